@@ -1,0 +1,1 @@
+"""Veriff for asyncio."""

@@ -1,0 +1,285 @@
+"""Every exception of the library, in one tree.
+
+The class says what the caller can do; numbers and texts are attributes::
+
+    VeriffError
+    ├─ ConfigurationError (ValueError)      mend the arguments or the environment
+    ├─ ClientClosedError (RuntimeError)     open a new client
+    ├─ TransportError                       no usable answer came
+    │   ├─ ConnectError                     nothing was sent: try again
+    │   ├─ RequestTimeoutError (TimeoutError)
+    │   └─ OutcomeUnknownError              it may have been done: look before trying again
+    ├─ ApiError                             Veriff answered, and refused
+    │   ├─ BadRequestError          400     ├─ ConflictError         409
+    │   ├─ AuthenticationError      401     ├─ PayloadTooLargeError  413
+    │   ├─ PermissionDeniedError    403     ├─ RateLimitedError      429
+    │   └─ NotFoundError            404     └─ ServerError           5xx
+    ├─ ResponseError                        a success that breaks the contract or its signature
+    ├─ MediaError                           the file, not the service
+    │   ├─ MediaTooLargeError               ├─ MediaEmptyError
+    │   ├─ MediaUnsupportedError            └─ MediaChangedError
+    ├─ WebhookError                         whoever posted it; answer with .status_hint
+    │   ├─ SignatureError                   └─ PayloadError
+    ├─ InboxError
+    └─ DecisionTimeoutError (TimeoutError)  wait again, or later
+
+No message, repr or attribute that is shown holds a secret, a body or a person's data.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from veriff_async.models.media import UploadedMedia
+
+__all__ = (
+    "ApiError",
+    "AuthenticationError",
+    "BadRequestError",
+    "ClientClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectError",
+    "DecisionTimeoutError",
+    "InboxError",
+    "MediaChangedError",
+    "MediaEmptyError",
+    "MediaError",
+    "MediaTooLargeError",
+    "MediaUnsupportedError",
+    "NotFoundError",
+    "OutcomeUnknownError",
+    "PayloadError",
+    "PayloadTooLargeError",
+    "PermissionDeniedError",
+    "RateLimitedError",
+    "RequestTimeoutError",
+    "ResponseError",
+    "ServerError",
+    "SignatureError",
+    "TransportError",
+    "VeriffError",
+    "WebhookError",
+)
+
+SignatureFault = Literal["missing", "malformed", "mismatch", "foreign_client"]
+
+
+class VeriffError(Exception):
+    """Catch everything that this library raises on purpose.
+
+    Attributes:
+        uploaded: What ``VerificationSession.upload`` had already put up when the error stopped it, in the
+            order of its arguments; empty for every other call.
+    """
+
+    uploaded: tuple[UploadedMedia, ...] = ()
+
+    def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
+        """Pickle by class, message and attributes, so that keyword-only fields survive."""
+        return _revive, (type(self), self.args, dict(self.__dict__))
+
+
+_E = TypeVar("_E", bound=VeriffError)
+
+
+def _revive(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) -> _E:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(VeriffError, ValueError):
+    """An argument, option or environment variable cannot work; the message names it.
+
+    Raised when the value is given, before anything is sent.
+    """
+
+
+class ClientClosedError(VeriffError, RuntimeError):
+    """The client was closed (or its ``async with`` block left) before this call."""
+
+
+class TransportError(VeriffError):
+    """No usable answer came; the subclass says what is known about the request.
+
+    Attributes:
+        method: HTTP method of the request, for example ``"GET"``.
+        path: Path of the request below the base URL; it may hold a session id, never a person's data.
+    """
+
+    def __init__(self, message: str, *, method: str, path: str) -> None:
+        """Take the sentence to show and the request it is about."""
+        super().__init__(message)
+        self.method = method
+        self.path = path
+
+
+class ConnectError(TransportError):
+    """The connection was never made, so nothing reached Veriff."""
+
+
+class RequestTimeoutError(TransportError, TimeoutError):
+    """The call ran out of its time, or bytes stopped moving (see ``Timeouts``)."""
+
+
+class OutcomeUnknownError(TransportError):
+    """The request left, no answer came, and repeating it could do it twice.
+
+    Only for ``POST /v1/sessions``, which has no idempotency key: look for the session (by ``vendor_data`` in your
+    own records or a webhook) before you create another.
+    """
+
+
+class ApiError(VeriffError):
+    """Veriff answered with an HTTP status that is not a success.
+
+    Attributes:
+        status: HTTP status of the answer.
+        code: Veriff's own code as text (``"1302"``, ``"RATE_LIMIT_EXCEEDED"``), or ``None``; see
+            https://devdocs.veriff.com/docs/some-troubleshooting-codes-table.
+        reason: Veriff's message as it came. It may repeat what was sent, so it is not part of ``str()``.
+        retry_after: Seconds that Veriff asked to wait, or ``None``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str | None = None,
+        reason: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        """Take the sentence to show and what the answer said."""
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.reason = reason
+        self.retry_after = retry_after
+
+
+class BadRequestError(ApiError):
+    """The request was refused as wrong (HTTP 400, and any other 4xx without a class of its own)."""
+
+
+class AuthenticationError(ApiError):
+    """The API key or the signature was refused (HTTP 401)."""
+
+
+class PermissionDeniedError(ApiError):
+    """The integration may not do this (HTTP 403)."""
+
+
+class NotFoundError(ApiError):
+    """The session, attempt or media is unknown to this integration (HTTP 404)."""
+
+
+class ConflictError(ApiError):
+    """The session is past this step, for example an upload after submission (HTTP 409)."""
+
+
+class PayloadTooLargeError(ApiError):
+    """The server takes no body of this size (HTTP 413)."""
+
+
+class RateLimitedError(ApiError):
+    """Too many requests, and the retry budget is spent (HTTP 429)."""
+
+
+class ServerError(ApiError):
+    """Veriff failed, and the retry budget is spent or a retry is not safe (HTTP 5xx)."""
+
+
+class ResponseError(VeriffError):
+    """A success that cannot be trusted or read: wrong signature, wrong shape, or too large.
+
+    Attributes:
+        problems: What was wrong and where (``"expected an object @ $.verification"``), never the values.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        """Take the sentence to show and the list of problems."""
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class MediaError(VeriffError):
+    """The file or stream cannot be uploaded as it is; nothing of it was sent unless a subclass says so."""
+
+
+class MediaTooLargeError(MediaError):
+    """Larger than Veriff takes: images below 24 MB as base64, PDF below 20 MB."""
+
+
+class MediaUnsupportedError(MediaError):
+    """Not a type that Veriff takes (JPEG, PNG, WebP, HEIC, HEIF, PDF), or not the type that was stated."""
+
+
+class MediaEmptyError(MediaError):
+    """The file or stream holds no bytes."""
+
+
+class MediaChangedError(MediaError):
+    """The file changed between signing and sending; the request was broken off before its last piece."""
+
+
+class WebhookError(VeriffError):
+    """An incoming request is not a webhook to act on.
+
+    Attributes:
+        status_hint: HTTP status to answer with.
+    """
+
+    status_hint: int = 400
+
+
+class SignatureError(WebhookError):
+    """The request does not prove that it comes from Veriff.
+
+    Attributes:
+        why: ``"missing"``, ``"malformed"``, ``"mismatch"`` or ``"foreign_client"``.
+    """
+
+    status_hint = 401
+
+    def __init__(self, message: str, *, why: SignatureFault) -> None:
+        """Take the sentence to show and the kind of fault."""
+        super().__init__(message)
+        self.why: SignatureFault = why
+
+
+class PayloadError(WebhookError):
+    """Signed rightly, but not a body that can be read.
+
+    Attributes:
+        problems: What was wrong and where, never the values.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        """Take the sentence to show and the list of problems."""
+        super().__init__(message)
+        self.problems = tuple(problems)
+
+
+class InboxError(VeriffError):
+    """The inbox could not record or read; an event that was not recorded must not be acknowledged."""
+
+
+class DecisionTimeoutError(VeriffError, TimeoutError):
+    """No decision came in time; the session goes on, so waiting again is safe.
+
+    Attributes:
+        session_id: The session that was waited for.
+        last_status: The last status that was seen, or ``None`` when nothing was known.
+    """
+
+    def __init__(self, message: str, *, session_id: str, last_status: str | None) -> None:
+        """Take the sentence to show and what was known."""
+        super().__init__(message)
+        self.session_id = session_id
+        self.last_status = last_status

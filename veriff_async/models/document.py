@@ -1,0 +1,38 @@
+"""The identity document of a session."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import DocumentType
+from veriff_async.models.json import EMPTY, JsonObject
+
+__all__ = ("Document",)
+
+
+@frozen(kw_only=True)
+class Document:
+    """An identity document, in requests and in decisions; every field may be missing.
+
+    `country` is ISO 3166-1 alpha-2 (real answers once wrote ``UK``); dates are ``YYYY-MM-DD`` texts. Requests take
+    `number`, `type`, `country`, `id_card_type` and `first_issue`.
+
+    https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
+    """
+
+    type: DocumentType | None = None
+    country: str | None = None
+    state: str | None = None
+    number: str | None = field(default=None, repr=False)
+    id_card_type: str | None = None
+    valid_from: str | None = field(default=None, repr=False)
+    valid_until: str | None = field(default=None, repr=False)
+    first_issue: str | None = field(default=None, repr=False)
+    place_of_issue: str | None = field(default=None, repr=False)
+    issued_by: str | None = field(default=None, repr=False)
+    residence_permit_type: str | None = field(default=None, repr=False)
+    remarks: str | None = field(default=None, repr=False)
+    nfc_validated: bool | None = None
+    portrait_is_visible: bool | None = None
+    signature_is_visible: bool | None = None
+    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)

@@ -1,0 +1,111 @@
+"""Open enums: the known words of the API as members, and every other word as a usable member too.
+
+Veriff adds values without notice (https://devdocs.veriff.com/docs/backwards-compatible-changes), so an unknown word
+must never break a program that does not care about it.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Self
+
+__all__ = ("DocumentType", "Gender", "MediaContext", "OpenEnum", "Status")
+
+
+class OpenEnum(StrEnum):
+    """A string enum whose constructor takes any string.
+
+    An unknown value gives a member that equals, hashes, prints and pickles as its string, and says so in `known`;
+    it does not join the class, so hostile input cannot make it grow.
+    """
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, str):
+            return None
+        member = str.__new__(cls, value)
+        member._name_ = value
+        member._value_ = value
+        return member
+
+    @property
+    def known(self) -> bool:
+        """Tell whether this version of the library has a name for the value."""
+        return self._value_ in type(self)._value2member_map_
+
+    def __deepcopy__(self, _memo: object) -> Self:
+        """Return itself: a word is immutable."""
+        return self
+
+
+class Status(OpenEnum):
+    """State of a session, an attempt or a decision (https://devdocs.veriff.com/docs/decision-codes).
+
+    `REVIEW` and `INFLOW_COMPLETED` are documented only in passing, on the page of ``DELETE /v1/sessions/{id}``.
+    """
+
+    CREATED = "created"
+    STARTED = "started"
+    SUBMITTED = "submitted"
+    INFLOW_COMPLETED = "inflow_completed"
+    REVIEW = "review"
+    APPROVED = "approved"
+    DECLINED = "declined"
+    RESUBMISSION_REQUESTED = "resubmission_requested"
+    EXPIRED = "expired"
+    ABANDONED = "abandoned"
+
+
+class MediaContext(OpenEnum):
+    """What a picture shows (https://devdocs.veriff.com/docs/context-types-image-video-1).
+
+    Documented for upload are `FACE`, `FACE_REFERENCE`, `DOCUMENT_FRONT`, `DOCUMENT_BACK`, `ADDRESS_FRONT` and
+    `GENERIC_DOCUMENT_FRONT`; the ``-pre`` forms are first shots of the same scene.
+    """
+
+    FACE = "face"
+    FACE_PRE = "face-pre"
+    FACE_REFERENCE = "face-reference"
+    FACE_NFC = "face-nfc"
+    FACE_CROPPED = "face-cropped"
+    REGISTRY_FACE = "registry-face"
+    DOCUMENT_FRONT = "document-front"
+    DOCUMENT_FRONT_PRE = "document-front-pre"
+    DOCUMENT_FRONT_QRCODE = "document-front-qrcode"
+    DOCUMENT_FRONT_QRCODE_PRE = "document-front-qrcode-pre"
+    DOCUMENT_FRONT_WITH_SIGNATURE = "document-front-with-signature"
+    DOCUMENT_FRONT_WITH_SIGNATURE_PRE = "document-front-with-signature-pre"
+    DOCUMENT_FRONT_FACE_CROPPED = "document-front-face-cropped"
+    DOCUMENT_BACK = "document-back"
+    DOCUMENT_BACK_PRE = "document-back-pre"
+    DOCUMENT_BACK_BARCODE = "document-back-barcode"
+    DOCUMENT_BACK_BARCODE_PRE = "document-back-barcode-pre"
+    DOCUMENT_BACK_QRCODE = "document-back-qrcode"
+    DOCUMENT_BACK_QRCODE_PRE = "document-back-qrcode-pre"
+    DOCUMENT_AND_FACE = "document-and-face"
+    DOCUMENT_AND_FACE_PRE = "document-and-face-pre"
+    ADDRESS_FRONT = "address-front"
+    GENERIC_DOCUMENT_FRONT = "generic-document-front"
+
+
+class DocumentType(OpenEnum):
+    """Kind of identity document (https://devdocs.veriff.com/docs/supported-document-types).
+
+    `OTHER` comes in answers only.
+    """
+
+    PASSPORT = "PASSPORT"
+    ID_CARD = "ID_CARD"
+    DRIVERS_LICENSE = "DRIVERS_LICENSE"
+    RESIDENCE_PERMIT = "RESIDENCE_PERMIT"
+    VISA = "VISA"
+    OTHER = "OTHER"
+
+
+class Gender(OpenEnum):
+    """Gender of a person as Veriff writes it; requests also take the long forms."""
+
+    MALE = "M"
+    FEMALE = "F"
+    MALE_LONG = "MALE"
+    FEMALE_LONG = "FEMALE"

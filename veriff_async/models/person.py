@@ -1,0 +1,65 @@
+"""The person of a session: what a caller states at creation, and what Veriff read from the document."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import Gender
+from veriff_async.models.json import EMPTY, JsonObject
+
+__all__ = ("Address", "ParsedAddress", "Person")
+
+
+@frozen(kw_only=True)
+class ParsedAddress:
+    """An address in parts; real answers write US parts in lower case (https://devdocs.veriff.com/apidocs)."""
+
+    street: str | None = field(default=None, repr=False)
+    house_number: str | None = field(default=None, repr=False)
+    unit: str | None = field(default=None, repr=False)
+    city: str | None = field(default=None, repr=False)
+    state: str | None = field(default=None, repr=False)
+    postcode: str | None = field(default=None, repr=False)
+    country: str | None = field(default=None, repr=False)
+    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class Address:
+    """One address of a person, as printed and in parts."""
+
+    full_address: str | None = field(default=None, repr=False)
+    parsed_address: ParsedAddress | None = None
+    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class Person:
+    """A person, in requests and in decisions; every field may be missing.
+
+    Given to ``create_session`` it states what you know; the first name also chooses the outcome in a test
+    integration (``Approve``, ``Decline``, ``Resubmit``). In a decision it is what Veriff read. Dates are
+    ``YYYY-MM-DD`` texts, as Veriff writes them. Fields that only some integrations get are in `raw`.
+
+    https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
+    """
+
+    first_name: str | None = field(default=None, repr=False)
+    last_name: str | None = field(default=None, repr=False)
+    full_name: str | None = field(default=None, repr=False)
+    date_of_birth: str | None = field(default=None, repr=False)
+    year_of_birth: str | None = field(default=None, repr=False)
+    place_of_birth: str | None = field(default=None, repr=False)
+    gender: Gender | None = field(default=None, repr=False)
+    id_number: str | None = field(default=None, repr=False)
+    nationality: str | None = field(default=None, repr=False)
+    citizenship: str | None = field(default=None, repr=False)
+    phone_number: str | None = field(default=None, repr=False)
+    email: str | None = field(default=None, repr=False)
+    marital_status: str | None = field(default=None, repr=False)
+    is_deceased: bool | None = field(default=None, repr=False)
+    occupation: str | None = field(default=None, repr=False)
+    employer: str | None = field(default=None, repr=False)
+    addresses: tuple[Address, ...] = field(default=(), repr=False)
+    pep_sanction_match: str | None = field(default=None, repr=False)
+    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)

@@ -1,0 +1,30 @@
+"""A session as Veriff describes it when it is created or submitted."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import Status
+from veriff_async.models.json import EMPTY, JsonObject
+
+__all__ = ("SessionInfo",)
+
+
+@frozen(kw_only=True)
+class SessionInfo:
+    """The ``verification`` object of ``POST`` and ``PATCH /v1/sessions`` (https://devdocs.veriff.com/apidocs/v1sessions).
+
+    Attributes:
+        id: Id of the session.
+        url: Page for the end-user, with a token in it: whoever holds it can act as the end-user.
+        status: ``created`` or ``submitted``; older answers have none.
+        vendor_data: What was given at creation.
+        end_user_id: What was given at creation, where Veriff repeats it.
+    """
+
+    id: str
+    url: str | None = field(default=None, repr=False)
+    status: Status | None = None
+    vendor_data: str | None = None
+    end_user_id: str | None = None
+    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)

@@ -1,0 +1,132 @@
+"""Who speaks to Veriff: API key, shared secrets, integration."""
+
+from __future__ import annotations
+
+from os import environ as process_environment
+from typing import TYPE_CHECKING, Final, Self
+
+from attrs import Attribute, field, frozen
+from attrs.validators import optional
+
+from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.signing import Signer, Verifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from typing_extensions import Buffer
+
+__all__ = ("API_KEY_VARIABLE", "INTEGRATION_VARIABLE", "SECRET_VARIABLE", "Credentials")
+
+API_KEY_VARIABLE: Final = "VERIFF_API_KEY"
+SECRET_VARIABLE: Final = "VERIFF_SHARED_SECRET"  # noqa: S105  the variable's name
+INTEGRATION_VARIABLE: Final = "VERIFF_INTEGRATION_ID"
+
+_MAX_SECRETS: Final = 5  # documented: up to five shared secret keys live at once
+
+
+def _check_line(_instance: object, attribute: Attribute[str], value: object) -> None:
+    _check_printable(attribute.name.replace("_", " "), value)
+
+
+def _check_printable(name: str, value: object) -> None:
+    """Refuse what cannot stand in an HTTP header, such as the newline at the end of a secret's file."""
+    if not isinstance(value, str) or not value:
+        msg = f"The {name} is empty: copy it from the API Keys page of the integration in the Customer Portal."
+        raise ConfigurationError(msg)
+    if not value.isprintable() or value != value.strip():
+        msg = f"The {name} has white space or a control character around or in it: copy it again without."
+        raise ConfigurationError(msg)
+
+
+def _check_ring(_instance: object, _attribute: Attribute[tuple[str, ...]], secrets: tuple[str, ...]) -> None:
+    if len(secrets) >= _MAX_SECRETS:
+        msg = f"There are more than {_MAX_SECRETS} secrets: leave out those that the Customer Portal has deleted."
+        raise ConfigurationError(msg)
+    for secret in secrets:
+        _check_printable("previous secret", secret)
+
+
+def _ring(secrets: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(secrets, str):
+        msg = "The previous secrets are one text: give a tuple of secrets."
+        raise ConfigurationError(msg)
+    return tuple(secrets)
+
+
+@frozen
+class Credentials:
+    """The API key and shared secrets of one integration.
+
+    Everything is signed with `shared_secret` and verified with any secret of the ring, so that secrets can be
+    rotated without a gap. The repr shows nothing secret.
+
+    Args:
+        api_key: The API key (a UUID) from the integration's API Keys page.
+        shared_secret: The shared secret key that signs.
+        previous_secrets: Other live secrets, newest first; Veriff keeps up to five in all.
+        integration_id: Needed only for an API key that several integrations share.
+
+    Raises:
+        ConfigurationError: A value is empty, has white space around it, or there are more than five secrets.
+
+    See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
+    """
+
+    api_key: str = field(repr=False, validator=_check_line)
+    shared_secret: str = field(repr=False, validator=_check_line)
+    previous_secrets: tuple[str, ...] = field(
+        default=(), repr=False, kw_only=True, converter=_ring, validator=_check_ring
+    )
+    integration_id: str | None = field(default=None, kw_only=True, validator=optional(_check_line))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``VERIFF_API_KEY``, ``VERIFF_SHARED_SECRET`` (a comma list, newest first) and ``VERIFF_INTEGRATION_ID``.
+
+        Args:
+            environ: Where to look, instead of the environment of the process.
+
+        Raises:
+            ConfigurationError: A variable is missing or cannot be right; the message names it.
+        """
+        environment = process_environment if environ is None else environ
+        for name in (API_KEY_VARIABLE, SECRET_VARIABLE):
+            if not environment.get(name, "").strip():
+                msg = f"{name} is not set: the integration's API Keys page in the Customer Portal shows its value."
+                raise ConfigurationError(msg)
+        secrets = [secret.strip() for secret in environment[SECRET_VARIABLE].split(",") if secret.strip()]
+        if not secrets:
+            msg = f"{SECRET_VARIABLE} holds no secret: write them in one line, parted by commas, newest first."
+            raise ConfigurationError(msg)
+        return cls(
+            environment[API_KEY_VARIABLE].strip(),
+            secrets[0],
+            previous_secrets=secrets[1:],
+            integration_id=environment.get(INTEGRATION_VARIABLE, "").strip() or None,
+        )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All live secrets, the signing one first."""
+        return (self.shared_secret, *self.previous_secrets)
+
+    def sign(self, payload: Buffer) -> str:
+        """Sign a whole payload with the shared secret."""
+        signer = self.signer()
+        signer.update(payload)
+        return signer.hexdigest()
+
+    def signer(self) -> Signer:
+        """Begin a signature of a payload that comes in pieces."""
+        return Signer(self.shared_secret)
+
+    def verifier(self) -> Verifier:
+        """Begin a check of a payload that comes in pieces."""
+        return Verifier(self.secrets)
+
+    def verify(self, payload: Buffer, signature: str) -> int | None:
+        """Tell which secret signed a whole payload: its place in `secrets`, or ``None``."""
+        verifier = self.verifier()
+        verifier.update(payload)
+        return verifier.match(signature)

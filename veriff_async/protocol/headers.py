@@ -1,0 +1,12 @@
+"""Names of Veriff's own HTTP headers (https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+AUTH_CLIENT: Final = "X-AUTH-CLIENT"
+HMAC_SIGNATURE: Final = "X-HMAC-SIGNATURE"
+# The newer family: used by the feedback API, and beside the older one in answers and webhooks.
+VRF_AUTH_CLIENT: Final = "VRF-AUTH-CLIENT"
+VRF_HMAC_SIGNATURE: Final = "VRF-HMAC-SIGNATURE"
+INTEGRATION_ID: Final = "VRF-INTEGRATION-ID"

@@ -1,0 +1,55 @@
+"""The life of a session as one table: which state may follow which, and which is the end.
+
+https://devdocs.veriff.com/docs/decision-codes and the page of ``DELETE /v1/sessions/{id}`` name the states; that a
+resubmission opens a new attempt on the same session is documented, and a correction of a final decision by Veriff
+itself is known to happen.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from veriff_async.models.enums import Status
+
+__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "is_final")
+
+FINAL: Final = frozenset({Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED})
+"""States after which the session is over; a new try needs a new session."""
+
+DECIDED: Final = FINAL | {Status.RESUBMISSION_REQUESTED, Status.REVIEW}
+"""States that come as a decision, by webhook and by ``GET /decision``."""
+
+OPEN_FOR_MEDIA: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
+"""States in which pictures can be uploaded; for `RESUBMISSION_REQUESTED`, to the attempt that it opened (a guess)."""
+
+_OUTCOMES: Final = frozenset(
+    {Status.REVIEW, Status.APPROVED, Status.DECLINED, Status.RESUBMISSION_REQUESTED, Status.EXPIRED, Status.ABANDONED}
+)
+_NEXT: Final[dict[Status, frozenset[Status]]] = {
+    Status.CREATED: frozenset({Status.STARTED, Status.INFLOW_COMPLETED, Status.SUBMITTED}) | _OUTCOMES,
+    Status.STARTED: frozenset({Status.INFLOW_COMPLETED, Status.SUBMITTED}) | _OUTCOMES,
+    Status.INFLOW_COMPLETED: frozenset({Status.SUBMITTED}) | _OUTCOMES,
+    Status.SUBMITTED: _OUTCOMES,
+    Status.REVIEW: _OUTCOMES - {Status.REVIEW},
+    Status.RESUBMISSION_REQUESTED: frozenset({Status.STARTED, Status.SUBMITTED}) | _OUTCOMES,
+    # A correction: Veriff alone can make one (https://help.veriff.com, article 3250250).
+    Status.APPROVED: frozenset({Status.DECLINED}),
+    Status.DECLINED: frozenset({Status.APPROVED}),
+    Status.EXPIRED: frozenset(),
+    Status.ABANDONED: frozenset(),
+}
+
+
+def is_final(status: Status) -> bool:
+    """Tell whether nothing but a correction by Veriff can follow; an unknown state is never final."""
+    return status in FINAL
+
+
+def can_follow(state: Status, observed: Status) -> bool:
+    """Tell whether `observed` is news after `state`, rather than late or repeated.
+
+    A word that the table does not know is taken as news, unless the session is over.
+    """
+    if state not in _NEXT or observed not in _NEXT:
+        return not is_final(state)
+    return observed in _NEXT[state]

@@ -1,0 +1,13 @@
+"""Sizes and lengths that Veriff documents, in one place for the client and the sandbox."""
+
+from __future__ import annotations
+
+from typing import Final
+
+# https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3: images "under 24 MB" as base64, PDF under 20 MB. Whether a MB
+# is a million bytes there is not said; the smaller reading is the safe one.
+MAX_IMAGE_BASE64: Final = 24_000_000
+MAX_PDF_BYTES: Final = 20_000_000
+
+# https://devdocs.veriff.com/apidocs/v1sessions
+MAX_VENDOR_DATA: Final = 1000

@@ -1,0 +1,104 @@
+"""How patient the client is: frozen values whose defaults are good for production."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, TypeVar
+
+from attrs import field, frozen
+
+from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from attrs import Attribute
+
+__all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
+
+_N = TypeVar("_N", int, float)
+
+
+def _positive(instance: object, attribute: Attribute[_N], value: _N) -> None:
+    if not value > 0 or math.isnan(value):
+        msg = f"{type(instance).__name__}.{attribute.name} is {value!r}: give a number above zero."
+        raise ConfigurationError(msg)
+
+
+def _not_negative(instance: object, attribute: Attribute[_N], value: _N) -> None:
+    if not value >= 0:
+        msg = f"{type(instance).__name__}.{attribute.name} is {value!r}: give zero or a number above it."
+        raise ConfigurationError(msg)
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often and how long a call is tried.
+
+    The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
+    429 or 503 with ``Retry-After`` is obeyed instead, for all requests of the client; when it asks for more than
+    `retry_after_cap`, the call fails at once and the error says for how long Veriff asked.
+
+    Args:
+        attempts: Tries in all, the first included; 1 turns retries off.
+        seconds: No new try begins later than this after the first one began.
+        first: Upper bound of the first wait, in seconds.
+        longest: Upper bound of every wait, in seconds.
+        retry_after_cap: Longest ``Retry-After`` that is obeyed, in seconds.
+
+    Raises:
+        ConfigurationError: A value is negative or makes no sense.
+    """
+
+    attempts: int = field(default=4, validator=_positive)
+    seconds: float = field(default=90.0, validator=_not_negative)
+    first: float = field(default=0.5, validator=_not_negative)
+    longest: float = field(default=8.0, validator=_not_negative)
+    retry_after_cap: float = field(default=60.0, validator=_not_negative)
+
+
+@frozen(kw_only=True)
+class PollPolicy:
+    """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
+
+    A session is first asked at once, then after `first` seconds, and each pause is `factor` times the last, up to
+    `longest`. However many sessions are waited for, no more than `rate` questions are asked in a second.
+
+    Args:
+        first: Seconds between the first and the second question.
+        factor: Growth of the pause; 1 keeps it even.
+        longest: Longest pause in seconds.
+        rate: Questions in a second for the whole client.
+
+    Raises:
+        ConfigurationError: A value is zero or negative, or `factor` is below 1.
+    """
+
+    first: float = field(default=2.0, validator=_positive)
+    factor: float = field(default=1.5, validator=_positive)
+    longest: float = field(default=30.0, validator=_positive)
+    rate: float = field(default=10.0, validator=_positive)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a shrinking pause."""
+        if self.factor < 1:
+            msg = f"PollPolicy.factor is {self.factor!r}: give 1 or more, so that the pauses do not shrink."
+            raise ConfigurationError(msg)
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """How long one try of a request may take, by progress.
+
+    Args:
+        connect: Seconds until the connection stands, TLS included; waiting for a free connection counts too.
+        stall: Seconds in which something must move: the next piece of a body (256 KiB at most), or the answer.
+        min_rate: Bytes a second that a body must keep up over its whole way, after the first `stall` seconds.
+        total: Seconds for the whole try.
+
+    Raises:
+        ConfigurationError: A value is zero or negative.
+    """
+
+    connect: float = field(default=15.0, validator=_positive)
+    stall: float = field(default=30.0, validator=_positive)
+    min_rate: float = field(default=1024.0, validator=_positive)
+    total: float = field(default=600.0, validator=_positive)

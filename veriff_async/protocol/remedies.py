@@ -1,0 +1,78 @@
+"""What Veriff's own error codes mean to a caller, in one sentence with the remedy.
+
+The table follows https://devdocs.veriff.com/docs/some-troubleshooting-codes-table (1001 to 1400) and public
+transcriptions of its later part; it is incomplete by its own title, so an unknown code is shown as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ("remedy",)
+
+_KEY: Final = "compare VERIFF_API_KEY with the integration's API Keys page"
+_SECRET: Final = "compare VERIFF_SHARED_SECRET with the integration's API Keys page"  # noqa: S105  a remedy, no secret
+
+_REMEDIES: Final[dict[str, str]] = {
+    "1001": "the id in the path is too short or too long: give it as Veriff wrote it",
+    "1002": "the id in the path is no UUID: give it as Veriff wrote it",
+    "1003": "the id was used before: leave ids to Veriff",
+    "1102": "a required parameter is missing",
+    "1104": "a parameter is not valid",
+    "1201": "the timestamp is older than an hour",
+    "1202": "the timestamp is not ISO 8601 with an offset",
+    "1203": "a date is not YYYY-MM-DD",
+    "1301": "a feature that was asked for is not supported",
+    "1302": "the callback must be an https address",
+    "1303": "the status is not one that can be set",
+    "1304": "the session cannot go to that status from where it is",
+    "1305": "the session is not completed, so it cannot be deleted yet",
+    "1306": "the session is in progress, so it cannot be deleted yet",
+    "1308": "the id number is missing",
+    "1309": "first and last name, or the full name, are missing",
+    "1310": "date of birth or address is missing",
+    "1400": "the image data are missing",
+    "1401": "the image is not valid base64",
+    "1402": "Veriff does not know this context: see MediaContext",
+    "1403": "the image property is missing",
+    "1500": "vendor_data is longer than 1000 characters",
+    "1501": "vendor_data is not a text",
+    "1801": "the API key is missing",
+    "1802": f"the API key is no UUID: {_KEY}",
+    "1803": f"no integration has this API key: {_KEY}",
+    "1804": "the integration is not active: activate it in the Customer Portal",
+    "1812": "the signature is not a SHA-256 in hex",
+    "1813": f"the signature of the id does not match: {_SECRET}",
+    "1814": f"the signature of the body does not match: {_SECRET}",
+    "1818": f"the signature of the id does not match: {_SECRET}",
+    "1819": f"the signature of the body does not match: {_SECRET}",
+    "2003": "the date of birth is not a date",
+    "2101": "the document number must have 6 to 9 characters",
+    "2102": "the document number may hold A to Z and 0 to 9 only",
+    "2103": "the document type is not supported",
+    "2104": "the document's country is not supported",
+    "RATE_LIMIT_EXCEEDED": "too many requests: slow down",
+    "INTERNAL_SERVER_ERROR": "Veriff failed: try again later",
+}
+
+_BY_STATUS: Final[dict[int, str]] = {
+    400: "the request was refused",
+    401: f"the API key or signature was refused: {_KEY} and {_SECRET}",
+    403: "the integration may not do this: ask Veriff to enable it",
+    404: "this integration knows no such session, attempt or media: check the id and which integration made it",
+    409: "the session is past this step, for example already submitted",
+    413: "the body is larger than the server takes: send a smaller file",
+    415: "the server does not take this type of body",
+    429: "too many requests: slow down",
+}
+
+
+def remedy(status: int, code: str | None) -> str:
+    """Return what the caller can do about an answer, without a final full stop."""
+    if code in _REMEDIES:
+        return _REMEDIES[code]
+    if status in _BY_STATUS:
+        return _BY_STATUS[status]
+    if 300 <= status < 400:  # noqa: PLR2004
+        return "the server redirects, and credentials are not sent on: give the integration's own base_url"
+    return "Veriff failed: try again later" if status >= 500 else "the request was refused"  # noqa: PLR2004

@@ -1,0 +1,178 @@
+"""Answers in, models out, or the right error: status, signature and shape, in that order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from attrs import evolve, field, frozen
+
+from veriff_async import errors
+from veriff_async.models.decision import Decision
+from veriff_async.models.enums import Status
+from veriff_async.models.media import UploadedMedia
+from veriff_async.models.session import SessionInfo
+from veriff_async.protocol import headers
+from veriff_async.protocol.codec import UnreadableError, load_object, read
+from veriff_async.protocol.remedies import remedy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from veriff_async.models.json import JsonObject
+    from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.requests import Request
+
+__all__ = ("Answer", "check_origin", "read_decision", "read_session", "read_submission", "read_upload")
+
+_Model = TypeVar("_Model")
+
+_REDIRECT: Final = 300
+_SERVER: Final = 500
+_CODE_LENGTH: Final = 40
+_WRONG_TRANSITION: Final = "1304"
+_CLASSES: Final[dict[int, type[errors.ApiError]]] = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    413: errors.PayloadTooLargeError,
+    429: errors.RateLimitedError,
+}
+
+
+@frozen(kw_only=True)
+class Answer:
+    """One answer of the server, read to its end.
+
+    Attributes:
+        request: What it answers.
+        status: HTTP status.
+        headers: Its headers; names in any case.
+        body: Its body.
+        repeated: Whether an earlier try of the same request may have reached Veriff.
+        retry_after: Seconds that it asked to wait, if it did.
+    """
+
+    request: Request
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    repeated: bool = False
+    retry_after: float | None = None
+
+
+def check_origin(answer: Answer, credentials: Credentials) -> None:
+    """Check the signature of an answer, when it has one.
+
+    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault.
+
+    Raises:
+        ResponseError: The answer names another API key, or its signature matches no secret.
+    """
+    clients = _family(answer.headers, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
+    signatures = _family(answer.headers, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
+    where = f"The answer to {answer.request.method} {answer.request.path}"
+    if any(client.strip().lower() != credentials.api_key.lower() for client in clients):
+        msg = f"{where} names another API key: check base_url, and who may stand between you and Veriff."
+        raise errors.ResponseError(msg, problems=("another API key @ header",))
+    if any(credentials.verify(answer.body, signature.strip()) is None for signature in signatures):
+        msg = f"{where} is not signed with a known secret: give every live secret, and check who stands between."
+        raise errors.ResponseError(msg, problems=("signature does not match @ header",))
+
+
+def read_session(answer: Answer) -> SessionInfo:
+    """Read the answer to ``POST /v1/sessions``."""
+    root = _success(answer)
+    return _read(answer, SessionInfo, root.get("verification"), "$.verification", root)
+
+
+def read_submission(answer: Answer) -> SessionInfo | None:
+    """Read the answer to ``PATCH /v1/sessions/{id}``.
+
+    Returns:
+        The session, or ``None`` when Veriff says that it cannot be submitted from where it is, and an earlier try of
+        this very call may be why: then it is submitted.
+    """
+    if answer.repeated and _refusal(answer).code == _WRONG_TRANSITION:
+        return None
+    return read_session(answer)
+
+
+def read_upload(answer: Answer) -> UploadedMedia:
+    """Read the answer to ``POST /v1/sessions/{id}/media``."""
+    root = _success(answer)
+    uploaded = _read(answer, UploadedMedia, root.get("image"), "$.image", root)
+    return evolve(uploaded, repeated=answer.repeated)
+
+
+def read_decision(answer: Answer) -> Decision | None:
+    """Read the answer to ``GET /v1/sessions/{id}/decision``: ``None`` while there is no decision."""
+    root = _success(answer)
+    verification = root.get("verification")
+    if verification is None:
+        return None
+    if not isinstance(verification, dict):
+        raise _unreadable(answer, ("expected an object or null @ $.verification",))
+    return _read(answer, Decision, _flattened(verification, root), "$.verification", root)
+
+
+def _flattened(verification: JsonObject, root: JsonObject) -> JsonObject:
+    """Lift what stands alone in an object of its own: the risk score, and the address of the device."""
+    score, technical = verification.get("riskScore"), root.get("technicalData")
+    return {
+        **verification,
+        "riskScore": score.get("score") if isinstance(score, dict) else score,
+        "ip": technical.get("ip") if isinstance(technical, dict) else None,
+    }
+
+
+def _success(answer: Answer) -> JsonObject:
+    if answer.status >= _REDIRECT:
+        raise _refusal(answer)
+    try:
+        return load_object(answer.body)
+    except UnreadableError as error:
+        problems = error.problems
+    raise _unreadable(answer, problems)
+
+
+def _read(answer: Answer, model: type[_Model], value: object, path: str, root: JsonObject) -> _Model:
+    try:
+        return read(model, value, path=path, raw=root)
+    except UnreadableError as error:
+        problems = error.problems
+    raise _unreadable(answer, problems)
+
+
+def _unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.ResponseError:
+    msg = (
+        f"The answer to {answer.request.method} {answer.request.path} cannot be read ({'; '.join(problems)}): "
+        "check that base_url is Veriff's, then look for a newer version of veriff-async."
+    )
+    return errors.ResponseError(msg, problems=problems)
+
+
+def _refusal(answer: Answer) -> errors.ApiError:
+    try:
+        body = load_object(answer.body)
+    except UnreadableError:
+        body = {}
+    code, reason = body.get("code"), body.get("message")
+    # The code is documented as a text and was seen as a number; the feedback API has words.
+    text = str(code) if isinstance(code, str | int) and str(code).isascii() and len(str(code)) <= _CODE_LENGTH else None
+    default = errors.ServerError if answer.status >= _SERVER else errors.BadRequestError
+    kind = _CLASSES.get(answer.status, default)
+    numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
+    msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
+    return kind(
+        msg,
+        status=answer.status,
+        code=text,
+        reason=reason if isinstance(reason, str) else None,
+        retry_after=answer.retry_after,
+    )
+
+
+def _family(found: Mapping[str, str], *names: str) -> list[str]:
+    return [found[name] for name in names if name in found]
