@@ -1,13 +1,69 @@
-"""A media file as Veriff knows it after the upload."""
+"""Media on both sides of an upload: the file a caller gives, and the receipt that Veriff returns."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable
+from datetime import datetime
+from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
 
 from veriff_async.models.enums import MediaContext
 from veriff_async.models.json import EMPTY, JsonObject
 
-__all__ = ("UploadedMedia",)
+__all__ = ("AsyncReader", "Media", "MediaSource", "UploadProgress", "UploadedMedia")
+
+
+@runtime_checkable
+class AsyncReader(Protocol):
+    """Anything with an async ``read(n)``, such as aiohttp's ``StreamReader`` and Starlette's ``UploadFile``."""
+
+    async def read(self, n: int, /) -> bytes:
+        """Return up to `n` bytes, and ``b""`` at the end."""
+        ...
+
+
+MediaSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncReader | AsyncIterable[bytes]
+
+
+@frozen
+class Media:
+    """One picture or PDF to upload.
+
+    Args:
+        source: Where its bytes are: a path (a text is one too), bytes, a file opened in binary mode, anything with an
+            async ``read(n)``, or an async iterator of bytes. A path, bytes or seekable file is read twice, first to
+            sign and then to send; what can be read only once is kept in an unnamed temporary file meanwhile, in
+            memory while it is small. A file that you opened stays open.
+        context: What it shows, for example ``"document-front"``; see `MediaContext`.
+        filename: A name for your own display of progress; it is never sent.
+        mimetype: Its type, if you know it; it is found from the first bytes, and one that contradicts them is refused.
+        timestamp: When the picture was taken (aware).
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
+    """
+
+    source: MediaSource = field(repr=False)
+    context: MediaContext | str
+    filename: str | None = field(default=None, kw_only=True, repr=False)
+    mimetype: str | None = field(default=None, kw_only=True)
+    timestamp: datetime | None = field(default=None, kw_only=True)
+
+
+@frozen(kw_only=True)
+class UploadProgress:
+    """How far one upload is.
+
+    Attributes:
+        media: Which one.
+        sent: Bytes of the request body handed to the connection; it starts again when the upload is tried again.
+        total: Length of the request body in bytes (about 4/3 of the file).
+    """
+
+    media: Media
+    sent: int
+    total: int
 
 
 @frozen(kw_only=True)
@@ -22,7 +78,7 @@ class UploadedMedia:
         mimetype: MIME type as Veriff wrote it.
         url: API address of the file; it needs signed headers, so use the client to read it.
         session_id: The session; older answers leave it out.
-        repeated: Whether an earlier attempt of the same upload broke off without an answer, so that Veriff may hold
+        repeated: Whether an earlier try of the same upload broke off without an answer, so that Veriff may hold
             the picture twice (which it allows).
     """
 

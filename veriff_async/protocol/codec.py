@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args,
 
 from attrs import fields, has, resolve_types
 from cattrs import BaseValidationError, Converter, transform_error
-from cattrs.gen import AttributeOverride, make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import EMPTY
@@ -237,8 +237,9 @@ def _or_nothing(converter: Converter, value: object, kind: type[object]) -> obje
         return None
 
 
-def _overrides(model: type[AttrsInstance], raw: AttributeOverride) -> dict[str, Any]:
+def _overrides(model: type[AttrsInstance], *, omit_raw: bool) -> dict[str, Any]:
     resolve_types(model)
+    raw = override(omit=True) if omit_raw else override(rename=_RAW)
     keys = _KEYS.get(model.__name__, {})
     return {
         attribute.name: raw
@@ -249,7 +250,7 @@ def _overrides(model: type[AttrsInstance], raw: AttributeOverride) -> dict[str, 
 
 
 def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[[object, object], object]:
-    build = make_dict_structure_fn(model, converter, **_overrides(model, override(rename=_RAW)))
+    build = make_dict_structure_fn(model, converter, **_overrides(model, omit_raw=False))
 
     def read_model(value: object, kind: object) -> object:
         known = value if isinstance(value, Mapping) else EMPTY
@@ -259,5 +260,5 @@ def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[
 
 
 def _model_writer(model: type[AttrsInstance], converter: Converter) -> Callable[[object], object]:
-    overrides = _overrides(model, override(omit=True))
+    overrides = _overrides(model, omit_raw=True)
     return make_dict_unstructure_fn(model, converter, _cattrs_omit_if_default=True, **overrides)
