@@ -1,0 +1,27 @@
+"""The command `veriff-async`: try the whole flow, or run a local Veriff (extra `[cli]`: click and rich)."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ("main",)
+
+_EXTRA = frozenset({"click", "rich"})
+
+
+def main() -> None:
+    """Run the command line, or say in one sentence what is missing for it.
+
+    Exit codes: 0 done, 1 the library refused (one sentence on stderr), 2 wrong usage or a missing extra,
+    130 interrupted with Ctrl-C.
+    """
+    try:
+        from veriff_async.cli.commands import cli  # noqa: PLC0415  an extra that may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write('The command line needs click and rich: pip install "veriff-async[cli]"\n')
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    cli(prog_name="veriff-async")
