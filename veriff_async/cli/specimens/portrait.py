@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Final
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
@@ -43,16 +44,19 @@ _COLLAR: Final = points("386,948 404,928 448,996 500,1016 552,996 596,928 614,94
 
 def draw_portrait(width: int) -> Image.Image:
     """Draw the bust on its ground, `FINE` times as wide as asked, for a reduction that smooths it."""
+    size = (width * FINE, width * FINE * PORTRAIT[1] // PORTRAIT[0])
+    return _drawn().resize(size, Image.Resampling.LANCZOS)
+
+
+@cache
+def _drawn() -> Image.Image:
     image = gradient((PORTRAIT[0] * FINE, PORTRAIT[1] * FINE), ((222, 236, 236), (176, 208, 216)), 0)
     pen = Pen(image)
     rosette(pen, (500, 560), 640, ((14, 116, 124, 60), (190, 84, 104, 46)), petals=18)
     _bust(pen)
     _face(pen)
     _fringe(pen)
-    engraved = _engrave(image)
-    return engraved.resize(
-        (width * FINE, width * FINE * PORTRAIT[1] // PORTRAIT[0]), Image.Resampling.LANCZOS
-    )
+    return _engrave(image)
 
 
 def _mask(*shapes: tuple[Point, ...]) -> Image.Image:
@@ -78,11 +82,11 @@ def _bust(pen: Pen) -> None:
     pen.image.paste(WOOL, (0, 0), shoulders)
     soft(pen.image, _disc((250, 1120), 170, 120), (96, 184, 184), 70, inside=shoulders)
     soft(pen.image, _disc((860, 1260), 240, 170), (8, 62, 78), 80, inside=shoulders)
+    yarn = Image.new("L", pen.image.size)
     for row in range(26):
         knit = [(x, 960 + row * 16 + 3 * ((x // 9) % 2) + ((x - 500) / 130) ** 2) for x in range(40, 970, 9)]
-        yarn = Image.new("L", pen.image.size)
         Pen(yarn).line(knit, 46, 2)
-        pen.image.paste((230, 250, 250), (0, 0), ImageChops.multiply(yarn, shoulders))
+    pen.image.paste((230, 250, 250), (0, 0), ImageChops.multiply(yarn, shoulders))
     pen.shape(curve(_COLLAR), (14, 84, 98))
     pen.line(curve(_COLLAR[:7], closed=False), (70, 156, 160), 3)
 
