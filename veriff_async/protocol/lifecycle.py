@@ -7,11 +7,14 @@ itself is known to happen.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from veriff_async.models.enums import Status
 
-__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "is_final")
+if TYPE_CHECKING:
+    from veriff_async.models.decision import Decision
+
+__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "is_final", "is_news")
 
 FINAL: Final = frozenset({Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED})
 """States after which the session is over; a new try needs a new session."""
@@ -53,3 +56,18 @@ def can_follow(state: Status, observed: Status) -> bool:
     if state not in _NEXT or observed not in _NEXT:
         return not is_final(state)
     return observed in _NEXT[state]
+
+
+def is_news(decision: Decision, last: Decision | None) -> bool:
+    """Tell whether a decision is worth waking for, given the last one that was acted on.
+
+    After a request for resubmission the same decision is still shown for a while; every other one stands, however
+    often it is asked for.
+    """
+    if last is None or last.status != Status.RESUBMISSION_REQUESTED:
+        return True
+    return _identity(decision) != _identity(last)
+
+
+def _identity(decision: Decision) -> tuple[object, ...]:
+    return decision.attempt_id, decision.status, decision.decision_time

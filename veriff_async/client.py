@@ -1,0 +1,298 @@
+"""The client: one pool of connections, and everything that is shared over it."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import asynccontextmanager
+from os import environ as process_environment
+from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
+
+from anyio import CapacityLimiter
+from attrs import frozen
+
+from veriff_async.api import Api
+from veriff_async.errors import ConfigurationError
+from veriff_async.models.session import SessionInfo
+from veriff_async.protocol.checks import check_id
+from veriff_async.protocol.credentials import Credentials
+from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
+from veriff_async.protocol.requests import CreateOptions
+from veriff_async.session import VerificationSession
+from veriff_async.transport.exchange import Exchange
+from veriff_async.transport.pool import Pool, root_of
+from veriff_async.uploading import Uploads
+from veriff_async.waiting import Waits
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from aiohttp import ClientSession
+
+    from veriff_async.models.decision import Decision
+    from veriff_async.models.media import Media, UploadProgress
+__all__ = ("BASE_URL_VARIABLE", "ClientOptions", "Statistics", "VeriffClient", "open_session")
+
+BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
+
+
+class ClientOptions(TypedDict, total=False):
+    """The options of `VeriffClient`; every one has a default that is good for production."""
+
+    retry: RetryPolicy
+    poll: PollPolicy
+    timeouts: Timeouts
+    max_connections: int
+    max_uploads: int
+    http_session: ClientSession | None
+    verify_responses: bool
+
+
+class SessionOptions(ClientOptions, CreateOptions, total=False):
+    """What `open_session` takes: the options of the client and of the session."""
+
+
+@frozen(kw_only=True)
+class Statistics:
+    """What a client has done, and does now.
+
+    Attributes:
+        requests: Tries of requests so far, retries included.
+        retries: Tries that repeated an earlier one.
+        bytes_sent: Bytes of streamed bodies that were handed to connections.
+        uploading: Uploads that run now.
+        waiting: Coroutines that wait for a decision now.
+    """
+
+    requests: int
+    retries: int
+    bytes_sent: int
+    uploading: int
+    waiting: int
+
+
+class VeriffClient:
+    """A client for one integration; one for each event loop, used by any number of coroutines.
+
+    Use it as ``async with VeriffClient(...) as veriff:``, or call `aclose` at the end. Connections are opened when
+    first needed.
+
+    Args:
+        credentials: API key and secrets.
+        base_url: The integration's own base URL, from its API Keys page in the Customer Portal; with or without
+            ``/v1``. Plain http is taken for this machine only.
+        retry: How often and how long a call is tried.
+        poll: How often decisions are asked for.
+        timeouts: How long one try may take.
+        max_connections: Connections of the pool.
+        max_uploads: Uploads at once over the whole client; fewer than `max_connections`, so that other calls never
+            queue behind pictures.
+        http_session: An ``aiohttp.ClientSession`` to use instead of an own one, for a proxy or TLS of your own; it is
+            never closed here.
+        verify_responses: Whether the signatures of answers are checked, where Veriff signs them.
+
+    Raises:
+        ConfigurationError: An option cannot work; the message names it.
+
+    Example:
+        >>> async with VeriffClient.from_env() as veriff:
+        ...     session = await veriff.create_session(vendor_data="user-42")
+
+    See https://devdocs.veriff.com/docs/how-to-generate-sessions-manually.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        base_url: str,
+        retry: RetryPolicy | None = None,
+        poll: PollPolicy | None = None,
+        timeouts: Timeouts | None = None,
+        max_connections: int = 100,
+        max_uploads: int = 8,
+        http_session: ClientSession | None = None,
+        verify_responses: bool = True,
+    ) -> None:
+        """Check the options; nothing is opened yet."""
+        _check_limits(max_connections, max_uploads, http_session)
+        self._root = root_of(base_url)
+        self._pool = Pool(http_session, max_connections=max_connections)
+        # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
+        threads = CapacityLimiter(max_uploads + 4)
+        self._exchange = Exchange(
+            root=self._root,
+            pool=self._pool,
+            credentials=credentials,
+            retry=retry or RetryPolicy(),
+            timeouts=timeouts or Timeouts(),
+            verify_responses=verify_responses,
+            threads=threads,
+        )
+        self._api = Api(credentials, self._exchange)
+        self._uploads = Uploads(self._api, seats=max_uploads, threads=threads)
+        self._waits = Waits(self._api.get_decision, poll or PollPolicy())
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
+        """Make a client from ``VERIFF_BASE_URL`` and the variables of `Credentials.from_env`.
+
+        Args:
+            environ: Where to look, instead of the environment of the process.
+            **options: The options of the class.
+
+        Raises:
+            ConfigurationError: A variable is missing or cannot be right; the message names it.
+        """
+        environment = process_environment if environ is None else environ
+        credentials = Credentials.from_env(environment)
+        return cls(credentials, base_url=_base_url(environment), **options)
+
+    def __repr__(self) -> str:
+        """Show where it speaks to, nothing secret."""
+        return f"<VeriffClient {self._root}{' closed' if self._pool.closed else ''}>"
+
+    def __del__(self) -> None:
+        """Warn when connections were left open."""
+        pool = getattr(self, "_pool", None)
+        if pool is not None and pool.open:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+
+    async def __aenter__(self) -> Self:
+        """Return the client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the client."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End all waits with `ClientClosedError` and close the connections; a second call does nothing."""
+        await self._waits.aclose()
+        await self._pool.aclose()
+
+    async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
+        """Create a session.
+
+        What is left out is left out of the request too. Creating is not idempotent: when the connection breaks after
+        the request left, it is not repeated.
+
+        Args:
+            **options: ``person`` (what you know of the end-user), ``document`` (what you know of the document),
+                ``vendor_data`` (your own id of the end-user, up to 1000 characters, no personal data),
+                ``end_user_id`` (a UUID of your own), ``callback`` (https address to send the end-user to afterwards),
+                ``extra`` (further members of ``verification``, in Veriff's own words).
+
+        Returns:
+            The session, in status ``created``.
+
+        Raises:
+            ConfigurationError: A value would be refused; the message names the field. Nothing was sent.
+            OutcomeUnknownError: The connection broke; a session may or may not exist.
+            AuthenticationError: The API key is not right.
+            ApiError: Veriff refused for another reason.
+
+        Example:
+            >>> session = await veriff.create_session(person=Person(first_name="Ada"), vendor_data="user-42")
+
+        See https://devdocs.veriff.com/apidocs/v1sessions.
+        """
+        return self._attach(await self._api.create_session(options))
+
+    def session(self, session_id: str) -> VerificationSession:
+        """Attach to a session that exists, without asking Veriff: in another process, or after a restart.
+
+        Raises:
+            ConfigurationError: The id cannot be one of Veriff's.
+        """
+        return self._attach(SessionInfo(id=check_id("session_id", session_id)))
+
+    async def verify(
+        self,
+        *,
+        media: Sequence[Media],
+        timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of the wait, see wait_for_decision
+        progress: Callable[[UploadProgress], None] | None = None,
+        **options: Unpack[CreateOptions],
+    ) -> Decision:
+        """Create a session, upload, submit, and wait for the decision.
+
+        Args:
+            media: What to upload.
+            timeout: Seconds to wait for the decision, once submitted.
+            progress: See `VerificationSession.upload`.
+            **options: See `create_session`.
+
+        Returns:
+            The decision.
+
+        Raises:
+            VeriffError: What the four steps raise.
+
+        Example:
+            >>> decision = await veriff.verify(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
+        """
+        session = await self.create_session(**options)
+        await session.upload(*media, progress=progress)
+        await session.submit()
+        return await session.wait_for_decision(timeout=timeout)
+
+    def statistics(self) -> Statistics:
+        """Return what the client has done so far, and does now."""
+        counters = self._exchange.counters
+        return Statistics(
+            requests=counters.requests,
+            retries=counters.retries,
+            bytes_sent=counters.bytes_sent,
+            uploading=self._uploads.running,
+            waiting=self._waits.count,
+        )
+
+    def _attach(self, info: SessionInfo) -> VerificationSession:
+        return VerificationSession(info, api=self._api, uploads=self._uploads, waits=self._waits)
+
+
+@asynccontextmanager
+async def open_session(
+    credentials: Credentials | None = None, *, base_url: str | None = None, **options: Unpack[SessionOptions]
+) -> AsyncIterator[VerificationSession]:
+    """Create one session with a client of its own, which is closed with the block.
+
+    Args:
+        credentials: API key and secrets; from the environment when left out.
+        base_url: The integration's base URL; ``VERIFF_BASE_URL`` when left out.
+        **options: The options of `VeriffClient` and of `VeriffClient.create_session`.
+
+    Example:
+        >>> async with open_session(vendor_data="user-42") as session:
+        ...     await session.upload(Media("front.jpg", "document-front"))
+    """
+    client_options, create_options = _parted(options)
+    known = credentials or Credentials.from_env()
+    async with VeriffClient(known, base_url=base_url or _base_url(process_environment), **client_options) as client:
+        yield await client.create_session(**create_options)
+
+
+def _base_url(environ: Mapping[str, str]) -> str:
+    base_url = environ.get(BASE_URL_VARIABLE, "").strip()
+    if not base_url:
+        msg = f"{BASE_URL_VARIABLE} is not set: the integration's API Keys page in the Customer Portal shows its value."
+        raise ConfigurationError(msg)
+    return base_url
+
+
+def _check_limits(max_connections: int, max_uploads: int, http_session: ClientSession | None) -> None:
+    connector = None if http_session is None else http_session.connector
+    # aiohttp's limit 0 means none.
+    limit = max_connections if connector is None else connector.limit or max_uploads + 1
+    if not 1 <= max_uploads < limit:
+        msg = f"max_uploads is {max_uploads}: give 1 or more, and fewer than the {limit} connections of the pool."
+        raise ConfigurationError(msg)
+
+
+def _parted(options: SessionOptions) -> tuple[ClientOptions, CreateOptions]:
+    own = {name: value for name, value in options.items() if name in ClientOptions.__annotations__}
+    create = {name: value for name, value in options.items() if name not in own}
+    return cast("ClientOptions", own), cast("CreateOptions", create)

@@ -1,0 +1,172 @@
+"""One verification session: pictures in, decision out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from veriff_async.models.enums import Status
+from veriff_async.protocol.lifecycle import can_follow, is_news
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from veriff_async.api import Api
+    from veriff_async.models.decision import Decision
+    from veriff_async.models.media import Media, UploadedMedia, UploadProgress
+    from veriff_async.models.session import SessionInfo
+    from veriff_async.protocol.policies import PollPolicy
+    from veriff_async.uploading import Uploads
+    from veriff_async.waiting import Waits
+
+__all__ = ("VerificationSession",)
+
+
+class VerificationSession:
+    """A session on Veriff's side, reached through the client that made it.
+
+    Made by `VeriffClient.create_session` and `VeriffClient.session`, not by hand.
+
+    Attributes:
+        id: Id of the session.
+        url: Page for the end-user, when Veriff told it to this object; whoever holds it can act as the end-user.
+        status: The last status that this object knows of, or ``None``.
+        vendor_data: What was given at creation, when Veriff told it to this object.
+    """
+
+    def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploads, waits: Waits) -> None:
+        """Attach to a session; use the client's methods instead."""
+        self.id = info.id
+        self.url = info.url
+        self.status = info.status
+        self.vendor_data = info.vendor_data
+        self._api = api
+        self._uploads = uploads
+        self._waits = waits
+        self._last: Decision | None = None
+
+    def __repr__(self) -> str:
+        """Show id and status, not the page's token."""
+        return f"<VerificationSession {self.id} {self.status or 'of unknown status'}>"
+
+    async def upload(
+        self,
+        *media: Media,
+        concurrency: int | None = None,
+        progress: Callable[[UploadProgress], None] | None = None,
+    ) -> list[UploadedMedia]:
+        """Upload pictures or PDFs, side by side, streamed and signed.
+
+        Everything that can be read twice is looked at before the first byte leaves. The first failure cancels the
+        other uploads; its ``uploaded`` says which were already up. A try that broke off is repeated, which may leave
+        a picture twice with Veriff (`UploadedMedia.repeated`). Memory stays below 1.5 MiB for each running upload.
+
+        Args:
+            media: What to upload; the same context may come several times.
+            concurrency: Most uploads of this call at once; never more than the client's ``max_uploads``.
+            progress: Called on the loop after each piece with an `UploadProgress`; it must not block.
+
+        Returns:
+            The receipts, in the order of `media`.
+
+        Raises:
+            MediaError: A file is missing, empty, too large, of a type that Veriff does not take, or changed meanwhile.
+            ConfigurationError: A context, timestamp or source cannot be right.
+            ConflictError: The session was already submitted.
+            NotFoundError: This integration knows no such session.
+            ApiError: Veriff refused for another reason.
+            TransportError: No answer came, and the retries are spent.
+
+        Example:
+            >>> await session.upload(Media("front.jpg", "document-front"), Media("selfie.heic", "face"))
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
+        """
+        return await self._uploads.run(self.id, media, concurrency=concurrency, progress=progress)
+
+    async def submit(self) -> None:
+        """Hand the session over for the decision; everything must be uploaded before.
+
+        A retry that finds the session submitted by an earlier try of this very call is a success.
+
+        Raises:
+            BadRequestError: The session cannot be submitted from where it is (code 1304), for example twice.
+            NotFoundError: This integration knows no such session.
+            ApiError: Veriff refused for another reason.
+            TransportError: No answer came, and the retries are spent.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
+        """
+        info = await self._api.submit_session(self.id)
+        self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
+
+    async def decision(self) -> Decision | None:
+        """Ask once for the decision.
+
+        Returns:
+            The decision, or ``None`` while there is none. During a resubmission it is the one that asked for it.
+
+        Raises:
+            NotFoundError: This integration knows no such session.
+            ApiError: Veriff refused for another reason.
+            ResponseError: The answer is not signed with a known secret, or cannot be read.
+            TransportError: No answer came, and the retries are spent.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
+        """
+        decision = await self._api.get_decision(self.id)
+        if decision is not None:
+            self._learn(decision)
+            self._waits.observe(decision)
+        return decision
+
+    async def wait_for_decision(
+        self,
+        *,
+        timeout: float | None = 900.0,  # noqa: ASYNC109  a deadline of the whole wait, which names the session
+        until: Callable[[Decision], bool] | None = None,
+        poll: PollPolicy | None = None,
+    ) -> Decision:
+        """Wait until Veriff has decided.
+
+        Any number of waits share the client's one poller. After a decision that asked for a resubmission, and that
+        this object returned, a further wait waits for a newer one. Cancelling a wait leaves nothing behind.
+
+        Args:
+            timeout: Seconds to wait; ``None`` for as long as it takes (a decision can take days).
+            until: Which decision to wait for; by default every one but ``review``, which announces another.
+            poll: How often to ask for this session, instead of the client's own pace.
+
+        Returns:
+            The decision; look at its ``status``.
+
+        Raises:
+            DecisionTimeoutError: No such decision came in time; waiting again is safe.
+            ClientClosedError: The client was closed meanwhile.
+            NotFoundError: This integration knows no such session.
+            ApiError: Veriff refuses to tell for another reason.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
+        """
+        last = self._last
+        wanted = until or _is_conclusive
+        decision = await self._waits.wait(
+            self.id,
+            until=lambda found: is_news(found, last) and wanted(found),
+            timeout=timeout,
+            poll=poll,
+            last_status=self.status,
+        )
+        self._learn(decision)
+        return decision
+
+    def _learn(self, decision: Decision) -> None:
+        self._last = decision
+        self._note(decision.status)
+
+    def _note(self, status: Status) -> None:
+        if self.status is None or can_follow(self.status, status):
+            self.status = status
+
+
+def _is_conclusive(decision: Decision) -> bool:
+    return decision.status != Status.REVIEW

@@ -1,0 +1,269 @@
+"""One call: a signed request out, an answer in, tried as often as its budget and its safety allow.
+
+The only place where aiohttp's exceptions become ours. They are named, not chained: some hold the request's headers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from random import random
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+from attrs import define, evolve, frozen
+from yarl import URL
+
+from veriff_async.errors import (
+    ConnectError,
+    OutcomeUnknownError,
+    RequestTimeoutError,
+    ResponseError,
+    TransportError,
+)
+from veriff_async.protocol import backoff
+from veriff_async.protocol.backoff import Failure
+from veriff_async.protocol.responses import Answer, check_origin
+from veriff_async.transport.bodies import SignedBody, StreamedPayload
+from veriff_async.transport.pace import Pace
+from veriff_async.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio import CapacityLimiter
+
+    from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.policies import RetryPolicy, Timeouts
+    from veriff_async.protocol.requests import Request
+    from veriff_async.transport.pool import Pool
+
+__all__ = ("Exchange",)
+
+_MAX_ANSWER: Final = 4 * 1024 * 1024
+"""No JSON of Veriff's comes near this many bytes; more is somebody else's answer."""
+
+_HEADERS: Final = {
+    "Accept": "application/json",
+    # What is signed is the body; a compressed one would have to be guessed back.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"veriff-async/{__version__}",
+}
+
+
+@frozen
+class _Failed:
+    """A try without an answer."""
+
+    how: Failure
+    why: str
+    timed_out: bool = False
+
+
+@define
+class Counters:
+    """What a client has done so far."""
+
+    requests: int = 0
+    retries: int = 0
+    bytes_sent: int = 0
+
+
+class Exchange:
+    """Sends requests of one client over its pool."""
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        pool: Pool,
+        credentials: Credentials,
+        retry: RetryPolicy,
+        timeouts: Timeouts,
+        verify_responses: bool,
+        threads: CapacityLimiter,
+    ) -> None:
+        """Take what every call of the client shares."""
+        self._root = root
+        self._pool = pool
+        self._credentials = credentials
+        self._retry = retry
+        self._timeouts = timeouts
+        self._verify = verify_responses
+        self._threads = threads
+        self.pace = Pace()
+        self.counters = Counters()
+
+    async def call(
+        self, request: Request, body: SignedBody | None = None, *, progress: Callable[[int], None] | None = None
+    ) -> Answer:
+        """Send a request until there is an answer to give back.
+
+        Args:
+            request: What to send.
+            body: Its streamed body, if it has one.
+            progress: Called with the bytes of the body that were handed to the connection in this try.
+
+        Returns:
+            The last answer, of whatever status, with its signature checked.
+
+        Raises:
+            ConnectError: The connection could not be made.
+            RequestTimeoutError: Bytes stopped moving.
+            OutcomeUnknownError: The connection broke, and repeating could do it twice.
+            TransportError: The connection broke on every try.
+            ResponseError: The answer is too large, or its signature is wrong.
+            MediaError: The body could not be read, or changed.
+            ClientClosedError: The client was closed meanwhile.
+        """
+        loop = asyncio.get_running_loop()
+        began, tries, repeated = loop.time(), 0, False
+        while True:
+            await self.pace.passed()
+            tries += 1
+            self.counters.requests += 1
+            outcome = await self._try(request, body, progress)
+            ended = outcome.how if isinstance(outcome, _Failed) else outcome.status
+            asked = None if isinstance(outcome, _Failed) else outcome.retry_after
+            delay = None
+            if backoff.retryable(ended, repeatable=request.repeatable):
+                elapsed = loop.time() - began
+                delay = backoff.pause(
+                    self._retry, tries=tries, elapsed=elapsed, asked=asked, chance=random()  # noqa: S311  jitter
+                )
+            if delay is None:
+                return self._settle(request, outcome, repeated=repeated)
+            repeated = repeated or backoff.may_have_acted(ended)
+            self.counters.retries += 1
+            if backoff.slow_down(ended):
+                self.pace.slow_down(delay)
+            else:
+                await asyncio.sleep(delay)
+
+    def _settle(self, request: Request, outcome: Answer | _Failed, *, repeated: bool) -> Answer:
+        if isinstance(outcome, _Failed):
+            raise _error(request, outcome)
+        answer = evolve(outcome, repeated=repeated)
+        if self._verify:
+            check_origin(answer, self._credentials)
+        return answer
+
+    async def _try(
+        self, request: Request, body: SignedBody | None, progress: Callable[[int], None] | None
+    ) -> Answer | _Failed:
+        session = self._pool.session()
+        watch = _Watch(self._timeouts)
+        payload: StreamedPayload | bytes | None = request.body
+        if body is not None:
+            payload = StreamedPayload(body, moved=self._counted(watch, progress), threads=self._threads)
+        try:
+            async with (
+                watch.deadline,
+                session.request(
+                    request.method,
+                    URL(self._root + request.path, encoded=True),
+                    data=payload,
+                    headers={**_HEADERS, **request.headers},
+                    # A redirect would carry key, signature and pictures to wherever it points.
+                    allow_redirects=False,
+                    raise_for_status=False,
+                    timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
+                ) as response,
+            ):
+                return await self._read(request, response, watch)
+        except (aiohttp.ClientError, OSError) as error:
+            failed = _failed(error)
+        # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
+        if isinstance(payload, StreamedPayload) and payload.failure is not None:
+            raise payload.failure
+        return failed
+
+    def _counted(self, watch: _Watch, progress: Callable[[int], None] | None) -> Callable[[int], None]:
+        sent = 0
+
+        def moved(count: int) -> None:
+            nonlocal sent
+            sent += count
+            self.counters.bytes_sent += count
+            watch.moved(count)
+            if progress is not None:
+                progress(sent)
+
+        return moved
+
+    async def _read(self, request: Request, response: aiohttp.ClientResponse, watch: _Watch) -> Answer:
+        watch.answered()
+        content = bytearray()
+        async for piece in response.content.iter_any():
+            content += piece
+            watch.moved(len(piece))
+            if len(content) > _MAX_ANSWER:
+                msg = f"The answer to {request.method} {request.path} is too large to be Veriff's: check base_url."
+                raise ResponseError(msg, problems=(f"more than {_MAX_ANSWER} bytes @ $",))
+        return Answer(
+            request=request,
+            status=response.status,
+            headers=response.headers,
+            body=bytes(content),
+            retry_after=backoff.retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
+        )
+
+
+class _Watch:
+    """Ends a try when nothing moves: a deadline that every piece of a body puts off."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        self._began = self._loop.time()
+        self._moved = 0
+        self._end = self._began + timeouts.total
+        self.deadline = asyncio.timeout_at(min(self._end, self._began + timeouts.connect + timeouts.stall))
+
+    def answered(self) -> None:
+        """Begin to measure anew, for the body of the answer."""
+        self._began, self._moved = self._loop.time(), 0
+        self.moved(0)
+
+    def moved(self, count: int) -> None:
+        """Put the deadline off; too late is no error here, the deadline tells its own task."""
+        now = self._loop.time()
+        if self._moved == 0:
+            self._began = now
+        self._moved += count
+        if not self.deadline.expired():
+            until = backoff.progress_deadline(self._timeouts, began=self._began, now=now, moved=self._moved)
+            self.deadline.reschedule(min(self._end, until))
+
+
+def _failed(error: aiohttp.ClientError | OSError) -> _Failed:
+    """Tell what is known about a request from the way it failed, without keeping the exception."""
+    why = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        why = error.os_error.strerror
+    timed_out = isinstance(error, TimeoutError)
+    # Raised before anything is written: no free connection or no connection in time, refused, unknown host, bad TLS.
+    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
+        return _Failed(Failure.NOT_SENT, why, timed_out)
+    return _Failed(Failure.LOST, why, timed_out)
+
+
+def _error(request: Request, failed: _Failed) -> TransportError:
+    where = f"{request.method} {request.path}"
+    kind: type[TransportError]
+    if failed.how is Failure.LOST and not request.repeatable:
+        kind = OutcomeUnknownError
+        msg = (
+            f"{where} left, but no answer came ({failed.why}), so a session may or may not exist: "
+            "look for it by vendor_data before you create another."
+        )
+    elif failed.timed_out:
+        kind = RequestTimeoutError
+        msg = f"{where} ran out of time ({failed.why}): check the network, or give larger Timeouts."
+    elif failed.how is Failure.NOT_SENT:
+        kind = ConnectError
+        msg = f"{where} could not be sent ({failed.why}): check base_url, the network and any proxy."
+    else:
+        kind = TransportError
+        msg = f"{where} broke off without an answer ({failed.why}): try again, or allow more tries in RetryPolicy."
+    return kind(msg, method=request.method, path=request.path)

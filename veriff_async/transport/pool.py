@@ -1,0 +1,86 @@
+"""The connections of one client: made when first needed, closed with it, or borrowed and left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from veriff_async.errors import ClientClosedError, ConfigurationError
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+__all__ = ("Pool", "root_of")
+
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def root_of(base_url: str) -> str:
+    """Return a base URL without version and trailing slash.
+
+    Raises:
+        ConfigurationError: It is no absolute https address, or a plain http one of another machine, over which API key
+            and pictures would travel readable.
+    """
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except (ValueError, AttributeError, TypeError):
+        host = None
+    if host is None or parts.scheme not in {"http", "https"} or parts.query or parts.fragment or parts.username:
+        msg = "base_url is no address: give the integration's base URL from its API Keys page, https://..."
+        raise ConfigurationError(msg)
+    if parts.scheme == "http" and host not in _LOOPBACK:
+        msg = "base_url is not https: plain http is allowed for this machine only, for example the sandbox."
+        raise ConfigurationError(msg)
+    return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+class Pool:
+    """An aiohttp session that belongs to one event loop."""
+
+    def __init__(self, borrowed: ClientSession | None, *, max_connections: int) -> None:
+        """Take a session to borrow, or how many connections an own one may have."""
+        self._borrowed = borrowed
+        self._session = borrowed
+        self._max_connections = max_connections
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+
+    @property
+    def open(self) -> bool:
+        """Whether connections of our own may be open."""
+        return self._session is not None and self._borrowed is None
+
+    def session(self) -> ClientSession:
+        """Return the session, made on the first call.
+
+        Raises:
+            ClientClosedError: The client or the borrowed session is closed.
+            ConfigurationError: The pool belongs to another event loop.
+        """
+        if self.closed or (self._session is not None and self._session.closed):
+            msg = "The client is closed: make a new VeriffClient, and call it inside its async with block."
+            raise ClientClosedError(msg)
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            msg = "The client belongs to another event loop: make one VeriffClient for each loop."
+            raise ConfigurationError(msg)
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """Close what is our own; a second call does nothing."""
+        self.closed = True
+        session, self._session = self._session, None
+        if session is not None and self._borrowed is None:
+            await session.close()

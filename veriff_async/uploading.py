@@ -1,0 +1,136 @@
+"""Many uploads at once: all looked at before the first byte leaves, side by side, in order, all or an error."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from anyio import CapacityLimiter, create_task_group, to_thread
+from attrs import define, field
+
+from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.models.media import Media, UploadProgress
+from veriff_async.protocol.limits import MAX_PDF_BYTES
+from veriff_async.transport.bodies import Draft, draft
+from veriff_async.transport.sources import reusable_source, spool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from veriff_async.api import Api
+    from veriff_async.models.media import UploadedMedia
+
+__all__ = ("Uploads",)
+
+
+class Uploads:
+    """The uploads of one client: how many may run at once, and the worker threads they use."""
+
+    def __init__(self, api: Api, *, seats: int, threads: CapacityLimiter) -> None:
+        """Take the calls to use, and how many uploads the client may run at once."""
+        self._api = api
+        self._seats = CapacityLimiter(seats)
+        self._threads = threads
+
+    @property
+    def running(self) -> int:
+        """How many uploads hold a seat."""
+        return self._seats.statistics().borrowed_tokens
+
+    async def run(
+        self,
+        session_id: str,
+        media: Sequence[Media],
+        *,
+        concurrency: int | None,
+        progress: Callable[[UploadProgress], None] | None,
+    ) -> list[UploadedMedia]:
+        """Upload all media to a session; see `VerificationSession.upload`."""
+        _check(media, concurrency)
+        drafts = await self._look_at(media)
+        batch = _Batch(self, session_id, progress, CapacityLimiter(concurrency or len(media)), [None] * len(media))
+        async with create_task_group() as tasks:
+            for place, (one, looked_at) in enumerate(zip(media, drafts, strict=True)):
+                tasks.start_soon(batch.run, place, one, looked_at, tasks.cancel_scope.cancel)
+        if batch.failure is not None:
+            if isinstance(batch.failure, VeriffError):
+                batch.failure.uploaded = tuple(up for up in batch.uploaded if up is not None)
+            raise batch.failure
+        return [up for up in batch.uploaded if up is not None]
+
+    async def _look_at(self, media: Sequence[Media]) -> list[Draft | None]:
+        """Draft whatever can be read twice, before a byte of anything leaves; ``None`` for what must be spooled."""
+        if all(isinstance(one.source, bytes) for one in media):
+            return [_draft(one) for one in media]
+        return await to_thread.run_sync(lambda: [_draft(one) for one in media], limiter=self._threads)
+
+    async def upload(
+        self, session_id: str, media: Media, looked_at: Draft | None, progress: Callable[[UploadProgress], None] | None
+    ) -> UploadedMedia:
+        """Upload one media, spooling it first when it can be read only once."""
+        if looked_at is not None:
+            return await self._send(session_id, looked_at, progress)
+        # Before a seat is taken: whoever streams to us, a browser perhaps, must not wait for other uploads.
+        source = await spool(media.source, limit=MAX_PDF_BYTES, threads=self._threads)
+        try:
+            spooled = await to_thread.run_sync(draft, media, source, limiter=self._threads)
+            return await self._send(session_id, spooled, progress)
+        finally:
+            source.close()
+
+    async def _send(
+        self, session_id: str, looked_at: Draft, progress: Callable[[UploadProgress], None] | None
+    ) -> UploadedMedia:
+        def moved(sent: int) -> None:
+            if progress is not None:
+                progress(UploadProgress(media=looked_at.media, sent=sent, total=looked_at.length))
+
+        async with self._seats:
+            sign, credentials = looked_at.sign, self._api.credentials
+            if looked_at.inline:
+                body = sign(credentials)
+            else:
+                body = await to_thread.run_sync(sign, credentials, limiter=self._threads)
+            return await self._api.upload_media(session_id, body, moved)
+
+
+@define
+class _Batch:
+    """The uploads of one call."""
+
+    uploads: Uploads
+    session_id: str
+    progress: Callable[[UploadProgress], None] | None
+    seats: CapacityLimiter
+    uploaded: list[UploadedMedia | None]
+    failure: Exception | None = field(default=None, init=False)
+
+    async def run(self, place: int, media: Media, looked_at: Draft | None, cancel: Callable[[], None]) -> None:
+        """Upload one media; the first failure ends the others."""
+        try:
+            async with self.seats:
+                self.uploaded[place] = await self.uploads.upload(self.session_id, media, looked_at, self.progress)
+        except Exception as error:  # noqa: BLE001  raised again by the call, alone and not in a group
+            if self.failure is None:
+                self.failure = error
+                cancel()
+
+
+def _draft(media: Media) -> Draft | None:
+    source = reusable_source(media.source)
+    return None if source is None else draft(media, source)
+
+
+def _check(media: Sequence[Media], concurrency: int | None) -> None:
+    if not media:
+        msg = "There is nothing to upload: give at least one Media."
+        raise ConfigurationError(msg)
+    if not all(isinstance(one, Media) for one in media):
+        msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
+        raise ConfigurationError(msg)
+    if concurrency is not None and concurrency < 1:
+        msg = "concurrency must be 1 or more."
+        raise ConfigurationError(msg)
+    streams = [id(one.source) for one in media if hasattr(one.source, "read") or hasattr(one.source, "__aiter__")]
+    if len(set(streams)) < len(streams):
+        msg = "The same open file or stream is given twice, and can only be read by one upload: open it twice."
+        raise ConfigurationError(msg)
