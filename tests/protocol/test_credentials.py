@@ -1,0 +1,85 @@
+"""Credentials: what they accept, where they come from, and that they show nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from veriff_async import ConfigurationError, Credentials
+
+
+def test_environment_gives_the_ring_newest_first() -> None:
+    """The shared secret variable is a comma list whose first secret signs."""
+    found = Credentials.from_env(
+        {"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "new, old,,older ", "VERIFF_INTEGRATION_ID": "integration"}
+    )
+
+    expected = Credentials("key", "new", previous_secrets=("old", "older"), integration_id="integration")
+    assert expected == found
+    assert ("new", "old", "older") == found.secrets
+
+
+def test_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an argument the variables of the process count."""
+    monkeypatch.setenv("VERIFF_API_KEY", "key")
+    monkeypatch.setenv("VERIFF_SHARED_SECRET", "secret")
+    monkeypatch.delenv("VERIFF_INTEGRATION_ID", raising=False)
+
+    assert Credentials("key", "secret") == Credentials.from_env()
+
+
+@pytest.mark.parametrize("missing", ["VERIFF_API_KEY", "VERIFF_SHARED_SECRET"])
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_missing_variables_are_named(missing: str, value: str | None) -> None:
+    """The error names the variable that is missing or blank."""
+    environ = {"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret"}
+    del environ[missing]
+    if value is not None:
+        environ[missing] = value
+
+    with pytest.raises(ConfigurationError, match=missing):
+        Credentials.from_env(environ)
+
+
+def test_a_list_of_commas_holds_no_secret() -> None:
+    """A variable of nothing but separators is refused."""
+    with pytest.raises(ConfigurationError, match="holds no secret"):
+        Credentials.from_env({"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": " , ,"})
+
+
+@pytest.mark.parametrize("secret", ["secret\n", " secret", "sec\x00ret", "sec\ret"])
+def test_stray_characters_are_refused_without_being_shown(secret: str) -> None:
+    """White space and control characters, as a secret's file often ends with, are refused; the secret is not shown."""
+    with pytest.raises(ConfigurationError, match="copy it again") as caught:
+        Credentials("key", secret)
+
+    assert secret.strip() not in str(caught.value)
+
+
+def test_at_most_five_secrets_live_at_once() -> None:
+    """Five secrets are taken, six are refused, as in the Customer Portal."""
+    assert 5 == len(Credentials("key", "1", previous_secrets=["2", "3", "4", "5"]).secrets)  # noqa: PLR2004
+    with pytest.raises(ConfigurationError, match="more than 5"):
+        Credentials("key", "1", previous_secrets=["2", "3", "4", "5", "6"])
+
+
+def test_one_text_is_no_list_of_secrets() -> None:
+    """A text in place of a list, which would be read letter by letter, is refused."""
+    with pytest.raises(ConfigurationError, match="tuple of secrets"):
+        Credentials("key", "new", previous_secrets="old")
+
+
+def test_repr_shows_nothing_secret() -> None:
+    """Neither key nor secret stand in the repr."""
+    shown = repr(Credentials("the-key", "the-secret", previous_secrets=("the-old-secret",), integration_id="it"))
+
+    assert "Credentials(integration_id='it')" == shown
+
+
+def test_ring_verifies_what_any_secret_signed() -> None:
+    """What was signed before a rotation is still recognised after it."""
+    before = Credentials("key", "old")
+    after = Credentials("key", "new", previous_secrets=("old",))
+
+    assert 1 == after.verify(b"payload", before.sign(b"payload"))
+    assert 0 == after.verify(b"payload", after.sign(b"payload"))
+    assert None is before.verify(b"payload", after.sign(b"payload"))
