@@ -39,7 +39,7 @@ from veriff_async.cli.specimens.portrait import draw_portrait
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("draw_back", "draw_face", "draw_front", "encode", "main")
+__all__ = ("check_digit", "draw_back", "draw_face", "draw_front", "encode", "machine_lines", "main")
 
 CARD: Final = (1640, 1034)  # the shape of an ID-1 card, 85.6 mm x 54 mm
 SHEET: Final = (1840, 1234)
@@ -82,14 +82,10 @@ def draw_front() -> Image.Image:
         pen.text((x, y + 44), value, (42, 0.9), INK)
     pen.text((600, 848), "Signature / Subskribo", (22, 0), PALE)
     for stroke in _SIGNATURE:
-        pen.line(
-            curve([(620 + x * 0.78, 908 + y * 0.62) for x, y in stroke], closed=False), (26, 40, 110), 3.4
-        )
+        pen.line(curve([(620 + x * 0.78, 908 + y * 0.62) for x, y in stroke], closed=False), (26, 40, 110), 3.4)
     _chip(pen, (1388, 250))
     _ghost(pen, (1330, 640), 150)
-    pen.text(
-        (820, 1002), "SPECIMEN  ·  NOT A DOCUMENT  ·  NO STATE ISSUES THIS CARD", (23, 0.5), RED, anchor="ms"
-    )
+    pen.text((820, 1002), "SPECIMEN  ·  NOT A DOCUMENT  ·  NO STATE ISSUES THIS CARD", (23, 0.5), RED, anchor="ms")
     stamp(card, (840, 600), 208, turn=24, strength=0.3)
     return _photograph(card, 11)
 
@@ -116,9 +112,7 @@ def draw_back() -> Image.Image:
     for row, line in enumerate(machine_lines()):
         for column, character in enumerate(line):
             pen.text((84 + 50.7 * column, 780 + row * 84), character, (50, 0.7), (20, 20, 24), anchor="ms")
-    pen.text(
-        (820, 1016), "SPECIMEN  ·  NOT A DOCUMENT  ·  NO STATE ISSUES THIS CARD", (23, 0.5), RED, anchor="ms"
-    )
+    pen.text((820, 1016), "SPECIMEN  ·  NOT A DOCUMENT  ·  NO STATE ISSUES THIS CARD", (23, 0.5), RED, anchor="ms")
     stamp(card, (830, 500), 208, turn=24, strength=0.3)
     return _photograph(card, 12)
 
@@ -137,13 +131,14 @@ def draw_face() -> Image.Image:
 def machine_lines() -> tuple[str, str, str]:
     """Compose the three lines of a TD1 card with their check digits, as ICAO 9303 part 5 lays them out."""
     number, birth, expiry = "SPEC00042", "901210", "351231"
-    first = f"I<XEX{number}{_check(number)}".ljust(30, "<")
-    dates = f"{birth}{_check(birth)}F{expiry}{_check(expiry)}"
-    composite = _check(first[5:] + dates[:7] + dates[8:] + "<" * 11)
+    first = f"I<XEX{number}{check_digit(number)}".ljust(30, "<")
+    dates = f"{birth}{check_digit(birth)}F{expiry}{check_digit(expiry)}"
+    composite = check_digit(first[5:] + dates[:7] + dates[8:] + "<" * 11)
     return first, f"{dates}XEX{'<' * 11}{composite}", "SPECIMEN<<ADA".ljust(30, "<")
 
 
-def _check(field: str) -> int:
+def check_digit(field: str) -> int:
+    """Weigh a field of the machine lines (ICAO 9303 part 3, section 4.9)."""
     values = (0 if character == "<" else int(character, 36) for character in field)
     return sum(value * (7, 3, 1)[place % 3] for place, value in enumerate(values)) % 10
 

@@ -112,16 +112,12 @@ def gradient(size: tuple[int, int], colours: Sequence[Colour], turn: float) -> I
     layer = Image.new("RGB", size, colours[0])
     share = 255 / (len(colours) - 1)
     for number, colour in enumerate(colours[1:]):
-        step = mask.point(
-            [round(min(255, max(0, (level - number * share) * 255 / share))) for level in range(256)]
-        )
+        step = mask.point([round(min(255, max(0, (level - number * share) * 255 / share))) for level in range(256)])
         layer = Image.composite(Image.new("RGB", size, colour), layer, step)
     return layer
 
 
-def waves(
-    pen: Pen, area: tuple[float, float], colours: Sequence[Colour], *, count: int, swing: float
-) -> None:
+def waves(pen: Pen, area: tuple[float, float], colours: Sequence[Colour], *, count: int, swing: float) -> None:
     """Cover an area with fine lines that breathe together, as on a banknote."""
     width, height = area
     for number in range(count):
@@ -153,10 +149,7 @@ def emblem(pen: Pen, centre: Point, radius: float, colour: Colour) -> None:
         (x + radius * far * sin(step * pi / 7), y - radius * far * cos(step * pi / 7))
         for step, far in enumerate((0.98, 0.56) * 7)
     ]
-    ring = [
-        (x + radius * 1.12 * cos(step * tau / 90), y + radius * 1.12 * sin(step * tau / 90))
-        for step in range(91)
-    ]
+    ring = [(x + radius * 1.12 * cos(step * tau / 90), y + radius * 1.12 * sin(step * tau / 90)) for step in range(91)]
     pen.line(ring, colour, radius / 16)
     pen.shape(tips, colour)
     pen.disc((x, y - radius * 0.10), radius * 0.20, (255, 255, 255))
@@ -173,9 +166,7 @@ def emblem(pen: Pen, centre: Point, radius: float, colour: Colour) -> None:
 def grain(image: Image.Image, seed: int, strength: float) -> Image.Image:
     """Lay the grain of paper over a picture."""
     noise = Image.frombytes("L", image.size, Random(seed).randbytes(image.width * image.height))  # noqa: S311  paper
-    fibres = ImageChops.blend(
-        noise.filter(ImageFilter.GaussianBlur(0.7)), noise.filter(ImageFilter.BoxBlur(2)), 0.4
-    )
+    fibres = ImageChops.blend(noise.filter(ImageFilter.GaussianBlur(0.7)), noise.filter(ImageFilter.BoxBlur(2)), 0.4)
     relief = ImageOps.autocontrast(fibres, cutoff=0.5).convert("RGB")
     return Image.blend(image, ImageChops.overlay(image, relief), strength)
 

@@ -1,0 +1,92 @@
+"""Real processes of the command."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+COMMAND: Final = (sys.executable, "-m", "veriff_async.cli")
+SECONDS: Final = 60.0
+
+
+def environment(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what a developer's shell may hold."""
+    strange = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    return {**kept, "PYTHONWARNINGS": "error", **variables}
+
+
+@pytest.fixture
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a way to run the command without a terminal."""
+
+    def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+            env=environment(variables),
+        )
+
+    return call
+
+
+@pytest.fixture
+def run_in_terminal() -> Callable[..., tuple[int, str]]:
+    """Give a way to run the command in a terminal of 100 columns; what it wrote comes back with the exit code."""
+
+    def call(*arguments: str, **variables: str) -> tuple[int, str]:
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        with subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            env=environment({"TERM": "xterm-256color", **variables}),
+        ) as process:
+            os.close(end)
+            written = b""
+            with suppress(OSError):  # Linux says EIO when the last writer has gone
+                while data := os.read(terminal, 65536):
+                    written += data
+            os.close(terminal)
+            return process.wait(SECONDS), written.decode()
+
+    return call
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Give a way to start the command and go on; what still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(*arguments: str, **variables: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(variables),
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        with process:
+            process.kill()

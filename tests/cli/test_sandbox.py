@@ -1,0 +1,136 @@
+"""`veriff-async sandbox`, as a process of its own."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import socket
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from veriff_async import Decision, Media, PollPolicy, VeriffClient
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Start = Callable[..., subprocess.Popen[str]]
+
+SECONDS = 60.0
+PICTURE = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(1000) + b"\xff\xd9"
+
+
+def variables(process: subprocess.Popen[str], count: int) -> dict[str, str]:
+    """Read the export lines as a shell would."""
+    assert process.stdout is not None
+    found = {}
+    for _ in range(count):
+        export, assignment = shlex.split(process.stdout.readline())
+        assert export == "export"
+        name, _, value = assignment.partition("=")
+        found[name] = value
+    return found
+
+
+async def verify(environ: dict[str, str]) -> Decision:
+    """Run a client of the printed environment through the whole flow."""
+    async with VeriffClient.from_env(environ, poll=PollPolicy(first=0.05, longest=0.05, factor=1)) as veriff:
+        return await veriff.verify(media=[Media(PICTURE, "face")], timeout=SECONDS)
+
+
+def test_the_printed_variables_are_all_that_a_client_needs(start: Start) -> None:
+    """A client made from the export lines is served up to the decision."""
+    process = start("sandbox", "--port", "0", "--decide-after", "0")
+
+    decision = anyio.run(verify, variables(process, 3))
+
+    assert decision.is_approved
+
+
+def test_each_request_is_one_readable_line(start: Start) -> None:
+    """Standard error says when, with which status, and what was asked."""
+    process = start("sandbox", "--port", "0", "--decide-after", "0")
+    anyio.run(verify, variables(process, 3))
+
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=SECONDS)
+
+    lines = [line.split() for line in errors.splitlines()]
+    assert ["201", "POST", "/v1/sessions"] in [line[1:] for line in lines]
+    assert any(line[1:3] == ["200", "PATCH"] for line in lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_cleanly(start: Start, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM are the way to end it, so both give exit code 0."""
+    process = start("sandbox", "--port", "0")
+    variables(process, 3)
+
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=SECONDS)
+
+    assert process.returncode == 0
+    assert errors.endswith("Stopped.\n")
+
+
+def test_credentials_of_the_environment_are_used_and_not_printed(start: Start) -> None:
+    """A key and secret that are set are the ones to sign with, and standard output shows only the address."""
+    key, secret = "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11", "0f0e0d0c-0b0a-4908-8706-050403020100"
+    process = start("sandbox", "--port", "0", "--decide-after", "0", VERIFF_API_KEY=key, VERIFF_SHARED_SECRET=secret)
+    found = variables(process, 1)
+
+    decision = anyio.run(verify, {**found, "VERIFF_API_KEY": key, "VERIFF_SHARED_SECRET": secret})
+    process.send_signal(signal.SIGINT)
+    written, errors = process.communicate(timeout=SECONDS)
+
+    assert decision.is_approved
+    assert list(found) == ["VERIFF_BASE_URL"]
+    assert secret not in written + errors
+
+
+def test_half_of_the_credentials_is_an_error(run: Run) -> None:
+    """A key without a secret is one sentence and exit code 1, not a guess."""
+    done = run("sandbox", "--port", "0", VERIFF_API_KEY="6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11")
+
+    assert done.returncode == 1
+    assert "VERIFF_SHARED_SECRET" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_one_sentence(run: Run) -> None:
+    """Exit code 1 and a sentence that names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("sandbox", "--port", str(port))
+
+    assert done.returncode == 1
+    assert str(port) in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("secret", ["--api-key", "--secret", "--shared-secret"])
+def test_secrets_are_no_arguments(run: Run, secret: str) -> None:
+    """What stands in a command line can be read by every user of the machine."""
+    assert run("sandbox", secret, "x").returncode == 2
+
+
+def test_webhooks_are_posted_and_logged(start: Start) -> None:
+    """With --webhook-url a decision is posted there, signed, and the log has a line for it."""
+    with socket.create_server(("127.0.0.1", 0)) as receiver:
+        url = f"http://127.0.0.1:{receiver.getsockname()[1]}/hook"
+        process = start("sandbox", "--port", "0", "--decide-after", "0", "--webhook-url", url)
+        anyio.run(verify, variables(process, 3))
+        connection, _ = receiver.accept()
+        with connection:
+            head = connection.recv(65536).lower()
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        assert process.stderr is not None
+        while "webhook" not in (line := process.stderr.readline()):
+            assert line
+
+    assert head.startswith(b"post /hook")
+    assert b"x-hmac-signature" in head
+    assert "200" in line

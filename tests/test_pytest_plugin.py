@@ -1,0 +1,322 @@
+"""The fixtures, in inner runs of pytest under each runner of asynchronous tests; warnings are errors there too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Final
+
+import pytest
+
+HEAD: Final = """
+import asyncio
+import threading
+import urllib.request
+
+import pytest
+
+from veriff_async import Media, Person
+
+PICTURE = b"\\xff\\xd8\\xff\\xe0\\x00\\x10JFIF" + bytes(1000) + b"\\xff\\xd9"
+
+
+async def flow(client):
+    session = await client.create_session(vendor_data="user-42")
+    await session.upload(Media(PICTURE, "face"))
+    await session.submit()
+    decision = await session.wait_for_decision(timeout=20)
+    assert decision.is_approved
+    return session.id
+"""
+
+TESTS: Final = """
+@pytest.mark.veriff_sandbox(decide_after=0)
+{mark}
+async def test_first(veriff_client, veriff_sandbox):
+    session_id = await flow(veriff_client)
+    assert [seen.id for seen in veriff_sandbox.sessions] == [session_id]
+
+
+@pytest.mark.veriff_sandbox(decide_after=0)
+{mark}
+async def test_second(veriff_client, veriff_sandbox):
+    session_id = await flow(veriff_client)
+    assert [seen.id for seen in veriff_sandbox.sessions] == [session_id]
+"""
+
+BACKEND: Final = """
+@pytest.fixture(scope="{scope}")
+def anyio_backend():
+    return "asyncio"
+
+
+@pytest.fixture(scope="{scope}", autouse=True)
+async def keep_the_loop(anyio_backend):
+    yield
+"""
+
+
+def inside(
+    pytester: pytest.Pytester, source: str, *, mode: str = "strict", warnings: str = "error"
+) -> pytest.RunResult:
+    """Run a module of tests in a process of its own."""
+    pytester.makeini(
+        f"""
+        [pytest]
+        asyncio_mode = {mode}
+        asyncio_default_fixture_loop_scope = function
+        filterwarnings = {warnings}
+        addopts = --strict-markers -p no:cacheprovider
+        """
+    )
+    pytester.makepyfile(HEAD + source)
+    return pytester.runpytest_subprocess(timeout=60)
+
+
+@pytest.mark.parametrize("scope", ["function", "class", "module", "session"])
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_the_client_works_under_pytest_asyncio(pytester: pytest.Pytester, mode: str, scope: str) -> None:
+    """Every test has its own client, whatever the scope of the loop, and leaves no warning behind."""
+    mark = f'@pytest.mark.asyncio(loop_scope="{scope}")'
+
+    inside(pytester, TESTS.format(mark=mark), mode=mode).assert_outcomes(passed=2)
+
+
+def test_auto_mode_needs_no_mark(pytester: pytest.Pytester) -> None:
+    """In auto mode a bare coroutine function with the fixtures is a test."""
+    inside(pytester, TESTS.format(mark=""), mode="auto").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("scope", ["function", "module", "session"])
+def test_the_client_works_under_anyio(pytester: pytest.Pytester, scope: str) -> None:
+    """The same under anyio's plugin, where a fixture of a wider scope keeps the loop alive between tests."""
+    source = BACKEND.format(scope=scope) + TESTS.format(mark="@pytest.mark.anyio")
+
+    inside(pytester, source).assert_outcomes(passed=2)
+
+
+def test_the_client_works_in_a_synchronous_test(pytester: pytest.Pytester) -> None:
+    """A test that calls asyncio.run() itself may hand the client over."""
+    source = """
+    @pytest.mark.veriff_sandbox(decide_after=0)
+    def test_it(veriff_client):
+        asyncio.run(flow(veriff_client))
+    """
+
+    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_the_client_works_on_a_loop_that_runs_in_a_thread(pytester: pytest.Pytester) -> None:
+    """A program that keeps its loop in a thread gets its client closed there, while the loop goes on."""
+    source = """
+    @pytest.fixture
+    def loop():
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever)
+        thread.start()
+        yield loop
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+    @pytest.mark.veriff_sandbox(decide_after=0)
+    def test_it(loop, veriff_client):
+        asyncio.run_coroutine_threadsafe(flow(veriff_client), loop).result(20)
+    """
+
+    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_a_client_that_is_not_used_opens_nothing(pytester: pytest.Pytester) -> None:
+    """Asking for the fixture alone is no reason to warn."""
+    inside(pytester, "def test_it(veriff_client):\n    pass\n").assert_outcomes(passed=1)
+
+
+def test_a_test_may_close_the_client_itself(pytester: pytest.Pytester) -> None:
+    """Closing twice is no error."""
+    source = """
+    async def use(client):
+        async with client:
+            await client.create_session()
+
+
+    def test_it(veriff_client):
+        asyncio.run(use(veriff_client))
+    """
+
+    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_an_asynchronous_fixture_may_use_the_client(pytester: pytest.Pytester) -> None:
+    """What a fixture awaited before the test, and awaits after it, runs over the same client."""
+    source = """
+    import pytest_asyncio
+
+
+    @pytest_asyncio.fixture
+    async def session(veriff_client):
+        session = await veriff_client.create_session()
+        yield session
+        await session.decision()
+
+
+    @pytest.mark.asyncio
+    async def test_it(session):
+        await session.upload(Media(PICTURE, "face"))
+    """
+
+    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_a_failing_test_fails_by_its_own_error(pytester: pytest.Pytester) -> None:
+    """A wait that is still going when the test fails is ended without another error or warning."""
+    source = """
+    @pytest.mark.asyncio
+    async def test_it(veriff_client):
+        session = await veriff_client.create_session()
+        waiting = asyncio.create_task(session.wait_for_decision(timeout=60))
+        await asyncio.sleep(0)
+        assert session.status == "declined"
+    """
+    result = inside(pytester, _flat(source))
+
+    result.assert_outcomes(failed=1)
+    result.stdout.no_fnmatch_line("*Warning*")
+
+
+def test_a_client_on_two_loops_is_refused(pytester: pytest.Pytester) -> None:
+    """A client ends with its loop, so a second asyncio.run() is told to make its own."""
+    source = """
+    def test_it(veriff_client):
+        asyncio.run(veriff_client.create_session())
+        asyncio.run(veriff_client.create_session())
+    """
+    result = inside(pytester, _flat(source))
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines("*ClientClosedError: The client is closed*")
+
+
+def test_a_loop_that_is_closed_carelessly_is_reported(pytester: pytest.Pytester) -> None:
+    """Where a loop ended without its asynchronous generators, the connections are lost, and the message says why."""
+    source = """
+    def test_it(veriff_client):
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(veriff_client.create_session())
+        loop.close()
+    """
+    result = inside(pytester, _flat(source), warnings="ignore")
+
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines("*without loop.shutdown_asyncgens()*")
+
+
+def test_trio_is_refused_in_words(pytester: pytest.Pytester) -> None:
+    """The client needs asyncio, so the test is told how to say so to anyio's plugin."""
+    source = """
+    @pytest.fixture
+    def anyio_backend():
+        return "trio"
+
+
+    @pytest.mark.anyio
+    async def test_it(veriff_client):
+        pass
+    """
+    result = inside(pytester, _flat(source))
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines("*veriff_client runs on asyncio, not on trio*")
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        ("decide_afterwards=1", "*options of veriff_sandbox do not work*decide_afterwards*"),
+        ("0", "*takes options by name*"),
+    ],
+)
+def test_a_wrong_mark_is_named(pytester: pytest.Pytester, mark: str, message: str) -> None:
+    """A slip in the mark is one sentence at the test, not a traceback of the library."""
+    result = inside(pytester, f"@pytest.mark.veriff_sandbox({mark})\ndef test_it(veriff_sandbox):\n    pass\n")
+
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines(message)
+
+
+def test_options_can_be_set_for_a_module(pytester: pytest.Pytester) -> None:
+    """Overridden fixtures give the options of sandbox and client; the mark of a test goes before them."""
+    source = """
+    from veriff_async import Credentials, RateLimitedError, RetryPolicy
+    from veriff_async.sandbox import Fault
+
+
+    @pytest.fixture
+    def veriff_sandbox_options():
+        return {"credentials": Credentials("11111111-1111-4111-8111-111111111111", "one")}
+
+
+    @pytest.fixture
+    def veriff_client_options():
+        return {"retry": RetryPolicy(attempts=1)}
+
+
+    async def fail(client):
+        with pytest.raises(RateLimitedError):
+            await client.create_session()
+
+
+    def test_module(veriff_sandbox, veriff_client):
+        assert veriff_sandbox.credentials.api_key.startswith("11111111")
+        veriff_sandbox.inject(Fault.status(429), times=1)
+        asyncio.run(fail(veriff_client))
+
+
+    @pytest.mark.veriff_sandbox(credentials=Credentials("22222222-2222-4222-8222-222222222222", "two"))
+    def test_mark(veriff_sandbox):
+        assert veriff_sandbox.credentials.api_key.startswith("22222222")
+    """
+
+    inside(pytester, _flat(source)).assert_outcomes(passed=2)
+
+
+def test_the_sandbox_serves_programs_that_read_their_environment(pytester: pytest.Pytester) -> None:
+    """A synchronous test sets the variables, lets its program run, and decides by call."""
+    source = """
+    from veriff_async import VeriffClient
+
+
+    async def program(started):
+        async with VeriffClient.from_env() as veriff:
+            session = await veriff.create_session()
+            await session.submit()
+            started(session.id)
+            return await session.decision()
+
+
+    def test_it(veriff_sandbox, monkeypatch):
+        for name, value in veriff_sandbox.environ.items():
+            monkeypatch.setenv(name, value)
+        decision = asyncio.run(program(lambda session_id: veriff_sandbox.decide(session_id, "declined")))
+        assert decision.status == "declined"
+    """
+
+    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+
+
+def test_loading_the_plugin_loads_nothing_else() -> None:
+    """Every run of pytest loads the plugin, so neither aiohttp nor asyncio nor the client may come with it."""
+    program = """
+import sys, pytest
+before = set(sys.modules)
+import veriff_async.pytest_plugin
+print(*sorted(set(sys.modules) - before))
+"""
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+    assert loaded.stdout.split() == ["veriff_async", "veriff_async.pytest_plugin", "veriff_async.version"]
+
+
+def _flat(source: str) -> str:
+    return "\n".join(line[4:] for line in source.splitlines())

@@ -1,0 +1,115 @@
+"""The whole flow on real pictures, against a Veriff that starts in the same process."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from time import perf_counter
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from veriff_async import Decision, Media, Person, PollPolicy, UploadedMedia, VeriffClient
+from veriff_async.cli.specimens import specimen
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from veriff_async import UploadProgress
+    from veriff_async.cli.show import Screen
+
+__all__ = ("CONTEXTS", "Outcome", "run_demo")
+
+CONTEXTS: Final = ("document-front", "document-back", "face")
+
+_DECIDE_AFTER: Final = 1.0  # seconds; long enough to be seen, real decisions take minutes
+_PATIENCE: Final = 60.0  # seconds
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What happened, for the telling.
+
+    Attributes:
+        base_url: Where the sandbox was.
+        uploaded: The receipts, in the order of the pictures.
+        size: Bytes of all files.
+        sent: Bytes of all request bodies that carried them.
+        upload_seconds: From the first upload to the last receipt.
+        decision_seconds: From the submission to the decision.
+        decision: What was decided.
+    """
+
+    base_url: str
+    uploaded: tuple[UploadedMedia, ...]
+    size: int
+    sent: int
+    upload_seconds: float
+    decision_seconds: float
+    decision: Decision
+
+
+async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> Outcome:
+    """Verify the pictures against a fresh sandbox.
+
+    Args:
+        files: A file for each context; the specimen of the package stands in for ``None``.
+        screen: Where to show progress.
+    """
+    with ExitStack() as unpacked:
+        paths = {
+            context: files.get(context) or unpacked.enter_context(specimen(f"{context}.jpg")) for context in CONTEXTS
+        }
+        media = [Media(path, context, filename=path.name) for context, path in paths.items()]
+        size = sum(path.stat().st_size for path in paths.values())
+        async with (
+            Sandbox(decide_after=_DECIDE_AFTER) as box,
+            VeriffClient(
+                box.credentials, base_url=box.base_url, poll=PollPolicy(first=0.2, factor=1.0, longest=0.2)
+            ) as veriff,
+        ):
+            return await _verify(veriff, media, screen, size=size, base_url=box.base_url)
+
+
+async def _verify(veriff: VeriffClient, media: list[Media], screen: Screen, *, size: int, base_url: str) -> Outcome:
+    screen.say("Creating a session")
+    session = await veriff.create_session(
+        person=Person(first_name="Ada", last_name="Specimen"), vendor_data="veriff-async demo"
+    )
+    screen.say(f"Uploading {len(media)} pictures")
+    started, sent = perf_counter(), _Counter()
+    with screen.uploads(media) as shown:
+        uploaded = await session.upload(*media, progress=sent.before(shown))
+    uploaded_at = perf_counter()
+    await session.submit()
+    submitted_at = perf_counter()
+    with screen.waiting("Waiting for the decision"):
+        decision = await session.wait_for_decision(timeout=_PATIENCE)
+    return Outcome(
+        base_url=base_url,
+        uploaded=tuple(uploaded),
+        size=size,
+        sent=sent.total,
+        upload_seconds=uploaded_at - started,
+        decision_seconds=perf_counter() - submitted_at,
+        decision=decision,
+    )
+
+
+class _Counter:
+    """Adds up the bodies, each once however often its upload is tried."""
+
+    def __init__(self) -> None:
+        self._bodies: dict[int, int] = {}
+
+    @property
+    def total(self) -> int:
+        return sum(self._bodies.values())
+
+    def before(self, shown: Callable[[UploadProgress], None]) -> Callable[[UploadProgress], None]:
+        def update(event: UploadProgress) -> None:
+            self._bodies[id(event.media)] = event.total
+            shown(event)
+
+        return update

@@ -1,0 +1,75 @@
+"""A local Veriff until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import signal
+from datetime import datetime
+from os import environ
+from typing import TYPE_CHECKING
+
+import click
+
+from veriff_async import Credentials
+from veriff_async.client import BASE_URL_VARIABLE
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from veriff_async.cli.show import Screen
+    from veriff_async.sandbox import Delivery, SeenRequest
+
+__all__ = ("own_credentials", "run_sandbox")
+
+
+def own_credentials() -> Credentials | None:
+    """Read the credentials of the environment, or `None` when it holds none.
+
+    Raises:
+        ConfigurationError: Only half of them is there.
+    """
+    if "VERIFF_API_KEY" in environ or "VERIFF_SHARED_SECRET" in environ:
+        return Credentials.from_env()
+    return None
+
+
+async def run_sandbox(
+    screen: Screen, *, host: str, port: int, webhook_url: str | None, decide_after: float | None
+) -> None:
+    """Serve until SIGINT or SIGTERM.
+
+    Standard output gets the variables that a client needs, as lines for a shell; `screen` gets one line for each
+    request and webhook. Secrets that came from the environment are not printed again.
+    """
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):  # loop.add_signal_handler is missing on Windows
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+    credentials = own_credentials()
+    async with Sandbox(
+        host=host,
+        port=port,
+        credentials=credentials,
+        webhook_url=webhook_url,
+        decide_after=decide_after,
+        on_request=lambda seen: screen.say(_request_line(seen)),
+        on_delivery=lambda delivery: screen.say(_delivery_line(delivery)),
+    ) as box:
+        _announce(box, screen, with_secret=credentials is None)
+        await stopped.wait()
+    screen.say("Stopped.")
+
+
+def _announce(box: Sandbox, screen: Screen, *, with_secret: bool) -> None:
+    for name, value in box.environ.items():
+        if with_secret or name == BASE_URL_VARIABLE:
+            click.echo(f"export {name}={shlex.quote(value)}")
+    screen.say(f"A local Veriff listens at {box.base_url}; give clients the variables above. Ctrl-C stops it.")
+
+
+def _request_line(seen: SeenRequest) -> str:
+    return f"{datetime.now().astimezone():%H:%M:%S}  {seen.status}  {seen.method:<6} {seen.path}"
+
+
+def _delivery_line(delivery: Delivery) -> str:
+    return f"{datetime.now().astimezone():%H:%M:%S}  {delivery.status or '---'}  webhook to {delivery.url}"

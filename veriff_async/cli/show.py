@@ -1,0 +1,188 @@
+"""What the commands show: bars and a table on a terminal, plain lines anywhere else."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from veriff_async import Decision, Media, Status, UploadProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from rich.console import Console
+
+    from veriff_async.cli.demo import Outcome
+
+__all__ = ("Screen", "as_json", "megabytes")
+
+_NEXT: Final = (
+    "In Veriff's Customer Portal open Workspace > All integrations > your integration > API Keys.",
+    (
+        "Put what it shows into the environment: VERIFF_API_KEY (API key), VERIFF_SHARED_SECRET (shared secret "
+        "key) and VERIFF_BASE_URL (base URL). Begin with a test integration: it decides by the person's first name."
+    ),
+    "Make the client with VeriffClient.from_env(): the calls of this demo run against Veriff unchanged.",
+    "To develop and test without credentials, keep a local Veriff running: veriff-async sandbox",
+)
+
+
+def megabytes(count: int) -> str:
+    """Write a number of bytes as megabytes."""
+    return f"{count / 1_000_000:.2f} MB"
+
+
+class Screen:
+    """Where a command writes to.
+
+    Args:
+        console: The rich console; it knows about `NO_COLOR`, `TERM` and the width.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        # FORCE_COLOR makes a pipe look like a terminal to rich, but nobody watches a bar move in a file.
+        self._live = console.is_interactive and console.file.isatty()
+
+    def say(self, words: str, *, style: str | None = None) -> None:
+        """Write a line, with no markup and no colours of its own."""
+        self._console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    @contextmanager
+    def uploads(self, media: Sequence[Media]) -> Iterator[Callable[[UploadProgress], None]]:
+        """Show one bar for each file, moved by what really went out."""
+        if not self._live:
+            yield _Lines(self).update
+            return
+        columns = (
+            TextColumn("  {task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+        )
+        with Progress(*columns, console=self._console) as progress:
+            tasks = {id(one): progress.add_task(_name(one), total=None) for one in media}
+
+            def update(event: UploadProgress) -> None:
+                progress.update(tasks[id(event.media)], completed=event.sent, total=event.total)
+
+            yield update
+
+    @contextmanager
+    def waiting(self, words: str) -> Iterator[None]:
+        """Show that something is waited for."""
+        if self._live:
+            with self._console.status(words):
+                yield
+        else:
+            self.say(words)
+            yield
+
+    def decision(self, decision: Decision, *, show_person: bool) -> None:
+        """Show a decision, with the person's data only when that was asked for."""
+        shown = _facts(decision) | (_personal(decision) if show_person else {})
+        rows = [(name.replace("_", " "), str(value)) for name, value in shown.items() if value is not None]
+        if not self._live:
+            for name, value in rows:
+                self.say(f"  {name}: {value}")
+            return
+        table = Table("field", "value", title="Decision", title_justify="left")
+        for name, value in rows:
+            table.add_row(name, escape(value), style="bold green" if value == Status.APPROVED else None)
+        self._console.print(table)
+
+    def story(self, outcome: Outcome) -> None:
+        """Tell what just happened, step by step, and what to do next."""
+        for title, steps in (("What just happened", _steps(outcome)), ("What to do next", _NEXT)):
+            self.say(f"\n{title}", style="bold")
+            list_of_steps = Table.grid(padding=(0, 1))
+            for number, step in enumerate(steps, 1):
+                list_of_steps.add_row(f"  {number}.", Text(step))
+            self._console.print(list_of_steps)
+
+
+class _Lines:
+    """Progress for people who read a file later: one line when a picture is through."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+
+    def update(self, event: UploadProgress) -> None:
+        if event.sent == event.total:
+            self._screen.say(f"  {_name(event.media)}: {megabytes(event.total)} sent")
+
+
+def _name(media: Media) -> str:
+    return media.filename or str(media.context)
+
+
+def _facts(decision: Decision) -> dict[str, str | int | None]:
+    moment = decision.decision_time
+    return {
+        "session_id": decision.session_id,
+        "status": str(decision.status),
+        "code": decision.code,
+        "reason": decision.reason,
+        "reason_code": decision.reason_code,
+        "decision_time": moment and moment.isoformat(),
+    }
+
+
+def _personal(decision: Decision) -> dict[str, str | int | None]:
+    person, document = decision.person, decision.document
+    return {
+        "first_name": person.first_name,
+        "last_name": person.last_name,
+        "date_of_birth": person.date_of_birth,
+        "document_type": document.type and str(document.type),
+        "document_country": document.country,
+        "document_number": document.number,
+    }
+
+
+def _steps(outcome: Outcome) -> tuple[str, ...]:
+    files, sent = megabytes(outcome.size), megabytes(outcome.sent)
+    return (
+        f"A local Veriff, the sandbox, started at {outcome.base_url} with an API key and a secret of its own.",
+        f"create_session() made session {outcome.decision.session_id} with a signed POST.",
+        (
+            f"upload() streamed {len(outcome.uploaded)} pictures side by side in {outcome.upload_seconds:.2f} s: "
+            f"{files} of files, {sent} on the wire. Each was read in two passes, one to sign and one to send; none "
+            "was ever whole in memory."
+        ),
+        "submit() told Veriff with a signed PATCH that all pictures are there.",
+        (
+            f"wait_for_decision() asked until the decision was made, {outcome.decision_seconds:.2f} s later. The "
+            "signature of every answer was verified."
+        ),
+    )
+
+
+def as_json(outcome: Outcome, *, show_person: bool) -> str:
+    """Write an outcome for a program to read."""
+    document: dict[str, object] = {
+        "decision": _facts(outcome.decision),
+        "uploaded": [{"context": one.context, "id": one.id, "size": one.size} for one in outcome.uploaded],
+        "bytes": {"files": outcome.size, "sent": outcome.sent},
+        "seconds": {
+            "upload": round(outcome.upload_seconds, 3),
+            "decision": round(outcome.decision_seconds, 3),
+        },
+    }
+    if show_person:
+        document["person"] = _personal(outcome.decision)
+    return json.dumps(document, indent=2)
