@@ -6,8 +6,9 @@ feels their size. A file of two pieces at most is made into its body once, which
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp.payload import Payload
 from anyio import to_thread
@@ -28,14 +29,13 @@ from veriff_async.transport.sources import PIECE, BytesSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
 
     from aiohttp.abc import AbstractStreamWriter
     from anyio import CapacityLimiter
 
     from veriff_async.models.media import Media
     from veriff_async.protocol.credentials import Credentials
-    from veriff_async.transport.sources import Source
+    from veriff_async.transport.sources import Piece, Reader, Source
 
 __all__ = ("Draft", "SignedBody", "StreamedPayload", "draft")
 
@@ -107,8 +107,11 @@ def draft(media: Media, source: Source) -> Draft:
         MediaError: It cannot be read.
     """
     context = _context(media)
-    with source.open() as file:
-        mimetype = sniff(bytes(_read_exactly(file, HEAD)))
+    reader = source.open()
+    try:
+        mimetype = sniff(bytes(reader.read(HEAD)))
+    finally:
+        reader.close()
     if mimetype is None:
         msg = f"The media for {context} is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
         raise MediaUnsupportedError(msg)
@@ -150,60 +153,51 @@ def _check_size(context: str, mimetype: str, size: int) -> None:
 
 
 class _Reading:
-    """Read a source to its end, in full pieces, exactly as long as it was; blocking."""
+    """Read a source to its end, in full pieces, and see that it is exactly as long as it was."""
 
     def __init__(self, of: Draft) -> None:
         self._of = of
         self._left = of.source.size
-        self._opened: AbstractContextManager[BinaryIO] | None = None
-        self._file: BinaryIO | None = None
+        self._reader: Reader | None = None
         self.checksum = 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece]:
         try:
-            while piece := self.read():
-                yield piece
+            while self._left:
+                yield self.read()
         finally:
             self.close()
-
-    def read(self) -> bytes:
-        """Return the next piece, ``b""`` after the last; the last one only when nothing follows it."""
-        if self._left == 0:
-            return b""
-        if self._file is None:
-            self._opened = self._of.source.open()
-            self._file = self._opened.__enter__()
-        wanted = min(PIECE, self._left)
-        piece = _read_exactly(self._file, wanted)
-        self._left -= wanted
-        if len(piece) < wanted or (self._left == 0 and _read_exactly(self._file, 1)):
-            raise changed(self._of)
-        # Guards against a changed file only, not against an attacker: the signature does that, at Veriff's side.
-        self.checksum = zlib.crc32(piece, self.checksum)
-        return piece
 
     @property
     def ended(self) -> bool:
         return self._left == 0
 
-    def close(self) -> None:
-        if self._opened is not None:
-            opened, self._opened = self._opened, None
-            opened.__exit__(None, None, None)
+    def read(self) -> Piece:
+        """Return the next piece. Blocking."""
+        if self._reader is None:
+            self._reader = self._of.source.open()
+        piece = self._reader.read(min(PIECE, self._left))
+        # The last piece is given only when nothing follows it.
+        return self._counted(piece, beyond=len(self._reader.read(1)) if self._left <= PIECE else 0)
 
+    def read_now(self) -> Piece | None:
+        """Return the next piece if that takes no waiting; the last one, behind which one must look, always does."""
+        if self._reader is None or self._left <= PIECE:
+            return None
+        piece = self._reader.read_now(PIECE)
+        return None if piece is None else self._counted(piece, beyond=0)
 
-def _read_exactly(file: BinaryIO, size: int) -> bytes:
-    """Read `size` bytes, or what is left; an unbuffered file may return less at a time."""
-    try:
-        piece = file.read(size)
-        while len(piece) < size and (more := file.read(size - len(piece))):
-            piece = bytes(piece) + bytes(more)
-    except (OSError, ValueError):
-        pass
-    else:
+    def _counted(self, piece: Piece, *, beyond: int) -> Piece:
+        if len(piece) < min(PIECE, self._left) or beyond:
+            raise changed(self._of)
+        self._left -= len(piece)
+        # Guards against a file that is written to, not against an attacker: the signature does that, at Veriff's side.
+        self.checksum = zlib.crc32(piece, self.checksum)
         return piece
-    msg = "The media could not be read to its end: check the disk, and that the file stays open during the upload."
-    raise MediaError(msg)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
 
 
 def changed(of: Draft) -> MediaChangedError:
@@ -251,15 +245,21 @@ class StreamedPayload(Payload):
         await self._write(writer, envelope.prefix)
         reading = _Reading(self._signed.draft)
         try:
-            while piece := await to_thread.run_sync(self._next, reading, limiter=self._threads):
-                await self._write(writer, piece)
+            while not reading.ended:
+                await self._write(writer, await self._piece(reading))
         finally:
             reading.close()
         await self._write(writer, envelope.suffix)
 
-    def _next(self, reading: _Reading) -> bytes:
+    async def _piece(self, reading: _Reading) -> bytes:
+        """Return the next piece, encoded; the last one only when the whole is what was signed."""
         try:
-            piece = reading.read()
+            piece = reading.read_now()
+            if piece is None:
+                piece = await to_thread.run_sync(reading.read, limiter=self._threads)
+            else:
+                # A connection that takes everything at once would never give the loop to anybody else.
+                await asyncio.sleep(0)
         except MediaError as error:
             self.failure = error
             raise

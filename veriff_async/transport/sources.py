@@ -11,9 +11,8 @@ import os
 import stat
 import tempfile
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -21,18 +20,23 @@ from attrs import frozen
 from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaError, MediaTooLargeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from anyio import CapacityLimiter
 
     from veriff_async.models.media import MediaSource
 
-__all__ = ("BytesSource", "FileSource", "PathSource", "Source", "SpooledSource", "reusable_source", "spool")
+__all__ = ("PIECE", "BytesSource", "FileSource", "PathSource", "Reader", "Source", "reusable_source", "spool")
 
 PIECE: Final = 192 * 1024
 """Bytes read at once: a multiple of three, so that pieces of base64 can be joined, and 256 KiB when encoded."""
 
-_SPOOL_IN_MEMORY: Final = PIECE
+Piece: TypeAlias = bytes | memoryview
+
+_KEPT_IN_MEMORY: Final = PIECE
+
+_NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
+"""Flag of `os.preadv` for "only if it takes no waiting"; Linux has it, elsewhere threads read."""
 
 
 class Source(Protocol):
@@ -43,12 +47,28 @@ class Source(Protocol):
         """Size in bytes."""
         ...
 
-    def open(self) -> AbstractContextManager[BinaryIO]:
+    def open(self) -> Reader:
         """Open the bytes at their beginning. Blocking; call it in a worker thread."""
         ...
 
     def close(self) -> None:
-        """Give back what the source itself holds. Blocking."""
+        """Give back what the source itself holds."""
+        ...
+
+
+class Reader(Protocol):
+    """One reading of a source."""
+
+    def read(self, n: int) -> Piece:
+        """Return the next `n` bytes, or what is left. Blocking; call it in a worker thread."""
+        ...
+
+    def read_now(self, n: int) -> Piece | None:
+        """Return the next `n` bytes if that takes no waiting, else ``None``; good until the next reading."""
+        ...
+
+    def close(self) -> None:
+        """End the reading."""
         ...
 
 
@@ -63,12 +83,54 @@ class BytesSource:
         """Size in bytes."""
         return self.view.nbytes
 
-    def open(self) -> AbstractContextManager[BinaryIO]:
+    def open(self) -> Reader:
         """Open the bytes without copying them."""
-        return nullcontext(cast("BinaryIO", _ViewReader(self.view)))
+        return _ViewReader(self.view)
 
     def close(self) -> None:
         """Do nothing: the caller's bytes stay the caller's."""
+
+
+@frozen
+class PathSource:
+    """A file that is opened afresh for each reading."""
+
+    path: str
+    size: int
+
+    def open(self) -> Reader:
+        """Open the file, unbuffered: it is read in large pieces."""
+        file = _open(self.path)
+        return _FileReader(file, file.fileno(), start=0, owned=True)
+
+    def close(self) -> None:
+        """Do nothing: no handle is held between readings."""
+
+
+@frozen
+class FileSource:
+    """An open file that can be read again: one of the caller's, or a spool of ours.
+
+    Attributes:
+        file: The file; one of the caller's is never closed here.
+        start: Where its bytes begin.
+        size: How many there are.
+        owned: Whether it is closed with the source.
+    """
+
+    file: BinaryIO
+    start: int
+    size: int
+    owned: bool = False
+
+    def open(self) -> Reader:
+        """Go back to where the bytes begin."""
+        return _FileReader(self.file, _descriptor(self.file), start=self.start, owned=False)
+
+    def close(self) -> None:
+        """Drop a spool, which nobody else has a name for."""
+        if self.owned:
+            self.file.close()
 
 
 class _ViewReader:
@@ -80,61 +142,76 @@ class _ViewReader:
         self._view = view
         self._at = 0
 
-    def read(self, n: int) -> memoryview:
+    def read(self, n: int) -> Piece:
         piece = self._view[self._at : self._at + n]
-        self._at += piece.nbytes
+        self._at += n
         return piece
 
-
-@frozen
-class PathSource:
-    """A file that is opened afresh for each reading."""
-
-    path: str
-    size: int
-
-    def open(self) -> AbstractContextManager[BinaryIO]:
-        """Open the file, unbuffered: it is read in large pieces."""
-        return _open(self.path)
+    read_now = read
 
     def close(self) -> None:
-        """Do nothing: no handle is held between readings."""
+        self._view = self._view[:0]
 
 
-@frozen
-class FileSource:
-    """A seekable file that the caller opened; read from where it stood, and never closed here."""
+class _FileReader:
+    """Read a file through its descriptor where there is one, so that its own position does not matter."""
 
-    file: BinaryIO
-    start: int
-    size: int
+    __slots__ = ("_at", "_buffer", "_descriptor", "_file", "_owned")
 
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """Go back to where the file stood when it was given."""
-        self.file.seek(self.start)
-        yield self.file
+    def __init__(self, file: BinaryIO, descriptor: int | None, *, start: int, owned: bool) -> None:
+        self._file = file
+        self._owned = owned
+        self._at = start
+        self._descriptor = descriptor if _NOWAIT else None
+        self._buffer: bytearray | None = None
+        if self._descriptor is None:
+            file.seek(start)
+
+    def read(self, n: int) -> Piece:
+        """Read until there are `n` bytes; an unbuffered file may return less at a time."""
+        problem = "The media could not be read to its end: check the disk, and that the file stays open meanwhile."
+        try:
+            piece = self._some(n)
+            while len(piece) < n and (more := self._some(n - len(piece))):
+                piece += more
+        except (OSError, ValueError):
+            pass
+        else:
+            return piece
+        raise MediaError(problem)
+
+    def _some(self, n: int) -> bytes:
+        if self._descriptor is None:
+            return self._file.read(n)
+        piece = os.pread(self._descriptor, n, self._at)
+        self._at += len(piece)
+        return piece
+
+    def read_now(self, n: int) -> Piece | None:
+        """Read what the page cache holds, as it does right after the pass that signs; elsewhere a thread must wait."""
+        if self._descriptor is None:
+            return None
+        if self._buffer is None:
+            self._buffer = bytearray(PIECE)
+        view = memoryview(self._buffer)[:n]
+        try:
+            found = os.preadv(self._descriptor, [view], self._at, _NOWAIT)
+        except OSError:  # not in the cache (EAGAIN), or a file system that cannot tell (EOPNOTSUPP)
+            return None
+        if found < n:
+            return None
+        self._at += n
+        return view
 
     def close(self) -> None:
-        """Do nothing: the file is the caller's."""
+        if self._owned:
+            self._file.close()
 
 
-@frozen
-class SpooledSource:
-    """What could be read only once, kept until the upload has ended."""
-
-    file: BinaryIO
-    size: int
-
-    @contextmanager
-    def open(self) -> Iterator[BinaryIO]:
-        """Go back to the beginning."""
-        self.file.seek(0)
-        yield self.file
-
-    def close(self) -> None:
-        """Drop the bytes, which nobody else has a name for."""
-        self.file.close()
+def _descriptor(file: BinaryIO) -> int | None:
+    """Return the descriptor of a plain file; others (a gzip file, for one) have that of something else."""
+    raw: object = file.raw if isinstance(file, io.BufferedReader | io.BufferedRandom) else file
+    return raw.fileno() if isinstance(raw, io.FileIO) else None
 
 
 def _open(path: str) -> BinaryIO:
@@ -220,7 +297,7 @@ def _reads_async(source: object) -> bool:
     return iscoroutinefunction(getattr(source, "read", None))
 
 
-async def spool(source: MediaSource, *, limit: int, threads: CapacityLimiter) -> SpooledSource:
+async def spool(source: MediaSource, *, limit: int, threads: CapacityLimiter) -> Source:
     """Read a source that can be read only once, and keep its bytes.
 
     Args:
@@ -233,24 +310,35 @@ async def spool(source: MediaSource, *, limit: int, threads: CapacityLimiter) ->
         MediaEmptyError: There are none.
         ConfigurationError: The source gives something else than bytes.
     """
-    file = tempfile.SpooledTemporaryFile(max_size=_SPOOL_IN_MEMORY)  # noqa: SIM115  closed by the source
+    kept = bytearray()
+    file: BinaryIO | None = None
     size = 0
     try:
         async for piece in _gathered(_pieces(source, threads)):
             size += len(piece)
             if size > limit:
                 msg = f"The media has more than {limit} bytes, the most that Veriff takes: send a smaller picture."
-                raise MediaTooLargeError(msg)
-            if size <= _SPOOL_IN_MEMORY:
-                file.write(piece)
-            else:
-                await to_thread.run_sync(file.write, piece, limiter=threads)
+                raise MediaTooLargeError(msg)  # noqa: TRY301  the handler below is for the file alone
+            if size <= _KEPT_IN_MEMORY:
+                kept += piece
+                continue
+            if file is None:
+                # Unnamed, and readable by this process alone: it is a picture of somebody's papers.
+                file = await to_thread.run_sync(_temporary, bytes(kept), limiter=threads)
+            await to_thread.run_sync(file.write, piece, limiter=threads)
         if size == 0:
-            raise empty()
+            raise empty()  # noqa: TRY301
     except BaseException:
-        file.close()
+        if file is not None:
+            file.close()
         raise
-    return SpooledSource(cast("BinaryIO", file), size)
+    return BytesSource(memoryview(bytes(kept))) if file is None else FileSource(file, 0, size, owned=True)
+
+
+def _temporary(beginning: bytes) -> BinaryIO:
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by the source
+    file.write(beginning)
+    return cast("BinaryIO", file)
 
 
 async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
