@@ -31,15 +31,9 @@ async def flow(client):
 
 TESTS: Final = """
 @pytest.mark.veriff_sandbox(decide_after=0)
+@pytest.mark.parametrize("time", ["first", "second"])
 {mark}
-async def test_first(veriff_client, veriff_sandbox):
-    session_id = await flow(veriff_client)
-    assert [seen.id for seen in veriff_sandbox.sessions] == [session_id]
-
-
-@pytest.mark.veriff_sandbox(decide_after=0)
-{mark}
-async def test_second(veriff_client, veriff_sandbox):
+async def test_{name}(veriff_client, veriff_sandbox, time):
     session_id = await flow(veriff_client)
     assert [seen.id for seen in veriff_sandbox.sessions] == [session_id]
 """
@@ -54,6 +48,8 @@ def anyio_backend():
 async def keep_the_loop(anyio_backend):
     yield
 """
+
+SCOPES: Final = ("function", "class", "module", "session")
 
 
 def inside(
@@ -73,24 +69,20 @@ def inside(
     return pytester.runpytest_subprocess(timeout=60)
 
 
-@pytest.mark.parametrize("scope", ["function", "class", "module", "session"])
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_the_client_works_under_pytest_asyncio(pytester: pytest.Pytester, mode: str, scope: str) -> None:
+def test_the_client_works_under_pytest_asyncio(pytester: pytest.Pytester, mode: str) -> None:
     """Every test has its own client, whatever the scope of the loop, and leaves no warning behind."""
-    mark = f'@pytest.mark.asyncio(loop_scope="{scope}")'
+    source = "".join(TESTS.format(name=scope, mark=f'@pytest.mark.asyncio(loop_scope="{scope}")') for scope in SCOPES)
+    if mode == "auto":
+        source += TESTS.format(name="unmarked", mark="")
 
-    inside(pytester, TESTS.format(mark=mark), mode=mode).assert_outcomes(passed=2)
-
-
-def test_auto_mode_needs_no_mark(pytester: pytest.Pytester) -> None:
-    """In auto mode a bare coroutine function with the fixtures is a test."""
-    inside(pytester, TESTS.format(mark=""), mode="auto").assert_outcomes(passed=2)
+    inside(pytester, source, mode=mode).assert_outcomes(passed=source.count("async def test_") * 2)
 
 
 @pytest.mark.parametrize("scope", ["function", "module", "session"])
 def test_the_client_works_under_anyio(pytester: pytest.Pytester, scope: str) -> None:
     """The same under anyio's plugin, where a fixture of a wider scope keeps the loop alive between tests."""
-    source = BACKEND.format(scope=scope) + TESTS.format(mark="@pytest.mark.anyio")
+    source = BACKEND.format(scope=scope) + TESTS.format(name="anyio", mark="@pytest.mark.anyio")
 
     inside(pytester, source).assert_outcomes(passed=2)
 

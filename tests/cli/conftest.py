@@ -47,11 +47,11 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def run_in_terminal() -> Callable[..., tuple[int, str]]:
-    """Give a way to run the command in a terminal of 100 columns; what it wrote comes back with the exit code."""
+    """Give a way to run the command in a terminal of 80 columns; what it wrote comes back with the exit code."""
 
     def call(*arguments: str, **variables: str) -> tuple[int, str]:
         terminal, end = pty.openpty()
-        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         with subprocess.Popen(
             [*COMMAND, *arguments],
             stdin=end,

@@ -62,7 +62,7 @@ def test_in_a_terminal_the_demo_shows_a_bar_for_each_file_and_a_table(
 
     assert code == 0
     for name in ("document-front.jpg", "document-back.jpg", "face.jpg"):
-        assert re.search(rf"{name} ━+ *100% (\d+\.?\d*)/\1 kB", text)
+        assert re.search(rf"{name} +━+ *100% (\d+\.?\d*)/\1 kB", text)
     assert "Decision" in text
     assert re.search(r"│ status +│ approved +│", text)
     assert written.count(f"{ESCAPE}[?25l") == written.count(f"{ESCAPE}[?25h") >= 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
 from rich.markup import escape
@@ -16,7 +17,6 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.table import Table
-from rich.text import Text
 
 from veriff_async import Decision, Media, Status, UploadProgress
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from veriff_async.cli.demo import Outcome
 
 __all__ = ("Screen", "as_json", "megabytes")
+
+_WIDEST: Final = 100  # columns of text; longer lines are hard to read
 
 _NEXT: Final = (
     "In Veriff's Customer Portal open Workspace > All integrations > your integration > API Keys.",
@@ -69,7 +71,7 @@ class Screen:
             return
         columns = (
             TextColumn("  {task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=24),
             TaskProgressColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -109,10 +111,9 @@ class Screen:
         """Tell what just happened, step by step, and what to do next."""
         for title, steps in (("What just happened", _steps(outcome)), ("What to do next", _NEXT)):
             self.say(f"\n{title}", style="bold")
-            list_of_steps = Table.grid(padding=(0, 1))
             for number, step in enumerate(steps, 1):
-                list_of_steps.add_row(f"  {number}.", Text(step))
-            self._console.print(list_of_steps)
+                head = f"  {number}. "
+                self.say(fill(step, min(self._console.width, _WIDEST), initial_indent=head, subsequent_indent="     "))
 
 
 class _Lines:
@@ -138,7 +139,7 @@ def _facts(decision: Decision) -> dict[str, str | int | None]:
         "code": decision.code,
         "reason": decision.reason,
         "reason_code": decision.reason_code,
-        "decision_time": moment and moment.isoformat(),
+        "decision_time": moment.isoformat() if moment else None,
     }
 
 
