@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, Final
 
 from anyio import CapacityLimiter, create_task_group, to_thread
 from attrs import define, field
@@ -11,7 +12,7 @@ from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.media import Media, UploadProgress
 from veriff_async.protocol.limits import MAX_PDF_BYTES
 from veriff_async.transport.bodies import Draft, draft
-from veriff_async.transport.sources import reusable_source, spool
+from veriff_async.transport.sources import SMALL, held, reusable_source, spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from veriff_async.models.media import UploadedMedia
 
 __all__ = ("Uploads",)
+
+_HELD: Final = 16 * SMALL
+"""Bytes of small files that one call holds while they wait for their turn."""
 
 
 class Uploads:
@@ -30,6 +34,8 @@ class Uploads:
         self._api = api
         self._seats = CapacityLimiter(seats)
         self._threads = threads
+        # Hashing keeps a processor busy: more threads than processors would only take turns, and memory.
+        self._hashing = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     @property
     def running(self) -> int:
@@ -60,8 +66,8 @@ class Uploads:
     async def _look_at(self, media: Sequence[Media]) -> list[Draft | None]:
         """Draft whatever can be read twice, before a byte of anything leaves; ``None`` for what must be spooled."""
         if all(isinstance(one.source, bytes) for one in media):
-            return [_draft(one) for one in media]
-        return await to_thread.run_sync(lambda: [_draft(one) for one in media], limiter=self._threads)
+            return _drafts(media)
+        return await to_thread.run_sync(_drafts, media, limiter=self._threads)
 
     async def upload(
         self, session_id: str, media: Media, looked_at: Draft | None, progress: Callable[[UploadProgress], None] | None
@@ -89,7 +95,7 @@ class Uploads:
             if looked_at.inline:
                 body = sign(credentials)
             else:
-                body = await to_thread.run_sync(sign, credentials, limiter=self._threads)
+                body = await to_thread.run_sync(sign, credentials, limiter=self._hashing)
             return await self._api.upload_media(session_id, body, moved)
 
 
@@ -115,9 +121,17 @@ class _Batch:
                 cancel()
 
 
-def _draft(media: Media) -> Draft | None:
-    source = reusable_source(media.source)
-    return None if source is None else draft(media, source)
+def _drafts(media: Sequence[Media]) -> list[Draft | None]:
+    """Look at all media; small files are read on this occasion, so that no further thread is asked for them."""
+    drafts: list[Draft | None] = []
+    room = _HELD
+    for one in media:
+        source = reusable_source(one.source)
+        if source is not None and source.size <= min(SMALL, room):
+            source = held(source)
+            room -= source.size
+        drafts.append(None if source is None else draft(one, source))
+    return drafts
 
 
 def _check(media: Sequence[Media], concurrency: int | None) -> None:

@@ -1,13 +1,14 @@
 """One upload from source to socket: looked at, signed in a first pass, sent and checked again in a second.
 
-Large files go through in pieces, read, encoded and hashed in a worker thread, so that neither memory nor the loop
-feels their size. A file of two pieces at most is made into its body once, which is then signed and sent as it is.
+A large file is signed in a worker thread, and sent in pieces that come from the page cache, where the first pass left
+them, or else from a thread. A small file is made into its body once, which is then signed and sent as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import zlib
+from contextlib import closing
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.payload import Payload
@@ -25,7 +26,7 @@ from veriff_async.models.enums import MediaContext
 from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
 from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
 from veriff_async.protocol.sniff import HEAD, PDF, sniff
-from veriff_async.transport.sources import PIECE, BytesSource
+from veriff_async.transport.sources import PIECE, SMALL, BytesSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,16 +36,9 @@ if TYPE_CHECKING:
 
     from veriff_async.models.media import Media
     from veriff_async.protocol.credentials import Credentials
-    from veriff_async.transport.sources import Piece, Reader, Source
+    from veriff_async.transport.sources import Reader, Source
 
-__all__ = ("Draft", "SignedBody", "StreamedPayload", "draft")
-
-_WHOLE: Final = 2 * PIECE
-"""A file up to this size is read once, and its body kept."""
-
-INLINE: Final = 32 * 1024
-"""Bytes in memory up to this size are encoded and signed on the loop: a thread would take longer to be asked."""
-
+__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "draft")
 
 @frozen
 class Draft:
@@ -62,7 +56,7 @@ class Draft:
     @property
     def inline(self) -> bool:
         """Whether signing is quicker than asking a worker thread for it."""
-        return isinstance(self.source, BytesSource) and self.source.size <= INLINE
+        return isinstance(self.source, BytesSource) and self.source.size <= SMALL
 
     def sign(self, credentials: Credentials) -> SignedBody:
         """Read the source once and sign what will be sent. Blocking unless `inline`.
@@ -71,15 +65,23 @@ class Draft:
             MediaChangedError: The file is no longer as long as it was.
             MediaError: It cannot be read.
         """
-        signer = credentials.signer()
-        if self.source.size <= _WHOLE:
-            body = b"".join(self.envelope.wrap(_Reading(self)))
-            signer.update(body)
-            return SignedBody(self, signer.hexdigest(), body=body)
-        reading = _Reading(self)
-        for piece in self.envelope.wrap(reading):
-            signer.update(piece)
-        return SignedBody(self, signer.hexdigest(), checksum=reading.checksum)
+        with closing(_Reading(self)) as reading:
+            pieces = self.envelope.wrap(reading)
+            if self.source.size <= SMALL:
+                body = b"".join(pieces)
+                return SignedBody(self, credentials.sign(body), whole=body)
+            signer = credentials.signer()
+            for piece in pieces:
+                signer.update(piece)
+            return SignedBody(self, signer.hexdigest(), proof=reading.proof())
+
+
+@frozen
+class Proof:
+    """What two readings of the same bytes have in common: what the file system says, or else a checksum."""
+
+    stamp: object | None
+    checksum: int
 
 
 @frozen
@@ -88,8 +90,8 @@ class SignedBody:
 
     draft: Draft
     signature: str = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    checksum: int = 0
+    whole: bytes | None = field(default=None, repr=False)
+    proof: Proof | None = None
 
     @property
     def length(self) -> int:
@@ -107,11 +109,9 @@ def draft(media: Media, source: Source) -> Draft:
         MediaError: It cannot be read.
     """
     context = _context(media)
-    reader = source.open()
-    try:
-        mimetype = sniff(bytes(reader.read(HEAD)))
-    finally:
-        reader.close()
+    head = memoryview(bytearray(HEAD))
+    with closing(source.open()) as reader:
+        mimetype = sniff(bytes(head[: reader.fill(head)]))
     if mimetype is None:
         msg = f"The media for {context} is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
         raise MediaUnsupportedError(msg)
@@ -153,55 +153,74 @@ def _check_size(context: str, mimetype: str, size: int) -> None:
 
 
 class _Reading:
-    """Read a source to its end, in full pieces, and see that it is exactly as long as it was."""
+    """Read a source to its end, in full pieces, and see that it is what it was.
 
-    def __init__(self, of: Draft) -> None:
+    All pieces come in one buffer, so each is good until the next is read.
+    """
+
+    def __init__(self, of: Draft, signed: Proof | None = None) -> None:
         self._of = of
+        self._signed = signed
         self._left = of.source.size
         self._reader: Reader | None = None
-        self.checksum = 0
+        self._buffer = memoryview(bytearray(min(PIECE, self._left)))
+        self._stamp: object | None = None
+        self._checksum = 0
 
-    def __iter__(self) -> Iterator[Piece]:
-        try:
-            while self._left:
-                yield self.read()
-        finally:
-            self.close()
+    def __iter__(self) -> Iterator[memoryview]:
+        while not self.ended:
+            yield self.read()
 
     @property
     def ended(self) -> bool:
         return self._left == 0
 
-    def read(self) -> Piece:
-        """Return the next piece. Blocking."""
-        if self._reader is None:
-            self._reader = self._of.source.open()
-        piece = self._reader.read(min(PIECE, self._left))
-        # The last piece is given only when nothing follows it.
-        return self._counted(piece, beyond=len(self._reader.read(1)) if self._left <= PIECE else 0)
+    def read(self) -> memoryview:
+        """Return the next piece; the last one only when all that was read is what was signed. Blocking.
 
-    def read_now(self) -> Piece | None:
-        """Return the next piece if that takes no waiting; the last one, behind which one must look, always does."""
-        if self._reader is None or self._left <= PIECE:
-            return None
-        piece = self._reader.read_now(PIECE)
-        return None if piece is None else self._counted(piece, beyond=0)
-
-    def _counted(self, piece: Piece, *, beyond: int) -> Piece:
-        if len(piece) < min(PIECE, self._left) or beyond:
-            raise changed(self._of)
+        Raises:
+            MediaChangedError: The source is shorter, longer or another than it was.
+        """
+        reader = self._reader or self._open()
+        piece = self._buffer[: self._left]
         self._left -= len(piece)
-        # Guards against a file that is written to, not against an attacker: the signature does that, at Veriff's side.
-        self.checksum = zlib.crc32(piece, self.checksum)
+        beyond = memoryview(bytearray(1))
+        if reader.fill(piece) < len(piece) or (self.ended and reader.fill(beyond)):
+            raise _changed(self._of)
+        self._sum(piece)
+        if self.ended and self._signed is not None:
+            self._stamp = None if self._signed.stamp is None else reader.stamp()
+            if self.proof() != self._signed:
+                raise _changed(self._of)
         return piece
+
+    def read_now(self) -> memoryview | None:
+        """Return the next piece if that takes no waiting; the last one, with its checks, never does."""
+        if self._reader is None or self._left <= PIECE or not self._reader.fill_now(self._buffer):
+            return None
+        self._left -= len(self._buffer)
+        self._sum(self._buffer)
+        return self._buffer
+
+    def proof(self) -> Proof:
+        return Proof(self._stamp, self._checksum)
 
     def close(self) -> None:
         if self._reader is not None:
             self._reader.close()
 
+    def _open(self) -> Reader:
+        self._reader = self._of.source.open()
+        self._stamp = self._reader.stamp() if self._signed is None else self._signed.stamp
+        return self._reader
 
-def changed(of: Draft) -> MediaChangedError:
-    """Return the error for a source that is not what was signed."""
+    def _sum(self, piece: memoryview) -> None:
+        # Against a file that is being written to, not against an attacker: the signature is, at Veriff's side.
+        if self._stamp is None:
+            self._checksum = zlib.crc32(piece, self._checksum)
+
+
+def _changed(of: Draft) -> MediaChangedError:
     msg = f"The media for {of.media.context} changed while it was uploaded: upload it again when nothing writes to it."
     return MediaChangedError(msg)
 
@@ -238,35 +257,27 @@ class StreamedPayload(Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write the body, which is always exactly as long as was promised."""
         del content_length
-        if self._signed.body is not None:
-            await self._write(writer, self._signed.body)
+        if self._signed.whole is not None:
+            await self._write(writer, self._signed.whole)
             return
         envelope = self._signed.draft.envelope
         await self._write(writer, envelope.prefix)
-        reading = _Reading(self._signed.draft)
-        try:
+        with closing(_Reading(self._signed.draft, self._signed.proof)) as reading:
             while not reading.ended:
-                await self._write(writer, await self._piece(reading))
-        finally:
-            reading.close()
+                await self._write(writer, encode(await self._next(reading)))
         await self._write(writer, envelope.suffix)
 
-    async def _piece(self, reading: _Reading) -> bytes:
-        """Return the next piece, encoded; the last one only when the whole is what was signed."""
+    async def _next(self, reading: _Reading) -> memoryview:
+        piece = reading.read_now()
+        if piece is not None:
+            # A connection that takes everything at once would never give the loop to anybody else.
+            await asyncio.sleep(0)
+            return piece
         try:
-            piece = reading.read_now()
-            if piece is None:
-                piece = await to_thread.run_sync(reading.read, limiter=self._threads)
-            else:
-                # A connection that takes everything at once would never give the loop to anybody else.
-                await asyncio.sleep(0)
+            return await to_thread.run_sync(reading.read, limiter=self._threads)
         except MediaError as error:
             self.failure = error
             raise
-        if reading.ended and reading.checksum != self._signed.checksum:
-            self.failure = changed(self._signed.draft)
-            raise self.failure
-        return encode(piece)
 
     async def _write(self, writer: AbstractStreamWriter, piece: bytes) -> None:
         await writer.write(piece)

@@ -30,6 +30,7 @@ from veriff_async.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
     from anyio import CapacityLimiter
 
@@ -158,7 +159,7 @@ class Exchange:
             payload = StreamedPayload(body, moved=self._counted(watch, progress), threads=self._threads)
         try:
             async with (
-                watch.deadline,
+                watch,
                 session.request(
                     request.method,
                     URL(self._root + request.path, encoded=True),
@@ -210,30 +211,54 @@ class Exchange:
 
 
 class _Watch:
-    """Ends a try when nothing moves: a deadline that every piece of a body puts off."""
+    """Ends a try when nothing moves: a deadline that every piece of a body puts off.
+
+    A piece only leaves a note, since there may be thousands a second; the timer reads the note when it rings.
+    """
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
-        self._began = self._loop.time()
+        self._began = self._last = self._loop.time()
         self._moved = 0
         self._end = self._began + timeouts.total
-        self.deadline = asyncio.timeout_at(min(self._end, self._began + timeouts.connect + timeouts.stall))
+        self._due = min(self._end, self._began + timeouts.connect + timeouts.stall)
+        self._deadline = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        await self._deadline.__aenter__()
+        self._timer = self._loop.call_at(self._due, self._ring)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        await self._deadline.__aexit__(kind, error, traceback)
 
     def answered(self) -> None:
         """Begin to measure anew, for the body of the answer."""
-        self._began, self._moved = self._loop.time(), 0
-        self.moved(0)
+        self._began = self._last = self._loop.time()
+        self._moved = 0
+        self._put_off()
 
     def moved(self, count: int) -> None:
-        """Put the deadline off; too late is no error here, the deadline tells its own task."""
-        now = self._loop.time()
+        """Note that so many bytes went out or came in."""
+        self._last = self._loop.time()
         if self._moved == 0:
-            self._began = now
+            self._began = self._last
         self._moved += count
-        if not self.deadline.expired():
-            until = backoff.progress_deadline(self._timeouts, began=self._began, now=now, moved=self._moved)
-            self.deadline.reschedule(min(self._end, until))
+
+    def _put_off(self) -> None:
+        until = backoff.progress_deadline(self._timeouts, began=self._began, now=self._last, moved=self._moved)
+        self._due = min(self._end, until)
+
+    def _ring(self) -> None:
+        if self._moved:
+            self._put_off()
+        if self._due > self._loop.time():
+            self._timer = self._loop.call_at(self._due, self._ring)
+        else:
+            self._deadline.reschedule(self._due)
 
 
 def _failed(error: aiohttp.ClientError | OSError) -> _Failed:

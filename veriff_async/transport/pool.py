@@ -11,6 +11,8 @@ import aiohttp
 from veriff_async.errors import ClientClosedError, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp import ClientSession
 
 __all__ = ("Pool", "root_of")
@@ -49,6 +51,8 @@ class Pool:
         self._max_connections = max_connections
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
+        self.on_open: Callable[[], None] | None = None
+        """Called on the loop just before an own session is made."""
 
     @property
     def open(self) -> bool:
@@ -72,6 +76,8 @@ class Pool:
             msg = "The client belongs to another event loop: make one VeriffClient for each loop."
             raise ConfigurationError(msg)
         if self._session is None:
+            if self.on_open is not None:
+                self.on_open()
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_connections),
                 cookie_jar=aiohttp.DummyCookieJar(),

@@ -10,9 +10,11 @@ import io
 import os
 import stat
 import tempfile
+import time
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from contextlib import closing
 from inspect import isawaitable, iscoroutinefunction
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from anyio import to_thread
 from attrs import frozen
@@ -26,14 +28,22 @@ if TYPE_CHECKING:
 
     from veriff_async.models.media import MediaSource
 
-__all__ = ("PIECE", "BytesSource", "FileSource", "PathSource", "Reader", "Source", "reusable_source", "spool")
+__all__ = ("PIECE", "SMALL", "BytesSource", "FileSource", "PathSource", "Reader", "Source", "held", "reusable_source", "spool")
 
-PIECE: Final = 192 * 1024
-"""Bytes read at once: a multiple of three, so that pieces of base64 can be joined, and 256 KiB when encoded."""
+PIECE: Final = 96 * 1024
+"""Bytes read at once: a multiple of three, so that pieces of base64 can be joined.
 
-Piece: TypeAlias = bytes | memoryview
+Encoded they are 128 KiB, the most that the C library's allocator hands out again without asking the system for fresh
+pages, which were measured to cost more than the hashing of what is put into them.
+"""
 
-_KEPT_IN_MEMORY: Final = PIECE
+SMALL: Final = 256 * 1024
+"""Bytes that may be held whole: asking a thread for less than that takes longer than doing it."""
+
+_PRIVATE: Final = "nobody else can write to it"
+
+_RESTED: Final = 2.0
+"""Seconds since the last write after which a further one is sure to get another time: file systems count in ticks."""
 
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 """Flag of `os.preadv` for "only if it takes no waiting"; Linux has it, elsewhere threads read."""
@@ -57,14 +67,18 @@ class Source(Protocol):
 
 
 class Reader(Protocol):
-    """One reading of a source."""
+    """One reading of a source, into a buffer of the caller's."""
 
-    def read(self, n: int) -> Piece:
-        """Return the next `n` bytes, or what is left. Blocking; call it in a worker thread."""
+    def fill(self, buffer: memoryview) -> int:
+        """Read until the buffer is full or the source ends; return the bytes read. Blocking, for a worker thread."""
         ...
 
-    def read_now(self, n: int) -> Piece | None:
-        """Return the next `n` bytes if that takes no waiting, else ``None``; good until the next reading."""
+    def fill_now(self, buffer: memoryview) -> bool:
+        """Fill the buffer if that takes no waiting, else leave everything as it is and return false."""
+        ...
+
+    def stamp(self) -> object | None:
+        """Return what differs once the bytes were written to, or ``None`` when nothing but the bytes can tell."""
         ...
 
     def close(self) -> None:
@@ -74,9 +88,15 @@ class Reader(Protocol):
 
 @frozen
 class BytesSource:
-    """Bytes in memory."""
+    """Bytes in memory.
+
+    Attributes:
+        view: The bytes.
+        constant: Whether nobody can write to them.
+    """
 
     view: memoryview
+    constant: bool
 
     @property
     def size(self) -> int:
@@ -85,7 +105,7 @@ class BytesSource:
 
     def open(self) -> Reader:
         """Open the bytes without copying them."""
-        return _ViewReader(self.view)
+        return _ViewReader(self.view, constant=self.constant)
 
     def close(self) -> None:
         """Do nothing: the caller's bytes stay the caller's."""
@@ -101,7 +121,7 @@ class PathSource:
     def open(self) -> Reader:
         """Open the file, unbuffered: it is read in large pieces."""
         file = _open(self.path)
-        return _FileReader(file, file.fileno(), start=0, owned=True)
+        return _FileReader(file, file.fileno(), start=0, closing=True)
 
     def close(self) -> None:
         """Do nothing: no handle is held between readings."""
@@ -115,96 +135,112 @@ class FileSource:
         file: The file; one of the caller's is never closed here.
         start: Where its bytes begin.
         size: How many there are.
-        owned: Whether it is closed with the source.
+        spool: Whether it is ours alone, and closed with the source.
     """
 
     file: BinaryIO
     start: int
     size: int
-    owned: bool = False
+    spool: bool = False
 
     def open(self) -> Reader:
         """Go back to where the bytes begin."""
-        return _FileReader(self.file, _descriptor(self.file), start=self.start, owned=False)
+        return _FileReader(self.file, _descriptor(self.file), start=self.start, private=self.spool)
 
     def close(self) -> None:
         """Drop a spool, which nobody else has a name for."""
-        if self.owned:
+        if self.spool:
             self.file.close()
 
 
 class _ViewReader:
-    """Read slices of a view; `io.BytesIO` would copy the whole."""
+    """Read a view; `io.BytesIO` would begin with a copy of the whole."""
 
-    __slots__ = ("_at", "_view")
+    __slots__ = ("_constant", "_left")
 
-    def __init__(self, view: memoryview) -> None:
-        self._view = view
-        self._at = 0
+    def __init__(self, view: memoryview, *, constant: bool) -> None:
+        self._left = view
+        self._constant = constant
 
-    def read(self, n: int) -> Piece:
-        piece = self._view[self._at : self._at + n]
-        self._at += n
-        return piece
+    def fill(self, buffer: memoryview) -> int:
+        count = min(len(buffer), len(self._left))
+        buffer[:count] = self._left[:count]
+        self._left = self._left[count:]
+        return count
 
-    read_now = read
+    def fill_now(self, buffer: memoryview) -> bool:
+        return len(self._left) >= len(buffer) and self.fill(buffer) > 0
+
+    def stamp(self) -> object | None:
+        return _PRIVATE if self._constant else None
 
     def close(self) -> None:
-        self._view = self._view[:0]
+        self._left = self._left[:0]
 
 
 class _FileReader:
     """Read a file through its descriptor where there is one, so that its own position does not matter."""
 
-    __slots__ = ("_at", "_buffer", "_descriptor", "_file", "_owned")
+    __slots__ = ("_at", "_closing", "_descriptor", "_file", "_private")
 
-    def __init__(self, file: BinaryIO, descriptor: int | None, *, start: int, owned: bool) -> None:
+    def __init__(
+        self, file: BinaryIO, descriptor: int | None, *, start: int, closing: bool = False, private: bool = False
+    ) -> None:
         self._file = file
-        self._owned = owned
+        self._closing = closing
+        self._private = private
         self._at = start
         self._descriptor = descriptor if _NOWAIT else None
-        self._buffer: bytearray | None = None
         if self._descriptor is None:
             file.seek(start)
 
-    def read(self, n: int) -> Piece:
-        """Read until there are `n` bytes; an unbuffered file may return less at a time."""
+    def fill(self, buffer: memoryview) -> int:
         problem = "The media could not be read to its end: check the disk, and that the file stays open meanwhile."
+        filled = 0
         try:
-            piece = self._some(n)
-            while len(piece) < n and (more := self._some(n - len(piece))):
-                piece += more
+            # An unbuffered file may return less than it was asked for.
+            while filled < len(buffer) and (count := self._some(buffer[filled:])):
+                filled += count
         except (OSError, ValueError):
             pass
         else:
-            return piece
+            return filled
         raise MediaError(problem)
 
-    def _some(self, n: int) -> bytes:
+    def _some(self, buffer: memoryview) -> int:
         if self._descriptor is None:
-            return self._file.read(n)
-        piece = os.pread(self._descriptor, n, self._at)
-        self._at += len(piece)
-        return piece
+            piece = self._file.read(len(buffer))
+            buffer[: len(piece)] = piece
+            return len(piece)
+        count = os.preadv(self._descriptor, [buffer], self._at)
+        self._at += count
+        return count
 
-    def read_now(self, n: int) -> Piece | None:
-        """Read what the page cache holds, as it does right after the pass that signs; elsewhere a thread must wait."""
+    def fill_now(self, buffer: memoryview) -> bool:
+        """Read what the page cache holds, as it does right after the pass that signs."""
+        if self._descriptor is None:
+            return False
+        try:
+            count = os.preadv(self._descriptor, [buffer], self._at, _NOWAIT)
+        except OSError:  # not in the cache (EAGAIN), or a file system that cannot tell (EOPNOTSUPP)
+            return False
+        if count < len(buffer):
+            return False
+        self._at += count
+        return True
+
+    def stamp(self) -> object | None:
+        """Return what the file system says, unless a write in the same tick of its clock could go unnoticed."""
+        if self._private:
+            return _PRIVATE
         if self._descriptor is None:
             return None
-        if self._buffer is None:
-            self._buffer = bytearray(PIECE)
-        view = memoryview(self._buffer)[:n]
-        try:
-            found = os.preadv(self._descriptor, [view], self._at, _NOWAIT)
-        except OSError:  # not in the cache (EAGAIN), or a file system that cannot tell (EOPNOTSUPP)
-            return None
-        if found < n:
-            return None
-        self._at += n
-        return view
+        found = os.fstat(self._descriptor)
+        rested = time.time() - found.st_mtime > _RESTED
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if rested else None
 
     def close(self) -> None:
-        if self._owned:
+        if self._closing:
             self._file.close()
 
 
@@ -246,12 +282,23 @@ def reusable_source(source: MediaSource) -> Source | None:
     if isinstance(source, str | os.PathLike):
         found = _path_source(os.fspath(source))
     elif isinstance(source, bytes | bytearray | memoryview):
-        found = BytesSource(memoryview(source).cast("B"))
+        found = BytesSource(memoryview(source).cast("B"), constant=isinstance(source, bytes))
     else:
         found = _file_source(source)
     if found is not None and found.size == 0:
         raise empty()
     return found
+
+
+def held(source: Source) -> BytesSource:
+    """Read a small source whole. Blocking; call it in a worker thread.
+
+    Raises:
+        MediaError: It cannot be read.
+    """
+    content = memoryview(bytearray(source.size))
+    with closing(source.open()) as reader:
+        return BytesSource(content[: reader.fill(content)], constant=True)
 
 
 def empty() -> MediaEmptyError:
@@ -319,7 +366,7 @@ async def spool(source: MediaSource, *, limit: int, threads: CapacityLimiter) ->
             if size > limit:
                 msg = f"The media has more than {limit} bytes, the most that Veriff takes: send a smaller picture."
                 raise MediaTooLargeError(msg)  # noqa: TRY301  the handler below is for the file alone
-            if size <= _KEPT_IN_MEMORY:
+            if size <= SMALL:
                 kept += piece
                 continue
             if file is None:
@@ -332,7 +379,7 @@ async def spool(source: MediaSource, *, limit: int, threads: CapacityLimiter) ->
         if file is not None:
             file.close()
         raise
-    return BytesSource(memoryview(bytes(kept))) if file is None else FileSource(file, 0, size, owned=True)
+    return BytesSource(memoryview(kept), constant=True) if file is None else FileSource(file, 0, size, spool=True)
 
 
 def _temporary(beginning: bytes) -> BinaryIO:
