@@ -171,7 +171,7 @@ _LEAVES: dict[object, Callable[[object], object]] = {
 _RAW: Final = "\0raw"
 
 # Keys that are not the field's name in camel case.
-_KEYS: Final[dict[str, dict[str, str]]] = {"Decision": {"session_id": "id"}}
+_KEYS: Final[dict[str, dict[str, str]]] = {"Decision": {"session_id": "id"}, "SessionEvent": {"session_id": "id"}}
 
 
 def _camel(name: str) -> str:

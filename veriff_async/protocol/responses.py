@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import evolve, field, frozen
 
 from veriff_async import errors
-from veriff_async.models.decision import Decision
-from veriff_async.models.enums import Status
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
 from veriff_async.protocol import headers
 from veriff_async.protocol.codec import UnreadableError, load_object, read
+from veriff_async.protocol.decisions import decision_from
 from veriff_async.protocol.remedies import remedy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from veriff_async.models.decision import Decision
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.requests import Request
@@ -109,22 +109,13 @@ def read_upload(answer: Answer) -> UploadedMedia:
 def read_decision(answer: Answer) -> Decision | None:
     """Read the answer to ``GET /v1/sessions/{id}/decision``: ``None`` while there is no decision."""
     root = _success(answer)
-    verification = root.get("verification")
-    if verification is None:
+    if root.get("verification") is None:
         return None
-    if not isinstance(verification, dict):
-        raise _unreadable(answer, ("expected an object or null @ $.verification",))
-    return _read(answer, Decision, _flattened(verification, root), "$.verification", root)
-
-
-def _flattened(verification: JsonObject, root: JsonObject) -> JsonObject:
-    """Lift what stands alone in an object of its own: the risk score, and the address of the device."""
-    score, technical = verification.get("riskScore"), root.get("technicalData")
-    return {
-        **verification,
-        "riskScore": score.get("score") if isinstance(score, dict) else score,
-        "ip": technical.get("ip") if isinstance(technical, dict) else None,
-    }
+    try:
+        return decision_from(root)
+    except UnreadableError as error:
+        problems = error.problems
+    raise _unreadable(answer, problems)
 
 
 def _success(answer: Answer) -> JsonObject:

@@ -1,0 +1,85 @@
+"""Webhooks: the raw request in, a verified event out. Nothing is parsed before the signature holds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from veriff_async.errors import PayloadError, SignatureError
+from veriff_async.models.events import DecisionEvent, SessionEvent, UnknownEvent
+from veriff_async.protocol import headers
+from veriff_async.protocol.codec import UnreadableError, load_object, read
+from veriff_async.protocol.decisions import decision_from
+from veriff_async.protocol.signing import is_signature
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.json import JsonObject
+    from veriff_async.protocol.credentials import Credentials
+
+__all__ = ("parse_webhook",)
+
+
+def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookEvent:
+    """Verify and read a webhook.
+
+    Args:
+        found: The request's headers, names in any case.
+        body: The raw body, exactly as it came; a body that was parsed and written again does not verify.
+        credentials: Whose webhook it should be; any live secret of the ring may have signed it.
+
+    Returns:
+        The event; one of an unknown kind keeps its JSON.
+
+    Raises:
+        SignatureError: The API key is missing or another, or the signature is missing, malformed or wrong.
+        PayloadError: It is signed, but cannot be read.
+
+    Example:
+        >>> event = parse_webhook(request.headers, await request.read(), credentials)
+
+    See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
+    """
+    lowered = {name.lower(): value.strip() for name, value in found.items()}
+    client = _one_of(lowered, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
+    if client.lower() != credentials.api_key.lower():
+        msg = "The webhook names another API key: check which integration sends to this address."
+        raise SignatureError(msg, why="foreign_client")
+    signature = _one_of(lowered, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
+    if not is_signature(signature):
+        msg = "The webhook's signature is not 64 hex digits: answer 401, it is not Veriff's."
+        raise SignatureError(msg, why="malformed")
+    if credentials.verify(body, signature) is None:
+        msg = (
+            "The webhook's signature matches no live secret: verify the raw bytes as they came, "
+            "and give every secret that the API Keys page lists."
+        )
+        raise SignatureError(msg, why="mismatch")
+    try:
+        return _read(load_object(body))
+    except UnreadableError as error:
+        problems = error.problems
+    msg = f"The webhook is signed, but cannot be read ({'; '.join(problems)}): look for a newer veriff-async."
+    raise PayloadError(msg, problems=problems)
+
+
+def _one_of(found: Mapping[str, str], name: str, newer: str) -> str:
+    """Return the value that both header families agree on."""
+    values = {found[each.lower()] for each in (name, newer) if each.lower() in found}
+    if not values:
+        msg = f"The webhook has no {name} header: check that the proxy in front of you passes it on."
+        raise SignatureError(msg, why="missing")
+    if len({value.lower() for value in values}) > 1:
+        msg = f"The webhook's {name} and {newer} headers disagree: answer 401, it is not Veriff's."
+        raise SignatureError(msg, why="malformed")
+    return values.pop()
+
+
+def _read(root: JsonObject) -> WebhookEvent:
+    # Kinds are told apart by their shape: several may be sent to one address, and only the newer ones name themselves.
+    if "verification" in root and "technicalData" in root:
+        return DecisionEvent(decision=decision_from(root))
+    if "action" in root and "code" in root and "addressId" not in root:
+        return read(SessionEvent, root)
+    return UnknownEvent(raw=root)
