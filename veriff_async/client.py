@@ -101,7 +101,7 @@ class VeriffClient:
     See https://devdocs.veriff.com/docs/how-to-generate-sessions-manually.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  options are what a client is made of, and all but one have a default
         self,
         credentials: Credentials,
         *,

@@ -12,7 +12,7 @@ import logging
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from attrs import Factory, define, field
+from attrs import Factory, define
 
 from veriff_async.errors import (
     ClientClosedError,
@@ -54,7 +54,7 @@ class _Watched:
 
     session_id: str
     poll: PollPolicy
-    waits: list[_Wait] = Factory(list)
+    waits: list[_Wait] = Factory(list[_Wait])
     asked: int = 0
     due: float = 0.0
     last_status: Status | None = None

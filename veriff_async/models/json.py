@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
-__all__ = ("EMPTY", "JsonObject")
+__all__ = ("EMPTY", "JsonObject", "as_object")
 
 JsonObject: TypeAlias = Mapping[str, object]
 
 EMPTY: JsonObject = MappingProxyType({})
+
+
+def as_object(value: object) -> JsonObject | None:
+    """Return a JSON value as an object, or ``None`` when it is something else."""
+    return cast("JsonObject", value) if isinstance(value, Mapping) else None

@@ -24,7 +24,9 @@ class AsyncReader(Protocol):
         ...
 
 
-MediaSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncReader | AsyncIterable[bytes]
+MediaSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | AsyncReader | AsyncIterable[bytes]
+)
 
 
 @frozen

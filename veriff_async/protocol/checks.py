@@ -33,14 +33,14 @@ def _refuse(name: str, remedy: str) -> ConfigurationError:
     return ConfigurationError(f"{name} cannot be sent: {remedy}.")
 
 
-def check_id(name: str, value: str) -> str:
+def check_id(name: str, value: object) -> str:
     """Return an id that can stand in a path; form and version of Veriff's ids are its own business."""
     if not isinstance(value, str) or _ID.fullmatch(value) is None:
         raise _refuse(name, "give the id as Veriff wrote it, letters, digits and dashes only")
     return value
 
 
-def check_vendor_data(value: str) -> str:
+def check_vendor_data(value: object) -> str:
     """Return vendor data that Veriff takes (codes 1500, 1501)."""
     if not isinstance(value, str):
         raise _refuse("vendor_data", "give a text")

@@ -20,7 +20,7 @@ from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from veriff_async.models.enums import OpenEnum
-from veriff_async.models.json import EMPTY
+from veriff_async.models.json import EMPTY, as_object
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -187,7 +187,7 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_func(_is_enum, lambda value, kind: kind(_required_text(value, kind)))
-    converter.register_structure_hook_func(_is_object, lambda value, _: value if isinstance(value, Mapping) else EMPTY)
+    converter.register_structure_hook_func(_is_object, lambda value, _: as_object(value) or EMPTY)
     converter.register_structure_hook_func(_LEAVES.__contains__, lambda value, kind: _LEAVES[kind](value))
     converter.register_structure_hook(str, _required_text)
     converter.register_unstructure_hook(datetime, lambda moment: moment.isoformat().replace("+00:00", "Z"))
@@ -253,7 +253,7 @@ def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[
     build = make_dict_structure_fn(model, converter, **_overrides(model, omit_raw=False))
 
     def read_model(value: object, kind: object) -> object:
-        known = value if isinstance(value, Mapping) else EMPTY
+        known = as_object(value) or EMPTY
         return build({_RAW: known, **known}, kind)
 
     return read_model

@@ -7,7 +7,7 @@ Which text is signed differs: the raw body where there is one, else the id in th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast
 
 from attrs import field, frozen
 
@@ -119,9 +119,7 @@ def _signed(credentials: Credentials, signature: str) -> dict[str, str]:
     return signed
 
 
-def _with_body(
-    credentials: Credentials, method: Method, path: str, body: bytes, *, repeatable: bool = True
-) -> Request:
+def _with_body(credentials: Credentials, method: Method, path: str, body: bytes, *, repeatable: bool = True) -> Request:
     signed = {**_signed(credentials, credentials.sign(body)), **_JSON}
     return Request(method=method, path=path, headers=signed, body=body, repeatable=repeatable)
 
@@ -129,9 +127,10 @@ def _with_body(
 def _without_nulls(value: object) -> object:
     """Drop null members: the API was seen to treat a null property unlike an absent one."""
     if isinstance(value, Mapping):
-        return {_key(key): _without_nulls(item) for key, item in value.items() if item is not None}
+        members = cast("Mapping[object, object]", value).items()
+        return {_key(key): _without_nulls(item) for key, item in members if item is not None}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_without_nulls(item) for item in value]
+        return [_without_nulls(item) for item in cast("Sequence[object]", value)]
     if value is None or isinstance(value, str | int | float):
         return value
     msg = "extra cannot be sent: give what JSON can hold, texts, numbers, lists and mappings."

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import evolve, field, frozen
 
 from veriff_async import errors
+from veriff_async.models.json import EMPTY
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
 from veriff_async.protocol import headers
@@ -148,7 +149,7 @@ def _refusal(answer: Answer) -> errors.ApiError:
     try:
         body = load_object(answer.body)
     except UnreadableError:
-        body = {}
+        body = EMPTY
     code, reason = body.get("code"), body.get("message")
     # The code is documented as a text and was seen as a number; the feedback API has words.
     text = str(code) if isinstance(code, str | int) and str(code).isascii() and len(str(code)) <= _CODE_LENGTH else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from contextlib import closing
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from aiohttp.payload import Payload
 from anyio import to_thread
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from veriff_async.transport.sources import Reader, Source
 
 __all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "draft")
+
 
 @frozen
 class Draft:
@@ -248,6 +249,7 @@ class StreamedPayload(Payload):
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """Refuse: aiohttp asks for it only to show the body, which must not happen."""
+        del encoding, errors
         raise TypeError
 
     async def write(self, writer: AbstractStreamWriter) -> None:

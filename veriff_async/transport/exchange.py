@@ -73,7 +73,7 @@ class Counters:
 class Exchange:
     """Sends requests of one client over its pool."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  what every call shares, named once
         self,
         *,
         root: str,
@@ -130,7 +130,11 @@ class Exchange:
             if backoff.retryable(ended, repeatable=request.repeatable):
                 elapsed = loop.time() - began
                 delay = backoff.pause(
-                    self._retry, tries=tries, elapsed=elapsed, asked=asked, chance=random()  # noqa: S311  jitter
+                    self._retry,
+                    tries=tries,
+                    elapsed=elapsed,
+                    asked=asked,
+                    chance=random(),  # noqa: S311  jitter
                 )
             if delay is None:
                 return self._settle(request, outcome, repeated=repeated)

@@ -27,5 +27,5 @@ class Pace:
     async def passed(self) -> None:
         """Return when the gate is open; those who waited are spread over a tenth of their wait."""
         loop = asyncio.get_running_loop()
-        while (left := self._until - loop.time()) > 0:
+        while (left := self._until - loop.time()) > 0:  # noqa: ASYNC110  it waits for a time, which may be put off
             await asyncio.sleep(left * (1 + random() / 10))  # noqa: S311  spreads load, guards nothing

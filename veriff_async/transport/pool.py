@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from veriff_async.errors import ClientClosedError, ConfigurationError
 
@@ -28,14 +28,13 @@ def root_of(base_url: str) -> str:
             and pictures would travel readable.
     """
     try:
-        parts = urlsplit(base_url)
-        host, _ = parts.hostname, parts.port
-    except (ValueError, AttributeError, TypeError):
-        host = None
-    if host is None or parts.scheme not in {"http", "https"} or parts.query or parts.fragment or parts.username:
+        url = URL(base_url)
+    except (ValueError, TypeError):
+        url = URL()
+    if url.host is None or url.scheme not in {"http", "https"} or url.query_string or url.fragment or url.user:
         msg = "base_url is no address: give the integration's base URL from its API Keys page, https://..."
         raise ConfigurationError(msg)
-    if parts.scheme == "http" and host not in _LOOPBACK:
+    if url.scheme == "http" and url.host not in _LOOPBACK:
         msg = "base_url is not https: plain http is allowed for this machine only, for example the sandbox."
         raise ConfigurationError(msg)
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/")

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
 
     from veriff_async.models.media import MediaSource
 
-__all__ = ("PIECE", "SMALL", "BytesSource", "FileSource", "PathSource", "Reader", "Source", "held", "reusable_source", "spool")
+__all__ = (
+    "PIECE",
+    "SMALL",
+    "BytesSource",
+    "FileSource",
+    "PathSource",
+    "Reader",
+    "Source",
+    "held",
+    "reusable_source",
+    "spool",
+)
 
 PIECE: Final = 96 * 1024
 """Bytes read at once: a multiple of three, so that pieces of base64 can be joined.
@@ -246,7 +257,7 @@ class _FileReader:
 
 def _descriptor(file: BinaryIO) -> int | None:
     """Return the descriptor of a plain file; others (a gzip file, for one) have that of something else."""
-    raw: object = file.raw if isinstance(file, io.BufferedReader | io.BufferedRandom) else file
+    raw = cast("io.BufferedReader", file).raw if isinstance(file, io.BufferedReader | io.BufferedRandom) else file
     return raw.fileno() if isinstance(raw, io.FileIO) else None
 
 
@@ -388,7 +399,7 @@ def _temporary(beginning: bytes) -> BinaryIO:
     return cast("BinaryIO", file)
 
 
-async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _gathered(pieces: AsyncIterator[object]) -> AsyncIterator[bytes]:
     """Join small pieces, so that a thread is asked once for many of them."""
     gathered = bytearray()
     async for piece in pieces:
@@ -403,7 +414,7 @@ async def _gathered(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(gathered)
 
 
-def _pieces(source: MediaSource, threads: CapacityLimiter) -> AsyncIterator[bytes]:
+def _pieces(source: MediaSource, threads: CapacityLimiter) -> AsyncIterator[object]:
     # An async read(n) goes first: aiohttp's StreamReader has both, and iterates by lines.
     if _reads_async(source):
         return _read_all(cast("Callable[[int], Awaitable[bytes]]", source.read))  # type: ignore[union-attr]
