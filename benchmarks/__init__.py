@@ -1,0 +1,1 @@
+"""What this library costs, against what its users would do otherwise. Run ``python -m benchmarks``."""

@@ -1,0 +1,79 @@
+"""Run the benchmarks: ``python -m benchmarks [--smoke] [--only NAME] [--rounds N] [--json FILE]``."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from benchmarks import imports, threshold, uploads
+from benchmarks.measure import Plan
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.table import Table
+
+_SUBJECTS: Final[dict[str, Callable[[Plan], list[Table]]]] = {
+    "uploads": uploads.run,
+    "imports": imports.run,
+    "threshold": threshold.run,
+}
+_ROUNDS: Final = 7
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the subjects that were asked for and print their tables."""
+    options = _options(arguments)
+    rounds = options.rounds or (1 if options.smoke else _ROUNDS)
+    plan = Plan(rounds=rounds, smoke=options.smoke)
+    tables: list[Table] = []
+    for name in options.only or _SUBJECTS:
+        print(f"{name}, rounds: {rounds} ...", file=sys.stderr)
+        for table in _SUBJECTS[name](plan):
+            tables.append(table)
+            print(*table.lines(), "", sep="\n", flush=True)
+    if options.json is not None:
+        options.json.write_text(json.dumps(_report(plan, tables), indent=2) + "\n")
+
+
+def _options(arguments: Sequence[str] | None) -> Namespace:
+    parser = ArgumentParser(prog="python -m benchmarks", description="Tables of ratios measured in one run.")
+    parser.add_argument("--smoke", action="store_true", help="tiny sizes: show that it runs; the figures mean nothing")
+    parser.add_argument("--only", action="append", choices=tuple(_SUBJECTS), help="one subject; may be repeated")
+    parser.add_argument("--rounds", type=_positive, metavar="N", help=f"rounds of each contender (default {_ROUNDS})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
+    return parser.parse_args(arguments)
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        msg = "give a whole number from 1 on"
+        raise ArgumentTypeError(msg)
+    return int(text)
+
+
+def _report(plan: Plan, tables: Sequence[Table]) -> dict[str, object]:
+    machine = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "aiohttp": version("aiohttp"),
+    }
+    return {
+        "machine": machine,
+        "rounds": plan.rounds,
+        "smoke": plan.smoke,
+        "tables": [table.as_json() for table in tables],
+    }
+
+
+if __name__ == "__main__":
+    main()
