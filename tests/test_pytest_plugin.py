@@ -8,6 +8,8 @@ from typing import Final
 
 import pytest
 
+pytest_plugins = ("pytester",)
+
 HEAD: Final = """
 import asyncio
 import threading
@@ -305,7 +307,9 @@ before = set(sys.modules)
 import veriff_async.pytest_plugin
 print(*sorted(set(sys.modules) - before))
 """
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    loaded = subprocess.run(  # noqa: S603  our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
 
     assert loaded.stdout.split() == ["veriff_async", "veriff_async.pytest_plugin", "veriff_async.version"]
 

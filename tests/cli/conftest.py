@@ -33,7 +33,7 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Give a way to run the command without a terminal."""
 
     def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return subprocess.run(  # noqa: S603  our own command
             [*COMMAND, *arguments],
             capture_output=True,
             text=True,
@@ -52,7 +52,7 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
     def call(*arguments: str, **variables: str) -> tuple[int, str]:
         terminal, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603  our own command
             [*COMMAND, *arguments],
             stdin=end,
             stdout=end,
@@ -76,7 +76,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **variables: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603  our own command
             [*COMMAND, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -16,12 +16,19 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def python(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a program of one line."""
+    return subprocess.run(  # noqa: S603  our own program
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_a_missing_extra_is_named_with_its_remedy(missing: str) -> None:
     """Without click or rich the command says in one sentence what to install, with exit code 2."""
     program = f"import sys; sys.modules[{missing!r}] = None; from veriff_async.cli import main; main()"
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = python(program)
 
     assert done.returncode == 2
     assert done.stderr == 'The command line needs click and rich: pip install "veriff-async[cli]"\n'
@@ -32,7 +39,7 @@ def test_a_broken_installation_is_not_mistaken_for_a_missing_extra() -> None:
     """Another module that is missing is a defect, and keeps its traceback."""
     program = "import sys; sys.modules['aiohttp'] = None; from veriff_async.cli import main; main()"
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
+    done = python(program)
 
     assert done.returncode == 1
     assert "aiohttp" in done.stderr

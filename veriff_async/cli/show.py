@@ -55,6 +55,7 @@ class Screen:
     """
 
     def __init__(self, console: Console) -> None:
+        """Take the console, and see whether somebody watches it."""
         self._console = console
         # FORCE_COLOR makes a pipe look like a terminal to rich, but nobody watches a bar move in a file.
         self._live = console.is_interactive and console.file.isatty()

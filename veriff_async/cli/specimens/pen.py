@@ -52,6 +52,7 @@ class Pen:
     """Draws in final pixels on an image that is `FINE` times larger."""
 
     def __init__(self, image: Image.Image) -> None:
+        """Take the image to draw on."""
         self.image = image
         self._draw = ImageDraw.Draw(image, "RGBA" if image.mode == "RGB" else None)
 
