@@ -18,6 +18,7 @@ SUBJECTS = {"uploads", "imports", "threshold"}
 
 
 def benchmarks(*arguments: str) -> CompletedProcess[str]:
+    """Run the command from the root of the repository."""
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=50)  # noqa: S603
 
