@@ -1,0 +1,180 @@
+"""Who may call, and how answers show who gave them."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import pytest
+
+from veriff_async import Credentials
+from veriff_async.protocol.signing import sign
+from veriff_async.sandbox import VirtualClock
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import Boxes, Caller, Reply
+
+pytestmark = pytest.mark.anyio
+
+BODY: Final = b'{"verification":{}}'
+PICTURE: Final = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(500)).decode()
+WRONG: Final = "0" * 64
+ALIASES: Final = [("x-auth-client", "vrf-auth-client"), ("x-hmac-signature", "vrf-hmac-signature")]
+
+
+async def refused(caller: Caller, headers: dict[str, str], *, method: str = "GET") -> tuple[int, object]:
+    """Return how one request for a decision, or one submission, is refused."""
+    path = f"/v1/sessions/{await caller.create()}"
+    if method == "GET":
+        return (await caller.send("GET", f"{path}/decision", headers=headers)).refusal
+    return (await caller.send(method, path, data=BODY, headers=headers)).refusal
+
+
+async def test_a_caller_must_say_who_it_is(caller: Caller) -> None:
+    """Without an API key nothing is answered, and the code says that it was missing."""
+    assert (401, "1801") == await refused(caller, {})
+    assert (401, "1801") == (await caller.send("POST", "/v1/sessions", data=BODY)).refusal
+
+
+@pytest.mark.parametrize(("key", "code"), [("not-a-uuid", "1802"), (str(uuid4()), "1803"), ("é", "1802")])
+async def test_wrong_keys_are_told_apart(caller: Caller, key: str, code: str) -> None:
+    """A key that is no UUID, and one that belongs to nobody, have codes of their own."""
+    headers = {"X-AUTH-CLIENT": key, "X-HMAC-SIGNATURE": WRONG}
+
+    assert (401, code) == await refused(caller, headers)
+    assert (401, code) == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).refusal
+
+
+@pytest.mark.parametrize("signature", ["", "abc", WRONG[:-1], "g" * 64, "é" * 32])
+async def test_a_signature_that_is_none_has_a_code(caller: Caller, signature: str) -> None:
+    """What is not 64 hex digits is refused as no SHA-256 hex string."""
+    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key, "X-HMAC-SIGNATURE": signature}
+
+    assert (401, "1812") == await refused(caller, headers)
+    assert (401, "1812") == await refused(caller, headers, method="PATCH")
+
+
+async def test_only_a_creation_may_go_unsigned(caller: Caller) -> None:
+    """A missing signature is refused everywhere but where a session is created."""
+    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key}
+    session_id = await caller.create()
+
+    assert 201 == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).status
+    assert 401 == (await refused(caller, headers))[0]
+    assert 401 == (await refused(caller, headers, method="PATCH"))[0]
+    upload = await caller.send("POST", f"/v1/sessions/{session_id}/media", data=BODY, headers=headers)
+    assert 401 == upload.refusal[0]
+
+
+async def test_a_wrong_signature_is_told_by_what_it_should_have_signed(caller: Caller) -> None:
+    """The signature of an id and that of a body have codes of their own; a creation's is checked when it is there."""
+    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key, "X-HMAC-SIGNATURE": WRONG}
+    session_id = await caller.create()
+
+    assert (401, "1818") == await refused(caller, headers)
+    assert (401, "1819") == await refused(caller, headers, method="PATCH")
+    assert (401, "1819") == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).refusal
+    body = json.dumps({"image": {"context": "face", "content": PICTURE}}).encode()
+    upload = await caller.send("POST", f"/v1/sessions/{session_id}/media", data=body, headers=headers)
+    assert (401, "1819") == upload.refusal
+    assert () == caller.box.session(session_id).media
+
+
+async def test_the_bytes_are_signed_and_not_their_meaning(caller: Caller) -> None:
+    """A body that means the same in other bytes does not fit the signature."""
+    headers = caller.signed(BODY)
+
+    assert (401, "1819") == (
+        await caller.send("POST", "/v1/sessions", data=b'{"verification": {}}', headers=headers)
+    ).refusal
+
+
+async def test_a_get_signs_its_id_alone(caller: Caller) -> None:
+    """Path and query are no part of what is signed."""
+    session_id = await caller.create()
+
+    path = f"/v1/sessions/{session_id}/decision"
+    assert 200 == (await caller.get(f"{path}?version=1.0.0", session_id)).status
+    assert (401, "1818") == (await caller.get(path, path)).refusal
+
+
+@pytest.mark.parametrize("family", ["X", "VRF", "x", "vRf"])
+async def test_both_families_of_headers_are_read_in_any_case(caller: Caller, family: str) -> None:
+    """``X-`` and ``VRF-`` headers mean the same."""
+    session_id = await caller.create()
+
+    headers = caller.signed(session_id.encode(), family=family)
+    assert 200 == (await caller.send("GET", f"/v1/sessions/{session_id}/decision", headers=headers)).status
+
+
+async def test_families_that_agree_may_come_together(caller: Caller) -> None:
+    """Both at once are as good as one."""
+    session_id = await caller.create()
+
+    headers = caller.signed(session_id.encode()) | caller.signed(session_id.encode(), family="VRF")
+    assert 200 == (await caller.send("GET", f"/v1/sessions/{session_id}/decision", headers=headers)).status
+
+
+@pytest.mark.parametrize("name", ["VRF-AUTH-CLIENT", "VRF-HMAC-SIGNATURE", "X-AUTH-CLIENT", "X-HMAC-SIGNATURE"])
+async def test_families_that_disagree_are_refused(caller: Caller, name: str) -> None:
+    """Whichever of the two is right, a caller that says two things is not believed."""
+    session_id = await caller.create()
+    headers = caller.signed(session_id.encode()) | caller.signed(session_id.encode(), family="VRF")
+    headers[name] = str(uuid4()) if "CLIENT" in name else WRONG
+
+    reply = await caller.send("GET", f"/v1/sessions/{session_id}/decision", headers=headers)
+
+    assert 401 == reply.refusal[0]
+
+
+async def test_upper_case_signatures_are_read(caller: Caller) -> None:
+    """Hex is hex in either case."""
+    session_id = await caller.create()
+    headers = caller.signed(session_id.encode())
+    headers["X-HMAC-SIGNATURE"] = headers["X-HMAC-SIGNATURE"].upper()
+
+    assert 200 == (await caller.send("GET", f"/v1/sessions/{session_id}/decision", headers=headers)).status
+
+
+def check_signed(reply: Reply, caller: Caller, secret: str) -> None:
+    """Check that an answer is signed with a secret, in both families."""
+    for older, newer in ALIASES:
+        assert reply.headers[older] == reply.headers[newer]
+    assert caller.box.credentials.api_key == reply.headers["x-auth-client"]
+    assert sign(secret, reply.body) == reply.headers["x-hmac-signature"]
+    assert reply.headers["vrf-integration-id"]
+
+
+async def test_every_answer_is_signed(caller: Caller) -> None:
+    """Answers to each endpoint, refusals included, carry the signature of their bytes in both families."""
+    secret = caller.box.credentials.shared_secret
+    created = await caller.post("/v1/sessions", {"verification": {}})
+    session_id = created.json["verification"]["id"]
+    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key}
+
+    for reply in (
+        created,
+        await caller.send("POST", "/v1/sessions", data=BODY, headers=headers),
+        await caller.upload(session_id, PICTURE),
+        await caller.submit(session_id),
+        await caller.submit(session_id),
+        await caller.upload(session_id, PICTURE),
+        await caller.decision(session_id),
+        await caller.decision(str(uuid4())),
+    ):
+        check_signed(reply, caller, secret)
+
+
+async def test_an_answer_is_signed_with_the_secret_that_signed_the_request(boxes: Boxes) -> None:
+    """While secrets are rotated each caller gets answers that it can check; an unsigned creation gets the newest."""
+    credentials = Credentials(str(uuid4()), "new", previous_secrets=("old", "older"), integration_id=str(uuid4()))
+    async with boxes(clock=VirtualClock(), credentials=credentials) as caller:
+        for secret in credentials.secrets:
+            headers = caller.signed(BODY, secret=secret)
+            reply = await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)
+            check_signed(reply, caller, secret)
+            assert credentials.integration_id == reply.headers["vrf-integration-id"]
+        unsigned = {"X-AUTH-CLIENT": credentials.api_key}
+        check_signed(await caller.send("POST", "/v1/sessions", data=BODY, headers=unsigned), caller, "new")

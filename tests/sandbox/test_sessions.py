@@ -1,0 +1,418 @@
+"""The life of a session as a foreign client sees it: created, submitted, decided, tried again, given up."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid4
+
+import pytest
+
+from veriff_async.sandbox import Rules, VirtualClock
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import Boxes, Caller
+
+pytestmark = pytest.mark.anyio
+
+PICTURE: Final = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(500)).decode()
+DAY: Final = 86_400
+
+
+async def test_the_least_body_opens_a_session(caller: Caller) -> None:
+    """``{"verification":{}}`` is enough, and the answer is 201 with everything that the reference lists."""
+    reply = await caller.post("/v1/sessions", {"verification": {}})
+
+    assert 201 == reply.status
+    assert "application/json" == reply.headers["Content-Type"].partition(";")[0]
+    assert "success" == reply.json["status"]
+    verification = reply.json["verification"]
+    assert 4 == UUID(verification["id"]).version
+    assert verification["url"] == f"{verification['host']}/v/{verification['sessionToken']}"
+    assert (None, "created") == (verification["vendorData"], verification["status"])
+
+
+async def test_the_session_token_names_its_session(caller: Caller) -> None:
+    """The token is a JWT whose payload holds ``session_id`` and ``iat``, as the one in the documents."""
+    verification = (await caller.post("/v1/sessions", {"verification": {}})).json["verification"]
+
+    head, payload, signature = verification["sessionToken"].split(".")
+    claims = json.loads(base64.urlsafe_b64decode(payload + "=="))
+    assert {"session_id", "iat"} == claims.keys()
+    assert verification["id"] == claims["session_id"]
+    assert "HS256" == json.loads(base64.urlsafe_b64decode(head + "=="))["alg"]
+    assert signature
+
+
+@pytest.mark.parametrize(
+    "verification",
+    [
+        {"vendorData": "v" * 1000},
+        {"vendorData": "", "endUserId": str(uuid4())},
+        {"callback": "https://shop.example/done?x=1"},
+        {"person": {"firstName": "Ada", "lastName": None, "dateOfBirth": "1815-12-10", "gender": "FEMALE"}},
+        {"person": None, "document": None, "vendorData": None, "callback": None, "endUserId": None},
+        {"document": {"type": "PASSPORT", "country": "EE", "number": "AB123", "firstIssue": "2020-02-29"}},
+        {"document": {"type": "VISA"}},
+        {"timestamp": "2016-05-19T08:30:25.597Z", "lang": "en", "features": ["selfid"]},
+        {"address": {"fullAddress": "1 Main Street"}, "consents": [{"type": "bipa", "approved": True}]},
+        {"proofOfAddress": {"acceptableTypes": [{"name": "BANK_STATEMENT"}]}},
+        {"somethingNew": {"deep": [1, 2.5, None, True]}, "person": {"favouriteColour": "mauve"}},
+    ],
+)
+async def test_what_no_document_forbids_is_taken(caller: Caller, verification: dict[str, object]) -> None:
+    """Documented, legacy, null and unknown members all open a session, and vendor data comes back unchanged."""
+    reply = await caller.post("/v1/sessions", {"verification": verification, "extra": 1})
+
+    assert 201 == reply.status
+    assert verification.get("vendorData") == reply.json["verification"]["vendorData"]
+
+
+@pytest.mark.parametrize(
+    ("body", "codes"),
+    [
+        (b"", {"1102", "1104"}),
+        (b"not json", {"1104"}),
+        (b"\xff\xfe", {"1104"}),
+        (b"[]", {"1104"}),
+        (b"NaN", {"1104"}),
+        (b"[" * 50_000, {"1104"}),
+        (b"{}", {"1102"}),
+        (b'{"verification":null}', {"1102", "1104"}),
+        (b'{"verification":[]}', {"1104"}),
+    ],
+    ids=range(9),
+)
+async def test_a_body_that_is_no_session_is_refused(caller: Caller, body: bytes, codes: set[str]) -> None:
+    """Whatever is not an object with a ``verification`` in it is refused with a code, whoever wrote it."""
+    status, code = (await caller.post("/v1/sessions", body)).refusal
+
+    assert 400 == status
+    assert code in codes
+
+
+@pytest.mark.parametrize(
+    ("verification", "code"),
+    [
+        ({"callback": "http://shop.example"}, "1302"),
+        ({"callback": "shop://done"}, "1302"),
+        ({"vendorData": "v" * 1001}, "1500"),
+        ({"vendorData": 42}, "1501"),
+        ({"endUserId": "user-42"}, "1104"),
+        ({"person": {"dateOfBirth": "10.12.1815"}}, "1203"),
+        ({"document": {"firstIssue": "2020/01/01"}}, "1203"),
+        ({"person": {"dateOfBirth": "1815-02-30"}}, "2003"),
+        ({"person": {"gender": "X"}}, "1104"),
+        ({"person": "Ada"}, "1104"),
+        ({"document": {"number": "AB 123"}}, "2102"),
+        ({"document": {"type": "LIBRARY_CARD"}}, "2103"),
+        ({"document": {"country": "Estonia"}}, "2104"),
+    ],
+    ids=str,
+)
+async def test_each_wrong_value_has_its_code(caller: Caller, verification: object, code: str) -> None:
+    """A value that breaks a documented rule is refused with the code of that rule."""
+    reply = await caller.post("/v1/sessions", {"verification": verification})
+
+    assert (400, code) == reply.refusal
+
+
+async def test_a_trailing_slash_is_accepted(caller: Caller) -> None:
+    """Veriff's own samples post to ``/v1/sessions/``."""
+    assert 201 == (await caller.post("/v1/sessions/", {"verification": {}})).status
+
+
+async def test_submitting_answers_like_creating(caller: Caller) -> None:
+    """The answer to a submit is the session again, with its new status."""
+    created = (await caller.post("/v1/sessions", {"verification": {"vendorData": "user-42"}})).json["verification"]
+
+    reply = await caller.submit(created["id"])
+
+    assert 200 == reply.status
+    assert {"status": "success", "verification": {**created, "status": "submitted"}} == reply.json
+
+
+async def test_the_members_that_the_demo_of_veriff_adds_are_taken(caller: Caller) -> None:
+    """``frontState`` and ``timestamp`` beside the status do no harm."""
+    session_id = await caller.create()
+    body = {"verification": {"frontState": "done", "status": "submitted", "timestamp": "2024-01-01T00:00:00.000Z"}}
+
+    assert 200 == (await caller.post(f"/v1/sessions/{session_id}", body, method="PATCH")).status
+
+
+async def test_a_session_is_submitted_once(caller: Caller) -> None:
+    """A second submit is refused as an impossible transition."""
+    session_id = await caller.create()
+    await caller.submit(session_id)
+
+    assert (400, "1304") == (await caller.submit(session_id)).refusal
+
+
+@pytest.mark.parametrize("status", ["approved", "SUBMITTED", "", None, 1])
+async def test_only_submitted_may_be_asked_for(caller: Caller, status: object) -> None:
+    """Every other status is refused, and the session stays as it was."""
+    session_id = await caller.create()
+
+    refused, code = (await caller.submit(session_id, status)).refusal
+
+    assert 400 == refused
+    assert code == "1303" or (status is None and code == "1102")
+    assert 200 == (await caller.submit(session_id)).status
+
+
+async def test_unknown_sessions_are_not_found(caller: Caller) -> None:
+    """Submit, upload and decision of a session that never was answer 404."""
+    unknown = str(uuid4())
+
+    assert 404 == (await caller.submit(unknown)).refusal[0]
+    assert 404 == (await caller.upload(unknown, PICTURE)).refusal[0]
+    assert 404 == (await caller.decision(unknown)).refusal[0]
+
+
+@pytest.mark.parametrize(
+    ("session_id", "code"),
+    [("short", "1001"), ("x" * 41, "1001"), ("x" * 36, "1002")],
+)
+async def test_ids_that_cannot_be_are_told_apart(caller: Caller, session_id: str, code: str) -> None:
+    """An id of a wrong length, and one that is no UUID, have codes of their own."""
+    assert (400, code) == (await caller.decision(session_id)).refusal
+    assert (400, code) == (await caller.submit(session_id)).refusal
+    assert (400, code) == (await caller.upload(session_id, PICTURE)).refusal
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v1/nothing"), ("DELETE", "/v1/sessions")])
+async def test_unknown_routes_answer_in_json(caller: Caller, method: str, path: str) -> None:
+    """There is no answer that is not JSON, also where there is nothing."""
+    reply = await caller.send(method, path, headers=caller.signed(b""))
+
+    assert reply.refusal[0] in {404, 405}
+
+
+async def test_before_a_decision_there_is_none(caller: Caller) -> None:
+    """An undecided session answers 200 with ``verification`` null, submitted or not."""
+    session_id = await caller.create()
+    before = await caller.decision(session_id)
+    await caller.submit(session_id)
+    after = await caller.decision(session_id)
+
+    for reply in (before, after):
+        assert 200 == reply.status
+        assert ("success", None) == (reply.json["status"], reply.json["verification"])
+
+
+async def test_an_approval_is_shaped_as_those_really_received(caller: Caller) -> None:
+    """Keys and their order are those of real payloads; what nobody gave is null, the rest is what was sent."""
+    person = {"firstName": "Ada", "lastName": "Lovelace", "dateOfBirth": "1815-12-10"}
+    session_id = await caller.create(
+        vendorData="user-42", person=person, document={"type": "PASSPORT", "country": "GB"}
+    )
+    await caller.submit(session_id)
+
+    caller.box.decide(session_id, "approved")
+
+    root = (await caller.decision(session_id)).json
+    assert ["status", "verification", "technicalData"] == list(root)
+    assert {"ip": None} == root["technicalData"]
+    verification = root["verification"]
+    assert (session_id, "user-42", "approved", 9001) == tuple(
+        verification[name] for name in ("id", "vendorData", "status", "code")
+    )
+    assert (None, None, []) == tuple(verification[name] for name in ("reason", "reasonCode", "comments"))
+    assert ("Ada", "Lovelace", "1815-12-10", None) == tuple(
+        verification["person"][name] for name in ("firstName", "lastName", "dateOfBirth", "idNumber")
+    )
+    assert ("PASSPORT", "GB", None) == tuple(verification["document"][name] for name in ("type", "country", "number"))
+    order = "acceptanceTime decisionTime code id vendorData status reason reasonCode person document comments"
+    assert order.split() == [name for name in verification if name in order.split()]
+    assert UUID(verification["attemptId"])
+    assert {"endUserId", "additionalVerifiedData"} <= verification.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [("approved", 9001), ("declined", 9102), ("resubmission_requested", 9103), ("review", 9121)],
+)
+async def test_each_decision_has_its_code(caller: Caller, status: str, code: int) -> None:
+    """Status and code of a decision belong together."""
+    session_id = await caller.create()
+    await caller.submit(session_id)
+
+    caller.box.decide(session_id, status)
+
+    verification = (await caller.decision(session_id)).json["verification"]
+    assert (status, code) == (verification["status"], verification["code"])
+
+
+async def test_reason_person_and_document_are_the_testers_to_choose(caller: Caller) -> None:
+    """A decision says what the caller of `decide` wants it to say."""
+    session_id = await caller.create(person={"firstName": "Ada"})
+    await caller.submit(session_id)
+
+    caller.box.decide(
+        session_id,
+        "declined",
+        reason="Physical document not used",
+        reason_code=101,
+        person={"firstName": "ADA", "gender": "F"},
+        document={"number": "AB123"},
+    )
+
+    verification = (await caller.decision(session_id)).json["verification"]
+    assert ("Physical document not used", 101) == (verification["reason"], verification["reasonCode"])
+    assert ("ADA", "F") == (verification["person"]["firstName"], verification["person"]["gender"])
+    assert "AB123" == verification["document"]["number"]
+
+
+@pytest.mark.parametrize(
+    ("rules", "name", "value"),
+    [
+        (Rules(code_is_null=True), "code", None),
+        (Rules(reason_code_as_text=True), "reasonCode", "101"),
+        (Rules(), "acceptanceTime", "2025-01-01T00:00:00.000000Z"),
+        (Rules(time_digits=3), "acceptanceTime", "2025-01-01T00:00:00.000Z"),
+        (Rules(time_digits=3), "decisionTime", "2025-01-01T00:00:01.500Z"),
+    ],
+    ids=str,
+)
+async def test_rules_choose_between_what_was_documented_and_what_was_seen(
+    boxes: Boxes, rules: Rules, name: str, value: object
+) -> None:
+    """Each difference between documents and real payloads can be had either way."""
+    async with boxes(clock=VirtualClock(), rules=rules) as caller:
+        session_id = await caller.create()
+        await caller.submit(session_id)
+        caller.box.advance(1.5)
+        caller.box.decide(session_id, "declined", reason_code=101)
+
+        assert value == (await caller.decision(session_id)).json["verification"][name]
+
+
+@pytest.mark.parametrize(
+    ("first_name", "status"),
+    [
+        ("Approve", "approved"),
+        ("approved", "approved"),
+        ("DECLINE", "declined"),
+        ("Declined", "declined"),
+        ("Resubmit", "resubmission_requested"),
+        ("Resubmission", "resubmission_requested"),
+    ],
+)
+async def test_magic_first_names_decide_by_themselves(caller: Caller, first_name: str, status: str) -> None:
+    """The first names of test integrations bring their decision once the session is submitted."""
+    session_id = await caller.create(person={"firstName": first_name})
+    assert (await caller.decision(session_id)).json["verification"] is None
+
+    await caller.submit(session_id)
+    caller.box.advance(0)
+
+    assert status == (await caller.decision(session_id)).json["verification"]["status"]
+
+
+async def test_other_first_names_wait_for_somebody_to_decide(caller: Caller) -> None:
+    """A test integration decides nothing by itself."""
+    session_id = await caller.create(person={"firstName": "April"})
+    await caller.submit(session_id)
+    caller.box.advance(DAY)
+
+    assert (await caller.decision(session_id)).json["verification"] is None
+
+
+async def test_a_sandbox_may_decide_by_itself(boxes: Boxes) -> None:
+    """`decide_after` approves a submitted session that many seconds later, and not before."""
+    async with boxes(clock=VirtualClock(), decide_after=30) as caller:
+        session_id = await caller.create()
+        caller.box.advance(60)
+        await caller.submit(session_id)
+        caller.box.advance(29)
+        assert (await caller.decision(session_id)).json["verification"] is None
+
+        caller.box.advance(1)
+
+        assert "approved" == (await caller.decision(session_id)).json["verification"]["status"]
+
+
+async def test_what_a_person_decided_first_stays(boxes: Boxes) -> None:
+    """The decision that a sandbox would take by itself never comes over one that was taken by call."""
+    async with boxes(clock=VirtualClock(), decide_after=30) as caller:
+        session_id = await caller.create()
+        await caller.submit(session_id)
+        caller.box.decide(session_id, "declined")
+        caller.box.advance(60)
+
+        assert "declined" == (await caller.decision(session_id)).json["verification"]["status"]
+
+
+async def test_a_resubmission_opens_a_new_attempt(caller: Caller) -> None:
+    """After it the same session takes pictures and one submit again, under another attempt id."""
+    session_id = await caller.create()
+    await caller.upload(session_id, PICTURE)
+    await caller.submit(session_id)
+    caller.box.decide(session_id, "resubmission_requested", reason_code=203)
+    first = (await caller.decision(session_id)).json["verification"]
+
+    assert 200 == (await caller.upload(session_id, PICTURE)).status
+    assert 200 == (await caller.submit(session_id)).status
+    assert (400, "1304") == (await caller.submit(session_id)).refusal
+    caller.box.decide(session_id, "approved")
+
+    second = (await caller.decision(session_id)).json["verification"]
+    assert ("resubmission_requested", "approved") == (first["status"], second["status"])
+    assert first["attemptId"] != second["attemptId"]
+    assert first["id"] == second["id"] == session_id
+
+
+async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
+    """Nothing can be uploaded to, or submitted in, a session that was approved."""
+    session_id = await caller.create()
+    await caller.submit(session_id)
+    caller.box.decide(session_id, "approved")
+
+    assert 409 == (await caller.upload(session_id, PICTURE)).refusal[0]
+    assert (400, "1304") == (await caller.submit(session_id)).refusal
+
+
+@pytest.mark.parametrize(
+    ("uploads", "abandoned_code", "status", "code"),
+    [(0, 9104, "expired", 9104), (1, 9104, "abandoned", 9104), (1, 9121, "abandoned", 9121)],
+)
+async def test_a_session_ends_after_seven_days(
+    boxes: Boxes, uploads: int, abandoned_code: int, status: str, code: int
+) -> None:
+    """It is expired when nobody began it and abandoned when somebody did, without a decision time."""
+    async with boxes(clock=VirtualClock(), rules=Rules(abandoned_code=abandoned_code)) as caller:  # type: ignore[arg-type]
+        session_id = await caller.create()
+        for _ in range(uploads):
+            await caller.upload(session_id, PICTURE)
+        caller.box.advance(7 * DAY - 1)
+        assert (await caller.decision(session_id)).json["verification"] is None
+
+        caller.box.advance(1)
+
+        verification = (await caller.decision(session_id)).json["verification"]
+        assert (status, code, None) == (verification["status"], verification["code"], verification["decisionTime"])
+
+
+async def test_a_decided_session_does_not_expire(caller: Caller) -> None:
+    """Seven days later an approval is still one."""
+    session_id = await caller.create()
+    await caller.submit(session_id)
+    caller.box.decide(session_id, "approved")
+
+    caller.box.advance(8 * DAY)
+
+    assert "approved" == (await caller.decision(session_id)).json["verification"]["status"]
+
+
+async def test_bodies_are_compact_json(caller: Caller) -> None:
+    """Answers carry no spaces between their parts and no escapes for what is not ASCII, as real ones."""
+    session_id = await caller.create(vendorData="José ✓")
+    await caller.submit(session_id)
+    caller.box.decide(session_id, "approved")
+
+    body = (await caller.decision(session_id)).body
+
+    assert "José ✓" in body.decode()
+    assert not re.search(rb"[,:]\s", body.replace("José ✓".encode(), b""))

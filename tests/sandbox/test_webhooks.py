@@ -1,0 +1,233 @@
+"""Webhooks as a foreign receiver sees them: signed, tried again for a week, and each on its own."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import pytest
+
+from veriff_async import Credentials
+from veriff_async.sandbox import Rules, VirtualClock
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import Boxes, Caller, Receiver
+
+pytestmark = pytest.mark.anyio
+
+HOUR: Final = 3600
+DAY: Final = 24 * HOUR
+
+
+async def submitted(caller: Caller, **verification: object) -> str:
+    """Open and submit a session."""
+    session_id = await caller.create(**verification)
+    await caller.submit(session_id)
+    return session_id
+
+
+async def test_a_decision_is_posted_as_it_is_answered(boxes: Boxes, receiver: Receiver) -> None:
+    """The webhook has the very bytes of ``GET /decision``: compact JSON, without escapes."""
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        session_id = await submitted(caller, vendorData="José✓")
+        caller.box.decide(session_id, "approved")
+
+        arrival = await receiver.next()
+
+        assert (await caller.decision(session_id)).body == arrival.body
+        assert "José✓" in arrival.body.decode()
+        assert not re.search(rb"\s", arrival.body)
+        assert session_id == arrival.json["verification"]["id"]
+
+
+async def test_a_webhook_is_signed_with_the_newest_secret(boxes: Boxes, receiver: Receiver) -> None:
+    """Both families of headers carry the key and the signature of the raw bytes, beside the integration's id."""
+    credentials = Credentials(str(uuid4()), "new", previous_secrets=("old",), integration_id=str(uuid4()))
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url, credentials=credentials) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        arrival = await receiver.next()
+
+        signature = caller.signature(arrival.body, secret="new").hexdigest()
+    assert {
+        "x-auth-client": credentials.api_key,
+        "vrf-auth-client": credentials.api_key,
+        "x-hmac-signature": signature,
+        "vrf-hmac-signature": signature,
+        "vrf-integration-id": credentials.integration_id,
+        "content-type": "application/json",
+    }.items() <= {name.lower(): value for name, value in arrival.headers.items()}.items()
+
+
+async def test_without_an_address_nothing_is_posted(caller: Caller) -> None:
+    """A sandbox without a webhook address decides all the same."""
+    caller.box.decide(await submitted(caller), "approved")
+    await caller.box.settled()
+
+    assert () == caller.box.deliveries
+
+
+async def test_the_address_may_come_later(caller: Caller, receiver: Receiver) -> None:
+    """What is decided after the address was set is posted there."""
+    caller.box.webhook_url = receiver.url
+    session_id = await submitted(caller)
+
+    caller.box.decide(session_id, "declined", reason_code=101)
+
+    assert (session_id, 101) == tuple((await receiver.next()).json["verification"][name] for name in ("id", "reasonCode"))
+    assert receiver.url == caller.box.webhook_url
+
+
+@pytest.mark.parametrize("status", [201, 204, 302, 307, 400, 500, 503])
+async def test_only_200_counts_and_a_redirect_is_not_followed(boxes: Boxes, receiver: Receiver, status: int) -> None:
+    """Every other answer brings the same bytes again an hour later, and not before."""
+    receiver.answers = [status]
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        await caller.box.settled()
+        first = await receiver.next()
+        caller.box.advance(HOUR - 1)
+        await caller.box.settled()
+        assert receiver.arrived.empty()
+
+        caller.box.advance(1)
+        await caller.box.settled()
+
+        assert first.body == (await receiver.next()).body
+        assert [status, 200] == [delivery.status for delivery in caller.box.deliveries]
+        caller.box.advance(DAY)
+        await caller.box.settled()
+        assert receiver.arrived.empty()
+
+
+async def test_a_delivery_is_given_up_after_a_week(boxes: Boxes, receiver: Receiver) -> None:
+    """It is tried once an hour for seven days, and never again."""
+    receiver.answers = [500] * 500
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        await caller.box.settled()
+        for _ in range(10 * 24):
+            caller.box.advance(HOUR)
+            await caller.box.settled()
+
+        deliveries = caller.box.deliveries
+        assert 168 <= len(deliveries) <= 169
+        assert timedelta(days=7) >= deliveries[-1].at - deliveries[0].at > timedelta(days=6, hours=22)
+
+
+async def test_a_week_may_pass_at_once(boxes: Boxes, receiver: Receiver) -> None:
+    """When the clock is moved over several tries, the delivery goes on from where it is now."""
+    receiver.answers = [500]
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        await caller.box.settled()
+
+        caller.box.advance(6 * DAY)
+        await caller.box.settled()
+
+        assert [500, 200] == [delivery.status for delivery in caller.box.deliveries]
+
+
+async def test_deliveries_do_not_wait_for_each_other(boxes: Boxes, receiver: Receiver) -> None:
+    """A delivery that fails holds up no other."""
+    receiver.answers = [500]
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        first, second = await submitted(caller), await submitted(caller)
+        caller.box.decide(first, "approved")
+        await caller.box.settled()
+        caller.box.decide(second, "approved")
+        await caller.box.settled()
+
+        arrived = [(await receiver.next()).json["verification"]["id"] for _ in range(2)]
+        assert [first, second] == arrived
+
+
+async def test_a_receiver_that_is_not_there_is_tried_again(boxes: Boxes, receiver: Receiver) -> None:
+    """A refused connection is a failed try without a status."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook"
+        async with boxes(clock=VirtualClock(), webhook_url=url) as caller:
+            caller.box.decide(await submitted(caller), "approved")
+            await caller.box.settled()
+            caller.box.advance(HOUR)
+            await caller.box.settled()
+
+            assert [(url, None), (url, None)] == [(each.url, each.status) for each in caller.box.deliveries]
+
+
+async def test_a_receiver_that_takes_too_long_has_failed(boxes: Boxes, receiver: Receiver) -> None:
+    """A receiver has some seconds to answer; then the try counts as failed and comes again."""
+    receiver.holds = asyncio.Event()
+    async with boxes(clock=VirtualClock(), rules=Rules(receiver_seconds=0.1), webhook_url=receiver.url) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        await caller.box.settled()
+        receiver.holds.set()
+        caller.box.advance(HOUR)
+        await caller.box.settled()
+
+        assert [None, 200] == [delivery.status for delivery in caller.box.deliveries]
+
+
+async def test_each_decision_of_a_session_is_posted(boxes: Boxes, receiver: Receiver) -> None:
+    """A resubmission is posted at once, as for pictures that came by API, and so is what follows it."""
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        session_id = await submitted(caller)
+        caller.box.decide(session_id, "review")
+        caller.box.decide(session_id, "resubmission_requested")
+        await caller.submit(session_id)
+        caller.box.decide(session_id, "approved")
+        await caller.box.settled()
+
+        decisions = [(await receiver.next()).json["verification"] for _ in range(3)]
+        statuses = {decision["status"] for decision in decisions}
+        assert {"review", "resubmission_requested", "approved"} == statuses
+        assert 2 == len({decision["attemptId"] for decision in decisions})
+
+
+async def test_the_end_of_a_session_is_posted_too(boxes: Boxes, receiver: Receiver) -> None:
+    """An expired session has a decision webhook of its own."""
+    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        await caller.create()
+
+        caller.box.advance(7 * DAY)
+
+        assert ("expired", None) == tuple(
+            (await receiver.next()).json["verification"][name] for name in ("status", "decisionTime")
+        )
+
+
+async def test_a_delivery_remembers_what_was_sent(boxes: Boxes, receiver: Receiver) -> None:
+    """Address, bytes, headers, the receiver's status and the time on the sandbox's clock."""
+    clock = VirtualClock()
+    async with boxes(clock=clock, webhook_url=receiver.url) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        await caller.box.settled()
+        arrival = await receiver.next()
+
+        (delivery,) = caller.box.deliveries
+        assert (receiver.url, arrival.body, 200, clock.now()) == (
+            delivery.url,
+            delivery.body,
+            delivery.status,
+            delivery.at,
+        )
+        assert arrival.headers["x-hmac-signature"] == delivery.headers["x-hmac-signature"]
+
+
+async def test_deliveries_can_be_followed(boxes: Boxes, receiver: Receiver) -> None:
+    """`on_delivery` is told of every try, failed or not."""
+    receiver.answers = [500]
+    told: list[int | None] = []
+    async with boxes(
+        clock=VirtualClock(), webhook_url=receiver.url, on_delivery=lambda delivery: told.append(delivery.status)
+    ) as caller:
+        caller.box.decide(await submitted(caller), "approved")
+        await caller.box.settled()
+        caller.box.advance(HOUR)
+        await caller.box.settled()
+
+    assert [500, 200] == told

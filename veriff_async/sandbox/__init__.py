@@ -1,0 +1,21 @@
+"""A local Veriff: run everything for real, without an account."""
+
+from veriff_async.sandbox.box import Sandbox
+from veriff_async.sandbox.clock import Clock, RealClock, VirtualClock
+from veriff_async.sandbox.faults import Fault
+from veriff_async.sandbox.records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia
+from veriff_async.sandbox.rules import Rules
+
+__all__ = (
+    "AttemptView",
+    "Clock",
+    "Delivery",
+    "Fault",
+    "RealClock",
+    "Rules",
+    "Sandbox",
+    "SeenRequest",
+    "SessionView",
+    "StoredMedia",
+    "VirtualClock",
+)

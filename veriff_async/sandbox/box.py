@@ -1,0 +1,387 @@
+"""The sandbox as a whole: a server, a clock, and the methods that tests use."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, ExitStack
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from aiohttp import web
+from anyio import create_task_group, move_on_after, to_thread
+from anyio.from_thread import start_blocking_portal
+
+from veriff_async.errors import ConfigurationError
+from veriff_async.models.document import Document
+from veriff_async.models.enums import Status
+from veriff_async.models.json import EMPTY
+from veriff_async.models.person import Person
+from veriff_async.protocol.codec import render
+from veriff_async.protocol.credentials import (
+    API_KEY_VARIABLE,
+    INTEGRATION_VARIABLE,
+    SECRET_VARIABLE,
+    Credentials,
+)
+from veriff_async.sandbox.app import build_app
+from veriff_async.sandbox.clock import RealClock, VirtualClock
+from veriff_async.sandbox.couriers import Courier
+from veriff_async.sandbox.desk import Desk
+from veriff_async.sandbox.rules import Rules
+from veriff_async.sandbox.scenario import Scenario, Verdict
+from veriff_async.sandbox.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import TracebackType
+
+    from anyio.abc import TaskGroup
+
+    from veriff_async.sandbox.clock import Clock
+    from veriff_async.sandbox.couriers import Parcel
+    from veriff_async.sandbox.faults import Fault
+    from veriff_async.sandbox.records import Delivery, SeenRequest, SessionView
+
+__all__ = ("Sandbox",)
+
+BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
+_SHUTDOWN: Final = 1.0
+"""Seconds that requests under way have to end when the sandbox stops."""
+
+
+class Sandbox:
+    """A local Veriff over real HTTP, with sessions, pictures, decisions and webhooks.
+
+    ``async with Sandbox() as box:`` serves from the running loop; ``with Sandbox() as box:`` serves from a thread with
+    a loop of its own, for synchronous tests and for tests whose loop must not be shared. Its methods may be called
+    from any thread and any loop, in both forms.
+
+    Decisions come by `decide`; by the first name given at creation (``Approve``, ``Decline``, ``Resubmit``), once
+    submitted; or by themselves, after `decide_after` seconds.
+
+    Args:
+        host: Address to listen on.
+        port: Port to listen on; 0 takes a free one.
+        credentials: What clients must use; fresh fakes when left out.
+        webhook_url: Where decisions are posted to; ``None`` posts nothing.
+        decide_after: Seconds from submission to an approval; ``None`` leaves it to `decide`.
+        clock: The time; `VirtualClock` for tests in which days pass.
+        rules: What is done where the documents are silent or at odds.
+        media_folder: Where pictures are kept; a temporary folder, removed at the end, when left out.
+        on_request: Called in the server's loop after each request.
+        on_delivery: Called in the server's loop after each try to deliver a webhook.
+
+    Raises:
+        ConfigurationError: An option cannot work, or the address cannot be listened on.
+
+    Example:
+        >>> async with Sandbox() as box, VeriffClient(box.credentials, base_url=box.base_url) as veriff:
+        ...     session = await veriff.create_session(vendor_data="user-42")
+        ...     box.decide(session.id, "approved")
+    """
+
+    def __init__(  # noqa: PLR0913  options are what a sandbox is made of, and all have a default
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        credentials: Credentials | None = None,
+        webhook_url: str | None = None,
+        decide_after: float | None = None,
+        clock: Clock | None = None,
+        rules: Rules | None = None,
+        media_folder: Path | None = None,
+        on_request: Callable[[SeenRequest], None] | None = None,
+        on_delivery: Callable[[Delivery], None] | None = None,
+    ) -> None:
+        """Check the options; nothing listens yet."""
+        if decide_after is not None and not decide_after >= 0:
+            msg = f"decide_after is {decide_after!r}: give zero or more seconds, or None."
+            raise ConfigurationError(msg)
+        self._host = host
+        self._port = port
+        self._media_folder = media_folder
+        rules = rules or Rules()
+        self._desk = Desk(
+            rules=rules,
+            credentials=credentials or Credentials(str(uuid4()), str(uuid4()), integration_id=str(uuid4())),
+            clock=clock or RealClock(),
+            scenario=Scenario(rules, new_id=lambda: str(uuid4()), decide_after=decide_after),
+            nudge=self._nudge,
+        )
+        self._desk.on_request = on_request
+        self._desk.on_delivery = on_delivery
+        self.webhook_url = webhook_url
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._quiet = asyncio.Event()
+        self._posting = 0
+        self._open_parts = AsyncExitStack()
+        self._thread = ExitStack()
+
+    def __repr__(self) -> str:
+        """Show where it listens."""
+        return f"<Sandbox {self._desk.host or 'not running'}>"
+
+    async def __aenter__(self) -> Self:
+        """Listen, in the running loop."""
+        await self._start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop, and leave nothing behind."""
+        await self._stop()
+
+    def __enter__(self) -> Self:
+        """Listen, in a thread with a loop of its own."""
+        with ExitStack() as thread:
+            portal = thread.enter_context(start_blocking_portal("asyncio"))
+            portal.call(self._start)
+            thread.callback(portal.call, self._stop)
+            self._thread = thread.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop, end the thread, and leave nothing behind."""
+        self._thread.close()
+
+    @property
+    def base_url(self) -> str:
+        """Where it listens, for clients.
+
+        Raises:
+            ConfigurationError: It is not running.
+        """
+        if not self._desk.host:
+            msg = "The sandbox is not running: use it in a with or async with block."
+            raise ConfigurationError(msg)
+        return self._desk.host
+
+    @property
+    def credentials(self) -> Credentials:
+        """What clients must use."""
+        return self._desk.credentials
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that `VeriffClient.from_env` reads."""
+        found = {
+            API_KEY_VARIABLE: self.credentials.api_key,
+            SECRET_VARIABLE: ",".join(self.credentials.secrets),
+            BASE_URL_VARIABLE: self.base_url,
+        }
+        if self.credentials.integration_id is not None:
+            found[INTEGRATION_VARIABLE] = self.credentials.integration_id
+        return found
+
+    @property
+    def webhook_url(self) -> str | None:
+        """Where decisions are posted to from now on; ``None`` posts nothing."""
+        return self._desk.webhook_url
+
+    @webhook_url.setter
+    def webhook_url(self, url: str | None) -> None:
+        # Veriff takes https on port 443 only; a receiver under test is rarely that.
+        if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
+            msg = "webhook_url is no address: give http://... or https://..., or None."
+            raise ConfigurationError(msg)
+        self._desk.webhook_url = url
+
+    def decide(
+        self,
+        session_id: str,
+        status: Status | str,
+        *,
+        reason: str | None = None,
+        reason_code: int | None = None,
+        person: Person | Mapping[str, object] | None = None,
+        document: Document | Mapping[str, object] | None = None,
+    ) -> None:
+        """Decide about a session, submitted or not, and post the webhook.
+
+        Args:
+            session_id: The session.
+            status: ``approved``, ``declined``, ``resubmission_requested``, ``review``, ``expired`` or ``abandoned``.
+            reason: Why; a decline and a resubmission have one by default.
+            reason_code: The number of the reason.
+            person: What is read from the document, over what was given at creation; a `Person`, or Veriff's own words.
+            document: The same for the document.
+
+        Raises:
+            ConfigurationError: There is no such session, or it cannot be decided like that.
+        """
+        verdict = Verdict(
+            status=Status(status),
+            reason=reason,
+            reason_code=reason_code,
+            person=_described(person),
+            document=_described(document),
+        )
+        self._desk.decide(session_id, verdict)
+
+    def session(self, session_id: str) -> SessionView:
+        """Show a session as it stands.
+
+        Raises:
+            ConfigurationError: There is no such session.
+        """
+        return self._desk.view(session_id)
+
+    @property
+    def sessions(self) -> tuple[SessionView, ...]:
+        """All sessions as they stand, oldest first."""
+        return self._desk.views()
+
+    @property
+    def requests(self) -> tuple[SeenRequest, ...]:
+        """The requests that were answered, oldest first; the last ten thousand of them."""
+        return self._desk.requests
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """The tries to deliver webhooks, oldest first; the last ten thousand of them."""
+        return self._desk.deliveries
+
+    def inject(self, fault: Fault, *, method: str | None = None, path: str | None = None, times: int = 1) -> None:
+        """Let the next requests go wrong.
+
+        Args:
+            fault: How.
+            method: Only requests with this method.
+            path: Only requests whose path matches, with ``*`` for any text: ``"/v1/sessions/*/media"``.
+            times: How many of them.
+
+        Raises:
+            ConfigurationError: `times` is below 1.
+        """
+        self._desk.arm(fault, method=method, path=path, times=times)
+
+    def advance(self, seconds: float) -> None:
+        """Move a `VirtualClock`, and let happen what falls due.
+
+        Raises:
+            ConfigurationError: The clock is not virtual.
+        """
+        clock = self._desk.clock
+        if not isinstance(clock, VirtualClock):
+            msg = "This sandbox runs on real time: make it with clock=VirtualClock() to move its time."
+            raise ConfigurationError(msg)
+        clock.advance(seconds)
+        self._nudge()
+
+    async def settled(self) -> None:
+        """Return when nothing is due and no webhook is under way; from any loop.
+
+        Raises:
+            ConfigurationError: It is not running.
+        """
+        loop = self._running()
+        if loop is asyncio.get_running_loop():
+            await self._until_quiet()
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._until_quiet(), loop))
+
+    def settle(self, timeout: float = 10.0) -> None:
+        """Wait for the same in a synchronous test.
+
+        Raises:
+            ConfigurationError: It is not running.
+            TimeoutError: It took longer than `timeout` seconds.
+        """
+        asyncio.run_coroutine_threadsafe(self._until_quiet(), self._running()).result(timeout)
+
+    def _running(self) -> asyncio.AbstractEventLoop:
+        if self._loop is None:
+            msg = "The sandbox is not running: use it in a with or async with block."
+            raise ConfigurationError(msg)
+        return self._loop
+
+    def _nudge(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
+
+    async def _start(self) -> None:
+        async with AsyncExitStack() as parts:
+            store = await to_thread.run_sync(Store, self._media_folder)
+            parts.push_async_callback(to_thread.run_sync, store.close)
+            courier = Courier(self._desk.rules)
+            parts.push_async_callback(courier.aclose)
+            closing = asyncio.Event()
+            app = build_app(self._desk, store, closing)
+            runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN, access_log=None)
+            await runner.setup()
+            parts.push_async_callback(runner.cleanup)
+            parts.callback(closing.set)
+            self._desk.host = await self._listen(runner)
+            self._loop = asyncio.get_running_loop()
+            driver = self._loop.create_task(self._drive(courier), name="veriff sandbox")
+            parts.push_async_callback(_end, driver)
+            self._open_parts = parts.pop_all()
+
+    async def _listen(self, runner: web.AppRunner) -> str:
+        try:
+            await web.TCPSite(runner, self._host, self._port).start()
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        else:
+            port = runner.addresses[0][1]
+            return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
+        msg = f"The sandbox cannot listen on {self._host} port {self._port} ({problem}): give another host or port."
+        raise ConfigurationError(msg)
+
+    async def _stop(self) -> None:
+        self._loop = None
+        self._desk.host = ""
+        await self._open_parts.aclose()
+
+    async def _drive(self, courier: Courier) -> None:
+        """Let happen what is due, whenever it is."""
+        async with create_task_group() as tasks:
+            while True:
+                self._wake.clear()
+                self._send(tasks, courier)
+                if not self._posting:
+                    self._quiet.set()
+                with move_on_after(self._until_next()):
+                    await self._wake.wait()
+
+    def _send(self, tasks: TaskGroup, courier: Courier) -> None:
+        for parcel in self._desk.due():
+            self._posting += 1
+            self._quiet.clear()
+            tasks.start_soon(self._deliver, courier, parcel)
+
+    async def _deliver(self, courier: Courier, parcel: Parcel) -> None:
+        try:
+            self._desk.came_back(parcel, await courier.post(parcel, now=self._desk.clock.now()))
+        finally:
+            self._posting -= 1
+            self._wake.set()
+
+    def _until_next(self) -> float | None:
+        due = self._desk.next_due()
+        if due is None or not self._desk.clock.runs:
+            return None
+        return max(0.0, (due - self._desk.clock.now()).total_seconds())
+
+    async def _until_quiet(self) -> None:
+        self._quiet.clear()
+        self._wake.set()
+        await self._quiet.wait()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _described(model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:
+    if model is None:
+        return EMPTY
+    return render(model) if isinstance(model, Person | Document) else dict(model)

@@ -1,0 +1,137 @@
+"""What the sandbox remembers, and what it shows of it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from attrs import Factory, define, field, frozen
+
+from veriff_async.models.enums import Status
+from veriff_async.models.json import EMPTY, JsonObject
+
+__all__ = ("Attempt", "AttemptView", "Delivery", "SeenRequest", "Session", "SessionView", "StoredMedia")
+
+
+@frozen(kw_only=True)
+class StoredMedia:
+    """One picture that was uploaded.
+
+    Attributes:
+        id: Its id.
+        context: What it was said to show.
+        mimetype: What its first bytes show.
+        size: Its size in bytes, decoded.
+        sha256: Hex digest of its bytes.
+        path: Where its bytes are, until the sandbox stops.
+    """
+
+    id: str
+    context: str
+    mimetype: str
+    size: int
+    sha256: str
+    path: Path = field(repr=False)
+
+
+@define
+class Attempt:
+    """One try of the end-user at a session."""
+
+    id: str
+    created_at: datetime
+    status: Status = Status.CREATED
+    media: list[StoredMedia] = Factory(list[StoredMedia])
+
+
+@define
+class Session:
+    """One session."""
+
+    id: str
+    token: str
+    created_at: datetime
+    vendor_data: str | None
+    end_user_id: str | None
+    person: JsonObject
+    document: JsonObject
+    attempts: list[Attempt]
+    status: Status = Status.CREATED
+    decision: JsonObject | None = None
+    resubmissions: int = 0
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that is open, or was last."""
+        return self.attempts[-1]
+
+
+@frozen(kw_only=True)
+class AttemptView:
+    """An attempt, as it stood when it was asked for."""
+
+    id: str
+    status: Status
+    media: tuple[StoredMedia, ...]
+
+
+@frozen(kw_only=True)
+class SessionView:
+    """A session, as it stood when it was asked for.
+
+    Attributes:
+        id: Its id.
+        status: Where it stands.
+        vendor_data: What was given at creation.
+        end_user_id: What was given at creation.
+        person: What was given at creation, in Veriff's words.
+        document: What was given at creation, in Veriff's words.
+        attempts: Its attempts, oldest first.
+    """
+
+    id: str
+    status: Status
+    vendor_data: str | None
+    end_user_id: str | None
+    person: JsonObject = field(default=EMPTY, repr=False)
+    document: JsonObject = field(default=EMPTY, repr=False)
+    attempts: tuple[AttemptView, ...] = ()
+
+    @property
+    def media(self) -> tuple[StoredMedia, ...]:
+        """The pictures of all attempts, in the order in which they arrived."""
+        return tuple(media for attempt in self.attempts for media in attempt.media)
+
+
+@frozen(kw_only=True)
+class SeenRequest:
+    """A request that the sandbox has answered.
+
+    Attributes:
+        method: HTTP method.
+        path: Path, without the query.
+        status: HTTP status of the answer, or ``None`` when the connection was broken off on purpose.
+    """
+
+    method: str
+    path: str
+    status: int | None
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """One try to deliver a webhook.
+
+    Attributes:
+        url: Where it was posted.
+        body: The raw body.
+        headers: The headers of the request.
+        status: HTTP status of the receiver's answer, or ``None`` when none came.
+        at: When, on the sandbox's clock.
+    """
+
+    url: str
+    body: bytes = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    status: int | None
+    at: datetime

@@ -1,0 +1,46 @@
+"""What the sandbox does where the documents contradict themselves, or are silent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from attrs import frozen
+
+__all__ = ("Rules",)
+
+
+@frozen(kw_only=True)
+class Rules:
+    """Knobs for what is not known about Veriff; the defaults follow what was really seen, then the documents.
+
+    Args:
+        time_digits: Digits of a second in times: 6 in payloads since 2023, 3 in the documents and in older ones.
+        abandoned_code: Code of an abandoned session: 9104 in the status table and in real payloads, 9121 in the
+            reference of ``GET /decision``.
+        reason_code_as_text: Whether ``reasonCode`` is a text, as documented, or a number, as seen.
+        code_is_null: Whether ``code`` is null, as it once was in a real answer.
+        oversize_status: HTTP status for a file that is too large; undocumented.
+        sign_errors: Whether answers that refuse are signed too; undocumented.
+        days_to_decide: Days from its creation after which an undecided session is expired or abandoned; documented
+            as 7.
+        retry_seconds: Seconds between tries to deliver a webhook; documented as about an hour.
+        retry_days: Days for which that is tried; documented as 7.
+        receiver_seconds: Seconds a receiver has for its answer; about 5 in notes of integrators.
+    """
+
+    time_digits: Literal[3, 6] = 6
+    abandoned_code: Literal[9104, 9121] = 9104
+    reason_code_as_text: bool = False
+    code_is_null: bool = False
+    oversize_status: int = 413
+    sign_errors: bool = True
+    days_to_decide: float = 7
+    retry_seconds: float = 3600
+    retry_days: float = 7
+    receiver_seconds: float = 5
+
+    @property
+    def between_tries(self) -> timedelta:
+        """Time between two tries to deliver a webhook."""
+        return timedelta(seconds=self.retry_seconds)
