@@ -117,7 +117,7 @@ def veriff_client(
         **veriff_client_options,
     }
     client = _made(VeriffClient, options, "veriff_client")
-    pool = client._pool  # noqa: SLF001  no user needs it
+    pool = client._pool  # noqa: SLF001  no user needs it  # pyright: ignore[reportPrivateUsage]
     ending = _Ending(client, pool)
     pool.on_open = ending.begin
     yield client

@@ -68,7 +68,7 @@ def _announce(box: Sandbox, screen: Screen, *, with_secret: bool) -> None:
 
 
 def _request_line(seen: SeenRequest) -> str:
-    return f"{datetime.now().astimezone():%H:%M:%S}  {seen.status}  {seen.method:<6} {seen.path}"
+    return f"{datetime.now().astimezone():%H:%M:%S}  {seen.status or '---'}  {seen.method:<6} {seen.path}"
 
 
 def _delivery_line(delivery: Delivery) -> str:

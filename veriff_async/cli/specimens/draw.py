@@ -6,6 +6,9 @@ of the country codes that ISO 3166 leaves to its users, so no state has it. Seed
 draws the same pixels.
 """
 
+# Pillow's own types name numpy's, which need not be installed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import sys

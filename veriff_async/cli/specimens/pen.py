@@ -1,5 +1,8 @@
 """What the specimens are drawn with: lines, curves, guilloches, paper."""
 
+# Pillow's own types name numpy's, which need not be installed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from math import cos, pi, sin, tau
@@ -124,7 +127,7 @@ def waves(pen: Pen, area: tuple[float, float], colours: Sequence[Colour], *, cou
     for number in range(count):
         share = number / (count - 1)
         phase, base = share * tau * 1.5, -swing + share * (height + 2 * swing)
-        line = []
+        line: list[Point] = []
         for x in range(-8, round(width) + 16, 8):
             wide = swing * sin(x / 118 + phase) * cos(x / 410 + share * pi)
             line.append((x, base + wide + swing / 3 * sin(x / 37 - phase)))
@@ -135,7 +138,7 @@ def rosette(pen: Pen, centre: Point, radius: float, colours: Sequence[Colour], *
     """Draw a guilloche: rings inside each other, each woven of one wave that is turned again and again."""
     for number, (size, swing) in enumerate(((0.86, 0.14), (0.64, 0.12), (0.44, 0.1))):
         for ring in range(_RINGS):
-            line = []
+            line: list[Point] = []
             for step in range(721):
                 angle = step * tau / 720
                 away = radius * (size + swing * cos((petals - 3 * number) * angle + ring * tau / _RINGS))

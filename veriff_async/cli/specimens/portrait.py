@@ -1,5 +1,8 @@
 """Ada Specimen, who was never born: a face made of splines."""
 
+# Pillow's own types name numpy's, which need not be installed.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 from functools import cache
