@@ -8,8 +8,6 @@ from typing import Final
 
 import pytest
 
-pytest_plugins = ("pytester",)
-
 HEAD: Final = """
 import asyncio
 import threading

@@ -16,7 +16,7 @@ under anyio's plugin with the asyncio backend::
     @pytest.mark.veriff_sandbox(decide_after=0)
     async def test_a_new_customer_is_verified(veriff_client):
         session = await veriff_client.create_session(vendor_data="user-42")
-        await session.upload(Media(b"...", "document-front"))
+        await session.upload(Media("tests/front.jpg", "document-front"))
         await session.submit()
         assert (await session.wait_for_decision(timeout=5)).is_approved
 

@@ -16,6 +16,8 @@ from veriff_async.client import BASE_URL_VARIABLE
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from veriff_async.cli.show import Screen
     from veriff_async.sandbox import Delivery, SeenRequest
 
@@ -43,8 +45,12 @@ async def run_sandbox(
     """
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stopped.set)
+
     for number in (signal.SIGINT, signal.SIGTERM):  # loop.add_signal_handler is missing on Windows
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stopped.set))
+        signal.signal(number, stop)
     credentials = own_credentials()
     async with Sandbox(
         host=host,

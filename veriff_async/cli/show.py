@@ -21,7 +21,7 @@ from rich.table import Table
 from veriff_async import Decision, Media, Status, UploadProgress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from rich.console import Console
 
@@ -65,7 +65,7 @@ class Screen:
         self._console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
-    def uploads(self, media: Sequence[Media]) -> Iterator[Callable[[UploadProgress], None]]:
+    def uploads(self, media: Sequence[Media]) -> Generator[Callable[[UploadProgress], None]]:
         """Show one bar for each file, moved by what really went out."""
         if not self._live:
             yield _Lines(self).update
@@ -86,7 +86,7 @@ class Screen:
             yield update
 
     @contextmanager
-    def waiting(self, words: str) -> Iterator[None]:
+    def waiting(self, words: str) -> Generator[None]:
         """Show that something is waited for."""
         if self._live:
             with self._console.status(words):
