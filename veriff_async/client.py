@@ -24,7 +24,7 @@ from veriff_async.uploading import Uploads
 from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from types import TracebackType
 
     from aiohttp import ClientSession
@@ -257,7 +257,7 @@ class VeriffClient:
 @asynccontextmanager
 async def open_session(
     credentials: Credentials | None = None, *, base_url: str | None = None, **options: Unpack[SessionOptions]
-) -> AsyncIterator[VerificationSession]:
+) -> AsyncGenerator[VerificationSession]:
     """Create one session with a client of its own, which is closed with the block.
 
     Args:

@@ -12,7 +12,8 @@ from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.media import Media, UploadProgress
 from veriff_async.protocol.limits import MAX_PDF_BYTES
 from veriff_async.transport.bodies import Draft, draft
-from veriff_async.transport.sources import SMALL, held, reusable_source, spool
+from veriff_async.transport.sources import SMALL, held, reusable_source
+from veriff_async.transport.spooling import spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TypeAlias, cast
 
-__all__ = ("EMPTY", "JsonObject", "as_object")
+__all__ = ("EMPTY", "JsonObject", "as_list", "as_object")
 
 JsonObject: TypeAlias = Mapping[str, object]
 
@@ -16,3 +16,8 @@ EMPTY: JsonObject = MappingProxyType({})
 def as_object(value: object) -> JsonObject | None:
     """Return a JSON value as an object, or ``None`` when it is something else."""
     return cast("JsonObject", value) if isinstance(value, Mapping) else None
+
+
+def as_list(value: object) -> list[object]:
+    """Return a JSON value as a list, empty when it is something else."""
+    return cast("list[object]", value) if isinstance(value, list) else []

@@ -1,4 +1,4 @@
-"""JSON on one side, models on the other; the only module that knows cattrs.
+"""JSON on one side, models on the other; the only module that knows cattrs, which it imports when first used.
 
 Reading is lenient where documents and real answers differ (numbers as text, null or missing keys, ``""`` for unknown,
 times with three or six digits): an optional field that cannot be read is ``None`` and stays in ``.raw``. Errors carry
@@ -16,14 +16,13 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args, get_origin
 
 from attrs import fields, has, resolve_types
-from cattrs import BaseValidationError, Converter, transform_error
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from veriff_async.models.enums import OpenEnum
-from veriff_async.models.json import EMPTY, as_object
+from veriff_async.models.json import EMPTY, as_list, as_object
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
+    from cattrs import Converter
 
     from veriff_async.models.json import JsonObject
 
@@ -84,7 +83,9 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
     problems: list[str]
     try:
         return _converter().structure({_RAW: raw or value, **value}, model)
-    except BaseValidationError as error:
+    except ExceptionGroup as error:
+        from cattrs import transform_error
+
         problems = transform_error(error, path=path, format_exception=_say)
     raise UnreadableError(*problems)
 
@@ -155,7 +156,7 @@ def _moment(value: object) -> datetime | None:
 
 
 def _texts(value: object) -> tuple[str, ...]:
-    return tuple(text for item in value if (text := _text(item)) is not None) if isinstance(value, list) else ()
+    return tuple(text for item in as_list(value) if (text := _text(item)) is not None)
 
 
 _LEAVES: dict[object, Callable[[object], object]] = {
@@ -181,6 +182,8 @@ def _camel(name: str) -> str:
 
 @cache
 def _converter() -> Converter:
+    from cattrs import Converter
+
     converter = Converter(detailed_validation=True)
     # cattrs asks the hooks in the reverse order of their registration: general first, special last.
     converter.register_structure_hook_factory(has, _model_reader)
@@ -224,8 +227,8 @@ def _sequence_reader(kind: object, converter: Converter) -> Callable[[object, ob
     inner = get_args(kind)[0]
 
     def read_sequence(value: object, _kind: object) -> object:
-        items = value if isinstance(value, list) else ()
-        return tuple(found for item in items if (found := _or_nothing(converter, item, inner)) is not None)
+        items = (_or_nothing(converter, item, inner) for item in as_list(value))
+        return tuple(item for item in items if item is not None)
 
     return read_sequence
 
@@ -233,11 +236,13 @@ def _sequence_reader(kind: object, converter: Converter) -> Callable[[object, ob
 def _or_nothing(converter: Converter, value: object, kind: type[object]) -> object | None:
     try:
         return converter.structure(value, kind) if value is not None else None
-    except (BaseValidationError, _MismatchError):
+    except (ExceptionGroup, _MismatchError):
         return None
 
 
 def _overrides(model: type[AttrsInstance], *, omit_raw: bool) -> dict[str, Any]:
+    from cattrs.gen import override
+
     resolve_types(model)
     raw = override(omit=True) if omit_raw else override(rename=_RAW)
     keys = _KEYS.get(model.__name__, {})
@@ -250,6 +255,8 @@ def _overrides(model: type[AttrsInstance], *, omit_raw: bool) -> dict[str, Any]:
 
 
 def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[[object, object], object]:
+    from cattrs.gen import make_dict_structure_fn
+
     build = make_dict_structure_fn(model, converter, **_overrides(model, omit_raw=False))
 
     def read_model(value: object, kind: object) -> object:
@@ -260,5 +267,7 @@ def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[
 
 
 def _model_writer(model: type[AttrsInstance], converter: Converter) -> Callable[[object], object]:
+    from cattrs.gen import make_dict_unstructure_fn
+
     overrides = _overrides(model, omit_raw=True)
     return make_dict_unstructure_fn(model, converter, _cattrs_omit_if_default=True, **overrides)

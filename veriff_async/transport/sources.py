@@ -1,7 +1,6 @@
 """Where the bytes of a media come from: anything a caller may hold, turned into something that can be read again.
 
-A `Source` is opened afresh for every pass and every try, always in a worker thread. What can be read only once is
-spooled first: in memory while it is small, then in an unnamed temporary file.
+A `Source` is opened afresh for every pass and every try, always in a worker thread.
 """
 
 from __future__ import annotations
@@ -9,23 +8,17 @@ from __future__ import annotations
 import io
 import os
 import stat
-import tempfile
 import time
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable
+from collections.abc import AsyncIterable
 from contextlib import closing
-from inspect import isawaitable, iscoroutinefunction
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
-from anyio import to_thread
 from attrs import frozen
 
-from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaError, MediaTooLargeError
+from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from anyio import CapacityLimiter
-
     from veriff_async.models.media import MediaSource
 
 __all__ = (
@@ -37,8 +30,8 @@ __all__ = (
     "Reader",
     "Source",
     "held",
+    "reads_async",
     "reusable_source",
-    "spool",
 )
 
 PIECE: Final = 96 * 1024
@@ -330,7 +323,7 @@ def _file_source(source: object) -> Source | None:
     if isinstance(source, io.TextIOBase):
         msg = 'The media is a file in text mode: open it with mode "rb".'
         raise ConfigurationError(msg)
-    if isinstance(source, AsyncIterable) or _reads_async(source):
+    if isinstance(source, AsyncIterable) or reads_async(source):
         return None
     if not callable(getattr(source, "read", None)):
         msg = "The media is nothing to read: give a path, bytes, a binary file, an async reader or an async iterator."
@@ -351,84 +344,6 @@ def _file_source(source: object) -> Source | None:
     raise MediaError(problem)
 
 
-def _reads_async(source: object) -> bool:
+def reads_async(source: object) -> bool:
+    """Tell whether a source has an async ``read(n)``."""
     return iscoroutinefunction(getattr(source, "read", None))
-
-
-async def spool(source: MediaSource, *, limit: int, threads: CapacityLimiter) -> Source:
-    """Read a source that can be read only once, and keep its bytes.
-
-    Args:
-        source: An async iterator, async reader or file that cannot seek.
-        limit: Most bytes that are taken.
-        threads: Bounds the worker threads.
-
-    Raises:
-        MediaTooLargeError: There are more than `limit` bytes; no more than that was read.
-        MediaEmptyError: There are none.
-        ConfigurationError: The source gives something else than bytes.
-    """
-    kept = bytearray()
-    file: BinaryIO | None = None
-    size = 0
-    try:
-        async for piece in _gathered(_pieces(source, threads)):
-            size += len(piece)
-            if size > limit:
-                msg = f"The media has more than {limit} bytes, the most that Veriff takes: send a smaller picture."
-                raise MediaTooLargeError(msg)  # noqa: TRY301  the handler below is for the file alone
-            if size <= SMALL:
-                kept += piece
-                continue
-            if file is None:
-                # Unnamed, and readable by this process alone: it is a picture of somebody's papers.
-                file = await to_thread.run_sync(_temporary, bytes(kept), limiter=threads)
-            await to_thread.run_sync(file.write, piece, limiter=threads)
-        if size == 0:
-            raise empty()  # noqa: TRY301
-    except BaseException:
-        if file is not None:
-            file.close()
-        raise
-    return BytesSource(memoryview(kept), constant=True) if file is None else FileSource(file, 0, size, spool=True)
-
-
-def _temporary(beginning: bytes) -> BinaryIO:
-    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  closed by the source
-    file.write(beginning)
-    return cast("BinaryIO", file)
-
-
-async def _gathered(pieces: AsyncIterator[object]) -> AsyncIterator[bytes]:
-    """Join small pieces, so that a thread is asked once for many of them."""
-    gathered = bytearray()
-    async for piece in pieces:
-        if not isinstance(piece, bytes | bytearray | memoryview):
-            msg = "The media's source gave something else than bytes: open it in binary mode."
-            raise ConfigurationError(msg)
-        gathered += piece
-        if len(gathered) >= PIECE:
-            yield bytes(gathered)
-            gathered.clear()
-    if gathered:
-        yield bytes(gathered)
-
-
-def _pieces(source: MediaSource, threads: CapacityLimiter) -> AsyncIterator[object]:
-    # An async read(n) goes first: aiohttp's StreamReader has both, and iterates by lines.
-    if _reads_async(source):
-        return _read_all(cast("Callable[[int], Awaitable[bytes]]", source.read))  # type: ignore[union-attr]
-    if isinstance(source, AsyncIterable):
-        return aiter(source)
-    read = cast("BinaryIO", source).read
-
-    async def read_in_thread(n: int) -> bytes:
-        piece = await to_thread.run_sync(read, n, limiter=threads)
-        return cast("bytes", await piece if isawaitable(piece) else piece)
-
-    return _read_all(read_in_thread)
-
-
-async def _read_all(read: Callable[[int], Awaitable[bytes]]) -> AsyncIterator[bytes]:
-    while piece := await read(PIECE):
-        yield piece

@@ -1,0 +1,101 @@
+"""The bench: every test fails that blocks the loop, warns, or leaves a task, thread or socket behind."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import inspect
+import threading
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytest_plugins = ("pytester",)
+
+_TURNS: Final = 10
+"""Turns of the loop that a task may need to end after it was cancelled."""
+
+
+class TravelLoop(asyncio.SelectorEventLoop):
+    """A loop whose time can be moved forward, so that what waits for an hour waits for nothing."""
+
+    def __init__(self) -> None:
+        """Begin at the machine's time."""
+        super().__init__()
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        """Return the machine's time and what was travelled."""
+        return super().time() + self.ahead
+
+    def travel(self, seconds: float) -> None:
+        """Move the time forward; timers that fall due ring at the loop's next turn."""
+        self.ahead += seconds
+        self.call_soon(lambda: None)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, object]]:
+    """Run on asyncio, in debug mode, on a loop whose time can be moved."""
+    return "asyncio", {"debug": True, "loop_factory": TravelLoop}
+
+
+@pytest.fixture
+def travel() -> Callable[[float], None]:
+    """Move the time of the running loop forward by so many seconds."""
+
+    def move(seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, TravelLoop)
+        loop.travel(seconds)
+
+    return move
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> Iterator[BlockBuster]:
+    """Fail whatever blocks a loop."""
+    with blockbuster_ctx() as blocker:
+        yield blocker
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Fail a test that leaves a thread running, and collect what it dropped, so that it warns here."""
+    before = set(threading.enumerate())
+    yield
+    gc.collect()
+    left = [thread for thread in threading.enumerate() if thread not in before and not _ends(thread)]
+    assert [] == left
+
+
+def _ends(thread: threading.Thread) -> bool:
+    """Tell whether a thread ends by itself: worker threads do, soon after their loop."""
+    thread.join(2)
+    return not thread.is_alive()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
+    """Fail an asynchronous test that leaves a task behind."""
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return
+
+    @functools.wraps(test)
+    async def checked(*args: object, **kwargs: object) -> None:
+        before = asyncio.all_tasks()
+        await test(*args, **kwargs)
+        for _ in range(_TURNS):
+            left = asyncio.all_tasks() - before
+            if not left:
+                break
+            await asyncio.sleep(0)
+        assert [] == [task.get_name() for task in left]
+
+    pyfuncitem.obj = checked
