@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 from contextlib import asynccontextmanager
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 
 SECONDS: Final = 20.0
+LARGE: Final = 2**20
+"""Bytes above which aiohttp wants a body as a file."""
 
 
 @frozen
@@ -63,6 +66,8 @@ class Caller:
         self, method: str, path: str, *, data: object = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
         """Send exactly this."""
+        if isinstance(data, bytes) and len(data) > LARGE:
+            data = BytesIO(data)
         async with self.http.request(
             method, self.box.base_url + path, data=data, headers=headers, allow_redirects=False
         ) as answer:
@@ -145,12 +150,6 @@ class Receiver:
         """Wait for the next one."""
         async with asyncio.timeout(SECONDS):
             return await self.arrived.get()
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """Run on asyncio: aiohttp knows no other."""
-    return "asyncio"
 
 
 @pytest.fixture

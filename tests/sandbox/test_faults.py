@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from aiohttp import ClientError
 
-from tests.sandbox.conftest import SECONDS
 from veriff_async import ConfigurationError
-from veriff_async.sandbox import Fault, VirtualClock
+from veriff_async.sandbox import Fault, Sandbox, VirtualClock
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tests.sandbox.conftest import Boxes, Caller
 
 pytestmark = pytest.mark.anyio
 
+SECONDS: Final = 20.0
 PICTURE: Final = "/9j/4AAQ" + "A" * 4000
 
 
@@ -146,13 +148,20 @@ async def test_every_request_is_remembered(caller: Caller) -> None:
     ] == [(seen.method, seen.path, seen.status) for seen in caller.box.requests]
 
 
-@pytest.mark.parametrize("times", [0, -1])
-def test_a_fault_happens_at_least_once(times: int) -> None:
-    """Injecting less than one fault is a mistake."""
-    from veriff_async.sandbox import Sandbox  # noqa: PLC0415
-
-    with Sandbox() as box, pytest.raises(ConfigurationError):
-        box.inject(Fault.status(500), times=times)
+@pytest.mark.parametrize(
+    "misuse",
+    [
+        lambda: Fault.status(42),
+        lambda: Fault.status(600),
+        lambda: Fault.drop(after=-1),
+        lambda: Fault.hang(after=-1),
+        lambda: Sandbox().inject(Fault.lose_answer(), times=0),
+    ],
+)
+async def test_a_fault_that_cannot_be_is_refused(misuse: Callable[[], object]) -> None:
+    """A status that no answer has, fewer than no bytes and fewer than one time are mistakes."""
+    with pytest.raises(ConfigurationError):
+        misuse()
 
 
 async def test_followers_are_told_of_each_request(boxes: Boxes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 from uuid import UUID, uuid4
 
 import pytest
@@ -81,7 +81,7 @@ async def test_what_no_document_forbids_is_taken(caller: Caller, verification: d
         (b"[" * 50_000, {"1104"}),
         (b"{}", {"1102"}),
         (b'{"verification":null}', {"1102", "1104"}),
-        (b'{"verification":[]}', {"1104"}),
+        (b'{"verification":[]}', {"1102", "1104"}),
     ],
     ids=range(9),
 )
@@ -105,6 +105,11 @@ async def test_a_body_that_is_no_session_is_refused(caller: Caller, body: bytes,
         ({"document": {"firstIssue": "2020/01/01"}}, "1203"),
         ({"person": {"dateOfBirth": "1815-02-30"}}, "2003"),
         ({"person": {"gender": "X"}}, "1104"),
+        ({"person": {"gender": ["F"]}}, "1104"),
+        ({"document": {"type": ["PASSPORT"]}}, "1104"),
+        ({"endUserId": {}}, "1104"),
+        ({"callback": 1}, "1302"),
+        ({"callback": "https://[::1"}, "1302"),
         ({"person": "Ada"}, "1104"),
         ({"document": {"number": "AB 123"}}, "2102"),
         ({"document": {"type": "LIBRARY_CARD"}}, "2103"),
@@ -228,6 +233,30 @@ async def test_an_approval_is_shaped_as_those_really_received(caller: Caller) ->
     assert order.split() == [name for name in verification if name in order.split()]
     assert UUID(verification["attemptId"])
     assert {"endUserId", "additionalVerifiedData"} <= verification.keys()
+
+
+async def test_a_decision_holds_what_veriff_has_words_for(caller: Caller) -> None:
+    """Of the person that was given, a decision has the documented members only, and the short word for a gender."""
+    person = {"firstName": "Ada", "gender": "FEMALE", "email": "ada@example.com", "phoneNumber": "+1", "secret": 1}
+    session_id = await caller.create(person=person, document={"type": "ID_CARD", "secret": 2})
+    await caller.submit(session_id)
+
+    caller.box.decide(session_id, "approved", person={"occupation": "countess"})
+
+    verification = (await caller.decision(session_id)).json["verification"]
+    assert ("F", "countess") == (verification["person"]["gender"], verification["person"]["occupation"])
+    assert not {"email", "phoneNumber", "secret"} & verification["person"].keys()
+    assert "secret" not in verification["document"]
+
+
+async def test_text_that_is_no_unicode_comes_back(caller: Caller) -> None:
+    """Half a surrogate pair, which JSON can say and UTF-8 cannot, is answered and not an error of the server."""
+    session_id = await caller.create(vendorData="\ud800", person={"firstName": "\udfff"})
+    await caller.submit(session_id)
+    caller.box.decide(session_id, "approved")
+
+    verification = (await caller.decision(session_id)).json["verification"]
+    assert ("\ud800", "\udfff") == (verification["vendorData"], verification["person"]["firstName"])
 
 
 @pytest.mark.parametrize(
@@ -364,6 +393,31 @@ async def test_a_resubmission_opens_a_new_attempt(caller: Caller) -> None:
     assert first["id"] == second["id"] == session_id
 
 
+async def test_the_tenth_resubmission_is_a_decline(caller: Caller) -> None:
+    """Nine are allowed; what would be the tenth is declined with code 539."""
+    session_id = await caller.create(person={"firstName": "Resubmit"})
+    statuses = []
+    for _ in range(10):
+        await caller.submit(session_id)
+        caller.box.advance(0)
+        verification = (await caller.decision(session_id)).json["verification"]
+        statuses.append((verification["status"], verification["reasonCode"]))
+
+    assert [("resubmission_requested", 203)] * 9 + [("declined", 539)] == statuses
+
+
+async def test_a_decision_has_the_time_at_which_it_was_due(boxes: Boxes) -> None:
+    """However far the clock is moved at once, each decision comes at its own time."""
+    async with boxes(clock=VirtualClock(), decide_after=30) as caller:
+        session_id = await caller.create()
+        await caller.submit(session_id)
+
+        caller.box.advance(DAY)
+
+        verification = (await caller.decision(session_id)).json["verification"]
+        assert "2025-01-01T00:00:30.000000Z" == verification["decisionTime"]
+
+
 async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
     """Nothing can be uploaded to, or submitted in, a session that was approved."""
     session_id = await caller.create()
@@ -375,17 +429,24 @@ async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("uploads", "abandoned_code", "status", "code"),
-    [(0, 9104, "expired", 9104), (1, 9104, "abandoned", 9104), (1, 9121, "abandoned", 9121)],
+    ("uploads", "submits", "abandoned_code", "status", "code"),
+    [
+        (0, 0, 9104, "expired", 9104),
+        (1, 0, 9104, "abandoned", 9104),
+        (0, 1, 9104, "abandoned", 9104),
+        (1, 1, 9121, "abandoned", 9121),
+    ],
 )
-async def test_a_session_ends_after_seven_days(
-    boxes: Boxes, uploads: int, abandoned_code: int, status: str, code: int
+async def test_a_session_ends_after_seven_days(  # noqa: PLR0913
+    boxes: Boxes, uploads: int, submits: int, abandoned_code: Literal[9104, 9121], status: str, code: int
 ) -> None:
     """It is expired when nobody began it and abandoned when somebody did, without a decision time."""
-    async with boxes(clock=VirtualClock(), rules=Rules(abandoned_code=abandoned_code)) as caller:  # type: ignore[arg-type]
+    async with boxes(clock=VirtualClock(), rules=Rules(abandoned_code=abandoned_code)) as caller:
         session_id = await caller.create()
         for _ in range(uploads):
             await caller.upload(session_id, PICTURE)
+        for _ in range(submits):
+            await caller.submit(session_id)
         caller.box.advance(7 * DAY - 1)
         assert (await caller.decision(session_id)).json["verification"] is None
 

@@ -77,7 +77,8 @@ async def test_the_address_may_come_later(caller: Caller, receiver: Receiver) ->
 
     caller.box.decide(session_id, "declined", reason_code=101)
 
-    assert (session_id, 101) == tuple((await receiver.next()).json["verification"][name] for name in ("id", "reasonCode"))
+    verification = (await receiver.next()).json["verification"]
+    assert (session_id, 101) == (verification["id"], verification["reasonCode"])
     assert receiver.url == caller.box.webhook_url
 
 
@@ -195,9 +196,8 @@ async def test_the_end_of_a_session_is_posted_too(boxes: Boxes, receiver: Receiv
 
         caller.box.advance(7 * DAY)
 
-        assert ("expired", None) == tuple(
-            (await receiver.next()).json["verification"][name] for name in ("status", "decisionTime")
-        )
+        verification = (await receiver.next()).json["verification"]
+        assert ("expired", None) == (verification["status"], verification["decisionTime"])
 
 
 async def test_a_delivery_remembers_what_was_sent(boxes: Boxes, receiver: Receiver) -> None:

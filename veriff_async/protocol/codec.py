@@ -41,8 +41,14 @@ class UnreadableError(Exception):
 
 
 def dump(value: object) -> bytes:
-    """Write compact JSON as UTF-8, as Veriff's own bodies are seen to be."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    """Write compact JSON as UTF-8, as Veriff's own bodies are seen to be.
+
+    Half a surrogate pair has no UTF-8; JSON with it is written with escapes.
+    """
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
 
 
 def load_object(body: bytes) -> JsonObject:

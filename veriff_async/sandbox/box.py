@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from aiohttp import web
-from anyio import create_task_group, move_on_after, to_thread
+from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
 from veriff_async.errors import ConfigurationError
@@ -25,9 +25,10 @@ from veriff_async.protocol.credentials import (
     Credentials,
 )
 from veriff_async.sandbox.app import build_app
-from veriff_async.sandbox.clock import RealClock, VirtualClock
+from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier
 from veriff_async.sandbox.desk import Desk
+from veriff_async.sandbox.driver import Driver
 from veriff_async.sandbox.rules import Rules
 from veriff_async.sandbox.scenario import Scenario, Verdict
 from veriff_async.sandbox.store import Store
@@ -37,10 +38,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from anyio.abc import TaskGroup
-
     from veriff_async.sandbox.clock import Clock
-    from veriff_async.sandbox.couriers import Parcel
     from veriff_async.sandbox.faults import Fault
     from veriff_async.sandbox.records import Delivery, SeenRequest, SessionView
 
@@ -49,6 +47,8 @@ __all__ = ("Sandbox",)
 BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 _SHUTDOWN: Final = 1.0
 """Seconds that requests under way have to end when the sandbox stops."""
+
+_LAST_PORT: Final = 65_535
 
 
 class Sandbox:
@@ -97,8 +97,11 @@ class Sandbox:
         on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         """Check the options; nothing listens yet."""
-        if decide_after is not None and not decide_after >= 0:
+        if decide_after is not None and not 0 <= decide_after <= LONGEST:
             msg = f"decide_after is {decide_after!r}: give zero or more seconds, or None."
+            raise ConfigurationError(msg)
+        if not 0 <= port <= _LAST_PORT:
+            msg = f"port is {port!r}: give a number up to {_LAST_PORT}, or 0 for a free one."
             raise ConfigurationError(msg)
         self._host = host
         self._port = port
@@ -114,10 +117,7 @@ class Sandbox:
         self._desk.on_request = on_request
         self._desk.on_delivery = on_delivery
         self.webhook_url = webhook_url
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._wake = asyncio.Event()
-        self._quiet = asyncio.Event()
-        self._posting = 0
+        self._driven: tuple[asyncio.AbstractEventLoop, Driver] | None = None
         self._open_parts = AsyncExitStack()
         self._thread = ExitStack()
 
@@ -138,6 +138,7 @@ class Sandbox:
 
     def __enter__(self) -> Self:
         """Listen, in a thread with a loop of its own."""
+        self._refuse_second_start()
         with ExitStack() as thread:
             portal = thread.enter_context(start_blocking_portal("asyncio"))
             portal.call(self._start)
@@ -273,7 +274,7 @@ class Sandbox:
             msg = "This sandbox runs on real time: make it with clock=VirtualClock() to move its time."
             raise ConfigurationError(msg)
         clock.advance(seconds)
-        self._nudge()
+        self._desk.catch_up()
 
     async def settled(self) -> None:
         """Return when nothing is due and no webhook is under way; from any loop.
@@ -281,32 +282,43 @@ class Sandbox:
         Raises:
             ConfigurationError: It is not running.
         """
-        loop = self._running()
+        loop, driver = self._running()
         if loop is asyncio.get_running_loop():
-            await self._until_quiet()
+            await driver.until_quiet()
         else:
-            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._until_quiet(), loop))
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(driver.until_quiet(), loop))
 
     def settle(self, timeout: float = 10.0) -> None:
         """Wait for the same in a synchronous test.
 
         Raises:
-            ConfigurationError: It is not running.
+            ConfigurationError: It is not running, or runs in the loop that would have to wait.
             TimeoutError: It took longer than `timeout` seconds.
         """
-        asyncio.run_coroutine_threadsafe(self._until_quiet(), self._running()).result(timeout)
+        loop, driver = self._running()
+        if _is_running_here(loop):
+            msg = "settle() would block the loop that the sandbox runs in: await settled() there."
+            raise ConfigurationError(msg)
+        asyncio.run_coroutine_threadsafe(driver.until_quiet(), loop).result(timeout)
 
-    def _running(self) -> asyncio.AbstractEventLoop:
-        if self._loop is None:
+    def _running(self) -> tuple[asyncio.AbstractEventLoop, Driver]:
+        if self._driven is None:
             msg = "The sandbox is not running: use it in a with or async with block."
             raise ConfigurationError(msg)
-        return self._loop
+        return self._driven
+
+    def _refuse_second_start(self) -> None:
+        if self._driven is not None:
+            msg = "The sandbox is running already: make another one to run two side by side."
+            raise ConfigurationError(msg)
 
     def _nudge(self) -> None:
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
+        if self._driven is not None:
+            loop, driver = self._driven
+            loop.call_soon_threadsafe(driver.nudge)
 
     async def _start(self) -> None:
+        self._refuse_second_start()
         async with AsyncExitStack() as parts:
             store = await to_thread.run_sync(Store, self._media_folder)
             parts.push_async_callback(to_thread.run_sync, store.close)
@@ -319,9 +331,9 @@ class Sandbox:
             parts.push_async_callback(runner.cleanup)
             parts.callback(closing.set)
             self._desk.host = await self._listen(runner)
-            self._loop = asyncio.get_running_loop()
-            driver = self._loop.create_task(self._drive(courier), name="veriff sandbox")
-            parts.push_async_callback(_end, driver)
+            loop, driver = asyncio.get_running_loop(), Driver(self._desk, courier)
+            self._driven = loop, driver
+            parts.push_async_callback(_end, loop.create_task(driver.run(), name="veriff sandbox"))
             self._open_parts = parts.pop_all()
 
     async def _listen(self, runner: web.AppRunner) -> str:
@@ -336,49 +348,21 @@ class Sandbox:
         raise ConfigurationError(msg)
 
     async def _stop(self) -> None:
-        self._loop = None
+        self._driven = None
         self._desk.host = ""
         await self._open_parts.aclose()
-
-    async def _drive(self, courier: Courier) -> None:
-        """Let happen what is due, whenever it is."""
-        async with create_task_group() as tasks:
-            while True:
-                self._wake.clear()
-                self._send(tasks, courier)
-                if not self._posting:
-                    self._quiet.set()
-                with move_on_after(self._until_next()):
-                    await self._wake.wait()
-
-    def _send(self, tasks: TaskGroup, courier: Courier) -> None:
-        for parcel in self._desk.due():
-            self._posting += 1
-            self._quiet.clear()
-            tasks.start_soon(self._deliver, courier, parcel)
-
-    async def _deliver(self, courier: Courier, parcel: Parcel) -> None:
-        try:
-            self._desk.came_back(parcel, await courier.post(parcel, now=self._desk.clock.now()))
-        finally:
-            self._posting -= 1
-            self._wake.set()
-
-    def _until_next(self) -> float | None:
-        due = self._desk.next_due()
-        if due is None or not self._desk.clock.runs:
-            return None
-        return max(0.0, (due - self._desk.clock.now()).total_seconds())
-
-    async def _until_quiet(self) -> None:
-        self._quiet.clear()
-        self._wake.set()
-        await self._quiet.wait()
 
 
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
 
 
 def _described(model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:

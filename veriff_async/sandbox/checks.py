@@ -96,8 +96,12 @@ def _check_vendor_data(value: object) -> None:
 
 
 def _check_person(person: JsonObject) -> None:
-    _check_texts(person, ("firstName", "lastName", "fullName", "idNumber", "phoneNumber", "email"), "person")
-    if not _is_date(person.get("dateOfBirth")):
+    texts = ("firstName", "lastName", "fullName", "idNumber", "phoneNumber", "email", "gender", "dateOfBirth")
+    _check_texts(person, texts, "person")
+    born = person.get("dateOfBirth")
+    if isinstance(born, str) and _DATE.fullmatch(born) is None:
+        raise Refusal(400, "1203", "dateOfBirth is not a date of the form YYYY-MM-DD")
+    if not _is_date(born):
         raise Refusal(400, "2003", "dateOfBirth is not a valid date")
     if "gender" in person and person["gender"] not in _GENDERS:
         raise Refusal(400, "1104", "gender is not valid")

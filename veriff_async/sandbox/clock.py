@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from veriff_async.errors import ConfigurationError
 
-__all__ = ("Clock", "RealClock", "VirtualClock")
+__all__ = ("LONGEST", "Clock", "RealClock", "VirtualClock")
+
+LONGEST: Final = 1e9
+"""Seconds that a wait or a move of the time may have: some thirty years, so that no date leaves the calendar."""
 
 
 class Clock(Protocol):
@@ -55,7 +58,7 @@ class VirtualClock:
 
     def advance(self, seconds: float) -> None:
         """Move the time forward."""
-        if seconds < 0:
-            msg = "Time goes forward only: give zero or more seconds."
+        if not 0 <= seconds <= LONGEST:
+            msg = f"Time goes forward only: give zero or more seconds, up to {LONGEST:.0f}."
             raise ConfigurationError(msg)
         self._now += timedelta(seconds=seconds)

@@ -6,17 +6,19 @@ The lock is held for a few steps of pure code, never while anything waits.
 from __future__ import annotations
 
 import heapq
+import logging
 from collections import deque
+from contextlib import contextmanager
 from itertools import count
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async.sandbox.couriers import Parcel, delivered, packed
 from veriff_async.sandbox.faults import Faults
 from veriff_async.sandbox.scenario import Due, Post, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from veriff_async.models.json import JsonObject
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from veriff_async.sandbox.scenario import Effect, Verdict
 
 __all__ = ("Desk",)
+
+_T = TypeVar("_T")
+
+_log: Final = logging.getLogger(__name__)
 
 _REMEMBERED: Final = 10_000
 """Requests and deliveries that are kept for tests to look at."""
@@ -55,49 +61,50 @@ class Desk:
         self._deliveries: deque[Delivery] = deque(maxlen=_REMEMBERED)
         self._agenda: list[tuple[datetime, int, Due | Parcel]] = []
         self._order = count()
+        self._outbox: list[Parcel] = []
 
     def create(self, body: JsonObject) -> JsonObject:
         """Answer ``POST /v1/sessions``."""
-        with self._lock:
-            answer, effects = self._scenario.create(body, now=self.clock.now(), host=self.host)
-            self._note(effects)
+        with self._present() as now:
+            answer, effects = self._scenario.create(body, now=now, host=self.host)
+            self._note(effects, now)
         return answer
 
     def check_upload(self, session_id: str) -> None:
         """Refuse an upload to a session that takes none."""
-        with self._lock:
+        with self._present():
             self._scenario.check_upload(session_id)
 
     def add_media(self, session_id: str, stored: StoredMedia) -> JsonObject:
         """Answer ``POST /v1/sessions/{id}/media``."""
-        with self._lock:
+        with self._present():
             return self._scenario.add_media(session_id, stored, host=self.host)
 
     def submit(self, session_id: str, body: JsonObject) -> JsonObject:
         """Answer ``PATCH /v1/sessions/{id}``."""
-        with self._lock:
-            answer, effects = self._scenario.submit(session_id, body, now=self.clock.now(), host=self.host)
-            self._note(effects)
+        with self._present() as now:
+            answer, effects = self._scenario.submit(session_id, body, now=now, host=self.host)
+            self._note(effects, now)
         return answer
 
     def decision(self, session_id: str) -> JsonObject:
         """Answer ``GET /v1/sessions/{id}/decision``."""
-        with self._lock:
+        with self._present():
             return self._scenario.decision(session_id)
 
     def decide(self, session_id: str, verdict: Verdict) -> None:
         """Decide about a session; see `Scenario.decide`."""
-        with self._lock:
-            self._note(self._scenario.decide(session_id, verdict, now=self.clock.now()))
+        with self._present() as now:
+            self._note(self._scenario.decide(session_id, verdict, now=now), now)
 
     def view(self, session_id: str) -> SessionView:
         """Show a session."""
-        with self._lock:
+        with self._present():
             return self._scenario.view(session_id)
 
     def views(self) -> tuple[SessionView, ...]:
         """Show all sessions."""
-        with self._lock:
+        with self._present():
             return self._scenario.views()
 
     def arm(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
@@ -114,8 +121,7 @@ class Desk:
         """Remember a request."""
         with self._lock:
             self._requests.append(request)
-        if self.on_request is not None:
-            self.on_request(request)
+        _tell(self.on_request, request)
 
     @property
     def requests(self) -> tuple[SeenRequest, ...]:
@@ -136,37 +142,60 @@ class Desk:
             again = self.clock.now() + self.rules.between_tries
             if not delivered(delivery) and again <= parcel.until:
                 self._plan(again, parcel)
-        if self.on_delivery is not None:
-            self.on_delivery(delivery)
+        _tell(self.on_delivery, delivery)
+
+    def catch_up(self) -> None:
+        """Let happen what has become due since the time was moved."""
+        with self._present():
+            self._nudge()
 
     def due(self) -> list[Parcel]:
         """Let happen what is due, and return the webhooks that are to be posted now."""
-        parcels: list[Parcel] = []
-        with self._lock:
-            while self._agenda and self._agenda[0][0] <= self.clock.now():
-                item = heapq.heappop(self._agenda)[2]
-                if isinstance(item, Parcel):
-                    parcels.append(item)
-                else:
-                    self._note(self._scenario.come(item, now=self.clock.now()))
+        with self._present():
+            parcels, self._outbox = self._outbox, []
         return parcels
 
     def next_due(self) -> datetime | None:
         """Return when something is due next."""
         with self._lock:
+            if self._outbox:
+                return self.clock.now()
             return self._agenda[0][0] if self._agenda else None
 
-    def _note(self, effects: Sequence[Effect]) -> None:
+    @contextmanager
+    def _present(self) -> Iterator[datetime]:
+        """Hold the lock at a moment up to which everything has happened, each thing at its own time."""
+        with self._lock:
+            now = self.clock.now()
+            while self._agenda and self._agenda[0][0] <= now:
+                at, _, item = heapq.heappop(self._agenda)
+                if isinstance(item, Parcel):
+                    self._outbox.append(item)
+                else:
+                    self._note(self._scenario.come(item, now=at), at)
+            yield now
+
+    def _note(self, effects: Sequence[Effect], now: datetime) -> None:
         for effect in effects:
             if isinstance(effect, Due):
                 self._plan(effect.at, effect)
             elif self.webhook_url is not None:
-                self._plan(self.clock.now(), self._packed(self.webhook_url, effect))
+                self._plan(now, self._packed(self.webhook_url, effect, now))
         if effects:
             self._nudge()
 
-    def _packed(self, url: str, post: Post) -> Parcel:
-        return packed(url, post.body, credentials=self.credentials, rules=self.rules, now=self.clock.now())
+    def _packed(self, url: str, post: Post, now: datetime) -> Parcel:
+        return packed(url, post.body, credentials=self.credentials, rules=self.rules, now=now)
 
     def _plan(self, at: datetime, item: Due | Parcel) -> None:
         heapq.heappush(self._agenda, (at, next(self._order), item))
+
+
+def _tell(follower: Callable[[_T], None] | None, news: _T) -> None:
+    if follower is None:
+        return
+    try:
+        follower(news)
+    except Exception:
+        # A mistake in a test's own function; Veriff would go on, and so must the sandbox.
+        _log.exception("A function that follows the sandbox has failed.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from attrs import define, frozen
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = ("Fault", "FaultKind", "Faults")
+
+
+_STATUSES: Final = range(200, 600)
 
 
 class FaultKind(Enum):
@@ -56,7 +59,13 @@ class Fault:
             code: Veriff's code in the body.
             message: Veriff's message in the body.
             before_body: Whether to answer before the body of the request was read.
+
+        Raises:
+            ConfigurationError: There is no such HTTP status for an answer.
         """
+        if status not in _STATUSES:
+            msg = f"{status} is no status of an answer: give one from 200 to 599."
+            raise ConfigurationError(msg)
         headers = {} if retry_after is None else {"Retry-After": f"{retry_after}"}
         return cls(
             kind=FaultKind.STATUS,
@@ -70,12 +79,12 @@ class Fault:
     @classmethod
     def drop(cls, *, after: int = 0) -> Self:
         """Break the connection off after so many bytes of the body, without an answer."""
-        return cls(kind=FaultKind.DROP, after=after)
+        return cls(kind=FaultKind.DROP, after=_checked(after))
 
     @classmethod
     def hang(cls, *, after: int = 0) -> Self:
         """Stop reading after so many bytes of the body, and never answer."""
-        return cls(kind=FaultKind.HANG, after=after)
+        return cls(kind=FaultKind.HANG, after=_checked(after))
 
     @classmethod
     def lose_answer(cls) -> Self:
@@ -86,6 +95,13 @@ class Fault:
     def forge(cls) -> Self:
         """Do what was asked, and sign the answer with a secret that nobody has."""
         return cls(kind=FaultKind.FORGE)
+
+
+def _checked(after: int) -> int:
+    if after < 0:
+        msg = f"after is {after}: give zero or more bytes."
+        raise ConfigurationError(msg)
+    return after
 
 
 @define

@@ -7,17 +7,20 @@ unknown; a document has six.
 
 from __future__ import annotations
 
+import hmac
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.models.enums import Status
+from veriff_async.models.enums import Gender, Status
+from veriff_async.protocol.codec import dump
 
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.sandbox.records import Session, StoredMedia
     from veriff_async.sandbox.rules import Rules
 
-__all__ = ("decision", "media", "no_decision", "session")
+__all__ = ("decision", "media", "no_decision", "session", "token")
 
 _CODES: Final = {
     Status.APPROVED: 9001,
@@ -39,6 +42,7 @@ _PERSON: Final = (
     "nationality",
     "pepSanctionMatch",
 )
+_GENDERS: Final[dict[object, str]] = {Gender.MALE_LONG: Gender.MALE, Gender.FEMALE_LONG: Gender.FEMALE}
 _DOCUMENT: Final = ("number", "type", "country", "state", "validFrom", "validUntil")
 
 
@@ -74,6 +78,17 @@ def media(stored: StoredMedia, session_id: str, host: str) -> dict[str, object]:
     }
 
 
+def token(session_id: str, now: datetime) -> str:
+    """Return a session token of the form that is seen: a JWT (HS256) that names the session and never expires.
+
+    Its key is known to Veriff alone, so nobody can tell that this one is made up.
+    """
+    head = _base64url(dump({"alg": "HS256", "typ": "JWT"}))
+    claims = _base64url(dump({"session_id": session_id, "iat": int(now.timestamp())}))
+    signature = hmac.digest(session_id.encode(), f"{head}.{claims}".encode(), "sha256")
+    return f"{head}.{claims}.{_base64url(signature)}"
+
+
 def no_decision() -> dict[str, object]:
     """Return the answer while there is no decision; what ``technicalData`` is then, is a guess."""
     return {"status": "success", "verification": None, "technicalData": {"ip": None}}
@@ -106,8 +121,8 @@ def decision(  # noqa: PLR0913  what a decision is made of
             "status": str(status),
             "reason": reason,
             "reasonCode": str(reason_code) if rules.reason_code_as_text and reason_code is not None else reason_code,
-            "person": _members(_PERSON, {} if nobody else person),
-            "document": _members(_DOCUMENT, {} if nobody else document),
+            "person": dict.fromkeys(_PERSON) if nobody else _members(_PERSON, found.person, person),
+            "document": dict.fromkeys(_DOCUMENT) if nobody else _members(_DOCUMENT, found.document, document),
             "comments": [],
             "additionalVerifiedData": {},
         },
@@ -126,6 +141,16 @@ def _code(status: Status, rules: Rules) -> int | None:
     return rules.abandoned_code if status == Status.ABANDONED else _CODES.get(status)
 
 
-def _members(always: tuple[str, ...], known: JsonObject) -> dict[str, object]:
-    """Return the members that are always there, then whatever else is known."""
-    return {**dict.fromkeys(always), **known}
+def _members(always: tuple[str, ...], given: JsonObject, found: JsonObject) -> dict[str, object]:
+    """Return the members that are always there, from what was given at creation, then all that was found.
+
+    That a test integration gives back names and document as they were sent is seen; a gender is always one letter.
+    """
+    known = {name: given.get(name) for name in always}
+    if "gender" in known:
+        known["gender"] = _GENDERS.get(given.get("gender"), given.get("gender"))
+    return {**known, **found}
+
+
+def _base64url(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")

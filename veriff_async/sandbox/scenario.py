@@ -96,9 +96,10 @@ class Scenario:
         """Answer ``POST /v1/sessions``."""
         known = checks.check_verification(body)
         vendor_data, end_user_id = known.get("vendorData"), known.get("endUserId")
+        session_id = self._new_id()
         session = Session(
-            id=self._new_id(),
-            token=self._new_id(),
+            id=session_id,
+            token=payloads.token(session_id, now),
             created_at=now,
             vendor_data=vendor_data if isinstance(vendor_data, str) else None,
             end_user_id=end_user_id if isinstance(end_user_id, str) else None,
@@ -163,7 +164,7 @@ class Scenario:
         if due.verdict is not None:
             return self._decide(session, due.verdict, now) if session.status == Status.SUBMITTED else []
         # Documented: expired when the end-user never opened it, abandoned when the attempt was begun.
-        touched = bool(session.attempt.media) or len(session.attempts) > 1
+        touched = bool(session.attempt.media) or len(session.attempts) > 1 or session.status != Status.CREATED
         return self._decide(session, Verdict(status=Status.ABANDONED if touched else Status.EXPIRED), now)
 
     def view(self, session_id: str) -> SessionView:
@@ -215,8 +216,8 @@ class Scenario:
             rules=self._rules,
             reason=verdict.reason,
             reason_code=verdict.reason_code,
-            person={**session.person, **verdict.person},
-            document={**session.document, **verdict.document},
+            person=verdict.person,
+            document=verdict.document,
         )
         session.status = session.attempt.status = verdict.status
         if verdict.status == Status.RESUBMISSION_REQUESTED:

@@ -6,11 +6,15 @@ import hashlib
 import shutil
 import tempfile
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from anyio import to_thread
+from anyio import CancelScope, to_thread
+
+from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ("Incoming", "Store")
@@ -23,11 +27,20 @@ class Store:
     """A folder of pictures; an own one is removed at the end, a given one is kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Take the folder to keep pictures in, or make one. Blocking."""
+        """Take the folder to keep pictures in, or make one. Blocking.
+
+        Raises:
+            ConfigurationError: The folder cannot be made.
+        """
         self._temporary = folder is None
-        if folder is not None:
-            folder.mkdir(parents=True, exist_ok=True)
-        self._folder = Path(tempfile.mkdtemp(prefix="veriff-sandbox-")) if folder is None else folder
+        try:
+            self._folder = Path(folder or tempfile.mkdtemp(prefix="veriff-sandbox-"))
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        msg = f"The folder for pictures cannot be made ({problem}): give a folder that can be written to."
+        raise ConfigurationError(msg)
 
     def incoming(self, media_id: str) -> Incoming:
         """Begin to receive a picture."""
@@ -50,6 +63,10 @@ class Incoming:
         self._gathered = bytearray()
         self._hash = hashlib.sha256()
         self._kept = False
+        # A thread that writes is not stopped by the end of its request, so whoever comes last must see it.
+        self._lock = Lock()
+        self._over = False
+        self._begun = False
 
     async def __aenter__(self) -> Self:
         """Open nothing yet."""
@@ -58,33 +75,50 @@ class Incoming:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the file, and remove it unless it is to be kept."""
-        if self._file is not None:
-            self._file.close()
-            if not self._kept:
-                self.path.unlink(missing_ok=True)
+        """Remove the file, unless it is to be kept."""
+        if self._begun and not self._kept:
+            with CancelScope(shield=True):
+                await to_thread.run_sync(self._discard)
 
     async def write(self, piece: bytes) -> None:
         """Take the next bytes."""
         self._gathered += piece
         if len(self._gathered) >= _GATHERED:
-            await self._flush()
+            await self._hand_over(self._write)
 
     async def finish(self) -> str:
-        """Write what is left and keep the file; return the hex digest of its bytes."""
-        await self._flush()
+        """Write what is left and close the file; return the hex digest of its bytes."""
+        await self._hand_over(self._finish)
         return self._hash.hexdigest()
 
     def keep(self) -> None:
         """Keep the file."""
         self._kept = True
 
-    async def _flush(self) -> None:
+    async def _hand_over(self, work: Callable[[bytes], None]) -> None:
         gathered, self._gathered = bytes(self._gathered), bytearray()
-        await to_thread.run_sync(self._write, gathered)
+        self._begun = True
+        await to_thread.run_sync(work, gathered)
 
     def _write(self, gathered: bytes) -> None:
-        if self._file is None:
-            self._file = self.path.open("wb")
-        self._hash.update(gathered)
-        self.size += self._file.write(gathered)
+        with self._lock:
+            if self._over:
+                return
+            if self._file is None:
+                self._file = self.path.open("wb")
+            self._hash.update(gathered)
+            self.size += self._file.write(gathered)
+
+    def _finish(self, gathered: bytes) -> None:
+        self._write(gathered)
+        self._close()
+
+    def _discard(self) -> None:
+        self._close()
+        self.path.unlink(missing_ok=True)
+
+    def _close(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._file is not None:
+                self._file.close()
