@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     class Boxes(Protocol):
         """A way to start a sandbox with a caller of its own."""
 
-        def __call__(self, **options: Any) -> AbstractAsyncContextManager[Caller]:
+        def __call__(self, **options: Any) -> AbstractAsyncContextManager[Caller]:  # noqa: ANN401  passed on
             """Start it."""
             ...
 
@@ -144,7 +144,7 @@ class Receiver:
         if self.holds is not None:
             await self.holds.wait()
         status = self.answers.pop(0) if self.answers else 200
-        return web.Response(status=status, headers={"Location": self.url} if 300 <= status < 400 else None)  # noqa: PLR2004
+        return web.Response(status=status, headers={"Location": self.url} if 300 <= status < 400 else None)
 
     async def next(self) -> Arrival:
         """Wait for the next one."""

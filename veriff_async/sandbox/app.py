@@ -6,7 +6,6 @@ either family of headers, a slash at the end of the path.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -22,6 +21,8 @@ from veriff_async.sandbox.records import SeenRequest, StoredMedia
 from veriff_async.sandbox.refusal import Refusal
 
 if TYPE_CHECKING:
+    import asyncio
+
     from aiohttp.typedefs import Middleware
 
     from veriff_async.models.json import JsonObject

@@ -194,7 +194,7 @@ class Sandbox:
             raise ConfigurationError(msg)
         self._desk.webhook_url = url
 
-    def decide(
+    def decide(  # noqa: PLR0913  what a decision may say
         self,
         session_id: str,
         status: Status | str,

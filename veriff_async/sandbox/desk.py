@@ -18,7 +18,7 @@ from veriff_async.sandbox.faults import Faults
 from veriff_async.sandbox.scenario import Due, Post, Scenario
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from datetime import datetime
 
     from veriff_async.models.json import JsonObject
@@ -163,7 +163,7 @@ class Desk:
             return self._agenda[0][0] if self._agenda else None
 
     @contextmanager
-    def _present(self) -> Iterator[datetime]:
+    def _present(self) -> Generator[datetime]:
         """Hold the lock at a moment up to which everything has happened, each thing at its own time."""
         with self._lock:
             now = self.clock.now()
@@ -196,6 +196,5 @@ def _tell(follower: Callable[[_T], None] | None, news: _T) -> None:
         return
     try:
         follower(news)
-    except Exception:
-        # A mistake in a test's own function; Veriff would go on, and so must the sandbox.
+    except Exception:  # noqa: BLE001  a mistake in a test's own function; Veriff would go on, and so must the sandbox
         _log.exception("A function that follows the sandbox has failed.")

@@ -38,6 +38,7 @@ _ESCAPES: Final = {
     b"r": b"\r",
     b"t": b"\t",
 }
+_HEX: Final = re.compile(rb"[0-9a-fA-F]{4}")
 _PREFIX_LIMIT: Final = 256
 _UNICODE_ESCAPE: Final = 6
 _CONTENT: Final = ["image", "content"]
@@ -254,10 +255,8 @@ class _Content:
 
 def _unescaped(escape: bytes) -> bytes:
     if len(escape) == _UNICODE_ESCAPE:
-        try:
-            return chr(int(escape[2:], 16)).encode(errors="replace")
-        except ValueError:
-            return b"?"
+        digits = escape[2:]
+        return chr(int(digits, 16)).encode(errors="replace") if _HEX.fullmatch(digits) else b"?"
     return _ESCAPES.get(escape[1:], b"?")
 
 

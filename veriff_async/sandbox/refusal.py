@@ -1,7 +1,7 @@
 """How the sandbox says no: HTTP status, Veriff's code, and words.
 
-Codes from https://devdocs.veriff.com/docs/some-troubleshooting-codes-table; which HTTP status goes with a code is mostly
-a guess, as is every code of a 404, 409 or 413.
+Codes from https://devdocs.veriff.com/docs/some-troubleshooting-codes-table. Which HTTP status goes with a code is
+mostly a guess; answers 404, 409 and 413 have no code that is known.
 """
 
 from __future__ import annotations

@@ -36,9 +36,10 @@ class Store:
         try:
             self._folder = Path(folder or tempfile.mkdtemp(prefix="veriff-sandbox-"))
             self._folder.mkdir(parents=True, exist_ok=True)
-            return
         except OSError as error:
             problem = error.strerror or type(error).__name__
+        else:
+            return
         msg = f"The folder for pictures cannot be made ({problem}): give a folder that can be written to."
         raise ConfigurationError(msg)
 

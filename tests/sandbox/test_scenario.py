@@ -1,0 +1,181 @@
+"""The rules alone: any JSON, and any order of events."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from veriff_async import ConfigurationError, Status
+from veriff_async.protocol.codec import dump
+from veriff_async.protocol.lifecycle import DECIDED, can_follow, is_final
+from veriff_async.sandbox import Rules
+from veriff_async.sandbox.checks import check_context, check_id, check_verification, submitted_status
+from veriff_async.sandbox.records import StoredMedia
+from veriff_async.sandbox.refusal import Refusal
+from veriff_async.sandbox.scenario import Due, Effect, Post, Scenario, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+OPEN = frozenset({Status.CREATED, Status.RESUBMISSION_REQUESTED})
+START = datetime(2025, 1, 1, tzinfo=UTC)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=12),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+PARTS = st.fixed_dictionaries(
+    {},
+    optional=dict.fromkeys(
+        ("firstName", "gender", "dateOfBirth", "number", "type", "country", "firstIssue", "idCardType"), VALUES
+    ),
+)
+VERIFICATIONS = VALUES | st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("callback", "vendorData", "endUserId", "status"), VALUES),
+        **dict.fromkeys(("person", "document"), VALUES | PARTS),
+    },
+)
+
+
+def refused(ask: Callable[[], object]) -> Refusal | None:
+    """Return how something is refused, if it is."""
+    try:
+        ask()
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+@given(verification=VERIFICATIONS, text=st.text(), value=VALUES)
+def test_any_json_is_taken_or_refused(verification: object, text: str, value: object) -> None:
+    """Whatever JSON comes, a check gives a value or a refusal with a documented code, never another error."""
+    for refusal in (
+        refused(lambda: check_verification({"verification": verification})),
+        refused(lambda: submitted_status({"verification": verification})),
+        refused(lambda: check_context(value)),
+        refused(lambda: check_id(text)),
+    ):
+        assert refusal is None or (400 == refusal.status and refusal.code is not None)
+
+
+@given(verification=VERIFICATIONS)
+def test_what_was_taken_can_be_decided_and_written(verification: object) -> None:
+    """Whatever opened a session, its decision is JSON."""
+    scenario = Scenario(Rules(), new_id=lambda: str(UUID(int=1)), decide_after=None)
+    if refused(lambda: scenario.create({"verification": verification}, now=START, host="")):
+        return
+    (view,) = scenario.views()
+
+    (effect,) = scenario.decide(view.id, Verdict(status=Status.APPROVED), now=START)
+
+    assert isinstance(effect, Post)
+    assert dump(effect.body)
+
+
+def stored(number: int) -> StoredMedia:
+    """Return a picture."""
+    return StoredMedia(id=str(number), context="face", mimetype="image/jpeg", size=1, sha256="", path=Path())
+
+
+class Life(RuleBasedStateMachine):
+    """Any order of events in the life of one session."""
+
+    def __init__(self) -> None:
+        """Open the session."""
+        super().__init__()
+        ids = count(1)
+        self.scenario = Scenario(Rules(), new_id=lambda: str(UUID(int=next(ids), version=4)), decide_after=30)
+        self.now = START
+        self.due: list[Due] = []
+        self.posted: list[object] = []
+        _, effects = self.scenario.create({"verification": {}}, now=self.now, host="")
+        (view,) = self.scenario.views()
+        self.id = view.id
+        self.status = view.status
+        self.note(effects)
+
+    def note(self, effects: list[Effect]) -> None:
+        """Keep the effects for later."""
+        self.due += [effect for effect in effects if isinstance(effect, Due)]
+        self.posted += [effect.body for effect in effects if isinstance(effect, Post)]
+
+    @rule()
+    def upload(self) -> None:
+        """Upload a picture."""
+        before = self.scenario.view(self.id)
+        refusal = refused(lambda: self.scenario.add_media(self.id, stored(len(before.media)), host=""))
+        after = self.scenario.view(self.id)
+        if before.status in OPEN:
+            assert refusal is None
+            assert len(before.media) + 1 == len(after.media)
+            assert before.attempts[:-1] == after.attempts[:-1]
+        else:
+            assert refusal is not None
+            assert 409 == refusal.status
+            assert before == after
+
+    @rule()
+    def submit(self) -> None:
+        """Submit the session."""
+        before = self.scenario.view(self.id)
+        body = {"verification": {"status": "submitted"}}
+        refusal = refused(lambda: self.note(self.scenario.submit(self.id, body, now=self.now, host="")[1]))
+        after = self.scenario.view(self.id)
+        if before.status in OPEN:
+            assert refusal is None
+            assert Status.SUBMITTED == after.status
+        else:
+            assert refusal is not None
+            assert (400, "1304") == (refusal.status, refusal.code)
+            assert before == after
+
+    @rule(status=st.sampled_from(sorted(DECIDED)))
+    def decide(self, status: Status) -> None:
+        """Decide by call."""
+        before = self.scenario.view(self.id)
+        try:
+            self.note(self.scenario.decide(self.id, Verdict(status=status), now=self.now))
+        except ConfigurationError:
+            assert not can_follow(before.status, status)
+            assert before == self.scenario.view(self.id)
+        else:
+            assert can_follow(before.status, status)
+
+    @rule(seconds=st.sampled_from([10, 30, 86_400, 7 * 86_400]))
+    def wait(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+        while ready := [due for due in self.due if due.at <= self.now]:
+            first = min(ready, key=lambda due: due.at)
+            self.due.remove(first)
+            self.note(self.scenario.come(first, now=first.at))
+
+    @invariant()
+    def the_story_holds(self) -> None:
+        """What is shown, posted and answered is one story."""
+        view = self.scenario.view(self.id)
+        resubmissions = sum(attempt.status == Status.RESUBMISSION_REQUESTED for attempt in view.attempts[:-1])
+        assert len(view.attempts) - 1 == resubmissions <= 9
+        decision = self.scenario.decision(self.id)["verification"]
+        assert (decision is not None) == (view.status in DECIDED)
+        if isinstance(decision, dict):
+            assert view.status == decision["status"]
+            assert self.posted
+            assert decision["attemptId"] in {attempt.id for attempt in view.attempts}
+        if is_final(self.status):
+            assert view.status == self.status or can_follow(self.status, view.status)
+        self.status = view.status
+
+
+Life.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+test_every_order_of_events_is_one_story = pytest.mark.timeout(60)(Life.TestCase)
