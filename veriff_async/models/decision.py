@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from veriff_async.models.document import Document
 from veriff_async.models.enums import Status
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 from veriff_async.models.person import Person
 
 __all__ = ("Decision", "RiskLabel")
@@ -21,7 +21,7 @@ class RiskLabel:
     label: str
     category: str | None = None
     session_ids: tuple[str, ...] = ()
-    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict, repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -61,9 +61,9 @@ class Decision:
     document: Document = field(factory=Document)
     risk_score: float | None = None
     risk_labels: tuple[RiskLabel, ...] = ()
-    additional_verified_data: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    additional_verified_data: JsonObject = field(factory=dict, repr=False, eq=False)
     ip: str | None = field(default=None, repr=False)
-    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict, repr=False, eq=False)
 
     @property
     def is_approved(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from veriff_async.models.enums import DocumentType
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 
 __all__ = ("Document",)
 
@@ -35,4 +35,4 @@ class Document:
     nfc_validated: bool | None = None
     portrait_is_visible: bool | None = None
     signature_is_visible: bool | None = None
-    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict, repr=False, eq=False)

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 
 __all__ = ("DecisionEvent", "SessionEvent", "UnknownEvent", "WebhookEvent")
 
@@ -32,7 +32,7 @@ class SessionEvent:
     attempt_id: str | None = None
     vendor_data: str | None = None
     end_user_id: str | None = None
-    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict, repr=False, eq=False)
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 from attrs import field, frozen
 
 from veriff_async.models.enums import MediaContext
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 
 __all__ = ("AsyncReader", "Media", "MediaSource", "UploadProgress", "UploadedMedia")
 
@@ -92,4 +92,4 @@ class UploadedMedia:
     url: str | None = field(default=None, repr=False)
     session_id: str | None = None
     repeated: bool = False
-    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict, repr=False, eq=False)

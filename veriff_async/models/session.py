@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from veriff_async.models.enums import Status
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 
 __all__ = ("SessionInfo",)
 
@@ -27,4 +27,4 @@ class SessionInfo:
     status: Status | None = None
     vendor_data: str | None = None
     end_user_id: str | None = None
-    raw: JsonObject = field(default=EMPTY, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict, repr=False, eq=False)
