@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args,
 from attrs import fields, has, resolve_types
 
 from veriff_async.models.enums import OpenEnum
-from veriff_async.models.json import EMPTY, as_list, as_object
+from veriff_async.models.json import as_list, as_object
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -86,13 +86,13 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
     if not isinstance(value, Mapping):
         problem = f"expected an object @ {path}"
         raise UnreadableError(problem)
-    problems: list[str]
-    try:
-        return _converter().structure({_RAW: raw or value, **value}, model)
-    except ExceptionGroup as error:
-        from cattrs import transform_error
+    from cattrs import ClassValidationError
 
-        problems = transform_error(error, path=path, format_exception=_say)
+    try:
+        return _converter().structure({**value, _RAW: raw or value}, model)
+    except ClassValidationError as error:
+        faults, _ = error.group_exceptions()
+        problems = [f"{_say(fault)} @ {path}.{_key(model, note.name)}" for fault, note in faults]
     raise UnreadableError(*problems)
 
 
@@ -101,10 +101,8 @@ def render(model: object) -> dict[str, object]:
     return cast("dict[str, object]", _converter().unstructure(model))
 
 
-def _say(error: BaseException, _kind: type[object] | None) -> str:
-    if isinstance(error, KeyError):
-        return "required field missing"
-    return str(error) if isinstance(error, _MismatchError) else "unexpected value"
+def _say(fault: Exception) -> str:
+    return "required field missing" if isinstance(fault, KeyError) else str(fault)
 
 
 class _MismatchError(Exception):
@@ -181,9 +179,9 @@ _RAW: Final = "\0raw"
 _KEYS: Final[dict[str, dict[str, str]]] = {"Decision": {"session_id": "id"}, "SessionEvent": {"session_id": "id"}}
 
 
-def _camel(name: str) -> str:
+def _key(model: type[object], name: str) -> str:
     head, *rest = name.split("_")
-    return head + "".join(part.capitalize() for part in rest)
+    return _KEYS.get(model.__name__, {}).get(name, head + "".join(part.capitalize() for part in rest))
 
 
 @cache
@@ -196,10 +194,9 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_func(_is_enum, lambda value, kind: kind(_required_text(value, kind)))
-    converter.register_structure_hook_func(_is_object, lambda value, _: as_object(value) or EMPTY)
+    converter.register_structure_hook_func(_is_object, lambda value, _: as_object(value) or {})
     converter.register_structure_hook_func(_LEAVES.__contains__, lambda value, kind: _LEAVES[kind](value))
     converter.register_structure_hook(str, _required_text)
-    converter.register_unstructure_hook(datetime, lambda moment: moment.isoformat().replace("+00:00", "Z"))
     converter.register_unstructure_hook_factory(has, _model_writer)
     return converter
 
@@ -251,11 +248,8 @@ def _overrides(model: type[AttrsInstance], *, omit_raw: bool) -> dict[str, Any]:
 
     resolve_types(model)
     raw = override(omit=True) if omit_raw else override(rename=_RAW)
-    keys = _KEYS.get(model.__name__, {})
     return {
-        attribute.name: raw
-        if attribute.name == "raw"
-        else override(rename=keys.get(attribute.name, _camel(attribute.name)))
+        attribute.name: raw if attribute.name == "raw" else override(rename=_key(model, attribute.name))
         for attribute in fields(model)
     }
 
@@ -266,7 +260,7 @@ def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[
     build = make_dict_structure_fn(model, converter, **_overrides(model, omit_raw=False))
 
     def read_model(value: object, kind: object) -> object:
-        known = as_object(value) or EMPTY
+        known = as_object(value) or {}
         return build({_RAW: known, **known}, kind)
 
     return read_model
