@@ -25,16 +25,13 @@ DECIDED: Final = FINAL | {Status.RESUBMISSION_REQUESTED, Status.REVIEW}
 OPEN_FOR_MEDIA: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
 """States in which pictures can be uploaded; for `RESUBMISSION_REQUESTED`, to the attempt that it opened (a guess)."""
 
-_OUTCOMES: Final = frozenset(
-    {Status.REVIEW, Status.APPROVED, Status.DECLINED, Status.RESUBMISSION_REQUESTED, Status.EXPIRED, Status.ABANDONED}
-)
 _NEXT: Final[dict[Status, frozenset[Status]]] = {
-    Status.CREATED: frozenset({Status.STARTED, Status.INFLOW_COMPLETED, Status.SUBMITTED}) | _OUTCOMES,
-    Status.STARTED: frozenset({Status.INFLOW_COMPLETED, Status.SUBMITTED}) | _OUTCOMES,
-    Status.INFLOW_COMPLETED: frozenset({Status.SUBMITTED}) | _OUTCOMES,
-    Status.SUBMITTED: _OUTCOMES,
-    Status.REVIEW: _OUTCOMES - {Status.REVIEW},
-    Status.RESUBMISSION_REQUESTED: frozenset({Status.STARTED, Status.SUBMITTED}) | _OUTCOMES,
+    Status.CREATED: frozenset({Status.STARTED, Status.INFLOW_COMPLETED, Status.SUBMITTED}) | DECIDED,
+    Status.STARTED: frozenset({Status.INFLOW_COMPLETED, Status.SUBMITTED}) | DECIDED,
+    Status.INFLOW_COMPLETED: frozenset({Status.SUBMITTED}) | DECIDED,
+    Status.SUBMITTED: DECIDED,
+    Status.REVIEW: DECIDED - {Status.REVIEW},
+    Status.RESUBMISSION_REQUESTED: frozenset({Status.STARTED, Status.SUBMITTED}) | DECIDED,
     # A correction: Veriff alone can make one (https://help.veriff.com, article 3250250).
     Status.APPROVED: frozenset({Status.DECLINED}),
     Status.DECLINED: frozenset({Status.APPROVED}),
