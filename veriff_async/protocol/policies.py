@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, TypeVar
 
 from attrs import field, frozen
@@ -17,14 +16,14 @@ __all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
 _N = TypeVar("_N", int, float)
 
 
-def _positive(instance: object, attribute: Attribute[_N], value: _N) -> None:
-    if not value > 0 or math.isnan(value):
+def _positive(instance: object, attribute: Attribute[_N], value: object) -> None:
+    if not isinstance(value, int | float) or not value > 0:
         msg = f"{type(instance).__name__}.{attribute.name} is {value!r}: give a number above zero."
         raise ConfigurationError(msg)
 
 
-def _not_negative(instance: object, attribute: Attribute[_N], value: _N) -> None:
-    if not value >= 0:
+def _not_negative(instance: object, attribute: Attribute[_N], value: object) -> None:
+    if not isinstance(value, int | float) or not value >= 0:
         msg = f"{type(instance).__name__}.{attribute.name} is {value!r}: give zero or a number above it."
         raise ConfigurationError(msg)
 
