@@ -25,6 +25,7 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 _NUMBER: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
+_LETTERS: Final = re.compile(r"[A-Za-z]+", re.ASCII)
 _GENDERS: Final = frozenset({"M", "MALE", "F", "FEMALE"})
 _DOCUMENT_TYPES: Final = tuple(kind for kind in DocumentType if kind is not DocumentType.OTHER)
 
@@ -62,7 +63,8 @@ def check_callback(value: str) -> str:
     """Return a callback that Veriff takes (code 1302): an absolute https address."""
     try:
         parts = urlsplit(value)
-        whole = parts.scheme == "https" and bool(parts.hostname)
+        # urlsplit overlooks white space and line breaks, which the server would not.
+        whole = parts.scheme == "https" and bool(parts.hostname) and value.isprintable() and " " not in value
     except (ValueError, AttributeError, TypeError):
         whole = False
     if not whole:
@@ -82,14 +84,18 @@ def check_document(document: Document) -> Document:
     """Return a document whose type, country, number and dates Veriff takes (codes 1203, 2102 to 2104)."""
     if document.type is not None and document.type not in _DOCUMENT_TYPES:
         raise _refuse("document.type", f"give one of {', '.join(_DOCUMENT_TYPES)}")
-    if document.country is not None and _COUNTRY.fullmatch(document.country) is None:
+    if not _fits(_COUNTRY, document.country):
         raise _refuse("document.country", "give two capital letters (ISO 3166-1 alpha-2), for example EE")
-    if document.number is not None and _NUMBER.fullmatch(document.number) is None:
+    if not _fits(_NUMBER, document.number):
         raise _refuse("document.number", "give letters and digits only")
-    if document.id_card_type is not None and not (document.id_card_type.isascii() and document.id_card_type.isalpha()):
+    if not _fits(_LETTERS, document.id_card_type):
         raise _refuse("document.id_card_type", "give letters only, for example CC")
     _check_date("document.first_issue", document.first_issue)
     return document
+
+
+def _fits(pattern: re.Pattern[str], value: object) -> bool:
+    return value is None or (isinstance(value, str) and pattern.fullmatch(value) is not None)
 
 
 def _check_date(name: str, value: str | None) -> None:
