@@ -6,6 +6,7 @@ Which text is signed differs: the raw body where there is one, else the id in th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast
 
@@ -66,7 +67,7 @@ def create_session(credentials: Credentials, options: CreateOptions) -> Request:
     Raises:
         ConfigurationError: A value would be refused; the message names the field.
     """
-    described: dict[str, object] = dict(options.get("extra", {}))
+    described: dict[str, object] = dict(options.get("extra") or {})
     if (callback := options.get("callback")) is not None:
         described["callback"] = checks.check_callback(callback)
     if (person := options.get("person")) is not None:
@@ -131,9 +132,9 @@ def _without_nulls(value: object) -> object:
         return {_key(key): _without_nulls(item) for key, item in members if item is not None}
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_without_nulls(item) for item in cast("Sequence[object]", value)]
-    if value is None or isinstance(value, str | int | float):
+    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    msg = "extra cannot be sent: give what JSON can hold, texts, numbers, lists and mappings."
+    msg = "extra cannot be sent: give what JSON can hold, texts, finite numbers, lists and mappings."
     raise ConfigurationError(msg)
 
 
