@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import evolve, field, frozen
@@ -29,7 +30,7 @@ _Model = TypeVar("_Model")
 
 _REDIRECT: Final = 300
 _SERVER: Final = 500
-_CODE_LENGTH: Final = 40
+_CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 _WRONG_TRANSITION: Final = "1304"
 _CLASSES: Final[dict[int, type[errors.ApiError]]] = {
     400: errors.BadRequestError,
@@ -95,7 +96,7 @@ def read_submission(answer: Answer) -> SessionInfo | None:
         The session, or ``None`` when Veriff says that it cannot be submitted from where it is, and an earlier try of
         this very call may be why: then it is submitted.
     """
-    if answer.repeated and _refusal(answer).code == _WRONG_TRANSITION:
+    if answer.repeated and answer.status >= _REDIRECT and _refusal(answer).code == _WRONG_TRANSITION:
         return None
     return read_session(answer)
 
@@ -151,8 +152,9 @@ def _refusal(answer: Answer) -> errors.ApiError:
     except UnreadableError:
         body = EMPTY
     code, reason = body.get("code"), body.get("message")
-    # The code is documented as a text and was seen as a number; the feedback API has words.
-    text = str(code) if isinstance(code, str | int) and str(code).isascii() and len(str(code)) <= _CODE_LENGTH else None
+    # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
+    # could be anything, and would be shown.
+    text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
     default = errors.ServerError if answer.status >= _SERVER else errors.BadRequestError
     kind = _CLASSES.get(answer.status, default)
     numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
@@ -167,4 +169,5 @@ def _refusal(answer: Answer) -> errors.ApiError:
 
 
 def _family(found: Mapping[str, str], *names: str) -> list[str]:
-    return [found[name] for name in names if name in found]
+    wanted = {name.lower() for name in names}
+    return [value for name, value in found.items() if name.lower() in wanted]
