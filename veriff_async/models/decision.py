@@ -21,7 +21,7 @@ class RiskLabel:
     label: str
     category: str | None = None
     session_ids: tuple[str, ...] = ()
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -61,9 +61,9 @@ class Decision:
     document: Document = field(factory=Document)
     risk_score: float | None = None
     risk_labels: tuple[RiskLabel, ...] = ()
-    additional_verified_data: JsonObject = field(factory=dict, repr=False, eq=False)
+    additional_verified_data: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
     ip: str | None = field(default=None, repr=False)
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
     @property
     def is_approved(self) -> bool:

@@ -35,4 +35,4 @@ class Document:
     nfc_validated: bool | None = None
     portrait_is_visible: bool | None = None
     signature_is_visible: bool | None = None
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

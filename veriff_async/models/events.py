@@ -32,7 +32,7 @@ class SessionEvent:
     attempt_id: str | None = None
     vendor_data: str | None = None
     end_user_id: str | None = None
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
 @frozen(kw_only=True)

@@ -92,4 +92,4 @@ class UploadedMedia:
     url: str | None = field(default=None, repr=False)
     session_id: str | None = None
     repeated: bool = False
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

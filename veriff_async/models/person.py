@@ -21,7 +21,7 @@ class ParsedAddress:
     state: str | None = field(default=None, repr=False)
     postcode: str | None = field(default=None, repr=False)
     country: str | None = field(default=None, repr=False)
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -30,7 +30,7 @@ class Address:
 
     full_address: str | None = field(default=None, repr=False)
     parsed_address: ParsedAddress | None = None
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -62,4 +62,4 @@ class Person:
     employer: str | None = field(default=None, repr=False)
     addresses: tuple[Address, ...] = field(default=(), repr=False)
     pep_sanction_match: str | None = field(default=None, repr=False)
-    raw: JsonObject = field(factory=dict, repr=False, eq=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
