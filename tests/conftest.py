@@ -19,7 +19,7 @@ pytest_plugins = ("pytester",)
 
 def _serves(task: asyncio.Task[object]) -> bool:
     """Tell whether a task is a connection of a server, which ends with the fixture that runs it."""
-    return getattr(task.get_coro(), "__qualname__", "") == "RequestHandler.start"
+    return getattr(task.get_coro(), "__qualname__", "").startswith("RequestHandler.")
 
 
 _TURNS: Final = 10

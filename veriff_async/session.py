@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import Status
 from veriff_async.protocol.lifecycle import can_follow, is_news
 
@@ -140,6 +141,7 @@ class VerificationSession:
             The decision; look at its ``status``.
 
         Raises:
+            ConfigurationError: The timeout is not above zero.
             DecisionTimeoutError: No such decision came in time; waiting again is safe.
             ClientClosedError: The client was closed meanwhile.
             NotFoundError: This integration knows no such session.
@@ -147,6 +149,9 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
+        if timeout is not None and not timeout > 0:
+            msg = f"The timeout is {timeout!r}: give seconds above zero, or None; to ask once, call decision()."
+            raise ConfigurationError(msg)
         last = self._last
         wanted = until or _is_conclusive
         decision = await self._waits.wait(

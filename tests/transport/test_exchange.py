@@ -211,10 +211,12 @@ async def test_a_413_before_the_body_is_told(box: Sandbox) -> None:
 @pytest.mark.parametrize("after", [0, 1_000_000])
 async def test_a_server_that_stops_reading_is_left(box: Sandbox, after: int, travel: Callable[[float], None]) -> None:
     """An upload that does not move for the time of `Timeouts.stall` is broken off and tried again."""
-    async with opened(box) as session:
+    async with VeriffClient(box.credentials, base_url=box.base_url, retry=QUICK) as veriff:
+        session = await veriff.create_session()
         box.inject(Fault.hang(after=after), path=MEDIA)
         uploading = asyncio.create_task(session.upload(Media(JPEG + bytes(16_000_000), "face")))
         await until(lambda: box._desk._faults._armed == [])
+        await until_still(lambda: veriff.statistics().bytes_sent)
         travel(46)
         (uploaded,) = await uploading
 
@@ -283,10 +285,12 @@ async def test_a_forged_answer_is_refused(box: Sandbox) -> None:
 async def test_an_answer_under_another_key_is_refused(box: Sandbox) -> None:
     """An answer that names another API key comes from somewhere else."""
     answer = b'{"status":"success","verification":null}'
-    async with answering({"x-auth-client": "somebody else"}, answer) as url:
-        async with VeriffClient(box.credentials, base_url=url) as veriff:
-            with pytest.raises(ResponseError, match="names another API key"):
-                await veriff.session("a" * 36).decision()
+    async with (
+        answering({"x-auth-client": "somebody else"}, answer) as url,
+        VeriffClient(box.credentials, base_url=url) as veriff,
+    ):
+        with pytest.raises(ResponseError, match="names another API key"):
+            await veriff.session("a" * 36).decision()
 
 
 @pytest.mark.parametrize(
@@ -317,10 +321,12 @@ async def test_an_endless_answer_is_cut(box: Sandbox) -> None:
 
 async def test_a_redirect_is_not_followed(box: Sandbox) -> None:
     """Key, signature and pictures stay with the host that they were meant for."""
-    async with answering({"Location": f"{box.base_url}/v1/elsewhere"}, b"", status=307) as url:
-        async with VeriffClient(box.credentials, base_url=url) as veriff:
-            with pytest.raises(ApiError, match="the server redirects") as caught:
-                await veriff.session("a" * 36).decision()
+    async with (
+        answering({"Location": f"{box.base_url}/v1/elsewhere"}, b"", status=307) as url,
+        VeriffClient(box.credentials, base_url=url) as veriff,
+    ):
+        with pytest.raises(ApiError, match="the server redirects") as caught:
+            await veriff.session("a" * 36).decision()
 
     assert 307 == caught.value.status
     assert () == box.requests
@@ -406,8 +412,16 @@ async def test_cancelling_a_call_leaves_nothing(box: Sandbox, moment: int) -> No
 
 async def until(holds: Callable[[], bool]) -> None:
     """Let the loop turn until something holds."""
-    async with asyncio.timeout(10_000):
-        while not holds():
+    while not holds():  # noqa: ASYNC110  what is waited for is on the other side of a socket
+        await asyncio.sleep(0)
+
+
+async def until_still(count: Callable[[], int]) -> None:
+    """Let the loop turn until a count has stopped growing."""
+    before = -1
+    while before != count():
+        before = count()
+        for _ in range(500):
             await asyncio.sleep(0)
 
 

@@ -1,0 +1,282 @@
+"""The client and its sessions: the promised flow, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import uuid
+from typing import TYPE_CHECKING
+
+import aiohttp
+import pytest
+
+from veriff_async import (
+    ConfigurationError,
+    Credentials,
+    Document,
+    DocumentType,
+    Gender,
+    Media,
+    NotFoundError,
+    Person,
+    Status,
+    VeriffClient,
+    open_session,
+)
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from veriff_async import UploadProgress
+
+pytestmark = pytest.mark.anyio
+
+JPEG = b"\xff\xd8\xff\xe0"
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    """Run a sandbox in the test's own loop."""
+    async with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+async def veriff(box: Sandbox) -> AsyncIterator[VeriffClient]:
+    """Give a client of it, from its environment."""
+    async with VeriffClient.from_env(box.environ) as veriff:
+        yield veriff
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Give a folder with two pictures."""
+    for name in ("front.jpg", "selfie.jpg"):
+        tmp_path.joinpath(name).write_bytes(JPEG + name.encode())
+    return tmp_path
+
+
+async def test_the_promise(box: Sandbox, veriff: VeriffClient, pictures: Path) -> None:
+    """Create, upload from disk, submit and wait: the ten lines of the README."""
+    session = await veriff.create_session(person=Person(first_name="Ada"), vendor_data="user-42")
+    await session.upload(Media(pictures / "front.jpg", "document-front"), Media(pictures / "selfie.jpg", "face"))
+    await session.submit()
+    box.decide(session.id, "approved")
+    decision = await session.wait_for_decision(timeout=900)
+
+    assert (session.id, Status.APPROVED, "user-42") == (decision.session_id, decision.status, decision.vendor_data)
+    assert "Ada" == decision.person.first_name
+    assert Status.APPROVED == session.status
+    kept = {media.context: media.sha256 for media in box.session(session.id).media}
+    sent = {"document-front": JPEG + b"front.jpg", "face": JPEG + b"selfie.jpg"}
+    assert {context: hashlib.sha256(picture).hexdigest() for context, picture in sent.items()} == kept
+
+
+async def test_all_in_one_call(veriff: VeriffClient) -> None:
+    """`verify` goes all the way, and the first name chooses the outcome as in a test integration."""
+    seen: list[UploadProgress] = []
+
+    decision = await veriff.verify(
+        media=[Media(JPEG, "document-front")], person=Person(first_name="Decline"), progress=seen.append
+    )
+
+    assert Status.DECLINED == decision.status
+    assert seen[-1].sent == seen[-1].total
+
+
+async def test_a_session_of_its_own(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`open_session` brings a client along, from arguments or from the environment."""
+    async with open_session(box.credentials, base_url=box.base_url, vendor_data="user-1", max_uploads=2) as session:
+        assert ("user-1", Status.CREATED) == (session.vendor_data, session.status)
+    for name, value in box.environ.items():
+        monkeypatch.setenv(name, value)
+    async with open_session(vendor_data="user-2") as session:
+        await session.submit()
+
+    assert ["user-1", "user-2"] == [seen.vendor_data for seen in box.sessions]
+
+
+async def test_attaching_needs_no_request(box: Sandbox, veriff: VeriffClient) -> None:
+    """A session of another process is attached to by its id alone."""
+    made = await veriff.create_session()
+    box.decide(made.id, "approved")
+    requests = len(box.requests)
+    attached = veriff.session(made.id)
+
+    assert (made.id, None, None, None) == (attached.id, attached.url, attached.status, attached.vendor_data)
+    assert requests == len(box.requests)
+    assert (await attached.wait_for_decision(timeout=900)).is_approved
+
+
+async def test_everything_that_is_given_is_sent(box: Sandbox, veriff: VeriffClient) -> None:
+    """Each option arrives in Veriff's words; what is absent is left out, never null."""
+    end_user = uuid.uuid4()
+    await veriff.create_session(
+        person=Person(first_name="Ada", gender=Gender.FEMALE, date_of_birth="1815-12-10"),
+        document=Document(type=DocumentType.PASSPORT, country="GB", number="A1"),
+        vendor_data="user-42",
+        end_user_id=end_user,
+        callback="https://example.com/done",
+        extra={"lang": "en", "consents": [{"type": "ine", "approved": True, "note": None}], "nothing": None},
+    )
+    (seen,) = box.sessions
+
+    assert {"firstName": "Ada", "gender": "F", "dateOfBirth": "1815-12-10"} == seen.person
+    assert {"type": "PASSPORT", "country": "GB", "number": "A1"} == seen.document
+    assert ("user-42", str(end_user)) == (seen.vendor_data, seen.end_user_id)
+
+
+async def test_nothing_is_sent_as_null() -> None:
+    """The body holds what was given and no null anywhere, as a server sees it."""
+    bodies: list[object] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
+        bodies.append(json.loads(await reader.readexactly(length)))
+        reply = b'{"status":"success","verification":{"id":"' + b"a" * 36 + b'"}}'
+        writer.write(b"HTTP/1.1 201 Created\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(reply), reply))
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1/"
+        async with VeriffClient(Credentials("key", "secret", integration_id="one"), base_url=url) as veriff:
+            session = await veriff.create_session(
+                person=Person(first_name="Ada"), extra={"lang": None, "consents": [{"type": "ine", "note": None}]}
+            )
+            await veriff.create_session()
+
+    assert [
+        {"verification": {"consents": [{"type": "ine"}], "person": {"firstName": "Ada"}}},
+        {"verification": {}},
+    ] == bodies
+    assert None is session.status
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"vendor_data": "x" * 1001}, "vendor_data .* 1001 characters"),
+        ({"vendor_data": 42}, "vendor_data"),
+        ({"end_user_id": "user-42"}, "end_user_id"),
+        ({"callback": "http://example.com"}, "callback"),
+        ({"callback": "myapp://done"}, "callback"),
+        ({"callback": "https://"}, "callback"),
+        ({"person": Person(date_of_birth="10.12.1815")}, "person.date_of_birth"),
+        ({"person": Person(date_of_birth="1815-02-30")}, "person.date_of_birth"),
+        ({"person": Person(gender=Gender("X"))}, "person.gender"),
+        ({"document": Document(type=DocumentType("passport"))}, "document.type"),
+        ({"document": Document(type=DocumentType.OTHER)}, "document.type"),
+        ({"document": Document(country="Estonia")}, "document.country"),
+        ({"document": Document(number="AB-12")}, "document.number"),
+        ({"document": Document(id_card_type="C1")}, "document.id_card_type"),
+        ({"document": Document(first_issue="2020")}, "document.first_issue"),
+        ({"extra": {"tags": {1, 2}}}, "extra"),
+        ({"extra": {1: "x"}}, "extra"),
+    ],
+)
+async def test_what_veriff_would_refuse_is_not_sent(
+    box: Sandbox, veriff: VeriffClient, options: dict[str, object], named: str
+) -> None:
+    """The error names the field, shows no value, and no request leaves."""
+    with pytest.raises(ConfigurationError, match=named):
+        await veriff.create_session(**options)  # type: ignore[arg-type]
+
+    assert () == box.requests
+
+
+@pytest.mark.parametrize("session_id", ["", "../sessions", "a b", "a/b", "ä", None])
+async def test_an_id_that_cannot_be_one_is_refused(veriff: VeriffClient, session_id: str) -> None:
+    """An id that would change the path is never put into one."""
+    with pytest.raises(ConfigurationError, match="session_id"):
+        veriff.session(session_id)
+
+
+async def test_an_unknown_session_is_not_found(veriff: VeriffClient) -> None:
+    """Each call on a session that does not exist says so."""
+    session = veriff.session(str(uuid.uuid4()))
+    with pytest.raises(NotFoundError, match="knows no such session"):
+        await session.decision()
+    with pytest.raises(NotFoundError):
+        await session.submit()
+    with pytest.raises(NotFoundError):
+        await session.upload(Media(JPEG, "face"))
+    with pytest.raises(NotFoundError):
+        await session.wait_for_decision(timeout=900)
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "",
+        "stationapi.veriff.com",
+        "ftp://example.com",
+        "https://",
+        "https://user@example.com",
+        "https://example.com?x=1",
+    ],
+)
+def test_a_base_url_must_be_an_address(base_url: str) -> None:
+    """What is no https address is refused when it is given."""
+    with pytest.raises(ConfigurationError, match="base_url is no address"):
+        VeriffClient(Credentials("key", "secret"), base_url=base_url)
+
+
+def test_plain_http_stays_on_this_machine() -> None:
+    """Key and pictures never travel readable to another machine."""
+    for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
+        VeriffClient(Credentials("key", "secret"), base_url=url)
+    with pytest.raises(ConfigurationError, match="not https"):
+        VeriffClient(Credentials("key", "secret"), base_url="http://stationapi.veriff.com")
+
+
+@pytest.mark.parametrize(("max_connections", "max_uploads"), [(8, 8), (8, 0), (1, 1)])
+def test_uploads_must_leave_room_for_other_calls(max_connections: int, max_uploads: int) -> None:
+    """Polls never queue behind pictures, so uploads may not take the whole pool."""
+    with pytest.raises(ConfigurationError, match="max_uploads"):
+        VeriffClient(
+            Credentials("key", "secret"),
+            base_url="https://example.com",
+            max_connections=max_connections,
+            max_uploads=max_uploads,
+        )
+
+
+async def test_a_borrowed_pool_must_leave_room_too() -> None:
+    """The limit of a session of the caller's counts in place of our own."""
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=4)) as http:
+        with pytest.raises(ConfigurationError, match="fewer than the 4 connections"):
+            VeriffClient(Credentials("key", "secret"), base_url="https://example.com", http_session=http)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        VeriffClient(Credentials("key", "secret"), base_url="https://example.com", http_session=http)
+
+
+def test_the_environment_must_name_the_address() -> None:
+    """Without its base URL an integration cannot be reached, and none is guessed."""
+    with pytest.raises(ConfigurationError, match="VERIFF_BASE_URL is not set"):
+        VeriffClient.from_env({"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret"})
+
+
+async def test_reprs_show_nothing_secret(box: Sandbox, veriff: VeriffClient) -> None:
+    """Client and session show where and which, neither key nor secret nor the end-user's page."""
+    session = await veriff.create_session()
+
+    assert f"<VeriffClient {box.base_url}>" == repr(veriff)
+    assert f"<VerificationSession {session.id} created>" == repr(session)
+    assert session.url is not None
+    assert f"<VerificationSession {session.id} of unknown status>" == repr(veriff.session(session.id))
+    await veriff.aclose()
+    assert f"<VeriffClient {box.base_url} closed>" == repr(veriff)
+
+
+async def test_statistics_tell_what_was_done(veriff: VeriffClient) -> None:
+    """The snapshot counts requests, bytes, and what runs."""
+    session = await veriff.create_session()
+    await session.upload(Media(JPEG, "face"))
+    done = veriff.statistics()
+
+    assert (2, 0, 0, 0) == (done.requests, done.retries, done.uploading, done.waiting)
+    assert done.bytes_sent > len(JPEG)

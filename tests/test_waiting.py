@@ -1,0 +1,315 @@
+"""Waiting for a decision: one poller for all, right under every order of events, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import (
+    ClientClosedError,
+    ConfigurationError,
+    DecisionTimeoutError,
+    Media,
+    PollPolicy,
+    RetryPolicy,
+    Status,
+    VeriffClient,
+)
+from veriff_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from veriff_async import Decision, VerificationSession
+
+pytestmark = pytest.mark.anyio
+
+JPEG = b"\xff\xd8\xff\xe0"
+DECISION = "/v1/sessions/*/decision"
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    """Run a sandbox in the test's own loop."""
+    async with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+async def veriff(box: Sandbox) -> AsyncIterator[VeriffClient]:
+    """Give a client of it that does not repeat what fails."""
+    retry = RetryPolicy(attempts=1)
+    async with VeriffClient(box.credentials, base_url=box.base_url, retry=retry) as veriff:
+        yield veriff
+
+
+@pytest.fixture
+async def session(veriff: VeriffClient) -> VerificationSession:
+    """Give a submitted session."""
+    session = await veriff.create_session()
+    await session.submit()
+    return session
+
+
+def asked(box: Sandbox) -> int:
+    """Return how often a decision was asked for."""
+    return sum(seen.path.endswith("/decision") for seen in box.requests)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop turn until something holds."""
+    while not holds():  # noqa: ASYNC110  what is waited for is on the other side of a socket
+        await asyncio.sleep(0)
+
+
+async def idle(veriff: VeriffClient, box: Sandbox) -> None:
+    """Let the loop turn until the poller has asked and sleeps."""
+    before = -1
+    while before != veriff.statistics().requests or asked(box) == 0:
+        before = veriff.statistics().requests
+        for _ in range(200):
+            await asyncio.sleep(0)
+
+
+async def test_a_decision_that_stands_is_returned_at_once(box: Sandbox, session: VerificationSession) -> None:
+    """A decision that came before the wait needs one question."""
+    box.decide(session.id, "declined")
+
+    assert Status.DECLINED == (await session.wait_for_decision(timeout=900)).status
+    assert 1 == asked(box)
+
+
+async def test_a_decision_that_comes_later_wakes_the_wait(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+) -> None:
+    """The poller asks again after the policy's pause, and the wait ends with the answer."""
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    await idle(veriff, box)
+    travel(1.9)
+    await idle(veriff, box)
+    assert 1 == asked(box)
+    box.decide(session.id, "approved")
+    travel(0.2)
+
+    assert (await waiting).is_approved
+    assert 2 == asked(box)
+
+
+async def test_pauses_grow_up_to_the_longest(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+) -> None:
+    """Without an answer the questions become rarer, as the policy says."""
+    poll = PollPolicy(first=1, factor=10, longest=20)
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900, poll=poll))
+    await idle(veriff, box)
+    for pause in (1, 10, 20, 20):
+        before = asked(box)
+        travel(pause * 0.9)
+        await idle(veriff, box)
+        assert before == asked(box)
+        travel(pause * 0.1 + 0.05)
+        await until(lambda before=before: asked(box) == before + 1)  # type: ignore[misc]
+        await idle(veriff, box)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_many_waits_share_one_rate(box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]) -> None:
+    """However many sessions are waited for, each gets its turn and the rate of the client is kept."""
+    sessions = [await veriff.create_session() for _ in range(30)]
+    waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
+    await idle(veriff, box)
+    for second in range(1, 5):
+        for _ in range(10):
+            travel(0.1)
+            await idle(veriff, box)
+        # The machine's own time passes too, so a question more may fit in.
+        assert 10 * second <= asked(box) <= 10 * second + 5
+
+    first_round = [seen.path for seen in box.requests if seen.path.endswith("/decision")][:30]
+    assert 30 == len(set(first_round))
+    for one in sessions:
+        box.decide(one.id, "approved")
+    while not all(wait.done() for wait in waits):
+        travel(1.0)
+        await idle(veriff, box)
+    assert {Status.APPROVED} == {(await wait).status for wait in waits}
+
+
+async def test_waits_for_one_session_share_its_questions(box: Sandbox, session: VerificationSession) -> None:
+    """Ten coroutines that wait for the same session all wake, and cost no ten questions."""
+    waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for _ in range(10)]
+    await asyncio.sleep(0)
+    box.decide(session.id, "approved")
+    found = await asyncio.gather(*waits)
+
+    assert [True] * 10 == [decision.is_approved for decision in found]
+    assert 2 >= asked(box)
+
+
+async def test_a_review_announces_another_decision(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+) -> None:
+    """By default a review does not end the wait; `until` can say otherwise."""
+    box.decide(session.id, "review")
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    reviewed = await session.wait_for_decision(timeout=900, until=lambda found: found.status == Status.REVIEW)
+    assert Status.REVIEW == reviewed.status
+    await idle(veriff, box)
+    assert not waiting.done()
+    box.decide(session.id, "approved")
+    travel(3)
+
+    assert (await waiting).is_approved
+
+
+async def test_a_resubmission_is_waited_for_anew(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+) -> None:
+    """After a request for resubmission, a second wait waits for a newer decision."""
+    box.decide(session.id, "resubmission_requested")
+    first = await session.wait_for_decision(timeout=900)
+    assert first.needs_resubmission
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    await idle(veriff, box)
+    assert not waiting.done()
+    await session.upload(Media(JPEG, "face"))
+    await session.submit()
+    box.decide(session.id, "resubmission_requested")
+    travel(3)
+    second = await waiting
+
+    assert second.needs_resubmission
+    assert first.attempt_id != second.attempt_id
+
+
+async def test_a_question_of_the_caller_wakes_the_waits_too(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession
+) -> None:
+    """Whoever learns of a decision first tells everybody."""
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    await idle(veriff, box)
+    box.decide(session.id, "approved")
+    await session.decision()
+
+    assert (await waiting).is_approved
+
+
+async def test_the_timeout_names_the_session(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+) -> None:
+    """A wait that ends without a decision says for which session, and what was known last."""
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=60))
+    await idle(veriff, box)
+    travel(61)
+    with pytest.raises(DecisionTimeoutError, match=r"within 60 s \(last status: submitted\): wait again") as caught:
+        await waiting
+
+    assert (session.id, "submitted") == (caught.value.session_id, caught.value.last_status)
+    assert isinstance(caught.value, TimeoutError)
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), -1.0, 0.0])
+async def test_a_timeout_must_be_a_time(session: VerificationSession, seconds: float) -> None:
+    """A timeout that leaves no time is refused at once."""
+    with pytest.raises(ConfigurationError, match="to ask once, call decision"):
+        await session.wait_for_decision(timeout=seconds)
+
+
+async def test_a_wait_needs_no_timeout(box: Sandbox, session: VerificationSession) -> None:
+    """`None` waits for as long as it takes."""
+    box.decide(session.id, "approved")
+
+    assert (await session.wait_for_decision(timeout=None)).is_approved
+
+
+async def test_passing_trouble_does_not_end_a_wait(
+    box: Sandbox,
+    session: VerificationSession,
+    travel: Callable[[float], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A question that fails is asked again at its next turn, and told in the log without any detail."""
+    box.inject(Fault.status(500), path=DECISION)
+    box.inject(Fault.drop(), path=DECISION)
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
+        for kind in ("ServerError", "TransportError"):
+            told = f"failed with {kind}; it will be asked again"
+            await until(lambda told=told: told in caplog.text)  # type: ignore[misc]
+            travel(5)
+    box.decide(session.id, "approved")
+
+    assert (await waiting).is_approved
+
+
+async def test_a_refusal_ends_every_wait_for_the_session(veriff: VeriffClient) -> None:
+    """When Veriff knows no such session, whoever waits for it is told."""
+    unknown = veriff.session(str(uuid.uuid4()))
+    found = await asyncio.gather(
+        unknown.wait_for_decision(timeout=900), unknown.wait_for_decision(timeout=900), return_exceptions=True
+    )
+
+    assert ["NotFoundError", "NotFoundError"] == [type(error).__name__ for error in found]
+
+
+async def test_an_error_of_until_belongs_to_its_wait(box: Sandbox, session: VerificationSession) -> None:
+    """A predicate that raises ends its own wait with its own error, and no other."""
+
+    def broken(_: Decision) -> bool:
+        msg = "mine"
+        raise LookupError(msg)
+
+    box.decide(session.id, "approved")
+    mine, other = await asyncio.gather(
+        session.wait_for_decision(timeout=900, until=broken),
+        session.wait_for_decision(timeout=900),
+        return_exceptions=True,
+    )
+
+    assert isinstance(mine, LookupError)
+    assert not isinstance(other, BaseException)
+
+
+async def test_cancelling_leaves_nothing_behind(box: Sandbox, veriff: VeriffClient) -> None:
+    """A cancelled wait takes its future, its timer and its part of the poller along."""
+    sessions = [await veriff.create_session() for _ in range(5)]
+    waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
+    await until(lambda: asked(box) > 0)
+    assert 5 == veriff.statistics().waiting
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+
+    assert 0 == veriff.statistics().waiting
+    await until(lambda: not any("poller" in task.get_name() for task in asyncio.all_tasks()))
+
+
+async def test_closing_the_client_ends_its_waits(box: Sandbox) -> None:
+    """A wait does not outlive its client, and none can begin after it."""
+    veriff = VeriffClient(box.credentials, base_url=box.base_url)
+    session = await veriff.create_session()
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    await until(lambda: asked(box) == 1)
+    await veriff.aclose()
+    with pytest.raises(ClientClosedError, match="while somebody waited"):
+        await waiting
+    with pytest.raises(ClientClosedError):
+        await session.wait_for_decision(timeout=900)
+
+
+async def test_a_wait_can_begin_while_another_ends(box: Sandbox, veriff: VeriffClient) -> None:
+    """The poller that ends with its last wait does not take a new one along."""
+    for _ in range(5):
+        session = await veriff.create_session()
+        box.decide(session.id, "approved")
+        assert (await session.wait_for_decision(timeout=900)).is_approved
+        waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
