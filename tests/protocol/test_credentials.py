@@ -57,7 +57,7 @@ def test_stray_characters_are_refused_without_being_shown(secret: str) -> None:
 
 def test_at_most_five_secrets_live_at_once() -> None:
     """Five secrets are taken, six are refused, as in the Customer Portal."""
-    assert 5 == len(Credentials("key", "1", previous_secrets=["2", "3", "4", "5"]).secrets)  # noqa: PLR2004
+    assert 5 == len(Credentials("key", "1", previous_secrets=["2", "3", "4", "5"]).secrets)
     with pytest.raises(ConfigurationError, match="more than 5"):
         Credentials("key", "1", previous_secrets=["2", "3", "4", "5", "6"])
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,8 +25,10 @@ VECTORS = {
         "895cb3fd31139d89aeb7b263682e15479ab57651e70591256ad2c14fde4950dd",
     ),
     "d": (
-        '{"id":"f04bdb47-d3be-4b28-b028-a652feb060b5","attemptId":"e30122d1-740b-4764-853f-470374a7abf4",'
-        '"feature":"selfid","code":7002,"action":"submitted","vendorData":"QWE123","endUserId":null}',
+        (
+            '{"id":"f04bdb47-d3be-4b28-b028-a652feb060b5","attemptId":"e30122d1-740b-4764-853f-470374a7abf4",'
+            '"feature":"selfid","code":7002,"action":"submitted","vendorData":"QWE123","endUserId":null}'
+        ),
         "e9f29c8eb89d3de57e9812ef3838d8f5071788a8a3b4d4073b92c246e64d41cc",
     ),
     "e": (
@@ -56,7 +60,7 @@ def test_pieces_sign_like_the_whole(payload: bytes, cuts: list[int]) -> None:
     """However a payload is cut, its signature is that of the whole."""
     signer = Signer(KEY)
     ends = sorted({0, *(cut for cut in cuts if cut < len(payload)), len(payload)})
-    for start, end in zip(ends, ends[1:], strict=False):
+    for start, end in pairwise(ends):
         signer.update(payload[start:end])
 
     assert sign(KEY, payload) == signer.hexdigest()
@@ -76,7 +80,7 @@ def test_other_texts_match_nothing(payload: bytes, text: str) -> None:
     assert None is verify(payload, text, [KEY])
 
 
-@pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "g" * 64, "0" * 63 + "\n", "٠" * 64, " " + "0" * 63])
+@pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "g" * 64, "0" * 63 + "\n", "\u0660" * 64, " " + "0" * 63])
 def test_malformed_signatures_are_named(text: str) -> None:
     """Only 64 ASCII hex digits have the form of a signature."""
     assert not is_signature(text)

@@ -1,0 +1,8 @@
+"""How the rules are tried: by what they say, not by how long a busy machine takes to hear it."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+
+settings.register_profile("rules", deadline=None)
+settings.load_profile("rules")

@@ -1,0 +1,140 @@
+"""The tree of errors: who is whose child, what travels with them, and what they never show."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import traceback
+from typing import TYPE_CHECKING
+
+import pytest
+
+import veriff_async
+from veriff_async import errors
+from veriff_async.models.media import UploadedMedia
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+CANARY = "Canary-7f3a"
+BASES: dict[str, tuple[type[BaseException], ...]] = {
+    "VeriffError": (Exception,),
+    "ConfigurationError": (errors.VeriffError, ValueError),
+    "ClientClosedError": (errors.VeriffError, RuntimeError),
+    "TransportError": (errors.VeriffError,),
+    "ConnectError": (errors.TransportError,),
+    "RequestTimeoutError": (errors.TransportError, TimeoutError),
+    "OutcomeUnknownError": (errors.TransportError,),
+    "ApiError": (errors.VeriffError,),
+    "BadRequestError": (errors.ApiError,),
+    "AuthenticationError": (errors.ApiError,),
+    "PermissionDeniedError": (errors.ApiError,),
+    "NotFoundError": (errors.ApiError,),
+    "ConflictError": (errors.ApiError,),
+    "PayloadTooLargeError": (errors.ApiError,),
+    "RateLimitedError": (errors.ApiError,),
+    "ServerError": (errors.ApiError,),
+    "ResponseError": (errors.VeriffError,),
+    "MediaError": (errors.VeriffError,),
+    "MediaTooLargeError": (errors.MediaError,),
+    "MediaUnsupportedError": (errors.MediaError,),
+    "MediaEmptyError": (errors.MediaError,),
+    "MediaChangedError": (errors.MediaError,),
+    "WebhookError": (errors.VeriffError,),
+    "SignatureError": (errors.WebhookError,),
+    "PayloadError": (errors.WebhookError,),
+    "InboxError": (errors.VeriffError,),
+    "DecisionTimeoutError": (errors.VeriffError, TimeoutError),
+}
+TRANSPORT = (errors.TransportError, errors.ConnectError, errors.RequestTimeoutError, errors.OutcomeUnknownError)
+API = tuple(kind for kind in (getattr(errors, name) for name in BASES) if issubclass(kind, errors.ApiError))
+SAMPLES: tuple[errors.VeriffError, ...] = (
+    *(getattr(errors, name)("Sentence.") for name in BASES if getattr(errors, name).__init__ is Exception.__init__),
+    errors.ConfigurationError("Sentence."),
+    errors.ClientClosedError("Sentence."),
+    *(kind("Sentence.", method="GET", path="/v1/sessions/id/decision") for kind in TRANSPORT),
+    *(kind("Sentence.", status=429, code="1302", reason=CANARY, retry_after=2.5) for kind in API),
+    errors.ResponseError("Sentence.", problems=["expected an object @ $.verification"]),
+    errors.PayloadError("Sentence.", problems=["expected an object @ $.verification"]),
+    errors.SignatureError("Sentence.", why="mismatch"),
+    errors.DecisionTimeoutError("Sentence.", session_id="id", last_status="submitted"),
+)
+samples = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
+
+
+def _again(error: errors.VeriffError) -> errors.VeriffError:
+    revived: object = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    assert isinstance(revived, errors.VeriffError)
+    return revived
+
+
+def test_the_tree_is_the_one_that_is_drawn() -> None:
+    """Every error has the parents that the drawing gives it, and the standard library's class of its kind."""
+    assert BASES == {name: getattr(errors, name).__bases__ for name in errors.__all__}
+
+
+def test_every_error_comes_from_the_package() -> None:
+    """Every error is a public name of the package."""
+    assert {getattr(veriff_async, name) for name in BASES} == {getattr(errors, name) for name in BASES}
+
+
+def test_every_error_is_tried_here() -> None:
+    """No class of the tree is left out of the samples of this page."""
+    assert set(BASES) == {type(error).__name__ for error in SAMPLES}
+
+
+@samples
+@pytest.mark.parametrize("travel", [_again, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
+def test_errors_survive_a_journey(
+    error: errors.VeriffError, travel: Callable[[errors.VeriffError], errors.VeriffError]
+) -> None:
+    """Pickled or copied, an error keeps its class, its sentence and every attribute."""
+    arrived = travel(error)
+
+    assert type(error) is type(arrived)
+    assert (str(error), error.args, vars(error)) == (str(arrived), arrived.args, vars(arrived))
+
+
+def test_what_was_uploaded_travels_along() -> None:
+    """An upload's error carries the receipts of what is already up, and keeps them when it is pickled."""
+    error = errors.MediaEmptyError("Sentence.")
+    assert () == error.uploaded
+
+    error.uploaded = (UploadedMedia(id="1"), UploadedMedia(id="2"))
+
+    assert error.uploaded == _again(error).uploaded
+
+
+@samples
+def test_errors_show_their_sentence_only(error: errors.VeriffError) -> None:
+    """Text, repr and traceback hold the sentence alone; Veriff's own words, which may repeat a person's, do not."""
+    assert "Sentence." == str(error)
+    assert f"{type(error).__name__}('Sentence.')" == repr(error)
+    assert CANARY not in "".join(traceback.format_exception(error))
+
+
+def test_attributes_say_what_is_known() -> None:
+    """Numbers and texts of an answer are attributes, each absent as None."""
+    error = errors.ApiError("Sentence.", status=418)
+
+    assert (418, None, None, None) == (error.status, error.code, error.reason, error.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (errors.WebhookError("Sentence."), 400),
+        (errors.SignatureError("Sentence.", why="missing"), 401),
+        (errors.PayloadError("Sentence."), 400),
+    ],
+)
+def test_webhook_errors_hint_at_the_answer(error: errors.WebhookError, status: int) -> None:
+    """A webhook's error says with which status to answer."""
+    assert status == error.status_hint
+
+
+def test_problems_are_fixed_once_given() -> None:
+    """The list of problems is kept as a tuple, whatever was given."""
+    assert ("a", "b") == errors.ResponseError("Sentence.", problems=["a", "b"]).problems
+    assert () == errors.ResponseError("Sentence.").problems
+    assert () == errors.PayloadError("Sentence.").problems
