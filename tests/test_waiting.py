@@ -87,13 +87,13 @@ async def test_a_decision_that_comes_later_wakes_the_wait(
     box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
 ) -> None:
     """The poller asks again after the policy's pause, and the wait ends with the answer."""
-    waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=900, poll=PollPolicy(first=100, longest=100)))
     await idle(veriff, box)
-    travel(1.9)
+    travel(80)
     await idle(veriff, box)
     assert 1 == asked(box)
     box.decide(session.id, "approved")
-    travel(0.2)
+    travel(20)
 
     assert (await waiting).is_approved
     assert 2 == asked(box)
@@ -103,15 +103,15 @@ async def test_pauses_grow_up_to_the_longest(
     box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
 ) -> None:
     """Without an answer the questions become rarer, as the policy says."""
-    poll = PollPolicy(first=1, factor=10, longest=20)
-    waiting = asyncio.create_task(session.wait_for_decision(timeout=900, poll=poll))
+    poll = PollPolicy(first=100, factor=10, longest=2000)
+    waiting = asyncio.create_task(session.wait_for_decision(timeout=None, poll=poll))
     await idle(veriff, box)
-    for pause in (1, 10, 20, 20):
+    for pause in (100, 1000, 2000, 2000):
         before = asked(box)
-        travel(pause * 0.9)
+        travel(pause * 0.8)
         await idle(veriff, box)
         assert before == asked(box)
-        travel(pause * 0.1 + 0.05)
+        travel(pause * 0.2)
         await until(lambda before=before: asked(box) == before + 1)  # type: ignore[misc]
         await idle(veriff, box)
     waiting.cancel()
@@ -123,13 +123,12 @@ async def test_many_waits_share_one_rate(box: Sandbox, veriff: VeriffClient, tra
     """However many sessions are waited for, each gets its turn and the rate of the client is kept."""
     sessions = [await veriff.create_session() for _ in range(30)]
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
-    await idle(veriff, box)
-    for second in range(1, 5):
-        for _ in range(10):
-            travel(0.1)
-            await idle(veriff, box)
-        # The machine's own time passes too, so a question more may fit in.
-        assert 10 * second <= asked(box) <= 10 * second + 5
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while asked(box) < 40:
+        travel(0.1)
+        await idle(veriff, box)
+        assert asked(box) <= 10 * (loop.time() - began) + 2
 
     first_round = [seen.path for seen in box.requests if seen.path.endswith("/decision")][:30]
     assert 30 == len(set(first_round))
@@ -230,13 +229,15 @@ async def test_a_wait_needs_no_timeout(box: Sandbox, session: VerificationSessio
 
 async def test_passing_trouble_does_not_end_a_wait(
     box: Sandbox,
+    veriff: VeriffClient,
     session: VerificationSession,
     travel: Callable[[float], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A question that fails is asked again at its next turn, and told in the log without any detail."""
     box.inject(Fault.status(500), path=DECISION)
-    box.inject(Fault.drop(), path=DECISION)
+    # aiohttp itself asks once more on a connection that it kept, so one drop would go unnoticed.
+    box.inject(Fault.drop(), path=DECISION, times=2)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
         for kind in ("ServerError", "TransportError"):
@@ -244,6 +245,9 @@ async def test_passing_trouble_does_not_end_a_wait(
             await until(lambda told=told: told in caplog.text)  # type: ignore[misc]
             travel(5)
     box.decide(session.id, "approved")
+    while not waiting.done():
+        travel(5)
+        await idle(veriff, box)
 
     assert (await waiting).is_approved
 
