@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from itertools import pairwise
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from veriff_async.sandbox.intake import SKELETON_LIMIT, Described, Intake
 from veriff_async.sandbox.refusal import Refusal
 
+BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 JPEG = b"\xff\xd8\xff\xe0"
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -76,6 +78,48 @@ def test_any_body_cut_anywhere_reads_like_the_whole(  # noqa: PLR0913, PLR0917
     assert JPEG + picture == found
     assert beside == described.image
     assert "image/jpeg" == described.mimetype
+
+
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            [
+                "AAAA",
+                "A",
+                "/",
+                "=",
+                r"\/",
+                r"\n",
+                r"\r",
+                r"\\",
+                r"\"",
+                r"\u0041",
+                r"\u002F",
+                "\\",
+                '"',
+                ",",
+                "data:;base64,",
+            ]
+        ),
+        max_size=8,
+    ),
+    cuts=st.lists(st.integers(0, 200), max_size=5),
+)
+def test_escapes_mean_what_json_says(parts: list[str], cuts: list[int]) -> None:
+    """Whatever escapes the picture's text has, it is what a reader of the whole finds, or it is refused."""
+    body = f'{{"image":{{"content":"/9j/{"".join(parts)}"}}}}'.encode()
+    try:
+        text = json.loads(body)["image"]["content"].translate({ord("\r"): None, ord("\n"): None})
+        text += "=" * (-len(text) % 4)
+        # The standard library lets padding pass that is longer than it may be.
+        expected = base64.b64decode(text, validate=True) if BASE64.fullmatch(text) else None
+    except ValueError:
+        expected = None
+    if expected is None:
+        with pytest.raises(Refusal):
+            read(body, cuts)
+    else:
+        assert expected == read(body, cuts)[0]
 
 
 @given(body=st.binary(), cuts=st.lists(st.integers(0, 100), max_size=4))

@@ -150,6 +150,8 @@ class Intake:
             self._expects_key = sign == b"," and self._in_object[-1:] == [True]
 
     def _read_string(self, data: bytes, at: int, out: list[bytes]) -> int:
+        if self._in_content and (end := self._read_usual_escapes(data, at, out)) > at:
+            return end
         found = _STRING.search(data, at)
         end = found.start() if found else len(data)
         self._take(data[at:end], data[at:end], out)
@@ -164,6 +166,25 @@ class Intake:
             return end
         self._take(escape, _unescaped(escape), out)
         return end + width
+
+    def _read_usual_escapes(self, data: bytes, at: int, out: list[bytes]) -> int:
+        r"""Read the picture's text at once if it has no escapes but ``\/``, ``\r`` and ``\n``; else stay at `at`.
+
+        Some languages write every slash of base64 as ``\/``, and to stop at each would take ten times as long.
+        """
+        end = data.find(b'"', at)
+        end = len(data) if end < 0 else end
+        # The last sign of a chunk may be the first half of an escape.
+        if end == len(data) and data.endswith(b"\\"):
+            end -= 1
+        text = data[at:end]
+        if b"\\" in text:
+            text = text.replace(rb"\/", b"/").replace(rb"\r", b"\r").replace(rb"\n", b"\n")
+            # Of two backslashes in a row one is left, so nothing is taken for what it is not.
+            if b"\\" in text:
+                return at
+        self._take(text, text, out)
+        return end
 
     def _take(self, written: bytes, meant: bytes, out: list[bytes]) -> None:
         if self._in_content and self._content is not None:
