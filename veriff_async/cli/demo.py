@@ -6,9 +6,8 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
-
-from veriff_async import Decision, Media, Person, PollPolicy, UploadedMedia, VeriffClient
+from veriff_async import Media, Person, PollPolicy, VeriffClient
+from veriff_async.cli.outcome import Outcome
 from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
 
@@ -19,35 +18,12 @@ if TYPE_CHECKING:
     from veriff_async import UploadProgress
     from veriff_async.cli.show import Screen
 
-__all__ = ("CONTEXTS", "Outcome", "run_demo")
+__all__ = ("CONTEXTS", "run_demo")
 
 CONTEXTS: Final = ("document-front", "document-back", "face")
 
 _DECIDE_AFTER: Final = 1.0  # seconds; long enough to be seen, real decisions take minutes
 _PATIENCE: Final = 60.0  # seconds
-
-
-@frozen(kw_only=True)
-class Outcome:
-    """What happened, for the telling.
-
-    Attributes:
-        base_url: Where the sandbox was.
-        uploaded: The receipts, in the order of the pictures.
-        size: Bytes of all files.
-        sent: Bytes of all request bodies that carried them.
-        upload_seconds: From the first upload to the last receipt.
-        decision_seconds: From the submission to the decision.
-        decision: What was decided.
-    """
-
-    base_url: str
-    uploaded: tuple[UploadedMedia, ...]
-    size: int
-    sent: int
-    upload_seconds: float
-    decision_seconds: float
-    decision: Decision
 
 
 async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> Outcome:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from veriff_async.cli.demo import Outcome
+    from veriff_async.cli.outcome import Outcome
 
 __all__ = ("Screen", "as_json", "megabytes")
 

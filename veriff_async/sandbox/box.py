@@ -343,7 +343,9 @@ class Sandbox:
             problem = error.strerror or type(error).__name__
         else:
             port = runner.addresses[0][1]
-            return f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{port}"
+            # Who listens on every address is reached on this machine's own.
+            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+            return f"http://{f'[{host}]' if ':' in host else host}:{port}"
         msg = f"The sandbox cannot listen on {self._host} port {self._port} ({problem}): give another host or port."
         raise ConfigurationError(msg)
 
