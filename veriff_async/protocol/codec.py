@@ -193,20 +193,17 @@ def _converter() -> Converter:
     converter.register_structure_hook_factory(has, _model_reader)
     converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
-    converter.register_structure_hook_func(_is_enum, lambda value, kind: kind(_required_text(value, kind)))
     converter.register_structure_hook_func(_is_object, lambda value, _: as_object(value) or {})
     converter.register_structure_hook_func(_LEAVES.__contains__, lambda value, kind: _LEAVES[kind](value))
     converter.register_structure_hook(str, _required_text)
+    # By class, not by predicate: cattrs asks the classes first, and an enum of words is a `str` too.
+    converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
     converter.register_unstructure_hook_factory(has, _model_writer)
     return converter
 
 
 def _is_object(kind: object) -> bool:
     return get_origin(kind) is Mapping
-
-
-def _is_enum(kind: object) -> bool:
-    return isinstance(kind, type) and issubclass(kind, OpenEnum)
 
 
 def _is_optional(kind: object) -> bool:
