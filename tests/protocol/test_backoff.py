@@ -1,0 +1,167 @@
+"""Trying again: what is safe to repeat, after how long, and how slow a body may be."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async import PollPolicy, RetryPolicy, Timeouts
+from veriff_async.protocol.backoff import (
+    Failure,
+    may_have_acted,
+    pause,
+    poll_pause,
+    progress_deadline,
+    retry_after,
+    retryable,
+    slow_down,
+)
+
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+POLICY = RetryPolicy(attempts=4, seconds=90, first=0.5, longest=8, retry_after_cap=60)
+chances = st.floats(0, 1)
+amounts = st.floats(0, 1e6)
+tries = st.integers(1, 10**6)
+
+# outcome: repeated when harmless, repeated always, slows the client, Veriff may have acted
+OUTCOMES: dict[int | Failure, tuple[bool, bool, bool, bool]] = {
+    Failure.NOT_SENT: (True, True, False, False),
+    Failure.LOST: (True, False, False, True),
+    400: (False, False, False, False),
+    401: (False, False, False, False),
+    404: (False, False, False, False),
+    409: (False, False, False, False),
+    413: (False, False, False, False),
+    429: (True, True, True, False),
+    500: (True, False, False, True),
+    501: (False, False, False, False),
+    502: (True, False, False, True),
+    503: (True, True, True, False),
+    504: (True, False, False, True),
+}
+
+
+@pytest.mark.parametrize(("outcome", "rules"), OUTCOMES.items(), ids=str)
+def test_outcomes_are_repeated_by_the_table(outcome: int | Failure, rules: tuple[bool, bool, bool, bool]) -> None:
+    """Each outcome is repeated, slows the client and leaves doubt as the table says."""
+    assert rules == (
+        retryable(outcome, repeatable=True),
+        retryable(outcome, repeatable=False),
+        slow_down(outcome),
+        may_have_acted(outcome),
+    )
+
+
+@given(st.integers(100, 599))
+def test_what_may_have_acted_is_not_done_twice(status: int) -> None:
+    """A request that must not be done twice is never repeated when Veriff may have done it."""
+    assert not (may_have_acted(status) and retryable(status, repeatable=False))
+
+
+@given(made=tries, elapsed=amounts, asked=st.none() | amounts, chance=chances)
+def test_a_pause_stays_in_the_budget(made: int, elapsed: float, asked: float | None, chance: float) -> None:
+    """A pause is granted only while tries and seconds last, is never negative, and ends within the seconds."""
+    found = pause(POLICY, tries=made, elapsed=elapsed, asked=asked, chance=chance)
+
+    if found is None:
+        assert made >= 4 or elapsed + (8 if asked is None else asked) > 90 or (asked or 0) > 60
+    else:
+        assert made < 4
+        assert found >= 0
+        assert elapsed + found <= 90
+
+
+@pytest.mark.parametrize(("made", "ceiling"), [(1, 0.5), (2, 1), (3, 2), (4, 4), (5, 8), (6, 8), (5000, 8)])
+def test_pauses_double_up_to_the_longest(made: int, ceiling: float) -> None:
+    """The pause is a random share of a ceiling that doubles with every try, up to the longest."""
+    patient = RetryPolicy(attempts=10_000, seconds=90, first=0.5, longest=8)
+
+    found = [pause(patient, tries=made, elapsed=0, asked=None, chance=chance) for chance in (0, 0.5, 1)]
+
+    assert [0, ceiling / 2, ceiling] == found
+
+
+def test_what_veriff_asks_is_obeyed_up_to_the_cap() -> None:
+    """A wait that was asked for is obeyed to the letter, and ends the tries when it is longer than the cap."""
+    assert 60 == pause(POLICY, tries=1, elapsed=0, asked=60, chance=0)
+    assert 0 == pause(POLICY, tries=1, elapsed=0, asked=0, chance=1)
+    assert None is pause(POLICY, tries=1, elapsed=0, asked=60.001, chance=0)
+    assert None is pause(POLICY, tries=1, elapsed=30.5, asked=60, chance=0)
+
+
+@given(chances)
+def test_one_attempt_turns_retries_off(chance: float) -> None:
+    """A budget of one try grants no pause."""
+    assert None is pause(RetryPolicy(attempts=1), tries=1, elapsed=0, asked=None, chance=chance)
+
+
+@given(st.integers(0, 10**9), st.sampled_from(["", " ", "\t"]))
+def test_retry_after_is_read_as_seconds(seconds: int, space: str) -> None:
+    """Digits are seconds, with or without space around them."""
+    assert float(seconds) == retry_after(f"{space}{seconds}{space}", NOW)
+
+
+@given(st.integers(-(10**8), 10**8))
+def test_retry_after_is_read_as_a_date(seconds: int) -> None:
+    """An HTTP date is the time until then, and one that is past is no wait."""
+    header = format_datetime(NOW + timedelta(seconds=seconds), usegmt=True)
+
+    assert max(0, seconds) == retry_after(header, NOW)
+
+
+@given(
+    st.text()
+    | st.from_regex(r"[A-Za-z]{0,3},? ?\d{0,30} [A-Za-z]{0,9} \d{0,30} [\d:.]{0,12} ?[A-Z+\-\d]{0,6}", fullmatch=True)
+)
+def test_any_header_is_a_wait_or_nothing(header: str) -> None:
+    """Any text gives seconds that are not negative, or None, and raises nothing."""
+    found = retry_after(header, NOW)
+
+    assert found is None or found >= 0
+
+
+@pytest.mark.parametrize("header", [None, "", "soon", "-5", "1.5", "1e3", "\u0665", "Thu, 01 Jan 2026 12:00:00 -0000"])
+def test_unreadable_headers_ask_for_nothing(header: str | None) -> None:
+    """A missing or malformed header, one with a fraction, or a date without a zone asks for nothing."""
+    assert None is retry_after(header, NOW)
+
+
+@pytest.mark.parametrize(
+    ("now", "moved", "deadline"),
+    [
+        (0, 0, 30),  # nothing moved yet: one stall
+        (1, 1_000_000, 31),  # fast: a stall after the last piece
+        (29, 1024, 31),  # a drip: one more second for 1024 bytes
+        (59, 30 * 1024, 60),  # exactly the rate
+    ],
+)
+def test_a_body_must_keep_moving(now: float, moved: int, deadline: float) -> None:
+    """The next piece must move within a stall, and all pieces together must keep up the rate."""
+    limits = Timeouts(stall=30, min_rate=1024)
+
+    assert 100 + deadline == progress_deadline(limits, began=100, now=100 + now, moved=moved)
+
+
+@pytest.mark.parametrize(
+    ("policy", "pauses"),
+    [
+        (PollPolicy(first=2, factor=1.5, longest=5), [0, 2, 3, 4.5, 5, 5]),
+        (PollPolicy(first=2, factor=1, longest=30), [0, 2, 2, 2, 2, 2]),
+        (PollPolicy(first=40, factor=2, longest=30), [0, 30, 30, 30, 30, 30]),
+    ],
+)
+def test_questions_begin_at_once_and_slow_down(policy: PollPolicy, pauses: list[float]) -> None:
+    """The first question is asked at once, then each pause is the last one times the factor, up to the longest."""
+    assert pauses == [poll_pause(policy, asked=asked) for asked in range(6)]
+
+
+@given(st.integers(0, 10**4), st.floats(1, 10))
+def test_pauses_between_questions_never_shrink(asked: int, factor: float) -> None:
+    """However often a session was asked, the next pause is no shorter and never beyond the longest."""
+    policy = PollPolicy(factor=factor)
+
+    assert poll_pause(policy, asked=asked) <= poll_pause(policy, asked=asked + 1) <= policy.longest

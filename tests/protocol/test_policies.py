@@ -1,0 +1,48 @@
+"""Patience: defaults that suit production, and values that make no sense refused by name."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import fields
+
+from veriff_async import ConfigurationError, PollPolicy, RetryPolicy, Timeouts
+
+KINDS: tuple[type[RetryPolicy | PollPolicy | Timeouts], ...] = (RetryPolicy, PollPolicy, Timeouts)
+ZERO_IS_FINE = {"RetryPolicy.seconds", "RetryPolicy.first", "RetryPolicy.longest", "RetryPolicy.retry_after_cap"}
+every_field = pytest.mark.parametrize(
+    ("kind", "name"), [(kind, attribute.name) for kind in KINDS for attribute in fields(kind)]
+)
+
+
+@every_field
+@pytest.mark.parametrize("value", [-1, -0.001, float("-inf"), float("nan"), None, "4"])
+def test_values_without_sense_are_refused_by_name(
+    kind: type[RetryPolicy | PollPolicy | Timeouts], name: str, value: object
+) -> None:
+    """What is negative, NaN or no number is refused when it is given, and the error names class and field."""
+    with pytest.raises(ConfigurationError, match=rf"^{kind.__name__}\.{name} is .*: give .*\.$"):
+        kind(**{name: value})  # type: ignore[arg-type]
+
+
+@every_field
+def test_zero_turns_off_what_can_be_off(kind: type[RetryPolicy | PollPolicy | Timeouts], name: str) -> None:
+    """Zero is taken where it turns something off, and refused where nothing could happen any more."""
+    if f"{kind.__name__}.{name}" in ZERO_IS_FINE:
+        assert 0 == getattr(kind(**{name: 0}), name)
+    else:
+        with pytest.raises(ConfigurationError, match=name):
+            kind(**{name: 0})
+
+
+def test_pauses_never_shrink() -> None:
+    """A factor below one is refused, and one itself is taken."""
+    with pytest.raises(ConfigurationError, match=r"PollPolicy\.factor is 0\.99: give 1 or more"):
+        PollPolicy(factor=0.99)
+
+    assert 1 == PollPolicy(factor=1).factor
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_defaults_are_valid_and_equal(kind: type[RetryPolicy | PollPolicy | Timeouts]) -> None:
+    """A policy needs no argument, and two without are equal and can be keys."""
+    assert {kind()} == {kind(), kind()}

@@ -1,0 +1,642 @@
+"""Answers: every real shape read, every other one refused, and nobody's data in any error."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from veriff_async import Credentials, Decision, Document, DocumentType, Person, Status, errors
+from veriff_async.protocol.requests import create_session, get_decision, submit_session, upload_media
+from veriff_async.protocol.responses import (
+    Answer,
+    check_origin,
+    read_decision,
+    read_session,
+    read_submission,
+    read_upload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from veriff_async.protocol.requests import Request
+
+CANARY: Final = "Canary-7f3a"
+ID: Final = "aea9ba6d-1b47-47fc-a4fc-f72b6d3584a7"
+ATTEMPT: Final = "e30122d1-740b-4764-853f-470374a7abf4"
+CREDENTIALS: Final = Credentials("8E4D7F4E-key", "new", previous_secrets=["old"])
+
+_PERSON_KEYS: Final = (
+    "gender",
+    "idNumber",
+    "lastName",
+    "firstName",
+    "citizenship",
+    "dateOfBirth",
+    "nationality",
+    "yearOfBirth",
+    "placeOfBirth",
+    "pepSanctionMatch",
+)
+_NOBODY: Final[dict[str, object]] = dict.fromkeys(_PERSON_KEYS)
+
+
+def _payload(verification: Mapping[str, object], ip: str | None = None) -> dict[str, object]:
+    return {"status": "success", "verification": verification, "technicalData": {"ip": ip}}
+
+
+# The shapes of payloads that were really received, composed anew from their fields.
+DECLINED_2020 = _payload(
+    {
+        "acceptanceTime": "2020-11-03T10:01:31.000Z",
+        "decisionTime": "2020-11-03T10:04:37.907Z",
+        "code": 9102,
+        "id": ID,
+        "vendorData": "user-42",
+        "status": "declined",
+        "reason": "Physical document not used",
+        "reasonCode": 101,
+        "person": {**_NOBODY, "firstName": "Ada", "lastName": "Lovelace"},
+        "document": {"number": "AB12", "type": "PASSPORT", "country": "BR", "validFrom": None, "validUntil": None},
+        "comments": [],
+        "additionalVerifiedData": {},
+    }
+)
+RESUBMISSION_2020 = _payload(
+    {
+        "id": ID,
+        "code": 9103,
+        "person": _NOBODY,
+        "reason": "Full document not visible",
+        "status": "resubmission_requested",
+        "comments": [],
+        "document": {"type": "ID_CARD", "number": None, "country": "HR", "validFrom": None, "validUntil": None},
+        "reasonCode": 203,
+        "vendorData": "user-42",
+        "decisionTime": "2020-11-03T10:04:37.907Z",
+        "acceptanceTime": "2020-11-03T10:01:31.000Z",
+        "additionalVerifiedData": {},
+    },
+    ip="192.0.2.1",
+)
+ABANDONED_2020 = _payload(
+    {
+        "id": ID,
+        "code": 9104,
+        "person": _NOBODY,
+        "reason": None,
+        "status": "abandoned",
+        "comments": [],
+        "document": dict.fromkeys(("type", "number", "country", "validFrom", "validUntil")),
+        "reasonCode": None,
+        "vendorData": "user-42",
+        "decisionTime": None,
+        "acceptanceTime": "2020-11-03T10:01:31.000Z",
+        "additionalVerifiedData": {},
+    }
+)
+APPROVED_2024 = _payload(
+    {
+        "id": ID,
+        "code": 9001,
+        "person": {**_NOBODY, "firstName": "Ada", "lastName": "Lovelace"},
+        "reason": None,
+        "status": "approved",
+        "comments": [],
+        "document": dict.fromkeys(("state", "number", "country", "validFrom", "validUntil")) | {"type": "PASSPORT"},
+        "endUserId": None,
+        "reasonCode": None,
+        "vendorData": "user-42",
+        "decisionTime": "2024-05-06T07:08:09.476108Z",
+        "acceptanceTime": "2024-05-06T07:01:02.741728Z",
+        "additionalVerifiedData": {},
+    },
+    ip="0.0.0.0",  # noqa: S104  as it was made anonymous
+)
+APPROVED_2025 = _payload(
+    {
+        "id": ID,
+        "code": 9001,
+        "person": {**_NOBODY, "gender": "F", "nationality": "EE", "dateOfBirth": "1985-01-01"},
+        "reason": None,
+        "status": "approved",
+        "comments": [],
+        "document": {"type": "DRIVERS_LICENSE", "country": "US", "state": "CA", "number": "AB12"},
+        "attemptId": ATTEMPT,
+        "endUserId": None,
+        "reasonCode": None,
+        "vendorData": None,
+        "decisionTime": "2025-03-06T07:08:09.476108Z",
+        "acceptanceTime": "2025-03-06T07:01:02.741728Z",
+        "additionalVerifiedData": {},
+    }
+)
+IDENTITY_2026 = _payload(
+    {
+        "id": ID,
+        "code": None,
+        "person": {
+            **_NOBODY,
+            "weight": "160 lb",
+            "addresses": [
+                {"fullAddress": "1 Street", "parsedAddress": {"city": "sacramento", "state": "ca", "country": None}},
+                {"fullAddress": "2 Street", "parsedAddress": {"city": "sacramento", "state": "ca", "country": "us"}},
+            ],
+        },
+        "status": "approved",
+        "document": {"type": "ID_CARD", "country": "UK"},
+        "attemptId": ATTEMPT,
+        "riskLabels": None,
+        "submissionTime": "2026-07-01T10:00:00.123456Z",
+        "decisionTime": "2026-07-01T10:01:00.123456Z",
+        "acceptanceTime": "2026-07-01T09:59:00.123456Z",
+    }
+)
+ADDRESS_2026 = _payload(
+    {
+        "id": ID,
+        "code": 9001,
+        "person": {
+            **_NOBODY,
+            "firstName": "Ada Lovelace",
+            "addresses": [{"fullAddress": "1 Street", "parsedAddress": {"street": "Street", "unit": "", "city": ""}}],
+        },
+        "status": "approved",
+        "document": {"type": None, "country": "GB"},
+        "attemptId": ATTEMPT,
+        "additionalVerifiedData": {
+            "proofOfAddress": {"nameMatch": True, "nameMatchPercentage": 100, "fraud": {"riskLevel": "LOW_RISK"}}
+        },
+    }
+)
+SHAPES = {
+    "A": DECLINED_2020,
+    "B-resubmission": RESUBMISSION_2020,
+    "B-abandoned": ABANDONED_2020,
+    "C": APPROVED_2024,
+    "D": APPROVED_2025,
+    "E-identity": IDENTITY_2026,
+    "E-address": ADDRESS_2026,
+}
+SESSION: dict[str, object] = {
+    "status": "success",
+    "verification": {
+        "id": ID,
+        "url": f"https://alchemy.veriff.com/v/{CANARY}",
+        "vendorData": None,
+        "host": "https://alchemy.veriff.com",
+        "status": "created",
+        "sessionToken": CANARY,
+    },
+}
+UPLOAD: dict[str, object] = {
+    "status": "success",
+    "image": {
+        "id": ATTEMPT,
+        "name": "document-front",
+        "context": "document-front",
+        "timestamp": None,
+        "size": 12345,
+        "mimetype": "image/jpeg",
+        "url": f"https://stationapi.veriff.com/v1/media/{ATTEMPT}",
+        "sessionId": ID,
+    },
+}
+# A payload in which everything that could be a person's is the canary, to be broken in many ways.
+PERSONAL = _payload(
+    {
+        "id": ID,
+        "status": "approved",
+        "person": dict.fromkeys((*_PERSON_KEYS, "fullName", "email", "phoneNumber", "weight"), CANARY)
+        | {"addresses": [{"fullAddress": CANARY, "parsedAddress": {"city": CANARY}}]},
+        "document": dict.fromkeys(("number", "validFrom", "validUntil", "remarks", "issuedBy"), CANARY),
+        "additionalVerifiedData": {"driversLicenseNumber": CANARY},
+    },
+    ip=CANARY,
+)
+READERS: dict[str, tuple[Callable[[Answer], object], Request, dict[str, object]]] = {
+    "session": (read_session, create_session(CREDENTIALS, {}), SESSION),
+    "submission": (read_submission, submit_session(CREDENTIALS, ID), SESSION),
+    "upload": (read_upload, upload_media(CREDENTIALS, ID, "0" * 64), UPLOAD),
+    "decision": (read_decision, get_decision(CREDENTIALS, ID), PERSONAL),
+}
+readers = pytest.mark.parametrize("reader", READERS)
+REQUEST = get_decision(CREDENTIALS, ID)
+
+
+def _answer(body: object, *, status: int = 200, request: Request = REQUEST, repeated: bool = False) -> Answer:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return Answer(request=request, status=status, headers={}, body=raw, repeated=repeated)
+
+
+def _decision(payload: object) -> Decision:
+    decision = read_decision(_answer(payload))
+    assert decision is not None
+    return decision
+
+
+def _assert_silent(error: errors.VeriffError) -> None:
+    assert (None, None) == (error.__cause__, error.__context__)
+    shown = [str(error), repr(error), *traceback.format_exception(error), *getattr(error, "problems", ())]
+    assert [] == [text for text in shown if CANARY in text]
+
+
+@pytest.mark.parametrize("payload", SHAPES.values(), ids=SHAPES)
+def test_every_real_shape_is_a_decision(payload: dict[str, object]) -> None:
+    """Each shape that was really received is read, and kept as it came."""
+    decision = _decision(payload)
+
+    assert ID == decision.session_id
+    assert decision.status.known
+    assert payload == decision.raw
+
+
+@pytest.mark.parametrize("payload", SHAPES.values(), ids=SHAPES)
+def test_no_order_of_keys_matters(payload: dict[str, object]) -> None:
+    """A payload whose keys are sorted by length, as databases do, is the same decision."""
+
+    def reordered(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: reordered(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+        return [reordered(item) for item in value] if isinstance(value, list) else value
+
+    assert _decision(payload) == _decision(reordered(payload))
+
+
+def test_a_decision_of_2020_is_read_whole() -> None:
+    """Milliseconds, a number as reason code, and no attempt, end-user or address."""
+    assert Decision(
+        session_id=ID,
+        status=Status.DECLINED,
+        code=9102,
+        reason="Physical document not used",
+        reason_code=101,
+        vendor_data="user-42",
+        acceptance_time=datetime(2020, 11, 3, 10, 1, 31, tzinfo=UTC),
+        decision_time=datetime(2020, 11, 3, 10, 4, 37, 907_000, tzinfo=UTC),
+        person=Person(first_name="Ada", last_name="Lovelace"),
+        document=Document(number="AB12", type=DocumentType.PASSPORT, country="BR"),
+    ) == _decision(DECLINED_2020)
+
+
+def test_a_decision_of_2025_is_read_whole() -> None:
+    """Microseconds, an attempt, and a country in two letters."""
+    decision = _decision(APPROVED_2025)
+
+    assert (ATTEMPT, None, None) == (decision.attempt_id, decision.end_user_id, decision.vendor_data)
+    assert datetime(2025, 3, 6, 7, 8, 9, 476_108, tzinfo=UTC) == decision.decision_time
+    assert ("F", "EE", "1985-01-01") == (
+        decision.person.gender,
+        decision.person.nationality,
+        decision.person.date_of_birth,
+    )
+    assert ("DRIVERS_LICENSE", "CA") == (decision.document.type, decision.document.state)
+
+
+def test_sessions_that_ran_out_have_no_moment() -> None:
+    """An abandoned session was decided at no time, on no document and from no address."""
+    decision = _decision(ABANDONED_2020)
+
+    assert (None, None, None) == (decision.decision_time, decision.ip, decision.reason_code)
+    assert (Person(), Document()) == (decision.person, decision.document)
+
+
+def test_a_decision_without_code_has_its_status() -> None:
+    """A null code leaves the status to act on, beside undocumented times, fields and spellings."""
+    decision = _decision(IDENTITY_2026)
+
+    assert (True, None, ()) == (decision.is_approved, decision.code, decision.risk_labels)
+    assert datetime(2026, 7, 1, 10, 0, 0, 123_456, tzinfo=UTC) == decision.submission_time
+    assert "UK" == decision.document.country
+    assert "160 lb" == decision.person.raw["weight"]
+    parsed = [address.parsed_address for address in decision.person.addresses]
+    assert [("sacramento", None), ("sacramento", "us")] == [(each.city, each.country) for each in parsed if each]
+
+
+def test_empty_texts_are_unknown() -> None:
+    """A proof of address writes unknown parts as empty texts; they are as absent as null ones."""
+    decision = _decision(ADDRESS_2026)
+
+    parsed = decision.person.addresses[0].parsed_address
+    assert parsed is not None
+    assert ("Street", None, None) == (parsed.street, parsed.unit, parsed.city)
+    assert decision.document.type is None
+    assert "proofOfAddress" in decision.additional_verified_data
+
+
+# The differences between the documents and real payloads: key, value as it comes, attribute, value as it is read.
+DIFFERENCES: tuple[tuple[str, object, str, object], ...] = (
+    ("reasonCode", 203, "reason_code", 203),
+    ("reasonCode", "203", "reason_code", 203),
+    ("code", 9001, "code", 9001),
+    ("code", "9001", "code", 9001),
+    ("code", None, "code", None),
+    ("submissionTime", "2026-01-02T12:00:00.123456Z", "submission_time", datetime(2026, 1, 2, 12, 0, 0, 123_456, UTC)),
+    ("decisionTime", "2026-01-02T12:00:00.123Z", "decision_time", datetime(2026, 1, 2, 12, 0, 0, 123_000, UTC)),
+    ("decisionTime", "2026-01-02T12:00:00.123456Z", "decision_time", datetime(2026, 1, 2, 12, 0, 0, 123_456, UTC)),
+    ("decisionTime", None, "decision_time", None),
+    ("reason", "", "reason", None),
+    ("person", None, "person", Person()),
+    ("document", None, "document", Document()),
+    ("person", {"nationality": "EE"}, "person", Person(nationality="EE")),
+    ("document", {"type": "NEWER"}, "document", Document(type=DocumentType("NEWER"))),
+    ("riskLabels", None, "risk_labels", ()),
+    ("riskScore", {"score": 1}, "risk_score", 1.0),
+    ("riskScore", {"score": 0.25}, "risk_score", 0.25),
+    ("riskScore", {}, "risk_score", None),
+    ("riskScore", 0.25, "risk_score", 0.25),
+    ("riskScore", None, "risk_score", None),
+    ("additionalVerifiedData", None, "additional_verified_data", {}),
+    ("newer", {"field": 1}, "code", None),
+)
+
+
+@pytest.mark.parametrize(("key", "value", "name", "expected"), DIFFERENCES)
+def test_documents_and_reality_may_differ(key: str, value: object, name: str, expected: object) -> None:
+    """Each difference between documents and real payloads is read, and kept in `raw` as it came."""
+    payload = _payload({"id": ID, "status": "approved", key: value})
+
+    decision = _decision(payload)
+
+    assert expected == getattr(decision, name)
+    assert payload == decision.raw
+
+
+@given(st.fixed_dictionaries({}, optional={key: st.just(value) for key, value, _, _ in DIFFERENCES}))
+def test_differences_may_come_together(members: dict[str, object]) -> None:
+    """Any of the differences together, present or missing, make a decision."""
+    assert ID == _decision(_payload({"id": ID, "status": "approved"} | members)).session_id
+
+
+@pytest.mark.parametrize("technical", [None, {}, {"ip": None}, {"ip": ""}, [], "192.0.2.1"])
+def test_the_address_may_be_missing(technical: object) -> None:
+    """A session without a device has no address, in whatever form that is written."""
+    assert None is _decision({"verification": {"id": ID, "status": "review"}, "technicalData": technical}).ip
+
+
+def test_the_address_stands_beside_the_verification() -> None:
+    """The device's address is read from the technical data."""
+    assert "192.0.2.1" == _decision(RESUBMISSION_2020).ip
+
+
+@pytest.mark.parametrize("body", [{"status": "success", "verification": None, "technicalData": {"ip": None}}, {}])
+def test_no_verification_is_no_decision_yet(body: object) -> None:
+    """While nothing is decided the answer is None, not an error."""
+    assert None is read_decision(_answer(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        ({"verification": CANARY}, "expected an object @ $.verification"),
+        ({"verification": [CANARY]}, "expected an object @ $.verification"),
+        ({"verification": {"id": ID}}, "required field missing @ $.verification.status"),
+        ({"verification": {"status": "approved"}}, "required field missing @ $.verification.id"),
+        (PERSONAL | {"verification": {"id": [CANARY], "status": CANARY}}, "expected a text @ $.verification.id"),
+        ([PERSONAL], "expected a JSON object @ $"),
+        (f'{{"verification": {CANARY}}}'.encode(), "expected JSON @ $"),
+        (CANARY.encode("utf-16"), "expected UTF-8 @ $"),
+    ],
+)
+def test_a_broken_decision_is_named_by_path(body: object, problem: str) -> None:
+    """A success that cannot be read is a ResponseError with request and path, and without anybody's data."""
+    with pytest.raises(errors.ResponseError) as caught:
+        read_decision(_answer(body))
+
+    assert (problem,) == caught.value.problems
+    assert f"The answer to GET /v1/sessions/{ID}/decision cannot be read ({problem})" in str(caught.value)
+    _assert_silent(caught.value)
+
+
+@readers
+@given(
+    body=st.binary() | st.dictionaries(st.sampled_from(["verification", "image", "status"]), st.text()).map(json.dumps)
+)
+def test_any_bytes_are_a_value_or_our_error(reader: str, body: bytes | str) -> None:
+    """Any body of a success gives a value or a ResponseError with nothing behind it."""
+    read, request, _ = READERS[reader]
+    try:
+        read(_answer(body.encode() if isinstance(body, str) else body, request=request))
+    except errors.ResponseError as error:
+        _assert_silent(error)
+
+
+@readers
+@given(status=st.integers(300, 999), body=st.binary() | st.just(json.dumps(PERSONAL).encode()))
+def test_any_refusal_is_an_api_error(reader: str, status: int, body: bytes) -> None:
+    """Any status that is no success gives an ApiError with that status, whatever its body."""
+    read, request, _ = READERS[reader]
+    with pytest.raises(errors.ApiError) as caught:
+        read(_answer(body, status=status, request=request))
+
+    assert status == caught.value.status
+    _assert_silent(caught.value)
+
+
+@readers
+def test_a_body_cut_anywhere_is_refused_silently(reader: str) -> None:
+    """Cut at every place, a body is a ResponseError that repeats none of it; whole, it is read."""
+    read, request, payload = READERS[reader]
+    body = json.dumps(payload).encode()
+
+    assert read(_answer(body, request=request))
+    for end in range(len(body)):
+        with pytest.raises(errors.ResponseError) as caught:
+            read(_answer(body[:end], request=request))
+        _assert_silent(caught.value)
+
+
+@readers
+@pytest.mark.parametrize("stray", [b"\xff", b"\0", b"]"])
+def test_a_body_spoilt_anywhere_is_a_value_or_refused_silently(reader: str, stray: bytes) -> None:
+    """With a stray byte at any place a body is still a value, or a ResponseError that repeats none of it."""
+    read, request, payload = READERS[reader]
+    body = json.dumps(payload).encode()
+
+    for at in range(len(body)):
+        try:
+            read(_answer(body[:at] + stray + body[at + 1 :], request=request))
+        except errors.ResponseError as error:
+            _assert_silent(error)
+
+
+def test_a_whole_decision_shows_nobody() -> None:
+    """The repr of a decision and of its answer shows no personal field."""
+    decision = _decision(PERSONAL)
+
+    assert CANARY == decision.person.first_name
+    assert CANARY not in repr(decision) + repr(_answer(PERSONAL))
+
+
+def test_a_session_is_read() -> None:
+    """The answer to a creation gives id, page and status, and keeps the rest."""
+    session = read_session(_answer(SESSION, status=201))
+
+    assert (ID, f"https://alchemy.veriff.com/v/{CANARY}", "created") == (session.id, session.url, session.status)
+    assert SESSION == session.raw
+    assert CANARY not in repr(session)
+
+
+def test_an_older_session_is_read() -> None:
+    """Older answers have another host key and no status."""
+    older = {"verification": {"id": ID, "url": "https://magic.veriff.me/v/x", "baseUrl": "https://magic.veriff.me"}}
+
+    assert None is read_session(_answer(older, status=201)).status
+
+
+@pytest.mark.parametrize("size", [12345, "12345", 12345.0])
+@pytest.mark.parametrize("repeated", [True, False])
+def test_a_receipt_is_read(size: object, repeated: bool) -> None:  # noqa: FBT001
+    """The answer to an upload gives the receipt, which tells whether an earlier try may have been heard too."""
+    body = {"image": {**UPLOAD["image"], "size": size}}  # type: ignore[dict-item]
+
+    receipt = read_upload(_answer(body, repeated=repeated))
+
+    assert (ATTEMPT, "document-front", 12345, repeated) == (receipt.id, receipt.context, receipt.size, receipt.repeated)
+    assert body == receipt.raw
+
+
+def test_a_repeated_submission_may_have_succeeded() -> None:
+    """That the session cannot be submitted is good news, when an earlier try of the same call may be why."""
+    refused = {"status": "fail", "code": "1304", "message": CANARY}
+
+    assert None is read_submission(_answer(refused, status=400, repeated=True))
+    with pytest.raises(errors.BadRequestError, match="code 1304"):
+        read_submission(_answer(refused, status=400))
+    with pytest.raises(errors.BadRequestError, match="code 1303"):
+        read_submission(_answer({**refused, "code": "1303"}, status=400, repeated=True))
+
+
+def test_a_repeated_submission_that_succeeds_is_a_success() -> None:
+    """A success is read as one, however often it was tried and whatever else the body says."""
+    session = read_submission(_answer({**SESSION, "code": "1304"}, repeated=True))
+
+    assert session is not None
+    assert ID == session.id
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (302, errors.BadRequestError),
+        (400, errors.BadRequestError),
+        (401, errors.AuthenticationError),
+        (403, errors.PermissionDeniedError),
+        (404, errors.NotFoundError),
+        (409, errors.ConflictError),
+        (413, errors.PayloadTooLargeError),
+        (418, errors.BadRequestError),
+        (429, errors.RateLimitedError),
+        (500, errors.ServerError),
+        (503, errors.ServerError),
+    ],
+)
+def test_each_status_has_its_class(status: int, kind: type[errors.ApiError]) -> None:
+    """The class of a refusal is that of its status, with or without a readable body."""
+    for body in ({"status": "fail", "code": "1104", "message": "text"}, b"<html>"):
+        with pytest.raises(errors.ApiError) as caught:
+            read_decision(_answer(body, status=status))
+        assert kind is type(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "reason"),
+    [
+        ({"status": "fail", "code": "1104", "message": CANARY}, "1104", CANARY),
+        ({"status": 400, "code": 1305, "message": CANARY}, "1305", CANARY),
+        ({"code": "RATE_LIMIT_EXCEEDED", "message": ""}, "RATE_LIMIT_EXCEEDED", ""),
+        ({"code": CANARY, "message": [CANARY]}, None, None),
+        ({"code": f"1104\n{CANARY}"}, None, None),
+        ({"code": ""}, None, None),
+        ({"code": True}, None, None),
+        ({"code": {CANARY: 1}}, None, None),
+        ({"code": 10**50}, None, None),
+        ([CANARY], None, None),
+    ],
+)
+def test_the_code_is_shown_and_the_words_are_not(body: object, code: str | None, reason: str | None) -> None:
+    """A code is read as text or number and shown when it looks like one; the message is an attribute only."""
+    with pytest.raises(errors.BadRequestError) as caught:
+        read_decision(_answer(body, status=400))
+
+    assert (code, reason) == (caught.value.code, caught.value.reason)
+    assert (f"code {code}" if code else "(HTTP 400)") in str(caught.value)
+    _assert_silent(caught.value)
+
+
+def test_a_refusal_is_one_sentence_with_its_remedy() -> None:
+    """The text of a refusal says what was asked, what came, and what to do."""
+    answer = Answer(request=REQUEST, status=429, headers={}, body=b"", retry_after=7.5)
+    with pytest.raises(errors.RateLimitedError) as caught:
+        read_decision(answer)
+
+    assert 7.5 == caught.value.retry_after
+    assert f"Veriff refused GET /v1/sessions/{ID}/decision (HTTP 429): too many requests: slow down." == str(
+        caught.value
+    )
+
+
+def _signed(body: bytes = b"body", **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(request=REQUEST, status=200, headers=named, body=body)
+
+
+OLD: Final = Credentials("8e4d7f4e-KEY", "old")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _signed(),
+        _signed(X_AUTH_CLIENT="8e4d7f4e-KEY"),
+        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
+        _signed(x_hmac_signature=OLD.sign(b"body").upper()),
+        _signed(X_HMAC_SIGNATURE=f" {CREDENTIALS.sign(b'body')} ", VRF_HMAC_SIGNATURE=OLD.sign(b"body")),
+        _signed(VRF_AUTH_CLIENT=CREDENTIALS.api_key, VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
+    ],
+)
+def test_answers_of_our_integration_pass(answer: Answer) -> None:
+    """An answer passes unsigned, or signed with any live secret, in either family of headers and any case."""
+    check_origin(answer, CREDENTIALS)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _signed(X_HMAC_SIGNATURE=Credentials("key", "foreign").sign(b"body")),
+        _signed(x_hmac_signature="0" * 64),
+        _signed(b"other", VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
+        _signed(X_HMAC_SIGNATURE=""),
+        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE="0" * 64),
+        Answer(
+            request=REQUEST,
+            status=200,
+            headers=CIMultiDict([("X-HMAC-SIGNATURE", CREDENTIALS.sign(b"body")), ("x-hmac-signature", "0" * 64)]),
+            body=b"body",
+        ),
+    ],
+)
+def test_answers_with_a_wrong_signature_are_refused(answer: Answer) -> None:
+    """An answer is refused when any signature that it has does not hold, even beside one that does."""
+    with pytest.raises(errors.ResponseError, match="is not signed with a known secret") as caught:
+        check_origin(answer, CREDENTIALS)
+
+    assert ("signature does not match @ header",) == caught.value.problems
+    _assert_silent(caught.value)
+
+
+@pytest.mark.parametrize("answer", [_signed(X_AUTH_CLIENT=CANARY), _signed(vrf_auth_client="")])
+def test_answers_of_another_integration_are_refused(answer: Answer) -> None:
+    """An answer that names another API key is refused without showing it."""
+    with pytest.raises(errors.ResponseError, match="names another API key") as caught:
+        check_origin(answer, CREDENTIALS)
+
+    assert ("another API key @ header",) == caught.value.problems
+    _assert_silent(caught.value)
