@@ -12,8 +12,11 @@ from attrs import frozen
 
 from veriff_async.api import Api
 from veriff_async.errors import ConfigurationError
+from veriff_async.models.decision import Decision
+from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
 from veriff_async.protocol.checks import check_id
+from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.credentials import Credentials
 from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
 from veriff_async.protocol.requests import CreateOptions
@@ -29,7 +32,6 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
 
-    from veriff_async.models.decision import Decision
     from veriff_async.models.media import Media, UploadProgress
 __all__ = ("BASE_URL_VARIABLE", "ClientOptions", "Statistics", "VeriffClient", "open_session")
 
@@ -116,6 +118,7 @@ class VeriffClient:
     ) -> None:
         """Check the options; nothing is opened yet."""
         _check_limits(max_connections, max_uploads, http_session)
+        warm_up(SessionInfo, UploadedMedia, Decision)
         self._root = root_of(base_url)
         self._pool = Pool(http_session, max_connections=max_connections)
         # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from veriff_async.models.json import JsonObject
 
-__all__ = ("UnreadableError", "dump", "load_object", "read", "render")
+__all__ = ("UnreadableError", "dump", "load_object", "read", "render", "warm_up")
 
 _T = TypeVar("_T")
 
@@ -94,6 +94,12 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
         faults, _ = error.group_exceptions()
         problems = [f"{_say(fault)} @ {path}.{_key(model, note.name)}" for fault, note in faults]
     raise UnreadableError(*problems)
+
+
+def warm_up(*models: type[object]) -> None:
+    """Make the readers of models now, which takes some ten milliseconds, and not when a loop waits for an answer."""
+    for model in models:
+        _converter().get_structure_hook(model)
 
 
 def render(model: object) -> dict[str, object]:

@@ -1,0 +1,18 @@
+"""How the documentation is built; no step of it needs a network."""
+
+from veriff_async.version import __version__
+
+project = "veriff-async"
+author = "The veriff-async authors"
+copyright = "2026, The veriff-async authors"  # noqa: A001  Sphinx's own name
+release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+exclude_patterns = ["_build"]
+
+default_role = "code"
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False

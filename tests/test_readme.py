@@ -1,0 +1,75 @@
+"""What the README and the documentation show is run as it stands there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from veriff_async.cli.specimens import specimen
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT: Final = Path(__file__).parent.parent
+README: Final = ROOT / "README.md"
+BLOCK: Final = re.compile(r"(<!-- not run: .+? -->\n)?```python\n(.*?)```", re.DOTALL)
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Yield every example that is to be run, with a name to find it by."""
+    for page in (README, *sorted(ROOT.joinpath("docs").glob("*.md"))):
+        blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+        for number, (not_run, code) in enumerate(blocks, start=1):
+            if not not_run:
+                yield f"{page.stem}-{number}", code
+
+
+EXAMPLES: Final = dict(examples())
+
+
+@pytest.mark.parametrize("code", EXAMPLES.values(), ids=EXAMPLES)
+def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An example runs as a program, with two pictures beside it and a local Veriff behind it, without a warning."""
+    for name, picture in (("front.jpg", "document-front.jpg"), ("selfie.jpg", "face.jpg")):
+        with specimen(picture) as path:
+            tmp_path.joinpath(name).write_bytes(path.read_bytes())
+    script = tmp_path / "example.py"
+    script.write_text(code, encoding="utf-8")
+    with Sandbox(decide_after=0) as box:
+        for name, value in box.environ.items():
+            monkeypatch.setenv(name, value)
+        done = subprocess.run(  # noqa: S603  our own example
+            [sys.executable, "-W", "error", str(script)],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=50,
+        )
+
+    assert (0, "") == (done.returncode, done.stderr)
+
+
+def test_there_are_examples() -> None:
+    """The examples are found where they are."""
+    assert {"README-1", "README-2", "quickstart-1", "uploading-1", "testing-1"} <= set(EXAMPLES)
+
+
+@pytest.mark.parametrize("command", ['pip install ".[cli]" && veriff-async demo', 'pip install -e ".[dev]" && pytest'])
+def test_the_readme_names_both_commands(command: str) -> None:
+    """One command shows it, one command tests it."""
+    assert f"```sh\n{command}\n```" in README.read_text(encoding="utf-8")
+
+
+def test_every_run_uses_the_command_of_the_readme() -> None:
+    """The script that runs everything takes the test command from the README, so the two cannot drift apart."""
+    script = ROOT.joinpath(".ci", "run").read_text(encoding="utf-8")
+
+    assert "README.md" in script
+    assert "pip install -e" not in script.replace('pip install -e ".*"', "")
