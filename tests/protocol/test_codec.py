@@ -24,7 +24,7 @@ from veriff_async import (
 from veriff_async.models.enums import Gender
 from veriff_async.models.events import SessionEvent
 from veriff_async.models.session import SessionInfo
-from veriff_async.protocol.codec import UnreadableError, dump, load_object, read, render
+from veriff_async.protocol.codec import UnreadableError, dump, load_object, read, render, warm_up
 
 CANARY = "Canary-7f3a"
 MODELS = (Decision, Person, Document, Address, ParsedAddress, RiskLabel, UploadedMedia, SessionInfo, SessionEvent)
@@ -268,3 +268,10 @@ def test_only_what_is_present_is_rendered() -> None:
 def test_what_is_rendered_can_be_read(document: Document) -> None:
     """A model that is written and read again is equal."""
     assert document == read(Document, render(document))
+
+
+def test_readers_can_be_made_beforehand() -> None:
+    """A model whose reader was made beforehand is read like any other."""
+    warm_up(Decision, Person)
+
+    assert Person(first_name="Ada") == read(Person, {"firstName": "Ada"})

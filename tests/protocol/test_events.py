@@ -1,0 +1,221 @@
+"""Webhooks: proven first, read second, and told apart by their shape."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async import Credentials, Decision, PayloadError, SignatureError, Status, errors
+from veriff_async.models.events import DecisionEvent, SessionEvent, UnknownEvent
+from veriff_async.protocol.events import parse_webhook
+
+if TYPE_CHECKING:
+    from veriff_async.models.events import WebhookEvent
+
+CANARY: Final = "Canary-7f3a"
+ID: Final = "f04bdb47-d3be-4b28-b028-a652feb060b5"
+ATTEMPT: Final = "e30122d1-740b-4764-853f-470374a7abf4"
+CREDENTIALS: Final = Credentials("8E4D7F4E-key", "new", previous_secrets=["old"])
+OLD: Final = Credentials("8e4d7f4e-KEY", "old")
+SUBMITTED: Final[dict[str, object]] = {
+    "id": ID,
+    "attemptId": ATTEMPT,
+    "feature": "selfid",
+    "code": 7002,
+    "action": "submitted",
+    "vendorData": "user-42",
+    "endUserId": None,
+}
+DECIDED: Final[dict[str, object]] = {
+    "status": "success",
+    "verification": {"id": ID, "code": 9001, "status": "approved", "person": {"firstName": CANARY}},
+    "technicalData": {"ip": CANARY},
+}
+# Kinds of later features, by the keys that tell them apart.
+UNKNOWN: Final[dict[str, dict[str, object]]] = {
+    "full-auto": {"eventType": "fullauto", "sessionId": ID, "data": {"verification": {"decision": "approved"}}},
+    "watchlist": {"checkType": "initial_result", "matchStatus": "no_match", "sessionId": ID},
+    "registry": {"type": "curp_registry", "id": ID},
+    "old-address": {"action": "submitted", "code": 7002, "addressId": ID},
+    "empty": {},
+}
+
+
+def _body(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _signed(body: bytes, signer: Credentials = CREDENTIALS) -> dict[str, str]:
+    return {"X-AUTH-CLIENT": signer.api_key, "X-HMAC-SIGNATURE": signer.sign(body)}
+
+
+def _receive(value: object) -> WebhookEvent:
+    body = _body(value)
+    return parse_webhook(_signed(body), body, CREDENTIALS)
+
+
+def _assert_silent(error: errors.VeriffError) -> None:
+    assert (None, None) == (error.__cause__, error.__context__)
+    assert [] == [text for text in (repr(error), *traceback.format_exception(error)) if CANARY in text]
+
+
+def test_a_decision_is_a_decision_event() -> None:
+    """What has a verification and technical data is a decision, with its whole payload kept."""
+    event = _receive(DECIDED)
+
+    assert isinstance(event, DecisionEvent)
+    assert (ID, Status.APPROVED, CANARY) == (event.decision.session_id, event.decision.status, event.decision.ip)
+    assert DECIDED == event.decision.raw
+    assert isinstance(event.decision, Decision)
+
+
+def test_a_step_of_the_user_is_a_session_event() -> None:
+    """What has an action and a code is an event of the session."""
+    event = _receive(SUBMITTED)
+
+    assert (
+        SessionEvent(
+            session_id=ID, action=Status.SUBMITTED, code=7002, attempt_id=ATTEMPT, vendor_data="user-42", raw=SUBMITTED
+        )
+        == event
+    )
+
+
+def test_the_oldest_events_have_fewer_fields() -> None:
+    """An event without attempt and end-user is read all the same."""
+    assert SessionEvent(session_id=ID, action=Status.STARTED, code=7001) == _receive(
+        {"id": ID, "code": "7001", "action": "started", "feature": "selfid"}
+    )
+
+
+@pytest.mark.parametrize("value", UNKNOWN.values(), ids=UNKNOWN)
+def test_other_kinds_are_kept_unread(value: dict[str, object]) -> None:
+    """A signed webhook of any other kind is an event with its JSON, not an error."""
+    assert UnknownEvent(raw=value) == _receive(value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X-AUTH-CLIENT", "X-HMAC-SIGNATURE"),
+        ("x-auth-client", "x-hmac-signature"),
+        ("VRF-AUTH-CLIENT", "VRF-HMAC-SIGNATURE"),
+        ("Vrf-Auth-Client", "X-Hmac-Signature"),
+    ],
+)
+@pytest.mark.parametrize("signer", [CREDENTIALS, OLD])
+def test_either_family_of_headers_proves_the_origin(names: tuple[str, str], signer: Credentials) -> None:
+    """Either family of headers in any case serves, signed with any live secret in any case of hex."""
+    body = _body(SUBMITTED)
+    headers = dict(zip(names, (signer.api_key, f" {signer.sign(body).upper()} "), strict=True))
+
+    assert isinstance(parse_webhook(headers, body, CREDENTIALS), SessionEvent)
+
+
+def test_families_that_agree_are_one() -> None:
+    """Both families side by side serve when they agree, in whatever case."""
+    body = _body(SUBMITTED)
+    both = _signed(body) | {
+        "vrf-auth-client": OLD.api_key,
+        "vrf-hmac-signature": CREDENTIALS.sign(body).upper(),
+    }
+
+    assert isinstance(parse_webhook(both, body, CREDENTIALS), SessionEvent)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"X-AUTH-CLIENT": None}, "missing"),
+        ({"X-HMAC-SIGNATURE": None}, "missing"),
+        ({"X-AUTH-CLIENT": CANARY}, "foreign_client"),
+        ({"X-AUTH-CLIENT": ""}, "foreign_client"),
+        ({"X-HMAC-SIGNATURE": CANARY}, "malformed"),
+        ({"X-HMAC-SIGNATURE": ""}, "malformed"),
+        ({"VRF-AUTH-CLIENT": CANARY}, "malformed"),
+        ({"VRF-HMAC-SIGNATURE": "0" * 64}, "malformed"),
+        ({"X-HMAC-SIGNATURE": "0" * 64}, "mismatch"),
+    ],
+)
+def test_what_proves_nothing_is_refused(changes: dict[str, str | None], why: str) -> None:
+    """Each fault of the proof is named, hinted to be answered 401, and shows nothing of what came."""
+    body = _body(DECIDED)
+    headers = {name: value for name, value in (_signed(body) | changes).items() if value is not None}
+
+    with pytest.raises(SignatureError) as caught:
+        parse_webhook(headers, body, CREDENTIALS)
+
+    assert (why, 401) == (caught.value.why, caught.value.status_hint)
+    _assert_silent(caught.value)
+
+
+def test_a_signature_holds_for_its_bytes_only() -> None:
+    """With one byte changed at any place the body is refused before it is read."""
+    body = _body(DECIDED)
+    headers = _signed(body)
+
+    for at in range(len(body)):
+        with pytest.raises(SignatureError) as caught:
+            parse_webhook(headers, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :], CREDENTIALS)
+        assert "mismatch" == caught.value.why
+
+
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        (b"", "expected JSON @ $"),
+        (CANARY.encode(), "expected JSON @ $"),
+        (b"\xff", "expected UTF-8 @ $"),
+        (_body([CANARY]), "expected a JSON object @ $"),
+        (_body(DECIDED | {"verification": CANARY}), "expected an object @ $.verification"),
+        (_body(DECIDED | {"verification": {"id": ID}}), "required field missing @ $.verification.status"),
+        (_body(SUBMITTED | {"id": [CANARY]}), "expected a text @ $.id"),
+    ],
+)
+def test_what_is_signed_and_unreadable_is_named_by_path(body: bytes, problem: str) -> None:
+    """A signed body that cannot be read says where, without its values."""
+    with pytest.raises(PayloadError) as caught:
+        parse_webhook(_signed(body), body, CREDENTIALS)
+
+    assert ((problem,), 400) == (caught.value.problems, caught.value.status_hint)
+    _assert_silent(caught.value)
+
+
+@given(st.binary())
+def test_any_signed_bytes_are_an_event_or_our_error(body: bytes) -> None:
+    """Any signed bytes give an event or a PayloadError with nothing behind it."""
+    try:
+        parse_webhook(_signed(body), body, CREDENTIALS)
+    except PayloadError as error:
+        _assert_silent(error)
+
+
+@given(
+    st.dictionaries(st.sampled_from(["X-AUTH-CLIENT", "vrf-auth-client", "X-HMAC-SIGNATURE"]) | st.text(), st.text())
+)
+def test_any_headers_are_refused(headers: dict[str, str]) -> None:
+    """Any headers without a signature that holds give a SignatureError, and nothing else."""
+    with pytest.raises(SignatureError):
+        parse_webhook(headers, b"{}", CREDENTIALS)
+
+
+@pytest.mark.parametrize("value", [DECIDED, SUBMITTED], ids=["decision", "event"])
+def test_a_body_cut_anywhere_is_refused_silently(value: dict[str, object]) -> None:
+    """Cut at every place and signed so, a body is a PayloadError that repeats none of it."""
+    body = _body(value)
+
+    for end in range(len(body)):
+        with pytest.raises(PayloadError) as caught:
+            parse_webhook(_signed(body[:end]), body[:end], CREDENTIALS)
+        _assert_silent(caught.value)
+
+
+@pytest.mark.parametrize("value", [DECIDED, *UNKNOWN.values()])
+def test_no_event_shows_a_person(value: dict[str, object]) -> None:
+    """The repr of an event shows no personal field."""
+    assert CANARY not in repr(_receive(value | {"newer": CANARY}))
