@@ -185,7 +185,7 @@ class _ViewReader:
 class _FileReader:
     """Read a file through its descriptor where there is one, so that its own position does not matter."""
 
-    __slots__ = ("_at", "_closing", "_descriptor", "_file", "_private")
+    __slots__ = ("_at", "_closing", "_descriptor", "_file", "_private", "_sought")
 
     def __init__(
         self, file: BinaryIO, descriptor: int | None, *, start: int, closing: bool = False, private: bool = False
@@ -195,8 +195,7 @@ class _FileReader:
         self._private = private
         self._at = start
         self._descriptor = descriptor if _NOWAIT else None
-        if self._descriptor is None:
-            file.seek(start)
+        self._sought = self._descriptor is not None
 
     def fill(self, buffer: memoryview) -> int:
         problem = "The media could not be read to its end: check the disk, and that the file stays open meanwhile."
@@ -212,6 +211,9 @@ class _FileReader:
         raise MediaError(problem)
 
     def _some(self, buffer: memoryview) -> int:
+        if not self._sought:
+            self._file.seek(self._at)
+            self._sought = True
         if self._descriptor is None:
             piece = self._file.read(len(buffer))
             buffer[: len(piece)] = piece
@@ -254,9 +256,14 @@ def _descriptor(file: BinaryIO) -> int | None:
     return raw.fileno() if isinstance(raw, io.FileIO) else None
 
 
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting: a named pipe would not return before somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _open(path: str) -> BinaryIO:
     try:
-        file = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123  the caller closes it; paths are plain texts here
+        file = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  the caller closes it; paths are plain texts here
     except FileNotFoundError:
         problem = "does not exist: check its path"
     except IsADirectoryError:
