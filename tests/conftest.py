@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("pytester",)
 
+
 def _serves(task: asyncio.Task[object]) -> bool:
     """Tell whether a task is a connection of a server, which ends with the fixture that runs it."""
     return getattr(task.get_coro(), "__qualname__", "").startswith("RequestHandler.")

@@ -38,7 +38,9 @@ async def test_a_caller_must_say_who_it_is(caller: Caller) -> None:
     assert (401, "1801") == (await caller.send("POST", "/v1/sessions", data=BODY)).refusal
 
 
-@pytest.mark.parametrize(("key", "code"), [("not-a-uuid", "1802"), (str(uuid4()), "1803"), ("é", "1802")])
+@pytest.mark.parametrize(
+    ("key", "code"), [("not-a-uuid", "1802"), ("6ad63adf-21a8-4748-9257-f15f01e2a930", "1803"), ("é", "1802")]
+)
 async def test_wrong_keys_are_told_apart(caller: Caller, key: str, code: str) -> None:
     """A key that is no UUID, and one that belongs to nobody, have codes of their own."""
     headers = {"X-AUTH-CLIENT": key, "X-HMAC-SIGNATURE": WRONG}
