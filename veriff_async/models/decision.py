@@ -7,19 +7,41 @@ from datetime import datetime
 from attrs import field, frozen
 
 from veriff_async.models.document import Document
-from veriff_async.models.enums import Status
+from veriff_async.models.enums import OpenEnum, Status
+from veriff_async.models.fullauto import Insight
 from veriff_async.models.json import JsonObject
 from veriff_async.models.person import Person
+from veriff_async.models.reasons import REASONS, Reason
+from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
 
-__all__ = ("Decision", "RiskLabel")
+__all__ = ("Decision", "RiskCategory", "RiskLabel")
+
+
+class RiskCategory(OpenEnum):
+    """What a risk label is about (https://devdocs.veriff.com/docs/risk-labels)."""
+
+    CLIENT_DATA_MISMATCH = "client_data_mismatch"
+    CROSSLINKS = "crosslinks"
+    DEVICE = "device"
+    DOCUMENT = "document"
+    IMAGES = "images"
+    NETWORK = "network"
+    SESSION = "session"
+    PERSON = "person"
 
 
 @frozen(kw_only=True)
 class RiskLabel:
-    """Why a session looks risky, for integrations with risk labels (https://devdocs.veriff.com/docs/risk-labels)."""
+    """Why a session looks risky, for integrations with risk labels (https://devdocs.veriff.com/docs/risk-labels).
+
+    Attributes:
+        label: Veriff's word, for example ``low_face_similarity_image_quality_good``.
+        category: What it is about.
+        session_ids: Other sessions that it links to.
+    """
 
     label: str
-    category: str | None = None
+    category: RiskCategory | None = None
     session_ids: tuple[str, ...] = ()
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
@@ -39,10 +61,17 @@ class Decision:
             word that is newer than this library.
         code: 9001, 9102, 9103, 9104 or 9121 as documented; informative only.
         reason: Veriff's words for a decline or resubmission.
-        reason_code: The number of that reason.
+        reason_code: The number of that reason; see `known_reason`.
         acceptance_time: When the session was created.
         submission_time: When the attempt was submitted (seen in 2026, undocumented).
         decision_time: When it was decided; ``None`` for expired and abandoned sessions.
+        person: What was read of the person.
+        document: What was read of the document.
+        risk_score: From 0 to 1, for integrations with a risk score.
+        risk_labels: For integrations with risk labels.
+        additional_verified_data: What single products add.
+        biometric_authentication: For integrations with biometric authentication.
+        insights: Questions and answers; documented for decisions without a human only.
         ip: Address of the end-user's device; ``None`` for sessions whose media came by API.
     """
 
@@ -57,11 +86,13 @@ class Decision:
     acceptance_time: datetime | None = None
     submission_time: datetime | None = None
     decision_time: datetime | None = None
-    person: Person = field(factory=Person)
-    document: Document = field(factory=Document)
+    person: Person = Person()
+    document: Document = Document()
     risk_score: float | None = None
     risk_labels: tuple[RiskLabel, ...] = ()
-    additional_verified_data: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+    additional_verified_data: AdditionalVerifiedData = field(default=AdditionalVerifiedData(), repr=False)
+    biometric_authentication: BiometricAuthentication | None = None
+    insights: tuple[Insight, ...] = ()
     ip: str | None = field(default=None, repr=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
@@ -71,6 +102,16 @@ class Decision:
         return self.status == Status.APPROVED
 
     @property
+    def is_final(self) -> bool:
+        """Tell whether the session is over: nothing but a correction by Veriff can follow."""
+        return self.status.is_final
+
+    @property
     def needs_resubmission(self) -> bool:
         """Tell whether Veriff asks for new pictures on the same session."""
         return self.status == Status.RESUBMISSION_REQUESTED
+
+    @property
+    def known_reason(self) -> Reason | None:
+        """What `reason_code` means and what the end-user can do, or ``None`` for no code or an unknown one."""
+        return None if self.reason_code is None else REASONS.get(self.reason_code)

@@ -55,12 +55,18 @@ class Status(OpenEnum):
     EXPIRED = "expired"
     ABANDONED = "abandoned"
 
+    @property
+    def is_final(self) -> bool:
+        """Tell whether the session is over, apart from a correction by Veriff; an unknown state is never final."""
+        return self in {Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED}
+
 
 class MediaContext(OpenEnum):
-    """What a picture shows (https://devdocs.veriff.com/docs/context-types-image-video-1).
+    """What a picture or video shows (https://devdocs.veriff.com/docs/context-types-image-video-1).
 
     Documented for upload are `FACE`, `FACE_REFERENCE`, `DOCUMENT_FRONT`, `DOCUMENT_BACK`, `ADDRESS_FRONT` and
-    `GENERIC_DOCUMENT_FRONT`; the ``-pre`` forms are first shots of the same scene.
+    `GENERIC_DOCUMENT_FRONT`; the ``-pre`` forms are first shots of the same scene. Videos come in lists of media only,
+    and their words were seen in other clients, not documented.
     """
 
     FACE = "face"
@@ -86,6 +92,12 @@ class MediaContext(OpenEnum):
     DOCUMENT_AND_FACE_PRE = "document-and-face-pre"
     ADDRESS_FRONT = "address-front"
     GENERIC_DOCUMENT_FRONT = "generic-document-front"
+    SELFID_VIDEO = "selfid_video"
+    FACE_PRE_VIDEO = "face-pre-video"
+    DOCUMENT_FRONT_PRE_VIDEO = "document-front-pre-video"
+    DOCUMENT_BACK_PRE_VIDEO = "document-back-pre-video"
+    DOCUMENT_BACK_BARCODE_PRE_VIDEO = "document-back-barcode-pre-video"
+    DOCUMENT_AND_FACE_PRE_VIDEO = "document-and-face-pre-video"
 
 
 class DocumentType(OpenEnum):

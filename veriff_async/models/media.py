@@ -12,7 +12,18 @@ from attrs import field, frozen
 from veriff_async.models.enums import MediaContext
 from veriff_async.models.json import JsonObject
 
-__all__ = ("AsyncReader", "Media", "MediaSource", "UploadProgress", "UploadedMedia")
+__all__ = (
+    "AsyncReader",
+    "Media",
+    "MediaFile",
+    "MediaList",
+    "MediaSource",
+    "NfcData",
+    "Timestamp",
+    "TimestampHash",
+    "UploadProgress",
+    "UploadedMedia",
+)
 
 
 @runtime_checkable
@@ -92,4 +103,89 @@ class UploadedMedia:
     url: str | None = field(default=None, repr=False)
     session_id: str | None = None
     repeated: bool = False
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class NfcData:
+    """What was read from the chip of an e-passport, in the four files that Veriff asks for, as raw bytes.
+
+    Attributes:
+        com: The chip's list of its files (EF.COM).
+        sod: The issuer's signature (EF.SOD).
+        dg1: The machine readable zone (DG1).
+        dg2: The portrait (DG2).
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
+    """
+
+    com: bytes = field(repr=False)
+    sod: bytes = field(repr=False)
+    dg1: bytes = field(repr=False)
+    dg2: bytes = field(repr=False)
+
+
+@frozen(kw_only=True)
+class MediaFile:
+    """One picture, video or chip reading that Veriff holds (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
+
+    Attributes:
+        id: Its id, for downloading it.
+        context: What it shows; readings of a chip have none.
+        name: Usually the context again.
+        size: Size in bytes.
+        mimetype: MIME type as Veriff wrote it.
+        url: API address of the file; it needs signed headers, so use the client to read it.
+        session_id: The session; older answers leave it out.
+        duration: Length of a video in seconds.
+    """
+
+    id: str
+    context: MediaContext | None = None
+    name: str | None = None
+    size: int | None = None
+    mimetype: str | None = None
+    url: str | None = field(default=None, repr=False)
+    session_id: str | None = None
+    duration: float | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class MediaList:
+    """The media of one attempt (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
+
+    Pictures and videos come in the order of Veriff's own view of their fit and quality, not of time. A test
+    integration gives back no videos.
+    """
+
+    images: tuple[MediaFile, ...] = ()
+    videos: tuple[MediaFile, ...] = ()
+    nfc_documents: tuple[MediaFile, ...] = ()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+    @property
+    def all(self) -> tuple[MediaFile, ...]:
+        """All of them: pictures, then videos, then readings of a chip."""
+        return self.images + self.videos + self.nfc_documents
+
+
+@frozen(kw_only=True)
+class TimestampHash:
+    """The digest that a trusted timestamp covers."""
+
+    algorithm: str | None = None
+    value: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class Timestamp:
+    """A trusted timestamp of one media file; a guess, seen in an older client only."""
+
+    id: str
+    context: MediaContext | None = None
+    signature: str | None = field(default=None, repr=False)
+    url: str | None = field(default=None, repr=False)
+    data_hash: TimestampHash | None = None
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

@@ -1,0 +1,102 @@
+"""What a device tells about itself, for sessions whose media come by API."""
+
+from __future__ import annotations
+
+from attrs import field, frozen
+
+from veriff_async.models.json import EMPTY, JsonObject
+
+__all__ = ("Browser", "CollectedData", "CollectedReceipt", "Device", "Network")
+
+
+@frozen(kw_only=True)
+class Device:
+    """The end-user's device.
+
+    Attributes:
+        fingerprint: Fingerprint of the device, up to 255 characters.
+        android_id: Id of an Android device; the member's name is a guess.
+        idfv: Id of an Apple device for one vendor; the member's name is a guess.
+        model: Its model.
+        vendor: Its maker.
+        type: Its kind.
+    """
+
+    fingerprint: str = field(repr=False)
+    android_id: str | None = field(default=None, repr=False)
+    idfv: str | None = field(default=None, repr=False)
+    model: str | None = None
+    vendor: str | None = None
+    type: str | None = None
+
+
+@frozen(kw_only=True)
+class Network:
+    """The end-user's network; one of the two addresses is needed.
+
+    Attributes:
+        address_v4: IPv4 address.
+        address_v6: IPv6 address.
+        mobile_carrier: Name of the carrier.
+        ssid: Name of the wireless network.
+        hostname: Name of the host.
+        location: Where it is, in Veriff's own words; its members are not known here.
+        asn: Its autonomous system, in Veriff's own words; its members are not known here.
+    """
+
+    address_v4: str | None = field(default=None, repr=False)
+    address_v6: str | None = field(default=None, repr=False)
+    mobile_carrier: str | None = None
+    ssid: str | None = field(default=None, repr=False)
+    hostname: str | None = field(default=None, repr=False)
+    location: JsonObject = field(default=EMPTY, repr=False)
+    asn: JsonObject = field(default=EMPTY, repr=False)
+
+
+@frozen(kw_only=True)
+class Browser:
+    """The end-user's browser.
+
+    Attributes:
+        user_agent: Its name, up to 255 characters.
+        language: Its language, an IETF tag.
+        timezone_offset: Minutes from UTC, -1440 to 1440; the member's name is a guess.
+    """
+
+    user_agent: str | None = None
+    language: str | None = None
+    timezone_offset: int | None = None
+
+
+@frozen(kw_only=True)
+class CollectedData:
+    """What you know of the end-user's device and network.
+
+    Attributes:
+        provider_name: Who collected it, up to 255 characters.
+        device: The device.
+        network: The network.
+        browser: The browser.
+        email: The end-user's address.
+        phone_number: The end-user's number: digits, spaces, a leading ``+``.
+        extra: Further members, in Veriff's own words.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
+    """
+
+    provider_name: str
+    device: Device
+    network: Network
+    browser: Browser | None = None
+    email: str | None = field(default=None, repr=False)
+    phone_number: str | None = field(default=None, repr=False)
+    extra: JsonObject = field(default=EMPTY, repr=False)
+
+
+@frozen(kw_only=True)
+class CollectedReceipt:
+    """Which attempt the data were taken for."""
+
+    session_id: str | None = None
+    attempt_id: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

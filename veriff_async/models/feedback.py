@@ -1,0 +1,131 @@
+"""Frauds that you have found after a session was decided, reported back to Veriff."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import OpenEnum
+from veriff_async.models.json import JsonObject
+
+__all__ = (
+    "FraudCategory",
+    "FraudCategoryInfo",
+    "FraudReport",
+    "FraudReportDetails",
+    "FraudReportLookup",
+    "FraudReportReceipt",
+    "LookupStatus",
+    "ReportStatus",
+)
+
+
+class FraudCategory(OpenEnum):
+    """Kind of a fraud (https://devdocs.veriff.com/apidocs/get-fraud-categories)."""
+
+    DOCUMENT_IS_MANIPULATED = "document_is_manipulated"
+    DOCUMENT_SHOWN_FROM_SCREEN = "document_shown_from_screen"
+    DOCUMENT_IS_PRINTED_COPY = "document_is_printed_copy"
+    SELFIE_SHOWN_FROM_SCREEN = "selfie_shown_from_screen"
+    SELFIE_IS_MANIPULATED = "selfie_is_manipulated"
+    SELFIE_DOCUMENT_PORTRAIT_MISMATCH = "selfie_document_portrait_mismatch"
+    INJECTED_MEDIA = "injected_media"
+
+
+class ReportStatus(OpenEnum):
+    """Whether a report was taken."""
+
+    REPORTED = "reported"
+    ERROR = "error"
+
+
+class LookupStatus(OpenEnum):
+    """Whether there is a report about a session."""
+
+    FOUND = "FOUND"
+    NOT_FOUND = "NOT_FOUND"
+
+
+@frozen(kw_only=True)
+class FraudCategoryInfo:
+    """A kind of fraud, explained."""
+
+    category: FraudCategory
+    description: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+def _categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory, ...]:
+    return (FraudCategory(given),) if isinstance(given, str) else tuple(FraudCategory(each) for each in given)
+
+
+@frozen
+class FraudReport:
+    """A fraud to report (https://devdocs.veriff.com/apidocs/report-fraud).
+
+    Args:
+        session_id: The session.
+        categories: What kind it is; one or more.
+        comment: Your words, up to 500 characters.
+    """
+
+    session_id: str
+    categories: tuple[FraudCategory, ...] = field(converter=_categories)
+    comment: str | None = field(default=None, kw_only=True, repr=False)
+
+
+@frozen(kw_only=True)
+class FraudReportReceipt:
+    """What became of one report; others of the same call may have fared otherwise.
+
+    Attributes:
+        session_id: The session.
+        status: Whether it was taken.
+        report_id: Its id, when it was.
+        details: Why not, when it was not.
+    """
+
+    session_id: str
+    status: ReportStatus
+    report_id: str | None = None
+    details: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+    @property
+    def is_reported(self) -> bool:
+        """Tell whether Veriff has taken the report."""
+        return self.status == ReportStatus.REPORTED
+
+
+@frozen(kw_only=True)
+class FraudReportDetails:
+    """How a report stands (https://devdocs.veriff.com/apidocs/retrieve-fraud-reports)."""
+
+    report_id: str | None = None
+    session_id: str | None = None
+    reported_by: str | None = field(default=None, repr=False)
+    status: str | None = None
+    verified_at: datetime | None = None
+    reported_at: datetime | None = None
+    reviewed_at: datetime | None = None
+    fraud_type_reported: tuple[FraudCategory, ...] = ()
+    customer_comment: str | None = field(default=None, repr=False)
+    initial_decision: str | None = None
+    final_decision: str | None = None
+    review_decision: str | None = None
+    reset_fp: bool | None = None
+    decision_error_description: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class FraudReportLookup:
+    """The report about one session, if there is one."""
+
+    session_id: str
+    status: LookupStatus
+    details: FraudReportDetails | None = None
+    error_message: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

@@ -1,0 +1,161 @@
+"""The decision of an integration in which no human takes part: values with where they were read and how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import OpenEnum, Status
+from veriff_async.models.json import JsonObject
+
+__all__ = (
+    "AddressFieldObject",
+    "Confidence",
+    "FieldObject",
+    "FieldSource",
+    "FullAutoDecision",
+    "FullAutoDocument",
+    "FullAutoPerson",
+    "Insight",
+    "InsightCategory",
+    "InsightResult",
+)
+
+
+class Confidence(OpenEnum):
+    """How sure a value is."""
+
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+class FieldSource(OpenEnum):
+    """Where on the document a value was read."""
+
+    VIZ = "VIZ"
+    MRZ = "MRZ"
+    NFC = "NFC"
+    BARCODE = "BARCODE"
+
+
+class InsightResult(OpenEnum):
+    """The answer to one question about a session."""
+
+    YES = "yes"
+    LIKELY_YES = "likelyYes"
+    NO = "no"
+    NOT_APPLICABLE = "notApplicable"
+
+
+class InsightCategory(OpenEnum):
+    """What a question is about."""
+
+    DOCUMENT = "document"
+    BIOMETRIC = "biometric"
+    FRAUD = "fraud"
+
+
+@frozen(kw_only=True)
+class Insight:
+    """One question about a session, and its answer; `label` is the question, for example ``faceLiveness``."""
+
+    label: str
+    result: InsightResult | None = None
+    category: InsightCategory | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class FieldObject:
+    """One value with how sure it is and where it was read; all three are empty when nothing was read."""
+
+    value: str | None = field(default=None, repr=False)
+    confidence_category: Confidence | None = None
+    sources: tuple[FieldSource, ...] = ()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class AddressFieldObject(FieldObject):
+    """An address, whole as `value` and in parts."""
+
+    components: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
+
+
+@frozen(kw_only=True)
+class FullAutoPerson:
+    """What was read of the person."""
+
+    first_name: FieldObject = FieldObject()
+    last_name: FieldObject = FieldObject()
+    date_of_birth: FieldObject = FieldObject()
+    gender: FieldObject = FieldObject()
+    id_number: FieldObject = FieldObject()
+    nationality: FieldObject = FieldObject()
+    address: AddressFieldObject = AddressFieldObject()
+    place_of_birth: FieldObject = FieldObject()
+    foreigner_status: FieldObject = FieldObject()
+    occupation: FieldObject = FieldObject()
+    employer: FieldObject = FieldObject()
+    extra_names: FieldObject = FieldObject()
+    year_of_birth: FieldObject = FieldObject()
+    citizenship: FieldObject = FieldObject()
+    estimated_age: FieldObject = FieldObject()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class FullAutoDocument:
+    """What was read of the document; its type is written in lower case here (``id_card``)."""
+
+    number: FieldObject = FieldObject()
+    type: FieldObject = FieldObject()
+    country: FieldObject = FieldObject()
+    state: FieldObject = FieldObject()
+    valid_from: FieldObject = FieldObject()
+    valid_until: FieldObject = FieldObject()
+    first_issue: FieldObject = FieldObject()
+    place_of_issue: FieldObject = FieldObject()
+    issued_by: FieldObject = FieldObject()
+    process_number: FieldObject = FieldObject()
+    residence_permit_type: FieldObject = FieldObject()
+    license_number: FieldObject = FieldObject()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class FullAutoDecision:
+    """What was decided without a human (https://devdocs.veriff.com/docs/essential-plan-full-auto).
+
+    Attributes:
+        status: ``approved``, ``declined``, ``resubmission_requested``, ``expired`` or ``abandoned``; Veriff's own
+            name of the member is ``decision``.
+        decision_score: From 0 to 1, how surely the session is genuine.
+        person: What was read of the person.
+        document: What was read of the document.
+        insights: Questions and answers behind the decision.
+    """
+
+    status: Status
+    decision_score: float | None = None
+    person: FullAutoPerson = FullAutoPerson()
+    document: FullAutoDocument = FullAutoDocument()
+    insights: tuple[Insight, ...] = ()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+    @property
+    def is_approved(self) -> bool:
+        """Tell whether the person was verified."""
+        return self.status == Status.APPROVED
+
+    @property
+    def is_final(self) -> bool:
+        """Tell whether the session is over."""
+        return self.status.is_final
+
+    @property
+    def needs_resubmission(self) -> bool:
+        """Tell whether Veriff asks for new pictures on the same session."""
+        return self.status == Status.RESUBMISSION_REQUESTED

@@ -1,0 +1,183 @@
+"""What single products add to a decision: each part is there only with its product."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import OpenEnum
+from veriff_async.models.json import JsonObject
+
+__all__ = (
+    "AdditionalVerifiedData",
+    "AddressFraud",
+    "BiometricAuthentication",
+    "CpfValidation",
+    "IneBiometricValidation",
+    "ProofOfAddress",
+    "RegistryValidation",
+    "RiskLevel",
+    "ValidationResult",
+)
+
+
+class RiskLevel(OpenEnum):
+    """How likely a proof of address is forged."""
+
+    LOW = "LOW_RISK"
+    MEDIUM = "MEDIUM_RISK"
+    HIGH = "HIGH_RISK"
+
+
+@frozen(kw_only=True)
+class AddressFraud:
+    """Signs that a proof of address is forged.
+
+    Attributes:
+        risk_level: How likely it is.
+        reason: Veriff's word, for example ``DIGITAL_PRINT``, ``NOT_ORIGINAL_IMAGE``, ``PDF_PROCESSED_BY_EDITOR``.
+        reason_description: The reason in words.
+        indicators: Further words.
+    """
+
+    risk_level: RiskLevel | None = None
+    reason: str | None = None
+    reason_description: str | None = None
+    indicators: tuple[str, ...] = ()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class ProofOfAddress:
+    """A proof of address; its person has the whole name in ``first_name`` and the address in ``addresses``.
+
+    Attributes:
+        name_match: Whether the name is that of the person.
+        name_match_percentage: How much of it is, 0 to 100.
+        document_type: Kind of paper, for example ``UTILITY_BILL``; the list is long and open.
+        fraud: Signs of forgery.
+
+    See https://devdocs.veriff.com/docs/proof-of-address-capture.
+    """
+
+    name_match: bool | None = None
+    name_match_percentage: float | None = None
+    document_type: str | None = None
+    fraud: AddressFraud | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class CpfValidation:
+    """What Brazil's registry says of a CPF number."""
+
+    status: str | None = None
+    cpf_number: str | None = field(default=None, repr=False)
+    name: str | None = field(default=None, repr=False)
+    date_of_birth: str | None = field(default=None, repr=False)
+    year_of_death: str | None = field(default=None, repr=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class IneBiometricValidation:
+    """Whether the face is the one in Mexico's INE registry.
+
+    Attributes:
+        face_match: The registry's answer.
+        face_match_percentage: 0 to 100; 85 and more is a match.
+        response_status: ``success`` or ``failure``.
+    """
+
+    face_match: bool | None = None
+    face_match_percentage: float | None = None
+    response_status: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class RegistryValidation:
+    """What Colombia's registry says of a person."""
+
+    country_registry: str | None = None
+    registry_name: str | None = None
+    full_name_similarity: str | None = None
+    document_valid: bool | None = None
+    person_is_alive: bool | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class ValidationResult:
+    """What one database says of a person: for each member, how well it matches in Veriff's own words.
+
+    See https://devdocs.veriff.com/docs/us-database-verification.
+    """
+
+    registry_name: str | None = None
+    first_name: str | None = None
+    last_name: str | None = None
+    date_of_birth: str | None = None
+    address: str | None = None
+    city: str | None = None
+    state: str | None = None
+    zip: str | None = None
+    id_number: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class AdditionalVerifiedData:
+    """What products add to a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
+
+    Attributes:
+        drivers_license_number: Number of the licence.
+        drivers_license_category: For each category, whether it is held.
+        drivers_license_category_from: For each category, since when (``YYYY-MM-DD``).
+        drivers_license_category_until: For each category, until when (``YYYY-MM-DD``).
+        drivers_license_categories: The categories as a list; what its items are, is a guess.
+        estimated_age: Age in years, guessed from the face.
+        estimated_gender: From 0 (male) to 1 (female), guessed from the face.
+        process_number: Number of the process in which the document was issued.
+        uktf_check_result: Checks of the United Kingdom's trust framework, as they came.
+        cpf_validation: Brazil.
+        ine_biometric_registry_validation: Mexico.
+        registry_validation: Colombia.
+        validation_results: United States.
+        proof_of_address: Proof of address.
+    """
+
+    drivers_license_number: str | None = field(default=None, repr=False)
+    drivers_license_category: Mapping[str, bool | None] = field(factory=dict[str, bool | None])
+    drivers_license_category_from: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
+    drivers_license_category_until: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
+    drivers_license_categories: tuple[str, ...] = ()
+    estimated_age: float | None = field(default=None, repr=False)
+    estimated_gender: float | None = field(default=None, repr=False)
+    process_number: str | None = field(default=None, repr=False)
+    uktf_check_result: tuple[JsonObject, ...] = field(default=(), repr=False)
+    cpf_validation: CpfValidation | None = None
+    ine_biometric_registry_validation: IneBiometricValidation | None = None
+    registry_validation: RegistryValidation | None = None
+    validation_results: tuple[ValidationResult, ...] = ()
+    proof_of_address: ProofOfAddress | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class BiometricAuthentication:
+    """The earlier session whose face this one shows (https://devdocs.veriff.com/docs/biometric-authentication).
+
+    Attributes:
+        matched_session_id: The earlier session.
+        matched_session_vendor_data: What was given at its creation.
+        matched_session_end_user_id: What was given at its creation.
+        details: As it came; its content is not documented.
+    """
+
+    matched_session_id: str | None = None
+    matched_session_vendor_data: str | None = None
+    matched_session_end_user_id: str | None = None
+    details: JsonObject = field(factory=dict[str, object], repr=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

@@ -1,0 +1,157 @@
+"""Screening against lists of politically exposed persons, sanctions and adverse media."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from attrs import field, frozen
+
+from veriff_async.models.enums import OpenEnum
+from veriff_async.models.json import JsonObject
+
+__all__ = (
+    "CheckType",
+    "Listing",
+    "Listings",
+    "MatchStatus",
+    "MonitorStatus",
+    "Monitoring",
+    "SearchTerm",
+    "WatchlistHit",
+    "WatchlistScreening",
+)
+
+
+class CheckType(OpenEnum):
+    """Why a screening was made: at first, or since a list has changed."""
+
+    INITIAL_RESULT = "initial_result"
+    UPDATED_RESULT = "updated_result"
+
+
+class MatchStatus(OpenEnum):
+    """Whether a list may name the person."""
+
+    POSSIBLE_MATCH = "possible_match"
+    NO_MATCH = "no_match"
+
+
+class MonitorStatus(OpenEnum):
+    """Whether the lists are watched for the person from now on."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+
+
+@frozen(kw_only=True)
+class Listing:
+    """One entry of a list; `snippet` is a piece of an article."""
+
+    source_name: str | None = None
+    source_url: str | None = field(default=None, repr=False)
+    date: str | None = None
+    snippet: str | None = field(default=None, repr=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class Listings:
+    """The entries behind a hit, by kind of list."""
+
+    warnings: tuple[Listing, ...] = ()
+    sanctions: tuple[Listing, ...] = ()
+    fitness_probity: tuple[Listing, ...] = ()
+    pep: tuple[Listing, ...] = ()
+    adverse_media: tuple[Listing, ...] = ()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class WatchlistHit:
+    """Somebody on a list who may be the person.
+
+    Attributes:
+        matched_name: The name on the list.
+        countries: Countries of the listed person.
+        date_of_birth: Often only a year.
+        date_of_death: ``None`` for the living.
+        match_types: How it matches, for example ``name_fuzzy``, ``year_of_birth``.
+        aka: Other names.
+        associates: Names of others.
+        listings: The entries, by kind of list.
+    """
+
+    matched_name: str | None = field(default=None, repr=False)
+    countries: tuple[str, ...] = ()
+    date_of_birth: str | None = field(default=None, repr=False)
+    date_of_death: str | None = field(default=None, repr=False)
+    match_types: tuple[str, ...] = ()
+    aka: tuple[str, ...] = field(default=(), repr=False)
+    associates: tuple[str, ...] = field(default=(), repr=False)
+    listings: Listings = Listings()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class SearchTerm:
+    """What was searched for; the later members come with enhanced screening only."""
+
+    name: str | None = field(default=None, repr=False)
+    year: str | None = field(default=None, repr=False)
+    lists: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
+    exact_match: bool | None = None
+    match_threshold: float | None = None
+    exclude_deceased: bool | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class WatchlistScreening:
+    """The result of a screening (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1).
+
+    Attributes:
+        match_status: Whether a list may name the person.
+        check_type: Why it was made.
+        attempt_id: The attempt.
+        session_id: The session; older payloads have the attempt only.
+        vendor_data: What was given at creation.
+        end_user_id: What was given at creation.
+        monitor_status: Whether the lists are watched from now on.
+        search_term: What was searched for.
+        total_hits: How many hits there are.
+        created_at: When it was made.
+        hits: Who was found.
+    """
+
+    match_status: MatchStatus
+    check_type: CheckType | None = None
+    attempt_id: str | None = None
+    session_id: str | None = None
+    vendor_data: str | None = None
+    end_user_id: str | None = None
+    monitor_status: MonitorStatus | None = None
+    search_term: SearchTerm = SearchTerm()
+    total_hits: int | None = None
+    created_at: datetime | None = None
+    hits: tuple[WatchlistHit, ...] = ()
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+    @property
+    def may_be_listed(self) -> bool:
+        """Tell whether a list may name the person."""
+        return self.match_status == MatchStatus.POSSIBLE_MATCH
+
+
+@frozen(kw_only=True)
+class Monitoring:
+    """The answer to switching the watch over the lists off.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.
+    """
+
+    monitor_status: MonitorStatus
+    attempt_id: str | None = None
+    session_id: str | None = None
+    vendor_data: str | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
