@@ -26,6 +26,8 @@ FLOORS: Final = {
     "api": 3,
     "uploading": 3,
     "waiting": 3,
+    "readings": 3,
+    "services": 3,
     "session": 3,
     "client": 3,
     "webhooks": 3,
@@ -39,8 +41,10 @@ FLOORS: Final = {
 DOORS: Final = {
     "errors": {"models"},
     "uploading": {"api"},
-    "session": {"api", "uploading", "waiting"},
-    "client": {"api", "session", "uploading", "waiting"},
+    "readings": {"api"},
+    "services": {"api"},
+    "session": {"api", "readings", "uploading", "waiting"},
+    "client": {"api", "services", "session", "uploading", "waiting"},
 }
 IMPURE: Final = frozenset(
     {

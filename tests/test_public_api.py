@@ -12,12 +12,22 @@ from veriff_async import sandbox
 ROOMS = {"veriff_async": veriff_async, "sandbox": sandbox}
 NAMES = [(room, name) for room, module in ROOMS.items() for name in module.__all__ if name != "__version__"]
 PINNED = """
-Address ApiError AuthenticationError BadRequestError ClientClosedError ConfigurationError ConflictError ConnectError
-Credentials Decision DecisionTimeoutError Document DocumentType Gender InboxError Media MediaChangedError MediaContext
-MediaEmptyError MediaError MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError ParsedAddress
-PayloadError PayloadTooLargeError PermissionDeniedError Person PollPolicy RateLimitedError RequestTimeoutError
-ResponseError RetryPolicy RiskLabel ServerError SignatureError Statistics Status Timeouts TransportError UploadProgress
-UploadedMedia VeriffClient VeriffError VerificationSession WebhookError __version__ open_session
+REASONS AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud ApiError Attempt
+AuthenticationError BadRequestError BiometricAuthentication Browser CheckType ClientClosedError CollectedData
+CollectedReceipt Confidence ConfigurationError ConflictError ConnectError Consent ConsentType CpfValidation Credentials
+CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionTimeoutError Device Document DocumentType FieldObject
+FieldSource FieldValue FraudCategory FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup
+FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent FullAutoPerson Gender InboxError
+IneBiometricValidation IneCurpEvent IneCurpResult IneEvent IneRecord IneResult Insight InsightCategory InsightResult
+LegalStatus Listing Listings LookupStatus MatchStatus Media MediaChangedError MediaContext MediaEmptyError MediaError
+MediaFile MediaList MediaSource MediaTooLargeError MediaUnsupportedError MonitorStatus Monitoring Network NfcData
+NotFoundError OutcomeUnknownError ParsedAddress PayloadError PayloadTooLargeError PepAlias PepAsset PepAssociate
+PepEntity PepField PepHit PepMedia PepSanctionMatch PermissionDeniedError Person PersonRecord PollPolicy ProofOfAddress
+RateLimitedError Reason ReasonFamily RegistryValidation ReportStatus RequestTimeoutError ResponseError RetryPolicy
+RiskCategory RiskLabel RiskLevel SearchTerm ServerError SessionEvent SignatureError Specimen Statistics Status Timeouts
+Timestamp TimestampHash TransportError TransportationResult UnknownEvent UploadProgress UploadedMedia UserDefinedStatus
+UserStatusEvent ValidationResult VeriffClient VeriffError VerificationSession WatchlistEvent WatchlistHit
+WatchlistScreening WebhookError WebhookEvent __version__ from_json open_session parse_webhook to_json
 """
 PINNED_SANDBOX = """
 AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock

@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
-    from veriff_async.client import Statistics, VeriffClient, open_session
+    from veriff_async.client import (
+        Statistics,
+        VeriffClient,
+        open_session,
+    )
     from veriff_async.errors import (
         ApiError,
         AuthenticationError,
@@ -40,91 +44,339 @@ if TYPE_CHECKING:
         VeriffError,
         WebhookError,
     )
-    from veriff_async.models.decision import Decision, RiskLabel
-    from veriff_async.models.document import Document
-    from veriff_async.models.enums import DocumentType, Gender, MediaContext, Status
-    from veriff_async.models.media import Media, UploadedMedia, UploadProgress
-    from veriff_async.models.person import Address, ParsedAddress, Person
-    from veriff_async.protocol.credentials import Credentials
-    from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
-    from veriff_async.session import VerificationSession
+    from veriff_async.models.attempt import (
+        Attempt,
+        UserDefinedStatus,
+    )
+    from veriff_async.models.collected import (
+        Browser,
+        CollectedData,
+        CollectedReceipt,
+        Device,
+        Network,
+    )
+    from veriff_async.models.decision import (
+        Decision,
+        RiskCategory,
+        RiskLabel,
+    )
+    from veriff_async.models.document import (
+        Document,
+        LegalStatus,
+        Specimen,
+    )
+    from veriff_async.models.enums import (
+        DocumentType,
+        Gender,
+        MediaContext,
+        Status,
+    )
+    from veriff_async.models.events import (
+        AddressEvent,
+        CurpEvent,
+        DecisionEvent,
+        FullAutoEvent,
+        IneCurpEvent,
+        IneEvent,
+        SessionEvent,
+        UnknownEvent,
+        UserStatusEvent,
+        WatchlistEvent,
+        WebhookEvent,
+    )
+    from veriff_async.models.feedback import (
+        FraudCategory,
+        FraudCategoryInfo,
+        FraudReport,
+        FraudReportDetails,
+        FraudReportLookup,
+        FraudReportReceipt,
+        LookupStatus,
+        ReportStatus,
+    )
+    from veriff_async.models.fullauto import (
+        AddressFieldObject,
+        Confidence,
+        FieldObject,
+        FieldSource,
+        FieldValue,
+        FullAutoDecision,
+        FullAutoDocument,
+        FullAutoPerson,
+        Insight,
+        InsightCategory,
+        InsightResult,
+    )
+    from veriff_async.models.media import (
+        Media,
+        MediaFile,
+        MediaList,
+        MediaSource,
+        NfcData,
+        Timestamp,
+        TimestampHash,
+        UploadedMedia,
+        UploadProgress,
+    )
+    from veriff_async.models.person import (
+        Address,
+        ParsedAddress,
+        Person,
+    )
+    from veriff_async.models.reasons import (
+        REASONS,
+        Reason,
+        ReasonFamily,
+    )
+    from veriff_async.models.record import (
+        PepAlias,
+        PepAsset,
+        PepAssociate,
+        PepEntity,
+        PepField,
+        PepHit,
+        PepMedia,
+        PepSanctionMatch,
+        PersonRecord,
+    )
+    from veriff_async.models.registry import (
+        CurpResult,
+        CurpStatus,
+        IneCurpResult,
+        IneRecord,
+        IneResult,
+        TransportationResult,
+    )
+    from veriff_async.models.session import (
+        Consent,
+        ConsentType,
+    )
+    from veriff_async.models.verified import (
+        AdditionalVerifiedData,
+        AddressFraud,
+        BiometricAuthentication,
+        CpfValidation,
+        IneBiometricValidation,
+        ProofOfAddress,
+        RegistryValidation,
+        RiskLevel,
+        ValidationResult,
+    )
+    from veriff_async.models.watchlist import (
+        CheckType,
+        Listing,
+        Listings,
+        MatchStatus,
+        Monitoring,
+        MonitorStatus,
+        SearchTerm,
+        WatchlistHit,
+        WatchlistScreening,
+    )
+    from veriff_async.protocol.codec import (
+        from_json,
+    )
+    from veriff_async.protocol.credentials import (
+        Credentials,
+    )
+    from veriff_async.protocol.events import (
+        parse_webhook,
+    )
+    from veriff_async.protocol.policies import (
+        PollPolicy,
+        RetryPolicy,
+        Timeouts,
+    )
+    from veriff_async.protocol.writing import (
+        to_json,
+    )
+    from veriff_async.session import (
+        VerificationSession,
+    )
 
 __all__ = (
+    "REASONS",
+    "AdditionalVerifiedData",
     "Address",
+    "AddressEvent",
+    "AddressFieldObject",
+    "AddressFraud",
     "ApiError",
+    "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "BiometricAuthentication",
+    "Browser",
+    "CheckType",
     "ClientClosedError",
+    "CollectedData",
+    "CollectedReceipt",
+    "Confidence",
     "ConfigurationError",
     "ConflictError",
     "ConnectError",
+    "Consent",
+    "ConsentType",
+    "CpfValidation",
     "Credentials",
+    "CurpEvent",
+    "CurpResult",
+    "CurpStatus",
     "Decision",
+    "DecisionEvent",
     "DecisionTimeoutError",
+    "Device",
     "Document",
     "DocumentType",
+    "FieldObject",
+    "FieldSource",
+    "FieldValue",
+    "FraudCategory",
+    "FraudCategoryInfo",
+    "FraudReport",
+    "FraudReportDetails",
+    "FraudReportLookup",
+    "FraudReportReceipt",
+    "FullAutoDecision",
+    "FullAutoDocument",
+    "FullAutoEvent",
+    "FullAutoPerson",
     "Gender",
     "InboxError",
+    "IneBiometricValidation",
+    "IneCurpEvent",
+    "IneCurpResult",
+    "IneEvent",
+    "IneRecord",
+    "IneResult",
+    "Insight",
+    "InsightCategory",
+    "InsightResult",
+    "LegalStatus",
+    "Listing",
+    "Listings",
+    "LookupStatus",
+    "MatchStatus",
     "Media",
     "MediaChangedError",
     "MediaContext",
     "MediaEmptyError",
     "MediaError",
+    "MediaFile",
+    "MediaList",
+    "MediaSource",
     "MediaTooLargeError",
     "MediaUnsupportedError",
+    "MonitorStatus",
+    "Monitoring",
+    "Network",
+    "NfcData",
     "NotFoundError",
     "OutcomeUnknownError",
     "ParsedAddress",
     "PayloadError",
     "PayloadTooLargeError",
+    "PepAlias",
+    "PepAsset",
+    "PepAssociate",
+    "PepEntity",
+    "PepField",
+    "PepHit",
+    "PepMedia",
+    "PepSanctionMatch",
     "PermissionDeniedError",
     "Person",
+    "PersonRecord",
     "PollPolicy",
+    "ProofOfAddress",
     "RateLimitedError",
+    "Reason",
+    "ReasonFamily",
+    "RegistryValidation",
+    "ReportStatus",
     "RequestTimeoutError",
     "ResponseError",
     "RetryPolicy",
+    "RiskCategory",
     "RiskLabel",
+    "RiskLevel",
+    "SearchTerm",
     "ServerError",
+    "SessionEvent",
     "SignatureError",
+    "Specimen",
     "Statistics",
     "Status",
     "Timeouts",
+    "Timestamp",
+    "TimestampHash",
     "TransportError",
+    "TransportationResult",
+    "UnknownEvent",
     "UploadProgress",
     "UploadedMedia",
+    "UserDefinedStatus",
+    "UserStatusEvent",
+    "ValidationResult",
     "VeriffClient",
     "VeriffError",
     "VerificationSession",
+    "WatchlistEvent",
+    "WatchlistHit",
+    "WatchlistScreening",
     "WebhookError",
+    "WebhookEvent",
     "__version__",
+    "from_json",
     "open_session",
+    "parse_webhook",
+    "to_json",
 )
 
-_ERRORS = "veriff_async.errors"
 _HOMES = {
-    "Address": "veriff_async.models.person",
-    "Credentials": "veriff_async.protocol.credentials",
-    "Decision": "veriff_async.models.decision",
-    "Document": "veriff_async.models.document",
-    "DocumentType": "veriff_async.models.enums",
-    "Gender": "veriff_async.models.enums",
-    "Media": "veriff_async.models.media",
-    "MediaContext": "veriff_async.models.enums",
-    "ParsedAddress": "veriff_async.models.person",
-    "Person": "veriff_async.models.person",
-    "PollPolicy": "veriff_async.protocol.policies",
-    "RetryPolicy": "veriff_async.protocol.policies",
-    "RiskLabel": "veriff_async.models.decision",
-    "Statistics": "veriff_async.client",
-    "Status": "veriff_async.models.enums",
-    "Timeouts": "veriff_async.protocol.policies",
-    "UploadProgress": "veriff_async.models.media",
-    "UploadedMedia": "veriff_async.models.media",
-    "VerificationSession": "veriff_async.session",
-    "VeriffClient": "veriff_async.client",
-    "open_session": "veriff_async.client",
+    "client": "Statistics VeriffClient open_session",
+    "models.attempt": "Attempt UserDefinedStatus",
+    "models.collected": "Browser CollectedData CollectedReceipt Device Network",
+    "models.decision": "Decision RiskCategory RiskLabel",
+    "models.document": "Document LegalStatus Specimen",
+    "models.enums": "DocumentType Gender MediaContext Status",
+    "models.events": (
+        "AddressEvent CurpEvent DecisionEvent FullAutoEvent IneCurpEvent IneEvent SessionEvent UnknownEvent "
+        "UserStatusEvent WatchlistEvent WebhookEvent"
+    ),
+    "models.feedback": (
+        "FraudCategory FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt "
+        "LookupStatus ReportStatus"
+    ),
+    "models.fullauto": (
+        "AddressFieldObject Confidence FieldObject FieldSource FieldValue FullAutoDecision FullAutoDocument "
+        "FullAutoPerson Insight InsightCategory InsightResult"
+    ),
+    "models.media": (
+        "Media MediaFile MediaList MediaSource NfcData Timestamp TimestampHash UploadProgress UploadedMedia"
+    ),
+    "models.person": "Address ParsedAddress Person",
+    "models.reasons": "REASONS Reason ReasonFamily",
+    "models.record": "PepAlias PepAsset PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch PersonRecord",
+    "models.registry": "CurpResult CurpStatus IneCurpResult IneRecord IneResult TransportationResult",
+    "models.session": "Consent ConsentType",
+    "models.verified": (
+        "AdditionalVerifiedData AddressFraud BiometricAuthentication CpfValidation IneBiometricValidation "
+        "ProofOfAddress RegistryValidation RiskLevel ValidationResult"
+    ),
+    "models.watchlist": (
+        "CheckType Listing Listings MatchStatus MonitorStatus Monitoring SearchTerm WatchlistHit WatchlistScreening"
+    ),
+    "protocol.codec": "from_json",
+    "protocol.credentials": "Credentials",
+    "protocol.events": "parse_webhook",
+    "protocol.policies": "PollPolicy RetryPolicy Timeouts",
+    "protocol.writing": "to_json",
+    "session": "VerificationSession",
 }
+"""Where names live; whatever is not here is an error."""
+
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
@@ -133,7 +385,7 @@ if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of 
         if name not in __all__:
             msg = f"module {__name__!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        value: object = getattr(import_module(_HOMES.get(name, _ERRORS)), name)
+        value: object = getattr(import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
         globals()[name] = value
         return value
 

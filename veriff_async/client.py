@@ -17,9 +17,10 @@ from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
 from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.codec import warm_up
+from veriff_async.protocol.creation import CreateOptions
 from veriff_async.protocol.credentials import Credentials
 from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
-from veriff_async.protocol.requests import CreateOptions
+from veriff_async.services import Services
 from veriff_async.session import VerificationSession
 from veriff_async.transport.exchange import Exchange
 from veriff_async.transport.pool import Pool, root_of
@@ -33,14 +34,33 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from veriff_async.models.media import Media, UploadProgress
-__all__ = ("BASE_URL_VARIABLE", "ClientOptions", "Statistics", "VeriffClient", "open_session")
+    from veriff_async.models.person import Person
+    from veriff_async.protocol.creation import RegistryOptions
+
+__all__ = (
+    "BASE_URL_VARIABLE",
+    "FEEDBACK_URL_VARIABLE",
+    "SYNC_URL_VARIABLE",
+    "ClientOptions",
+    "Statistics",
+    "VeriffClient",
+    "open_session",
+)
 
 BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
+FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
+SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
+
+# Documented, unlike the base URL, which every integration has of its own.
+_FEEDBACK_URL: Final = "https://feedback.api.veriff.com"
+_SYNC_URL: Final = "https://sync-api.veriff.me"
 
 
 class ClientOptions(TypedDict, total=False):
     """The options of `VeriffClient`; every one has a default that is good for production."""
 
+    feedback_url: str
+    sync_url: str
     retry: RetryPolicy
     poll: PollPolicy
     timeouts: Timeouts
@@ -73,7 +93,7 @@ class Statistics:
     waiting: int
 
 
-class VeriffClient:
+class VeriffClient(Services):
     """A client for one integration; one for each event loop, used by any number of coroutines.
 
     Use it as ``async with VeriffClient(...) as veriff:``, or call `aclose` at the end. Connections are opened when
@@ -83,6 +103,8 @@ class VeriffClient:
         credentials: API key and secrets.
         base_url: The integration's own base URL, from its API Keys page in the Customer Portal; with or without
             ``/v1``. Plain http is taken for this machine only.
+        feedback_url: Host of the feedback API, for reports of fraud.
+        sync_url: Host of the synchronous check of registries.
         retry: How often and how long a call is tried.
         poll: How often decisions are asked for.
         timeouts: How long one try may take.
@@ -108,6 +130,8 @@ class VeriffClient:
         credentials: Credentials,
         *,
         base_url: str,
+        feedback_url: str = _FEEDBACK_URL,
+        sync_url: str = _SYNC_URL,
         retry: RetryPolicy | None = None,
         poll: PollPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -124,7 +148,7 @@ class VeriffClient:
         # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
         threads = CapacityLimiter(max_uploads + 4)
         self._exchange = Exchange(
-            root=self._root,
+            roots={"api": self._root, "feedback": root_of(feedback_url), "sync": root_of(sync_url)},
             pool=self._pool,
             credentials=credentials,
             retry=retry or RetryPolicy(),
@@ -134,11 +158,13 @@ class VeriffClient:
         )
         self._api = Api(credentials, self._exchange)
         self._uploads = Uploads(self._api, seats=max_uploads, threads=threads)
-        self._waits = Waits(self._api.get_decision, poll or PollPolicy())
+        self._waits = Waits(self._api.decision, poll or PollPolicy())
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from ``VERIFF_BASE_URL`` and the variables of `Credentials.from_env`.
+
+        ``VERIFF_FEEDBACK_URL`` and ``VERIFF_SYNC_URL`` are read too, and have documented defaults.
 
         Args:
             environ: Where to look, instead of the environment of the process.
@@ -149,7 +175,7 @@ class VeriffClient:
         """
         environment = process_environment if environ is None else environ
         credentials = Credentials.from_env(environment)
-        return cls(credentials, base_url=_base_url(environment), **options)
+        return cls(credentials, base_url=_base_url(environment), **(_other_hosts(environment) | options))
 
     def __repr__(self) -> str:
         """Show where it speaks to, nothing secret."""
@@ -184,9 +210,11 @@ class VeriffClient:
 
         Args:
             **options: ``person`` (what you know of the end-user), ``document`` (what you know of the document),
-                ``vendor_data`` (your own id of the end-user, up to 1000 characters, no personal data),
-                ``end_user_id`` (a UUID of your own), ``callback`` (https address to send the end-user to afterwards),
-                ``extra`` (further members of ``verification``, in Veriff's own words).
+                ``address`` (their address), ``vendor_data`` (your own id of the end-user, up to 1000 characters, no
+                personal data), ``end_user_id`` (a UUID of your own), ``callback`` (https address to send the end-user
+                to afterwards), ``consents`` (what the end-user agreed to, for products that need it),
+                ``proof_of_address_types`` (kinds of paper to accept, for proof of address), ``extra`` (further members
+                of ``verification``, in Veriff's own words).
 
         Returns:
             The session, in status ``created``.
@@ -203,6 +231,33 @@ class VeriffClient:
         See https://devdocs.veriff.com/apidocs/v1sessions.
         """
         return self._attach(await self._api.create_session(options))
+
+    async def validate_registry(self, person: Person, **options: Unpack[RegistryOptions]) -> VerificationSession:
+        """Have a person looked up in registries, without pictures; the result comes as the session's decision.
+
+        The session is made and submitted by this call, so that `VerificationSession.wait_for_decision` is all that
+        is left to do. It needs an integration of its own.
+
+        Args:
+            person: Whom to look up: ``id_number`` and a name are needed.
+            **options: ``address`` (needed when the person has no date of birth), ``vendor_data``, ``end_user_id``,
+                ``callback``, ``extra``; see `create_session`.
+
+        Returns:
+            The session.
+
+        Raises:
+            ConfigurationError: What the registries need is missing, or a value would be refused.
+            OutcomeUnknownError: The connection broke; a session may or may not exist.
+            ApiError: Veriff refused, for example for a missing number (codes 1308 to 1310).
+
+        Example:
+            >>> person = Person(first_name="Ada", last_name="Byron", id_number="123456789", date_of_birth="1990-01-01")
+            >>> session = await veriff.validate_registry(person, vendor_data="user-42")
+
+        See https://devdocs.veriff.com/apidocs/v1validate-registry.
+        """
+        return self._attach(await self._api.validate_registry(person, options))
 
     def session(self, session_id: str) -> VerificationSession:
         """Attach to a session that exists, without asking Veriff: in another process, or after a restart.
@@ -274,7 +329,8 @@ async def open_session(
     """
     client_options, create_options = _parted(options)
     known = credentials or Credentials.from_env()
-    async with VeriffClient(known, base_url=base_url or _base_url(process_environment), **client_options) as client:
+    hosts = _other_hosts(process_environment) | client_options
+    async with VeriffClient(known, base_url=base_url or _base_url(process_environment), **hosts) as client:
         yield await client.create_session(**create_options)
 
 
@@ -284,6 +340,15 @@ def _base_url(environ: Mapping[str, str]) -> str:
         msg = f"{BASE_URL_VARIABLE} is not set: the integration's API Keys page in the Customer Portal shows its value."
         raise ConfigurationError(msg)
     return base_url
+
+
+def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
+    found: ClientOptions = {}
+    if feedback_url := environ.get(FEEDBACK_URL_VARIABLE, "").strip():
+        found["feedback_url"] = feedback_url
+    if sync_url := environ.get(SYNC_URL_VARIABLE, "").strip():
+        found["sync_url"] = sync_url
+    return found
 
 
 def _check_limits(max_connections: int, max_uploads: int, http_session: ClientSession | None) -> None:

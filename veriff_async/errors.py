@@ -254,7 +254,7 @@ class SignatureError(WebhookError):
 
 
 class PayloadError(WebhookError):
-    """Signed rightly, but not a body that can be read.
+    """Not a body that can be read, though signed rightly where it came as a webhook.
 
     Attributes:
         problems: What was wrong and where, never the values.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import Status
 from veriff_async.protocol.lifecycle import can_follow, is_news
+from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ("VerificationSession",)
 
 
-class VerificationSession:
+class VerificationSession(SessionReadings):
     """A session on Veriff's side, reached through the client that made it.
 
     Made by `VeriffClient.create_session` and `VeriffClient.session`, not by hand.
@@ -100,6 +101,23 @@ class VerificationSession:
         info = await self._api.submit_session(self.id)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
+    async def delete(self) -> None:
+        """Delete the session with all its data, for integrations that may.
+
+        It is gone at once, and its data within twelve hours; a session that had no decision yet ends with one, which
+        is told by webhook. Veriff allows five deletions an hour and ten a day.
+
+        Raises:
+            BadRequestError: The session is being decided (codes 1305, 1306).
+            NotFoundError: This integration knows no such session.
+            RateLimitedError: Too many deletions.
+            ApiError: Veriff refused for another reason; what it answers where deletion is off, is not known.
+            TransportError: No answer came, and the retries are spent.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
+        """
+        await self._api.delete_session(self.id)
+
     async def decision(self) -> Decision | None:
         """Ask once for the decision.
 
@@ -114,7 +132,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
-        decision = await self._api.get_decision(self.id)
+        decision = await self._api.decision(self.id)
         if decision is not None:
             self._learn(decision)
             self._waits.observe(decision)

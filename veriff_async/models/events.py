@@ -180,9 +180,7 @@ class WatchlistEvent:
     def key(self) -> str:
         """The same for the same message, for telling repetitions."""
         found = self.screening
-        return _key(
-            self.kind, found.session_id, found.attempt_id, found.match_status, found.created_at, self.digest
-        )
+        return _key(self.kind, found.session_id, found.attempt_id, found.match_status, found.created_at, self.digest)
 
 
 @frozen(kw_only=True)

@@ -14,6 +14,7 @@ __all__ = (
     "Confidence",
     "FieldObject",
     "FieldSource",
+    "FieldValue",
     "FullAutoDecision",
     "FullAutoDocument",
     "FullAutoPerson",
@@ -68,13 +69,19 @@ class Insight:
 
 
 @frozen(kw_only=True)
-class FieldObject:
-    """One value with how sure it is and where it was read; all three are empty when nothing was read."""
+class FieldValue:
+    """One value; ``None`` when nothing was read."""
 
     value: str | None = field(default=None, repr=False)
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class FieldObject(FieldValue):
+    """One value with how sure it is and where it was read; all three are empty when nothing was read."""
+
     confidence_category: Confidence | None = None
     sources: tuple[FieldSource, ...] = ()
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
 @frozen(kw_only=True)
@@ -111,8 +118,8 @@ class FullAutoDocument:
     """What was read of the document; its type is written in lower case here (``id_card``)."""
 
     number: FieldObject = FieldObject()
-    type: FieldObject = FieldObject()
-    country: FieldObject = FieldObject()
+    type: FieldValue = FieldValue()
+    country: FieldValue = FieldValue()
     state: FieldObject = FieldObject()
     valid_from: FieldObject = FieldObject()
     valid_until: FieldObject = FieldObject()

@@ -13,19 +13,46 @@ from uuid import UUID
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import DocumentType
-from veriff_async.protocol.limits import MAX_VENDOR_DATA
+from veriff_async.models.feedback import FraudReport
+from veriff_async.models.session import Consent
+from veriff_async.protocol.limits import (
+    MAX_COLLECTED_TEXT,
+    MAX_FRAUD_COMMENT,
+    MAX_FRAUD_SESSIONS,
+    MAX_VENDOR_DATA,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from veriff_async.models.collected import CollectedData
     from veriff_async.models.document import Document
+    from veriff_async.models.media import NfcData
     from veriff_async.models.person import Person
 
-__all__ = ("check_callback", "check_document", "check_end_user_id", "check_id", "check_person", "check_vendor_data")
+__all__ = (
+    "check_callback",
+    "check_collected_data",
+    "check_consents",
+    "check_document",
+    "check_end_user_id",
+    "check_fraud_reports",
+    "check_fraud_sessions",
+    "check_id",
+    "check_nfc",
+    "check_person",
+    "check_registry_person",
+    "check_texts",
+    "check_vendor_data",
+)
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 _NUMBER: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 _LETTERS: Final = re.compile(r"[A-Za-z]+", re.ASCII)
+_PHONE: Final = re.compile(r"\+?[\d ]+", re.ASCII)
+_TIMEZONES: Final = range(-1440, 1441)
 _GENDERS: Final = frozenset({"M", "MALE", "F", "FEMALE"})
 _DOCUMENT_TYPES: Final = tuple(kind for kind in DocumentType if kind is not DocumentType.OTHER)
 
@@ -92,6 +119,84 @@ def check_document(document: Document) -> Document:
         raise _refuse("document.id_card_type", "give letters only, for example CC")
     _check_date("document.first_issue", document.first_issue)
     return document
+
+
+def check_registry_person(person: Person, *, has_address: bool) -> None:
+    """Refuse a person whom no registry can look up (codes 1308 to 1310).
+
+    See https://devdocs.veriff.com/apidocs/v1validate-registry.
+    """
+    if not person.id_number:
+        raise _refuse("person.id_number", "registries look a person up by it")
+    if not person.full_name and not (person.first_name and person.last_name):
+        raise _refuse("person", "give first_name and last_name, or full_name")
+    if not person.date_of_birth and not has_address:
+        raise _refuse("person", "give date_of_birth, or an address beside the person")
+
+
+def check_consents(consents: Sequence[Consent]) -> Sequence[Consent]:
+    """Return consents, all of them objects of that class."""
+    if not all(isinstance(consent, Consent) for consent in consents):
+        raise _refuse("consents", 'give Consent objects, for example Consent("ine", approved=True)')
+    return consents
+
+
+def check_texts(name: str, texts: Sequence[str]) -> Sequence[str]:
+    """Return a list of texts that is no single text."""
+    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts) or "" in texts:
+        raise _refuse(name, "give a list of texts")
+    return texts
+
+
+def check_nfc(nfc: NfcData) -> None:
+    """Refuse a reading of a chip that lacks one of its four files."""
+    for name in ("com", "sod", "dg1", "dg2"):
+        content = getattr(nfc, name)
+        if not isinstance(content, bytes) or not content:
+            raise _refuse(f"nfc.{name}", "give the bytes of the file as they were read from the chip")
+
+
+def check_collected_data(data: CollectedData) -> None:
+    """Refuse data that lack what is required, or have what would be refused.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
+    """
+    _check_short("provider_name", data.provider_name)
+    _check_short("device.fingerprint", data.device.fingerprint)
+    if not data.network.address_v4 and not data.network.address_v6:
+        raise _refuse("network", "give address_v4 or address_v6")
+    if not _fits(_PHONE, data.phone_number):
+        raise _refuse("phone_number", "give digits and spaces, with a plus sign before them if you like")
+    if data.browser is not None and data.browser.user_agent is not None:
+        _check_short("browser.user_agent", data.browser.user_agent)
+    if data.browser is not None and (data.browser.timezone_offset or 0) not in _TIMEZONES:
+        raise _refuse("browser.timezone_offset", "give minutes from UTC, -1440 to 1440")
+
+
+def check_fraud_reports(reports: Sequence[FraudReport]) -> Sequence[FraudReport]:
+    """Return reports that the feedback API takes (https://devdocs.veriff.com/apidocs/report-fraud)."""
+    if not reports or not all(isinstance(report, FraudReport) for report in reports):
+        raise _refuse("reports", "give one or more FraudReport")
+    for report in reports:
+        check_id("session_id", report.session_id)
+        if not report.categories or len(set(report.categories)) < len(report.categories):
+            raise _refuse("categories", "give one or more, each once")
+        if report.comment is not None and len(report.comment) > MAX_FRAUD_COMMENT:
+            raise _refuse("comment", f"it has {len(report.comment)} characters, Veriff takes {MAX_FRAUD_COMMENT}")
+    return reports
+
+
+def check_fraud_sessions(session_ids: Sequence[str]) -> list[str]:
+    """Return ids that the feedback API looks up at once."""
+    known = [check_id("session_ids", session_id) for session_id in check_texts("session_ids", session_ids)]
+    if not 1 <= len(known) <= MAX_FRAUD_SESSIONS:
+        raise _refuse("session_ids", f"there are {len(known)}, Veriff takes 1 to {MAX_FRAUD_SESSIONS} at once")
+    return known
+
+
+def _check_short(name: str, value: object) -> None:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_COLLECTED_TEXT:
+        raise _refuse(name, f"give 1 to {MAX_COLLECTED_TEXT} characters")
 
 
 def _fits(pattern: re.Pattern[str], value: object) -> bool:

@@ -1,4 +1,4 @@
-"""JSON on one side, models on the other; the only module that knows cattrs, which it imports when first used.
+"""JSON to models; the only module that knows cattrs, which it imports when first used.
 
 Reading is lenient where documents and real answers differ (numbers as text, null or missing keys, ``""`` for unknown,
 times with three or six digits): an optional field that cannot be read is ``None`` and stays in ``.raw``. Errors carry
@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, get_args, get_origin
 
 from attrs import fields, has, resolve_types
 
+from veriff_async.errors import PayloadError
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
+from veriff_async.protocol.layout import RAW, flattened, places
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -26,9 +28,10 @@ if TYPE_CHECKING:
 
     from veriff_async.models.json import JsonObject
 
-__all__ = ("UnreadableError", "dump", "load_object", "read", "render", "warm_up")
+__all__ = ("UnreadableError", "dump", "from_json", "load_object", "read", "warm_up")
 
 _T = TypeVar("_T")
+_Hook = Callable[[object, object], object]
 
 
 class UnreadableError(Exception):
@@ -83,28 +86,63 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
     Raises:
         UnreadableError: It is no object, or a field that cannot be missing is missing or of another type.
     """
-    if not isinstance(value, Mapping):
+    known = as_object(value)
+    if known is None:
         problem = f"expected an object @ {path}"
         raise UnreadableError(problem)
+    kind = cast("type[AttrsInstance]", model)
+    flat = flattened(kind, known, known if raw is None else raw)
+    try:
+        return cast("_T", _maker(kind, detailed=False)(flat))
+    except (KeyError, _MismatchError):
+        pass  # said in full below: finding every fault costs more than reading
+    return cast("_T", _explain(kind, flat, path))
+
+
+def from_json(model: type[_T], value: bytes | str | JsonObject) -> _T:
+    """Make a model from the JSON that Veriff sends for it: an answer's object, or the body of a webhook.
+
+    Args:
+        model: What to make, for example `Decision`.
+        value: The JSON, read or unread.
+
+    Raises:
+        PayloadError: It is no JSON object, or lacks what the model cannot be without; ``.problems`` says where.
+
+    Example:
+        >>> decision = from_json(Decision, stored_text)
+    """
+    try:
+        found = (
+            load_object(value.encode() if isinstance(value, str) else value)
+            if isinstance(value, str | bytes)
+            else value
+        )
+        return read(model, found)
+    except UnreadableError as error:
+        problems = error.problems
+    except UnicodeEncodeError:
+        problems = ("expected UTF-8 @ $",)
+    msg = f"This is no {model.__name__} ({'; '.join(problems)}): give the JSON as Veriff sends it."
+    raise PayloadError(msg, problems=problems)
+
+
+def _explain(model: type[AttrsInstance], flat: JsonObject, path: str) -> object:
     from cattrs import ClassValidationError
 
     try:
-        return _converter().structure({**value, _RAW: raw or value}, model)
+        return _maker(model, detailed=True)(flat)
     except ClassValidationError as error:
         faults, _ = error.group_exceptions()
-        problems = [f"{_say(fault)} @ {path}.{_key(model, note.name)}" for fault, note in faults]
+        at = {place.field: place.path for place in places(model)}
+        problems = [f"{_say(fault)} @ {path}.{at[note.name]}" for fault, note in faults]
     raise UnreadableError(*problems)
 
 
-def warm_up(*models: type[object]) -> None:
-    """Make the readers of models now, which takes some ten milliseconds, and not when a loop waits for an answer."""
+def warm_up(*models: type[AttrsInstance]) -> None:
+    """Make the readers of models now, which takes some milliseconds each, and not when a loop waits for an answer."""
     for model in models:
-        _converter().get_structure_hook(model)
-
-
-def render(model: object) -> dict[str, object]:
-    """Make the JSON of a model in Veriff's words; what is absent is left out, never null."""
-    return cast("dict[str, object]", _converter().unstructure(model))
+        _maker(model, detailed=False)
 
 
 def _say(fault: Exception) -> str:
@@ -151,6 +189,8 @@ def _integer(value: object) -> int | None:
 
 
 def _flag(value: object) -> bool | None:
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.lower())
     return value if isinstance(value, bool) else None
 
 
@@ -178,33 +218,21 @@ _LEAVES: dict[object, Callable[[object], object]] = {
     tuple[str, ...]: _texts,
 }
 
-# A key that no JSON of Veriff's holds: under it the whole object is handed to the model's `raw`.
-_RAW: Final = "\0raw"
-
-# Keys that are not the field's name in camel case.
-_KEYS: Final[dict[str, dict[str, str]]] = {"Decision": {"session_id": "id"}, "SessionEvent": {"session_id": "id"}}
-
-
-def _key(model: type[object], name: str) -> str:
-    head, *rest = name.split("_")
-    return _KEYS.get(model.__name__, {}).get(name, head + "".join(part.capitalize() for part in rest))
-
 
 @cache
-def _converter() -> Converter:
+def _converter(*, detailed: bool) -> Converter:
     from cattrs import Converter
 
-    converter = Converter(detailed_validation=True)
+    converter = Converter(detailed_validation=detailed)
     # cattrs asks the hooks in the reverse order of their registration: general first, special last.
     converter.register_structure_hook_factory(has, _model_reader)
     converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
-    converter.register_structure_hook_func(_is_object, lambda value, _: as_object(value) or {})
-    converter.register_structure_hook_func(_LEAVES.__contains__, lambda value, kind: _LEAVES[kind](value))
+    converter.register_structure_hook_factory(_is_object, _object_reader)
+    converter.register_structure_hook_factory(_LEAVES.__contains__, _leaf_reader)
     converter.register_structure_hook(str, _required_text)
     # By class, not by predicate: cattrs asks the classes first, and an enum of words is a `str` too.
     converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
-    converter.register_unstructure_hook_factory(has, _model_writer)
     return converter
 
 
@@ -220,57 +248,73 @@ def _is_sequence(kind: object) -> bool:
     return get_origin(kind) is tuple
 
 
-def _optional_reader(kind: object, converter: Converter) -> Callable[[object, object], object]:
+def _leaf_reader(kind: object) -> _Hook:
+    leaf = _LEAVES[kind]
+    return lambda value, _: leaf(value)
+
+
+def _optional_reader(kind: object, converter: Converter) -> _Hook:
     (inner,) = (part for part in get_args(kind) if part is not type(None))
-
-    def read_optional(value: object, _kind: object) -> object:
-        return _or_nothing(converter, value, inner)
-
-    return read_optional
+    hook = _lenient(inner, converter)
+    return lambda value, _: None if value is None else hook(value)
 
 
-def _sequence_reader(kind: object, converter: Converter) -> Callable[[object, object], object]:
-    inner = get_args(kind)[0]
+def _sequence_reader(kind: object, converter: Converter) -> _Hook:
+    hook = _lenient(get_args(kind)[0], converter)
 
     def read_sequence(value: object, _kind: object) -> object:
-        items = (_or_nothing(converter, item, inner) for item in as_list(value))
+        items = (hook(item) for item in as_list(value) if item is not None)
         return tuple(item for item in items if item is not None)
 
     return read_sequence
 
 
-def _or_nothing(converter: Converter, value: object, kind: type[object]) -> object | None:
-    try:
-        return converter.structure(value, kind) if value is not None else None
-    except (ExceptionGroup, _MismatchError):
-        return None
+def _object_reader(kind: object, converter: Converter) -> _Hook:
+    of = get_args(kind)[1]
+    if of is object:
+        return lambda value, _: as_object(value) or {}
+    hook = converter.get_structure_hook(of)
+
+    def read_members(value: object, _kind: object) -> object:
+        return {str(name): hook(member, of) for name, member in (as_object(value) or {}).items()}
+
+    return read_members
 
 
-def _overrides(model: type[AttrsInstance], *, omit_raw: bool) -> dict[str, Any]:
-    from cattrs.gen import override
+def _lenient(kind: type[Any], converter: Converter) -> Callable[[object], object | None]:
+    """Return a reader that gives nothing for what cannot be read."""
+    if _is_object(kind):
+        return as_object
+    hook = cast("_Hook", converter.get_structure_hook(kind))
+
+    def read_or_nothing(value: object) -> object | None:
+        try:
+            return hook(value, kind)
+        except (ExceptionGroup, _MismatchError, KeyError):
+            return None
+
+    return read_or_nothing
+
+
+@cache
+def _maker(model: type[AttrsInstance], *, detailed: bool) -> Callable[[JsonObject], object]:
+    """Return what makes a model from the members under their whole paths."""
+    from cattrs.gen import make_dict_structure_fn, override
 
     resolve_types(model)
-    raw = override(omit=True) if omit_raw else override(rename=_RAW)
-    return {
-        attribute.name: raw if attribute.name == "raw" else override(rename=_key(model, attribute.name))
-        for attribute in fields(model)
-    }
+    named = {place.field: place.path for place in places(model)} | {"raw": RAW}
+    unread = {attribute.name for attribute in fields(model)} - set(named)
+    overrides: dict[str, Any] = {name: override(rename=path) for name, path in named.items()}
+    overrides |= {name: override(omit=True) for name in unread}
+    build = make_dict_structure_fn(model, _converter(detailed=detailed), **overrides)
+    return lambda flat: build(flat, model)
 
 
-def _model_reader(model: type[AttrsInstance], converter: Converter) -> Callable[[object, object], object]:
-    from cattrs.gen import make_dict_structure_fn
+def _model_reader(model: type[AttrsInstance], converter: Converter) -> _Hook:
+    make = _maker(model, detailed=converter.detailed_validation)
 
-    build = make_dict_structure_fn(model, converter, **_overrides(model, omit_raw=False))
-
-    def read_model(value: object, kind: object) -> object:
+    def read_model(value: object, _kind: object) -> object:
         known = as_object(value) or {}
-        return build({_RAW: known, **known}, kind)
+        return make(flattened(model, known, known))
 
     return read_model
-
-
-def _model_writer(model: type[AttrsInstance], converter: Converter) -> Callable[[object], object]:
-    from cattrs.gen import make_dict_unstructure_fn
-
-    overrides = _overrides(model, omit_raw=True)
-    return make_dict_unstructure_fn(model, converter, _cattrs_omit_if_default=True, **overrides)

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
 
 from veriff_async.errors import PayloadError, SignatureError
-from veriff_async.models.events import DecisionEvent, SessionEvent, UnknownEvent
+from veriff_async.models.events import (
+    AddressEvent,
+    CurpEvent,
+    DecisionEvent,
+    FullAutoEvent,
+    IneCurpEvent,
+    IneEvent,
+    SessionEvent,
+    UnknownEvent,
+    UserStatusEvent,
+    WatchlistEvent,
+)
 from veriff_async.protocol import headers
 from veriff_async.protocol.codec import UnreadableError, load_object, read
-from veriff_async.protocol.decisions import decision_from
 from veriff_async.protocol.signing import is_signature
 
 if TYPE_CHECKING:
@@ -18,7 +32,24 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
 
-__all__ = ("parse_webhook",)
+__all__ = ("event_from", "parse_webhook")
+
+_DIGEST: Final = 16
+"""Hex digits of a digest that keys have: among the messages of one session, nothing meets by chance."""
+
+_BY_NAME: Final[dict[object, type[WebhookEvent]]] = {
+    "fullauto": FullAutoEvent,
+    "user-status.created": UserStatusEvent,
+    "ine_registry": IneEvent,
+    "curp_registry": CurpEvent,
+    "combined-ine-curp-registry": IneCurpEvent,
+}
+_BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
+    (WatchlistEvent, frozenset({"checkType", "matchStatus"})),
+    (DecisionEvent, frozenset({"verification", "technicalData"})),
+    (AddressEvent, frozenset({"action", "code", "addressId"})),
+    (SessionEvent, frozenset({"action", "code"})),
+)
 
 
 def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookEvent:
@@ -57,11 +88,22 @@ def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credential
         )
         raise SignatureError(msg, why="mismatch")
     try:
-        return _read(load_object(body))
+        return event_from(load_object(body))
     except UnreadableError as error:
         problems = error.problems
     msg = f"The webhook is signed, but cannot be read ({'; '.join(problems)}): look for a newer veriff-async."
     raise PayloadError(msg, problems=problems)
+
+
+def event_from(root: JsonObject) -> WebhookEvent:
+    """Read the body of a webhook, whose origin was checked before.
+
+    Raises:
+        UnreadableError: It is of a known kind, and lacks what that kind cannot be without.
+    """
+    kind = _kind(root)
+    event = UnknownEvent(raw=root) if kind is UnknownEvent else read(kind, root)
+    return evolve(event, digest=_digest(root))
 
 
 def _one_of(found: Mapping[str, str], name: str, newer: str) -> str:
@@ -76,10 +118,15 @@ def _one_of(found: Mapping[str, str], name: str, newer: str) -> str:
     return values.pop()
 
 
-def _read(root: JsonObject) -> WebhookEvent:
-    # Kinds are told apart by their shape: several may be sent to one address, and only the newer ones name themselves.
-    if "verification" in root and "technicalData" in root:
-        return DecisionEvent(decision=decision_from(root))
-    if "action" in root and "code" in root and "addressId" not in root:
-        return read(SessionEvent, root)
-    return UnknownEvent(raw=root)
+def _kind(root: JsonObject) -> type[WebhookEvent]:
+    """Tell kinds apart by their shape: several may be sent to one address, and only the newer ones name themselves."""
+    named = _BY_NAME.get(root.get("eventType")) or _BY_NAME.get(root.get("type"))
+    if named is not None:
+        return named
+    return next((kind for kind, members in _BY_SHAPE if members <= root.keys()), UnknownEvent)
+
+
+def _digest(root: JsonObject) -> str:
+    """Return a digest of a message that does not depend on the order of its members, which Veriff may change."""
+    text = json.dumps(root, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]

@@ -10,3 +10,5 @@ HMAC_SIGNATURE: Final = "X-HMAC-SIGNATURE"
 VRF_AUTH_CLIENT: Final = "VRF-AUTH-CLIENT"
 VRF_HMAC_SIGNATURE: Final = "VRF-HMAC-SIGNATURE"
 INTEGRATION_ID: Final = "VRF-INTEGRATION-ID"
+# The synchronous check of registries alone wants the API key here too.
+API_KEY: Final = "X-API-Key"

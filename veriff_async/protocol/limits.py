@@ -11,3 +11,10 @@ MAX_PDF_BYTES: Final = 20_000_000
 
 # https://devdocs.veriff.com/apidocs/v1sessions
 MAX_VENDOR_DATA: Final = 1000
+
+# https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1
+MAX_COLLECTED_TEXT: Final = 255
+
+# https://devdocs.veriff.com/apidocs/report-fraud, https://devdocs.veriff.com/apidocs/retrieve-fraud-reports
+MAX_FRAUD_COMMENT: Final = 500
+MAX_FRAUD_SESSIONS: Final = 10

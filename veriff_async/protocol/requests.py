@@ -1,64 +1,56 @@
-"""One pure function for each endpoint: arguments in, a signed request out.
-
-Which text is signed differs: the raw body where there is one, else the id in the path; a query is never signed
-(https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security).
-"""
+"""One pure function for each endpoint: arguments in, a signed request out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, Literal, TypedDict, cast
+from typing import TYPE_CHECKING
 
-from attrs import field, frozen
+from pybase64 import b64encode
 
-from veriff_async.errors import ConfigurationError
-from veriff_async.models.document import Document
-from veriff_async.models.person import Person
-from veriff_async.protocol import checks, headers
-from veriff_async.protocol.codec import dump, render
+from veriff_async.protocol import checks
+from veriff_async.protocol.creation import CreateOptions, RegistryOptions, create_body, registry_body
+from veriff_async.protocol.signed import Request, feedback, signed_id, streamed, with_body, without_nulls
+from veriff_async.protocol.writing import render
 
 if TYPE_CHECKING:
-    from uuid import UUID
+    from collections.abc import Sequence
 
+    from veriff_async.models.collected import CollectedData
+    from veriff_async.models.feedback import FraudReport
+    from veriff_async.models.media import NfcData
+    from veriff_async.models.person import Person
     from veriff_async.protocol.credentials import Credentials
 
-__all__ = ("CreateOptions", "Request", "create_session", "get_decision", "submit_session", "upload_media")
+__all__ = (
+    "address",
+    "address_media",
+    "attempt_media",
+    "attempts",
+    "create_session",
+    "curp_registry",
+    "decision",
+    "delete_session",
+    "download_media",
+    "fraud_categories",
+    "fraud_reports",
+    "full_auto_decision",
+    "ine_curp_registry",
+    "ine_registry",
+    "person",
+    "report_fraud",
+    "send_collected_data",
+    "session_media",
+    "stop_monitoring",
+    "submit_session",
+    "timestamps",
+    "transportation_registry",
+    "upload_media",
+    "upload_nfc",
+    "validate_registry",
+    "validate_registry_at_once",
+    "watchlist_screening",
+)
 
-Method = Literal["GET", "POST", "PATCH", "DELETE"]
-
-
-class CreateOptions(TypedDict, total=False):
-    """What ``POST /v1/sessions`` takes, all of it optional (https://devdocs.veriff.com/apidocs/v1sessions)."""
-
-    person: Person
-    document: Document
-    vendor_data: str
-    end_user_id: str | UUID
-    callback: str
-    extra: Mapping[str, object]
-
-
-@frozen(kw_only=True)
-class Request:
-    """One signed request, apart from a body that is streamed.
-
-    Attributes:
-        method: HTTP method.
-        path: Path below the base URL, ``/v1`` included.
-        headers: Veriff's headers.
-        body: The body, or ``None`` when there is none or it is streamed.
-        repeatable: Whether sending it twice does no harm.
-    """
-
-    method: Method
-    path: str
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
-    repeatable: bool = True
-
-
-_JSON: Final = {"Content-Type": "application/json"}
+_VERSION = "version=1.0.0"
 
 
 def create_session(credentials: Credentials, options: CreateOptions) -> Request:
@@ -66,26 +58,20 @@ def create_session(credentials: Credentials, options: CreateOptions) -> Request:
 
     Raises:
         ConfigurationError: A value would be refused; the message names the field.
+
+    See https://devdocs.veriff.com/apidocs/v1sessions.
     """
-    described: dict[str, object] = dict(options.get("extra") or {})
-    if (callback := options.get("callback")) is not None:
-        described["callback"] = checks.check_callback(callback)
-    if (person := options.get("person")) is not None:
-        described["person"] = render(checks.check_person(person))
-    if (document := options.get("document")) is not None:
-        described["document"] = render(checks.check_document(document))
-    if (vendor_data := options.get("vendor_data")) is not None:
-        described["vendorData"] = checks.check_vendor_data(vendor_data)
-    if (end_user_id := options.get("end_user_id")) is not None:
-        described["endUserId"] = checks.check_end_user_id(end_user_id)
-    body = dump({"verification": _without_nulls(described)})
-    return _with_body(credentials, "POST", "/v1/sessions", body, repeatable=False)
+    return with_body(credentials, "POST", "/v1/sessions", create_body(options), repeatable=False)
 
 
 def submit_session(credentials: Credentials, session_id: str) -> Request:
     """Build ``PATCH /v1/sessions/{id}`` (https://devdocs.veriff.com/apidocs/v1sessionsid-2)."""
-    body = dump({"verification": {"status": "submitted"}})
-    return _with_body(credentials, "PATCH", _session_path(session_id), body)
+    return with_body(credentials, "PATCH", _session(session_id), {"verification": {"status": "submitted"}})
+
+
+def delete_session(credentials: Credentials, session_id: str) -> Request:
+    """Build ``DELETE /v1/sessions/{id}`` (https://devdocs.veriff.com/apidocs/v1sessionsid-3)."""
+    return signed_id(credentials, _session(session_id), session_id, method="DELETE")
 
 
 def upload_media(credentials: Credentials, session_id: str, signature: str) -> Request:
@@ -96,50 +82,184 @@ def upload_media(credentials: Credentials, session_id: str, signature: str) -> R
         session_id: The session.
         signature: Signature of the body, which is streamed.
     """
-    return Request(
-        method="POST",
-        path=f"{_session_path(session_id)}/media",
-        headers={**_signed(credentials, signature), **_JSON},
-    )
+    return streamed(credentials, _session(session_id, "/media"), signature)
 
 
-def get_decision(credentials: Credentials, session_id: str) -> Request:
+def upload_nfc(credentials: Credentials, session_id: str, nfc: NfcData) -> Request:
+    """Build ``POST /v1/sessions/{id}/media`` with what was read from a chip.
+
+    The four members are documented in words; the member around them is a guess, after ``nfcDocuments`` in lists.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
+    """
+    checks.check_nfc(nfc)
+    parts = {name: b64encode(getattr(nfc, name)).decode() for name in ("com", "sod", "dg1", "dg2")}
+    return with_body(credentials, "POST", _session(session_id, "/media"), {"nfcDocument": parts})
+
+
+def session_media(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/media`` (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2)."""
+    return signed_id(credentials, _session(session_id, "/media"), session_id)
+
+
+def attempt_media(credentials: Credentials, attempt_id: str) -> Request:
+    """Build ``GET /v1/attempts/{id}/media`` (https://devdocs.veriff.com/apidocs/v1attemptsidmedia-1)."""
+    return signed_id(credentials, f"/v1/attempts/{checks.check_id('attempt_id', attempt_id)}/media", attempt_id)
+
+
+def download_media(credentials: Credentials, media_id: str) -> Request:
+    """Build ``GET /v1/media/{id}`` (https://devdocs.veriff.com/apidocs/v1mediaid-1)."""
+    return signed_id(credentials, f"/v1/media/{checks.check_id('media_id', media_id)}", media_id)
+
+
+def send_collected_data(credentials: Credentials, session_id: str, data: CollectedData) -> Request:
+    """Build ``POST /v1/sessions/{id}/collected-data``.
+
+    Raises:
+        ConfigurationError: A required value is missing, or one would be refused.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
+    """
+    checks.check_collected_data(data)
+    body = without_nulls({**data.extra, **render(data)})
+    return with_body(credentials, "POST", _session(session_id, "/collected-data"), body)
+
+
+def attempts(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/attempts`` (https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1)."""
+    return signed_id(credentials, _session(session_id, "/attempts"), session_id)
+
+
+def decision(credentials: Credentials, session_id: str) -> Request:
     """Build ``GET /v1/sessions/{id}/decision`` (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
-    path = f"{_session_path(session_id)}/decision"
-    return Request(method="GET", path=path, headers=_signed(credentials, credentials.sign(session_id.encode())))
+    return signed_id(credentials, _session(session_id, "/decision"), session_id)
 
 
-def _session_path(session_id: str) -> str:
-    return f"/v1/sessions/{checks.check_id('session_id', session_id)}"
+def full_auto_decision(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/decision/fullauto``; seen in other clients, not documented any more."""
+    return signed_id(credentials, _session(session_id, f"/decision/fullauto?{_VERSION}"), session_id)
 
 
-def _signed(credentials: Credentials, signature: str) -> dict[str, str]:
-    signed = {headers.AUTH_CLIENT: credentials.api_key, headers.HMAC_SIGNATURE: signature}
-    if credentials.integration_id is not None:
-        signed[headers.INTEGRATION_ID] = credentials.integration_id
-    return signed
+def ine_registry(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/decision/ine-registry``.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
+    """
+    return signed_id(credentials, _session(session_id, f"/decision/ine-registry?{_VERSION}"), session_id)
 
 
-def _with_body(credentials: Credentials, method: Method, path: str, body: bytes, *, repeatable: bool = True) -> Request:
-    signed = {**_signed(credentials, credentials.sign(body)), **_JSON}
-    return Request(method=method, path=path, headers=signed, body=body, repeatable=repeatable)
+def curp_registry(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/decision/curp-registry``.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1.
+    """
+    return signed_id(credentials, _session(session_id, f"/decision/curp-registry?{_VERSION}"), session_id)
 
 
-def _without_nulls(value: object) -> object:
-    """Drop null members: the API was seen to treat a null property unlike an absent one."""
-    if isinstance(value, Mapping):
-        members = cast("Mapping[object, object]", value).items()
-        return {_key(key): _without_nulls(item) for key, item in members if item is not None}
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [_without_nulls(item) for item in cast("Sequence[object]", value)]
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    msg = "extra cannot be sent: give what JSON can hold, texts, finite numbers, lists and mappings."
-    raise ConfigurationError(msg)
+def ine_curp_registry(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/decision/combined-ine-curp-registry``.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
+    """
+    path = _session(session_id, f"/decision/combined-ine-curp-registry?{_VERSION}")
+    return signed_id(credentials, path, session_id)
 
 
-def _key(key: object) -> str:
-    if isinstance(key, str):
-        return key
-    msg = "extra cannot be sent: every key must be a text."
-    raise ConfigurationError(msg)
+def person(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/person`` (https://devdocs.veriff.com/apidocs/v1sessionsidperson-1)."""
+    return signed_id(credentials, _session(session_id, "/person"), session_id)
+
+
+def watchlist_screening(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/watchlist-screening``.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1.
+    """
+    return signed_id(credentials, _session(session_id, "/watchlist-screening"), session_id)
+
+
+def stop_monitoring(credentials: Credentials, session_id: str) -> Request:
+    """Build ``PATCH /v1/sessions/{id}/watchlist-screening``.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.
+    """
+    path = _session(session_id, "/watchlist-screening")
+    return with_body(credentials, "PATCH", path, {"monitorStatus": "disabled"})
+
+
+def validate_registry(credentials: Credentials, known: Person, options: RegistryOptions) -> Request:
+    """Build ``POST /v1/validate-registry``; a session is made and submitted by it.
+
+    Raises:
+        ConfigurationError: What the registries need is missing, or a value would be refused.
+
+    See https://devdocs.veriff.com/apidocs/v1validate-registry.
+    """
+    body = registry_body(known, options)
+    return with_body(credentials, "POST", "/v1/validate-registry", body, repeatable=False)
+
+
+def validate_registry_at_once(credentials: Credentials, known: Person, options: RegistryOptions) -> Request:
+    """Build ``POST /v1/validate-registry`` of the synchronous host, whose answer has the result.
+
+    Raises:
+        ConfigurationError: What the registries need is missing, or a value would be refused.
+
+    See https://devdocs.veriff.com/apidocs/validate-registry-3.
+    """
+    body = registry_body(known, options)
+    return with_body(credentials, "POST", "/v1/validate-registry", body, repeatable=False, host="sync")
+
+
+def fraud_categories(credentials: Credentials) -> Request:
+    """Build ``GET /v1/feedback/fraud-categories`` (https://devdocs.veriff.com/apidocs/get-fraud-categories)."""
+    return feedback(credentials, "/v1/feedback/fraud-categories")
+
+
+def report_fraud(credentials: Credentials, reports: Sequence[FraudReport]) -> Request:
+    """Build ``POST /v1/feedback/fraud-reports``; a report that exists already is refused, so it can be repeated.
+
+    Raises:
+        ConfigurationError: A report would be refused; the message says which and why.
+
+    See https://devdocs.veriff.com/apidocs/report-fraud.
+    """
+    body = {"reports": [render(report) for report in checks.check_fraud_reports(reports)]}
+    return feedback(credentials, "/v1/feedback/fraud-reports", body)
+
+
+def fraud_reports(credentials: Credentials, session_ids: Sequence[str]) -> Request:
+    """Build ``POST /v1/feedback/fraud-reports/retrieve``.
+
+    Raises:
+        ConfigurationError: There are none, or more than ten.
+
+    See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
+    """
+    body = {"sessionIds": checks.check_fraud_sessions(session_ids)}
+    return feedback(credentials, "/v1/feedback/fraud-reports/retrieve", body)
+
+
+def timestamps(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/timestamps``; seen in an older client, not documented."""
+    return signed_id(credentials, _session(session_id, "/timestamps"), session_id)
+
+
+def transportation_registry(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/transportation-registry/{id}``; documented once, its path seen in other clients."""
+    path = f"/v1/transportation-registry/{checks.check_id('session_id', session_id)}"
+    return signed_id(credentials, path, session_id)
+
+
+def address(credentials: Credentials, address_id: str) -> Request:
+    """Build ``GET /v1/address/{id}``, the older proof of address; documented once, its path is a guess."""
+    return signed_id(credentials, f"/v1/address/{checks.check_id('address_id', address_id)}", address_id)
+
+
+def address_media(credentials: Credentials, address_id: str) -> Request:
+    """Build ``GET /v1/address/{id}/media``, the older proof of address; documented once, its path is a guess."""
+    return signed_id(credentials, f"/v1/address/{checks.check_id('address_id', address_id)}/media", address_id)
+
+
+def _session(session_id: str, below: str = "") -> str:
+    return f"/v1/sessions/{checks.check_id('session_id', session_id)}{below}"

@@ -1,173 +1,210 @@
-"""Answers in, models out, or the right error: status, signature and shape, in that order."""
+"""One pure function for each endpoint, named as its request: the answer in, a model out, or the right error.
+
+Every one of them raises `ApiError` when Veriff refused, and `ResponseError` for a success that cannot be read.
+"""
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
-from attrs import evolve, field, frozen
+from attrs import evolve
 
-from veriff_async import errors
-from veriff_async.models.json import EMPTY
-from veriff_async.models.media import UploadedMedia
+from veriff_async.models.attempt import Attempt
+from veriff_async.models.collected import CollectedReceipt
+from veriff_async.models.decision import Decision
+from veriff_async.models.feedback import FraudCategoryInfo, FraudReportLookup, FraudReportReceipt
+from veriff_async.models.fullauto import FullAutoDecision
+from veriff_async.models.json import EMPTY, as_object
+from veriff_async.models.media import MediaList, Timestamp, UploadedMedia
+from veriff_async.models.record import PersonRecord
+from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.session import SessionInfo
-from veriff_async.protocol import headers
-from veriff_async.protocol.codec import UnreadableError, load_object, read
-from veriff_async.protocol.decisions import decision_from
-from veriff_async.protocol.remedies import remedy
+from veriff_async.models.watchlist import Monitoring, WatchlistScreening
+from veriff_async.protocol.answers import is_refusal, model_in, models_in, refusal, success
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from veriff_async.models.decision import Decision
     from veriff_async.models.json import JsonObject
-    from veriff_async.protocol.credentials import Credentials
-    from veriff_async.protocol.requests import Request
+    from veriff_async.protocol.answers import Answer
 
-__all__ = ("Answer", "check_origin", "read_decision", "read_session", "read_submission", "read_upload")
+__all__ = (
+    "address",
+    "address_media",
+    "attempt_media",
+    "attempts",
+    "create_session",
+    "curp_registry",
+    "decision",
+    "delete_session",
+    "fraud_categories",
+    "fraud_reports",
+    "full_auto_decision",
+    "ine_curp_registry",
+    "ine_registry",
+    "person",
+    "report_fraud",
+    "send_collected_data",
+    "session_media",
+    "stop_monitoring",
+    "submit_session",
+    "timestamps",
+    "transportation_registry",
+    "upload_media",
+    "upload_nfc",
+    "validate_registry",
+    "validate_registry_at_once",
+    "watchlist_screening",
+)
 
-_Model = TypeVar("_Model")
-
-_REDIRECT: Final = 300
-_SERVER: Final = 500
-_CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 _WRONG_TRANSITION: Final = "1304"
-_CLASSES: Final[dict[int, type[errors.ApiError]]] = {
-    400: errors.BadRequestError,
-    401: errors.AuthenticationError,
-    403: errors.PermissionDeniedError,
-    404: errors.NotFoundError,
-    409: errors.ConflictError,
-    413: errors.PayloadTooLargeError,
-    429: errors.RateLimitedError,
-}
+_NOT_FOUND: Final = 404
 
 
-@frozen(kw_only=True)
-class Answer:
-    """One answer of the server, read to its end.
-
-    Attributes:
-        request: What it answers.
-        status: HTTP status.
-        headers: Its headers; names in any case.
-        body: Its body.
-        repeated: Whether an earlier try of the same request may have reached Veriff.
-        retry_after: Seconds that it asked to wait, if it did.
-    """
-
-    request: Request
-    status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
-    repeated: bool = False
-    retry_after: float | None = None
-
-
-def check_origin(answer: Answer, credentials: Credentials) -> None:
-    """Check the signature of an answer, when it has one.
-
-    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault.
-
-    Raises:
-        ResponseError: The answer names another API key, or its signature matches no secret.
-    """
-    clients = _family(answer.headers, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
-    signatures = _family(answer.headers, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
-    where = f"The answer to {answer.request.method} {answer.request.path}"
-    if any(client.strip().lower() != credentials.api_key.lower() for client in clients):
-        msg = f"{where} names another API key: check base_url, and who may stand between you and Veriff."
-        raise errors.ResponseError(msg, problems=("another API key @ header",))
-    if any(credentials.verify(answer.body, signature.strip()) is None for signature in signatures):
-        msg = f"{where} is not signed with a known secret: give every live secret, and check who stands between."
-        raise errors.ResponseError(msg, problems=("signature does not match @ header",))
-
-
-def read_session(answer: Answer) -> SessionInfo:
+def create_session(answer: Answer) -> SessionInfo:
     """Read the answer to ``POST /v1/sessions``."""
-    root = _success(answer)
-    return _read(answer, SessionInfo, root.get("verification"), "$.verification", root)
+    return model_in(answer, SessionInfo, success(answer).get("verification"), "$.verification")
 
 
-def read_submission(answer: Answer) -> SessionInfo | None:
+def submit_session(answer: Answer) -> SessionInfo | None:
     """Read the answer to ``PATCH /v1/sessions/{id}``.
 
     Returns:
         The session, or ``None`` when Veriff says that it cannot be submitted from where it is, and an earlier try of
         this very call may be why: then it is submitted.
     """
-    if answer.repeated and answer.status >= _REDIRECT and _refusal(answer).code == _WRONG_TRANSITION:
+    if answer.repeated and is_refusal(answer) and refusal(answer).code == _WRONG_TRANSITION:
         return None
-    return read_session(answer)
+    return create_session(answer)
 
 
-def read_upload(answer: Answer) -> UploadedMedia:
+def delete_session(answer: Answer) -> None:
+    """Read the answer to ``DELETE /v1/sessions/{id}``: a session that an earlier try has deleted is not found."""
+    if not (answer.repeated and answer.status == _NOT_FOUND):
+        success(answer)
+
+
+def upload_media(answer: Answer) -> UploadedMedia:
     """Read the answer to ``POST /v1/sessions/{id}/media``."""
-    root = _success(answer)
-    uploaded = _read(answer, UploadedMedia, root.get("image"), "$.image", root)
+    return _uploaded(answer, "image")
+
+
+def upload_nfc(answer: Answer) -> UploadedMedia:
+    """Read the answer to an upload of what was read from a chip; the name of its member is a guess."""
+    return _uploaded(answer, "nfcDocument")
+
+
+def session_media(answer: Answer) -> MediaList:
+    """Read the answer to ``GET /v1/sessions/{id}/media``."""
+    return model_in(answer, MediaList, success(answer))
+
+
+attempt_media = session_media
+"""Read the answer to ``GET /v1/attempts/{id}/media``, which has the same form."""
+
+
+def send_collected_data(answer: Answer) -> CollectedReceipt:
+    """Read the answer to ``POST /v1/sessions/{id}/collected-data``; whether it has a ``data`` member is a guess."""
+    return model_in(answer, CollectedReceipt, _inner(success(answer)))
+
+
+def attempts(answer: Answer) -> tuple[Attempt, ...]:
+    """Read the answer to ``GET /v1/sessions/{id}/attempts``, newest first; its list is named ``verifications``."""
+    return models_in(answer, Attempt, "verifications")
+
+
+def decision(answer: Answer) -> Decision | None:
+    """Read the answer to ``GET /v1/sessions/{id}/decision``: ``None`` while there is no decision."""
+    root = success(answer)
+    return None if root.get("verification") is None else model_in(answer, Decision, root)
+
+
+def full_auto_decision(answer: Answer) -> FullAutoDecision | None:
+    """Read the answer to ``GET /v1/sessions/{id}/decision/fullauto``: ``None`` while there is no decision.
+
+    That an undecided session is not found, and that the answer is flat where the webhook is not, was seen in other
+    clients; both forms are read.
+    """
+    if answer.status == _NOT_FOUND:
+        return None
+    root = success(answer)
+    return model_in(answer, FullAutoDecision, as_object(_inner(root).get("verification")) or root)
+
+
+def ine_registry(answer: Answer) -> IneResult:
+    """Read the answer to ``GET /v1/sessions/{id}/decision/ine-registry``; its root is a guess."""
+    return model_in(answer, IneResult, _inner(success(answer)))
+
+
+def curp_registry(answer: Answer) -> CurpResult:
+    """Read the answer to ``GET /v1/sessions/{id}/decision/curp-registry``."""
+    return model_in(answer, CurpResult, success(answer))
+
+
+def ine_curp_registry(answer: Answer) -> IneCurpResult:
+    """Read the answer to ``GET /v1/sessions/{id}/decision/combined-ine-curp-registry``."""
+    return model_in(answer, IneCurpResult, success(answer))
+
+
+def person(answer: Answer) -> PersonRecord:
+    """Read the answer to ``GET /v1/sessions/{id}/person``."""
+    return model_in(answer, PersonRecord, success(answer).get("person"), "$.person")
+
+
+def watchlist_screening(answer: Answer) -> WatchlistScreening:
+    """Read the answer to ``GET /v1/sessions/{id}/watchlist-screening``."""
+    return model_in(answer, WatchlistScreening, success(answer).get("data"), "$.data")
+
+
+def stop_monitoring(answer: Answer) -> Monitoring:
+    """Read the answer to ``PATCH /v1/sessions/{id}/watchlist-screening``."""
+    return model_in(answer, Monitoring, success(answer).get("data"), "$.data")
+
+
+validate_registry = create_session
+"""Read the answer to ``POST /v1/validate-registry``, which has the form of a new session."""
+
+
+def validate_registry_at_once(answer: Answer) -> Decision:
+    """Read the answer to ``POST /v1/validate-registry`` of the synchronous host; that it is a decision is a guess."""
+    return model_in(answer, Decision, success(answer))
+
+
+def fraud_categories(answer: Answer) -> tuple[FraudCategoryInfo, ...]:
+    """Read the answer to ``GET /v1/feedback/fraud-categories``."""
+    return models_in(answer, FraudCategoryInfo, "categories")
+
+
+def report_fraud(answer: Answer) -> tuple[FraudReportReceipt, ...]:
+    """Read the answer to ``POST /v1/feedback/fraud-reports``: one receipt for each report."""
+    return models_in(answer, FraudReportReceipt, "reports")
+
+
+def fraud_reports(answer: Answer) -> tuple[FraudReportLookup, ...]:
+    """Read the answer to ``POST /v1/feedback/fraud-reports/retrieve``."""
+    return models_in(answer, FraudReportLookup, "reports")
+
+
+def timestamps(answer: Answer) -> tuple[Timestamp, ...]:
+    """Read the answer to ``GET /v1/sessions/{id}/timestamps``; seen in an older client."""
+    return models_in(answer, Timestamp, "timestamps")
+
+
+def transportation_registry(answer: Answer) -> TransportationResult:
+    """Read the answer to ``GET /v1/transportation-registry/{id}``; its form is a guess."""
+    return model_in(answer, TransportationResult, _inner(success(answer)))
+
+
+address = decision
+"""Read the answer to ``GET /v1/address/{id}``; that it is a decision is a guess."""
+
+address_media = session_media
+"""Read the answer to ``GET /v1/address/{id}/media``; that it is a list of media is a guess."""
+
+
+def _uploaded(answer: Answer, member: str) -> UploadedMedia:
+    uploaded = model_in(answer, UploadedMedia, success(answer).get(member), f"$.{member}")
     return evolve(uploaded, repeated=answer.repeated)
 
 
-def read_decision(answer: Answer) -> Decision | None:
-    """Read the answer to ``GET /v1/sessions/{id}/decision``: ``None`` while there is no decision."""
-    root = _success(answer)
-    if root.get("verification") is None:
-        return None
-    try:
-        return decision_from(root)
-    except UnreadableError as error:
-        problems = error.problems
-    raise _unreadable(answer, problems)
-
-
-def _success(answer: Answer) -> JsonObject:
-    if answer.status >= _REDIRECT:
-        raise _refusal(answer)
-    try:
-        return load_object(answer.body)
-    except UnreadableError as error:
-        problems = error.problems
-    raise _unreadable(answer, problems)
-
-
-def _read(answer: Answer, model: type[_Model], value: object, path: str, root: JsonObject) -> _Model:
-    try:
-        return read(model, value, path=path, raw=root)
-    except UnreadableError as error:
-        problems = error.problems
-    raise _unreadable(answer, problems)
-
-
-def _unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.ResponseError:
-    msg = (
-        f"The answer to {answer.request.method} {answer.request.path} cannot be read ({'; '.join(problems)}): "
-        "check that base_url is Veriff's, then look for a newer version of veriff-async."
-    )
-    return errors.ResponseError(msg, problems=problems)
-
-
-def _refusal(answer: Answer) -> errors.ApiError:
-    try:
-        body = load_object(answer.body)
-    except UnreadableError:
-        body = EMPTY
-    code, reason = body.get("code"), body.get("message")
-    # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
-    # could be anything, and would be shown.
-    text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
-    default = errors.ServerError if answer.status >= _SERVER else errors.BadRequestError
-    kind = _CLASSES.get(answer.status, default)
-    numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
-    msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
-    return kind(
-        msg,
-        status=answer.status,
-        code=text,
-        reason=reason if isinstance(reason, str) else None,
-        retry_after=answer.retry_after,
-    )
-
-
-def _family(found: Mapping[str, str], *names: str) -> list[str]:
-    wanted = {name.lower() for name in names}
-    return [value for name, value in found.items() if name.lower() in wanted]
+def _inner(root: JsonObject) -> JsonObject:
+    """Return what an answer is about, whether it stands at its root or in ``data``."""
+    return as_object(root.get("data", root)) or EMPTY

@@ -17,13 +17,13 @@ from veriff_async.models.document import Document
 from veriff_async.models.enums import Status
 from veriff_async.models.json import EMPTY
 from veriff_async.models.person import Person
-from veriff_async.protocol.codec import render
 from veriff_async.protocol.credentials import (
     API_KEY_VARIABLE,
     INTEGRATION_VARIABLE,
     SECRET_VARIABLE,
     Credentials,
 )
+from veriff_async.protocol.writing import render
 from veriff_async.sandbox.app import build_app
 from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier

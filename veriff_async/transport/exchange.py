@@ -22,21 +22,21 @@ from veriff_async.errors import (
     TransportError,
 )
 from veriff_async.protocol import backoff
+from veriff_async.protocol.answers import Answer, check_origin
 from veriff_async.protocol.backoff import Failure
-from veriff_async.protocol.responses import Answer, check_origin
 from veriff_async.transport.bodies import SignedBody, StreamedPayload
 from veriff_async.transport.pace import Pace
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from anyio import CapacityLimiter
 
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.policies import RetryPolicy, Timeouts
-    from veriff_async.protocol.requests import Request
+    from veriff_async.protocol.signed import Host, Request
     from veriff_async.transport.pool import Pool
 
 __all__ = ("Exchange",)
@@ -76,7 +76,7 @@ class Exchange:
     def __init__(  # noqa: PLR0913  what every call shares, named once
         self,
         *,
-        root: str,
+        roots: Mapping[Host, str],
         pool: Pool,
         credentials: Credentials,
         retry: RetryPolicy,
@@ -85,7 +85,7 @@ class Exchange:
         threads: CapacityLimiter,
     ) -> None:
         """Take what every call of the client shares."""
-        self._root = root
+        self._roots = roots
         self._pool = pool
         self._credentials = credentials
         self._retry = retry
@@ -166,7 +166,7 @@ class Exchange:
                 watch,
                 session.request(
                     request.method,
-                    URL(self._root + request.path, encoded=True),
+                    URL(self._roots[request.host] + request.path, encoded=True),
                     data=payload,
                     headers={**_HEADERS, **request.headers},
                     # A redirect would carry key, signature and pictures to wherever it points.

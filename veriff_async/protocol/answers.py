@@ -1,0 +1,167 @@
+"""One answer of the server: its origin checked, a refusal turned into the right error, a success read as JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from attrs import field, frozen
+
+from veriff_async import errors
+from veriff_async.models.json import EMPTY
+from veriff_async.protocol import headers
+from veriff_async.protocol.codec import UnreadableError, load_object, read
+from veriff_async.protocol.remedies import remedy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from veriff_async.models.json import JsonObject
+    from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.signed import Request
+
+__all__ = ("Answer", "check_origin", "is_refusal", "model_in", "models_in", "refusal", "success")
+
+_Model = TypeVar("_Model")
+
+_REDIRECT: Final = 300
+_SERVER: Final = 500
+_CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
+_CLASSES: Final[dict[int, type[errors.ApiError]]] = {
+    400: errors.BadRequestError,
+    401: errors.AuthenticationError,
+    403: errors.PermissionDeniedError,
+    404: errors.NotFoundError,
+    409: errors.ConflictError,
+    413: errors.PayloadTooLargeError,
+    429: errors.RateLimitedError,
+}
+
+
+@frozen(kw_only=True)
+class Answer:
+    """One answer of the server, read to its end.
+
+    Attributes:
+        request: What it answers.
+        status: HTTP status.
+        headers: Its headers; names in any case.
+        body: Its body.
+        repeated: Whether an earlier try of the same request may have reached Veriff.
+        retry_after: Seconds that it asked to wait, if it did.
+    """
+
+    request: Request
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    repeated: bool = False
+    retry_after: float | None = None
+
+
+def check_origin(answer: Answer, credentials: Credentials) -> None:
+    """Check the signature of an answer, when it has one.
+
+    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault.
+
+    Raises:
+        ResponseError: The answer names another API key, or its signature matches no secret.
+    """
+    clients = _family(answer.headers, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
+    signatures = _family(answer.headers, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
+    where = f"The answer to {answer.request.method} {answer.request.path}"
+    if any(client.strip().lower() != credentials.api_key.lower() for client in clients):
+        msg = f"{where} names another API key: check base_url, and who may stand between you and Veriff."
+        raise errors.ResponseError(msg, problems=("another API key @ header",))
+    if any(credentials.verify(answer.body, signature.strip()) is None for signature in signatures):
+        msg = f"{where} is not signed with a known secret: give every live secret, and check who stands between."
+        raise errors.ResponseError(msg, problems=("signature does not match @ header",))
+
+
+def is_refusal(answer: Answer) -> bool:
+    """Tell whether an answer is no success; a redirect is none, since it is not followed."""
+    return answer.status >= _REDIRECT
+
+
+def success(answer: Answer) -> JsonObject:
+    """Return the JSON object of a success.
+
+    Raises:
+        ApiError: It is a refusal.
+        ResponseError: It is no JSON object.
+    """
+    if is_refusal(answer):
+        raise refusal(answer)
+    try:
+        return load_object(answer.body)
+    except UnreadableError as error:
+        problems = error.problems
+    raise _unreadable(answer, problems)
+
+
+def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$") -> _Model:
+    """Read a model from a part of a successful answer.
+
+    Args:
+        answer: The answer, for the error.
+        model: What to read.
+        value: The part.
+        path: Where it stands.
+
+    Raises:
+        ResponseError: It cannot be read.
+    """
+    try:
+        return read(model, value, path=path)
+    except UnreadableError as error:
+        problems = error.problems
+    raise _unreadable(answer, problems)
+
+
+def models_in(answer: Answer, model: type[_Model], member: str) -> tuple[_Model, ...]:
+    """Read a list of models from a member of a successful answer.
+
+    Raises:
+        ResponseError: It is no list, or an item cannot be read.
+    """
+    found = success(answer).get(member)
+    if not isinstance(found, list):
+        raise _unreadable(answer, (f"expected a list @ $.{member}",))
+    items = cast("list[object]", found)
+    return tuple(model_in(answer, model, item, f"$.{member}[{place}]") for place, item in enumerate(items))
+
+
+def _unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.ResponseError:
+    msg = (
+        f"The answer to {answer.request.method} {answer.request.path} cannot be read ({'; '.join(problems)}): "
+        "check that base_url is Veriff's, then look for a newer version of veriff-async."
+    )
+    return errors.ResponseError(msg, problems=problems)
+
+
+def refusal(answer: Answer) -> errors.ApiError:
+    """Return the error that says what Veriff refused, why, and what to do."""
+    try:
+        body = load_object(answer.body)
+    except UnreadableError:
+        body = EMPTY
+    code, reason = body.get("code"), body.get("message")
+    # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
+    # could be anything, and would be shown.
+    text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
+    default = errors.ServerError if answer.status >= _SERVER else errors.BadRequestError
+    kind = _CLASSES.get(answer.status, default)
+    numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
+    msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
+    return kind(
+        msg,
+        status=answer.status,
+        code=text,
+        reason=reason if isinstance(reason, str) else None,
+        retry_after=answer.retry_after,
+    )
+
+
+def _family(found: Mapping[str, str], *names: str) -> list[str]:
+    wanted = {name.lower() for name in names}
+    return [value for name, value in found.items() if name.lower() in wanted]

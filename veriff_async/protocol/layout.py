@@ -1,0 +1,87 @@
+"""Which field of a model stands where in JSON: `wording` worked out for one class, once."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from attrs import fields, frozen
+
+from veriff_async.models.json import EMPTY, as_object
+from veriff_async.protocol.wording import OTHER_NAMES, PLACES, PREFIXES
+
+if TYPE_CHECKING:
+    from attrs import AttrsInstance
+
+    from veriff_async.models.json import JsonObject
+
+__all__ = ("RAW", "Place", "flattened", "places")
+
+RAW: Final = "\0raw"
+"""A key that no JSON of Veriff's holds: under it the whole object is handed to the model's ``raw``."""
+
+_NOT_JSON: Final = frozenset({"raw", "digest", "extra", "repeated"})
+
+
+@frozen
+class Place:
+    """Where one field stands.
+
+    Attributes:
+        field: Name of the field.
+        path: Path from the object that describes the model, members parted by dots.
+        parents: The members on the way to it.
+        member: The last member of the path.
+        other: Another name that its member is known to have.
+    """
+
+    field: str
+    path: str
+    parents: tuple[str, ...]
+    member: str
+    other: str | None = None
+
+
+@cache
+def places(model: type[AttrsInstance]) -> tuple[Place, ...]:
+    """Return where the fields of a model stand, in the order of the class."""
+    own, prefix = PLACES.get(model.__name__, {}), PREFIXES.get(model.__name__, "")
+    others = OTHER_NAMES.get(model.__name__, {})
+    names = [attribute.name for attribute in fields(model) if attribute.name not in _NOT_JSON]
+    paths = {name: own.get(name, prefix + _camel(name)) for name in names}
+    return tuple(
+        Place(name, path, tuple(path.split(".")[:-1]), path.rpartition(".")[2], others.get(path))
+        for name, path in paths.items()
+    )
+
+
+@cache
+def _detours(model: type[AttrsInstance]) -> tuple[tuple[tuple[str, ...], tuple[Place, ...]], ...]:
+    """Return the places that are not simply members of the object, by the members on the way to them."""
+    found: dict[tuple[str, ...], list[Place]] = {}
+    for place in places(model):
+        if place.parents or place.other or not place.path:
+            found.setdefault(place.parents, []).append(place)
+    return tuple((parents, tuple(there)) for parents, there in found.items())
+
+
+def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) -> dict[str, object]:
+    """Return an object with every field's member under its whole path."""
+    flat = {RAW: raw, **value}
+    for parents, there in _detours(model):
+        found = value
+        for parent in parents:
+            found = as_object(found.get(parent)) or EMPTY
+        for place in there:
+            if not place.path:
+                flat[""] = value
+            elif place.member in found:
+                flat[place.path] = found[place.member]
+            elif place.other is not None and place.other in found:
+                flat[place.path] = found[place.other]
+    return flat
+
+
+def _camel(name: str) -> str:
+    head, *rest = name.split("_")
+    return head + "".join(part.capitalize() for part in rest)

@@ -1,0 +1,131 @@
+"""The calls of a client that are about no session of its own: attempts, registries, frauds found later."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Unpack
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from veriff_async.api import Api
+    from veriff_async.models.decision import Decision
+    from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
+    from veriff_async.models.media import MediaList
+    from veriff_async.models.person import Person
+    from veriff_async.protocol.creation import RegistryOptions
+
+__all__ = ("Services",)
+
+
+class Services:
+    """The calls that need no session object.
+
+    Every one of them raises `ApiError` when Veriff refuses, `ResponseError` when the answer is not signed with a known
+    secret or cannot be read, and `TransportError` when no answer came and the retries are spent.
+    """
+
+    _api: Api
+
+    async def attempt_media(self, attempt_id: str) -> MediaList:
+        """Ask which media Veriff holds of one attempt.
+
+        Args:
+            attempt_id: The attempt, see `VerificationSession.attempts`.
+
+        Returns:
+            Pictures and videos, best first.
+
+        Raises:
+            NotFoundError: This integration knows no such attempt.
+
+        See https://devdocs.veriff.com/apidocs/v1attemptsidmedia-1.
+        """
+        return await self._api.attempt_media(attempt_id)
+
+    async def validate_registry_at_once(self, person: Person, **options: Unpack[RegistryOptions]) -> Decision:
+        """Look a person up in registries, and wait for the result in the answer.
+
+        It is made by a host of its own (`sync_url`), which Veriff enables on request. That the answer has the form of
+        a decision is a guess.
+
+        Args:
+            person: Whom to look up: ``id_number`` and a name are needed.
+            **options: See `VeriffClient.validate_registry`.
+
+        Returns:
+            The result; what each registry says is in ``additional_verified_data.validation_results``.
+
+        Raises:
+            ConfigurationError: What the registries need is missing, or a value would be refused.
+            OutcomeUnknownError: The connection broke; a session may or may not exist.
+
+        See https://devdocs.veriff.com/apidocs/validate-registry-3.
+        """
+        return await self._api.validate_registry_at_once(person, options)
+
+    async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
+        """Ask which kinds of fraud can be reported.
+
+        Returns:
+            The kinds, each with Veriff's explanation.
+
+        See https://devdocs.veriff.com/apidocs/get-fraud-categories.
+        """
+        return await self._api.fraud_categories()
+
+    async def report_fraud(self, *reports: FraudReport) -> tuple[FraudReportReceipt, ...]:
+        """Report frauds that were found after the decision.
+
+        A report is taken or refused on its own. A try that broke off is repeated; the receipt may then say that there
+        is such a report already, which is the one of the first try.
+
+        Args:
+            *reports: What to report; one or more.
+
+        Returns:
+            One receipt for each report: look at its ``is_reported``.
+
+        Raises:
+            ConfigurationError: A report would be refused; the message says why.
+
+        Example:
+            >>> await veriff.report_fraud(FraudReport(session_id, FraudCategory.INJECTED_MEDIA))
+
+        See https://devdocs.veriff.com/apidocs/report-fraud.
+        """
+        return await self._api.report_fraud(reports)
+
+    async def fraud_reports(self, session_ids: Sequence[str]) -> tuple[FraudReportLookup, ...]:
+        """Ask how reports stand.
+
+        Args:
+            session_ids: The sessions that were reported, 1 to 10 of them.
+
+        Returns:
+            One lookup for each session.
+
+        Raises:
+            ConfigurationError: There are none, or more than ten.
+
+        See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
+        """
+        return await self._api.fraud_reports(session_ids)
+
+    async def address(self, address_id: str) -> Decision | None:
+        """Ask for an older proof of address, by the id of its `AddressEvent`; path and form are guesses.
+
+        Returns:
+            The decision, or ``None`` while there is none.
+
+        Raises:
+            NotFoundError: This integration knows no such address.
+        """
+        return await self._api.address(address_id)
+
+    async def address_media(self, address_id: str) -> MediaList:
+        """Ask which media Veriff holds of an older proof of address; path and form are guesses.
+
+        Raises:
+            NotFoundError: This integration knows no such address.
+        """
+        return await self._api.address_media(address_id)
