@@ -103,10 +103,8 @@ if TYPE_CHECKING:
         FullAutoDecision,
         FullAutoDocument,
         FullAutoPerson,
-        Insight,
-        InsightCategory,
-        InsightResult,
     )
+    from veriff_async.models.insight import Insight, InsightCategory, InsightResult
     from veriff_async.models.media import (
         Media,
         MediaFile,
@@ -350,8 +348,9 @@ _HOMES = {
     ),
     "models.fullauto": (
         "AddressFieldObject Confidence FieldObject FieldSource FieldValue FullAutoDecision FullAutoDocument "
-        "FullAutoPerson Insight InsightCategory InsightResult"
+        "FullAutoPerson"
     ),
+    "models.insight": "Insight InsightCategory InsightResult",
     "models.media": (
         "Media MediaFile MediaList MediaSource NfcData Timestamp TimestampHash UploadProgress UploadedMedia"
     ),

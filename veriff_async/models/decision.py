@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from veriff_async.models.document import Document
 from veriff_async.models.enums import OpenEnum, Status
-from veriff_async.models.fullauto import Insight
+from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
 from veriff_async.models.person import Person
 from veriff_async.models.reasons import REASONS, Reason

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum, Status
+from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
 
 __all__ = (
@@ -18,9 +19,6 @@ __all__ = (
     "FullAutoDecision",
     "FullAutoDocument",
     "FullAutoPerson",
-    "Insight",
-    "InsightCategory",
-    "InsightResult",
 )
 
 
@@ -39,33 +37,6 @@ class FieldSource(OpenEnum):
     MRZ = "MRZ"
     NFC = "NFC"
     BARCODE = "BARCODE"
-
-
-class InsightResult(OpenEnum):
-    """The answer to one question about a session."""
-
-    YES = "yes"
-    LIKELY_YES = "likelyYes"
-    NO = "no"
-    NOT_APPLICABLE = "notApplicable"
-
-
-class InsightCategory(OpenEnum):
-    """What a question is about."""
-
-    DOCUMENT = "document"
-    BIOMETRIC = "biometric"
-    FRAUD = "fraud"
-
-
-@frozen(kw_only=True)
-class Insight:
-    """One question about a session, and its answer; `label` is the question, for example ``faceLiveness``."""
-
-    label: str
-    result: InsightResult | None = None
-    category: InsightCategory | None = None
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
 @frozen(kw_only=True)

@@ -13,7 +13,6 @@ from uuid import UUID
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import DocumentType
-from veriff_async.models.feedback import FraudReport
 from veriff_async.models.session import Consent
 from veriff_async.protocol.limits import (
     MAX_COLLECTED_TEXT,
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
     from veriff_async.models.collected import CollectedData
     from veriff_async.models.document import Document
+    from veriff_async.models.feedback import FraudReport
     from veriff_async.models.media import NfcData
     from veriff_async.models.person import Person
 
@@ -175,6 +175,8 @@ def check_collected_data(data: CollectedData) -> None:
 
 def check_fraud_reports(reports: Sequence[FraudReport]) -> Sequence[FraudReport]:
     """Return reports that the feedback API takes (https://devdocs.veriff.com/apidocs/report-fraud)."""
+    from veriff_async.models.feedback import FraudReport
+
     if not reports or not all(isinstance(report, FraudReport) for report in reports):
         raise _refuse("reports", "give one or more FraudReport")
     for report in reports:

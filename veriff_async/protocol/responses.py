@@ -1,6 +1,7 @@
 """One pure function for each endpoint, named as its request: the answer in, a model out, or the right error.
 
-Every one of them raises `ApiError` when Veriff refused, and `ResponseError` for a success that cannot be read.
+Every one of them raises `ApiError` when Veriff refused, and `ResponseError` for a success that cannot be read. Models
+that few programs use are imported where they are read: making their classes takes a tenth of aiohttp's time to load.
 """
 
 from __future__ import annotations
@@ -9,21 +10,21 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from veriff_async.models.attempt import Attempt
-from veriff_async.models.collected import CollectedReceipt
 from veriff_async.models.decision import Decision
-from veriff_async.models.feedback import FraudCategoryInfo, FraudReportLookup, FraudReportReceipt
-from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.json import EMPTY, as_object
 from veriff_async.models.media import MediaList, Timestamp, UploadedMedia
-from veriff_async.models.record import PersonRecord
-from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.session import SessionInfo
-from veriff_async.models.watchlist import Monitoring, WatchlistScreening
 from veriff_async.protocol.answers import is_refusal, model_in, models_in, refusal, success
 
 if TYPE_CHECKING:
+    from veriff_async.models.attempt import Attempt
+    from veriff_async.models.collected import CollectedReceipt
+    from veriff_async.models.feedback import FraudCategoryInfo, FraudReportLookup, FraudReportReceipt
+    from veriff_async.models.fullauto import FullAutoDecision
     from veriff_async.models.json import JsonObject
+    from veriff_async.models.record import PersonRecord
+    from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
+    from veriff_async.models.watchlist import Monitoring, WatchlistScreening
     from veriff_async.protocol.answers import Answer
 
 __all__ = (
@@ -103,11 +104,15 @@ attempt_media = session_media
 
 def send_collected_data(answer: Answer) -> CollectedReceipt:
     """Read the answer to ``POST /v1/sessions/{id}/collected-data``; whether it has a ``data`` member is a guess."""
+    from veriff_async.models.collected import CollectedReceipt
+
     return model_in(answer, CollectedReceipt, _inner(success(answer)))
 
 
 def attempts(answer: Answer) -> tuple[Attempt, ...]:
     """Read the answer to ``GET /v1/sessions/{id}/attempts``, newest first; its list is named ``verifications``."""
+    from veriff_async.models.attempt import Attempt
+
     return models_in(answer, Attempt, "verifications")
 
 
@@ -126,36 +131,50 @@ def full_auto_decision(answer: Answer) -> FullAutoDecision | None:
     if answer.status == _NOT_FOUND:
         return None
     root = success(answer)
+    from veriff_async.models.fullauto import FullAutoDecision
+
     return model_in(answer, FullAutoDecision, as_object(_inner(root).get("verification")) or root)
 
 
 def ine_registry(answer: Answer) -> IneResult:
     """Read the answer to ``GET /v1/sessions/{id}/decision/ine-registry``; its root is a guess."""
+    from veriff_async.models.registry import IneResult
+
     return model_in(answer, IneResult, _inner(success(answer)))
 
 
 def curp_registry(answer: Answer) -> CurpResult:
     """Read the answer to ``GET /v1/sessions/{id}/decision/curp-registry``."""
+    from veriff_async.models.registry import CurpResult
+
     return model_in(answer, CurpResult, success(answer))
 
 
 def ine_curp_registry(answer: Answer) -> IneCurpResult:
     """Read the answer to ``GET /v1/sessions/{id}/decision/combined-ine-curp-registry``."""
+    from veriff_async.models.registry import IneCurpResult
+
     return model_in(answer, IneCurpResult, success(answer))
 
 
 def person(answer: Answer) -> PersonRecord:
     """Read the answer to ``GET /v1/sessions/{id}/person``."""
+    from veriff_async.models.record import PersonRecord
+
     return model_in(answer, PersonRecord, success(answer).get("person"), "$.person")
 
 
 def watchlist_screening(answer: Answer) -> WatchlistScreening:
     """Read the answer to ``GET /v1/sessions/{id}/watchlist-screening``."""
+    from veriff_async.models.watchlist import WatchlistScreening
+
     return model_in(answer, WatchlistScreening, success(answer).get("data"), "$.data")
 
 
 def stop_monitoring(answer: Answer) -> Monitoring:
     """Read the answer to ``PATCH /v1/sessions/{id}/watchlist-screening``."""
+    from veriff_async.models.watchlist import Monitoring
+
     return model_in(answer, Monitoring, success(answer).get("data"), "$.data")
 
 
@@ -170,16 +189,22 @@ def validate_registry_at_once(answer: Answer) -> Decision:
 
 def fraud_categories(answer: Answer) -> tuple[FraudCategoryInfo, ...]:
     """Read the answer to ``GET /v1/feedback/fraud-categories``."""
+    from veriff_async.models.feedback import FraudCategoryInfo
+
     return models_in(answer, FraudCategoryInfo, "categories")
 
 
 def report_fraud(answer: Answer) -> tuple[FraudReportReceipt, ...]:
     """Read the answer to ``POST /v1/feedback/fraud-reports``: one receipt for each report."""
+    from veriff_async.models.feedback import FraudReportReceipt
+
     return models_in(answer, FraudReportReceipt, "reports")
 
 
 def fraud_reports(answer: Answer) -> tuple[FraudReportLookup, ...]:
     """Read the answer to ``POST /v1/feedback/fraud-reports/retrieve``."""
+    from veriff_async.models.feedback import FraudReportLookup
+
     return models_in(answer, FraudReportLookup, "reports")
 
 
@@ -190,6 +215,8 @@ def timestamps(answer: Answer) -> tuple[Timestamp, ...]:
 
 def transportation_registry(answer: Answer) -> TransportationResult:
     """Read the answer to ``GET /v1/transportation-registry/{id}``; its form is a guess."""
+    from veriff_async.models.registry import TransportationResult
+
     return model_in(answer, TransportationResult, _inner(success(answer)))
 
 
