@@ -74,10 +74,17 @@ def blockbuster() -> Iterator[BlockBuster]:
 def nothing_left() -> Iterator[None]:
     """Fail a test that leaves a thread running, and collect what it dropped, so that it warns here."""
     before = set(threading.enumerate())
+    gc.collect()
+    gc.freeze()  # What is there before a test need not be searched after it: that takes longer than most tests.
     yield
     gc.collect()
     left = [thread for thread in threading.enumerate() if thread not in before and not _ends(thread)]
     assert [] == left
+
+
+def pytest_sessionfinish() -> None:
+    """Let the last collection of pytest find what was dropped since by fixtures of wider scopes."""
+    gc.unfreeze()
 
 
 def _ends(thread: threading.Thread) -> bool:

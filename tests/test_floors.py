@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -86,6 +87,7 @@ def name_of(module: Path) -> str:
     return module.relative_to(HOUSE).with_suffix("").as_posix().removesuffix("/__init__")
 
 
+@cache
 def tree_of(module: Path) -> ast.Module:
     """Return the syntax tree of a module."""
     return ast.parse(module.read_text(encoding="utf-8"))
