@@ -12,8 +12,13 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+from veriff_async import VeriffClient
+from veriff_async.sandbox import Sandbox
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+    from veriff_async.client import ClientOptions
 
 pytest_plugins = ("pytester",)
 
@@ -61,6 +66,26 @@ def travel() -> Callable[[float], None]:
         loop.travel(seconds)
 
     return move
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    """Run a sandbox in the test's own loop."""
+    async with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Give the options of the client; a module of tests that needs others has a fixture of the same name."""
+    return {}
+
+
+@pytest.fixture
+async def veriff(box: Sandbox, client_options: ClientOptions) -> AsyncIterator[VeriffClient]:
+    """Give a client of the sandbox, from its environment."""
+    async with VeriffClient.from_env(box.environ, **client_options) as veriff:
+        yield veriff
 
 
 @pytest.fixture(autouse=True)

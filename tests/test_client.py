@@ -24,31 +24,16 @@ from veriff_async import (
     VeriffClient,
     open_session,
 )
-from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from veriff_async import UploadProgress
+    from veriff_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 
 JPEG = b"\xff\xd8\xff\xe0"
-
-
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    """Run a sandbox in the test's own loop."""
-    async with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-async def veriff(box: Sandbox) -> AsyncIterator[VeriffClient]:
-    """Give a client of it, from its environment."""
-    async with VeriffClient.from_env(box.environ) as veriff:
-        yield veriff
 
 
 @pytest.fixture

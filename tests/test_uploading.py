@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from veriff_async import UploadProgress, VerificationSession
+    from veriff_async.client import ClientOptions
     from veriff_async.models.media import MediaSource
 
 pytestmark = pytest.mark.anyio
@@ -47,21 +48,12 @@ JPEG = b"\xff\xd8\xff\xe0"
 SMALL = JPEG + bytes(range(256)) * 7
 LARGE = JPEG + os.urandom(1_000_003)
 MEDIA = "/v1/sessions/*/media"
-QUICK = RetryPolicy(first=0.001, longest=0.002)
 
 
 @pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    """Run a sandbox in the test's own loop."""
-    async with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-async def veriff(box: Sandbox) -> AsyncIterator[VeriffClient]:
-    """Give a client of it that is quick to try again."""
-    async with VeriffClient(box.credentials, base_url=box.base_url, retry=QUICK, max_uploads=4) as veriff:
-        yield veriff
+def client_options() -> ClientOptions:
+    """Be quick to try again."""
+    return {"retry": RetryPolicy(first=0.001, longest=0.002), "max_uploads": 4}
 
 
 @pytest.fixture

@@ -22,9 +22,10 @@ from veriff_async import (
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from veriff_async import Decision, VerificationSession
+    from veriff_async.client import ClientOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -33,18 +34,9 @@ DECISION = "/v1/sessions/*/decision"
 
 
 @pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    """Run a sandbox in the test's own loop."""
-    async with Sandbox() as box:
-        yield box
-
-
-@pytest.fixture
-async def veriff(box: Sandbox) -> AsyncIterator[VeriffClient]:
-    """Give a client of it that does not repeat what fails."""
-    retry = RetryPolicy(attempts=1)
-    async with VeriffClient(box.credentials, base_url=box.base_url, retry=retry) as veriff:
-        yield veriff
+def client_options() -> ClientOptions:
+    """Do not repeat what fails."""
+    return {"retry": RetryPolicy(attempts=1)}
 
 
 @pytest.fixture

@@ -56,13 +56,6 @@ async def opened(box: Sandbox, **options: object) -> AsyncIterator[VerificationS
         yield await veriff.create_session(vendor_data="user-42")
 
 
-@pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
-    """Run a sandbox in the test's own loop."""
-    async with Sandbox() as box:
-        yield box
-
-
 def tries(box: Sandbox, ending: str) -> list[int | None]:
     """Return the outcomes of the requests whose path ends like this."""
     return [seen.status for seen in box.requests if seen.path.endswith(ending)]
