@@ -52,21 +52,19 @@ async def keep_the_loop(anyio_backend):
 SCOPES: Final = ("function", "class", "module", "session")
 
 
-def inside(
-    pytester: pytest.Pytester, source: str, *, mode: str = "strict", warnings: str = "error"
-) -> pytest.RunResult:
-    """Run a module of tests in a process of its own."""
+def inside(pytester: pytest.Pytester, source: str, *, mode: str = "strict", leaves: bool = False) -> pytest.RunResult:
+    """Run a module of tests in this process, so that what it leaves is found here; if it must leave, in its own."""
     pytester.makeini(
         f"""
         [pytest]
         asyncio_mode = {mode}
         asyncio_default_fixture_loop_scope = function
-        filterwarnings = {warnings}
-        addopts = --strict-markers -p no:cacheprovider
+        filterwarnings = {"ignore" if leaves else "error"}
+        addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest
         """
     )
     pytester.makepyfile(HEAD + source)
-    return pytester.runpytest_subprocess(timeout=60)
+    return pytester.runpytest_subprocess(timeout=60) if leaves else pytester.runpytest_inprocess()
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
@@ -198,7 +196,7 @@ def test_a_loop_that_is_closed_carelessly_is_reported(pytester: pytest.Pytester)
         loop.run_until_complete(veriff_client.create_session())
         loop.close()
     """
-    result = inside(pytester, _flat(source), warnings="ignore")
+    result = inside(pytester, _flat(source), leaves=True)
 
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines("*without loop.shutdown_asyncgens()*")
