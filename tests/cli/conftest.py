@@ -11,12 +11,14 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 COMMAND: Final = (sys.executable, "-m", "veriff_async.cli")
 SECONDS: Final = 60.0
@@ -29,10 +31,21 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     return {**kept, "PYTHONWARNINGS": "error", **variables}
 
 
-@pytest.fixture
-def run() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a way to run the command without a terminal."""
+@pytest.fixture(autouse=True)
+def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test whose commands leave anything in the folder for temporary files."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    yield
+    assert [] == list(folder.iterdir())
 
+
+@pytest.fixture(scope="module")
+def run() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Give a way to run the command without a terminal; tests that look at the same run share it."""
+
+    @cache
     def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603  our own command
             [*COMMAND, *arguments],
@@ -81,7 +94,7 @@ def heard_interrupts() -> Iterator[None]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Give a way to start the command and go on; what still runs at the end is killed."""
+    """Give a way to start the command and go on; what still runs at the end is interrupted, and must end by that."""
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **variables: str) -> subprocess.Popen[str]:
@@ -98,4 +111,8 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     yield call
     for process in started:
         with process:
-            process.kill()
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=SECONDS / 2)
+            finally:
+                process.kill()
