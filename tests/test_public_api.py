@@ -30,7 +30,7 @@ UserStatusEvent ValidationResult VeriffClient VeriffError VerificationSession Wa
 WatchlistScreening WebhookError WebhookEvent __version__ from_json open_session parse_webhook to_json
 """
 PINNED_SANDBOX = """
-AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock
+AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock WebhookKind
 """
 
 

@@ -3,7 +3,7 @@
 from veriff_async.sandbox.box import Sandbox
 from veriff_async.sandbox.clock import Clock, RealClock, VirtualClock
 from veriff_async.sandbox.faults import Fault
-from veriff_async.sandbox.records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia
+from veriff_async.sandbox.records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia, WebhookKind
 from veriff_async.sandbox.rules import Rules
 
 __all__ = (
@@ -18,4 +18,5 @@ __all__ = (
     "SessionView",
     "StoredMedia",
     "VirtualClock",
+    "WebhookKind",
 )

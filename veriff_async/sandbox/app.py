@@ -7,17 +7,15 @@ either family of headers, a slash at the end of the path.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
-from uuid import uuid4
+from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 
-from veriff_async.protocol.codec import UnreadableError, dump, load_object
 from veriff_async.protocol.signing import sign
-from veriff_async.sandbox import checks, gate
+from veriff_async.sandbox import gate
+from veriff_async.sandbox.counter import FORM, SECRET, Counter, answered
 from veriff_async.sandbox.faults import Fault, FaultKind
-from veriff_async.sandbox.intake import Intake
-from veriff_async.sandbox.records import SeenRequest, StoredMedia
+from veriff_async.sandbox.records import SeenRequest
 from veriff_async.sandbox.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -25,17 +23,18 @@ if TYPE_CHECKING:
 
     from aiohttp.typedefs import Middleware
 
-    from veriff_async.models.json import JsonObject
-    from veriff_async.protocol.signing import Verifier
     from veriff_async.sandbox.desk import Desk
+    from veriff_async.sandbox.refusal import Form
     from veriff_async.sandbox.store import Store
 
-__all__ = ("build_app",)
+__all__ = ("SYNC", "build_app", "routes")
 
 _MAX_JSON: Final = 1024 * 1024
 _CHUNK: Final = 256 * 1024
+SYNC: Final = "/sync"
+"""Where the synchronous host is, which has the same path as the API."""
+
 _FORGED: Final = "a secret that nobody has"
-_SECRET: Final = web.RequestKey("secret", str)
 _FORGING: Final = web.RequestKey("forging", bool)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -46,91 +45,40 @@ def build_app(desk: Desk, store: Store, closing: asyncio.Event) -> web.Applicati
     app = web.Application(
         client_max_size=_MAX_JSON, middlewares=[_Trouble(desk, closing).around, _Answers(desk).around]
     )
-    counter = _Counter(desk, store)
-    for path, method, handler in (
-        ("/v1/sessions", "POST", counter.create),
-        ("/v1/sessions/{id}", "PATCH", counter.submit),
-        ("/v1/sessions/{id}/media", "POST", counter.upload),
-        ("/v1/sessions/{id}/decision", "GET", counter.decision),
-    ):
+    for path, method, handler in routes(Counter(desk, store)):
         app.router.add_route(method, path, handler)
         app.router.add_route(method, path + "/", handler)
     return app
 
 
-class _Counter:
-    """Where requests are handled, one method for each endpoint."""
-
-    def __init__(self, desk: Desk, store: Store) -> None:
-        self._desk = desk
-        self._store = store
-
-    async def create(self, request: web.Request) -> web.StreamResponse:
-        gate.check_client(request.headers, self._desk.credentials)
-        body = await request.read()
-        if gate.signature_of(request.headers) is not None:
-            self._check_body(request, body)
-        return _answer(self._desk.create(_object(body)), status=201)
-
-    async def submit(self, request: web.Request) -> web.StreamResponse:
-        gate.check_client(request.headers, self._desk.credentials)
-        body = await request.read()
-        self._check_body(request, body)
-        return _answer(self._desk.submit(request.match_info["id"], _object(body)))
-
-    async def decision(self, request: web.Request) -> web.StreamResponse:
-        gate.check_client(request.headers, self._desk.credentials)
-        session_id = request.match_info["id"]
-        verifier = self._desk.credentials.verifier()
-        verifier.update(session_id.encode())
-        self._check(request, verifier, of_body=False)
-        return _answer(self._desk.decision(session_id))
-
-    async def upload(self, request: web.Request) -> web.StreamResponse:
-        gate.check_client(request.headers, self._desk.credentials)
-        session_id, media_id = request.match_info["id"], str(uuid4())
-        verifier = self._desk.credentials.verifier()
-        intake = Intake(oversize_status=self._desk.rules.oversize_status)
-        async with self._store.incoming(media_id) as incoming:
-            refusal: Refusal | None = None
-            async for chunk in request.content.iter_chunked(_CHUNK):
-                verifier.update(chunk)
-                try:
-                    await incoming.write(intake.feed(chunk) if refusal is None else b"")
-                except Refusal as found:
-                    if found.status == self._desk.rules.oversize_status:
-                        raise
-                    # Whoever is not Veriff's customer is told that first, and for that the whole body is needed.
-                    refusal = found
-            self._check(request, verifier, of_body=True)
-            if refusal is not None:
-                raise refusal
-            last, described = intake.finish()
-            context = checks.check_context(described.image.get("context"))
-            self._desk.check_upload(session_id)
-            await incoming.write(last)
-            digest = await incoming.finish()
-            stored = StoredMedia(
-                id=media_id,
-                context=context,
-                mimetype=described.mimetype,
-                size=incoming.size,
-                sha256=digest,
-                path=incoming.path,
-            )
-            answer = self._desk.add_media(session_id, stored)
-            incoming.keep()
-        return _answer(answer)
-
-    def _check_body(self, request: web.Request, body: bytes) -> None:
-        verifier = self._desk.credentials.verifier()
-        verifier.update(body)
-        self._check(request, verifier, of_body=True)
-
-    def _check(self, request: web.Request, verifier: Verifier, *, of_body: bool) -> None:
-        place = gate.check_signature(verifier, gate.signature_of(request.headers), of_body=of_body)
-        # Documented: an answer is signed with the secret that signed the request.
-        request[_SECRET] = self._desk.credentials.secrets[place]
+def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
+    """Return path, method and handler of every endpoint; other hosts than the API's own have a path here."""
+    return (
+        ("/v1/sessions", "POST", counter.create_session),
+        ("/v1/sessions/{id}", "PATCH", counter.submit_session),
+        ("/v1/sessions/{id}", "DELETE", counter.delete_session),
+        ("/v1/sessions/{id}/media", "POST", counter.upload_media),
+        ("/v1/sessions/{id}/collected-data", "POST", counter.send_collected_data),
+        ("/v1/sessions/{id}/attempts", "GET", counter.attempts),
+        ("/v1/sessions/{id}/decision", "GET", counter.decision),
+        ("/v1/sessions/{id}/decision/fullauto", "GET", counter.full_auto_decision),
+        ("/v1/sessions/{id}/decision/ine-registry", "GET", counter.ine_registry),
+        ("/v1/sessions/{id}/decision/curp-registry", "GET", counter.curp_registry),
+        ("/v1/sessions/{id}/decision/combined-ine-curp-registry", "GET", counter.ine_curp_registry),
+        ("/v1/sessions/{id}/person", "GET", counter.person),
+        ("/v1/sessions/{id}/watchlist-screening", "GET", counter.watchlist_screening),
+        ("/v1/sessions/{id}/watchlist-screening", "PATCH", counter.stop_monitoring),
+        ("/v1/sessions/{id}/timestamps", "GET", counter.timestamps),
+        ("/v1/transportation-registry/{id}", "GET", counter.transportation_registry),
+        ("/v1/address/{id}", "GET", counter.address),
+        ("/v1/validate-registry", "POST", counter.validate_registry),
+        # The index of the reference writes it so; the page of the call does not.
+        ("/v1/sessions/validate-registry", "POST", counter.validate_registry),
+        (f"{SYNC}/v1/validate-registry", "POST", counter.validate_registry_at_once),
+        ("/v1/feedback/fraud-categories", "GET", counter.fraud_categories),
+        ("/v1/feedback/fraud-reports", "POST", counter.report_fraud),
+        ("/v1/feedback/fraud-reports/retrieve", "POST", counter.fraud_reports),
+    )
 
 
 class _Answers:
@@ -146,12 +94,12 @@ class _Answers:
             try:
                 answer = await handler(request)
             except Refusal as refusal:
-                answer = _answer(refusal.body(), status=refusal.status)
+                answer = answered(refusal.body(_form(request)), status=refusal.status)
             except web.HTTPException as refusal:
-                answer = _answer({"status": "fail", "message": refusal.reason}, status=refusal.status)
+                answer = answered({"status": "fail", "message": refusal.reason}, status=refusal.status)
             body = answer.body if isinstance(answer, web.Response) else None
             if isinstance(body, bytes) and (answer.status < 300 or self._desk.rules.sign_errors):  # noqa: PLR2004
-                secret = request.get(_SECRET, self._desk.credentials.shared_secret)
+                secret = request.get(SECRET, self._desk.credentials.shared_secret)
                 if request.get(_FORGING, False):
                     secret = _FORGED
                 answer.headers.update(gate.signed_headers(self._desk.credentials, sign(secret, body)))
@@ -216,12 +164,5 @@ async def _read(request: web.Request, *, up_to: int | None = None) -> None:
         seen += len(piece)
 
 
-def _answer(body: JsonObject, *, status: int = 200) -> web.Response:
-    return web.Response(body=dump(body), status=status, content_type="application/json")
-
-
-def _object(body: bytes) -> JsonObject:
-    try:
-        return load_object(body)
-    except UnreadableError:
-        raise Refusal(400, "1104", "Request body is not a JSON object") from None
+def _form(request: web.Request) -> Form:
+    return cast("Form", request.get(FORM, "usual"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, ExitStack
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -13,24 +14,21 @@ from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.models.document import Document
-from veriff_async.models.enums import Status
-from veriff_async.models.json import EMPTY
-from veriff_async.models.person import Person
 from veriff_async.protocol.credentials import (
     API_KEY_VARIABLE,
     INTEGRATION_VARIABLE,
     SECRET_VARIABLE,
     Credentials,
 )
-from veriff_async.protocol.writing import render
-from veriff_async.sandbox.app import build_app
+from veriff_async.sandbox.app import SYNC, build_app
 from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier
 from veriff_async.sandbox.desk import Desk
 from veriff_async.sandbox.driver import Driver
+from veriff_async.sandbox.records import WebhookKind
 from veriff_async.sandbox.rules import Rules
-from veriff_async.sandbox.scenario import Scenario, Verdict
+from veriff_async.sandbox.scenario import Scenario
+from veriff_async.sandbox.stage import Stage
 from veriff_async.sandbox.store import Store
 
 if TYPE_CHECKING:
@@ -45,13 +43,15 @@ if TYPE_CHECKING:
 __all__ = ("Sandbox",)
 
 BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
+FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
+SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
 _SHUTDOWN: Final = 1.0
 """Seconds that requests under way have to end when the sandbox stops."""
 
 _LAST_PORT: Final = 65_535
 
 
-class Sandbox:
+class Sandbox(Stage):
     """A local Veriff over real HTTP, with sessions, pictures, decisions and webhooks.
 
     ``async with Sandbox() as box:`` serves from the running loop; ``with Sandbox() as box:`` serves from a thread with
@@ -66,6 +66,7 @@ class Sandbox:
         port: Port to listen on; 0 takes a free one.
         credentials: What clients must use; fresh fakes when left out.
         webhook_url: Where decisions are posted to; ``None`` posts nothing.
+        webhook_urls: Where other kinds are posted to, each its own address as in the Customer Portal.
         decide_after: Seconds from submission to an approval; ``None`` leaves it to `decide`.
         clock: The time; `VirtualClock` for tests in which days pass.
         rules: What is done where the documents are silent or at odds.
@@ -89,6 +90,7 @@ class Sandbox:
         port: int = 0,
         credentials: Credentials | None = None,
         webhook_url: str | None = None,
+        webhook_urls: Mapping[WebhookKind | str, str] | None = None,
         decide_after: float | None = None,
         clock: Clock | None = None,
         rules: Rules | None = None,
@@ -116,7 +118,8 @@ class Sandbox:
         )
         self._desk.on_request = on_request
         self._desk.on_delivery = on_delivery
-        self.webhook_url = webhook_url
+        self.webhook_urls = webhook_urls or {}
+        self.webhook_url = webhook_url or self.webhook_url
         self._driven: tuple[asyncio.AbstractEventLoop, Driver] | None = None
         self._open_parts = AsyncExitStack()
         self._thread = ExitStack()
@@ -165,6 +168,16 @@ class Sandbox:
         return self._desk.host
 
     @property
+    def feedback_url(self) -> str:
+        """Where the feedback API is, for clients: the same port."""
+        return self.base_url
+
+    @property
+    def sync_url(self) -> str:
+        """Where the synchronous check of registries is, for clients: the same port, another path."""
+        return self.base_url + SYNC
+
+    @property
     def credentials(self) -> Credentials:
         """What clients must use."""
         return self._desk.credentials
@@ -173,6 +186,8 @@ class Sandbox:
     def environ(self) -> dict[str, str]:
         """The variables that `VeriffClient.from_env` reads."""
         found = {
+            FEEDBACK_URL_VARIABLE: self.feedback_url,
+            SYNC_URL_VARIABLE: self.sync_url,
             API_KEY_VARIABLE: self.credentials.api_key,
             SECRET_VARIABLE: ",".join(self.credentials.secrets),
             BASE_URL_VARIABLE: self.base_url,
@@ -184,47 +199,29 @@ class Sandbox:
     @property
     def webhook_url(self) -> str | None:
         """Where decisions are posted to from now on; ``None`` posts nothing."""
-        return self._desk.webhook_url
+        return self._desk.webhook_urls.get(WebhookKind.DECISION)
 
     @webhook_url.setter
     def webhook_url(self, url: str | None) -> None:
-        # Veriff takes https on port 443 only; a receiver under test is rarely that.
-        if url is not None and (urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname):
-            msg = "webhook_url is no address: give http://... or https://..., or None."
-            raise ConfigurationError(msg)
-        self._desk.webhook_url = url
+        urls: dict[WebhookKind | str, str] = dict(self._desk.webhook_urls.items())
+        urls.pop(WebhookKind.DECISION, None)
+        self.webhook_urls = urls if url is None else {**urls, WebhookKind.DECISION: url}
 
-    def decide(  # noqa: PLR0913  what a decision may say
-        self,
-        session_id: str,
-        status: Status | str,
-        *,
-        reason: str | None = None,
-        reason_code: int | None = None,
-        person: Person | Mapping[str, object] | None = None,
-        document: Document | Mapping[str, object] | None = None,
-    ) -> None:
-        """Decide about a session, submitted or not, and post the webhook.
+    @property
+    def webhook_urls(self) -> Mapping[WebhookKind, str]:
+        """Where each kind of webhook is posted to from now on; kinds that are not named are not posted.
 
-        Args:
-            session_id: The session.
-            status: ``approved``, ``declined``, ``resubmission_requested``, ``review``, ``expired`` or ``abandoned``.
-            reason: Why; a decline and a resubmission have one by default.
-            reason_code: The number of the reason.
-            person: What is read from the document, over what was given at creation; a `Person`, or Veriff's own words.
-            document: The same for the document.
-
-        Raises:
-            ConfigurationError: There is no such session, or it cannot be decided like that.
+        To send all of them to one address, as a Customer Portal allows, set ``dict.fromkeys(WebhookKind, url)``.
         """
-        verdict = Verdict(
-            status=Status(status),
-            reason=reason,
-            reason_code=reason_code,
-            person=_described(person),
-            document=_described(document),
-        )
-        self._desk.decide(session_id, verdict)
+        return MappingProxyType(self._desk.webhook_urls)
+
+    @webhook_urls.setter
+    def webhook_urls(self, urls: Mapping[WebhookKind | str, str]) -> None:
+        known = {WebhookKind(kind): _checked_url(url) for kind, url in urls.items()}
+        if not all(kind.known for kind in known):
+            msg = f"webhook_urls has a kind that nothing is: give some of {', '.join(WebhookKind)}."
+            raise ConfigurationError(msg)
+        self._desk.webhook_urls = known
 
     def session(self, session_id: str) -> SessionView:
         """Show a session as it stands.
@@ -367,7 +364,9 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def _described(model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:
-    if model is None:
-        return EMPTY
-    return render(model) if isinstance(model, Person | Document) else dict(model)
+def _checked_url(url: str) -> str:
+    # Veriff takes https on port 443 only; a receiver under test is rarely that.
+    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        msg = "webhook_url is no address: give http://... or https://..., or None."
+        raise ConfigurationError(msg)
+    return url

@@ -12,12 +12,23 @@ from typing import Final
 from urllib.parse import urlsplit
 from uuid import UUID
 
+from pybase64 import b64decode
+
 from veriff_async.models.enums import DocumentType, MediaContext
 from veriff_async.models.json import EMPTY, JsonObject, as_object
-from veriff_async.protocol.limits import MAX_VENDOR_DATA
+from veriff_async.protocol.limits import MAX_COLLECTED_TEXT, MAX_VENDOR_DATA
 from veriff_async.sandbox.refusal import Refusal
 
-__all__ = ("check_context", "check_id", "check_verification", "submitted_status")
+__all__ = (
+    "check_collected_data",
+    "check_context",
+    "check_id",
+    "check_nfc",
+    "check_registry",
+    "check_verification",
+    "disabled_monitoring",
+    "submitted_status",
+)
 
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _ID_LENGTHS: Final = range(20, 41)
@@ -46,6 +57,50 @@ def check_verification(body: JsonObject) -> JsonObject:
     _check_person(_part(known, "person"))
     _check_document(_part(known, "document"))
     return known
+
+
+def check_registry(body: JsonObject) -> JsonObject:
+    """Check the body of a check of registries (codes 1308 to 1310) and return its ``verification`` object."""
+    known = check_verification(body)
+    person, address = _part(known, "person"), _part(known, "address")
+    if "idNumber" not in person:
+        raise Refusal(400, "1308", "Mandatory parameter idNumber is missing")
+    if "fullName" not in person and not {"firstName", "lastName"} <= person.keys():
+        raise Refusal(400, "1309", "Either firstName and lastName or fullName are mandatory")
+    if "dateOfBirth" not in person and not address:
+        raise Refusal(400, "1310", "Either dateOfBirth or address are mandatory")
+    return known
+
+
+def check_collected_data(body: JsonObject) -> None:
+    """Check what is told of a device (codes 1102 and 1104, which are guesses here)."""
+    device, network = as_object(body.get("device")), as_object(body.get("network"))
+    if device is None or network is None or "providerName" not in body:
+        raise Refusal(400, "1102", "Mandatory parameters providerName, device and network are missing")
+    for text in (body["providerName"], device.get("fingerprint")):
+        if not isinstance(text, str) or not 0 < len(text) <= MAX_COLLECTED_TEXT:
+            raise Refusal(400, "1104", "providerName and device.fingerprint must be strings of up to 255 characters")
+    ip = as_object(network.get("ip")) or EMPTY
+    if not any(isinstance(ip.get(name), str) for name in ("addressV4", "addressV6")):
+        raise Refusal(400, "1102", "Mandatory parameter network.ip.addressV4 or addressV6 is missing")
+
+
+def check_nfc(body: JsonObject) -> None:
+    """Check what was read from a chip: all four files as base64; which codes are sent is a guess."""
+    parts = [body.get(name) for name in ("com", "sod", "dg1", "dg2")]
+    if not all(parts):
+        raise Refusal(400, "1102", "Mandatory parameters com, sod, dg1 and dg2 are missing")
+    for part in parts:
+        try:
+            b64decode(part if isinstance(part, str) else "*", validate=True)
+        except ValueError:
+            raise Refusal(400, "1401", "NFC data is not valid base64") from None
+
+
+def disabled_monitoring(body: JsonObject) -> None:
+    """Check the body that switches monitoring off: ``disabled`` is the only value."""
+    if body.get("monitorStatus") != "disabled":
+        raise Refusal(400, "1104", "monitorStatus must be disabled")
 
 
 def check_context(value: object) -> str:

@@ -13,8 +13,12 @@ from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from veriff_async.errors import ConfigurationError
 from veriff_async.sandbox.couriers import Parcel, delivered, packed
 from veriff_async.sandbox.faults import Faults
+from veriff_async.sandbox.fraud import FraudDesk
+from veriff_async.sandbox.records import view
+from veriff_async.sandbox.refusal import Refusal
 from veriff_async.sandbox.scenario import Due, Post, Scenario
 
 if TYPE_CHECKING:
@@ -25,9 +29,9 @@ if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.sandbox.clock import Clock
     from veriff_async.sandbox.faults import Fault
-    from veriff_async.sandbox.records import Delivery, SeenRequest, SessionView, StoredMedia
+    from veriff_async.sandbox.records import Delivery, SeenRequest, Session, SessionView, StoredMedia, WebhookKind
     from veriff_async.sandbox.rules import Rules
-    from veriff_async.sandbox.scenario import Effect, Verdict
+    from veriff_async.sandbox.scenario import Effect
 
 __all__ = ("Desk",)
 
@@ -50,10 +54,11 @@ class Desk:
         self.credentials = credentials
         self.clock = clock
         self.host = ""
-        self.webhook_url: str | None = None
+        self.webhook_urls: dict[WebhookKind, str] = {}
         self.on_request: Callable[[SeenRequest], None] | None = None
         self.on_delivery: Callable[[Delivery], None] | None = None
         self._scenario = scenario
+        self._frauds = FraudDesk(self._reported, new_id=scenario.new_id)
         self._nudge = nudge
         self._lock = Lock()
         self._faults = Faults()
@@ -65,10 +70,16 @@ class Desk:
 
     def create(self, body: JsonObject) -> JsonObject:
         """Answer ``POST /v1/sessions``."""
+        return self._done(lambda now: self._scenario.create(body, now=now, host=self.host))
+
+    def validate_registry(self, body: JsonObject) -> JsonObject:
+        """Answer ``POST /v1/validate-registry``."""
+        return self._done(lambda now: self._scenario.validate_registry(body, now=now, host=self.host))
+
+    def validate_registry_at_once(self, body: JsonObject) -> JsonObject:
+        """Answer ``POST /v1/validate-registry`` of the synchronous host."""
         with self._present() as now:
-            answer, effects = self._scenario.create(body, now=now, host=self.host)
-            self._note(effects, now)
-        return answer
+            return self._scenario.validate_registry_at_once(body, now=now)
 
     def check_upload(self, session_id: str) -> None:
         """Refuse an upload to a session that takes none."""
@@ -77,35 +88,76 @@ class Desk:
 
     def add_media(self, session_id: str, stored: StoredMedia) -> JsonObject:
         """Answer ``POST /v1/sessions/{id}/media``."""
-        with self._present():
-            return self._scenario.add_media(session_id, stored, host=self.host)
+        return self._done(lambda _: self._scenario.add_media(session_id, stored, host=self.host))
 
     def submit(self, session_id: str, body: JsonObject) -> JsonObject:
         """Answer ``PATCH /v1/sessions/{id}``."""
-        with self._present() as now:
-            answer, effects = self._scenario.submit(session_id, body, now=now, host=self.host)
-            self._note(effects, now)
-        return answer
+        return self._done(lambda now: self._scenario.submit(session_id, body, now=now, host=self.host))
+
+    def delete(self, session_id: str) -> JsonObject:
+        """Answer ``DELETE /v1/sessions/{id}``."""
+        return self._done(lambda now: self._scenario.delete(session_id, now=now))
 
     def decision(self, session_id: str) -> JsonObject:
         """Answer ``GET /v1/sessions/{id}/decision``."""
         with self._present():
             return self._scenario.decision(session_id)
 
-    def decide(self, session_id: str, verdict: Verdict) -> None:
-        """Decide about a session; see `Scenario.decide`."""
+    def full_auto_decision(self, session_id: str) -> JsonObject:
+        """Answer ``GET /v1/sessions/{id}/decision/fullauto``."""
+        with self._present():
+            return self._scenario.full_auto_decision(session_id)
+
+    def ask(self, session_id: str, question: Callable[[Session], _T]) -> _T:
+        """Answer a request about one session."""
+        with self._present():
+            return question(self._scenario.find(session_id))
+
+    def ask_address(self, address_id: str, question: Callable[[Session], _T]) -> _T:
+        """Answer a request about an older proof of address."""
+        with self._present():
+            for session in self._scenario.sessions:
+                if session.address_id == address_id and not session.deleted:
+                    return question(session)
+        raise Refusal(404, None, "Address not found")
+
+    def feedback(self, question: Callable[[FraudDesk, datetime], JsonObject]) -> JsonObject:
+        """Answer a request to the feedback API."""
         with self._present() as now:
-            self._note(self._scenario.decide(session_id, verdict, now=now), now)
+            self._frauds.count(now)
+            return question(self._frauds, now)
+
+    def change(self, session_id: str, change: Callable[[Scenario, Session, datetime], Sequence[Effect]]) -> None:
+        """Let a test change something about a session.
+
+        Raises:
+            ConfigurationError: There is no such session, or it cannot be changed like that.
+        """
+        with self._present() as now:
+            self._note(change(self._scenario, self._scenario.known(session_id), now), now)
+
+    def resend(self, session_id: str, kind: WebhookKind) -> None:
+        """Post a webhook again, as somebody can in the Customer Portal.
+
+        Raises:
+            ConfigurationError: There is no such session, or nothing of that kind was posted about it.
+        """
+        with self._present() as now:
+            body = self._scenario.known(session_id).posted.get(kind)
+            if body is None:
+                msg = f"Nothing of the kind {kind} was posted about this session, so nothing can be posted again."
+                raise ConfigurationError(msg)
+            self._note([Post(session_id, kind, body)], now)
 
     def view(self, session_id: str) -> SessionView:
         """Show a session."""
         with self._present():
-            return self._scenario.view(session_id)
+            return view(self._scenario.known(session_id))
 
     def views(self) -> tuple[SessionView, ...]:
         """Show all sessions."""
         with self._present():
-            return self._scenario.views()
+            return tuple(view(session) for session in self._scenario.sessions)
 
     def arm(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
         """Let something go wrong."""
@@ -175,17 +227,32 @@ class Desk:
                     self._note(self._scenario.come(item, now=at), at)
             yield now
 
+    def _done(self, step: Callable[[datetime], tuple[JsonObject, Sequence[Effect]]]) -> JsonObject:
+        with self._present() as now:
+            answer, effects = step(now)
+            self._note(effects, now)
+        return answer
+
+    def _reported(self, session_id: str) -> Session | None:
+        try:
+            return self._scenario.find(session_id)
+        except Refusal:
+            return None
+
     def _note(self, effects: Sequence[Effect], now: datetime) -> None:
         for effect in effects:
             if isinstance(effect, Due):
                 self._plan(effect.at, effect)
-            elif self.webhook_url is not None:
-                self._plan(now, self._packed(self.webhook_url, effect, now))
+            else:
+                self._post(effect, now)
         if effects:
             self._nudge()
 
-    def _packed(self, url: str, post: Post, now: datetime) -> Parcel:
-        return packed(url, post.body, credentials=self.credentials, rules=self.rules, now=now)
+    def _post(self, post: Post, now: datetime) -> None:
+        self._scenario.known(post.session_id).posted[post.kind] = post.body
+        url = self.webhook_urls.get(post.kind)
+        if url is not None:
+            self._plan(now, packed(url, post.body, credentials=self.credentials, rules=self.rules, now=now))
 
     def _plan(self, at: datetime, item: Due | Parcel) -> None:
         heapq.heappush(self._agenda, (at, next(self._order), item))

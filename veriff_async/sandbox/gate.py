@@ -21,15 +21,35 @@ if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.signing import Verifier
 
-__all__ = ("check_client", "check_signature", "signature_of", "signed_headers")
+__all__ = (
+    "check_api_key",
+    "check_client",
+    "check_feedback_client",
+    "check_signature",
+    "signature_of",
+    "signed_headers",
+)
 
 
 def check_client(found: Mapping[str, str], credentials: Credentials) -> None:
     """Check the API key (codes 1801 to 1803)."""
-    client = _agreed(found, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
+    _check_key(_agreed(found, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT), headers.AUTH_CLIENT, credentials)
+
+
+def check_feedback_client(found: Mapping[str, str], credentials: Credentials) -> None:
+    """Check the API key of the feedback API, which has a header of its own."""
+    _check_key(found.get(headers.VRF_AUTH_CLIENT), headers.VRF_AUTH_CLIENT, credentials)
+
+
+def check_api_key(found: Mapping[str, str], credentials: Credentials) -> None:
+    """Check the second header that the synchronous host wants the API key in."""
+    _check_key(found.get(headers.API_KEY), headers.API_KEY, credentials)
+
+
+def _check_key(client: str | None, name: str, credentials: Credentials) -> None:
     if client is None:
-        raise Refusal(401, "1801", "Mandatory X-AUTH-CLIENT header is missing")
-    if client.lower() == credentials.api_key.lower():
+        raise Refusal(401, "1801", f"Mandatory {name} header is missing")
+    if client.strip().lower() == credentials.api_key.lower():
         return
     if not _is_uuid(client):
         raise Refusal(401, "1802", "API key must be a UUID")

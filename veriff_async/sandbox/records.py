@@ -4,22 +4,54 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import TypeAlias
 
 from attrs import Factory, define, field, frozen
 
-from veriff_async.models.enums import Status
+from veriff_async.models.attempt import UserDefinedStatus
+from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.record import PepSanctionMatch
+from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
+from veriff_async.models.watchlist import WatchlistScreening
 
-__all__ = ("Attempt", "AttemptView", "Delivery", "SeenRequest", "Session", "SessionView", "StoredMedia")
+__all__ = (
+    "Attempt",
+    "AttemptView",
+    "Delivery",
+    "RegistryResult",
+    "SeenRequest",
+    "Session",
+    "SessionView",
+    "StoredMedia",
+    "WebhookKind",
+    "view",
+)
+
+RegistryResult: TypeAlias = IneResult | CurpResult | IneCurpResult | TransportationResult
+
+
+class WebhookKind(OpenEnum):
+    """A kind of webhook; each has an address of its own in the Customer Portal."""
+
+    DECISION = "decision"
+    EVENT = "event"
+    FULL_AUTO = "fullauto"
+    WATCHLIST = "watchlist"
+    USER_STATUS = "user-status"
+    INE = "ine"
+    CURP = "curp"
+    INE_CURP = "ine-curp"
+    ADDRESS = "address"
 
 
 @frozen(kw_only=True)
 class StoredMedia:
-    """One picture that was uploaded.
+    """One picture, or reading of a chip, that was uploaded.
 
     Attributes:
         id: Its id.
-        context: What it was said to show.
+        context: What it was said to show; ``nfc`` for a reading of a chip.
         mimetype: What its first bytes show.
         size: Its size in bytes, decoded.
         sha256: Hex digest of its bytes.
@@ -42,6 +74,7 @@ class Attempt:
     created_at: datetime
     status: Status = Status.CREATED
     media: list[StoredMedia] = Factory(list[StoredMedia])
+    labels: list[UserDefinedStatus] = Factory(list[UserDefinedStatus])
 
 
 @define
@@ -58,7 +91,16 @@ class Session:
     attempts: list[Attempt]
     status: Status = Status.CREATED
     decision: JsonObject | None = None
+    full_auto: JsonObject | None = None
+    posted: dict[WebhookKind, JsonObject] = Factory(dict[WebhookKind, JsonObject])
     resubmissions: int = 0
+    opened: bool = False
+    deleted: bool = False
+    address_id: str | None = None
+    collected: JsonObject | None = None
+    screening: WatchlistScreening | None = None
+    matches: tuple[PepSanctionMatch, ...] = ()
+    registries: dict[type, RegistryResult] = Factory(dict[type, RegistryResult])
 
     @property
     def attempt(self) -> Attempt:
@@ -86,7 +128,9 @@ class SessionView:
         end_user_id: What was given at creation.
         person: What was given at creation, in Veriff's words.
         document: What was given at creation, in Veriff's words.
+        collected_data: What was told of the device, in Veriff's words; ``None`` when nothing was.
         attempts: Its attempts, oldest first.
+        deleted: Whether it was deleted; the API knows nothing of it then.
     """
 
     id: str
@@ -95,7 +139,9 @@ class SessionView:
     end_user_id: str | None
     person: JsonObject = field(default=EMPTY, repr=False)
     document: JsonObject = field(default=EMPTY, repr=False)
+    collected_data: JsonObject | None = field(default=None, repr=False)
     attempts: tuple[AttemptView, ...] = ()
+    deleted: bool = False
 
     @property
     def media(self) -> tuple[StoredMedia, ...]:
@@ -135,3 +181,21 @@ class Delivery:
     headers: dict[str, str] = field(repr=False)
     status: int | None
     at: datetime
+
+
+def view(session: Session) -> SessionView:
+    """Show a session as it stands."""
+    return SessionView(
+        id=session.id,
+        status=session.status,
+        vendor_data=session.vendor_data,
+        end_user_id=session.end_user_id,
+        person=session.person,
+        document=session.document,
+        collected_data=session.collected,
+        attempts=tuple(
+            AttemptView(id=attempt.id, status=attempt.status, media=tuple(attempt.media))
+            for attempt in session.attempts
+        ),
+        deleted=session.deleted,
+    )

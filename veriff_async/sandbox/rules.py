@@ -22,6 +22,14 @@ class Rules:
         code_is_null: Whether ``code`` is null, as it once was in a real answer.
         oversize_status: HTTP status for a file that is too large; undocumented.
         sign_errors: Whether answers that refuse are signed too; undocumented.
+        full_auto: Whether the integration decides without a human (Essential plan): its decisions are posted in that
+            form, and no started or submitted attempt is told.
+        uploads_start: Whether the first picture that comes by API starts the attempt, and tells it (7001); unknown.
+        may_delete: Whether sessions can be deleted; off by default at Veriff, and answered with 403 then (a guess).
+        hold_seconds: Seconds for which a request for resubmission is held back when the end-user works on Veriff's
+            page; documented as 5 minutes.
+        feedback_signs_body: Whether a POST to the feedback API is signed over path and body, as documented now, or
+            over the path alone, as older pages say.
         days_to_decide: Days from its creation after which an undecided session is expired or abandoned; documented
             as 7.
         retry_seconds: Seconds between tries to deliver a webhook; documented as about an hour.
@@ -35,6 +43,11 @@ class Rules:
     code_is_null: bool = False
     oversize_status: int = 413
     sign_errors: bool = True
+    full_auto: bool = False
+    uploads_start: bool = False
+    may_delete: bool = True
+    hold_seconds: float = 300
+    feedback_signs_body: bool = True
     days_to_decide: float = 7
     retry_seconds: float = 3600
     retry_days: float = 7

@@ -1,13 +1,15 @@
 """The life of all sessions, as Veriff has it: pure. Time and ids are arguments, effects are returned.
 
 Like Veriff, as documented: the states and which may follow which, uploads before submission only, one submission of an
-attempt, a resubmission that opens a new attempt on the same session, the tenth of which is declined with code 539, and
+attempt, a resubmission that opens a new attempt on the same session, the tenth of which is declined with code 539, a
+request for resubmission that is held back while the end-user can still answer it, deletions and how many of them, and
 sessions that expire or are abandoned after seven days. Guesses: that an attempt exists from the creation on, that the
 decision which asked for a resubmission is shown until the next submission, and which reason stands by default.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -16,9 +18,10 @@ from attrs import evolve, frozen
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import Status
 from veriff_async.models.json import EMPTY, JsonObject, as_object
-from veriff_async.protocol.lifecycle import DECIDED, OPEN_FOR_MEDIA, can_follow, is_final
+from veriff_async.protocol.lifecycle import DECIDED, OPEN_FOR_MEDIA, can_follow
 from veriff_async.sandbox import checks, payloads
-from veriff_async.sandbox.records import Attempt, AttemptView, Session, SessionView, StoredMedia
+from veriff_async.sandbox.payloads import Verdict
+from veriff_async.sandbox.records import Attempt, Session, StoredMedia, WebhookKind
 from veriff_async.sandbox.refusal import Refusal
 
 if TYPE_CHECKING:
@@ -42,23 +45,19 @@ _REASONS: Final = {
 }
 _MAX_RESUBMISSIONS: Final = 9
 _LIMIT_REACHED: Final = ("Resubmission limit reached", 539)
+_DELETIONS: Final = ((5, timedelta(hours=1)), (10, timedelta(days=1)))
+"""How many deletions in which time, as documented."""
 
-
-@frozen(kw_only=True)
-class Verdict:
-    """What is decided about a session."""
-
-    status: Status
-    reason: str | None = None
-    reason_code: int | None = None
-    person: JsonObject = EMPTY
-    document: JsonObject = EMPTY
+_UNDECIDED: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
+"""States from which a deletion ends a session with a decision."""
 
 
 @frozen
 class Post:
-    """An effect: a webhook is to be delivered."""
+    """An effect: a webhook about a session is to be delivered."""
 
+    session_id: str
+    kind: WebhookKind
     body: JsonObject
 
 
@@ -69,14 +68,16 @@ class Due:
     Attributes:
         at: When.
         session_id: To which session.
-        verdict: What is decided then; ``None`` ends an undecided session.
-        attempt_id: The attempt it is about; another one is left alone.
+        attempt_id: The attempt it is about; another one is left alone. ``None`` for every one.
+        verdict: What is decided then.
+        post: What is told then, unless the attempt was submitted. With neither, an undecided session ends.
     """
 
     at: datetime
     session_id: str
-    verdict: Verdict | None
-    attempt_id: str | None
+    attempt_id: str | None = None
+    verdict: Verdict | None = None
+    post: Post | None = None
 
 
 Effect = Post | Due
@@ -87,14 +88,153 @@ class Scenario:
 
     def __init__(self, rules: Rules, *, new_id: Callable[[], str], decide_after: float | None) -> None:
         """Take the rules, where ids come from, and the seconds after which a submitted session is approved."""
-        self._rules = rules
+        self.rules = rules
         self._new_id = new_id
         self._decide_after = decide_after
         self._sessions: dict[str, Session] = {}
+        self._deletions: deque[datetime] = deque()
 
     def create(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/sessions``."""
-        known = checks.check_verification(body)
+        session = self._open(checks.check_verification(body), now)
+        return payloads.session(session, host), [self._end(session)]
+
+    def validate_registry(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
+        """Answer ``POST /v1/validate-registry``: a session that is submitted at once."""
+        session = self._open(checks.check_registry(body), now)
+        session.status = session.attempt.status = Status.SUBMITTED
+        return payloads.session(session, host), [self._end(session), *self._decision_to_come(session, now)]
+
+    def validate_registry_at_once(self, body: JsonObject, *, now: datetime) -> JsonObject:
+        """Answer the same call of the synchronous host, whose answer has the decision; its form is a guess."""
+        session = self._open(checks.check_registry(body), now)
+        verdict = Verdict(status=_magic(session) or Status.APPROVED, additional_verified_data=payloads.REGISTRY_MATCH)
+        self._decide(session, verdict, now)
+        return session.decision or EMPTY
+
+    def check_upload(self, session_id: str) -> None:
+        """Refuse an upload to a session that is unknown or was submitted."""
+        if self.find(session_id).status not in OPEN_FOR_MEDIA:
+            raise Refusal(409, None, "Session is already submitted")
+
+    def add_media(self, session_id: str, stored: StoredMedia, *, host: str) -> tuple[JsonObject, list[Effect]]:
+        """Answer ``POST /v1/sessions/{id}/media``."""
+        self.check_upload(session_id)
+        session = self.find(session_id)
+        starts = self.rules.uploads_start and session.attempt.status == Status.CREATED
+        session.attempt.media.append(stored)
+        return payloads.media(stored, session.id, host), self._began(session) if starts else []
+
+    def submit(self, session_id: str, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
+        """Answer ``PATCH /v1/sessions/{id}``."""
+        checks.submitted_status(body)
+        session = self.find(session_id)
+        if session.status not in OPEN_FOR_MEDIA:
+            raise Refusal(400, "1304", f'Transition from status "{session.status}" is not possible')
+        effects = self._handed_in(session, now)
+        return payloads.session(session, host), effects
+
+    def delete(self, session_id: str, *, now: datetime) -> tuple[JsonObject, list[Effect]]:
+        """Answer ``DELETE /v1/sessions/{id}``."""
+        session = self.find(session_id)
+        if not self.rules.may_delete:
+            raise Refusal(403, None, "Deletion is not enabled for this integration")
+        if session.status == Status.SUBMITTED:
+            raise Refusal(400, "1306", "Session is in progress")
+        self._count_deletion(now)
+        effects = self._finish(session, now) if session.status in _UNDECIDED else []
+        session.deleted = True
+        return {"status": "success", "verification": {"id": session.id}}, effects
+
+    def decision(self, session_id: str) -> JsonObject:
+        """Answer ``GET /v1/sessions/{id}/decision``."""
+        return self.find(session_id).decision or payloads.no_decision()
+
+    def full_auto_decision(self, session_id: str) -> JsonObject:
+        """Answer ``GET /v1/sessions/{id}/decision/fullauto``; that an undecided session is not found was seen."""
+        found = self.find(session_id).full_auto
+        if found is None:
+            raise Refusal(404, None, "Decision not found")
+        return found
+
+    def start(self, session: Session) -> list[Effect]:
+        """Let the end-user open Veriff's page, which starts the attempt.
+
+        Raises:
+            ConfigurationError: The attempt was started or submitted before.
+        """
+        if session.status not in OPEN_FOR_MEDIA or session.attempt.status != Status.CREATED:
+            msg = f"The session is {session.status}, and its attempt cannot be started again."
+            raise ConfigurationError(msg)
+        session.opened = True
+        return self._began(session)
+
+    def hand_in(self, session: Session, *, now: datetime) -> list[Effect]:
+        """Let the end-user submit the attempt on Veriff's page.
+
+        Raises:
+            ConfigurationError: There is no attempt to submit.
+        """
+        if session.status not in OPEN_FOR_MEDIA:
+            msg = f"The session is {session.status}, and cannot be submitted."
+            raise ConfigurationError(msg)
+        return self._handed_in(session, now)
+
+    def decide(self, session: Session, verdict: Verdict, *, now: datetime) -> list[Effect]:
+        """Decide about a session.
+
+        Raises:
+            ConfigurationError: The status is no decision, or it cannot follow.
+        """
+        if verdict.status not in DECIDED:
+            msg = f"A session cannot be decided like that: give one of {', '.join(sorted(DECIDED))}."
+            raise ConfigurationError(msg)
+        if not can_follow(session.status, verdict.status):
+            msg = f"The session is {session.status}, and {verdict.status} cannot follow."
+            raise ConfigurationError(msg)
+        return self._decide(session, verdict, now)
+
+    def come(self, due: Due, *, now: datetime) -> list[Effect]:
+        """Let happen what was due, unless the session has gone another way."""
+        session = self._sessions[due.session_id]
+        if session.deleted or session.status.is_final or due.attempt_id not in {None, session.attempt.id}:
+            return []
+        if due.post is not None:
+            return [due.post] if session.status in _UNDECIDED else []
+        if due.verdict is not None:
+            return self._decide(session, due.verdict, now) if session.status == Status.SUBMITTED else []
+        return self._finish(session, now)
+
+    def find(self, session_id: str) -> Session:
+        """Return a session that a request names (codes 1001, 1002)."""
+        checks.check_id(session_id)
+        session = self._sessions.get(session_id.lower())
+        if session is None or session.deleted:
+            raise Refusal(404, None, "Session not found")
+        return session
+
+    def known(self, session_id: str) -> Session:
+        """Return a session that a test names.
+
+        Raises:
+            ConfigurationError: There is no such session.
+        """
+        session = self._sessions.get(session_id)
+        if session is None:
+            msg = "The sandbox has no such session: give an id that it made."
+            raise ConfigurationError(msg)
+        return session
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """All sessions, oldest first."""
+        return tuple(self._sessions.values())
+
+    def new_id(self) -> str:
+        """Return an id that nothing has."""
+        return self._new_id()
+
+    def _open(self, known: JsonObject, now: datetime) -> Session:
         vendor_data, end_user_id = known.get("vendorData"), known.get("endUserId")
         session_id = self._new_id()
         session = Session(
@@ -108,137 +248,83 @@ class Scenario:
             attempts=[Attempt(self._new_id(), now)],
         )
         self._sessions[session.id] = session
-        end = now + timedelta(days=self._rules.days_to_decide)
-        return payloads.session(session, host), [Due(end, session.id, None, None)]
+        return session
 
-    def check_upload(self, session_id: str) -> None:
-        """Refuse an upload to a session that is unknown or was submitted."""
-        if self._find(session_id).status not in OPEN_FOR_MEDIA:
-            raise Refusal(409, None, "Session is already submitted")
+    def _end(self, session: Session) -> Due:
+        return Due(session.created_at + timedelta(days=self.rules.days_to_decide), session.id)
 
-    def add_media(self, session_id: str, stored: StoredMedia, *, host: str) -> JsonObject:
-        """Answer ``POST /v1/sessions/{id}/media``."""
-        self.check_upload(session_id)
-        session = self._find(session_id)
-        session.attempt.media.append(stored)
-        return payloads.media(stored, session.id, host)
+    def _began(self, session: Session) -> list[Effect]:
+        session.status = session.attempt.status = Status.STARTED
+        return self._told(session, Status.STARTED)
 
-    def submit(self, session_id: str, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
-        """Answer ``PATCH /v1/sessions/{id}``."""
-        checks.submitted_status(body)
-        session = self._find(session_id)
-        if session.status not in OPEN_FOR_MEDIA:
-            raise Refusal(400, "1304", f'Transition from status "{session.status}" is not possible')
+    def _handed_in(self, session: Session, now: datetime) -> list[Effect]:
         session.status = session.attempt.status = Status.SUBMITTED
-        session.decision = None
-        due = self._decision_to_come(session, now)
-        return payloads.session(session, host), [] if due is None else [due]
+        session.decision = session.full_auto = None
+        return [*self._told(session, Status.SUBMITTED), *self._decision_to_come(session, now)]
 
-    def decision(self, session_id: str) -> JsonObject:
-        """Answer ``GET /v1/sessions/{id}/decision``."""
-        return self._find(session_id).decision or payloads.no_decision()
+    def _told(self, session: Session, action: Status) -> list[Effect]:
+        # Documented: such events are folded into the decision of an integration without humans.
+        return [] if self.rules.full_auto else [Post(session.id, WebhookKind.EVENT, payloads.event(session, action))]
 
-    def decide(self, session_id: str, verdict: Verdict, *, now: datetime) -> list[Effect]:
-        """Decide about a session.
+    def _count_deletion(self, now: datetime) -> None:
+        for most, span in _DELETIONS:
+            if sum(1 for deletion in self._deletions if deletion > now - span) >= most:
+                raise Refusal(429, None, "Too many deletions")
+        self._deletions.append(now)
+        while self._deletions[0] <= now - _DELETIONS[-1][1]:
+            self._deletions.popleft()
 
-        Raises:
-            ConfigurationError: There is no such session, the status is no decision, or it cannot follow.
-        """
-        session = self._sessions.get(session_id)
-        if session is None:
-            msg = "The sandbox has no such session: give an id that it made."
-            raise ConfigurationError(msg)
-        if verdict.status not in DECIDED:
-            msg = f"A session cannot be decided like that: give one of {', '.join(sorted(DECIDED))}."
-            raise ConfigurationError(msg)
-        if not can_follow(session.status, verdict.status):
-            msg = f"The session is {session.status}, and {verdict.status} cannot follow."
-            raise ConfigurationError(msg)
-        return self._decide(session, verdict, now)
-
-    def come(self, due: Due, *, now: datetime) -> list[Effect]:
-        """Let happen what was due, unless the session has gone another way."""
-        session = self._sessions[due.session_id]
-        if is_final(session.status) or due.attempt_id not in {None, session.attempt.id}:
+    def _decision_to_come(self, session: Session, now: datetime) -> list[Effect]:
+        status = _magic(session)
+        if status is None and self._decide_after is None:
             return []
-        if due.verdict is not None:
-            return self._decide(session, due.verdict, now) if session.status == Status.SUBMITTED else []
-        # Documented: expired when the end-user never opened it, abandoned when the attempt was begun.
+        at = now + timedelta(seconds=self._decide_after or 0)
+        return [Due(at, session.id, session.attempt.id, Verdict(status=status or Status.APPROVED))]
+
+    def _finish(self, session: Session, now: datetime) -> list[Effect]:
+        """End an undecided session: expired when nobody opened it, abandoned when an attempt was begun."""
         touched = bool(session.attempt.media) or len(session.attempts) > 1 or session.status != Status.CREATED
         return self._decide(session, Verdict(status=Status.ABANDONED if touched else Status.EXPIRED), now)
 
-    def view(self, session_id: str) -> SessionView:
-        """Show a session.
-
-        Raises:
-            ConfigurationError: There is no such session.
-        """
-        session = self._sessions.get(session_id)
-        if session is None:
-            msg = "The sandbox has no such session: give an id that it made."
-            raise ConfigurationError(msg)
-        return _view(session)
-
-    def views(self) -> tuple[SessionView, ...]:
-        """Show all sessions, oldest first."""
-        return tuple(_view(session) for session in self._sessions.values())
-
-    def _find(self, session_id: str) -> Session:
-        checks.check_id(session_id)
-        session = self._sessions.get(session_id.lower())
-        if session is None:
-            raise Refusal(404, None, "Session not found")
-        return session
-
-    def _decision_to_come(self, session: Session, now: datetime) -> Due | None:
-        name = session.person.get("firstName")
-        folded = name.strip().lower() if isinstance(name, str) else ""
-        status = next((status for prefix, status in _MAGIC if folded.startswith(prefix)), None)
-        if status is None and self._decide_after is None:
-            return None
-        at = now + timedelta(seconds=self._decide_after or 0)
-        return Due(at, session.id, Verdict(status=status or Status.APPROVED), session.attempt.id)
-
     def _decide(self, session: Session, verdict: Verdict, now: datetime) -> list[Effect]:
-        if verdict.status == Status.RESUBMISSION_REQUESTED:
-            if session.resubmissions == _MAX_RESUBMISSIONS:
-                reason, code = _LIMIT_REACHED
-                verdict = evolve(verdict, status=Status.DECLINED, reason=reason, reason_code=code)
-            else:
-                session.resubmissions += 1
-        if verdict.reason_code is None and verdict.status in _REASONS:
-            reason, code = _REASONS[verdict.status]
-            verdict = evolve(verdict, reason=verdict.reason or reason, reason_code=code)
-        session.decision = payloads.decision(
-            session,
-            verdict.status,
-            now=now,
-            rules=self._rules,
-            reason=verdict.reason,
-            reason_code=verdict.reason_code,
-            person=verdict.person,
-            document=verdict.document,
-        )
+        verdict = _completed(self._within_limit(session, verdict))
+        # Held back for end-users who can answer on Veriff's page; told at once when the pictures came by API.
+        held = verdict.status == Status.RESUBMISSION_REQUESTED and session.opened and not session.attempt.media
+        if self.rules.full_auto:
+            body, session.full_auto = payloads.full_auto(session, verdict, now=now, rules=self.rules)
+            post = Post(session.id, WebhookKind.FULL_AUTO, body)
+        else:
+            session.decision = payloads.decision(session, verdict, now=now, rules=self.rules)
+            post = Post(session.id, WebhookKind.DECISION, session.decision)
         session.status = session.attempt.status = verdict.status
         if verdict.status == Status.RESUBMISSION_REQUESTED:
             session.attempts.append(Attempt(self._new_id(), now))
-        return [Post(session.decision)]
+        if not held:
+            return [post]
+        return [Due(now + timedelta(seconds=self.rules.hold_seconds), session.id, session.attempt.id, post=post)]
+
+    def _within_limit(self, session: Session, verdict: Verdict) -> Verdict:
+        if verdict.status != Status.RESUBMISSION_REQUESTED:
+            return verdict
+        if session.resubmissions == _MAX_RESUBMISSIONS:
+            reason, code = _LIMIT_REACHED
+            return evolve(verdict, status=Status.DECLINED, reason=reason, reason_code=code)
+        session.resubmissions += 1
+        return verdict
+
+
+def _magic(session: Session) -> Status | None:
+    name = session.person.get("firstName")
+    folded = name.strip().lower() if isinstance(name, str) else ""
+    return next((status for prefix, status in _MAGIC if folded.startswith(prefix)), None)
+
+
+def _completed(verdict: Verdict) -> Verdict:
+    if verdict.reason_code is not None or verdict.status not in _REASONS:
+        return verdict
+    reason, code = _REASONS[verdict.status]
+    return evolve(verdict, reason=verdict.reason or reason, reason_code=code)
 
 
 def _without_nulls(value: object) -> JsonObject:
     return {key: member for key, member in (as_object(value) or EMPTY).items() if member is not None}
-
-
-def _view(session: Session) -> SessionView:
-    return SessionView(
-        id=session.id,
-        status=session.status,
-        vendor_data=session.vendor_data,
-        end_user_id=session.end_user_id,
-        person=session.person,
-        document=session.document,
-        attempts=tuple(
-            AttemptView(id=attempt.id, status=attempt.status, media=tuple(attempt.media))
-            for attempt in session.attempts
-        ),
-    )

@@ -1,0 +1,164 @@
+"""What a test lets happen at Veriff's side: end-users, decisions, screenings, registries, the Customer Portal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, Unpack
+from uuid import uuid4
+
+from veriff_async.models.document import Document
+from veriff_async.models.enums import Status
+from veriff_async.models.json import EMPTY
+from veriff_async.models.person import Person
+from veriff_async.models.verified import AdditionalVerifiedData
+from veriff_async.models.watchlist import CheckType, MatchStatus, MonitorStatus, WatchlistScreening
+from veriff_async.protocol.writing import render
+from veriff_async.sandbox import dossier
+from veriff_async.sandbox.payloads import Verdict
+from veriff_async.sandbox.records import WebhookKind
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from veriff_async.models.attempt import UserDefinedStatus
+    from veriff_async.models.decision import RiskLabel
+    from veriff_async.models.insight import Insight
+    from veriff_async.models.record import PepSanctionMatch
+    from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
+    from veriff_async.models.verified import BiometricAuthentication
+    from veriff_async.sandbox.desk import Desk
+
+__all__ = ("Details", "Stage")
+
+
+class Details(TypedDict, total=False):
+    """What a decision may say beside its status."""
+
+    reason: str | None
+    reason_code: int | None
+    person: Person | Mapping[str, object] | None
+    document: Document | Mapping[str, object] | None
+    additional_verified_data: AdditionalVerifiedData
+    biometric_authentication: BiometricAuthentication | None
+    risk_score: float | None
+    risk_labels: tuple[RiskLabel, ...]
+    insights: tuple[Insight, ...]
+
+
+class Stage:
+    """What can happen to the sessions of a sandbox, from any thread and any loop."""
+
+    _desk: Desk
+
+    def decide(self, session_id: str, status: Status | str, **details: Unpack[Details]) -> None:
+        """Decide about a session, submitted or not, and post the webhook.
+
+        Args:
+            session_id: The session.
+            status: ``approved``, ``declined``, ``resubmission_requested``, ``review``, ``expired`` or ``abandoned``.
+            **details: ``reason`` and ``reason_code`` (a decline and a resubmission have one by default), ``person``
+                and ``document`` (what is read from the document, over what was given at creation; models, or Veriff's
+                own words), ``additional_verified_data``, ``biometric_authentication``, ``risk_score``,
+                ``risk_labels`` and ``insights``.
+
+        Raises:
+            ConfigurationError: There is no such session, or it cannot be decided like that.
+        """
+        verdict = Verdict(
+            status=Status(status),
+            reason=details.get("reason"),
+            reason_code=details.get("reason_code"),
+            person=_described(details.get("person")),
+            document=_described(details.get("document")),
+            additional_verified_data=details.get("additional_verified_data", AdditionalVerifiedData()),
+            biometric_authentication=details.get("biometric_authentication"),
+            risk_score=details.get("risk_score"),
+            risk_labels=details.get("risk_labels", ()),
+            insights=details.get("insights", ()),
+        )
+        self._desk.change(session_id, lambda scenario, session, now: scenario.decide(session, verdict, now=now))
+
+    def end_user_starts(self, session_id: str) -> None:
+        """Let the end-user open Veriff's page, which starts the attempt (event 7001).
+
+        Raises:
+            ConfigurationError: There is no such session, or its attempt was started before.
+        """
+        self._desk.change(session_id, lambda scenario, session, _: scenario.start(session))
+
+    def end_user_submits(self, session_id: str) -> None:
+        """Let the end-user submit the attempt on Veriff's page (event 7002).
+
+        Raises:
+            ConfigurationError: There is no such session, or nothing to submit.
+        """
+        self._desk.change(session_id, lambda scenario, session, now: scenario.hand_in(session, now=now))
+
+    def screen(self, session_id: str, screening: WatchlistScreening | None = None) -> None:
+        """Let a screening against lists end, and post its webhook.
+
+        Args:
+            session_id: The session.
+            screening: What was found; nothing by default. Whose it is and when is filled in.
+
+        Raises:
+            ConfigurationError: There is no such session.
+        """
+        found = screening or WatchlistScreening(
+            match_status=MatchStatus.NO_MATCH,
+            check_type=CheckType.INITIAL_RESULT,
+            monitor_status=MonitorStatus.ENABLED,
+        )
+        self._desk.change(session_id, lambda _, session, now: dossier.screen(session, found, now=now))
+
+    def match(self, session_id: str, *matches: PepSanctionMatch) -> None:
+        """Let searches in lists of politically exposed persons and sanctions end; they are told with the person.
+
+        Raises:
+            ConfigurationError: There is no such session.
+        """
+        self._desk.change(session_id, lambda _, session, __: dossier.match(session, matches))
+
+    def give_status(self, session_id: str, status: UserDefinedStatus) -> None:
+        """Let somebody give the attempt a status in the Customer Portal, and post its webhook.
+
+        Raises:
+            ConfigurationError: There is no such session.
+        """
+        self._desk.change(session_id, lambda _, session, now: dossier.give_status(session, status, now=now))
+
+    def answer_registry(
+        self, session_id: str, result: IneResult | CurpResult | IneCurpResult | TransportationResult
+    ) -> None:
+        """Let a registry answer, and post its webhook.
+
+        Raises:
+            ConfigurationError: There is no such session.
+        """
+        self._desk.change(session_id, lambda _, session, now: dossier.answer_registry(session, result, now=now))
+
+    def submit_address(self, session_id: str) -> str:
+        """Let the end-user submit an older proof of address, and post its webhook.
+
+        Returns:
+            The id of the address.
+
+        Raises:
+            ConfigurationError: There is no such session, or one was submitted before.
+        """
+        address_id = str(uuid4())
+        self._desk.change(session_id, lambda _, session, __: dossier.submit_address(session, address_id))
+        return address_id
+
+    def resend(self, session_id: str, kind: WebhookKind | str = "decision") -> None:
+        """Post the last webhook of a kind again, as somebody can in the Customer Portal.
+
+        Raises:
+            ConfigurationError: There is no such session, or nothing of that kind was posted about it.
+        """
+        self._desk.resend(session_id, WebhookKind(kind))
+
+
+def _described(model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:
+    if model is None:
+        return EMPTY
+    return render(model) if isinstance(model, Person | Document) else dict(model)
