@@ -205,7 +205,7 @@ class ResponseError(VeriffError):
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         """Take the sentence to show and the list of problems."""
         super().__init__(message)
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
 
 
 class MediaError(VeriffError):
@@ -263,7 +263,7 @@ class PayloadError(WebhookError):
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
         """Take the sentence to show and the list of problems."""
         super().__init__(message)
-        self.problems = tuple(problems)
+        self.problems: tuple[str, ...] = tuple(problems)
 
 
 class InboxError(VeriffError):

@@ -37,10 +37,10 @@ class VerificationSession(SessionReadings):
 
     def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploads, waits: Waits) -> None:
         """Attach to a session; use the client's methods instead."""
-        self.id = info.id
-        self.url = info.url
+        self.id: str = info.id
+        self.url: str | None = info.url
         self.status = info.status
-        self.vendor_data = info.vendor_data
+        self.vendor_data: str | None = info.vendor_data
         self._api = api
         self._uploads = uploads
         self._waits = waits

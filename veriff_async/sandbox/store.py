@@ -59,7 +59,7 @@ class Incoming:
     def __init__(self, path: Path) -> None:
         """Take where it will be."""
         self.path = path
-        self.size = 0
+        self.size: int = 0
         self._file: BinaryIO | None = None
         self._gathered = bytearray()
         self._hash = hashlib.sha256()

@@ -92,8 +92,8 @@ class Exchange:
         self._timeouts = timeouts
         self._verify = verify_responses
         self._threads = threads
-        self.pace = Pace()
-        self.counters = Counters()
+        self.pace: Pace = Pace()
+        self.counters: Counters = Counters()
 
     async def call(
         self, request: Request, body: SignedBody | None = None, *, progress: Callable[[int], None] | None = None

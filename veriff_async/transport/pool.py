@@ -49,7 +49,7 @@ class Pool:
         self._session = borrowed
         self._max_connections = max_connections
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.closed = False
+        self.closed: bool = False
         self.on_open: Callable[[], None] | None = None
         """Called on the loop just before an own session is made."""
 
