@@ -34,6 +34,7 @@ FLOORS: Final = {
     "webhooks": 3,
     "sandbox": 4,
     "batch": 4,
+    "testing": 5,
     "pytest_plugin": 5,
     "cli": 5,
     "__init__": 6,
@@ -73,7 +74,7 @@ ALLOWED_IMPURITIES: Final = {
     ("models/media", "os"),
     ("protocol/codec", "io"),
 }
-HEAVY: Final = {"cattrs": {"protocol/codec"}, "redis": {"inbox/redis"}, "PIL": {"cli/specimens/draw"}}
+HEAVY: Final = {"cattrs": {"protocol/codec"}, "redis": {"inbox/redis"}, "hypothesis": {"testing/strategies"}, "PIL": {"cli/specimens/draw"}}
 AIOHTTP: Final = ("transport/", "sandbox/", "webhooks/", "pytest_plugin", "client")
 MAX_MODULE: Final = 420
 MAX_FUNCTION: Final = 40

@@ -81,15 +81,13 @@ class _Writer:
 
     def _put(self, out: dict[str, object], model: AttrsInstance, place: Place, *, always: bool) -> None:
         given = getattr(model, place.field)
-        if not always and given == getattr(fields(type(model)), place.field).default:
+        if not always and (given in (None, (), {}) or given == getattr(fields(type(model)), place.field).default):
             return
         value = self._value(given, type(model).__name__, place.field)
-        if not place.path:
+        if place.path:
+            _inside(out, place.parents)[place.member] = value
+        else:
             out.update(cast("dict[str, object]", value))
-            return
-        if not always and value in (None, {}, []):
-            return
-        _inside(out, place.parents)[place.member] = value
 
     def _value(self, value: object, owner: str, name: str) -> object:
         if isinstance(value, Enum):

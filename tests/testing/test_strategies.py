@@ -1,0 +1,127 @@
+"""What Veriff says is read, written and read again without loss; any bytes give a value or an error of the library."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import pytest
+from attrs import fields, has
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veriff_async import Credentials, PayloadError, VeriffError, from_json, models, parse_webhook, to_json
+from veriff_async.models.events import UnknownEvent
+from veriff_async.protocol.codec import dump, load_object
+from veriff_async.testing import signed_webhooks, strategy_for, webhook_events
+
+if TYPE_CHECKING:
+    from attrs import AttrsInstance
+    from hypothesis.strategies import DataObject
+
+    from veriff_async import WebhookEvent
+
+CREDENTIALS = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "newest", previous_secrets=["older", "oldest"])
+MODULES = [
+    importlib.import_module(f"{models.__name__}.{found.name}") for found in pkgutil.iter_modules(models.__path__)
+]
+READ = [
+    thing
+    for module in MODULES
+    for name in getattr(module, "__all__", ())
+    if has(thing := getattr(module, name)) and "raw" in {attribute.name for attribute in fields(thing)}
+]
+"""Every model that is read from JSON; the others are only ever sent."""
+
+each_model = pytest.mark.parametrize("model", READ, ids=lambda model: model.__name__)
+
+
+def signed(body: bytes) -> dict[str, str]:
+    """Return the headers of a webhook with this body."""
+    return {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": CREDENTIALS.sign(body)}
+
+
+UNKNOWN = {"aMemberThatIsNewer": {"with": ["a", 1, None]}}
+
+
+@each_model
+@settings(max_examples=25)
+@given(data=st.data())
+def test_models_survive_a_round_trip(model: type[AttrsInstance], data: DataObject) -> None:
+    """A model that is written as Veriff would, and read again, is the same."""
+    made = data.draw(strategy_for(model))
+
+    written = dump(to_json(made))
+
+    assert made == from_json(model, written)
+    assert load_object(written) == to_json(from_json(model, written))
+
+
+@each_model
+@settings(max_examples=25)
+@given(data=st.data())
+def test_unknown_members_survive(model: type[AttrsInstance], data: DataObject) -> None:
+    """A member that this version does not know changes no field, stays in raw, and is written again."""
+    made = data.draw(strategy_for(model))
+    sent = {**to_json(made), **UNKNOWN}
+
+    found = from_json(model, sent)
+
+    if model is not UnknownEvent:
+        assert made == found
+    assert sent == to_json(found)
+
+
+@each_model
+@settings(max_examples=25)
+@given(data=st.data())
+def test_any_members_are_read_or_refused(model: type[AttrsInstance], data: DataObject) -> None:
+    """Members of any kind give a model, or a PayloadError that says where and not what."""
+    made = to_json(data.draw(strategy_for(model)))
+    path = data.draw(st.sampled_from(sorted(made))) if made else "nothing"
+    value = data.draw(st.none() | st.integers() | st.floats() | st.text() | st.lists(st.text()) | st.booleans())
+
+    with suppress(PayloadError):
+        assert isinstance(from_json(model, {**made, path: value}), model)
+
+
+@given(event=webhook_events())
+def test_every_kind_of_webhook_is_told_from_every_other(event: WebhookEvent) -> None:
+    """A webhook of any kind is verified, read as its own kind, and has one key however its members are ordered."""
+    body = to_json(event)
+    shuffled = dict(reversed(body.items()))
+
+    found = [parse_webhook(signed(raw), raw, CREDENTIALS) for raw in (dump(body), dump(shuffled))]
+
+    assert type(event) is type(found[0])
+    assert event == found[0]
+    assert found[0].key == found[1].key
+    assert found[0].key.startswith(f"{event.kind}:")
+
+
+@given(data=st.data(), webhook=signed_webhooks(CREDENTIALS))
+def test_webhooks_that_are_cut_or_flipped_are_refused(data: DataObject, webhook: tuple[dict[str, str], bytes]) -> None:
+    """A webhook that lost or changed a byte on its way is refused, whichever byte it was."""
+    headers, body = webhook
+    place = data.draw(st.integers(0, len(body) - 1))
+    flipped = body[:place] + bytes([body[place] ^ data.draw(st.integers(1, 255))]) + body[place + 1 :]
+
+    assert parse_webhook(headers, body, CREDENTIALS).key
+    for broken in (body[:place], flipped):
+        with pytest.raises(VeriffError):
+            parse_webhook(headers, broken, CREDENTIALS)
+
+
+@given(data=st.data(), webhook=signed_webhooks(CREDENTIALS), junk=st.binary(max_size=80))
+def test_any_signed_bytes_give_an_event_or_an_error_of_ours(
+    data: DataObject, webhook: tuple[dict[str, str], bytes], junk: bytes
+) -> None:
+    """Whatever bytes are signed, whole, cut or spliced, there is an event or a VeriffError, never another error."""
+    _, body = webhook
+    place = data.draw(st.integers(0, len(body)))
+
+    for raw in (junk, body[:place], body[:place] + junk + body[place:]):
+        with suppress(VeriffError):
+            assert parse_webhook(signed(raw), raw, CREDENTIALS).key

@@ -1,0 +1,152 @@
+"""Hypothesis strategies for models, made from their fields: every value that Veriff could send, known or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import cache
+from types import UnionType
+from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args, get_origin
+
+from attrs import NOTHING, fields, has, resolve_types
+from hypothesis import strategies as st
+
+from veriff_async.errors import ConfigurationError
+from veriff_async.models import events
+from veriff_async.models.enums import OpenEnum
+from veriff_async.protocol.codec import dump
+from veriff_async.protocol.events import event_from
+from veriff_async.protocol.headers import AUTH_CLIENT, HMAC_SIGNATURE
+from veriff_async.protocol.signing import sign
+from veriff_async.protocol.wording import IN_MILLISECONDS
+from veriff_async.protocol.writing import to_json
+
+if TYPE_CHECKING:
+    from attrs import AttrsInstance
+    from hypothesis.strategies import DrawFn, SearchStrategy
+
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.protocol.credentials import Credentials
+
+__all__ = ("signed_webhooks", "strategy_for", "webhook_events")
+
+_Model = TypeVar("_Model", bound="AttrsInstance")
+
+_FROM_JSON: Final = frozenset({"raw", "digest", "repeated"})
+"""Fields that are filled in when a model is read."""
+
+_FILLED: Final = 6
+"""Optional fields that one model has at once: to draw all of a decision's takes a tenth of a second."""
+
+_INTEGERS: Final = st.integers(-(2**53), 2**53)
+_TEXTS: Final = st.text(min_size=1, max_size=20)
+_JSON: Final[SearchStrategy[object]] = st.recursive(
+    st.none() | st.booleans() | _INTEGERS | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=10),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+_LEAVES: Final[dict[object, SearchStrategy[object]]] = {
+    str: _TEXTS,
+    int: _INTEGERS,
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    bool: st.booleans(),
+    object: _JSON,
+    bytes: st.binary(min_size=1, max_size=40),
+}
+_KINDS: Final = tuple(kind for kind in get_args(events.WebhookEvent) if kind is not events.UnknownEvent)
+
+
+def strategy_for(model: type[_Model]) -> SearchStrategy[_Model]:
+    """Return a strategy for any model of this library, for example ``strategy_for(Decision)``.
+
+    Every field takes every value of its type: words that are known and words that are newer, missing parts, empty and
+    full lists. One model has some of its optional fields at a time. What is made equals what is read again from its
+    `to_json`.
+
+    Args:
+        model: A model, for example `Decision`, `WatchlistScreening` or an event.
+
+    Example:
+        >>> @given(decision=strategy_for(Decision))
+        ... def test_every_decision_has_a_page(decision: Decision) -> None:
+        ...     assert render_page(decision)
+    """
+    return cast("SearchStrategy[_Model]", _strategy(model))
+
+
+def webhook_events() -> SearchStrategy[WebhookEvent]:
+    """Return a strategy for webhooks of every kind, unknown ones included."""
+    known = [strategy_for(kind) for kind in _KINDS]
+    unknown = st.dictionaries(st.text(max_size=8), _JSON, max_size=4).map(event_from)
+    return st.one_of(*known, unknown.filter(lambda event: isinstance(event, events.UnknownEvent)))
+
+
+@st.composite
+def signed_webhooks(draw: DrawFn, credentials: Credentials) -> tuple[dict[str, str], bytes]:
+    """Return a strategy for webhooks as they come in: headers and raw body, signed with any live secret.
+
+    Args:
+        draw: Given by hypothesis.
+        credentials: Whose webhooks they are.
+    """
+    body = dump(to_json(draw(webhook_events())))
+    secret = draw(st.sampled_from(credentials.secrets))
+    return {AUTH_CLIENT: credentials.api_key, HMAC_SIGNATURE: sign(secret, body)}, body
+
+
+@cache
+def _strategy(model: type[AttrsInstance]) -> SearchStrategy[AttrsInstance]:
+    resolve_types(model)
+    required: dict[str, SearchStrategy[object]] = {}
+    optional: dict[str, SearchStrategy[object]] = {}
+    for attribute in fields(model):
+        if attribute.default is NOTHING:
+            required[attribute.alias] = _values(attribute.type)
+        elif attribute.name not in _FROM_JSON:
+            digits = 3 if _is_short(model, attribute.name) else 6
+            optional[attribute.alias] = _values(attribute.type, digits=digits)
+    return _instances(model, required, optional)
+
+
+@st.composite
+def _instances(
+    draw: DrawFn,
+    model: type[AttrsInstance],
+    required: Mapping[str, SearchStrategy[object]],
+    optional: Mapping[str, SearchStrategy[object]],
+) -> AttrsInstance:
+    filled = draw(st.lists(st.sampled_from(sorted(optional)), unique=True, max_size=_FILLED)) if optional else []
+    strategies = {**required, **{name: optional[name] for name in filled}}
+    return model(**{name: draw(strategy) for name, strategy in strategies.items()})
+
+
+def _is_short(model: type[object], name: str) -> bool:
+    return name in IN_MILLISECONDS or (model.__name__, name) in IN_MILLISECONDS
+
+
+def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
+    if kind in _LEAVES:
+        return _LEAVES[kind]
+    if kind is datetime:
+        return st.datetimes(timezones=st.just(UTC)).map(lambda moment: _cut(moment, digits))
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return st.one_of(*(st.none() if part is type(None) else _values(part, digits=digits) for part in parts))
+    if origin is tuple:
+        return st.lists(_values(parts[0], digits=digits), max_size=2).map(tuple)
+    if origin is Mapping:
+        return st.dictionaries(_TEXTS, _values(parts[1]), max_size=2)
+    return _words_or_model(cast("type[object]", kind))
+
+
+def _words_or_model(kind: type[object]) -> SearchStrategy[object]:
+    if issubclass(kind, OpenEnum):
+        return st.sampled_from(list(kind)) | _TEXTS.map(kind)
+    if has(kind):
+        return _strategy(kind)
+    msg = f"There is no strategy for {kind.__name__}: give a model of veriff_async."
+    raise ConfigurationError(msg)
+
+
+def _cut(moment: datetime, digits: int) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000) if digits == 3 else moment  # noqa: PLR2004
