@@ -11,7 +11,18 @@ import pytest
 from attrs import evolve, fields
 from attrs.exceptions import FrozenInstanceError
 
-from veriff_async import Address, Decision, Document, Media, ParsedAddress, Person, RiskLabel, Status, UploadedMedia
+from veriff_async import (
+    AdditionalVerifiedData,
+    Address,
+    Decision,
+    Document,
+    Media,
+    ParsedAddress,
+    Person,
+    RiskLabel,
+    Status,
+    UploadedMedia,
+)
 from veriff_async.models.events import DecisionEvent, SessionEvent, UnknownEvent
 from veriff_async.models.media import AsyncReader, UploadProgress
 from veriff_async.models.session import SessionInfo
@@ -27,6 +38,7 @@ SHOWN = {
         "nfc_validated",
         "portrait_is_visible",
         "signature_is_visible",
+        "specimen",
     },
     Person: {"raw", "addresses"},
     Address: {"parsed_address"},
@@ -48,7 +60,7 @@ DECISION = Decision(
     person=PERSON,
     document=DOCUMENT,
     ip=CANARY,
-    additional_verified_data={"driversLicenseNumber": CANARY},
+    additional_verified_data=AdditionalVerifiedData(drivers_license_number=CANARY),
     risk_labels=(RiskLabel(label="label", raw={CANARY: CANARY}),),
     raw={CANARY: CANARY},
 )

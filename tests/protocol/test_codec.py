@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veriff_async import (
+    AdditionalVerifiedData,
     Address,
     Decision,
     Document,
@@ -24,12 +25,14 @@ from veriff_async import (
 from veriff_async.models.enums import Gender
 from veriff_async.models.events import SessionEvent
 from veriff_async.models.session import SessionInfo
-from veriff_async.protocol.codec import UnreadableError, dump, load_object, read, render, warm_up
+from veriff_async.protocol.codec import UnreadableError, dump, load_object, read, warm_up
+from veriff_async.protocol.writing import render
 
 CANARY = "Canary-7f3a"
 MODELS = (Decision, Person, Document, Address, ParsedAddress, RiskLabel, UploadedMedia, SessionInfo, SessionEvent)
 PROBLEM = re.compile(r"(required field missing|expected a text|expected an object) @ \$[A-Za-z.]*")
 DEEP = 100_000
+MISSING = ("required field missing @ $.verification.id", "required field missing @ $.verification.status")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 # The words of the models, so that arbitrary objects hit their fields.
@@ -50,7 +53,7 @@ finite = st.recursive(
 
 
 def _decision(**members: object) -> Decision:
-    return read(Decision, {"id": "session", "status": "approved", **members})
+    return read(Decision, {"verification": {"id": "session", "status": "approved", **members}})
 
 
 @given(st.dictionaries(st.text(), finite))
@@ -122,8 +125,13 @@ def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -
 @pytest.mark.parametrize(
     ("model", "value", "problems"),
     [
-        (Decision, {}, ("required field missing @ $.id", "required field missing @ $.status")),
-        (Decision, {"id": {CANARY: 1}, "status": ""}, ("expected a text @ $.id", "expected a text @ $.status")),
+        (Decision, {"verification": CANARY}, MISSING),
+        (Decision, {"verification.id": CANARY, "verification.status": CANARY}, MISSING),
+        (
+            Decision,
+            {"verification": {"id": {CANARY: 1}, "status": ""}},
+            ("expected a text @ $.verification.id", "expected a text @ $.verification.status"),
+        ),
         (Decision, [CANARY], ("expected an object @ $",)),
         (SessionInfo, {"id": None}, ("expected a text @ $.id",)),
         (UploadedMedia, {"id": True}, ("expected a text @ $.id",)),
@@ -155,10 +163,11 @@ def test_paths_have_the_answers_own_keys(model: type[object], value: object, pro
         ("code", "code", "inf", None),
         ("code", "code", [9001], None),
         ("reasonCode", "reason_code", "203", 203),
-        ("riskScore", "risk_score", 1, 1.0),
-        ("riskScore", "risk_score", "0.5", 0.5),
-        ("riskScore", "risk_score", 1e400, None),
-        ("riskScore", "risk_score", 10**400, None),
+        ("riskScore", "risk_score", {"score": 1}, 1.0),
+        ("riskScore", "risk_score", {"score": "0.5"}, 0.5),
+        ("riskScore", "risk_score", {"score": 1e400}, None),
+        ("riskScore", "risk_score", {"score": 10**400}, None),
+        ("riskScore", "risk_score", 0.5, None),
         ("riskScore", "risk_score", {}, None),
         # texts, which come empty for unknown, and ids as numbers
         ("reason", "reason", "", None),
@@ -183,8 +192,13 @@ def test_paths_have_the_answers_own_keys(model: type[object], value: object, pro
         ("person", "person", None, Person()),
         ("person", "person", [], Person()),
         ("document", "document", None, Document()),
-        ("additionalVerifiedData", "additional_verified_data", None, {}),
-        ("additionalVerifiedData", "additional_verified_data", {"estimatedAge": 30}, {"estimatedAge": 30}),
+        ("additionalVerifiedData", "additional_verified_data", None, AdditionalVerifiedData()),
+        (
+            "additionalVerifiedData",
+            "additional_verified_data",
+            {"estimatedAge": "30"},
+            AdditionalVerifiedData(estimated_age=30),
+        ),
     ],
 )
 def test_optional_fields_are_read_leniently(key: str, name: str, value: object, expected: object) -> None:
@@ -193,12 +207,14 @@ def test_optional_fields_are_read_leniently(key: str, name: str, value: object, 
 
     found = getattr(decision, name)
     assert (expected, type(expected)) == (found, type(found))
-    assert value == decision.raw[key]
+    assert {"verification": {"id": "session", "status": "approved", key: value}} == decision.raw
 
 
-@pytest.mark.parametrize(("value", "expected"), [(True, True), (False, False), (None, None), ("true", None), (1, None)])
-def test_flags_are_booleans_only(value: object, expected: bool | None) -> None:  # noqa: FBT001
-    """A flag is true or false, or else unknown: no text or number stands for one."""
+@pytest.mark.parametrize(
+    ("value", "expected"), [(True, True), (False, False), (None, None), ("True", True), ("no", None), (1, None)]
+)
+def test_flags_are_booleans_or_their_names(value: object, expected: bool | None) -> None:  # noqa: FBT001
+    """A flag is true or false, or the text of one as watchlist searches have it, or else unknown."""
     assert expected is read(Document, {"nfcValidated": value}).nfc_validated
 
 
@@ -230,22 +246,25 @@ def test_unknown_fields_are_kept_at_every_depth() -> None:
 
     address = decision.person.addresses[0]
     assert address.parsed_address is not None
-    assert ({"deep": [1]}, person) == (decision.raw["newer"], decision.person.raw)
+    assert person == decision.person.raw
+    assert {
+        "verification": {"id": "session", "status": "approved", "person": person, "newer": {"deep": [1]}}
+    } == decision.raw
     assert ({"floor": 3}, "home") == (address.parsed_address.raw, address.raw["kind"])
 
 
 def test_an_answer_cannot_choose_its_raw() -> None:
     """Even the key under which the codec hands on the answer is, in an answer, a key like any other."""
-    value = {"id": "session", "status": "approved", "\0raw": {"forged": True}}
+    value = {"id": "session", "\0raw": {"forged": True}}
 
-    assert value == read(Decision, value).raw
-    assert {"root": True} == read(Decision, value, raw={"root": True}).raw
+    assert value == read(SessionInfo, value).raw
+    assert {"root": True} == read(SessionInfo, value, raw={"root": True}).raw
 
 
 @given(st.text(min_size=1))
 def test_words_are_members(word: str) -> None:
     """A word of an open enum, known or newer than the library, is a member of it and not a mere text."""
-    decision = read(Decision, {"id": "session", "status": word, "person": {"gender": word}, "document": {"type": word}})
+    decision = _decision(status=word, person={"gender": word}, document={"type": word})
 
     found = (decision.status, decision.person.gender, decision.document.type)
     assert (Status(word), Gender(word), DocumentType(word)) == found

@@ -12,18 +12,14 @@ from hypothesis import strategies as st
 
 from veriff_async import Address, ConfigurationError, Credentials, Document, DocumentType, ParsedAddress, Person
 from veriff_async.models.enums import Gender
-from veriff_async.protocol.requests import (
-    CreateOptions,
-    Request,
-    create_session,
-    get_decision,
-    submit_session,
-    upload_media,
-)
+from veriff_async.protocol.requests import create_session, decision, submit_session, upload_media
 from veriff_async.protocol.signing import sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from veriff_async.protocol.creation import CreateOptions
+    from veriff_async.protocol.signed import Request
 
 CANARY = "Canary-7f3a"
 SECRET = "abcdef12-abcd-abcd-abcd-abcdef012345"
@@ -35,7 +31,7 @@ REQUESTS: dict[str, Callable[[Credentials], Request]] = {
     "create": lambda credentials: create_session(credentials, {"vendor_data": "user-42"}),
     "submit": lambda credentials: submit_session(credentials, ID),
     "upload": lambda credentials: upload_media(credentials, ID, "0" * 64),
-    "decision": lambda credentials: get_decision(credentials, ID),
+    "decision": lambda credentials: decision(credentials, ID),
 }
 # endpoint -> method, path, signed text (None: given by the caller), may be repeated
 ENDPOINTS: dict[str, tuple[str, str, bytes | None, bool]] = {
@@ -88,7 +84,7 @@ def test_the_integration_is_named_when_it_is_known(endpoint: str) -> None:
     "build",
     [
         submit_session,
-        get_decision,
+        decision,
         lambda credentials, session_id: upload_media(credentials, session_id, "0" * 64),
     ],
 )

@@ -24,7 +24,7 @@ from veriff_async.protocol.layout import RAW, flattened, places
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
-    from cattrs import Converter
+    from cattrs import ClassValidationError, Converter
 
     from veriff_async.models.json import JsonObject
 
@@ -133,10 +133,19 @@ def _explain(model: type[AttrsInstance], flat: JsonObject, path: str) -> object:
     try:
         return _maker(model, detailed=True)(flat)
     except ClassValidationError as error:
-        faults, _ = error.group_exceptions()
-        at = {place.field: place.path for place in places(model)}
-        problems = [f"{_say(fault)} @ {path}.{at[note.name]}" for fault, note in faults]
+        problems = _problems(error, model, path)
     raise UnreadableError(*problems)
+
+
+def _problems(error: ClassValidationError, model: type[AttrsInstance], path: str) -> list[str]:
+    at = {place.field: ".".join((path, place.path)).rstrip(".") for place in places(model)}
+    found: list[str] = []
+    for fault, note in error.group_exceptions()[0]:
+        if isinstance(fault, type(error)):
+            found += _problems(fault, note.type, at[note.name])
+        else:
+            found.append(f"{_say(fault)} @ {at[note.name]}")
+    return found
 
 
 def warm_up(*models: type[AttrsInstance]) -> None:

@@ -67,7 +67,7 @@ def _detours(model: type[AttrsInstance]) -> tuple[tuple[tuple[str, ...], tuple[P
 
 def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) -> dict[str, object]:
     """Return an object with every field's member under its whole path."""
-    flat = {RAW: raw, **value}
+    flat = {**value, RAW: raw}
     for parents, there in _detours(model):
         found = value
         for parent in parents:
@@ -79,6 +79,9 @@ def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) ->
                 flat[place.path] = found[place.member]
             elif place.other is not None and place.other in found:
                 flat[place.path] = found[place.other]
+            else:
+                # A member whose own name looks like the whole path is none of ours.
+                flat.pop(place.path, None)
     return flat
 
 
