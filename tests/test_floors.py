@@ -74,7 +74,12 @@ ALLOWED_IMPURITIES: Final = {
     ("models/media", "os"),
     ("protocol/codec", "io"),
 }
-HEAVY: Final = {"cattrs": {"protocol/codec"}, "redis": {"inbox/redis"}, "hypothesis": {"testing/strategies"}, "PIL": {"cli/specimens/draw"}}
+HEAVY: Final = {
+    "cattrs": {"protocol/codec"},
+    "redis": {"inbox/redis"},
+    "hypothesis": {"testing/strategies"},
+    "PIL": {"cli/specimens/draw"},
+}
 AIOHTTP: Final = ("transport/", "sandbox/", "webhooks/", "pytest_plugin", "client")
 MAX_MODULE: Final = 420
 MAX_FUNCTION: Final = 40

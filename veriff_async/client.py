@@ -23,7 +23,7 @@ from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession
 from veriff_async.transport.exchange import Exchange
-from veriff_async.transport.pool import Pool, root_of
+from veriff_async.transport.pool import Pool, hosts_of
 from veriff_async.uploading import Uploads
 from veriff_async.waiting import Waits
 
@@ -51,16 +51,12 @@ BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
 SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
 
-# Documented, unlike the base URL, which every integration has of its own.
-_FEEDBACK_URL: Final = "https://feedback.api.veriff.com"
-_SYNC_URL: Final = "https://sync-api.veriff.me"
-
 
 class ClientOptions(TypedDict, total=False):
     """The options of `VeriffClient`; every one has a default that is good for production."""
 
-    feedback_url: str
-    sync_url: str
+    feedback_url: str | None
+    sync_url: str | None
     retry: RetryPolicy
     poll: PollPolicy
     timeouts: Timeouts
@@ -103,8 +99,9 @@ class VeriffClient(Services):
         credentials: API key and secrets.
         base_url: The integration's own base URL, from its API Keys page in the Customer Portal; with or without
             ``/v1``. Plain http is taken for this machine only.
-        feedback_url: Host of the feedback API, for reports of fraud.
-        sync_url: Host of the synchronous check of registries.
+        feedback_url: Host of the feedback API, for reports of fraud; Veriff's documented one when left out, or the
+            sandbox's when `base_url` is of this machine.
+        sync_url: Host of the synchronous check of registries, likewise.
         retry: How often and how long a call is tried.
         poll: How often decisions are asked for.
         timeouts: How long one try may take.
@@ -130,8 +127,8 @@ class VeriffClient(Services):
         credentials: Credentials,
         *,
         base_url: str,
-        feedback_url: str = _FEEDBACK_URL,
-        sync_url: str = _SYNC_URL,
+        feedback_url: str | None = None,
+        sync_url: str | None = None,
         retry: RetryPolicy | None = None,
         poll: PollPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -143,12 +140,13 @@ class VeriffClient(Services):
         """Check the options; nothing is opened yet."""
         _check_limits(max_connections, max_uploads, http_session)
         warm_up(SessionInfo, UploadedMedia, Decision)
-        self._root = root_of(base_url)
+        hosts = hosts_of(base_url, feedback_url=feedback_url, sync_url=sync_url)
+        self._root = hosts["api"]
         self._pool = Pool(http_session, max_connections=max_connections)
         # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
         threads = CapacityLimiter(max_uploads + 4)
         self._exchange = Exchange(
-            roots={"api": self._root, "feedback": root_of(feedback_url), "sync": root_of(sync_url)},
+            roots=hosts,
             pool=self._pool,
             credentials=credentials,
             retry=retry or RetryPolicy(),

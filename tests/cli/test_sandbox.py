@@ -87,7 +87,7 @@ def test_credentials_of_the_environment_are_used_and_not_printed(start: Start) -
     written, errors = process.communicate(timeout=SECONDS)
 
     assert decision.is_approved
-    assert list(found) == ["VERIFF_BASE_URL"]
+    assert list(found) == ["VERIFF_BASE_URL", "VERIFF_FEEDBACK_URL", "VERIFF_SYNC_URL"]
     assert secret not in written + errors
 
 

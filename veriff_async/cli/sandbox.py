@@ -7,12 +7,12 @@ import shlex
 import signal
 from datetime import datetime
 from os import environ
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 from veriff_async import Credentials
-from veriff_async.client import BASE_URL_VARIABLE
+from veriff_async.client import BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from veriff_async.sandbox import Delivery, SeenRequest
 
 __all__ = ("own_credentials", "run_sandbox")
+
+
+_URLS: Final = frozenset({BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE})
+"""The variables that hold no secret."""
 
 
 def own_credentials() -> Credentials | None:
@@ -68,7 +72,7 @@ async def run_sandbox(
 
 def _announce(box: Sandbox, screen: Screen, *, with_secret: bool) -> None:
     for name, value in box.environ.items():
-        if with_secret or name == BASE_URL_VARIABLE:
+        if with_secret or name in _URLS:
             click.echo(f"export {name}={shlex.quote(value)}")
     screen.say(f"A local Veriff listens at {box.base_url}; give clients the variables above. Ctrl-C stops it.")
 

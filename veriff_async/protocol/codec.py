@@ -138,7 +138,7 @@ def _explain(model: type[AttrsInstance], flat: JsonObject, path: str) -> object:
 
 
 def _problems(error: ClassValidationError, model: type[AttrsInstance], path: str) -> list[str]:
-    at = {place.field: ".".join((path, place.path)).rstrip(".") for place in places(model)}
+    at = {place.field: f"{path}.{place.path}".rstrip(".") for place in places(model)}
     found: list[str] = []
     for fault, note in error.group_exceptions()[0]:
         if isinstance(fault, type(error)):

@@ -17,6 +17,7 @@ from veriff_async.sandbox.counter import FORM, SECRET, Counter, answered
 from veriff_async.sandbox.faults import Fault, FaultKind
 from veriff_async.sandbox.records import SeenRequest
 from veriff_async.sandbox.refusal import Refusal
+from veriff_async.transport.pool import LOCAL_SYNC
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,13 +28,10 @@ if TYPE_CHECKING:
     from veriff_async.sandbox.refusal import Form
     from veriff_async.sandbox.store import Store
 
-__all__ = ("SYNC", "build_app", "routes")
+__all__ = ("build_app", "routes")
 
 _MAX_JSON: Final = 1024 * 1024
 _CHUNK: Final = 256 * 1024
-SYNC: Final = "/sync"
-"""Where the synchronous host is, which has the same path as the API."""
-
 _FORGED: Final = "a secret that nobody has"
 _FORGING: Final = web.RequestKey("forging", bool)
 
@@ -74,7 +72,7 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
         ("/v1/validate-registry", "POST", counter.validate_registry),
         # The index of the reference writes it so; the page of the call does not.
         ("/v1/sessions/validate-registry", "POST", counter.validate_registry),
-        (f"{SYNC}/v1/validate-registry", "POST", counter.validate_registry_at_once),
+        (f"{LOCAL_SYNC}/v1/validate-registry", "POST", counter.validate_registry_at_once),
         ("/v1/feedback/fraud-categories", "GET", counter.fraud_categories),
         ("/v1/feedback/fraud-reports", "POST", counter.report_fraud),
         ("/v1/feedback/fraud-reports/retrieve", "POST", counter.fraud_reports),

@@ -20,7 +20,7 @@ from veriff_async.protocol.credentials import (
     SECRET_VARIABLE,
     Credentials,
 )
-from veriff_async.sandbox.app import SYNC, build_app
+from veriff_async.sandbox.app import build_app
 from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier
 from veriff_async.sandbox.desk import Desk
@@ -30,6 +30,7 @@ from veriff_async.sandbox.rules import Rules
 from veriff_async.sandbox.scenario import Scenario
 from veriff_async.sandbox.stage import Stage
 from veriff_async.sandbox.store import Store
+from veriff_async.transport.pool import LOCAL_SYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -175,7 +176,7 @@ class Sandbox(Stage):
     @property
     def sync_url(self) -> str:
         """Where the synchronous check of registries is, for clients: the same port, another path."""
-        return self.base_url + SYNC
+        return self.base_url + LOCAL_SYNC
 
     @property
     def credentials(self) -> Credentials:
@@ -186,11 +187,11 @@ class Sandbox(Stage):
     def environ(self) -> dict[str, str]:
         """The variables that `VeriffClient.from_env` reads."""
         found = {
-            FEEDBACK_URL_VARIABLE: self.feedback_url,
-            SYNC_URL_VARIABLE: self.sync_url,
             API_KEY_VARIABLE: self.credentials.api_key,
             SECRET_VARIABLE: ",".join(self.credentials.secrets),
             BASE_URL_VARIABLE: self.base_url,
+            FEEDBACK_URL_VARIABLE: self.feedback_url,
+            SYNC_URL_VARIABLE: self.sync_url,
         }
         if self.credentials.integration_id is not None:
             found[INTEGRATION_VARIABLE] = self.credentials.integration_id

@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
 
-__all__ = ("Pool", "root_of")
+    from veriff_async.protocol.signed import Host
+
+__all__ = ("LOCAL_SYNC", "Pool", "hosts_of", "root_of")
+
+LOCAL_SYNC: Final = "/sync"
+"""Path below which a local Veriff has the synchronous host, whose own paths are those of the API."""
+
+# Documented, unlike the base URL, which every integration has of its own.
+_FEEDBACK_URL: Final = "https://feedback.api.veriff.com"
+_SYNC_URL: Final = "https://sync-api.veriff.me"
 
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -38,6 +47,23 @@ def root_of(base_url: str) -> str:
         msg = "base_url is not https: plain http is allowed for this machine only, for example the sandbox."
         raise ConfigurationError(msg)
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
+
+
+def hosts_of(base_url: str, *, feedback_url: str | None, sync_url: str | None) -> dict[Host, str]:
+    """Return where Veriff's three hosts are.
+
+    With a base URL of this machine the other two are there too: what a test does must never reach Veriff itself.
+
+    Raises:
+        ConfigurationError: One of them is no address that can be used.
+    """
+    root = root_of(base_url)
+    local = URL(root).host in _LOOPBACK
+    return {
+        "api": root,
+        "feedback": root_of(feedback_url or (root if local else _FEEDBACK_URL)),
+        "sync": root_of(sync_url or (root + LOCAL_SYNC if local else _SYNC_URL)),
+    }
 
 
 class Pool:
