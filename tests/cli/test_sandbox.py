@@ -80,7 +80,7 @@ def test_credentials_of_the_environment_are_used_and_not_printed(start: Start) -
     """A key and secret that are set are the ones to sign with, and standard output shows only the address."""
     key, secret = "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11", "0f0e0d0c-0b0a-4908-8706-050403020100"
     process = start("sandbox", "--port", "0", "--decide-after", "0", VERIFF_API_KEY=key, VERIFF_SHARED_SECRET=secret)
-    found = variables(process, 1)
+    found = variables(process, 3)
 
     decision = anyio.run(verify, {**found, "VERIFF_API_KEY": key, "VERIFF_SHARED_SECRET": secret})
     process.send_signal(signal.SIGINT)

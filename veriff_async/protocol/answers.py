@@ -25,6 +25,7 @@ __all__ = ("Answer", "check_origin", "is_refusal", "model_in", "models_in", "ref
 _Model = TypeVar("_Model")
 
 _REDIRECT: Final = 300
+_UNAUTHORIZED: Final = 401
 _SERVER: Final = 500
 _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 _CLASSES: Final[dict[int, type[errors.ApiError]]] = {
@@ -62,11 +63,14 @@ class Answer:
 def check_origin(answer: Answer, credentials: Credentials) -> None:
     """Check the signature of an answer, when it has one.
 
-    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault.
+    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault. An answer that
+    refuses key or signature (401) cannot be signed with what it refuses, and is told as the refusal that it is.
 
     Raises:
         ResponseError: The answer names another API key, or its signature matches no secret.
     """
+    if answer.status == _UNAUTHORIZED:
+        return
     clients = _family(answer.headers, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
     signatures = _family(answer.headers, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
     where = f"The answer to {answer.request.method} {answer.request.path}"

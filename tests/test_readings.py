@@ -1,0 +1,287 @@
+"""Every call of the API about a session, from the client to the sandbox and back over a real socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import (
+    BadRequestError,
+    CheckType,
+    CollectedData,
+    ConfigurationError,
+    ConflictError,
+    CurpResult,
+    CurpStatus,
+    Device,
+    IneCurpResult,
+    IneRecord,
+    IneResult,
+    MatchStatus,
+    Media,
+    MonitorStatus,
+    Network,
+    NfcData,
+    NotFoundError,
+    PepEntity,
+    PepHit,
+    PepSanctionMatch,
+    PermissionDeniedError,
+    Person,
+    RateLimitedError,
+    Status,
+    TransportationResult,
+    UserDefinedStatus,
+    VeriffClient,
+    WatchlistHit,
+    WatchlistScreening,
+)
+from veriff_async.models.person import Address
+from veriff_async.models.session import Consent
+from veriff_async.protocol.policies import RetryPolicy
+from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from veriff_async import VerificationSession
+
+pytestmark = pytest.mark.anyio
+
+CHIP = NfcData(com=b"com", sod=b"sod", dg1=b"dg1", dg2=b"portrait" * 5_000)
+DEVICE = Device(fingerprint="f1")
+HOME = Network(address_v4="192.0.2.1")
+COLLECTED = CollectedData(provider_name="us", device=DEVICE, network=HOME, email="ada@example.com")
+PICTURE = Media(b"\xff\xd8\xff\xe0" + bytes(60), "face")
+DAY = 86_400
+
+
+@pytest.fixture
+async def session(veriff: VeriffClient) -> VerificationSession:
+    """Open a session."""
+    person = Person(first_name="Ada", last_name="Byron", id_number="123456789")
+    return await veriff.create_session(person=person, vendor_data="user-42")
+
+
+@pytest.fixture
+async def strict() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
+    """Run a sandbox whose clock stands still, and a client that tries once."""
+    async with (
+        Sandbox(clock=VirtualClock()) as box,
+        VeriffClient(box.credentials, base_url=box.base_url, retry=RetryPolicy(attempts=1)) as veriff,
+    ):
+        yield box, veriff
+
+
+async def test_what_a_session_is_created_with_arrives(box: Sandbox, veriff: VeriffClient) -> None:
+    """Address, consents and kinds of proof of address are sent in Veriff's words."""
+    session = await veriff.create_session(
+        address=Address(full_address="1 High Street"),
+        consents=[Consent("ine", approved=True)],
+        proof_of_address_types=["UTILITY_BILL"],
+    )
+
+    assert session.status == Status.CREATED
+    assert box.session(session.id).status == Status.CREATED
+
+
+async def test_a_chip_is_uploaded(box: Sandbox, session: VerificationSession) -> None:
+    """What was read from a chip is taken as one file of the session, until it is submitted."""
+    receipt = await session.upload_nfc(CHIP)
+
+    assert (receipt.mimetype, receipt.session_id) == ("application/json", session.id)
+    (stored,) = box.session(session.id).media
+    assert (receipt.id, receipt.size) == (stored.id, stored.size)
+    await session.submit()
+    with pytest.raises(ConflictError):
+        await session.upload_nfc(CHIP)
+
+
+async def test_a_chip_needs_all_its_files(session: VerificationSession) -> None:
+    """A reading that lacks a file is refused before anything is sent."""
+    with pytest.raises(ConfigurationError, match="dg2"):
+        await session.upload_nfc(NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b""))
+
+
+async def test_what_a_device_tells_is_collected(box: Sandbox, session: VerificationSession) -> None:
+    """Data of device and network are taken for the open attempt, absent ones left out, and refused after submission."""
+    receipt = await session.send_collected_data(COLLECTED)
+
+    view = box.session(session.id)
+    assert (session.id, view.attempts[-1].id) == (receipt.session_id, receipt.attempt_id)
+    assert view.collected_data == {
+        "providerName": "us",
+        "device": {"fingerprint": "f1"},
+        "network": {"ip": {"addressV4": "192.0.2.1"}},
+        "person": {"email": "ada@example.com"},
+    }
+    await session.submit()
+    with pytest.raises(BadRequestError):
+        await session.send_collected_data(COLLECTED)
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (CollectedData(provider_name="", device=DEVICE, network=HOME), "provider_name"),
+        (CollectedData(provider_name="us", device=Device(fingerprint="f" * 256), network=HOME), "fingerprint"),
+        (CollectedData(provider_name="us", device=DEVICE, network=Network(ssid="home")), "network"),
+        (CollectedData(provider_name="us", device=DEVICE, network=HOME, phone_number="call me"), "phone_number"),
+    ],
+)
+async def test_collected_data_are_checked(session: VerificationSession, data: CollectedData, name: str) -> None:
+    """Data that Veriff would refuse are named before anything is sent."""
+    with pytest.raises(ConfigurationError, match=name):
+        await session.send_collected_data(data)
+
+
+async def test_attempts_come_newest_first(box: Sandbox, session: VerificationSession) -> None:
+    """A resubmission opens a second attempt; a status of the user's own stands with the attempt that it was given."""
+    await session.submit()
+    box.decide(session.id, "resubmission_requested")
+    box.give_status(session.id, UserDefinedStatus(status="Look again", status_code="look-again", reason="odd"))
+
+    newest, oldest = await session.attempts()
+
+    assert (newest.status, oldest.status) == (Status.CREATED, Status.RESUBMISSION_REQUESTED)
+    assert ["look-again"] == [given.status_code for given in newest.user_defined_data]
+    assert oldest.user_defined_data == ()
+    assert newest.created_time is not None
+
+
+async def test_the_person_is_told(box: Sandbox, session: VerificationSession) -> None:
+    """The person is the one of the creation, then the one that was read, with the matches that a search found."""
+    before = await session.person()
+    await session.submit()
+    box.decide(session.id, "approved", person=Person(first_name="Augusta", date_of_birth="1990-01-01"))
+    box.match(session.id, PepSanctionMatch(provider="lists", hits=(PepHit(doc=PepEntity(name="A. B."), score=1.5),)))
+    after = await session.person()
+
+    assert (before.first_name, before.id_code, before.pep_sanction_matches) == ("Ada", "123456789", ())
+    assert (after.first_name, after.last_name, after.date_of_birth) == ("Augusta", "Byron", "1990-01-01")
+    (search,) = after.pep_sanction_matches
+    assert search.hits[0].doc == PepEntity(name="A. B.")
+
+
+async def test_a_screening_is_told_and_its_watch_stopped(box: Sandbox, session: VerificationSession) -> None:
+    """The result of a screening can be asked for once it is there; its watch can be stopped once."""
+    with pytest.raises(NotFoundError):
+        await session.watchlist_screening()
+    hit = WatchlistHit(matched_name="Ada Byron", match_types=("name_exact",))
+    box.screen(
+        session.id,
+        WatchlistScreening(
+            match_status=MatchStatus.POSSIBLE_MATCH,
+            check_type=CheckType.INITIAL_RESULT,
+            monitor_status=MonitorStatus.ENABLED,
+            hits=(hit,),
+        ),
+    )
+
+    found = await session.watchlist_screening()
+
+    assert (found.may_be_listed, found.total_hits, found.hits) == (True, 1, (hit,))
+    assert (found.session_id, found.vendor_data, found.search_term.name) == (session.id, "user-42", "Ada Byron")
+    stopped = await session.stop_monitoring()
+    assert (stopped.monitor_status, stopped.session_id) == (MonitorStatus.DISABLED, session.id)
+    assert (await session.watchlist_screening()).monitor_status == MonitorStatus.DISABLED
+    with pytest.raises(BadRequestError):
+        await session.stop_monitoring()
+
+
+async def test_registries_are_told(box: Sandbox, session: VerificationSession) -> None:
+    """What each registry says can be asked for, once it has answered."""
+    with pytest.raises(NotFoundError):
+        await session.ine_registry()
+    answers = (
+        IneResult(active=True, document_state="vigente"),
+        CurpResult(status_curp=CurpStatus.RCN, curp="BXAA900101HDFRRS09"),
+        IneCurpResult(ine=IneRecord(active=True, ine_identifier="123"), curp=CurpResult(status_curp=CurpStatus.BD)),
+        TransportationResult(status="valid"),
+    )
+    for answer in answers:
+        box.answer_registry(session.id, answer)
+
+    assert answers == (
+        await session.ine_registry(),
+        await session.curp_registry(),
+        await session.ine_curp_registry(),
+        await session.transportation_registry(),
+    )
+    assert answers[1].status_curp is not None
+    assert answers[1].status_curp.is_active
+
+
+async def test_pictures_have_timestamps(box: Sandbox, session: VerificationSession) -> None:
+    """The digest under a timestamp is that of the picture that was uploaded."""
+    (receipt,) = await session.upload(PICTURE)
+
+    (found,) = await session.timestamps()
+
+    assert found.data_hash is not None
+    assert (receipt.id, box.session(session.id).media[0].sha256) == (found.id, found.data_hash.value)
+
+
+async def test_a_decision_without_humans(strict: tuple[Sandbox, VeriffClient]) -> None:
+    """An ordinary integration has no such decision; one of the Essential plan has nothing else."""
+    _, ordinary = strict
+    unknown = await ordinary.create_session()
+    async with Sandbox(rules=Rules(full_auto=True)) as box, VeriffClient.from_env(box.environ) as veriff:
+        session = await veriff.create_session(person=Person(first_name="Ada"))
+        assert await session.full_auto_decision() is None
+        await session.submit()
+        box.decide(session.id, "approved")
+
+        found = await session.full_auto_decision()
+
+        assert found is not None
+        assert (found.is_approved, found.is_final, found.person.first_name.value) == (True, True, "Ada")
+        assert await session.decision() is None
+    assert await unknown.full_auto_decision() is None
+
+
+async def test_a_deleted_session_is_gone(strict: tuple[Sandbox, VeriffClient]) -> None:
+    """A session can be deleted unless it is being decided, and nothing of it can be asked for afterwards."""
+    box, veriff = strict
+    session = await veriff.create_session()
+    await session.submit()
+    with pytest.raises(BadRequestError) as caught:
+        await session.delete()
+    assert caught.value.code == "1306"
+    box.decide(session.id, "declined")
+
+    await session.delete()
+
+    assert box.session(session.id).deleted
+    for call in (session.decision, session.attempts, session.delete):
+        with pytest.raises(NotFoundError):
+            await call()
+
+
+async def test_deletions_are_counted(strict: tuple[Sandbox, VeriffClient]) -> None:
+    """Five sessions can be deleted in an hour and ten in a day, and more a day later."""
+    box, veriff = strict
+
+    async def delete(count: int) -> None:
+        for _ in range(count):
+            await (await veriff.create_session()).delete()
+
+    await delete(5)
+    with pytest.raises(RateLimitedError):
+        await delete(1)
+    box.advance(3_601)
+    await delete(5)
+    box.advance(3_601)
+    with pytest.raises(RateLimitedError):
+        await delete(1)
+    box.advance(DAY)
+    await delete(1)
+
+
+async def test_deletion_may_be_off(strict: tuple[Sandbox, VeriffClient]) -> None:
+    """Where Veriff has not enabled it, a deletion is refused as not permitted."""
+    async with Sandbox(rules=Rules(may_delete=False)) as box, VeriffClient.from_env(box.environ) as veriff:
+        session = await veriff.create_session()
+        with pytest.raises(PermissionDeniedError):
+            await session.delete()

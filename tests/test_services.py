@@ -1,0 +1,203 @@
+"""The calls that are about no session object: registries, older addresses, frauds; on hosts of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import (
+    Address,
+    AuthenticationError,
+    ConfigurationError,
+    Credentials,
+    FraudCategory,
+    FraudReport,
+    LookupStatus,
+    NotFoundError,
+    ParsedAddress,
+    Person,
+    RateLimitedError,
+    ReportStatus,
+    Status,
+    VeriffClient,
+)
+from veriff_async.protocol.policies import RetryPolicy
+from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+
+if TYPE_CHECKING:
+    from veriff_async.sandbox import SeenRequest
+
+pytestmark = pytest.mark.anyio
+
+PERSON = Person(first_name="Ada", last_name="Byron", id_number="123456789", date_of_birth="1990-01-01")
+
+
+async def decided(box: Sandbox, veriff: VeriffClient) -> str:
+    """Open a session and let it be approved."""
+    session = await veriff.create_session()
+    await session.submit()
+    box.decide(session.id, "approved")
+    return session.id
+
+
+async def test_a_person_is_looked_up(box: Sandbox, veriff: VeriffClient) -> None:
+    """A check of registries is a session that is submitted already, whose decision is waited for as ever."""
+    session = await veriff.validate_registry(PERSON, vendor_data="user-42")
+    box.decide(session.id, "approved")
+
+    assert (session.status, session.vendor_data) == (Status.SUBMITTED, "user-42")
+    assert (await session.wait_for_decision(timeout=20)).is_approved
+
+
+async def test_an_address_stands_for_a_date_of_birth(box: Sandbox, veriff: VeriffClient) -> None:
+    """Registries find a person by number and name, with a date of birth or an address."""
+    person = Person(full_name="Ada Byron", id_number="123456789")
+    address = Address(parsed_address=ParsedAddress(street="High Street", house_number="1", postcode="12345"))
+
+    assert (await veriff.validate_registry(person, address=address)).id in {view.id for view in box.sessions}
+
+
+@pytest.mark.parametrize(
+    ("person", "name"),
+    [
+        (Person(first_name="Ada", last_name="Byron", date_of_birth="1990-01-01"), "id_number"),
+        (Person(first_name="Ada", id_number="1", date_of_birth="1990-01-01"), "full_name"),
+        (Person(full_name="Ada Byron", id_number="1"), "date_of_birth"),
+    ],
+)
+async def test_what_registries_need_is_checked(veriff: VeriffClient, person: Person, name: str) -> None:
+    """A person whom no registry can find is refused before anything is sent, on either host."""
+    for call in (veriff.validate_registry, veriff.validate_registry_at_once):
+        with pytest.raises(ConfigurationError, match=name):
+            await call(person)
+
+
+async def test_a_person_is_looked_up_at_once(box: Sandbox, veriff: VeriffClient) -> None:
+    """The synchronous host answers with the decision, and with what the registries say."""
+    decision = await veriff.validate_registry_at_once(PERSON)
+
+    (result,) = decision.additional_verified_data.validation_results
+    assert (decision.is_approved, result.first_name) == (True, "match")
+    assert box.requests[-1].path == "/sync/v1/validate-registry"
+
+
+async def test_hosts_can_be_elsewhere(box: Sandbox) -> None:
+    """Feedback and synchronous checks go to the hosts that the client is given, or that the environment names."""
+    async with Sandbox(credentials=box.credentials) as other:
+        environ = {
+            **box.environ,
+            "VERIFF_FEEDBACK_URL": other.feedback_url,
+            "VERIFF_SYNC_URL": other.sync_url,
+        }
+        async with VeriffClient.from_env(environ) as veriff:
+            await veriff.fraud_categories()
+            await veriff.validate_registry_at_once(PERSON)
+            await veriff.validate_registry(PERSON)
+
+        assert [seen.path for seen in other.requests] == ["/v1/feedback/fraud-categories", "/sync/v1/validate-registry"]
+        assert [seen.path for seen in box.requests] == ["/v1/validate-registry"]
+
+
+async def test_an_older_address_is_told(box: Sandbox, veriff: VeriffClient) -> None:
+    """A proof of address of the older make is asked for by the id of its event."""
+    session = await veriff.create_session()
+    address_id = box.submit_address(session.id)
+
+    before = await veriff.address(address_id)
+    box.decide(session.id, "approved")
+    after = await veriff.address(address_id)
+
+    assert before is None
+    assert after is not None
+    assert after.session_id == session.id
+    with pytest.raises(NotFoundError):
+        await veriff.address(session.id)
+
+
+async def test_kinds_of_fraud_are_told(veriff: VeriffClient) -> None:
+    """Every kind that this version names is one of the API's, with an explanation."""
+    found = await veriff.fraud_categories()
+
+    assert set(FraudCategory) == {info.category for info in found}
+    assert all(info.description for info in found)
+
+
+async def test_frauds_are_reported_one_by_one(box: Sandbox, veriff: VeriffClient) -> None:
+    """One report of a call may be taken and another refused; a report can be looked up, and is taken once."""
+    known = await decided(box, veriff)
+    undecided = (await veriff.create_session()).id
+    report = FraudReport(known, [FraudCategory.INJECTED_MEDIA, "selfie_is_manipulated"], comment="seen later")
+
+    taken, refused, odd = await veriff.report_fraud(
+        report, FraudReport(undecided, "injected_media"), FraudReport(known, "a_kind_that_is_newer")
+    )
+    (again,) = await veriff.report_fraud(report)
+    found, missing = await veriff.fraud_reports([known, undecided])
+
+    assert (taken.is_reported, refused.is_reported, odd.is_reported) == (True, False, False)
+    assert (again.status, again.details) == (ReportStatus.ERROR, "Report already exists")
+    assert (found.status, missing.status) == (LookupStatus.FOUND, LookupStatus.NOT_FOUND)
+    assert found.details is not None
+    assert (found.details.report_id, found.details.customer_comment) == (taken.report_id, "seen later")
+    assert found.details.fraud_type_reported == report.categories
+
+
+@pytest.mark.parametrize(
+    ("reports", "name"),
+    [
+        ([], "one or more"),
+        ([FraudReport("8f0d1ab6-0000-4000-8000-000000000001", [])], "categories"),
+        ([FraudReport("8f0d1ab6-0000-4000-8000-000000000001", ["injected_media"] * 2)], "categories"),
+        ([FraudReport("8f0d1ab6-0000-4000-8000-000000000001", "injected_media", comment="x" * 501)], "501"),
+        ([FraudReport("a/b", "injected_media")], "session_id"),
+    ],
+)
+async def test_reports_are_checked(veriff: VeriffClient, reports: list[FraudReport], name: str) -> None:
+    """A report that Veriff would refuse is named before anything is sent."""
+    with pytest.raises(ConfigurationError, match=name):
+        await veriff.report_fraud(*reports)
+
+
+@pytest.mark.parametrize("session_ids", [[], ["8f0d1ab6-0000-4000-8000-000000000001"] * 11, "one text"])
+async def test_ten_reports_are_looked_up_at_once(veriff: VeriffClient, session_ids: list[str]) -> None:
+    """Reports of one to ten sessions can be asked for."""
+    with pytest.raises(ConfigurationError, match="session_ids"):
+        await veriff.fraud_reports(session_ids)
+
+
+async def test_feedback_has_a_limit() -> None:
+    """The thousand and first request within a minute is refused with the API's own word."""
+    seen: list[SeenRequest] = []
+    once = RetryPolicy(attempts=1)
+    async with (
+        Sandbox(clock=VirtualClock(), on_request=seen.append) as box,
+        VeriffClient(box.credentials, base_url=box.base_url, retry=once) as veriff,
+    ):
+        for _ in range(1000):
+            await veriff.fraud_categories()
+        with pytest.raises(RateLimitedError) as caught:
+            await veriff.fraud_categories()
+        box.advance(61)
+        await veriff.fraud_categories()
+
+    assert caught.value.code == "RATE_LIMIT_EXCEEDED"
+    assert len(seen) == 1002
+
+
+async def test_what_feedback_signs_can_be_the_older_text() -> None:
+    """Older pages sign the path alone: a sandbox that does so refuses what the newer pages say."""
+    async with Sandbox(rules=Rules(feedback_signs_body=False)) as box, VeriffClient.from_env(box.environ) as veriff:
+        assert await veriff.fraud_categories()
+        with pytest.raises(AuthenticationError):
+            await veriff.fraud_reports(["8f0d1ab6-0000-4000-8000-000000000001"])
+
+
+async def test_feedback_refuses_another_key(box: Sandbox) -> None:
+    """The feedback API knows the key by a header of its own, and refuses in a form of its own."""
+    other = Credentials("5b0d1ab6-0000-4000-8000-000000000001", box.credentials.shared_secret)
+    async with VeriffClient(other, base_url=box.base_url) as veriff:
+        with pytest.raises(AuthenticationError) as caught:
+            await veriff.fraud_categories()
+
+    assert caught.value.code == "1803"
