@@ -40,6 +40,8 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "MediaUnsupportedError": (errors.MediaError,),
     "MediaEmptyError": (errors.MediaError,),
     "MediaChangedError": (errors.MediaError,),
+    "MediaNotSavedError": (errors.MediaError,),
+    "MediaExistsError": (errors.MediaNotSavedError,),
     "WebhookError": (errors.VeriffError,),
     "SignatureError": (errors.WebhookError,),
     "PayloadError": (errors.WebhookError,),

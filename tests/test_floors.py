@@ -27,6 +27,8 @@ FLOORS: Final = {
     "api": 3,
     "uploading": 3,
     "waiting": 3,
+    "together": 3,
+    "downloading": 3,
     "readings": 3,
     "services": 3,
     "session": 3,
@@ -42,11 +44,12 @@ FLOORS: Final = {
 # Where a room on the same floor may be entered, and from which.
 DOORS: Final = {
     "errors": {"models"},
-    "uploading": {"api"},
+    "uploading": {"api", "together"},
+    "downloading": {"api", "together"},
     "readings": {"api"},
-    "services": {"api"},
-    "session": {"api", "readings", "uploading", "waiting"},
-    "client": {"api", "services", "session", "uploading", "waiting"},
+    "services": {"api", "downloading"},
+    "session": {"api", "downloading", "readings", "uploading", "waiting"},
+    "client": {"api", "downloading", "services", "session", "uploading", "waiting"},
 }
 IMPURE: Final = frozenset(
     {
@@ -72,6 +75,7 @@ PURE_TOO: Final = ("sandbox/gate", "sandbox/refusal", "sandbox/rules", "sandbox/
 ALLOWED_IMPURITIES: Final = {
     ("protocol/credentials", "os"),
     ("models/media", "os"),
+    ("models/media", "pathlib"),
     ("protocol/codec", "io"),
 }
 HEAVY: Final = {

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         VeriffClient,
         open_session,
     )
+    from veriff_async.downloading import MediaStream
     from veriff_async.errors import (
         ApiError,
         AuthenticationError,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
         MediaChangedError,
         MediaEmptyError,
         MediaError,
+        MediaExistsError,
+        MediaNotSavedError,
         MediaTooLargeError,
         MediaUnsupportedError,
         NotFoundError,
@@ -106,6 +109,8 @@ if TYPE_CHECKING:
     )
     from veriff_async.models.insight import Insight, InsightCategory, InsightResult
     from veriff_async.models.media import (
+        DownloadedMedia,
+        DownloadProgress,
         Media,
         MediaFile,
         MediaList,
@@ -226,6 +231,8 @@ __all__ = (
     "Device",
     "Document",
     "DocumentType",
+    "DownloadProgress",
+    "DownloadedMedia",
     "FieldObject",
     "FieldSource",
     "FieldValue",
@@ -260,9 +267,12 @@ __all__ = (
     "MediaContext",
     "MediaEmptyError",
     "MediaError",
+    "MediaExistsError",
     "MediaFile",
     "MediaList",
+    "MediaNotSavedError",
     "MediaSource",
+    "MediaStream",
     "MediaTooLargeError",
     "MediaUnsupportedError",
     "MonitorStatus",
@@ -333,6 +343,7 @@ __all__ = (
 
 _HOMES = {
     "client": "Statistics VeriffClient open_session",
+    "downloading": "MediaStream",
     "models.attempt": "Attempt UserDefinedStatus",
     "models.collected": "Browser CollectedData CollectedReceipt Device Network",
     "models.decision": "Decision RiskCategory RiskLabel",
@@ -352,7 +363,8 @@ _HOMES = {
     ),
     "models.insight": "Insight InsightCategory InsightResult",
     "models.media": (
-        "Media MediaFile MediaList MediaSource NfcData Timestamp TimestampHash UploadProgress UploadedMedia"
+        "DownloadProgress DownloadedMedia Media MediaFile MediaList MediaSource NfcData Timestamp TimestampHash "
+        "UploadProgress UploadedMedia"
     ),
     "models.person": "Address ParsedAddress Person",
     "models.reasons": "REASONS Reason ReasonFamily",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from veriff_async.protocol import requests, responses
+from veriff_async.protocol.answers import is_refusal, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from veriff_async.protocol.creation import CreateOptions, RegistryOptions
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.transport.bodies import SignedBody
-    from veriff_async.transport.exchange import Exchange
+    from veriff_async.transport.exchange import Exchange, Opened, Sink
 
 __all__ = ("Api",)
 
@@ -70,6 +71,20 @@ class Api:
         """Call ``GET /v1/attempts/{id}/media``."""
         request = requests.attempt_media(self.credentials, attempt_id)
         return responses.attempt_media(await self._exchange.call(request))
+
+    async def download_media(self, media_id: str, into: Sink) -> None:
+        """Call ``GET /v1/media/{id}``; `into` takes the file, which is verified when this returns."""
+        answer = await self._exchange.call(requests.download_media(self.credentials, media_id), into=into)
+        if is_refusal(answer):
+            raise refusal(answer)
+
+    async def open_media(self, media_id: str) -> Opened:
+        """Call ``GET /v1/media/{id}``, and leave the file to the caller, who closes the response."""
+        return await self._exchange.open(requests.download_media(self.credentials, media_id))
+
+    async def next_piece(self, opened: Opened) -> bytes:
+        """Read on in a file that was opened; ``b""`` at its end."""
+        return await self._exchange.next_piece(opened)
 
     async def send_collected_data(self, session_id: str, data: CollectedData) -> CollectedReceipt:
         """Call ``POST /v1/sessions/{id}/collected-data``."""

@@ -11,6 +11,7 @@ from anyio import CapacityLimiter
 from attrs import frozen
 
 from veriff_async.api import Api
+from veriff_async.downloading import Downloads
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
@@ -62,6 +63,7 @@ class ClientOptions(TypedDict, total=False):
     timeouts: Timeouts
     max_connections: int
     max_uploads: int
+    max_downloads: int
     http_session: ClientSession | None
     verify_responses: bool
 
@@ -79,6 +81,7 @@ class Statistics:
         retries: Tries that repeated an earlier one.
         bytes_sent: Bytes of streamed bodies that were handed to connections.
         uploading: Uploads that run now.
+        downloading: Downloads that run now.
         waiting: Coroutines that wait for a decision now.
     """
 
@@ -86,6 +89,7 @@ class Statistics:
     retries: int
     bytes_sent: int
     uploading: int
+    downloading: int
     waiting: int
 
 
@@ -108,6 +112,7 @@ class VeriffClient(Services):
         max_connections: Connections of the pool.
         max_uploads: Uploads at once over the whole client; fewer than `max_connections`, so that other calls never
             queue behind pictures.
+        max_downloads: Downloads at once over the whole client, likewise.
         http_session: An ``aiohttp.ClientSession`` to use instead of an own one, for a proxy or TLS of your own; it is
             never closed here.
         verify_responses: Whether the signatures of answers are checked, where Veriff signs them.
@@ -134,17 +139,18 @@ class VeriffClient(Services):
         timeouts: Timeouts | None = None,
         max_connections: int = 100,
         max_uploads: int = 8,
+        max_downloads: int = 8,
         http_session: ClientSession | None = None,
         verify_responses: bool = True,
     ) -> None:
         """Check the options; nothing is opened yet."""
-        _check_limits(max_connections, max_uploads, http_session)
+        _check_limits(max_connections, max_uploads, max_downloads, http_session)
         warm_up(SessionInfo, UploadedMedia, Decision)
         hosts = hosts_of(base_url, feedback_url=feedback_url, sync_url=sync_url)
         self._root = hosts["api"]
         self._pool = Pool(http_session, max_connections=max_connections)
         # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
-        threads = CapacityLimiter(max_uploads + 4)
+        threads = CapacityLimiter(max_uploads + max_downloads + 4)
         self._exchange = Exchange(
             roots=hosts,
             pool=self._pool,
@@ -156,6 +162,7 @@ class VeriffClient(Services):
         )
         self._api = Api(credentials, self._exchange)
         self._uploads = Uploads(self._api, seats=max_uploads, threads=threads)
+        self._downloads = Downloads(self._api, seats=max_downloads, threads=threads, verify=verify_responses)
         self._waits = Waits(self._api.decision, poll or PollPolicy())
 
     @classmethod
@@ -303,11 +310,14 @@ class VeriffClient(Services):
             retries=counters.retries,
             bytes_sent=counters.bytes_sent,
             uploading=self._uploads.running,
+            downloading=self._downloads.running,
             waiting=self._waits.count,
         )
 
     def _attach(self, info: SessionInfo) -> VerificationSession:
-        return VerificationSession(info, api=self._api, uploads=self._uploads, waits=self._waits)
+        return VerificationSession(
+            info, api=self._api, uploads=self._uploads, downloads=self._downloads, waits=self._waits
+        )
 
 
 @asynccontextmanager
@@ -349,12 +359,17 @@ def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
     return found
 
 
-def _check_limits(max_connections: int, max_uploads: int, http_session: ClientSession | None) -> None:
+def _check_limits(
+    max_connections: int, max_uploads: int, max_downloads: int, http_session: ClientSession | None
+) -> None:
     connector = None if http_session is None else http_session.connector
     # aiohttp's limit 0 means none.
     limit = max_connections if connector is None else connector.limit or max_uploads + 1
     if not 1 <= max_uploads < limit:
         msg = f"max_uploads is {max_uploads}: give 1 or more, and fewer than the {limit} connections of the pool."
+        raise ConfigurationError(msg)
+    if not 1 <= max_downloads < limit:
+        msg = f"max_downloads is {max_downloads}: give 1 or more, and fewer than the {limit} connections of the pool."
         raise ConfigurationError(msg)
 
 

@@ -17,7 +17,9 @@ The class says what the caller can do; numbers and texts are attributes::
     ├─ ResponseError                        a success that breaks the contract or its signature
     ├─ MediaError                           the file, not the service
     │   ├─ MediaTooLargeError               ├─ MediaEmptyError
-    │   ├─ MediaUnsupportedError            └─ MediaChangedError
+    │   ├─ MediaUnsupportedError            ├─ MediaChangedError
+    │   └─ MediaNotSavedError               a download cannot be written
+    │       └─ MediaExistsError             there is a file already
     ├─ WebhookError                         whoever posted it; answer with .status_hint
     │   ├─ SignatureError                   └─ PayloadError
     ├─ InboxError
@@ -33,7 +35,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from veriff_async.models.media import UploadedMedia
+    from veriff_async.models.media import DownloadedMedia, UploadedMedia
 
 __all__ = (
     "ApiError",
@@ -48,6 +50,8 @@ __all__ = (
     "MediaChangedError",
     "MediaEmptyError",
     "MediaError",
+    "MediaExistsError",
+    "MediaNotSavedError",
     "MediaTooLargeError",
     "MediaUnsupportedError",
     "NotFoundError",
@@ -74,9 +78,11 @@ class VeriffError(Exception):
     Attributes:
         uploaded: What ``VerificationSession.upload`` had already put up when the error stopped it, in the
             order of its arguments; empty for every other call.
+        downloaded: What ``VerificationSession.download_all`` had already brought down; empty for every other call.
     """
 
     uploaded: tuple[UploadedMedia, ...] = ()
+    downloaded: tuple[DownloadedMedia, ...] = ()
 
     def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
         """Pickle by class, message and attributes, so that keyword-only fields survive."""
@@ -226,6 +232,17 @@ class MediaEmptyError(MediaError):
 
 class MediaChangedError(MediaError):
     """The file changed between signing and sending; the request was broken off before its last piece."""
+
+
+class MediaNotSavedError(MediaError):
+    """A download cannot be written where it should be: the folder is missing, or takes no file.
+
+    Nothing is left behind but what was there before.
+    """
+
+
+class MediaExistsError(MediaNotSavedError):
+    """A file is there already; it is replaced only on demand."""
 
 
 class WebhookError(VeriffError):

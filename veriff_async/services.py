@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import os
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from veriff_async.api import Api
+    from veriff_async.downloading import Downloads, Existing, MediaStream
     from veriff_async.models.decision import Decision
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
-    from veriff_async.models.media import MediaList
+    from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile, MediaList
     from veriff_async.models.person import Person
     from veriff_async.protocol.creation import RegistryOptions
 
@@ -25,6 +28,7 @@ class Services:
     """
 
     _api: Api
+    _downloads: Downloads
 
     async def attempt_media(self, attempt_id: str) -> MediaList:
         """Ask which media Veriff holds of one attempt.
@@ -41,6 +45,65 @@ class Services:
         See https://devdocs.veriff.com/apidocs/v1attemptsidmedia-1.
         """
         return await self._api.attempt_media(attempt_id)
+
+    async def download_media(
+        self,
+        media: MediaFile | str,
+        target: str | os.PathLike[str],
+        *,
+        existing: Existing = "refuse",
+        progress: Callable[[DownloadProgress], None] | None = None,
+    ) -> DownloadedMedia:
+        """Bring one media file down, streamed and verified, into a file for its owner alone.
+
+        It is written beside its goal under another name, and renamed when it is whole and its signature holds. A try
+        that broke off is repeated from the beginning. Memory stays below 2 MiB for each running download.
+
+        Args:
+            media: Which one: an item of a list of media, or its id.
+            target: A folder (one that exists, or ends with a slash and is made), or the file's own path. In a folder
+                the name is made of what the file shows, its id and its type, and never taken from Veriff.
+            existing: What becomes of a file that is there already: ``"refuse"``, ``"replace"`` or ``"skip"``.
+            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+
+        Returns:
+            Where it is, its size, type and digest.
+
+        Raises:
+            MediaExistsError: A file is there already.
+            MediaNotSavedError: The file cannot be written.
+            NotFoundError: This integration knows no such media.
+            ResponseError: What came is not what was signed; nothing is kept.
+
+        Example:
+            >>> for file in (await session.media()).images:
+            ...     await veriff.download_media(file, "documents/")
+
+        See https://devdocs.veriff.com/apidocs/v1mediaid-1.
+        """
+        return await self._downloads.save(media, target, existing=existing, progress=progress)
+
+    def stream_media(self, media: MediaFile | str) -> AbstractAsyncContextManager[MediaStream]:
+        """Hand a media file on piece by piece, for example to a store of your own.
+
+        Leaving the block early closes the connection. Pieces come before their signature can be checked: only when the
+        iteration ends without an error are they what Veriff signed. Nothing is repeated once pieces were handed on.
+
+        Args:
+            media: Which one: an item of a list of media, or its id.
+
+        Returns:
+            A context manager that gives a `MediaStream`; entering it raises `NotFoundError` when this integration knows
+            no such media.
+
+        Example:
+            >>> async with veriff.stream_media(media_id) as stream:
+            ...     async for piece in stream:
+            ...         await store.append(piece)
+
+        See https://devdocs.veriff.com/apidocs/v1mediaid-1.
+        """
+        return self._downloads.stream(media)
 
     async def validate_registry_at_once(self, person: Person, **options: Unpack[RegistryOptions]) -> Decision:
         """Look a person up in registries, and wait for the result in the answer.

@@ -10,11 +10,13 @@ from veriff_async.protocol.lifecycle import can_follow, is_news
 from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable
 
     from veriff_async.api import Api
+    from veriff_async.downloading import Downloads, Existing
     from veriff_async.models.decision import Decision
-    from veriff_async.models.media import Media, UploadedMedia, UploadProgress
+    from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
     from veriff_async.models.session import SessionInfo
     from veriff_async.protocol.policies import PollPolicy
     from veriff_async.uploading import Uploads
@@ -35,7 +37,7 @@ class VerificationSession(SessionReadings):
         vendor_data: What was given at creation, when Veriff told it to this object.
     """
 
-    def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploads, waits: Waits) -> None:
+    def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploads, downloads: Downloads, waits: Waits) -> None:
         """Attach to a session; use the client's methods instead."""
         self.id: str = info.id
         self.url: str | None = info.url
@@ -43,6 +45,7 @@ class VerificationSession(SessionReadings):
         self.vendor_data: str | None = info.vendor_data
         self._api = api
         self._uploads = uploads
+        self._downloads = downloads
         self._waits = waits
         self._last: Decision | None = None
 
@@ -100,6 +103,51 @@ class VerificationSession(SessionReadings):
         """
         info = await self._api.submit_session(self.id)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
+
+    async def download_all(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        concurrency: int = 4,
+        existing: Existing = "refuse",
+        all_attempts: bool = False,
+        progress: Callable[[DownloadProgress], None] | None = None,
+    ) -> list[DownloadedMedia]:
+        """Bring the session's media down, side by side; see `VeriffClient.download_media` for each.
+
+        The first failure cancels the others; its ``downloaded`` says which are down already, and a further call with
+        ``existing="skip"`` goes on from there.
+
+        Args:
+            folder: Where to; it is made when it is missing.
+            concurrency: Most downloads of this call at once; never more than the client's ``max_downloads``.
+            existing: What becomes of files that are there already: ``"refuse"``, ``"replace"`` or ``"skip"``.
+            all_attempts: Whether earlier attempts are asked for too, not the newest alone.
+            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+
+        Returns:
+            Where the files are, pictures first, then videos and readings of a chip.
+
+        Raises:
+            ConfigurationError: `concurrency` or `existing` cannot be right.
+            MediaExistsError: A file is there already.
+            MediaNotSavedError: The folder or a file cannot be written.
+            NotFoundError: This integration knows no such session.
+            ResponseError: What came is not what was signed; nothing of it is kept.
+
+        Example:
+            >>> files = await session.download_all("documents")
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2.
+        """
+        return await self._downloads.save_all(
+            self.id,
+            folder,
+            concurrency=concurrency,
+            existing=existing,
+            all_attempts=all_attempts,
+            progress=progress,
+        )
 
     async def delete(self) -> None:
         """Delete the session with all its data, for integrations that may.

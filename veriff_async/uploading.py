@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from anyio import CapacityLimiter, create_task_group, to_thread
-from attrs import define, field
+from anyio import CapacityLimiter, to_thread
 
 from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.media import Media, UploadProgress
 from veriff_async.protocol.limits import MAX_PDF_BYTES
+from veriff_async.together import together
 from veriff_async.transport.bodies import Draft, draft
 from veriff_async.transport.sources import SMALL, held, reusable_source
 from veriff_async.transport.spooling import spool
@@ -54,15 +55,16 @@ class Uploads:
         """Upload all media to a session; see `VerificationSession.upload`."""
         _check(media, concurrency)
         drafts = await self._look_at(media)
-        batch = _Batch(self, session_id, progress, CapacityLimiter(concurrency or len(media)), [None] * len(media))
-        async with create_task_group() as tasks:
-            for place, (one, looked_at) in enumerate(zip(media, drafts, strict=True)):
-                tasks.start_soon(batch.run, place, one, looked_at, tasks.cancel_scope.cancel)
-        if batch.failure is not None:
-            if isinstance(batch.failure, VeriffError):
-                batch.failure.uploaded = tuple(up for up in batch.uploaded if up is not None)
-            raise batch.failure
-        return [up for up in batch.uploaded if up is not None]
+        jobs = [
+            partial(self.upload, session_id, one, looked_at, progress)
+            for one, looked_at in zip(media, drafts, strict=True)
+        ]
+        uploaded, failure = await together(jobs, concurrency=concurrency or len(media))
+        if isinstance(failure, VeriffError):
+            failure.uploaded = tuple(uploaded)
+        if failure is not None:
+            raise failure
+        return uploaded
 
     async def _look_at(self, media: Sequence[Media]) -> list[Draft | None]:
         """Draft whatever can be read twice, before a byte of anything leaves; ``None`` for what must be spooled."""
@@ -98,28 +100,6 @@ class Uploads:
             else:
                 body = await to_thread.run_sync(sign, credentials, limiter=self._hashing)
             return await self._api.upload_media(session_id, body, moved)
-
-
-@define
-class _Batch:
-    """The uploads of one call."""
-
-    uploads: Uploads
-    session_id: str
-    progress: Callable[[UploadProgress], None] | None
-    seats: CapacityLimiter
-    uploaded: list[UploadedMedia | None]
-    failure: Exception | None = field(default=None, init=False)
-
-    async def run(self, place: int, media: Media, looked_at: Draft | None, cancel: Callable[[], None]) -> None:
-        """Upload one media; the first failure ends the others."""
-        try:
-            async with self.seats:
-                self.uploaded[place] = await self.uploads.upload(self.session_id, media, looked_at, self.progress)
-        except Exception as error:  # noqa: BLE001  raised again by the call, alone and not in a group
-            if self.failure is None:
-                self.failure = error
-                cancel()
 
 
 def _drafts(media: Sequence[Media]) -> list[Draft | None]:

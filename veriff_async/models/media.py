@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterable
 from datetime import datetime
+from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
@@ -14,6 +15,8 @@ from veriff_async.models.json import JsonObject
 
 __all__ = (
     "AsyncReader",
+    "DownloadProgress",
+    "DownloadedMedia",
     "Media",
     "MediaFile",
     "MediaList",
@@ -189,3 +192,39 @@ class Timestamp:
     url: str | None = field(default=None, repr=False)
     data_hash: TimestampHash | None = None
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
+class DownloadProgress:
+    """How far one download is.
+
+    Attributes:
+        media_id: Which one.
+        received: Bytes received; it starts again when the download is tried again.
+        total: Size in bytes, when Veriff told it.
+    """
+
+    media_id: str
+    received: int
+    total: int | None
+
+
+@frozen(kw_only=True)
+class DownloadedMedia:
+    """A file that was brought down, whole and verified.
+
+    Attributes:
+        media_id: Which one.
+        path: Where it is.
+        size: Size in bytes.
+        mimetype: MIME type as Veriff wrote it.
+        sha256: Hex digest of its bytes.
+        skipped: Whether it was there already, and was left as it was.
+    """
+
+    media_id: str
+    path: Path = field(repr=False)
+    size: int
+    mimetype: str | None = None
+    sha256: str | None = None
+    skipped: bool = False

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.signed import Request
+    from veriff_async.protocol.signing import Verifier
 
 __all__ = ("Answer", "check_origin", "is_refusal", "model_in", "models_in", "refusal", "success")
 
@@ -60,8 +61,13 @@ class Answer:
     retry_after: float | None = None
 
 
-def check_origin(answer: Answer, credentials: Credentials) -> None:
+def check_origin(answer: Answer, credentials: Credentials, streamed: Verifier | None = None) -> None:
     """Check the signature of an answer, when it has one.
+
+    Args:
+        answer: The answer.
+        credentials: Whose secrets may have signed it.
+        streamed: What has seen the body, when that was handed on piece by piece.
 
     Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault. An answer that
     refuses key or signature (401) cannot be signed with what it refuses, and is told as the refusal that it is.
@@ -77,7 +83,10 @@ def check_origin(answer: Answer, credentials: Credentials) -> None:
     if any(client.strip().lower() != credentials.api_key.lower() for client in clients):
         msg = f"{where} names another API key: check base_url, and who may stand between you and Veriff."
         raise errors.ResponseError(msg, problems=("another API key @ header",))
-    if any(credentials.verify(answer.body, signature.strip()) is None for signature in signatures):
+    seen = credentials.verifier() if streamed is None else streamed
+    if streamed is None:
+        seen.update(answer.body)
+    if any(seen.match(signature.strip()) is None for signature in signatures):
         msg = f"{where} is not signed with a known secret: give every live secret, and check who stands between."
         raise errors.ResponseError(msg, problems=("signature does not match @ header",))
 

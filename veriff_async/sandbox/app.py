@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
+from anyio import to_thread
 
 from veriff_async.protocol.signing import sign
 from veriff_async.sandbox import gate
@@ -56,6 +57,9 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
         ("/v1/sessions/{id}", "PATCH", counter.submit_session),
         ("/v1/sessions/{id}", "DELETE", counter.delete_session),
         ("/v1/sessions/{id}/media", "POST", counter.upload_media),
+        ("/v1/sessions/{id}/media", "GET", counter.session_media),
+        ("/v1/attempts/{id}/media", "GET", counter.attempt_media),
+        ("/v1/media/{id}", "GET", counter.download_media),
         ("/v1/sessions/{id}/collected-data", "POST", counter.send_collected_data),
         ("/v1/sessions/{id}/attempts", "GET", counter.attempts),
         ("/v1/sessions/{id}/decision", "GET", counter.decision),
@@ -95,6 +99,8 @@ class _Answers:
                 answer = answered(refusal.body(_form(request)), status=refusal.status)
             except web.HTTPException as refusal:
                 answer = answered({"status": "fail", "message": refusal.reason}, status=refusal.status)
+            if isinstance(answer, web.FileResponse) and request.get(_FORGING, False):
+                answer.headers.update(gate.signed_headers(self._desk.credentials, sign(_FORGED, b"")))
             body = answer.body if isinstance(answer, web.Response) else None
             if isinstance(body, bytes) and (answer.status < 300 or self._desk.rules.sign_errors):  # noqa: PLR2004
                 secret = request.get(SECRET, self._desk.credentials.shared_secret)
@@ -141,11 +147,15 @@ class _Trouble:
             answer = await _Answers(self._desk).around(request, refuse)
             answer.headers.update(fault.headers)
             return answer
-        if fault.kind is FaultKind.LOSE_ANSWER:
+        if fault.kind is FaultKind.CORRUPT:
+            return await _changed(await handler(request), fault.after)
+        if fault.kind in {FaultKind.CUT_ANSWER, FaultKind.STALL_ANSWER}:
+            await _begin(request, await handler(request), fault.after)
+        elif fault.kind is FaultKind.LOSE_ANSWER:
             await handler(request)
         else:
             await _read(request, up_to=fault.after)
-        if fault.kind is FaultKind.HANG:
+        if fault.kind in {FaultKind.HANG, FaultKind.STALL_ANSWER}:
             await self._closing.wait()
         if request.transport is not None:
             request.transport.abort()
@@ -160,6 +170,34 @@ async def _read(request: web.Request, *, up_to: int | None = None) -> None:
         if not piece:
             return
         seen += len(piece)
+
+
+async def _whole(answer: web.StreamResponse) -> bytes:
+    if isinstance(answer, web.FileResponse):
+        return await to_thread.run_sync(answer._path.read_bytes)  # noqa: SLF001  aiohttp has no other name for it
+    body = answer.body if isinstance(answer, web.Response) else None
+    return body if isinstance(body, bytes) else b""
+
+
+async def _changed(answer: web.StreamResponse, at: int) -> web.Response:
+    """Return an answer with one byte changed."""
+    body = bytearray(await _whole(answer))
+    if body:
+        body[min(at, len(body) - 1)] ^= 0xFF
+    return web.Response(body=bytes(body), status=answer.status, headers=_signed(answer))
+
+
+async def _begin(request: web.Request, answer: web.StreamResponse, after: int) -> None:
+    """Send the head of an answer and so many bytes of its body."""
+    body = await _whole(answer)
+    begun = web.StreamResponse(status=answer.status, headers=_signed(answer))
+    begun.content_length = len(body)
+    await begun.prepare(request)
+    await begun.write(body[:after])
+
+
+def _signed(answer: web.StreamResponse) -> dict[str, str]:
+    return {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
 
 
 def _form(request: web.Request) -> Form:

@@ -86,6 +86,27 @@ class Counter:
         session_id = request.match_info["id"]
         return answered(self._desk.ask(session_id, lambda session: dossier.stop_monitoring(session, body)))
 
+    async def session_media(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``GET /v1/sessions/{id}/media``."""
+        return answered(self._desk.session_media(self._signed_id(request)))
+
+    async def attempt_media(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``GET /v1/attempts/{id}/media``, for which the id of the attempt is signed."""
+        return answered(self._desk.attempt_media(self._signed_id(request)))
+
+    async def download_media(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``GET /v1/media/{id}``: the file itself, signed as a whole before its first byte."""
+        stored = self._desk.stored_media(self._signed_id(request))
+        signature = await self._store.signature(stored.path, request[SECRET])
+        return web.FileResponse(
+            stored.path,
+            chunk_size=_CHUNK,
+            headers={
+                "Content-Type": stored.mimetype,
+                **gate.signed_headers(self._desk.credentials, signature),
+            },
+        )
+
     async def send_collected_data(self, request: web.Request) -> web.StreamResponse:
         """Handle ``POST /v1/sessions/{id}/collected-data``."""
         body = await self._signed_body(request)

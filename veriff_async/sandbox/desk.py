@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.sandbox import checks, dossier
 from veriff_async.sandbox.couriers import Parcel, delivered, packed
 from veriff_async.sandbox.faults import Faults
 from veriff_async.sandbox.fraud import FraudDesk
@@ -120,6 +121,32 @@ class Desk:
                 if session.address_id == address_id and not session.deleted:
                     return question(session)
         raise Refusal(404, None, "Address not found")
+
+    def session_media(self, session_id: str) -> JsonObject:
+        """Answer ``GET /v1/sessions/{id}/media``: the newest attempt that anything was uploaded to."""
+        with self._present():
+            session = self._scenario.find(session_id)
+            return dossier.media(session.shown, session, self.host, with_chips=True)
+
+    def attempt_media(self, attempt_id: str) -> JsonObject:
+        """Answer ``GET /v1/attempts/{id}/media``."""
+        with self._present():
+            checks.check_id(attempt_id)
+            for session in self._scenario.sessions:
+                for attempt in session.attempts:
+                    if attempt.id == attempt_id.lower() and not session.deleted:
+                        return dossier.media(attempt, session, self.host, with_chips=False)
+        raise Refusal(404, None, "Attempt not found")
+
+    def stored_media(self, media_id: str) -> StoredMedia:
+        """Find a file for ``GET /v1/media/{id}``."""
+        with self._present():
+            checks.check_id(media_id)
+            for session in self._scenario.sessions:
+                for stored in view(session).media:
+                    if stored.id == media_id.lower() and not session.deleted:
+                        return stored
+        raise Refusal(404, None, "Media not found")
 
     def feedback(self, question: Callable[[FraudDesk, datetime], JsonObject]) -> JsonObject:
         """Answer a request to the feedback API."""

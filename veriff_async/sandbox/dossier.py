@@ -22,7 +22,7 @@ from veriff_async.models.events import (
     WatchlistEvent,
 )
 from veriff_async.models.json import EMPTY, as_object
-from veriff_async.models.media import Timestamp, TimestampHash
+from veriff_async.models.media import MediaFile, MediaList, Timestamp, TimestampHash
 from veriff_async.models.record import PepSanctionMatch, PersonRecord
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.watchlist import Monitoring, MonitorStatus, SearchTerm, WatchlistScreening
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from veriff_async.models.json import JsonObject
-    from veriff_async.sandbox.records import Session
+    from veriff_async.sandbox.records import Attempt as RecordedAttempt
+    from veriff_async.sandbox.records import Session, StoredMedia
 
 __all__ = (
     "address",
@@ -46,6 +47,7 @@ __all__ = (
     "collect",
     "give_status",
     "match",
+    "media",
     "person",
     "registry",
     "screen",
@@ -73,6 +75,28 @@ def attempts(session: Session) -> JsonObject:
         for attempt in reversed(session.attempts)
     ]
     return {"status": "success", "verifications": [to_json(item) for item in items]}
+
+
+def media(attempt: RecordedAttempt, session: Session, host: str, *, with_chips: bool) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/media`` and ``GET /v1/attempts/{id}/media``, the latter without chips."""
+    files = [_file(stored, session, host) for stored in attempt.media]
+    found = MediaList(
+        images=tuple(file for file in files if file.context is not None),
+        nfc_documents=tuple(file for file in files if file.context is None and with_chips),
+    )
+    return {"status": "success", **to_json(found)}
+
+
+def _file(stored: StoredMedia, session: Session, host: str) -> MediaFile:
+    return MediaFile(
+        id=stored.id,
+        name=stored.context,
+        context=None if stored.context == "nfc" else MediaContext(stored.context),
+        size=stored.size,
+        mimetype=stored.mimetype,
+        url=f"{host}/v1/media/{stored.id}",
+        session_id=session.id,
+    )
 
 
 def collect(session: Session, body: JsonObject) -> JsonObject:
@@ -137,6 +161,7 @@ def timestamps(session: Session) -> JsonObject:
             data_hash=TimestampHash(algorithm="SHA-256", value=stored.sha256),
         )
         for stored in session.attempt.media
+        if stored.context != "nfc"
     ]
     return {"status": "success", "timestamps": [to_json(item) for item in items]}
 

@@ -26,6 +26,9 @@ class FaultKind(Enum):
     DROP = auto()
     HANG = auto()
     LOSE_ANSWER = auto()
+    CUT_ANSWER = auto()
+    STALL_ANSWER = auto()
+    CORRUPT = auto()
     FORGE = auto()
 
 
@@ -90,6 +93,21 @@ class Fault:
     def lose_answer(cls) -> Self:
         """Do what was asked, and break the connection off instead of answering."""
         return cls(kind=FaultKind.LOSE_ANSWER)
+
+    @classmethod
+    def cut_answer(cls, *, after: int = 0) -> Self:
+        """Do what was asked, and break the connection off after so many bytes of the answer's body."""
+        return cls(kind=FaultKind.CUT_ANSWER, after=_checked(after))
+
+    @classmethod
+    def stall_answer(cls, *, after: int = 0) -> Self:
+        """Do what was asked, and send nothing more after so many bytes of the answer's body."""
+        return cls(kind=FaultKind.STALL_ANSWER, after=_checked(after))
+
+    @classmethod
+    def corrupt(cls, *, at: int = 0) -> Self:
+        """Do what was asked, and change one byte of the answer's body after it was signed."""
+        return cls(kind=FaultKind.CORRUPT, after=_checked(at))
 
     @classmethod
     def forge(cls) -> Self:

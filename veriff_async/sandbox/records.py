@@ -107,6 +107,11 @@ class Session:
         """The attempt that is open, or was last."""
         return self.attempts[-1]
 
+    @property
+    def shown(self) -> Attempt:
+        """The newest attempt that anything was uploaded to; one that a resubmission has just opened is empty."""
+        return next((attempt for attempt in reversed(self.attempts) if attempt.media), self.attempt)
+
 
 @frozen(kw_only=True)
 class AttemptView:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from anyio import CancelScope, to_thread
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.signing import Signer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,10 +48,22 @@ class Store:
         """Begin to receive a picture."""
         return Incoming(self._folder / media_id)
 
+    async def signature(self, path: Path, secret: str) -> str:
+        """Sign a picture, without holding it in memory."""
+        return await to_thread.run_sync(_signature, path, secret)
+
     def close(self) -> None:
         """Remove an own folder with all that is in it. Blocking."""
         if self._temporary:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _signature(path: Path, secret: str) -> str:
+    signer = Signer(secret)
+    with path.open("rb") as file:
+        while piece := file.read(_GATHERED):
+            signer.update(piece)
+    return signer.hexdigest()
 
 
 class Incoming:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from random import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, TypedDict
 
 import aiohttp
 from attrs import define, evolve, frozen
@@ -22,28 +22,31 @@ from veriff_async.errors import (
     TransportError,
 )
 from veriff_async.protocol import backoff
-from veriff_async.protocol.answers import Answer, check_origin
+from veriff_async.protocol.answers import Answer, check_origin, is_refusal, refusal
 from veriff_async.protocol.backoff import Failure
 from veriff_async.transport.bodies import SignedBody, StreamedPayload
 from veriff_async.transport.pace import Pace
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
+    from aiohttp.client import _RequestContextManager
     from anyio import CapacityLimiter
 
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.policies import RetryPolicy, Timeouts
     from veriff_async.protocol.signed import Host, Request
+    from veriff_async.protocol.signing import Verifier
     from veriff_async.transport.pool import Pool
 
-__all__ = ("Exchange",)
+__all__ = ("Exchange", "Opened", "Sink")
 
 _MAX_ANSWER: Final = 4 * 1024 * 1024
 """No JSON of Veriff's comes near this many bytes; more is somebody else's answer."""
 
+_REDIRECT: Final = 300
 _HEADERS: Final = {
     "Accept": "application/json",
     # What is signed is the body; a compressed one would have to be guessed back.
@@ -59,6 +62,31 @@ class _Failed:
     how: Failure
     why: str
     timed_out: bool = False
+
+
+class Sink(Protocol):
+    """Takes the body of a success piece by piece; it raises errors of this library only.
+
+    Attributes:
+        verifier: What has seen all pieces since the beginning.
+    """
+
+    verifier: Verifier
+
+    async def begin(self, headers: Mapping[str, str]) -> None:
+        """Begin, or begin again when an earlier try broke off."""
+        ...
+
+    async def take(self, piece: bytes) -> None:
+        """Take the next piece."""
+        ...
+
+
+@frozen(kw_only=True)
+class Opened(Answer):
+    """A success whose body is yet to be read, by whoever closes the response."""
+
+    response: aiohttp.ClientResponse
 
 
 @define
@@ -96,7 +124,12 @@ class Exchange:
         self.counters: Counters = Counters()
 
     async def call(
-        self, request: Request, body: SignedBody | None = None, *, progress: Callable[[int], None] | None = None
+        self,
+        request: Request,
+        body: SignedBody | None = None,
+        *,
+        progress: Callable[[int], None] | None = None,
+        into: Sink | None = None,
     ) -> Answer:
         """Send a request until there is an answer to give back.
 
@@ -104,6 +137,7 @@ class Exchange:
             request: What to send.
             body: Its streamed body, if it has one.
             progress: Called with the bytes of the body that were handed to the connection in this try.
+            into: What takes the body of a success, instead of the answer.
 
         Returns:
             The last answer, of whatever status, with its signature checked.
@@ -117,13 +151,48 @@ class Exchange:
             MediaError: The body could not be read, or changed.
             ClientClosedError: The client was closed meanwhile.
         """
+        answer = await self._repeat(request, lambda: self._try(request, body, progress, into))
+        if self._verify:
+            seen = None if into is None or is_refusal(answer) else into.verifier
+            check_origin(answer, self._credentials, seen)
+        return answer
+
+    async def open(self, request: Request) -> Opened:
+        """Send a request until a success begins, and leave its body to the caller, who closes the response.
+
+        Raises:
+            ApiError: Veriff refused.
+            VeriffError: What `call` raises.
+        """
+        answer = await self._repeat(request, lambda: self._open(request))
+        if isinstance(answer, Opened):
+            return answer
+        if self._verify:
+            check_origin(answer, self._credentials)
+        raise refusal(answer)
+
+    async def next_piece(self, opened: Opened) -> bytes:
+        """Read on in a success that has begun; ``b""`` at its end.
+
+        Raises:
+            RequestTimeoutError: Nothing came for too long.
+            TransportError: The connection broke.
+        """
+        try:
+            async with asyncio.timeout(self._timeouts.stall):
+                return await opened.response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            failed = _failed(error)
+        raise _error(opened.request, failed)
+
+    async def _repeat(self, request: Request, once: Callable[[], Awaitable[Answer | _Failed]]) -> Answer:
         loop = asyncio.get_running_loop()
         began, tries, repeated = loop.time(), 0, False
         while True:
             await self.pace.passed()
             tries += 1
             self.counters.requests += 1
-            outcome = await self._try(request, body, progress)
+            outcome = await once()
             ended = outcome.how if isinstance(outcome, _Failed) else outcome.status
             asked = None if isinstance(outcome, _Failed) else outcome.retry_after
             delay = None
@@ -137,7 +206,9 @@ class Exchange:
                     chance=random(),  # noqa: S311  jitter
                 )
             if delay is None:
-                return self._settle(request, outcome, repeated=repeated)
+                if isinstance(outcome, _Failed):
+                    raise _error(request, outcome)
+                return evolve(outcome, repeated=repeated)
             repeated = repeated or backoff.may_have_acted(ended)
             self.counters.retries += 1
             if backoff.slow_down(ended):
@@ -145,43 +216,58 @@ class Exchange:
             else:
                 await asyncio.sleep(delay)
 
-    def _settle(self, request: Request, outcome: Answer | _Failed, *, repeated: bool) -> Answer:
-        if isinstance(outcome, _Failed):
-            raise _error(request, outcome)
-        answer = evolve(outcome, repeated=repeated)
-        if self._verify:
-            check_origin(answer, self._credentials)
-        return answer
-
     async def _try(
-        self, request: Request, body: SignedBody | None, progress: Callable[[int], None] | None
+        self,
+        request: Request,
+        body: SignedBody | None,
+        progress: Callable[[int], None] | None,
+        into: Sink | None,
     ) -> Answer | _Failed:
-        session = self._pool.session()
         watch = _Watch(self._timeouts)
         payload: StreamedPayload | bytes | None = request.body
         if body is not None:
             payload = StreamedPayload(body, moved=self._counted(watch, progress), threads=self._threads)
         try:
-            async with (
-                watch,
-                session.request(
-                    request.method,
-                    URL(self._roots[request.host] + request.path, encoded=True),
-                    data=payload,
-                    headers={**_HEADERS, **request.headers},
-                    # A redirect would carry key, signature and pictures to wherever it points.
-                    allow_redirects=False,
-                    raise_for_status=False,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
-                ) as response,
-            ):
-                return await self._read(request, response, watch)
+            async with watch, self._send(request, payload) as response:
+                watch.answered()
+                if into is None or response.status >= _REDIRECT:
+                    return await self._read(request, response, watch)
+                await into.begin(response.headers)
+                async for piece in response.content.iter_any():
+                    await into.take(piece)
+                    watch.moved(len(piece))
+                return Answer(**_head(request, response), body=b"")
         except (aiohttp.ClientError, OSError) as error:
             failed = _failed(error)
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
         if isinstance(payload, StreamedPayload) and payload.failure is not None:
             raise payload.failure
         return failed
+
+    async def _open(self, request: Request) -> Answer | _Failed:
+        watch = _Watch(self._timeouts)
+        try:
+            async with watch:
+                response = await self._send(request, None)
+                if response.status < _REDIRECT:
+                    return Opened(**_head(request, response), body=b"", response=response)
+                async with response:
+                    watch.answered()
+                    return await self._read(request, response, watch)
+        except (aiohttp.ClientError, OSError) as error:
+            return _failed(error)
+
+    def _send(self, request: Request, payload: StreamedPayload | bytes | None) -> _RequestContextManager:
+        return self._pool.session().request(
+            request.method,
+            URL(self._roots[request.host] + request.path, encoded=True),
+            data=payload,
+            headers={**_HEADERS, **request.headers},
+            # A redirect would carry key, signature and pictures to wherever it points.
+            allow_redirects=False,
+            raise_for_status=False,
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
+        )
 
     def _counted(self, watch: _Watch, progress: Callable[[int], None] | None) -> Callable[[int], None]:
         sent = 0
@@ -197,7 +283,6 @@ class Exchange:
         return moved
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, watch: _Watch) -> Answer:
-        watch.answered()
         content = bytearray()
         async for piece in response.content.iter_any():
             content += piece
@@ -205,13 +290,7 @@ class Exchange:
             if len(content) > _MAX_ANSWER:
                 msg = f"The answer to {request.method} {request.path} is too large to be Veriff's: check base_url."
                 raise ResponseError(msg, problems=(f"more than {_MAX_ANSWER} bytes @ $",))
-        return Answer(
-            request=request,
-            status=response.status,
-            headers=response.headers,
-            body=bytes(content),
-            retry_after=backoff.retry_after(response.headers.get("Retry-After"), datetime.now(UTC)),
-        )
+        return Answer(**_head(request, response), body=bytes(content))
 
 
 class _Watch:
@@ -263,6 +342,19 @@ class _Watch:
             self._timer = self._loop.call_at(self._due, self._ring)
         else:
             self._deadline.reschedule(self._due)
+
+
+class _Head(TypedDict):
+    request: Request
+    status: int
+    headers: Mapping[str, str]
+    retry_after: float | None
+
+
+def _head(request: Request, response: aiohttp.ClientResponse) -> _Head:
+    """Return what is known of an answer before its body."""
+    asked = backoff.retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+    return {"request": request, "status": response.status, "headers": response.headers, "retry_after": asked}
 
 
 def _failed(error: aiohttp.ClientError | OSError) -> _Failed:

@@ -1,0 +1,250 @@
+"""Media on their way down: streamed, verified while they stream, and never named by the server."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, get_args
+
+from anyio import CapacityLimiter, to_thread
+
+from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
+from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
+from veriff_async.protocol.answers import check_origin
+from veriff_async.protocol.checks import check_id
+from veriff_async.together import together
+from veriff_async.transport.saving import FileSink, already_there
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from veriff_async.api import Api
+    from veriff_async.transport.exchange import Opened
+
+__all__ = ("Downloads", "Existing", "MediaStream")
+
+Existing: TypeAlias = Literal["refuse", "replace", "skip"]
+"""What becomes of a file that is there already."""
+
+# The ending is not told by Veriff, and is never taken from a name that it sends.
+_EXTENSIONS: Final = {
+    "image/jpeg": ".jpg",
+    "image/jpg": ".jpg",
+    "image/png": ".png",
+    "image/webp": ".webp",
+    "image/heic": ".heic",
+    "image/heif": ".heif",
+    "application/pdf": ".pdf",
+    "application/json": ".json",
+    "video/webm": ".webm",
+    "video/mp4": ".mp4",
+}
+_WORD: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+
+
+class MediaStream:
+    """A media file on its way: iterate over its pieces.
+
+    Pieces are handed on as they come, before the signature over all of them can be checked: what you have made of them
+    counts only when the iteration has ended without an error.
+
+    Attributes:
+        media_id: Which one.
+        mimetype: MIME type as Veriff wrote it.
+        size: Size in bytes, when Veriff told it.
+    """
+
+    def __init__(self, media_id: str, opened: Opened, api: Api, *, verify: bool) -> None:
+        """Take over a file that was opened; use `VeriffClient.stream_media` instead."""
+        self.media_id = media_id
+        self.mimetype: str | None = opened.response.content_type or None
+        self.size: int | None = opened.response.content_length
+        self._opened = opened
+        self._api = api
+        self._verify = verify
+        self._verifier = api.credentials.verifier()
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Return the next piece.
+
+        Raises:
+            ResponseError: All pieces are here, and they are not what was signed.
+            RequestTimeoutError: Nothing came for too long.
+            TransportError: The connection broke.
+        """
+        piece = b"" if self._ended else await self._api.next_piece(self._opened)
+        if piece:
+            self._verifier.update(piece)
+            return piece
+        if not self._ended and self._verify:
+            check_origin(self._opened, self._api.credentials, self._verifier)
+        self._ended = True
+        raise StopAsyncIteration
+
+
+class Downloads:
+    """The downloads of one client: how many may run at once, and the worker threads they use."""
+
+    def __init__(self, api: Api, *, seats: int, threads: CapacityLimiter, verify: bool) -> None:
+        """Take the calls to use, and how many downloads the client may run at once."""
+        self._api = api
+        self._seats = CapacityLimiter(seats)
+        self._threads = threads
+        self._verify = verify
+
+    @property
+    def running(self) -> int:
+        """How many downloads hold a seat."""
+        return self._seats.statistics().borrowed_tokens
+
+    @asynccontextmanager
+    async def stream(self, media: MediaFile | str) -> AsyncGenerator[MediaStream]:
+        """Hand a file on piece by piece; see `VeriffClient.stream_media`."""
+        media_id = _id_of(media)
+        async with self._seats:
+            opened = await self._api.open_media(media_id)
+            try:
+                yield MediaStream(media_id, opened, self._api, verify=self._verify)
+            finally:
+                opened.response.close()
+
+    async def save(
+        self,
+        media: MediaFile | str,
+        target: str | os.PathLike[str],
+        *,
+        existing: Existing,
+        progress: Callable[[DownloadProgress], None] | None,
+    ) -> DownloadedMedia:
+        """Bring one file down; see `VeriffClient.download_media`."""
+        _check(existing)
+        folder, name = await to_thread.run_sync(_place, Path(target), _is_folder(target), limiter=self._threads)
+        return await self._save(media, folder, name, existing, progress)
+
+    async def save_all(  # noqa: PLR0913  what a call says
+        self,
+        session_id: str,
+        folder: str | os.PathLike[str],
+        *,
+        concurrency: int,
+        existing: Existing,
+        all_attempts: bool,
+        progress: Callable[[DownloadProgress], None] | None,
+    ) -> list[DownloadedMedia]:
+        """Bring down the media of a session; see `VerificationSession.download_all`."""
+        _check(existing)
+        if concurrency < 1:
+            msg = "concurrency must be 1 or more."
+            raise ConfigurationError(msg)
+        files = await self._files(session_id, all_attempts=all_attempts)
+        place, _ = await to_thread.run_sync(_place, Path(folder), True, limiter=self._threads)  # noqa: FBT003
+        jobs = [partial(self._save, file, place, None, existing, progress) for file in files]
+        downloaded, failure = await together(jobs, concurrency=concurrency)
+        if isinstance(failure, VeriffError):
+            failure.downloaded = tuple(downloaded)
+        if failure is not None:
+            raise failure
+        return downloaded
+
+    async def _files(self, session_id: str, *, all_attempts: bool) -> list[MediaFile]:
+        lists = [await self._api.session_media(session_id)]
+        if all_attempts:
+            lists += [await self._api.attempt_media(attempt.id) for attempt in await self._api.attempts(session_id)]
+        return list({file.id: file for found in lists for file in found.all}.values())
+
+    async def _save(
+        self,
+        media: MediaFile | str,
+        folder: Path,
+        name: str | None,
+        existing: Existing,
+        progress: Callable[[DownloadProgress], None] | None,
+    ) -> DownloadedMedia:
+        media_id = _id_of(media)
+
+        def moved(received: int, total: int | None) -> None:
+            if progress is not None:
+                progress(DownloadProgress(media_id=media_id, received=received, total=total))
+
+        known = name or (_name_of(media, media.mimetype) if isinstance(media, MediaFile) and media.mimetype else None)
+        if known is not None and existing != "replace":
+            size = await to_thread.run_sync(_size, folder / known, limiter=self._threads)
+            if size is not None:
+                return _left_alone(media_id, folder / known, size, existing)
+        sink = FileSink(
+            self._api.credentials,
+            lambda mimetype: folder / (name or _name_of(media, mimetype)),
+            replace=existing == "replace",
+            threads=self._threads,
+            moved=moved,
+        )
+        async with self._seats:
+            try:
+                await self._api.download_media(media_id, sink)
+                digest = await sink.keep()
+            except MediaExistsError:
+                path = sink.path or folder
+                size = await to_thread.run_sync(_size, path, limiter=self._threads)
+                return _left_alone(media_id, path, size or 0, existing)
+            finally:
+                await sink.aclose()
+        path = sink.path or folder
+        return DownloadedMedia(media_id=media_id, path=path, size=sink.size, mimetype=sink.mimetype, sha256=digest)
+
+
+def _left_alone(media_id: str, path: Path, size: int, existing: Existing) -> DownloadedMedia:
+    if existing == "skip":
+        return DownloadedMedia(media_id=media_id, path=path, size=size, skipped=True)
+    raise already_there()
+
+
+def _check(existing: Existing) -> None:
+    if existing not in get_args(Existing):
+        msg = f"existing is {existing!r}: give one of {', '.join(get_args(Existing))}."
+        raise ConfigurationError(msg)
+
+
+def _id_of(media: MediaFile | str) -> str:
+    return check_id("media_id", media.id if isinstance(media, MediaFile) else media)
+
+
+def _name_of(media: MediaFile | str, mimetype: str | None) -> str:
+    """Return a name that Veriff has no say in: what it shows, if that is a plain word, its id, its type's ending."""
+    context = media.context if isinstance(media, MediaFile) else None
+    shows = f"{context}-" if context is not None and _WORD.fullmatch(context) else ""
+    return f"{shows}{_id_of(media)}{_EXTENSIONS.get(mimetype or '', '.bin')}"
+
+
+def _is_folder(target: str | os.PathLike[str]) -> bool:
+    return os.fspath(target).endswith(("/", os.sep))
+
+
+def _place(target: Path, is_folder: bool) -> tuple[Path, str | None]:  # noqa: FBT001
+    """Return folder and name of a target; a folder that is named as such is made."""
+    try:
+        if is_folder:
+            target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if target.is_dir():
+            return target, None
+    except OSError as error:
+        problem = error.strerror or type(error).__name__
+    else:
+        return target.parent, target.name
+    msg = f"The folder cannot be made ({problem}): give one that can be written to."
+    raise MediaNotSavedError(msg)
+
+
+def _size(path: Path) -> int | None:
+    """Return the size of what is there, or ``None`` when nothing is."""
+    try:
+        return path.lstat().st_size
+    except OSError:
+        return None
