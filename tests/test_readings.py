@@ -150,6 +150,25 @@ async def test_attempts_come_newest_first(box: Sandbox, session: VerificationSes
     assert newest.created_time is not None
 
 
+async def test_media_are_told(box: Sandbox, veriff: VeriffClient, session: VerificationSession) -> None:
+    """The media of the newest attempt that has any can be asked for, and those of every attempt by its id."""
+    receipts = await session.upload(PICTURE, Media(bytes.fromhex("ffd8ffe1") + bytes(60), "document-front"))
+    chip = await session.upload_nfc(CHIP)
+    await session.submit()
+    box.decide(session.id, "resubmission_requested")
+
+    found = await session.media()
+
+    assert {receipt.id for receipt in receipts} == {file.id for file in found.images}
+    assert [chip.id] == [file.id for file in found.nfc_documents]
+    assert len(found.all) == 3
+    newest, oldest = await session.attempts()
+    assert (await veriff.attempt_media(newest.id)).all == ()
+    assert (await veriff.attempt_media(oldest.id)).images == found.images
+    with pytest.raises(NotFoundError):
+        await veriff.attempt_media(session.id)
+
+
 async def test_the_person_is_told(box: Sandbox, session: VerificationSession) -> None:
     """The person is the one of the creation, then the one that was read, with the matches that a search found."""
     before = await session.person()

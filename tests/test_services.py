@@ -14,6 +14,7 @@ from veriff_async import (
     FraudCategory,
     FraudReport,
     LookupStatus,
+    Media,
     NotFoundError,
     ParsedAddress,
     Person,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
+PICTURE = b"\xff\xd8\xff\xe0" + bytes(60)
 PERSON = Person(first_name="Ada", last_name="Byron", id_number="123456789", date_of_birth="1990-01-01")
 
 
@@ -102,6 +104,7 @@ async def test_hosts_can_be_elsewhere(box: Sandbox) -> None:
 async def test_an_older_address_is_told(box: Sandbox, veriff: VeriffClient) -> None:
     """A proof of address of the older make is asked for by the id of its event."""
     session = await veriff.create_session()
+    await session.upload(Media(PICTURE, "address-front"))
     address_id = box.submit_address(session.id)
 
     before = await veriff.address(address_id)
@@ -111,6 +114,7 @@ async def test_an_older_address_is_told(box: Sandbox, veriff: VeriffClient) -> N
     assert before is None
     assert after is not None
     assert after.session_id == session.id
+    assert ["address-front"] == [file.context for file in (await veriff.address_media(address_id)).images]
     with pytest.raises(NotFoundError):
         await veriff.address(session.id)
 

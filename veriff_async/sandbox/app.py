@@ -73,6 +73,7 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
         ("/v1/sessions/{id}/timestamps", "GET", counter.timestamps),
         ("/v1/transportation-registry/{id}", "GET", counter.transportation_registry),
         ("/v1/address/{id}", "GET", counter.address),
+        ("/v1/address/{id}/media", "GET", counter.address_media),
         ("/v1/validate-registry", "POST", counter.validate_registry),
         # The index of the reference writes it so; the page of the call does not.
         ("/v1/sessions/validate-registry", "POST", counter.validate_registry),

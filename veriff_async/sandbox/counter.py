@@ -141,6 +141,10 @@ class Counter:
         """Handle ``GET /v1/address/{id}``."""
         return answered(self._desk.ask_address(self._signed_id(request), dossier.address))
 
+    async def address_media(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``GET /v1/address/{id}/media``."""
+        return answered(self._desk.address_media(self._signed_id(request)))
+
     async def fraud_categories(self, request: web.Request) -> web.StreamResponse:
         """Handle ``GET /v1/feedback/fraud-categories``, whose path is signed."""
         await self._signed_feedback(request)

@@ -138,6 +138,12 @@ class Desk:
                         return dossier.media(attempt, session, self.host, with_chips=False)
         raise Refusal(404, None, "Attempt not found")
 
+    def address_media(self, address_id: str) -> JsonObject:
+        """Answer ``GET /v1/address/{id}/media``."""
+        return self.ask_address(
+            address_id, lambda session: dossier.media(session.shown, session, self.host, with_chips=False)
+        )
+
     def stored_media(self, media_id: str) -> StoredMedia:
         """Find a file for ``GET /v1/media/{id}``."""
         with self._present():
