@@ -6,7 +6,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veriff_async.protocol.remedies import remedy
+from veriff_async import errors
+from veriff_async.protocol.remedies import class_of, remedy
+
+# Every code that is known, from https://devdocs.veriff.com/docs/some-troubleshooting-codes-table and other pages.
+BAD_REQUESTS = """
+1001 1002 1003 1101 1102 1104 1201 1202 1203 1301 1302 1303 1304 1305 1306 1308 1309 1310 1400 1401 1402 1403 1500 1501
+2003 2101 2102 2103 2104
+"""
+REFUSED_KEYS = "1801 1802 1803 1804 1812 1813 1814 1818 1819"
+KNOWN = {
+    **dict.fromkeys(BAD_REQUESTS.split(), errors.BadRequestError),
+    **dict.fromkeys(REFUSED_KEYS.split(), errors.AuthenticationError),
+    "RATE_LIMIT_EXCEEDED": errors.RateLimitedError,
+    "INTERNAL_SERVER_ERROR": errors.ServerError,
+}
+
+
+@pytest.mark.parametrize(("code", "kind"), KNOWN.items())
+def test_every_known_code_has_its_class_and_remedy(code: str, kind: type[errors.ApiError]) -> None:
+    """A code says more than a plain 400: its class is what the caller can do, and its remedy is its own."""
+    assert kind is class_of(400, code)
+    assert remedy(400, code) != remedy(400, "9999")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (307, errors.BadRequestError),
+        (400, errors.BadRequestError),
+        (401, errors.AuthenticationError),
+        (403, errors.PermissionDeniedError),
+        (404, errors.NotFoundError),
+        (409, errors.ConflictError),
+        (413, errors.PayloadTooLargeError),
+        (418, errors.BadRequestError),
+        (429, errors.RateLimitedError),
+        (500, errors.ServerError),
+        (599, errors.ServerError),
+    ],
+)
+def test_any_other_code_has_the_class_of_its_status(status: int, kind: type[errors.ApiError]) -> None:
+    """An unknown code, and a status that says more than 400, leave it to the status."""
+    assert kind is class_of(status, "9999")
+    assert kind is class_of(status, None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from veriff_async import errors
 from veriff_async.models.json import EMPTY
 from veriff_async.protocol import headers
 from veriff_async.protocol.codec import UnreadableError, load_object, read
-from veriff_async.protocol.remedies import remedy
+from veriff_async.protocol.remedies import class_of, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,17 +27,7 @@ _Model = TypeVar("_Model")
 
 _REDIRECT: Final = 300
 _UNAUTHORIZED: Final = 401
-_SERVER: Final = 500
 _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
-_CLASSES: Final[dict[int, type[errors.ApiError]]] = {
-    400: errors.BadRequestError,
-    401: errors.AuthenticationError,
-    403: errors.PermissionDeniedError,
-    404: errors.NotFoundError,
-    409: errors.ConflictError,
-    413: errors.PayloadTooLargeError,
-    429: errors.RateLimitedError,
-}
 
 
 @frozen(kw_only=True)
@@ -162,11 +152,9 @@ def refusal(answer: Answer) -> errors.ApiError:
     # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
     # could be anything, and would be shown.
     text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
-    default = errors.ServerError if answer.status >= _SERVER else errors.BadRequestError
-    kind = _CLASSES.get(answer.status, default)
     numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
     msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
-    return kind(
+    return class_of(answer.status, text)(
         msg,
         status=answer.status,
         code=text,
