@@ -111,21 +111,32 @@ def test_a_port_that_is_taken_is_one_sentence(run: Run) -> None:
     assert done.stderr.count("\n") == 1
 
 
+def test_every_webhook_needs_an_address(run: Run) -> None:
+    """Which webhooks are posted can only be said with where."""
+    assert run("sandbox", "--every-webhook").returncode == 2
+
+
 @pytest.mark.parametrize("secret", ["--api-key", "--secret", "--shared-secret"])
 def test_secrets_are_no_arguments(run: Run, secret: str) -> None:
     """What stands in a command line can be read by every user of the machine."""
     assert run("sandbox", secret, "x").returncode == 2
 
 
-def test_webhooks_are_posted_and_logged(start: Start) -> None:
-    """With --webhook-url a decision is posted there, signed, and the log has a line for it."""
+@pytest.mark.parametrize(
+    ("option", "first"), [((), b'"verification"'), (("--every-webhook",), b'"action":"submitted"')]
+)
+def test_webhooks_are_posted_and_logged(start: Start, option: tuple[str, ...], first: bytes) -> None:
+    """With --webhook-url decisions are posted there, or every kind, signed, and the log has a line for each."""
     with socket.create_server(("127.0.0.1", 0)) as receiver:
         url = f"http://127.0.0.1:{receiver.getsockname()[1]}/hook"
-        process = start("sandbox", "--port", "0", "--decide-after", "0", "--webhook-url", url)
+        process = start("sandbox", "--port", "0", "--decide-after", "0", "--webhook-url", url, *option)
         anyio.run(verify, variables(process))
         connection, _ = receiver.accept()
         with connection:
-            head = connection.recv(65536).lower()
+            head = b""
+            while not head.endswith(b"}"):
+                head += connection.recv(65536)
+            head, body = head.lower(), head
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         assert process.stderr is not None
         while "webhook" not in (line := process.stderr.readline()):
@@ -133,4 +144,5 @@ def test_webhooks_are_posted_and_logged(start: Start) -> None:
 
     assert head.startswith(b"post /hook")
     assert b"x-hmac-signature" in head
+    assert first in body
     assert "200" in line

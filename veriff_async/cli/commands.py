@@ -13,6 +13,7 @@ from veriff_async import VeriffError
 from veriff_async.cli.demo import run_demo
 from veriff_async.cli.sandbox import run_sandbox
 from veriff_async.cli.show import Screen, as_json
+from veriff_async.sandbox import WebhookKind
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def demo(*, front: Path | None, back: Path | None, face: Path | None, for_progra
     "--port", type=click.IntRange(0, 65535), default=8800, show_default=True, help="Port; 0 takes a free one."
 )
 @click.option("--webhook-url", metavar="URL", help="Where to post decisions, signed as Veriff signs them.")
+@click.option("--every-webhook", is_flag=True, help="Post every kind of webhook there, not decisions alone.")
 @click.option(
     "--decide-after",
     type=click.FloatRange(min=0),
@@ -76,11 +78,16 @@ def demo(*, front: Path | None, back: Path | None, face: Path | None, for_progra
     show_default=True,
     help="Decide this long after the submission.",
 )
-def sandbox(*, host: str, port: int, webhook_url: str | None, decide_after: float) -> None:
+def sandbox(*, host: str, port: int, webhook_url: str | None, every_webhook: bool, decide_after: float) -> None:
     """Run a local Veriff until Ctrl-C.
 
     Standard output gets the environment variables for clients, standard error a line for each request.
     VERIFF_API_KEY and VERIFF_SHARED_SECRET are taken from the environment when they are set, and invented otherwise.
     """
+    if every_webhook and webhook_url is None:
+        msg = "--every-webhook needs an address: give --webhook-url too."
+        raise click.UsageError(msg)
     screen = Screen(Console(stderr=True))
-    _run(run_sandbox(screen, host=host, port=port, webhook_url=webhook_url, decide_after=decide_after))
+    kinds = tuple(WebhookKind) if every_webhook else (WebhookKind.DECISION,)
+    urls = {} if webhook_url is None else dict.fromkeys(kinds, webhook_url)
+    _run(run_sandbox(screen, host=host, port=port, webhook_urls=urls, decide_after=decide_after))

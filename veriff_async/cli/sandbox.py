@@ -16,10 +16,11 @@ from veriff_async.client import BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_U
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import FrameType
 
     from veriff_async.cli.show import Screen
-    from veriff_async.sandbox import Delivery, SeenRequest
+    from veriff_async.sandbox import Delivery, SeenRequest, WebhookKind
 
 __all__ = ("own_credentials", "run_sandbox")
 
@@ -40,7 +41,7 @@ def own_credentials() -> Credentials | None:
 
 
 async def run_sandbox(
-    screen: Screen, *, host: str, port: int, webhook_url: str | None, decide_after: float | None
+    screen: Screen, *, host: str, port: int, webhook_urls: Mapping[WebhookKind, str], decide_after: float | None
 ) -> None:
     """Serve until SIGINT or SIGTERM.
 
@@ -60,7 +61,7 @@ async def run_sandbox(
         host=host,
         port=port,
         credentials=credentials,
-        webhook_url=webhook_url,
+        webhook_urls=webhook_urls,
         decide_after=decide_after,
         on_request=lambda seen: screen.say(_request_line(seen)),
         on_delivery=lambda delivery: screen.say(_delivery_line(delivery)),

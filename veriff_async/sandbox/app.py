@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from veriff_async.protocol.signing import sign
 from veriff_async.sandbox import gate
-from veriff_async.sandbox.counter import FORM, SECRET, Counter, answered
+from veriff_async.sandbox.counter import FILE, FORM, SECRET, Counter, answered
 from veriff_async.sandbox.faults import Fault, FaultKind
 from veriff_async.sandbox.records import SeenRequest
 from veriff_async.sandbox.refusal import Refusal
@@ -149,7 +149,7 @@ class _Trouble:
             answer.headers.update(fault.headers)
             return answer
         if fault.kind is FaultKind.CORRUPT:
-            return await _changed(await handler(request), fault.after)
+            return await _changed(request, await handler(request), fault.after)
         if fault.kind in {FaultKind.CUT_ANSWER, FaultKind.STALL_ANSWER}:
             await _begin(request, await handler(request), fault.after)
         elif fault.kind is FaultKind.LOSE_ANSWER:
@@ -173,16 +173,16 @@ async def _read(request: web.Request, *, up_to: int | None = None) -> None:
         seen += len(piece)
 
 
-async def _whole(answer: web.StreamResponse) -> bytes:
+async def _whole(request: web.Request, answer: web.StreamResponse) -> bytes:
     if isinstance(answer, web.FileResponse):
-        return await to_thread.run_sync(answer._path.read_bytes)  # noqa: SLF001  aiohttp has no other name for it
+        return await to_thread.run_sync(request[FILE].read_bytes)
     body = answer.body if isinstance(answer, web.Response) else None
     return body if isinstance(body, bytes) else b""
 
 
-async def _changed(answer: web.StreamResponse, at: int) -> web.Response:
+async def _changed(request: web.Request, answer: web.StreamResponse, at: int) -> web.Response:
     """Return an answer with one byte changed."""
-    body = bytearray(await _whole(answer))
+    body = bytearray(await _whole(request, answer))
     if body:
         body[min(at, len(body) - 1)] ^= 0xFF
     return web.Response(body=bytes(body), status=answer.status, headers=_signed(answer))
@@ -190,7 +190,7 @@ async def _changed(answer: web.StreamResponse, at: int) -> web.Response:
 
 async def _begin(request: web.Request, answer: web.StreamResponse, after: int) -> None:
     """Send the head of an answer and so many bytes of its body."""
-    body = await _whole(answer)
+    body = await _whole(request, answer)
     begun = web.StreamResponse(status=answer.status, headers=_signed(answer))
     begun.content_length = len(body)
     await begun.prepare(request)

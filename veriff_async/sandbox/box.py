@@ -91,7 +91,7 @@ class Sandbox(Stage):
         port: int = 0,
         credentials: Credentials | None = None,
         webhook_url: str | None = None,
-        webhook_urls: Mapping[WebhookKind | str, str] | None = None,
+        webhook_urls: Mapping[WebhookKind, str] | Mapping[str, str] | None = None,
         decide_after: float | None = None,
         clock: Clock | None = None,
         rules: Rules | None = None,
@@ -204,9 +204,11 @@ class Sandbox(Stage):
 
     @webhook_url.setter
     def webhook_url(self, url: str | None) -> None:
-        urls: dict[WebhookKind | str, str] = dict(self._desk.webhook_urls.items())
+        urls = dict(self._desk.webhook_urls)
         urls.pop(WebhookKind.DECISION, None)
-        self.webhook_urls = urls if url is None else {**urls, WebhookKind.DECISION: url}
+        if url is not None:
+            urls[WebhookKind.DECISION] = url
+        self.webhook_urls = urls
 
     @property
     def webhook_urls(self) -> Mapping[WebhookKind, str]:
@@ -217,7 +219,7 @@ class Sandbox(Stage):
         return MappingProxyType(self._desk.webhook_urls)
 
     @webhook_urls.setter
-    def webhook_urls(self, urls: Mapping[WebhookKind | str, str]) -> None:
+    def webhook_urls(self, urls: Mapping[WebhookKind, str] | Mapping[str, str]) -> None:
         known = {WebhookKind(kind): _checked_url(url) for kind, url in urls.items()}
         if not all(kind.known for kind in known):
             msg = f"webhook_urls has a kind that nothing is: give some of {', '.join(WebhookKind)}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
     from veriff_async.sandbox.records import RegistryResult, Session
     from veriff_async.sandbox.store import Store
 
-__all__ = ("FORM", "SECRET", "Counter", "answered")
+__all__ = ("FILE", "FORM", "SECRET", "Counter", "answered")
 
 SECRET: Final = web.RequestKey("secret", str)
 """The secret that signed a request, and is to sign its answer."""
 
 FORM: Final = web.RequestKey("form", str)
 """The form in which a request wants its errors."""
+
+FILE: Final = web.RequestKey("file", Path)
+"""The file that a request is answered with."""
 
 _CHUNK: Final = 256 * 1024
 
@@ -97,6 +101,7 @@ class Counter:
     async def download_media(self, request: web.Request) -> web.StreamResponse:
         """Handle ``GET /v1/media/{id}``: the file itself, signed as a whole before its first byte."""
         stored = self._desk.stored_media(self._signed_id(request))
+        request[FILE] = stored.path
         signature = await self._store.signature(stored.path, request[SECRET])
         return web.FileResponse(
             stored.path,

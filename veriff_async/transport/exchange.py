@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from types import TracebackType
 
-    from aiohttp.client import _RequestContextManager
     from anyio import CapacityLimiter
 
     from veriff_async.protocol.credentials import Credentials
@@ -228,7 +227,7 @@ class Exchange:
         if body is not None:
             payload = StreamedPayload(body, moved=self._counted(watch, progress), threads=self._threads)
         try:
-            async with watch, self._send(request, payload) as response:
+            async with watch, await self._send(request, payload) as response:
                 watch.answered()
                 if into is None or response.status >= _REDIRECT:
                     return await self._read(request, response, watch)
@@ -257,8 +256,8 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             return _failed(error)
 
-    def _send(self, request: Request, payload: StreamedPayload | bytes | None) -> _RequestContextManager:
-        return self._pool.session().request(
+    async def _send(self, request: Request, payload: StreamedPayload | bytes | None) -> aiohttp.ClientResponse:
+        return await self._pool.session().request(
             request.method,
             URL(self._roots[request.host] + request.path, encoded=True),
             data=payload,
