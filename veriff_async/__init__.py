@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
-    from veriff_async.client import (
-        Statistics,
-        VeriffClient,
-        open_session,
-    )
+    from veriff_async.client import Statistics, VeriffClient, open_session
     from veriff_async.downloading import MediaStream
     from veriff_async.errors import (
         ApiError,
@@ -47,33 +43,11 @@ if TYPE_CHECKING:
         VeriffError,
         WebhookError,
     )
-    from veriff_async.models.attempt import (
-        Attempt,
-        UserDefinedStatus,
-    )
-    from veriff_async.models.collected import (
-        Browser,
-        CollectedData,
-        CollectedReceipt,
-        Device,
-        Network,
-    )
-    from veriff_async.models.decision import (
-        Decision,
-        RiskCategory,
-        RiskLabel,
-    )
-    from veriff_async.models.document import (
-        Document,
-        LegalStatus,
-        Specimen,
-    )
-    from veriff_async.models.enums import (
-        DocumentType,
-        Gender,
-        MediaContext,
-        Status,
-    )
+    from veriff_async.models.attempt import Attempt, UserDefinedStatus
+    from veriff_async.models.collected import Browser, CollectedData, CollectedReceipt, Device, Network
+    from veriff_async.models.decision import Decision, RiskCategory, RiskLabel
+    from veriff_async.models.document import Document, LegalStatus, Specimen
+    from veriff_async.models.enums import DocumentType, Gender, MediaContext, Status
     from veriff_async.models.events import (
         AddressEvent,
         CurpEvent,
@@ -121,16 +95,8 @@ if TYPE_CHECKING:
         UploadedMedia,
         UploadProgress,
     )
-    from veriff_async.models.person import (
-        Address,
-        ParsedAddress,
-        Person,
-    )
-    from veriff_async.models.reasons import (
-        REASONS,
-        Reason,
-        ReasonFamily,
-    )
+    from veriff_async.models.person import Address, ParsedAddress, Person
+    from veriff_async.models.reasons import REASONS, Reason, ReasonFamily
     from veriff_async.models.record import (
         PepAlias,
         PepAsset,
@@ -150,10 +116,7 @@ if TYPE_CHECKING:
         IneResult,
         TransportationResult,
     )
-    from veriff_async.models.session import (
-        Consent,
-        ConsentType,
-    )
+    from veriff_async.models.session import Consent, ConsentType
     from veriff_async.models.verified import (
         AdditionalVerifiedData,
         AddressFraud,
@@ -176,26 +139,14 @@ if TYPE_CHECKING:
         WatchlistHit,
         WatchlistScreening,
     )
-    from veriff_async.protocol.codec import (
-        from_json,
-    )
-    from veriff_async.protocol.credentials import (
-        Credentials,
-    )
-    from veriff_async.protocol.events import (
-        parse_webhook,
-    )
-    from veriff_async.protocol.policies import (
-        PollPolicy,
-        RetryPolicy,
-        Timeouts,
-    )
-    from veriff_async.protocol.writing import (
-        to_json,
-    )
-    from veriff_async.session import (
-        VerificationSession,
-    )
+    from veriff_async.protocol.codec import from_json
+    from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.events import parse_webhook
+    from veriff_async.protocol.explain import SignatureCause, SignatureExplanation, explain_signature
+    from veriff_async.protocol.origin import Origin, verify_webhook
+    from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
+    from veriff_async.protocol.writing import to_json
+    from veriff_async.session import VerificationSession
 
 __all__ = (
     "REASONS",
@@ -280,6 +231,7 @@ __all__ = (
     "Network",
     "NfcData",
     "NotFoundError",
+    "Origin",
     "OutcomeUnknownError",
     "ParsedAddress",
     "PayloadError",
@@ -311,7 +263,9 @@ __all__ = (
     "SearchTerm",
     "ServerError",
     "SessionEvent",
+    "SignatureCause",
     "SignatureError",
+    "SignatureExplanation",
     "Specimen",
     "Statistics",
     "Status",
@@ -335,10 +289,12 @@ __all__ = (
     "WebhookError",
     "WebhookEvent",
     "__version__",
+    "explain_signature",
     "from_json",
     "open_session",
     "parse_webhook",
     "to_json",
+    "verify_webhook",
 )
 
 _HOMES = {
@@ -381,6 +337,8 @@ _HOMES = {
     "protocol.codec": "from_json",
     "protocol.credentials": "Credentials",
     "protocol.events": "parse_webhook",
+    "protocol.explain": "SignatureCause SignatureExplanation explain_signature",
+    "protocol.origin": "Origin verify_webhook",
     "protocol.policies": "PollPolicy RetryPolicy Timeouts",
     "protocol.writing": "to_json",
     "session": "VerificationSession",

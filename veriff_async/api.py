@@ -52,9 +52,14 @@ class Api:
         request = requests.delete_session(self.credentials, session_id)
         responses.delete_session(await self._exchange.call(request))
 
-    async def upload_media(self, session_id: str, body: SignedBody, moved: Callable[[int], None]) -> UploadedMedia:
-        """Call ``POST /v1/sessions/{id}/media``; `moved` is told the bytes that went out in the current try."""
-        request = requests.upload_media(self.credentials, session_id, body.signature)
+    async def upload_media(
+        self, credentials: Credentials, session_id: str, body: SignedBody, moved: Callable[[int], None]
+    ) -> UploadedMedia:
+        """Call ``POST /v1/sessions/{id}/media``.
+
+        `credentials` are those that signed the body, and `moved` is told the bytes that went out in the current try.
+        """
+        request = requests.upload_media(credentials, session_id, body.signature)
         return responses.upload_media(await self._exchange.call(request, body, progress=moved))
 
     async def upload_nfc(self, session_id: str, nfc: NfcData) -> UploadedMedia:

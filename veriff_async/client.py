@@ -154,7 +154,6 @@ class VeriffClient(Services):
         self._exchange = Exchange(
             roots=hosts,
             pool=self._pool,
-            credentials=credentials,
             retry=retry or RetryPolicy(),
             timeouts=timeouts or Timeouts(),
             verify_responses=verify_responses,
@@ -181,6 +180,26 @@ class VeriffClient(Services):
         environment = process_environment if environ is None else environ
         credentials = Credentials.from_env(environment)
         return cls(credentials, base_url=_base_url(environment), **(_other_hosts(environment) | options))
+
+    @property
+    def credentials(self) -> Credentials:
+        """Who the client speaks as; set it to swap secrets while calls run.
+
+        What begins afterwards is signed with the new ones. A call under way ends with those it was signed with, and its
+        answer is checked with them; an upload whose secret was deleted meanwhile is an `AuthenticationError`, and can
+        be made again.
+
+        Raises:
+            ConfigurationError: It is set to something that is no `Credentials`.
+
+        Example:
+            >>> veriff.credentials = veriff.credentials.rotated(new_secret)
+        """
+        return self._api.credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials) -> None:
+        self._api.credentials = _checked(credentials)
 
     def __repr__(self) -> str:
         """Show where it speaks to, nothing secret."""
@@ -340,6 +359,13 @@ async def open_session(
     hosts = _other_hosts(process_environment) | client_options
     async with VeriffClient(known, base_url=base_url or _base_url(process_environment), **hosts) as client:
         yield await client.create_session(**create_options)
+
+
+def _checked(credentials: object) -> Credentials:
+    if isinstance(credentials, Credentials):
+        return credentials
+    msg = "The credentials are no Credentials: give Credentials(api_key, shared_secret)."
+    raise ConfigurationError(msg)
 
 
 def _base_url(environ: Mapping[str, str]) -> str:

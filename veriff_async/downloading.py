@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, get_args
 
 from anyio import CapacityLimiter, to_thread
+from attrs import evolve
 
 from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
@@ -65,7 +66,7 @@ class MediaStream:
         self._opened = opened
         self._api = api
         self._verify = verify
-        self._verifier = api.credentials.verifier()
+        self._verifier = opened.request.credentials.verifier()
         self._ended = False
 
     def __aiter__(self) -> Self:
@@ -85,7 +86,7 @@ class MediaStream:
             self._verifier.update(piece)
             return piece
         if not self._ended and self._verify:
-            check_origin(self._opened, self._api.credentials, self._verifier)
+            check_origin(evolve(self._opened, seen=self._verifier))
         self._ended = True
         raise StopAsyncIteration
 
@@ -180,7 +181,6 @@ class Downloads:
             if size is not None:
                 return _left_alone(media_id, folder / known, size, existing)
         sink = FileSink(
-            self._api.credentials,
             lambda mimetype: folder / (name or _name_of(media, mimetype)),
             replace=existing == "replace",
             threads=self._threads,

@@ -69,7 +69,7 @@ __all__ = (
     "WebhookError",
 )
 
-SignatureFault = Literal["missing", "malformed", "mismatch", "foreign_client"]
+SignatureFault = Literal["missing", "malformed", "mismatch", "foreign_client", "foreign_integration"]
 
 
 class VeriffError(Exception):
@@ -259,7 +259,7 @@ class SignatureError(WebhookError):
     """The request does not prove that it comes from Veriff.
 
     Attributes:
-        why: ``"missing"``, ``"malformed"``, ``"mismatch"`` or ``"foreign_client"``.
+        why: ``"missing"``, ``"malformed"``, ``"mismatch"``, ``"foreign_client"`` or ``"foreign_integration"``.
     """
 
     status_hint = 401

@@ -99,7 +99,7 @@ class Uploads:
                 body = sign(credentials)
             else:
                 body = await to_thread.run_sync(sign, credentials, limiter=self._hashing)
-            return await self._api.upload_media(session_id, body, moved)
+            return await self._api.upload_media(credentials, session_id, body, moved)
 
 
 def _drafts(media: Sequence[Media]) -> list[Draft | None]:

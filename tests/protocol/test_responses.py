@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
+from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -315,13 +316,15 @@ OLD: Final = Credentials("8e4d7f4e-KEY", "old")
         _signed(X_AUTH_CLIENT="8e4d7f4e-KEY"),
         _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
         _signed(x_hmac_signature=OLD.sign(b"body").upper()),
-        _signed(X_HMAC_SIGNATURE=f" {CREDENTIALS.sign(b'body')} ", VRF_HMAC_SIGNATURE=OLD.sign(b"body")),
+        _signed(
+            X_HMAC_SIGNATURE=f" {CREDENTIALS.sign(b'body')} ", VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body").upper()
+        ),
         _signed(VRF_AUTH_CLIENT=CREDENTIALS.api_key, VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
     ],
 )
 def test_answers_of_our_integration_pass(answer: Answer) -> None:
     """An answer passes unsigned, or signed with any live secret, in either family of headers and any case."""
-    check_origin(answer, CREDENTIALS)
+    check_origin(answer)
 
 
 @pytest.mark.parametrize(
@@ -331,29 +334,54 @@ def test_answers_of_our_integration_pass(answer: Answer) -> None:
         _signed(x_hmac_signature="0" * 64),
         _signed(b"other", VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
         _signed(X_HMAC_SIGNATURE=""),
-        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE="0" * 64),
-        Answer(
-            request=REQUEST,
-            status=200,
-            headers=CIMultiDict([("X-HMAC-SIGNATURE", CREDENTIALS.sign(b"body")), ("x-hmac-signature", "0" * 64)]),
-            body=b"body",
-        ),
     ],
 )
 def test_answers_with_a_wrong_signature_are_refused(answer: Answer) -> None:
-    """An answer is refused when any signature that it has does not hold, even beside one that does."""
+    """An answer is refused when the signature that it has does not hold."""
     with pytest.raises(errors.ResponseError, match="is not signed with a known secret") as caught:
-        check_origin(answer, CREDENTIALS)
+        check_origin(answer)
 
     assert ("signature does not match @ header",) == caught.value.problems
     _assert_silent(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE="0" * 64),
+        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE=OLD.sign(b"body")),
+        *(
+            Answer(request=REQUEST, status=200, headers=CIMultiDict(pair), body=b"body")
+            for pair in permutations([("X-HMAC-SIGNATURE", CREDENTIALS.sign(b"body")), ("x-hmac-signature", "0" * 64)])
+        ),
+    ],
+)
+def test_answers_that_contradict_themselves_are_refused(answer: Answer) -> None:
+    """An answer whose headers say two things is refused, whichever of them holds."""
+    with pytest.raises(errors.ResponseError, match="contradicts itself") as caught:
+        check_origin(answer)
+
+    _assert_silent(caught.value)
+
+
+def test_answers_of_a_sibling_are_refused() -> None:
+    """An answer that names another integration of the same key is refused, when ours is known."""
+    ours = Credentials(CREDENTIALS.api_key, CREDENTIALS.shared_secret, integration_id="ours")
+    for named, held in (("OURS", True), ("theirs", False)):
+        request = requests.decision(ours, ID)
+        answer = Answer(request=request, status=200, headers={"vrf-integration-id": named}, body=b"body")
+        if held:
+            check_origin(answer)
+        else:
+            with pytest.raises(errors.ResponseError, match="another integration"):
+                check_origin(answer)
 
 
 @pytest.mark.parametrize("answer", [_signed(X_AUTH_CLIENT=CANARY), _signed(vrf_auth_client="")])
 def test_answers_of_another_integration_are_refused(answer: Answer) -> None:
     """An answer that names another API key is refused without showing it."""
     with pytest.raises(errors.ResponseError, match="names another API key") as caught:
-        check_origin(answer, CREDENTIALS)
+        check_origin(answer)
 
     assert ("another API key @ header",) == caught.value.problems
     _assert_silent(caught.value)

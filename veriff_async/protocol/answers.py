@@ -9,15 +9,14 @@ from attrs import field, frozen
 
 from veriff_async import errors
 from veriff_async.models.json import EMPTY
-from veriff_async.protocol import headers
 from veriff_async.protocol.codec import UnreadableError, load_object, read
+from veriff_async.protocol.origin import claim_of
 from veriff_async.protocol.remedies import class_of, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from veriff_async.models.json import JsonObject
-    from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.signed import Request
     from veriff_async.protocol.signing import Verifier
 
@@ -38,7 +37,8 @@ class Answer:
         request: What it answers.
         status: HTTP status.
         headers: Its headers; names in any case.
-        body: Its body.
+        body: Its body, empty when it was handed on piece by piece.
+        seen: What has seen a body that was handed on, for its signature.
         repeated: Whether an earlier try of the same request may have reached Veriff.
         retry_after: Seconds that it asked to wait, if it did.
     """
@@ -47,36 +47,40 @@ class Answer:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    seen: Verifier | None = field(default=None, repr=False, eq=False)
     repeated: bool = False
     retry_after: float | None = None
 
 
-def check_origin(answer: Answer, credentials: Credentials, streamed: Verifier | None = None) -> None:
-    """Check the signature of an answer, when it has one.
-
-    Args:
-        answer: The answer.
-        credentials: Whose secrets may have signed it.
-        streamed: What has seen the body, when that was handed on piece by piece.
+def check_origin(answer: Answer) -> None:
+    """Check the signature of an answer, when it has one, with the credentials of its request.
 
     Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault. An answer that
     refuses key or signature (401) cannot be signed with what it refuses, and is told as the refusal that it is.
 
     Raises:
-        ResponseError: The answer names another API key, or its signature matches no secret.
+        ResponseError: The answer names another API key or integration, or its signature matches no secret.
     """
     if answer.status == _UNAUTHORIZED:
         return
-    clients = _family(answer.headers, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
-    signatures = _family(answer.headers, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
+    claim, credentials = claim_of(answer.headers), answer.request.credentials
     where = f"The answer to {answer.request.method} {answer.request.path}"
-    if any(client.strip().lower() != credentials.api_key.lower() for client in clients):
+    if claim.disagrees:
+        msg = f"{where} contradicts itself in its headers: check who stands between you and Veriff."
+        raise errors.ResponseError(msg, problems=("two families disagree @ header",))
+    if claim.is_foreign(credentials):
         msg = f"{where} names another API key: check base_url, and who may stand between you and Veriff."
         raise errors.ResponseError(msg, problems=("another API key @ header",))
-    seen = credentials.verifier() if streamed is None else streamed
-    if streamed is None:
+    if claim.is_of_other_integration(credentials):
+        msg = f"{where} names another integration: check integration_id, and who may stand between you and Veriff."
+        raise errors.ResponseError(msg, problems=("another integration @ header",))
+    if claim.signature is None:
+        return
+    seen = answer.seen
+    if seen is None:
+        seen = credentials.verifier()
         seen.update(answer.body)
-    if any(seen.match(signature.strip()) is None for signature in signatures):
+    if seen.match(claim.signature) is None:
         msg = f"{where} is not signed with a known secret: give every live secret, and check who stands between."
         raise errors.ResponseError(msg, problems=("signature does not match @ header",))
 
@@ -161,8 +165,3 @@ def refusal(answer: Answer) -> errors.ApiError:
         reason=reason if isinstance(reason, str) else None,
         retry_after=answer.retry_after,
     )
-
-
-def _family(found: Mapping[str, str], *names: str) -> list[str]:
-    wanted = {name.lower() for name in names}
-    return [value for name, value in found.items() if name.lower() in wanted]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import environ as process_environment
 from typing import TYPE_CHECKING, Final, Self
 
-from attrs import Attribute, field, frozen
+from attrs import Attribute, evolve, field, frozen
 from attrs.validators import optional
 
 from veriff_async.errors import ConfigurationError
@@ -110,6 +110,45 @@ class Credentials:
     def secrets(self) -> tuple[str, ...]:
         """All live secrets, the signing one first."""
         return (self.shared_secret, *self.previous_secrets)
+
+    def rotated(self, new_secret: str) -> Self:
+        """Return the same with a new secret that signs; all others go on being verified with.
+
+        Raises:
+            ConfigurationError: The secret is empty or has white space around it, or it would be the sixth.
+        """
+        others = tuple(secret for secret in self.secrets if secret != new_secret)
+        return evolve(self, shared_secret=new_secret, previous_secrets=others)
+
+    def signing_with(self, place: int) -> Self:
+        """Return the same, signing with another secret of the ring.
+
+        Args:
+            place: Its place in `secrets`, as `verify` tells it.
+
+        Raises:
+            ConfigurationError: There is no such place.
+        """
+        return self.rotated(self._at(place))
+
+    def without(self, place: int) -> Self:
+        """Return the same without one secret, once it is deleted in the Customer Portal.
+
+        Args:
+            place: Its place in `secrets`.
+
+        Raises:
+            ConfigurationError: There is no such place, or it is the only secret.
+        """
+        gone = self._at(place)
+        first, *others = [secret for secret in self.secrets if secret != gone] or [""]
+        return evolve(self, shared_secret=first, previous_secrets=tuple(others))
+
+    def _at(self, place: int) -> str:
+        if not 0 <= place < len(self.secrets):
+            msg = f"There is no secret at place {place}: give 0 to {len(self.secrets) - 1}, the signing one is at 0."
+            raise ConfigurationError(msg)
+        return self.secrets[place]
 
     def sign(self, payload: Buffer) -> str:
         """Sign a whole payload with the shared secret."""

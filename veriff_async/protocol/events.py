@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from veriff_async.errors import PayloadError, SignatureError
+from veriff_async.errors import PayloadError
 from veriff_async.models.events import (
     AddressEvent,
     CurpEvent,
@@ -21,9 +21,8 @@ from veriff_async.models.events import (
     UserStatusEvent,
     WatchlistEvent,
 )
-from veriff_async.protocol import headers
 from veriff_async.protocol.codec import UnreadableError, load_object, read
-from veriff_async.protocol.signing import is_signature
+from veriff_async.protocol.origin import verify_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +63,7 @@ def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credential
         The event; one of an unknown kind keeps its JSON.
 
     Raises:
-        SignatureError: The API key is missing or another, or the signature is missing, malformed or wrong.
+        SignatureError: The API key or integration is another, or the signature is missing, malformed or wrong.
         PayloadError: It is signed, but cannot be read.
 
     Example:
@@ -72,21 +71,7 @@ def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credential
 
     See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
     """
-    lowered = {name.lower(): value.strip() for name, value in found.items()}
-    client = _one_of(lowered, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
-    if client.lower() != credentials.api_key.lower():
-        msg = "The webhook names another API key: check which integration sends to this address."
-        raise SignatureError(msg, why="foreign_client")
-    signature = _one_of(lowered, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
-    if not is_signature(signature):
-        msg = "The webhook's signature is not 64 hex digits: answer 401, it is not Veriff's."
-        raise SignatureError(msg, why="malformed")
-    if credentials.verify(body, signature) is None:
-        msg = (
-            "The webhook's signature matches no live secret: verify the raw bytes as they came, "
-            "and give every secret that the API Keys page lists."
-        )
-        raise SignatureError(msg, why="mismatch")
+    verify_webhook(found, body, credentials)
     try:
         return event_from(load_object(body))
     except UnreadableError as error:
@@ -104,18 +89,6 @@ def event_from(root: JsonObject) -> WebhookEvent:
     kind = _kind(root)
     event = UnknownEvent(raw=root) if kind is UnknownEvent else read(kind, root)
     return evolve(event, digest=_digest(root))
-
-
-def _one_of(found: Mapping[str, str], name: str, newer: str) -> str:
-    """Return the value that both header families agree on."""
-    values = {found[each.lower()] for each in (name, newer) if each.lower() in found}
-    if not values:
-        msg = f"The webhook has no {name} header: check that the proxy in front of you passes it on."
-        raise SignatureError(msg, why="missing")
-    if len({value.lower() for value in values}) > 1:
-        msg = f"The webhook's {name} and {newer} headers disagree: answer 401, it is not Veriff's."
-        raise SignatureError(msg, why="malformed")
-    return values.pop()
 
 
 def _kind(root: JsonObject) -> type[WebhookEvent]:

@@ -39,6 +39,7 @@ class Request:
         body: The body, or ``None`` when there is none or it is streamed.
         repeatable: Whether sending it twice does no harm.
         host: Which of Veriff's hosts it is for.
+        credentials: Who signed it; the answer is signed with the same secret.
     """
 
     method: Method
@@ -47,11 +48,13 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True
     host: Host = "api"
+    credentials: Credentials = field(repr=False)
 
 
 def signed_id(credentials: Credentials, path: str, identity: str, *, method: Method = "GET") -> Request:
     """Build a request without a body; the id in its path is signed."""
-    return Request(method=method, path=path, headers=_headers(credentials, credentials.sign(identity.encode())))
+    signed = _headers(credentials, credentials.sign(identity.encode()))
+    return Request(method=method, path=path, headers=signed, credentials=credentials)
 
 
 def with_body(  # noqa: PLR0913  what a request is made of
@@ -69,12 +72,21 @@ def with_body(  # noqa: PLR0913  what a request is made of
     if host == "sync":
         # Required there, beside the usual pair.
         signed[headers.API_KEY] = credentials.api_key
-    return Request(method=method, path=path, headers=signed, body=raw, repeatable=repeatable, host=host)
+    return Request(
+        method=method,
+        path=path,
+        headers=signed,
+        body=raw,
+        repeatable=repeatable,
+        host=host,
+        credentials=credentials,
+    )
 
 
 def streamed(credentials: Credentials, path: str, signature: str) -> Request:
     """Build a request whose body is streamed and was signed before."""
-    return Request(method="POST", path=path, headers={**_headers(credentials, signature), **_JSON})
+    signed = {**_headers(credentials, signature), **_JSON}
+    return Request(method="POST", path=path, headers=signed, credentials=credentials)
 
 
 def feedback(credentials: Credentials, path: str, body: Mapping[str, object] | None = None) -> Request:
@@ -83,8 +95,9 @@ def feedback(credentials: Credentials, path: str, body: Mapping[str, object] | N
     text = path.encode() if raw is None else path.encode() + b"\n" + raw
     signed = {headers.VRF_AUTH_CLIENT: credentials.api_key, headers.VRF_HMAC_SIGNATURE: credentials.sign(text)}
     if raw is None:
-        return Request(method="GET", path=path, headers=signed, host="feedback")
-    return Request(method="POST", path=path, headers={**signed, **_JSON}, body=raw, host="feedback")
+        return Request(method="GET", path=path, headers=signed, host="feedback", credentials=credentials)
+    signed |= _JSON
+    return Request(method="POST", path=path, headers=signed, body=raw, host="feedback", credentials=credentials)
 
 
 def without_nulls(members: Mapping[str, object], name: str = "extra") -> dict[str, object]:

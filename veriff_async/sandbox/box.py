@@ -180,8 +180,13 @@ class Sandbox(Stage):
 
     @property
     def credentials(self) -> Credentials:
-        """What clients must use."""
+        """What clients must use from now on; set it to add and delete secrets."""
         return self._desk.credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials) -> None:
+        # As in the Customer Portal: secrets come and go while the integration runs.
+        self._desk.credentials = credentials
 
     @property
     def environ(self) -> dict[str, str]:

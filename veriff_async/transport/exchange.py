@@ -22,7 +22,7 @@ from veriff_async.errors import (
     TransportError,
 )
 from veriff_async.protocol import backoff
-from veriff_async.protocol.answers import Answer, check_origin, is_refusal, refusal
+from veriff_async.protocol.answers import Answer, check_origin, refusal
 from veriff_async.protocol.backoff import Failure
 from veriff_async.transport.bodies import SignedBody, StreamedPayload
 from veriff_async.transport.pace import Pace
@@ -34,10 +34,8 @@ if TYPE_CHECKING:
 
     from anyio import CapacityLimiter
 
-    from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.policies import RetryPolicy, Timeouts
     from veriff_async.protocol.signed import Host, Request
-    from veriff_async.protocol.signing import Verifier
     from veriff_async.transport.pool import Pool
 
 __all__ = ("Exchange", "Opened", "Sink")
@@ -64,13 +62,7 @@ class _Failed:
 
 
 class Sink(Protocol):
-    """Takes the body of a success piece by piece; it raises errors of this library only.
-
-    Attributes:
-        verifier: What has seen all pieces since the beginning.
-    """
-
-    verifier: Verifier
+    """Takes the body of a success piece by piece; it raises errors of this library only."""
 
     async def begin(self, headers: Mapping[str, str]) -> None:
         """Begin, or begin again when an earlier try broke off."""
@@ -105,7 +97,6 @@ class Exchange:
         *,
         roots: Mapping[Host, str],
         pool: Pool,
-        credentials: Credentials,
         retry: RetryPolicy,
         timeouts: Timeouts,
         verify_responses: bool,
@@ -114,7 +105,6 @@ class Exchange:
         """Take what every call of the client shares."""
         self._roots = roots
         self._pool = pool
-        self._credentials = credentials
         self._retry = retry
         self._timeouts = timeouts
         self._verify = verify_responses
@@ -152,8 +142,7 @@ class Exchange:
         """
         answer = await self._repeat(request, lambda: self._try(request, body, progress, into))
         if self._verify:
-            seen = None if into is None or is_refusal(answer) else into.verifier
-            check_origin(answer, self._credentials, seen)
+            check_origin(answer)
         return answer
 
     async def open(self, request: Request) -> Opened:
@@ -167,7 +156,7 @@ class Exchange:
         if isinstance(answer, Opened):
             return answer
         if self._verify:
-            check_origin(answer, self._credentials)
+            check_origin(answer)
         raise refusal(answer)
 
     async def next_piece(self, opened: Opened) -> bytes:
@@ -231,11 +220,13 @@ class Exchange:
                 watch.answered()
                 if into is None or response.status >= _REDIRECT:
                     return await self._read(request, response, watch)
+                verifier = request.credentials.verifier()
                 await into.begin(response.headers)
                 async for piece in response.content.iter_any():
+                    verifier.update(piece)
                     await into.take(piece)
                     watch.moved(len(piece))
-                return Answer(**_head(request, response), body=b"")
+                return Answer(**_head(request, response), body=b"", seen=verifier)
         except (aiohttp.ClientError, OSError) as error:
             failed = _failed(error)
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from anyio import CapacityLimiter
 
-    from veriff_async.protocol.credentials import Credentials
-    from veriff_async.protocol.signing import Verifier
 
 __all__ = ("FileSink", "already_there")
 
@@ -36,28 +34,24 @@ class FileSink:
 
     def __init__(
         self,
-        credentials: Credentials,
         goal: Callable[[str | None], Path],
         *,
         replace: bool,
         threads: CapacityLimiter,
         moved: Callable[[int, int | None], None],
     ) -> None:
-        """Take whose signature counts, where the file goes, by its MIME type, and who follows.
+        """Take where the file goes, by its MIME type, and who follows.
 
         Args:
-            credentials: What an answer is verified with.
             goal: Gives the path of the file, once its type is known.
             replace: Whether a file that is there is replaced.
             threads: The worker threads to write with.
             moved: Called with the bytes received in this try, and the size when it was told.
         """
-        self._credentials = credentials
         self._goal = goal
         self._replace = replace
         self._threads = threads
         self._moved = moved
-        self.verifier: Verifier = credentials.verifier()
         self.path: Path | None = None
         self.mimetype: str | None = None
         self.size = 0
@@ -77,7 +71,6 @@ class FileSink:
             MediaExistsError: A file is there already.
             MediaNotSavedError: None can be made.
         """
-        self.verifier = self._credentials.verifier()
         self._hash = hashlib.sha256()
         self.size = 0
         self._gathered.clear()
@@ -93,7 +86,6 @@ class FileSink:
         Raises:
             MediaNotSavedError: It cannot be written.
         """
-        self.verifier.update(piece)
         self._gathered += piece
         self.size += len(piece)
         if len(self._gathered) >= _GATHERED:

@@ -1,0 +1,137 @@
+"""Explanations: each mistake that receivers make is recognised, told with its remedy, and shows nothing secret."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from base64 import b64encode
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async import Credentials, SignatureCause, SignatureExplanation, explain_signature
+
+SECRET: Final = "abcdef12-abcd-abcd-abcd-abcdef012345"
+RING: Final = Credentials("key", SECRET, previous_secrets=["older"], integration_id="ours")
+SENT: Final = '{"status":"success","url":"a/b","verification":{"vendorData":"José ✓","id":"1"}}'.encode()
+VALUE: Final = json.loads(SENT)
+ID: Final = "f04bdb47-d3be-4b28-b028-a652feb060b5"
+
+
+def explain(body: bytes, signature: str, *, other_text: str | None = None, **headers: str) -> SignatureExplanation:
+    """Explain a message of our key."""
+    found = {"X-AUTH-CLIENT": "key", "X-HMAC-SIGNATURE": signature, **headers}
+    return explain_signature(found, body, RING, other_text=other_text)
+
+
+@pytest.mark.parametrize(
+    ("received", "cause"),
+    [
+        (SENT, SignatureCause.MATCHES),
+        (SENT + b"\n", SignatureCause.TRAILING_NEWLINE),
+        (SENT + b"\r\n", SignatureCause.TRAILING_NEWLINE),
+        (b" " + SENT, SignatureCause.TRAILING_NEWLINE),
+        (b"\xef\xbb\xbf" + SENT, SignatureCause.BYTE_ORDER_MARK),
+        (SENT.decode().encode("utf-16"), SignatureCause.CHARSET),
+        (SENT.decode("latin-1").encode(), SignatureCause.CHARSET),
+        (json.dumps(VALUE).encode(), SignatureCause.RESERIALISED),
+        (json.dumps(VALUE, ensure_ascii=False, indent=2).encode(), SignatureCause.RESERIALISED),
+        (json.dumps(VALUE, separators=(",", ":")).encode(), SignatureCause.RESERIALISED),
+        (SENT.replace(b"/", rb"\/"), SignatureCause.RESERIALISED),
+        (b"", SignatureCause.EMPTY_BODY),
+        (SENT.replace(b"success", b"failure"), SignatureCause.UNKNOWN),
+        (b"x" * 2_000_000, SignatureCause.TOO_LARGE),
+    ],
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_changed_body_is_recognised(received: bytes, cause: SignatureCause, place: int) -> None:
+    """Whatever was done to a body on its way to the check is told, with the secret that explains it."""
+    found = explain(received, RING.signing_with(place).sign(SENT))
+
+    assert cause is found.cause
+    assert found.matches is (cause is SignatureCause.MATCHES)
+    assert found.place in {place, None}
+
+
+def test_line_ends_are_recognised() -> None:
+    """A body whose line ends were changed, as text modes do, is told as such."""
+    sent = json.dumps(VALUE, indent=2).encode()
+
+    assert SignatureCause.LINE_ENDS is explain(sent.replace(b"\n", b"\r\n"), RING.sign(sent)).cause
+
+
+def test_a_sorted_original_is_recognised() -> None:
+    """Also the reverse: what was signed had its members in order, what was received has not."""
+    signed = json.dumps(VALUE, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    assert SignatureCause.RESERIALISED is explain(SENT, RING.sign(signed)).cause
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        SECRET.replace("-", "").encode(),
+        bytes.fromhex(SECRET.replace("-", "")),
+        f"{SECRET}\n".encode(),
+        SECRET.upper().encode(),
+        f'"{SECRET}"'.encode(),
+    ],
+)
+def test_a_changed_secret_is_recognised(key: bytes) -> None:
+    """A secret that was decoded or cut before use is told, whichever way."""
+    assert SignatureCause.SECRET_FORM is explain(SENT, hmac.new(key, SENT, "sha256").hexdigest()).cause
+
+
+def test_the_older_hash_is_recognised() -> None:
+    """The older signature, a plain hash of body and secret, is told as such."""
+    assert SignatureCause.PLAIN_HASH is explain(SENT, hashlib.sha256(SENT + SECRET.encode()).hexdigest()).cause
+
+
+@pytest.mark.parametrize("signed", [ID.encode(), ID.encode() + b"\n" + SENT])
+def test_another_text_is_recognised(signed: bytes) -> None:
+    """An id or path that was signed instead of the body, or before it, is told when it is given."""
+    assert SignatureCause.OTHER_TEXT is explain(SENT, RING.sign(signed), other_text=ID).cause
+    assert SignatureCause.UNKNOWN is explain(SENT, RING.sign(signed)).cause
+
+
+@pytest.mark.parametrize(
+    ("headers", "cause"),
+    [
+        ({}, SignatureCause.MISSING),
+        ({"x-auth-client": "key"}, SignatureCause.MISSING),
+        ({"x-auth-client": "key", "x-hmac-signature": "abc"}, SignatureCause.NOT_HEX),
+        ({"x-auth-client": "key", "x-hmac-signature": RING.sign(SENT).upper()}, SignatureCause.MATCHES),
+        ({"x-auth-client": "other", "x-hmac-signature": "0" * 64}, SignatureCause.FOREIGN_CLIENT),
+        ({"x-auth-client": "other", "x-hmac-signature": RING.sign(SENT)}, SignatureCause.FOREIGN_CLIENT),
+        (
+            {"x-auth-client": "key", "x-hmac-signature": "0" * 64, "vrf-integration-id": "theirs"},
+            SignatureCause.FOREIGN_INTEGRATION,
+        ),
+        (
+            {"x-auth-client": "key", "x-hmac-signature": "0" * 64, "vrf-hmac-signature": "1" * 64},
+            SignatureCause.FAMILIES_DISAGREE,
+        ),
+        (
+            {"x-auth-client": "key", "x-hmac-signature": b64encode(bytes.fromhex(RING.sign(SENT))).decode()},
+            SignatureCause.BASE64,
+        ),
+    ],
+)
+def test_headers_are_looked_at_first(headers: dict[str, str], cause: SignatureCause) -> None:
+    """What the headers alone explain is told before the body is searched, and a foreign key always."""
+    assert cause is explain_signature(headers, SENT, RING).cause
+
+
+@given(body=st.binary(max_size=300), client=st.text(max_size=5), signature=st.text(max_size=80), text=st.text())
+def test_anything_is_explained_in_silence(body: bytes, client: str, signature: str, text: str) -> None:
+    """Any message is explained, never raises, and nothing of it or of the secrets stands in what is shown."""
+    headers = {"x-auth-client": client, "x-hmac-signature": signature}
+
+    found = explain_signature(headers, body, RING, other_text=text)
+
+    assert found.advice.endswith(".")
+    for secret in RING.secrets:
+        assert secret not in repr(found)
