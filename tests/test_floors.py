@@ -82,7 +82,7 @@ HEAVY: Final = {
     "cattrs": {"protocol/codec"},
     "redis": {"inbox/redis"},
     "hypothesis": {"testing/strategies"},
-    "PIL": {"cli/specimens/draw"},
+    "PIL": {"cli/specimens/draw", "transport/scaling"},
 }
 AIOHTTP: Final = ("transport/", "sandbox/", "webhooks/", "pytest_plugin", "client")
 MAX_MODULE: Final = 420

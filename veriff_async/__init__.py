@@ -141,6 +141,7 @@ if TYPE_CHECKING:
     )
     from veriff_async.protocol.codec import from_json
     from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.dimensions import ImageSizeWarning
     from veriff_async.protocol.events import parse_webhook
     from veriff_async.protocol.explain import SignatureCause, SignatureExplanation, explain_signature
     from veriff_async.protocol.origin import Origin, verify_webhook
@@ -198,6 +199,7 @@ __all__ = (
     "FullAutoEvent",
     "FullAutoPerson",
     "Gender",
+    "ImageSizeWarning",
     "InboxError",
     "IneBiometricValidation",
     "IneCurpEvent",
@@ -336,6 +338,7 @@ _HOMES = {
     ),
     "protocol.codec": "from_json",
     "protocol.credentials": "Credentials",
+    "protocol.dimensions": "ImageSizeWarning",
     "protocol.events": "parse_webhook",
     "protocol.explain": "SignatureCause SignatureExplanation explain_signature",
     "protocol.origin": "Origin verify_webhook",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -10,9 +11,11 @@ from anyio import CapacityLimiter, to_thread
 
 from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.media import Media, UploadProgress
+from veriff_async.protocol.dimensions import ImageSizeWarning
 from veriff_async.protocol.limits import MAX_PDF_BYTES
 from veriff_async.together import together
 from veriff_async.transport.bodies import Draft, draft
+from veriff_async.transport.scaling import fitted, require
 from veriff_async.transport.sources import SMALL, held, reusable_source
 from veriff_async.transport.spooling import spool
 
@@ -55,6 +58,9 @@ class Uploads:
         """Upload all media to a session; see `VerificationSession.upload`."""
         _check(media, concurrency)
         drafts = await self._look_at(media)
+        for looked_at in drafts:
+            # Counted from here to whoever awaits `VerificationSession.upload`.
+            _tell(looked_at, stacklevel=4)
         jobs = [
             partial(self.upload, session_id, one, looked_at, progress)
             for one, looked_at in zip(media, drafts, strict=True)
@@ -68,7 +74,7 @@ class Uploads:
 
     async def _look_at(self, media: Sequence[Media]) -> list[Draft | None]:
         """Draft whatever can be read twice, before a byte of anything leaves; ``None`` for what must be spooled."""
-        if all(isinstance(one.source, bytes) for one in media):
+        if all(isinstance(one.source, bytes) and one.fit is None for one in media):
             return _drafts(media)
         return await to_thread.run_sync(_drafts, media, limiter=self._threads)
 
@@ -82,6 +88,7 @@ class Uploads:
         source = await spool(media.source, limit=MAX_PDF_BYTES, threads=self._threads)
         try:
             spooled = await to_thread.run_sync(draft, media, source, limiter=self._threads)
+            _tell(spooled, stacklevel=2)
             return await self._send(session_id, spooled, progress)
         finally:
             source.close()
@@ -89,13 +96,17 @@ class Uploads:
     async def _send(
         self, session_id: str, looked_at: Draft, progress: Callable[[UploadProgress], None] | None
     ) -> UploadedMedia:
-        def moved(sent: int) -> None:
-            if progress is not None:
-                progress(UploadProgress(media=looked_at.media, sent=sent, total=looked_at.length))
-
         async with self._seats:
-            sign, credentials = looked_at.sign, self._api.credentials
-            if looked_at.inline:
+            ready = looked_at
+            if looked_at.media.fit is not None:
+                ready = await to_thread.run_sync(fitted, looked_at, limiter=self._hashing)
+
+            def moved(sent: int) -> None:
+                if progress is not None:
+                    progress(UploadProgress(media=ready.media, sent=sent, total=ready.length))
+
+            sign, credentials = ready.sign, self._api.credentials
+            if ready.inline:
                 body = sign(credentials)
             else:
                 body = await to_thread.run_sync(sign, credentials, limiter=self._hashing)
@@ -104,6 +115,8 @@ class Uploads:
 
 def _drafts(media: Sequence[Media]) -> list[Draft | None]:
     """Look at all media; small files are read on this occasion, so that no further thread is asked for them."""
+    if any(one.fit is not None for one in media):
+        require()
     drafts: list[Draft | None] = []
     room = _HELD
     for one in media:
@@ -115,12 +128,20 @@ def _drafts(media: Sequence[Media]) -> list[Draft | None]:
     return drafts
 
 
+def _tell(looked_at: Draft | None, *, stacklevel: int) -> None:
+    if looked_at is not None and looked_at.oversize is not None:
+        warnings.warn(looked_at.oversize, ImageSizeWarning, stacklevel=stacklevel)
+
+
 def _check(media: Sequence[Media], concurrency: int | None) -> None:
     if not media:
         msg = "There is nothing to upload: give at least one Media."
         raise ConfigurationError(msg)
     if not all(isinstance(one, Media) for one in media):
         msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
+        raise ConfigurationError(msg)
+    if not all(one.fit is None or (type(one.fit) is int and one.fit > 0) for one in media):
+        msg = "fit must be a number of pixels above zero, for example 1920."
         raise ConfigurationError(msg)
     if concurrency is not None and concurrency < 1:
         msg = "concurrency must be 1 or more."

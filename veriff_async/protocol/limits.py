@@ -9,6 +9,9 @@ from typing import Final
 MAX_IMAGE_BASE64: Final = 24_000_000
 MAX_PDF_BYTES: Final = 20_000_000
 
+# The same page advises at most so many pixels for the longer side; larger pictures are scaled down.
+MAX_SIDE: Final = 1920
+
 # https://devdocs.veriff.com/apidocs/v1sessions
 MAX_VENDOR_DATA: Final = 1000
 

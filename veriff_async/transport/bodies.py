@@ -23,8 +23,9 @@ from veriff_async.errors import (
     MediaUnsupportedError,
 )
 from veriff_async.models.enums import MediaContext
+from veriff_async.protocol.dimensions import dimensions
 from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
-from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
+from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES, MAX_SIDE
 from veriff_async.protocol.sniff import HEAD, PDF, sniff
 from veriff_async.transport.sources import PIECE, SMALL, BytesSource
 
@@ -48,6 +49,21 @@ class Draft:
     media: Media
     source: Source
     envelope: Envelope
+    mimetype: str
+    dimensions: tuple[int, int] | None = None
+
+    @property
+    def oversize(self) -> str | None:
+        """What to say about a picture that is larger than Veriff advises, or ``None`` for any other."""
+        if self.dimensions is None or max(self.dimensions) <= MAX_SIDE:
+            return None
+        if self.media.fit is not None and self.media.fit <= MAX_SIDE:
+            return None
+        width, height = self.dimensions
+        return (
+            f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
+            f"the longer side: give Media(..., fit={MAX_SIDE}) to scale it down."
+        )
 
     @property
     def length(self) -> int:
@@ -100,8 +116,13 @@ class SignedBody:
         return self.draft.length
 
 
-def draft(media: Media, source: Source) -> Draft:
+def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
     """Look at the beginning and size of a media. Blocking.
+
+    Args:
+        media: The media.
+        source: Its bytes.
+        of: The media as it was given, when it was made smaller since.
 
     Raises:
         MediaUnsupportedError: Its type is not taken by Veriff, or not the one that was stated.
@@ -110,20 +131,51 @@ def draft(media: Media, source: Source) -> Draft:
         MediaError: It cannot be read.
     """
     context = _context(media)
-    head = memoryview(bytearray(HEAD))
     with closing(source.open()) as reader:
-        mimetype = sniff(bytes(head[: reader.fill(head)]))
+        forward = _Forward(reader)
+        mimetype = sniff(forward.read_at(0, HEAD))
+        size = None if mimetype is None else dimensions(mimetype, forward.read_at)
     if mimetype is None:
         msg = f"The media for {context} is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
         raise MediaUnsupportedError(msg)
     if media.mimetype is not None and _family(media.mimetype) != _family(mimetype):
         msg = f"The media for {context} is {mimetype}, not the stated type: leave mimetype out, or give the right file."
         raise MediaUnsupportedError(msg)
-    _check_size(context, mimetype, source.size)
+    if media.fit is None or size is None or max(size) <= media.fit:
+        _check_size(context, mimetype, source.size)
     if media.timestamp is not None and media.timestamp.tzinfo is None:
         msg = f"The timestamp of the media for {context} has no time zone: give an aware datetime."
         raise ConfigurationError(msg)
-    return Draft(media, source, image_envelope(context, mimetype, media.timestamp))
+    return Draft(of or media, source, image_envelope(context, mimetype, media.timestamp), mimetype, size)
+
+
+class _Forward:
+    """Reads at rising places of a reader that only goes forward."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._window = b""
+        self._start = 0
+
+    def read_at(self, place: int, count: int) -> bytes:
+        """Return the bytes at a place; what stands before it is forgotten."""
+        skip = min(place - self._start, len(self._window))
+        self._window, self._start = self._window[max(0, skip) :], self._start + max(0, skip)
+        while place > self._start and not self._window:
+            passed = len(self._some(min(place - self._start, PIECE)))
+            self._start += passed
+            if not passed:
+                break
+        while place == self._start and len(self._window) < count:
+            piece = self._some(min(max(HEAD, count - len(self._window)), PIECE))
+            self._window += piece
+            if not piece:
+                break
+        return self._window[:count] if place == self._start else b""
+
+    def _some(self, count: int) -> bytes:
+        buffer = memoryview(bytearray(count))
+        return bytes(buffer[: self._reader.fill(buffer)])
 
 
 def _context(media: Media) -> MediaContext:

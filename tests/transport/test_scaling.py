@@ -1,0 +1,205 @@
+"""Pictures made smaller on their way: upright, without notes, and only when they are asked for and too large."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import subprocess
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from anyio import to_thread
+from PIL import Image
+
+from veriff_async import ConfigurationError, ImageSizeWarning, Media, MediaTooLargeError, MediaUnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from veriff_async import VeriffClient
+    from veriff_async.sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+
+ORIENTATION, GPS = 0x0112, 0x8825
+LYING = 6
+"""The orientation of a picture that was taken upright with a camera that lay on its side."""
+
+
+def picture(size: tuple[int, int], form: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:  # noqa: ANN401
+    """Make a picture whose left half is another colour."""
+    image = Image.new(mode, size, 255)
+    image.paste(0, (0, 0, size[0] // 2, size[1]))
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def noted() -> bytes:
+    """Make the notes of a camera: how it was held, and where."""
+    exif = Image.Exif()
+    exif[ORIENTATION] = LYING
+    exif.get_ifd(GPS)[1] = "N"
+    return exif.tobytes()
+
+
+async def sent(box: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
+    """Upload a media and return what the sandbox has of it."""
+    session = await veriff.create_session()
+    await session.upload(media)
+    (stored,) = box.session(session.id).media
+    content = await to_thread.run_sync(stored.path.read_bytes)
+    assert hashlib.sha256(content).hexdigest() == stored.sha256
+    return content
+
+
+@pytest.mark.parametrize(
+    ("form", "mode", "arrives"),
+    [
+        ("JPEG", "RGB", "JPEG"),
+        ("JPEG", "L", "JPEG"),
+        ("JPEG", "CMYK", "JPEG"),
+        ("PNG", "RGB", "PNG"),
+        ("PNG", "RGBA", "PNG"),
+        ("PNG", "P", "PNG"),
+        ("WEBP", "RGB", "WEBP"),
+        ("WEBP", "RGBA", "WEBP"),
+        ("HEIF", "RGB", "JPEG"),
+    ],
+)
+async def test_a_large_picture_is_scaled_down(
+    box: Sandbox, veriff: VeriffClient, form: str, mode: str, arrives: str
+) -> None:
+    """The longer side fits, the other keeps its share, and the type is what the documentation says."""
+    content = await sent(box, veriff, Media(picture((1000, 500), form, mode), "face", fit=200))
+
+    with Image.open(io.BytesIO(content)) as image:
+        assert (image.format, image.size) == (arrives, (200, 100))
+
+
+async def test_a_scaled_picture_stands_upright_and_says_nothing(box: Sandbox, veriff: VeriffClient) -> None:
+    """What the camera noted as rotation is done, and its notes are gone, place included; the profile stays."""
+    profile = b"a profile of colours" * 10
+    lying = picture((1000, 500), exif=noted(), icc_profile=profile)
+
+    content = await sent(box, veriff, Media(lying, "face", fit=200))
+
+    with Image.open(io.BytesIO(content)) as image:
+        assert image.size == (100, 200)
+        assert dict(image.getexif()) == {}
+        assert image.info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("fit", [1000, 1920])
+async def test_a_picture_that_fits_is_left_alone(box: Sandbox, veriff: VeriffClient, fit: int) -> None:
+    """A picture that is small enough goes byte for byte as it is, with its notes, and so does a PDF."""
+    small = picture((1000, 500), exif=noted())
+    page = b"%PDF-1.7\n" + bytes(100)
+
+    assert small == await sent(box, veriff, Media(small, "face", fit=fit))
+    assert page == await sent(box, veriff, Media(page, "address-front", fit=fit))
+
+
+async def test_any_source_can_be_scaled(box: Sandbox, veriff: VeriffClient, tmp_path: Path) -> None:
+    """A path, an open file and a stream are scaled as bytes are."""
+    content = picture((1000, 500))
+    path = tmp_path / "front.jpg"
+    await to_thread.run_sync(path.write_bytes, content)
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield content
+
+    for source in (path, io.BytesIO(content), stream()):
+        arrived = await sent(box, veriff, Media(source, "face", fit=200))
+        with Image.open(io.BytesIO(arrived)) as image:
+            assert image.size == (200, 100)
+
+
+async def test_what_is_too_large_to_send_may_be_scaled(box: Sandbox, veriff: VeriffClient) -> None:
+    """A file above Veriff's limit is refused as it is, and taken once it is scaled down."""
+    noise = Image.effect_noise((5000, 5000), 90)
+    out = io.BytesIO()
+    noise.save(out, "PNG", compress_level=1)
+    assert len(out.getvalue()) > 18_000_000
+
+    with pytest.raises(MediaTooLargeError):
+        await sent(box, veriff, Media(out.getvalue(), "face"))
+    with Image.open(io.BytesIO(await sent(box, veriff, Media(out.getvalue(), "face", fit=300)))) as image:
+        assert image.size == (300, 300)
+
+
+async def test_a_broken_picture_cannot_be_scaled(veriff: VeriffClient) -> None:
+    """A header without its picture is told, where fit needs the picture."""
+    session = await veriff.create_session()
+    with pytest.raises(MediaUnsupportedError, match="cannot be decoded"):
+        await session.upload(Media(picture((1000, 500))[:800], "face", fit=200))
+
+
+async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient) -> None:
+    """A header that asks for too many pixels is refused before anything is decoded."""
+    bomb = bytearray(picture((64, 64), "PNG"))
+    bomb[16:24] = (40_000).to_bytes(4, "big") * 2
+    session = await veriff.create_session()
+
+    with pytest.raises(MediaUnsupportedError, match="40000 x 40000"):
+        await session.upload(Media(bytes(bomb), "face", fit=200))
+
+
+@pytest.mark.parametrize("fit", [0, -1, True, 1.5, "1920"])
+async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, fit: Any) -> None:  # noqa: ANN401
+    """Anything else is refused before anything is sent."""
+    session = await veriff.create_session()
+    with pytest.raises(ConfigurationError, match="fit must be"):
+        await session.upload(Media(picture((64, 64)), "face", fit=fit))
+
+
+async def test_a_large_picture_is_told(box: Sandbox, veriff: VeriffClient) -> None:
+    """A longer side above 1920 pixels is told with the figures and the remedy, at the line that uploads."""
+    session = await veriff.create_session()
+    with pytest.warns(ImageSizeWarning, match=r"face has 1921 x 16 pixels.*fit=1920") as caught:
+        await session.upload(Media(picture((1921, 16)), "face"))
+
+    assert [__file__] == [warning.filename for warning in caught]
+    assert len(box.session(session.id).media) == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "fit"), [((1920, 16), None), ((16, 1920), None), ((1921, 16), 1920), ((1921, 16), 100)]
+)
+async def test_what_is_or_becomes_small_is_not_told(
+    veriff: VeriffClient, size: tuple[int, int], fit: int | None
+) -> None:
+    """A picture that is small enough, or is made so, is nobody's concern."""
+    session = await veriff.create_session()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        await session.upload(Media(picture(size), "face", fit=fit))
+
+
+def test_without_the_extra_fit_says_what_to_install(tmp_path: Path) -> None:
+    """Where Pillow is missing, fit is refused before anything is sent, with the command; the rest goes on working."""
+    program = """
+import asyncio, sys
+sys.modules["PIL"] = sys.modules["PIL.Image"] = None
+from veriff_async import ConfigurationError, Media, VeriffClient
+from veriff_async.sandbox import Sandbox
+
+async def main():
+    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+        session = await veriff.create_session()
+        picture = b"\\xff\\xd8\\xff\\xe0" + bytes(60)
+        await session.upload(Media(picture, "face"))
+        try:
+            await session.upload(Media(picture, "face", fit=1920))
+        except ConfigurationError as error:
+            print(error, len(box.requests))
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=50)  # noqa: S603
+
+    assert 'pip install "veriff-async[images]"' in done.stdout
+    assert done.stdout.endswith(" 2\n")
