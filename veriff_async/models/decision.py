@@ -18,7 +18,7 @@ __all__ = ("Decision", "RiskCategory", "RiskLabel")
 
 
 class RiskCategory(OpenEnum):
-    """What a risk label is about (https://devdocs.veriff.com/docs/risk-labels)."""
+    """What a risk label is about (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
 
     CLIENT_DATA_MISMATCH = "client_data_mismatch"
     CROSSLINKS = "crosslinks"
@@ -32,7 +32,7 @@ class RiskCategory(OpenEnum):
 
 @frozen(kw_only=True)
 class RiskLabel:
-    """Why a session looks risky, for integrations with risk labels (https://devdocs.veriff.com/docs/risk-labels).
+    """Why a session looks risky, for integrations with risk labels (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
         label: Veriff's word, for example ``low_face_similarity_image_quality_good``.

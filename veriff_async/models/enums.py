@@ -39,7 +39,7 @@ class OpenEnum(StrEnum):
 
 
 class Status(OpenEnum):
-    """State of a session, an attempt or a decision (https://devdocs.veriff.com/docs/decision-codes).
+    """State of a session, an attempt or a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     `REVIEW` and `INFLOW_COMPLETED` are documented only in passing, on the page of ``DELETE /v1/sessions/{id}``.
     """

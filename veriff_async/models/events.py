@@ -40,7 +40,7 @@ def _key(kind: str, *parts: object) -> str:
 
 @frozen(kw_only=True)
 class SessionEvent:
-    """An attempt was started or submitted (https://devdocs.veriff.com/apidocs/event-webhook).
+    """An attempt was started or submitted, as documented by Veriff.
 
     Attributes:
         session_id: The session.
@@ -73,7 +73,7 @@ class SessionEvent:
 
 @frozen(kw_only=True)
 class AddressEvent:
-    """A proof of address was submitted; only integrations of an older make send it.
+    """A proof of address was submitted, as documented once; only integrations of an older make send it.
 
     Attributes:
         session_id: The session.
@@ -104,7 +104,7 @@ class AddressEvent:
 
 @frozen(kw_only=True)
 class DecisionEvent:
-    """A session was decided (https://devdocs.veriff.com/apidocs/decision-webhook)."""
+    """A session was decided (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
 
     kind: ClassVar[str] = "decision"
 
@@ -163,7 +163,7 @@ class FullAutoEvent:
 
 @frozen(kw_only=True)
 class WatchlistEvent:
-    """A person was looked up in lists (https://devdocs.veriff.com/apidocs/watchlist-screening-webhook)."""
+    """A person was looked up in lists (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1)."""
 
     kind: ClassVar[str] = "watchlist"
 
@@ -185,7 +185,9 @@ class WatchlistEvent:
 
 @frozen(kw_only=True)
 class UserStatusEvent:
-    """Somebody gave an attempt a status of your own in the Customer Portal; it does not change the decision.
+    """Somebody gave an attempt a status of your own in the Customer Portal, as documented by Veriff.
+
+    That it does not change the decision is a guess.
 
     Attributes:
         session_id: The session.
@@ -216,7 +218,7 @@ class UserStatusEvent:
 
 @frozen(kw_only=True)
 class IneEvent:
-    """The INE registry has answered.
+    """The INE registry has answered (https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1).
 
     Attributes:
         session_id: The session.
@@ -253,7 +255,7 @@ class IneEvent:
 
 @frozen(kw_only=True)
 class CurpEvent:
-    """The CURP registry has answered.
+    """The CURP registry has answered (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
     Attributes:
         session_id: The session.

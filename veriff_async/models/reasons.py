@@ -1,8 +1,8 @@
 """Why a session was declined, or what is to be sent again: the known numbers, and what an end-user can do.
 
-Declines and resubmissions: https://devdocs.veriff.com/docs/decision-codes; the granular numbers, which an integration
-has when Veriff has enabled them: https://devdocs.veriff.com/docs/granular-reason-codes. The stored lists are cut (from
-540 and 643 on, and 210 to 217), so a number without an entry is no mistake. The words are our own.
+Documented by Veriff in three lists: declines, resubmissions, and the granular numbers, which an integration has when
+Veriff has enabled them. The lists that we have are cut (from 540 and 643 on, and 211 to 217), so a number without an
+entry is no mistake. The words are our own.
 """
 
 from __future__ import annotations

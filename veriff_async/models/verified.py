@@ -58,7 +58,7 @@ class ProofOfAddress:
         document_type: Kind of paper, for example ``UTILITY_BILL``; the list is long and open.
         fraud: Signs of forgery.
 
-    See https://devdocs.veriff.com/docs/proof-of-address-capture.
+    See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
     """
 
     name_match: bool | None = None
@@ -167,7 +167,7 @@ class AdditionalVerifiedData:
 
 @frozen(kw_only=True)
 class BiometricAuthentication:
-    """The earlier session whose face this one shows (https://devdocs.veriff.com/docs/biometric-authentication).
+    """The earlier session whose face this one shows (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
         matched_session_id: The earlier session.

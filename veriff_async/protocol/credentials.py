@@ -70,7 +70,7 @@ class Credentials:
     Raises:
         ConfigurationError: A value is empty, has white space around it, or there are more than five secrets.
 
-    See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
+    See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
 
     api_key: str = field(repr=False, validator=_check_line)

@@ -69,7 +69,7 @@ def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credential
     Example:
         >>> event = parse_webhook(request.headers, await request.read(), credentials)
 
-    See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
+    See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
     verify_webhook(found, body, credentials)
     try:

@@ -125,7 +125,7 @@ def explain_signature(
     Example:
         >>> print(explain_signature(request.headers, body, credentials).advice)
 
-    See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
+    See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
     claim = claim_of(headers)
     written = claim.signature or ""

@@ -1,4 +1,4 @@
-"""Names of Veriff's own HTTP headers (https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security)."""
+"""Names of Veriff's own HTTP headers (https://devdocs.veriff.com/apidocs/veriff-public-api-guides)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The life of a session as one table: which state may follow which, and which is the end.
 
-https://devdocs.veriff.com/docs/decision-codes and the page of ``DELETE /v1/sessions/{id}`` name the states; that a
-resubmission opens a new attempt on the same session is documented, and a correction of a final decision by Veriff
-itself is known to happen.
+https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1 and the page of ``DELETE /v1/sessions/{id}`` name the states;
+that a resubmission opens a new attempt on the same session is documented, and a correction of a final decision by
+Veriff itself is known to happen.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who a message comes from, by its headers: API key, integration, signature. Answers and webhooks carry the same.
 
-https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security. Two families of headers say the same; either
+https://devdocs.veriff.com/apidocs/veriff-public-api-guides. Two families of headers say the same; either
 serves, and a pair that disagrees is nobody's.
 """
 
@@ -87,7 +87,7 @@ def verify_webhook(found: Mapping[str, str], body: bytes, credentials: Credentia
         SignatureError: The API key or integration is missing or another, or the signature is missing, malformed or
             wrong; ``.why`` says which.
 
-    See https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security.
+    See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
     claim = claim_of(found)
     for name, value in ((headers.AUTH_CLIENT, claim.client), (headers.HMAC_SIGNATURE, claim.signature)):

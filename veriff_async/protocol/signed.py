@@ -1,7 +1,7 @@
 """A signed request: which text is signed, under which headers, for which host.
 
 The raw body is signed where there is one, else the id in the path, or the whole path where it has no id; a query never
-is (https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security). The feedback API has headers of its own,
+is (https://devdocs.veriff.com/apidocs/veriff-public-api-guides). The feedback API has headers of its own,
 and signs the path before the body (https://devdocs.veriff.com/apidocs/report-fraud).
 """
 

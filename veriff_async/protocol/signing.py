@@ -1,7 +1,7 @@
 """HMAC-SHA256 as Veriff uses it: sign whole or in pieces, verify against a ring of secrets.
 
 The key is the shared secret as UTF-8 text, the signature 64 hex digits, lower case when written and in any case when
-read (https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security).
+read (https://devdocs.veriff.com/apidocs/veriff-public-api-guides).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Who may come in, and what goes out: signatures of requests checked, of answers made. Pure.
 
-https://devdocs.veriff.com/docs/hmac-authentication-and-endpoint-security. Documented: the raw body is signed where
+https://devdocs.veriff.com/apidocs/veriff-public-api-guides. Documented: the raw body is signed where
 there is one, else the id in the path; the signature of a creation is optional; an answer is signed with the secret that
 signed the request. Guesses: that a wrong optional signature is refused, that an unsigned creation is answered with the
 newest secret, and that all answers carry both families of headers.

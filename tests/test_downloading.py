@@ -1,0 +1,466 @@
+"""Downloads: streamed, verified, named by nobody else, and either whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tracemalloc
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+from aiohttp import web
+from anyio import to_thread
+
+from veriff_async import (
+    ConfigurationError,
+    Credentials,
+    DownloadedMedia,
+    Media,
+    MediaExistsError,
+    MediaFile,
+    MediaNotSavedError,
+    NfcData,
+    NotFoundError,
+    RequestTimeoutError,
+    ResponseError,
+    RetryPolicy,
+    Timeouts,
+    TransportError,
+    VeriffClient,
+)
+from veriff_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from veriff_async import DownloadProgress, VerificationSession
+    from veriff_async.client import ClientOptions
+
+pytestmark = pytest.mark.anyio
+
+PICTURE = b"\xff\xd8\xff\xe0" + os.urandom(3_000_000)
+SMALL = b"\x89PNG\r\n\x1a\n" + bytes(500)
+CHIP = NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4")
+MEDIA_ID = "8f0d1ab6-0000-4000-8000-000000000001"
+IMPATIENT: ClientOptions = {"retry": RetryPolicy(attempts=1), "timeouts": Timeouts(stall=0.3)}
+CREDENTIALS = Credentials("5b0d1ab6-0000-4000-8000-000000000001", "secret")
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Try again at once, and do not wait long for what does not move."""
+    return {"retry": RetryPolicy(first=0.0), "timeouts": Timeouts(stall=5)}
+
+
+@pytest.fixture
+async def session(veriff: VeriffClient) -> VerificationSession:
+    """Open a session with two pictures and a reading of a chip."""
+    opened = await veriff.create_session()
+    await opened.upload(Media(PICTURE, "document-front"), Media(SMALL, "face"))
+    await opened.upload_nfc(CHIP)
+    return opened
+
+
+@pytest.fixture
+async def front(session: VerificationSession) -> MediaFile:
+    """Give the large picture."""
+    found = await session.media()
+    return next(file for file in found.images if file.context == "document-front")
+
+
+async def names(folder: Path) -> list[str]:
+    """Return what is in a folder, hidden files included."""
+    return sorted(await to_thread.run_sync(os.listdir, folder))
+
+
+async def content_of(path: Path) -> bytes:
+    """Read a file."""
+    return await to_thread.run_sync(path.read_bytes)
+
+
+async def read_whole(veriff: VeriffClient, file: MediaFile, pieces: list[bytes] | None = None) -> None:
+    """Read a stream to its end, and keep what came before an error."""
+    async with veriff.stream_media(file) as stream:
+        async for piece in stream:
+            if pieces is not None:
+                pieces.append(piece)
+
+
+@asynccontextmanager
+async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[VeriffClient]:
+    """Run a server that is no Veriff, with a client of it."""
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        options = {"retry": RetryPolicy(attempts=1), "timeouts": Timeouts(stall=5)}
+        async with VeriffClient(CREDENTIALS, base_url=f"http://{host}:{port}", **cast("Any", options)) as client:
+            yield client
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_file_is_brought_down(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """The bytes are those that went up, with size, type and digest, in a file for its owner alone."""
+    found = await veriff.download_media(front, tmp_path)
+
+    assert found == DownloadedMedia(
+        media_id=front.id,
+        path=tmp_path / f"document-front-{front.id}.jpg",
+        size=len(PICTURE),
+        mimetype="image/jpeg",
+        sha256=hashlib.sha256(PICTURE).hexdigest(),
+    )
+    assert PICTURE == await content_of(found.path)
+    assert stat.S_IMODE((await to_thread.run_sync(found.path.stat)).st_mode) == 0o600
+    assert await names(tmp_path) == [found.path.name]
+
+
+async def test_targets(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A folder that ends with a slash is made, a path is the file's own, and an id alone names a file as well."""
+    made = await veriff.download_media(front, f"{tmp_path}/a/b/")
+    named = await veriff.download_media(front, tmp_path / "mine.jpeg")
+    plain = await veriff.download_media(front.id, tmp_path)
+
+    assert made.path.parent == tmp_path / "a" / "b"
+    assert named.path == tmp_path / "mine.jpeg"
+    assert plain.path == tmp_path / f"{front.id}.jpg"
+
+
+@pytest.mark.parametrize("target", ["folder", "file"])
+async def test_a_file_that_is_there_is_kept(
+    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, target: str
+) -> None:
+    """It is refused before anything is asked, left alone, or replaced, as the caller says."""
+    goal = tmp_path if target == "folder" else tmp_path / "mine.jpg"
+    first = await veriff.download_media(front, goal)
+    await to_thread.run_sync(first.path.write_bytes, b"mine")
+    asked = len(box.requests)
+
+    with pytest.raises(MediaExistsError):
+        await veriff.download_media(front, goal)
+    skipped = await veriff.download_media(front, goal, existing="skip")
+
+    assert (skipped.skipped, skipped.size, skipped.path) == (True, 4, first.path)
+    assert asked == len(box.requests)
+    assert await content_of(first.path) == b"mine"
+    replaced = await veriff.download_media(front, goal, existing="replace")
+    assert await content_of(first.path) == PICTURE
+    assert not replaced.skipped
+    assert await names(tmp_path) == [first.path.name]
+
+
+async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """Where the type and with it the name come with the answer, a file that is there is still not touched."""
+    path = tmp_path / f"{front.id}.jpg"
+    await to_thread.run_sync(path.write_bytes, b"mine")
+
+    with pytest.raises(MediaExistsError):
+        await veriff.download_media(front.id, tmp_path)
+    skipped = await veriff.download_media(front.id, tmp_path, existing="skip")
+
+    assert (skipped.skipped, skipped.size) == (True, 4)
+    assert await content_of(path) == b"mine"
+    assert await names(tmp_path) == [path.name]
+
+
+async def test_a_file_that_comes_meanwhile_is_kept(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """Of two downloads to one goal, one wins and the other is told; nothing is left of it."""
+    outcomes: list[object] = []
+
+    async def download() -> None:
+        try:
+            outcomes.append(await veriff.download_media(front, tmp_path / "one.jpg"))
+        except MediaExistsError as error:
+            outcomes.append(error)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(2):
+            tasks.start_soon(download)
+
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["DownloadedMedia", "MediaExistsError"]
+    assert await content_of(tmp_path / "one.jpg") == PICTURE
+    assert await names(tmp_path) == ["one.jpg"]
+
+
+async def test_places_that_take_no_file_are_told(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A missing folder, and a file where a folder should be, are told without their path."""
+    await to_thread.run_sync((tmp_path / "file").write_bytes, b"")
+    for target in (tmp_path / "missing" / "one.jpg", f"{tmp_path}/file/", f"{tmp_path}/file/one.jpg"):
+        with pytest.raises(MediaNotSavedError) as caught:
+            await veriff.download_media(front, target)
+        assert str(tmp_path) not in str(caught.value)
+    assert await names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("existing", ["overwrite", None, 1])
+async def test_what_becomes_of_files_is_one_of_three(veriff: VeriffClient, tmp_path: Path, existing: Any) -> None:  # noqa: ANN401
+    """Anything else is refused before anything is asked."""
+    with pytest.raises(ConfigurationError, match="refuse, replace, skip"):
+        await veriff.download_media(MEDIA_ID, tmp_path, existing=existing)
+
+
+@pytest.mark.parametrize("media_id", ["../up", "a/b", "", "a\0b", "a" * 65])
+async def test_ids_name_no_other_place(veriff: VeriffClient, tmp_path: Path, media_id: str) -> None:
+    """An id that could leave the folder or the path is refused before anything is asked."""
+    with pytest.raises(ConfigurationError, match="media_id"):
+        await veriff.download_media(media_id, tmp_path)
+    with pytest.raises(ConfigurationError, match="media_id"):
+        async with veriff.stream_media(media_id):
+            pass
+
+
+async def test_names_of_the_server_are_never_used(tmp_path: Path) -> None:
+    """Whatever a server says of names, a file stays in its folder, under a name made of its id."""
+
+    async def hostile(request: web.Request) -> web.Response:
+        if request.path.endswith("/media"):
+            odd = {"id": MEDIA_ID, "context": "../../up", "name": "/etc/passwd", "url": "file:///etc/passwd"}
+            return web.json_response({"status": "success", "images": [odd]})
+        return web.Response(
+            body=SMALL,
+            content_type="text/../../html",
+            headers={"Content-Disposition": 'attachment; filename="../../up.sh"'},
+        )
+
+    async with serving(hostile) as veriff:
+        (found,) = await veriff.session(MEDIA_ID).download_all(tmp_path)
+
+    assert found.path == tmp_path / f"{MEDIA_ID}.bin"
+    assert await names(tmp_path) == [found.path.name]
+
+
+async def test_a_download_that_breaks_off_begins_again(
+    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
+) -> None:
+    """After a cut in the middle, passing errors and a 429, the file is whole, and told from the beginning again."""
+    told: list[DownloadProgress] = []
+    for fault in (Fault.cut_answer(after=1_500_000), Fault.status(502), Fault.status(429, retry_after=0)):
+        box.inject(fault, path="/v1/media/*")
+
+    found = await veriff.download_media(front, tmp_path, progress=told.append)
+
+    assert await content_of(found.path) == PICTURE
+    received = [progress.received for progress in told]
+    assert received != sorted(received)
+    assert (received[-1], told[-1].total, told[-1].media_id) == (len(PICTURE), len(PICTURE), front.id)
+    assert await names(tmp_path) == [found.path.name]
+
+
+@pytest.mark.parametrize(
+    ("fault", "times", "error"),
+    [
+        (Fault.corrupt(at=1000), 1, ResponseError),
+        (Fault.forge(), 1, ResponseError),
+        (Fault.cut_answer(after=1000), 9, TransportError),
+        (Fault.status(404), 1, NotFoundError),
+    ],
+)
+async def test_what_is_not_proven_is_not_kept(  # noqa: PLR0913, PLR0917
+    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, fault: Fault, times: int, error: type
+) -> None:
+    """What is not what was signed, or never whole, leaves nothing in the folder."""
+    box.inject(fault, path="/v1/media/*", times=times)
+
+    with pytest.raises(error):
+        await veriff.download_media(front, tmp_path)
+
+    assert await names(tmp_path) == []
+
+
+async def test_what_does_not_move_is_told(box: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+    """An answer that stops in the middle runs out of time, and leaves nothing."""
+    box.inject(Fault.stall_answer(after=100_000), path="/v1/media/*")
+
+    async with VeriffClient(box.credentials, base_url=box.base_url, **IMPATIENT) as veriff:
+        with pytest.raises(RequestTimeoutError):
+            await veriff.download_media(front, tmp_path)
+
+    assert await names(tmp_path) == []
+
+
+async def test_a_download_can_be_cancelled(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """Cancelled in the middle, a download leaves no file, and its seat is free."""
+    with anyio.CancelScope() as scope:
+        await veriff.download_media(front, tmp_path, progress=lambda _: scope.cancel())
+
+    assert scope.cancelled_caught
+    assert await names(tmp_path) == []
+    assert veriff.statistics().downloading == 0
+
+
+async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """A file of 64 MiB takes a small part of that while it comes down."""
+    piece = os.urandom(256 * 1024)
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        answer.content_length = 256 * len(piece)
+        await answer.prepare(request)
+        for _ in range(256):
+            await answer.write(piece)
+        return answer
+
+    async with serving(large) as veriff:
+        await veriff.download_media(MEDIA_ID, tmp_path / "warm")
+        tracemalloc.start()
+        found = await veriff.download_media(MEDIA_ID, tmp_path / "large")
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+
+    assert found.size == 64 * 2**20
+    assert peak < 8 * 2**20
+
+
+async def test_a_stream_hands_pieces_on(veriff: VeriffClient, front: MediaFile) -> None:
+    """All pieces are the file, with size and type known before the first, and a further read ends again."""
+    async with veriff.stream_media(front) as stream:
+        assert (stream.media_id, stream.size, stream.mimetype) == (front.id, len(PICTURE), "image/jpeg")
+        assert veriff.statistics().downloading == 1
+        pieces = [piece async for piece in stream]
+        assert [piece async for piece in stream] == []
+
+    assert b"".join(pieces) == PICTURE
+    assert len(pieces) > 3
+
+
+async def test_a_stream_can_be_left(veriff: VeriffClient, front: MediaFile) -> None:
+    """Leaving early closes the connection, and the client goes on."""
+    async with veriff.stream_media(front) as stream:
+        async for _ in stream:
+            break
+
+    assert veriff.statistics().downloading == 0
+    async with veriff.stream_media(front) as stream:
+        assert len(b"".join([piece async for piece in stream])) == len(PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        (Fault.corrupt(at=2_000_000), ResponseError),
+        (Fault.forge(), ResponseError),
+        (Fault.cut_answer(after=1_000_000), TransportError),
+    ],
+)
+async def test_a_stream_says_at_its_end_what_it_was_worth(
+    box: Sandbox, veriff: VeriffClient, front: MediaFile, fault: Fault, error: type[Exception]
+) -> None:
+    """Pieces come before they can be checked; the end is an error when they are not what was signed, or not all."""
+    box.inject(fault, path="/v1/media/*")
+    pieces: list[bytes] = []
+
+    with pytest.raises(error):
+        await read_whole(veriff, front, pieces)
+
+    assert pieces
+
+
+async def test_a_stream_begins_after_what_passes(box: Sandbox, veriff: VeriffClient, front: MediaFile) -> None:
+    """What goes wrong before the first piece is tried again, and what does not pass is told."""
+    box.inject(Fault.status(503, retry_after=0), path="/v1/media/*")
+    box.inject(Fault.drop(), path="/v1/media/*")
+    async with veriff.stream_media(front) as stream:
+        assert stream.size == len(PICTURE)
+    with pytest.raises(NotFoundError):
+        async with veriff.stream_media(MEDIA_ID):
+            pass
+
+
+async def test_a_stream_that_stops_is_told(box: Sandbox, front: MediaFile) -> None:
+    """Nothing for too long is an error."""
+    box.inject(Fault.stall_answer(after=100_000), path="/v1/media/*")
+
+    async with VeriffClient(box.credentials, base_url=box.base_url, **IMPATIENT) as veriff:
+        with pytest.raises(RequestTimeoutError):
+            await read_whole(veriff, front)
+
+
+async def test_signatures_may_be_left_unchecked(box: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+    """A client that is told not to verify takes what comes, stream and file."""
+    box.inject(Fault.forge(), path="/v1/media/*", times=2)
+    async with VeriffClient(box.credentials, base_url=box.base_url, verify_responses=False) as veriff:
+        assert (await veriff.download_media(front, tmp_path)).size == len(PICTURE)
+        async with veriff.stream_media(front) as stream:
+            assert len([piece async for piece in stream]) > 1
+
+
+async def test_all_media_of_a_session_come_down(
+    veriff: VeriffClient, session: VerificationSession, tmp_path: Path
+) -> None:
+    """Pictures and readings of a chip stand in a folder that is made for them, for its owner alone."""
+    folder = tmp_path / "new" / "folder"
+    found = await session.download_all(folder, concurrency=2)
+
+    assert [media.mimetype for media in found] == [
+        *(file.mimetype for file in (await session.media()).images),
+        "application/json",
+    ]
+    assert await names(folder) == sorted(media.path.name for media in found)
+    assert stat.S_IMODE((await to_thread.run_sync(folder.stat)).st_mode) == 0o700
+    again = await session.download_all(folder, existing="skip")
+    assert [media.skipped for media in again] == [True] * 3
+
+
+async def test_earlier_attempts_can_be_asked_for(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+    """A session's media are those of the newest attempt, or of all of them, each once."""
+    await session.submit()
+    box.decide(session.id, "resubmission_requested")
+    (late,) = await session.upload(Media(SMALL, "document-back"))
+
+    newest = await session.download_all(tmp_path / "newest")
+    everything = await session.download_all(tmp_path / "all", all_attempts=True)
+
+    assert [media.media_id for media in newest] == [late.id]
+    # Readings of a chip are listed for the newest attempt only.
+    assert len(everything) == 3
+    assert len({media.media_id for media in everything}) == 3
+
+
+async def test_one_failure_ends_the_others(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+    """The error tells what is down already; what is not whole is not there, and a further call goes on."""
+    box.inject(Fault.status(404), path="/v1/media/*")
+
+    with pytest.raises(NotFoundError) as caught:
+        await session.download_all(tmp_path, concurrency=1)
+
+    assert caught.value.downloaded == ()
+    assert await names(tmp_path) == []
+    first = (await session.download_all(tmp_path))[0]
+    await to_thread.run_sync(first.path.unlink)
+    rest = await session.download_all(tmp_path, existing="skip")
+    assert [media.skipped for media in rest] == [False, True, True]
+
+
+async def test_a_later_failure_tells_what_is_down(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+    """What came down before the failure stays, and is told with it."""
+    kept = (await session.media()).all[0]
+    box.inject(Fault.status(404), path=f"/v1/media/{(await session.media()).all[1].id}")
+
+    with pytest.raises(NotFoundError) as caught:
+        await session.download_all(tmp_path, concurrency=1)
+
+    assert [media.media_id for media in caught.value.downloaded] == [kept.id]
+
+
+async def test_an_empty_session_has_nothing_to_bring_down(veriff: VeriffClient, tmp_path: Path) -> None:
+    """No media is no failure."""
+    session = await veriff.create_session()
+
+    assert await session.download_all(tmp_path) == []
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        await session.download_all(tmp_path, concurrency=0)
+
+
+@pytest.mark.parametrize("max_downloads", [0, 100])
+def test_downloads_leave_connections_for_others(max_downloads: int) -> None:
+    """There are fewer downloads at once than connections."""
+    with pytest.raises(ConfigurationError, match="max_downloads"):
+        VeriffClient(CREDENTIALS, base_url="https://stationapi.veriff.com", max_downloads=max_downloads)

@@ -1,0 +1,239 @@
+"""Nothing of the API is left out: the table of every endpoint and webhook is written here, from the code itself."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
+
+from attrs import frozen
+
+from veriff_async import (
+    CollectedData,
+    Credentials,
+    Device,
+    FraudReport,
+    Network,
+    NfcData,
+    Person,
+    VeriffClient,
+    VerificationSession,
+    WebhookEvent,
+)
+from veriff_async.protocol import requests, responses
+from veriff_async.readings import SessionReadings
+from veriff_async.sandbox import Sandbox, WebhookKind
+from veriff_async.sandbox.app import routes
+from veriff_async.sandbox.counter import Counter
+from veriff_async.services import Services
+from veriff_async.transport.pool import LOCAL_SYNC
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FunctionType
+
+    from veriff_async.protocol.signed import Request
+
+ROOT: Final = Path(__file__).parent.parent
+PAGE: Final = ROOT / "docs" / "endpoints.md"
+ID: Final = "8f0d1ab6-0000-4000-8000-000000000001"
+PERSON: Final = Person(full_name="Ada Byron", id_number="1", date_of_birth="1990-01-01")
+SAMPLES: Final[dict[str, object]] = {
+    "credentials": Credentials("key", "secret"),
+    "session_id": ID,
+    "attempt_id": ID,
+    "media_id": ID,
+    "address_id": ID,
+    "signature": "0" * 64,
+    "options": {},
+    "known": PERSON,
+    "nfc": NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4"),
+    "data": CollectedData(provider_name="us", device=Device(fingerprint="f"), network=Network(address_v4="192.0.2.1")),
+    "reports": [FraudReport(ID, "injected_media")],
+    "session_ids": [ID],
+}
+# Calls that are made of more than one step, or stream.
+OWN_WAY: Final[dict[str, Callable[..., object]]] = {
+    "upload_media": VerificationSession.upload,
+    "download_media": VeriffClient.download_media,
+}
+# That each of these tells its kind is held by tests/sandbox/test_happenings.py.
+TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
+    WebhookKind.EVENT: Sandbox.end_user_starts,
+    WebhookKind.DECISION: Sandbox.decide,
+    WebhookKind.FULL_AUTO: Sandbox.decide,
+    WebhookKind.WATCHLIST: Sandbox.screen,
+    WebhookKind.USER_STATUS: Sandbox.give_status,
+    WebhookKind.INE: Sandbox.answer_registry,
+    WebhookKind.CURP: Sandbox.answer_registry,
+    WebhookKind.INE_CURP: Sandbox.answer_registry,
+    WebhookKind.ADDRESS: Sandbox.submit_address,
+}
+HEAD: Final = """\
+# Endpoints and webhooks
+
+Every endpoint and webhook that is known, and where it is in this library. This page is written by
+`tests/test_endpoints.py` from the code itself.
+
+"Documented" means that Veriff's own pages show the call; what is a guess about its form is said in the docstring of the
+call, and on the page about [the sandbox](sandbox.md).
+
+"""
+
+
+@frozen
+class Row:
+    """One line of the table."""
+
+    cells: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Write it as Markdown."""
+        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in self.cells)} |"
+
+
+def table(heads: tuple[str, ...], rows: list[Row]) -> str:
+    """Write a table as Markdown."""
+    return "\n".join([str(Row(heads)), str(Row(("---",) * len(heads))), *map(str, rows)])
+
+
+def used_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+    """Return the methods that tests call and the names that they use, each with the files of these tests."""
+    methods: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        if path == Path(__file__):
+            continue
+        file = path.relative_to(ROOT).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Name):
+                names.setdefault(node.id, set()).add(file)
+            # What the pure rooms call has the same names, and is none of the client's.
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "protocol" not in path.parts:
+                methods.setdefault(node.func.attr, set()).add(file)
+    return methods, names
+
+
+CALLED, NAMED = used_in_tests()
+NOBODY: Final = cast("Any", None)
+HANDLERS: Final = cast("tuple[tuple[str, str, FunctionType], ...]", routes(Counter(NOBODY, NOBODY)))
+
+
+def public_methods() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Give every public method of client and session, under the name that users know it by."""
+    for kind, known_as in (
+        (VeriffClient, VeriffClient),
+        (Services, VeriffClient),
+        (VerificationSession, VerificationSession),
+        (SessionReadings, VerificationSession),
+    ):
+        for name, method in vars(kind).items():
+            if inspect.isfunction(method) and not name.startswith("_"):
+                yield f"{known_as.__name__}.{name}", method
+
+
+def public_method(name: str) -> tuple[str, Callable[..., object]]:
+    """Return the public method that makes a call of the API."""
+    own_way = OWN_WAY.get(name)
+    for known_as, method in public_methods():
+        if method is own_way or (own_way is None and f"_api.{name}(" in inspect.getsource(method)):
+            return known_as, method
+    msg = f"no public method calls {name}"
+    raise AssertionError(msg)
+
+
+def sample_request(name: str) -> Request:
+    """Build a request with arguments that are as good as any."""
+    build = getattr(requests, name)
+    arguments = {parameter: SAMPLES[parameter] for parameter in inspect.signature(build).parameters}
+    return cast("Request", build(**arguments))
+
+
+def handler(request: Request) -> str:
+    """Return the handler of the sandbox that a request reaches."""
+    path = (LOCAL_SYNC if request.host == "sync" else "") + request.path.partition("?")[0]
+    for pattern, method, found in HANDLERS:
+        if method == request.method and re.fullmatch(pattern.replace("{id}", "[^/]+"), path):
+            return found.__qualname__
+    msg = f"the sandbox has no {request.method} {path}"
+    raise AssertionError(msg)
+
+
+def known_from(thing: object) -> str:
+    """Tell where a call is known from, by its docstring."""
+    words = inspect.getdoc(thing) or ""
+    page = re.search(r"https://devdocs\.veriff\.com/[\w/-]+", words)
+    if page is not None:
+        return f"[documented]({page[0]})"
+    marks = ("partly a guess", "documented once, its path is a guess", "documented once", "seen in", "documented")
+    return next((mark for mark in marks if mark in words), "a guess").replace("seen in", "seen in other clients")
+
+
+def endpoint(name: str) -> Row:
+    """Describe one endpoint."""
+    request = sample_request(name)
+    known_as, method = public_method(name)
+    model = inspect.signature(getattr(responses, name, method)).return_annotation
+    tests = CALLED.get(known_as.rpartition(".")[2], set())
+    assert tests, f"{known_as} has no test"
+    path = request.path.replace(ID, "{id}")
+    return Row(
+        (
+            f"`{request.method} {path}`" + ("" if request.host == "api" else f" ({request.host})"),
+            f"`{known_as}`",
+            f"`requests.{name}`",
+            f"`{model}`",
+            f"`{handler(request)}`",
+            known_from(getattr(requests, name)),
+            ", ".join(f"`{test}`" for test in sorted(tests)[:3]),
+        )
+    )
+
+
+def webhook(kind: type[Any]) -> Row:
+    """Describe one kind of webhook."""
+    tests = NAMED.get(kind.__name__, set())
+    assert tests, f"{kind.__name__} has no test"
+    return Row(
+        (
+            f"`{kind.kind}`",
+            f"`{kind.__name__}`",
+            f"`Sandbox.{TOLD_BY[WebhookKind(kind.kind)].__name__}`",
+            known_from(kind),
+            ", ".join(f"`{test}`" for test in sorted(tests)[:3]),
+        )
+    )
+
+
+def test_every_endpoint_and_webhook_is_everywhere() -> None:
+    """Each has a request, a model, a public method, a handler in the sandbox and tests; the page says where."""
+    endpoints = [endpoint(name) for name in requests.__all__]
+    webhooks = [webhook(kind) for kind in get_args(WebhookEvent) if kind.__name__ != "UnknownEvent"]
+    written = HEAD + "\n\n".join(
+        (
+            table(("endpoint", "call", "request", "model", "sandbox", "known from", "tests"), endpoints),
+            "## Webhooks\n\nAn `UnknownEvent` keeps the JSON of any other kind.",
+            table(("kind", "class", "told by", "known from", "tests"), webhooks),
+        )
+    )
+    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if found != written + "\n":
+        PAGE.write_text(written + "\n", encoding="utf-8")
+
+    assert all(cell.strip("`") for row in endpoints + webhooks for cell in row.cells)
+    assert found == written + "\n", "docs/endpoints.md was out of date and is written anew: look at it, and commit it"
+
+
+def test_every_answer_has_a_request() -> None:
+    """Every answer is that of a request of the same name; a file is the one answer that is not read as a model."""
+    assert set(requests.__all__) - set(responses.__all__) == {"download_media"}
+    assert set(responses.__all__) <= set(requests.__all__)
+
+
+def test_every_handler_of_the_sandbox_is_asked() -> None:
+    """The sandbox has no endpoint that the client does not know."""
+    asked = {handler(sample_request(name)) for name in requests.__all__}
+
+    assert {found.__qualname__ for _, _, found in HANDLERS} == asked
