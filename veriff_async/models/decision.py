@@ -10,6 +10,7 @@ from veriff_async.models.document import Document
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
+from veriff_async.models.outcome import Outcome
 from veriff_async.models.person import Person
 from veriff_async.models.reasons import REASONS, Reason
 from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
@@ -47,7 +48,7 @@ class RiskLabel:
 
 
 @frozen(kw_only=True)
-class Decision:
+class Decision(Outcome):
     """What Veriff decided about a session (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     `status` is the word to act on: `code` was seen as ``null`` in real answers, and the documents disagree about the
@@ -95,21 +96,6 @@ class Decision:
     insights: tuple[Insight, ...] = ()
     ip: str | None = field(default=None, repr=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
-
-    @property
-    def is_approved(self) -> bool:
-        """Tell whether the person was verified."""
-        return self.status == Status.APPROVED
-
-    @property
-    def is_final(self) -> bool:
-        """Tell whether the session is over: nothing but a correction by Veriff can follow."""
-        return self.status.is_final
-
-    @property
-    def needs_resubmission(self) -> bool:
-        """Tell whether Veriff asks for new pictures on the same session."""
-        return self.status == Status.RESUBMISSION_REQUESTED
 
     @property
     def known_reason(self) -> Reason | None:

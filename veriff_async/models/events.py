@@ -34,45 +34,74 @@ __all__ = (
 )
 
 
-def _key(kind: str, *parts: object) -> str:
-    return ":".join((kind, *(part.isoformat() if isinstance(part, datetime) else str(part or "") for part in parts)))
-
-
 @frozen(kw_only=True)
-class SessionEvent:
-    """An attempt was started or submitted, as documented by Veriff.
+class _Event:
+    """What all messages have in common.
 
     Attributes:
-        session_id: The session.
-        action: ``started`` or ``submitted``.
-        code: 7001 or 7002.
-        attempt_id: The attempt; the oldest payloads have none.
-        feature: ``selfid``.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
         digest: Digest of the message, for `key`.
+        raw: The message as it came.
     """
 
-    kind: ClassVar[str] = "event"
+    kind: ClassVar[str]
 
-    session_id: str
-    action: Status
-    code: int | None = None
-    attempt_id: str | None = None
-    feature: str | None = None
-    vendor_data: str | None = None
-    end_user_id: str | None = None
     digest: str = field(default="", repr=False, eq=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
     @property
     def key(self) -> str:
         """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.attempt_id, self.code or self.action, None, self.digest)
+        parts = (part.isoformat() if isinstance(part, datetime) else str(part or "") for part in self._told())
+        return ":".join((self.kind, *parts, self.digest))
+
+    def _told(self) -> tuple[object, object, object, object]:
+        """Return session, attempt, word and moment of the message, as far as it has them."""
+        raise NotImplementedError
 
 
 @frozen(kw_only=True)
-class AddressEvent:
+class _AttemptEvent(_Event):
+    """A message about one attempt.
+
+    Attributes:
+        session_id: The session.
+        attempt_id: The attempt; the oldest payloads have none.
+        vendor_data: What was given at creation.
+        end_user_id: What was given at creation.
+    """
+
+    session_id: str
+    attempt_id: str | None = None
+    vendor_data: str | None = None
+    end_user_id: str | None = None
+
+
+@frozen(kw_only=True)
+class SessionEvent(_AttemptEvent):
+    """An attempt was started or submitted, as documented by Veriff.
+
+    Attributes:
+        session_id: The session.
+        attempt_id: The attempt; the oldest payloads have none.
+        action: ``started`` or ``submitted``.
+        code: 7001 or 7002.
+        feature: ``selfid``.
+        vendor_data: What was given at creation.
+        end_user_id: What was given at creation.
+    """
+
+    kind: ClassVar[str] = "event"
+
+    action: Status
+    code: int | None = None
+    feature: str | None = None
+
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.attempt_id, self.code or self.action, None
+
+
+@frozen(kw_only=True)
+class AddressEvent(_Event):
     """A proof of address was submitted, as documented once; only integrations of an older make send it.
 
     Attributes:
@@ -82,7 +111,6 @@ class AddressEvent:
         code: 7005.
         feature: The feature's word.
         vendor_data: What was given at creation.
-        digest: Digest of the message, for `key`.
     """
 
     kind: ClassVar[str] = "address"
@@ -93,39 +121,31 @@ class AddressEvent:
     code: int | None = None
     feature: str | None = None
     vendor_data: str | None = None
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.address_id, self.code or self.action, None, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.address_id, self.code or self.action, None
 
 
 @frozen(kw_only=True)
-class DecisionEvent:
+class DecisionEvent(_Event):
     """A session was decided (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
 
     kind: ClassVar[str] = "decision"
 
     decision: Decision
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
     @property
     def session_id(self) -> str:
         """The session."""
         return self.decision.session_id
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
+    def _told(self) -> tuple[object, object, object, object]:
         found = self.decision
-        return _key(self.kind, found.session_id, found.attempt_id, found.status, found.decision_time, self.digest)
+        return found.session_id, found.attempt_id, found.status, found.decision_time
 
 
 @frozen(kw_only=True)
-class FullAutoEvent:
+class FullAutoEvent(_AttemptEvent):
     """A session was decided without a human; comes instead of a `DecisionEvent`.
 
     Attributes:
@@ -137,54 +157,41 @@ class FullAutoEvent:
         version: Version of the message.
         acceptance_time: When the session was created.
         time: When the message was sent.
-        digest: Digest of the message, for `key`.
 
     See https://devdocs.veriff.com/docs/essential-plan-full-auto.
     """
 
     kind: ClassVar[str] = "fullauto"
 
-    session_id: str
     decision: FullAutoDecision
-    attempt_id: str | None = None
-    vendor_data: str | None = None
-    end_user_id: str | None = None
     version: str | None = None
     acceptance_time: datetime | None = None
     time: datetime | None = None
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.attempt_id, self.decision.status, self.time, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.attempt_id, self.decision.status, self.time
 
 
 @frozen(kw_only=True)
-class WatchlistEvent:
+class WatchlistEvent(_Event):
     """A person was looked up in lists (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1)."""
 
     kind: ClassVar[str] = "watchlist"
 
     screening: WatchlistScreening
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
     @property
     def session_id(self) -> str | None:
         """The session; older payloads have the attempt only."""
         return self.screening.session_id
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
+    def _told(self) -> tuple[object, object, object, object]:
         found = self.screening
-        return _key(self.kind, found.session_id, found.attempt_id, found.match_status, found.created_at, self.digest)
+        return found.session_id, found.attempt_id, found.match_status, found.created_at
 
 
 @frozen(kw_only=True)
-class UserStatusEvent:
+class UserStatusEvent(_AttemptEvent):
     """Somebody gave an attempt a status of your own in the Customer Portal, as documented by Veriff.
 
     That it does not change the decision is a guess.
@@ -196,28 +203,19 @@ class UserStatusEvent:
         vendor_data: What was given at creation.
         end_user_id: What was given at creation.
         time: When the message was sent.
-        digest: Digest of the message, for `key`.
     """
 
     kind: ClassVar[str] = "user-status"
 
-    session_id: str
     status: UserDefinedStatus = UserDefinedStatus()
-    attempt_id: str | None = None
-    vendor_data: str | None = None
-    end_user_id: str | None = None
     time: datetime | None = None
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.attempt_id, self.status.status_code, self.time, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.attempt_id, self.status.status_code, self.time
 
 
 @frozen(kw_only=True)
-class IneEvent:
+class IneEvent(_AttemptEvent):
     """The INE registry has answered (https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1).
 
     Attributes:
@@ -230,31 +228,22 @@ class IneEvent:
         end_user_id: What was given at creation.
         version: Version of the message.
         time: When the message was sent.
-        digest: Digest of the message, for `key`.
     """
 
     kind: ClassVar[str] = "ine"
 
-    session_id: str
     result: IneResult = IneResult()
     status: str | None = None
     code: int | None = None
-    attempt_id: str | None = None
-    vendor_data: str | None = None
-    end_user_id: str | None = None
     version: str | None = None
     time: datetime | None = None
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.attempt_id, self.code, self.time, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.attempt_id, self.code, self.time
 
 
 @frozen(kw_only=True)
-class CurpEvent:
+class CurpEvent(_AttemptEvent):
     """The CURP registry has answered (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
     Attributes:
@@ -266,30 +255,21 @@ class CurpEvent:
         vendor_data: What was given at creation.
         end_user_id: What was given at creation.
         version: Version of the message.
-        digest: Digest of the message, for `key`.
     """
 
     kind: ClassVar[str] = "curp"
 
-    session_id: str
     result: CurpResult = CurpResult()
     status: str | None = None
     code: int | None = None
-    attempt_id: str | None = None
-    vendor_data: str | None = None
-    end_user_id: str | None = None
     version: str | None = None
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.attempt_id, self.code or self.status, None, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.attempt_id, self.code or self.status, None
 
 
 @frozen(kw_only=True)
-class IneCurpEvent:
+class IneCurpEvent(_AttemptEvent):
     """Both registries have answered in one message, whose whole form is partly a guess.
 
     Attributes:
@@ -299,33 +279,23 @@ class IneCurpEvent:
         attempt_id: The attempt.
         vendor_data: What was given at creation.
         end_user_id: What was given at creation.
-        digest: Digest of the message, for `key`.
     """
 
     kind: ClassVar[str] = "ine-curp"
 
-    session_id: str
     ine: IneRecord = IneRecord()
     curp: CurpResult = CurpResult()
-    attempt_id: str | None = None
-    vendor_data: str | None = None
-    end_user_id: str | None = None
-    digest: str = field(default="", repr=False, eq=False)
-    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, self.attempt_id, self.curp.status_curp, None, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, self.attempt_id, self.curp.status_curp, None
 
 
 @frozen(kw_only=True)
-class UnknownEvent:
+class UnknownEvent(_Event):
     """A signed webhook of a kind that this version does not know; Veriff adds kinds without notice."""
 
     kind: ClassVar[str] = "unknown"
 
-    digest: str = field(default="", repr=False, eq=False)
     raw: JsonObject = field(repr=False)
 
     @property
@@ -334,10 +304,8 @@ class UnknownEvent:
         found = self.raw.get("sessionId")
         return found if isinstance(found, str) else None
 
-    @property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        return _key(self.kind, self.session_id, None, None, None, self.digest)
+    def _told(self) -> tuple[object, object, object, object]:
+        return self.session_id, None, None, None
 
 
 WebhookEvent: TypeAlias = (

@@ -9,6 +9,7 @@ from attrs import field, frozen
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
+from veriff_async.models.outcome import Outcome
 
 __all__ = (
     "AddressFieldObject",
@@ -104,7 +105,7 @@ class FullAutoDocument:
 
 
 @frozen(kw_only=True)
-class FullAutoDecision:
+class FullAutoDecision(Outcome):
     """What was decided without a human (https://devdocs.veriff.com/docs/essential-plan-full-auto).
 
     Attributes:
@@ -122,18 +123,3 @@ class FullAutoDecision:
     document: FullAutoDocument = FullAutoDocument()
     insights: tuple[Insight, ...] = ()
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
-
-    @property
-    def is_approved(self) -> bool:
-        """Tell whether the person was verified."""
-        return self.status == Status.APPROVED
-
-    @property
-    def is_final(self) -> bool:
-        """Tell whether the session is over."""
-        return self.status.is_final
-
-    @property
-    def needs_resubmission(self) -> bool:
-        """Tell whether Veriff asks for new pictures on the same session."""
-        return self.status == Status.RESUBMISSION_REQUESTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
@@ -12,6 +13,8 @@ from veriff_async.transport.bodies import draft
 from veriff_async.transport.sources import BytesSource, held
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
 
     from veriff_async.transport.bodies import Draft
@@ -35,12 +38,13 @@ def require() -> None:
         ConfigurationError: The extra is not installed.
     """
     try:
-        import PIL.Image  # noqa: F401
-        import pillow_heif
+        import_module("PIL.Image")
+        # By its name alone: the package states no types.
+        register: Callable[[], None] = vars(import_module("pillow_heif"))["register_heif_opener"]
     except ImportError:
         pass
     else:
-        pillow_heif.register_heif_opener()
+        register()
         return
     msg = 'fit needs Pillow, an extra of this package: pip install "veriff-async[images]".'
     raise ConfigurationError(msg)
