@@ -53,9 +53,10 @@ def test_names_are_there() -> None:
 
 @pytest.mark.parametrize(("room", "name"), NAMES)
 def test_names_are_documented(room: str, name: str) -> None:
-    """Every public name, and every public method of a class that is used and not only read, has a docstring."""
+    """Every public class and function, and every public method of a class, has a docstring."""
     thing = getattr(ROOMS[room], name)
-    assert inspect.getdoc(thing)
+    # What is a value or the name of a type is documented where it is assigned, which no program can read.
+    assert inspect.getdoc(thing) or not (inspect.isclass(thing) or inspect.isroutine(thing))
     if inspect.isclass(thing) and not issubclass(thing, Exception):
         for member, value in vars(thing).items():
             if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
@@ -71,6 +72,16 @@ def test_names_are_documented(room: str, name: str) -> None:
         veriff_async.VerificationSession.submit,
         veriff_async.VerificationSession.decision,
         veriff_async.VerificationSession.wait_for_decision,
+        veriff_async.VerificationSession.delete,
+        veriff_async.VerificationSession.download_all,
+        veriff_async.VerificationSession.send_collected_data,
+        veriff_async.VerificationSession.upload_nfc,
+        veriff_async.VeriffClient.download_media,
+        veriff_async.VeriffClient.report_fraud,
+        veriff_async.VeriffClient.validate_registry,
+        veriff_async.from_json,
+        veriff_async.parse_webhook,
+        veriff_async.verify_webhook,
     ],
 )
 def test_calls_say_what_they_raise(call: object) -> None:
