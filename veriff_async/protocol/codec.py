@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from types import UnionType
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args, get_origin
 
-from attrs import fields, has, resolve_types
+from attrs import NOTHING, fields, has, resolve_types
 
 from veriff_async.errors import PayloadError
 from veriff_async.models.enums import OpenEnum
@@ -32,6 +32,14 @@ __all__ = ("UnreadableError", "dump", "from_json", "load_object", "read", "warm_
 
 _T = TypeVar("_T")
 _Hook = Callable[[object, object], object]
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise ValueError
+
+
+# Made once: `json.loads` with an option makes a decoder for each text, which takes longer than a small one.
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 class UnreadableError(Exception):
@@ -62,7 +70,7 @@ def load_object(body: bytes) -> JsonObject:
     """
     problem = "expected a JSON object @ $"
     try:
-        value: object = json.loads(body.decode(), parse_constant=_refuse_constant)
+        value: object = _DECODER.decode(body.decode())
     except UnicodeDecodeError:
         problem = "expected UTF-8 @ $"
     except (ValueError, RecursionError):
@@ -91,12 +99,11 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
         problem = f"expected an object @ {path}"
         raise UnreadableError(problem)
     kind = cast("type[AttrsInstance]", model)
-    flat = flattened(kind, known, known if raw is None else raw)
     try:
-        return cast("_T", _maker(kind, detailed=False)(flat))
+        return cast("_T", _maker(kind, detailed=False)(known, known if raw is None else raw))
     except (KeyError, _MismatchError):
         pass  # said in full below: finding every fault costs more than reading
-    return cast("_T", _explain(kind, flat, path))
+    return cast("_T", _explain(kind, known, path))
 
 
 def from_json(model: type[_T], value: bytes | str | JsonObject) -> _T:
@@ -127,11 +134,11 @@ def from_json(model: type[_T], value: bytes | str | JsonObject) -> _T:
     raise PayloadError(msg, problems=problems)
 
 
-def _explain(model: type[AttrsInstance], flat: JsonObject, path: str) -> object:
+def _explain(model: type[AttrsInstance], value: JsonObject, path: str) -> object:
     from cattrs import ClassValidationError
 
     try:
-        return _maker(model, detailed=True)(flat)
+        return _maker(model, detailed=True)(value, value)
     except ClassValidationError as error:
         problems = _problems(error, model, path)
     raise UnreadableError(*problems)
@@ -162,10 +169,6 @@ class _MismatchError(Exception):
     """A required value of the wrong kind; its text names the kind that was expected."""
 
 
-def _refuse_constant(_name: str) -> NoReturn:
-    raise ValueError
-
-
 def _required_text(value: object, _kind: object) -> str:
     text = _text(value)
     if text is None:
@@ -174,13 +177,13 @@ def _required_text(value: object, _kind: object) -> str:
     return text
 
 
-def _text(value: object) -> str | None:
+def _text(value: object, _kind: object = None) -> str | None:
     if isinstance(value, str):
         return value or None
     return None if isinstance(value, bool) or not isinstance(value, int | float) else str(value)
 
 
-def _number(value: object) -> float | None:
+def _number(value: object, _kind: object = None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -190,20 +193,20 @@ def _number(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _integer(value: object) -> int | None:
+def _integer(value: object, _kind: object = None) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     number = _number(value)
     return int(number) if number is not None and number.is_integer() else None
 
 
-def _flag(value: object) -> bool | None:
+def _flag(value: object, _kind: object = None) -> bool | None:
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
     return value if isinstance(value, bool) else None
 
 
-def _moment(value: object) -> datetime | None:
+def _moment(value: object, _kind: object = None) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
@@ -214,11 +217,11 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _texts(value: object) -> tuple[str, ...]:
+def _texts(value: object, _kind: object = None) -> tuple[str, ...]:
     return tuple(text for item in as_list(value) if (text := _text(item)) is not None)
 
 
-_LEAVES: dict[object, Callable[[object], object]] = {
+_LEAVES: dict[object, _Hook] = {
     str | None: _text,
     float | None: _number,
     int | None: _integer,
@@ -238,7 +241,7 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_factory(_is_object, _object_reader)
-    converter.register_structure_hook_factory(_LEAVES.__contains__, _leaf_reader)
+    converter.register_structure_hook_factory(_LEAVES.__contains__, _LEAVES.__getitem__)
     converter.register_structure_hook(str, _required_text)
     # By class, not by predicate: cattrs asks the classes first, and an enum of words is a `str` too.
     converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
@@ -255,11 +258,6 @@ def _is_optional(kind: object) -> bool:
 
 def _is_sequence(kind: object) -> bool:
     return get_origin(kind) is tuple
-
-
-def _leaf_reader(kind: object) -> _Hook:
-    leaf = _LEAVES[kind]
-    return lambda value, _: leaf(value)
 
 
 def _optional_reader(kind: object, converter: Converter) -> _Hook:
@@ -306,24 +304,27 @@ def _lenient(kind: type[Any], converter: Converter) -> Callable[[object], object
 
 
 @cache
-def _maker(model: type[AttrsInstance], *, detailed: bool) -> Callable[[JsonObject], object]:
-    """Return what makes a model from the members under their whole paths."""
+def _maker(model: type[AttrsInstance], *, detailed: bool) -> Callable[[JsonObject, JsonObject], object]:
+    """Return what makes a model from an object, and from what it keeps as its ``raw``."""
     from cattrs.gen import make_dict_structure_fn, override
 
     resolve_types(model)
-    named = {place.field: place.path for place in places(model)} | {"raw": RAW}
-    unread = {attribute.name for attribute in fields(model)} - set(named)
+    named = {place.field: place.path for place in places(model)}
+    unread = {attribute.name for attribute in fields(model)} - set(named) - {"raw"}
     overrides: dict[str, Any] = {name: override(rename=path) for name, path in named.items()}
-    overrides |= {name: override(omit=True) for name in unread}
+    overrides |= {name: override(omit=True) for name in unread} | {"raw": override(rename=RAW)}
     build = make_dict_structure_fn(model, _converter(detailed=detailed), **overrides)
-    return lambda flat: build(flat, model)
+    return lambda value, raw: build(flattened(model, value, raw), model)
 
 
 def _model_reader(model: type[AttrsInstance], converter: Converter) -> _Hook:
     make = _maker(model, detailed=converter.detailed_validation)
+    # Parts of a message are empty more often than not, and an empty model is the same for all.
+    optional = all(attribute.default is not NOTHING for attribute in fields(model))
+    empty = model() if optional else None
 
     def read_model(value: object, _kind: object) -> object:
         known = as_object(value) or {}
-        return make(flattened(model, known, known))
+        return make(known, known) if known or empty is None else empty
 
     return read_model
