@@ -298,6 +298,20 @@ async def test_deletions_are_counted(strict: tuple[Sandbox, VeriffClient]) -> No
     await delete(1)
 
 
+async def test_a_spent_quota_is_told_at_once(box: Sandbox, veriff: VeriffClient) -> None:
+    """The sixth deletion of an hour is not tried again, and no other call waits for it."""
+    for _ in range(5):
+        await (await veriff.create_session()).delete()
+    session = await veriff.create_session()
+    asked = len(box.requests)
+
+    with pytest.raises(RateLimitedError):
+        await session.delete()
+    assert await session.decision() is None
+
+    assert len(box.requests) == asked + 2
+
+
 async def test_deletion_may_be_off(strict: tuple[Sandbox, VeriffClient]) -> None:
     """Where Veriff has not enabled it, a deletion is refused as not permitted."""
     async with Sandbox(rules=Rules(may_delete=False)) as box, VeriffClient.from_env(box.environ) as veriff:

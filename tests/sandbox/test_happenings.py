@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -238,6 +239,44 @@ async def test_feedback_signs_path_and_body(told: Caller) -> None:
     assert 200 == right.status
     assert (401, {"code": "1819"}) == (older.status, {key: older.json[key] for key in older.json if key != "message"})
     assert (401, "1801") == (usual.status, usual.json["code"])
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/feedback/fraud-reports", {}),
+        ("/v1/feedback/fraud-reports", {"reports": []}),
+        ("/v1/feedback/fraud-reports", {"reports": ["x"]}),
+        ("/v1/feedback/fraud-reports", {"reports": [{"sessionId": "x", "categories": ["a"], "comment": "x" * 501}]}),
+        ("/v1/feedback/fraud-reports/retrieve", {"sessionIds": []}),
+        ("/v1/feedback/fraud-reports/retrieve", {"sessionIds": ["x"] * 11}),
+        ("/v1/feedback/fraud-reports/retrieve", ["x"]),
+    ],
+)
+async def test_feedback_is_checked(told: Caller, path: str, body: object) -> None:
+    """What feedback must have is asked for, in the form of errors that this API has."""
+    raw = json.dumps(body).encode()
+
+    reply = await told.send("POST", path, data=raw, headers=told.signed(path.encode() + b"\n" + raw, family="VRF"))
+
+    assert (400, {"code", "message"}) == (reply.status, set(reply.json))
+
+
+async def test_each_report_is_judged_alone(told: Caller) -> None:
+    """Unknown categories, an unknown session and an undecided one are refused one by one."""
+    session_id = await told.create()
+    path = "/v1/feedback/fraud-reports"
+    reports = [
+        {"sessionId": session_id, "categories": ["no such thing"]},
+        {"sessionId": "unknown", "categories": ["injected_media"]},
+        {"sessionId": session_id, "categories": ["injected_media"]},
+    ]
+    raw = json.dumps({"reports": reports}).encode()
+
+    reply = await told.send("POST", path, data=raw, headers=told.signed(path.encode() + b"\n" + raw, family="VRF"))
+
+    assert ["error"] * 3 == [receipt["status"] for receipt in reply.json["reports"]]
+    assert 3 == len({receipt["details"] for receipt in reply.json["reports"]})
 
 
 @pytest.mark.parametrize(

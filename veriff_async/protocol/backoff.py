@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Failure", "pause", "poll_pause", "progress_deadline", "retry_after", "retryable", "slow_down")
 
-_SLOW_DOWN: Final = frozenset({429, 503})
+_TOO_MANY: Final = 429
+_SLOW_DOWN: Final = frozenset({_TOO_MANY, 503})
 _PASSING: Final = frozenset({500, 502, 504})
 
 
@@ -29,13 +30,16 @@ class Failure(Enum):
     """It broke, or time ran out, after bytes had left: Veriff may have acted."""
 
 
-def retryable(outcome: int | Failure, *, repeatable: bool) -> bool:
+def retryable(outcome: int | Failure, *, repeatable: bool, quota: bool = False) -> bool:
     """Tell whether a try may be repeated.
 
     Args:
         outcome: HTTP status of the answer, or how the try failed.
         repeatable: Whether doing it twice is harmless (everything but the creation of a session).
+        quota: Whether a 429 means a quota that no retry outlives.
     """
+    if quota and outcome == _TOO_MANY:
+        return False
     if outcome is Failure.NOT_SENT or outcome in _SLOW_DOWN:
         return True
     return repeatable and (outcome is Failure.LOST or outcome in _PASSING)

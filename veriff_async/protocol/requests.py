@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from pybase64 import b64encode
 
 from veriff_async.protocol import checks
@@ -70,8 +71,11 @@ def submit_session(credentials: Credentials, session_id: str) -> Request:
 
 
 def delete_session(credentials: Credentials, session_id: str) -> Request:
-    """Build ``DELETE /v1/sessions/{id}`` (https://devdocs.veriff.com/apidocs/v1sessionsid-3)."""
-    return signed_id(credentials, _session(session_id), session_id, method="DELETE")
+    """Build ``DELETE /v1/sessions/{id}``, of which five an hour are allowed.
+
+    See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
+    """
+    return evolve(signed_id(credentials, _session(session_id), session_id, method="DELETE"), quota=True)
 
 
 def upload_media(credentials: Credentials, session_id: str, signature: str) -> Request:
@@ -109,7 +113,8 @@ def attempt_media(credentials: Credentials, attempt_id: str) -> Request:
 
 def download_media(credentials: Credentials, media_id: str) -> Request:
     """Build ``GET /v1/media/{id}`` (https://devdocs.veriff.com/apidocs/v1mediaid-1)."""
-    return signed_id(credentials, f"/v1/media/{checks.check_id('media_id', media_id)}", media_id)
+    request = signed_id(credentials, f"/v1/media/{checks.check_id('media_id', media_id)}", media_id)
+    return evolve(request, headers={**request.headers, "Accept": "*/*"})
 
 
 def send_collected_data(credentials: Credentials, session_id: str, data: CollectedData) -> Request:

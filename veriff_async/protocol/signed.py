@@ -38,6 +38,7 @@ class Request:
         headers: Veriff's headers.
         body: The body, or ``None`` when there is none or it is streamed.
         repeatable: Whether sending it twice does no harm.
+        quota: Whether a 429 to it means a quota of hours, which no retry outlives and no other call should wait for.
         host: Which of Veriff's hosts it is for.
         credentials: Who signed it; the answer is signed with the same secret.
     """
@@ -47,6 +48,7 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True
+    quota: bool = False
     host: Host = "api"
     credentials: Credentials = field(repr=False)
 

@@ -110,7 +110,7 @@ class Scenario:
         session = self._open(checks.check_registry(body), now)
         verdict = Verdict(status=_magic(session) or Status.APPROVED, additional_verified_data=payloads.REGISTRY_MATCH)
         self._decide(session, verdict, now)
-        return session.decision or EMPTY
+        return session.decision or session.full_auto or EMPTY
 
     def check_upload(self, session_id: str) -> None:
         """Refuse an upload to a session that is unknown or was submitted."""

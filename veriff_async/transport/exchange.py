@@ -184,7 +184,7 @@ class Exchange:
             ended = outcome.how if isinstance(outcome, _Failed) else outcome.status
             asked = None if isinstance(outcome, _Failed) else outcome.retry_after
             delay = None
-            if backoff.retryable(ended, repeatable=request.repeatable):
+            if backoff.retryable(ended, repeatable=request.repeatable, quota=request.quota):
                 elapsed = loop.time() - began
                 delay = backoff.pause(
                     self._retry,
