@@ -148,6 +148,26 @@ async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient
         await session.upload(Media(bytes(bomb), "face", fit=200))
 
 
+async def test_a_header_that_says_two_things_is_refused(veriff: VeriffClient) -> None:
+    """A picture that is small to a reader of headers and huge to a decoder is told as one that cannot be decoded."""
+    small = picture((300, 200))
+    at = small.index(b"\xff\xc0")
+    length = 2 + int.from_bytes(small[at + 2 : at + 4], "big")
+    huge = bytearray(small[at : at + length])
+    huge[5:9] = b"\xfd\xe8" * 2
+    session = await veriff.create_session()
+
+    with pytest.raises(MediaUnsupportedError):
+        await session.upload(Media(small[: at + length] + bytes(huge) + small[at + length :], "face", fit=100))
+
+
+async def test_a_file_that_is_held_whole_has_a_limit(veriff: VeriffClient) -> None:
+    """What is decoded is held whole, so that a file without end is refused before it is read."""
+    session = await veriff.create_session()
+    with pytest.raises(MediaTooLargeError, match="scaled down here"):
+        await session.upload(Media(picture((300, 200)) + bytes(65 * 2**20), "face", fit=100))
+
+
 @pytest.mark.parametrize("fit", [0, -1, True, 1.5, "1920"])
 async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, fit: Any) -> None:  # noqa: ANN401
     """Anything else is refused before anything is sent."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from contextlib import closing
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp.payload import Payload
 from anyio import to_thread
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from veriff_async.models.media import Media
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.transport.sources import Reader, Source
+
+_MOST_TO_SCALE: Final = 64 * 1024 * 1024
+"""Bytes of a file that is held whole to be decoded."""
 
 __all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "draft")
 
@@ -134,6 +137,8 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
     with closing(source.open()) as reader:
         forward = _Forward(reader)
         mimetype = sniff(forward.read_at(0, HEAD))
+        if mimetype is not None:
+            _check_size(context, mimetype, source.size, scaled=media.fit is not None)
         size = None if mimetype is None else dimensions(mimetype, forward.read_at)
     if mimetype is None:
         msg = f"The media for {context} is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
@@ -141,7 +146,7 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
     if media.mimetype is not None and _family(media.mimetype) != _family(mimetype):
         msg = f"The media for {context} is {mimetype}, not the stated type: leave mimetype out, or give the right file."
         raise MediaUnsupportedError(msg)
-    if media.fit is None or size is None or max(size) <= media.fit:
+    if size is not None and media.fit is not None and max(size) <= media.fit:
         _check_size(context, mimetype, source.size)
     if media.timestamp is not None and media.timestamp.tzinfo is None:
         msg = f"The timestamp of the media for {context} has no time zone: give an aware datetime."
@@ -161,11 +166,9 @@ class _Forward:
         """Return the bytes at a place; what stands before it is forgotten."""
         skip = min(place - self._start, len(self._window))
         self._window, self._start = self._window[max(0, skip) :], self._start + max(0, skip)
-        while place > self._start and not self._window:
-            passed = len(self._some(min(place - self._start, PIECE)))
-            self._start += passed
-            if not passed:
-                break
+        if place > self._start and not self._window:
+            self._reader.skip(place - self._start)
+            self._start = place
         while place == self._start and len(self._window) < count:
             piece = self._some(min(max(HEAD, count - len(self._window)), PIECE))
             self._window += piece
@@ -195,7 +198,12 @@ def _family(mimetype: str) -> str:
     return {"image/jpg": "image/jpeg", "image/heic": "image/heif"}.get(folded, folded)
 
 
-def _check_size(context: str, mimetype: str, size: int) -> None:
+def _check_size(context: str, mimetype: str, size: int, *, scaled: bool = False) -> None:
+    if scaled and mimetype != PDF:
+        if size > _MOST_TO_SCALE:
+            msg = f"The picture for {context} has {size} bytes: {_MOST_TO_SCALE} are the most that is scaled down here."
+            raise MediaTooLargeError(msg)
+        return
     if mimetype == PDF and size >= MAX_PDF_BYTES:
         msg = f"The PDF for {context} has {size} bytes: Veriff takes fewer than {MAX_PDF_BYTES}."
         raise MediaTooLargeError(msg)

@@ -77,6 +77,10 @@ class Reader(Protocol):
         """Read until the buffer is full or the source ends; return the bytes read. Blocking, for a worker thread."""
         ...
 
+    def skip(self, count: int) -> None:
+        """Go on so many bytes later, without reading what is between."""
+        ...
+
     def fill_now(self, buffer: memoryview) -> bool:
         """Fill the buffer if that takes no waiting, else leave everything as it is and return false."""
         ...
@@ -172,6 +176,9 @@ class _ViewReader:
         self._left = self._left[count:]
         return count
 
+    def skip(self, count: int) -> None:
+        self._left = self._left[count:]
+
     def fill_now(self, buffer: memoryview) -> bool:
         return len(self._left) >= len(buffer) and self.fill(buffer) > 0
 
@@ -209,6 +216,16 @@ class _FileReader:
         else:
             return filled
         raise MediaError(problem)
+
+    def skip(self, count: int) -> None:
+        if self._descriptor is None:
+            try:
+                self._file.seek(*((count, os.SEEK_CUR) if self._sought else (self._at + count,)))
+            except (OSError, ValueError):
+                # The next reading tells what is the matter.
+                return
+            self._sought = True
+        self._at += count
 
     def _some(self, buffer: memoryview) -> int:
         if not self._sought:
