@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import io
@@ -21,6 +22,7 @@ from aiohttp import ClientSession, web
 from veriff_async import (
     ConfigurationError,
     ConflictError,
+    Credentials,
     Media,
     MediaChangedError,
     MediaContext,
@@ -628,3 +630,30 @@ async def test_memory_does_not_grow_with_the_files(session: VerificationSession,
         tracemalloc.stop()
 
     assert 16_000_000 > peak
+
+
+async def test_the_content_is_a_data_uri() -> None:
+    """What goes over the wire is the reference's own form: one JSON object whose content is a data URI."""
+    seen: list[dict[str, dict[str, str]]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        seen.append(await request.json())
+        return web.json_response({"status": "success", "image": {"id": "1"}})
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", take)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        root = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with VeriffClient(Credentials("key", "secret"), base_url=root) as veriff:
+            await veriff.session("a" * 36).upload(Media(SMALL, "document-front"))
+    finally:
+        await runner.cleanup()
+
+    (body,) = seen
+    assert body["image"]["context"] == "document-front"
+    prefix, _, content = body["image"]["content"].partition(",")
+    assert prefix == "data:image/jpeg;base64"
+    assert base64.b64decode(content) == SMALL

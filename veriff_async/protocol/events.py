@@ -51,11 +51,11 @@ _BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
 )
 
 
-def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookEvent:
+def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookEvent:
     """Verify and read a webhook.
 
     Args:
-        found: The request's headers, names in any case.
+        headers: The request's headers, names in any case.
         body: The raw body, exactly as it came; a body that was parsed and written again does not verify.
         credentials: Whose webhook it should be; any live secret of the ring may have signed it.
 
@@ -71,7 +71,7 @@ def parse_webhook(found: Mapping[str, str], body: bytes, credentials: Credential
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
-    verify_webhook(found, body, credentials)
+    verify_webhook(headers, body, credentials)
     try:
         return event_from(load_object(body))
     except UnreadableError as error:

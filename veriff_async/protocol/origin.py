@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 from attrs import frozen
 
 from veriff_async.errors import SignatureError
-from veriff_async.protocol import headers
+from veriff_async.protocol.headers import (
+    AUTH_CLIENT,
+    HMAC_SIGNATURE,
+    INTEGRATION_ID,
+    VRF_AUTH_CLIENT,
+    VRF_HMAC_SIGNATURE,
+)
 from veriff_async.protocol.signing import is_signature
 
 if TYPE_CHECKING:
@@ -61,22 +67,22 @@ class Origin:
     integration_id: str | None = None
 
 
-def claim_of(found: Mapping[str, str]) -> Claim:
+def claim_of(headers: Mapping[str, str]) -> Claim:
     """Read the headers of a message; names in any case."""
-    client, clients_agree = _agreed(found, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT)
-    signature, signatures_agree = _agreed(found, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
-    integration, _ = _agreed(found, headers.INTEGRATION_ID)
+    client, clients_agree = _agreed(headers, AUTH_CLIENT, VRF_AUTH_CLIENT)
+    signature, signatures_agree = _agreed(headers, HMAC_SIGNATURE, VRF_HMAC_SIGNATURE)
+    integration, _ = _agreed(headers, INTEGRATION_ID)
     return Claim(client, signature, integration or None, not (clients_agree and signatures_agree))
 
 
-def verify_webhook(found: Mapping[str, str], body: bytes, credentials: Credentials) -> Origin:
+def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> Origin:
     """Check that a message comes from Veriff, for this integration.
 
     `parse_webhook` does this first; alone it tells which secret is in use, for example to see when an older one can be
     deleted.
 
     Args:
-        found: The request's headers, names in any case.
+        headers: The request's headers, names in any case.
         body: The raw body, exactly as it came.
         credentials: Whose message it should be; any live secret of the ring may have signed it.
 
@@ -89,8 +95,8 @@ def verify_webhook(found: Mapping[str, str], body: bytes, credentials: Credentia
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
-    claim = claim_of(found)
-    for name, value in ((headers.AUTH_CLIENT, claim.client), (headers.HMAC_SIGNATURE, claim.signature)):
+    claim = claim_of(headers)
+    for name, value in ((AUTH_CLIENT, claim.client), (HMAC_SIGNATURE, claim.signature)):
         if value is None:
             msg = f"The webhook has no {name} header: check that the proxy in front of you passes it on."
             raise SignatureError(msg, why="missing")
@@ -116,9 +122,9 @@ def verify_webhook(found: Mapping[str, str], body: bytes, credentials: Credentia
     return Origin(place, claim.integration)
 
 
-def _agreed(found: Mapping[str, str], *names: str) -> tuple[str | None, bool]:
+def _agreed(headers: Mapping[str, str], *names: str) -> tuple[str | None, bool]:
     """Return the value that headers of any of these names have, and whether all of them say the same."""
     wanted = {name.lower() for name in names}
     # A header may come twice, and some mappings give both.
-    values = [value.strip() for name, value in found.items() if name.lower() in wanted]
+    values = [value.strip() for name, value in headers.items() if name.lower() in wanted]
     return next(iter(values), None), len({value.lower() for value in values}) <= 1
