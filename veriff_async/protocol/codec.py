@@ -241,7 +241,7 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_factory(_is_object, _object_reader)
-    converter.register_structure_hook_factory(_LEAVES.__contains__, _LEAVES.__getitem__)
+    converter.register_structure_hook_factory(_LEAVES.__contains__, _leaf_reader)
     converter.register_structure_hook(str, _required_text)
     # By class, not by predicate: cattrs asks the classes first, and an enum of words is a `str` too.
     converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
@@ -258,6 +258,10 @@ def _is_optional(kind: object) -> bool:
 
 def _is_sequence(kind: object) -> bool:
     return get_origin(kind) is tuple
+
+
+def _leaf_reader(kind: object) -> _Hook:
+    return _LEAVES[kind]
 
 
 def _optional_reader(kind: object, converter: Converter) -> _Hook:
