@@ -12,6 +12,7 @@ html_theme = "furo"
 exclude_patterns = ["_build"]
 
 default_role = "code"
+myst_heading_anchors = 2
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 napoleon_google_docstring = True
