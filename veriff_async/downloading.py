@@ -99,6 +99,8 @@ class Downloads:
         self._api = api
         self._seats = CapacityLimiter(seats)
         self._threads = threads
+        # Checking keeps a processor busy: more threads than processors would only take turns.
+        self._checking = CapacityLimiter(max(2, os.cpu_count() or 2))
         self._verify = verify
 
     @property
@@ -183,13 +185,13 @@ class Downloads:
         sink = FileSink(
             lambda mimetype: folder / (name or _name_of(media, mimetype)),
             replace=existing == "replace",
-            threads=self._threads,
+            threads=self._checking,
             moved=moved,
         )
         async with self._seats:
             try:
                 await self._api.download_media(media_id, sink)
-                digest = await sink.keep()
+                await sink.keep()
             except MediaExistsError:
                 path = sink.path or folder
                 size = await to_thread.run_sync(_size, path, limiter=self._threads)
@@ -197,7 +199,7 @@ class Downloads:
             finally:
                 await sink.aclose()
         path = sink.path or folder
-        return DownloadedMedia(media_id=media_id, path=path, size=sink.size, mimetype=sink.mimetype, sha256=digest)
+        return DownloadedMedia(media_id=media_id, path=path, size=sink.size, mimetype=sink.mimetype)
 
 
 def _left_alone(media_id: str, path: Path, size: int, existing: Existing) -> DownloadedMedia:

@@ -67,7 +67,7 @@ class Services:
             progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
 
         Returns:
-            Where it is, its size, type and digest.
+            Where it is, its size and type.
 
         Raises:
             MediaExistsError: A file is there already.

@@ -224,7 +224,6 @@ class DownloadedMedia:
         path: Where it is.
         size: Size in bytes.
         mimetype: MIME type as Veriff wrote it.
-        sha256: Hex digest of its bytes.
         skipped: Whether it was there already, and was left as it was.
     """
 
@@ -232,5 +231,4 @@ class DownloadedMedia:
     path: Path = field(repr=False)
     size: int
     mimetype: str | None = None
-    sha256: str | None = None
     skipped: bool = False

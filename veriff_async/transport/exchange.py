@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from veriff_async.protocol.policies import RetryPolicy, Timeouts
     from veriff_async.protocol.signed import Host, Request
+    from veriff_async.protocol.signing import Verifier
     from veriff_async.transport.pool import Pool
 
 __all__ = ("Exchange", "Opened", "Sink")
@@ -64,12 +65,16 @@ class _Failed:
 class Sink(Protocol):
     """Takes the body of a success piece by piece; it raises errors of this library only."""
 
-    async def begin(self, headers: Mapping[str, str]) -> None:
-        """Begin, or begin again when an earlier try broke off."""
+    async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
+        """Begin, or begin again when an earlier try broke off; `verifier` is to see every piece, in order."""
         ...
 
     async def take(self, piece: bytes) -> None:
         """Take the next piece."""
+        ...
+
+    async def end(self) -> None:
+        """Return when the verifier has seen all pieces."""
         ...
 
 
@@ -221,11 +226,11 @@ class Exchange:
                 if into is None or response.status >= _REDIRECT:
                     return await self._read(request, response, watch)
                 verifier = request.credentials.verifier()
-                await into.begin(response.headers)
+                await into.begin(response.headers, verifier)
                 async for piece in response.content.iter_any():
-                    verifier.update(piece)
                     await into.take(piece)
                     watch.moved(len(piece))
+                await into.end()
                 return Answer(**_head(request, response), body=b"", seen=verifier)
         except (aiohttp.ClientError, OSError) as error:
             failed = _failed(error)

@@ -6,7 +6,7 @@ cut a download is made again.
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import os
 from secrets import token_hex
 from threading import Lock
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from anyio import CapacityLimiter
+
+    from veriff_async.protocol.signing import Verifier
 
 
 __all__ = ("FileSink", "already_there")
@@ -54,26 +56,28 @@ class FileSink:
         self._moved = moved
         self.path: Path | None = None
         self.mimetype: str | None = None
-        self.size = 0
+        self.size: int = 0
         self._total: int | None = None
-        self._hash = hashlib.sha256()
+        self._verifier: Verifier | None = None
         self._gathered = bytearray()
+        self._writing: asyncio.Task[None] | None = None
         self._file: BinaryIO | None = None
         self._temporary: Path | None = None
         # A thread that writes is not stopped by the end of its call, so whoever comes last must see that it is over.
         self._lock = Lock()
         self._over = False
 
-    async def begin(self, headers: Mapping[str, str]) -> None:
+    async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
         """Begin, or begin again when an earlier try broke off.
 
         Raises:
             MediaExistsError: A file is there already.
             MediaNotSavedError: None can be made.
         """
-        self._hash = hashlib.sha256()
+        await self._written()
+        self._verifier = verifier
         self.size = 0
-        self._gathered.clear()
+        self._gathered = bytearray()
         self.mimetype = headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
         length = headers.get("Content-Length", "")
         self._total = int(length) if length.isascii() and length.isdigit() else None
@@ -81,7 +85,7 @@ class FileSink:
         await to_thread.run_sync(self._open, self.path, limiter=self._threads)
 
     async def take(self, piece: bytes) -> None:
-        """Take the next piece.
+        """Take the next piece; while it is read, a thread checks and writes what came before.
 
         Raises:
             MediaNotSavedError: It cannot be written.
@@ -89,29 +93,54 @@ class FileSink:
         self._gathered += piece
         self.size += len(piece)
         if len(self._gathered) >= _GATHERED:
-            await self._write_out()
+            await self._hand_over()
         self._moved(self.size, self._total)
 
-    async def keep(self) -> str:
-        """Give the file its name, and return the hex digest of its bytes.
+    async def end(self) -> None:
+        """Return when all pieces are written, and the verifier has seen them.
+
+        Raises:
+            MediaNotSavedError: The last ones cannot be written.
+        """
+        await self._hand_over()
+        await self._written()
+
+    async def keep(self) -> None:
+        """Give the file its name.
 
         Raises:
             MediaExistsError: A file came there meanwhile.
-            MediaNotSavedError: The last bytes cannot be written.
+            MediaNotSavedError: It cannot be renamed.
         """
-        await self._write_out()
         await to_thread.run_sync(self._rename, limiter=self._threads)
-        return self._hash.hexdigest()
 
     async def aclose(self) -> None:
         """Remove what was not kept."""
-        if self._temporary is not None:
-            with CancelScope(shield=True):
+        with CancelScope(shield=True):
+            if self._writing is not None:
+                await asyncio.wait([self._writing])
+                # Whoever closes has another reason, or none; this one was told where it was waited for.
+                if not self._writing.cancelled():
+                    self._writing.exception()
+            if self._temporary is not None:
                 await to_thread.run_sync(self._discard)
 
-    async def _write_out(self) -> None:
+    async def _hand_over(self) -> None:
+        await self._written()
         gathered, self._gathered = self._gathered, bytearray()
-        await to_thread.run_sync(self._write, gathered, limiter=self._threads)
+        work = to_thread.run_sync(self._write, gathered, limiter=self._threads)
+        self._writing = asyncio.get_running_loop().create_task(work)
+
+    async def _written(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            # A thread goes on whatever happens to its waiter, so it is waited for again where the file is closed.
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            self._writing = writing
+            raise
 
     def _open(self, goal: Path) -> None:
         with self._lock:
@@ -135,8 +164,9 @@ class FileSink:
 
     def _write(self, gathered: bytearray) -> None:
         with self._lock:
-            if self._over or self._file is None:
+            if self._over or self._file is None or self._verifier is None:
                 return
+            self._verifier.update(gathered)
             try:
                 rest = memoryview(gathered)
                 while rest:
@@ -144,7 +174,6 @@ class FileSink:
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:
-                self._hash.update(gathered)
                 return
         raise _unwritable(problem)
 
