@@ -45,7 +45,7 @@ PICTURE = b"\xff\xd8\xff\xe0" + os.urandom(3_000_000)
 SMALL = b"\x89PNG\r\n\x1a\n" + bytes(500)
 CHIP = NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4")
 MEDIA_ID = "8f0d1ab6-0000-4000-8000-000000000001"
-IMPATIENT: ClientOptions = {"retry": RetryPolicy(attempts=1), "timeouts": Timeouts(stall=0.3)}
+IMPATIENT: ClientOptions = {"retry": RetryPolicy(attempts=1), "timeouts": Timeouts(connect=2, stall=0.3)}
 CREDENTIALS = Credentials("5b0d1ab6-0000-4000-8000-000000000001", "secret")
 
 
