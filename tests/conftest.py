@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 from veriff_async import VeriffClient
 from veriff_async.sandbox import Sandbox
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from veriff_async.client import ClientOptions
 
 pytest_plugins = ("pytester",)
+
+# Rules are tried by what they say, not by how long a busy machine takes to hear it.
+settings.register_profile("rules", deadline=None, max_examples=50)
+settings.load_profile("rules")
 
 
 def _serves(task: asyncio.Task[object]) -> bool:
