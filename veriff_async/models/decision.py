@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 
 from attrs import field, frozen
 
@@ -15,7 +16,18 @@ from veriff_async.models.person import Person
 from veriff_async.models.reasons import REASONS, Reason
 from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
 
-__all__ = ("Decision", "RiskCategory", "RiskLabel")
+__all__ = ("Decision", "DecisionSource", "RiskCategory", "RiskLabel")
+
+
+class DecisionSource(StrEnum):
+    """How a wait learned of its decision."""
+
+    WEBHOOK = "webhook"
+    """A webhook told it while the wait slept, to this process or another."""
+    POLL = "poll"
+    """Veriff was asked and told it."""
+    KNOWN = "known"
+    """It stood in the inbox before the wait began."""
 
 
 class RiskCategory(OpenEnum):
@@ -74,6 +86,7 @@ class Decision(Outcome):
         biometric_authentication: For integrations with biometric authentication.
         insights: Questions and answers; documented for decisions without a human only.
         ip: Address of the end-user's device; ``None`` for sessions whose media came by API.
+        source: How `VerificationSession.wait_for_decision` learned of it; ``None`` for a decision that no wait returned.
     """
 
     session_id: str
@@ -95,6 +108,7 @@ class Decision(Outcome):
     biometric_authentication: BiometricAuthentication | None = None
     insights: tuple[Insight, ...] = ()
     ip: str | None = field(default=None, repr=False)
+    source: DecisionSource | None = field(default=None, eq=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
     @property

@@ -114,7 +114,7 @@ def poll_pause(policy: PollPolicy, *, asked: int) -> float:
         asked: How often the session was asked already; after the first question the pause is ``policy.first``.
     """
     if asked == 0:
-        return 0.0
+        return policy.delay
     pause_now = policy.first
     for _ in range(asked - 1):
         pause_now *= policy.factor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
 from attrs import evolve
 
@@ -20,18 +20,20 @@ from veriff_async.models.events import (
     UnknownEvent,
     UserStatusEvent,
     WatchlistEvent,
+    WebhookEvent,
 )
-from veriff_async.protocol.codec import UnreadableError, load_object, read
+from veriff_async.protocol.codec import UnreadableError, dump, load_object, read
 from veriff_async.protocol.origin import verify_webhook
+from veriff_async.protocol.writing import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.decision import Decision
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
 
-__all__ = ("event_from", "parse_webhook")
+__all__ = ("decision_event", "dump_event", "event_from", "load_event", "parse_webhook")
 
 _DIGEST: Final = 16
 """Hex digits of a digest that keys have: among the messages of one session, nothing meets by chance."""
@@ -49,6 +51,8 @@ _BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
     (AddressEvent, frozenset({"action", "code", "addressId"})),
     (SessionEvent, frozenset({"action", "code"})),
 )
+
+_KINDS: Final[dict[str, type[WebhookEvent]]] = {kind.kind: kind for kind in get_args(WebhookEvent)}
 
 
 def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookEvent:
@@ -86,7 +90,30 @@ def event_from(root: JsonObject) -> WebhookEvent:
     Raises:
         UnreadableError: It is of a known kind, and lacks what that kind cannot be without.
     """
-    kind = _kind(root)
+    return _made(_kind(root), root)
+
+
+def decision_event(decision: Decision) -> DecisionEvent:
+    """Make of a decision that was asked for the event that a webhook of the same content is."""
+    raw = decision.raw or to_json(decision)
+    return DecisionEvent(decision=decision, raw=raw, digest=_digest(raw))
+
+
+def dump_event(event: WebhookEvent) -> bytes:
+    """Write an event as the JSON it came as, for a store; `load_event` needs its ``kind`` beside it."""
+    return dump(event.raw or to_json(event))
+
+
+def load_event(kind: str, body: bytes) -> WebhookEvent:
+    """Read what `dump_event` wrote.
+
+    Raises:
+        UnreadableError: It is nothing that an event was written as.
+    """
+    return _made(_KINDS.get(kind, UnknownEvent), load_object(body))
+
+
+def _made(kind: type[WebhookEvent], root: JsonObject) -> WebhookEvent:
     event = UnknownEvent(raw=root) if kind is UnknownEvent else read(kind, root)
     return evolve(event, digest=_digest(root))
 

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
     from veriff_async.models.json import JsonObject
 
-__all__ = ("RAW", "Place", "flattened", "places")
+__all__ = ("OURS", "RAW", "Place", "flattened", "places")
 
 RAW: Final = "\0raw"
 """A key that no JSON of Veriff's holds: under it the whole object is handed to the model's ``raw``."""
 
 _NOT_JSON: Final = frozenset({"raw", "digest", "extra", "repeated"})
+
+OURS: Final = frozenset({("Decision", "source")})
+"""Fields, by class, that this library fills in under a name which other models read from JSON."""
 
 
 @frozen
@@ -47,7 +50,8 @@ def places(model: type[AttrsInstance]) -> tuple[Place, ...]:
     """Return where the fields of a model stand, in the order of the class."""
     own, prefix = PLACES.get(model.__name__, {}), PREFIXES.get(model.__name__, "")
     others = OTHER_NAMES.get(model.__name__, {})
-    names = [attribute.name for attribute in fields(model) if attribute.name not in _NOT_JSON]
+    ours = {name for owner, name in OURS if owner == model.__name__} | _NOT_JSON
+    names = [attribute.name for attribute in fields(model) if attribute.name not in ours]
     paths = {name: own.get(name, prefix + _camel(name)) for name in names}
     return tuple(
         Place(name, path, tuple(path.split(".")[:-1]), path.rpartition(".")[2], others.get(path))

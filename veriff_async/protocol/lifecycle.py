@@ -14,7 +14,7 @@ from veriff_async.models.enums import Status
 if TYPE_CHECKING:
     from veriff_async.models.decision import Decision
 
-__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "is_final", "is_news")
+__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "identity", "is_final", "is_news")
 
 FINAL: Final = frozenset({Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED})
 """States after which the session is over; a new try needs a new session."""
@@ -63,8 +63,9 @@ def is_news(decision: Decision, last: Decision | None) -> bool:
     """
     if last is None or last.status != Status.RESUBMISSION_REQUESTED:
         return True
-    return _identity(decision) != _identity(last)
+    return identity(decision) != identity(last)
 
 
-def _identity(decision: Decision) -> tuple[object, ...]:
+def identity(decision: Decision) -> tuple[object, ...]:
+    """Return what tells two decisions on a session apart, whoever told them and with which details."""
     return decision.attempt_id, decision.status, decision.decision_time

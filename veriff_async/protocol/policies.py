@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import field, frozen
 
@@ -11,7 +11,7 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from attrs import Attribute
 
-__all__ = ("PollPolicy", "RetryPolicy", "Timeouts")
+__all__ = ("SAFETY_NET", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
 
 _N = TypeVar("_N", int, float)
 
@@ -58,10 +58,11 @@ class RetryPolicy:
 class PollPolicy:
     """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
 
-    A session is first asked at once, then after `first` seconds, and each pause is `factor` times the last, up to
-    `longest`. However many sessions are waited for, no more than `rate` questions are asked in a second.
+    A session is first asked after `delay` seconds, then after `first` seconds more, and each pause is `factor` times the
+    last, up to `longest`. However many sessions are waited for, no more than `rate` questions are asked in a second.
 
     Args:
+        delay: Seconds before the first question; with an inbox polling is a safety net, and need not begin at once.
         first: Seconds between the first and the second question.
         factor: Growth of the pause; 1 keeps it even.
         longest: Longest pause in seconds.
@@ -71,6 +72,7 @@ class PollPolicy:
         ConfigurationError: A value is zero or negative, or `factor` is below 1.
     """
 
+    delay: float = field(default=0.0, validator=_not_negative)
     first: float = field(default=2.0, validator=_positive)
     factor: float = field(default=1.5, validator=_positive)
     longest: float = field(default=30.0, validator=_positive)
@@ -81,6 +83,29 @@ class PollPolicy:
         if self.factor < 1:
             msg = f"PollPolicy.factor is {self.factor!r}: give 1 or more, so that the pauses do not shrink."
             raise ConfigurationError(msg)
+
+
+SAFETY_NET: Final = PollPolicy(delay=30.0, first=60.0, factor=2.0, longest=900.0)
+"""The pace beside an inbox, for webhooks that get lost on their way."""
+
+
+@frozen(kw_only=True)
+class Retention:
+    """How much an inbox keeps; what was touched longest ago goes first, a session as a whole.
+
+    Args:
+        seconds: How long a session is kept after the last message about it. Veriff repeats a webhook for up to seven
+            days, and one that comes after its session is gone counts as new.
+        sessions: Most sessions at once.
+        events: Most messages of one session, the newest; older ones are then not known as repeated any more.
+
+    Raises:
+        ConfigurationError: A value is zero or negative.
+    """
+
+    seconds: float = field(default=30 * 86_400.0, validator=_positive)
+    sessions: int = field(default=1_000_000, validator=_positive)
+    events: int = field(default=1_000, validator=_positive)
 
 
 @frozen(kw_only=True)

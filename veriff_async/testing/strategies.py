@@ -17,6 +17,7 @@ from veriff_async.models.enums import OpenEnum
 from veriff_async.protocol.codec import dump
 from veriff_async.protocol.events import event_from
 from veriff_async.protocol.headers import AUTH_CLIENT, HMAC_SIGNATURE
+from veriff_async.protocol.layout import OURS
 from veriff_async.protocol.signing import sign
 from veriff_async.protocol.wording import IN_MILLISECONDS
 from veriff_async.protocol.writing import to_json
@@ -102,7 +103,7 @@ def _strategy(model: type[AttrsInstance]) -> SearchStrategy[AttrsInstance]:
     for attribute in fields(model):
         if attribute.default is NOTHING:
             required[attribute.alias] = _values(attribute.type)
-        elif attribute.name not in _FROM_JSON:
+        elif attribute.name not in _FROM_JSON and (model.__name__, attribute.name) not in OURS:
             digits = 3 if _is_short(model, attribute.name) else 6
             optional[attribute.alias] = _values(attribute.type, digits=digits)
     return _instances(model, required, optional)

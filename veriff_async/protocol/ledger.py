@@ -1,0 +1,170 @@
+"""What a message does to what is known of its session: any order, repetition and lateness in, never a lowered state out.
+
+Veriff delivers each webhook on its own, at least once, for up to seven days (https://help.veriff.com, article 3250261),
+so a message may come after those that followed it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
+
+from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.enums import Status
+from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
+from veriff_async.models.json import as_list
+from veriff_async.models.state import Ignored, SessionState
+from veriff_async.protocol.codec import dump, load_object, read
+from veriff_async.protocol.lifecycle import DECIDED, can_follow, identity, is_final
+from veriff_async.protocol.writing import to_json
+
+if TYPE_CHECKING:
+    from veriff_async.models.events import WebhookEvent
+
+__all__ = ("advance", "dump_state", "is_untold", "load_state")
+
+_MOST_ATTEMPTS: Final = 32
+"""Attempts that are remembered; documented are ten, and hostile input must not make a state grow."""
+
+
+def advance(
+    state: SessionState | None, event: WebhookEvent, source: DecisionSource = DecisionSource.WEBHOOK
+) -> tuple[SessionState | None, Ignored | None]:
+    """Return the state after a message, and why the message changed nothing, if so.
+
+    Args:
+        state: What was known of the session before, if anything was.
+        event: The message; that it was not recorded before is the caller's to check.
+        source: Who told it.
+    """
+    match event:
+        case DecisionEvent(decision=decision):
+            return _decided(state, decision, source)
+        case SessionEvent(session_id=session_id, attempt_id=attempt, action=action):
+            return _moved(state or _unseen(session_id), attempt, action)
+        case FullAutoEvent(session_id=session_id, attempt_id=attempt, decision=found):
+            return _told(state or _unseen(session_id), attempt, found.status)
+        case _:
+            return state, Ignored.UNRELATED
+
+
+def is_untold(state: SessionState) -> bool:
+    """Tell whether the session was decided, and the decision itself is yet to be asked for.
+
+    So it is after a Full Auto webhook, which has a form of its own.
+    """
+    return state.status in DECIDED and state.current is None
+
+
+def _unseen(session_id: str) -> SessionState:
+    return SessionState(session_id=session_id, status=Status.CREATED)
+
+
+def _decided(
+    state: SessionState | None, decision: Decision, source: DecisionSource
+) -> tuple[SessionState, Ignored | None]:
+    if state is None:
+        state = _unseen(decision.session_id)
+    known = state.decision
+    if known is not None and identity(known) == identity(decision):
+        return state, Ignored.SAME
+    if not _counts(state, decision):
+        return state, Ignored.OVER if is_final(state.status) else Ignored.LATE
+    after = _at(state, decision.attempt_id, decision.status)
+    return evolve(after, decision=decision, source=source), None
+
+
+def _counts(state: SessionState, decision: Decision) -> bool:
+    """Tell whether a decision is news, rather than late."""
+    known = state.decision
+    if is_final(state.status):
+        if known is None or not is_final(known.status):
+            return decision.status == state.status
+        # Only a correction that proves to be later: a decision that is late looks the same, but for its time.
+        return can_follow(state.status, decision.status) and _is_later(decision, known) is True
+    if is_final(decision.status):
+        return True
+    later = None if known is None else _is_later(decision, known)
+    if later is not None:
+        return later
+    if _is_passed(state, decision.attempt_id):
+        return False
+    if known is None or known.attempt_id != decision.attempt_id:
+        return True
+    return known.status != Status.RESUBMISSION_REQUESTED and can_follow(known.status, decision.status)
+
+
+def _is_later(decision: Decision, known: Decision) -> bool | None:
+    """Compare the times of two decisions; ``None`` when they do not tell."""
+    first, second = known.decision_time, decision.decision_time
+    return None if first is None or second is None or first == second else second > first
+
+
+def _moved(state: SessionState, attempt: str | None, action: Status) -> tuple[SessionState, Ignored | None]:
+    if is_final(state.status):
+        return state, Ignored.OVER
+    known = state.decision
+    is_decided = known is not None and attempt is not None and known.attempt_id == attempt
+    if is_decided or _is_passed(state, attempt):
+        return state, Ignored.LATE
+    return _step(state, attempt, action)
+
+
+def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:
+    if is_final(state.status):
+        return state, Ignored.SAME if state.status == status else Ignored.OVER
+    if _is_passed(state, attempt) and not is_final(status):
+        return state, Ignored.LATE
+    return _step(state, attempt, status)
+
+
+def _step(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:
+    is_new = attempt is not None and attempt != state.attempt_id
+    if not is_new and state.status == status:
+        return state, Ignored.SAME
+    if not is_new and not can_follow(state.status, status):
+        return state, Ignored.LATE
+    return _at(state, attempt, status), None
+
+
+def _is_passed(state: SessionState, attempt: str | None) -> bool:
+    """Tell whether a later attempt was seen."""
+    return attempt in state.attempts[:-1]
+
+
+def _at(state: SessionState, attempt: str | None, status: Status) -> SessionState:
+    others = tuple(known for known in state.attempts if known != attempt)
+    attempts = state.attempts if attempt is None else (*others, attempt)[-_MOST_ATTEMPTS:]
+    return evolve(state, status=status, attempts=attempts)
+
+
+def dump_state(state: SessionState) -> bytes:
+    """Write a state as JSON, for a store."""
+    decision = state.decision
+    return dump(
+        {
+            "id": state.session_id,
+            "status": state.status,
+            "attempts": state.attempts,
+            "decision": None if decision is None else decision.raw or to_json(decision),
+            "source": state.source,
+        }
+    )
+
+
+def load_state(text: bytes) -> SessionState:
+    """Read what `dump_state` wrote.
+
+    Raises:
+        UnreadableError: It is nothing that this version wrote, or a newer one in a form that it knows.
+    """
+    found = load_object(text)
+    decision = found.get("decision")
+    return SessionState(
+        session_id=str(found.get("id")),
+        status=Status(str(found.get("status"))),
+        attempts=tuple(str(attempt) for attempt in as_list(found.get("attempts"))),
+        decision=None if decision is None else read(Decision, decision),
+        source=None if found.get("source") is None else DecisionSource(str(found["source"])),
+    )
