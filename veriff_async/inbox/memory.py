@@ -87,6 +87,7 @@ class MemoryInbox:
     async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return what is known of sessions; see `Inbox.look`."""
         with self._lock:
+            self._forget_old()
             found = ((session_id, self._shelves.get(session_id)) for session_id in session_ids)
             return {session_id: shelf.state for session_id, shelf in found if shelf and shelf.state}
 
@@ -99,7 +100,8 @@ class MemoryInbox:
     async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.history`."""
         with self._lock:
-            shelf = self._shelves.get(session_id)
+            self._forget_old()
+            shelf = self._shelves.get(session_id or None)
             return tuple(shelf.events) if shelf else ()
 
     async def aclose(self) -> None:
@@ -109,7 +111,7 @@ class MemoryInbox:
 
     def _keep(self, event: WebhookEvent, source: DecisionSource) -> Recorded:
         self._forget_old()
-        session_id = event.session_id
+        session_id = event.session_id or None
         shelf = self._shelves.setdefault(session_id, _Shelf(deque()))
         self._shelves.move_to_end(session_id)
         shelf.touched = self._now()
@@ -120,12 +122,11 @@ class MemoryInbox:
         if len(shelf.events) > self._retention.events:
             shelf.keys.discard(shelf.events.popleft().key)
         shelf.state, ignored = advance(shelf.state, event, source)
+        if len(self._shelves) > self._retention.sessions:
+            self._shelves.popitem(last=False)
         return Recorded(event=event, state=shelf.state, ignored=ignored)
 
     def _forget_old(self) -> None:
         oldest = self._now() - self._retention.seconds
-        while self._shelves:
-            first = next(iter(self._shelves.values()))
-            if first.touched > oldest and len(self._shelves) < self._retention.sessions:
-                return
+        while self._shelves and next(iter(self._shelves.values())).touched <= oldest:
             self._shelves.popitem(last=False)

@@ -86,7 +86,7 @@ class Decision(Outcome):
         biometric_authentication: For integrations with biometric authentication.
         insights: Questions and answers; documented for decisions without a human only.
         ip: Address of the end-user's device; ``None`` for sessions whose media came by API.
-        source: How `VerificationSession.wait_for_decision` learned of it; ``None`` for a decision that no wait returned.
+        source: How `VerificationSession.wait_for_decision` learned of it; ``None`` where no wait returned it.
     """
 
     session_id: str

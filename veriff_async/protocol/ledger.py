@@ -1,4 +1,4 @@
-"""What a message does to what is known of its session: any order, repetition and lateness in, never a lowered state out.
+"""What a message does to what is known of its session: in any order and however often, none lowers a state.
 
 Veriff delivers each webhook on its own, at least once, for up to seven days (https://help.veriff.com, article 3250261),
 so a message may come after those that followed it.
@@ -15,7 +15,7 @@ from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.json import as_list
 from veriff_async.models.state import Ignored, SessionState
-from veriff_async.protocol.codec import dump, load_object, read
+from veriff_async.protocol.codec import UnreadableError, dump, load_object, read
 from veriff_async.protocol.lifecycle import DECIDED, can_follow, identity, is_final
 from veriff_async.protocol.writing import to_json
 
@@ -69,30 +69,37 @@ def _decided(
     known = state.decision
     if known is not None and identity(known) == identity(decision):
         return state, Ignored.SAME
-    if not _counts(state, decision):
-        return state, Ignored.OVER if is_final(state.status) else Ignored.LATE
+    if is_final(state.status):
+        if not _corrects(state, decision):
+            return state, _after_the_end(state, decision.status)
+    elif not _counts(state, decision):
+        return state, Ignored.LATE
     after = _at(state, decision.attempt_id, decision.status)
     return evolve(after, decision=decision, source=source), None
 
 
-def _counts(state: SessionState, decision: Decision) -> bool:
-    """Tell whether a decision is news, rather than late."""
+def _corrects(state: SessionState, decision: Decision) -> bool:
+    """Tell whether a decision changes a final state, or is the one that the state was told of without it."""
     known = state.decision
-    if is_final(state.status):
-        if known is None or not is_final(known.status):
-            return decision.status == state.status
-        # Only a correction that proves to be later: a decision that is late looks the same, but for its time.
-        return can_follow(state.status, decision.status) and _is_later(decision, known) is True
+    if known is None or not is_final(known.status):
+        return decision.status == state.status
+    # Only a correction that proves to be later: a decision that is late looks the same, but for its time.
+    return can_follow(state.status, decision.status) and _is_later(decision, known) is True
+
+
+def _counts(state: SessionState, decision: Decision) -> bool:
+    """Tell whether a decision on a session that is not over is news, rather than late."""
     if is_final(decision.status):
         return True
+    known, attempt = state.decision, decision.attempt_id
     later = None if known is None else _is_later(decision, known)
-    if later is not None:
-        return later
-    if _is_passed(state, decision.attempt_id):
+    if known is None or known.attempt_id != attempt:
+        # Times tell in which order attempts were; without them, it is the order in which they were heard of.
+        return not _is_passed(state, attempt) if later is None else later
+    if _is_passed(state, attempt):
         return False
-    if known is None or known.attempt_id != decision.attempt_id:
-        return True
-    return known.status != Status.RESUBMISSION_REQUESTED and can_follow(known.status, decision.status)
+    is_open = known.status != Status.RESUBMISSION_REQUESTED and can_follow(known.status, decision.status)
+    return is_open if later is None else later
 
 
 def _is_later(decision: Decision, known: Decision) -> bool | None:
@@ -103,7 +110,7 @@ def _is_later(decision: Decision, known: Decision) -> bool | None:
 
 def _moved(state: SessionState, attempt: str | None, action: Status) -> tuple[SessionState, Ignored | None]:
     if is_final(state.status):
-        return state, Ignored.OVER
+        return state, _after_the_end(state, action)
     known = state.decision
     is_decided = known is not None and attempt is not None and known.attempt_id == attempt
     if is_decided or _is_passed(state, attempt):
@@ -113,19 +120,26 @@ def _moved(state: SessionState, attempt: str | None, action: Status) -> tuple[Se
 
 def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:
     if is_final(state.status):
-        return state, Ignored.SAME if state.status == status else Ignored.OVER
+        return state, _after_the_end(state, status)
     if _is_passed(state, attempt) and not is_final(status):
         return state, Ignored.LATE
     return _step(state, attempt, status)
 
 
 def _step(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:
-    is_new = attempt is not None and attempt != state.attempt_id
-    if not is_new and state.status == status:
+    if attempt is not None and attempt != state.attempt_id:
+        return _at(state, attempt, status), None
+    if state.status == status:
         return state, Ignored.SAME
-    if not is_new and not can_follow(state.status, status):
+    # What follows a request for resubmission is another attempt, unless it is the end.
+    is_closed = attempt is not None and state.status == Status.RESUBMISSION_REQUESTED and not is_final(status)
+    if is_closed or not can_follow(state.status, status):
         return state, Ignored.LATE
     return _at(state, attempt, status), None
+
+
+def _after_the_end(state: SessionState, status: Status) -> Ignored:
+    return Ignored.SAME if status == state.status else Ignored.OVER
 
 
 def _is_passed(state: SessionState, attempt: str | None) -> bool:
@@ -160,11 +174,15 @@ def load_state(text: bytes) -> SessionState:
         UnreadableError: It is nothing that this version wrote, or a newer one in a form that it knows.
     """
     found = load_object(text)
-    decision = found.get("decision")
+    session_id, status = found.get("id"), found.get("status")
+    attempts, decision, source = found.get("attempts"), found.get("decision"), found.get("source")
+    if not isinstance(session_id, str) or not isinstance(status, str):
+        problem = "expected a text @ $.id and $.status"
+        raise UnreadableError(problem)
     return SessionState(
-        session_id=str(found.get("id")),
-        status=Status(str(found.get("status"))),
-        attempts=tuple(str(attempt) for attempt in as_list(found.get("attempts"))),
-        decision=None if decision is None else read(Decision, decision),
-        source=None if found.get("source") is None else DecisionSource(str(found["source"])),
+        session_id=session_id,
+        status=Status(status),
+        attempts=tuple(attempt for attempt in as_list(attempts) if isinstance(attempt, str)),
+        decision=None if decision is None else read(Decision, decision, path="$.decision"),
+        source=next((known for known in DecisionSource if known == source), None),
     )

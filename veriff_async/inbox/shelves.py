@@ -1,0 +1,271 @@
+"""What an inbox writes to SQLite and reads from it; synchronous, for one thread and one connection.
+
+A session is a row with its state, which changed with the event of that number; its events are rows beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.models.state import Ignored, Recorded
+from veriff_async.protocol.codec import UnreadableError
+from veriff_async.protocol.events import dump_event, load_event
+from veriff_async.protocol.ledger import advance, dump_state, load_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from veriff_async.models.decision import DecisionSource
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import SessionState
+    from veriff_async.protocol.policies import Retention
+
+__all__ = ("Shelves", "opened")
+
+_VERSION: Final = 1
+_BUSY: Final = 3.0
+"""Seconds to wait for another process that writes; below the five in which a webhook is to be answered."""
+
+_AT_ONCE: Final = 500
+"""Ids in one question, and sessions that are forgotten in one transaction: other processes want to write too."""
+
+_SCHEMA: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS session (
+    id BLOB NOT NULL UNIQUE, -- as UTF-8; empty for events of no session
+    state BLOB, -- NULL while no event has told one
+    changed INTEGER NOT NULL, -- number of the event that changed the state last
+    events INTEGER NOT NULL,
+    touched REAL NOT NULL
+);
+CREATE INDEX IF NOT EXISTS session_changed ON session (changed);
+CREATE INDEX IF NOT EXISTS session_touched ON session (touched);
+CREATE TABLE IF NOT EXISTS event (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that whoever follows misses nothing
+    session BLOB NOT NULL,
+    key BLOB NOT NULL,
+    kind TEXT NOT NULL,
+    body BLOB NOT NULL,
+    UNIQUE (session, key)
+);
+CREATE INDEX IF NOT EXISTS event_order ON event (session, number);
+PRAGMA user_version = 1;
+COMMIT;
+"""
+
+
+def opened(path: Path) -> sqlite3.Connection:
+    """Open the file of an inbox, or make it for its owner alone.
+
+    Raises:
+        ConfigurationError: It is no inbox, of a newer version, or on a disk that cannot be shared.
+        sqlite3.Error: It cannot be opened.
+        OSError: It cannot be made.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    try:
+        _prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION or (version == 0 and _tables(connection)):
+        msg = "The inbox's file is none, or of a newer veriff-async: give another path, or install the newer version."
+        raise ConfigurationError(msg)
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        msg = "The inbox's file lies where processes cannot share it: put it on a disk of this machine."
+        raise ConfigurationError(msg)
+    connection.execute("PRAGMA synchronous = FULL")
+    if version < _VERSION:
+        connection.executescript(_SCHEMA)
+
+
+def _tables(connection: sqlite3.Connection) -> int:
+    found: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
+    return found
+
+
+class Shelves:
+    """The rows of an inbox, through one connection."""
+
+    def __init__(self, connection: sqlite3.Connection, retention: Retention, now: Callable[[], float]) -> None:
+        """Take an open connection."""
+        self._db = connection
+        self._retention = retention
+        self._now = now
+        self._count_at = 0
+        self.changed: list[tuple[int, str]] = []
+        """What the transaction under way has changed: numbers and sessions."""
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def begin(self) -> None:
+        """Begin to write."""
+        self.changed.clear()
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Forget what is too old, and put everything on the disk."""
+        self._forget_old()
+        self._db.execute("COMMIT")
+
+    def rollback(self) -> None:
+        """Undo what was begun, if SQLite has not done so itself."""
+        with suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+
+    def version(self) -> int:
+        """Return a number that is another one after each commit of another connection."""
+        found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+        return found
+
+    def last_change(self) -> int:
+        """Return the number of the last change of a state."""
+        found: int | None = self._db.execute("SELECT max(changed) FROM session").fetchone()[0]
+        return found or 0
+
+    def changes_after(self, number: int) -> list[tuple[int, str]]:
+        """Return the states that changed later: numbers and sessions."""
+        rows = self._db.execute("SELECT changed, id FROM session WHERE changed > ? ORDER BY changed", (number,))
+        return [(changed, _text(session)) for changed, session in rows]
+
+    def keep(self, event: WebhookEvent, source: DecisionSource) -> Recorded:
+        """Keep an event, inside a transaction.
+
+        Raises:
+            InboxError: What is kept of its session cannot be read.
+        """
+        session = _bytes(event.session_id or "")
+        state, events = self._found(session)
+        added = self._db.execute(
+            "INSERT INTO event (session, key, kind, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (session, _bytes(event.key), event.kind, dump_event(event)),
+        )
+        if not added.rowcount:
+            self._db.execute("UPDATE session SET touched = ? WHERE id = ?", (self._now(), session))
+            return Recorded(event=event, state=state, ignored=Ignored.REPEATED)
+        after, ignored = advance(state, event, source)
+        number = added.lastrowid or 0
+        if ignored is None and after is not None:
+            self.changed.append((number, after.session_id))
+            text: bytes | None = dump_state(after)
+        else:
+            number, text = 0, None
+        self._db.execute(
+            "INSERT INTO session (id, state, changed, events, touched) VALUES (?, ?, ?, 1, ?) "
+            "ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state), changed = max(excluded.changed, changed), "
+            "events = events + 1, touched = excluded.touched",
+            (session, text, number, self._now()),
+        )
+        if events >= self._retention.events:
+            self._forget_first(session)
+        return Recorded(event=event, state=after, ignored=ignored)
+
+    def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
+        """Return what is known of sessions.
+
+        Raises:
+            InboxError: What is kept of one cannot be read.
+        """
+        oldest = self._now() - self._retention.seconds
+        found: dict[str, SessionState] = {}
+        for some in _portions([_bytes(session_id) for session_id in session_ids]):
+            marks = ",".join("?" * len(some))
+            query = f"SELECT state FROM session WHERE state NOT NULL AND touched > ? AND id IN ({marks})"  # noqa: S608  marks
+            for (text,) in self._db.execute(query, (oldest, *some)):
+                state = _read(text)
+                found[state.session_id] = state
+        return found
+
+    def events(self, session_id: str | None) -> tuple[WebhookEvent, ...]:
+        """Return the events of a session in their order.
+
+        Raises:
+            InboxError: One of them cannot be read.
+        """
+        oldest = self._now() - self._retention.seconds
+        rows = self._db.execute(
+            "SELECT kind, body FROM event WHERE session = (SELECT id FROM session WHERE id = ? AND touched > ?) "
+            "ORDER BY number",
+            (_bytes(session_id or ""), oldest),
+        )
+        return tuple(_read_event(kind, body) for kind, body in rows)
+
+    def _found(self, session: bytes) -> tuple[SessionState | None, int]:
+        row = self._db.execute("SELECT state, events, touched FROM session WHERE id = ?", (session,)).fetchone()
+        if row is None:
+            return None, 0
+        text, events, touched = row
+        if touched <= self._now() - self._retention.seconds:
+            self._forget([session])
+            return None, 0
+        return None if text is None else _read(text), events
+
+    def _forget_old(self) -> None:
+        oldest = self._now() - self._retention.seconds
+        self._forget_oldest("WHERE touched <= ?", (oldest,), _AT_ONCE)
+        last: int = self._db.execute("SELECT ifnull(max(rowid), 0) FROM session").fetchone()[0]
+        if last < self._count_at:
+            return
+        # Counting takes a look at every row, so it is done again only when so many may have come that it matters.
+        most = self._retention.sessions
+        count: int = self._db.execute("SELECT count(*) FROM session").fetchone()[0]
+        if count > most:
+            self._forget_oldest("", (), min(_AT_ONCE, count - most + most // 100))
+        self._count_at = last + max(1, most - count)
+
+    def _forget_oldest(self, which: str, values: tuple[float, ...], most: int) -> None:
+        query = f"SELECT id FROM session {which} ORDER BY touched LIMIT ?"  # noqa: S608  our own words
+        self._forget([session for (session,) in self._db.execute(query, (*values, most))])
+
+    def _forget(self, sessions: list[bytes]) -> None:
+        for session in sessions:
+            self._db.execute("DELETE FROM event WHERE session = ?", (session,))
+            self._db.execute("DELETE FROM session WHERE id = ?", (session,))
+
+    def _forget_first(self, session: bytes) -> None:
+        first = "SELECT min(number) FROM event WHERE session = ?"
+        self._db.execute(f"DELETE FROM event WHERE number = ({first})", (session,))  # noqa: S608  our own words
+        self._db.execute("UPDATE session SET events = events - 1 WHERE id = ?", (session,))
+
+
+def _portions(ids: list[bytes]) -> Iterator[list[bytes]]:
+    for start in range(0, len(ids), _AT_ONCE):
+        yield ids[start : start + _AT_ONCE]
+
+
+def _bytes(text: str) -> bytes:
+    # JSON can hold half a surrogate pair, SQLite's texts cannot.
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(stored: bytes) -> str:
+    return stored.decode("utf-8", "surrogatepass")
+
+
+def _read(text: bytes) -> SessionState:
+    with suppress(UnreadableError):
+        return load_state(text)
+    raise _damaged()
+
+
+def _read_event(kind: str, body: bytes) -> WebhookEvent:
+    with suppress(UnreadableError):
+        return load_event(kind, body)
+    raise _damaged()
+
+
+def _damaged() -> InboxError:
+    return InboxError("What the inbox keeps of a session cannot be read: look whether its file was written by others.")

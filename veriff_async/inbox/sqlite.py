@@ -1,0 +1,219 @@
+"""The inbox of one machine: a SQLite file that all its processes share. No server is needed.
+
+One thread writes and one reads, each with a connection of its own. What waits to be written goes into one transaction,
+so that many webhooks share one `fsync`. The reader looks now and then whether another process has committed, and
+only while somebody follows the changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+import warnings
+from contextlib import aclosing
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
+
+from anyio import to_thread
+
+from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.inbox.feeds import Feeds
+from veriff_async.inbox.shelves import Shelves, opened
+from veriff_async.inbox.workers import Reader, Writer
+from veriff_async.models.decision import DecisionSource
+from veriff_async.protocol.policies import Retention
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+    from types import TracebackType
+
+    from veriff_async.inbox.workers import Worker
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import Recorded, SessionState
+
+__all__ = ("SqliteInbox",)
+
+_T = TypeVar("_T")
+_WATCH: Final = 0.01
+"""Seconds between two looks for commits of other processes: a look takes some 50 microseconds of processor time, waking
+up included, so that this is about half a per cent of one core."""
+
+
+class SqliteInbox:
+    """Keep events in a file that all processes of this machine may share.
+
+    What is recorded is on the disk before `record` returns (SQLite's write-ahead log, ``synchronous=FULL``), and wakes
+    waits in every process. The file is made for its owner alone; it holds personal data, as every inbox does. It
+    must lie on a disk of this machine, not on a network's.
+
+    It is opened when first used, so it may be made before a server forks its workers. It belongs to no event loop.
+
+    Args:
+        path: The file; it is made when it is missing, its folder is not.
+        retention: How much is kept; a million sessions for 30 days when left out.
+        watch: Seconds between two looks for what other processes have recorded.
+        now: The time in seconds, for tests in which days pass.
+
+    Raises:
+        ConfigurationError: The path names no file, or `watch` is not above zero.
+
+    Example:
+        >>> async with SqliteInbox("veriff.db") as inbox, VeriffClient.from_env(inbox=inbox) as veriff:
+        ...     decision = await veriff.session(session_id).wait_for_decision()
+
+    See https://sqlite.org/wal.html.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        retention: Retention | None = None,
+        watch: float = _WATCH,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """Check the options; nothing is opened yet."""
+        name = os.fspath(path)
+        if not name or name == ":memory:":
+            msg = "The path of the inbox names no file: give one, or use MemoryInbox."
+            raise ConfigurationError(msg)
+        if not watch > 0:
+            msg = f"watch is {watch!r}: give seconds above zero."
+            raise ConfigurationError(msg)
+        self._path = Path(name)
+        self._retention = retention or Retention()
+        self._watch = watch
+        self._now = now
+        self._feeds = Feeds()
+        self._lock = Lock()
+        self._workers: tuple[Writer, Reader] | None = None
+        self._process = 0
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Show whether it is open; a path may hold the name of a person."""
+        return f"<SqliteInbox {'open' if self._workers else 'not open'}>"
+
+    def __del__(self) -> None:
+        """Warn when it was left open, and end its threads."""
+        workers = getattr(self, "_workers", None)
+        if workers is not None and self._process == os.getpid():
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            for worker in workers:
+                worker.stop()
+
+    async def __aenter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            ConfigurationError: It is no inbox, or of a newer version.
+            InboxError: It cannot be opened.
+        """
+        await to_thread.run_sync(self._opened)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        await self.aclose()
+
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+        """Keep an event; see `Inbox.record`."""
+        writer, _ = await self._ready()
+        return await _done_by(writer, lambda shelves: shelves.keep(event, source))
+
+    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        """Return what is known of sessions; see `Inbox.look`."""
+        _, reader = await self._ready()
+        wanted = tuple(session_ids)
+        return await _done_by(reader, lambda shelves: shelves.states(wanted))
+
+    async def changes(self) -> AsyncGenerator[str | None]:
+        """Yield the sessions that change in any process; see `Inbox.changes`."""
+        _, reader = await self._ready()
+        async with aclosing(self._feeds.follow()) as feed:
+            await anext(feed)
+            await _done_by(reader, lambda _: None)  # wakes the reader, which keeps watch from now on
+            yield None
+            async for session_id in feed:
+                yield session_id
+
+    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        """Return the events of a session; see `Inbox.history`."""
+        _, reader = await self._ready()
+        return await _done_by(reader, lambda shelves: shelves.events(session_id))
+
+    async def aclose(self) -> None:
+        """Write what is under way, and close the file for good; a second call does nothing."""
+        with self._lock:
+            workers, self._workers, self._closed = self._workers, None, True
+        if workers is None or self._process != os.getpid():
+            return
+        for worker in workers:
+            worker.stop()
+        for worker in workers:
+            await to_thread.run_sync(worker.join)
+        self._feeds.end(_closed())
+
+    async def _ready(self) -> tuple[Writer, Reader]:
+        workers = self._workers
+        if workers is not None and self._process == os.getpid():
+            return workers
+        return await to_thread.run_sync(self._opened)
+
+    def _opened(self) -> tuple[Writer, Reader]:
+        with self._lock:
+            if self._closed:
+                raise _closed()
+            if self._workers is None or self._process != os.getpid():
+                self._workers = self._open()
+                self._process = os.getpid()
+            return self._workers
+
+    def _open(self) -> tuple[Writer, Reader]:
+        problem = "unknown"
+        try:
+            connections = opened(self._path), opened(self._path)
+        except sqlite3.Error as error:
+            problem = error.sqlite_errorname
+        except OSError as error:
+            problem = error.strerror or type(error).__name__
+        else:
+            shelves = [Shelves(connection, self._retention, self._now) for connection in connections]
+            reader = Reader(shelves[1], self._feeds, self._watch)
+            writer = Writer(shelves[0], reader.seen)
+            for worker in (writer, reader):
+                worker.start()
+            return writer, reader
+        msg = f"The inbox's file cannot be opened ({problem}): check its folder, its owner and the disk."
+        raise InboxError(msg)
+
+
+async def _done_by(worker: Worker, job: Callable[[Shelves], _T]) -> _T:
+    """Have a job done in a worker's thread; cancelling leaves it to be done there, and forgets it here."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+
+    def answer(result: object, error: Exception | None) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_resolve, future, result, error)
+
+    worker.put(job, answer)
+    return await future
+
+
+def _resolve(future: asyncio.Future[_T], result: object, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(cast("_T", result))
+
+
+def _closed() -> InboxError:
+    return InboxError("The inbox was closed: make another one for the same file.")
