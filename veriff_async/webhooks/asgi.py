@@ -1,0 +1,145 @@
+"""Webhooks in ASGI: an application for FastAPI, Starlette, Litestar, Quart, Django, or a server alone.
+
+https://asgi.readthedocs.io/en/latest/specs/main.html, version 3; no framework is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import TYPE_CHECKING, cast
+
+from veriff_async.webhooks.rules import NOT_HERE
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from veriff_async.webhooks.receiver import WebhookReceiver
+    from veriff_async.webhooks.rules import Reply
+
+__all__ = ("AsgiWebhooks", "asgi_app")
+
+_Message = MutableMapping[str, object]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+
+
+def asgi_app(
+    receiver: WebhookReceiver, *, path: str | None = None, otherwise: Callable[..., Awaitable[object]] | None = None
+) -> AsgiWebhooks:
+    """Return an ASGI application that receives webhooks.
+
+    It speaks the lifespan protocol and closes the receiver at shutdown, before `otherwise` shuts down; a framework that
+    it is mounted in does not pass that on, so close the receiver in the lifespan of your application there.
+
+    Args:
+        receiver: What takes the webhooks.
+        path: Where, with and without a slash at its end; ``None`` is everywhere, for an application that is mounted.
+        otherwise: The application that everything else goes to; without one the rest is answered 404.
+
+    Example:
+        >>> app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))  # FastAPI, Starlette
+        >>> app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", otherwise=app.asgi_app)  # Quart
+    """
+    return AsgiWebhooks(receiver, path, otherwise)
+
+
+class AsgiWebhooks:
+    """What `asgi_app` returns: an object rather than a function, so that a route of Starlette takes it as it is."""
+
+    def __init__(
+        self, receiver: WebhookReceiver, path: str | None, otherwise: Callable[..., Awaitable[object]] | None
+    ) -> None:
+        """Take what `asgi_app` is given."""
+        self._receiver = receiver
+        self._path = path
+        self._otherwise = otherwise
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Serve one connection."""
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._live(scope, receive, send)
+        elif kind == "http" and self._is_here(scope):
+            await self._answer(scope, receive, send)
+        elif self._otherwise is not None:
+            await self._otherwise(scope, receive, send)
+        elif kind == "http":
+            await _send_reply(send, NOT_HERE)
+        elif kind == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": ""})
+
+    def _is_here(self, scope: _Message) -> bool:
+        if self._path is None:
+            return True
+        # The path is the whole one, and what stands before a mounted application is told beside it.
+        path = str(scope["path"]).removeprefix(str(scope.get("root_path") or ""))
+        return path.rstrip("/") == self._path.rstrip("/")
+
+    async def _answer(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        is_gone = False
+
+        async def chunks() -> AsyncGenerator[bytes]:
+            nonlocal is_gone
+            is_more = True
+            while is_more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    is_gone = True
+                    raise ConnectionResetError
+                yield cast("bytes", message.get("body") or b"")
+                is_more = bool(message.get("more_body"))
+
+        headers = _joined(cast("Iterable[tuple[bytes, bytes]]", scope["headers"]))
+        reply = await self._receiver.answer(str(scope["method"]), headers, chunks())
+        if not is_gone:
+            await _send_reply(send, reply)
+
+    async def _live(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Pass the lifespan on, closing the receiver first; or live it alone, beside an application that has none."""
+        has_begun = has_spoken = False
+
+        async def heard() -> _Message:
+            nonlocal has_begun
+            message = await receive()
+            has_begun = True
+            if message["type"] == "lifespan.shutdown":
+                await self._receiver.aclose()
+            return message
+
+        async def said(message: _Message) -> None:
+            nonlocal has_spoken
+            has_spoken = True
+            await send(message)
+
+        if self._otherwise is not None:
+            try:
+                await self._otherwise(scope, heard, said)
+            except Exception:
+                # So an application says that it knows no lifespan, Django's for one; the receiver has one all the same.
+                if has_spoken:
+                    raise
+            if has_spoken:
+                return
+        if not has_begun:
+            await heard()
+        await send({"type": "lifespan.startup.complete"})
+        await heard()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name; one that comes twice and says two things says both, and is nobody's signature."""
+    headers: dict[str, str] = {}
+    for key, value in raw:
+        name, text = key.decode("latin-1").lower(), value.decode("latin-1")
+        known = headers.get(name)
+        headers[name] = text if known in {None, text} else f"{known}, {text}"
+    return headers
+
+
+async def _send_reply(send: _Send, reply: Reply) -> None:
+    headers = {**reply.headers, "content-length": str(len(reply.body))}
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": reply.body})

@@ -1,0 +1,357 @@
+"""The receiver: a request in, a recorded event and an answer out, whatever the framework around it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, nullcontext
+from io import BytesIO
+from typing import TYPE_CHECKING, Final, Self, cast
+
+from attrs import frozen
+
+from veriff_async.errors import ConfigurationError, InboxError, PayloadError, SignatureError
+from veriff_async.models.events import DecisionEvent, SessionEvent
+from veriff_async.protocol.codec import warm_up
+from veriff_async.protocol.credentials import Credentials
+from veriff_async.protocol.events import parse_webhook
+from veriff_async.webhooks import rules
+from veriff_async.webhooks.calls import Calls
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from types import TracebackType
+
+    from veriff_async.inbox.inbox import Inbox
+    from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.state import Recorded
+    from veriff_async.webhooks.calls import OnEvent
+    from veriff_async.webhooks.rules import Reply
+
+__all__ = ("ReceiverStatistics", "WebhookReceiver")
+
+_LOG: Final = logging.getLogger(__name__)
+
+_MOST_RECORDING: Final = 1000
+"""Events that an inbox may be recording at once; one that hangs must not fill the memory."""
+
+_CANCEL_SECONDS: Final = 1.0
+"""Seconds that cancelled calls have to end, so that one that will not does not hold up the process."""
+
+
+@frozen(kw_only=True)
+class ReceiverStatistics:
+    """What a receiver has done, and does now.
+
+    Attributes:
+        recorded: Webhooks that were recorded, repetitions included.
+        repeated: Of these, those that had been recorded before.
+        refused: Requests that were no webhook of Veriff's for this integration, or too large, too slow, unreadable.
+        unrecorded: Webhooks that were answered 503, so that Veriff sends them again.
+        failed: Calls of `on_event` that raised.
+        left_out: Calls of `on_event` that were not made, because it was too far behind or the receiver was closed.
+        running: Calls of `on_event` that run now.
+        waiting: Calls of `on_event` that are yet to begin.
+    """
+
+    recorded: int
+    repeated: int
+    refused: int
+    unrecorded: int
+    failed: int
+    left_out: int
+    running: int
+    waiting: int
+
+
+class _RefusedError(Exception):
+    """A body that is not read on."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__(reply.status)
+        self.reply = reply
+
+
+class WebhookReceiver:
+    """Takes webhooks: verifies, reads, records, and says what to answer. One for each event loop.
+
+    A request counts only once its event is in the inbox; then every wait for its session wakes, in whichever process
+    that shares the inbox. `on_event` is called afterwards, in the background: it never delays the answer, its failure
+    is logged by the type's name alone (what it says may tell of a person), and neither loses the event. It is called
+    once for each event that is recorded for the first time, not for repetitions, `max_running` at once; not at all
+    when the process ends before, so do with it what may be missed, and what must not be missed by what the inbox has.
+
+    Use it as ``async with WebhookReceiver(...) as receiver:``, or call `aclose` at the end, before the inbox is closed.
+
+    Args:
+        credentials: Whose webhooks are taken; can be set while the receiver runs.
+        inbox: Where they are recorded.
+        on_event: Called with what was recorded: a coroutine function on the loop, any other callable in a thread.
+        max_body: Bytes that a body may have; a larger one is never held.
+        body_timeout: Seconds that a body may take to come.
+        record_timeout: Seconds that the inbox may take; below the five or so that Veriff waits for an answer.
+        close_timeout: Seconds that `aclose` waits for what runs.
+        max_running: Calls of `on_event` at once; with 1 they keep the order of recording.
+
+    Raises:
+        ConfigurationError: An option cannot work.
+
+    Example:
+        >>> async with SqliteInbox("inbox.db") as inbox, WebhookReceiver(Credentials.from_env(), inbox) as receiver:
+        ...     reply = await receiver.answer(request.method, request.headers, await request.body())
+
+    See https://devdocs.veriff.com/docs/webhooks-guide.
+    """
+
+    def __init__(  # noqa: PLR0913  options are what a receiver is made of, and all but two have a default
+        self,
+        credentials: Credentials,
+        inbox: Inbox,
+        *,
+        on_event: OnEvent | None = None,
+        max_body: int = 1_048_576,
+        body_timeout: float = 4.0,
+        record_timeout: float = 4.0,
+        close_timeout: float = 10.0,
+        max_running: int = 16,
+    ) -> None:
+        """Check the options; nothing is opened."""
+        _check_above_zero(
+            max_body=max_body,
+            body_timeout=body_timeout,
+            record_timeout=record_timeout,
+            close_timeout=close_timeout,
+            max_running=max_running,
+        )
+        self._credentials = _checked(credentials)
+        self._inbox = inbox
+        self._max_body = max_body
+        self._body_timeout = body_timeout
+        self._record_timeout = record_timeout
+        self._close_timeout = close_timeout
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._calls = None if on_event is None else Calls(on_event, most=max_running, tasks=self._tasks)
+        self._is_closed = False
+        self._recording = 0
+        self._recorded = self._repeated = self._refused = self._unrecorded = 0
+        warm_up(DecisionEvent, SessionEvent)
+
+    @property
+    def credentials(self) -> Credentials:
+        """Whose webhooks are taken; set it to add and delete secrets, for the requests that come afterwards.
+
+        Raises:
+            ConfigurationError: It is set to something that is no `Credentials`.
+        """
+        return self._credentials
+
+    @credentials.setter
+    def credentials(self, credentials: Credentials) -> None:
+        self._credentials = _checked(credentials)
+
+    def __repr__(self) -> str:
+        """Show how much was recorded, nothing secret."""
+        return f"<WebhookReceiver{' closed' if self._is_closed else ''}, {self._recorded} recorded>"
+
+    async def __aenter__(self) -> Self:
+        """Return the receiver itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the receiver."""
+        await self.aclose()
+
+    def statistics(self) -> ReceiverStatistics:
+        """Return what the receiver has done so far, and does now."""
+        calls = self._calls
+        return ReceiverStatistics(
+            recorded=self._recorded,
+            repeated=self._repeated,
+            refused=self._refused,
+            unrecorded=self._unrecorded,
+            failed=calls.failed if calls else 0,
+            left_out=calls.left_out if calls else 0,
+            running=calls.running if calls else 0,
+            waiting=calls.waiting if calls else 0,
+        )
+
+    async def receive(self, headers: Mapping[str, str], body: bytes) -> Recorded:
+        """Verify, read and record one webhook, for a framework of your own; `answer` does this and speaks HTTP.
+
+        Once the event is verified it is recorded even if this call is cancelled.
+
+        Args:
+            headers: The request's headers, names in any case.
+            body: The raw body, exactly as it came.
+
+        Returns:
+            The event, and what became of it.
+
+        Raises:
+            SignatureError: It is not Veriff's, or of another integration; nothing was recorded.
+            PayloadError: It is signed, but cannot be read; nothing was recorded.
+            InboxError: It may not have been recorded, because the inbox failed, was slower than `record_timeout`, or
+                the receiver is closed: answer 503.
+
+        Example:
+            >>> recorded = await receiver.receive(headers, body)
+        """
+        try:
+            event = parse_webhook(headers, body, self._credentials)
+        except (SignatureError, PayloadError):
+            self._refused += 1
+            raise
+        try:
+            return await self._kept(event)
+        except InboxError:
+            self._unrecorded += 1
+            raise
+
+    async def answer(self, method: str, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes]) -> Reply:
+        """Take one request, and return what to answer it with; every rule of HTTP is in here.
+
+        Args:
+            method: The request's method.
+            headers: Its headers, names in any case.
+            body: The raw body, whole or in chunks as they come; chunks are read only as far as they are wanted.
+
+        Returns:
+            200 for what is recorded (unknown kinds and repetitions too); 405, 415, 413, 408, 401 or 400 for what is
+            not a webhook; 503 for one that the inbox did not record.
+
+        Example:
+            >>> reply = await receiver.answer(request.method, request.headers, request.stream())
+            >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
+        """
+        reply = rules.refusal(method, headers, self._max_body)
+        if reply is not None:
+            return self._refuse(reply)
+        try:
+            await self.receive(headers, await self._read(body))
+        except _RefusedError as refused:
+            return self._refuse(refused.reply)
+        except (SignatureError, PayloadError) as error:
+            _LOG.warning("refused a webhook with %d, %s: %s", error.status_hint, type(error).__name__, error)
+            return rules.FOREIGN if isinstance(error, SignatureError) else rules.UNREADABLE
+        except InboxError as error:
+            _LOG.error("answered a webhook with 503, so that Veriff sends it again: %s", error)
+            return rules.NOT_RECORDED
+        return rules.RECORDED
+
+    async def aclose(self) -> None:
+        """Take nothing more, and wait for what is being recorded and for the calls of `on_event`, then cancel them.
+
+        Webhooks that come afterwards are answered 503, so that Veriff sends them again, about an hour later. A
+        function that runs in a thread cannot be cancelled: it is left to end by itself.
+        """
+        self._is_closed = True
+        try:
+            async with asyncio.timeout(self._close_timeout):
+                while self._tasks:
+                    await asyncio.wait(self._tasks)
+        except TimeoutError:
+            _LOG.warning("closed while %d records or calls of on_event were running", len(self._tasks))
+        finally:
+            if self._calls is not None:
+                self._calls.give_up()
+            left = set(self._tasks)
+            for task in left:
+                task.cancel()
+            if left:
+                await asyncio.wait(left, timeout=_CANCEL_SECONDS)
+
+    def _refuse(self, reply: Reply) -> Reply:
+        self._refused += 1
+        _LOG.warning("refused a webhook with %d: %s", reply.status, reply.body.decode())
+        return reply
+
+    async def _read(self, body: bytes | AsyncIterable[bytes]) -> bytes:
+        """Read a body, but never hold more of it than may be; closing a generator that is not read to its end."""
+        if isinstance(body, bytes):
+            if len(body) > self._max_body:
+                raise _RefusedError(rules.TOO_LARGE)
+            return body
+        held = BytesIO()
+        limit = asyncio.timeout(self._body_timeout)
+        try:
+            async with limit, _closing(body):
+                async for chunk in body:
+                    if held.tell() + len(chunk) > self._max_body:
+                        raise _RefusedError(rules.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
+                    held.write(chunk)
+        except _RefusedError:
+            raise
+        except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
+            raise _RefusedError(rules.TOO_SLOW if limit.expired() else rules.BROKEN_OFF) from None
+        return held.getvalue()
+
+    async def _kept(self, event: WebhookEvent) -> Recorded:
+        """Record an event in a task of its own.
+
+        A server that cancels its request, or an inbox that is late, must not part the record from what follows it: the
+        event would stand in the inbox, its repetition would be known, and `on_event` would never be called.
+        """
+        if self._is_closed:
+            msg = "The receiver is closed: answer 503, and close it only after the server."
+            raise InboxError(msg)
+        if self._recording >= _MOST_RECORDING:
+            msg = f"The inbox is busy with {self._recording} events already: see why it is slow."
+            raise InboxError(msg)
+        self._recording += 1
+        task = asyncio.create_task(self._record(event), name="veriff record")
+        self._tasks.add(task)
+        task.add_done_callback(self._let_go)
+        done, _ = await asyncio.wait({task}, timeout=self._record_timeout)
+        if not done:
+            msg = f"The inbox has not recorded an event in {self._record_timeout:g} seconds: see why it is slow."
+            raise InboxError(msg)
+        if task.cancelled():
+            msg = "The record of an event was cancelled: answer 503, so that Veriff sends it again."
+            raise InboxError(msg)
+        found = task.result()
+        if isinstance(found, InboxError):
+            raise found
+        return found
+
+    def _let_go(self, task: asyncio.Task[Recorded | InboxError]) -> None:
+        self._recording -= 1
+        self._tasks.discard(task)
+
+    async def _record(self, event: WebhookEvent) -> Recorded | InboxError:
+        """Record an event and have `on_event` called; an error is returned, since nobody may be there to catch it."""
+        try:
+            recorded = await self._inbox.record(event)
+            is_repeated = recorded.is_repeated
+        except InboxError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  an inbox of the user's own
+            return InboxError(
+                f"The inbox failed with {type(error).__name__}: have it raise an InboxError that says why."
+            )
+        self._recorded += 1
+        self._repeated += is_repeated
+        if self._calls is not None and not is_repeated:
+            self._calls.add(recorded)
+        return recorded
+
+
+def _closing(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[object]:
+    return aclosing(cast("AsyncGenerator[bytes]", body)) if isinstance(body, AsyncGenerator) else nullcontext()
+
+
+def _checked(credentials: object) -> Credentials:
+    if not isinstance(credentials, Credentials):
+        msg = f"credentials is a {type(credentials).__name__}: give Credentials(...) or Credentials.from_env()."
+        raise ConfigurationError(msg)
+    return credentials
+
+
+def _check_above_zero(**options: float) -> None:
+    for name, value in options.items():
+        if not value > 0:
+            msg = f"{name} is {value!r}: give a number above zero."
+            raise ConfigurationError(msg)
