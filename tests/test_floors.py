@@ -26,7 +26,11 @@ FLOORS: Final = {
     "inbox": 2,
     "api": 3,
     "uploading": 3,
+    "listening": 3,
+    "polling": 3,
+    "reconciling": 3,
     "waiting": 3,
+    "watched": 3,
     "together": 3,
     "downloading": 3,
     "readings": 3,
@@ -50,6 +54,10 @@ DOORS: Final = {
     "services": {"api", "downloading"},
     "session": {"api", "downloading", "readings", "uploading", "waiting"},
     "client": {"api", "downloading", "services", "session", "uploading", "waiting"},
+    "listening": {"watched"},
+    "polling": {"watched"},
+    "reconciling": {"client", "together"},
+    "waiting": {"listening", "polling", "watched"},
 }
 IMPURE: Final = frozenset(
     {

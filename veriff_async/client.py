@@ -20,7 +20,7 @@ from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.creation import CreateOptions
 from veriff_async.protocol.credentials import Credentials
-from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
+from veriff_async.protocol.policies import RetryPolicy, Timeouts
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession
 from veriff_async.transport.exchange import Exchange
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
 
+    from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.media import Media, UploadProgress
     from veriff_async.models.person import Person
     from veriff_async.protocol.creation import RegistryOptions
+    from veriff_async.protocol.policies import PollPolicy
 
 __all__ = (
     "BASE_URL_VARIABLE",
@@ -58,6 +60,7 @@ class ClientOptions(TypedDict, total=False):
 
     feedback_url: str | None
     sync_url: str | None
+    inbox: Inbox | None
     retry: RetryPolicy
     poll: PollPolicy
     timeouts: Timeouts
@@ -106,8 +109,11 @@ class VeriffClient(Services):
         feedback_url: Host of the feedback API, for reports of fraud; Veriff's documented one when left out, or the
             sandbox's when `base_url` is of this machine.
         sync_url: Host of the synchronous check of registries, likewise.
+        inbox: Where a `WebhookReceiver` of this application records what Veriff posts, in this process or another;
+            see `veriff_async.inbox`. It is not closed here.
         retry: How often and how long a call is tried.
-        poll: How often decisions are asked for.
+        poll: How often decisions are asked for while somebody waits; with an `inbox` that is late and seldom when left
+            out, and as often as without one while the inbox fails.
         timeouts: How long one try may take.
         max_connections: Connections of the pool.
         max_uploads: Uploads at once over the whole client; fewer than `max_connections`, so that other calls never
@@ -134,6 +140,7 @@ class VeriffClient(Services):
         base_url: str,
         feedback_url: str | None = None,
         sync_url: str | None = None,
+        inbox: Inbox | None = None,
         retry: RetryPolicy | None = None,
         poll: PollPolicy | None = None,
         timeouts: Timeouts | None = None,
@@ -162,7 +169,7 @@ class VeriffClient(Services):
         self._api = Api(credentials, self._exchange)
         self._uploads = Uploads(self._api, seats=max_uploads, threads=threads)
         self._downloads = Downloads(self._api, seats=max_downloads, threads=threads, verify=verify_responses)
-        self._waits = Waits(self._api.decision, poll or PollPolicy())
+        self._waits = Waits(self._api.decision, poll=poll, inbox=inbox)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import Status
-from veriff_async.protocol.lifecycle import can_follow, is_news
+from veriff_async.protocol.lifecycle import can_follow
 from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
+        # Veriff goes on to show the request for resubmission that this submission answers, also to a new process.
+        self._last = await self._waits.known(self.id) or self._last
         info = await self._api.submit_session(self.id)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
@@ -183,7 +185,7 @@ class VerificationSession(SessionReadings):
         decision = await self._api.decision(self.id)
         if decision is not None:
             self._learn(decision)
-            self._waits.observe(decision)
+            await self._waits.learn(decision)
         return decision
 
     async def wait_for_decision(
@@ -193,10 +195,13 @@ class VerificationSession(SessionReadings):
         until: Callable[[Decision], bool] | None = None,
         poll: PollPolicy | None = None,
     ) -> Decision:
-        """Wait until Veriff has decided.
+        """Wait until Veriff has decided, and a webhook or a question tells so, whichever comes first.
 
-        Any number of waits share the client's one poller. After a decision that asked for a resubmission, and that
-        this object returned, a further wait waits for a newer one. Cancelling a wait leaves nothing behind.
+        With an inbox (see `VeriffClient`) a webhook that any process of the application recorded ends the wait, also
+        one that came before it began, or before a restart; polling is then a safety net for webhooks that get lost,
+        and takes over while the inbox fails. Any number of waits share the client's one poller and one feed. After a
+        decision that asked for a resubmission, and that this object returned or answered, a further wait waits for a
+        newer one. Cancelling a wait leaves nothing behind.
 
         Args:
             timeout: Seconds to wait; ``None`` for as long as it takes (a decision can take days).
@@ -204,7 +209,7 @@ class VerificationSession(SessionReadings):
             poll: How often to ask for this session, instead of the client's own pace.
 
         Returns:
-            The decision; look at its ``status``.
+            The decision; look at its ``status``. Its ``source`` tells how it was learned of.
 
         Raises:
             ConfigurationError: The timeout is not above zero.
@@ -218,13 +223,12 @@ class VerificationSession(SessionReadings):
         if timeout is not None and not timeout > 0:
             msg = f"The timeout is {timeout!r}: give seconds above zero, or None; to ask once, call decision()."
             raise ConfigurationError(msg)
-        last = self._last
-        wanted = until or _is_conclusive
         decision = await self._waits.wait(
             self.id,
-            until=lambda found: is_news(found, last) and wanted(found),
+            until=until or _is_conclusive,
             timeout=timeout,
             poll=poll,
+            last=self._last,
             last_status=self.status,
         )
         self._learn(decision)

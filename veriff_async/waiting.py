@@ -1,73 +1,63 @@
-"""Coroutines that wait for a decision, and the one poller that asks for all of them.
+"""Coroutines that wait for a decision: woken by the inbox or the poller, whichever learns of it first.
 
-A wait is one future. Whoever learns of a decision shows it to all waits of its session (`Waits.observe`), and the
-first that satisfies a wait resolves it: state, not messages, so order, repetition and lateness do not matter.
+A wait is one future. Whoever learns of a decision shows it to all waits of its session, and the first that satisfies a
+wait resolves it: state, not messages, so order, repetition and lateness do not matter.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from attrs import Factory, define
-
-from veriff_async.errors import (
-    ClientClosedError,
-    DecisionTimeoutError,
-    RateLimitedError,
-    ServerError,
-    TransportError,
-)
+from veriff_async.errors import ClientClosedError, DecisionTimeoutError
+from veriff_async.listening import Listener
+from veriff_async.models.decision import DecisionSource
+from veriff_async.polling import Poller
 from veriff_async.protocol.backoff import poll_pause
+from veriff_async.protocol.events import decision_event
+from veriff_async.protocol.ledger import is_untold
+from veriff_async.protocol.lifecycle import identity
+from veriff_async.protocol.policies import SAFETY_NET, PollPolicy
+from veriff_async.watched import Wait, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.decision import Decision
     from veriff_async.models.enums import Status
-    from veriff_async.protocol.policies import PollPolicy
+    from veriff_async.models.state import SessionState
 
 __all__ = ("Waits",)
 
 _LOG: Final = logging.getLogger(__name__)
 
-_ASKED_AT_ONCE: Final = 16
-"""Questions in flight; a slow answer must not hold up the others, and they must not take the whole pool."""
-
-_PASSING: Final = (TransportError, ServerError, RateLimitedError)
-
-
-@define(eq=False)
-class _Wait:
-    """One waiting coroutine."""
-
-    until: Callable[[Decision], bool]
-    future: asyncio.Future[Decision]
-
-
-@define(eq=False)
-class _Watched:
-    """One session that is waited for."""
-
-    session_id: str
-    poll: PollPolicy
-    waits: list[_Wait] = Factory(list[_Wait])
-    asked: int = 0
-    due: float = 0.0
-    last_status: Status | None = None
+_AT_ONCE: Final = 1_000
+"""Sessions that get another turn before the loop does."""
 
 
 class Waits:
     """All waits of one client."""
 
-    def __init__(self, ask: Callable[[str], Awaitable[Decision | None]], poll: PollPolicy) -> None:
-        """Take how a session is asked for its decision, and how often."""
-        self._poll = poll
-        self._watched: dict[str, _Watched] = {}
-        self._poller = _Poller(ask, poll.rate, self)
+    def __init__(
+        self,
+        ask: Callable[[str], Awaitable[Decision | None]],
+        *,
+        poll: PollPolicy | None = None,
+        inbox: Inbox | None = None,
+    ) -> None:
+        """Take how a session is asked for its decision, how often, and where webhooks are recorded."""
+        self._alone = poll or PollPolicy()
+        self._beside = poll or (PollPolicy() if inbox is None else SAFETY_NET)
+        self._inbox = inbox
+        self._watched: dict[str, Watched] = {}
+        self._poller = Poller(ask, rate=self._alone.rate, pause=self._pause, learn=self.learn)
+        self._listener = (
+            None if inbox is None else Listener(inbox, self._watched, tell=self._told, turn=self._inbox_serves)
+        )
+        self._serves = True
+        self._turning: asyncio.Task[None] | None = None
         self._closed = False
 
     @property
@@ -75,16 +65,17 @@ class Waits:
         """How many coroutines wait."""
         return sum(len(watched.waits) for watched in self._watched.values())
 
-    async def wait(
+    async def wait(  # noqa: PLR0913  what a wait is made of
         self,
         session_id: str,
         *,
         until: Callable[[Decision], bool],
         timeout: float | None,  # noqa: ASYNC109  one timer on the future costs a quarter of a cancel scope
         poll: PollPolicy | None = None,
+        last: Decision | None = None,
         last_status: Status | None = None,
     ) -> Decision:
-        """Return the first decision on a session that satisfies `until`.
+        """Return the first decision on a session that satisfies `until`, and is news after `last`.
 
         Raises:
             DecisionTimeoutError: `timeout` seconds passed.
@@ -94,151 +85,124 @@ class Waits:
         if self._closed:
             raise _closed()
         loop = asyncio.get_running_loop()
-        wait = _Wait(until, loop.create_future())
-        watched = self._watched.setdefault(session_id, _Watched(session_id, poll or self._poll))
+        wait = Wait(until, loop.create_future(), last)
+        watched = self._watch(session_id, poll, last_status)
         watched.waits.append(wait)
-        watched.last_status = watched.last_status or last_status
-        watched.poll, watched.asked = poll or self._poll, 0
-        self._poller.schedule(watched, loop.time())
-        timer = None
-        if timeout is not None:
-            timer = loop.call_later(max(0.0, timeout), self._expire, watched, wait, timeout)
+        # A wait that is short asks at least once: short waits in a row would otherwise never ask.
+        pause = self._pause(watched) if timeout is None else min(self._pause(watched), timeout / 2)
+        if loop.time() + pause < watched.due:
+            self._poller.schedule(watched, pause)
+        if self._listener is not None:
+            self._listener.look(session_id)
+        timer = None if timeout is None else loop.call_later(timeout, _expire, watched, wait, timeout)
         try:
             return await wait.future
         finally:
             if timer is not None:
                 timer.cancel()
-            watched.waits.remove(wait)
-            if not watched.waits:
-                self._watched.pop(session_id, None)
-            if not self._watched:
-                self._poller.stop()
+            self._leave(watched, wait)
 
-    def observe(self, decision: Decision) -> None:
-        """Show a decision to whoever waits for its session."""
+    async def learn(self, decision: Decision) -> None:
+        """Show a decision that was asked for to whoever waits for its session, here and in other processes."""
         watched = self._watched.get(decision.session_id)
+        if watched is not None:
+            watched.show(decision, DecisionSource.POLL)
+        found = identity(decision)
+        if self._inbox is None or (watched is not None and watched.recorded == found):
+            return
+        try:
+            await self._inbox.record(decision_event(decision), source=DecisionSource.POLL)
+        except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
+            _LOG.warning("the inbox failed with %s; a decision that was asked for is not in it", type(error).__name__)
+        else:
+            if watched is not None:
+                watched.recorded = found
+
+    async def known(self, session_id: str) -> Decision | None:
+        """Return the decision that stands in the inbox, or ``None``, also when the inbox fails."""
+        if self._inbox is None:
+            return None
+        try:
+            state = (await self._inbox.look([session_id])).get(session_id)
+        except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
+            _LOG.warning("the inbox failed with %s; what it knows of a session is not used", type(error).__name__)
+            return None
+        return None if state is None else state.current
+
+    async def aclose(self) -> None:
+        """End every wait, the poller and the listener."""
+        self._closed = True
+        for watched in tuple(self._watched.values()):
+            watched.fail(_closed())
+        await self._poller.aclose()
+        if self._listener is not None:
+            await self._listener.aclose()
+        if self._turning is not None:
+            self._turning.cancel()
+            await asyncio.gather(self._turning, return_exceptions=True)
+
+    def _watch(self, session_id: str, poll: PollPolicy | None, last_status: Status | None) -> Watched:
+        watched = self._watched.get(session_id)
+        if watched is None:
+            watched = self._watched[session_id] = Watched(session_id)
+        watched.poll, watched.asked = poll, 0
+        watched.last_status = watched.last_status or last_status
+        return watched
+
+    def _leave(self, watched: Watched, wait: Wait) -> None:
+        watched.waits.remove(wait)
+        if not watched.waits:
+            self._watched.pop(watched.session_id, None)
+        if not self._watched:
+            self._poller.stop()
+            if self._listener is not None:
+                self._listener.stop()
+
+    def _pause(self, watched: Watched) -> float:
+        policy = watched.poll or (self._beside if self._serves else self._alone)
+        return poll_pause(policy, asked=watched.asked)
+
+    def _told(self, state: SessionState) -> None:
+        """Show what the inbox tells."""
+        watched = self._watched.get(state.session_id)
         if watched is None:
             return
-        watched.last_status = decision.status
-        for wait in watched.waits:
-            if wait.future.done():
-                continue
-            try:
-                if wait.until(decision):
-                    wait.future.set_result(decision)
-            except Exception as error:  # noqa: BLE001  the caller's own function: its error belongs to its wait alone
-                wait.future.set_exception(error)
+        watched.last_status = state.status
+        current = state.current
+        if current is not None:
+            watched.recorded = identity(current)
+            watched.show(current, state.source or DecisionSource.WEBHOOK, from_inbox=True)
+            return
+        watched.passed = state.decision
+        if is_untold(state):
+            self._poller.schedule(watched, 0.0)
 
-    def fail(self, session_id: str, error: Exception) -> None:
-        """End the waits of a session with an error."""
-        watched = self._watched.get(session_id)
-        for wait in watched.waits if watched else ():
-            if not wait.future.done():
-                wait.future.set_exception(error)
+    def _inbox_serves(self, serves: bool) -> None:  # noqa: FBT001  one word for a state that has two
+        """Ask more often while the inbox fails, and seldom again when it serves."""
+        if serves == self._serves:
+            return
+        self._serves = serves
+        if self._turning is not None:
+            self._turning.cancel()
+        self._turning = asyncio.get_running_loop().create_task(self._turn(), name="veriff-async change of pace")
 
-    def is_wanted(self, watched: _Watched) -> bool:
-        """Tell whether anybody still waits for this session."""
-        return self._watched.get(watched.session_id) is watched and not all(w.future.done() for w in watched.waits)
-
-    async def aclose(self) -> None:
-        """End every wait and the poller."""
-        self._closed = True
-        for session_id in tuple(self._watched):
-            self.fail(session_id, _closed())
-        await self._poller.aclose()
-
-    @staticmethod
-    def _expire(watched: _Watched, wait: _Wait, timeout: float) -> None:
-        if not wait.future.done():
-            last = watched.last_status
-            msg = (
-                f"No decision on session {watched.session_id} came within {timeout:g} s "
-                f"(last status: {last or 'unknown'}): wait again or later, the session goes on."
-            )
-            error = DecisionTimeoutError(msg, session_id=watched.session_id, last_status=last)
-            wait.future.set_exception(error)
+    async def _turn(self) -> None:
+        for place, watched in enumerate(tuple(self._watched.values()), start=1):
+            if watched.waits and watched.poll is None and watched.due != float("inf"):
+                watched.asked = 0
+                self._poller.schedule(watched, self._pause(watched))
+            if place % _AT_ONCE == 0:
+                await asyncio.sleep(0)
 
 
-class _Poller:
-    """Asks for every watched session in turn, never faster than the client's rate; runs only while somebody waits."""
-
-    def __init__(self, ask: Callable[[str], Awaitable[Decision | None]], rate: float, waits: Waits) -> None:
-        self._ask = ask
-        self._interval = 1 / rate
-        self._waits = waits
-        self._queue: list[tuple[float, int, _Watched]] = []
-        self._order = count()
-        self._next_slot = 0.0
-        self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
-
-    def schedule(self, watched: _Watched, due: float) -> None:
-        """Ask for a session at `due`, on the loop's clock, instead of when it was to be asked."""
-        watched.due = due
-        heapq.heappush(self._queue, (due, next(self._order), watched))
-        self._wake.set()
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="veriff-async poller")
-            self._ending.add(self._task)
-            self._task.add_done_callback(self._ending.discard)
-
-    def stop(self) -> None:
-        """Stop asking, because nobody waits any more."""
-        self._queue.clear()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
-
-    async def aclose(self) -> None:
-        """Stop, and see the end of it."""
-        self.stop()
-        await asyncio.gather(*self._ending, return_exceptions=True)
-
-    async def _run(self) -> None:
-        seats = asyncio.Semaphore(_ASKED_AT_ONCE)
-        async with asyncio.TaskGroup() as questions:
-            while True:
-                watched = await self._next()
-                await seats.acquire()
-                question = questions.create_task(self._question(watched))
-                question.add_done_callback(lambda _: seats.release())
-
-    async def _next(self) -> _Watched:
-        """Return the session whose turn it is, when it is."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._wake.clear()
-            while self._queue and not self._is_current(*self._queue[0]):
-                heapq.heappop(self._queue)
-            turn = max(self._queue[0][0], self._next_slot) if self._queue else None
-            if turn is not None and turn <= loop.time():
-                self._next_slot = max(self._next_slot, loop.time() - self._interval) + self._interval
-                return heapq.heappop(self._queue)[2]
-            try:
-                async with asyncio.timeout_at(turn):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
-
-    def _is_current(self, due: float, _order: int, watched: _Watched) -> bool:
-        return due == watched.due and self._waits.is_wanted(watched)
-
-    async def _question(self, watched: _Watched) -> None:
-        watched.asked += 1
-        watched.due = float("inf")
-        try:
-            decision = await self._ask(watched.session_id)
-        except _PASSING as error:
-            _LOG.warning("asking for a decision failed with %s; it will be asked again", type(error).__name__)
-        except Exception as error:  # noqa: BLE001  whatever it is, it must reach those who wait
-            self._waits.fail(watched.session_id, error)
-        else:
-            if decision is not None:
-                self._waits.observe(decision)
-        if self._waits.is_wanted(watched) and watched.due == float("inf"):
-            pause = poll_pause(watched.poll, asked=watched.asked)
-            self.schedule(watched, asyncio.get_running_loop().time() + pause)
+def _expire(watched: Watched, wait: Wait, timeout: float) -> None:
+    if not wait.future.done():
+        last = watched.last_status
+        msg = (
+            f"No decision on session {watched.session_id} came within {timeout:g} s "
+            f"(last status: {last or 'unknown'}): wait again or later, the session goes on."
+        )
+        wait.future.set_exception(DecisionTimeoutError(msg, session_id=watched.session_id, last_status=last))
 
 
 def _closed() -> ClientClosedError:
