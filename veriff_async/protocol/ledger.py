@@ -83,8 +83,9 @@ def _corrects(state: SessionState, decision: Decision) -> bool:
     known = state.decision
     if known is None or not is_final(known.status):
         return decision.status == state.status
-    # Only a correction that proves to be later: a decision that is late looks the same, but for its time.
-    return can_follow(state.status, decision.status) and _is_later(decision, known) is True
+    # Only what proves to be later: a decision that is late looks the same, but for its time.
+    is_next = decision.status == state.status or can_follow(state.status, decision.status)
+    return is_next and _is_later(decision, known) is True
 
 
 def _counts(state: SessionState, decision: Decision) -> bool:

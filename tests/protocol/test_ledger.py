@@ -1,0 +1,380 @@
+"""What messages do to the state of a session: every documented order, every other order, and every damage."""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from veriff_async import Decision, Status
+from veriff_async.models.decision import DecisionSource
+from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
+from veriff_async.models.fullauto import FullAutoDecision
+from veriff_async.models.state import Ignored, SessionState
+from veriff_async.protocol.codec import UnreadableError, dump
+from veriff_async.protocol.events import decision_event
+from veriff_async.protocol.ledger import advance, dump_state, is_untold, load_state
+from veriff_async.protocol.lifecycle import identity, is_final
+from veriff_async.testing import decided, full_auto, moved, screened, strategy_for, webhook_events
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from veriff_async import WebhookEvent
+
+RESUBMIT = "resubmission_requested"
+# The messages of one session from its start to its end, by attempt and by the minute of a decision.
+STORIES: dict[str, tuple[WebhookEvent, ...]] = {
+    "straight": (moved("s", "started"), moved("s", "submitted"), decided("s", "approved", minute=1)),
+    "reviewed": (
+        moved("s", "started"),
+        moved("s", "submitted"),
+        decided("s", "review", minute=1),
+        decided("s", "declined", minute=2),
+    ),
+    "resubmitted": (
+        moved("s", "started"),
+        moved("s", "submitted"),
+        decided("s", RESUBMIT, minute=1),
+        moved("s", "started", attempt="second"),
+        moved("s", "submitted", attempt="second"),
+        decided("s", "approved", attempt="second", minute=2),
+    ),
+    "review of each": (
+        decided("s", "review", minute=1),
+        decided("s", RESUBMIT, minute=2),
+        moved("s", "submitted", attempt="second"),
+        decided("s", "review", attempt="second", minute=3),
+        decided("s", "declined", attempt="second", minute=4),
+    ),
+    "without times": (
+        moved("s", "submitted"),
+        decided("s", RESUBMIT),
+        moved("s", "started", attempt="second"),
+        moved("s", "submitted", attempt="second"),
+        decided("s", "approved", attempt="second"),
+    ),
+    "of the oldest kind": (
+        moved("s", "started", attempt=None),
+        moved("s", "submitted", attempt=None),
+        decided("s", RESUBMIT, attempt=None, minute=1),
+        moved("s", "started", attempt=None),
+        decided("s", "declined", attempt=None, minute=2),
+    ),
+    "within five minutes": (
+        moved("s", "started"),
+        moved("s", "submitted"),
+        moved("s", "started", attempt="second"),
+        moved("s", "submitted", attempt="second"),
+        decided("s", "approved", attempt="second", minute=9),
+    ),
+    "expired": (moved("s", "started"), decided("s", "expired", attempt=None)),
+    "abandoned": (
+        decided("s", RESUBMIT, minute=1),
+        moved("s", "started", attempt="second"),
+        decided("s", "abandoned", attempt="second"),
+    ),
+    "screened": (screened("s"), moved("s", "submitted"), decided("s", "approved", minute=1), screened("s")),
+    "corrected": (
+        moved("s", "submitted"),
+        decided("s", "declined", minute=1),
+        decided("s", "approved", minute=2),
+        decided("s", "declined", minute=3),
+    ),
+    "full auto": (
+        moved("s", "submitted"),
+        full_auto("s", RESUBMIT),
+        moved("s", "submitted", attempt="second"),
+        full_auto("s", "approved", attempt="second"),
+    ),
+}
+each_story = pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
+
+sessions = st.just("s")
+attempts = st.sampled_from(["first", "second", "third", None])
+minutes = st.none() | st.integers(0, 5)
+actions = st.sampled_from(["started", "submitted", "newer"])
+words = st.sampled_from(["review", RESUBMIT, "approved", "declined", "expired", "abandoned", "newer"])
+messages = st.one_of(
+    st.builds(moved, sessions, actions, attempt=attempts),
+    st.builds(decided, sessions, words, attempt=attempts, minute=minutes, ip=st.sampled_from([None, "::1"])),
+    st.builds(full_auto, sessions, words, attempt=attempts),
+    st.builds(screened, sessions),
+)
+
+
+def told(messages: Iterable[WebhookEvent]) -> SessionState | None:
+    """Return the state after messages, each of which counts once."""
+    state, seen = None, set[str]()
+    for message in messages:
+        if message.key not in seen:
+            seen.add(message.key)
+            state, _ = advance(state, message)
+    return state
+
+
+def after(*messages: WebhookEvent) -> SessionState:
+    """Return the state after messages."""
+    state = told(messages)
+    assert state is not None
+    return state
+
+
+def outcome(state: SessionState | None) -> object:
+    """Return what an application acts on."""
+    return None if state is None else (state.status, state.current and identity(state.current))
+
+
+def said(message: WebhookEvent) -> Status | None:
+    """Return the state that a message tells of, if it tells any."""
+    match message:
+        case SessionEvent(action=status) | FullAutoEvent(decision=FullAutoDecision(status=status)):
+            return status
+        case DecisionEvent(decision=decision):
+            return decision.status
+        case _:
+            return None
+
+
+@each_story
+def test_every_step_of_a_story_is_its_state(story: tuple[WebhookEvent, ...]) -> None:
+    """In the documented order every message that tells a state counts, and the state is what it told."""
+    state = None
+    for message in story:
+        before = state
+        state, ignored = advance(state, message)
+        if (status := said(message)) is None:
+            assert (before, Ignored.UNRELATED) == (state, ignored)
+        else:
+            assert (status, None) == (state and state.status, ignored)
+
+
+@each_story
+def test_every_order_ends_the_same(story: tuple[WebhookEvent, ...]) -> None:
+    """Whatever the order in which the messages of a session come, its end and the decision that stands are the same."""
+    ends = {outcome(told(order)) for order in permutations(story)}
+
+    assert ends == {outcome(told(story))}
+
+
+@each_story
+def test_repetitions_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
+    """A message that comes again at any later moment, with another key, leaves the end as it is."""
+    for place, again in enumerate(story):
+        for later in range(place + 1, len(story) + 1):
+            state = None
+            for message in (*story[:later], again, *story[later:]):
+                state, _ = advance(state, message)
+            assert outcome(told(story)) == outcome(state)
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "ignored"),
+    [
+        ((moved("s", "submitted"),), moved("s", "started"), Ignored.LATE),
+        ((moved("s", "submitted"),), moved("s", "submitted"), Ignored.SAME),
+        ((decided("s", "review"),), moved("s", "submitted"), Ignored.LATE),
+        ((decided("s", "newer"),), moved("s", "submitted"), Ignored.LATE),
+        ((decided("s", RESUBMIT),), moved("s", "submitted"), Ignored.LATE),
+        ((decided("s", RESUBMIT),), decided("s", "review"), Ignored.LATE),
+        ((decided("s", RESUBMIT),), decided("s", RESUBMIT, ip="::1"), Ignored.SAME),
+        ((decided("s", RESUBMIT, minute=2),), decided("s", RESUBMIT, minute=1), Ignored.LATE),
+        ((decided("s", RESUBMIT), moved("s", "started", attempt="second")), moved("s", "submitted"), Ignored.LATE),
+        ((decided("s", RESUBMIT), moved("s", "started", attempt="second")), decided("s", "review"), Ignored.LATE),
+        # The decision on an attempt comes after the next attempt began: it is late, however late it was made.
+        (
+            (decided("s", "review", minute=1), moved("s", "started", attempt="second")),
+            decided("s", RESUBMIT, minute=2),
+            Ignored.LATE,
+        ),
+        ((full_auto("s", RESUBMIT),), moved("s", "submitted"), Ignored.LATE),
+        ((full_auto("s", RESUBMIT),), full_auto("s", RESUBMIT), Ignored.SAME),
+        ((full_auto("s", RESUBMIT), moved("s", "started", attempt="second")), full_auto("s", RESUBMIT), Ignored.LATE),
+        ((full_auto("s", "approved"),), full_auto("s", "approved"), Ignored.SAME),
+        ((full_auto("s", "approved"),), decided("s", "declined", minute=9), Ignored.OVER),
+        # Decisions of the oldest kind name no attempt; the latest is meant.
+        ((moved("s", "submitted"), decided("s", RESUBMIT, attempt=None)), moved("s", "submitted"), Ignored.LATE),
+        ((decided("s", "approved"),), decided("s", "approved", attempt="second"), Ignored.SAME),
+        ((decided("s", "approved"),), decided("s", "declined"), Ignored.OVER),
+        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=2), Ignored.OVER),
+        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=1), Ignored.OVER),
+        ((decided("s", "approved"),), decided("s", "review", minute=9), Ignored.OVER),
+        ((decided("s", "expired"),), decided("s", "approved", minute=9), Ignored.OVER),
+        ((decided("s", "approved"),), moved("s", "started", attempt="second"), Ignored.OVER),
+        ((decided("s", "approved"),), screened("s"), Ignored.UNRELATED),
+    ],
+)
+def test_what_changes_nothing_says_why(
+    before: tuple[WebhookEvent, ...], message: WebhookEvent, ignored: Ignored
+) -> None:
+    """A message that is late, says the same, or comes after the end leaves the state as it is, for that reason."""
+    state = after(*before)
+
+    assert (state, ignored) == advance(state, message)
+
+
+@pytest.mark.parametrize(
+    ("before", "message", "status"),
+    [
+        ((decided("s", RESUBMIT, attempt=None),), moved("s", "started", attempt=None), "started"),
+        ((decided("s", RESUBMIT, minute=1),), decided("s", "review", attempt="second", minute=2), "review"),
+        ((decided("s", RESUBMIT, minute=1),), decided("s", "approved", minute=2), "approved"),
+        ((decided("s", RESUBMIT),), full_auto("s", "declined"), "declined"),
+        ((decided("s", "review", minute=1),), decided("s", "review", minute=2), "review"),
+        ((decided("s", "approved", minute=1),), decided("s", "approved", minute=2), "approved"),
+        # The first attempt was heard of last; the times of its decisions show that it was the first.
+        (
+            (moved("s", "started", attempt="second"), moved("s", "started"), decided("s", RESUBMIT, minute=1)),
+            decided("s", "review", attempt="second", minute=2),
+            "review",
+        ),
+        # The end is the end, even that of an attempt which seemed to be passed.
+        ((moved("s", "started"), moved("s", "started", attempt="second")), decided("s", "approved"), "approved"),
+        ((moved("s", "started"), moved("s", "started", attempt="second")), full_auto("s", "approved"), "approved"),
+        ((full_auto("s", "approved"),), decided("s", "approved", minute=1), "approved"),
+        ((decided("s", RESUBMIT), full_auto("s", "approved")), decided("s", "approved"), "approved"),
+    ],
+)
+def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:
+    """A message that tells something newer changes the state to what it says."""
+    state, ignored = advance(after(*before), message)
+
+    assert state is not None
+    assert (None, status) == (ignored, state.status)
+
+
+@given(st.lists(messages, max_size=12))
+@example([full_auto("s", RESUBMIT), moved("s", "submitted")])
+def test_no_message_lowers_an_end(story: list[WebhookEvent]) -> None:
+    """Once a state is final, only a correction that is provably later changes it, to another end."""
+    state = None
+    for message in story:
+        before = state
+        state, ignored = advance(state, message)
+        if before is not None and before.status.is_final and state != before:
+            assert state is not None
+            assert ignored is None
+            assert state.status.is_final
+            if state.status != before.status:
+                times = [told and told.decision_time for told in (before.decision, state.decision)]
+                assert times == sorted({time for time in times if time})
+
+
+@given(st.lists(messages, max_size=12))
+def test_a_message_counts_or_says_why(story: list[WebhookEvent]) -> None:
+    """A message has a reason to be ignored exactly when the state is the same after it; at once again, it has one."""
+    state = None
+    for message in story:
+        before = state
+        state, ignored = advance(state, message)
+        assert (ignored is None) == (before != state)
+        again, ignored = advance(state, message)
+        assert (again, False) == (state, ignored is None)
+
+
+@given(st.lists(messages, max_size=12), st.sampled_from(["approved", "declined"]))
+def test_an_end_that_was_told_is_known(story: list[WebhookEvent], end: str) -> None:
+    """Whatever came before and comes after, the one final decision is the state, and is there to be returned."""
+    open_ones = [message for message in story if not is_final(said(message) or Status.CREATED)]
+    for place in range(len(open_ones) + 1):
+        state = after(*open_ones[:place], decided("s", end, attempt="second"), *open_ones[place:])
+        assert [end, end] == [state.status, *([state.current.status] if state.current else [])]
+
+
+def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
+    """After a Full Auto webhook the decision itself is yet to be asked for; what Veriff then says completes it."""
+    before = after(moved("s", "submitted"), full_auto("s", "approved"))
+    decision = after(decided("s", "approved", minute=1)).decision
+    assert decision is not None
+
+    state, ignored = advance(before, decision_event(decision), DecisionSource.POLL)
+
+    assert state is not None
+    assert (True, False, None) == (is_untold(before), is_untold(state), ignored)
+    assert (None, decision, DecisionSource.POLL) == (before.current, state.current, state.source)
+
+
+def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
+    """After a resubmission the decision stands until another attempt begins, and is remembered then."""
+    first = after(decided("s", RESUBMIT))
+    second = after(decided("s", RESUBMIT), moved("s", "started", attempt="second"))
+
+    assert first.decision == first.current == second.decision
+    assert (None, "second") == (second.current, second.attempt_id)
+    assert not is_untold(second)
+
+
+def test_attempts_are_bounded() -> None:
+    """However many attempts messages name, a state remembers the newest few."""
+    state = after(*(moved("s", "started", attempt=str(number)) for number in range(1_000)))
+
+    assert ("999", 32) == (state.attempt_id, len(state.attempts))
+
+
+@given(event=webhook_events(), before=messages)
+def test_any_event_is_taken(event: WebhookEvent, before: WebhookEvent) -> None:
+    """An event of any kind and content gives a state that can be written and read again, or none."""
+    for state in (None, after(moved("s", "started"), before)):
+        now, _ = advance(state, event)
+        assert now is None or now == load_state(dump_state(now))
+
+
+states = st.builds(
+    SessionState,
+    session_id=st.text(),
+    status=st.sampled_from(Status) | st.text().map(Status),
+    attempts=st.lists(st.text(), max_size=3).map(tuple),
+    decision=st.none() | strategy_for(Decision),
+    source=st.none() | st.sampled_from(DecisionSource),
+)
+
+
+@given(states)
+def test_a_state_survives_a_store(state: SessionState) -> None:
+    """A state that was written is read again as it was."""
+    assert state == load_state(dump_state(state))
+
+
+@given(text=st.binary(max_size=60) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(dump))
+def test_what_is_no_state_is_unreadable(text: bytes) -> None:
+    """Bytes that no state was written as are an error of ours."""
+    with pytest.raises(UnreadableError):
+        load_state(text)
+
+
+@given(
+    name=st.sampled_from(["id", "status", "attempts", "decision", "source"]),
+    value=st.none() | st.integers() | st.text() | st.lists(st.none() | st.text()) | st.just({}),
+)
+def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> None:
+    """A state with a part of any kind is read without it where it can be missing, or is an error of ours."""
+    found = json.loads(dump_state(after(decided("s", "approved"))))
+    try:
+        state = load_state(dump(found | {name: value}))
+    except UnreadableError:
+        assert name in {"id", "status", "decision"}
+    else:
+        assert state.session_id == (value if name == "id" else "s")
+        assert all(isinstance(attempt, str) for attempt in state.attempts)
+
+
+@given(st.data())
+def test_a_state_that_is_cut_is_unreadable(data: st.DataObject) -> None:
+    """A state of which any piece is missing is an error of ours, and shows nothing of it."""
+    text = dump_state(after(decided("s", "approved", minute=1)))
+    with pytest.raises(UnreadableError) as caught:
+        load_state(text[: data.draw(st.integers(0, len(text) - 1))])
+
+    assert "Ada" not in str(caught.value)
+    assert (None, None) == (caught.value.__cause__, caught.value.__context__)
+
+
+def test_newer_words_of_a_state_are_taken() -> None:
+    """What a newer version has written is read as far as it is known."""
+    found = json.loads(dump_state(after(moved("s", "started")))) | {"source": "carrier pigeon", "newer": 1}
+
+    assert after(moved("s", "started")) == load_state(dump(found))
