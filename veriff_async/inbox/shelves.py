@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,9 @@ __all__ = ("Shelves", "opened")
 _VERSION: Final = 1
 _BUSY: Final = 3.0
 """Seconds to wait for another process that writes; below the five in which a webhook is to be answered."""
+
+_PAUSE: Final = 0.005
+"""Seconds between two tries of what SQLite does not wait for itself."""
 
 _AT_ONCE: Final = 500
 """Ids in one question, and sessions that are forgotten in one transaction: other processes want to write too."""
@@ -78,11 +82,13 @@ def opened(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION or (version == 0 and _tables(connection)):
+    # In one statement, so that a file which another process makes at this moment is seen before or after that.
+    look = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
+    version, tables = connection.execute(look).fetchone()
+    if version > _VERSION or (version == 0 and tables):
         msg = "The inbox's file is none, or of a newer veriff-async: give another path, or install the newer version."
         raise ConfigurationError(msg)
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+    if _journal(connection) != "wal":
         msg = "The inbox's file lies where processes cannot share it: put it on a disk of this machine."
         raise ConfigurationError(msg)
     connection.execute("PRAGMA synchronous = FULL")
@@ -90,9 +96,18 @@ def _prepare(connection: sqlite3.Connection) -> None:
         connection.executescript(_SCHEMA)
 
 
-def _tables(connection: sqlite3.Connection) -> int:
-    found: int = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    return found
+def _journal(connection: sqlite3.Connection) -> str:
+    """Turn the write-ahead log on; SQLite itself does not wait for others that do so at the same moment."""
+    given_up = time.monotonic() + _BUSY
+    while True:
+        try:
+            found: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > given_up:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return found
 
 
 class Shelves:
@@ -165,8 +180,8 @@ class Shelves:
             number, text = 0, None
         self._db.execute(
             "INSERT INTO session (id, state, changed, events, touched) VALUES (?, ?, ?, 1, ?) "
-            "ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state), changed = max(excluded.changed, changed), "
-            "events = events + 1, touched = excluded.touched",
+            "ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state), "
+            "changed = max(excluded.changed, changed), events = events + 1, touched = excluded.touched",
             (session, text, number, self._now()),
         )
         if events >= self._retention.events:

@@ -329,6 +329,15 @@ class InboxContract(FollowersContract):
         same({len(await keys(handles[1], session_id)) for session_id in ids}, {4}, "messages of each session")
 
     @rule
+    async def test_a_new_store_is_opened_by_many_at_once(self, store: Store) -> None:
+        """All workers of a server may begin at the same moment, on a store that none has used before."""
+        handles = [await store.open() for _ in range(6)]
+
+        await asyncio.gather(*(inbox.record(moved(f"s-{place}", "started")) for place, inbox in enumerate(handles)))
+
+        same(len(await handles[0].look([f"s-{place}" for place in range(6)])), 6, "sessions that are known")
+
+    @rule
     async def test_a_cancelled_record_breaks_nothing(self, store: Store) -> None:
         """Whenever a record is cancelled, the message is whole there or not at all, and can be recorded again."""
         inbox = await store.open()
