@@ -1,0 +1,514 @@
+"""The inbox on Redis and Valkey: one truth for many processes, and no wake-up lost whatever becomes of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio import to_thread
+from redis.asyncio import Redis
+
+from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.inbox import Ignored, Inbox, RedisInbox, Retention
+from veriff_async.inbox import redis as room
+from veriff_async.protocol.events import event_from
+from veriff_async.testing.messages import decided, moved, screened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tests.inbox.conftest import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+
+def client_of(server: RedisServer) -> Redis:
+    """Return redis-py's own client, which is kept from reading its version from the disk for each connection."""
+    return Redis.from_url(server.url, decode_responses=True, driver_info=None)
+
+
+@pytest.fixture
+async def inbox(redis_server: RedisServer) -> AsyncGenerator[RedisInbox]:
+    """Give an inbox on an empty server."""
+    async with RedisInbox(redis_server.url) as inbox:
+        yield inbox
+
+
+@pytest.fixture
+async def admin(redis_server: RedisServer) -> AsyncGenerator[Redis]:
+    """Give a client of the server that sees everything."""
+    async with client_of(redis_server) as admin:
+        yield admin
+
+
+@asynccontextmanager
+async def following(inbox: Inbox) -> AsyncGenerator[AsyncGenerator[str | None]]:
+    """Follow the changes, from the first ``None`` on."""
+    async with aclosing(inbox.changes()) as feed:
+        assert await anext(feed) is None
+        yield feed
+
+
+async def blocked(admin: Redis, count: int = 1) -> list[str]:
+    """Wait until so many feeds sleep in the server, and return the ids of their connections."""
+    while True:
+        asleep = [client["id"] for client in await admin.client_list() if "b" in client["flags"]]
+        if len(asleep) == count:
+            return asleep
+
+
+async def others(admin: Redis) -> int:
+    """Count the connections that are not the administrator's."""
+    mine = await admin.client_id()
+    return sum(int(client["id"]) != mine for client in await admin.client_list())
+
+
+async def test_it_is_an_inbox(inbox: RedisInbox) -> None:
+    """The class keeps the protocol, and says where it keeps."""
+    assert isinstance(inbox, Inbox)
+    assert repr(inbox).endswith("/0 {veriff}>")
+
+
+async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: RedisServer) -> None:
+    """State and events are there for every inbox on the same server, and wake it."""
+    async with RedisInbox(redis_server.url) as other, following(other) as feed:
+        first, last = moved("s", "started"), decided("s", "approved")
+        await inbox.record(first)
+        recorded = await inbox.record(last)
+
+        assert ["s", "s"] == [await anext(feed), await anext(feed)]
+        assert {"s": recorded.state} == await other.look(["s", "unknown"])
+        assert [first, last] == list(await other.history("s"))
+        assert [first.key, last.key] == [event.key for event in await other.history("s")]
+        assert () == await other.history("unknown")
+
+
+CHILD = """
+import asyncio, sys
+from veriff_async.inbox import RedisInbox
+from veriff_async.testing.messages import decided
+
+async def main():
+    async with RedisInbox(sys.argv[1]) as inbox:
+        feed = inbox.changes()
+        async for session_id in feed:
+            print(session_id, flush=True)
+            if session_id is not None:
+                await inbox.record(decided("from-the-child", "approved"))
+                await feed.aclose()
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_wake_each_other(inbox: RedisInbox, redis_server: RedisServer) -> None:
+    """A feed in one process hears what another one records, both ways."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", CHILD, redis_server.url, stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert b"None\n" == await child.stdout.readline()
+    async with following(inbox) as feed:
+        await inbox.record(moved("from-the-parent", "started"))
+
+        assert ["from-the-parent", "from-the-child"] == [await anext(feed), await anext(feed)]
+    assert b"from-the-parent\n" == await child.stdout.readline()
+    assert 0 == await child.wait()
+
+
+async def test_of_many_deliveries_at_once_one_counts(redis_server: RedisServer) -> None:
+    """The same event from several inboxes at the same time is kept once, and changes the state once."""
+    async with AsyncExitStack() as stack:
+        inboxes = [await stack.enter_async_context(RedisInbox(redis_server.url)) for _ in range(4)]
+        async with following(inboxes[0]) as feed:
+            found = await asyncio.gather(*(inbox.record(decided("s", "approved")) for inbox in inboxes * 5))
+
+            assert [None] + [Ignored.REPEATED] * 19 == sorted((each.ignored for each in found), key=str)
+            assert 1 == len(await inboxes[0].history("s"))
+            await inboxes[1].record(moved("end", "started"))
+            assert ["s", "end"] == [await anext(feed), await anext(feed)]
+
+
+async def test_a_state_is_not_lowered_by_a_race(redis_server: RedisServer) -> None:
+    """Whichever of many different messages is written first, the session ends as its last decision says."""
+    events = [moved("s", "started"), moved("s", "submitted"), decided("s", "review", minute=1)]
+    events += [decided("s", "approved", minute=2), screened("s"), moved("s", "started", attempt="first")]
+    async with RedisInbox(redis_server.url) as one, RedisInbox(redis_server.url) as two:
+        for _ in range(5):
+            await asyncio.gather(*(inbox.record(event) for event in events for inbox in (one, two)))
+
+        assert "approved" == (await one.look(["s"]))["s"].status
+        assert 5 == len(await one.history("s"))
+
+
+async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) -> None:
+    """A session is kept for its time after the last message about it; then nobody sees it, and it is removed."""
+    now = [1000.0]
+    async with RedisInbox(redis_server.url, retention=Retention(seconds=60), now=lambda: now[0]) as inbox:
+        await inbox.record(decided("old", "approved"))
+        await inbox.record(moved("young", "started"))
+        now[0] += 59
+        assert (await inbox.record(moved("young", "started"))).is_repeated
+        now[0] += 2
+        assert {"young"} == set(await inbox.look(["old", "young"]))
+        assert () == await inbox.history("old")
+        assert await admin.exists("{veriff}:session:old")
+        await inbox.record(screened(None))
+        assert not await admin.exists("{veriff}:session:old")
+        assert ["session:young", "none"] == await admin.zrange("{veriff}:touched", 0, -1)
+        now[0] += 58
+        again = await inbox.record(moved("young", "started"))
+
+        assert (None, 1) == (again.ignored, len(await inbox.history("young")))
+
+
+async def test_sessions_are_bounded(redis_server: RedisServer, admin: Redis) -> None:
+    """The sessions that were touched longest ago go first, with all that is kept of them."""
+    async with RedisInbox(redis_server.url, retention=Retention(sessions=3), now=lambda: 1000.0) as inbox:
+        for name in "cbadc":
+            await inbox.record(moved(name, "started"))
+
+        assert ["session:a", "session:d", "session:c"] == await admin.zrange("{veriff}:touched", 0, -1)
+        assert set("acd") == set(await inbox.look(list("abcd")))
+        assert 5 == len(await admin.keys("{veriff}:*"))
+
+
+async def test_many_that_are_too_many_go_side_by_side(redis_server: RedisServer, admin: Redis) -> None:
+    """When less is to be kept than was, records remove what is too much, and none that is new."""
+    async with RedisInbox(redis_server.url) as inbox:
+        await asyncio.gather(*(inbox.record(moved(f"s{number}", "started")) for number in range(40)))
+    async with RedisInbox(redis_server.url, retention=Retention(sessions=5)) as inbox:
+        await asyncio.gather(*(inbox.record(moved(f"new{number}", "started")) for number in range(5)))
+        await inbox.record(moved("new0", "started"))
+
+        assert {f"session:new{number}" for number in range(5)} == set(await admin.zrange("{veriff}:touched", 0, -1))
+
+
+async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin: Redis) -> None:
+    """The oldest events of a session go first, with their keys; its state stays, also when the bound was lowered."""
+    events = [event_from({"sessionId": "s", "eventType": "new\nkind", "number": number}) for number in range(8)]
+    async with RedisInbox(redis_server.url, retention=Retention(events=6)) as inbox:
+        await inbox.record(decided("s", "approved"))
+        for event in events[:7]:
+            await inbox.record(event)
+        assert 6 == len(await inbox.history("s"))
+    async with RedisInbox(redis_server.url, retention=Retention(events=3)) as inbox:
+        await inbox.record(events[7])
+
+        assert events[-3:] == list(await inbox.history("s"))
+        assert "approved" == (await inbox.look(["s"]))["s"].status
+        assert 4 + 2 * 3 == await admin.hlen("{veriff}:session:s")
+        assert (await inbox.record(events[7])).is_repeated
+
+
+async def test_everything_has_an_end(inbox: RedisInbox, admin: Redis) -> None:
+    """All keys share one hash tag, and Redis itself removes each when nobody comes any more."""
+    await inbox.record(decided("s", "approved"))
+    await inbox.record(screened(None))
+    keys = await admin.keys("*")
+
+    assert {"changes", "none", "session:s", "touched"} == {key.removeprefix("{veriff}:") for key in keys}
+    for key in keys:
+        assert 30 * 86_400_000 < await admin.pttl(key) <= 30 * 86_400_000 + 60_000
+
+
+async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
+    """A server that stops answering makes an error within the timeout, and is used again when it goes on."""
+    async with RedisInbox(redis_server.url, timeout=0.2) as inbox:
+        await inbox.record(moved("s", "started"))
+        redis_server.freeze()
+        for asked in (inbox.record(moved("s", "submitted")), inbox.look(["s"]), inbox.history("s")):
+            with pytest.raises(InboxError, match="did not answer in time"):
+                await asked
+        redis_server.thaw()
+
+        assert "started" == (await inbox.look(["s"]))["s"].status
+
+
+async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
+    """While the server is gone records fail; the feed comes back by itself and says that all is to be looked at."""
+    async with RedisInbox(redis_server.url) as inbox, following(inbox) as feed:
+        await blocked(admin)
+        next_one = asyncio.ensure_future(anext(feed))
+        await to_thread.run_sync(redis_server.kill)
+        with pytest.raises(InboxError, match="cannot be reached"):
+            await inbox.record(moved("s", "started"))
+        await to_thread.run_sync(redis_server.start)
+        await inbox.record(moved("s", "started"))
+
+        assert await next_one is None
+        assert {"s"} == set(await inbox.look(["s"]))
+        await inbox.record(moved("s", "submitted"))
+        assert "s" == await anext(feed)
+
+
+async def test_a_feed_ends_when_the_server_stays_away(redis_server: RedisServer, admin: Redis) -> None:
+    """After some tries a feed tells that it has broken off, and none can begin."""
+    async with RedisInbox(redis_server.url) as inbox, aclosing(inbox.changes()) as feed:
+        assert await anext(feed) is None
+        await to_thread.run_sync(redis_server.kill)
+        with pytest.raises(InboxError, match="cannot be reached"):
+            await anext(feed)
+        with pytest.raises(InboxError, match="cannot be reached"):
+            await anext(inbox.changes())
+
+
+async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redis) -> None:
+    """Connections that were closed while nobody used them are opened again without an error."""
+    async with following(inbox) as feed:
+        await inbox.record(moved("s", "started"))
+        assert "s" == await anext(feed)
+        await admin.client_kill_filter(_type="normal", skipme=True)
+        await inbox.record(moved("s", "submitted"))
+
+        assert await anext(feed) is None
+        assert "submitted" == (await inbox.look(["s"]))["s"].status
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "XTRIM {veriff}:changes MAXLEN 0", "DEL {veriff}:changes"])
+async def test_a_stream_that_was_cut_is_noticed(inbox: RedisInbox, admin: Redis, command: str) -> None:
+    """A follower whose place in the stream is gone is told to look at everything, whether or not something follows."""
+    async with following(inbox) as feed:
+        await inbox.record(moved("s", "started"))
+        assert "s" == await anext(feed)
+        next_one = asyncio.ensure_future(anext(feed))
+        await blocked(admin)
+        await admin.execute_command(*command.split())
+        await inbox.record(moved("other", "started"))
+        assert await next_one is None
+        assert {"other"} == set(await inbox.look(["other"]))
+        next_one = asyncio.ensure_future(anext(feed))
+        (asleep,) = await blocked(admin)
+        await admin.execute_command(*command.split())
+        await admin.client_unblock(int(asleep))  # as if its time were over
+
+        assert await next_one is None
+
+
+async def test_a_stream_that_begins_anew_is_noticed(inbox: RedisInbox, admin: Redis) -> None:
+    """After a failover the numbers of changes may be lower than those that were seen: nothing is missed."""
+    async with following(inbox) as feed:
+        next_one = asyncio.ensure_future(anext(feed))
+        (asleep,) = await blocked(admin)
+        await admin.delete("{veriff}:changes")
+        await admin.xadd("{veriff}:changes", {"session": "s"}, id="1-1")
+        await admin.client_unblock(int(asleep))
+
+        assert await next_one is None
+        next_one = asyncio.ensure_future(anext(feed))
+        await blocked(admin)
+        await admin.xadd("{veriff}:changes", {"session": "t"}, id="1-2")
+        assert "t" == await next_one
+
+
+async def test_an_idle_feed_says_nothing(inbox: RedisInbox, admin: Redis) -> None:
+    """When nothing happens for a while, the feed asks again and stays silent."""
+    async with following(inbox) as feed:
+        next_one = asyncio.ensure_future(anext(feed))
+        for _ in range(3):
+            (asleep,) = await blocked(admin)
+            await admin.client_unblock(int(asleep))
+        await blocked(admin)
+        assert not next_one.done()
+        await inbox.record(moved("s", "started"))
+
+        assert "s" == await next_one
+
+
+async def test_a_feed_that_was_cancelled_leaves_no_connection(inbox: RedisInbox, admin: Redis) -> None:
+    """Neither a cancelled nor a closed feed keeps a connection."""
+    before = await others(admin)
+    async with following(inbox) as feed:
+        sleeper = asyncio.ensure_future(anext(feed))
+        await blocked(admin)
+        sleeper.cancel()
+        await asyncio.wait([sleeper])
+    async with following(inbox):
+        pass
+    while await others(admin) > before:
+        pass
+
+
+async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis) -> None:
+    """A closed inbox has no connection, its feeds end with an error, and it says why it does no more."""
+    inbox = RedisInbox(redis_server.url)
+    feed = inbox.changes()
+    assert await anext(feed) is None
+    await inbox.record(moved("s", "started"))
+    assert "s" == await anext(feed)
+    next_one = asyncio.ensure_future(anext(feed))
+    await blocked(admin)
+    await inbox.aclose()
+    await inbox.aclose()
+
+    with pytest.raises(InboxError, match="was closed while"):
+        await next_one
+    for asked in (inbox.record(moved("s", "started")), inbox.look(["s"]), inbox.history("s"), anext(inbox.changes())):
+        with pytest.raises(InboxError, match="inbox is closed"):
+            await asked
+    while await others(admin):
+        pass
+    assert repr(inbox).endswith("closed>")
+
+
+async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> None:
+    """Records that are under way when the inbox is closed end well or with an error, and leave no connection."""
+    inbox = RedisInbox(redis_server.url)
+    records = [asyncio.ensure_future(inbox.record(moved(f"s{number}", "started"))) for number in range(40)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    await inbox.aclose()
+    found = await asyncio.gather(*records, return_exceptions=True)
+
+    assert {InboxError} == {type(each) for each in found if isinstance(each, BaseException)}
+    while await others(admin):
+        pass
+
+
+async def test_a_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox) -> None:
+    """A record that is cancelled at any moment spoils no later one."""
+    for turns in range(30):
+        record = asyncio.ensure_future(inbox.record(moved(f"s{turns}", "started")))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        record.cancel()
+        await asyncio.wait([record])
+        assert f"t{turns}" in await inbox.look([f"t{turns}"]) or await inbox.record(moved(f"t{turns}", "started"))
+
+    assert 30 == len(await inbox.look([f"t{turns}" for turns in range(30)]))
+
+
+def test_every_loop_has_connections_of_its_own(redis_server: RedisServer) -> None:
+    """One inbox serves one loop after another and several at once, and its connections close with each."""
+    inbox = RedisInbox(redis_server.url)
+
+    async def use(name: str) -> None:
+        async with following(inbox) as feed:
+            await inbox.record(moved(name, "started"))
+            while await anext(feed) != name:
+                pass
+
+    async def side_by_side() -> None:
+        await asyncio.gather(*(to_thread.run_sync(asyncio.run, use(f"side{number}")) for number in range(3)))
+        await use("main")
+
+    async def count() -> None:
+        async with client_of(redis_server) as admin:
+            while await others(admin):
+                pass
+        await inbox.aclose()
+
+    asyncio.run(use("one"))
+    asyncio.run(use("two"))
+    asyncio.run(side_by_side())
+    asyncio.run(count())
+
+
+async def test_an_inbox_that_is_dropped_warns(redis_server: RedisServer, admin: Redis) -> None:
+    """An inbox that nobody closed says so, and its connections close all the same."""
+    dropped = [RedisInbox(redis_server.url)]
+    await dropped[0].record(moved("s", "started"))
+    with pytest.warns(ResourceWarning, match="unclosed <RedisInbox redis://"):
+        dropped.clear()
+    while await others(admin):
+        pass
+
+
+async def test_nothing_secret_is_shown(redis_server: RedisServer, admin: Redis) -> None:
+    """Neither the repr nor an error has the password, and a wrong one is told."""
+    await admin.config_set("requirepass", "sesame-right")
+    place = redis_server.url.removeprefix("redis://")
+    try:
+        async with RedisInbox(f"redis://:sesame-right@{place}?password=sesame-other") as inbox:
+            await inbox.record(moved("s", "started"))
+            assert "sesame" not in repr(inbox)
+        async with RedisInbox(f"redis://ada:sesame-wrong@{place}") as inbox:
+            with pytest.raises(InboxError, match="refuses the login") as caught:
+                await inbox.record(moved("s", "started"))
+            assert "sesame" not in repr(inbox) + str(caught.value)
+            assert (None, None) == (caught.value.__cause__, caught.value.__context__)
+    finally:
+        await admin.config_set("requirepass", "")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "http://localhost", "redis://localhost:port", "redis://localhost?unknown=1", "redis://h?db=x"]
+)
+def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+    """A url is checked when it is given, and never shown."""
+    with pytest.raises(ConfigurationError, match="url of RedisInbox cannot be read") as caught:
+        RedisInbox(url)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    "options", [{"timeout": 0.0}, {"timeout": float("nan")}, {"wait_for_replicas": -1}, {"prefix": ""}]
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
+    """Options are checked when they are given."""
+    with pytest.raises(ConfigurationError, match="RedisInbox needs"):
+        RedisInbox("redis://localhost", **options)  # type: ignore[arg-type]
+
+
+async def test_what_a_url_asks_for_does_not_change_answers(redis_server: RedisServer) -> None:
+    """Options of a url that would change what the inbox reads are without effect, others are kept."""
+    more = "?decode_responses=true&protocol=3&socket_timeout=0.001&max_connections=1&timeout=1&client_name=mine"
+    async with RedisInbox(redis_server.url + more, prefix="other") as inbox, following(inbox) as feed:
+        await inbox.record(moved("s", "started"))
+
+        assert "s" == await anext(feed)
+        assert 1 == len(await inbox.history("s"))
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without redis-py, one sentence says what to install."""
+    monkeypatch.setitem(sys.modules, "redis.asyncio.connection", None)
+    room._redis_py.cache_clear()
+    with pytest.raises(ConfigurationError, match=r'pip install "veriff-async\[redis\]"'):
+        RedisInbox("redis://localhost")
+    room._redis_py.cache_clear()
+
+
+async def test_what_cannot_be_read_is_told(inbox: RedisInbox, admin: Redis) -> None:
+    """What others wrote under the names of the inbox is an error, not a crash."""
+    await admin.set("{veriff}:session:s", "theirs")
+    with pytest.raises(InboxError, match="refuses a command"):
+        await inbox.record(moved("s", "started"))
+    await inbox.record(moved("t", "started"))
+    await admin.hset("{veriff}:session:t", "state", "theirs")
+    for asked in (inbox.record(moved("t", "submitted")), inbox.look(["t"])):
+        with pytest.raises(InboxError, match="look for a newer"):
+            await asked
+
+
+async def test_a_server_that_does_not_write_is_told(
+    inbox: RedisInbox, admin: Redis, redis_replica: RedisServer
+) -> None:
+    """A record on a replica or on a full server was not kept, and says what to do."""
+    async with RedisInbox(redis_replica.url) as replica:
+        with pytest.raises(InboxError, match="it is a replica"):
+            await replica.record(moved("s", "started"))
+    await admin.config_set("maxmemory", "1mb")
+    try:
+        with pytest.raises(InboxError, match="memory is full"):
+            await inbox.record(moved("s", "started"))
+    finally:
+        await admin.config_set("maxmemory", "0")
+    assert {} == await inbox.look(["s"])
+
+
+async def test_replicas_can_be_waited_for(redis_server: RedisServer, redis_replica: RedisServer) -> None:
+    """A record is acknowledged when as many replicas as asked for have it, and not before."""
+    async with client_of(redis_replica) as other:
+        while (await other.info("replication"))["master_link_status"] != "up":
+            pass
+    async with RedisInbox(redis_server.url, wait_for_replicas=1) as inbox:
+        await inbox.record(moved("s", "started"))
+        async with RedisInbox(redis_replica.url) as replica:
+            assert {"s"} == set(await replica.look(["s"]))
+    async with RedisInbox(redis_server.url, wait_for_replicas=2, timeout=0.2) as inbox:
+        with pytest.raises(InboxError, match="Fewer than 2 replicas"):
+            await inbox.record(moved("s", "submitted"))
