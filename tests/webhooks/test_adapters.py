@@ -1,0 +1,180 @@
+"""The adapters' own duties: where they are mounted, what else they pass on, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import aiohttp
+import pytest
+from aiohttp import web
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Mount, Route
+
+from tests.webhooks.conftest import CREDENTIALS, PATH, in_aiohttp, message, signed, under_aiohttp, under_uvicorn
+from veriff_async.webhooks import WebhookReceiver, aiohttp_app, asgi_app
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, MutableMapping
+
+    from starlette.requests import Request
+
+    from veriff_async.inbox import MemoryInbox, Recorded
+
+pytestmark = pytest.mark.anyio
+
+BODY: Final = message()
+
+
+class Told:
+    """A function that ends only when the receiver is closed, and notes what was there until then."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self.steps: list[str] = []
+        self.goes_on = asyncio.Event()
+
+    async def __call__(self, _recorded: Recorded) -> None:
+        """Wait for the end."""
+        await self.goes_on.wait()
+        self.steps.append("told")
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+async def test_a_sub_application_of_aiohttp(inbox: MemoryInbox, ending: str) -> None:
+    """It answers at its prefix with and without a slash, and drains the receiver before the inbox is cleaned up."""
+    told = Told()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
+    app = web.Application()
+
+    async def life(_app: web.Application) -> AsyncIterator[None]:
+        yield
+        told.steps.append("inbox closed")
+
+    async def shutting_down(_app: web.Application) -> None:
+        told.goes_on.set()
+
+    app.cleanup_ctx.append(life)
+    app.on_shutdown.append(shutting_down)
+    app.add_subapp("/webhooks/", aiohttp_app(receiver, "/veriff"))
+    async with under_aiohttp(app) as server:
+        assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}{ending}")).status
+        assert 404 == (await server.post(BODY, signed(BODY), path=f"{PATH}/more")).status
+        assert 404 == (await server.post(BODY, signed(BODY), path="/")).status
+    assert ["told", "inbox closed"] == told.steps
+
+
+async def test_a_sub_application_takes_its_prefix_itself(receiver: WebhookReceiver) -> None:
+    """Without a path of its own it answers at the prefix, and as the only application at the root."""
+    app = web.Application()
+    app.add_subapp(PATH, aiohttp_app(receiver))
+    async with under_aiohttp(app) as server:
+        assert 200 == (await server.post(BODY, signed(BODY))).status
+        assert 405 == (await server.post(b"", {}, method="GET")).status
+
+
+async def test_at_the_root_of_aiohttp(receiver: WebhookReceiver) -> None:
+    """The application may be all there is."""
+    async with under_aiohttp(aiohttp_app(receiver)) as server:
+        assert 200 == (await server.post(BODY, signed(BODY), path="/")).status
+
+
+async def test_a_compressed_body_of_aiohttp_is_refused(receiver: WebhookReceiver) -> None:
+    """What is compressed aiohttp would unpack, and the bytes that were signed be gone."""
+    async with (
+        under_aiohttp(in_aiohttp(receiver)) as server,
+        aiohttp.ClientSession() as http,
+        http.post(server.url, data=BODY, headers=signed(BODY), compress="deflate") as answer,
+    ):
+        assert 415 == answer.status
+
+
+async def hello(_request: Request) -> PlainTextResponse:
+    """Answer what is no webhook."""
+    return PlainTextResponse("hello")
+
+
+async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
+    """Everything else goes on, and at shutdown the receiver is drained before the application around ends."""
+    told = Told()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
+
+    async def life(_app: object) -> AsyncGenerator[None]:
+        yield
+        told.steps.append("inbox closed")
+
+    inner = Starlette(routes=[Route("/hello", hello)], lifespan=asynccontextmanager(life))
+    async with under_uvicorn(asgi_app(receiver, path=PATH, otherwise=inner)) as server:
+        assert 200 == (await server.post(BODY, signed(BODY))).status
+        assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}/")).status
+        assert b"hello" == (await server.post(b"", {}, method="GET", path="/hello")).body
+        assert 404 == (await server.post(BODY, signed(BODY), path="/else")).status
+        told.goes_on.set()
+    assert ["told", "inbox closed"] == told.steps
+
+
+async def test_asgi_in_routes_and_mounts(receiver: WebhookReceiver) -> None:
+    """A route takes it at one path; a mount at all below, told by its root path."""
+    routes = [
+        Route(PATH, asgi_app(receiver)),
+        Mount("/mounted", asgi_app(receiver, path="/veriff")),
+        Mount("/all", asgi_app(receiver)),
+    ]
+    async with receiver, under_uvicorn(Starlette(routes=routes)) as server:
+        for path in (PATH, "/mounted/veriff", "/all/", "/all/any"):
+            assert 200 == (await server.post(BODY, signed(BODY), path=path)).status
+        assert 404 == (await server.post(BODY, signed(BODY), path="/mounted/other")).status
+        # The trap: without a slash a mount sends elsewhere, and whether Veriff goes there is unknown.
+        assert 307 == (await server.send(b"POST /all HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")).status
+
+
+async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox) -> None:
+    """Django's raises on it; the receiver has one all the same, and is drained."""
+    told = Told()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
+
+    async def inner(scope: MutableMapping[str, object], receive: object, send: object) -> None:
+        raise ValueError(scope["type"])
+
+    async with under_uvicorn(asgi_app(receiver, path=PATH, otherwise=inner)) as server:
+        assert 200 == (await server.post(BODY, signed(BODY))).status
+        told.goes_on.set()
+    assert ["told"] == told.steps
+
+
+async def test_asgi_lets_a_failing_start_fail(receiver: WebhookReceiver) -> None:
+    """An application that says that it cannot start, does not start."""
+
+    async def inner(scope: object, receive: Callable[..., object], send: Callable[..., object]) -> None:
+        await receive()  # type: ignore[misc]
+        await send({"type": "lifespan.startup.failed", "message": ""})  # type: ignore[misc]
+        raise OSError(scope)
+
+    said: list[MutableMapping[str, object]] = []
+
+    async def receive() -> MutableMapping[str, object]:
+        return {"type": "lifespan.startup"}
+
+    async def send(heard: MutableMapping[str, object]) -> None:
+        said.append(heard)
+
+    with pytest.raises(OSError, match="lifespan"):
+        await asgi_app(receiver, otherwise=inner)({"type": "lifespan"}, receive, send)
+    assert ["lifespan.startup.failed"] == [heard["type"] for heard in said]
+
+
+async def test_asgi_refuses_websockets(receiver: WebhookReceiver) -> None:
+    """A websocket is no webhook: it is closed before it is opened, and unknown kinds of connection are left alone."""
+    said: list[MutableMapping[str, object]] = []
+
+    async def receive() -> MutableMapping[str, object]:
+        return {"type": "websocket.connect"}
+
+    async def send(heard: MutableMapping[str, object]) -> None:
+        said.append(heard)
+
+    await asgi_app(receiver)({"type": "websocket", "path": "/"}, receive, send)
+    await asgi_app(receiver)({"type": "newer", "path": "/"}, receive, send)
+    assert ["websocket.close"] == [heard["type"] for heard in said]

@@ -1,0 +1,253 @@
+"""A user's function after the record: it delays and loses nothing, and is called whatever becomes of the request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
+from veriff_async import InboxError, SessionEvent
+from veriff_async.webhooks import WebhookReceiver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from veriff_async.inbox import MemoryInbox, Recorded
+
+pytestmark = pytest.mark.anyio
+
+BODY: Final = message()
+
+
+async def take(receiver: WebhookReceiver, body: bytes = BODY) -> int:
+    """Have a webhook received, and return the status of the answer."""
+    return (await receiver.answer("POST", signed(body), body)).status
+
+
+class Slow:
+    """A function that is called as a coroutine, and waits until it may end."""
+
+    def __init__(self) -> None:
+        """Begin with nothing told."""
+        self.told: list[Recorded] = []
+        self.began = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        self.ended = 0
+        self.cancelled = 0
+
+    async def __call__(self, recorded: Recorded) -> None:
+        """Take what was recorded."""
+        self.told.append(recorded)
+        self.began.set()
+        try:
+            await self.goes_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        self.ended += 1
+
+
+async def test_it_is_given_what_was_recorded(inbox: MemoryInbox) -> None:
+    """It has the event, the state and what became of it, and is not called for a repetition."""
+    told: list[Recorded] = []
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
+        assert [200, 200] == [await take(receiver), await take(receiver)]
+
+    assert 1 == len(told)
+    assert isinstance(told[0].event, SessionEvent)
+    assert told[0].state is not None
+    assert told[0].ignored is None
+
+
+async def test_the_answer_does_not_wait_for_it(inbox: MemoryInbox) -> None:
+    """However long it takes, Veriff has its answer; closing the receiver waits for it."""
+    slow = Slow()
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow) as receiver:
+        assert 200 == await take(receiver)
+        await slow.began.wait()
+        assert 1 == receiver.statistics().running
+        slow.goes_on.set()
+
+    assert (1, 0) == (slow.ended, receiver.statistics().running)
+
+
+async def test_a_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
+    """It may block: the loop goes on meanwhile."""
+    threads: list[int] = []
+    goes_on = threading.Event()
+
+    def block(_recorded: Recorded) -> None:
+        threads.append(threading.get_ident())
+        goes_on.wait()
+
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=block) as receiver:
+        assert 200 == await take(receiver)
+        while not threads:  # noqa: ASYNC110  the thread has no event of the loop's
+            await asyncio.sleep(0)
+        assert 200 == await take(receiver, message("submitted"))
+        goes_on.set()
+
+    assert 2 == len(threads)
+    assert threading.get_ident() not in threads
+
+
+async def test_a_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
+    """Partials and functions around a coroutine function are awaited on the loop."""
+    threads: list[int] = []
+
+    async def note(_word: str, _recorded: Recorded) -> None:
+        await asyncio.sleep(0)
+        threads.append(threading.get_ident())
+
+    def around(recorded: Recorded) -> object:
+        return note("", recorded)
+
+    for function in (partial(note, ""), around):
+        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function) as receiver:
+            assert 200 == await take(receiver, message(session_id=str(len(threads))))
+    assert [threading.get_ident()] * 2 == threads
+
+
+async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
+    """The event is recorded and answered 200, and the log has the type of what was raised, not what it says."""
+
+    async def fail(recorded: Recorded) -> None:
+        await asyncio.sleep(0)
+        raise ValueError(recorded, "ada@example.com")
+
+    async def await_what_was_cancelled(_recorded: Recorded) -> None:
+        gone = asyncio.get_running_loop().create_future()
+        gone.cancel()
+        await gone
+
+    functions: list[Callable[[Recorded], object]] = [fail, await_what_was_cancelled, lambda _: 1 // 0]
+    for number, function in enumerate(functions):
+        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=1) as receiver:
+            assert 200 == await take(receiver, message("started", f"{number}"))
+            assert 200 == await take(receiver, message("submitted", f"{number}"))
+        assert (2, 2, 0) == (
+            len(await inbox.history(f"{number}")),
+            receiver.statistics().failed,
+            receiver.statistics().left_out,
+        )
+
+    assert all(word in caplog.text for word in ("ValueError", "CancelledError", "ZeroDivisionError"))
+    assert not any(word in caplog.text for word in ("ada@example.com", "Traceback", "8f0d1ab6"))
+
+
+async def test_few_are_called_at_once_in_order(inbox: MemoryInbox) -> None:
+    """The others wait, and with one at once they keep the order of recording."""
+    slow = Slow()
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1) as receiver:
+        for number in range(5):
+            assert 200 == await take(receiver, message(session_id=f"{number}"))
+        await slow.began.wait()
+        assert (1, 4) == (receiver.statistics().running, receiver.statistics().waiting)
+        slow.goes_on.set()
+
+    assert [f"{number}" for number in range(5)] == [recorded.event.session_id for recorded in slow.told]
+
+
+async def test_a_cancelled_request_is_recorded_and_told() -> None:
+    """A server that gives up the request, because Veriff hung up, parts neither the record nor what follows it."""
+    inbox, told = OwnInbox(waits=True), list[object]()
+    async with (
+        WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver,
+        under_aiohttp(in_aiohttp(receiver)) as server,
+    ):
+        request = asyncio.create_task(server.post(BODY, signed(BODY)))
+        await inbox.kept.wait()
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        inbox.goes_on.set()
+
+    assert (1, 1) == (len(told), receiver.statistics().recorded)
+
+
+async def test_a_cancelled_call_is_recorded_and_told() -> None:
+    """The same for a framework that cancels its coroutine at any of its steps."""
+    inbox, told = OwnInbox(waits=True), list[object]()
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
+        call = asyncio.create_task(receiver.receive(signed(BODY), BODY))
+        await inbox.kept.wait()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        inbox.goes_on.set()
+    assert 1 == len(told)
+
+
+async def test_a_late_record_is_told_once(travel: Callable[[float], None]) -> None:
+    """An inbox slower than Veriff's patience makes 503; what it records after all is told, its repetition not."""
+    inbox, told = OwnInbox(waits=True), list[object]()
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
+        late = asyncio.create_task(take(receiver))
+        await inbox.kept.wait()
+        travel(4.1)
+        assert 503 == await late
+        inbox.goes_on.set()
+        assert 200 == await take(receiver)
+
+    assert (1, 1, 1) == (len(told), receiver.statistics().unrecorded, receiver.statistics().repeated)
+
+
+async def test_an_inbox_that_hangs_takes_no_end_of_events(travel: Callable[[float], None]) -> None:
+    """Beyond a thousand events that an inbox sits on, further ones are answered 503 at once."""
+    inbox = OwnInbox(waits=True)
+    async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
+        waiting = [asyncio.create_task(take(receiver, message(session_id=f"{number}"))) for number in range(1000)]
+        await inbox.kept.wait()  # the first to be asked for; the others began with it
+        assert 503 == await take(receiver)
+        travel(4.1)
+        assert {503} == set(await asyncio.gather(*waiting))
+        inbox.goes_on.set()
+
+
+async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, travel: Callable[[float], None]) -> None:
+    """What does not end is cancelled, what has not begun is left out, and all of it is recorded."""
+    slow = Slow()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
+    assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
+    await slow.began.wait()
+    closing = asyncio.create_task(receiver.aclose())
+    await asyncio.sleep(0)
+    travel(10.1)
+    await closing
+
+    assert (1, 0, 1) == (slow.cancelled, slow.ended, receiver.statistics().left_out)
+    assert 2 == len(await inbox.history("8f0d1ab6"))
+
+
+async def test_a_blocked_thread_does_not_hold_up_the_end(inbox: MemoryInbox, travel: Callable[[float], None]) -> None:
+    """A function in a thread cannot be cancelled: it is left behind to end by itself."""
+    goes_on = threading.Event()
+    began = threading.Event()
+
+    def block(_recorded: Recorded) -> None:
+        began.set()
+        goes_on.wait()
+
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=block)
+    await take(receiver)
+    while not began.is_set():  # noqa: ASYNC110  the thread has no event of the loop's
+        await asyncio.sleep(0)
+    closing = asyncio.create_task(receiver.aclose())
+    await asyncio.sleep(0)
+    travel(10.1)
+    await closing
+    goes_on.set()
+
+
+async def test_a_closed_receiver_is_503(inbox: MemoryInbox) -> None:
+    """After the end nothing is recorded, and Veriff sends it again to whoever runs then; closing twice is nothing."""
+    async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
+        await receiver.aclose()
+    assert 503 == await take(receiver)
+    assert 401 == (await receiver.answer("POST", signed(BODY, x_hmac_signature="0" * 64), BODY)).status
+    with pytest.raises(InboxError, match="closed"):
+        await receiver.receive(signed(BODY), BODY)
+    assert () == await inbox.history("8f0d1ab6")

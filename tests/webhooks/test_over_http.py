@@ -1,0 +1,245 @@
+"""Requests as they come over a socket, to each adapter: the right answer, and nothing recorded that should not be."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tracemalloc
+import zlib
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.webhooks.conftest import (
+    CREDENTIALS,
+    OwnInbox,
+    Server,
+    head,
+    in_aiohttp,
+    message,
+    signed,
+    under_aiohttp,
+    under_uvicorn,
+)
+from veriff_async import InboxError, VeriffClient
+from veriff_async.sandbox import Sandbox, WebhookKind
+from veriff_async.webhooks import WebhookReceiver, asgi_app
+
+if TYPE_CHECKING:
+    from veriff_async.inbox import MemoryInbox
+
+pytestmark = pytest.mark.anyio
+
+BODY: Final = message()
+MIB: Final = 2**20
+
+
+async def kept(inbox: MemoryInbox) -> int:
+    """Count what is recorded of the session, and of none."""
+    return len(await inbox.history("8f0d1ab6")) + len(await inbox.history(None))
+
+
+async def test_a_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) -> None:
+    """What Veriff posts is answered 200 once it is in the inbox, with one sentence of text."""
+    answer = await server.post(BODY, signed(BODY))
+
+    assert 200 == answer.status
+    assert "text/plain; charset=utf-8" == answer.headers["content-type"]
+    assert 1 == await kept(inbox)
+
+
+async def test_the_local_veriff_delivers(server: Server, receiver: WebhookReceiver) -> None:
+    """Every kind of webhook that it posts to one address is taken at the first try."""
+    urls = dict.fromkeys(WebhookKind, server.url)
+    async with Sandbox(webhook_urls=urls) as box, VeriffClient.from_env(box.environ) as veriff:
+        receiver.credentials = box.credentials
+        session = await veriff.create_session(vendor_data="user-42")
+        await session.submit()
+        box.decide(session.id, "approved")
+        await box.settled()
+
+        assert {200} == {delivery.status for delivery in box.deliveries}
+        assert len(box.deliveries) == receiver.statistics().recorded > 1
+
+
+@pytest.mark.parametrize("secret", ["new", "old"])
+async def test_any_live_secret_may_have_signed(server: Server, secret: str) -> None:
+    """Secrets are rotated without a webhook lost."""
+    assert 200 == (await server.post(BODY, signed(BODY, secret=secret))).status
+
+
+async def test_the_newer_headers_serve_alone(server: Server) -> None:
+    """Either family of headers proves the origin."""
+    headers = signed(BODY)
+    newer = {
+        "content-type": "application/json",
+        "vrf-auth-client": headers["x-auth-client"],
+        "vrf-hmac-signature": headers["x-hmac-signature"],
+    }
+    assert 200 == (await server.post(BODY, newer)).status
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
+async def test_other_methods_are_refused(server: Server, inbox: MemoryInbox, method: str) -> None:
+    """A webhook is posted, and the answer says so."""
+    answer = await server.post(BODY, signed(BODY), method=method)
+
+    assert (405, "post") == (answer.status, answer.headers["allow"])
+    assert 0 == await kept(inbox)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(415, {"content_type": "text/plain"}, id="text"),
+        pytest.param(415, {"content_type": "application/x-www-form-urlencoded"}, id="form"),
+        pytest.param(415, {"content_encoding": "compress"}, id="compressed"),
+        pytest.param(200, {"content_type": "application/json; charset=utf-8"}, id="charset"),
+        pytest.param(200, {"content_type": "application/vnd.veriff+json"}, id="kind of JSON"),
+        pytest.param(200, {"content_type": None}, id="no type"),
+        pytest.param(200, {"content_encoding": "identity"}, id="identity"),
+        pytest.param(401, {"x_auth_client": "8c8f0d1a-0000-4000-8000-000000000000"}, id="foreign key"),
+        pytest.param(401, {"x_auth_client": None}, id="no key"),
+        pytest.param(401, {"x_hmac_signature": "0" * 64}, id="wrong signature"),
+        pytest.param(401, {"x_hmac_signature": None}, id="no signature"),
+        pytest.param(401, {"x_hmac_signature": "signature"}, id="no digits"),
+        pytest.param(401, {"vrf_hmac_signature": "0" * 64}, id="families disagree"),
+    ],
+)
+async def test_headers_decide(server: Server, inbox: MemoryInbox, status: int, headers: dict[str, str | None]) -> None:
+    """Type, encoding, key and signature have a status each, and what is refused is not recorded."""
+    answer = await server.post(BODY, signed(BODY, **headers))
+
+    assert (status, int(status == 200)) == (answer.status, await kept(inbox))
+
+
+async def test_two_signatures_are_none(server: Server, inbox: MemoryInbox) -> None:
+    """A header that comes twice and says two things proves nothing."""
+    twice = {**signed(BODY), "X-Hmac-Signature": "0" * 64}
+
+    assert 401 == (await server.post(BODY, twice)).status
+    assert 0 == await kept(inbox)
+
+
+async def test_a_bomb_is_not_unpacked(server: Server, receiver: WebhookReceiver) -> None:
+    """A small body that unpacks to a huge one is refused, and takes no memory."""
+    packer = zlib.compressobj(wbits=31)
+    bomb = b"".join(packer.compress(bytes(MIB)) for _ in range(64)) + packer.flush()
+    assert len(bomb) < 100_000
+    tracemalloc.start()
+    try:
+        # Small enough by its length, so that the encoding alone is what refuses it.
+        answer = await server.post(bomb, signed(bomb, content_encoding="gzip"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert 415 == answer.status
+    assert peak < 8 * MIB
+
+
+async def test_a_length_beyond_the_limit_is_refused_unread(server: Server, inbox: MemoryInbox) -> None:
+    """A body that is announced to be too large need not even come."""
+    answer = await server.send(head("POST", {**signed(BODY), "content-length": "1001"}))
+
+    assert (413, 0) == (answer.status, await kept(inbox))
+
+
+async def test_chunks_beyond_the_limit_are_refused(server: Server, inbox: MemoryInbox) -> None:
+    """A body without a length is read up to the limit, and no further."""
+    chunk = b"1f4\r\n" + bytes(500) + b"\r\n"
+    answer = await server.send(head("POST", {**signed(BODY), "transfer-encoding": "chunked"}), chunk, chunk, chunk)
+
+    assert (413, 0) == (answer.status, await kept(inbox))
+
+
+async def test_chunks_within_the_limit_are_a_webhook(server: Server, inbox: MemoryInbox) -> None:
+    """The raw bytes are the same, however they come."""
+    chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:7], BODY[7:], b"")]
+    answer = await server.send(head("POST", {**signed(BODY), "transfer-encoding": "chunked"}), *chunks)
+
+    assert (200, 1) == (answer.status, await kept(inbox))
+
+
+async def test_white_space_counts(server: Server, inbox: MemoryInbox) -> None:
+    """Raw bytes are verified, so a body that is written anew does not pass, and one with odd white space does."""
+    odd = b' {"id" : "8f0d1ab6",\n "action":"started","code": 7001 ,"x":"\\u00e9\xc3\xa9"}\r\n'
+
+    assert 401 == (await server.post(odd.strip(), signed(odd))).status
+    assert 200 == (await server.post(odd, signed(odd))).status
+    assert 1 == await kept(inbox)
+
+
+@pytest.mark.parametrize("body", [b"{", b"", b"[]", b"\xff", b'{"id":1,"action":"started","code":7001}' + b"}"])
+async def test_signed_nonsense_is_refused(server: Server, inbox: MemoryInbox, body: bytes) -> None:
+    """What is signed and cannot be read is 400."""
+    assert 400 == (await server.post(body, signed(body))).status
+    assert 0 == await kept(inbox)
+
+
+async def test_an_unknown_kind_is_taken(server: Server, inbox: MemoryInbox) -> None:
+    """Veriff adds kinds without notice; they are kept as they came."""
+    body = b'{"eventType":"newer","data":{}}'
+
+    assert 200 == (await server.post(body, signed(body))).status
+    assert ["unknown"] == [event.kind for event in await inbox.history(None)]
+
+
+async def test_a_repetition_is_taken_and_kept_once(
+    server: Server, inbox: MemoryInbox, receiver: WebhookReceiver
+) -> None:
+    """A webhook that comes again is answered 200 again."""
+    assert [200, 200] == [(await server.post(BODY, signed(BODY))).status for _ in range(2)]
+    assert 1 == await kept(inbox)
+    assert (2, 1) == (receiver.statistics().recorded, receiver.statistics().repeated)
+
+
+async def test_a_body_that_breaks_off_is_not_recorded(
+    server: Server, inbox: MemoryInbox, receiver: WebhookReceiver
+) -> None:
+    """A connection that is lost in the middle of a body leaves nothing behind, and the next one is served."""
+    _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head("POST", {**signed(BODY), "content-length": str(len(BODY))}) + BODY[:5])
+    await writer.drain()
+    writer.close()
+    await writer.wait_closed()
+
+    assert 200 == (await server.post(BODY, signed(BODY))).status
+    assert (1, 1) == (receiver.statistics().recorded, await kept(inbox))
+
+
+async def test_a_body_that_drips_is_given_up(inbox: MemoryInbox) -> None:
+    """A body has some seconds to come, however steadily it drips."""
+    headers = {**signed(BODY), "content-length": str(len(BODY))}
+    async with WebhookReceiver(CREDENTIALS, inbox, body_timeout=0.01) as receiver:
+        async with under_aiohttp(in_aiohttp(receiver)) as server:
+            assert 408 == (await server.send(head("POST", headers) + BODY[:5])).status
+        async with under_uvicorn(asgi_app(receiver)) as server:
+            assert 408 == (await server.send(head("POST", headers) + BODY[:5])).status
+    assert 0 == await kept(inbox)
+
+
+@pytest.mark.parametrize("error", [InboxError("The disk is full."), OSError("ada@example.com"), KeyError(42)])
+async def test_an_inbox_that_fails_is_503(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """What was not recorded is sent again by Veriff, and what a user's inbox raised is told by its type alone."""
+    async with WebhookReceiver(CREDENTIALS, OwnInbox(error)) as receiver, under_aiohttp(in_aiohttp(receiver)) as server:
+        answer = await server.post(BODY, signed(BODY))
+
+        assert (503, 1) == (answer.status, receiver.statistics().unrecorded)
+    assert "ada@example.com" not in caplog.text
+    assert [logging.ERROR] == [record.levelno for record in caplog.records]
+
+
+async def test_refusals_are_logged_without_what_came(
+    server: Server, receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One warning says what was wrong: no header, no body."""
+    body = message(vendorData="ada@example.com")
+    await server.post(body, signed(body, x_hmac_signature="0" * 64))
+    await server.post(body[:-1], signed(body[:-1]))
+    await server.post(body, signed(body, content_type="text/secret"))
+
+    assert 3 == receiver.statistics().refused == len(caplog.records)
+    assert {"WARNING"} == {record.levelname for record in caplog.records}
+    assert all(word in caplog.text for word in ("401, SignatureError", "400, PayloadError", "415"))
+    assert not any(word in caplog.text for word in ("ada@", "0000", "text/secret", CREDENTIALS.api_key))

@@ -1,0 +1,208 @@
+"""The receiver without a server: its promises to any framework, and to whoever gives it wrong options."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import veriff_async.webhooks
+from tests.webhooks.conftest import CREDENTIALS, message, signed
+from veriff_async import ConfigurationError, Credentials, PayloadError, SignatureError
+from veriff_async.inbox import MemoryInbox
+from veriff_async.testing import signed_webhooks
+from veriff_async.webhooks import Reply, WebhookReceiver
+from veriff_async.webhooks.rules import STATUSES, is_longer, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+BODY: Final = message()
+NAMES: Final = ("x-auth-client", "X-Hmac-Signature", "vrf-hmac-signature", "Content-Type", "content-encoding")
+TEXTS: Final = st.text(max_size=20) | st.sampled_from([CREDENTIALS.api_key, "0" * 64, "gzip", "application/json"])
+HEADERS: Final = st.dictionaries(st.sampled_from(NAMES) | st.just("content-length") | st.text(max_size=8), TEXTS)
+
+
+async def answered(method: str, headers: dict[str, str], body: bytes, *, in_chunks: bool) -> tuple[int, int]:
+    """Have a receiver answer, and count what it recorded."""
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        for start in range(0, len(body), 7):
+            yield body[start : start + 7]
+
+    async with WebhookReceiver(CREDENTIALS, MemoryInbox(), max_body=200_000) as receiver:
+        reply = await receiver.answer(method, headers, chunks() if in_chunks else body)
+        return reply.status, receiver.statistics().recorded
+
+
+def is_ours(headers: dict[str, str], body: bytes) -> bool:
+    """Check a request with the standard library alone."""
+    found = {name.lower(): value.strip().lower() for name, value in headers.items()}
+    rings = {hmac.new(secret.encode(), body, hashlib.sha256).hexdigest() for secret in CREDENTIALS.secrets}
+    keys = {found.get("x-auth-client"), found.get("vrf-auth-client")} - {None}
+    signatures = {found.get("x-hmac-signature"), found.get("vrf-hmac-signature")} - {None}
+    return {CREDENTIALS.api_key} == keys and len(signatures) == 1 and signatures <= rings
+
+
+@given(
+    method=st.just("POST") | st.text(max_size=8),
+    webhook=signed_webhooks(CREDENTIALS) | st.tuples(st.just(dict[str, str]()), st.binary(max_size=80)),
+    others=HEADERS,
+    cut=st.integers(0, 3),
+    in_chunks=st.booleans(),
+)
+def test_whatever_comes_is_answered(
+    method: str, webhook: tuple[dict[str, str], bytes], others: dict[str, str], cut: int, *, in_chunks: bool
+) -> None:
+    """Any request has one of the known answers, and 200 goes to what is signed rightly alone, once it is recorded."""
+    headers, body = {**webhook[0], **others}, webhook[1][cut:]
+
+    status, recorded = asyncio.run(answered(method, headers, body, in_chunks=in_chunks))
+
+    assert status in STATUSES
+    assert int(status == 200) == recorded
+    assert is_ours(headers, body) or status not in {200, 400}
+
+
+@given(webhook=signed_webhooks(CREDENTIALS), in_chunks=st.booleans())
+def test_whatever_veriff_sends_is_recorded(webhook: tuple[dict[str, str], bytes], *, in_chunks: bool) -> None:
+    """Webhooks of every kind are 200, unknown ones included."""
+    assert (200, 1) == asyncio.run(answered("POST", webhook[0], webhook[1], in_chunks=in_chunks))
+
+
+@given(number=st.integers(0, 10**30), limit=st.integers(1, 10**12), zeros=st.integers(0, 3))
+def test_lengths_are_compared_as_numbers(number: int, limit: int, zeros: int) -> None:
+    """An announced length is read as the number it is, however many digits it has."""
+    assert (number > limit) == is_longer("0" * zeros + str(number), limit)
+
+
+@pytest.mark.parametrize("text", [None, "", "-1", "1e9", "٣٣٣٣", "1_000", "9, 9"])
+def test_a_length_that_is_no_number_says_nothing(text: str | None) -> None:
+    """What is not an announcement does not refuse a body; it is counted as it comes."""
+    assert not is_longer(text, 1)
+
+
+def test_a_number_of_a_million_digits_takes_no_time() -> None:
+    """It is refused without being read as a number, which Python refuses to do."""
+    assert 413 == getattr(refusal("POST", {"Content-Length": "9" * 1_000_000}, 10), "status", 0)
+
+
+@pytest.mark.anyio
+async def test_no_more_is_read_than_wanted(receiver: WebhookReceiver) -> None:
+    """A body without an end is left where it goes beyond the limit, and its source is closed."""
+    given_out, closed = 0, False
+
+    async def endless() -> AsyncGenerator[bytes]:
+        nonlocal given_out, closed
+        try:
+            while True:
+                given_out += 100
+                yield bytes(100)
+        finally:
+            closed = True
+
+    assert 413 == (await receiver.answer("POST", signed(BODY), endless())).status
+    assert (1100, True) == (given_out, closed)
+    assert 413 == (await receiver.answer("POST", signed(BODY), bytes(1001))).status
+
+
+@pytest.mark.anyio
+async def test_a_body_has_some_seconds(receiver: WebhookReceiver, travel: Callable[[float], None]) -> None:
+    """A body that does not come to its end is 408, and one whose connection fails 400."""
+    began = asyncio.Event()
+
+    async def dripping() -> AsyncGenerator[bytes]:
+        yield b"{"
+        began.set()
+        await asyncio.Event().wait()
+
+    async def failing() -> AsyncGenerator[bytes]:
+        yield b"{"
+        raise TimeoutError
+
+    answer = asyncio.create_task(receiver.answer("POST", signed(BODY), dripping()))
+    await began.wait()
+    travel(4.1)
+    assert 408 == (await answer).status
+    assert 400 == (await receiver.answer("POST", signed(BODY), failing())).status
+
+
+@pytest.mark.anyio
+async def test_receive_raises_what_is_wrong(receiver: WebhookReceiver, inbox: MemoryInbox) -> None:
+    """For a framework of one's own every fault is an error with a status to answer with, and nothing is recorded."""
+    with pytest.raises(SignatureError):
+        await receiver.receive(signed(BODY, x_hmac_signature="0" * 64), BODY)
+    with pytest.raises(PayloadError):
+        await receiver.receive(signed(b"{"), b"{")
+    assert () == await inbox.history("8f0d1ab6")
+    assert (await receiver.receive(signed(BODY), BODY)).state is not None
+    assert (2, 1) == (receiver.statistics().refused, receiver.statistics().recorded)
+
+
+@pytest.mark.anyio
+async def test_credentials_change_while_it_runs(receiver: WebhookReceiver) -> None:
+    """A secret that is added serves at once, and one that is deleted no longer does."""
+    assert 401 == (await receiver.answer("POST", signed(BODY, secret="newest"), BODY)).status
+    receiver.credentials = receiver.credentials.rotated("newest").without(2)
+    assert 200 == (await receiver.answer("POST", signed(BODY, secret="newest"), BODY)).status
+    assert 401 == (await receiver.answer("POST", signed(BODY, secret="old"), BODY)).status
+    with pytest.raises(ConfigurationError, match="credentials is a str"):
+        receiver.credentials = "newest"  # type: ignore[assignment]
+    assert "newest" not in repr(receiver)
+
+
+@pytest.mark.parametrize("option", ["max_body", "body_timeout", "record_timeout", "close_timeout", "max_running"])
+def test_options_that_cannot_work_are_named(option: str) -> None:
+    """A limit of nothing would refuse everything."""
+    with pytest.raises(ConfigurationError, match=option):
+        WebhookReceiver(CREDENTIALS, MemoryInbox(), **{option: 0})  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="credentials"):
+        WebhookReceiver(None, MemoryInbox())  # type: ignore[arg-type]
+
+
+def test_answers_are_values() -> None:
+    """Two answers that say the same are the same, and cannot be changed."""
+    assert Reply(200, b"yes") == Reply(200, b"yes")
+    with pytest.raises(AttributeError):
+        Reply(200, b"yes").status = 500  # type: ignore[misc]
+
+
+def test_names_are_loaded_when_used() -> None:
+    """A program under ASGI loads no aiohttp for its receiver, and a name that does not exist is an AttributeError."""
+    code = (
+        "import sys, veriff_async.webhooks as webhooks\n"
+        "assert 'aiohttp' not in sys.modules\n"
+        "webhooks.asgi_app, webhooks.WebhookReceiver\n"
+        "assert 'aiohttp' not in sys.modules\n"
+        "webhooks.aiohttp_app\n"
+        "assert 'aiohttp' in sys.modules and set(webhooks.__all__) == set(dir(webhooks))\n"
+    )
+    done = subprocess.run(  # noqa: S603  our own code
+        [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    with pytest.raises(AttributeError, match="flask_app"):
+        veriff_async.webhooks.flask_app  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_an_integration_of_another_is_foreign() -> None:
+    """An API key that several integrations share is told apart by the integration."""
+    credentials = Credentials("key", "secret", integration_id="one")
+
+    async def answer(integration: str) -> int:
+        headers = {
+            "x-auth-client": "key",
+            "x-hmac-signature": credentials.sign(BODY),
+            "vrf-integration-id": integration,
+        }
+        async with WebhookReceiver(credentials, MemoryInbox()) as receiver:
+            return (await receiver.answer("POST", headers, BODY)).status
+
+    assert (200, 401) == (asyncio.run(answer("one")), asyncio.run(answer("two")))
