@@ -55,7 +55,7 @@ class RedisServer:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.port = free.getsockname()[1]
         place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
-        command = (self.binary, *place, "--save", "", "--appendonly", "no", "--loglevel", "notice", *options)
+        command = (self.binary, *place, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", *options)
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  a server that was found
         assert self.process.stdout is not None
         for line in self.process.stdout:

@@ -231,8 +231,8 @@ async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
 async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
     """While the server is gone records fail; the feed comes back by itself and says that all is to be looked at."""
     async with RedisInbox(redis_server.url) as inbox, following(inbox) as feed:
-        await blocked(admin)
         next_one = asyncio.ensure_future(anext(feed))
+        await blocked(admin)
         await to_thread.run_sync(redis_server.kill)
         with pytest.raises(InboxError, match="cannot be reached"):
             await inbox.record(moved("s", "started"))
@@ -358,8 +358,7 @@ async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> 
     """Records that are under way when the inbox is closed end well or with an error, and leave no connection."""
     inbox = RedisInbox(redis_server.url)
     records = [asyncio.ensure_future(inbox.record(moved(f"s{number}", "started"))) for number in range(40)]
-    for _ in range(20):
-        await asyncio.sleep(0)
+    await asyncio.wait(records, return_when=asyncio.FIRST_COMPLETED)
     await inbox.aclose()
     found = await asyncio.gather(*records, return_exceptions=True)
 
@@ -509,6 +508,6 @@ async def test_replicas_can_be_waited_for(redis_server: RedisServer, redis_repli
         await inbox.record(moved("s", "started"))
         async with RedisInbox(redis_replica.url) as replica:
             assert {"s"} == set(await replica.look(["s"]))
-    async with RedisInbox(redis_server.url, wait_for_replicas=2, timeout=0.2) as inbox:
+    async with RedisInbox(redis_server.url, wait_for_replicas=2, timeout=0.5) as inbox:
         with pytest.raises(InboxError, match="Fewer than 2 replicas"):
             await inbox.record(moved("s", "submitted"))

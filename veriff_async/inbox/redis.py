@@ -154,7 +154,7 @@ class RedisInbox:
         self._expiry = int(min((self._retention.seconds + _GRACE) * 1000, 2**53))
         self._timeout = timeout
         self._replicas = wait_for_replicas
-        self._wait: list[Command] = [("WAIT", wait_for_replicas, int(timeout * 800))] if wait_for_replicas else []
+        self._wait: list[Command] = [("WAIT", wait_for_replicas, int(timeout * 500))] if wait_for_replicas else []
         self._now = now
         self._latest = 0.0
         self._lock = Lock()
