@@ -7,39 +7,43 @@ import inspect
 import pytest
 
 import veriff_async
-from veriff_async import sandbox
+from veriff_async import inbox, sandbox, webhooks
 
-ROOMS = {"veriff_async": veriff_async, "sandbox": sandbox}
+ROOMS = {"veriff_async": veriff_async, "sandbox": sandbox, "inbox": inbox, "webhooks": webhooks}
 NAMES = [(room, name) for room, module in ROOMS.items() for name in module.__all__ if name != "__version__"]
 PINNED = """
 REASONS AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud ApiError Attempt
 AuthenticationError BadRequestError BiometricAuthentication Browser CheckType ClientClosedError CollectedData
-CollectedReceipt Confidence ConfigurationError ConflictError ConnectError Consent ConsentType CpfValidation Credentials
-CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionTimeoutError Device Document DocumentType
-DownloadProgress DownloadedMedia FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo FraudReport
-FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent FullAutoPerson
-Gender ImageSizeWarning InboxError IneBiometricValidation IneCurpEvent IneCurpResult IneEvent IneRecord IneResult
-Insight InsightCategory InsightResult LegalStatus Listing Listings LookupStatus MatchStatus Media MediaChangedError
-MediaContext MediaEmptyError MediaError MediaExistsError MediaFile MediaList MediaNotSavedError MediaSource MediaStream
-MediaTooLargeError MediaUnsupportedError MonitorStatus Monitoring Network NfcData NotFoundError Origin
-OutcomeUnknownError ParsedAddress PayloadError PayloadTooLargeError PepAlias PepAsset PepAssociate PepEntity PepField
-PepHit PepMedia PepSanctionMatch PermissionDeniedError Person PersonRecord PollPolicy ProofOfAddress RateLimitedError
-Reason ReasonFamily RegistryValidation ReportStatus RequestTimeoutError ResponseError RetryPolicy RiskCategory
-RiskLabel RiskLevel SearchTerm ServerError SessionEvent SignatureCause SignatureError SignatureExplanation Specimen
-Statistics Status Timeouts Timestamp TimestampHash TransportError TransportationResult UnknownEvent UploadProgress
-UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult VeriffClient VeriffError VerificationSession
-WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent __version__ explain_signature from_json
-open_session parse_webhook to_json verify_webhook
+CollectedReceipt Confidence ConfigurationError ConflictError ConnectError Consent ConsentType CpfValidation
+Credentials CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSource DecisionTimeoutError Device Document
+DocumentType DownloadProgress DownloadedMedia FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo
+FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent
+FullAutoPerson Gender ImageSizeWarning InboxError IneBiometricValidation IneCurpEvent IneCurpResult IneEvent IneRecord
+IneResult Insight InsightCategory InsightResult LegalStatus Listing Listings LookupStatus MatchStatus Media
+MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError MediaFile MediaList MediaNotSavedError
+MediaSource MediaStream MediaTooLargeError MediaUnsupportedError MonitorStatus Monitoring Network NfcData
+NotFoundError Origin OutcomeUnknownError ParsedAddress PayloadError PayloadTooLargeError PepAlias PepAsset
+PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch PermissionDeniedError Person PersonRecord PollPolicy
+ProofOfAddress RateLimitedError Reason ReasonFamily Reconciled RegistryValidation ReportStatus RequestTimeoutError
+ResponseError RetryPolicy RiskCategory RiskLabel RiskLevel SearchTerm ServerError SessionEvent SignatureCause
+SignatureError SignatureExplanation Specimen Statistics Status Timeouts Timestamp TimestampHash TransportError
+TransportationResult UnknownEvent UploadProgress UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult
+VeriffClient VeriffError VerificationSession WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent
+WebhookReceiver __version__ explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_SANDBOX = """
 AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock WebhookKind
 """
+PINNED_INBOX = "Ignored Inbox MemoryInbox Recorded RedisInbox Retention SessionState SqliteInbox"
+PINNED_WEBHOOKS = "AsgiWebhooks ReceiverStatistics Reply WebhookReceiver aiohttp_app aiohttp_handler asgi_app"
 
 
 def test_names_are_pinned() -> None:
     """A name is added or taken away by changing this list too."""
     assert PINNED.split() == list(veriff_async.__all__)
     assert PINNED_SANDBOX.split() == list(sandbox.__all__)
+    assert PINNED_INBOX.split() == list(inbox.__all__)
+    assert PINNED_WEBHOOKS.split() == list(webhooks.__all__)
 
 
 def test_names_are_there() -> None:
@@ -82,6 +86,12 @@ def test_names_are_documented(room: str, name: str) -> None:
         veriff_async.from_json,
         veriff_async.parse_webhook,
         veriff_async.verify_webhook,
+        veriff_async.reconcile,
+        veriff_async.WebhookReceiver.receive,
+        inbox.Inbox.record,
+        inbox.Inbox.look,
+        inbox.Inbox.changes,
+        inbox.Inbox.history,
     ],
 )
 def test_calls_say_what_they_raise(call: object) -> None:

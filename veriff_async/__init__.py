@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     )
     from veriff_async.models.attempt import Attempt, UserDefinedStatus
     from veriff_async.models.collected import Browser, CollectedData, CollectedReceipt, Device, Network
-    from veriff_async.models.decision import Decision, RiskCategory, RiskLabel
+    from veriff_async.models.decision import Decision, DecisionSource, RiskCategory, RiskLabel
     from veriff_async.models.document import Document, LegalStatus, Specimen
     from veriff_async.models.enums import DocumentType, Gender, MediaContext, Status
     from veriff_async.models.events import (
@@ -147,7 +147,9 @@ if TYPE_CHECKING:
     from veriff_async.protocol.origin import Origin, verify_webhook
     from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
     from veriff_async.protocol.writing import to_json
+    from veriff_async.reconciling import Reconciled, reconcile
     from veriff_async.session import VerificationSession
+    from veriff_async.webhooks.receiver import WebhookReceiver
 
 __all__ = (
     "REASONS",
@@ -179,6 +181,7 @@ __all__ = (
     "CurpStatus",
     "Decision",
     "DecisionEvent",
+    "DecisionSource",
     "DecisionTimeoutError",
     "Device",
     "Document",
@@ -254,6 +257,7 @@ __all__ = (
     "RateLimitedError",
     "Reason",
     "ReasonFamily",
+    "Reconciled",
     "RegistryValidation",
     "ReportStatus",
     "RequestTimeoutError",
@@ -290,11 +294,13 @@ __all__ = (
     "WatchlistScreening",
     "WebhookError",
     "WebhookEvent",
+    "WebhookReceiver",
     "__version__",
     "explain_signature",
     "from_json",
     "open_session",
     "parse_webhook",
+    "reconcile",
     "to_json",
     "verify_webhook",
 )
@@ -304,7 +310,7 @@ _HOMES = {
     "downloading": "MediaStream",
     "models.attempt": "Attempt UserDefinedStatus",
     "models.collected": "Browser CollectedData CollectedReceipt Device Network",
-    "models.decision": "Decision RiskCategory RiskLabel",
+    "models.decision": "Decision DecisionSource RiskCategory RiskLabel",
     "models.document": "Document LegalStatus Specimen",
     "models.enums": "DocumentType Gender MediaContext Status",
     "models.events": (
@@ -344,7 +350,9 @@ _HOMES = {
     "protocol.origin": "Origin verify_webhook",
     "protocol.policies": "PollPolicy RetryPolicy Timeouts",
     "protocol.writing": "to_json",
+    "reconciling": "Reconciled reconcile",
     "session": "VerificationSession",
+    "webhooks.receiver": "WebhookReceiver",
 }
 """Where names live; whatever is not here is an error."""
 

@@ -74,7 +74,9 @@ class Listener:
 
     async def _run(self) -> None:
         self._pause = _FIRST_PAUSE
-        while True:
+        # Before CPython 3.13 a task group that fails at the moment of its cancelling forgets that it was cancelled, so
+        # whoever was stopped looks for it.
+        while self._task is asyncio.current_task():
             try:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(self._follow(), name="veriff-async inbox feed")

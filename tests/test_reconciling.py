@@ -1,0 +1,180 @@
+"""Reconciling: what webhooks did not tell is asked for, recorded, and wakes whoever waits."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import (
+    ConfigurationError,
+    DecisionSource,
+    InboxError,
+    NotFoundError,
+    Reconciled,
+    RetryPolicy,
+    Status,
+    VeriffClient,
+    reconcile,
+)
+from veriff_async.inbox import MemoryInbox
+from veriff_async.sandbox import Fault
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from veriff_async import WebhookEvent
+    from veriff_async.client import ClientOptions
+    from veriff_async.inbox import Recorded
+    from veriff_async.sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+
+
+class Full(MemoryInbox):
+    """An inbox that takes nothing any more."""
+
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+        """Refuse."""
+        msg = "it is full"
+        raise InboxError(msg)
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Do not repeat what fails."""
+    return {"retry": RetryPolicy(attempts=1)}
+
+
+@pytest.fixture
+async def ids(box: Sandbox, veriff: VeriffClient) -> list[str]:
+    """Give an approved session, one in review, one undecided, and one that nobody knows."""
+    sessions = [await veriff.create_session() for _ in range(3)]
+    for session in sessions:
+        await session.submit()
+    box.decide(sessions[0].id, "approved")
+    box.decide(sessions[1].id, "review")
+    return [*(session.id for session in sessions), str(uuid.uuid4())]
+
+
+def asked(box: Sandbox) -> int:
+    """Return how often a decision was asked for."""
+    return sum(seen.path.endswith("/decision") for seen in box.requests)
+
+
+async def test_what_is_missing_is_recorded(box: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+    """Decisions that the inbox misses are recorded, and a failure of one session does not stop the others."""
+    inbox = MemoryInbox()
+    found = await reconcile(veriff, inbox, ids)
+
+    assert (0, set(ids[:2]), 0, 1, {ids[3]}) == (
+        found.known,
+        set(found.recorded),
+        found.unchanged,
+        found.undecided,
+        set(found.failed),
+    )
+    assert isinstance(found.failed[ids[3]], NotFoundError)
+    states = await inbox.look(ids)
+    assert {ids[0]: Status.APPROVED, ids[1]: Status.REVIEW} == {one: state.status for one, state in states.items()}
+    assert {DecisionSource.POLL} == {state.source for state in states.values()}
+
+
+@pytest.mark.parametrize("same", [True, False])
+async def test_a_second_time_finds_nothing_new(box: Sandbox, veriff: VeriffClient, ids: list[str], same: bool) -> None:  # noqa: FBT001
+    """Final decisions that are known are not asked for again, whether or not the client waits beside the same inbox."""
+    inbox = MemoryInbox()
+    async with VeriffClient.from_env(box.environ, inbox=inbox if same else None) as client:
+        first = await reconcile(client, inbox, ids[:3])
+        before = asked(box)
+        second = await reconcile(client, inbox, ids[:3])
+
+    assert (2, 3) == (len(first.recorded), first.done)
+    assert (1, [], 1, 1) == (second.known, second.recorded, second.unchanged, second.undecided)
+    assert before + 2 == asked(box)
+
+
+async def test_it_wakes_whoever_waits(box: Sandbox, ids: list[str]) -> None:
+    """A wait beside the inbox ends by what another program reconciled."""
+    inbox = MemoryInbox()
+    async with (
+        VeriffClient.from_env(box.environ, inbox=inbox) as app,
+        VeriffClient.from_env(box.environ) as job,
+    ):
+        waiting = asyncio.create_task(app.session(ids[0]).wait_for_decision(timeout=900))
+        await asyncio.sleep(0)
+        await reconcile(job, inbox, ids)
+
+        assert (await waiting).is_approved
+
+
+async def test_ids_come_from_anywhere(veriff: VeriffClient, ids: list[str]) -> None:
+    """Ids may come from a list, an iterator, or an asynchronous one, such as the rows of a database."""
+
+    async def rows() -> AsyncIterator[str]:
+        for one in ids[:2]:
+            await asyncio.sleep(0)
+            yield one
+
+    assert 2 == len((await reconcile(veriff, MemoryInbox(), rows())).recorded)
+    assert 2 == len((await reconcile(veriff, MemoryInbox(), iter(ids[:2]))).recorded)
+    assert 0 == (await reconcile(veriff, MemoryInbox(), [])).done
+
+
+async def test_it_tells_how_far_it_is(veriff: VeriffClient, ids: list[str]) -> None:
+    """Progress is told after each session."""
+    seen: list[int] = []
+    await reconcile(veriff, MemoryInbox(), ids, concurrency=1, progress=lambda found: seen.append(found.done))
+
+    assert [1, 2, 3, 4] == seen
+
+
+async def test_a_broken_answer_is_a_failure_of_its_session(box: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+    """Trouble on the way to Veriff is told by session."""
+    box.inject(Fault.status(500), path="/v1/sessions/*/decision")
+    found = await reconcile(veriff, MemoryInbox(), ids[:2], concurrency=1)
+
+    assert ([ids[1]], [ids[0]]) == (found.recorded, list(found.failed))
+
+
+async def test_a_broken_inbox_ends_it(veriff: VeriffClient, ids: list[str]) -> None:
+    """An inbox that takes nothing is the caller's to mend, and told as it is, not in a group."""
+    with pytest.raises(InboxError, match="it is full"):
+        await reconcile(veriff, Full(), ids)
+
+
+async def test_an_error_of_the_source_ends_it(veriff: VeriffClient, ids: list[str]) -> None:
+    """What the source of ids raises, and what `progress` raises, comes through as it is."""
+
+    def rows() -> Iterator[str]:
+        yield ids[0]
+        msg = "mine"
+        raise LookupError(msg)
+
+    def broken(_: Reconciled) -> None:
+        msg = "mine"
+        raise LookupError(msg)
+
+    with pytest.raises(LookupError, match="mine"):
+        await reconcile(veriff, MemoryInbox(), rows())
+    with pytest.raises(LookupError, match="mine"):
+        await reconcile(veriff, MemoryInbox(), ids, progress=broken)
+
+
+async def test_it_can_be_cancelled(box: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+    """Cancelling leaves nothing behind."""
+    box.inject(Fault.hang(), path="/v1/sessions/*/decision", times=4)
+    running = asyncio.create_task(reconcile(veriff, MemoryInbox(), ids))
+    while veriff.statistics().requests < 10:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def test_somebody_must_ask(veriff: VeriffClient) -> None:
+    """A concurrency below one is refused."""
+    with pytest.raises(ConfigurationError, match="give 1 or more"):
+        await reconcile(veriff, MemoryInbox(), [], concurrency=0)
