@@ -102,7 +102,7 @@ class WebhookReceiver:
         >>> async with SqliteInbox("inbox.db") as inbox, WebhookReceiver(Credentials.from_env(), inbox) as receiver:
         ...     reply = await receiver.answer(request.method, request.headers, await request.body())
 
-    See https://devdocs.veriff.com/docs/webhooks-guide.
+    See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
 
     def __init__(  # noqa: PLR0913  options are what a receiver is made of, and all but two have a default
