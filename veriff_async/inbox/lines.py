@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from attrs import Factory, define, frozen
 
@@ -137,6 +138,7 @@ class Lines:
         free: Those that wait to be borrowed.
         open: All.
         slots: As many as may be borrowed at once.
+        turns: Whose turn it is, for each key that somebody writes to.
         is_closed: Whether the loop is done with them.
     """
 
@@ -145,6 +147,7 @@ class Lines:
     free: list[Connection] = Factory(list[Connection])
     open: set[Connection] = Factory(set[Connection])
     slots: asyncio.Semaphore = Factory(lambda: asyncio.Semaphore(_MOST))
+    turns: WeakValueDictionary[bytes, asyncio.Lock] = Factory(WeakValueDictionary[bytes, asyncio.Lock])
     is_closed: bool = False
 
     @asynccontextmanager
@@ -184,6 +187,20 @@ class Lines:
             if self.is_closed:
                 raise ConnectionError
         return await ask(connection, *commands)
+
+    @staticmethod
+    async def again(connection: Connection, *commands: Command) -> list[object]:
+        """Ask what relies on what was asked before: another connection would not watch what was read on this one."""
+        if not connection.is_connected:
+            raise ConnectionError
+        return await ask(connection, *commands)
+
+    @asynccontextmanager
+    async def turn(self, key: bytes) -> AsyncGenerator[None]:
+        """Let one at a time write to a key: side by side they would only undo each other's transactions."""
+        lock = self.turns.setdefault(key, asyncio.Lock())
+        async with lock:
+            yield
 
     async def kept(self) -> AsyncGenerator[None]:
         """Close the connections with the loop: ``asyncio.run`` closes the generators that it leaves behind."""

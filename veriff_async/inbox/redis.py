@@ -48,6 +48,9 @@ _CHANGES: Final = 10_000
 _AT_ONCE: Final = 200
 """Sessions that are read or forgotten in one round trip."""
 
+_A_FEW: Final = 5
+"""Sessions that a record forgets when they are too old: more than it adds."""
+
 _PAUSES: Final = (0.05, 0.25, 1.0)
 """Seconds before a feed whose connection broke tries again; after the last it ends."""
 
@@ -193,7 +196,7 @@ class RedisInbox:
         recorded, count, oldest = await self._asked(self._keep(lines, event, source))
         if count > self._retention.sessions or self._is_over(oldest):
             with suppress(InboxError):  # The event is kept all the same, and the next record goes on with it.
-                await self._asked(self._forget(lines), min(_FORGETTING, self._timeout))
+                await self._asked(self._forget(lines, count), min(_FORGETTING, self._timeout))
         return recorded
 
     async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
@@ -264,15 +267,13 @@ class RedisInbox:
     async def _keep(self, lines: Lines, event: WebhookEvent, source: DecisionSource) -> tuple[Recorded, int, float]:
         """Record an event; return what became of it, how many sessions there are, and when the oldest was touched."""
         while True:  # until nobody has changed the session in between
-            async with lines.borrowed() as connection:
+            async with lines.turn(self._member(event.session_id)), lines.borrowed() as connection:
                 shelf = await self._shelf(lines, connection, event)
                 state, ignored = shelf.state, Ignored.REPEATED if shelf.is_repeated else None
                 if not shelf.is_repeated:
                     state, ignored = advance(state, event, source)
                 writes = self._writes(shelf, event, None if ignored else state)
-                if not connection.is_connected:
-                    raise ConnectionError  # Another connection would not watch what was read on this one.
-                answers = await ask(connection, ("MULTI",), *writes, ("EXEC",), *self._wait)
+                answers = await lines.again(connection, ("MULTI",), *writes, ("EXEC",), *self._wait)
             done, *replicas = answers[len(writes) + 1 :]
             if done is not None:
                 break
@@ -298,7 +299,7 @@ class RedisInbox:
         if keep <= shelf.first:
             return shelf
         places = [b"event:%d" % place for place in range(shelf.first, keep)]
-        (bodies,) = await ask(connection, ("HMGET", key, *places))
+        (bodies,) = await lines.again(connection, ("HMGET", key, *places))
         keys = [b"key:" + body.rsplit(b"\n", 2)[0] for body in cast("list[bytes | None]", bodies) if body]
         return evolve(shelf, first=keep, gone=(*places, *keys))
 
@@ -329,9 +330,10 @@ class RedisInbox:
             ("ZRANGE", self._touched, 0, 0, "WITHSCORES"),
         ]
 
-    async def _forget(self, lines: Lines) -> None:
+    async def _forget(self, lines: Lines, count: int) -> None:
         """Forget some of the sessions that are too many or too old, unless they are touched meanwhile."""
-        first = ("ZRANGE", self._touched, 0, _AT_ONCE - 1, "WITHSCORES")
+        some = min(_AT_ONCE, max(_A_FEW, count - self._retention.sessions))
+        first = ("ZRANGE", self._touched, 0, some - 1, "WITHSCORES")
         order: tuple[Command, Command] = ("ZCARD", self._touched), first
         async with lines.borrowed() as connection:
             seen = self._too_much(await lines.first(connection, *order))
@@ -340,9 +342,11 @@ class RedisInbox:
             keys = tuple(self._key(member) for member in seen)
             _, _, *found = await lines.first(connection, ("UNWATCH",), ("WATCH", *keys), *order)
             members = tuple(member for member in self._too_much(found) if member in seen)
-            if members and connection.is_connected:
+            if members:
                 gone = tuple(self._key(member) for member in members)
-                await ask(connection, ("MULTI",), ("UNLINK", *gone), ("ZREM", self._touched, *members), ("EXEC",))
+                await lines.again(
+                    connection, ("MULTI",), ("UNLINK", *gone), ("ZREM", self._touched, *members), ("EXEC",)
+                )
 
     def _too_much(self, found: list[object]) -> list[bytes]:
         """Return the members of the beginning of the order that are to go."""
