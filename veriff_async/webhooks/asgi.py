@@ -5,7 +5,7 @@ https://asgi.readthedocs.io/en/latest/specs/main.html, version 3; no framework i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from veriff_async.webhooks.rules import NOT_HERE
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 __all__ = ("AsgiWebhooks", "asgi_app")
 
-_Message = MutableMapping[str, object]
+# Wide enough for the types of every framework: some have mappings, some a class for each message.
+_Message = Mapping[str, object]
 _Receive = Callable[[], Awaitable[_Message]]
-_Send = Callable[[_Message], Awaitable[None]]
+_Send = Callable[..., Awaitable[None]]
 
 
 def asgi_app(

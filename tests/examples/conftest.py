@@ -1,0 +1,89 @@
+"""The examples as a user runs them: each a process of its own, with settings from the environment."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from anyio import to_thread
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from typing import Protocol
+
+    class Programs(Protocol):
+        """A way to start an example."""
+
+        def __call__(self, name: str, environ: Mapping[str, str]) -> AbstractAsyncContextManager[str]:
+            """Start it, and give the address that it listens on."""
+            ...
+
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+COMMANDS: Final = {
+    "fastapi": ["-m", "uvicorn", "--factory", "fastapi_app:create_app", "--workers", "2"],
+    "starlette": ["-m", "uvicorn", "--factory", "starlette_app:create_app"],
+    "litestar": ["-m", "uvicorn", "--factory", "litestar_app:create_app"],
+    "quart": ["-m", "uvicorn", "--factory", "quart_app:create_app"],
+    "django": ["-m", "uvicorn", "django_app:application"],
+    "aiohttp": ["aiohttp_app.py"],
+    "flask": ["flask_app.py"],
+}
+SECONDS: Final = 20.0
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+async def answering(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when a port answers."""
+    async with asyncio.timeout(SECONDS):
+        while process.poll() is None:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except ConnectionError:
+                await asyncio.sleep(0.02)  # a program has no other way to say that it listens
+                continue
+            writer.close()
+            return
+    pytest.fail("the example ended before it listened")
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Programs:
+    """Give a way to start an example, in a process that ends with the test."""
+
+    @asynccontextmanager
+    async def start(name: str, environ: Mapping[str, str]) -> AsyncIterator[str]:
+        port = free_port()
+        command = [sys.executable, *COMMANDS[name]]
+        if "uvicorn" in command:
+            command += ["--port", str(port), "--log-level", "warning"]
+        settings = {"VERIFF_INBOX": str(tmp_path / f"{name}.db"), "PORT": str(port), "DJANGO_SECRET_KEY": "a key"}
+        process = await to_thread.run_sync(
+            lambda: subprocess.Popen(command, cwd=EXAMPLES, env={**os.environ, **environ, **settings})  # noqa: S603
+        )
+        try:
+            await answering(port, process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            await to_thread.run_sync(process.wait)
+            # It closes its inbox on the way, so nothing but the file itself is left of it.
+            assert [] == await to_thread.run_sync(lambda: list(tmp_path.glob("*.db-*")))
+
+    return start

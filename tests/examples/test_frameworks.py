@@ -1,0 +1,71 @@
+"""Each framework's recipe takes what Veriff posts, refuses what is not Veriff's, and verifies the raw bytes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp import ClientSession
+
+from veriff_async.inbox import SqliteInbox
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.examples.conftest import Programs
+
+pytestmark = pytest.mark.anyio
+
+ENVIRON: Final = {"VERIFF_API_KEY": "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "VERIFF_SHARED_SECRET": "new,old"}
+# White space, an escape and a letter beyond ASCII: written again by a framework it would not be the same.
+BODY: Final = '{"id" : "8f0d1ab6", "action":"started","code":7001,\n "vendorData":"\\u00e9é" }\n'.encode()
+
+
+def signed(body: bytes, *, secret: str = ENVIRON["VERIFF_SHARED_SECRET"][:3]) -> dict[str, str]:
+    """Return the headers of a signed webhook."""
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return {
+        "X-AUTH-CLIENT": ENVIRON["VERIFF_API_KEY"],
+        "X-HMAC-SIGNATURE": signature,
+        "Content-Type": "application/json",
+    }
+
+
+async def too_large(port: int, *, is_read: bool) -> int:
+    """Announce a large body, send it only to a server that reads on whatever it answers, and return the status."""
+    head = ["POST /webhooks/veriff HTTP/1.1", "Host: localhost", "Content-Length: 1048577"]
+    head += [f"{name}: {value}" for name, value in signed(BODY).items()]
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write("\r\n".join([*head, "", ""]).encode())
+    if is_read:
+        writer.write(bytes(1_048_577))
+    status = (await reader.readline()).split()[1]
+    writer.close()
+    return int(status)
+
+
+@pytest.mark.parametrize("name", ["starlette", "litestar", "quart", "django", "flask"])
+async def test_a_framework_receives(programs: Programs, tmp_path: Path, name: str) -> None:
+    """What is signed over the raw bytes is recorded and 200, everything else has its status and is not recorded."""
+    requests = [
+        (200, "POST", BODY, signed(BODY)),
+        (200, "POST", BODY, signed(BODY)),
+        (401, "POST", BODY, signed(BODY, secret="other")),
+        (401, "POST", BODY.strip(), signed(BODY)),
+        (400, "POST", b"{", signed(b"{")),
+        (405, "GET", b"", {}),
+        (415, "POST", BODY, {**signed(BODY), "Content-Type": "text/plain"}),
+    ]
+    async with programs(name, ENVIRON) as url, ClientSession() as http:
+        for status, method, body, headers in requests:
+            async with http.request(method, f"{url}/webhooks/veriff", data=body or None, headers=headers) as answer:
+                assert status == answer.status, await answer.text()
+        assert 413 == await too_large(urlsplit(url).port or 0, is_read=name == "django")
+
+    async with SqliteInbox(tmp_path / f"{name}.db") as inbox:
+        assert ["8f0d1ab6"] == [event.session_id for event in await inbox.history("8f0d1ab6")]
+        assert () == await inbox.history(None)

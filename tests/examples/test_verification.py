@@ -1,0 +1,125 @@
+"""Whole programs against the local Veriff: pictures through them, a webhook to one process, the answer from another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Self
+
+import pytest
+from aiohttp import ClientSession, TCPConnector
+
+from tests.examples.conftest import EXAMPLES
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.examples.conftest import Programs
+
+pytestmark = pytest.mark.anyio
+
+JPEG = b"\xff\xd8\xff\xe0"
+
+
+class Caller:
+    """A user's browser: one connection that is kept, so that one worker process serves it."""
+
+    def __init__(self, url: str) -> None:
+        """Connect when first used."""
+        self.http = ClientSession(url, connector=TCPConnector(limit=1))
+
+    async def __aenter__(self) -> Self:
+        """Return the caller itself."""
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Hang up."""
+        await self.http.close()
+
+    async def call(self, method: str, path: str, data: bytes | None = None) -> Mapping[str, object]:
+        """Call the program, and return what it says."""
+        async with self.http.request(method, path, data=data) as answer:
+            assert answer.ok, await answer.text()
+            return {} if answer.status == 204 else await answer.json()
+
+    async def submitted(self) -> str:
+        """Have a session begun, given a picture and submitted."""
+        session_id = str((await self.call("POST", "/sessions?user_id=user-42"))["id"])
+        await self.call("PUT", f"/sessions/{session_id}/media/document-front", JPEG)
+        await self.call("POST", f"/sessions/{session_id}/submit")
+        return session_id
+
+    async def is_waiting(self) -> None:
+        """Return when the process waits for a decision."""
+        while (await self.call("GET", "/health"))["waiting"] != 1:
+            pass
+
+
+async def test_a_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None:
+    """Of two worker processes one records the webhook, and the request that hangs in the other is answered by it."""
+    async with (
+        Sandbox() as box,
+        programs("fastapi", box.environ) as url,
+        Caller(url) as waiting,
+        Caller(url) as watching,
+    ):
+        box.webhook_url = f"{url}/webhooks/veriff"
+        session_id = await waiting.submitted()
+        pid = (await waiting.call("GET", "/health"))["pid"]
+        assert isinstance(pid, int)
+        decision = asyncio.create_task(waiting.call("GET", f"/sessions/{session_id}/decision"))
+        await watched(url, pid)
+        # A process that stands still takes no connection, so the other one has the webhook to itself.
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert pid != (await watching.call("GET", "/health"))["pid"]
+            box.decide(session_id, "approved")
+            await box.settled()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+        assert [200] == [delivery.status for delivery in box.deliveries]
+        assert {"status": "approved", "source": "webhook", "pid": pid} == await decision
+        assert not [seen for seen in box.requests if seen.path.endswith("/decision")]
+
+
+async def watched(url: str, pid: int) -> None:
+    """Return when a worker process waits for a decision, asking for it until it is the one that answers."""
+    while True:
+        async with Caller(url) as other:
+            health = await other.call("GET", "/health")
+            if health["pid"] == pid:
+                await other.is_waiting()
+                return
+
+
+async def test_an_application_of_aiohttp(programs: Programs) -> None:
+    """The same in one process: a request that hangs is answered when the webhook comes."""
+    async with Sandbox() as box, programs("aiohttp", box.environ) as url, Caller(url) as first, Caller(url) as second:
+        box.webhook_url = f"{url}/webhooks/veriff"
+        session_id = await first.submitted()
+        decision = asyncio.create_task(first.call("GET", f"/sessions/{session_id}/decision"))
+        await second.is_waiting()
+        box.decide(session_id, "declined")
+        await box.settled()
+
+        assert [200] == [delivery.status for delivery in box.deliveries]
+        assert ("declined", "webhook") == ((found := await decision)["status"], found["source"])
+
+
+def test_a_test_of_ones_own() -> None:
+    """The test that users are shown runs under plain pytest, with the fixtures that come with the library."""
+    options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull]
+    options += ["-o", "asyncio_default_fixture_loop_scope=function"]
+    done = subprocess.run(  # noqa: S603  our own example
+        [sys.executable, "-m", "pytest", *options, "test_my_app.py"],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=EXAMPLES,
+    )
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
