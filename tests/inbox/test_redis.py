@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sys
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from inspect import signature
@@ -412,8 +413,13 @@ async def test_an_inbox_that_is_dropped_warns(redis_server: RedisServer, admin: 
     """An inbox that nobody closed says so, and its connections close all the same."""
     dropped = [RedisInbox(redis_server.url)]
     await dropped[0].record(moved("s", "started"))
-    with pytest.warns(ResourceWarning, match="unclosed <RedisInbox redis://"):
+
+    def drop() -> None:
         dropped.clear()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="unclosed <RedisInbox redis://"):
+        drop()
     while await others(admin):
         pass
 

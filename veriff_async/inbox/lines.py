@@ -69,6 +69,17 @@ class Connection(Protocol):
         ...
 
 
+def _untold(kind: Callable[..., Connection]) -> dict[str, None]:
+    """Return the options with which a connection tells the server nothing of the client.
+
+    Newer versions of redis-py would read that from the disk for each connection, and Redis 6.2 refuses it.
+    """
+    with suppress(TypeError):
+        kind(driver_info=None)
+        return {"driver_info": None}
+    return {"lib_name": None, "lib_version": None}
+
+
 @frozen
 class Driver:
     """What is used of redis-py.
@@ -94,12 +105,9 @@ class Driver:
             options = {name: value for name, value in self.parse(url).items() if name not in _OURS}
             options |= {"socket_connect_timeout": timeout, "socket_timeout": None, "protocol": 2}
             kind = cast("Callable[..., Connection]", options.pop("connection_class", self.connection))
-            # With it, newer versions read their own metadata from the disk for each connection; older ones lack it.
-            for more in ({"driver_info": None}, {}):
-                with suppress(TypeError):
-                    made = partial(kind, **options, **more)
-                    made()
-                    return made
+            made = partial(kind, **options, **_untold(kind))
+            made()
+            return made
         msg = "The url of RedisInbox cannot be read: give one like redis://user:password@host:6379/0, rediss:// or unix://."
         raise ConfigurationError(msg)
 
