@@ -251,3 +251,39 @@ async def test_a_closed_receiver_is_503(inbox: MemoryInbox) -> None:
     with pytest.raises(InboxError, match="closed"):
         await receiver.receive(signed(BODY), BODY)
     assert () == await inbox.history("8f0d1ab6")
+
+
+async def test_closing_cancels_a_record_that_hangs(travel: Callable[[float], None]) -> None:
+    """A record that an inbox sits on is given up in the end, and its request answered 503."""
+    inbox = OwnInbox(waits=True)
+    receiver = WebhookReceiver(CREDENTIALS, inbox, record_timeout=60)
+    late = asyncio.create_task(take(receiver))
+    await inbox.kept.wait()
+    closing = asyncio.create_task(receiver.aclose())
+    await asyncio.sleep(0)
+    travel(10.1)
+    await closing
+    assert 503 == await late
+
+
+async def test_a_function_that_is_too_far_behind_is_left_out(
+    inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, travel: Callable[[float], None]
+) -> None:
+    """Ten thousand events wait for it and no more; the rest is recorded all the same."""
+    slow = Slow()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
+    recorded = await receiver.receive(signed(BODY), BODY)
+    await slow.began.wait()
+    calls = receiver._calls
+    assert calls is not None
+    for _ in range(10_000):
+        calls.add(recorded)
+    assert 200 == await take(receiver, message("submitted"))
+
+    assert (10_000, 1) == (receiver.statistics().waiting, receiver.statistics().left_out)
+    assert "too slow" in caplog.text
+    assert 2 == len(await inbox.history("8f0d1ab6"))
+    closing = asyncio.create_task(receiver.aclose())
+    await asyncio.sleep(0)
+    travel(10.1)
+    await closing
