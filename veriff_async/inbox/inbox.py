@@ -19,9 +19,9 @@ __all__ = ("Inbox",)
 class Inbox(Protocol):
     """A place that all processes of an application share: one records a webhook, whoever waits for its session wakes.
 
-    An inbox over a database of your own has these methods; `veriff_async.protocol.ledger.advance` is what a message does
-    to a state, and `veriff_async.testing.InboxContract` is the test that it must pass. Whatever fails is told as an
-    `InboxError`: a receiver then answers 503, so that Veriff tries again, and waits go on by polling.
+    An inbox over a database of your own has these methods; `veriff_async.protocol.ledger.advance` is what a message
+    does to a state, and `veriff_async.testing.InboxContract` is the test that it must pass. Whatever fails is told as
+    an `InboxError`: a receiver then answers 503, so that Veriff tries again, and waits go on by polling.
     """
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:

@@ -270,15 +270,18 @@ def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogatepass")
 
 
-def _read(text: bytes) -> SessionState:
+def _read(text: object) -> SessionState:
+    # SQLite lets other programs put any kind of value into a column.
     with suppress(UnreadableError):
-        return load_state(text)
+        if isinstance(text, bytes):
+            return load_state(text)
     raise _damaged()
 
 
-def _read_event(kind: str, body: bytes) -> WebhookEvent:
+def _read_event(kind: object, body: object) -> WebhookEvent:
     with suppress(UnreadableError):
-        return load_event(kind, body)
+        if isinstance(kind, str) and isinstance(body, bytes):
+            return load_event(kind, body)
     raise _damaged()
 
 

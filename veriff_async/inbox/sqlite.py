@@ -49,7 +49,8 @@ class SqliteInbox:
     waits in every process. The file is made for its owner alone; it holds personal data, as every inbox does. It
     must lie on a disk of this machine, not on a network's.
 
-    It is opened when first used, so it may be made before a server forks its workers. It belongs to no event loop.
+    It is opened when first used, so it may be made before a server forks its workers, but not used before that. It
+    belongs to no event loop.
 
     Args:
         path: The file; it is made when it is missing, its folder is not.
@@ -161,15 +162,19 @@ class SqliteInbox:
 
     async def _ready(self) -> tuple[Writer, Reader]:
         workers = self._workers
-        if workers is not None and self._process == os.getpid():
-            return workers
-        return await to_thread.run_sync(self._opened)
+        if workers is None:
+            return await to_thread.run_sync(self._opened)
+        if self._process != os.getpid():
+            # SQLite's locks do not survive a fork, not even for another connection (https://sqlite.org/howtocorrupt.html).
+            msg = "The inbox was open before the process forked: make one in each process, or open it after the fork."
+            raise ConfigurationError(msg)
+        return workers
 
     def _opened(self) -> tuple[Writer, Reader]:
         with self._lock:
             if self._closed:
                 raise _closed()
-            if self._workers is None or self._process != os.getpid():
+            if self._workers is None:
                 self._workers = self._open()
                 self._process = os.getpid()
             return self._workers

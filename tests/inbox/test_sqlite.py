@@ -1,0 +1,238 @@
+"""The inbox in a file: what it is made of, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import aclosing, closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import ConfigurationError, InboxError
+from veriff_async.inbox import Ignored, Retention, SqliteInbox
+from veriff_async.testing.messages import decided, moved, screened
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the inbox is."""
+    return tmp_path / "inbox.db"
+
+
+@pytest.fixture
+async def inbox(path: Path) -> AsyncIterator[SqliteInbox]:
+    """Give an open inbox."""
+    async with SqliteInbox(path) as inbox:
+        yield inbox
+
+
+def other_program(path: Path, *statements: str) -> None:
+    """Do to the file what another program could."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
+async def altered(path: Path, *statements: str) -> None:
+    """Do the same off the loop."""
+    await asyncio.to_thread(other_program, path, *statements)
+
+
+async def test_the_file_is_for_its_owner_alone(inbox: SqliteInbox, path: Path) -> None:
+    """What tells of persons is not readable for others, the log beside it neither, and the repr shows no path."""
+    await inbox.record(decided("s", "approved"))
+    files = [path.with_name(name) for name in ("inbox.db", "inbox.db-wal", "inbox.db-shm")]
+    assert [0o600] * 3 == await asyncio.to_thread(lambda: [stat.S_IMODE(file.stat().st_mode) for file in files])
+    assert "<SqliteInbox open>" == repr(inbox)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SqliteInbox(""), "give one, or use MemoryInbox"),
+        (lambda: SqliteInbox(":memory:"), "give one, or use MemoryInbox"),
+        (lambda: SqliteInbox("inbox.db", watch=0), "watch is 0: give seconds above zero"),
+    ],
+)
+async def test_options_that_cannot_work_are_refused(make: Callable[[], SqliteInbox], words: str) -> None:
+    """An option is looked at when it is given."""
+    with pytest.raises(ConfigurationError, match=words):
+        make()
+
+
+async def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+    """No folder is made up, and the error names what to look at, not the path."""
+    with pytest.raises(InboxError, match=r"cannot be opened \(No such file or directory\)") as caught:
+        await SqliteInbox(tmp_path / "none" / "inbox.db").record(decided("s", "approved"))
+    assert str(tmp_path) not in str(caught.value)
+
+
+async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
+    """A text is no inbox, nor is another program's database, nor one of a newer version."""
+    await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
+    with pytest.raises(InboxError, match="SQLITE_NOTADB"):
+        await SqliteInbox(path).look(["s"])
+    await asyncio.to_thread(path.unlink)
+    await altered(path, "CREATE TABLE mine (a)")
+    with pytest.raises(ConfigurationError, match="file is none, or of a newer veriff-async"):
+        await SqliteInbox(path).look(["s"])
+    await altered(path, "DROP TABLE mine", "PRAGMA user_version = 99")
+    with pytest.raises(ConfigurationError, match="file is none, or of a newer veriff-async"):
+        await SqliteInbox(path).look(["s"])
+
+
+async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
+    """A closed inbox takes nothing, tells nothing, and does not open itself again."""
+    await inbox.record(decided("s", "approved"))
+    feed = inbox.changes()
+    assert await anext(feed) is None
+    await inbox.aclose()
+    await inbox.aclose()
+    with pytest.raises(InboxError, match="was closed"):
+        await anext(feed)
+    with pytest.raises(InboxError, match="was closed"):
+        await inbox.record(decided("s", "approved"))
+    with pytest.raises(InboxError, match="was closed"):
+        await inbox.look(["s"])
+    await SqliteInbox("never-opened.db").aclose()
+
+
+async def test_one_that_is_left_open_warns(path: Path) -> None:
+    """Whoever forgets to close it is told, and its threads end."""
+    inbox = SqliteInbox(path)
+    await inbox.record(decided("s", "approved"))
+    threads = inbox._workers
+    with pytest.warns(ResourceWarning, match="unclosed <SqliteInbox open>"):
+        del inbox
+    for thread in threads or ():
+        await asyncio.to_thread(thread.join)
+
+
+async def test_a_record_is_written_though_nobody_waits_for_it(inbox: SqliteInbox) -> None:
+    """Cancelling a record does not undo it; whether it is there is known by looking."""
+    recording = asyncio.create_task(inbox.record(decided("s", "approved")))
+    await asyncio.sleep(0)
+    recording.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await recording
+    again = await inbox.record(decided("s", "approved"))
+
+    assert Ignored.REPEATED is again.ignored
+
+
+async def test_what_cannot_be_written_is_told_and_undone(inbox: SqliteInbox, path: Path) -> None:
+    """When SQLite refuses, nothing is acknowledged and nothing half written; when it takes again, all is well."""
+    await inbox.record(moved("s", "started"))
+    await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON session BEGIN SELECT raise(ABORT, 'no more'); END")
+    found = await asyncio.gather(
+        *(inbox.record(decided("s", "approved", minute=minute)) for minute in range(5)), return_exceptions=True
+    )
+    assert {InboxError} == {type(error) for error in found}
+    assert all("SQLITE_CONSTRAINT" in str(error) and "no more" not in str(error) for error in found)
+    await altered(path, "DROP TRIGGER full")
+    assert 1 == len(await inbox.history("s"))
+
+    assert (await inbox.record(decided("s", "approved"))).ignored is None
+
+
+@pytest.mark.parametrize("damage", ["x'7b'", "'{'", "7"])
+async def test_what_cannot_be_read_is_told(inbox: SqliteInbox, path: Path, damage: str) -> None:
+    """Damage to one session is told to whoever asks for it, and touches no other."""
+    for session in ("s", "other"):
+        await inbox.record(decided(session, "approved"))
+    await altered(path, f"UPDATE session SET state = {damage} WHERE id = x'73'")  # noqa: S608  a test's own
+    await altered(path, f"UPDATE event SET body = {damage} WHERE number = 1")  # noqa: S608  a test's own
+    for question in (inbox.look(["s"]), inbox.history("s"), inbox.record(moved("s", "started"))):
+        with pytest.raises(InboxError, match="cannot be read: look whether its file was written by others"):
+            await question
+
+    assert {"other"} == set(await inbox.look(["other"]))
+    assert 1 == len(await inbox.history("other"))
+
+
+async def test_a_file_that_breaks_ends_the_feed(inbox: SqliteInbox, path: Path) -> None:
+    """Whoever follows changes that cannot be read any more is told so, rather than left asleep."""
+    async with aclosing(inbox.changes()) as feed:
+        assert await anext(feed) is None
+        await altered(path, "DROP TABLE session")
+        with pytest.raises(InboxError, match="file cannot be used"):
+            await anext(feed)
+    with pytest.raises(InboxError, match="file cannot be used"):
+        await inbox.look(["s"])
+
+
+async def test_the_newest_events_are_kept(path: Path) -> None:
+    """Of one session no more events are kept than was said, and of none likewise; the state stays."""
+    async with SqliteInbox(path, retention=Retention(events=3)) as inbox:
+        for minute in range(6):
+            await inbox.record(decided("s", "review", minute=minute))
+            await inbox.record(screened(f"name {minute}"))
+        await inbox.record(decided("s", "approved", minute=9))
+
+        assert 3 == len(await inbox.history("s"))
+        assert (await inbox.look(["s"]))["s"].current is not None
+
+
+async def test_many_sessions_are_forgotten_little_by_little(path: Path) -> None:
+    """What is too old goes with the records that follow, and no record has to forget all of it."""
+    time = 0.0
+    async with SqliteInbox(path, retention=Retention(seconds=100), now=lambda: time) as inbox:
+        await asyncio.gather(*(inbox.record(decided(f"s{number}", "approved")) for number in range(1200)))
+        time = 101.0
+        for number in range(4):
+            await inbox.record(decided(f"new{number}", "approved"))
+    assert [4, 4] == await asyncio.to_thread(_rows, path)
+
+
+def _rows(path: Path) -> list[int]:
+    with closing(sqlite3.connect(path)) as connection:
+        both = connection.execute("SELECT count(*) FROM session UNION ALL SELECT count(*) FROM event")
+        return [number for (number,) in both]
+
+
+FORKED = """
+import asyncio, os, sys, warnings
+from veriff_async import ConfigurationError
+from veriff_async.inbox import SqliteInbox
+from veriff_async.testing.messages import decided
+
+warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
+inbox = SqliteInbox(sys.argv[1])
+
+async def use(session):
+    await inbox.record(decided(session, "approved"))
+
+asyncio.run(use("parent"))
+if child := os.fork():
+    failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    asyncio.run(use("later"))
+    asyncio.run(inbox.aclose())
+    raise SystemExit(failed)
+try:
+    asyncio.run(use("child"))
+except ConfigurationError as error:
+    asyncio.run(inbox.aclose())
+    raise SystemExit(0 if "make one in each process" in str(error) else 1)
+raise SystemExit(2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+async def test_a_process_that_forks_makes_its_own(path: Path) -> None:
+    """An inbox that was open before a fork is refused after it, and the parent's goes on."""
+    command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
+    done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
+    assert (0, "") == (done.returncode, done.stderr)
+    async with SqliteInbox(path) as inbox:
+        assert {"parent", "later"} == set(await inbox.look(["parent", "child", "later"]))
