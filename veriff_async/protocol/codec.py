@@ -38,8 +38,16 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise ValueError
 
 
+def _finite(text: str) -> float:
+    """Read a number, which must be one that can be written again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError
+    return number
+
+
 # Made once: `json.loads` with an option makes a decoder for each text, which takes longer than a small one.
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
 class UnreadableError(Exception):

@@ -127,6 +127,14 @@ def _kind(root: JsonObject) -> type[WebhookEvent]:
 
 
 def _digest(root: JsonObject) -> str:
-    """Return a digest of a message that does not depend on the order of its members, which Veriff may change."""
-    text = json.dumps(root, sort_keys=True, separators=(",", ":"))
+    """Return a digest of a message that does not depend on the order of its members, which Veriff may change.
+
+    Raises:
+        UnreadableError: It is deeper than what can be written again.
+    """
+    try:
+        text = json.dumps(root, sort_keys=True, separators=(",", ":"))
+    except RecursionError:
+        problem = "expected JSON of less depth @ $"
+        raise UnreadableError(problem) from None
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]

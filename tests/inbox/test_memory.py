@@ -1,0 +1,89 @@
+"""The inbox of one process: what it has beyond the rules of every inbox."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from threading import Thread
+
+import pytest
+
+from veriff_async.inbox import Inbox, MemoryInbox, Retention
+from veriff_async.testing import decided, moved
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_it_is_an_inbox() -> None:
+    """It has every method of an inbox, and says how many sessions it knows, not which."""
+    async with MemoryInbox() as inbox:
+        await inbox.record(moved("secret-id", "started"))
+
+        assert isinstance(inbox, Inbox)
+        assert "<MemoryInbox of 1 sessions>" == repr(inbox)
+
+
+async def test_nothing_is_left_when_it_is_closed() -> None:
+    """Closing forgets everything."""
+    async with MemoryInbox() as inbox:
+        await inbox.record(moved("s", "started"))
+
+    assert {} == await inbox.look(["s"])
+
+
+async def test_it_keeps_a_hundred_thousand_sessions_by_default() -> None:
+    """Without a retention the number of sessions is bounded for a memory, and with one as it says."""
+    inbox = MemoryInbox(retention=Retention(sessions=2))
+    for number in range(4):
+        await inbox.record(moved(str(number), "started"))
+
+    assert {"2", "3"} == set(await inbox.look([str(number) for number in range(4)]))
+    assert 100_000 == MemoryInbox()._retention.sessions
+
+
+async def test_age_counts_without_a_message() -> None:
+    """A session that has grown too old is gone when it is looked at, though nothing was recorded since."""
+    time = 0.0
+    inbox = MemoryInbox(retention=Retention(seconds=10), now=lambda: time)
+    await inbox.record(moved("s", "started"))
+    time = 9.0
+    assert {"s"} == set(await inbox.look(["s"]))
+    time = 10.0
+
+    assert {} == await inbox.look(["s"])
+    assert () == await inbox.history("s")
+
+
+def test_threads_and_their_loops_share_it() -> None:
+    """What threads record at the same time is all kept, and heard in another thread's loop."""
+    inbox = MemoryInbox()
+    sessions = {f"{thread}-{number}" for thread in range(4) for number in range(50)}
+
+    async def record(thread: int) -> None:
+        for number in range(50):
+            await inbox.record(decided(f"{thread}-{number}", "approved"))
+
+    def live(thread: int) -> None:
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            runner.run(record(thread))
+
+    async def follow() -> set[str | None]:
+        heard: set[str | None] = set()
+        async with aclosing(inbox.changes()) as feed:
+            assert await anext(feed) is None
+            threads = [Thread(target=live, args=(thread,)) for thread in range(4)]
+            for thread in threads:
+                thread.start()
+            while heard != sessions:
+                heard.add(await anext(feed))
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+        return heard
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        assert sessions == runner.run(follow())
+        assert sessions == set(runner.run(_known(inbox, sessions)))
+
+
+async def _known(inbox: MemoryInbox, sessions: set[str]) -> list[str]:
+    return list(await inbox.look(sessions))
