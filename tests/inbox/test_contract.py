@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from veriff_async.inbox import MemoryInbox, SqliteInbox
+from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.testing import InboxContract
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.inbox.conftest import RedisServer
     from veriff_async.inbox import Inbox, Retention
 
 
@@ -41,3 +42,18 @@ class TestSqliteInbox(InboxContract):
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
         """Return another inbox on the file."""
         return SqliteInbox(self.path, retention=retention, now=now)
+
+
+class TestRedisInbox(InboxContract):
+    """Every handle has connections of its own to one server, as another machine has."""
+
+    url: str
+
+    @pytest.fixture(autouse=True)
+    def fresh(self, redis_server: RedisServer) -> None:
+        """Give each test an empty server."""
+        self.url = redis_server.url
+
+    async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
+        """Return another inbox on the server."""
+        return RedisInbox(self.url, retention=retention, now=now)
