@@ -13,14 +13,15 @@ import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
-from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Final
+from contextlib import closing, contextmanager, suppress
+from typing import IO, TYPE_CHECKING, Final
 
 import pytest
 from aiohttp import ClientError, ClientSession
 
 from veriff_async import Credentials
 from veriff_async.inbox import RedisInbox, SqliteInbox
+from veriff_async.protocol.events import dump_event
 from veriff_async.protocol.ledger import advance
 from veriff_async.testing import decided, moved
 
@@ -118,23 +119,28 @@ def moments(kind: str, most_steps: int) -> Iterator[tuple[str, int, int, int]]:
             yield f"{kind}-{number}", 0, dice.randrange(40), dice.randrange(60_000)
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start a process that is going to be killed."""
+@contextmanager
+def started(script: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+    """Give a process that is going to be killed, and what it prints."""
     command = [sys.executable, "-c", script, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own script
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own script
+        assert process.stdout is not None
+        try:
+            yield process, process.stdout
+        finally:
+            process.kill()
 
 
 def acknowledged(place: str, name: str, step: int, lines: int, spins: int) -> dict[str, list[str]]:
     """Let a process record until it is dead, and return what it acknowledged of each session."""
     found: dict[str, list[str]] = defaultdict(list)
-    with start(RECORDING, place, name, str(step)) as process:
-        assert process.stdout is not None
-        text = "".join(process.stdout.readline() for _ in range(lines + 1)) if not step else ""
+    with started(RECORDING, place, name, str(step)) as (process, output):
+        text = "".join(output.readline() for _ in range(lines + 1)) if not step else ""
         if not step:
             for _ in range(spins):
                 pass
             process.kill()
-        text += process.stdout.read()
+        text += output.read()
     assert -signal.SIGKILL == process.returncode
     for line in text.splitlines(keepends=True)[1:]:
         session, _, key = line.partition(" ")
@@ -220,31 +226,24 @@ def webhooks(name: str) -> list[tuple[str, WebhookEvent]]:
     return found
 
 
-async def post(port: int, some: list[tuple[str, WebhookEvent]], died: Callable[[int], None]) -> dict[str, list[str]]:
+async def post(port: int, some: list[tuple[str, WebhookEvent]], told: Callable[[int], None]) -> dict[str, list[str]]:
     """Post webhooks, six at once, and return those that were answered 200."""
     found: dict[str, list[str]] = defaultdict(list)
     waiting = iter(some)
 
     async def work(http: ClientSession) -> None:
         for session, event in waiting:
-            body = event_body(event)
+            body = dump_event(event)
             headers = {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": CREDENTIALS.sign(body)}
             with suppress(ClientError):
                 async with http.post(f"http://127.0.0.1:{port}/hooks", data=body, headers=headers) as answer:
                     if answer.status == 200:
                         found[session].append(event.key)
-                        died(sum(map(len, found.values())))
+                        told(sum(map(len, found.values())))
 
     async with ClientSession(headers={"content-type": "application/json"}) as http:
         await asyncio.gather(*(work(http) for _ in range(6)))
     return found
-
-
-def event_body(event: WebhookEvent) -> bytes:
-    """Return the body of a webhook."""
-    from veriff_async.protocol.events import dump_event
-
-    return dump_event(event)
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
@@ -253,10 +252,9 @@ def test_what_a_receiver_answered_survives(tmp_path: Path) -> None:
     place = str(tmp_path / "inbox.db")
     for name, step, lines, spins in moments("serving", 2_500):
         sent = webhooks(name)
-        with start(SERVING, place, name, str(step), CREDENTIALS.api_key, "a fake secret") as process:
-            assert process.stdout is not None
-            port = int(process.stdout.readline())
-            process.stdout.readline()
+        with started(SERVING, place, name, str(step), CREDENTIALS.api_key, "a fake secret") as (process, output):
+            port = int(output.readline())
+            output.readline()
 
             def kill(answered: int, process: subprocess.Popen[str] = process) -> None:
                 if not step and answered > lines % 20:  # noqa: B023  called within this turn
@@ -265,12 +263,9 @@ def test_what_a_receiver_answered_survives(tmp_path: Path) -> None:
                     process.kill()
 
             answered = run(lambda: post(port, sent, kill))  # noqa: B023  the same
-            process.kill()
         assert isinstance(answered, dict)
         check(place, answered)
-        with start(SERVING, place, name, "0", CREDENTIALS.api_key, "a fake secret") as again:
-            assert again.stdout is not None
-            port = int(again.stdout.readline())
+        with started(SERVING, place, name, "0", CREDENTIALS.api_key, "a fake secret") as (_, output):
+            port = int(output.readline())
             run(lambda: post(port, sent, lambda _: None))  # noqa: B023  the same
-            again.kill()
         check(place, {session: [event.key for other, event in sent if other == session] for session, _ in sent})
