@@ -244,6 +244,29 @@ async def test_passing_trouble_does_not_end_a_wait(
     assert (await waiting).is_approved
 
 
+async def test_a_slow_down_holds_for_all_waits(
+    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+) -> None:
+    """When Veriff says for how long nobody should ask, no session is asked for until then."""
+    sessions = [await veriff.create_session() for _ in range(3)]
+    box.inject(Fault.status(429, retry_after=50), path=DECISION)
+    waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
+    await until(lambda: asked(box) > 0)
+    travel(0.5)
+    await idle(veriff, box)
+    before = asked(box)
+    for one in sessions:
+        box.decide(one.id, "approved")
+    travel(45)
+    await idle(veriff, box)
+    assert before == asked(box)
+    while not all(wait.done() for wait in waits):
+        travel(2)
+        await idle(veriff, box)
+
+    assert [True] * 3 == [(await wait).is_approved for wait in waits]
+
+
 async def test_a_refusal_ends_every_wait_for_the_session(veriff: VeriffClient) -> None:
     """When Veriff knows no such session, whoever waits for it is told."""
     unknown = veriff.session(str(uuid.uuid4()))

@@ -8,11 +8,12 @@ import logging
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.errors import RateLimitedError, ServerError, TransportError
+from veriff_async.errors import ApiError, RateLimitedError, ServerError, TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from veriff_async.errors import VeriffError
     from veriff_async.models.decision import Decision
     from veriff_async.watched import Watched
 
@@ -108,10 +109,17 @@ class Poller:
                 await self._learn(decision)
         except _PASSING as error:
             _LOG.warning("asking for a decision failed with %s; it will be asked again", type(error).__name__)
+            self._hold(error)
         except Exception as error:  # noqa: BLE001  whatever it is, it must reach those who wait
             watched.fail(error)
         if watched.is_wanted and watched.due == float("inf"):
             self.schedule(watched, self._pause(watched))
+
+    def _hold(self, error: VeriffError) -> None:
+        """Ask for no session before Veriff wants to be asked again, however long that is."""
+        asked = error.retry_after if isinstance(error, ApiError) else None
+        if asked is not None:
+            self._next_slot = max(self._next_slot, asyncio.get_running_loop().time() + asked)
 
 
 def _is_current(due: float, _order: int, watched: Watched) -> bool:

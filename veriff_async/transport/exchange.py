@@ -201,6 +201,9 @@ class Exchange:
             if delay is None:
                 if isinstance(outcome, _Failed):
                     raise _error(request, outcome)
+                if asked is not None and backoff.slow_down(ended) and not request.quota:
+                    # This call gives up; those that follow are held to what was asked for all the same.
+                    self.pace.slow_down(min(asked, self._retry.retry_after_cap))
                 return evolve(outcome, repeated=repeated)
             repeated = repeated or backoff.may_have_acted(ended)
             self.counters.retries += 1
