@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import statistics
 import subprocess
@@ -23,6 +24,8 @@ _T = TypeVar("_T")
 _ROOT: Final = Path(__file__).parents[1]
 _STATUS: Final = Path("/proc/self/status")
 _FORGET_PEAK: Final = "5"
+_TRUST: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+"""What aiohttp and httpx, requests, and curl are told by which authority to trust: nobody's code has to know."""
 
 
 @frozen(kw_only=True)
@@ -32,10 +35,12 @@ class Plan:
     Attributes:
         rounds: How often every contender runs.
         smoke: Whether this run only shows that everything works; its figures mean nothing.
+        full: Whether subjects that have more than their goals ask for run all of it.
     """
 
     rounds: int
     smoke: bool
+    full: bool = False
 
 
 @frozen
@@ -70,14 +75,22 @@ def ratios(above: Iterable[float], below: Iterable[float]) -> Spread:
     return Spread.of(a / b for a, b in zip(above, below, strict=True))
 
 
-def run_module(module: str, argument: str) -> str:
+def run_module(module: str, argument: str, *, authority: str = "") -> str:
     """Run one of our modules in a fresh process, and return what it printed.
+
+    Args:
+        module: Its name.
+        argument: What it is to do.
+        authority: A file with the authority that its clients are to trust besides none.
 
     Raises:
         RuntimeError: It failed; with the end of what it said.
     """
     command = [sys.executable, "-m", module, argument]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=_ROOT, check=False)  # noqa: S603  our own module
+    environment = {**os.environ, **dict.fromkeys(_TRUST, authority)} if authority else None
+    done = subprocess.run(  # noqa: S603  our own module
+        command, capture_output=True, text=True, cwd=_ROOT, env=environment, check=False
+    )
     if done.returncode:
         msg = f"{module} failed:\n{done.stderr[-2000:]}"
         raise RuntimeError(msg)

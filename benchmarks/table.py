@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from attrs import frozen
+from attrs import asdict, frozen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,6 +64,7 @@ class Table:
         columns: Names of the figures, each with its unit; "x" means a ratio of the same round.
         rows: The contenders.
         goals: Bounds for some figures.
+        notes: What a reader must know beside, such as who was left out and why.
     """
 
     subject: str
@@ -71,6 +72,7 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     goals: tuple[Goal, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """Return it as text, ready to print."""
@@ -83,6 +85,8 @@ class Table:
             lines.append("  ".join((first, *others)).rstrip())
         if self.goals:
             lines += ["", *(f"  {'met   ' if met else 'MISSED'}  {goal.text}" for goal, met in self._judged())]
+        if self.notes:
+            lines += ["", *(f"  {note}" for note in self.notes)]
         return lines
 
     def as_json(self) -> dict[str, object]:
@@ -97,13 +101,14 @@ class Table:
             }
             for row in self.rows
         ]
-        goals = [{"goal": goal.text, "met": met} for goal, met in self._judged()]
+        goals = [{"goal": goal.text, "met": met, **asdict(goal)} for goal, met in self._judged()]
         return {
             "subject": self.subject,
             "title": self.title,
             "columns": list(self.columns),
             "rows": rows,
             "goals": goals,
+            "notes": list(self.notes),
         }
 
     def _judged(self) -> list[tuple[Goal, bool]]:

@@ -55,12 +55,14 @@ def test_smoke_prints_a_table_of_every_subject(smoke: CompletedProcess[str]) -> 
 
 
 def test_file_holds_the_same_tables(smoke: CompletedProcess[str], report: dict[str, Any]) -> None:
-    """The JSON file names every table that was printed, with a figure in every column of every row."""
+    """The JSON file names every table that was printed, with a figure in every column of our own row."""
     assert {table["subject"] for table in report["tables"]} == SUBJECTS
     for table in report["tables"]:
         assert f"{table['subject']}: {table['title']}" in smoke.stdout
         for row in table["rows"]:
-            assert set(table["columns"]) <= set(row["figures"])
+            # Who works in a process of its own, as curl does, has no memory or loop that could be looked at.
+            whole = not row["label"].startswith("curl")
+            assert not whole or set(table["columns"]) <= set(row["figures"])
 
 
 def test_figures_are_a_median_within_its_spread(report: dict[str, Any]) -> None:
