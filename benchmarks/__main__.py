@@ -1,4 +1,4 @@
-"""Run the benchmarks: ``python -m benchmarks [--smoke] [--only NAME] [--rounds N] [--json FILE]``."""
+"""Run the benchmarks: ``python -m benchmarks``; ``--help`` names its options."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import imports, threshold, uploads
+from benchmarks import downloads, flow, imports, plot, relay, threshold, uploads
 from benchmarks.measure import Plan
 
 if TYPE_CHECKING:
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _SUBJECTS: Final[dict[str, Callable[[Plan], list[Table]]]] = {
     "uploads": uploads.run,
+    "relay": relay.run,
+    "downloads": downloads.run,
+    "flow": flow.run,
     "imports": imports.run,
     "threshold": threshold.run,
 }
@@ -32,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the subjects that were asked for and print their tables."""
     options = _options(arguments)
     rounds = options.rounds or (1 if options.smoke else _ROUNDS)
-    plan = Plan(rounds=rounds, smoke=options.smoke)
+    plan = Plan(rounds=rounds, smoke=options.smoke, full=options.full)
     tables: list[Table] = []
     for name in options.only or _SUBJECTS:
         print(f"{name}, rounds: {rounds} ...", file=sys.stderr)
@@ -41,15 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(*table.lines(), "", sep="\n", flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(_report(plan, tables), indent=2) + "\n")
+    if options.plot is not None:
+        print(*plot.draw(tables, options.plot), sep="\n", file=sys.stderr)
 
 
 def _options(arguments: Sequence[str] | None) -> Namespace:
     parser = ArgumentParser(prog="python -m benchmarks", description="Tables of ratios measured in one run.")
     parser.add_argument("--smoke", action="store_true", help="tiny sizes: show that it runs; the figures mean nothing")
+    parser.add_argument("--full", action="store_true", help="all sizes of uploads, at 1, 8 and 64 at once")
     parser.add_argument("--only", action="append", choices=tuple(_SUBJECTS), help="one subject; may be repeated")
     parser.add_argument("--rounds", type=_positive, metavar="N", help=f"rounds of each contender (default {_ROUNDS})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file too")
-    return parser.parse_args(arguments)
+    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw the ratios too, as PNG and SVG")
+    options = parser.parse_args(arguments)
+    if options.plot is not None and not plot.possible():
+        parser.error(plot.MISSING)
+    return options
 
 
 def _positive(text: str) -> int:

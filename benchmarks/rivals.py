@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from benchmarks.work import Once, Work
 
-__all__ = ("bodies", "curl", "hmac_alone", "on_httpx", "on_requests")
+__all__ = ("bodies", "body", "curl", "hmac_alone", "on_httpx", "on_requests", "signed", "wrapped")
 
 _CONTEXT: Final = "document-front"
 
@@ -33,7 +33,12 @@ def bodies(work: Work) -> dict[Path, bytes]:
 
 def body(path: Path) -> bytes:
     """Read, base64, json: as one would write it."""
-    content = base64.b64encode(path.read_bytes()).decode()
+    return wrapped(path.read_bytes())
+
+
+def wrapped(picture: bytes) -> bytes:
+    """Return the body around a picture."""
+    content = base64.b64encode(picture).decode()
     return json.dumps({"image": {"context": _CONTEXT, "content": f"data:image/jpeg;base64,{content}"}}).encode()
 
 

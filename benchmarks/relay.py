@@ -1,0 +1,153 @@
+"""Relaying: what comes in goes on to Veriff without ever being held whole, against uploading the same files from disk.
+
+Three processes: one that sends, the one that is measured, and the sink.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import ClientSession, ClientTimeout, web
+from attrs import frozen
+
+from benchmarks import contenders, rivals
+from benchmarks.sender import MORE
+from benchmarks.sink import MEDIA_PATH, SESSION_ID, running_sink
+from benchmarks.table import Goal, Row, Table
+from benchmarks.uploads import LIBRARY, write
+from benchmarks.work import KEY, MIB, SECRET, Work, answer_asked, cost_cells, samples, speed
+from veriff_async import Credentials, Media, VeriffClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+    from benchmarks.measure import Plan
+    from benchmarks.work import Contender, Once
+
+__all__ = ("run",)
+
+_FILES: Final = "veriff-async, from disk"
+_OBVIOUS: Final = "obvious relay"
+_RATIOS: Final = {f"x {name}": name for name in (_FILES, _OBVIOUS)}
+_COSTS: Final = ("MiB/s", "CPU ms/MiB", "MiB/each", "worst lag ms")
+
+
+@frozen
+class _Load:
+    size: int
+    at_once: int
+    repeat: int
+
+
+_LOADS: Final = (_Load(17 * MIB, 1, 4), _Load(17 * MIB, 8, 1), _Load(250_000, 16, 6))
+_SMOKE: Final = (_Load(400_000, 2, 1),)
+
+
+@asynccontextmanager
+async def _library(work: Work) -> AsyncIterator[Once]:
+    async with VeriffClient(Credentials(KEY, SECRET), base_url=work.base_url, max_uploads=work.at_once) as veriff:
+        session = veriff.session(SESSION_ID)
+
+        async def relay(request: web.Request) -> None:
+            await session.upload(Media(request.content, "document-front"))
+
+        async with _receiving(relay, work) as once:
+            yield once
+
+
+@asynccontextmanager
+async def _obvious(work: Work) -> AsyncIterator[Once]:
+    """Hold what comes in, and post it as one would."""
+    async with ClientSession(work.base_url, timeout=ClientTimeout(None)) as http:
+
+        async def relay(request: web.Request) -> None:
+            body = rivals.wrapped(await request.read())
+            async with http.post(MEDIA_PATH, data=body, headers=rivals.signed(body)) as answer:
+                answer.raise_for_status()
+                await answer.json()
+
+        async with _receiving(relay, work) as once:
+            yield once
+
+
+_CONTENDERS: Final[dict[str, Contender]] = {LIBRARY: _library, _FILES: contenders.library, _OBVIOUS: _obvious}
+
+
+@asynccontextmanager
+async def _receiving(relay: Callable[[web.Request], Awaitable[None]], work: Work) -> AsyncIterator[Once]:
+    """Serve, and let another process send what is to be relayed."""
+
+    async def handle(request: web.Request) -> web.Response:
+        await relay(request)
+        return web.Response()
+
+    app = web.Application(client_max_size=1 << 30)
+    app.router.add_post("/", handle)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    sender = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "benchmarks.sender", str(runner.addresses[0][1]), str(work.at_once)),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[1],
+    )
+    told, heard = sender.stdin, sender.stdout
+    assert told is not None
+    assert heard is not None
+
+    async def send(paths: Sequence[Path]) -> None:
+        told.write((MORE.join(map(str, paths)) + "\n").encode())
+        assert await heard.readline() == b"done\n"
+
+    try:
+        yield send
+    finally:
+        told.close()
+        await sender.wait()
+        await runner.cleanup()
+
+
+def run(plan: Plan) -> list[Table]:
+    """Relay files of several sizes."""
+    return [_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS)]
+
+
+def _table(load: _Load, plan: Plan) -> Table:
+    with TemporaryDirectory() as name, running_sink() as port:
+        folder = Path(name)
+        files = [str(write(folder / f"{number}.jpg", load.size)) for number in range(load.at_once)]
+        warm = str(write(folder / "warm.jpg", 1000))
+        work = Work(port=port, files=files, at_once=load.at_once, repeat=load.repeat, warm=warm)
+        found = samples("benchmarks.relay", tuple(_CONTENDERS), plan, work)
+    moved = load.size * load.at_once * load.repeat
+    rows = tuple(
+        Row(
+            name,
+            {column: speed(found[name], found[other]) for column, other in _RATIOS.items()}
+            | cost_cells(found[name], moved=moved, at_once=load.at_once),
+        )
+        for name in _CONTENDERS
+    )
+    goals = (
+        Goal(row=LIBRARY, column=f"x {_FILES}", at_least=0.8),
+        Goal(row=LIBRARY, column="MiB/each", at_most=1, of="worst round"),
+    )
+    size = f"{load.size // MIB} MiB" if load.size >= MIB else f"{load.size // 1000} KB"
+    return Table(
+        subject="relay",
+        title=f"{size} x {load.at_once}, in and out over HTTP",
+        columns=(*_RATIOS, *_COSTS),
+        rows=rows,
+        goals=() if plan.smoke else goals,
+    )
+
+
+if __name__ == "__main__":
+    answer_asked(sys.argv[1], _CONTENDERS)
