@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import downloads, flow, imports, plot, relay, threshold, uploads
+from benchmarks import downloads, flow, imports, plot, relay, threshold, uploads, waiting
 from benchmarks.measure import Plan
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _SUBJECTS: Final[dict[str, Callable[[Plan], list[Table]]]] = {
     "flow": flow.run,
     "imports": imports.run,
     "threshold": threshold.run,
+    "waiting": waiting.run,
 }
 _ROUNDS: Final = 7
 
