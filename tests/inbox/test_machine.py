@@ -1,0 +1,371 @@
+"""Messages, polls, repetitions, restarts, days, followers and waits in any order: no lost wake-up, no lowered state.
+
+``VERIFF_EXAMPLES=500`` tries as many stories with each inbox; without it a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
+
+from attrs import define, field
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from veriff_async import Credentials, PollPolicy, VeriffClient
+from veriff_async.inbox import Ignored, MemoryInbox, RedisInbox, Retention, SqliteInbox
+from veriff_async.models.decision import DecisionSource
+from veriff_async.models.events import DecisionEvent
+from veriff_async.protocol.events import decision_event
+from veriff_async.protocol.ledger import advance
+from veriff_async.protocol.lifecycle import identity, is_final
+from veriff_async.testing import decided, moved, screened
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from tests.inbox.conftest import RedisServer
+    from veriff_async import Decision, WebhookEvent
+    from veriff_async.inbox import Inbox, SessionState
+
+_T = TypeVar("_T")
+
+EXAMPLES: Final = os.environ.get("VERIFF_EXAMPLES")
+PATIENCE: Final = 20.0
+"""Seconds after which a wake-up counts as lost."""
+DAY: Final = 86_400.0
+KEPT: Final = 30 * DAY
+# No wait asks Veriff by itself: that would hide a wake-up that was lost.
+NEVER: Final = PollPolicy(delay=10**9)
+
+ids = st.sampled_from(["one", "two", "three"])
+places = st.sampled_from([0, 1])
+attempts = st.sampled_from(["first", "second"])
+minutes = st.none() | st.integers(0, 4)
+steps = st.builds(moved, ids, st.sampled_from(["started", "submitted"]), attempt=attempts)
+decisions = st.builds(
+    decided,
+    ids,
+    st.sampled_from(["review", "resubmission_requested", "approved", "declined", "expired"]),
+    attempt=attempts,
+    minute=minutes,
+)
+messages = steps | decisions | st.builds(screened, ids)
+
+
+@define
+class Story:
+    """What was recorded of one session, and the state that it comes to."""
+
+    events: list[WebhookEvent] = field(factory=list["WebhookEvent"])
+    state: SessionState | None = None
+    touched: float = 0.0
+
+
+class Follower:
+    """Somebody who follows an inbox, and remembers what it heard."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        """Begin to follow."""
+        self.heard: set[str | None] = set()
+        self._inbox = inbox
+        self._woken = asyncio.Event()
+        self.task = asyncio.create_task(self._follow())
+
+    async def hears(self, session_id: str | None) -> None:
+        """Return when it has heard of a change, and forget that it did."""
+        while not self.heard & {session_id, None}:
+            self._woken.clear()
+            await self._woken.wait()
+        self.heard.discard(session_id)
+
+    async def _follow(self) -> None:
+        async with aclosing(self._inbox.changes()) as feed:
+            async for changed in feed:
+                self.heard.add(changed)
+                self._woken.set()
+
+
+class Machine(RuleBasedStateMachine):
+    """Two processes of an application on one inbox, each with a client, followers and waits."""
+
+    survives: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        """Begin with an empty inbox."""
+        super().__init__()
+        self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self.time = 1_800_000_000.0
+        self.stories: dict[str, Story] = defaultdict(Story)
+        self.told: dict[str, list[Decision]] = defaultdict(list)
+        self.followers: list[tuple[int, Follower]] = []
+        self.waits: list[tuple[int, str, asyncio.Task[Decision]]] = []
+        self.inboxes: list[Inbox] = []
+        self.clients: list[VeriffClient] = []
+
+    def new_inbox(self) -> Inbox:
+        """Return another handle on the store of this story."""
+        raise NotImplementedError
+
+    def do(self, work: Coroutine[object, object, _T]) -> _T:
+        """Run something in the loop, and settle what must follow from it."""
+
+        async def bounded() -> _T:
+            async with asyncio.timeout(PATIENCE):
+                result = await work
+                await self.settle()
+                return result
+
+        return self.runner.run(bounded())
+
+    async def settle(self) -> None:
+        """See that states are what they must be in both processes, and end every wait that has its decision."""
+        for session_id, story in list(self.stories.items()):
+            if story.touched <= self.time - KEPT:
+                del self.stories[session_id]
+        expected = {session_id: story.state for session_id, story in self.stories.items() if story.state}
+        for inbox in self.inboxes:
+            assert expected == await inbox.look(["one", "two", "three"])
+        for place, session_id, task in list(self.waits):
+            state = expected.get(session_id)
+            if task.done() or (state and state.current and state.current.status != "review"):
+                self.waits.remove((place, session_id, task))
+                found = await task
+                assert found.status != "review"
+                assert identity(found) in [identity(decision) for decision in self.told[session_id]]
+
+    def expect(self, session_id: str, event: WebhookEvent, source: DecisionSource) -> Ignored | None:
+        """Return why an event is to be ignored, and keep it."""
+        story = self.stories[session_id]
+        story.touched = self.time
+        if isinstance(event, DecisionEvent):
+            self.told[session_id].append(event.decision)
+        if event.key in [kept.key for kept in story.events]:
+            return Ignored.REPEATED
+        story.events.append(event)
+        before = story.state
+        story.state, ignored = advance(before, event, source)
+        if before and is_final(before.status):
+            assert story.state
+            assert is_final(story.state.status)
+        if isinstance(event, DecisionEvent) and event.decision.is_final and not (before and is_final(before.status)):
+            assert story.state
+            assert event.decision == story.state.current
+        return ignored
+
+    async def changed(self, session_ids: set[str]) -> None:
+        """See that everybody who follows was told."""
+        for session_id in session_ids:
+            for _, follower in self.followers:
+                await follower.hears(session_id)
+
+    @initialize()
+    def open(self) -> None:
+        """Open an inbox and a client in both processes."""
+
+        async def begin() -> None:
+            for _ in range(2):
+                self.inboxes.append(self.new_inbox())
+                self.clients.append(self.new_client(self.inboxes[-1]))
+
+        self.do(begin())
+
+    def new_client(self, inbox: Inbox) -> VeriffClient:
+        """Return a client that asks nobody."""
+        return VeriffClient(credentials(), base_url="http://127.0.0.1:9", inbox=inbox, poll=NEVER)
+
+    @rule(place=places, event=messages, is_polled=st.booleans())
+    def deliver(self, place: int, event: WebhookEvent, is_polled: bool) -> None:  # noqa: FBT001  drawn
+        """Record a message, of which a decision may have been asked for, in one of the processes."""
+        source = DecisionSource.WEBHOOK
+        if is_polled and isinstance(event, DecisionEvent):
+            event, source = decision_event(event.decision), DecisionSource.POLL
+        session_id = event.session_id or ""
+
+        async def record() -> None:
+            recorded = await self.inboxes[place].record(event, source=source)
+            ignored = self.expect(session_id, event, source)
+            assert (self.stories[session_id].state, ignored) == (recorded.state, recorded.ignored)
+            await self.changed(set() if ignored else {session_id})
+            history = await self.inboxes[1 - place].history(session_id)
+            assert [kept.key for kept in self.stories[session_id].events] == [kept.key for kept in history]
+
+        self.do(record())
+
+    @rule(batch=st.lists(st.tuples(places, messages), min_size=2, max_size=8))
+    def deliver_at_once(self, batch: list[tuple[int, WebhookEvent]]) -> None:
+        """Record many messages at the same time, in both processes; they count in the order of the history."""
+
+        async def record() -> None:
+            await self.settle()
+            recorded = await asyncio.gather(*(self.inboxes[place].record(event) for place, event in batch))
+            changed = {each.event.session_id for each in recorded if each.ignored is None}
+            for session_id in {event.session_id or "" for _, event in batch}:
+                known = len(self.stories[session_id].events)
+                history = await self.inboxes[0].history(session_id)
+                for event in history[known:]:
+                    self.expect(session_id, event, DecisionSource.WEBHOOK)
+                self.stories[session_id].touched = self.time
+                assert [event.key for event in history] == [event.key for event in self.stories[session_id].events]
+                assert {event.key for _, event in batch if event.session_id == session_id} <= {
+                    event.key for event in history
+                }
+            await self.changed({session_id for session_id in changed if session_id})
+
+        self.do(record())
+
+    @rule(place=places)
+    def follow(self, place: int) -> None:
+        """Begin to follow one of the inboxes; a feed that has begun misses nothing."""
+
+        async def begin() -> None:
+            follower = Follower(self.inboxes[place])
+            await follower.hears(None)
+            follower.heard.clear()
+            self.followers.append((place, follower))
+
+        self.do(begin())
+
+    @precondition(lambda self: self.followers)
+    @rule(number=st.integers(0, 9))
+    def unfollow(self, number: int) -> None:
+        """Stop to follow."""
+        _, follower = self.followers.pop(number % len(self.followers))
+        self.do(cancelled([follower.task]))
+
+    @rule(place=places, session_id=ids)
+    def wait(self, place: int, session_id: str) -> None:
+        """Begin to wait for a decision in one of the processes; a turn later it sleeps or has it."""
+
+        async def begin() -> None:
+            waiting = self.clients[place].session(session_id).wait_for_decision(timeout=None)
+            self.waits.append((place, session_id, asyncio.create_task(waiting)))
+
+        self.do(begin())
+
+    @precondition(lambda self: self.waits)
+    @rule(number=st.integers(0, 9))
+    def give_up(self, number: int) -> None:
+        """Cancel a wait."""
+        _, _, task = self.waits.pop(number % len(self.waits))
+        self.do(cancelled([task]))
+
+    @rule(place=places)
+    def restart(self, place: int) -> None:
+        """End one of the processes, and begin it again: who waited waits anew."""
+
+        async def again() -> None:
+            again = [session_id for here, session_id, _ in self.waits if here == place]
+            await cancelled([task for here, _, task in self.waits if here == place])
+            await cancelled([follower.task for here, follower in self.followers if here == place])
+            self.waits = [each for each in self.waits if each[0] != place]
+            self.followers = [each for each in self.followers if each[0] != place]
+            await self.clients[place].aclose()
+            if self.survives:
+                await self.inboxes[place].aclose()
+                self.inboxes[place] = self.new_inbox()
+            self.clients[place] = self.new_client(self.inboxes[place])
+            for session_id in again:
+                waiting = self.clients[place].session(session_id).wait_for_decision(timeout=None)
+                self.waits.append((place, session_id, asyncio.create_task(waiting)))
+
+        self.do(again())
+
+    @rule(days=st.sampled_from([1, 9, 31]))
+    def pass_time(self, days: int) -> None:
+        """Let days go by, after which what nobody spoke of is forgotten."""
+        self.time += days * DAY + 1
+        self.do(asyncio.sleep(0))
+
+    def teardown(self) -> None:
+        """Close everything; then nothing is left."""
+
+        async def end() -> None:
+            await cancelled([task for _, _, task in self.waits])
+            await cancelled([follower.task for _, follower in self.followers])
+            for client in self.clients:
+                await client.aclose()
+            for inbox in self.inboxes:
+                await inbox.aclose()
+            for _ in range(50):
+                await asyncio.sleep(0)
+            assert {asyncio.current_task()} == asyncio.all_tasks()
+
+        try:
+            self.runner.run(end())
+        finally:
+            self.runner.close()
+
+
+def credentials() -> Credentials:
+    """Return credentials that prove nothing to nobody."""
+    return Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
+
+
+async def cancelled(tasks: list[asyncio.Task[_T]]) -> None:
+    """Cancel tasks, and return when they have ended."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+
+
+def tell_stories(machine: type[Machine], few: int) -> None:
+    """Run stories, as many as are asked for."""
+    examples = int(EXAMPLES) if EXAMPLES else few
+    slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
+    options = settings(max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=slow)
+    run_state_machine_as_test(machine, settings=options)
+
+
+def test_any_story_in_memory() -> None:
+    """In one process no order of anything loses a wake-up or lowers a state."""
+
+    class InMemory(Machine):
+        survives = False
+
+        def new_inbox(self) -> Inbox:
+            if not self.inboxes:
+                return MemoryInbox(retention=Retention(seconds=KEPT), now=lambda: self.time)
+            return self.inboxes[0]
+
+    tell_stories(InMemory, 30)
+
+
+def test_any_story_in_sqlite(tmp_path: Path) -> None:
+    """Nor on one machine, with a file that two processes share and reopen."""
+
+    class InSqlite(Machine):
+        def __init__(self) -> None:
+            super().__init__()
+            self.folder = Path(tempfile.mkdtemp(dir=tmp_path))
+
+        def new_inbox(self) -> Inbox:
+            return SqliteInbox(self.folder / "inbox.db", retention=Retention(seconds=KEPT), now=lambda: self.time)
+
+        def teardown(self) -> None:
+            super().teardown()
+            shutil.rmtree(self.folder)
+
+    tell_stories(InSqlite, 15)
+
+
+def test_any_story_in_redis(redis_server: RedisServer) -> None:
+    """Nor on many machines, with a server that they share."""
+
+    class InRedis(Machine):
+        def __init__(self) -> None:
+            super().__init__()
+            redis_server.flush()
+
+        def new_inbox(self) -> Inbox:
+            return RedisInbox(redis_server.url, retention=Retention(seconds=KEPT), now=lambda: self.time)
+
+    tell_stories(InRedis, 6)
