@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import evolve
 
+from veriff_async import DecisionSource
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.testing import InboxContract
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from tests.inbox.conftest import RedisServer
-    from veriff_async.inbox import Inbox, Retention
+    from veriff_async import WebhookEvent
+    from veriff_async.inbox import Inbox, Recorded, Retention, SessionState
 
 
 class TestMemoryInbox(InboxContract):
@@ -57,3 +62,56 @@ class TestRedisInbox(InboxContract):
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
         """Return another inbox on the server."""
         return RedisInbox(self.url, retention=retention, now=now)
+
+
+class _Forgetful(MemoryInbox):
+    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        return dict(list((await super().look(session_ids)).items())[:10])
+
+
+class _Backwards(MemoryInbox):
+    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        return (await super().history(session_id))[::-1]
+
+
+class _Proud(MemoryInbox):
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+        return evolve(await super().record(event, source=source), ignored=None)
+
+
+@pytest.mark.parametrize(
+    ("kind", "rule"),
+    [
+        (_Forgetful, "test_many_are_looked_up_at_once"),
+        (_Backwards, "test_history_is_whole_and_in_order"),
+        (_Proud, "test_one_of_many_at_once_counts"),
+        (_Proud, "test_what_is_late_says_why"),
+    ],
+)
+def test_an_inbox_that_breaks_a_rule_is_found(kind: type[MemoryInbox], rule: str) -> None:
+    """The contract fails for an inbox that breaks one of its rules, and says what was expected."""
+
+    class Trial(TestMemoryInbox):
+        async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
+            self.inbox = self.inbox or kind(retention=retention, now=now)
+            return self.inbox
+
+    with pytest.raises(AssertionError, match=r": expected .*, found "):
+        getattr(Trial(), rule)()
+
+
+def test_the_contract_needs_no_test_tools() -> None:
+    """The contract needs neither pytest nor hypothesis; all names are there, and no misspelt one."""
+    code = (
+        "import sys\n"
+        "from veriff_async.testing import InboxContract, decided\n"
+        "assert not {'pytest', 'hypothesis', 'redis'} & set(sys.modules)\n"
+        "import veriff_async.testing as testing\n"
+        "assert sorted(testing.__all__) == dir(testing)\n"
+        "assert all(getattr(testing, name).__doc__ for name in testing.__all__)\n"
+        "assert not hasattr(testing, 'InboxContrakt')\n"
+    )
+    done = subprocess.run(  # noqa: S603  our own code
+        [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True
+    )
+    assert (0, "") == (done.returncode, done.stderr)
