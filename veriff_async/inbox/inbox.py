@@ -66,5 +66,5 @@ class Inbox(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections, threads and files; a second call does nothing."""
+        """Let go of connections, threads and files, and end the feeds; a second call does nothing."""
         ...

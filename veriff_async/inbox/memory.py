@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from attrs import define, field
 
+from veriff_async.errors import InboxError
 from veriff_async.inbox.feeds import Feeds
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Ignored, Recorded
@@ -105,9 +106,10 @@ class MemoryInbox:
             return tuple(shelf.events) if shelf else ()
 
     async def aclose(self) -> None:
-        """Forget everything."""
+        """Forget everything, and end the feeds."""
         with self._lock:
             self._shelves.clear()
+        self._feeds.end(InboxError("The inbox was closed: wait beside another one."))
 
     def _keep(self, event: WebhookEvent, source: DecisionSource) -> Recorded:
         self._forget_old()

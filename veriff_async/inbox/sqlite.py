@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 import warnings
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing, closing
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
@@ -180,22 +180,24 @@ class SqliteInbox:
             return self._workers
 
     def _open(self) -> tuple[Writer, Reader]:
-        problem = "unknown"
         try:
-            connections = opened(self._path), opened(self._path)
+            with ExitStack() as begun:
+                shelves = [begun.enter_context(closing(self._shelves())) for _ in range(2)]
+                reader = Reader(shelves[0], self._feeds, self._watch)
+                writer = Writer(shelves[1], reader.seen)
+                for worker in (writer, reader):
+                    worker.start()
+                begun.pop_all()
+                return writer, reader
         except sqlite3.Error as error:
-            problem = error.sqlite_errorname
+            problem = getattr(error, "sqlite_errorname", type(error).__name__)
         except OSError as error:
             problem = error.strerror or type(error).__name__
-        else:
-            shelves = [Shelves(connection, self._retention, self._now) for connection in connections]
-            reader = Reader(shelves[1], self._feeds, self._watch)
-            writer = Writer(shelves[0], reader.seen)
-            for worker in (writer, reader):
-                worker.start()
-            return writer, reader
         msg = f"The inbox's file cannot be opened ({problem}): check its folder, its owner and the disk."
         raise InboxError(msg)
+
+    def _shelves(self) -> Shelves:
+        return Shelves(opened(self._path), self._retention, self._now)
 
 
 async def _done_by(worker: Worker, job: Callable[[Shelves], _T]) -> _T:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from veriff_async.errors import InboxError
 from veriff_async.models.enums import Status
 from veriff_async.testing.messages import decided, moved
 from veriff_async.testing.trial import Store, Trial, following, hear, rule, same, state
@@ -86,3 +87,14 @@ class FollowersContract(Trial):
             async with following(other) as feed:
                 await mine.record(moved(f"s-{number}", "started"))
                 await hear(feed, f"s-{number}")
+
+    @rule
+    async def test_a_closed_inbox_ends_its_feeds(self, store: Store) -> None:
+        """Whoever follows an inbox that is closed is told so by an `InboxError`, rather than left asleep."""
+        inbox = await store.open()
+        async with following(inbox) as feed:
+            sleeper = asyncio.create_task(hear(feed, "never"))
+            await asyncio.sleep(0)
+            await inbox.aclose()
+            await asyncio.wait([sleeper])
+            same(type(sleeper.exception()), InboxError, "what a feed of a closed inbox ends with")
