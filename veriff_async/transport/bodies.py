@@ -1,7 +1,8 @@
 """One upload from source to socket: looked at, signed in a first pass, sent and checked again in a second.
 
 A large file is signed in a worker thread, and sent in pieces that come from the page cache, where the first pass left
-them, or else from a thread. A small file is made into its body once, which is then signed and sent as it is.
+them, or else from a thread. A small file is held, and both passes are made over it on the loop; a tiny one is made into its
+body once, which is then signed and sent as it is.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from veriff_async.protocol.dimensions import dimensions
 from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
 from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES, MAX_SIDE
 from veriff_async.protocol.sniff import HEAD, PDF, sniff
-from veriff_async.transport.sources import PIECE, SMALL, BytesSource
+from veriff_async.transport.sources import PIECE, SMALL, TINY, BytesSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -87,7 +88,7 @@ class Draft:
         """
         with closing(_Reading(self)) as reading:
             pieces = self.envelope.wrap(reading)
-            if self.source.size <= SMALL:
+            if self.source.size <= TINY:
                 body = b"".join(pieces)
                 return SignedBody(self, credentials.sign(body), whole=body)
             signer = credentials.signer()
@@ -216,15 +217,18 @@ def _check_size(context: str, mimetype: str, size: int, *, scaled: bool = False)
 class _Reading:
     """Read a source to its end, in full pieces, and see that it is what it was.
 
-    All pieces come in one buffer, so each is good until the next is read.
+    All pieces of a file come in one buffer, so each is good until the next is read. Bytes in memory that nobody can
+    write to are handed on where they are.
     """
 
     def __init__(self, of: Draft, signed: Proof | None = None) -> None:
         self._of = of
         self._signed = signed
         self._left = of.source.size
+        self._in_memory = isinstance(of.source, BytesSource)
+        self._there = of.source.view if isinstance(of.source, BytesSource) and of.source.constant else None
         self._reader: Reader | None = None
-        self._buffer = memoryview(bytearray(min(PIECE, self._left)))
+        self._buffer = memoryview(bytearray(min(PIECE, self._left) if self._there is None else 0))
         self._stamp: object | None = None
         self._checksum = 0
 
@@ -243,6 +247,11 @@ class _Reading:
             MediaChangedError: The source is shorter, longer or another than it was.
         """
         reader = self._reader or self._open()
+        if self._there is not None:
+            done = self._of.source.size - self._left
+            piece = self._there[done : done + PIECE]
+            self._left -= len(piece)
+            return piece
         piece = self._buffer[: self._left]
         self._left -= len(piece)
         beyond = memoryview(bytearray(1))
@@ -256,7 +265,13 @@ class _Reading:
         return piece
 
     def read_now(self) -> memoryview | None:
-        """Return the next piece if that takes no waiting; the last one, with its checks, never does."""
+        """Return the next piece if that takes no waiting; the last one of a file, with its checks, always does.
+
+        Raises:
+            MediaChangedError: Bytes in memory are others than they were.
+        """
+        if self._in_memory:
+            return self.read()
         if self._reader is None or self._left <= PIECE or not self._reader.fill_now(self._buffer):
             return None
         self._left -= len(self._buffer)
@@ -330,12 +345,12 @@ class StreamedPayload(Payload):
         await self._write(writer, envelope.suffix)
 
     async def _next(self, reading: _Reading) -> memoryview:
-        piece = reading.read_now()
-        if piece is not None:
-            # A connection that takes everything at once would never give the loop to anybody else.
-            await asyncio.sleep(0)
-            return piece
         try:
+            piece = reading.read_now()
+            if piece is not None:
+                # A connection that takes everything at once would never give the loop to anybody else.
+                await asyncio.sleep(0)
+                return piece
             return await to_thread.run_sync(reading.read, limiter=self._threads)
         except MediaError as error:
             self.failure = error

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = (
     "PIECE",
     "SMALL",
+    "TINY",
     "BytesSource",
     "FileSource",
     "PathSource",
@@ -43,6 +44,9 @@ pages, which were measured to cost more than the hashing of what is put into the
 
 SMALL: Final = 256 * 1024
 """Bytes that may be held whole: asking a thread for less than that takes longer than doing it."""
+
+TINY: Final = 64 * 1024
+"""Bytes whose request body is held whole too: it needs no fresh pages yet, which a larger one would, see `PIECE`."""
 
 _PRIVATE: Final = "nobody else can write to it"
 
