@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args, get_origin
 
@@ -21,17 +21,18 @@ from veriff_async.errors import PayloadError
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
 from veriff_async.protocol.layout import RAW, flattened, places
+from veriff_async.protocol.readers import write_reader
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
     from cattrs import ClassValidationError, Converter
 
     from veriff_async.models.json import JsonObject
+    from veriff_async.protocol.readers import Hook, Reader
 
 __all__ = ("UnreadableError", "dump", "from_json", "load_object", "read", "warm_up")
 
 _T = TypeVar("_T")
-_Hook = Callable[[object, object], object]
 
 
 def _refuse_constant(_name: str) -> NoReturn:
@@ -229,7 +230,7 @@ def _texts(value: object, _kind: object = None) -> tuple[str, ...]:
     return tuple(text for item in as_list(value) if (text := _text(item)) is not None)
 
 
-_LEAVES: dict[object, _Hook] = {
+_LEAVES: dict[object, Hook] = {
     str | None: _text,
     float | None: _number,
     int | None: _integer,
@@ -268,27 +269,27 @@ def _is_sequence(kind: object) -> bool:
     return get_origin(kind) is tuple
 
 
-def _leaf_reader(kind: object) -> _Hook:
+def _leaf_reader(kind: object) -> Hook:
     return _LEAVES[kind]
 
 
-def _optional_reader(kind: object, converter: Converter) -> _Hook:
+def _optional_reader(kind: object, converter: Converter) -> Hook:
     (inner,) = (part for part in get_args(kind) if part is not type(None))
     hook = _lenient(inner, converter)
     return lambda value, _: None if value is None else hook(value)
 
 
-def _sequence_reader(kind: object, converter: Converter) -> _Hook:
+def _sequence_reader(kind: object, converter: Converter) -> Hook:
     hook = _lenient(get_args(kind)[0], converter)
 
     def read_sequence(value: object, _kind: object) -> object:
-        items = (hook(item) for item in as_list(value) if item is not None)
-        return tuple(item for item in items if item is not None)
+        items = [hook(item) for item in as_list(value) if item is not None]
+        return tuple([item for item in items if item is not None])
 
     return read_sequence
 
 
-def _object_reader(kind: object, converter: Converter) -> _Hook:
+def _object_reader(kind: object, converter: Converter) -> Hook:
     of = get_args(kind)[1]
     if of is object:
         return lambda value, _: as_object(value) or {}
@@ -304,7 +305,7 @@ def _lenient(kind: type[Any], converter: Converter) -> Callable[[object], object
     """Return a reader that gives nothing for what cannot be read."""
     if _is_object(kind):
         return as_object
-    hook = cast("_Hook", converter.get_structure_hook(kind))
+    hook = cast("Hook", converter.get_structure_hook(kind))
 
     def read_or_nothing(value: object) -> object | None:
         try:
@@ -316,8 +317,11 @@ def _lenient(kind: type[Any], converter: Converter) -> Callable[[object], object
 
 
 @cache
-def _maker(model: type[AttrsInstance], *, detailed: bool) -> Callable[[JsonObject, JsonObject], object]:
-    """Return what makes a model from an object, and from what it keeps as its ``raw``."""
+def _maker(model: type[AttrsInstance], *, detailed: bool) -> Reader:
+    """Return what makes a model: the written reader, or cattrs' own when it is to say all that does not fit."""
+    converter = _converter(detailed=detailed)
+    if not detailed:
+        return write_reader(model, converter.get_structure_hook, partial(_maker, detailed=False))
     from cattrs.gen import make_dict_structure_fn, override
 
     resolve_types(model)
@@ -325,11 +329,11 @@ def _maker(model: type[AttrsInstance], *, detailed: bool) -> Callable[[JsonObjec
     unread = {attribute.name for attribute in fields(model)} - set(named) - {"raw"}
     overrides: dict[str, Any] = {name: override(rename=path) for name, path in named.items()}
     overrides |= {name: override(omit=True) for name in unread} | {"raw": override(rename=RAW)}
-    build = make_dict_structure_fn(model, _converter(detailed=detailed), **overrides)
+    build = make_dict_structure_fn(model, converter, **overrides)
     return lambda value, raw: build(flattened(model, value, raw), model)
 
 
-def _model_reader(model: type[AttrsInstance], converter: Converter) -> _Hook:
+def _model_reader(model: type[AttrsInstance], converter: Converter) -> Hook:
     make = _maker(model, detailed=converter.detailed_validation)
     # Parts of a message are empty more often than not, and an empty model is the same for all.
     optional = all(attribute.default is not NOTHING for attribute in fields(model))

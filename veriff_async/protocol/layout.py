@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from veriff_async.models.json import JsonObject
 
-__all__ = ("OURS", "RAW", "Place", "flattened", "places")
+__all__ = ("OURS", "RAW", "Place", "by_parents", "flattened", "places")
 
 RAW: Final = "\0raw"
 """A key that no JSON of Veriff's holds: under it the whole object is handed to the model's ``raw``."""
@@ -60,19 +60,18 @@ def places(model: type[AttrsInstance]) -> tuple[Place, ...]:
 
 
 @cache
-def _detours(model: type[AttrsInstance]) -> tuple[tuple[tuple[str, ...], tuple[Place, ...]], ...]:
-    """Return the places that are not simply members of the object, by the members on the way to them."""
+def by_parents(model: type[AttrsInstance]) -> tuple[tuple[tuple[str, ...], tuple[Place, ...]], ...]:
+    """Return the places by the members on the way to them."""
     found: dict[tuple[str, ...], list[Place]] = {}
     for place in places(model):
-        if place.parents or place.other or not place.path:
-            found.setdefault(place.parents, []).append(place)
+        found.setdefault(place.parents, []).append(place)
     return tuple((parents, tuple(there)) for parents, there in found.items())
 
 
 def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) -> dict[str, object]:
     """Return an object with every field's member under its whole path."""
-    flat = {**value, RAW: raw}
-    for parents, there in _detours(model):
+    flat: dict[str, object] = {RAW: raw}
+    for parents, there in by_parents(model):
         found = value
         for parent in parents:
             found = as_object(found.get(parent)) or EMPTY
@@ -83,9 +82,6 @@ def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) ->
                 flat[place.path] = found[place.member]
             elif place.other is not None and place.other in found:
                 flat[place.path] = found[place.other]
-            else:
-                # A member whose own name looks like the whole path is none of ours.
-                flat.pop(place.path, None)
     return flat
 
 
