@@ -14,8 +14,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from aiohttp import ClientSession, TCPConnector, web
+from aiohttp import web
 
+from benchmarks.generator import post_steadily, request
 from veriff_async import Credentials, PollPolicy, VeriffClient, WebhookReceiver
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models.decision import Decision
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 CREDENTIALS: Final = Credentials("benchmark", "benchmark-secret")
 _NEVER: Final = PollPolicy(delay=86_400.0)
 _NOWHERE: Final = "http://127.0.0.1:9"
-_CONNECTIONS: Final = 32
 
 
 def _inbox(kind: str, where: str) -> MemoryInbox | SqliteInbox | RedisInbox:
@@ -114,24 +114,10 @@ async def receive(work: dict[str, object]) -> None:
 async def post(work: dict[str, object]) -> None:
     """Post at a steady rate, whether or not answers come, and say when the first one was due."""
     count, rate, url = int(str(work["count"])), float(str(work["rate"])), str(work["url"])
-    parcels = [_parcel(f"s{number}") for number in range(count)]
-    loop, statuses, ended = asyncio.get_running_loop(), dict[int, int](), list[float]()
-    async with ClientSession(connector=TCPConnector(limit=_CONNECTIONS)) as http:
-
-        async def send(headers: dict[str, str], body: bytes) -> None:
-            async with http.post(url, data=body, headers=headers) as answer:
-                statuses[answer.status] = statuses.get(answer.status, 0) + 1
-            ended.append(loop.time())
-
-        began = loop.time() + 0.5
-        began_ns = time.monotonic_ns() + 500_000_000
-        tasks: list[asyncio.Task[None]] = []
-        for number, parcel in enumerate(parcels):
-            await asyncio.sleep(began + number / rate - loop.time())
-            tasks.append(asyncio.create_task(send(*parcel)))
-        await asyncio.gather(*tasks)
+    requests = [request(url, *_parcel(f"s{number}")) for number in range(count)]
+    began, reached, statuses = await asyncio.to_thread(post_steadily, url, requests, rate)
     assert statuses == {200: count}, statuses
-    _say(began=began_ns, reached=(count - 1) / (max(ended) - began))
+    _say(began=began, reached=reached)
 
 
 def _parcel(session_id: str) -> tuple[dict[str, str], bytes]:
