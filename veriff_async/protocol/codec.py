@@ -227,7 +227,7 @@ def _moment(value: object, _kind: object = None) -> datetime | None:
 
 
 def _texts(value: object, _kind: object = None) -> tuple[str, ...]:
-    return tuple(text for item in as_list(value) if (text := _text(item)) is not None)
+    return tuple([text for item in as_list(value) if (text := _text(item)) is not None])
 
 
 _LEAVES: dict[object, Hook] = {
@@ -306,10 +306,12 @@ def _lenient(kind: type[Any], converter: Converter) -> Callable[[object], object
     if _is_object(kind):
         return as_object
     hook = cast("Hook", converter.get_structure_hook(kind))
+    make = _maker(kind, detailed=converter.detailed_validation) if has(kind) else None
 
     def read_or_nothing(value: object) -> object | None:
         try:
-            return hook(value, kind)
+            # Nearly always an object with members, which needs no look by the hook.
+            return make(known, known) if make and (known := as_object(value)) else hook(value, kind)
         except (ExceptionGroup, _MismatchError, KeyError):
             return None
 
