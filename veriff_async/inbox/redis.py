@@ -2,24 +2,17 @@
 
 All that is kept of a session is one hash, so that one ``WATCH`` guards it and one ``UNLINK`` forgets it. Beside the
 sessions there are a sorted set of them by the time they were touched, and a short stream of those that have changed.
-redis-py's connections are used without its client: two round trips make a record, and one deadline bounds it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-import warnings
 from contextlib import suppress
-from functools import cache
-from importlib import import_module
-from threading import Lock
-from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
-
-from attrs import evolve, frozen
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.inbox.lines import Driver, Lines, ask, remedy, shown
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Ignored, Recorded
 from veriff_async.protocol.codec import UnreadableError
@@ -27,17 +20,31 @@ from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance, dump_state, load_state
 from veriff_async.protocol.policies import Retention
 
+try:
+    from redis.asyncio import BlockingConnectionPool, Redis
+    from redis.asyncio.connection import AbstractConnection, parse_url
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+    from redis.exceptions import ConnectionError as BrokenError
+    from redis.exceptions import RedisError, WatchError
+except ImportError:
+    msg = 'RedisInbox needs redis-py, an extra of this package: pip install "veriff-async[redis]".'
+    raise ConfigurationError(msg) from None
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from veriff_async.inbox.lines import Command, Connection
+    from redis.asyncio.client import Pipeline
+    from redis.typing import EncodableT, FieldT
+
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
 __all__ = ("RedisInbox",)
 
 _T = TypeVar("_T")
+_Added: TypeAlias = "tuple[dict[FieldT, EncodableT], list[bytes]]"
 
 _BLOCK: Final = 5.0
 """Seconds for which a feed sleeps in the server; then it asks whether its place in the stream is still there."""
@@ -45,57 +52,65 @@ _BLOCK: Final = 5.0
 _CHANGES: Final = 10_000
 """Changes, at least, that the stream keeps; who is further behind looks at everything."""
 
-_AT_ONCE: Final = 200
-"""Sessions that are read or forgotten in one round trip."""
-
-_A_FEW: Final = 5
-"""Sessions that a record forgets when they are too old: more than it adds."""
+_AT_ONCE: Final = 100
+"""Changes that are read, and sessions that are forgotten, in one round trip."""
 
 _PAUSES: Final = (0.05, 0.25, 1.0)
 """Seconds before a feed whose connection broke tries again; after the last it ends."""
 
-_GRACE: Final = 60.0
-"""Seconds by which Redis itself keeps longer than the clock of the inbox allows, which is the one that counts."""
-
-_FORGETTING: Final = 1.0
-"""Seconds that a record may spend on what is too old; the next one goes on with it."""
-
-_TICK: Final = 1e-6
-"""What two moments differ by, at least, so that of two sessions it is known which was touched first."""
-
-
-@cache
-def _redis_py() -> Driver:
-    try:
-        found = vars(import_module("redis.asyncio.connection"))
-        errors = (vars(import_module("redis.exceptions"))["RedisError"], OSError)
-    except ImportError:
-        pass
-    else:
-        return Driver(found["parse_url"], found["Connection"], errors)
-    msg = 'RedisInbox needs redis-py, an extra of this package: pip install "veriff-async[redis]".'
-    raise ConfigurationError(msg)
+_REMEDIES: Final = {
+    "TimeoutError": "it did not answer in time; see whether it is stopped, overloaded or far away",
+    "AuthenticationError": "it refuses the login; mend the user and password",
+    "NoPermissionError": "its user may not do this; allow it the keys under the prefix, and their commands",
+    "ReadOnlyError": "it is a replica; give the address of the primary",
+    "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less by Retention",
+    "ResponseError": "it refuses a command; see its log, and that it is Redis 6.2, Valkey or newer",
+    "ConnectionError": "it cannot be reached; see whether it runs where it is looked for",
+}
 
 
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _remedy(error: Exception) -> str:
+    """Say what has gone wrong and what helps, without the error's own text, which may hold what was sent."""
+    found = (_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES)
+    return next(found, "what it keeps under the prefix cannot be read; look for a newer veriff-async")
+
+
+def _member(session_id: str | None) -> str:
+    return "none" if session_id is None else f"session:{session_id}"
 
 
 def _text(found: bytes) -> str:
     return found.decode("utf-8", "surrogatepass")
 
 
-@frozen
-class _Shelf:
-    """What is kept of one session, as far as a record asks for it."""
+def _settings(server: str | Redis, timeout: float) -> dict[str, Any]:
+    """Return how connections are made: as was asked for, but for what the inbox relies on."""
+    with suppress(RedisError, TypeError, ValueError):
+        if isinstance(server, str):
+            asked = {**parse_url(server)}
+        else:
+            pool = server.connection_pool
+            # Newer versions of redis-py have options of the third protocol, and for that alone.
+            asked = {name: value for name, value in pool.connection_kwargs.items() if "maint" not in name}
+            asked["connection_class"] = pool.connection_class
+        # Newer versions would read what they tell the server of themselves from the disk, for each connection.
+        is_new = "driver_info" in signature(AbstractConnection).parameters
+        untold = {"driver_info": None} if is_new else {"lib_name": None, "lib_version": None}
+        answers = {"protocol": 2, "decode_responses": False, "encoding": "utf-8", "encoding_errors": "surrogatepass"}
+        # One deadline bounds all that is asked, so no single answer has one.
+        bounds = {"socket_timeout": None, "socket_connect_timeout": timeout, "health_check_interval": 0}
+        settings = {**asked, **untold, **answers, **bounds, "retry_on_timeout": False, "timeout": None}
+        _opened(settings, 1, retries=0).connection_pool.make_connection()  # type: ignore[no-untyped-call]
+        return settings
+    msg = "The url of RedisInbox cannot be read: give one like redis://user:password@host:6379/0, rediss:// or unix://."
+    raise ConfigurationError(msg)
 
-    member: bytes
-    is_over: bool = False
-    is_repeated: bool = False
-    state: SessionState | None = None
-    first: int = 0
-    after: int = 0
-    gone: tuple[bytes, ...] = ()
+
+def _opened(settings: dict[str, Any], most: int, *, retries: int) -> Redis:
+    """Return a client, whose connections open when they are first needed."""
+    again = {"retry": Retry(NoBackoff(), retries), "retry_on_error": [BrokenError] * retries}
+    options: dict[str, Any] = {**settings, **again, "max_connections": most}
+    return Redis.from_pool(BlockingConnectionPool(**options))
 
 
 class RedisInbox:
@@ -106,22 +121,26 @@ class RedisInbox:
     says ``None``, so that its follower looks at everything again; no change is lost.
 
     What `record` has acknowledged is as durable as the server makes it. Redis on its own settings may lose the last
-    minutes in a crash: set ``appendonly yes`` with ``appendfsync always``, or run replicas and let a record wait for
-    them by `wait_for_replicas`. ``maxmemory-policy noeviction`` keeps Redis from dropping sessions by itself; the bound
-    is `retention`. Events hold personal data: who may read the server may read them.
+    minutes in a crash: set ``appendonly yes`` with ``appendfsync always``. Where a replica may take over, let the
+    primary refuse what none has: ``min-replicas-to-write 1``, or a managed service that promises it.
+    ``maxmemory-policy noeviction`` keeps Redis from dropping sessions by itself; the bound is `retention`. Events hold
+    personal data: who may read the server may read them.
 
-    Every loop has connections of its own, which close with it or by `aclose`; threads may share the inbox.
+    Use it in one event loop, and close it there by ``async with`` or `aclose`; make one for each loop. When the loop
+    has ended, another may begin to use it.
 
     Args:
-        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it.
+        server: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it; or a client of redis-py's own,
+            for Sentinel or TLS of your own. The inbox opens connections of its own as that client would; keep the
+            client for as long.
         prefix: What the names of all keys begin with; the braces keep them on one node of a cluster.
         retention: How much is kept; a million sessions for 30 days when left out.
         timeout: Seconds for a record or another question, after which it fails; Veriff waits five for an answer.
-        wait_for_replicas: How many replicas must have a record before it is acknowledged.
         now: The time in seconds, for tests in which days pass.
 
     Raises:
-        ConfigurationError: An argument cannot work, or the extra is not installed.
+        ConfigurationError: An argument cannot work, or the extra is not installed; from any method, that another loop
+            uses the inbox.
 
     Example:
         >>> async with RedisInbox("redis://localhost:6379/0") as inbox, VeriffClient.from_env(inbox=inbox) as veriff:
@@ -130,47 +149,39 @@ class RedisInbox:
     See https://redis.io/docs/latest/operate/oss_and_stack/management/persistence.
     """
 
-    def __init__(  # noqa: PLR0913  all but the first are options by name
+    def __init__(
         self,
-        url: str,
+        server: str | Redis,
         *,
         prefix: str = "{veriff}",
         retention: Retention | None = None,
         timeout: float = 4.0,
-        wait_for_replicas: int = 0,
         now: Callable[[], float] = time.time,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
-        self._loops: dict[asyncio.AbstractEventLoop, tuple[Lines, AsyncGenerator[None]]] = {}
-        if not timeout > 0 or wait_for_replicas < 0 or not prefix:
-            msg = (
-                "RedisInbox needs a timeout above zero, replicas not below it, and a prefix: leave out what is unsure."
-            )
+        if not timeout > 0 or not prefix:
+            msg = "RedisInbox needs a timeout above zero and a prefix: leave out what is unsure."
             raise ConfigurationError(msg)
-        self._make = _redis_py().maker(url, timeout)
-        self._failures: tuple[type[Exception], ...] = (*_redis_py().errors, UnreadableError)
-        self._shown = shown(url)
+        self._client: Redis | None = None
+        self._feeds: set[Redis] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timeout = timeout
+        self._server = server  # A client of Sentinel's is asked where the primary is, as long as it is there.
+        url = server if isinstance(server, str) else "//a client of redis-py"
+        self._place = url.partition("?")[0].rpartition("@")[2].rpartition("//")[2]
+        self._settings = _settings(server, timeout)
         self._prefix = prefix
         self._changes = f"{prefix}:changes"
         self._touched = f"{prefix}:touched"
         self._retention = retention or Retention()
-        self._expiry = int(min((self._retention.seconds + _GRACE) * 1000, 2**53))
-        self._timeout = timeout
-        self._replicas = wait_for_replicas
-        self._wait: list[Command] = [("WAIT", wait_for_replicas, int(timeout * 500))] if wait_for_replicas else []
+        # A minute more than by the clock of the inbox, which is the one that counts.
+        self._expiry = int(min((self._retention.seconds + 60) * 1000, 2**53))
         self._now = now
-        self._latest = 0.0
-        self._lock = Lock()
         self._closed = False
 
     def __repr__(self) -> str:
         """Show where it keeps, nothing secret."""
-        return f"<RedisInbox {self._shown} {self._prefix}{' closed' if self._closed else ''}>"
-
-    def __del__(self) -> None:
-        """Warn when connections were left open."""
-        if any(lines.open and not loop.is_closed() for loop, (lines, _) in getattr(self, "_loops", {}).items()):
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+        return f"<RedisInbox {self._place} {self._prefix}{' closed' if self._closed else ''}>"
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""
@@ -183,49 +194,49 @@ class RedisInbox:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections of this loop and end its feeds; those of another loop close with it."""
+        """Close the connections and end the feeds; in the loop that uses the inbox."""
         self._closed = True
-        with self._lock:
-            _, keeper = self._loops.pop(asyncio.get_running_loop(), (None, None))
-        if keeper is not None:
-            await keeper.aclose()
+        clients = [*self._feeds, *filter(None, [self._client])]
+        self._client = None
+        self._feeds.clear()
+        for client in clients if self._loop is asyncio.get_running_loop() else ():
+            with suppress(RedisError, OSError):
+                await client.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
         """Keep an event; see `Inbox.record`."""
-        lines = await self._here()
-        recorded, count, oldest = await self._asked(self._keep(lines, event, source))
-        if count > self._retention.sessions or self._is_over(oldest):
+        client = self._here()
+        recorded, surplus = await self._asked(client, self._keep(client, event, source))
+        if surplus > 0:
             with suppress(InboxError):  # The event is kept all the same, and the next record goes on with it.
-                await self._asked(self._forget(lines, count), min(_FORGETTING, self._timeout))
+                await self._asked(client, self._forget(client, surplus), min(1.0, self._timeout))
         return recorded
 
     async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return what is known of sessions; see `Inbox.look`."""
-        lines = await self._here()
-        wanted = list(dict.fromkeys(session_ids))
-        found: dict[str, SessionState] = {}
-        for start in range(0, len(wanted), _AT_ONCE):
-            found.update(await self._asked(self._states(lines, wanted[start : start + _AT_ONCE])))
-        return found
+        client = self._here()
+        return await self._asked(client, self._states(client, list(dict.fromkeys(session_ids))))
 
     async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.history`."""
-        lines = await self._here()
-        return await self._asked(self._events(lines, session_id))
+        client = self._here()
+        return await self._asked(client, self._events(client, session_id))
 
     async def changes(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.changes`."""
-        lines = await self._here()
+        self._here()
+        client = _opened(self._settings, 1, retries=0)  # The end of its connection is to be noticed, to say None.
+        self._feeds.add(client)
         place: bytes | None = None
         pauses: Iterator[float] | None = None
-        async with lines.own() as connection:
+        try:
             while True:
                 try:
                     if place is None:
-                        place, changed = await self._asked(self._begun(connection)), list[str | None]((None,))
+                        place, changed = await self._asked(client, self._begun(client)), list[str | None]((None,))
                         pauses = pauses or iter(_PAUSES)
                     else:
-                        place, changed = await self._asked(self._next(connection, place), _BLOCK + self._timeout)
+                        place, changed = await self._asked(client, self._next(client, place), _BLOCK + self._timeout)
                         pauses = iter(_PAUSES)
                 except InboxError:
                     # Whoever begins is told at once; later on, a server may restart or hand over unnoticed.
@@ -236,176 +247,170 @@ class RedisInbox:
                     await asyncio.sleep(pause)
                 for session_id in changed:
                     yield session_id
+        finally:
+            self._feeds.discard(client)
+            with suppress(RedisError, OSError):
+                await client.aclose()
 
-    async def _here(self) -> Lines:
-        """Return the connections of the running loop."""
+    def _here(self) -> Redis:
+        """Return the client that records and looks; every feed has one of its own."""
         if self._closed:
             msg = "The inbox is closed: open another."
             raise InboxError(msg)
         loop = asyncio.get_running_loop()
-        with self._lock:
-            lines, keeper = self._loops.get(loop) or (None, None)
-            if lines is None or keeper is None:
-                for other in [other for other in self._loops if other.is_closed()]:
-                    del self._loops[other]
-                lines = Lines(self._make, _redis_py().errors)
-                keeper = lines.kept()
-                self._loops[loop] = lines, keeper
-                await anext(keeper)  # at once, without a turn of the loop
-        return lines
+        if self._loop is not loop:
+            if self._loop is not None and not self._loop.is_closed():
+                msg = "RedisInbox is used by another event loop: make one for each."
+                raise ConfigurationError(msg)
+            self._loop, self._client = loop, None
+            self._feeds.clear()
+        self._client = self._client or _opened(self._settings, 16, retries=1)
+        return self._client
 
-    async def _asked(self, work: Coroutine[None, None, _T], seconds: float | None = None) -> _T:
+    async def _asked(self, client: Redis, work: Coroutine[None, None, _T], seconds: float | None = None) -> _T:
         """Do what asks the server, within the timeout, and say in our own words what goes wrong."""
+        seconds = seconds or self._timeout
         try:
-            async with asyncio.timeout(seconds or self._timeout):
+            # The second ends redis-py's way out of a transaction that was cut off: it asks the server once more.
+            async with asyncio.timeout(seconds + 0.2), asyncio.timeout(seconds):
                 return await work
-        except self._failures as error:
-            why = remedy(error)
+        except (RedisError, OSError, UnreadableError, ValueError, KeyError) as error:
+            why = _remedy(error)
+            if client is self._client:  # Its connections may lead to a server that died or is no longer the primary.
+                self._client = None
+        finally:
+            if client is not self._client and client not in self._feeds:
+                await client.connection_pool.disconnect(inuse_connections=False)
         msg = "The inbox was closed while somebody used it." if self._closed else f"Redis has failed the inbox: {why}."
         raise InboxError(msg)
 
-    async def _keep(self, lines: Lines, event: WebhookEvent, source: DecisionSource) -> tuple[Recorded, int, float]:
-        """Record an event; return what became of it, how many sessions there are, and when the oldest was touched."""
+    async def _keep(self, client: Redis, event: WebhookEvent, source: DecisionSource) -> tuple[Recorded, int]:
+        """Record an event; return what became of it, and how many sessions are too many or too old."""
+        key = self._key(_member(event.session_id))
         while True:  # until nobody has changed the session in between
-            async with lines.turn(self._member(event.session_id)), lines.borrowed() as connection:
-                shelf = await self._shelf(lines, connection, event)
-                state, ignored = shelf.state, Ignored.REPEATED if shelf.is_repeated else None
-                if not shelf.is_repeated:
-                    state, ignored = advance(state, event, source)
-                writes = self._writes(shelf, event, None if ignored else state)
-                answers = await lines.again(connection, ("MULTI",), *writes, ("EXEC",), *self._wait)
-            done, *replicas = answers[len(writes) + 1 :]
-            if done is not None:
-                break
-        if replicas and cast("int", replicas[0]) < self._replicas:
-            msg = f"Fewer than {self._replicas} replicas of Redis have the event: see whether they run and follow."
-            raise InboxError(msg)
-        *_, count, oldest = cast("tuple[int, list[bytes]]", done)
-        return Recorded(event=event, state=state, ignored=ignored), count, float(oldest[1])
+            async with client.pipeline() as pipe:
+                with suppress(WatchError):
+                    await pipe.watch(key)
+                    found = await pipe.hmget(key, ["touched", "state", "first", "after", f"key:{event.key}"])
+                    touched, text, first, after, known = cast("list[bytes | None]", found)
+                    is_over = touched is not None and self._is_over(float(touched))
+                    if is_over:
+                        text = first = after = known = None
+                    state = load_state(text) if text else None
+                    state, ignored = (state, Ignored.REPEATED) if known else advance(state, event, source)
+                    fields, gone = cast("_Added", ({}, []))
+                    if not known:
+                        fields, gone = await self._added(pipe, key, event, int(first or 0), int(after or 0))
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    if is_over:
+                        pipe.unlink(key)
+                    if gone:
+                        pipe.hdel(key, *gone)
+                    if ignored is None and state is not None:
+                        fields["state"] = dump_state(state)
+                        pipe.xadd(self._changes, {"session": state.session_id}, maxlen=_CHANGES)
+                        pipe.pexpire(self._changes, self._expiry)
+                    self._touch(pipe, event.session_id, fields)
+                    *_, count, old = await pipe.execute()
+                    return Recorded(event=event, state=state, ignored=ignored), self._surplus(count, old)
 
-    async def _shelf(self, lines: Lines, connection: Connection, event: WebhookEvent) -> _Shelf:
-        """Watch a session and read of it what a record needs to know."""
-        member = self._member(event.session_id)
+    async def _added(self, pipe: Pipeline, key: str, event: WebhookEvent, first: int, after: int) -> _Added:
+        """Return the fields of a new event, and those of the oldest that make room for it."""
+        keep = max(first, after + 1 - self._retention.events)
+        gone = [b"event:%d" % place for place in range(first, keep)]
+        if gone:
+            bodies = cast("list[bytes | None]", await pipe.hmget(key, gone))
+            gone += [b"key:" + body.rsplit(b"\n", 2)[0] for body in bodies if body]
+        body = b"\n".join((event.key.encode("utf-8", "surrogatepass"), event.kind.encode(), dump_event(event)))
+        return {"first": keep, "after": after + 1, f"key:{event.key}": 1, f"event:{after}": body}, gone
+
+    def _touch(self, pipe: Pipeline, session_id: str | None, fields: dict[FieldT, EncodableT]) -> None:
+        """Write fields of a session, and when that was; then ask how many sessions there are, and are too old."""
+        member, now = _member(session_id), self._now()
         key = self._key(member)
-        wanted = ("HMGET", key, "touched", "state", "first", "after", b"key:" + _bytes(event.key))
-        *_, found = await lines.first(connection, ("UNWATCH",), ("WATCH", key), wanted)
-        touched, state, first, after, known = cast("list[bytes | None]", found)
-        if touched is None or self._is_over(float(touched)):
-            return _Shelf(member, is_over=touched is not None)
-        shelf = _Shelf(member, state=load_state(state) if state else None, first=int(first or 0), after=int(after or 0))
-        if known:
-            return evolve(shelf, is_repeated=True)
-        keep = shelf.after + 1 - self._retention.events
-        if keep <= shelf.first:
-            return shelf
-        places = [b"event:%d" % place for place in range(shelf.first, keep)]
-        (bodies,) = await lines.again(connection, ("HMGET", key, *places))
-        keys = [b"key:" + body.rsplit(b"\n", 2)[0] for body in cast("list[bytes | None]", bodies) if body]
-        return evolve(shelf, first=keep, gone=(*places, *keys))
+        pipe.hset(key, mapping={**fields, "touched": now})
+        pipe.pexpire(key, self._expiry)
+        pipe.zadd(self._touched, {member: now})
+        pipe.pexpire(self._touched, self._expiry)
+        pipe.zcard(self._touched)
+        pipe.zcount(self._touched, "-inf", now - self._retention.seconds)
 
-    def _writes(self, shelf: _Shelf, event: WebhookEvent, changed: SessionState | None) -> list[Command]:
-        """Return what is written of an event, if it is new, and of the state if that has changed."""
-        key, self._latest = self._key(shelf.member), max(self._now(), self._latest + _TICK)
-        fields: list[bytes | str | float] = ["touched", repr(self._latest)]
-        writes: list[Command] = [("UNLINK", key)] if shelf.is_over else []
-        if not shelf.is_repeated:
-            name = _bytes(event.key)
-            body = b"\n".join((name, event.kind.encode(), dump_event(event)))
-            fields += ["first", shelf.first, "after", shelf.after + 1, b"key:" + name, 1, f"event:{shelf.after}", body]
-        if shelf.gone:
-            writes.append(("HDEL", key, *shelf.gone))
-        if changed is not None:
-            fields += ["state", dump_state(changed)]
-            writes += [
-                ("XADD", self._changes, "MAXLEN", "~", _CHANGES, "*", "session", _bytes(changed.session_id)),
-                ("PEXPIRE", self._changes, self._expiry),
-            ]
-        return [
-            *writes,
-            ("HSET", key, *fields),
-            ("PEXPIRE", key, self._expiry),
-            ("ZADD", self._touched, repr(self._latest), shelf.member),
-            ("PEXPIRE", self._touched, self._expiry),
-            ("ZCARD", self._touched),
-            ("ZRANGE", self._touched, 0, 0, "WITHSCORES"),
-        ]
+    async def _forget(self, client: Redis, surplus: int) -> None:
+        """Forget sessions that are too many or too old, unless they are touched meanwhile."""
+        most = min(surplus, _AT_ONCE)
+        seen = await self._oldest(client, most)
+        if not seen:
+            return
+        async with client.pipeline() as pipe:
+            with suppress(WatchError):
+                await pipe.watch(*map(self._key, seen))
+                gone = [member for member in await self._oldest(pipe, most) if member in seen]
+                if gone:
+                    pipe.multi()  # type: ignore[no-untyped-call]
+                    pipe.unlink(*map(self._key, gone))
+                    pipe.zrem(self._touched, *gone)
+                    await pipe.execute()
 
-    async def _forget(self, lines: Lines, count: int) -> None:
-        """Forget some of the sessions that are too many or too old, unless they are touched meanwhile."""
-        some = min(_AT_ONCE, max(_A_FEW, count - self._retention.sessions))
-        first = ("ZRANGE", self._touched, 0, some - 1, "WITHSCORES")
-        order: tuple[Command, Command] = ("ZCARD", self._touched), first
-        async with lines.borrowed() as connection:
-            seen = self._too_much(await lines.first(connection, *order))
-            if not seen:
-                return
-            keys = tuple(self._key(member) for member in seen)
-            _, _, *found = await lines.first(connection, ("UNWATCH",), ("WATCH", *keys), *order)
-            members = tuple(member for member in self._too_much(found) if member in seen)
-            if members:
-                gone = tuple(self._key(member) for member in members)
-                await lines.again(
-                    connection, ("MULTI",), ("UNLINK", *gone), ("ZREM", self._touched, *members), ("EXEC",)
-                )
+    async def _oldest(self, client: Redis, most: int) -> list[str]:
+        """Return which of the sessions that were touched longest ago are to go."""
+        # The order is read before the counts: whoever forgets in between makes fewer of them too many, never more.
+        order = await client.zrange(self._touched, 0, most - 1)  # pyright: ignore[reportUnknownMemberType]  as it has it
+        count = await client.zcard(self._touched)
+        old = await client.zcount(self._touched, "-inf", self._now() - self._retention.seconds)
+        return [_text(member) for member in cast("list[bytes]", order)[: self._surplus(count, old)]]
 
-    def _too_much(self, found: list[object]) -> list[bytes]:
-        """Return the members of the beginning of the order that are to go."""
-        count, order = cast("tuple[int, list[bytes]]", found)
-        pairs = zip(order[::2], order[1::2], strict=True)
-        over = count - self._retention.sessions
-        return [member for place, (member, score) in enumerate(pairs) if place < over or self._is_over(float(score))]
+    def _surplus(self, count: int, old: int) -> int:
+        return max(0, count - self._retention.sessions, old)
 
-    async def _states(self, lines: Lines, session_ids: list[str]) -> dict[str, SessionState]:
-        wanted = [("HMGET", self._key(self._member(session_id)), "touched", "state") for session_id in session_ids]
-        async with lines.borrowed() as connection:
-            answers = cast("list[list[bytes | None]]", await lines.first(connection, *wanted))
+    async def _states(self, client: Redis, session_ids: list[str]) -> dict[str, SessionState]:
+        async with client.pipeline(transaction=False) as pipe:
+            for session_id in session_ids:
+                pipe.hmget(self._key(_member(session_id)), ["touched", "state"])
+            answers: list[tuple[bytes | None, bytes | None]] = await pipe.execute()
         return {
             session_id: load_state(state)
             for session_id, (touched, state) in zip(session_ids, answers, strict=True)
             if touched and state and not self._is_over(float(touched))
         }
 
-    async def _events(self, lines: Lines, session_id: str | None) -> Sequence[WebhookEvent]:
-        async with lines.borrowed() as connection:
-            (answer,) = await lines.first(connection, ("HGETALL", self._key(self._member(session_id))))
-        flat = cast("list[bytes]", answer)
-        found = dict(zip(flat[::2], flat[1::2], strict=True))
+    async def _events(self, client: Redis, session_id: str | None) -> Sequence[WebhookEvent]:
+        found = cast("dict[bytes, bytes]", await client.hgetall(self._key(_member(session_id))))
         if not found or self._is_over(float(found[b"touched"])):
             return ()
         bodies = [found[b"event:%d" % place] for place in range(int(found[b"first"]), int(found[b"after"]))]
         parts = [body.rsplit(b"\n", 2) for body in bodies]
         return tuple(load_event(kind.decode(), body) for _, kind, body in parts)
 
-    async def _begun(self, connection: Connection) -> bytes:
+    async def _begun(self, client: Redis) -> bytes:
         """Return the place of the newest change: a feed that has it misses nothing from then on."""
-        (newest,) = await ask(connection, ("XREVRANGE", self._changes, "+", "-", "COUNT", 1))
-        if not newest:
-            # A place to hold on to: whether it is still there tells whether anything was missed.
-            add = ("XADD", self._changes, "MAXLEN", "~", _CHANGES, "*", "begun", 1)
-            place, _ = await ask(connection, add, ("PEXPIRE", self._changes, self._expiry))
-            return cast("bytes", place)
-        return cast("list[list[bytes]]", newest)[0][0]
+        newest = cast("list[tuple[bytes, object]]", await client.xrevrange(self._changes, count=1))
+        if newest:
+            return newest[0][0]
+        # A place to hold on to: whether it is still there tells whether anything was missed.
+        async with client.pipeline() as pipe:
+            pipe.xadd(self._changes, {"begun": 1}, maxlen=_CHANGES)
+            pipe.pexpire(self._changes, self._expiry)
+            place, _ = await pipe.execute()
+        return cast("bytes", place)
 
-    async def _next(self, connection: Connection, place: bytes) -> tuple[bytes | None, list[str | None]]:
+    async def _next(self, client: Redis, place: bytes) -> tuple[bytes | None, list[str | None]]:
         """Sleep until something has changed, or for a while; return the new place, or none if this one is gone.
 
         It goes when the stream was trimmed beyond it, emptied, or is another server's; its number alone would not tell.
         """
-        read = ("XREAD", "COUNT", _AT_ONCE, "BLOCK", int(_BLOCK * 1000), "STREAMS", self._changes, place)
-        found, held = await ask(connection, read, ("XRANGE", self._changes, place, place))
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.xread({self._changes: place}, count=_AT_ONCE, block=int(_BLOCK * 1000))
+            pipe.xrange(self._changes, place, place)
+            found, held = await pipe.execute()
         if not held:
             return None, []
-        if found is None:
+        if not found:
             return place, []
-        entries = cast("list[tuple[bytes, list[tuple[bytes, list[bytes]]]]]", found)[0][1]
-        return entries[-1][0], [_text(value) for _, (name, value) in entries if name == b"session"]
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1]
+        return entries[-1][0], [_text(fields[b"session"]) for _, fields in entries if b"session" in fields]
 
     def _is_over(self, touched: float) -> bool:
         return touched <= self._now() - self._retention.seconds
 
-    def _key(self, member: bytes) -> bytes:
-        return _bytes(f"{self._prefix}:") + member
-
-    @staticmethod
-    def _member(session_id: str | None) -> bytes:
-        return b"none" if session_id is None else b"session:" + _bytes(session_id)
+    def _key(self, member: str) -> str:
+        return f"{self._prefix}:{member}"
