@@ -92,9 +92,10 @@ async def wait(work: dict[str, object]) -> None:
         if work["serves"]:
             receiver = WebhookReceiver(CREDENTIALS, inbox)
             port = await parts.enter_async_context(_serving(aiohttp_handler(receiver)))
+        began = time.process_time()
         _say(port=port)
         await asyncio.wait(sleepers)
-        _say(woken=woken)
+        _say(woken=woken, seconds=time.process_time() - began)
         await _told()
 
 
@@ -108,7 +109,7 @@ async def receive(work: dict[str, object]) -> None:
         _say(port=port)
         began = time.process_time()
         await _told()
-        _say(seconds=time.process_time() - began, recorded=receiver.statistics().recorded)
+        _say(seconds=time.process_time() - began)
 
 
 async def post(work: dict[str, object]) -> None:
