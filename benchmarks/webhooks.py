@@ -1,0 +1,194 @@
+"""Taking webhooks: verified, read and recorded, against what other vendors' libraries do with their own.
+
+Every contender gets bodies of the same size, about as many sessions, signed as its vendor signs: an envelope of its
+vendor's around the same members. Only ours reads them all into models, and only ours records: `receive` goes on to the
+inbox.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+import time
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from benchmarks.bodies import ORDINARY, RICH, as_body, unlike
+from benchmarks.measure import Spread, in_turn, ratios
+from benchmarks.table import Goal, Row, Table
+from benchmarks.work import Needs
+from veriff_async import Credentials, WebhookReceiver, parse_webhook
+from veriff_async.inbox import MemoryInbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.measure import Plan
+
+__all__ = ("run",)
+
+_KEY: Final = "6f1c0f43-9a35-4d1e-8a46-0d5a3f7b9c21"
+_SECRET: Final = "benchmark-secret"  # noqa: S105  a made-up one
+_CREDENTIALS: Final = Credentials(_KEY, _SECRET)
+_OURS: Final = "veriff-async, parse_webhook"
+_RECEIVED: Final = "veriff-async, receive in memory"
+_DIDIT: Final = "didit-sdk"
+_RATE: Final = "each second and core"
+_COLUMN: Final = f"x {_DIDIT}"
+_AT_LEAST: Final = 1.5
+_MANY: Final = 2_000
+_SMOKE_MANY: Final = 20
+
+Taking: TypeAlias = "Callable[[], None]"
+"""Takes every webhook of a batch once."""
+
+
+def run(plan: Plan) -> list[Table]:
+    """Take webhooks with decisions of two sizes."""
+    return [_table(name, decision, plan) for name, decision in (("ordinary", ORDINARY), ("rich", RICH))]
+
+
+def _table(name: str, decision: dict[str, object], plan: Plan) -> Table:
+    many = _SMOKE_MANY if plan.smoke else _MANY
+    bodies = [as_body(unlike(decision, number)) for number in range(many)]
+    lacking = {contender: needs.missing for contender, needs in _NEEDS.items()}
+    contenders = tuple(contender for contender in _CONTENDERS if not lacking.get(contender))
+    found = in_turn(contenders, plan.rounds, lambda contender: _seconds(_CONTENDERS[contender](bodies)))
+    cells = {contender: {_RATE: Spread.of(many / seconds for seconds in found[contender])} for contender in contenders}
+    goals: tuple[Goal, ...] = ()
+    if _DIDIT in found:
+        for contender in contenders:
+            cells[contender][_COLUMN] = ratios(found[_DIDIT], found[contender])
+        goals = tuple(Goal(row=row, column=_COLUMN, at_least=_AT_LEAST) for row in (_OURS, _RECEIVED))
+    return Table(
+        subject="webhooks",
+        title=f"webhooks taken, decisions, {name}, {len(bodies[0])} bytes",
+        columns=(_RATE, _COLUMN) if _DIDIT in found else (_RATE,),
+        rows=tuple(Row(contender, cells[contender]) for contender in contenders),
+        goals=() if plan.smoke else goals,
+        notes=tuple(f"{contender} left out: {why}" for contender, why in lacking.items() if why),
+    )
+
+
+def _seconds(take: Taking) -> float:
+    """Return the processor time of a batch: what one core would take, whoever else has the machine."""
+    began = time.process_time()
+    take()
+    return time.process_time() - began
+
+
+def _signature(payload: bytes) -> str:
+    return hmac.new(_SECRET.encode(), payload, hashlib.sha256).hexdigest()
+
+
+def _signed(bodies: Sequence[bytes]) -> list[tuple[dict[str, str], bytes]]:
+    """Return webhooks as they come, with the headers that stand around them."""
+    common = {"host": "example.org", "content-type": "application/json", "accept": "*/*", "x-auth-client": _KEY}
+    return [({**common, "x-hmac-signature": _signature(body)}, body) for body in bodies]
+
+
+def _parsed(bodies: Sequence[bytes]) -> Taking:
+    """Verify and read."""
+    webhooks = _signed(bodies)
+
+    def take() -> None:
+        for headers, body in webhooks:
+            parse_webhook(headers, body, _CREDENTIALS)
+
+    return take
+
+
+def _received(bodies: Sequence[bytes]) -> Taking:
+    """Verify, read and record: all that a request takes but HTTP."""
+    webhooks = _signed(bodies)
+
+    async def receive() -> None:
+        async with MemoryInbox() as inbox, WebhookReceiver(_CREDENTIALS, inbox) as receiver:
+            for headers, body in webhooks:
+                await receiver.receive(headers, body)
+            assert receiver.statistics().recorded == len(webhooks)
+
+    return lambda: asyncio.run(receive())
+
+
+def _filled(message: dict[str, object], member: dict[str, object], more: dict[str, object], size: int) -> bytes:
+    """Write a message of as many bytes as ours, with as much of what ours tells as goes into it."""
+    for name, value in more.items():
+        member[name] = value
+        if len(as_body(message)) > size:
+            del member[name]
+    lacking = size - len(as_body(message)) - len(',"file":""')
+    if lacking >= 0:
+        member["file"] = "x" * lacking
+    return as_body(message)
+
+
+def _by_didit(bodies: Sequence[bytes]) -> Taking:
+    """Verify the signature that didit-sdk prefers, of the canonical form, and read into its models."""
+    from didit.webhooks import compute_signature, parse_webhook_payload  # noqa: PLC0415  it may not be here
+
+    now = int(time.time())
+    webhooks: list[tuple[bytes, dict[str, str]]] = []
+    for body in bodies:
+        whole = json.loads(body)["verification"]
+        person, document, session = whole["person"], whole["document"], whole["id"]
+        check: dict[str, object] = {
+            "node_id": "feature_ocr",
+            "status": "Approved",
+            "first_name": person["firstName"],
+            "last_name": person["lastName"],
+            "document_number": document["number"],
+            "country": "EST",
+            "document_type": "Identity Card",
+            "date_of_birth": person["dateOfBirth"],
+            "expiration_date": document["validUntil"],
+            "warnings": [],
+        }
+        more = {**person, **document, **whole}
+        decided = {"session_id": session, "status": "Approved", "id_verifications": [check]}
+        message = {"session_id": session, "status": "Approved", "webhook_type": "status.updated", "event_id": session}
+        message |= {"created_at": now, "timestamp": now, "vendor_data": whole["vendorData"], "decision": decided}
+        written = _filled(message, check, more, len(body))
+        headers = {"content-type": "application/json", "x-timestamp": str(now)}
+        headers["x-signature-v2"] = compute_signature(_SECRET, json.loads(written))
+        webhooks.append((written, headers))
+
+    def take() -> None:
+        for body, headers in webhooks:
+            parse_webhook_payload(body, headers, _SECRET)
+
+    return take
+
+
+def _by_stripe(bodies: Sequence[bytes]) -> Taking:
+    """Verify the signature of an event about a Stripe Identity session, and read it into its objects."""
+    from stripe import Webhook  # noqa: PLC0415  it may not be here
+
+    now = int(time.time())
+    webhooks: list[tuple[bytes, str]] = []
+    for body in bodies:
+        whole = json.loads(body)["verification"]
+        outputs = {"first_name": whole["person"]["firstName"], "last_name": whole["person"]["lastName"]}
+        session = {"id": whole["id"], "object": "identity.verification_session", "status": "verified"}
+        session |= {"client_reference_id": whole["vendorData"], "verified_outputs": outputs}
+        message = {"id": whole["id"], "object": "event", "type": "identity.verification_session.verified"}
+        message |= {"created": now, "data": {"object": session}}
+        more = {**whole["person"], **whole["document"], **whole}
+        written = _filled(message, outputs, more, len(body))
+        webhooks.append((written, f"t={now},v1={_signature(b'%d.' % now + written)}"))
+
+    def take() -> None:
+        for body, header in webhooks:
+            Webhook.construct_event(body, header, _SECRET)
+
+    return take
+
+
+_CONTENDERS: Final[dict[str, Callable[[Sequence[bytes]], Taking]]] = {
+    _OURS: _parsed,
+    _RECEIVED: _received,
+    _DIDIT: _by_didit,
+    "stripe": _by_stripe,
+}
+_NEEDS: Final = {_DIDIT: Needs(modules=("didit",)), "stripe": Needs(modules=("stripe",))}
