@@ -7,7 +7,7 @@ import warnings
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Semaphore, to_thread
 
 from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.media import Media, UploadProgress
@@ -15,6 +15,7 @@ from veriff_async.protocol.dimensions import ImageSizeWarning
 from veriff_async.protocol.limits import MAX_PDF_BYTES
 from veriff_async.together import together
 from veriff_async.transport.bodies import Draft, draft
+from veriff_async.transport.early import EarlySignature
 from veriff_async.transport.scaling import fitted, require
 from veriff_async.transport.sources import SMALL, held, reusable_source
 from veriff_async.transport.spooling import spool
@@ -37,7 +38,8 @@ class Uploads:
     def __init__(self, api: Api, *, seats: int, threads: CapacityLimiter) -> None:
         """Take the calls to use, and how many uploads the client may run at once."""
         self._api = api
-        self._seats = CapacityLimiter(seats)
+        self._seats = Semaphore(seats, max_value=seats, fast_acquire=True)
+        self._all_seats = seats
         self._threads = threads
         # Hashing keeps a processor busy: more threads than processors would only take turns, and memory.
         self._hashing = CapacityLimiter(max(2, os.cpu_count() or 2))
@@ -45,7 +47,7 @@ class Uploads:
     @property
     def running(self) -> int:
         """How many uploads hold a seat."""
-        return self._seats.statistics().borrowed_tokens
+        return self._all_seats - self._seats.value
 
     async def run(
         self,
@@ -84,17 +86,22 @@ class Uploads:
         """Upload one media, spooling it first when it can be read only once."""
         if looked_at is not None:
             return await self._send(session_id, looked_at, progress)
+        early = EarlySignature(media, self._api.credentials)
         # Before a seat is taken: whoever streams to us, a browser perhaps, must not wait for other uploads.
-        source = await spool(media.source, limit=MAX_PDF_BYTES, threads=self._threads)
+        source = await spool(media.source, limit=MAX_PDF_BYTES, threads=self._threads, early=early)
         try:
             spooled = await to_thread.run_sync(draft, media, source, limiter=self._threads)
             _tell(spooled, stacklevel=2)
-            return await self._send(session_id, spooled, progress)
+            return await self._send(session_id, spooled, progress, early)
         finally:
             source.close()
 
     async def _send(
-        self, session_id: str, looked_at: Draft, progress: Callable[[UploadProgress], None] | None
+        self,
+        session_id: str,
+        looked_at: Draft,
+        progress: Callable[[UploadProgress], None] | None,
+        early: EarlySignature | None = None,
     ) -> UploadedMedia:
         async with self._seats:
             ready = looked_at
@@ -106,7 +113,10 @@ class Uploads:
                     progress(UploadProgress(media=ready.media, sent=sent, total=ready.length))
 
             sign, credentials = ready.sign, self._api.credentials
-            if ready.inline:
+            signed = None if early is None else early.body(ready)
+            if early is not None and signed is not None:
+                body, credentials = signed, early.credentials
+            elif ready.inline:
                 body = sign(credentials)
             else:
                 body = await to_thread.run_sync(sign, credentials, limiter=self._hashing)

@@ -229,7 +229,7 @@ address_media = session_media
 
 def _uploaded(answer: Answer, member: str) -> UploadedMedia:
     uploaded = model_in(answer, UploadedMedia, success(answer).get(member), f"$.{member}")
-    return evolve(uploaded, repeated=answer.repeated)
+    return evolve(uploaded, repeated=True) if answer.repeated else uploaded
 
 
 def _inner(root: JsonObject) -> JsonObject:

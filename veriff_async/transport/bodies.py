@@ -1,8 +1,8 @@
 """One upload from source to socket: looked at, signed in a first pass, sent and checked again in a second.
 
 A large file is signed in a worker thread, and sent in pieces that come from the page cache, where the first pass left
-them, or else from a thread. A small file is held, and both passes are made over it on the loop; a tiny one is made into its
-body once, which is then signed and sent as it is.
+them, or else from a thread. A small file is held, and both passes are made over it on the loop; a tiny one is made into
+its body once, which is then signed and sent as it is.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 _MOST_TO_SCALE: Final = 64 * 1024 * 1024
 """Bytes of a file that is held whole to be decoded."""
 
-__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "draft")
+__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
 
 
 @frozen
@@ -134,7 +134,7 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
         ConfigurationError: Its context or timestamp cannot be right.
         MediaError: It cannot be read.
     """
-    context = _context(media)
+    context = context_of(media)
     with closing(source.open()) as reader:
         forward = _Forward(reader)
         mimetype = sniff(forward.read_at(0, HEAD))
@@ -182,7 +182,12 @@ class _Forward:
         return bytes(buffer[: self._reader.fill(buffer)])
 
 
-def _context(media: Media) -> MediaContext:
+def context_of(media: Media) -> MediaContext:
+    """Return what a media shows.
+
+    Raises:
+        ConfigurationError: It is no word of Veriff's.
+    """
     context = MediaContext(media.context)
     if not isinstance(media.context, MediaContext) and not context.known:
         msg = (

@@ -204,7 +204,7 @@ class Exchange:
                 if asked is not None and backoff.slow_down(ended) and not request.quota:
                     # This call gives up; those that follow are held to what was asked for all the same.
                     self.pace.slow_down(min(asked, self._retry.retry_after_cap))
-                return evolve(outcome, repeated=repeated)
+                return evolve(outcome, repeated=True) if repeated else outcome
             repeated = repeated or backoff.may_have_acted(ended)
             self.counters.retries += 1
             if backoff.slow_down(ended):

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ("FileSink", "already_there")
 
-_GATHERED: Final = 1024 * 1024
-"""Bytes that are gathered before a thread is asked to write them: a hop costs as much as writing some 200 KiB."""
+_GATHERED: Final = 512 * 1024
+"""Bytes that are gathered before a thread is asked to write them: a hop costs as much as writing some 200 KiB.
+
+They stay in the pieces that they came in: joining them costs fresh pages, and more than checking them.
+"""
 
 
 class FileSink:
@@ -59,7 +62,8 @@ class FileSink:
         self.size: int = 0
         self._total: int | None = None
         self._verifier: Verifier | None = None
-        self._gathered = bytearray()
+        self._pieces: list[bytes] = []
+        self._gathered = 0
         self._writing: asyncio.Task[None] | None = None
         self._file: BinaryIO | None = None
         self._temporary: Path | None = None
@@ -77,7 +81,7 @@ class FileSink:
         await self._written()
         self._verifier = verifier
         self.size = 0
-        self._gathered = bytearray()
+        self._pieces, self._gathered = [], 0
         self.mimetype = headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
         length = headers.get("Content-Length", "")
         self._total = int(length) if length.isascii() and length.isdigit() else None
@@ -90,9 +94,10 @@ class FileSink:
         Raises:
             MediaNotSavedError: It cannot be written.
         """
-        self._gathered += piece
+        self._pieces.append(piece)
+        self._gathered += len(piece)
         self.size += len(piece)
-        if len(self._gathered) >= _GATHERED:
+        if self._gathered >= _GATHERED:
             await self._hand_over()
         self._moved(self.size, self._total)
 
@@ -127,8 +132,8 @@ class FileSink:
 
     async def _hand_over(self) -> None:
         await self._written()
-        gathered, self._gathered = self._gathered, bytearray()
-        work = to_thread.run_sync(self._write, gathered, limiter=self._threads)
+        pieces, self._pieces, self._gathered = self._pieces, [], 0
+        work = to_thread.run_sync(self._write, pieces, limiter=self._threads)
         self._writing = asyncio.get_running_loop().create_task(work)
 
     async def _written(self) -> None:
@@ -162,15 +167,16 @@ class FileSink:
                 return
         raise _unwritable(problem)
 
-    def _write(self, gathered: bytearray) -> None:
+    def _write(self, pieces: list[bytes]) -> None:
         with self._lock:
             if self._over or self._file is None or self._verifier is None:
                 return
-            self._verifier.update(gathered)
             try:
-                rest = memoryview(gathered)
-                while rest:
-                    rest = rest[self._file.write(rest) :]
+                for piece in pieces:
+                    self._verifier.update(piece)
+                    rest = memoryview(piece)
+                    while rest:
+                        rest = rest[self._file.write(rest) :]
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "PIECE",
+    "PRIVATE",
     "SMALL",
     "TINY",
     "BytesSource",
@@ -48,7 +49,8 @@ SMALL: Final = 256 * 1024
 TINY: Final = 64 * 1024
 """Bytes whose request body is held whole too: it needs no fresh pages yet, which a larger one would, see `PIECE`."""
 
-_PRIVATE: Final = "nobody else can write to it"
+PRIVATE: Final = "nobody else can write to it"
+"""The stamp of what cannot change."""
 
 _RESTED: Final = 2.0
 """Seconds since the last write after which a further one is sure to get another time: file systems count in ticks."""
@@ -187,7 +189,7 @@ class _ViewReader:
         return len(self._left) >= len(buffer) and self.fill(buffer) > 0
 
     def stamp(self) -> object | None:
-        return _PRIVATE if self._constant else None
+        return PRIVATE if self._constant else None
 
     def close(self) -> None:
         self._left = self._left[:0]
@@ -259,7 +261,7 @@ class _FileReader:
     def stamp(self) -> object | None:
         """Return what the file system says, unless a write in the same tick of its clock could go unnoticed."""
         if self._private:
-            return _PRIVATE
+            return PRIVATE
         if self._descriptor is None:
             return None
         found = os.fstat(self._descriptor)
