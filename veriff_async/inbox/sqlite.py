@@ -38,8 +38,8 @@ __all__ = ("SqliteInbox",)
 
 _T = TypeVar("_T")
 _WATCH: Final = 0.01
-"""Seconds between two looks for commits of other processes: a look takes some 50 microseconds of processor time, waking
-up included, so that this is about half a per cent of one core."""
+"""Seconds between two looks for commits of other processes. Waking up for one takes 50 to 200 microseconds of processor
+time: some one per cent of one core, and half of that after a second in which nothing came."""
 
 
 class SqliteInbox:
@@ -55,7 +55,8 @@ class SqliteInbox:
     Args:
         path: The file; it is made when it is missing, its folder is not.
         retention: How much is kept; a million sessions for 30 days when left out.
-        watch: Seconds between two looks for what other processes have recorded.
+        watch: Seconds between two looks for what other processes have recorded; twice as long when nothing has come for
+            a while.
         now: The time in seconds, for tests in which days pass.
 
     Raises:

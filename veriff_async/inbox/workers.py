@@ -23,6 +23,9 @@ __all__ = ("Reader", "Worker", "Writer")
 _IN_ONE_COMMIT: Final = 256
 """Events that share a transaction; more would keep other processes from writing for too long."""
 
+_QUIET: Final = 100
+"""Looks that found nothing new, after which the reader looks half as often, until something is new again."""
+
 
 @frozen
 class _Job:
@@ -126,6 +129,7 @@ class Reader(Worker):
         self._version: int | None = None
         self._last = 0
         self._own: deque[int] = deque()
+        self._in_vain = 0
 
     def seen(self, changes: list[tuple[int, str]]) -> None:
         """Tell what this process has changed itself, at once; from the writer's thread."""
@@ -138,8 +142,9 @@ class Reader(Worker):
         try:
             while True:
                 try:
-                    job = self._jobs.get(timeout=self._watch if self._feeds.count else None)
+                    job = self._jobs.get(timeout=self._pause if self._feeds.count else None)
                 except Empty:
+                    self._in_vain += 1
                     self._look()
                     continue
                 if job is None:
@@ -148,6 +153,10 @@ class Reader(Worker):
                 self._look()
         finally:
             self._close()
+
+    @property
+    def _pause(self) -> float:
+        return self._watch if self._in_vain < _QUIET else 2 * self._watch
 
     def _read(self, job: _Job) -> None:
         try:
@@ -169,6 +178,7 @@ class Reader(Worker):
             else:
                 self._tell(self._shelves.changes_after(self._last))
             self._version = version
+            self._in_vain = 0
         except sqlite3.Error as error:
             self._version = None
             self._feeds.end(_failed(error))
