@@ -1,0 +1,115 @@
+"""A signature that is made while a stream comes is the one that would be made of the whole."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from anyio import CapacityLimiter
+
+from veriff_async import Credentials, Media
+from veriff_async.transport.bodies import draft
+from veriff_async.transport.early import EarlySignature
+from veriff_async.transport.sources import SMALL, BytesSource
+from veriff_async.transport.spooling import spool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from veriff_async.transport.sources import Source
+
+pytestmark = pytest.mark.anyio
+
+CREDENTIALS = Credentials("6f1c0f43-9a35-4d1e-8a46-0d5a3f7b9c21", "early-secret")
+CONTENT = b"\xff\xd8\xff\xe0" + os.urandom(3 * SMALL + 1)
+
+
+def cut(content: bytes, lengths: range) -> Iterator[bytes]:
+    """Cut bytes into pieces of changing lengths."""
+    chance, place = random.Random(7), 0  # noqa: S311  the same lengths in each run
+    while place < len(content):
+        count = chance.choice(lengths)
+        yield content[place : place + count]
+        place += count
+
+
+async def spooled(media: Media, content: bytes, lengths: range) -> tuple[Source, EarlySignature]:
+    """Spool a stream of such pieces."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for piece in cut(content, lengths):
+            yield piece
+
+    early = EarlySignature(media, CREDENTIALS)
+    return await spool(pieces(), limit=1 << 30, threads=CapacityLimiter(4), early=early), early
+
+
+@pytest.mark.parametrize("lengths", [range(1, 300), range(1, 4), range(16_000, 70_000), range(300_000, 900_000)])
+async def test_pieces_of_any_length_give_the_signature_of_the_whole(lengths: range) -> None:
+    """However a stream is cut, it is signed as a file with the same bytes would be, and kept byte for byte."""
+    media = Media(b"", "face", timestamp=datetime(2026, 1, 2, tzinfo=UTC))
+    content = CONTENT if lengths.stop > 4 else CONTENT[: SMALL + 5000]
+    source, early = await spooled(media, content, lengths)
+    try:
+        ready = await asyncio.to_thread(draft, media, source)
+        whole = await asyncio.to_thread(ready.sign, CREDENTIALS)
+        signed = early.body(ready)
+    finally:
+        source.close()
+
+    assert signed is not None
+    assert whole.signature == signed.signature
+    assert whole.proof == signed.proof
+    assert len(content) == source.size
+
+
+@pytest.mark.parametrize(
+    ("media", "content"),
+    [
+        (Media(b"", "face", fit=1920), CONTENT),
+        (Media(b"", "no-context-of-veriff"), CONTENT),
+        (Media(b"", "face"), b"GIF89a" + CONTENT),
+        (Media(b"", "face"), CONTENT[:1000]),
+    ],
+    ids=["scaled", "unknown context", "unknown type", "held in memory"],
+)
+async def test_what_cannot_be_foreseen_is_left_to_the_second_look(media: Media, content: bytes) -> None:
+    """A media that is changed, refused or held whole is not signed early, and no error is raised before its time."""
+    source, early = await spooled(media, content, range(1000, 90_000))
+    try:
+        known = Media(CONTENT, "face")
+        ready = await asyncio.to_thread(draft, known, source if content.startswith(CONTENT[:4]) else _source())
+        assert early.body(ready) is None
+    finally:
+        source.close()
+
+
+def _source() -> Source:
+    return BytesSource(memoryview(CONTENT), constant=True)
+
+
+async def test_the_first_bytes_are_on_disk_before_the_last_have_come() -> None:
+    """A stream that pauses is not held: what came so far is in the file already."""
+    written = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Seen(EarlySignature):
+        def take(self, piece: bytes | bytearray) -> None:
+            super().take(piece)
+            loop.call_soon_threadsafe(written.set)
+
+    async def pausing() -> AsyncIterator[bytes]:
+        yield CONTENT
+        yield CONTENT
+        await written.wait()
+        yield CONTENT
+
+    early = Seen(Media(b"", "face"), CREDENTIALS)
+    source = await spool(pausing(), limit=1 << 30, threads=CapacityLimiter(4), early=early)
+    source.close()
+
+    assert 3 * len(CONTENT) == source.size
