@@ -23,6 +23,11 @@ _NAMES: Final = ("benchmarks.png", "benchmarks.svg")
 _OURS: Final = "veriff"
 _ROW_INCHES: Final = 0.26
 _HEAD_INCHES: Final = 0.75
+_BESIDE: Final = ("axes fraction", "data")
+_LEGEND: Final = (
+    "Ratios: median (dot, figure) and spread of the rounds (bar). Green: goal met, red: missed, blue: no goal.\n"
+    "Hollow marks are goals: > at least, < at most. CPU, import and decoding are costs: less is better."
+)
 _COLOURS: Final = {True: "#1a7f37", False: "#c1121f", None: "#3a5a98"}
 """Met, missed, and without a goal."""
 
@@ -61,6 +66,7 @@ def draw(tables: Sequence[Table], folder: Path) -> list[Path]:
     figure, grid = plt.subplots(
         len(heights), 1, figsize=(11, sum(heights)), height_ratios=heights, squeeze=False, layout="constrained"
     )
+    figure.suptitle(_LEGEND, fontsize=9)
     for axes, (subject, lines) in zip(grid[:, 0], panels.items(), strict=False):
         _panel(axes, subject, lines)
     folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +95,7 @@ def _panel(axes: Axes, subject: str, lines: Sequence[_Line]) -> None:
         colour, found = _COLOURS[line.met], line.found
         axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2.2, alpha=0.45)
         axes.plot(found.median, place, "o", color=colour, markersize=5.5)
-        axes.annotate(f"{found.median:.2f}", (found.high, place), (6, -3), textcoords="offset points", fontsize=7.5)
+        axes.annotate(f"{found.median:.2f}", (1.008, place), xycoords=_BESIDE, va="center", fontsize=8, color=colour)
         for goal in line.goals:
             mark, bound = (">", goal.at_least) if goal.at_least is not None else ("<", goal.at_most)
             axes.plot(bound, place, mark, color="black", markersize=6, markerfacecolor="none")
@@ -102,12 +108,7 @@ def _panel(axes: Axes, subject: str, lines: Sequence[_Line]) -> None:
     axes.set_yticks(range(len(lines)), [line.label for line in lines], fontsize=8)
     axes.set_ylim(len(lines) - 0.4, -0.6)
     axes.grid(axis="x", linewidth=0.4, alpha=0.6)
-    axes.set_title(
-        f"{subject}: ratios, median and spread; green met, red missed, blue without a goal; hollow marks: goals "
-        "(> at least, < at most)",
-        fontsize=8.5,
-        loc="left",
-    )
+    axes.set_title(subject, fontsize=10, loc="left", fontweight="bold")
 
 
 def _ticks() -> object:
