@@ -7,6 +7,7 @@ delivered. Kind, session, attempt, word, moment and a digest of the message make
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import ClassVar, TypeAlias
 
 from attrs import field, frozen
@@ -15,7 +16,7 @@ from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
 from veriff_async.models.fullauto import FullAutoDecision
-from veriff_async.models.json import JsonObject
+from veriff_async.models.json import JsonObject, digest
 from veriff_async.models.registry import CurpResult, IneRecord, IneResult
 from veriff_async.models.watchlist import WatchlistScreening
 
@@ -39,20 +40,18 @@ class _Event:
     """What all messages have in common.
 
     Attributes:
-        digest: Digest of the message, for `key`.
         raw: The message as it came.
     """
 
     kind: ClassVar[str]
 
-    digest: str = field(default="", repr=False, eq=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """The same for the same message, for telling repetitions."""
-        parts = (part.isoformat() if isinstance(part, datetime) else str(part or "") for part in self._told())
-        return ":".join((self.kind, *parts, self.digest))
+        """The same for the same message, for telling repetitions; it is made when it is first asked for."""
+        parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in self._told()]
+        return ":".join((self.kind, *parts, digest(self.raw) if self.raw else ""))
 
     def _told(self) -> tuple[object, object, object, object]:
         """Return session, attempt, word and moment of the message, as far as it has them."""

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import TYPE_CHECKING, Final, get_args
-
-from attrs import evolve
 
 from veriff_async.errors import PayloadError
 from veriff_async.models.events import (
@@ -34,9 +30,6 @@ if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
 
 __all__ = ("decision_event", "dump_event", "event_from", "load_event", "parse_webhook")
-
-_DIGEST: Final = 16
-"""Hex digits of a digest that keys have: among the messages of one session, nothing meets by chance."""
 
 _BY_NAME: Final[dict[object, type[WebhookEvent]]] = {
     "fullauto": FullAutoEvent,
@@ -96,7 +89,7 @@ def event_from(root: JsonObject) -> WebhookEvent:
 def decision_event(decision: Decision) -> DecisionEvent:
     """Make of a decision that was asked for the event that a webhook of the same content is."""
     raw = decision.raw or to_json(decision)
-    return DecisionEvent(decision=decision, raw=raw, digest=_digest(raw))
+    return DecisionEvent(decision=decision, raw=raw)
 
 
 def dump_event(event: WebhookEvent) -> bytes:
@@ -114,8 +107,7 @@ def load_event(kind: str, body: bytes) -> WebhookEvent:
 
 
 def _made(kind: type[WebhookEvent], root: JsonObject) -> WebhookEvent:
-    event = UnknownEvent(raw=root) if kind is UnknownEvent else read(kind, root)
-    return evolve(event, digest=_digest(root))
+    return UnknownEvent(raw=root) if kind is UnknownEvent else read(kind, root)
 
 
 def _kind(root: JsonObject) -> type[WebhookEvent]:
@@ -124,17 +116,3 @@ def _kind(root: JsonObject) -> type[WebhookEvent]:
     if named is not None:
         return named
     return next((kind for kind, members in _BY_SHAPE if members <= root.keys()), UnknownEvent)
-
-
-def _digest(root: JsonObject) -> str:
-    """Return a digest of a message that does not depend on the order of its members, which Veriff may change.
-
-    Raises:
-        UnreadableError: It is deeper than what can be written again.
-    """
-    try:
-        text = json.dumps(root, sort_keys=True, separators=(",", ":"))
-    except RecursionError:
-        problem = "expected JSON of less depth @ $"
-        raise UnreadableError(problem) from None
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]

@@ -20,7 +20,7 @@ __all__ = ("OURS", "RAW", "Place", "by_parents", "flattened", "places")
 RAW: Final = "\0raw"
 """A key that no JSON of Veriff's holds: under it the whole object is handed to the model's ``raw``."""
 
-_NOT_JSON: Final = frozenset({"raw", "digest", "extra", "repeated"})
+_NOT_JSON: Final = frozenset({"raw", "extra", "repeated"})
 
 OURS: Final = frozenset({("Decision", "source")})
 """Fields, by class, that this library fills in under a name which other models read from JSON."""

@@ -6,7 +6,7 @@ serves, and a pair that disagrees is nobody's.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
@@ -26,6 +26,19 @@ if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
 
 __all__ = ("Claim", "Origin", "claim_of", "verify_webhook")
+
+
+_CLIENT: Final = "client"
+_SIGNATURE: Final = "signature"
+_INTEGRATION: Final = "integration"
+_SAYS: Final = {
+    AUTH_CLIENT.lower(): _CLIENT,
+    VRF_AUTH_CLIENT.lower(): _CLIENT,
+    HMAC_SIGNATURE.lower(): _SIGNATURE,
+    VRF_HMAC_SIGNATURE.lower(): _SIGNATURE,
+    INTEGRATION_ID.lower(): _INTEGRATION,
+}
+"""What the headers say, by their names in lower case."""
 
 
 @frozen
@@ -69,9 +82,15 @@ class Origin:
 
 def claim_of(headers: Mapping[str, str]) -> Claim:
     """Read the headers of a message; names in any case."""
-    client, clients_agree = _agreed(headers, AUTH_CLIENT, VRF_AUTH_CLIENT)
-    signature, signatures_agree = _agreed(headers, HMAC_SIGNATURE, VRF_HMAC_SIGNATURE)
-    integration, _ = _agreed(headers, INTEGRATION_ID)
+    # A header may come twice, and some mappings give both; each mapping is gone through once.
+    said: dict[str, list[str]] = {_CLIENT: [], _SIGNATURE: [], _INTEGRATION: []}
+    for name, value in headers.items():
+        what = _SAYS.get(name.lower())
+        if what is not None:
+            said[what].append(value.strip())
+    client, clients_agree = _agreed(said[_CLIENT])
+    signature, signatures_agree = _agreed(said[_SIGNATURE])
+    integration, _ = _agreed(said[_INTEGRATION])
     return Claim(client, signature, integration or None, not (clients_agree and signatures_agree))
 
 
@@ -122,9 +141,8 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
     return Origin(place, claim.integration)
 
 
-def _agreed(headers: Mapping[str, str], *names: str) -> tuple[str | None, bool]:
-    """Return the value that headers of any of these names have, and whether all of them say the same."""
-    wanted = {name.lower() for name in names}
-    # A header may come twice, and some mappings give both.
-    values = [value.strip() for name, value in headers.items() if name.lower() in wanted]
-    return next(iter(values), None), len({value.lower() for value in values}) <= 1
+def _agreed(values: list[str]) -> tuple[str | None, bool]:
+    """Return the first of some values, and whether all of them say the same."""
+    if len(values) <= 1:
+        return (values[0] if values else None), True
+    return values[0], len({value.lower() for value in values}) == 1

@@ -33,7 +33,7 @@ __all__ = ("signed_webhooks", "strategy_for", "webhook_events")
 
 _Model = TypeVar("_Model", bound="AttrsInstance")
 
-_FROM_JSON: Final = frozenset({"raw", "digest", "repeated"})
+_FROM_JSON: Final = frozenset({"raw", "repeated"})
 """Fields that are filled in when a model is read."""
 
 _FILLED: Final = 6
