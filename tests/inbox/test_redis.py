@@ -233,6 +233,21 @@ async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
         assert "started" == (await inbox.look(["s"]))["s"].status
 
 
+async def test_a_stall_amid_a_record_is_told(redis_server: RedisServer, admin: Redis) -> None:
+    """A server that stops between the parts of records makes errors too, and takes no connection with it for good."""
+    async with RedisInbox(redis_server.url, timeout=1) as inbox:
+        await admin.client_pause(60_000, all=False)  # writing alone
+        records = [asyncio.ensure_future(inbox.record(moved(f"s{number}", "started"))) for number in range(20)]
+        await blocked(admin, 16)
+        redis_server.freeze()
+        found = await asyncio.gather(*records, return_exceptions=True)
+        redis_server.thaw()
+        await admin.client_unpause()
+
+        assert ["did not answer in time" in str(each) for each in found] == [True] * 20
+        await asyncio.gather(*(inbox.record(moved(f"t{number}", "started")) for number in range(20)))
+
+
 async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
     """While the server is gone records fail; the feed comes back by itself and says that all is to be looked at."""
     async with RedisInbox(redis_server.url) as inbox, following(inbox) as feed:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
@@ -66,21 +67,12 @@ _REMEDIES: Final = {
     "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less by Retention",
     "ResponseError": "it refuses a command; see its log, and that it is Redis 6.2, Valkey or newer",
     "ConnectionError": "it cannot be reached; see whether it runs where it is looked for",
+    "Exception": "what it keeps under the prefix cannot be read; look for a newer veriff-async",
 }
-
-
-def _remedy(error: Exception) -> str:
-    """Say what has gone wrong and what helps, without the error's own text, which may hold what was sent."""
-    found = (_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES)
-    return next(found, "what it keeps under the prefix cannot be read; look for a newer veriff-async")
 
 
 def _member(session_id: str | None) -> str:
     return "none" if session_id is None else f"session:{session_id}"
-
-
-def _text(found: bytes) -> str:
-    return found.decode("utf-8", "surrogatepass")
 
 
 def _settings(server: str | Redis, timeout: float) -> dict[str, Any]:
@@ -94,8 +86,9 @@ def _settings(server: str | Redis, timeout: float) -> dict[str, Any]:
             asked = {name: value for name, value in pool.connection_kwargs.items() if "maint" not in name}
             asked["connection_class"] = pool.connection_class
         # Newer versions would read what they tell the server of themselves from the disk, for each connection.
-        is_new = "driver_info" in signature(AbstractConnection).parameters
-        untold = {"driver_info": None} if is_new else {"lib_name": None, "lib_version": None}
+        untold: dict[str, object] = {"lib_name": None, "lib_version": None}
+        if "driver_info" in signature(AbstractConnection).parameters:
+            untold = {"driver_info": import_module("redis.driver_info").DriverInfo(name="", lib_version="")}
         answers = {"protocol": 2, "decode_responses": False, "encoding": "utf-8", "encoding_errors": "surrogatepass"}
         # One deadline bounds all that is asked, so no single answer has one.
         bounds = {"socket_timeout": None, "socket_connect_timeout": timeout, "health_check_interval": 0}
@@ -111,6 +104,19 @@ def _opened(settings: dict[str, Any], most: int, *, retries: int) -> Redis:
     again = {"retry": Retry(NoBackoff(), retries), "retry_on_error": [BrokenError] * retries}
     options: dict[str, Any] = {**settings, **again, "max_connections": most}
     return Redis.from_pool(BlockingConnectionPool(**options))
+
+
+@asynccontextmanager
+async def _watching(client: Redis) -> AsyncGenerator[Pipeline]:
+    """Give a pipeline for a transaction; nothing comes of it, nor an error, when somebody else was quicker."""
+    async with client.pipeline() as pipe:
+        try:
+            yield pipe
+        except WatchError:
+            pass
+        except asyncio.CancelledError:
+            pipe.watching = False  # Its connection was closed with it, and redis-py would open another to unwatch.
+            raise
 
 
 class RedisInbox:
@@ -275,7 +281,8 @@ class RedisInbox:
             async with asyncio.timeout(seconds + 0.2), asyncio.timeout(seconds):
                 return await work
         except (RedisError, OSError, UnreadableError, ValueError, KeyError) as error:
-            why = _remedy(error)
+            # Not in the error's own text, which may hold what was sent.
+            why = next(_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES)
             if client is self._client:  # Its connections may lead to a server that died or is no longer the primary.
                 self._client = None
         finally:
@@ -288,31 +295,30 @@ class RedisInbox:
         """Record an event; return what became of it, and how many sessions are too many or too old."""
         key = self._key(_member(event.session_id))
         while True:  # until nobody has changed the session in between
-            async with client.pipeline() as pipe:
-                with suppress(WatchError):
-                    await pipe.watch(key)
-                    found = await pipe.hmget(key, ["touched", "state", "first", "after", f"key:{event.key}"])
-                    touched, text, first, after, known = cast("list[bytes | None]", found)
-                    is_over = touched is not None and self._is_over(float(touched))
-                    if is_over:
-                        text = first = after = known = None
-                    state = load_state(text) if text else None
-                    state, ignored = (state, Ignored.REPEATED) if known else advance(state, event, source)
-                    fields, gone = cast("_Added", ({}, []))
-                    if not known:
-                        fields, gone = await self._added(pipe, key, event, int(first or 0), int(after or 0))
-                    pipe.multi()  # type: ignore[no-untyped-call]
-                    if is_over:
-                        pipe.unlink(key)
-                    if gone:
-                        pipe.hdel(key, *gone)
-                    if ignored is None and state is not None:
-                        fields["state"] = dump_state(state)
-                        pipe.xadd(self._changes, {"session": state.session_id}, maxlen=_CHANGES)
-                        pipe.pexpire(self._changes, self._expiry)
-                    self._touch(pipe, event.session_id, fields)
-                    *_, count, old = await pipe.execute()
-                    return Recorded(event=event, state=state, ignored=ignored), self._surplus(count, old)
+            async with _watching(client) as pipe:
+                await pipe.watch(key)
+                found = await pipe.hmget(key, ["touched", "state", "first", "after", f"key:{event.key}"])
+                touched, text, first, after, known = cast("list[bytes | None]", found)
+                is_over = touched is not None and self._is_over(float(touched))
+                if is_over:
+                    text = first = after = known = None
+                state = load_state(text) if text else None
+                state, ignored = (state, Ignored.REPEATED) if known else advance(state, event, source)
+                fields, gone = cast("_Added", ({}, []))
+                if not known:
+                    fields, gone = await self._added(pipe, key, event, int(first or 0), int(after or 0))
+                pipe.multi()  # type: ignore[no-untyped-call]
+                if is_over:
+                    pipe.unlink(key)
+                if gone:
+                    pipe.hdel(key, *gone)
+                if ignored is None and state is not None:
+                    fields["state"] = dump_state(state)
+                    pipe.xadd(self._changes, {"session": state.session_id}, maxlen=_CHANGES)
+                    pipe.pexpire(self._changes, self._expiry)
+                self._touch(pipe, event.session_id, fields)
+                *_, count, old = await pipe.execute()
+                return Recorded(event=event, state=state, ignored=ignored), max(count - self._retention.sessions, old)
 
     async def _added(self, pipe: Pipeline, key: str, event: WebhookEvent, first: int, after: int) -> _Added:
         """Return the fields of a new event, and those of the oldest that make room for it."""
@@ -341,15 +347,14 @@ class RedisInbox:
         seen = await self._oldest(client, most)
         if not seen:
             return
-        async with client.pipeline() as pipe:
-            with suppress(WatchError):
-                await pipe.watch(*map(self._key, seen))
-                gone = [member for member in await self._oldest(pipe, most) if member in seen]
-                if gone:
-                    pipe.multi()  # type: ignore[no-untyped-call]
-                    pipe.unlink(*map(self._key, gone))
-                    pipe.zrem(self._touched, *gone)
-                    await pipe.execute()
+        async with _watching(client) as pipe:
+            await pipe.watch(*map(self._key, seen))
+            gone = [member for member in await self._oldest(pipe, most) if member in seen]
+            if gone:
+                pipe.multi()  # type: ignore[no-untyped-call]
+                pipe.unlink(*map(self._key, gone))
+                pipe.zrem(self._touched, *gone)
+                await pipe.execute()
 
     async def _oldest(self, client: Redis, most: int) -> list[str]:
         """Return which of the sessions that were touched longest ago are to go."""
@@ -357,10 +362,10 @@ class RedisInbox:
         order = await client.zrange(self._touched, 0, most - 1)  # pyright: ignore[reportUnknownMemberType]  as it has it
         count = await client.zcard(self._touched)
         old = await client.zcount(self._touched, "-inf", self._now() - self._retention.seconds)
-        return [_text(member) for member in cast("list[bytes]", order)[: self._surplus(count, old)]]
-
-    def _surplus(self, count: int, old: int) -> int:
-        return max(0, count - self._retention.sessions, old)
+        return [
+            str(member, "utf-8", "surrogatepass")
+            for member in cast("list[bytes]", order)[: max(0, count - self._retention.sessions, old)]
+        ]
 
     async def _states(self, client: Redis, session_ids: list[str]) -> dict[str, SessionState]:
         async with client.pipeline(transaction=False) as pipe:
@@ -390,8 +395,7 @@ class RedisInbox:
         async with client.pipeline() as pipe:
             pipe.xadd(self._changes, {"begun": 1}, maxlen=_CHANGES)
             pipe.pexpire(self._changes, self._expiry)
-            place, _ = await pipe.execute()
-        return cast("bytes", place)
+            return cast("bytes", (await pipe.execute())[0])
 
     async def _next(self, client: Redis, place: bytes) -> tuple[bytes | None, list[str | None]]:
         """Sleep until something has changed, or for a while; return the new place, or none if this one is gone.
@@ -402,12 +406,12 @@ class RedisInbox:
             pipe.xread({self._changes: place}, count=_AT_ONCE, block=int(_BLOCK * 1000))
             pipe.xrange(self._changes, place, place)
             found, held = await pipe.execute()
-        if not held:
-            return None, []
-        if not found:
-            return place, []
+        if not held or not found:
+            return place if held else None, []
         entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1]
-        return entries[-1][0], [_text(fields[b"session"]) for _, fields in entries if b"session" in fields]
+        return entries[-1][0], [
+            str(fields[b"session"], "utf-8", "surrogatepass") for _, fields in entries if b"session" in fields
+        ]
 
     def _is_over(self, touched: float) -> bool:
         return touched <= self._now() - self._retention.seconds
