@@ -4,9 +4,9 @@ Names are loaded when they are first used, so that importing the package, as its
 costs next to nothing.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from veriff_async.late import late
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
@@ -308,6 +308,13 @@ __all__ = (
 _HOMES = {
     "client": "Statistics VeriffClient open_session",
     "downloading": "MediaStream",
+    "errors": (
+        "ApiError AuthenticationError BadRequestError ClientClosedError ConfigurationError ConflictError "
+        "ConnectError DecisionTimeoutError InboxError MediaChangedError MediaEmptyError MediaError "
+        "MediaExistsError MediaNotSavedError MediaTooLargeError MediaUnsupportedError NotFoundError "
+        "OutcomeUnknownError PayloadError PayloadTooLargeError PermissionDeniedError RateLimitedError "
+        "RequestTimeoutError ResponseError ServerError SignatureError TransportError VeriffError WebhookError"
+    ),
     "models.attempt": "Attempt UserDefinedStatus",
     "models.collected": "Browser CollectedData CollectedReceipt Device Network",
     "models.decision": "Decision DecisionSource RiskCategory RiskLabel",
@@ -354,20 +361,10 @@ _HOMES = {
     "session": "VerificationSession",
     "webhooks.receiver": "WebhookReceiver",
 }
-"""Where names live; whatever is not here is an error."""
-
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
-
+"""Where names live."""
 
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
-
-    def __getattr__(name: str) -> object:
-        if name not in __all__:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
-        value: object = getattr(import_module(f"{__name__}.{_HOME_OF.get(name, 'errors')}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = late(__name__, globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from veriff_async.lone import Lone
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -46,37 +48,29 @@ class Listener:
         self._wanted: dict[str, None] = {}  # in the order of asking
         self._wake = asyncio.Event()
         self._pause = _FIRST_PAUSE
-        self._task: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._task = Lone("veriff-async listener")
 
     def look(self, session_id: str) -> None:
         """Look at a session that somebody begins to wait for."""
-        if self._task is None:
-            # A feed begins with a look at everything.
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="veriff-async listener")
-            self._ending.add(self._task)
-            self._task.add_done_callback(self._ending.discard)
-        else:
+        if not self._task.begin(self._run):  # else a feed begins with a look at everything
             self._wanted[session_id] = None
             self._wake.set()
 
     def stop(self) -> None:
         """Stop, because nobody waits any more."""
         self._wanted.clear()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._task.stop()
 
     async def aclose(self) -> None:
         """Stop, and see the end of it."""
         self.stop()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._task.aclose()
 
     async def _run(self) -> None:
         self._pause = _FIRST_PAUSE
         # Before CPython 3.13 a task group that fails at the moment of its cancelling forgets that it was cancelled, so
         # whoever was stopped looks for it.
-        while self._task is asyncio.current_task():
+        while self._task.is_mine:
             try:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(self._follow(), name="veriff-async inbox feed")

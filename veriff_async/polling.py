@@ -9,6 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.errors import ApiError, RateLimitedError, ServerError, TransportError
+from veriff_async.lone import Lone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -47,8 +48,7 @@ class Poller:
         self._order = count()
         self._next_slot = 0.0
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._task = Lone("veriff-async poller")
 
     def schedule(self, watched: Watched, pause: float) -> None:
         """Ask for a session in `pause` seconds, instead of when it was to be asked."""
@@ -57,22 +57,17 @@ class Poller:
         heapq.heappush(self._queue, (watched.due, next(self._order), watched))
         if self._queue[0][2] is watched:  # else whoever sleeps until the first turn need not wake for this one
             self._wake.set()
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="veriff-async poller")
-            self._ending.add(self._task)
-            self._task.add_done_callback(self._ending.discard)
+        self._task.begin(self._run)
 
     def stop(self) -> None:
         """Stop asking, because nobody waits any more."""
         self._queue.clear()
-        if self._task is not None:
-            self._task.cancel()
-            self._task = None
+        self._task.stop()
 
     async def aclose(self) -> None:
         """Stop, and see the end of it."""
         self.stop()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._task.aclose()
 
     async def _run(self) -> None:
         seats = asyncio.Semaphore(_ASKED_AT_ONCE)

@@ -4,8 +4,9 @@
 `Inbox` for one of your own.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from veriff_async.late import late
 
 if TYPE_CHECKING:
     from veriff_async.inbox.inbox import Inbox
@@ -26,28 +27,18 @@ __all__ = (
     "SqliteInbox",
 )
 
-_HOME_OF = {
-    "Ignored": "models.state",
-    "Inbox": "inbox.inbox",
-    "MemoryInbox": "inbox.memory",
-    "Recorded": "models.state",
-    "RedisInbox": "inbox.redis",
-    "Retention": "protocol.policies",
-    "SessionState": "models.state",
-    "SqliteInbox": "inbox.sqlite",
+_HOMES = {
+    "inbox.inbox": "Inbox",
+    "inbox.memory": "MemoryInbox",
+    "inbox.redis": "RedisInbox",
+    "inbox.sqlite": "SqliteInbox",
+    "models.state": "Ignored Recorded SessionState",
+    "protocol.policies": "Retention",
 }
 """Where names live; they are loaded when they are first used, since redis is an extra."""
 
-
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME_OF:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
-        value: object = getattr(import_module(f"veriff_async.{_HOME_OF[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = late(__name__, globals(), _HOMES)
 
 
 def __dir__() -> list[str]:

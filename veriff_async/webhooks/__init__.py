@@ -4,8 +4,9 @@
 other frameworks stand in the documentation.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from veriff_async.late import late
 
 if TYPE_CHECKING:
     from veriff_async.webhooks.aiohttp import aiohttp_app, aiohttp_handler
@@ -23,27 +24,16 @@ __all__ = (
     "asgi_app",
 )
 
-_HOME_OF = {
-    "AsgiWebhooks": "asgi",
-    "ReceiverStatistics": "receiver",
-    "Reply": "rules",
-    "WebhookReceiver": "receiver",
-    "aiohttp_app": "aiohttp",
-    "aiohttp_handler": "aiohttp",
-    "asgi_app": "asgi",
+_HOMES = {
+    "webhooks.aiohttp": "aiohttp_app aiohttp_handler",
+    "webhooks.asgi": "AsgiWebhooks asgi_app",
+    "webhooks.receiver": "ReceiverStatistics WebhookReceiver",
+    "webhooks.rules": "Reply",
 }
 """Where names live; they are loaded when they are first used, so that a program under ASGI needs no aiohttp server."""
 
-
 if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
-
-    def __getattr__(name: str) -> object:
-        if name not in _HOME_OF:
-            msg = f"module {__name__!r} has no attribute {name!r}"
-            raise AttributeError(msg)
-        value: object = getattr(import_module(f"veriff_async.webhooks.{_HOME_OF[name]}"), name)
-        globals()[name] = value
-        return value
+    __getattr__ = late(__name__, globals(), _HOMES)
 
 
 def __dir__() -> list[str]:
