@@ -66,8 +66,8 @@ _REMEDIES: Final = {
     "ReadOnlyError": "it is a replica; give the address of the primary",
     "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less by Retention",
     "ResponseError": "it refuses a command; see its log, and that it is Redis 6.2, Valkey or newer",
-    "ConnectionError": "it cannot be reached; see whether it runs where it is looked for",
-    "Exception": "what it keeps under the prefix cannot be read; look for a newer veriff-async",
+    "UnreadableError": "what it keeps under the prefix cannot be read; look for a newer veriff-async",
+    "Exception": "it cannot be reached or understood; see whether it runs where it is looked for",
 }
 
 
@@ -203,8 +203,7 @@ class RedisInbox:
         """Close the connections and end the feeds; in the loop that uses the inbox."""
         self._closed = True
         clients = [*self._feeds, *filter(None, [self._client])]
-        self._client = None
-        self._feeds.clear()
+        self._client, self._feeds = None, set()
         for client in clients if self._loop is asyncio.get_running_loop() else ():
             with suppress(RedisError, OSError):
                 await client.aclose()
@@ -274,14 +273,14 @@ class RedisInbox:
         return self._client
 
     async def _asked(self, client: Redis, work: Coroutine[None, None, _T], seconds: float | None = None) -> _T:
-        """Do what asks the server, within the timeout, and say in our own words what goes wrong."""
+        """Ask the server, within the timeout; what goes wrong is told in our words, as errors may hold what was sent."""
         seconds = seconds or self._timeout
         try:
-            # The second ends redis-py's way out of a transaction that was cut off: it asks the server once more.
+            # The longer one ends redis-py's way out of a transaction that was cut off, which asks the server again.
             async with asyncio.timeout(seconds + 0.2), asyncio.timeout(seconds):
                 return await work
-        except (RedisError, OSError, UnreadableError, ValueError, KeyError) as error:
-            # Not in the error's own text, which may hold what was sent.
+        # From Python 3.12 on, asyncio says TypeError when a connection was closed before somebody writes.
+        except (RedisError, OSError, UnreadableError, ValueError, KeyError, TypeError) as error:
             why = next(_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES)
             if client is self._client:  # Its connections may lead to a server that died or is no longer the primary.
                 self._client = None
