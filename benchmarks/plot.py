@@ -84,7 +84,8 @@ def _lines(table: Table) -> Iterator[_Line]:
         for column, found in row.cells.items():
             ratio = column.startswith("x ") or " x " in column
             ours = row.label.startswith(_OURS) or (row.label, column) in wanted
-            if column in table.columns and ratio and ours:
+            itself = found.low == found.high == 1
+            if column in table.columns and ratio and ours and not itself:
                 goals = tuple(goal for goal in table.goals if (goal.row, goal.column) == (row.label, column))
                 who = "" if row.label == "veriff-async" else f"{row.label}: "
                 yield _Line(f"{table.title.partition(' (')[0]} · {who}{column}", found, goals)
