@@ -273,7 +273,7 @@ class RedisInbox:
         return self._client
 
     async def _asked(self, client: Redis, work: Coroutine[None, None, _T], seconds: float | None = None) -> _T:
-        """Ask the server, within the timeout; what goes wrong is told in our words, as errors may hold what was sent."""
+        """Ask the server, within the timeout; what goes wrong is told in our words: errors may hold what was sent."""
         seconds = seconds or self._timeout
         try:
             # The longer one ends redis-py's way out of a transaction that was cut off, which asks the server again.
