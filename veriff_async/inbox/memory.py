@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from contextlib import aclosing
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self
@@ -14,7 +14,8 @@ from veriff_async.errors import InboxError
 from veriff_async.inbox.feeds import Feeds
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Ignored, Recorded
-from veriff_async.protocol.ledger import advance
+from veriff_async.protocol.events import dump_event, load_event
+from veriff_async.protocol.ledger import advance, dump_state, load_state
 from veriff_async.protocol.policies import Retention
 
 if TYPE_CHECKING:
@@ -31,11 +32,16 @@ _IN_MEMORY: Final = Retention(sessions=100_000)
 
 @define
 class _Shelf:
-    """What is kept of one session."""
+    """What is kept of one session, as bytes: models would be gone through again at each collection of garbage.
 
-    events: deque[WebhookEvent]
-    keys: set[str] = field(factory=set[str])
-    state: SessionState | None = None
+    Attributes:
+        events: Kinds and bodies by key, in the order of their recording.
+        state: The state, if an event told one.
+        touched: When the last event came.
+    """
+
+    events: dict[str, tuple[str, bytes]] = field(factory=dict[str, "tuple[str, bytes]"])
+    state: bytes | None = None
     touched: float = 0.0
 
 
@@ -90,7 +96,8 @@ class MemoryInbox:
         with self._lock:
             self._forget_old()
             found = ((session_id, self._shelves.get(session_id)) for session_id in session_ids)
-            return {session_id: shelf.state for session_id, shelf in found if shelf and shelf.state}
+            states = {session_id: shelf.state for session_id, shelf in found if shelf}
+        return {session_id: load_state(state) for session_id, state in states.items() if state}
 
     async def changes(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.changes`."""
@@ -103,7 +110,8 @@ class MemoryInbox:
         with self._lock:
             self._forget_old()
             shelf = self._shelves.get(session_id or None)
-            return tuple(shelf.events) if shelf else ()
+            events = tuple(shelf.events.values()) if shelf else ()
+        return tuple(load_event(kind, body) for kind, body in events)
 
     async def aclose(self) -> None:
         """Forget everything, and end the feeds."""
@@ -113,20 +121,22 @@ class MemoryInbox:
 
     def _keep(self, event: WebhookEvent, source: DecisionSource) -> Recorded:
         self._forget_old()
-        session_id = event.session_id or None
-        shelf = self._shelves.setdefault(session_id, _Shelf(deque()))
+        session_id, key = event.session_id or None, event.key
+        shelf = self._shelves.setdefault(session_id, _Shelf())
         self._shelves.move_to_end(session_id)
         shelf.touched = self._now()
-        if event.key in shelf.keys:
-            return Recorded(event=event, state=shelf.state, ignored=Ignored.REPEATED)
-        shelf.events.append(event)
-        shelf.keys.add(event.key)
+        state = None if shelf.state is None else load_state(shelf.state)
+        if key in shelf.events:
+            return Recorded(event=event, state=state, ignored=Ignored.REPEATED)
+        shelf.events[key] = event.kind, dump_event(event)
         if len(shelf.events) > self._retention.events:
-            shelf.keys.discard(shelf.events.popleft().key)
-        shelf.state, ignored = advance(shelf.state, event, source)
+            del shelf.events[next(iter(shelf.events))]
+        state, ignored = advance(state, event, source)
+        if ignored is None and state is not None:
+            shelf.state = dump_state(state)
         if len(self._shelves) > self._retention.sessions:
             self._shelves.popitem(last=False)
-        return Recorded(event=event, state=shelf.state, ignored=ignored)
+        return Recorded(event=event, state=state, ignored=ignored)
 
     def _forget_old(self) -> None:
         oldest = self._now() - self._retention.seconds
