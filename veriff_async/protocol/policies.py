@@ -59,7 +59,8 @@ class PollPolicy:
     """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
 
     A session is first asked after `delay` seconds, then after `first` seconds more, and each pause is `factor` times
-    the last, up to `longest`. However many sessions are waited for, no more than `rate` questions are asked in a second.
+    the last, up to `longest`. However many sessions are waited for, no more than `rate` questions are asked in a
+    second.
 
     Args:
         delay: Seconds before the first question; with an inbox polling is a safety net, and need not begin at once.
