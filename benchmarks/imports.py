@@ -21,11 +21,6 @@ __all__ = ("run",)
 
 _BASE: Final = "import aiohttp"
 _PACKAGE: Final = "import veriff_async"
-_MADE: Final = (
-    "from veriff_async import Credentials, VeriffClient; "
-    "VeriffClient(Credentials('key', 'secret'), base_url='https://example.org')"
-)
-"""What was put off is paid here, once: the parts of a client, its models, and their readers."""
 _STATEMENTS: Final = (_BASE, _PACKAGE, "from veriff_async import VeriffClient", "from veriff_async import *")
 _PEERS: Final = {"didit-sdk": "didit", "stripe": "stripe", "openai": "openai"}
 """SDKs of others: what is installed, and what is imported."""
@@ -50,7 +45,7 @@ def run(plan: Plan) -> list[Table]:
 
 
 def _times(plan: Plan, others: tuple[str, ...], notes: tuple[str, ...]) -> Table:
-    statements = (*_STATEMENTS, _MADE, *others)
+    statements = _STATEMENTS + others
     for statement in () if plan.smoke else statements:
         _seconds(statement)  # so that all bytecode is compiled and in the page cache
     rounds = plan.rounds if plan.smoke else plan.rounds * _MORE_ROUNDS

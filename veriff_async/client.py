@@ -7,12 +7,26 @@ from contextlib import asynccontextmanager
 from os import environ as process_environment
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 
+from anyio import CapacityLimiter
 from attrs import frozen
 
+from veriff_async.api import Api
+from veriff_async.downloading import Downloads
 from veriff_async.errors import ConfigurationError
+from veriff_async.models.decision import Decision
+from veriff_async.models.media import UploadedMedia
+from veriff_async.models.session import SessionInfo
+from veriff_async.protocol.checks import check_id
+from veriff_async.protocol.codec import warm_up
+from veriff_async.protocol.creation import CreateOptions
 from veriff_async.protocol.credentials import Credentials
+from veriff_async.protocol.policies import RetryPolicy, Timeouts
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession
+from veriff_async.transport.exchange import Exchange
+from veriff_async.transport.pool import Pool, hosts_of
+from veriff_async.uploading import Uploads
+from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -21,12 +35,10 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from veriff_async.inbox.inbox import Inbox
-    from veriff_async.models.decision import Decision
     from veriff_async.models.media import Media, UploadProgress
     from veriff_async.models.person import Person
-    from veriff_async.models.session import SessionInfo
-    from veriff_async.protocol.creation import CreateOptions, RegistryOptions
-    from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
+    from veriff_async.protocol.creation import RegistryOptions
+    from veriff_async.protocol.policies import PollPolicy
 
 __all__ = (
     "BASE_URL_VARIABLE",
@@ -59,10 +71,8 @@ class ClientOptions(TypedDict, total=False):
     verify_responses: bool
 
 
-if TYPE_CHECKING:
-
-    class SessionOptions(ClientOptions, CreateOptions, total=False):
-        """What `open_session` takes: the options of the client and of the session."""
+class SessionOptions(ClientOptions, CreateOptions, total=False):
+    """What `open_session` takes: the options of the client and of the session."""
 
 
 @frozen(kw_only=True)
@@ -141,21 +151,6 @@ class VeriffClient(Services):
         verify_responses: bool = True,
     ) -> None:
         """Check the options; nothing is opened yet."""
-        # What a client is made of is loaded when the first one is made, and not by who only imports its name.
-        from anyio import CapacityLimiter
-
-        from veriff_async.api import Api
-        from veriff_async.downloading import Downloads
-        from veriff_async.models.decision import Decision
-        from veriff_async.models.media import UploadedMedia
-        from veriff_async.models.session import SessionInfo
-        from veriff_async.protocol.codec import warm_up
-        from veriff_async.protocol.policies import RetryPolicy, Timeouts
-        from veriff_async.transport.exchange import Exchange
-        from veriff_async.transport.pool import Pool, hosts_of
-        from veriff_async.uploading import Uploads
-        from veriff_async.waiting import Waits
-
         _check_limits(max_connections, max_uploads, max_downloads, http_session)
         warm_up(SessionInfo, UploadedMedia, Decision)
         hosts = hosts_of(base_url, feedback_url=feedback_url, sync_url=sync_url)
@@ -301,9 +296,6 @@ class VeriffClient(Services):
         Raises:
             ConfigurationError: The id cannot be one of Veriff's.
         """
-        from veriff_async.models.session import SessionInfo
-        from veriff_async.protocol.checks import check_id
-
         return self._attach(SessionInfo(id=check_id("session_id", session_id)))
 
     async def verify(

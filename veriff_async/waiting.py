@@ -15,6 +15,8 @@ from veriff_async.listening import Listener
 from veriff_async.models.decision import DecisionSource
 from veriff_async.polling import Poller
 from veriff_async.protocol.backoff import poll_pause
+from veriff_async.protocol.events import decision_event
+from veriff_async.protocol.ledger import is_untold
 from veriff_async.protocol.lifecycle import identity
 from veriff_async.protocol.policies import SAFETY_NET, PollPolicy
 from veriff_async.watched import Wait, Watched
@@ -108,8 +110,6 @@ class Waits:
         found = identity(decision)
         if self._inbox is None or (watched is not None and watched.recorded == found):
             return
-        from veriff_async.protocol.events import decision_event
-
         try:
             await self._inbox.record(decision_event(decision), source=DecisionSource.POLL)
         except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
@@ -174,8 +174,6 @@ class Waits:
             watched.show(current, state.source or DecisionSource.WEBHOOK, from_inbox=True)
             return
         watched.passed = state.decision
-        from veriff_async.protocol.ledger import is_untold
-
         if is_untold(state):
             self._poller.schedule(watched, 0.0)
 
