@@ -15,8 +15,6 @@ from veriff_async.listening import Listener
 from veriff_async.models.decision import DecisionSource
 from veriff_async.polling import Poller
 from veriff_async.protocol.backoff import poll_pause
-from veriff_async.protocol.events import decision_event
-from veriff_async.protocol.ledger import is_untold
 from veriff_async.protocol.lifecycle import identity
 from veriff_async.protocol.policies import SAFETY_NET, PollPolicy
 from veriff_async.watched import Wait, Watched
@@ -110,6 +108,8 @@ class Waits:
         found = identity(decision)
         if self._inbox is None or (watched is not None and watched.recorded == found):
             return
+        from veriff_async.protocol.events import decision_event
+
         try:
             await self._inbox.record(decision_event(decision), source=DecisionSource.POLL)
         except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
@@ -164,6 +164,8 @@ class Waits:
 
     def _told(self, state: SessionState) -> None:
         """Show what the inbox tells."""
+        from veriff_async.protocol.ledger import is_untold
+
         watched = self._watched.get(state.session_id)
         if watched is None:
             return
