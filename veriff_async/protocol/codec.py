@@ -51,10 +51,6 @@ def _finite(text: str) -> float:
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 
 
-_SHALLOW: Final = 250
-"""Brackets without which nothing is too deep to be written again, as a store has to."""
-
-
 class UnreadableError(Exception):
     """Bytes or JSON that do not fit; the caller says whose fault it is."""
 
@@ -90,20 +86,9 @@ def load_object(body: bytes) -> JsonObject:
         # The exception holds the whole body (JSONDecodeError.doc), so it must not become a context.
         problem = "expected JSON @ $"
     else:
-        found = as_object(value)
-        if found is not None and (body.count(b"[") + body.count(b"{") <= _SHALLOW or _can_be_written(found)):
-            return found
-        if found is not None:
-            problem = "expected JSON of less depth @ $"
+        if isinstance(value, dict):
+            return cast("JsonObject", value)
     raise UnreadableError(problem)
-
-
-def _can_be_written(value: object) -> bool:
-    try:
-        dump(value)
-    except RecursionError:
-        return False
-    return True
 
 
 def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | None = None) -> _T:

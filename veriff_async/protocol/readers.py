@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from math import isfinite
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, get_args
 
@@ -37,7 +38,7 @@ _QUICK: Final[dict[object, str]] = {
     str | None: "found or None if found.__class__ is str else None if found is None",
     bool | None: "found if found.__class__ is bool else None if found is None",
     int | None: "found if found.__class__ is int else None if found is None",
-    float | None: "None if found is None",
+    float | None: "found if found.__class__ is float and isfinite(found) else None if found is None",
     datetime | None: "None if found is None",
 }
 _WORD: Final = "words_{field}[found] if found.__class__ is str and found in words_{field}"
@@ -59,7 +60,7 @@ def write_reader(
     """
     resolve_types(model)
     given: dict[str, object] = {"new": object.__new__, "Open": _opened(model), "Frozen": model}
-    given |= {"EMPTY": EMPTY, "as_object": as_object}
+    given |= {"EMPTY": EMPTY, "as_object": as_object, "isfinite": isfinite}
     attributes = {attribute.name: attribute for attribute in fields(model)}
     lines = ["def read(value, raw):", " made = new(Open)", " made.raw = raw"]
     read = {"raw"}
