@@ -307,7 +307,12 @@ print(*sorted(set(sys.modules) - before))
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
 
-    assert loaded.stdout.split() == ["veriff_async", "veriff_async.pytest_plugin", "veriff_async.version"]
+    assert loaded.stdout.split() == [
+        "veriff_async",
+        "veriff_async.late",
+        "veriff_async.pytest_plugin",
+        "veriff_async.version",
+    ]
 
 
 def _flat(source: str) -> str:
