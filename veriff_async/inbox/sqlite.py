@@ -155,9 +155,10 @@ class SqliteInbox:
             workers, self._workers, self._closed = self._workers, None, True
         if workers is None or self._process != os.getpid():
             return
+        # One after the other: of two connections that close at once, none knows that it is the last, which takes the
+        # write-ahead log along.
         for worker in workers:
             worker.stop()
-        for worker in workers:
             await to_thread.run_sync(worker.join)
         self._feeds.end(_closed())
 
