@@ -46,9 +46,9 @@ class Calls:
         # What a request has in its context is not for the calls of later events.
         self._context = copy_context()
         self._threads = CapacityLimiter(most)
-        self.running = 0
-        self.failed = 0
-        self.left_out = 0
+        self.running: int = 0
+        self.failed: int = 0
+        self.left_out: int = 0
 
     @property
     def waiting(self) -> int:
