@@ -54,7 +54,7 @@ def run(plan: Plan) -> list[Table]:
     sizes = _SMOKE if plan.smoke else _REAL
     with ExitStack() as parts:
         redis = parts.enter_context(redis_running())
-        kinds = [kind for kind in _KINDS if kind != "redis" or redis is not None]
+        kinds = ["sqlite"] if plan.smoke else [kind for kind in _KINDS if kind != "redis" or redis is not None]
         url = redis or ""
         tables = [_latencies(plan, sizes, kinds, url), _crowds(plan, sizes, kinds, url)]
         if redis is None:
