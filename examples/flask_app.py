@@ -43,9 +43,10 @@ def create_app() -> Flask:
 
 if __name__ == "__main__":
     import signal
-    import sys
+    from threading import Thread
     from wsgiref.simple_server import make_server
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # as servers for production do
     with make_server("127.0.0.1", int(os.environ.get("PORT", "8080")), create_app()) as server:
+        # As servers for production do: the request under way is answered first. wsgiref would swallow an exit in it.
+        signal.signal(signal.SIGTERM, lambda *_: Thread(target=server.shutdown).start())
         server.serve_forever()

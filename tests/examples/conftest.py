@@ -82,7 +82,10 @@ def programs(tmp_path: Path) -> Programs:
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
-            await to_thread.run_sync(process.wait)
+            try:
+                await to_thread.run_sync(process.wait, SECONDS)
+            finally:
+                process.kill()
             # It closes its inbox on the way, so nothing but the file itself is left of it.
             assert [] == await to_thread.run_sync(lambda: list(tmp_path.glob("*.db-*")))
 
