@@ -9,6 +9,8 @@ from threading import Thread
 import pytest
 
 from veriff_async.inbox import Inbox, MemoryInbox, Retention
+from veriff_async.models.enums import Status
+from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.testing import decided, moved
 
 pytestmark = pytest.mark.anyio
@@ -52,6 +54,29 @@ async def test_age_counts_without_a_message() -> None:
 
     assert {} == await inbox.look(["s"])
     assert () == await inbox.history("s")
+
+
+async def test_repetitions_go_by_the_key() -> None:
+    """A message is repeated when its key was there before, whether or not another told the same in other words."""
+    first = decided("s", "approved")
+    assert isinstance(first, DecisionEvent)
+    turned = DecisionEvent(decision=first.decision, raw=dict(reversed(list(first.raw.items()))))
+    fuller = DecisionEvent(decision=first.decision, raw={**first.raw, "more": 1})
+    other = DecisionEvent(decision=first.decision, raw={**first.raw, "more": True})
+    bare = SessionEvent(session_id="s", action=Status.STARTED)
+    inbox = MemoryInbox(retention=Retention(events=5))
+    known: set[str] = set()
+
+    for event in (first, turned, first, bare, fuller, other, fuller, bare, turned, moved("s", "started"), other):
+        recorded = await inbox.record(event)
+
+        assert recorded.is_repeated == (event.key in known)
+        known.add(event.key)
+    assert len(known) == len(await inbox.history("s"))
+
+    await inbox.record(moved("s", "submitted"))
+    assert not (await inbox.record(turned)).is_repeated, "the oldest was forgotten"
+    assert (await inbox.record(other)).is_repeated
 
 
 def test_threads_and_their_loops_share_it() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import veriff_async.webhooks
 from tests.webhooks.conftest import CREDENTIALS, message, signed
-from veriff_async import ConfigurationError, Credentials, PayloadError, SignatureError
+from veriff_async import ConfigurationError, Credentials, InboxError, PayloadError, SignatureError
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
 from veriff_async.webhooks import Reply, WebhookReceiver
@@ -144,6 +144,22 @@ async def test_receive_raises_what_is_wrong(receiver: WebhookReceiver, inbox: Me
     assert () == await inbox.history("8f0d1ab6")
     assert (await receiver.receive(signed(BODY), BODY)).state is not None
     assert (2, 1) == (receiver.statistics().refused, receiver.statistics().recorded)
+
+
+@pytest.mark.anyio
+async def test_an_inbox_that_never_waits_may_fail_too() -> None:
+    """What goes wrong in the memory is told like what goes wrong in any inbox: by its kind alone, and as a 503."""
+
+    def now() -> float:
+        msg = "8f0d1ab6 is Ada"
+        raise LookupError(msg)
+
+    async with WebhookReceiver(CREDENTIALS, MemoryInbox(now=now)) as receiver:
+        with pytest.raises(InboxError, match="failed with LookupError") as failed:
+            await receiver.receive(signed(BODY), BODY)
+        assert 503 == (await receiver.answer("POST", signed(BODY), BODY)).status
+        assert (0, 2) == (receiver.statistics().recorded, receiver.statistics().unrecorded)
+    assert failed.value.__context__ is None
 
 
 @pytest.mark.anyio

@@ -6,28 +6,35 @@ import time
 from collections import OrderedDict
 from contextlib import aclosing
 from threading import Lock
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from attrs import define, field
 
 from veriff_async.errors import InboxError
 from veriff_async.inbox.feeds import Feeds
-from veriff_async.models.decision import DecisionSource
-from veriff_async.models.state import Ignored, Recorded
+from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.enums import Status
+from veriff_async.models.json import digest
+from veriff_async.models.state import Ignored, Recorded, SessionState
+from veriff_async.protocol.codec import dump, load_object, read
 from veriff_async.protocol.events import dump_event, load_event
-from veriff_async.protocol.ledger import advance, dump_state, load_state
+from veriff_async.protocol.ledger import advance
 from veriff_async.protocol.policies import Retention
+from veriff_async.protocol.writing import to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
     from veriff_async.models.events import WebhookEvent
-    from veriff_async.models.state import SessionState
 
 __all__ = ("MemoryInbox",)
 
 _IN_MEMORY: Final = Retention(sessions=100_000)
+
+
+_State: TypeAlias = tuple[str, str, tuple[str, ...], bytes | None, DecisionSource | None]
+"""A state: session, status, attempts, the decision as it came, and who told it."""
 
 
 @define
@@ -35,14 +42,28 @@ class _Shelf:
     """What is kept of one session, as bytes: models would be gone through again at each collection of garbage.
 
     Attributes:
-        events: Kinds and bodies by key, in the order of their recording.
+        events: Kinds and bodies in the order of their recording, by what they told, or by key from the first on that
+            told what another did. Most differ in what they tell, and a key takes as long as half of reading a message.
+        by_key: Whether some are there by their keys.
         state: The state, if an event told one.
         touched: When the last event came.
     """
 
     events: dict[str, tuple[str, bytes]] = field(factory=dict[str, "tuple[str, bytes]"])
-    state: bytes | None = None
+    by_key: bool = False
+    state: _State | None = None
     touched: float = 0.0
+
+    def name(self, event: WebhookEvent, body: bytes) -> str | None:
+        """Return under which name an event is to be kept, or ``None`` when it is kept already."""
+        short = event.told
+        kept = self.events.get(short)
+        if kept is not None and event.raw and (kept[1] == body or digest(load_object(kept[1])) == digest(event.raw)):
+            return None
+        if kept is None and event.raw and not self.by_key:
+            return short
+        self.by_key = True
+        return None if event.key in self.events else event.key
 
 
 class MemoryInbox:
@@ -85,8 +106,20 @@ class MemoryInbox:
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
         """Keep an event; see `Inbox.record`."""
+        return self.record_now(event, source=source)
+
+    def record_now(
+        self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, body: bytes | None = None
+    ) -> Recorded:
+        """Keep an event without a coroutine, since nothing is waited for; otherwise as `record`.
+
+        Args:
+            event: What was verified and read.
+            source: Who told it.
+            body: The JSON that it was read from, where that is at hand: it is kept then, and not written again.
+        """
         with self._lock:
-            recorded = self._keep(event, source)
+            recorded = self._keep(event, source, body or dump_event(event))
         if recorded.ignored is None and recorded.state is not None:
             self._feeds.tell([recorded.state.session_id])
         return recorded
@@ -97,7 +130,7 @@ class MemoryInbox:
             self._forget_old()
             found = ((session_id, self._shelves.get(session_id)) for session_id in session_ids)
             states = {session_id: shelf.state for session_id, shelf in found if shelf}
-        return {session_id: load_state(state) for session_id, state in states.items() if state}
+        return {session_id: _loaded(state) for session_id, state in states.items() if state}
 
     async def changes(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.changes`."""
@@ -119,21 +152,25 @@ class MemoryInbox:
             self._shelves.clear()
         self._feeds.end(InboxError("The inbox was closed: wait beside another one."))
 
-    def _keep(self, event: WebhookEvent, source: DecisionSource) -> Recorded:
+    def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> Recorded:
         self._forget_old()
-        session_id, key = event.session_id or None, event.key
-        shelf = self._shelves.setdefault(session_id, _Shelf())
-        self._shelves.move_to_end(session_id)
+        session_id = event.session_id or None
+        shelf = self._shelves.get(session_id)
+        if shelf is None:
+            shelf = self._shelves[session_id] = _Shelf()
+        else:
+            self._shelves.move_to_end(session_id)
         shelf.touched = self._now()
-        state = None if shelf.state is None else load_state(shelf.state)
-        if key in shelf.events:
+        state = None if shelf.state is None else _loaded(shelf.state)
+        name = shelf.name(event, body)
+        if name is None:
             return Recorded(event=event, state=state, ignored=Ignored.REPEATED)
-        shelf.events[key] = event.kind, dump_event(event)
+        shelf.events[name] = event.kind, body
         if len(shelf.events) > self._retention.events:
             del shelf.events[next(iter(shelf.events))]
         state, ignored = advance(state, event, source)
         if ignored is None and state is not None:
-            shelf.state = dump_state(state)
+            shelf.state = _dumped(state, event, body)
         if len(self._shelves) > self._retention.sessions:
             self._shelves.popitem(last=False)
         return Recorded(event=event, state=state, ignored=ignored)
@@ -142,3 +179,22 @@ class MemoryInbox:
         oldest = self._now() - self._retention.seconds
         while self._shelves and next(iter(self._shelves.values())).touched <= oldest:
             self._shelves.popitem(last=False)
+
+
+def _dumped(state: SessionState, event: WebhookEvent, body: bytes) -> _State:
+    decision = state.decision
+    if decision is None:
+        text = None
+    elif decision.raw and decision.raw is event.raw:
+        text = body  # a decision keeps the whole message that told it
+    else:
+        text = dump(decision.raw or to_json(decision))
+    return state.session_id, state.status.value, state.attempts, text, state.source
+
+
+def _loaded(state: _State) -> SessionState:
+    session_id, status, attempts, text, source = state
+    decision = None if text is None else read(Decision, load_object(text))
+    return SessionState(
+        session_id=session_id, status=Status(status), attempts=attempts, decision=decision, source=source
+    )

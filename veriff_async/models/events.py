@@ -50,8 +50,13 @@ class _Event:
     @cached_property
     def key(self) -> str:
         """The same for the same message, for telling repetitions; it is made when it is first asked for."""
+        return f"{self.told}:{digest(self.raw) if self.raw else ''}"
+
+    @property
+    def told(self) -> str:
+        """The key without its digest: most keys differ in it already, and it is quick to have."""
         parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in self._told()]
-        return ":".join((self.kind, *parts, digest(self.raw) if self.raw else ""))
+        return ":".join((self.kind, *parts))
 
     def _told(self) -> tuple[object, object, object, object]:
         """Return session, attempt, word and moment of the message, as far as it has them."""

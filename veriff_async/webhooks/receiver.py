@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from attrs import frozen
 
 from veriff_async.errors import ConfigurationError, InboxError, PayloadError, SignatureError
+from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.credentials import Credentials
@@ -182,7 +183,8 @@ class WebhookReceiver:
     async def receive(self, headers: Mapping[str, str], body: bytes) -> Recorded:
         """Verify, read and record one webhook, for a framework of your own; `answer` does this and speaks HTTP.
 
-        Once the event is verified it is recorded even if this call is cancelled.
+        Once the event is verified it is recorded even if this call is cancelled. With a `MemoryInbox` nothing is
+        waited for, so that this call gives the loop to nobody.
 
         Args:
             headers: The request's headers, names in any case.
@@ -206,7 +208,9 @@ class WebhookReceiver:
             self._refused += 1
             raise
         try:
-            return await self._kept(event)
+            self._check_open()
+            quick = self._quick()
+            return await self._kept(event) if quick is None else self._kept_now(quick, event, bytes(body))
         except InboxError:
             self._unrecorded += 1
             raise
@@ -289,15 +293,34 @@ class WebhookReceiver:
             raise _RefusedError(rules.TOO_SLOW if limit.expired() else rules.BROKEN_OFF) from None
         return held.getvalue()
 
+    def _quick(self) -> MemoryInbox | None:
+        """Return the inbox if it is one that never waits, and whose `record` is not somebody else's."""
+        inbox = self._inbox
+        if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
+            return inbox
+        return None
+
+    def _kept_now(self, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> Recorded:
+        """Record an event here and now: what does not wait is not cancelled on the way, and needs no task."""
+        try:
+            recorded = inbox.record_now(event, body=body)
+        except Exception as error:  # noqa: BLE001  as below
+            failed = _failed(error)
+        else:
+            return self._counted(recorded)
+        raise failed
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            msg = "The receiver is closed: answer 503, and close it only after the server."
+            raise InboxError(msg)
+
     async def _kept(self, event: WebhookEvent) -> Recorded:
         """Record an event in a task of its own.
 
         A server that cancels its request, or an inbox that is late, must not part the record from what follows it: the
         event would stand in the inbox, its repetition would be known, and `on_event` would never be called.
         """
-        if self._is_closed:
-            msg = "The receiver is closed: answer 503, and close it only after the server."
-            raise InboxError(msg)
         if self._recording >= _MOST_RECORDING:
             msg = f"The inbox is busy with {self._recording} events already: see why it is slow."
             raise InboxError(msg)
@@ -325,18 +348,25 @@ class WebhookReceiver:
         """Record an event and have `on_event` called; an error is returned, since nobody may be there to catch it."""
         try:
             recorded = await self._inbox.record(event)
-            is_repeated = recorded.is_repeated
-        except InboxError as error:
-            return error
+            _ = recorded.is_repeated  # an inbox of the user's own may return anything
         except Exception as error:  # noqa: BLE001  an inbox of the user's own
-            return InboxError(
-                f"The inbox failed with {type(error).__name__}: have it raise an InboxError that says why."
-            )
+            return _failed(error)
+        return self._counted(recorded)
+
+    def _counted(self, recorded: Recorded) -> Recorded:
+        """Count what was recorded, and have `on_event` called."""
+        is_repeated = recorded.is_repeated
         self._recorded += 1
         self._repeated += is_repeated
         if self._calls is not None and not is_repeated:
             self._calls.add(recorded)
         return recorded
+
+
+def _failed(error: Exception) -> InboxError:
+    if isinstance(error, InboxError):
+        return error
+    return InboxError(f"The inbox failed with {type(error).__name__}: have it raise an InboxError that says why.")
 
 
 def _closing(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[object]:
