@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from attrs import evolve
-
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
@@ -74,8 +72,7 @@ def _decided(
             return state, _after_the_end(state, decision.status)
     elif not _counts(state, decision):
         return state, Ignored.LATE
-    after = _at(state, decision.attempt_id, decision.status)
-    return evolve(after, decision=decision, source=source), None
+    return _at(state, decision.attempt_id, decision.status, (decision, source)), None
 
 
 def _corrects(state: SessionState, decision: Decision) -> bool:
@@ -148,10 +145,17 @@ def _is_passed(state: SessionState, attempt: str | None) -> bool:
     return attempt in state.attempts[:-1]
 
 
-def _at(state: SessionState, attempt: str | None, status: Status) -> SessionState:
-    others = tuple(known for known in state.attempts if known != attempt)
-    attempts = state.attempts if attempt is None else (*others, attempt)[-_MOST_ATTEMPTS:]
-    return evolve(state, status=status, attempts=attempts)
+def _at(
+    state: SessionState,
+    attempt: str | None,
+    status: Status,
+    told: tuple[Decision | None, DecisionSource | None] | None = None,
+) -> SessionState:
+    attempts = state.attempts
+    if attempt is not None and attempts[-1:] != (attempt,):
+        attempts = (*(known for known in attempts if known != attempt), attempt)[-_MOST_ATTEMPTS:]
+    decision, source = told or (state.decision, state.source)
+    return SessionState(session_id=state.session_id, status=status, attempts=attempts, decision=decision, source=source)
 
 
 def dump_state(state: SessionState) -> bytes:
