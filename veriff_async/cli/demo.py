@@ -6,8 +6,14 @@ from contextlib import ExitStack
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
+import click
+from rich.console import Console
+
 from veriff_async import Media, Person, PollPolicy, VeriffClient
+from veriff_async.cli.options import FILE, json_option, show_person_option
 from veriff_async.cli.outcome import Outcome
+from veriff_async.cli.running import run
+from veriff_async.cli.show import Screen, as_json
 from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
 
@@ -16,14 +22,33 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import UploadProgress
-    from veriff_async.cli.show import Screen
 
-__all__ = ("CONTEXTS", "run_demo")
+__all__ = ("CONTEXTS", "demo", "run_demo")
 
 CONTEXTS: Final = ("document-front", "document-back", "face")
 
 _DECIDE_AFTER: Final = 1.0  # seconds; long enough to be seen, real decisions take minutes
 _PATIENCE: Final = 60.0  # seconds
+
+
+@click.command()
+@click.option("--front", type=FILE, help="Front of a document instead of the specimen.")
+@click.option("--back", type=FILE, help="Back of a document instead of the specimen.")
+@click.option("--face", type=FILE, help="Picture of a face instead of the specimen.")
+@show_person_option
+@json_option
+def demo(*, front: Path | None, back: Path | None, face: Path | None, for_program: bool, show_person: bool) -> None:
+    """Run the whole flow, from files to decision, against a local Veriff.
+
+    Nothing leaves this machine. Pictures that you do not give are specimens of the package.
+    """
+    screen = Screen(Console(stderr=for_program, quiet=for_program))
+    outcome = run(run_demo({"document-front": front, "document-back": back, "face": face}, screen))
+    if for_program:
+        click.echo(as_json(outcome, show_person=show_person))
+        return
+    screen.decision(outcome.decision, show_person=show_person)
+    screen.story(outcome)
 
 
 async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> Outcome:

@@ -10,23 +10,55 @@ from os import environ
 from typing import TYPE_CHECKING, Final
 
 import click
+from rich.console import Console
 
 from veriff_async import Credentials
+from veriff_async.cli.running import run
+from veriff_async.cli.show import Screen
 from veriff_async.client import BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE
-from veriff_async.sandbox import Sandbox
+from veriff_async.sandbox import Sandbox, WebhookKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import FrameType
 
-    from veriff_async.cli.show import Screen
-    from veriff_async.sandbox import Delivery, SeenRequest, WebhookKind
+    from veriff_async.sandbox import Delivery, SeenRequest
 
-__all__ = ("own_credentials", "run_sandbox")
+__all__ = ("own_credentials", "run_sandbox", "sandbox")
 
 
 _URLS: Final = frozenset({BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE})
 """The variables that hold no secret."""
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8800, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option("--webhook-url", metavar="URL", help="Where to post decisions, signed as Veriff signs them.")
+@click.option("--every-webhook", is_flag=True, help="Post every kind of webhook there, not decisions alone.")
+@click.option(
+    "--decide-after",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    default=3.0,
+    show_default=True,
+    help="Decide this long after the submission.",
+)
+def sandbox(*, host: str, port: int, webhook_url: str | None, every_webhook: bool, decide_after: float) -> None:
+    """Run a local Veriff until Ctrl-C.
+
+    Standard output gets the environment variables for clients, standard error a line for each request.
+    VERIFF_API_KEY and VERIFF_SHARED_SECRET are taken from the environment when they are set, and invented otherwise.
+    """
+    if every_webhook and webhook_url is None:
+        msg = "--every-webhook needs an address: give --webhook-url too."
+        raise click.UsageError(msg)
+    screen = Screen(Console(stderr=True))
+    kinds = tuple(WebhookKind) if every_webhook else (WebhookKind.DECISION,)
+    urls = {} if webhook_url is None else dict.fromkeys(kinds, webhook_url)
+    run(run_sandbox(screen, host=host, port=port, webhook_urls=urls, decide_after=decide_after))
 
 
 def own_credentials() -> Credentials | None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from veriff_async.cli.outcome import Outcome
 
-__all__ = ("Screen", "as_json", "megabytes")
+__all__ = ("Screen", "as_json", "decision_facts", "megabytes", "personal_facts")
 
 _WIDEST: Final = 100  # columns of text; longer lines are hard to read
 
@@ -95,9 +95,20 @@ class Screen:
             self.say(words)
             yield
 
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+        """Show rows of text; where nobody watches, each is a line with tabs between its cells, without a head."""
+        if not self._live:
+            for row in rows:
+                self.say("\t".join(row))
+            return
+        table = Table(*columns, title=title, title_justify="left")
+        for row in rows:
+            table.add_row(*map(escape, row))
+        self._console.print(table)
+
     def decision(self, decision: Decision, *, show_person: bool) -> None:
         """Show a decision, with the person's data only when that was asked for."""
-        shown = _facts(decision) | (_personal(decision) if show_person else {})
+        shown = decision_facts(decision) | (personal_facts(decision) if show_person else {})
         rows = [(name.replace("_", " "), str(value)) for name, value in shown.items() if value is not None]
         if not self._live:
             for name, value in rows:
@@ -132,7 +143,8 @@ def _name(media: Media) -> str:
     return media.filename or str(media.context)
 
 
-def _facts(decision: Decision) -> dict[str, str | int | None]:
+def decision_facts(decision: Decision) -> dict[str, str | int | None]:
+    """Return what is no personal data of a decision."""
     moment = decision.decision_time
     return {
         "session_id": decision.session_id,
@@ -144,7 +156,8 @@ def _facts(decision: Decision) -> dict[str, str | int | None]:
     }
 
 
-def _personal(decision: Decision) -> dict[str, str | int | None]:
+def personal_facts(decision: Decision) -> dict[str, str | int | None]:
+    """Return the person's data of a decision, for those who asked for it."""
     person, document = decision.person, decision.document
     return {
         "first_name": person.first_name,
@@ -177,7 +190,7 @@ def _steps(outcome: Outcome) -> tuple[str, ...]:
 def as_json(outcome: Outcome, *, show_person: bool) -> str:
     """Write an outcome for a program to read."""
     document: dict[str, object] = {
-        "decision": _facts(outcome.decision),
+        "decision": decision_facts(outcome.decision),
         "uploaded": [{"context": one.context, "id": one.id, "size": one.size} for one in outcome.uploaded],
         "bytes": {"files": outcome.size, "sent": outcome.sent},
         "seconds": {
@@ -186,5 +199,5 @@ def as_json(outcome: Outcome, *, show_person: bool) -> str:
         },
     }
     if show_person:
-        document["person"] = _personal(outcome.decision)
+        document["person"] = personal_facts(outcome.decision)
     return json.dumps(document, indent=2)

@@ -1,0 +1,54 @@
+"""The options that mean the same wherever they stand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from veriff_async.cli.running import course
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("FILE", "env_file_option", "json_option", "show_person_option", "timeout_option")
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+"""A file that must be there."""
+
+
+def _note_form(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
+    course().for_program = for_program
+    return for_program
+
+
+def json_option(command: _F) -> _F:
+    """Add ``--json``, as the argument `for_program`; errors and warnings of the command take that form too."""
+    words = "Print one JSON document and nothing else."
+    return click.option("--json", "for_program", is_flag=True, is_eager=True, callback=_note_form, help=words)(command)
+
+
+def env_file_option(command: _F) -> _F:
+    """Add ``--env-file``, as the argument `env_file`: a path or `None`, for `client_from_settings`."""
+    words = "Take the VERIFF_ variables from this file of KEY=VALUE lines, not from the environment."
+    return click.option("--env-file", type=FILE, metavar="FILE", help=words)(command)
+
+
+def show_person_option(command: _F) -> _F:
+    """Add ``--show-person``, as the argument `show_person`."""
+    return click.option("--show-person", is_flag=True, help="Show the person's data of the decision too.")(command)
+
+
+def timeout_option(command: _F) -> _F:
+    """Add ``--timeout``, as the argument `timeout`: seconds to wait for a decision, or `None` for no end."""
+    return click.option(
+        "--timeout",
+        type=click.FloatRange(min=0, min_open=True),
+        default=900.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the decision, from the submission on.",
+    )(command)
