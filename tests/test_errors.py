@@ -46,6 +46,11 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "SignatureError": (errors.WebhookError,),
     "PayloadError": (errors.WebhookError,),
     "InboxError": (errors.VeriffError,),
+    "BatchError": (errors.VeriffError,),
+    "JobChangedError": (errors.BatchError,),
+    "JobFailedError": (errors.BatchError,),
+    "JournalError": (errors.BatchError,),
+    "JobTakenError": (errors.JournalError,),
     "DecisionTimeoutError": (errors.VeriffError, TimeoutError),
 }
 TRANSPORT = (errors.TransportError, errors.ConnectError, errors.RequestTimeoutError, errors.OutcomeUnknownError)
@@ -59,6 +64,7 @@ SAMPLES: tuple[errors.VeriffError, ...] = (
     errors.ResponseError("Sentence.", problems=["expected an object @ $.verification"]),
     errors.PayloadError("Sentence.", problems=["expected an object @ $.verification"]),
     errors.SignatureError("Sentence.", why="mismatch"),
+    errors.JobFailedError("Sentence.", kind="MediaEmptyError"),
     errors.DecisionTimeoutError("Sentence.", session_id="id", last_status="submitted"),
 )
 samples = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)

@@ -7,34 +7,39 @@ import inspect
 import pytest
 
 import veriff_async
-from veriff_async import inbox, sandbox, webhooks
+from veriff_async import batch, inbox, sandbox, webhooks
 
-ROOMS = {"veriff_async": veriff_async, "sandbox": sandbox, "inbox": inbox, "webhooks": webhooks}
+ROOMS = {"veriff_async": veriff_async, "sandbox": sandbox, "inbox": inbox, "webhooks": webhooks, "batch": batch}
 NAMES = [(room, name) for room, module in ROOMS.items() for name in module.__all__ if name != "__version__"]
 PINNED = """
 REASONS AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud ApiError Attempt
-AuthenticationError BadRequestError BiometricAuthentication Browser CheckType ClientClosedError CollectedData
-CollectedReceipt Confidence ConfigurationError ConflictError ConnectError Consent ConsentType CpfValidation
-Credentials CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSource DecisionTimeoutError Device Document
-DocumentType DownloadProgress DownloadedMedia FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo
-FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent
-FullAutoPerson Gender ImageSizeWarning InboxError IneBiometricValidation IneCurpEvent IneCurpResult IneEvent IneRecord
-IneResult Insight InsightCategory InsightResult LegalStatus Listing Listings LookupStatus MatchStatus Media
-MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError MediaFile MediaList MediaNotSavedError
-MediaSource MediaStream MediaTooLargeError MediaUnsupportedError MonitorStatus Monitoring Network NfcData
-NotFoundError Origin OutcomeUnknownError ParsedAddress PayloadError PayloadTooLargeError PepAlias PepAsset
-PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch PermissionDeniedError Person PersonRecord PollPolicy
-ProofOfAddress RateLimitedError Reason ReasonFamily Reconciled RegistryValidation ReportStatus RequestTimeoutError
-ResponseError RetryPolicy RiskCategory RiskLabel RiskLevel SearchTerm ServerError SessionEvent SignatureCause
-SignatureError SignatureExplanation Specimen Statistics Status Timeouts Timestamp TimestampHash TransportError
-TransportationResult UnknownEvent UploadProgress UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult
-VeriffClient VeriffError VerificationSession WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent
-WebhookReceiver __version__ explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
+AuthenticationError BadRequestError BatchError BiometricAuthentication Browser CheckType ClientClosedError
+CollectedData CollectedReceipt Confidence ConfigurationError ConflictError ConnectError Consent ConsentType
+CpfValidation Credentials CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSource DecisionTimeoutError
+Device Document DocumentType DownloadProgress DownloadedMedia FieldObject FieldSource FieldValue FraudCategory
+FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision
+FullAutoDocument FullAutoEvent FullAutoPerson Gender ImageSizeWarning InboxError IneBiometricValidation IneCurpEvent
+IneCurpResult IneEvent IneRecord IneResult Insight InsightCategory InsightResult JobChangedError JobFailedError
+JobTakenError JournalError LegalStatus Listing Listings LookupStatus MatchStatus Media MediaChangedError MediaContext
+MediaEmptyError MediaError MediaExistsError MediaFile MediaList MediaNotSavedError MediaSource MediaStream
+MediaTooLargeError MediaUnsupportedError MonitorStatus Monitoring Network NfcData NotFoundError Origin
+OutcomeUnknownError ParsedAddress PayloadError PayloadTooLargeError PepAlias PepAsset PepAssociate PepEntity PepField
+PepHit PepMedia PepSanctionMatch PermissionDeniedError Person PersonRecord PollPolicy ProofOfAddress RateLimitedError
+Reason ReasonFamily Reconciled RegistryValidation ReportStatus RequestTimeoutError ResponseError RetryPolicy
+RiskCategory RiskLabel RiskLevel SearchTerm ServerError SessionEvent SignatureCause SignatureError
+SignatureExplanation Specimen Statistics Status Timeouts Timestamp TimestampHash TransportError TransportationResult
+UnknownEvent UploadProgress UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult VeriffClient VeriffError
+VerificationSession WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent WebhookReceiver
+__version__ explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_SANDBOX = """
 AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock WebhookKind
 """
 PINNED_INBOX = "Ignored Inbox MemoryInbox Recorded RedisInbox Retention SessionState SqliteInbox"
+PINNED_BATCH = """
+Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress SqliteJournal Stamp Step
+collect_many settle submit_many verify_many verify_one
+"""
 PINNED_WEBHOOKS = "AsgiWebhooks ReceiverStatistics Reply WebhookReceiver aiohttp_app aiohttp_handler asgi_app"
 
 
@@ -44,6 +49,7 @@ def test_names_are_pinned() -> None:
     assert PINNED_SANDBOX.split() == list(sandbox.__all__)
     assert PINNED_INBOX.split() == list(inbox.__all__)
     assert PINNED_WEBHOOKS.split() == list(webhooks.__all__)
+    assert PINNED_BATCH.split() == list(batch.__all__)
 
 
 def test_names_are_there() -> None:
@@ -92,6 +98,11 @@ def test_names_are_documented(room: str, name: str) -> None:
         inbox.Inbox.look,
         inbox.Inbox.changes,
         inbox.Inbox.history,
+        batch.verify_many,
+        batch.submit_many,
+        batch.collect_many,
+        batch.verify_one,
+        batch.settle,
     ],
 )
 def test_calls_say_what_they_raise(call: object) -> None:

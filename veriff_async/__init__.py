@@ -16,12 +16,17 @@ if TYPE_CHECKING:
         ApiError,
         AuthenticationError,
         BadRequestError,
+        BatchError,
         ClientClosedError,
         ConfigurationError,
         ConflictError,
         ConnectError,
         DecisionTimeoutError,
         InboxError,
+        JobChangedError,
+        JobFailedError,
+        JobTakenError,
+        JournalError,
         MediaChangedError,
         MediaEmptyError,
         MediaError,
@@ -162,6 +167,7 @@ __all__ = (
     "Attempt",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
     "BiometricAuthentication",
     "Browser",
     "CheckType",
@@ -213,6 +219,10 @@ __all__ = (
     "Insight",
     "InsightCategory",
     "InsightResult",
+    "JobChangedError",
+    "JobFailedError",
+    "JobTakenError",
+    "JournalError",
     "LegalStatus",
     "Listing",
     "Listings",
@@ -309,8 +319,9 @@ _HOMES = {
     "client": "Statistics VeriffClient open_session",
     "downloading": "MediaStream",
     "errors": (
-        "ApiError AuthenticationError BadRequestError ClientClosedError ConfigurationError ConflictError "
-        "ConnectError DecisionTimeoutError InboxError MediaChangedError MediaEmptyError MediaError "
+        "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
+        "ConflictError ConnectError DecisionTimeoutError InboxError JobChangedError JobFailedError JobTakenError "
+        "JournalError MediaChangedError MediaEmptyError MediaError "
         "MediaExistsError MediaNotSavedError MediaTooLargeError MediaUnsupportedError NotFoundError "
         "OutcomeUnknownError PayloadError PayloadTooLargeError PermissionDeniedError RateLimitedError "
         "RequestTimeoutError ResponseError ServerError SignatureError TransportError VeriffError WebhookError"

@@ -82,6 +82,8 @@ class Statistics:
     Attributes:
         requests: Tries of requests so far, retries included.
         retries: Tries that repeated an earlier one.
+        slowed_down: Answers that asked the client to slow down (429 and 503).
+        slowed_for: Seconds until it goes on after the last of them; zero when it does.
         bytes_sent: Bytes of streamed bodies that were handed to connections.
         uploading: Uploads that run now.
         downloading: Downloads that run now.
@@ -90,6 +92,8 @@ class Statistics:
 
     requests: int
     retries: int
+    slowed_down: int
+    slowed_for: float
     bytes_sent: int
     uploading: int
     downloading: int
@@ -334,6 +338,8 @@ class VeriffClient(Services):
         return Statistics(
             requests=counters.requests,
             retries=counters.retries,
+            slowed_down=counters.slowed_down,
+            slowed_for=self._exchange.pace.slowed_for,
             bytes_sent=counters.bytes_sent,
             uploading=self._uploads.running,
             downloading=self._downloads.running,

@@ -23,6 +23,10 @@ The class says what the caller can do; numbers and texts are attributes::
     ├─ WebhookError                         whoever posted it; answer with .status_hint
     │   ├─ SignatureError                   └─ PayloadError
     ├─ InboxError
+    ├─ BatchError                           of a job or its journal
+    │   ├─ JobChangedError                  give the old input, or a new id
+    │   ├─ JobFailedError                   it failed in an earlier run: retry_failed=True tries it again
+    │   └─ JournalError ── JobTakenError    another run has the job
     └─ DecisionTimeoutError (TimeoutError)  wait again, or later
 
 No message, repr or attribute that is shown holds a secret, a body or a person's data.
@@ -41,12 +45,17 @@ __all__ = (
     "ApiError",
     "AuthenticationError",
     "BadRequestError",
+    "BatchError",
     "ClientClosedError",
     "ConfigurationError",
     "ConflictError",
     "ConnectError",
     "DecisionTimeoutError",
     "InboxError",
+    "JobChangedError",
+    "JobFailedError",
+    "JobTakenError",
+    "JournalError",
     "MediaChangedError",
     "MediaEmptyError",
     "MediaError",
@@ -285,6 +294,35 @@ class PayloadError(WebhookError):
 
 class InboxError(VeriffError):
     """The inbox could not record or read; an event that was not recorded must not be acknowledged."""
+
+
+class BatchError(VeriffError):
+    """A job of a batch cannot go on, or its journal cannot be used; see ``veriff_async.batch``."""
+
+
+class JobChangedError(BatchError):
+    """A job was given again under the same id with other input; nothing was done about it."""
+
+
+class JobFailedError(BatchError):
+    """A job failed for good in an earlier run, as its journal has it.
+
+    Attributes:
+        kind: Name of the class of the error that ended it, for example ``"MediaEmptyError"``.
+    """
+
+    def __init__(self, message: str, *, kind: str) -> None:
+        """Take the sentence to show and the kind of error."""
+        super().__init__(message)
+        self.kind = kind
+
+
+class JournalError(BatchError):
+    """The journal cannot be read or written, so nothing more may be done that it should remember."""
+
+
+class JobTakenError(JournalError):
+    """Another run, or this one, has the job already."""
 
 
 class DecisionTimeoutError(VeriffError, TimeoutError):

@@ -91,6 +91,7 @@ class Counters:
 
     requests: int = 0
     retries: int = 0
+    slowed_down: int = 0
     bytes_sent: int = 0
 
 
@@ -188,6 +189,8 @@ class Exchange:
             outcome = await once()
             ended = outcome.how if isinstance(outcome, _Failed) else outcome.status
             asked = None if isinstance(outcome, _Failed) else outcome.retry_after
+            if backoff.slow_down(ended) and not request.quota:
+                self.counters.slowed_down += 1
             delay = None
             if backoff.retryable(ended, repeatable=request.repeatable, quota=request.quota):
                 elapsed = loop.time() - began

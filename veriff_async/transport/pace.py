@@ -14,15 +14,17 @@ class Pace:
     def __init__(self) -> None:
         """Begin open."""
         self._until = 0.0
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def slowed_until(self) -> float:
-        """When the gate opens again, on the loop's clock; in the past when it is open."""
-        return self._until
+    def slowed_for(self) -> float:
+        """Seconds until the gate opens again; zero when it is open."""
+        return 0.0 if self._loop is None else max(0.0, self._until - self._loop.time())
 
     def slow_down(self, seconds: float) -> None:
         """Close the gate for so many seconds from now; a longer slow-down that already runs stays."""
-        self._until = max(self._until, asyncio.get_running_loop().time() + seconds)
+        self._loop = asyncio.get_running_loop()
+        self._until = max(self._until, self._loop.time() + seconds)
 
     async def passed(self) -> None:
         """Return when the gate is open; those who waited are spread over a tenth of their wait."""

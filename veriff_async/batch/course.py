@@ -1,0 +1,248 @@
+"""One job on its way: each step is written down before it is taken, and again when it is done."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal
+
+from anyio import to_thread
+from attrs import define, frozen
+
+from veriff_async.batch.record import JobRecord, Step
+from veriff_async.batch.stamps import described, options_of, same, undescribed
+from veriff_async.errors import (
+    ApiError,
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    ConnectError,
+    JobChangedError,
+    MediaError,
+    NotFoundError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    RequestTimeoutError,
+    ServerError,
+    VeriffError,
+)
+from veriff_async.together import together
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from veriff_async.batch.job import Job
+    from veriff_async.batch.journal import Journal
+    from veriff_async.batch.pace import Throttle
+    from veriff_async.client import VeriffClient
+    from veriff_async.models.media import Media
+    from veriff_async.session import VerificationSession
+
+__all__ = ("Course", "OnUnknown", "Run")
+
+OnUnknown = Literal["ask", "recreate", "fail"]
+"""What becomes of a job whose session may have been created without an answer: it is left for `settle`, a session is
+created again, or the job fails."""
+
+_WRONG_STATE: Final = "1304"
+"""Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table)."""
+
+_UNAVAILABLE: Final = 503
+
+_PATIENCE: Final = 10.0
+"""Seconds that a run which is stopped gives to creations under way, whose sessions would else be unknown."""
+
+_ON_THE_WAY: Final = frozenset({Step.NEW, Step.CREATING, Step.UNKNOWN, Step.CREATED, Step.UPLOADING, Step.SUBMITTING})
+
+
+@frozen(kw_only=True)
+class Run:
+    """What all jobs of one run share."""
+
+    client: VeriffClient
+    journal: Journal
+    throttle: Throttle
+    on_unknown: OnUnknown = "ask"
+    retry_failed: bool = False
+
+
+@define
+class Course:
+    """One job that a run has claimed.
+
+    Attributes:
+        run: The run.
+        record: What is written of the job.
+    """
+
+    run: Run
+    record: JobRecord
+
+    @classmethod
+    async def begun(cls, run: Run, job: Job, known: JobRecord | None) -> Course:
+        """Look at a job, and where it stands.
+
+        Raises:
+            JobChangedError: It is not what it was.
+            MediaError: A file that is still to be uploaded is missing, or nothing that Veriff takes.
+            ConfigurationError: An option would be refused.
+        """
+        # Before anything was asked of Veriff, a job may be given in another way; it begins anew then.
+        is_free = known is None or (known.session_id is None and known.again().step is Step.NEW)
+        try:
+            now = await to_thread.run_sync(described, job, known)
+        except VeriffError as error:
+            if is_free:
+                await run.journal.write(undescribed(job).failed(error))
+            raise
+        if known is None or not same(known, now):
+            if not is_free:
+                msg = f"Job {job.id} was begun with other input: give it as it was, or under a new id."
+                raise JobChangedError(msg)
+            return cls(run, now)
+        return cls(run, known.again() if run.retry_failed else known)
+
+    @property
+    def is_settled(self) -> bool:
+        """Tell whether nothing is left to do."""
+        return self.record.step in {Step.DECIDED, Step.FAILED}
+
+    async def submit(self, job: Job) -> None:
+        """Bring the job to its submission, from wherever it stands.
+
+        Raises:
+            OutcomeUnknownError: Its session may or may not exist, and is not to be created again.
+            VeriffError: It stopped; what cannot be mended by trying again is written as failed.
+        """
+        if self.record.step not in _ON_THE_WAY:
+            return
+        if self.record.session_id is None:
+            await finished(self._create(job), within=_PATIENCE)
+        session = self._session
+        try:
+            await self._find(session)
+            await self._upload(session, job.media)
+            await self._hand_over(session)
+        except VeriffError as error:
+            await self._fail_if_lasting(error)
+            raise
+
+    async def decide(self, timeout: float | None) -> None:  # noqa: ASYNC109  the timeout of the wait
+        """Wait for the decision on a job that is submitted; a timeout of zero asks once.
+
+        Raises:
+            VeriffError: There is none yet, or Veriff does not tell.
+        """
+        try:
+            decision = await (
+                self._session.decision() if timeout == 0 else self._session.wait_for_decision(timeout=timeout)
+            )
+        except VeriffError as error:
+            await self._fail_if_lasting(error)
+            raise
+        if decision is not None:
+            await self._write(self.record.decided(decision))
+
+    async def _create(self, job: Job) -> None:
+        if self.record.step is not Step.NEW and self.run.on_unknown != "recreate":
+            raise await self._unsettled()
+        await self.run.throttle.turn()
+        await self._write(self.record.at(Step.CREATING))
+        try:
+            session = await self.run.client.create_session(**options_of(job))
+        except VeriffError as error:
+            if not _is_answer(error):
+                raise await self._unsettled() from None
+            new = self.record.at(Step.NEW)
+            await self._write(new.failed(error) if _is_lasting(error) else new)
+            raise
+        await self._write(self.record.created(session.id))
+
+    async def _unsettled(self) -> OutcomeUnknownError:
+        msg = (
+            f"The session of job {self.record.job_id} may have been created, but no answer came: look for it by its "
+            "vendor_data, then settle the job."
+        )
+        error = OutcomeUnknownError(msg, method="POST", path="/v1/sessions")
+        unknown = self.record.at(Step.UNKNOWN)
+        await self._write(unknown.failed(error) if self.run.on_unknown == "fail" else unknown)
+        return error
+
+    async def _find(self, session: VerificationSession) -> None:
+        """Look what is up of what a run that died had begun, so that nothing is uploaded a second time."""
+        if not any(self.record.media[place].begun for place in self.record.missing):
+            return
+        await self.run.throttle.turn()
+        try:
+            held = await session.media()
+        except NotFoundError:  # that Veriff tells of media before the submission is a guess
+            return
+        await self._write(self.record.found(held.all))
+
+    async def _upload(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
+        if not self.record.missing:
+            return
+        await self._write(self.record.uploading())
+
+        async def upload(place: int) -> None:
+            await self.run.throttle.turn()
+            [receipt] = await session.upload(media[place])
+            await self._write(self.record.uploaded(place, receipt.id))
+
+        jobs = [partial(upload, place) for place in self.record.missing]
+        _, failure = await together(jobs, concurrency=len(jobs))
+        if failure is not None:
+            raise failure
+
+    async def _hand_over(self, session: VerificationSession) -> None:
+        was_begun = self.record.step is Step.SUBMITTING
+        await self._write(self.record.at(Step.SUBMITTING))
+        await self.run.throttle.turn()
+        try:
+            await session.submit()
+        except BadRequestError as error:
+            # A run that died may have submitted it; the session is this job's alone.
+            if not was_begun or error.code != _WRONG_STATE:
+                raise
+        await self._write(self.record.at(Step.SUBMITTED))
+
+    async def _write(self, record: JobRecord) -> None:
+        self.record = record  # at once: uploads that end side by side each add to what the others have written
+        await self.run.journal.write(record)
+
+    async def _fail_if_lasting(self, error: VeriffError) -> None:
+        if _is_lasting(error):
+            await self._write(self.record.failed(error))
+
+    @property
+    def _session(self) -> VerificationSession:
+        return self.run.client.session(self.record.session_id or "")
+
+
+async def finished(work: Coroutine[None, None, None], *, within: float) -> None:
+    """Do something, and when cancelled give it some seconds to end all the same."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task], timeout=within)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        raise
+
+
+def _is_lasting(error: VeriffError) -> bool:
+    """Tell whether trying again is in vain, so that the job has failed for good."""
+    if isinstance(error, AuthenticationError | RateLimitedError | ServerError):
+        return False
+    return isinstance(error, ApiError | MediaError | ConfigurationError)
+
+
+def _is_answer(error: VeriffError) -> bool:
+    """Tell whether a creation that failed has surely created nothing."""
+    if isinstance(error, ServerError):
+        return error.status == _UNAVAILABLE
+    # What broke off after it left is an OutcomeUnknownError, so a timeout is one of connecting.
+    return isinstance(error, ApiError | ConnectError | RequestTimeoutError | ConfigurationError)

@@ -1,0 +1,242 @@
+"""Many verifications at once: what a program calls."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Final, get_args
+
+from veriff_async.batch.course import OnUnknown, Run
+from veriff_async.batch.pace import Pace, Throttle
+from veriff_async.batch.record import Step
+from veriff_async.batch.window import Window, told
+from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.checks import check_id
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+
+    from veriff_async.batch.job import Job, JobResult
+    from veriff_async.batch.journal import Journal
+    from veriff_async.batch.window import Progress
+    from veriff_async.client import VeriffClient
+
+__all__ = ("collect_many", "settle", "submit_many", "verify_many", "verify_one")
+
+_UNHURRIED: Final = Pace(first=1000.0)
+"""The pace of a single job: there is nothing to be careful with but the client's own slow-down."""
+
+
+async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three have a default
+    client: VeriffClient,
+    jobs: Iterable[Job] | AsyncIterable[Job],
+    *,
+    journal: Journal,
+    concurrency: int = 32,
+    max_waiting: int = 1000,
+    on_unknown: OnUnknown = "ask",
+    retry_failed: bool = False,
+    pace: Pace | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> AsyncGenerator[JobResult]:
+    """Verify many people: create, upload, submit and wait, and yield what comes of each as it comes.
+
+    Every step is in the journal before and after it is taken. Killed at any point and begun again with the same jobs
+    and journal, the run goes on: no second session for a job that has one, no second upload of what is up, no decision
+    lost. Jobs that are settled already are yielded again, as ``known``. The failure of one job stops no other.
+
+    Memory is that of the window, `concurrency` and `max_waiting`, however many jobs there are. To stop early, close the
+    generator (`contextlib.aclosing`); a creation under way is awaited, so that its session is not lost.
+
+    Args:
+        client: Whom to ask with; with an inbox its waits are woken by webhooks. Uploads at once are its `max_uploads`.
+        jobs: The jobs, any number of them; an iterator is taken as it comes.
+        journal: Where steps are written.
+        concurrency: Most jobs at once on their way to their submission: sessions that are open.
+        max_waiting: Most jobs at once whose decision is waited for, or whose result is not taken yet.
+        on_unknown: What becomes of a job whose session may have been created, though no answer came: ``"ask"`` yields
+            `OutcomeUnknownError` and leaves it for `settle`; ``"recreate"`` creates another; ``"fail"`` ends the job.
+        retry_failed: Whether jobs that failed for good in an earlier run are tried again, from the step that failed.
+        pace: Bounds of the pace.
+        progress: Called on the loop after each step of a job with the counts so far; it must not block.
+
+    Yields:
+        A result for each job, in the order of their decisions.
+
+    Raises:
+        ConfigurationError: An option cannot be right, or what was given is no `Job`.
+        AuthenticationError: The key or secret is refused: no job could go on.
+        JournalError: The journal cannot be written, or another run has it.
+        ClientClosedError: The client was closed meanwhile.
+
+    Example:
+        >>> async with SqliteJournal("batch.db") as journal:
+        ...     async for result in verify_many(veriff, jobs, journal=journal):
+        ...         print(result.job_id, result.decision.status if result.decision else result.error)
+    """
+    window = _window(client, journal, concurrency, max_waiting, on_unknown, retry_failed, pace, progress)
+    async with aclosing(told(partial(window.verify, jobs))) as results:
+        async for result in results:
+            yield result
+
+
+async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three have a default
+    client: VeriffClient,
+    jobs: Iterable[Job] | AsyncIterable[Job],
+    *,
+    journal: Journal,
+    concurrency: int = 32,
+    on_unknown: OnUnknown = "ask",
+    retry_failed: bool = False,
+    pace: Pace | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> list[JobResult]:
+    """Submit many people's pictures, and leave the waiting to `collect_many`: a decision can take days.
+
+    Args:
+        client: Whom to ask with.
+        jobs: The jobs; see `verify_many`.
+        journal: Where steps are written.
+        concurrency: Most jobs at once.
+        on_unknown: See `verify_many`.
+        retry_failed: See `verify_many`.
+        pace: Bounds of the pace.
+        progress: See `verify_many`.
+
+    Returns:
+        What is not submitted, with the errors; empty when everything is.
+
+    Raises:
+        VeriffError: What `verify_many` raises.
+
+    Example:
+        >>> for result in await submit_many(veriff, jobs, journal=journal):
+        ...     print(result.job_id, result.error)
+    """
+    window = _window(client, journal, concurrency, 1, on_unknown, retry_failed, pace, progress)
+    async with aclosing(told(partial(window.submit, jobs))) as results:
+        return [result async for result in results if result.error is not None]
+
+
+async def collect_many(
+    client: VeriffClient,
+    *,
+    journal: Journal,
+    timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of each wait, see wait_for_decision
+    max_waiting: int = 1000,
+    progress: Callable[[Progress], None] | None = None,
+) -> AsyncGenerator[JobResult]:
+    """Gather the decisions on all jobs of a journal that are submitted, in this process or another, now or days later.
+
+    Args:
+        client: Whom to ask with; with an inbox, decisions that came by webhook are in it already.
+        journal: Where the jobs are.
+        timeout: Seconds to wait for each decision; ``0`` asks once for each, ``None`` waits as long as it takes.
+        max_waiting: Most waits at once.
+        progress: See `verify_many`.
+
+    Yields:
+        A result for each job that was submitted: its decision, or a `DecisionTimeoutError` while there is none, or why
+        Veriff does not tell.
+
+    Raises:
+        VeriffError: What `verify_many` raises.
+
+    Example:
+        >>> async for result in collect_many(veriff, journal=journal, timeout=0):
+        ...     print(result.job_id, result.decision)
+    """
+    if timeout is not None and not timeout >= 0:
+        msg = f"The timeout is {timeout!r}: give seconds, 0 to ask once, or None."
+        raise ConfigurationError(msg)
+    window = _window(client, journal, 1, max_waiting, "ask", False, None, progress)  # noqa: FBT003  retries nothing
+    async with aclosing(told(partial(window.collect, timeout))) as results:
+        async for result in results:
+            yield result
+
+
+async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three have a default
+    client: VeriffClient,
+    job: Job,
+    *,
+    journal: Journal,
+    on_unknown: OnUnknown = "ask",
+    retry_failed: bool = False,
+    wait: bool = True,
+) -> JobResult:
+    """Do one job, or go on with it: what a worker of a queue calls for each message.
+
+    It may be called again for the same job, after a crash or by a queue that delivers twice; see `verify_many`.
+
+    Args:
+        client: Whom to ask with; a worker keeps one.
+        job: The job.
+        journal: Where steps are written; workers of several processes share a `RedisJournal`.
+        on_unknown: See `verify_many`.
+        retry_failed: See `verify_many`.
+        wait: Whether to wait for the decision, for the job's timeout; else the job ends as ``submitted``.
+
+    Returns:
+        The result; its ``error`` says why there is no decision, for example `JobTakenError`: another worker has it.
+
+    Raises:
+        VeriffError: What `verify_many` raises.
+
+    Example:
+        >>> result = await verify_one(veriff, job, journal=journal, wait=False)
+    """
+    window = _window(client, journal, 1, 1, on_unknown, retry_failed, _UNHURRIED, None)
+    async with aclosing(told(partial(window.verify if wait else window.submit, [job]))) as results:
+        return await anext(results)
+
+
+async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> None:
+    """Say what became of a creation whose answer was lost, so that the job goes on when it is given again.
+
+    Args:
+        journal: Where the job is.
+        job_id: The job.
+        session_id: The session that was created, as the Customer Portal or a webhook shows it for the job's
+            ``vendor_data``; ``None`` when there is none, so that it is created again.
+
+    Raises:
+        ConfigurationError: No creation of that job is in doubt, or the session's id cannot be one.
+        JournalError: The journal cannot be written, or a run has the job.
+
+    Example:
+        >>> await settle(journal, "user-42", session_id="8f0d1ab6-...")
+    """
+    record = await journal.claim(job_id)
+    try:
+        doubtful = None if record is None else record.again()
+        if doubtful is None or doubtful.step not in {Step.CREATING, Step.UNKNOWN}:
+            msg = f"No creation of job {job_id} is in doubt: look at its step in the journal."
+            raise ConfigurationError(msg)
+        if session_id is None:
+            await journal.write(doubtful.at(Step.NEW))
+        else:
+            await journal.write(doubtful.created(check_id("session_id", session_id)))
+    finally:
+        await journal.release(job_id)
+
+
+def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
+    client: VeriffClient,
+    journal: Journal,
+    concurrency: int,
+    max_waiting: int,
+    on_unknown: OnUnknown,
+    retry_failed: bool,  # noqa: FBT001  it is the caller's own keyword
+    pace: Pace | None,
+    progress: Callable[[Progress], None] | None,
+) -> Window:
+    for name, number in (("concurrency", concurrency), ("max_waiting", max_waiting)):
+        if number < 1:
+            msg = f"{name} is {number!r}: give 1 or more."
+            raise ConfigurationError(msg)
+    if on_unknown not in get_args(OnUnknown):
+        msg = f"on_unknown is {on_unknown!r}: give one of {', '.join(get_args(OnUnknown))}."
+        raise ConfigurationError(msg)
+    throttle = Throttle(pace or Pace(), client.statistics)
+    run = Run(client=client, journal=journal, throttle=throttle, on_unknown=on_unknown, retry_failed=retry_failed)
+    return Window(run, concurrency=concurrency, max_waiting=max_waiting, progress=progress)

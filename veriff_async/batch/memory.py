@@ -1,0 +1,97 @@
+"""The journal of one process: it forgets everything with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Self
+
+from veriff_async.errors import JobTakenError, JournalError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Mapping
+    from types import TracebackType
+
+    from veriff_async.batch.record import JobRecord, Step
+
+__all__ = ("MemoryJournal",)
+
+
+class MemoryJournal:
+    """Keep records in memory, for tests, and for batches that nobody would go on with after a crash.
+
+    Example:
+        >>> async for result in verify_many(veriff, jobs, journal=MemoryJournal()):
+        ...     print(result.job_id, result.step)
+    """
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._records: dict[str, JobRecord] = {}
+        self._claims: set[str] = set()
+        self._closed = False
+
+    def __repr__(self) -> str:
+        """Show how much is kept."""
+        return f"<MemoryJournal of {len(self._records)} jobs>"
+
+    async def __aenter__(self) -> Self:
+        """Return the journal itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the journal."""
+        await self.aclose()
+
+    async def claim(self, job_id: str) -> JobRecord | None:
+        """Take a job; see `Journal.claim`."""
+        self._check()
+        if job_id in self._claims:
+            raise taken(job_id)
+        self._claims.add(job_id)
+        return self._records.get(job_id)
+
+    async def release(self, job_id: str) -> None:
+        """Give a claim back; see `Journal.release`."""
+        self._claims.discard(job_id)
+
+    async def write(self, record: JobRecord) -> None:
+        """Keep a record; see `Journal.write`."""
+        self._check()
+        if record.job_id not in self._claims:
+            raise taken(record.job_id)
+        self._records[record.job_id] = record
+
+    async def read(self, job_id: str) -> JobRecord | None:
+        """Return what is kept of a job; see `Journal.read`."""
+        self._check()
+        return self._records.get(job_id)
+
+    async def records(self, *steps: Step) -> AsyncGenerator[JobRecord]:
+        """Yield records; see `Journal.records`."""
+        self._check()
+        for job_id in tuple(self._records):
+            record = self._records[job_id]
+            if not steps or record.step in steps:
+                yield record
+
+    async def tally(self) -> Mapping[Step, int]:
+        """Count jobs by step; see `Journal.tally`."""
+        self._check()
+        return Counter(record.step for record in self._records.values())
+
+    async def aclose(self) -> None:
+        """Give all claims back; see `Journal.aclose`. What was kept is gone."""
+        self._closed = True
+        self._claims.clear()
+
+    def _check(self) -> None:
+        if self._closed:
+            msg = "The journal was closed: make another one."
+            raise JournalError(msg)
+
+
+def taken(job_id: str) -> JobTakenError:
+    """Return the error of a claim that somebody else holds."""
+    return JobTakenError(f"Job {job_id} is taken by a run that goes on: let it end, or give each run jobs of its own.")

@@ -1,0 +1,273 @@
+"""The window of a run: how many jobs are on their way, how many wait, and what is told of each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
+
+from anyio import create_memory_object_stream
+from attrs import define
+
+from veriff_async.batch.course import Course
+from veriff_async.batch.job import Job, JobResult
+from veriff_async.batch.record import Step
+from veriff_async.errors import (
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    JobFailedError,
+    JobTakenError,
+    JournalError,
+    VeriffError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+
+    from anyio.streams.memory import MemoryObjectSendStream
+
+    from veriff_async.batch.course import Run
+    from veriff_async.batch.record import JobRecord
+
+    Tell: TypeAlias = MemoryObjectSendStream[JobResult]
+    Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
+
+__all__ = ("Progress", "Window", "told")
+
+_T = TypeVar("_T")
+
+_ENDING: Final = (AuthenticationError, ClientClosedError)
+"""What stops a run: it would meet every job alike."""
+
+
+@define(kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        taken: Jobs that were taken from what was given.
+        known: Jobs of them that an earlier run had settled.
+        open: Jobs on their way to their submission now.
+        waiting: Jobs whose decision is waited for now, or whose result is not taken yet.
+        submitted: Jobs that came to their submission, in this run or before.
+        decided: Jobs with a decision, known ones included.
+        failed: Jobs that failed for good, known ones included.
+        unknown: Jobs whose session may or may not exist.
+        stopped: Jobs that stopped where they stood, and go on when they are given again.
+        rate: Requests a second that the run allows itself now.
+    """
+
+    taken: int = 0
+    known: int = 0
+    open: int = 0
+    waiting: int = 0
+    submitted: int = 0
+    decided: int = 0
+    failed: int = 0
+    unknown: int = 0
+    stopped: int = 0
+    rate: float = 0.0
+
+
+class Window:
+    """Takes jobs as there is room for them, and tells a result of each."""
+
+    def __init__(
+        self, run: Run, *, concurrency: int, max_waiting: int, progress: Callable[[Progress], None] | None
+    ) -> None:
+        """Take what the jobs share, and how many there may be at once."""
+        self._run = run
+        self._open = asyncio.Semaphore(concurrency)
+        self._waiting = asyncio.Semaphore(max_waiting)
+        self._report = progress
+        self.progress: Progress = Progress()
+
+    async def verify(self, jobs: Jobs, tell: Tell) -> None:
+        """Bring jobs to their decision."""
+        await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=True))
+
+    async def submit(self, jobs: Jobs, tell: Tell) -> None:
+        """Bring jobs to their submission."""
+        await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=False))
+
+    async def collect(self, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of each wait
+        """Wait for the decisions on all jobs of the journal that are submitted."""
+
+        async def submitted() -> AsyncIterator[JobRecord]:
+            async for record in self._run.journal.records(Step.SUBMITTED):
+                await self._waiting.acquire()
+                self._count(taken=1, submitted=1, waiting=1)
+                yield record
+
+        await _side_by_side(submitted(), lambda record: self._gather(record, timeout, tell))
+
+    async def _taken(self, jobs: Jobs) -> AsyncIterator[Job]:
+        async for job in _each(jobs):
+            if not isinstance(cast("object", job), Job):
+                msg = 'The batch takes jobs, for example Job("user-42", [Media("front.jpg", "document-front")]).'
+                raise ConfigurationError(msg)
+            await self._open.acquire()
+            self._count(taken=1, open=1)
+            yield job
+
+    async def _handle(self, job: Job, tell: Tell, *, waits: bool) -> None:
+        place = _Place(self._count, self._open, "open")
+        try:
+            result = await self._outcome(job.id, lambda known, way: self._advance(job, known, way, place, waits=waits))
+            self._settled(result)
+            await tell.send(result)
+        finally:
+            place.leave()
+
+    async def _advance(self, job: Job, known: JobRecord | None, way: _Way, place: _Place, *, waits: bool) -> None:
+        way.course = course = await Course.begun(self._run, job, known)
+        way.known = course.is_settled
+        if way.known:
+            self._count(known=1)
+            return
+        await course.submit(job)
+        self._count(submitted=1)
+        if waits:
+            await self._waiting.acquire()
+            place.move(self._waiting, "waiting")
+            await course.decide(job.timeout)
+
+    async def _gather(self, record: JobRecord, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of the wait
+        place = _Place(self._count, self._waiting, "waiting")
+
+        async def decide(known: JobRecord | None, way: _Way) -> None:
+            way.course = course = Course(self._run, known or record)
+            if course.record.step is Step.SUBMITTED:  # else somebody was quicker
+                await course.decide(timeout)
+
+        try:
+            result = await self._outcome(record.job_id, decide)
+            self._settled(result)
+            await tell.send(result)
+        finally:
+            place.leave()
+
+    async def _outcome(self, job_id: str, advance: Callable[[JobRecord | None, _Way], Awaitable[None]]) -> JobResult:
+        """Hold a job while something is done about it, and tell what came of it; only what ends a run is raised."""
+        way, error = _Way(), cast("VeriffError | None", None)
+        journal = self._run.journal
+        try:
+            way.record = await journal.claim(job_id)
+            try:
+                await advance(way.record, way)
+            finally:
+                await journal.release(job_id)
+        except JobTakenError as taken:
+            error = taken
+        except (*_ENDING, JournalError):
+            raise
+        except VeriffError as failed:
+            error = failed
+        return _result(job_id, way, error)
+
+    def _settled(self, result: JobResult) -> None:
+        counts = {Step.DECIDED: "decided", Step.FAILED: "failed", Step.UNKNOWN: "unknown"}
+        name = counts.get(result.step, "stopped" if result.error is not None else "")
+        self._count(**({name: 1} if name else {}))
+
+    def _count(self, **steps: int) -> None:
+        progress = self.progress
+        for name, step in steps.items():
+            setattr(progress, name, getattr(progress, name) + step)
+        progress.rate = self._run.throttle.rate
+        if self._report is not None:
+            self._report(progress)
+
+
+@define
+class _Way:
+    """What became of one job so far."""
+
+    record: JobRecord | None = None
+    course: Course | None = None
+    known: bool = False
+
+
+class _Place:
+    """The seat of one job, which is given back once."""
+
+    def __init__(self, count: Callable[..., None], seats: asyncio.Semaphore, name: str) -> None:
+        self._count = count
+        self._seats = seats
+        self._name = name
+
+    def move(self, seats: asyncio.Semaphore, name: str) -> None:
+        """Take another seat, which was acquired before, and give back this one."""
+        self._seats.release()
+        before, self._seats, self._name = self._name, seats, name
+        self._count(**{before: -1, name: 1})
+
+    def leave(self) -> None:
+        """Give the seat back."""
+        self._seats.release()
+        self._count(**{self._name: -1})
+
+
+async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobResult]:
+    """Do something in a task of its own, and yield what it tells; the task ends with the generator."""
+    send, receive = create_memory_object_stream[JobResult](0)
+
+    async def run() -> None:
+        async with send:
+            await work(send)
+
+    task = asyncio.get_running_loop().create_task(run(), name="veriff-async batch")
+    try:
+        async with receive:
+            async for result in receive:
+                yield result
+        await task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _side_by_side(things: AsyncIterator[_T], handle: Callable[[_T], Awaitable[None]]) -> None:
+    """Handle things as they come, each in a task; the first error ends all, and is raised alone."""
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            async for thing in things:
+                tasks.create_task(_awaited(handle(thing)))
+    except ExceptionGroup as group:
+        first: BaseException = group
+        while isinstance(first, BaseExceptionGroup):
+            first = first.exceptions[0]
+    else:
+        return
+    raise first
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
+
+
+def _result(job_id: str, way: _Way, error: VeriffError | None) -> JobResult:
+    record = way.record if way.course is None else way.course.record
+    if record is None:
+        return JobResult(job_id=job_id, session_id=None, error=error, step=Step.NEW)
+    if error is None and record.failure is not None:
+        msg = f"Job {job_id} failed in an earlier run, and is tried again on demand only: {record.failure.message}"
+        error = JobFailedError(msg, kind=record.failure.kind)
+    return JobResult(
+        job_id=job_id,
+        session_id=record.session_id,
+        decision=record.decision if error is None else None,
+        error=error,
+        step=record.step,
+        known=way.known,
+    )
+
+
+async def _each(jobs: Jobs) -> AsyncIterator[Job]:
+    if isinstance(jobs, AsyncIterable):
+        async for job in jobs:
+            yield job
+    else:
+        for job in jobs:
+            yield job
