@@ -94,7 +94,7 @@ HEAVY: Final = {
     "hypothesis": {"testing/strategies"},
     "PIL": {"cli/specimens/draw", "transport/scaling"},
 }
-AIOHTTP: Final = ("transport/", "sandbox/", "webhooks/", "pytest_plugin", "client")
+AIOHTTP: Final = ("transport/", "sandbox/", "webhooks/", "pytest_plugin", "client", "cli/posting", "cli/serving")
 MAX_MODULE: Final = 420
 MAX_FUNCTION: Final = 40
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import click
 
 from veriff_async.cli.demo import demo
+from veriff_async.cli.doctor import doctor
+from veriff_async.cli.listen import listen
 from veriff_async.cli.running import CommandLine
 from veriff_async.cli.sandbox import sandbox
+from veriff_async.cli.trigger import trigger
 from veriff_async.version import __version__
 
 __all__ = ("cli",)
@@ -24,3 +27,6 @@ def cli() -> None:
 
 cli.add_command(demo)
 cli.add_command(sandbox)
+cli.add_command(listen)
+cli.add_command(trigger)
+cli.add_command(doctor)
