@@ -12,6 +12,8 @@ import sys
 import termios
 from contextlib import suppress
 from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -116,3 +118,78 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
                 process.communicate(timeout=SECONDS / 2)
             finally:
                 process.kill()
+
+
+class Receiver(ThreadingHTTPServer):
+    """A server of HTTP that keeps what is posted, and answers as it is told to."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        """Listen on a free port."""
+        super().__init__(("127.0.0.1", 0), Posted)
+        self.posted: list[tuple[dict[str, str], bytes]] = []
+        self.answer: Callable[[dict[str, str], bytes], int] = lambda _headers, _body: 200
+        self.seen = Event()
+
+    @property
+    def url(self) -> str:
+        """Return where to post to."""
+        return f"http://127.0.0.1:{self.server_port}/hook"
+
+
+class Posted(BaseHTTPRequestHandler):
+    """One connection to it."""
+
+    server: Receiver
+
+    def do_POST(self) -> None:
+        """Keep the request and answer it."""
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        body = self.rfile.read(int(headers.get("content-length", "0")))
+        self.server.posted.append((headers, body))
+        self.send_response(self.server.answer(headers, body))
+        self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.server.seen.set()
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Run a receiver in a thread."""
+    with Receiver() as server:
+        thread = Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def start_in_terminal() -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], int]]]:
+    """Give a way to start the command in a terminal and go on; what is read is the terminal, a file descriptor."""
+    started: list[tuple[subprocess.Popen[bytes], int]] = []
+
+    def call(*arguments: str, **variables: str) -> tuple[subprocess.Popen[bytes], int]:
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+        process = subprocess.Popen(  # noqa: S603  our own command
+            [*COMMAND, *arguments],
+            stdin=end,
+            stdout=end,
+            stderr=end,
+            env=environment({"TERM": "xterm-256color", **variables}),
+        )
+        os.close(end)
+        started.append((process, terminal))
+        return process, terminal
+
+    yield call
+    for process, terminal in started:
+        with process:
+            process.kill()
+        os.close(terminal)

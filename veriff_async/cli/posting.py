@@ -5,6 +5,8 @@ The client tries again, follows the pace of Veriff and raises; who looks for a m
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, Self
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-__all__ = ("Answered", "Poster", "certificate_problem", "check_url")
+__all__ = ("Answered", "Poster", "certificate_problem", "check_url", "network_problem")
 
 _MOST: Final = 65_536
 """Bytes of an answer that are looked at; what follows says nothing that is needed here."""
@@ -150,7 +152,7 @@ class Poster:
         elif isinstance(error, aiohttp.ClientConnectorDNSError):
             words = "the host name is not known"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            words = f"no connection ({error.os_error.strerror or type(error.os_error).__name__})"
+            words = f"no connection ({network_problem(error.os_error)})"
         elif isinstance(error, ValueError):
             words = "what was answered is not HTTP, or the address cannot be used"
         return words
@@ -160,6 +162,13 @@ def certificate_problem(error: Exception) -> str:
     """Say why a certificate was refused."""
     number = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
     return _CERTIFICATE_PROBLEMS.get(number, f"its certificate is not trusted (OpenSSL's reason {number})")
+
+
+def network_problem(error: OSError) -> str:
+    """Say what the system said, and not what asyncio makes of it: that has the address in it, and its words change."""
+    if isinstance(error, socket.gaierror):
+        return "the host name is not known"
+    return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
 async def _beginning(stream: aiohttp.StreamReader) -> bytes:

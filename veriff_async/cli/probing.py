@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 from contextlib import suppress
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from anyio import to_thread
 
 from veriff_async.cli.findings import Finding, Outcome
-from veriff_async.cli.posting import certificate_problem
+from veriff_async.cli.posting import certificate_problem, network_problem
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -74,8 +73,7 @@ async def _connection(host: str, port: int) -> Finding:
         says = f"{where} did not answer in {_SECONDS:g} seconds: look for a firewall, or a proxy that must be used."
         return Finding("connection", Outcome.FAILED, says)
     except OSError as error:
-        problem = os.strerror(error.errno) if error.errno else "no address takes connections"
-        says = f"{where} takes no connection ({problem}): compare the base URL, and look for a firewall or proxy."
+        says = f"{where} takes no connection ({network_problem(error)}): compare the base URL, and look for a firewall or proxy."
         return Finding("connection", Outcome.FAILED, says)
     await _close(writer)
     return Finding("connection", Outcome.OK, f"{where} takes connections.")

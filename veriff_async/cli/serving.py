@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from contextlib import asynccontextmanager, contextmanager
-from socket import gaierror
 from typing import TYPE_CHECKING, Final, Protocol
 
 from aiohttp import web
 
 from veriff_async import ConfigurationError
+from veriff_async.cli.posting import network_problem
 from veriff_async.webhooks import rules
 
 if TYPE_CHECKING:
@@ -107,8 +106,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     try:
         await web.TCPSite(runner, host, port).start()
     except OSError as error:
-        # asyncio writes sentences of its own, with the address in them a second time.
-        problem = "the host name is not known" if isinstance(error, gaierror) else os.strerror(error.errno or 0)
+        problem = network_problem(error)
     else:
         found = runner.addresses[0][1]
         # Who listens on every address is reached on this machine's own.
