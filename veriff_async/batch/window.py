@@ -23,7 +23,7 @@ from veriff_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 
     from anyio.streams.memory import MemoryObjectSendStream
 
@@ -228,12 +228,12 @@ async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobRes
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _side_by_side(things: AsyncIterator[_T], handle: Callable[[_T], Awaitable[None]]) -> None:
+async def _side_by_side(things: AsyncIterator[_T], handle: Callable[[_T], Coroutine[None, None, None]]) -> None:
     """Handle things as they come, each in a task; the first error ends all, and is raised alone."""
     try:
         async with asyncio.TaskGroup() as tasks:
             async for thing in things:
-                tasks.create_task(_awaited(handle(thing)))
+                tasks.create_task(handle(thing))
     except ExceptionGroup as group:
         first: BaseException = group
         while isinstance(first, BaseExceptionGroup):
@@ -241,10 +241,6 @@ async def _side_by_side(things: AsyncIterator[_T], handle: Callable[[_T], Awaita
     else:
         return
     raise first
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work
 
 
 def _result(job_id: str, way: _Way, error: VeriffError | None) -> JobResult:

@@ -1,0 +1,515 @@
+"""Many at once: each job ends once, whatever fails, stops or is killed on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import pytest
+
+from veriff_async import (
+    AuthenticationError,
+    BadRequestError,
+    ConfigurationError,
+    Credentials,
+    DecisionTimeoutError,
+    JobChangedError,
+    JobFailedError,
+    JobTakenError,
+    JournalError,
+    Media,
+    MediaError,
+    OutcomeUnknownError,
+    Person,
+    PollPolicy,
+    RetryPolicy,
+    ServerError,
+    Status,
+    TransportError,
+    VeriffClient,
+)
+from veriff_async.batch import (
+    Job,
+    JobRecord,
+    JobResult,
+    MemoryJournal,
+    Pace,
+    Progress,
+    Step,
+    collect_many,
+    settle,
+    submit_many,
+    verify_many,
+    verify_one,
+)
+from veriff_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from veriff_async.client import ClientOptions
+
+pytestmark = pytest.mark.anyio
+
+PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(1000) + b"\xff\xd9"
+QUICK: Final = Pace(first=1000.0)
+CONTEXTS: Final = ("document-front", "document-back", "face")
+
+
+class DiesError(Exception):
+    """The end of a process."""
+
+
+class Dying(MemoryJournal):
+    """A journal whose process dies at one of its writes, before or after the record is safe."""
+
+    def __init__(self, records: dict[str, JobRecord], *, at: int, safe: bool) -> None:
+        """Take what earlier processes left, and when to die."""
+        super().__init__()
+        self._records = records
+        self.writes = 0
+        self._at = at
+        self._safe = safe
+
+    async def write(self, record: JobRecord) -> None:
+        """Write, or die."""
+        self.writes += 1
+        if self.writes != self._at or self._safe:
+            await super().write(record)
+        if self.writes == self._at:
+            raise DiesError
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    """Run a sandbox that decides at once."""
+    async with Sandbox(decide_after=0) as box:
+        yield box
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Do not repeat what fails, and ask often."""
+    return {
+        "retry": RetryPolicy(attempts=1),
+        "poll": PollPolicy(first=0.01, longest=0.01, factor=1, rate=1000),
+    }
+
+
+@pytest.fixture
+async def journal() -> AsyncIterator[MemoryJournal]:
+    """Give a journal."""
+    async with MemoryJournal() as journal:
+        yield journal
+
+
+def job(name: str, *, timeout: float | None = 900.0) -> Job:
+    """Return a job of three pictures."""
+    return Job(name, [Media(PICTURE + context.encode(), context) for context in CONTEXTS], timeout=timeout)
+
+
+def jobs(count: int) -> list[Job]:
+    """Return some jobs."""
+    return [job(f"user-{number}") for number in range(count)]
+
+
+async def results(stream: AsyncIterator[JobResult]) -> dict[str, JobResult]:
+    """Take all results of a run, by job."""
+    return {result.job_id: result async for result in stream}
+
+
+def posted(box: Sandbox) -> int:
+    """Return how many sessions were asked for."""
+    return sum(seen.path == "/v1/sessions" for seen in box.requests)
+
+
+def assert_once(box: Sandbox, names: set[str]) -> None:
+    """Check on the sandbox's own books that each job has one session, each picture once, and a decision."""
+    assert sorted(names) == sorted(session.vendor_data or "" for session in box.sessions)
+    for session in box.sessions:
+        assert sorted(CONTEXTS) == sorted(media.context for media in session.media)
+        assert Status.APPROVED == session.status
+
+
+async def test_each_job_has_a_result(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """Jobs of any iterator come out decided, each once, with the id of the job as the session's vendor_data."""
+
+    async def given() -> AsyncIterator[Job]:
+        for one in jobs(12):
+            yield one
+
+    found = await results(verify_many(veriff, given(), journal=journal, concurrency=4, pace=QUICK))
+
+    assert {one.id for one in jobs(12)} == set(found)
+    assert all(result.decision is not None and result.decision.is_approved for result in found.values())
+    assert {Step.DECIDED: 12} == dict(await journal.tally())
+    assert_once(box, set(found))
+
+
+async def test_each_step_is_written_before_and_after(box: Sandbox, veriff: VeriffClient) -> None:
+    """What is asked of Veriff stands in the journal before, and what came of it before the next is asked."""
+    seen: list[tuple[Step, int]] = []
+    missing: list[int] = []
+
+    class Watched(MemoryJournal):
+        async def write(self, record: JobRecord) -> None:
+            await super().write(record)
+            missing.append(len(record.missing))
+            if missing[-1] in {0, 3}:  # the answers to pictures that go side by side come as they come
+                seen.append((record.step, len(box.requests)))
+
+    await results(verify_many(veriff, [job("user-42")], journal=Watched(), pace=QUICK))
+
+    assert [3, 3, 3, 2, 1, 0, 0, 0, 0] == missing
+    assert [
+        (Step.CREATING, 0),
+        (Step.CREATED, 1),
+        (Step.UPLOADING, 1),
+        (Step.UPLOADING, 4),
+        (Step.SUBMITTING, 4),
+        (Step.SUBMITTED, 5),
+        (Step.DECIDED, 6),
+    ] == seen
+
+
+async def test_settled_jobs_are_known(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """A run with the same journal asks nothing more, and gives the decisions again."""
+    first = await results(verify_many(veriff, jobs(3), journal=journal, pace=QUICK))
+    asked = len(box.requests)
+
+    again = await results(verify_many(veriff, jobs(3), journal=journal, pace=QUICK))
+
+    assert asked == len(box.requests)
+    assert [one.decision for one in first.values()] == [again[name].decision for name in first]
+    assert all(result.known for result in again.values())
+    assert not any(result.known for result in first.values())
+
+
+@pytest.mark.parametrize("safe", [True, False], ids=["written", "not written"])
+async def test_a_death_at_any_write_costs_nothing(box: Sandbox, veriff: VeriffClient, safe: bool) -> None:  # noqa: FBT001
+    """Wherever a run dies, those after it end each job with one session, each picture once, and no decision lost."""
+    names = set[str]()
+    for at in range(1, 12):
+        one, records = job(f"user-{at}"), dict[str, JobRecord]()
+        with suppress(DiesError):  # some deaths are later than the last write
+            await results(verify_many(veriff, [one], journal=Dying(records, at=at, safe=safe), pace=QUICK))
+        again = MemoryJournal()
+        again._records = records
+        result = await verify_one(veriff, one, journal=again)
+        if isinstance(result.error, OutcomeUnknownError):
+            # As a person would look in the portal.
+            held = [session.id for session in box.sessions if session.vendor_data == one.id]
+            await settle(again, one.id, session_id=held[0] if held else None)
+            result = await verify_one(veriff, one, journal=again)
+        assert result.decision is not None, result.error
+        names.add(one.id)
+    assert_once(box, names)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/v1/sessions"), ("POST", "/v1/sessions/*/media"), ("PATCH", None), ("GET", "*/decision")],
+)
+async def test_a_lost_answer_costs_nothing(
+    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, method: str, path: str | None
+) -> None:
+    """When what was asked is done and the answer is lost, the next run finds it done."""
+    box.inject(Fault.lose_answer(), method=method, path=path)
+    first = await verify_one(veriff, job("user-42"), journal=journal)
+    if isinstance(first.error, OutcomeUnknownError):
+        await settle(journal, "user-42", session_id=box.sessions[0].id)
+
+    second = await verify_one(veriff, job("user-42"), journal=journal)
+
+    assert second.decision is not None, second.error
+    assert_once(box, {"user-42"})
+
+
+@pytest.mark.parametrize("answered", [True, False])
+async def test_a_creation_in_doubt_is_left_for_its_owner(
+    box: Sandbox,
+    veriff: VeriffClient,
+    journal: MemoryJournal,
+    answered: bool,  # noqa: FBT001
+) -> None:
+    """Nothing is created again before `settle` says whether there is a session."""
+    box.inject(Fault.lose_answer() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
+
+    for _ in range(2):
+        found = await verify_one(veriff, job("user-42"), journal=journal)
+        assert isinstance(found.error, OutcomeUnknownError)
+        assert Step.UNKNOWN is found.step
+    assert 1 == posted(box)
+    await settle(journal, "user-42", session_id=box.sessions[0].id if answered else None)
+    found = await verify_one(veriff, job("user-42"), journal=journal)
+
+    assert found.decision is not None
+    assert_once(box, {"user-42"})
+    with pytest.raises(ConfigurationError, match="No creation of job user-42 is in doubt"):
+        await settle(journal, "user-42", session_id=None)
+
+
+async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
+    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+) -> None:
+    """``recreate`` makes another session, ``fail`` ends the job until it is tried again on demand."""
+    box.inject(Fault.lose_answer(), method="POST", path="/v1/sessions")
+    failed = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="fail")
+    assert isinstance(failed.error, OutcomeUnknownError)
+    assert Step.FAILED is failed.step
+
+    known = await verify_one(veriff, job("user-42"), journal=journal)
+    assert isinstance(known.error, JobFailedError)
+    assert "OutcomeUnknownError" == known.error.kind
+    again = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="recreate", retry_failed=True)
+
+    assert again.decision is not None
+    assert 2 == posted(box)
+
+
+async def test_a_failure_stops_no_other(
+    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
+) -> None:
+    """A bad picture and a refused session are results with their errors; nothing is created for a bad picture."""
+    bad = Job("bad", [Media(tmp_path / "missing.jpg", "face")])
+    refused = job("refused")
+    box.inject(Fault.status(400, code="1104"), method="PATCH")
+    first = await results(verify_many(veriff, [refused], journal=journal, pace=QUICK))
+    found = first | await results(verify_many(veriff, [bad, *jobs(3)], journal=journal, pace=QUICK))
+
+    assert isinstance(found["bad"].error, MediaError)
+    assert isinstance(found["refused"].error, BadRequestError)
+    assert {Step.FAILED: 2, Step.DECIDED: 3} == dict(await journal.tally())
+    assert 4 == posted(box)
+    known = await results(verify_many(veriff, [bad, refused], journal=journal, pace=QUICK))
+    assert isinstance(known["refused"].error, JobFailedError)
+    assert known["refused"].known
+    # The file that has come since makes another job of it, which nothing was asked of Veriff for.
+    await anyio.Path(tmp_path / "missing.jpg").write_bytes(PICTURE)
+    mended = await results(verify_many(veriff, [bad, refused], journal=journal, retry_failed=True, pace=QUICK))
+    assert all(result.decision is not None for result in mended.values())
+
+
+async def test_what_passes_goes_on(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """A job that Veriff's trouble stopped stands where it stood, and is no failure."""
+    box.inject(Fault.status(500), method="POST", path="/v1/sessions/*/media")
+    stopped = await verify_one(veriff, job("user-42"), journal=journal)
+    assert isinstance(stopped.error, ServerError)
+    assert Step.UPLOADING is stopped.step
+
+    box.inject(Fault.drop(), method="PATCH")
+    stopped = await verify_one(veriff, job("user-42"), journal=journal)
+    assert isinstance(stopped.error, TransportError)
+    assert Step.SUBMITTING is stopped.step
+
+    assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
+    assert_once(box, {"user-42"})
+
+
+async def test_changed_input_is_noticed(
+    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
+) -> None:
+    """Another picture, option or context under the id of a job that was begun is refused, and nothing is asked."""
+    path = anyio.Path(tmp_path / "face.jpg")
+    await path.write_bytes(PICTURE)
+    before = Job("user-42", [Media(path, "face")], options={"person": Person(first_name="Ada")})
+    await verify_one(veriff, before, journal=journal)
+    asked = len(box.requests)
+
+    await path.write_bytes(PICTURE[:-2] + b"..")
+    changed = [
+        before,
+        Job("user-42", [Media(PICTURE, "face")], options={"person": Person(first_name="Alan")}),
+        Job("user-42", [Media(PICTURE, "document-front")], options={"person": Person(first_name="Ada")}),
+        Job("user-42", [Media(PICTURE, "face")] * 2, options={"person": Person(first_name="Ada")}),
+    ]
+    for one in changed:
+        assert isinstance((await verify_one(veriff, one, journal=journal)).error, JobChangedError)
+    assert asked == len(box.requests)
+
+    same = Job("user-42", [Media(PICTURE, "face")], options={"person": Person(first_name="Ada")})
+    assert (await verify_one(veriff, same, journal=journal)).known
+    await path.unlink()
+    assert (await verify_one(veriff, before, journal=journal)).known, "what is up need not be kept"
+
+
+async def test_a_job_that_is_given_twice_runs_once(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """The second of two at once is told that the first has it."""
+    found = [result async for result in verify_many(veriff, [job("user-42")] * 2, journal=journal, pace=QUICK)]
+
+    assert 1 == sum(isinstance(result.error, JobTakenError) for result in found)
+    assert_once(box, {"user-42"})
+
+
+async def test_a_refused_key_ends_the_run(box: Sandbox, journal: MemoryJournal) -> None:
+    """What would meet every job alike is raised, alone, and the jobs are as they were."""
+    wrong = Credentials(box.credentials.api_key, "another secret")
+    async with VeriffClient(wrong, base_url=box.base_url) as veriff:
+        with pytest.raises(AuthenticationError):
+            await results(verify_many(veriff, jobs(20), journal=journal, concurrency=4, pace=QUICK))
+
+    assert set(await journal.tally()) <= {Step.NEW, Step.CREATING}
+    async with VeriffClient.from_env(box.environ) as veriff:
+        await submit_many(veriff, jobs(20), journal=journal, on_unknown="recreate", pace=QUICK)
+    assert {f"user-{number}" for number in range(20)} == {session.vendor_data for session in box.sessions}
+    assert 20 == len(box.sessions)
+
+
+async def test_a_journal_that_fails_ends_the_run(box: Sandbox, veriff: VeriffClient) -> None:
+    """Nothing is asked of Veriff that cannot be written down."""
+
+    class Full(MemoryJournal):
+        async def write(self, record: JobRecord) -> None:
+            msg = "It is full."
+            raise JournalError(msg)
+
+    with pytest.raises(JournalError, match=r"It is full\."):
+        await results(verify_many(veriff, jobs(3), journal=Full(), pace=QUICK))
+    assert () == box.requests
+
+
+async def test_the_window_bounds_what_is_open(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """No more jobs are taken than there are seats, and none is lost when the reader stops for a while."""
+    taken, seen = list[str](), list[tuple[int, int]]()
+
+    def given() -> Iterator[Job]:
+        for one in jobs(30):
+            taken.append(one.id)
+            yield one
+
+    def look(progress: Progress) -> None:
+        seen.append((progress.open, progress.waiting))
+
+    run = verify_many(veriff, given(), journal=journal, concurrency=3, max_waiting=2, pace=QUICK, progress=look)
+    async with aclosing(run) as stream:
+        await anext(stream)
+        while (found := await journal.tally()).get(Step.DECIDED, 0) < 3 or found.get(Step.SUBMITTED, 0) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        assert len(taken) <= 1 + 3 + 2 + 1
+        rest = await results(stream)
+
+    assert 29 == len(rest)
+    assert 3 == max(open_ for open_, _ in seen)
+    assert 2 == max(waiting for _, waiting in seen)
+
+
+async def test_progress_adds_up(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """At the end every job that was taken is decided, failed, unknown or stopped, and none is open."""
+    box.inject(Fault.status(500), method="PATCH", times=1)
+    last: list[Progress] = []
+    await results(verify_many(veriff, jobs(5), journal=journal, pace=QUICK, progress=last.append))
+
+    done = last[-1]
+    assert (5, 4, 1, 0, 0) == (done.taken, done.decided, done.stopped, done.open, done.waiting)
+    assert done.rate > 0
+
+
+async def test_closing_early_loses_no_session(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """A run that is left in the middle awaits its creations, so that none is in doubt, and the next goes on."""
+    async with aclosing(verify_many(veriff, jobs(20), journal=journal, concurrency=8, pace=QUICK)) as run:
+        await anext(run)
+    assert set(await journal.tally()) <= {
+        Step.NEW,
+        Step.CREATED,
+        Step.UPLOADING,
+        Step.SUBMITTING,
+        Step.SUBMITTED,
+        Step.DECIDED,
+    }
+
+    await results(verify_many(veriff, jobs(20), journal=journal, pace=QUICK))
+    assert_once(box, {f"user-{number}" for number in range(20)})
+
+
+async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> None:
+    """One coroutine submits, another gathers the decisions, at any time and in any process."""
+    async with Sandbox() as box, VeriffClient.from_env(box.environ, poll=PollPolicy(first=0.01)) as veriff:
+        assert [] == await submit_many(veriff, jobs(4), journal=journal, pace=QUICK)
+        assert {Step.SUBMITTED: 4} == dict(await journal.tally())
+
+        once = await results(collect_many(veriff, journal=journal, timeout=0))
+        assert [None] * 4 == [result.decision for result in once.values()]
+        box.decide(box.sessions[0].id, "declined")
+        once = await results(collect_many(veriff, journal=journal, timeout=0))
+        assert 1 == sum(result.decision is not None for result in once.values())
+
+        late = await results(collect_many(veriff, journal=journal, timeout=0.05))
+        assert 3 == sum(isinstance(result.error, DecisionTimeoutError) for result in late.values())
+        for session in box.sessions[1:]:
+            box.decide(session.id, "approved")
+        rest = await results(collect_many(veriff, journal=journal))
+        assert 3 == sum(result.decision is not None for result in rest.values())
+    assert {Step.DECIDED: 4} == dict(await journal.tally())
+
+
+async def test_a_wait_that_ends_without_a_decision_goes_on_later(journal: MemoryJournal) -> None:
+    """A job's own timeout is its error, and the job stays submitted."""
+    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+        found = await verify_one(veriff, job("user-42", timeout=0.01), journal=journal)
+        assert isinstance(found.error, DecisionTimeoutError)
+        assert Step.SUBMITTED is found.step
+        box.decide(box.sessions[0].id, "approved")
+        assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
+
+
+async def test_a_batch_slows_down_when_veriff_objects(
+    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, travel: Callable[[float], None]
+) -> None:
+    """After a 429 the pace is half, and nothing is sent before the time that Veriff asked for has passed."""
+    box.inject(Fault.status(429, retry_after=30), method="POST", path="/v1/sessions", times=1)
+    rates: list[float] = []
+    run = verify_many(
+        veriff,
+        jobs(3),
+        journal=journal,
+        concurrency=1,
+        pace=Pace(first=50.0),
+        progress=lambda now: rates.append(now.rate),
+    )
+    async with aclosing(run) as stream:
+        refused = await anext(stream)
+        assert refused.error is not None
+        while len(rates) < 4:  # noqa: ASYNC110  the next job has its seat
+            await asyncio.sleep(0)
+        asked = len(box.requests)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert asked == len(box.requests)
+        travel(31)
+        assert (await anext(stream)).decision is not None
+    assert min(rates) < 50
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Job("", [Media(PICTURE, "face")]),
+        lambda: Job("a\nb", [Media(PICTURE, "face")]),
+        lambda: Job("x" * 1001, [Media(PICTURE, "face")]),
+        lambda: Job("user-42", []),
+        lambda: Job("user-42", ["face.jpg"]),  # type: ignore[list-item]
+        lambda: Job("user-42", [Media(PICTURE, "face")], timeout=0),
+        lambda: Pace(first=0),
+        lambda: Pace(first=1, lowest=2),
+    ],
+)
+def test_what_cannot_be_is_refused(make: Callable[[], object]) -> None:
+    """A job or pace that makes no sense is refused when it is made."""
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+@pytest.mark.parametrize("option", [{"concurrency": 0}, {"max_waiting": 0}, {"on_unknown": "guess"}])
+async def test_options_that_cannot_be_are_refused(
+    veriff: VeriffClient, journal: MemoryJournal, option: dict[str, int]
+) -> None:
+    """The message names the option."""
+    with pytest.raises(ConfigurationError, match=next(iter(option))):
+        await results(verify_many(veriff, [], journal=journal, **option))  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="takes jobs"):
+        await results(verify_many(veriff, ["user-42"], journal=journal))  # type: ignore[list-item]
+    with pytest.raises(ConfigurationError, match="timeout"):
+        await results(collect_many(veriff, journal=journal, timeout=-1))
