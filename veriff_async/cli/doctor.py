@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
+from anyio import to_thread
 
 from veriff_async import Credentials, ResponseError
 from veriff_async.cli import findings
@@ -102,7 +103,7 @@ async def diagnose(environ: Mapping[str, str], *, webhook_url: str | None = None
         environ: The variables.
         webhook_url: A receiver to be tried too.
     """
-    yield _versions()
+    yield await to_thread.run_sync(_versions)
     variables, credentials, root = findings.of_variables(environ)
     yield findings.of_signing(credentials)
     for finding in variables:

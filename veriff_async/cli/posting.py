@@ -93,6 +93,8 @@ class Answered:
 class Poster:
     """Sends requests, each once; use it with ``async with``.
 
+    But for a GET whose connection breaks before anything is answered: aiohttp sends that a second time by itself.
+
     Args:
         seconds: How long one may take, from the connection to the end of the answer.
     """

@@ -73,7 +73,8 @@ async def _connection(host: str, port: int) -> Finding:
         says = f"{where} did not answer in {_SECONDS:g} seconds: look for a firewall, or a proxy that must be used."
         return Finding("connection", Outcome.FAILED, says)
     except OSError as error:
-        says = f"{where} takes no connection ({network_problem(error)}): compare the base URL, and look for a firewall or proxy."
+        problem = network_problem(error)
+        says = f"{where} takes no connection ({problem}): compare the base URL, and look for a firewall or proxy."
         return Finding("connection", Outcome.FAILED, says)
     await _close(writer)
     return Finding("connection", Outcome.OK, f"{where} takes connections.")

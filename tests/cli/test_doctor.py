@@ -1,0 +1,471 @@
+"""`veriff-async doctor`: each thing that can be wrong, for real."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import ssl
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Final
+from uuid import uuid4
+
+import anyio
+import pytest
+import trustme
+from aiohttp import web
+
+from veriff_async import Credentials, SignatureError, verify_webhook
+from veriff_async.cli.doctor import diagnose
+from veriff_async.cli.findings import CHECKS, Finding, Outcome, clock, of_versions, of_webhook
+from veriff_async.sandbox import Fault, Rules, Sandbox
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from pathlib import Path
+
+    from tests.cli.conftest import Receiver
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Serve = Callable[..., Awaitable[str]]
+
+KEY: Final = "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11"
+SECRET: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
+OTHER: Final = "11111111-2222-4333-8444-555555555555"
+VARIABLES: Final = {"VERIFF_API_KEY": KEY, "VERIFF_SHARED_SECRET": SECRET}
+CREDENTIALS: Final = Credentials(KEY, SECRET)
+
+
+async def found(environ: Mapping[str, str], webhook_url: str | None = None) -> dict[str, Finding]:
+    """Make all checks; each of them has a finding, in the order that is documented."""
+    findings = [finding async for finding in diagnose(environ, webhook_url=webhook_url)]
+    assert [finding.name for finding in findings][: len(CHECKS)] == list(CHECKS)
+    says = " ".join(finding.says for finding in findings)
+    for secret in (*environ.get("VERIFF_SHARED_SECRET", "").split(","), environ.get("VERIFF_API_KEY", "")):
+        assert len(secret) < 8 or secret not in says
+    return {finding.name: finding for finding in findings}
+
+
+def failed(findings: Mapping[str, Finding]) -> list[str]:
+    """Return the names of the checks that failed."""
+    return [name for name, finding in findings.items() if finding.outcome is Outcome.FAILED]
+
+
+def skipped(findings: Mapping[str, Finding]) -> list[str]:
+    """Return the names of the checks that were skipped."""
+    return [name for name, finding in findings.items() if finding.outcome is Outcome.SKIPPED]
+
+
+@pytest.fixture
+async def serve() -> AsyncIterator[Serve]:
+    """Give a way to run a server that says the same to everybody."""
+    runners: list[web.AppRunner] = []
+
+    async def call(
+        answer: Callable[[web.Request], web.Response],
+        certificate: ssl.SSLContext | None = None,
+        name: str = "127.0.0.1",
+    ) -> str:
+        async def handle(request: web.Request) -> web.Response:
+            return answer(request)
+
+        app = web.Application()
+        app.router.add_route("*", "/{any:.*}", handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        runners.append(runner)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+
+    yield call
+    for runner in runners:
+        await runner.cleanup()
+
+
+def not_found(_request: web.Request) -> web.Response:
+    """Answer as Veriff does to a session that nobody has, unsigned."""
+    return web.json_response({"status": "fail", "message": "Session not found"}, status=404)
+
+
+def certificate(authority: trustme.CA, *names: str, until: datetime | None = None) -> ssl.SSLContext:
+    """Make what a server needs for TLS."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(*names, not_after=until).configure_cert(context)
+    return context
+
+
+def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
+    """With a Veriff and a receiver that are right, nothing fails, and nothing was created nor is a secret shown."""
+    receiver.answer = lambda headers, body: 200 if is_signed(headers, body) else 401
+    with Sandbox() as box:
+        code, shown = run_in_terminal("doctor", "--webhook-url", receiver.url, **box.environ)
+        secret, sessions = box.credentials.shared_secret, box.sessions
+
+    lines = [re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in shown.splitlines()]
+    assert code == 0
+    assert [line[0] for line in lines if line[:1] == ["failed"]] == []
+    assert "refused when it is signed wrongly on purpose (HTTP 401, code 1818)" in shown
+    assert "A signed sample is answered 200." in shown
+    assert secret not in shown
+    assert sessions == ()
+
+
+def is_signed(headers: dict[str, str], body: bytes, credentials: Credentials | None = None) -> bool:
+    """Tell whether a sample is signed by somebody else than nobody: the secret of the sandbox is not known here."""
+    if credentials is None:
+        nobody = Credentials(headers["x-auth-client"], "00000000-0000-4000-8000-000000000000")
+        signature = headers.get("x-hmac-signature", "")
+        return bool(signature) and nobody.verify(body, signature) is None
+    try:
+        verify_webhook(headers, body, credentials)
+    except SignatureError:
+        return False
+    return True
+
+
+def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:
+    """A wrong secret from a file is exit code 1 and one finding, beside which the others stand as they are."""
+    file = tmp_path / "settings"
+    with Sandbox() as box:
+        lines = [f"{name}={value}" for name, value in {**box.environ, "VERIFF_SHARED_SECRET": OTHER}.items()]
+        file.write_text("\n".join(lines))
+        file.chmod(0o600)
+        done = run("doctor", "--json", "--env-file", str(file))
+
+    document = json.loads(done.stdout)
+    rows = {row["name"]: row for row in document["findings"]}
+    assert done.returncode == 1
+    assert document["ok"] is False
+    assert list(rows) == list(CHECKS)
+    assert [name for name, row in rows.items() if row["outcome"] == "failed"] == ["credentials"]
+    assert "code 1818" in rows["credentials"]["says"]
+    assert "VERIFF_SHARED_SECRET" in rows["credentials"]["says"]
+    assert done.stderr == ""
+
+
+def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
+    """TLS is told with its version; a server that takes every signature leaves the secret unproven."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    served = certificate(authority, "localhost")
+
+    async def both() -> subprocess.CompletedProcess[str]:
+        app = web.Application()
+
+        async def handle(request: web.Request) -> web.Response:
+            return not_found(request)
+
+        app.router.add_route("*", "/{any:.*}", handle)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=served).start()
+        url = f"https://localhost:{runner.addresses[0][1]}/v1/"
+        trust = {"SSL_CERT_FILE": str(tmp_path / "authority.pem"), "VERIFF_BASE_URL": url}
+        try:
+            return await anyio.to_thread.run_sync(lambda: run("doctor", "--json", **VARIABLES, **trust))
+        finally:
+            await runner.cleanup()
+
+    done = anyio.run(both)
+
+    rows = {row["name"]: row for row in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0
+    assert rows["tls"]["outcome"] == "ok"
+    assert rows["tls"]["says"].startswith("TLSv1.3")
+    assert rows["credentials"]["outcome"] == "warning"
+    assert "signature was not looked at" in rows["credentials"]["says"]
+    assert rows["answer signature"]["outcome"] == "skipped"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("variable", "value", "name", "words"),
+    [
+        ("VERIFF_API_KEY", "", "api key", "is not set"),
+        ("VERIFF_API_KEY", "not-a-uuid", "api key", "1802"),
+        ("VERIFF_SHARED_SECRET", " , ", "shared secret", "is not set"),
+        ("VERIFF_SHARED_SECRET", KEY, "shared secret", "is the API key"),
+        ("VERIFF_SHARED_SECRET", ",".join(str(uuid4()) for _ in range(6)), "shared secret", "more than 5"),
+        ("VERIFF_INTEGRATION_ID", "mine", "integration id", "is no UUID"),
+    ],
+)
+async def test_variables_are_named(variable: str, value: str, name: str, words: str) -> None:
+    """A variable that is missing or cannot be right is named, and what needs it is skipped, not failed."""
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": "http://127.0.0.1:9", variable: value})
+
+    assert failed(findings) == [name, "connection"]
+    assert words in findings[name].says
+    assert {"answer", "credentials", "clock", "tls"} <= set(skipped(findings))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("url", "words"), [("", "is not set"), ("http://veriff.example", "not https"), ("stationapi", "no address")]
+)
+async def test_an_address_that_cannot_be_is_named(url: str, words: str) -> None:
+    """Without an address nothing is reached, and everything that needs it is skipped."""
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": url})
+
+    assert failed(findings) == ["base url"]
+    assert words in findings["base url"].says
+    assert len(skipped(findings)) == len(CHECKS) - CHECKS.index("name")
+
+
+@pytest.mark.anyio
+async def test_a_name_that_nobody_has() -> None:
+    """A host that does not resolve fails as that, and nothing else does."""
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": "https://nobody.invalid"})
+
+    assert failed(findings) == ["name"]
+    assert "nobody.invalid" in findings["name"].says
+
+
+@pytest.mark.anyio
+async def test_a_port_that_is_closed() -> None:
+    """A refused connection fails as that, with a proxy that would be the way out named without its password."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    proxy = {"HTTPS_PROXY": "http://ada:lovelace@proxy:3128"}
+
+    findings = await found({**VARIABLES, **proxy, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
+
+    assert failed(findings) == ["connection"]
+    assert "Connection refused" in findings["connection"].says
+    assert findings["proxies"].outcome is Outcome.WARNING
+    assert "HTTPS_PROXY" in findings["proxies"].says
+    assert "lovelace" not in findings["proxies"].says
+
+
+@pytest.fixture(params=["authority", "another host name", "expired"])
+def untrusted(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> tuple[ssl.SSLContext, str]:
+    """Give a server's certificate that is not to be trusted, and the words that say why."""
+    words: str = request.param
+    authority = trustme.CA()
+    if words != "authority":
+        authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
+    name = "veriff.example" if words == "another host name" else "localhost"
+    until = datetime.now(UTC) + timedelta(days=-1 if words == "expired" else 1)
+    return certificate(authority, name, until=until), words
+
+
+@pytest.mark.anyio
+async def test_a_certificate_that_nobody_trusts(receiver: Receiver, untrusted: tuple[ssl.SSLContext, str]) -> None:
+    """An unknown authority, another host and an expired certificate are told apart, and nothing is sent to them."""
+    served, words = untrusted
+    receiver.socket = served.wrap_socket(receiver.socket, server_side=True)
+
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://localhost:{receiver.server_port}"})
+
+    assert failed(findings) == ["tls"]
+    assert words in findings["tls"].says
+    assert receiver.posted == []
+
+
+@pytest.mark.anyio
+async def test_a_server_without_tls(serve: Serve) -> None:
+    """Plain http where https was meant is told as that."""
+    url = await serve(not_found)
+
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": url.replace("http:", "https:")})
+
+    assert failed(findings) == ["tls"]
+    assert "https" in findings["tls"].says
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("seconds", [7200, -7200])
+async def test_a_clock_that_is_wrong(serve: Serve, seconds: int) -> None:
+    """Hours between the clocks are a failure, which says who is ahead."""
+
+    def answer(request: web.Request) -> web.Response:
+        late = not_found(request)
+        late.headers["Date"] = format_datetime(datetime.now(UTC) - timedelta(seconds=seconds), usegmt=True)
+        return late
+
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": await serve(answer)})
+
+    assert failed(findings) == ["clock"]
+    assert ("ahead of" if seconds > 0 else "behind") in findings["clock"].says
+
+
+def test_a_clock_is_judged_by_seconds() -> None:
+    """Some seconds are the way of the answer, half a minute is a warning, and no date is no failure."""
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def judged(off: float) -> Outcome:
+        return clock(format_datetime(now - timedelta(seconds=off), usegmt=True), now=now, seconds=1).outcome
+
+    assert [judged(off) for off in (0, 20, -20, 60, -60, 200, -200)] == [
+        Outcome.OK,
+        Outcome.OK,
+        Outcome.OK,
+        Outcome.WARNING,
+        Outcome.WARNING,
+        Outcome.FAILED,
+        Outcome.FAILED,
+    ]
+    assert clock(None, now=now, seconds=1).outcome is Outcome.SKIPPED
+    assert clock("yesterday", now=now, seconds=1).outcome is Outcome.SKIPPED
+
+
+@pytest.mark.anyio
+async def test_a_wrong_key_is_told_from_a_wrong_secret(box: Sandbox) -> None:
+    """Code 1803 is the key and 1818 the secret, and each is named by its variable alone."""
+    key = (await found({**box.environ, "VERIFF_API_KEY": OTHER}))["credentials"]
+    secret = (await found({**box.environ, "VERIFF_SHARED_SECRET": OTHER}))["credentials"]
+
+    assert (key.outcome, secret.outcome) == (Outcome.FAILED, Outcome.FAILED)
+    assert "1803" in key.says
+    assert "VERIFF_API_KEY" in key.says
+    assert "VERIFF_SHARED_SECRET" not in key.says
+    assert "1818" in secret.says
+    assert "VERIFF_API_KEY" not in secret.says
+    assert box.sessions == ()
+
+
+@pytest.mark.anyio
+async def test_each_secret_is_tried(box: Sandbox) -> None:
+    """A further secret that is refused is named by its place, and one that would be accepted is told too."""
+    good = box.credentials.shared_secret
+
+    old = await found({**box.environ, "VERIFF_SHARED_SECRET": f"{good},{OTHER}"})
+    turned = await found({**box.environ, "VERIFF_SHARED_SECRET": f"{OTHER},{good}"})
+    box.credentials = box.credentials.rotated(OTHER)
+    both = await found({**box.environ})
+
+    assert failed(old) == []
+    assert old["other secrets"].outcome is Outcome.WARNING
+    assert "number 2 is refused" in old["other secrets"].says
+    assert failed(turned) == ["credentials"]
+    assert "put one of them first" in turned["other secrets"].says
+    assert both["other secrets"].outcome is Outcome.OK
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("fault", "name", "words"),
+    [
+        (Fault.forge(), "answer signature", "signature does not match"),
+        (Fault.status(503), "credentials", "HTTP 503"),
+        (Fault.status(301), "credentials", "redirects"),
+        (Fault.status(401), "credentials", "HTTP 401"),
+        (Fault.drop(), "answer", "broke off"),
+    ],
+)
+async def test_an_answer_that_is_wrong(box: Sandbox, fault: Fault, name: str, words: str) -> None:
+    """Whatever comes instead of an answer is told for what it is, and fails alone."""
+    # What was cut off unanswered is asked a second time.
+    box.inject(fault, times=2 if name == "answer" else 1)
+
+    findings = await found(box.environ)
+
+    assert failed(findings) == [name]
+    assert words in findings[name].says
+
+
+@pytest.mark.anyio
+async def test_what_is_neither_accepted_nor_refused(box: Sandbox) -> None:
+    """Too many requests say nothing about the credentials, so they are a warning."""
+    box.inject(Fault.status(429))
+
+    findings = await found(box.environ)
+
+    assert failed(findings) == []
+    assert findings["credentials"].outcome is Outcome.WARNING
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_not_veriff(serve: Serve) -> None:
+    """A web server that says 404 to everybody has accepted nothing."""
+    url = await serve(lambda _request: web.Response(text="<h1>Not found</h1>", status=404))
+
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": url})
+
+    assert failed(findings) == ["credentials"]
+    assert "VERIFF_BASE_URL" in findings["credentials"].says
+
+
+@pytest.mark.anyio
+async def test_unsigned_refusals_are_no_fault() -> None:
+    """Whether Veriff signs its refusals is not documented, so that an unsigned one is skipped."""
+    async with Sandbox(rules=Rules(sign_errors=False)) as box:
+        findings = await found(box.environ)
+
+    assert failed(findings) == []
+    assert findings["credentials"].outcome is Outcome.OK
+    assert findings["answer signature"].outcome is Outcome.SKIPPED
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("signed", "others", "wrong"),
+    [
+        (200, 401, []),
+        (200, 200, ["webhook unsigned", "webhook forged"]),
+        (401, 401, ["webhook signed"]),
+        (308, 401, ["webhook signed"]),
+        (204, 403, ["webhook signed"]),
+    ],
+)
+async def test_a_receiver_is_tried(
+    box: Sandbox, receiver: Receiver, signed: int, others: int, wrong: list[str]
+) -> None:
+    """It must answer 200 to a signed sample, and refuse both an unsigned and a forged one."""
+    receiver.answer = lambda headers, body: signed if is_signed(headers, body, box.credentials) else others
+
+    findings = await found(box.environ, receiver.url)
+
+    assert failed(findings) == wrong
+    assert len(receiver.posted) == 3
+    assert "x-hmac-signature" not in receiver.posted[1][0]
+    assert findings["webhook address"].outcome is Outcome.WARNING
+
+
+@pytest.mark.anyio
+async def test_a_receiver_that_is_not_there() -> None:
+    """Its failure is one, and what cannot be tried is skipped; without credentials nothing is."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+
+    findings = await found(VARIABLES, url)
+    without = await found({}, "https://veriff.invalid/hook")
+
+    assert failed(findings) == ["base url", "webhook signed"]
+    assert {"webhook unsigned", "webhook forged"} <= set(skipped(findings))
+    assert {"webhook signed", "webhook unsigned", "webhook forged"} <= set(skipped(without))
+    assert without["webhook address"].outcome is Outcome.OK
+
+
+def test_a_refusal_that_is_none() -> None:
+    """A receiver that fails on what is not signed does not take it, but does not refuse it either."""
+    assert of_webhook("webhook unsigned", 500, "", should_be_taken=False).outcome is Outcome.WARNING
+    assert of_webhook("webhook unsigned", None, "gone", should_be_taken=False).outcome is Outcome.FAILED
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    """A package below what is required is named with both numbers; extras are not looked at."""
+    required = ("aiohttp>=3.14.5", "attrs>=24.2", "click>=8.1; extra == 'cli'")
+    versions = {"veriff-async": "1", "aiohttp": "3.9.0", "attrs": "24.10", "click": "7"}
+
+    old = of_versions("3.11.0", versions, required)
+
+    assert old.outcome is Outcome.FAILED
+    assert "aiohttp 3.9.0, at least 3.14.5" in old.says
+    assert "attrs" not in old.says
+    assert of_versions("3.11.0", {**versions, "aiohttp": "3.14.5"}, required).outcome is Outcome.OK
+    assert of_versions("3.11.0", {"veriff-async": "1"}, ()).outcome is Outcome.OK
+
+
+def test_a_strange_secret_is_a_warning() -> None:
+    """Veriff's secrets look like UUIDs, which is seen and not documented, so that another one is tried all the same."""
+    findings = anyio.run(found, {**VARIABLES, "VERIFF_SHARED_SECRET": f"{SECRET},short"})
+
+    assert findings["shared secret"].outcome is Outcome.WARNING
+    assert "secret 2 is no UUID" in findings["shared secret"].says
+    assert os.environ.get("VERIFF_SHARED_SECRET") is None
