@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import decoding, downloads, flow, imports, plot, relay, threshold, uploads, waiting, webhooks
+from benchmarks import batch, decoding, downloads, flow, imports, plot, relay, threshold, uploads, waiting, webhooks
 from benchmarks.measure import Plan
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _SUBJECTS: Final[dict[str, Callable[[Plan], list[Table]]]] = {
     "relay": relay.run,
     "downloads": downloads.run,
     "flow": flow.run,
+    "batch": batch.run,
     "decoding": decoding.run,
     "webhooks": webhooks.run,
     "imports": imports.run,

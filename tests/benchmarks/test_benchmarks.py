@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
 ROOT = Path(__file__).parents[2]
-SUBJECTS = {"uploads", "relay", "downloads", "flow", "decoding", "webhooks", "imports", "threshold", "waiting"}
+SUBJECTS = {"uploads", "relay", "downloads", "flow", "batch", "decoding", "webhooks", "imports", "threshold", "waiting"}
 
 
 def benchmarks(*arguments: str) -> CompletedProcess[str]:
