@@ -1,0 +1,260 @@
+"""`veriff-async listen`: a receiver for development, as a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from http.client import HTTPConnection
+from threading import Event
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import anyio
+import pytest
+from anyio import to_thread
+from anyio.lowlevel import checkpoint
+from click.testing import CliRunner
+
+from veriff_async import Credentials, PollPolicy, VeriffClient, parse_webhook
+from veriff_async.cli.commands import cli
+from veriff_async.cli.forwarding import Forwarded, Forwarder
+from veriff_async.inbox import SqliteInbox
+from veriff_async.sandbox import Sandbox, WebhookKind
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.cli.conftest import Receiver
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Start = Callable[..., subprocess.Popen[str]]
+    StartInTerminal = Callable[..., tuple[subprocess.Popen[bytes], int]]
+
+KEY: Final = "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11"
+SECRET: Final = "0f0e0d0c-0b0a-4908-8706-050403020100"
+OLDER: Final = "11111111-2222-4333-8444-555555555555"
+VARIABLES: Final = {"VERIFF_API_KEY": KEY, "VERIFF_SHARED_SECRET": f"{SECRET},{OLDER}"}
+CREDENTIALS: Final = Credentials(KEY, SECRET)
+BODY: Final = (
+    b'{"status":"success","verification":{"id":"8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7","code":9001,"status":"approved",'
+    b'"person":{"firstName":"Ada","lastName":"Specimen","gender":null},"document":{"number":"AA0000000"}},'
+    b'"technicalData":{"ip":null}}'
+)
+SECONDS: Final = 60.0
+
+
+def post(
+    url: str,
+    body: bytes = BODY,
+    *,
+    method: str = "POST",
+    signed: str | None = None,
+    headers: dict[str, str] | None = None,
+) -> int:
+    """Post something, signed rightly when not said otherwise, and return what it was answered."""
+    signature = CREDENTIALS.sign(body) if signed is None else signed
+    sent = {"content-type": "application/json", "x-auth-client": KEY, "x-hmac-signature": signature, **(headers or {})}
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=SECONDS)
+    try:
+        connection.request(method, parts.path, body, {name: value for name, value in sent.items() if value})
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def read_until(terminal: int, words: str, shown: str = "", *, times: int = 1) -> str:
+    """Read a terminal until it shows some words so often."""
+    while shown.count(words) < times:
+        shown += os.read(terminal, 65536).decode()
+    return shown
+
+
+async def live(box: Sandbox, url: str, file: Path) -> str:
+    """Let a session live while another process waits for it, and have its decision posted twice."""
+    box.webhook_urls = dict.fromkeys(WebhookKind, url)
+    poll = PollPolicy(first=600, longest=600)
+    async with SqliteInbox(file) as inbox, VeriffClient.from_env(box.environ, inbox=inbox, poll=poll) as veriff:
+        session = await veriff.create_session()
+        box.end_user_starts(session.id)
+        box.end_user_submits(session.id)
+        await box.settled()
+        box.decide(session.id, "declined", person={"firstName": "Ada"})
+        assert (await session.wait_for_decision(timeout=SECONDS)).status == "declined"
+        await box.settled()
+        box.resend(session.id)
+        await box.settled()
+    return session.id
+
+
+def test_the_life_of_a_session_is_shown_in_a_terminal(
+    start_in_terminal: StartInTerminal, receiver: Receiver, tmp_path: Path
+) -> None:
+    """Each webhook of a local Veriff has a line, wakes other processes, and is handed on with body and signature."""
+    file = tmp_path / "inbox.db"
+    with Sandbox() as box:
+        arguments = ("--port", "0", "--path", "/hooks", "--inbox", str(file), "--forward-to", receiver.url)
+        process, terminal = start_in_terminal("listen", *arguments, **box.environ)
+        shown = read_until(terminal, "Ctrl-C stops it.")
+        url = shown.split()[shown.split().index("at") + 1].rstrip(";")
+        session_id = anyio.run(live, box, f"{url}/", file)
+        shown = read_until(terminal, "forwarded", shown, times=4)
+        process.send_signal(signal.SIGINT)
+        shown = read_until(terminal, "Stopped.", shown)
+        assert process.wait(SECONDS) == 0
+        events = [parse_webhook(headers, body, box.credentials) for headers, body in receiver.posted]
+        sent = {delivery.status for delivery in box.deliveries}
+
+    assert url.endswith("/hooks")
+    assert sent == {200}
+    assert [event.kind for event in events] == ["event", "event", "decision", "decision"]
+    assert shown.count(session_id) == 8
+    assert "submitted 7002" in shown
+    assert "declined 9102  repeated" in shown
+    assert box.credentials.shared_secret not in shown
+    assert "Ada" not in shown
+
+
+def test_everything_is_told_to_programs(start: Start) -> None:
+    """A line is an object: what was taken, what was refused and why, and what could not be handed on."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    process = start("listen", "--port", "0", "--json", "--show-person", "--forward-to", nobody, **VARIABLES)
+    assert process.stdout is not None
+    url = json.loads(process.stdout.readline())["url"]
+    unreadable = b'{"verification":[],"technicalData":{}}'
+    answers = [
+        post(url),
+        post(url, json.dumps(json.loads(BODY)).encode(), signed=CREDENTIALS.sign(BODY)),
+        post(url, signed=CREDENTIALS.sign(b"something else")),
+        post(url, signed="", headers={"x-auth-client": ""}),
+        post(url, headers={"x-auth-client": OLDER}),
+        post(url, signed=Credentials(KEY, OLDER).sign(BODY)),
+        post(url, unreadable),
+        post(url, method="PUT"),
+        post(f"{url}/elsewhere"),
+        post(url, bytes(1_048_577)),
+        post(url, headers={"content-encoding": "gzip"}),
+    ]
+    # The last of both that were taken has been tried to be handed on.
+    lines = [json.loads(process.stdout.readline()) for _ in range(len(answers) + 2)]
+    process.send_signal(signal.SIGTERM)
+    written, errors = process.communicate(timeout=SECONDS)
+
+    taken = [line for line in lines if line["what"] == "webhook"]
+    refused = [line for line in lines if line["what"] == "refused"]
+    forwarded = [line for line in lines if line["what"] == "forward"]
+    assert answers == [200, 401, 401, 401, 401, 200, 400, 405, 404, 413, 415]
+    assert [line["answered"] for line in lines if "answered" in line] == answers
+    assert [(line["status"], line["code"], line["repeated"], line["secret"]) for line in taken] == [
+        ("approved", 9001, False, 1),
+        ("approved", 9001, True, 2),
+    ]
+    assert taken[0]["person"] == {"firstName": "Ada", "lastName": "Specimen"}
+    assert [line["cause"] for line in refused[:5]] == [
+        "the body was parsed and written again",
+        "none of the known mistakes",
+        "there is no signature or no API key",
+        "another API key",
+        "signed, but cannot be read",
+    ]
+    assert {line["problem"] for line in forwarded} == {"no connection (Connection refused)"}
+    assert json.loads(written)["what"] == "stopped"
+    assert (process.returncode, errors) == (0, "")
+    assert SECRET not in json.dumps(lines)
+
+
+def test_a_port_that_is_taken_is_one_sentence(run: Run) -> None:
+    """Exit code 1 and a sentence that names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("listen", "--port", str(port), **VARIABLES)
+
+    assert done.returncode == 1
+    assert f"127.0.0.1 port {port} cannot be done (Address already in use)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_nobody_reads_any_more(start: Start) -> None:
+    """When the program that reads the lines has gone, the receiver stops too, without a traceback."""
+    process = start("listen", "--port", "0", "--json", **VARIABLES)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    url = json.loads(process.stdout.readline())["url"]
+    process.stdout.close()
+
+    assert post(url) == 200
+
+    assert process.wait(SECONDS) == 0
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--path", "webhooks"], "slash"),
+        (["--path", "/webhooks?x=1"], "slash"),
+        (["--forward-to", "nowhere"], "no address"),
+        (["--forward-to", "http://localhost:8080/webhooks/veriff/"], "listens itself"),
+        (["--port", "80", "--path", "/", "--forward-to", "http://127.0.0.1"], "listens itself"),
+    ],
+)
+def test_wrong_use_is_named(arguments: list[str], words: str) -> None:
+    """What cannot work is exit code 2, with what to give instead."""
+    done = CliRunner().invoke(cli, ["listen", *arguments])
+
+    assert done.exit_code == 2
+    assert words in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"), [([], "VERIFF_API_KEY"), (["--inbox", "nowhere/at/all.db", "--port", "0"], "inbox")]
+)
+def test_what_is_missing_is_named(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that are not there, and a file that cannot be made, are one sentence and exit code 1."""
+    for name, value in VARIABLES.items() if arguments else ():
+        monkeypatch.setenv(name, value)
+
+    done = CliRunner().invoke(cli, ["listen", *arguments])
+
+    assert done.exit_code == 1
+    assert words in done.output
+
+
+@pytest.mark.anyio
+async def test_an_application_that_hangs_holds_up_nothing(receiver: Receiver, travel: Callable[[float], None]) -> None:
+    """What waits behind a slow application is bounded, and left out at the end; each is told."""
+    told: list[Forwarded] = []
+    reached, released = Event(), Event()
+
+    def hang(_headers: dict[str, str], _body: bytes) -> int:
+        reached.set()
+        return 200 if released.wait(SECONDS) else 500
+
+    receiver.answer = hang
+    async with Forwarder(receiver.url, told.append) as forwarder:
+        forwarder.add("event", None, {"Host": "veriff", "X-HMAC-SIGNATURE": "x"}, b"{}")
+        await to_thread.run_sync(reached.wait)
+        for _ in range(103):
+            forwarder.add("event", str(uuid4()), {}, b"{}")
+        assert len(told) == 3
+        travel(11)
+        while len(told) == 3:
+            await checkpoint()
+        reached.clear()
+        await to_thread.run_sync(reached.wait)
+        asyncio.get_running_loop().call_later(0, travel, 3)
+    released.set()
+
+    problems = [each.answer and each.answer.problem for each in told]
+    assert len(told) == 104
+    assert problems[3] == "no answer came in 10 seconds"
+    assert set(problems[:3] + problems[4:]) == {None}
+    assert receiver.posted[0][0]["x-hmac-signature"] == "x"
+    assert receiver.posted[0][0]["host"] != "veriff"
