@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import click
 
+from veriff_async.cli.completion import completion
+from veriff_async.cli.decision import decision
 from veriff_async.cli.demo import demo
 from veriff_async.cli.doctor import doctor
 from veriff_async.cli.listen import listen
+from veriff_async.cli.media import media
 from veriff_async.cli.running import CommandLine
 from veriff_async.cli.sandbox import sandbox
 from veriff_async.cli.trigger import trigger
+from veriff_async.cli.verify import verify
 from veriff_async.version import __version__
 
 __all__ = ("cli",)
@@ -25,6 +29,10 @@ def cli() -> None:
     """
 
 
+cli.add_command(verify)
+cli.add_command(decision)
+cli.add_command(media)
+cli.add_command(completion)
 cli.add_command(demo)
 cli.add_command(sandbox)
 cli.add_command(listen)

@@ -50,5 +50,5 @@ def timeout_option(command: _F) -> _F:
         default=900.0,
         show_default=True,
         metavar="SECONDS",
-        help="How long to wait for the decision, from the submission on.",
+        help="How long to wait for the decision.",
     )(command)

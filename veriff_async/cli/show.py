@@ -1,4 +1,4 @@
-"""What the commands show: bars and a table on a terminal, plain lines anywhere else."""
+"""What the commands show: bars and tables on a terminal, plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from veriff_async import Decision, Media, Status, UploadProgress
+from veriff_async import Decision, DownloadProgress, Media, Status, UploadProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from rich.console import Console
+    from rich.progress import TaskID
 
     from veriff_async.cli.outcome import Outcome
 
 __all__ = ("Screen", "as_json", "decision_facts", "megabytes", "personal_facts")
 
 _WIDEST: Final = 100  # columns of text; longer lines are hard to read
+
+_SHORT: Final = 8  # figures of an id that tell files apart
 
 _NEXT: Final = (
     "In Veriff's Customer Portal open Workspace > All integrations > your integration > API Keys.",
@@ -70,20 +73,39 @@ class Screen:
         if not self._live:
             yield _Lines(self).update
             return
-        columns = (
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-        )
-        with Progress(*columns, console=self._console) as progress:
+        with self._bars() as progress:
             tasks = {id(one): progress.add_task(_name(one), total=None) for one in media}
 
             def update(event: UploadProgress) -> None:
                 progress.update(tasks[id(event.media)], completed=event.sent, total=event.total)
 
             yield update
+
+    @contextmanager
+    def downloads(self) -> Generator[Callable[[DownloadProgress], None]]:
+        """Show one bar for each file as it begins to come, by the first figures of its id."""
+        if not self._live:
+            yield _Lines(self).received
+            return
+        with self._bars() as progress:
+            tasks: dict[str, TaskID] = {}
+
+            def update(event: DownloadProgress) -> None:
+                if event.media_id not in tasks:
+                    tasks[event.media_id] = progress.add_task(_short(event), total=None)
+                progress.update(tasks[event.media_id], completed=event.received, total=event.total)
+
+            yield update
+
+    def _bars(self) -> Progress:
+        return Progress(
+            TextColumn("  {task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            console=self._console,
+        )
 
     @contextmanager
     def waiting(self, words: str) -> Generator[None]:
@@ -137,6 +159,14 @@ class _Lines:
     def update(self, event: UploadProgress) -> None:
         if event.sent == event.total:
             self._screen.say(f"  {_name(event.media)}: {megabytes(event.total)} sent")
+
+    def received(self, event: DownloadProgress) -> None:
+        if event.received == event.total:
+            self._screen.say(f"  {_short(event)}: {megabytes(event.received)} received")
+
+
+def _short(event: DownloadProgress) -> str:
+    return event.media_id[:_SHORT]
 
 
 def _name(media: Media) -> str:
