@@ -37,8 +37,8 @@ AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView
 """
 PINNED_INBOX = "Ignored Inbox MemoryInbox Recorded RedisInbox Retention SessionState SqliteInbox"
 PINNED_BATCH = """
-Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress SqliteJournal Stamp Step
-collect_many settle submit_many verify_many verify_one
+BadRow Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress Row SqliteJournal Stamp
+Step collect_many read_manifest settle submit_many verify_many verify_one
 """
 PINNED_WEBHOOKS = "AsgiWebhooks ReceiverStatistics Reply WebhookReceiver aiohttp_app aiohttp_handler asgi_app"
 
@@ -102,6 +102,7 @@ def test_names_are_documented(room: str, name: str) -> None:
         batch.submit_many,
         batch.collect_many,
         batch.verify_one,
+        batch.read_manifest,
         batch.settle,
     ],
 )

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from veriff_async.batch.course import OnUnknown
     from veriff_async.batch.job import Job, JobResult
     from veriff_async.batch.journal import Journal
+    from veriff_async.batch.manifest import BadRow, Row, read_manifest
     from veriff_async.batch.many import collect_many, settle, submit_many, verify_many, verify_one
     from veriff_async.batch.memory import MemoryJournal
     from veriff_async.batch.pace import Pace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from veriff_async.batch.window import Progress
 
 __all__ = (
+    "BadRow",
     "Failure",
     "Job",
     "JobRecord",
@@ -30,10 +32,12 @@ __all__ = (
     "OnUnknown",
     "Pace",
     "Progress",
+    "Row",
     "SqliteJournal",
     "Stamp",
     "Step",
     "collect_many",
+    "read_manifest",
     "settle",
     "submit_many",
     "verify_many",
@@ -44,6 +48,7 @@ _HOMES = {
     "batch.course": "OnUnknown",
     "batch.job": "Job JobResult",
     "batch.journal": "Journal",
+    "batch.manifest": "BadRow Row read_manifest",
     "batch.many": "collect_many settle submit_many verify_many verify_one",
     "batch.memory": "MemoryJournal",
     "batch.pace": "Pace",

@@ -1,0 +1,280 @@
+"""Manifests: any file gives jobs, or says of each row what is wrong with it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async import Address, ConfigurationError, Consent, Document, DocumentType, Gender, ParsedAddress, Person
+from veriff_async.batch import BadRow, Job, Row, read_manifest
+from veriff_async.batch.rows import _MEMBERS, RefusedError, job_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PICTURE = b"\xff\xd8\xff\xe0" + bytes(64)
+SECRET = "Zuckerkandl"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Give a folder with two pictures and some files that are none."""
+    (tmp_path / "front.jpg").write_bytes(PICTURE)
+    (tmp_path / "face é.jpg").write_bytes(PICTURE)
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "text.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+def read(folder: Path, text: str | bytes, *, name: str = "jobs.csv", check_media: bool = True) -> list[Row | BadRow]:
+    """Read a manifest of this text."""
+    path = folder / name
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return list(read_manifest(path, check_media=check_media))
+
+
+def reasons(rows: list[Row | BadRow]) -> dict[int, str]:
+    """Return the lines that are bad, with the reasons."""
+    return {row.line: row.reason for row in rows if isinstance(row, BadRow)}
+
+
+def jobs(rows: list[Row | BadRow]) -> list[Job]:
+    """Return the jobs of the good rows."""
+    return [row.job for row in rows if isinstance(row, Row)]
+
+
+def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
+    """Columns are contexts, fields of the models and options; a byte order mark, spaces and empty lines do no harm."""
+    text = (
+        "\ufeffid, document-front,face,first_name,gender,document_type,document_number,full_address,vendor_data,"
+        "end_user_id,callback,timeout,fit,proof_of_address_types\r\n"
+        'u1,front.jpg; face é.jpg, front.jpg ,"Ada, Countess",F,PASSPORT,AB12,"12 Square\nLondon",v,'
+        "c4f3d0ac-65b1-4a0f-8a4e-3f4de0a1b9aa,https://example.com/back,2.5,1920,UTILITY_BILL;TAX_STATEMENT\r\n"
+        "\r\n,,,,,,,,,,,,,\r\n"
+        "u2,front.jpg,,,,,,,,,,,,\r\n"
+    )
+    first, second = read(folder, text)
+
+    assert isinstance(first, Row)
+    assert (2, "u1", 2.5) == (first.line, first.job.id, first.job.timeout)
+    assert ["document-front", "document-front", "face"] == [media.context for media in first.job.media]
+    assert [1920] * 3 == [media.fit for media in first.job.media]
+    assert first.job.options == {
+        "person": Person(first_name="Ada, Countess", gender=Gender.FEMALE),
+        "document": Document(type=DocumentType.PASSPORT, number="AB12"),
+        "address": Address(full_address="12 Square\nLondon"),
+        "vendor_data": "v",
+        "end_user_id": "c4f3d0ac-65b1-4a0f-8a4e-3f4de0a1b9aa",
+        "callback": "https://example.com/back",
+        "proof_of_address_types": ["UTILITY_BILL", "TAX_STATEMENT"],
+    }
+    assert second == Row(6, Job("u2", second.job.media)) if isinstance(second, Row) else False
+
+
+def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
+    """Members are named as the arguments of create_session, what is null counts as absent."""
+    line = {
+        "id": "u1",
+        "media": [
+            {"path": "front.jpg", "context": "document-front", "timestamp": "2024-05-31T12:00:00Z", "fit": 800},
+            {"path": str(folder / "face é.jpg"), "context": "face", "mimetype": "image/jpeg"},
+        ],
+        "person": {"first_name": "Ada", "last_name": None},
+        "address": {"parsed_address": {"city": "London"}},
+        "consents": [{"type": "ine", "approved": True}],
+        "extra": {"features": ["selfid"]},
+        "timeout": 10,
+        "fit": 1920,
+        "document": None,
+    }
+    [row] = read(folder, json.dumps(line) + "\n\n", name="jobs.JSONL")
+
+    assert isinstance(row, Row)
+    assert [800, 1920] == [media.fit for media in row.job.media]
+    assert datetime(2024, 5, 31, 12, tzinfo=UTC) == row.job.media[0].timestamp
+    assert row.job.options == {
+        "person": Person(first_name="Ada"),
+        "address": Address(parsed_address=ParsedAddress(city="London")),
+        "consents": [Consent("ine", approved=True)],
+        "extra": {"features": ["selfid"]},
+    }
+
+
+def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(folder: Path) -> None:
+    """Each fault has its own reason, with the column, and never with what stood there."""
+    rows = read(
+        folder,
+        b"id,document-front,face,last_name,date_of_birth,timeout,callback\n"
+        b"a,front.jpg,,,1990-02-30,,\n"
+        b",front.jpg,,,,,\n"
+        b"b,,,,,,\n"
+        b"c,missing.jpg,,,,,\n"
+        b"d,empty.jpg,,,,,\n"
+        b"e,front.jpg,text.jpg,,,,\n"
+        b"f,front.jpg,,,,soon,\n"
+        b"g,front.jpg,,,,-1,\n"
+        b"h,front.jpg,,,,,http://example.com\n"
+        b"i,front.jpg,,,,,,one too many\n"
+        b"j,front.jpg,,\xff,,,\n"
+        b'k,front.jpg,,"' + SECRET.encode() + b",,,\n"
+        b'l,front.jpg,,"broken" quotes,,,\n'
+        b"good,front.jpg,,,,,\n"
+        b"good,front.jpg,,,,,\n"
+        b"a,front.jpg,,,,,\n"
+        b"m,.,,,,,\n",
+    )
+    found = reasons(rows)
+    words = {
+        2: "person.date_of_birth",
+        3: "no id",
+        4: "no media",
+        5: "document-front: The media file does not exist",
+        6: "document-front: The media holds no bytes",
+        7: "no type that Veriff takes",
+        8: "timeout is no number",
+        9: "timeout cannot be right",
+        10: "callback",
+        11: "8 cells and the header 7",
+        12: "not UTF-8",
+        13: "no CSV",
+        14: "no CSV",
+        16: "on line 15 already",
+        17: "on line 2 already",
+        18: "is a directory",
+    }
+
+    assert words.keys() == found.keys()
+    assert all(word in found[line] for line, word in words.items()), found
+    assert ["good"] == [job.id for job in jobs(rows)]
+    assert SECRET not in repr(rows)
+    assert [None, "a"] == [row.job_id for row in rows if isinstance(row, BadRow) and row.line in {3, 17}]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("", "is empty"),
+        (f"id,face,{SECRET}\n1,front.jpg,\n", "Column 3 of the header is unknown"),
+        ("id,face,firstname\n", "did you mean first_name?"),
+        ("id,face,face\n", "face twice"),
+        ("face\n", "no id"),
+        ("id,first_name\n", "no media"),
+        ("id;face;first_name\n", "by commas"),
+        ("id,face\n".encode("utf-16"), "not UTF-8"),
+        (b"x" * 1_100_000, "more than 1048576 bytes"),
+    ],
+)
+def test_a_header_that_cannot_be_right_ends_the_reading(folder: Path, text: str | bytes, word: str) -> None:
+    """Nothing can be said of a row whose columns are not known; what is unknown is not repeated."""
+    [bad] = read(folder, text)
+
+    assert isinstance(bad, BadRow)
+    assert 1 == bad.line
+    assert word in bad.reason
+    assert SECRET not in bad.reason
+
+
+def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
+    """Each fault has its own reason, with the member, and never with what stood there."""
+    media = '"media": [{"path": "front.jpg", "context": "face"}]'
+    lines = {
+        '{"id": "a"': "no JSON object",
+        '["a"]': "no JSON object",
+        "{" + media + "}": "no id",
+        '{"id": 7, ' + media + "}": "id is no text",
+        '{"id": "b"}': "no media",
+        '{"id": "c", "media": [{"path": "front.jpg"}]}': "media 1 has no context",
+        '{"id": "d", "media": [{"path": "front.jpg", "context": "fase"}]}': "did you mean face?",
+        '{"id": "e", "media": ["front.jpg"]}': "media 1 is no object",
+        '{"id": "f", ' + media + f', "{SECRET}": 1}}': "Member 3 of the row is unknown",
+        '{"id": "g", ' + media + ', "person": {"first_nam": "x"}}': "did you mean first_name?",
+        '{"id": "h", ' + media + ', "person": {"first_name": 5}}': "person.first_name is no text",
+        '{"id": "i", ' + media + ', "timeout": 1e400}': "no JSON object",
+        '{"id": "j", ' + media + ', "timeout": ' + "9" * 400 + "}": "timeout cannot be right",
+        '{"id": "k", "media": [{"path": "front.jpg", "context": "face", "timestamp": "2024-05-31"}]}': "time zone",
+        '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "fit": true}]}': "most pixels",
+        '{"id": "m", ' + media + ', "extra": ' + '{"a":' * 200 + "1" + "}" * 200 + "}": "levels",
+        '{"id": "n", ' + media + ', "consents": [{"type": "ine"}]}': "approved",
+        '{"id": "o", ' + media + ', "document": {"country": "' + SECRET + '"}}': "document.country",
+        '{"id": "p", ' + media + ', "vendor_data": "\\ud800"}': "UTF-8",
+        '{"id": "q", ' + media + ', "proof_of_address_types": 1}': "is no list",
+        '{"id": "r\\u0007", ' + media + "}": "job's id cannot be used",
+        '{"id": "s", "media": [{"path": "a\\u0000b", "context": "face"}]}': "cannot be opened",
+    }
+    rows = read(folder, "\n".join(lines), name="jobs.ndjson")
+    found = reasons(rows)
+
+    assert list(range(1, len(lines) + 1)) == list(found)
+    assert all(word in found[line] for line, word in enumerate(lines.values(), 1)), found
+    assert SECRET not in repr(rows)
+    assert {1: "The line is not UTF-8"} == {
+        line: reason[:21] for line, reason in reasons(read(folder, b'{"id": "\xff"}', name="jobs.jsonl")).items()
+    }
+
+
+def test_an_open_quotation_mark_hides_no_other_row(folder: Path) -> None:
+    """What it took in is read again, each line as a row of its own, even where it seems to close again."""
+    text = 'id,face,last_name\n1,front.jpg,"open\n' + "".join(f"{n},front.jpg,x\n" for n in range(2, 100))
+    closed = text + '100,front.jpg,"\n101,front.jpg,x\n'
+
+    assert list(range(2, 100)) == [int(job.id) for job in jobs(read(folder, text))]
+    assert [*range(2, 100), 101] == [int(job.id) for job in jobs(read(folder, closed))]
+    short = 'id,face\n1,"front.jpg\n2,front.jpg\n3,front.jpg",x\n4,front.jpg\n'
+    assert ["2", "4"] == [job.id for job in jobs(read(folder, short))]
+
+
+def test_media_are_looked_at_on_demand_only(folder: Path) -> None:
+    """Where the files may be gone since, rows are checked without them."""
+    assert ["1"] == [job.id for job in jobs(read(folder, "id,face\n1,missing.jpg\n", check_media=False))]
+
+
+def test_a_file_that_cannot_be_read_is_told_without_its_name(tmp_path: Path) -> None:
+    """The ending and the timeout are checked at once, the file when it is opened."""
+    with pytest.raises(ConfigurationError, match=r"ends in \.csv"):
+        read_manifest(tmp_path / "jobs.xlsx")
+    with pytest.raises(ConfigurationError, match="The timeout is 0"):
+        read_manifest(tmp_path / "jobs.csv", timeout=0)
+    for name in (f"{SECRET}.csv", f"\0{SECRET}.jsonl"):
+        with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+            next(read_manifest(tmp_path / name))
+        assert SECRET not in str(caught.value)
+        assert caught.value.__context__ is None
+
+
+@given(data=st.binary(max_size=200), is_csv=st.booleans())
+def test_any_bytes_give_rows_or_bad_rows(
+    data: bytes, tmp_path_factory: pytest.TempPathFactory, *, is_csv: bool
+) -> None:
+    """Nothing that a file may hold raises; lines are numbered in their order."""
+    folder = tmp_path_factory.getbasetemp()
+    header = b"id,face,first_name,timeout,fit\n" if is_csv else b""
+    rows = read(folder, header + data, name="any.csv" if is_csv else "any.jsonl")
+    lines = [row.line for row in rows]
+
+    assert sorted(set(lines)) == lines
+    assert all(isinstance(row, Row | BadRow) for row in rows)
+
+
+NAMES = st.sampled_from(sorted({*_MEMBERS, "path", "context", "first_name", "gender", "type", "country", "approved"}))
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.just("face"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(found=st.dictionaries(NAMES, VALUES))
+def test_any_json_gives_a_job_or_a_reason(found: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever type a member has, the outcome is a job or a sentence."""
+    outcome: object
+    try:
+        outcome = job_of(found, tmp_path_factory.getbasetemp(), 900.0).id
+    except RefusedError as error:
+        outcome = str(error)[-1]
+
+    assert outcome in {".", "?"} or outcome == found["id"]
