@@ -17,7 +17,7 @@ from veriff_async.together import together
 from veriff_async.transport.bodies import Draft, draft
 from veriff_async.transport.early import EarlySignature
 from veriff_async.transport.scaling import fitted, require
-from veriff_async.transport.sources import SMALL, held, reusable_source
+from veriff_async.transport.sources import SMALL, BytesSource, reusable_source
 from veriff_async.transport.spooling import spool
 
 if TYPE_CHECKING:
@@ -67,7 +67,11 @@ class Uploads:
             partial(self.upload, session_id, one, looked_at, progress)
             for one, looked_at in zip(media, drafts, strict=True)
         ]
-        uploaded, failure = await together(jobs, concurrency=concurrency or len(media))
+        # Small media are signed and sent without a thread.
+        threads = not all(
+            looked_at is not None and looked_at.inline and not looked_at.media.fit for looked_at in drafts
+        )
+        uploaded, failure = await together(jobs, concurrency=concurrency or len(media), threads=threads)
         if isinstance(failure, VeriffError):
             failure.uploaded = tuple(uploaded)
         if failure is not None:
@@ -130,9 +134,8 @@ def _drafts(media: Sequence[Media]) -> list[Draft | None]:
     drafts: list[Draft | None] = []
     room = _HELD
     for one in media:
-        source = reusable_source(one.source)
-        if source is not None and source.size <= min(SMALL, room):
-            source = held(source)
+        source = reusable_source(one.source, hold=min(SMALL, room))
+        if isinstance(source, BytesSource) and source.constant and not isinstance(one.source, bytes):
             room -= source.size
         drafts.append(None if source is None else draft(one, source))
     return drafts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp.payload import Payload
@@ -79,6 +80,11 @@ class Draft:
         """Whether signing is quicker than asking a worker thread for it."""
         return isinstance(self.source, BytesSource) and self.source.size <= SMALL
 
+    @property
+    def threadless(self) -> bool:
+        """Whether no worker thread has anything to do with its upload."""
+        return self.inline and self.media.fit is None
+
     def sign(self, credentials: Credentials) -> SignedBody:
         """Read the source once and sign what will be sent. Blocking unless `inline`.
 
@@ -87,12 +93,11 @@ class Draft:
             MediaError: It cannot be read.
         """
         with closing(_Reading(self)) as reading:
-            pieces = self.envelope.wrap(reading)
             if self.source.size <= TINY:
-                body = b"".join(pieces)
+                body = self.envelope.prefix + encode(reading.read()) + self.envelope.suffix
                 return SignedBody(self, credentials.sign(body), whole=body)
             signer = credentials.signer()
-            for piece in pieces:
+            for piece in self.envelope.wrap(reading):
                 signer.update(piece)
             return SignedBody(self, signer.hexdigest(), proof=reading.proof())
 
@@ -136,11 +141,11 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
     """
     context = context_of(media)
     with closing(source.open()) as reader:
-        forward = _Forward(reader)
-        mimetype = sniff(forward.read_at(0, HEAD))
+        read_at = partial(_part, source.view) if isinstance(source, BytesSource) else _Forward(reader).read_at
+        mimetype = sniff(read_at(0, HEAD))
         if mimetype is not None:
             _check_size(context, mimetype, source.size, scaled=media.fit is not None)
-        size = None if mimetype is None else dimensions(mimetype, forward.read_at)
+        size = None if mimetype is None else dimensions(mimetype, read_at)
     if mimetype is None:
         msg = f"The media for {context} is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
         raise MediaUnsupportedError(msg)
@@ -153,6 +158,10 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
         msg = f"The timestamp of the media for {context} has no time zone: give an aware datetime."
         raise ConfigurationError(msg)
     return Draft(of or media, source, image_envelope(context, mimetype, media.timestamp), mimetype, size)
+
+
+def _part(view: memoryview, place: int, count: int) -> bytes:
+    return bytes(view[place : place + count])
 
 
 class _Forward:

@@ -113,6 +113,7 @@ class Exchange:
         self._pool = pool
         self._retry = retry
         self._timeouts = timeouts
+        self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
         self._verify = verify_responses
         self._threads = threads
         self.pace: Pace = Pace()
@@ -267,7 +268,7 @@ class Exchange:
             # A redirect would carry key, signature and pictures to wherever it points.
             allow_redirects=False,
             raise_for_status=False,
-            timeout=aiohttp.ClientTimeout(total=None, connect=self._timeouts.connect),
+            timeout=self._limits,
         )
 
     def _counted(self, watch: _Watch, progress: Callable[[int], None] | None) -> Callable[[int], None]:
@@ -284,8 +285,9 @@ class Exchange:
         return moved
 
     async def _read(self, request: Request, response: aiohttp.ClientResponse, watch: _Watch) -> Answer:
-        content = bytearray()
-        async for piece in response.content.iter_any():
+        content, coming = bytearray(), response.content
+        while not coming.at_eof():  # an answer that is there already is read without another turn
+            piece = await coming.readany()
             content += piece
             watch.moved(len(piece))
             if len(content) > _MAX_ANSWER:

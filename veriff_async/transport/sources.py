@@ -31,7 +31,6 @@ __all__ = (
     "PathSource",
     "Reader",
     "Source",
-    "held",
     "reads_async",
     "reusable_source",
 )
@@ -301,8 +300,12 @@ def _open(path: str) -> BinaryIO:
     raise MediaError(msg)
 
 
-def reusable_source(source: MediaSource) -> Source | None:
+def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     """Look at a source. Blocking; call it in a worker thread.
+
+    Args:
+        source: What the caller gave.
+        hold: Bytes that may be held: what has no more, and could change, is read on this occasion.
 
     Returns:
         The source, or ``None`` when it can be read only once and must be spooled.
@@ -314,25 +317,24 @@ def reusable_source(source: MediaSource) -> Source | None:
     """
     found: Source | None
     if isinstance(source, str | os.PathLike):
-        found = _path_source(os.fspath(source))
+        found = _path_source(os.fspath(source), hold)
     elif isinstance(source, bytes | bytearray | memoryview):
         found = BytesSource(memoryview(source).cast("B"), constant=isinstance(source, bytes))
+        if not found.constant and found.size <= hold:
+            found = BytesSource(memoryview(bytes(found.view)), constant=True)
     else:
         found = _file_source(source)
+        if found is not None and found.size <= hold:
+            with closing(found.open()) as reader:
+                found = _held(reader, found.size)
     if found is not None and found.size == 0:
         raise empty()
     return found
 
 
-def held(source: Source) -> BytesSource:
-    """Read a small source whole. Blocking; call it in a worker thread.
-
-    Raises:
-        MediaError: It cannot be read.
-    """
-    content = memoryview(bytearray(source.size))
-    with closing(source.open()) as reader:
-        return BytesSource(content[: reader.fill(content)], constant=True)
+def _held(reader: Reader, size: int) -> BytesSource:
+    content = memoryview(bytearray(size))
+    return BytesSource(content[: reader.fill(content)], constant=True)
 
 
 def empty() -> MediaEmptyError:
@@ -340,13 +342,14 @@ def empty() -> MediaEmptyError:
     return MediaEmptyError("The media holds no bytes: check that its file was written, or its stream not read before.")
 
 
-def _path_source(path: str) -> Source:
+def _path_source(path: str, hold: int) -> Source:
     with _open(path) as file:
         described = os.fstat(file.fileno())
-    if not stat.S_ISREG(described.st_mode):
-        msg = "The media path is not a regular file: open it yourself and give the open file."
-        raise MediaError(msg)
-    return PathSource(path, described.st_size)
+        size = described.st_size
+        if not stat.S_ISREG(described.st_mode):
+            msg = "The media path is not a regular file: open it yourself and give the open file."
+            raise MediaError(msg)
+        return _held(_FileReader(file, file.fileno(), start=0), size) if size <= hold else PathSource(path, size)
 
 
 def _file_source(source: object) -> Source | None:
