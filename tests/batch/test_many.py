@@ -44,7 +44,7 @@ from veriff_async.batch import (
     verify_many,
     verify_one,
 )
-from veriff_async.sandbox import Fault, Sandbox
+from veriff_async.sandbox import Fault, Rules, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -481,6 +481,19 @@ async def test_a_batch_slows_down_when_veriff_objects(
         travel(31)
         assert (await anext(stream)).decision is not None
     assert min(rates) < 50
+
+
+async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> None:
+    """Against a Veriff that bears 40 requests a second, all jobs get through, and few requests are refused."""
+    async with (
+        Sandbox(decide_after=0, rules=Rules(requests_per_second=40)) as box,
+        VeriffClient.from_env(box.environ, poll=PollPolicy(first=0.01, longest=0.01, factor=1)) as veriff,
+    ):
+        found = await results(verify_many(veriff, jobs(12), journal=journal, pace=Pace(first=20.0)))
+        refused = sum(seen.status == 429 for seen in box.requests)
+
+    assert all(result.decision is not None for result in found.values())
+    assert refused < len(box.requests) / 3
 
 
 @pytest.mark.parametrize(

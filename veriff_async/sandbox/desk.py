@@ -21,6 +21,7 @@ from veriff_async.sandbox.fraud import FraudDesk
 from veriff_async.sandbox.records import view
 from veriff_async.sandbox.refusal import Refusal
 from veriff_async.sandbox.scenario import Due, Post, Scenario
+from veriff_async.sandbox.turnstile import Turnstile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -63,6 +64,7 @@ class Desk:
         self._nudge = nudge
         self._lock = Lock()
         self._faults = Faults()
+        self._turnstile = Turnstile(rules.requests_per_second)
         self._requests: deque[SeenRequest] = deque(maxlen=_REMEMBERED)
         self._deliveries: deque[Delivery] = deque(maxlen=_REMEMBERED)
         self._agenda: list[tuple[datetime, int, Due | Parcel]] = []
@@ -200,7 +202,7 @@ class Desk:
     def take_fault(self, method: str, path: str) -> Fault | None:
         """Return what goes wrong with a request."""
         with self._lock:
-            return self._faults.take(method, path)
+            return self._faults.take(method, path) or self._turnstile.refusal(self.clock.now().timestamp())
 
     def saw(self, request: SeenRequest) -> None:
         """Remember a request."""

@@ -35,6 +35,8 @@ class Rules:
         retry_seconds: Seconds between tries to deliver a webhook; documented as about an hour.
         retry_days: Days for which that is tried; documented as 7.
         receiver_seconds: Seconds a receiver has for its answer; about 5 in notes of integrators.
+        requests_per_second: Requests a second beyond which the API answers 429, with a ``Retry-After`` of a second (a
+            guess); ``None``, the default, for no limit, since Veriff documents none but for two calls.
     """
 
     time_digits: Literal[3, 6] = 6
@@ -52,6 +54,7 @@ class Rules:
     retry_seconds: float = 3600
     retry_days: float = 7
     receiver_seconds: float = 5
+    requests_per_second: float | None = None
 
     @property
     def between_tries(self) -> timedelta:
