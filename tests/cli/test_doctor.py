@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -276,6 +277,28 @@ async def test_a_server_without_tls(serve: Serve) -> None:
 
     assert failed(findings) == ["tls"]
     assert "https" in findings["tls"].says
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("speaks", "words"), [(True, "closed during the handshake"), (False, "not agreed on in 5 seconds")]
+)
+async def test_a_handshake_that_does_not_end(travel: Callable[[float], None], words: str, *, speaks: bool) -> None:
+    """Who closes the connection, and who says nothing, does not hold the doctor up."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = await reader.read(1)
+        if hello and not speaks:
+            travel(6)
+            await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        findings = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://127.0.0.1:{port}"})
+
+    assert failed(findings) == ["tls"]
+    assert words in findings["tls"].says
 
 
 @pytest.mark.anyio

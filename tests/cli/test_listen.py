@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from threading import Event
 from typing import TYPE_CHECKING, Final
@@ -19,18 +20,24 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 from click.testing import CliRunner
 
-from veriff_async import Credentials, PollPolicy, VeriffClient, parse_webhook
+from veriff_async import Credentials, PollPolicy, UnknownEvent, VeriffClient, parse_webhook
+from veriff_async.cli import heard
 from veriff_async.cli.commands import cli
 from veriff_async.cli.forwarding import Forwarded, Forwarder
-from veriff_async.inbox import SqliteInbox
+from veriff_async.cli.posting import Answered
+from veriff_async.cli.samples import samples
+from veriff_async.cli.serving import serving
+from veriff_async.inbox import Ignored, Recorded, SqliteInbox
+from veriff_async.protocol.codec import dump
 from veriff_async.sandbox import Sandbox, WebhookKind
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tests.cli.conftest import Receiver
+    from veriff_async.webhooks import Reply
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
     Start = Callable[..., subprocess.Popen[str]]
@@ -258,3 +265,77 @@ async def test_an_application_that_hangs_holds_up_nothing(receiver: Receiver, tr
     assert set(problems[:3] + problems[4:]) == {None}
     assert receiver.posted[0][0]["x-hmac-signature"] == "x"
     assert receiver.posted[0][0]["host"] != "veriff"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("event", "started 7001"),
+        ("decision", "approved 9001"),
+        ("fullauto", "approved"),
+        ("watchlist", "no_match"),
+        ("user-status", "sample"),
+        ("ine", "encontrado 200"),
+        ("curp", "found 200"),
+        ("ine-curp", "AN"),
+        ("address", "submitted 7005"),
+    ],
+)
+def test_every_kind_has_its_words(kind: str, words: str) -> None:
+    """A line says of each kind what it tells; the person is there for decisions, without what is null."""
+    sample = samples(WebhookKind(kind), session_id=str(uuid4()), status=None, now=datetime.now(UTC))[0]
+    body = dump(sample.body)
+    event = parse_webhook({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
+    late = Recorded(event=event, ignored=Ignored.LATE)
+
+    assert heard.recorded_line(late, place=0).endswith(f"  {words}  late")
+    assert heard.recorded_document(late, place=1)["late"] is True
+    person = heard.person_of(event)
+    assert bool(person) == (kind in {"decision", "fullauto"})
+    if person:
+        assert person["person"] == {
+            "firstName": "Ada",
+            "lastName": "Specimen",
+            "dateOfBirth": "1990-12-10",
+            "nationality": "EE",
+        }
+
+
+def test_an_unknown_kind_has_a_line() -> None:
+    """A kind that is newer than this version is shown as such, and whatever became of it when it was handed on."""
+    unknown = Recorded(event=UnknownEvent(raw={}))
+    left_out = Forwarded(kind="unknown", session_id=None, answer=None)
+    failed = Forwarded(kind="unknown", session_id=None, answer=Answered(status=None, problem="gone", seconds=1))
+
+    assert heard.recorded_line(unknown, place=1) == "200  unknown      no session    signed with secret 2"
+    assert "left out" in heard.forward_line(left_out)
+    assert heard.forward_document(left_out)["problem"] == "left out"
+    assert heard.forward_line(failed).endswith("failed: gone")
+
+
+@pytest.mark.anyio
+async def test_a_body_that_breaks_off_or_drips(travel: Callable[[float], None]) -> None:
+    """Half a body is refused as that, and one that does not come to its end is given up."""
+    refused: list[int] = []
+
+    class Taker:
+        async def take(self, headers: Mapping[str, str], body: bytes) -> Reply:
+            raise AssertionError
+
+        def refused(self, reply: Reply) -> None:
+            refused.append(reply.status)
+
+    async with serving(Taker(), host="localhost", port=0, path="/") as url:
+        for ends in (True, False):
+            reader, writer = await asyncio.open_connection("localhost", urlsplit(url).port)
+            writer.write(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{")
+            await writer.drain()
+            if ends:
+                writer.write_eof()
+            while not refused if ends else len(refused) < 2:
+                travel(0 if ends else 1)
+                await checkpoint()
+            writer.close()
+            await reader.read()
+
+    assert refused == [400, 408]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import ssl
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, get_args
 from uuid import UUID
 
 import pytest
+import trustme
 from click.testing import CliRunner
 
 from veriff_async import Credentials, DecisionEvent, SessionEvent, WebhookEvent, parse_webhook
 from veriff_async.cli.commands import cli
+from veriff_async.cli.posting import Poster
 from veriff_async.cli.samples import STATUSES, SUBJECTS, samples
 from veriff_async.cli.trigger import send_samples
 from veriff_async.protocol.codec import dump
@@ -114,6 +118,67 @@ async def test_who_is_not_there_is_named() -> None:
 
     assert [(each.sample.kind, each.sample.status) for each in sent] == [("event", "submitted"), ("address", None)]
     assert {each.answer.words() for each in sent} == {"no connection (Connection refused)"}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (b"", "the connection broke off before an answer came"),
+        (b"SSH-2.0-nobody\r\n", "what was answered is not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + bytes(200_000), "HTTP 200"),
+        (None, "no answer came in 5 seconds"),
+    ],
+)
+async def test_what_is_no_answer_has_words(said: bytes | None, words: str, travel: Callable[[float], None]) -> None:
+    """A connection that is cut, another protocol and silence are told apart; of a long answer the beginning is read."""
+    asked = asyncio.Event()
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        asked.set()
+        if said is None:
+            await reader.read()
+        else:
+            writer.write(said)
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server, Poster(5) as poster:
+        port = server.sockets[0].getsockname()[1]
+        post = asyncio.create_task(poster.post(f"http://127.0.0.1:{port}/", {}, b"{}"))
+        await asked.wait()
+        if said is None:
+            travel(6)
+        answered = await post
+
+    assert words in answered.words()
+    assert len(answered.body) <= 65_536
+
+
+@pytest.fixture
+def foreign() -> ssl.SSLContext:
+    """Give a certificate of an authority that nobody trusts."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("has_tls", "words"), [(False, "TLS cannot be agreed on"), (True, "does not trust")])
+async def test_what_is_wrong_with_tls_has_words(
+    receiver: Receiver, foreign: ssl.SSLContext, words: str, *, has_tls: bool
+) -> None:
+    """Plain http behind https and a certificate that nobody trusts are told apart."""
+    if has_tls:
+        receiver.socket = foreign.wrap_socket(receiver.socket, server_side=True)
+
+    async with Poster(5) as poster:
+        answered = await poster.post(receiver.url.replace("http:", "https:"), {}, b"{}")
+        nobody = await poster.post("http://nobody.invalid/", {}, b"{}")
+
+    assert words in answered.words()
+    assert nobody.words() == "the host name is not known"
+    assert receiver.posted == []
 
 
 @pytest.mark.parametrize(

@@ -155,8 +155,10 @@ class Poster:
             words = "the host name is not known"
         elif isinstance(error, aiohttp.ClientConnectorError):
             words = f"no connection ({network_problem(error.os_error)})"
+        elif isinstance(error, aiohttp.ClientResponseError):
+            words = "what was answered is not HTTP"
         elif isinstance(error, ValueError):
-            words = "what was answered is not HTTP, or the address cannot be used"
+            words = "the address cannot be used"
         return words
 
 
