@@ -1,4 +1,4 @@
-"""The inbox of many machines, on Redis or Valkey; the only room that knows redis-py, which is an extra.
+"""The inbox of many machines, on Redis or Valkey.
 
 All that is kept of a session is one hash, so that one ``WATCH`` guards it and one ``UNLINK`` forgets it. Beside the
 sessions there are a sorted set of them by the time they were touched, and a short stream of those that have changed.
@@ -8,34 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager, suppress
-from importlib import import_module
-from inspect import signature
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Ignored, Recorded
-from veriff_async.protocol.codec import UnreadableError
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance, dump_state, load_state
 from veriff_async.protocol.policies import Retention
-
-try:
-    from redis.asyncio import BlockingConnectionPool, Redis
-    from redis.asyncio.connection import AbstractConnection, parse_url
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import ConnectionError as BrokenError
-    from redis.exceptions import RedisError, WatchError
-except ImportError:
-    msg = 'RedisInbox needs redis-py, an extra of this package: pip install "veriff-async[redis]".'
-    raise ConfigurationError(msg) from None
+from veriff_async.redis_server import Connections, watching
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
+    from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
     from redis.typing import EncodableT, FieldT
 
@@ -44,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ("RedisInbox",)
 
-_T = TypeVar("_T")
 _Added: TypeAlias = "tuple[dict[FieldT, EncodableT], list[bytes]]"
 
 _BLOCK: Final = 5.0
@@ -59,64 +46,9 @@ _AT_ONCE: Final = 100
 _PAUSES: Final = (0.05, 0.25, 1.0)
 """Seconds before a feed whose connection broke tries again; after the last it ends."""
 
-_REMEDIES: Final = {
-    "TimeoutError": "it did not answer in time; see whether it is stopped, overloaded or far away",
-    "AuthenticationError": "it refuses the login; mend the user and password",
-    "NoPermissionError": "its user may not do this; allow it the keys under the prefix, and their commands",
-    "ReadOnlyError": "it is a replica; give the address of the primary",
-    "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less by Retention",
-    "ResponseError": "it refuses a command; see its log, and that it is Redis 6.2, Valkey or newer",
-    "UnreadableError": "what it keeps under the prefix cannot be read; look for a newer veriff-async",
-    "Exception": "it cannot be reached or understood; see whether it runs where it is looked for",
-}
-
 
 def _member(session_id: str | None) -> str:
     return "none" if session_id is None else f"session:{session_id}"
-
-
-def _settings(server: str | Redis, timeout: float) -> dict[str, Any]:
-    """Return how connections are made: as was asked for, but for what the inbox relies on."""
-    with suppress(RedisError, TypeError, ValueError):
-        if isinstance(server, str):
-            asked = {**parse_url(server)}
-        else:
-            pool = server.connection_pool
-            # Newer versions of redis-py have options of the third protocol, and for that alone.
-            asked = {name: value for name, value in pool.connection_kwargs.items() if "maint" not in name}
-            asked["connection_class"] = pool.connection_class
-        # Newer versions would read what they tell the server of themselves from the disk, for each connection.
-        untold: dict[str, object] = {"lib_name": None, "lib_version": None}
-        if "driver_info" in signature(AbstractConnection).parameters:
-            untold = {"driver_info": import_module("redis.driver_info").DriverInfo(name="", lib_version="")}
-        answers = {"protocol": 2, "decode_responses": False, "encoding": "utf-8", "encoding_errors": "surrogatepass"}
-        # One deadline bounds all that is asked, so no single answer has one.
-        bounds = {"socket_timeout": None, "socket_connect_timeout": timeout, "health_check_interval": 0}
-        settings = {**asked, **untold, **answers, **bounds, "retry_on_timeout": False, "timeout": None}
-        _opened(settings, 1, retries=0).connection_pool.make_connection()  # type: ignore[no-untyped-call]
-        return settings
-    msg = "The url of RedisInbox cannot be read: give one like redis://user:password@host:6379/0, rediss:// or unix://."
-    raise ConfigurationError(msg)
-
-
-def _opened(settings: dict[str, Any], most: int, *, retries: int) -> Redis:
-    """Return a client, whose connections open when they are first needed."""
-    again = {"retry": Retry(NoBackoff(), retries), "retry_on_error": [BrokenError] * retries}
-    options: dict[str, Any] = {**settings, **again, "max_connections": most}
-    return Redis.from_pool(BlockingConnectionPool(**options))
-
-
-@asynccontextmanager
-async def _watching(client: Redis) -> AsyncGenerator[Pipeline]:
-    """Give a pipeline for a transaction; nothing comes of it, nor an error, when somebody else was quicker."""
-    async with client.pipeline() as pipe:
-        try:
-            yield pipe
-        except WatchError:
-            pass
-        except asyncio.CancelledError:
-            pipe.watching = False  # Its connection was closed with it, and redis-py would open another to unwatch.
-            raise
 
 
 class RedisInbox:
@@ -168,14 +100,7 @@ class RedisInbox:
         if not timeout > 0 or not prefix:
             msg = "RedisInbox needs a timeout above zero and a prefix: leave out what is unsure."
             raise ConfigurationError(msg)
-        self._client: Redis | None = None
-        self._feeds: set[Redis] = set()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timeout = timeout
-        self._server = server  # A client of Sentinel's is asked where the primary is, as long as it is there.
-        url = server if isinstance(server, str) else "//a client of redis-py"
-        self._place = url.partition("?")[0].rpartition("@")[2].rpartition("//")[2]
-        self._settings = _settings(server, timeout)
+        self._server = Connections(server, timeout, store="RedisInbox", error=InboxError)
         self._prefix = prefix
         self._changes = f"{prefix}:changes"
         self._touched = f"{prefix}:touched"
@@ -183,11 +108,10 @@ class RedisInbox:
         # A minute more than by the clock of the inbox, which is the one that counts.
         self._expiry = int(min((self._retention.seconds + 60) * 1000, 2**53))
         self._now = now
-        self._closed = False
 
     def __repr__(self) -> str:
         """Show where it keeps, nothing secret."""
-        return f"<RedisInbox {self._place} {self._prefix}{' closed' if self._closed else ''}>"
+        return f"<RedisInbox {self._server.place} {self._prefix}{' closed' if self._server.closed else ''}>"
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""
@@ -201,100 +125,56 @@ class RedisInbox:
 
     async def aclose(self) -> None:
         """Close the connections and end the feeds; in the loop that uses the inbox."""
-        self._closed = True
-        clients = [*self._feeds, *filter(None, [self._client])]
-        self._client, self._feeds = None, set()
-        for client in clients if self._loop is asyncio.get_running_loop() else ():
-            with suppress(RedisError, OSError):
-                await client.aclose()
+        await self._server.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
         """Keep an event; see `Inbox.record`."""
-        client = self._here()
-        recorded, surplus = await self._asked(client, self._keep(client, event, source))
+        client = self._server.here()
+        recorded, surplus = await self._server.asked(client, self._keep(client, event, source))
         if surplus > 0:
             with suppress(InboxError):  # The event is kept all the same, and the next record goes on with it.
-                await self._asked(client, self._forget(client, surplus), min(1.0, self._timeout))
+                await self._server.asked(client, self._forget(client, surplus), min(1.0, self._server.timeout))
         return recorded
 
     async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return what is known of sessions; see `Inbox.look`."""
-        client = self._here()
-        return await self._asked(client, self._states(client, list(dict.fromkeys(session_ids))))
+        client = self._server.here()
+        return await self._server.asked(client, self._states(client, list(dict.fromkeys(session_ids))))
 
     async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.history`."""
-        client = self._here()
-        return await self._asked(client, self._events(client, session_id))
+        client = self._server.here()
+        return await self._server.asked(client, self._events(client, session_id))
 
     async def changes(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.changes`."""
-        self._here()
-        client = _opened(self._settings, 1, retries=0)  # The end of its connection is to be noticed, to say None.
-        self._feeds.add(client)
         place: bytes | None = None
         pauses: Iterator[float] | None = None
-        try:
+        async with self._server.apart() as client:  # The end of its connection is to be noticed, to say None.
             while True:
                 try:
                     if place is None:
-                        place, changed = await self._asked(client, self._begun(client)), list[str | None]((None,))
-                        pauses = pauses or iter(_PAUSES)
+                        place = await self._server.asked(client, self._begun(client))
+                        changed, pauses = list[str | None]((None,)), pauses or iter(_PAUSES)
                     else:
-                        place, changed = await self._asked(client, self._next(client, place), _BLOCK + self._timeout)
+                        awake = _BLOCK + self._server.timeout
+                        place, changed = await self._server.asked(client, self._next(client, place), awake)
                         pauses = iter(_PAUSES)
                 except InboxError:
                     # Whoever begins is told at once; later on, a server may restart or hand over unnoticed.
-                    pause = None if self._closed or pauses is None else next(pauses, None)
+                    pause = None if self._server.closed or pauses is None else next(pauses, None)
                     if pause is None:
                         raise
                     place, changed = None, []
                     await asyncio.sleep(pause)
                 for session_id in changed:
                     yield session_id
-        finally:
-            self._feeds.discard(client)
-            with suppress(RedisError, OSError):
-                await client.aclose()
-
-    def _here(self) -> Redis:
-        """Return the client that records and looks; every feed has one of its own."""
-        if self._closed:
-            msg = "The inbox is closed: open another."
-            raise InboxError(msg)
-        loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None and not self._loop.is_closed():
-                msg = "RedisInbox is used by another event loop: make one for each."
-                raise ConfigurationError(msg)
-            self._loop, self._client = loop, None
-            self._feeds.clear()
-        self._client = self._client or _opened(self._settings, 16, retries=1)
-        return self._client
-
-    async def _asked(self, client: Redis, work: Coroutine[None, None, _T], seconds: float | None = None) -> _T:
-        """Ask the server, within the timeout; what goes wrong is told in our words: errors may hold what was sent."""
-        seconds = seconds or self._timeout
-        try:
-            # The longer one ends redis-py's way out of a transaction that was cut off, which asks the server again.
-            async with asyncio.timeout(seconds + 0.2), asyncio.timeout(seconds):
-                return await work
-        # From Python 3.12 on, asyncio says TypeError when a connection was closed before somebody writes.
-        except (RedisError, OSError, UnreadableError, ValueError, KeyError, TypeError) as error:
-            why = next(_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES)
-            if client is self._client:  # Its connections may lead to a server that died or is no longer the primary.
-                self._client = None
-        finally:
-            if client is not self._client and client not in self._feeds:
-                await client.connection_pool.disconnect(inuse_connections=False)
-        msg = "The inbox was closed while somebody used it." if self._closed else f"Redis has failed the inbox: {why}."
-        raise InboxError(msg)
 
     async def _keep(self, client: Redis, event: WebhookEvent, source: DecisionSource) -> tuple[Recorded, int]:
         """Record an event; return what became of it, and how many sessions are too many or too old."""
         key = self._key(_member(event.session_id))
         while True:  # until nobody has changed the session in between
-            async with _watching(client) as pipe:
+            async with watching(client) as pipe:
                 await pipe.watch(key)
                 found = await pipe.hmget(key, ["touched", "state", "first", "after", f"key:{event.key}"])
                 touched, text, first, after, known = cast("list[bytes | None]", found)
@@ -346,7 +226,7 @@ class RedisInbox:
         seen = await self._oldest(client, most)
         if not seen:
             return
-        async with _watching(client) as pipe:
+        async with watching(client) as pipe:
             await pipe.watch(*map(self._key, seen))
             gone = [member for member in await self._oldest(pipe, most) if member in seen]
             if gone:
