@@ -225,13 +225,13 @@ async def test_a_name_that_nobody_has() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_port_that_is_closed() -> None:
+async def test_a_port_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A refused connection fails as that, with a proxy that would be the way out named without its password."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    proxy = {"HTTPS_PROXY": "http://ada:lovelace@proxy:3128"}
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:lovelace@proxy:3128")
 
-    findings = await found({**VARIABLES, **proxy, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
+    findings = await found({**VARIABLES, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
 
     assert failed(findings) == ["connection"]
     assert "Connection refused" in findings["connection"].says

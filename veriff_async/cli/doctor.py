@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import sys
 from contextlib import aclosing
@@ -108,7 +109,8 @@ async def diagnose(environ: Mapping[str, str], *, webhook_url: str | None = None
     yield findings.of_signing(credentials)
     for finding in variables:
         yield finding
-    yield findings.proxies(environ)
+    # A file of settings stands alone, but a proxy is of this machine.
+    yield findings.proxies(os.environ)
     is_reached = root is not None
     if root is None:
         for name in ("name", "connection", "tls"):

@@ -44,7 +44,7 @@ class Sent:
 
 @click.command()
 @click.argument(
-    "kind", type=click.Choice([*(str(kind.value) for kind in SUBJECTS), _ALL]), required=False, metavar="KIND"
+    "kind", type=click.Choice([*(str(kind.value) for kind in SUBJECTS), _ALL]), required=False, metavar="[KIND]"
 )
 @click.option("--to", "url", callback=check_url, metavar="URL", help="Where to post them.")
 @click.option("--session", "session_id", metavar="ID", help="The session that they tell of; a made-up one otherwise.")
