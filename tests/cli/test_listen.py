@@ -112,6 +112,7 @@ def test_the_life_of_a_session_is_shown_in_a_terminal(
         url = shown.split()[shown.split().index("at") + 1].rstrip(";")
         session_id = anyio.run(live, box, f"{url}/", file)
         shown = read_until(terminal, "forwarded", shown, times=4)
+        assert post(url, signed="", headers={"x-auth-client": ""}) == 401
         process.send_signal(signal.SIGINT)
         shown = read_until(terminal, "Stopped.", shown)
         assert process.wait(SECONDS) == 0
@@ -123,6 +124,7 @@ def test_the_life_of_a_session_is_shown_in_a_terminal(
     assert [event.kind for event in events] == ["event", "event", "decision", "decision"]
     assert shown.count(session_id) == 8
     assert "submitted 7002" in shown
+    assert "401  refused      Look for a proxy that drops the X-AUTH-CLIENT or X-HMAC-SIGNATURE header." in shown
     assert "declined 9102  repeated" in shown
     assert box.credentials.shared_secret not in shown
     assert "Ada" not in shown
@@ -169,7 +171,7 @@ def test_everything_is_told_to_programs(start: Start) -> None:
         "none of the known mistakes",
         "there is no signature or no API key",
         "another API key",
-        "signed, but cannot be read",
+        "signed, but unreadable",
     ]
     assert {line["problem"] for line in forwarded} == {"no connection (Connection refused)"}
     assert json.loads(written)["what"] == "stopped"

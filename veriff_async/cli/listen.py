@@ -152,7 +152,7 @@ class Report:
     def refused(self, reply: rules.Reply, *, cause: str, advice: str, style: str = "red") -> None:
         """Tell of a request that was refused, and why."""
         document = {"what": "refused", "answered": reply.status, "cause": cause, "advice": advice}
-        self._tell(document, f"{reply.status}  refused      {cause}. {advice}", style=style)
+        self._tell(document, f"{reply.status}  refused      {advice}", style=style)
 
     def forwarded(self, forwarded: Forwarded) -> None:
         """Tell of a webhook that was handed on."""
@@ -199,7 +199,11 @@ class _Ear:
             return self._refuse(rules.FOREIGN, cause=found.cause.value, advice=found.advice)
         except PayloadError as error:
             problems = "; ".join(error.problems) or "it is no JSON of Veriff's"
-            return self._refuse(rules.UNREADABLE, cause="signed, but cannot be read", advice=f"Look at: {problems}.")
+            return self._refuse(
+                rules.UNREADABLE,
+                cause="signed, but unreadable",
+                advice=f"It is signed rightly, but cannot be read: {problems}.",
+            )
         except InboxError as error:
             return self._refuse(rules.NOT_RECORDED, cause="not recorded", advice=str(error))
         event = recorded.event
