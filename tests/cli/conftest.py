@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from veriff_async.sandbox import Sandbox
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
@@ -31,6 +33,43 @@ def environment(variables: Mapping[str, str]) -> dict[str, str]:
     strange = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
     return {**kept, "PYTHONWARNINGS": "error", **variables}
+
+
+def read(terminal: int, words: str | None = None) -> str:
+    """Read what is written to a terminal until these words came, or until the last writer has gone."""
+    written = b""
+    with suppress(OSError):  # Linux says EIO when the last writer has gone
+        while (words is None or words.encode() not in written) and (data := os.read(terminal, 65536)):
+            written += data
+    return written.decode(errors="replace")
+
+
+@pytest.fixture
+def read_until() -> Callable[[int, str | None], str]:
+    """Give the way to read a terminal until it shows something, so that the moment is known, or to its end."""
+    return read
+
+
+@pytest.fixture
+def served() -> Iterator[Sandbox]:
+    """Run a sandbox that decides at once, in a thread of the tests' process."""
+    with Sandbox(decide_after=0) as box:
+        yield box
+
+
+@pytest.fixture
+def patient() -> Iterator[Sandbox]:
+    """Run a sandbox that decides when it is told to."""
+    with Sandbox() as box:
+        yield box
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the path of the beginning of a JPEG, which is all that is looked at."""
+    path = tmp_path_factory.mktemp("pictures") / "ada-lovelace.jpg"
+    path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(70_000) + b"\xff\xd9")
+    return str(path)
 
 
 @pytest.fixture(autouse=True)
@@ -48,9 +87,10 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Give a way to run the command without a terminal; tests that look at the same run share it."""
 
     @cache
-    def call(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603  our own command
             [*COMMAND, *arguments],
+            input=given,
             capture_output=True,
             text=True,
             check=False,
@@ -76,12 +116,9 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
             env=environment({"TERM": "xterm-256color", **variables}),
         ) as process:
             os.close(end)
-            written = b""
-            with suppress(OSError):  # Linux says EIO when the last writer has gone
-                while data := os.read(terminal, 65536):
-                    written += data
+            written = read(terminal)
             os.close(terminal)
-            return process.wait(SECONDS), written.decode()
+            return process.wait(SECONDS), written
 
     return call
 

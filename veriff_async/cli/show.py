@@ -121,12 +121,17 @@ class Screen:
         """Show rows of text; where nobody watches, each is a line with tabs between its cells, without a head."""
         if not self._live:
             for row in rows:
-                self.say("\t".join(row))
+                self._line("\t".join(row))
             return
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
             table.add_row(*map(escape, row))
         self._console.print(table)
+
+    def _line(self, cells: str) -> None:
+        """Write a line as it is: rich would make spaces of its tabs."""
+        if not self._console.quiet:
+            self._console.file.write(f"{cells}\n")
 
     def decision(self, decision: Decision, *, show_person: bool) -> None:
         """Show a decision, with the person's data only when that was asked for."""

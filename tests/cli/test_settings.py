@@ -1,0 +1,135 @@
+"""Credentials from the environment or a file, and how every command tells what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from veriff_async import ConfigurationError
+from veriff_async.cli.settings import settings_from
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SECRET = "0f0e0d0c-0b0a-4908-8706-050403020100"
+SESSION = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
+
+
+@pytest.fixture
+def env_file(tmp_path: Path) -> Path:
+    """Give a file that its owner alone may read."""
+    path = tmp_path / "veriff.env"
+    path.touch(0o600)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def in_a_command() -> Iterator[None]:
+    """Be inside of a command, where warnings know their form."""
+    with click.Context(click.Command("test")).scope():
+        yield
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"KEY=a-b", "a-b"),
+        (b"export KEY=a-b", "a-b"),
+        (b"  export   KEY='a b'  # theirs", "a b"),
+        (b'KEY="a b"\r', "a b"),
+        (b"KEY='it'\"'\"'s'", "it's"),
+        (b"KEY=a#b", "a#b"),
+        (b"KEY=a=b", "a=b"),
+        (b"KEY=$HOME", "$HOME"),
+        (b"KEY=", ""),
+        (b"KEY=first\nKEY=last", "last"),
+        (b"\xef\xbb\xbfKEY=a", "a"),
+        (b"# don't\n\n\nKEY=a\n", "a"),
+    ],
+)
+def test_a_line_is_read_as_a_shell_reads_it(env_file: Path, line: bytes, value: str) -> None:
+    """Quotes, export, comments and empty lines are taken; nothing is replaced, and no secret is cut at a #."""
+    env_file.write_bytes(line)
+
+    assert settings_from(env_file) == {"KEY": value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        SECRET.encode(),
+        f"KEY = {SECRET}".encode(),
+        f"KEY={SECRET} {SECRET}".encode(),
+        f"{SECRET}={SECRET}".encode(),
+        f"KEY='{SECRET}".encode(),
+        f"KEY={SECRET}".encode() + b"\xff",
+        f"KEY={SECRET}".encode() + b"\0",
+        f"={SECRET}".encode(),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number_and_never_shown(env_file: Path, line: bytes) -> None:
+    """A secret that stands in the wrong place is still a secret."""
+    env_file.write_bytes(b"# mine\nA=b\n" + line + b"\n")
+
+    with pytest.raises(ConfigurationError, match=r"^Line 3 of veriff\.env ") as caught:
+        settings_from(env_file)
+
+    assert SECRET[:8] not in str(caught.value)
+
+
+def test_a_file_that_is_some_other_file_is_refused(env_file: Path, tmp_path: Path) -> None:
+    """What is large is not read to its end, and what cannot be read is a sentence."""
+    env_file.write_bytes(b"#" * 70_000)
+
+    with pytest.raises(ConfigurationError, match="65536 bytes"):
+        settings_from(env_file)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        settings_from(tmp_path)
+
+
+def test_what_others_may_read_is_warned_of(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file works all the same; standard error says what to do."""
+    env_file.write_text("KEY=a")
+    env_file.chmod(0o640)
+
+    assert settings_from(env_file) == {"KEY": "a"}
+    assert "chmod 600" in capsys.readouterr().err
+
+
+def test_without_a_file_the_environment_is_taken() -> None:
+    """The variables are those of the process."""
+    assert settings_from(None) is os.environ
+
+
+def test_a_file_stands_alone(run: Run, env_file: Path) -> None:
+    """What the file lacks is missing, also when the environment has it; a program is told so as an object."""
+    env_file.write_text(f"VERIFF_SHARED_SECRET={SECRET}\n")
+    env_file.chmod(0o644)
+
+    done = run(
+        "decision", SESSION, "--json", "--env-file", str(env_file), VERIFF_API_KEY="6f1b1b52", VERIFF_BASE_URL="x"
+    )
+
+    warning, error = map(json.loads, done.stderr.splitlines())
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "chmod 600" in warning["warning"]
+    assert error["error"]["type"] == "ConfigurationError"
+    assert error["error"]["message"].startswith("VERIFF_API_KEY is not set")
+    assert error["error"]["exit_code"] == 1
+
+
+def test_missing_credentials_are_one_sentence(run: Run) -> None:
+    """It names the variable and where its value is found."""
+    done = run("media", "list", SESSION)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: VERIFF_API_KEY is not set")
+    assert done.stderr.count("\n") == 1
