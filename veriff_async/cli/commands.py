@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from veriff_async.cli.batch import batch
 from veriff_async.cli.completion import completion
 from veriff_async.cli.decision import decision
 from veriff_async.cli.demo import demo
@@ -30,6 +31,7 @@ def cli() -> None:
 
 
 cli.add_command(verify)
+cli.add_command(batch)
 cli.add_command(decision)
 cli.add_command(media)
 cli.add_command(completion)

@@ -1,0 +1,167 @@
+"""Batches as the command line runs them: a client and a journal that are closed at the end, results, progress."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+from attrs import frozen
+
+from veriff_async.batch import SqliteJournal, Step, collect_many, settle, submit_many, verify_many
+from veriff_async.cli.checking import jobs_of
+from veriff_async.cli.gauge import Gauge
+from veriff_async.cli.outcomes import Outcomes
+from veriff_async.cli.results import results_in
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+    from pathlib import Path
+
+    from veriff_async import VeriffClient
+    from veriff_async.batch import BadRow, Job, JobResult
+    from veriff_async.cli.plan import Plan
+    from veriff_async.cli.results import Results
+
+__all__ = ("Told", "look", "run_collection", "run_plan", "settle_job")
+
+_ANY: Final = "veriff-async batch"
+
+
+@frozen(kw_only=True)
+class Told:
+    """What came of a run.
+
+    Attributes:
+        outcomes: The jobs, counted.
+        seconds: How long it took.
+        sent: Bytes of pictures that were sent, as they are on the wire.
+    """
+
+    outcomes: Outcomes
+    seconds: float
+    sent: int
+
+
+async def run_plan(  # noqa: PLR0913  what a batch is made of
+    plan: Plan,
+    veriff: VeriffClient,
+    journal: Path,
+    *,
+    total: int,
+    retry_failed: bool,
+    changed: Callable[[BadRow], None],
+    quiet: bool,
+) -> Told:
+    """Verify or submit what a manifest holds, or go on with it."""
+    gauge = Gauge(total, veriff.statistics, is_submission=plan.submit_only, quiet=quiet)
+    async with _running(journal, plan.out, veriff, gauge, show_person=plan.show_person) as run:
+        async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
+            if plan.submit_only:
+                await _submit(run, plan, jobs, retry_failed=retry_failed)
+            else:
+                await _verify(run, plan, jobs, retry_failed=retry_failed)
+        return run.told()
+
+
+async def run_collection(  # noqa: PLR0913  what a collection is made of
+    veriff: VeriffClient,
+    journal: Path,
+    out: Path,
+    *,
+    timeout: float | None,  # noqa: ASYNC109  the timeout of each wait
+    max_waiting: int,
+    show_person: bool,
+    quiet: bool,
+) -> Told:
+    """Gather the decisions on what is submitted."""
+    async with SqliteJournal(journal) as store:
+        total = (await store.tally()).get(Step.SUBMITTED, 0)
+    gauge = Gauge(total, veriff.statistics, quiet=quiet)
+    async with _running(journal, out, veriff, gauge, show_person=show_person) as run:
+        found = collect_many(
+            veriff, journal=run.journal, timeout=timeout, max_waiting=max_waiting, progress=gauge.update
+        )
+        async with aclosing(found) as results:
+            async for result in results:
+                run.add(result)
+        return run.told()
+
+
+async def look(journal: Path) -> Outcomes:
+    """Count what a journal holds; a run may go on meanwhile."""
+    outcomes = Outcomes()
+    async with SqliteJournal(journal) as store, aclosing(store.records()) as records:
+        async for record in records:
+            known = record.decision and str(record.decision.status)
+            outcomes.count(record.step, known or (record.failure.kind if record.failure else ""), record.job_id)
+    return outcomes
+
+
+async def settle_job(journal: Path, job_id: str, session_id: str | None) -> None:
+    """Say what became of a creation in doubt."""
+    async with SqliteJournal(journal) as store:
+        await settle(store, job_id, session_id=session_id)
+
+
+@frozen
+class _Run:
+    """What one run writes to."""
+
+    journal: SqliteJournal
+    results: Results
+    gauge: Gauge
+    outcomes: Outcomes
+    veriff: VeriffClient
+
+    def add(self, result: JobResult) -> None:
+        self.results.add(result)
+        self.outcomes.add(result)
+
+    def told(self) -> Told:
+        return Told(outcomes=self.outcomes, seconds=self.gauge.seconds, sent=self.veriff.statistics().bytes_sent)
+
+
+@asynccontextmanager
+async def _running(
+    journal: Path, out: Path, veriff: VeriffClient, gauge: Gauge, *, show_person: bool
+) -> AsyncGenerator[_Run]:
+    async with SqliteJournal(journal) as store:
+        # The first claim takes the journal for this process; a second run would else mend results that are written.
+        await store.claim(_ANY)
+        await store.release(_ANY)
+        with results_in(out, show_person=show_person) as results:
+            async with veriff, gauge.shown():
+                yield _Run(store, results, gauge, Outcomes(is_submission=gauge.is_submission), veriff)
+
+
+async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool) -> None:
+    found = verify_many(
+        run.veriff,
+        jobs,
+        journal=run.journal,
+        concurrency=plan.concurrency,
+        max_waiting=plan.max_waiting,
+        on_unknown=plan.on_unknown,
+        retry_failed=retry_failed,
+        progress=run.gauge.update,
+    )
+    async with aclosing(found) as results:
+        async for result in results:
+            run.add(result)
+
+
+async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool) -> None:
+    left = await submit_many(
+        run.veriff,
+        jobs,
+        journal=run.journal,
+        concurrency=plan.concurrency,
+        on_unknown=plan.on_unknown,
+        retry_failed=retry_failed,
+        progress=run.gauge.update,
+    )
+    for result in left:
+        run.add(result)
+    now = run.gauge.progress
+    run.outcomes.counts += Counter({(Step.SUBMITTED, ""): now.submitted, (Step.DECIDED, ""): now.decided})

@@ -1,0 +1,133 @@
+"""How far a batch is, for who watches: two lines that move on a terminal, a line now and then anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from veriff_async.batch import Progress
+from veriff_async.cli.show import megabytes
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+    from veriff_async.client import Statistics
+
+__all__ = ("Gauge",)
+
+_OFTEN: Final = 0.25  # seconds between two pictures
+_SELDOM: Final = 10.0  # seconds between two lines
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+
+
+class Gauge:
+    """Shows the progress of one batch on standard error.
+
+    Args:
+        total: How many jobs there are.
+        statistics: What the client counts.
+        is_submission: Whether a job is done when it is submitted.
+        quiet: Whether to show nothing.
+    """
+
+    def __init__(
+        self, total: int, statistics: Callable[[], Statistics], *, is_submission: bool = False, quiet: bool = False
+    ) -> None:
+        """Begin the clock."""
+        self._total = total
+        self._statistics = statistics
+        self.is_submission = is_submission
+        self._console = Console(stderr=True, quiet=quiet)
+        self._live = self._console.is_interactive and self._console.file.isatty()
+        self._began = monotonic()
+        self.progress: Progress = Progress()
+
+    def update(self, progress: Progress) -> None:
+        """Take the counts, which change in place."""
+        self.progress = progress
+
+    @property
+    def done(self) -> int:
+        """Jobs that this run has no more to do for."""
+        now = self.progress
+        settled = now.decided + now.failed + now.unknown + now.stopped
+        return min(self._total, settled + (now.submitted if self.is_submission else 0))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the beginning."""
+        return monotonic() - self._began
+
+    @asynccontextmanager
+    async def shown(self) -> AsyncGenerator[None]:
+        """Show how far it is as long as this is entered."""
+        ticking: asyncio.Task[None]
+        if self._live:
+            # No thread of rich's own: what is shown belongs to the loop.
+            with Live(console=self._console, auto_refresh=False, transient=True) as live:
+                ticking = asyncio.ensure_future(self._tick(_OFTEN, lambda: live.update(self._picture(), refresh=True)))
+                try:
+                    yield
+                finally:
+                    await _ended(ticking)
+        else:
+            ticking = asyncio.ensure_future(self._tick(_SELDOM, self._say))
+            try:
+                yield
+            finally:
+                await _ended(ticking)
+
+    async def _tick(self, pause: float, show: Callable[[], None]) -> None:
+        if self._live:
+            show()
+        while True:
+            await asyncio.sleep(pause)
+            show()
+
+    def _say(self) -> None:
+        words = f"{self._counts()}; {self._states()}"
+        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+
+    def _picture(self) -> Group:
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(max(1, self._total), self.done, width=24), Text(self._counts()))
+        return Group(bar, Text(self._states()))
+
+    def _counts(self) -> str:
+        speed = (self.done - self.progress.known) / max(self.seconds, _OFTEN)
+        words = f"{self.done} of {self._total} jobs"
+        if speed <= 0 or self.done >= self._total:
+            return words
+        return f"{words}, {speed:.1f}/s, {_span((self._total - self.done) / speed)} left"
+
+    def _states(self) -> str:
+        now = self.progress
+        states = {"open": now.open, "waiting": now.waiting}
+        if self.is_submission:
+            states |= {"submitted": now.submitted}
+        states |= {"decided": now.decided, "failed": now.failed, "unknown": now.unknown}
+        states |= {"stopped": now.stopped} if now.stopped else {}
+        sent = megabytes(self._statistics().bytes_sent)
+        return f"{', '.join(f'{name} {count}' for name, count in states.items())}; {sent} sent"
+
+
+def _span(seconds: float) -> str:
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR / _MINUTE:.0f} min"
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
