@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ import click
 import pytest
 
 from veriff_async import __version__
-from veriff_async.cli.commands import cli
+from veriff_async.cli.commands import COMMANDS, cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,15 +53,26 @@ def test_it_tells_its_version(run: Run) -> None:
     assert run("--version").stdout == f"veriff-async {__version__}\n"
 
 
-@pytest.mark.parametrize("command", sorted(cli.commands))
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_is_explained(run: Run, command: str) -> None:
     """-h lists the commands, and each explains itself and every option in words."""
-    context = click.Context(cli.commands[command], info_name=command)
+    found = cli.get_command(click.Context(cli), command)
 
-    assert command in run("-h").stdout
-    assert context.command.help
-    assert all(option.help for option in context.command.params if isinstance(option, click.Option))
-    assert command in context.get_help()
+    assert re.search(rf"^  {command} +\w", run("-h").stdout, re.MULTILINE)
+    assert found is not None
+    assert found.help
+    assert all(option.help for option in found.params if isinstance(option, click.Option))
+
+
+def test_a_command_loads_no_other() -> None:
+    """A shell that completes a word waits for nothing that the word does not need."""
+    done = python(
+        "import sys; from veriff_async.cli import main; sys.argv = ['veriff-async', 'completion', 'fish']\n"
+        "try: main()\n"
+        "finally: assert not {'aiohttp', 'veriff_async.cli.demo', 'veriff_async.sandbox'} & set(sys.modules)"
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_an_unknown_command_is_wrong_usage(run: Run) -> None:
