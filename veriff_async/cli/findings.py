@@ -155,7 +155,7 @@ def _key(key: str) -> Finding:
         return Finding(name, Outcome.FAILED, f"{API_KEY_VARIABLE} is not set: take the API key from {_PORTAL}.")
     if not _is_uuid(key):
         says = (
-            f"{API_KEY_VARIABLE} is no UUID, which Veriff refuses (code 1802): copy the API key again from {_PORTAL}."
+            f"{API_KEY_VARIABLE} is no UUID, which Veriff refuses with code 1802: copy the API key again from {_PORTAL}."
         )
         return Finding(name, Outcome.FAILED, says)
     return Finding(name, Outcome.OK, f"{API_KEY_VARIABLE} is set, and is a UUID.")
@@ -219,9 +219,9 @@ def proxies(environ: Mapping[str, str]) -> Finding:
 def of_decision(status: int, code: str | None, *, is_veriffs: bool) -> Finding:
     """Judge the answer to a request for the decision of a session that nobody has.
 
-    That an unknown session is answered 404, and a refused key or signature 401, is documented, and so are the codes.
-    Which HTTP status goes with a code is not, so the code counts first. That key and signature are looked at before
-    the session is a guess.
+    That an unknown session is answered 404, and a refused key or signature 401, is documented. The codes are from
+    public transcriptions of Veriff's table, and which HTTP status goes with each is a guess, so the code counts first.
+    That key and signature are looked at before the session is a guess too.
 
     Args:
         status: HTTP status.
