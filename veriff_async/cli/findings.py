@@ -154,9 +154,7 @@ def _key(key: str) -> Finding:
     if not key:
         return Finding(name, Outcome.FAILED, f"{API_KEY_VARIABLE} is not set: take the API key from {_PORTAL}.")
     if not _is_uuid(key):
-        says = (
-            f"{API_KEY_VARIABLE} is no UUID, which Veriff refuses with code 1802: copy the API key again from {_PORTAL}."
-        )
+        says = f"{API_KEY_VARIABLE} is no UUID, as code 1802 says: copy the API key again from {_PORTAL}."
         return Finding(name, Outcome.FAILED, says)
     return Finding(name, Outcome.OK, f"{API_KEY_VARIABLE} is set, and is a UUID.")
 
