@@ -103,9 +103,12 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def run_in_terminal() -> Callable[..., tuple[int, str]]:
-    """Give a way to run the command in a terminal of 80 columns; what it wrote comes back with the exit code."""
+    """Give a way to run the command in a terminal of 80 columns; what it wrote comes back with the exit code.
 
-    def call(*arguments: str, **variables: str) -> tuple[int, str]:
+    `started` is called with its process id.
+    """
+
+    def call(*arguments: str, started: Callable[[int], object] = int, **variables: str) -> tuple[int, str]:
         terminal, end = pty.openpty()
         fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         with subprocess.Popen(  # noqa: S603  our own command
@@ -115,6 +118,7 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
             stderr=end,
             env=environment({"TERM": "xterm-256color", **variables}),
         ) as process:
+            started(process.pid)
             os.close(end)
             written = read(terminal)
             os.close(terminal)

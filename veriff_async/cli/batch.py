@@ -16,7 +16,7 @@ from veriff_async.cli.batching import look, run_collection, run_plan, settle_job
 from veriff_async.cli.checking import check
 from veriff_async.cli.exits import Exit
 from veriff_async.cli.options import FILE, env_file_option, json_option, show_person_option, timeout_option
-from veriff_async.cli.plan import Plan, plan_of, remember
+from veriff_async.cli.plan import Plan, plan_of
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
 from veriff_async.cli.settings import client_from_settings
 from veriff_async.cli.show import megabytes
@@ -244,7 +244,6 @@ def _go(journal: Path, plan: Plan, *, retry_failed: bool) -> NoReturn:
             words = f"{len(checked.bad)} of {checked.total} rows are bad" if checked.total else "There are no rows"
             progress_screen().say(f"{words}, so nothing was sent: mend them, or leave them out with --skip-bad.")
         raise SystemExit(Exit.USAGE)
-    remember(journal, plan)
     advice = again(f"batch resume {_files(journal, plan.out)}", None)
     course().reached(f"To go on: {advice}", command=advice)
     work = run_plan(

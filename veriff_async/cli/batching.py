@@ -12,6 +12,7 @@ from veriff_async.batch import SqliteJournal, Step, collect_many, settle, submit
 from veriff_async.cli.checking import jobs_of
 from veriff_async.cli.gauge import Gauge
 from veriff_async.cli.outcomes import Outcomes
+from veriff_async.cli.plan import remember
 from veriff_async.cli.results import results_in
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ async def run_plan(  # noqa: PLR0913  what a batch is made of
     """Verify or submit what a manifest holds, or go on with it."""
     gauge = Gauge(total, veriff.statistics, is_submission=plan.submit_only, quiet=quiet)
     async with _running(journal, plan.out, veriff, gauge, show_person=plan.show_person) as run:
+        remember(journal, plan)
         async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
             if plan.submit_only:
                 await _submit(run, plan, jobs, retry_failed=retry_failed)

@@ -69,29 +69,18 @@ class Gauge:
 
     @asynccontextmanager
     async def shown(self) -> AsyncGenerator[None]:
-        """Show how far it is as long as this is entered."""
-        ticking: asyncio.Task[None]
-        if self._live:
-            # No thread of rich's own: what is shown belongs to the loop.
-            with Live(console=self._console, auto_refresh=False, transient=True) as live:
-                ticking = asyncio.ensure_future(self._tick(_OFTEN, lambda: live.update(self._picture(), refresh=True)))
+        """Show how far it is as long as this is entered; the last picture stays."""
+        if not self._live:
+            async with _every(_SELDOM, self._say):
+                yield
+            return
+        # No thread of rich's own: what is shown belongs to the loop.
+        with Live(self._picture(), console=self._console, auto_refresh=False) as live:
+            async with _every(_OFTEN, lambda: live.update(self._picture(), refresh=True)):
                 try:
                     yield
                 finally:
-                    await _ended(ticking)
-        else:
-            ticking = asyncio.ensure_future(self._tick(_SELDOM, self._say))
-            try:
-                yield
-            finally:
-                await _ended(ticking)
-
-    async def _tick(self, pause: float, show: Callable[[], None]) -> None:
-        if self._live:
-            show()
-        while True:
-            await asyncio.sleep(pause)
-            show()
+                    live.update(self._picture(), refresh=True)
 
     def _say(self) -> None:
         words = f"{self._counts()}; {self._states()}"
@@ -128,6 +117,16 @@ def _span(seconds: float) -> str:
     return f"{seconds // _HOUR:.0f} h {seconds % _HOUR / _MINUTE:.0f} min"
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+@asynccontextmanager
+async def _every(pause: float, show: Callable[[], None]) -> AsyncGenerator[None]:
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(pause)
+            show()
+
+    ticking = asyncio.ensure_future(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
+        await asyncio.gather(ticking, return_exceptions=True)

@@ -1,0 +1,232 @@
+"""`veriff-async batch`, as processes of their own, against the books of a sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import pytest
+
+from veriff_async import Status
+from veriff_async.batch import SqliteJournal, Step
+from veriff_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
+
+    from veriff_async.sandbox import SeenRequest
+
+    Start = Callable[..., subprocess.Popen[str]]
+    RunInTerminal = Callable[..., tuple[int, str]]
+
+PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(2000) + b"\xff\xd9"
+SECRET: Final = "Zuckerkandl"
+JOBS: Final = 8
+SECONDS: Final = 50.0
+
+
+class Books:
+    """A sandbox, and something to be done at one of its requests."""
+
+    def __init__(self) -> None:
+        """Make the sandbox; it decides at once."""
+        self.box = Sandbox(decide_after=0, on_request=self._seen)
+        self._left = 0
+        self._method = ""
+        self._act: Callable[[], object] = int
+
+    def at(self, count: int, method: str, act: Callable[[], object]) -> None:
+        """Do something, in the sandbox's thread, when so many more requests of a method were answered."""
+        self._left, self._method, self._act = count, method, act
+
+    def _seen(self, request: SeenRequest) -> None:
+        self._left -= request.method == self._method
+        if self._left == 0:
+            self._method = ""
+            self._act()
+
+    def sessions(self, *job_ids: str) -> Counter[tuple[str | None, str]]:
+        """Count sessions by job and status."""
+        known = [session for session in self.box.sessions if session.vendor_data in job_ids]
+        return Counter((session.vendor_data, str(session.status)) for session in known)
+
+
+@pytest.fixture(scope="module")
+def books() -> Iterator[Books]:
+    """Give the sandbox of all these tests; each has jobs of its own."""
+    books = Books()
+    with books.box:
+        yield books
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with a picture, in which commands run."""
+    (tmp_path / "front.jpg").write_bytes(PICTURE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def lines_of(path: Path) -> list[dict[str, object]]:
+    """Return the results of a file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def after(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end of a process, and return its code and what it wrote."""
+    out, err = process.communicate(timeout=SECONDS)
+    return process.returncode, out, err
+
+
+def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
+    folder: Path, books: Books, start: Start, run_in_terminal: RunInTerminal
+) -> None:
+    """Ctrl-C says how to resume, and that command needs nothing else; whatever stopped it, each job is decided once."""
+    ids = [f"stopped {number}" for number in range(JOBS)]
+    rows = [f"{job_id},front.jpg;front.jpg,Ada {SECRET}" for job_id in ids]
+    (folder / "jobs.csv").write_text("\n".join(["id,document-front,first_name", *rows, f"{ids[0]},front.jpg,", ""]))
+    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.box.environ.items()))
+    (folder / "secret.env").chmod(0o600)
+
+    def interrupt(process: int) -> None:
+        books.at(2, "PATCH", lambda: os.kill(process, signal.SIGINT))
+
+    words = "batch run jobs.csv --journal the.db --out results.jsonl --skip-bad --concurrency 1 --env-file secret.env"
+    code, written = run_in_terminal(*words.split(), started=interrupt)
+
+    assert (130, SECRET in written) == (code, False), written
+    assert f"Line {JOBS + 2} (job {ids[0]}): The id was given on line 2 already" in written
+    assert re.search(
+        rf"\d of {JOBS} jobs.*\r\nopen \d, waiting \d, decided \d, failed 0, unknown 0; 0\.\d\d MB", written
+    )
+    [command] = re.findall(r"To go on: (veriff-async batch resume .*?)\r?\n", written)
+    with (folder / "results.jsonl").open("ab") as file:
+        file.write(b'{"job_id":"torn by a cra')
+
+    process = start(*shlex.split(command)[1:], "--json")
+    books.at(2, "PATCH", process.kill)
+    assert -signal.SIGKILL == after(process)[0]
+    code, out, err = after(start(*shlex.split(command)[1:], "--json"))
+    document, results = json.loads(out), lines_of(folder / "results.jsonl")
+
+    assert (0, "") == (code, err)
+    assert [{"step": "decided", "detail": "approved", "jobs": JOBS}] == document["outcomes"]
+    assert [JOBS + 2] == [row["line"] for row in document["bad_rows"]]
+    assert dict.fromkeys(ids, 1) == Counter(line["job_id"] for line in results)
+    assert {("decided", "approved", None)} == {(line["step"], line["status"], line["error"]) for line in results}
+    assert {(job_id, "approved"): 1 for job_id in ids} == books.sessions(*ids)
+    held = {session.id: len(session.media) for session in books.box.sessions if session.vendor_data in ids}
+    assert {line["session_id"]: 2 for line in results} == held
+    assert SECRET not in (folder / "results.jsonl").read_text()
+    assert 0o600 == (folder / "results.jsonl").stat().st_mode & 0o777
+
+
+def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
+    folder: Path, books: Books, start: Start, run_in_terminal: RunInTerminal
+) -> None:
+    """A creation without an answer is named with the command that settles it, and a failure in the results."""
+    (folder / "jobs.jsonl").write_text(
+        "".join(
+            json.dumps({"id": job_id, "media": [{"path": "front.jpg", "context": "face"}], "timeout": 30}) + "\n"
+            for job_id in ("made", "lost", "refused", "good")
+        )
+    )
+    for fault in (Fault.lose_answer(), Fault.drop(after=1), Fault.status(400, code="1104")):
+        books.box.inject(fault, method="POST", path="/v1/sessions")
+    words = "batch run jobs.jsonl --journal=a.db --out=r.jsonl --concurrency=1"
+    process = start(*words.split(), **books.box.environ)
+    code, out, err = after(process)
+
+    assert 1 == code, err
+    assert ["unknown\tOutcomeUnknownError\t2", "decided\tapproved\t1", "failed\tBadRequestError\t1"] == out.splitlines()
+    assert "To go on: veriff-async batch resume --journal a.db --out r.jsonl" in err
+    code, shown = run_in_terminal("batch", "status", "--journal", "a.db")
+    assert 0 == code
+    assert "status or error" in shown
+    commands = re.findall(r"veriff-async (batch settle [^\r\n]+)", shown)
+    assert [f"batch settle --journal a.db {job_id} --session ID" for job_id in ("made", "lost")] == commands
+
+    [session] = [session for session in books.box.sessions if session.vendor_data == "made"]
+    misused = start("batch", "settle", "--journal=a.db", "made")
+    assert 0 == after(start(*shlex.split(commands[0].replace("ID", session.id))))[0]
+    assert 0 == after(start(*shlex.split(commands[1].replace("--session ID", "--recreate"))))[0]
+    assert 2 == after(misused)[0]
+    code, out, err = after(start("batch", "resume", "--journal=a.db", "--retry-failed", **books.box.environ))
+
+    assert (0, "decided\tapproved\t4\n") == (code, out), err
+    assert {(job_id, "approved"): 1 for job_id in ("made", "lost", "refused", "good")} == books.sessions(
+        "made", "lost", "refused", "good"
+    )
+    lines = [(line["job_id"], line["step"], line["error"]) for line in lines_of(folder / "r.jsonl")]
+    assert ("refused", "failed", "BadRequestError") in lines
+    assert ("refused", "decided", None) == [line for line in lines if line[0] == "refused"][-1]
+    assert 5 == len(lines)
+
+
+def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, start: Start) -> None:
+    """Without --skip-bad nothing is sent or written, and what a cell holds is not shown."""
+    (folder / "jobs.csv").write_text(
+        f"id,face,date_of_birth\nbad-1,front.jpg,{SECRET}\n,front.jpg,\nbad-2,front.jpg,\n"
+    )
+    (folder / "other.jsonl").write_text("{}\n")
+    before = len(books.box.requests)
+    commands = [
+        ("jobs.csv", "--journal=a.db", "--out=r.jsonl"),
+        ("jobs.csv", "--check", "--json"),
+        ("jobs.csv", "--journal=b.db", "--out=other.jsonl", "--skip-bad"),
+    ]
+    processes = [start("batch", "run", *command, **books.box.environ) for command in commands]
+    done = [after(process) for process in processes]
+    refused, checked, mistaken = done
+
+    assert [2, 2, 1] == [code for code, _, _ in done]
+    assert "Line 2 (job bad-1): person.date_of_birth cannot be sent" in refused[2]
+    assert "2 of 3 rows are bad, so nothing was sent" in refused[2]
+    assert [2, 3] == [row["line"] for row in json.loads(checked[1])["bad_rows"]]
+    assert "Line 1 of the file for results is no result" in mistaken[2]
+    assert "{}\n" == (folder / "other.jsonl").read_text()
+    assert not (folder / "a.db").exists()
+    assert not (folder / "r.jsonl").exists()
+    assert before == len(books.box.requests)
+    assert SECRET not in repr(done)
+
+
+def test_submitting_and_collecting_are_parted(folder: Path, start: Start) -> None:
+    """--submit-only ends when all are submitted; collect needs the journal alone, and shows a person when asked to."""
+    (folder / "jobs.csv").write_text("id,face,first_name\nlater-1,front.jpg,Ada\nlater-2,front.jpg,Grace\n")
+    with Sandbox(decide_after=None) as box:
+
+        def command(*words: str) -> tuple[int, str, str]:
+            return after(start("batch", *words, "--journal=a.db", "--out=r.jsonl", **box.environ))
+
+        submitted = command("run", "jobs.csv", "--submit-only")
+        (folder / "jobs.csv").unlink()
+        resumed = command("resume")
+        early = command("collect", "--timeout=0")
+        for session in box.sessions:
+            box.decide(session.id, Status.APPROVED)
+        late = command("collect", "--show-person", "--json")
+
+    assert (0, "submitted\t\t2\n") == submitted[:2]
+    assert "veriff-async batch collect --journal a.db --out r.jsonl" in submitted[2]
+    assert 1 == resumed[0]
+    assert "The manifest of the batch is gone" in resumed[2]
+    assert 4 == early[0]
+    assert 0 == late[0], late[2]
+    assert [{"step": "decided", "detail": "approved", "jobs": 2}] == json.loads(late[1])["outcomes"]
+    assert {"Ada", "Grace"} == {str(line["person"]["first_name"]).title() for line in lines_of(folder / "r.jsonl")}  # type: ignore[index]
+    assert {Step.DECIDED: 2} == anyio.run(tally, folder / "a.db")
+
+
+async def tally(path: Path) -> Mapping[Step, int]:
+    """Return what a journal counts."""
+    async with SqliteJournal(path) as journal:
+        return await journal.tally()
