@@ -5,12 +5,13 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.value import Value
 
 __all__ = ("Browser", "CollectedData", "CollectedReceipt", "Device", "Network")
 
 
-@frozen(kw_only=True)
-class Device:
+@frozen(kw_only=True, eq=False, repr=False)
+class Device(Value):
     """The end-user's device.
 
     Attributes:
@@ -30,8 +31,8 @@ class Device:
     type: str | None = None
 
 
-@frozen(kw_only=True)
-class Network:
+@frozen(kw_only=True, eq=False, repr=False)
+class Network(Value):
     """The end-user's network; one of the two addresses is needed.
 
     Attributes:
@@ -53,8 +54,8 @@ class Network:
     asn: JsonObject = field(default=EMPTY, repr=False)
 
 
-@frozen(kw_only=True)
-class Browser:
+@frozen(kw_only=True, eq=False, repr=False)
+class Browser(Value):
     """The end-user's browser.
 
     Attributes:
@@ -68,8 +69,8 @@ class Browser:
     timezone_offset: int | None = None
 
 
-@frozen(kw_only=True)
-class CollectedData:
+@frozen(kw_only=True, eq=False, repr=False)
+class CollectedData(Value):
     """What you know of the end-user's device and network.
 
     Attributes:
@@ -93,8 +94,8 @@ class CollectedData:
     extra: JsonObject = field(default=EMPTY, repr=False)
 
 
-@frozen(kw_only=True)
-class CollectedReceipt:
+@frozen(kw_only=True, eq=False, repr=False)
+class CollectedReceipt(Value):
     """Which attempt the data were taken for."""
 
     session_id: str | None = None

@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import DocumentType, OpenEnum
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = ("Document", "LegalStatus", "Specimen")
 
@@ -18,8 +19,8 @@ class LegalStatus(OpenEnum):
     TERTIARY = "tertiary"
 
 
-@frozen(kw_only=True)
-class Specimen:
+@frozen(kw_only=True, eq=False, repr=False)
+class Specimen(Value):
     """What is known of the kind of document, as opposed to the one shown.
 
     https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
@@ -41,8 +42,8 @@ class Specimen:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class Document:
+@frozen(kw_only=True, eq=False, repr=False)
+class Document(Value):
     """An identity document, in requests and in decisions; every field may be missing.
 
     `country` is ISO 3166-1 alpha-2 (real answers once wrote ``UK``); dates are ``YYYY-MM-DD`` texts. Requests take

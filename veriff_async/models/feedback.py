@@ -9,6 +9,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = (
     "FraudCategory",
@@ -48,8 +49,8 @@ class LookupStatus(OpenEnum):
     NOT_FOUND = "NOT_FOUND"
 
 
-@frozen(kw_only=True)
-class FraudCategoryInfo:
+@frozen(kw_only=True, eq=False, repr=False)
+class FraudCategoryInfo(Value):
     """A kind of fraud, explained."""
 
     category: FraudCategory
@@ -61,8 +62,8 @@ def _categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory, ..
     return (FraudCategory(given),) if isinstance(given, str) else tuple(FraudCategory(each) for each in given)
 
 
-@frozen
-class FraudReport:
+@frozen(eq=False, repr=False)
+class FraudReport(Value):
     """A fraud to report (https://devdocs.veriff.com/apidocs/report-fraud).
 
     Args:
@@ -76,8 +77,8 @@ class FraudReport:
     comment: str | None = field(default=None, kw_only=True, repr=False)
 
 
-@frozen(kw_only=True)
-class FraudReportReceipt:
+@frozen(kw_only=True, eq=False, repr=False)
+class FraudReportReceipt(Value):
     """What became of one report; others of the same call may have fared otherwise.
 
     Attributes:
@@ -99,8 +100,8 @@ class FraudReportReceipt:
         return self.status == ReportStatus.REPORTED
 
 
-@frozen(kw_only=True)
-class FraudReportDetails:
+@frozen(kw_only=True, eq=False, repr=False)
+class FraudReportDetails(Value):
     """How a report stands (https://devdocs.veriff.com/apidocs/retrieve-fraud-reports)."""
 
     report_id: str | None = None
@@ -120,8 +121,8 @@ class FraudReportDetails:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class FraudReportLookup:
+@frozen(kw_only=True, eq=False, repr=False)
+class FraudReportLookup(Value):
     """The report about one session, if there is one."""
 
     session_id: str

@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = ("Insight", "InsightCategory", "InsightResult")
 
@@ -27,8 +28,8 @@ class InsightCategory(OpenEnum):
     FRAUD = "fraud"
 
 
-@frozen(kw_only=True)
-class Insight:
+@frozen(kw_only=True, eq=False, repr=False)
+class Insight(Value):
     """One question about a session, and its answer; `label` is the question, for example ``faceLiveness``."""
 
     label: str

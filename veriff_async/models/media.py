@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import MediaContext
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = (
     "AsyncReader",
@@ -43,8 +44,8 @@ MediaSource: TypeAlias = (
 )
 
 
-@frozen
-class Media:
+@frozen(eq=False, repr=False)
+class Media(Value):
     """One picture or PDF to upload.
 
     Args:
@@ -73,8 +74,8 @@ class Media:
     fit: int | None = field(default=None, kw_only=True)
 
 
-@frozen(kw_only=True)
-class UploadProgress:
+@frozen(kw_only=True, eq=False, repr=False)
+class UploadProgress(Value):
     """How far one upload is.
 
     Attributes:
@@ -88,8 +89,8 @@ class UploadProgress:
     total: int
 
 
-@frozen(kw_only=True)
-class UploadedMedia:
+@frozen(kw_only=True, eq=False, repr=False)
+class UploadedMedia(Value):
     """The receipt of one upload (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3).
 
     Attributes:
@@ -115,8 +116,8 @@ class UploadedMedia:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class NfcData:
+@frozen(kw_only=True, eq=False, repr=False)
+class NfcData(Value):
     """What was read from the chip of an e-passport, in the four files that Veriff asks for, as raw bytes.
 
     Attributes:
@@ -134,8 +135,8 @@ class NfcData:
     dg2: bytes = field(repr=False)
 
 
-@frozen(kw_only=True)
-class MediaFile:
+@frozen(kw_only=True, eq=False, repr=False)
+class MediaFile(Value):
     """One picture, video or chip reading that Veriff holds (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Attributes:
@@ -160,8 +161,8 @@ class MediaFile:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class MediaList:
+@frozen(kw_only=True, eq=False, repr=False)
+class MediaList(Value):
     """The media of one attempt (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Pictures and videos come in the order of Veriff's own view of their fit and quality, not of time. A test
@@ -179,8 +180,8 @@ class MediaList:
         return self.images + self.videos + self.nfc_documents
 
 
-@frozen(kw_only=True)
-class TimestampHash:
+@frozen(kw_only=True, eq=False, repr=False)
+class TimestampHash(Value):
     """The digest that a trusted timestamp covers."""
 
     algorithm: str | None = None
@@ -188,8 +189,8 @@ class TimestampHash:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class Timestamp:
+@frozen(kw_only=True, eq=False, repr=False)
+class Timestamp(Value):
     """A trusted timestamp of one media file; a guess, seen in an older client only."""
 
     id: str
@@ -200,8 +201,8 @@ class Timestamp:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class DownloadProgress:
+@frozen(kw_only=True, eq=False, repr=False)
+class DownloadProgress(Value):
     """How far one download is.
 
     Attributes:
@@ -215,8 +216,8 @@ class DownloadProgress:
     total: int | None
 
 
-@frozen(kw_only=True)
-class DownloadedMedia:
+@frozen(kw_only=True, eq=False, repr=False)
+class DownloadedMedia(Value):
     """A file that was brought down, whole and verified.
 
     Attributes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from veriff_async.models.enums import Status
+from veriff_async.models.value import Value
 
 __all__ = ("Outcome",)
 
 
-class Outcome:
+class Outcome(Value):
     """Something that was decided about a session."""
 
     __slots__ = ()

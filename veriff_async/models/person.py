@@ -6,12 +6,13 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import Gender
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = ("Address", "ParsedAddress", "Person")
 
 
-@frozen(kw_only=True)
-class ParsedAddress:
+@frozen(kw_only=True, eq=False, repr=False)
+class ParsedAddress(Value):
     """An address in parts; real answers write US parts in lower case (https://devdocs.veriff.com/apidocs)."""
 
     street: str | None = field(default=None, repr=False)
@@ -24,8 +25,8 @@ class ParsedAddress:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class Address:
+@frozen(kw_only=True, eq=False, repr=False)
+class Address(Value):
     """One address of a person, as printed and in parts."""
 
     full_address: str | None = field(default=None, repr=False)
@@ -33,8 +34,8 @@ class Address:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class Person:
+@frozen(kw_only=True, eq=False, repr=False)
+class Person(Value):
     """A person, in requests and in decisions; every field may be missing.
 
     Given to ``create_session`` it states what you know; the first name also chooses the outcome in a test

@@ -14,6 +14,8 @@ from typing import Final
 
 from attrs import frozen
 
+from veriff_async.models.value import Value
+
 __all__ = ("REASONS", "Reason", "ReasonFamily")
 
 
@@ -26,8 +28,8 @@ class ReasonFamily(Enum):
     GRANULAR_RESUBMISSION = "granular resubmission"
 
 
-@frozen
-class Reason:
+@frozen(eq=False, repr=False)
+class Reason(Value):
     """One known reason.
 
     Attributes:

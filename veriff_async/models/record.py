@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import Gender
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = (
     "PepAlias",
@@ -20,8 +21,8 @@ __all__ = (
 )
 
 
-@frozen(kw_only=True)
-class PepField:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepField(Value):
     """One fact about a listed person, and the list that states it."""
 
     name: str | None = None
@@ -30,16 +31,16 @@ class PepField:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepAlias:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepAlias(Value):
     """Another name of a listed person."""
 
     name: str | None = field(default=None, repr=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepAssociate:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepAssociate(Value):
     """Somebody close to a listed person, and how."""
 
     association: str | None = None
@@ -47,8 +48,8 @@ class PepAssociate:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepMedia:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepMedia(Value):
     """An article about a listed person."""
 
     date: str | None = None
@@ -58,8 +59,8 @@ class PepMedia:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepAsset:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepAsset(Value):
     """A document or picture of a listed person."""
 
     public_url: str | None = field(default=None, repr=False)
@@ -68,8 +69,8 @@ class PepAsset:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepEntity:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepEntity(Value):
     """A listed person, as the provider of the lists describes them."""
 
     id: str | None = None
@@ -89,8 +90,8 @@ class PepEntity:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepHit:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepHit(Value):
     """A listed person who may be the one; `match_types` says how, for example ``name_exact``, ``aka_fuzzy``."""
 
     doc: PepEntity | None = None
@@ -102,8 +103,8 @@ class PepHit:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PepSanctionMatch:
+@frozen(kw_only=True, eq=False, repr=False)
+class PepSanctionMatch(Value):
     """The result of one search in the provider's lists; its undocumented ``matches`` are in `raw`."""
 
     provider: str | None = None
@@ -113,8 +114,8 @@ class PepSanctionMatch:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class PersonRecord:
+@frozen(kw_only=True, eq=False, repr=False)
+class PersonRecord(Value):
     """The person of a session (https://devdocs.veriff.com/apidocs/v1sessionsidperson-1).
 
     Its data were read from the document, or are those that were given at creation.

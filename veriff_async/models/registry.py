@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = ("CurpResult", "CurpStatus", "IneCurpResult", "IneRecord", "IneResult", "TransportationResult")
 
@@ -29,8 +30,8 @@ class CurpStatus(OpenEnum):
         return self in {CurpStatus.AN, CurpStatus.AH, CurpStatus.CRA, CurpStatus.RCN, CurpStatus.RCC}
 
 
-@frozen(kw_only=True)
-class IneResult:
+@frozen(kw_only=True, eq=False, repr=False)
+class IneResult(Value):
     """What the INE registry says of a document; `document_state` is a Spanish text.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
@@ -41,8 +42,8 @@ class IneResult:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class CurpResult:
+@frozen(kw_only=True, eq=False, repr=False)
+class CurpResult(Value):
     """What the CURP registry says of a person (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
     Attributes:
@@ -57,8 +58,8 @@ class CurpResult:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class IneRecord:
+@frozen(kw_only=True, eq=False, repr=False)
+class IneRecord(Value):
     """What the INE registry says, in the answer that joins both registries; one of the two identifiers is there."""
 
     active: bool | None = None
@@ -69,8 +70,8 @@ class IneRecord:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class IneCurpResult:
+@frozen(kw_only=True, eq=False, repr=False)
+class IneCurpResult(Value):
     """What both registries say.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
@@ -81,8 +82,8 @@ class IneCurpResult:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class TransportationResult:
+@frozen(kw_only=True, eq=False, repr=False)
+class TransportationResult(Value):
     """What a registry of driving licences says: a guess, since only its four words are known.
 
     Attributes:

@@ -6,6 +6,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = ("Consent", "ConsentType", "SessionInfo")
 
@@ -18,8 +19,8 @@ class ConsentType(OpenEnum):
     AADHAAR = "aadhaar"
 
 
-@frozen
-class Consent:
+@frozen(eq=False, repr=False)
+class Consent(Value):
     """The end-user's answer to a question for consent, for products that need one.
 
     Args:
@@ -33,8 +34,8 @@ class Consent:
     approved: bool
 
 
-@frozen(kw_only=True)
-class SessionInfo:
+@frozen(kw_only=True, eq=False, repr=False)
+class SessionInfo(Value):
     """The ``verification`` object of ``POST`` and ``PATCH /v1/sessions`` (https://devdocs.veriff.com/apidocs/v1sessions).
 
     Attributes:

@@ -9,12 +9,13 @@ from attrs import frozen
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import WebhookEvent
+from veriff_async.models.value import Value
 
 __all__ = ("Ignored", "Recorded", "SessionState")
 
 
-@frozen(kw_only=True)
-class SessionState:
+@frozen(kw_only=True, eq=False, repr=False)
+class SessionState(Value):
     """The latest state of one session, by the rules of `veriff_async.protocol.ledger`.
 
     Attributes:
@@ -60,8 +61,8 @@ class Ignored(StrEnum):
     """Messages of its kind tell nothing of a state."""
 
 
-@frozen(kw_only=True)
-class Recorded:
+@frozen(kw_only=True, eq=False, repr=False)
+class Recorded(Value):
     """What became of a message that was recorded.
 
     Attributes:

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = (
     "AdditionalVerifiedData",
@@ -30,8 +31,8 @@ class RiskLevel(OpenEnum):
     HIGH = "HIGH_RISK"
 
 
-@frozen(kw_only=True)
-class AddressFraud:
+@frozen(kw_only=True, eq=False, repr=False)
+class AddressFraud(Value):
     """Signs that a proof of address is forged.
 
     Attributes:
@@ -48,8 +49,8 @@ class AddressFraud:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class ProofOfAddress:
+@frozen(kw_only=True, eq=False, repr=False)
+class ProofOfAddress(Value):
     """A proof of address; its person has the whole name in ``first_name`` and the address in ``addresses``.
 
     Attributes:
@@ -68,8 +69,8 @@ class ProofOfAddress:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class CpfValidation:
+@frozen(kw_only=True, eq=False, repr=False)
+class CpfValidation(Value):
     """What Brazil's registry says of a CPF number."""
 
     status: str | None = None
@@ -80,8 +81,8 @@ class CpfValidation:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class IneBiometricValidation:
+@frozen(kw_only=True, eq=False, repr=False)
+class IneBiometricValidation(Value):
     """Whether the face is the one in Mexico's INE registry.
 
     Attributes:
@@ -96,8 +97,8 @@ class IneBiometricValidation:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class RegistryValidation:
+@frozen(kw_only=True, eq=False, repr=False)
+class RegistryValidation(Value):
     """What Colombia's registry says of a person."""
 
     country_registry: str | None = None
@@ -108,8 +109,8 @@ class RegistryValidation:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class ValidationResult:
+@frozen(kw_only=True, eq=False, repr=False)
+class ValidationResult(Value):
     """What one database says of a person: for each member, how well it matches in Veriff's own words.
 
     See https://devdocs.veriff.com/docs/us-database-verification.
@@ -127,8 +128,8 @@ class ValidationResult:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class AdditionalVerifiedData:
+@frozen(kw_only=True, eq=False, repr=False)
+class AdditionalVerifiedData(Value):
     """What products add to a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
@@ -165,8 +166,8 @@ class AdditionalVerifiedData:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class BiometricAuthentication:
+@frozen(kw_only=True, eq=False, repr=False)
+class BiometricAuthentication(Value):
     """The earlier session whose face this one shows (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:

@@ -8,6 +8,7 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
+from veriff_async.models.value import Value
 
 __all__ = (
     "CheckType",
@@ -43,8 +44,8 @@ class MonitorStatus(OpenEnum):
     DISABLED = "disabled"
 
 
-@frozen(kw_only=True)
-class Listing:
+@frozen(kw_only=True, eq=False, repr=False)
+class Listing(Value):
     """One entry of a list; `snippet` is a piece of an article."""
 
     source_name: str | None = None
@@ -54,8 +55,8 @@ class Listing:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class Listings:
+@frozen(kw_only=True, eq=False, repr=False)
+class Listings(Value):
     """The entries behind a hit, by kind of list."""
 
     warnings: tuple[Listing, ...] = ()
@@ -66,8 +67,8 @@ class Listings:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class WatchlistHit:
+@frozen(kw_only=True, eq=False, repr=False)
+class WatchlistHit(Value):
     """Somebody on a list who may be the person.
 
     Attributes:
@@ -92,8 +93,8 @@ class WatchlistHit:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class SearchTerm:
+@frozen(kw_only=True, eq=False, repr=False)
+class SearchTerm(Value):
     """What was searched for; the later members come with enhanced screening only."""
 
     name: str | None = field(default=None, repr=False)
@@ -106,8 +107,8 @@ class SearchTerm:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True)
-class WatchlistScreening:
+@frozen(kw_only=True, eq=False, repr=False)
+class WatchlistScreening(Value):
     """The result of a screening (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1).
 
     Attributes:
@@ -143,8 +144,8 @@ class WatchlistScreening:
         return self.match_status == MatchStatus.POSSIBLE_MATCH
 
 
-@frozen(kw_only=True)
-class Monitoring:
+@frozen(kw_only=True, eq=False, repr=False)
+class Monitoring(Value):
     """The answer to switching the watch over the lists off.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from veriff_async.models.value import Value
 from veriff_async.protocol.origin import claim_of
 from veriff_async.protocol.signing import is_signature
 
@@ -53,8 +54,8 @@ class SignatureCause(Enum):
     UNKNOWN = "none of the known mistakes"
 
 
-@frozen
-class SignatureExplanation:
+@frozen(eq=False, repr=False)
+class SignatureExplanation(Value):
     """What is the matter with a signature, and what to do; it shows neither secret nor body nor signature.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async.errors import SignatureError
+from veriff_async.models.value import Value
 from veriff_async.protocol.headers import (
     AUTH_CLIENT,
     HMAC_SIGNATURE,
@@ -41,8 +42,8 @@ _SAYS: Final = {
 """What the headers say, by their names in lower case."""
 
 
-@frozen
-class Claim:
+@frozen(eq=False, repr=False)
+class Claim(Value):
     """What the headers of a message say; ``None`` for what they do not.
 
     Attributes:
@@ -67,8 +68,8 @@ class Claim:
         return self.integration is not None and known is not None and self.integration.lower() != known.lower()
 
 
-@frozen
-class Origin:
+@frozen(eq=False, repr=False)
+class Origin(Value):
     """Who a message was proven to come from.
 
     Attributes:

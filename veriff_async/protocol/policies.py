@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import field, frozen
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.models.value import Value
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -28,8 +29,8 @@ def _not_negative(instance: object, attribute: Attribute[_N], value: object) -> 
         raise ConfigurationError(msg)
 
 
-@frozen(kw_only=True)
-class RetryPolicy:
+@frozen(kw_only=True, eq=False, repr=False)
+class RetryPolicy(Value):
     """How often and how long a call is tried.
 
     The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
@@ -54,8 +55,8 @@ class RetryPolicy:
     retry_after_cap: float = field(default=60.0, validator=_not_negative)
 
 
-@frozen(kw_only=True)
-class PollPolicy:
+@frozen(kw_only=True, eq=False, repr=False)
+class PollPolicy(Value):
     """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
 
     A session is first asked after `delay` seconds, then after `first` seconds more, and each pause is `factor` times
@@ -90,8 +91,8 @@ SAFETY_NET: Final = PollPolicy(delay=30.0, first=60.0, factor=2.0, longest=900.0
 """The pace beside an inbox, for webhooks that get lost on their way."""
 
 
-@frozen(kw_only=True)
-class Retention:
+@frozen(kw_only=True, eq=False, repr=False)
+class Retention(Value):
     """How much an inbox keeps; what was touched longest ago goes first, a session as a whole.
 
     Args:
@@ -109,8 +110,8 @@ class Retention:
     events: int = field(default=1_000, validator=_positive)
 
 
-@frozen(kw_only=True)
-class Timeouts:
+@frozen(kw_only=True, eq=False, repr=False)
+class Timeouts(Value):
     """How long one try of a request may take, by progress.
 
     Args:

@@ -11,11 +11,13 @@ from typing import Final
 
 from attrs import frozen
 
+from veriff_async.models.value import Value
+
 __all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PLACES", "PREFIXES", "Fixed")
 
 
-@frozen
-class Fixed:
+@frozen(eq=False, repr=False)
+class Fixed(Value):
     """A member that is the same in every message of a kind."""
 
     path: str

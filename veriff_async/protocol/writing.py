@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from attrs import fields, frozen, has
 
 from veriff_async.models.json import EMPTY, as_object
+from veriff_async.models.value import Value
 from veriff_async.protocol.layout import places
 from veriff_async.protocol.wording import FORMS, IN_MILLISECONDS, Fixed
 
@@ -55,8 +56,8 @@ def timestamp(moment: datetime, *, digits: int = _MILLISECONDS) -> str:
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-@frozen
-class _Writer:
+@frozen(eq=False, repr=False)
+class _Writer(Value):
     faithful: bool
     digits: int
 

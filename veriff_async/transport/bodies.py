@@ -25,6 +25,7 @@ from veriff_async.errors import (
     MediaUnsupportedError,
 )
 from veriff_async.models.enums import MediaContext
+from veriff_async.models.value import Value
 from veriff_async.protocol.dimensions import dimensions
 from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
 from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES, MAX_SIDE
@@ -47,8 +48,8 @@ _MOST_TO_SCALE: Final = 64 * 1024 * 1024
 __all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
 
 
-@frozen
-class Draft:
+@frozen(eq=False, repr=False)
+class Draft(Value):
     """A media whose type and size are known and allowed, ready to be signed."""
 
     media: Media
@@ -102,16 +103,16 @@ class Draft:
             return SignedBody(self, signer.hexdigest(), proof=reading.proof())
 
 
-@frozen
-class Proof:
+@frozen(eq=False, repr=False)
+class Proof(Value):
     """What two readings of the same bytes have in common: what the file system says, or else a checksum."""
 
     stamp: object | None
     checksum: int
 
 
-@frozen
-class SignedBody:
+@frozen(eq=False, repr=False)
+class SignedBody(Value):
     """A request body that can be sent any number of times; held whole only when it is small."""
 
     draft: Draft

@@ -21,6 +21,7 @@ from veriff_async.errors import (
     ResponseError,
     TransportError,
 )
+from veriff_async.models.value import Value
 from veriff_async.protocol import backoff
 from veriff_async.protocol.answers import Answer, check_origin, refusal
 from veriff_async.protocol.backoff import Failure
@@ -53,8 +54,8 @@ _HEADERS: Final = {
 }
 
 
-@frozen
-class _Failed:
+@frozen(eq=False, repr=False)
+class _Failed(Value):
     """A try without an answer."""
 
     how: Failure
@@ -78,7 +79,7 @@ class Sink(Protocol):
         ...
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Opened(Answer):
     """A success whose body is yet to be read, by whoever closes the response."""
 

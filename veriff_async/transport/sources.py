@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 from attrs import frozen
 
 from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaError
+from veriff_async.models.value import Value
 
 if TYPE_CHECKING:
     from veriff_async.models.media import MediaSource
@@ -99,8 +100,8 @@ class Reader(Protocol):
         ...
 
 
-@frozen
-class BytesSource:
+@frozen(eq=False, repr=False)
+class BytesSource(Value):
     """Bytes in memory.
 
     Attributes:
@@ -124,8 +125,8 @@ class BytesSource:
         """Do nothing: the caller's bytes stay the caller's."""
 
 
-@frozen
-class PathSource:
+@frozen(eq=False, repr=False)
+class PathSource(Value):
     """A file that is opened afresh for each reading."""
 
     path: str
@@ -140,8 +141,8 @@ class PathSource:
         """Do nothing: no handle is held between readings."""
 
 
-@frozen
-class FileSource:
+@frozen(eq=False, repr=False)
+class FileSource(Value):
     """An open file that can be read again: one of the caller's, or a spool of ours.
 
     Attributes:
