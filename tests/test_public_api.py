@@ -37,8 +37,8 @@ AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView
 """
 PINNED_INBOX = "Ignored Inbox MemoryInbox Recorded RedisInbox Retention SessionState SqliteInbox"
 PINNED_BATCH = """
-BadRow Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress Row SqliteJournal Stamp
-Step collect_many read_manifest settle submit_many verify_many verify_one
+BadRow Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress RedisJournal Row
+SqliteJournal Stamp Step collect_many read_manifest settle submit_many verify_many verify_one
 """
 PINNED_WEBHOOKS = "AsgiWebhooks ReceiverStatistics Reply WebhookReceiver aiohttp_app aiohttp_handler asgi_app"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
-    from tests.inbox.conftest import RedisServer
+    from tests.servers import RedisServer
     from veriff_async import WebhookEvent
     from veriff_async.inbox import Inbox, Recorded, Retention, SessionState
 

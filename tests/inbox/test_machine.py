@@ -31,7 +31,7 @@ from veriff_async.testing import decided, moved, screened
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from tests.inbox.conftest import RedisServer
+    from tests.servers import RedisServer
     from veriff_async import Decision, WebhookEvent
     from veriff_async.inbox import Inbox, SessionState
 

@@ -23,7 +23,7 @@ from veriff_async.testing.messages import decided, moved, screened
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
-    from tests.inbox.conftest import RedisServer
+    from tests.servers import RedisServer
 
 pytestmark = pytest.mark.anyio
 

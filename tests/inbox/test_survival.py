@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-    from tests.inbox.conftest import RedisServer
+    from tests.servers import RedisServer
     from veriff_async import WebhookEvent
     from veriff_async.inbox import Inbox
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from veriff_async.batch.memory import MemoryJournal
     from veriff_async.batch.pace import Pace
     from veriff_async.batch.record import Failure, JobRecord, MediaRecord, Stamp, Step
+    from veriff_async.batch.redis import RedisJournal
     from veriff_async.batch.sqlite import SqliteJournal
     from veriff_async.batch.window import Progress
 
@@ -32,6 +33,7 @@ __all__ = (
     "OnUnknown",
     "Pace",
     "Progress",
+    "RedisJournal",
     "Row",
     "SqliteJournal",
     "Stamp",
@@ -53,6 +55,7 @@ _HOMES = {
     "batch.memory": "MemoryJournal",
     "batch.pace": "Pace",
     "batch.record": "Failure JobRecord MediaRecord Stamp Step",
+    "batch.redis": "RedisJournal",
     "batch.sqlite": "SqliteJournal",
     "batch.window": "Progress",
 }

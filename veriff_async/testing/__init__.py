@@ -1,6 +1,6 @@
-"""For the tests of your own code: strategies for all that Veriff says, and the rules that every inbox keeps.
+"""For the tests of your own code: strategies for all that Veriff says, and the rules of every inbox and journal.
 
-The strategies need hypothesis (``pip install "veriff-async[testing]"``); `InboxContract` needs nothing.
+The strategies need hypothesis (``pip install "veriff-async[testing]"``); the contracts need nothing.
 """
 
 from typing import TYPE_CHECKING
@@ -9,11 +9,13 @@ from veriff_async.late import late
 
 if TYPE_CHECKING:
     from veriff_async.testing.contract import InboxContract
+    from veriff_async.testing.journals import JournalContract
     from veriff_async.testing.messages import decided, full_auto, moved, screened
     from veriff_async.testing.strategies import signed_webhooks, strategy_for, webhook_events
 
 __all__ = (
     "InboxContract",
+    "JournalContract",
     "decided",
     "full_auto",
     "moved",
@@ -25,6 +27,7 @@ __all__ = (
 
 _HOMES = {
     "testing.contract": "InboxContract",
+    "testing.journals": "JournalContract",
     "testing.messages": "decided full_auto moved screened",
     "testing.strategies": "signed_webhooks strategy_for webhook_events",
 }

@@ -12,12 +12,12 @@ from attrs import define, field
 from veriff_async.protocol.policies import Retention
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 
     from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.state import SessionState
 
-__all__ = ("Store", "Trial", "following", "hear", "keys", "rule", "same", "state")
+__all__ = ("Store", "Trial", "alone", "following", "hear", "keys", "rule", "same", "state")
 
 _Contract = TypeVar("_Contract", bound="Trial")
 
@@ -25,7 +25,7 @@ _PATIENCE: Final = 30.0
 """Seconds after which a test that hangs is given up; none measures time."""
 
 _TURNS: Final = 50
-"""Turns of the loop that tasks of a closed inbox may need to end."""
+"""Turns of the loop that tasks of a closed store may need to end."""
 
 
 class Trial:
@@ -86,23 +86,32 @@ def rule(body: Callable[[_Contract, Store], Awaitable[None]]) -> Callable[[_Cont
 
     async def run(self: _Contract) -> None:
         store = Store(self)
-        async with asyncio.timeout(_PATIENCE):
-            try:
-                await body(self, store)
-            finally:
-                await store.close()
-            await _ended()
+        try:
+            await body(self, store)
+        finally:
+            await store.close()
 
     def test(self: _Contract) -> None:
-        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
-            runner.run(run(self))
+        alone(run(self))
 
     test.__name__, test.__qualname__, test.__doc__ = body.__name__, body.__qualname__, body.__doc__
     return test
 
 
+def alone(work: Coroutine[None, None, None]) -> None:
+    """Run a test in a loop of its own, which no task may outlive."""
+
+    async def run() -> None:
+        async with asyncio.timeout(_PATIENCE):
+            await work
+            await _ended()
+
+    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+        runner.run(run())
+
+
 async def _ended() -> None:
-    """Fail when a closed inbox has left a task."""
+    """Fail when a closed store has left a task."""
     left: set[asyncio.Task[object]] = set()
     for _ in range(_TURNS):
         left = asyncio.all_tasks() - {asyncio.current_task()}

