@@ -35,7 +35,7 @@ def test_a_shell_is_told_what_can_stand_there(run: Run, shell: str, words: tuple
     offered = run(_VERIFF_ASYNC_COMPLETE=question, COMP_WORDS=typed, COMP_CWORD=place)
 
     assert script.exit_code == 0
-    assert f"_VERIFF_ASYNC_COMPLETE={question}" in script.stdout
+    assert f"_VERIFF_ASYNC_COMPLETE={question}" in script.output
     assert expected in offered.stdout
     assert offered.stderr == ""
 
@@ -62,4 +62,4 @@ def test_an_unknown_shell_is_wrong_usage() -> None:
     done = CliRunner().invoke(cli, ["completion", "csh"])
 
     assert done.exit_code == 2
-    assert all(shell in done.stderr for shell in SHELLS)
+    assert all(shell in done.output for shell in SHELLS)

@@ -121,11 +121,11 @@ class Screen:
         """Show rows of text; where nobody watches, each is a line with tabs between its cells, without a head."""
         if not self._live:
             for row in rows:
-                self._line("\t".join(row))
+                self._line("\t".join(map(_printable, row)))
             return
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(escape(_printable(cell)) for cell in row))
         self._console.print(table)
 
     def _line(self, cells: str) -> None:
@@ -136,7 +136,7 @@ class Screen:
     def decision(self, decision: Decision, *, show_person: bool) -> None:
         """Show a decision, with the person's data only when that was asked for."""
         shown = decision_facts(decision) | (personal_facts(decision) if show_person else {})
-        rows = [(name.replace("_", " "), str(value)) for name, value in shown.items() if value is not None]
+        rows = [(name.replace("_", " "), _printable(str(value))) for name, value in shown.items() if value is not None]
         if not self._live:
             for name, value in rows:
                 self.say(f"  {name}: {value}")
@@ -176,6 +176,11 @@ def _short(event: DownloadProgress) -> str:
 
 def _name(media: Media) -> str:
     return media.filename or str(media.context)
+
+
+def _printable(text: str) -> str:
+    """Return a text that moves no cursor: what a server says, or somebody printed on a document, is only shown."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def decision_facts(decision: Decision) -> dict[str, str | int | None]:
