@@ -211,6 +211,9 @@ def batch_status(*, journal: Path, for_program: bool) -> None:
         return
     _table(outcomes)
     _ask(journal, outcomes)
+    if outcomes.exit is not Exit.DONE and plan_of(journal) is not None:
+        words = again(f"batch resume --journal {_quoted(journal)}", None)
+        progress_screen().say(f"Unless a run is at it, go on with: {words}")
 
 
 @batch.command("settle")
@@ -237,6 +240,9 @@ def _go(journal: Path, plan: Plan, *, retry_failed: bool) -> NoReturn:
     """Check a manifest, then do what it says, and tell what came of it."""
     veriff = client_from_settings(plan.env_file)
     checked = _checked(plan.manifest, plan.timeout, journal)
+    if course().for_program and plan.skip_bad:
+        for row in checked.bad:
+            warn(_bad(row))
     if not checked.total or (checked.bad and not plan.skip_bad):
         if course().for_program:
             print_json(checked.document())

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from veriff_async.client import Statistics
 
-__all__ = ("Gauge",)
+__all__ = ("Gauge", "span")
 
 _OFTEN: Final = 0.25  # seconds between two pictures
 _SELDOM: Final = 10.0  # seconds between two lines
@@ -68,10 +68,10 @@ class Gauge:
         return monotonic() - self._began
 
     @asynccontextmanager
-    async def shown(self) -> AsyncGenerator[None]:
-        """Show how far it is as long as this is entered; the last picture stays."""
+    async def shown(self, *, seldom: float = _SELDOM) -> AsyncGenerator[None]:
+        """Show how far it is as long as this is entered: so many seconds apart, or all the time on a terminal."""
         if not self._live:
-            async with _every(_SELDOM, self._say):
+            async with _every(seldom, self._say):
                 yield
             return
         # No thread of rich's own: what is shown belongs to the loop.
@@ -96,7 +96,7 @@ class Gauge:
         words = f"{self.done} of {self._total} jobs"
         if speed <= 0 or self.done >= self._total:
             return words
-        return f"{words}, {speed:.1f}/s, {_span((self._total - self.done) / speed)} left"
+        return f"{words}, {speed:.1f}/s, {span((self._total - self.done) / speed)} left"
 
     def _states(self) -> str:
         now = self.progress
@@ -109,12 +109,13 @@ class Gauge:
         return f"{', '.join(f'{name} {count}' for name, count in states.items())}; {sent} sent"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """Write a time that is left, as roughly as it is known."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     if seconds < _HOUR:
         return f"{seconds / _MINUTE:.0f} min"
-    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR / _MINUTE:.0f} min"
+    return f"{seconds // _HOUR:.0f} h {seconds % _HOUR // _MINUTE:.0f} min"
 
 
 @asynccontextmanager
