@@ -16,11 +16,11 @@ from benchmarks.measure import Plan
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from benchmarks.table import Table
 
-_SUBJECTS: Final[dict[str, Callable[[Plan], list[Table]]]] = {
+_SUBJECTS: Final[dict[str, Callable[[Plan], Iterable[Table]]]] = {
     "uploads": uploads.run,
     "relay": relay.run,
     "downloads": downloads.run,
@@ -46,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for table in _SUBJECTS[name](plan):
             tables.append(table)
             print(*table.lines(), "", sep="\n", flush=True)
-    if options.json is not None:
-        options.json.write_text(json.dumps(_report(plan, tables), indent=2) + "\n")
+            if options.json is not None:
+                _write(options.json, _report(plan, tables))
     if options.plot is not None:
         print(*plot.draw(tables, options.plot), sep="\n", file=sys.stderr)
 
@@ -64,6 +64,13 @@ def _options(arguments: Sequence[str] | None) -> Namespace:
     if options.plot is not None and not plot.possible():
         parser.error(plot.MISSING)
     return options
+
+
+def _write(path: Path, report: dict[str, object]) -> None:
+    """Write what is known so far in one step, so that a run that is broken off leaves all that it found."""
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.write_text(json.dumps(report, indent=2) + "\n")
+    unfinished.replace(path)
 
 
 def _positive(text: str) -> int:

@@ -21,7 +21,7 @@ from benchmarks.work import HEADERS, KEY, MIB, SECRET, Work, answer_asked, cost_
 from veriff_async import Credentials, VeriffClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from benchmarks.measure import Plan, Spread
     from benchmarks.work import Contender, Once, Sample
@@ -131,9 +131,9 @@ async def _side_by_side(once: Callable[[Path], Awaitable[None]], paths: Sequence
     await asyncio.gather(*map(once, paths))
 
 
-def run(plan: Plan) -> list[Table]:
+def run(plan: Plan) -> Iterator[Table]:
     """Bring one media down, as often at once as the loads say."""
-    return [_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS)]
+    yield from (_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS))
 
 
 def _table(load: _Load, plan: Plan) -> Table:

@@ -26,7 +26,7 @@ from benchmarks.work import HEADERS, KEY, MIB, SECRET, Work, answer_asked, sampl
 from veriff_async import Credentials, Media, Person, VeriffClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 
     from benchmarks.measure import Plan
     from benchmarks.work import Contender, Once, Sample
@@ -111,9 +111,9 @@ async def _side_by_side(verify: Callable[[Path], Awaitable[None]], paths: Sequen
     await asyncio.gather(*map(verify, paths))
 
 
-def run(plan: Plan) -> list[Table]:
+def run(plan: Plan) -> Iterator[Table]:
     """Verify somebody, as often at once as the loads say."""
-    return [_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS)]
+    yield from (_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS))
 
 
 def _table(load: _Load, plan: Plan) -> Table:

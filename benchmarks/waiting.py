@@ -49,18 +49,18 @@ _REAL: Final = _Sizes(4000, 100_000, 5.0, ((10_000, 50.0, 20.0), (10_000, 200.0,
 _SMOKE: Final = _Sizes(50, 200, 0.2, ((50, 50.0, 0.5),))
 
 
-def run(plan: Plan) -> list[Table]:
+def run(plan: Plan) -> Iterator[Table]:
     """Measure latency, crowd and polling; stores that cannot be had here are left out, and said so."""
     sizes = _SMOKE if plan.smoke else _REAL
     with ExitStack() as parts:
         redis = parts.enter_context(redis_running())
         kinds = ["sqlite"] if plan.smoke else [kind for kind in _KINDS if kind != "redis" or redis is not None]
         url = redis or ""
-        tables = [_latencies(plan, sizes, kinds, url), _crowds(plan, sizes, kinds, url)]
-        if redis is None:
-            note = "left out: Redis (no redis-server or valkey-server was found)"
-            tables = [evolve(table, notes=(*table.notes, note)) for table in tables]
-        return [*tables, _polls(plan, sizes)]
+        notes = () if redis else ("left out: Redis (no redis-server or valkey-server was found)",)
+        for measure in (_latencies, _crowds):
+            table = measure(plan, sizes, kinds, url)
+            yield evolve(table, notes=(*table.notes, *notes))
+        yield _polls(plan, sizes)
 
 
 class _Child:

