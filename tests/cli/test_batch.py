@@ -161,7 +161,7 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
     assert "status or error" in shown
     assert "go on with: veriff-async batch resume --journal a.db" in shown
     commands = re.findall(r"veriff-async (batch settle [^\r\n]+)", shown)
-    assert [f"batch settle --journal a.db {job_id} --session ID" for job_id in ("made", "lost")] == commands
+    assert [f"batch settle --journal a.db --session ID {job_id}" for job_id in ("made", "lost")] == commands
 
     [session] = [session for session in books.box.sessions if session.vendor_data == "made"]
     misused = start("batch", "settle", "--journal=a.db", "made")

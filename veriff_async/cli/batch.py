@@ -211,9 +211,11 @@ def batch_status(*, journal: Path, for_program: bool) -> None:
         return
     _table(outcomes)
     _ask(journal, outcomes)
-    if outcomes.exit is not Exit.DONE and plan_of(journal) is not None:
-        words = again(f"batch resume --journal {_quoted(journal)}", None)
-        progress_screen().say(f"Unless a run is at it, go on with: {words}")
+    plan = plan_of(journal)
+    if outcomes.exit is not Exit.DONE and plan is not None:
+        is_submitted = plan.submit_only and outcomes.is_late
+        words = f"collect {_files(journal, plan.out)}" if is_submitted else f"resume --journal {_quoted(journal)}"
+        progress_screen().say(f"Unless a run is at it, go on with: {again(f'batch {words}', None)}")
 
 
 @batch.command("settle")
@@ -322,7 +324,8 @@ def _ask(journal: Path, outcomes: Outcomes) -> None:
         "In doubt: a session may have been created for these, and no answer came. Look for their vendor_data, then"
     )
     for job_id in outcomes.doubtful:
-        screen.say("  " + again(f"batch settle --journal {_quoted(journal)} {_quoted(job_id)} --session ID", None))
+        job = f"-- {_quoted(job_id)}" if job_id.startswith("-") else _quoted(job_id)
+        screen.say("  " + again(f"batch settle --journal {_quoted(journal)} --session ID {job}", None))
     more = outcomes.in_doubt - len(outcomes.doubtful)
     screen.say(
         "with --recreate instead of --session ID where there is none." + (f" {more} more are like these." * bool(more))
