@@ -21,6 +21,7 @@ from veriff_async.batch import BadRow, JobRecord, MediaRecord, Progress, SqliteJ
 from veriff_async.cli.checking import Checked, check
 from veriff_async.cli.gauge import Gauge, span
 from veriff_async.cli.plan import Plan, plan_of, remember
+from veriff_async.cli.results import results_in
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -277,6 +278,15 @@ def test_what_stands_beside_a_journal_is_taken_only_as_it_was_written(folder: Pa
             plan_of(journal)
     with pytest.raises(ConfigurationError, match="folder of your own"):
         remember(folder / "nowhere" / "a.db", plan)
+
+
+def test_results_are_not_begun_where_they_cannot_be_written(folder: Path) -> None:
+    """A folder that is not there, and another file that ends like a torn line, are found before anything is sent."""
+    (folder / "other.txt").write_text('{"job_id": "a", "step": "decided"}\n{"other": 1}\n{"job_id":"b"')
+    for name, words in (("no/r.jsonl", "cannot be written"), ("other.txt", "Line 2 of the file for results")):
+        with pytest.raises(ConfigurationError, match=words), results_in(folder / name, show_person=False):
+            pytest.fail("it was opened")
+    assert (folder / "other.txt").read_text().endswith('"b"')
 
 
 def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
