@@ -100,6 +100,16 @@ def redis_server(running_server: RedisServer) -> Iterator[RedisServer]:
     running_server.thaw()
 
 
+@pytest.fixture(scope="session")
+def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run one server, of whichever kind was found first, for what is slow and the same on all."""
+    server = RedisServer(min(_SERVERS.items())[1], tmp_path_factory.mktemp("one"))
+    server.start()
+    yield server
+    server.kill()
+    shutil.rmtree(server.folder)
+
+
 @pytest.fixture
 def redis_replica(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
     """Give a second server that follows the first one."""

@@ -232,8 +232,7 @@ class RedisJournal:
         client = self._here()
         self._server.closed = True
         try:
-            if self._keeping is not None:
-                self._keeping.cancel()
+            self._rest()
             if self._under_way:
                 await asyncio.wait(self._under_way)
             claims, self._claims = self._claims, {}
@@ -289,13 +288,14 @@ class RedisJournal:
     async def _keep(self) -> None:
         """Renew what is claimed, for as long as anything is."""
         pause = self._lease / 4
-        while True:
-            await asyncio.sleep(pause)
+        await asyncio.sleep(pause)
+        while self._keeping is asyncio.current_task():  # redis-py may swallow that it was cancelled.
             try:
                 await self._renew()
                 pause = self._lease / 4
             except JournalError:  # If it is too late then, each write is told so by the server itself.
                 pause = self._lease / 16
+            await asyncio.sleep(pause)
 
     async def _renew(self) -> None:
         client = self._here()
@@ -309,9 +309,13 @@ class RedisJournal:
     def _drop(self, job_id: str, claim: _Claim) -> None:
         if self._claims.get(job_id) is claim:
             del self._claims[job_id]
-        if not self._claims and self._keeping is not None:
-            self._keeping.cancel()
-            self._keeping = None
+        if not self._claims:
+            self._rest()
+
+    def _rest(self) -> None:
+        keeping, self._keeping = self._keeping, None
+        if keeping is not None:
+            keeping.cancel()
 
     async def _give_back(self, client: Redis, claims: Mapping[str, _Claim]) -> None:
         left = iter(claims.items())

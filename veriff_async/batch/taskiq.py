@@ -1,0 +1,245 @@
+"""Batches over taskiq: workers take job ids from a broker, and share the journal. taskiq is an extra."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import AsyncExitStack
+from logging import getLogger
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from attrs import frozen
+
+from veriff_async.batch.many import collect_many, verify_one
+from veriff_async.errors import (
+    ApiError,
+    AuthenticationError,
+    ConfigurationError,
+    DecisionTimeoutError,
+    JobChangedError,
+    JobFailedError,
+    JobTakenError,
+    MediaError,
+    OutcomeUnknownError,
+    RateLimitedError,
+    ServerError,
+    VeriffError,
+)
+
+try:
+    from taskiq import Context, TaskiqDepends, TaskiqEvents
+    from taskiq.exceptions import NoResultError
+except ImportError:
+    msg = 'BatchTasks needs taskiq, an extra of this package: pip install "veriff-async[taskiq]".'
+    raise ConfigurationError(msg) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
+
+    from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, TaskiqState
+
+    from veriff_async.batch.course import OnUnknown
+    from veriff_async.batch.job import Job, JobResult
+    from veriff_async.batch.journal import Journal
+    from veriff_async.client import VeriffClient
+
+    Outcome: TypeAlias = dict[str, str | None]
+    JobTask: TypeAlias = AsyncTaskiqDecoratedTask[[str], Coroutine[None, None, Outcome]]
+    CollectTask: TypeAlias = AsyncTaskiqDecoratedTask[[], Coroutine[None, None, dict[str, int]]]
+
+__all__ = ("BatchTasks",)
+
+_LOGGER: Final = getLogger("veriff_async.batch")
+
+_HERE: Final[Context] = cast("Context", TaskiqDepends())
+"""What taskiq knows of the message that a task is run for."""
+
+
+@frozen
+class _Worker:
+    """What all tasks of one worker process share."""
+
+    client: VeriffClient
+    journal: Journal
+
+
+class BatchTasks:
+    """Tasks of a taskiq broker that do jobs by their id.
+
+    A message holds a job's id and nothing else; pictures, options and decisions stay out of the broker, and a result
+    says where the job stands. Each worker process opens a client and a journal when it starts and closes them when it
+    ends; workers of several processes share a `RedisJournal`.
+
+    A message is acknowledged when its job is done, not before: decided, submitted where that was asked for, failed for
+    good, or in need of a person. What may go well later (the network, a busy Veriff, a claim of another worker) is left
+    with the broker, which delivers it again: with ``RedisStreamBroker`` after its ``idle_timeout``. Until then there is
+    no result. With a broker that knows no acknowledgement the error is raised instead, for taskiq's retry middlewares.
+    Delivering a job twice does no harm.
+
+    Args:
+        broker: The broker; the tasks are registered with it, so make this where the broker is made.
+        client: Makes the client of a worker process, for example ``VeriffClient.from_env``.
+        journal: Makes its journal.
+        load: Returns a job by its id, the same each time; a `ConfigurationError` of it ends the job, any other
+            exception leaves the message to be delivered again.
+        on_result: Called with what came of a job before its message is acknowledged, so perhaps again after a crash:
+            where your program takes the decision. What it raises leaves the message to be delivered again.
+        on_unknown: See `verify_many`.
+        retry_failed: See `verify_many`.
+        name: What the names of the tasks begin with.
+
+    Attributes:
+        verify: Does a job up to its decision, or to the job's timeout.
+        submit: Does a job up to its submission.
+        collect: Asks once for the decision on each job that is submitted, and returns how many stand at each step; for
+            a schedule.
+
+    Example:
+        >>> broker = RedisStreamBroker("redis://localhost:6379/0", idle_timeout=60_000)
+        >>> tasks = BatchTasks(
+        ...     broker,
+        ...     client=VeriffClient.from_env,
+        ...     journal=lambda: RedisJournal("redis://localhost:6379/0"),
+        ...     load=load_job,
+        ... )
+        >>> await tasks.verify.kiq("user-42")  # where jobs come from; then: taskiq worker my_module:broker
+
+    See https://taskiq-python.github.io/guide/message-acknowledgement.html.
+    """
+
+    verify: JobTask
+    submit: JobTask
+    collect: CollectTask
+
+    def __init__(  # noqa: PLR0913  what a worker is made of; all but four have a default
+        self,
+        broker: AsyncBroker,
+        *,
+        client: Callable[[], AbstractAsyncContextManager[VeriffClient]],
+        journal: Callable[[], AbstractAsyncContextManager[Journal]],
+        load: Callable[[str], Awaitable[Job]],
+        on_result: Callable[[JobResult], Awaitable[None]] | None = None,
+        on_unknown: OnUnknown = "ask",
+        retry_failed: bool = False,
+        name: str = "veriff",
+    ) -> None:
+        """Register the tasks; nothing is opened yet."""
+        self._make_client = client
+        self._make_journal = journal
+        self._load = load
+        self._on_result = on_result
+        self._on_unknown: OnUnknown = on_unknown
+        self._retry_failed = retry_failed
+        self._worker: _Worker | None = None
+        self._open = AsyncExitStack()
+        broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, self._start)
+        broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, self._stop)
+        self._register(broker, name)
+
+    def __repr__(self) -> str:
+        """Show whether this is a worker."""
+        return f"<BatchTasks {'at work' if self._worker else 'not at work'}>"
+
+    def _register(self, broker: AsyncBroker, name: str) -> None:
+        # taskiq renames the functions that it is given, which no method bears, and reads their annotations.
+        async def verify(job_id: str, context: Context = _HERE) -> dict[str, str | None]:
+            return await self._do(context, job_id, wait=True)
+
+        async def submit(job_id: str, context: Context = _HERE) -> dict[str, str | None]:
+            return await self._do(context, job_id, wait=False)
+
+        async def collect(context: Context = _HERE) -> dict[str, int]:
+            return await self._gather(context)
+
+        self.verify = cast("JobTask", broker.register_task(verify, f"{name}:verify", ack_type="manual"))
+        self.submit = cast("JobTask", broker.register_task(submit, f"{name}:submit", ack_type="manual"))
+        self.collect = cast("CollectTask", broker.register_task(collect, f"{name}:collect", ack_type="manual"))
+
+    async def _start(self, _state: TaskiqState) -> None:
+        async with AsyncExitStack() as stack:
+            journal = await stack.enter_async_context(self._make_journal())
+            self._worker = _Worker(await stack.enter_async_context(self._make_client()), journal)
+            self._open = stack.pop_all()
+
+    async def _stop(self, _state: TaskiqState) -> None:
+        self._worker = None
+        await self._open.aclose()
+
+    @property
+    def _here(self) -> _Worker:
+        if self._worker is None:
+            msg = "BatchTasks is not at work: let taskiq start the broker as a worker."
+            raise ConfigurationError(msg)
+        return self._worker
+
+    async def _do(self, context: Context, job_id: str, *, wait: bool) -> Outcome:
+        worker = self._here
+        try:
+            job = await self._load(job_id)
+            result = await verify_one(
+                worker.client,
+                job,
+                journal=worker.journal,
+                on_unknown=self._on_unknown,
+                retry_failed=self._retry_failed,
+                wait=wait,
+            )
+        except VeriffError as error:
+            _leave(context, error)
+            outcome: Outcome = {"job_id": job_id, "session_id": None, "step": None, "status": None}
+            outcome["error"] = type(error).__name__
+        else:
+            _leave(context, result.error)
+            outcome = _told(result)
+            if self._on_result is not None:
+                await self._on_result(result)
+        await _acknowledge(context)
+        return outcome
+
+    async def _gather(self, context: Context) -> dict[str, int]:
+        worker, counts = self._here, Counter[str]()
+        try:
+            async for result in collect_many(worker.client, journal=worker.journal, timeout=0):
+                is_taken = isinstance(result.error, JobTakenError)
+                counts["taken" if is_taken else str(result.step)] += 1
+                if self._on_result is not None and result.decision is not None:
+                    await self._on_result(result)
+        except VeriffError as error:
+            _leave(context, error)
+            raise
+        await _acknowledge(context)
+        return dict(counts)
+
+
+def _leave(context: Context, error: VeriffError | None) -> None:
+    """Leave the message with the broker, when the job may go well later."""
+    if error is None or not _may_go_well(error):
+        return
+    if not context.is_ackable:
+        raise error
+    task = context.message.task_name
+    _LOGGER.warning("%s is left to be delivered again, since it met %s.", task, type(error).__name__)
+    raise NoResultError from None
+
+
+async def _acknowledge(context: Context) -> None:
+    if context.is_ackable:
+        await context.ack()
+
+
+def _may_go_well(error: VeriffError) -> bool:
+    if isinstance(error, AuthenticationError | RateLimitedError | ServerError):
+        return True  # a key is mended by a person, for all jobs at once
+    lasting = ApiError | MediaError | ConfigurationError | JobChangedError | JobFailedError
+    return not isinstance(error, lasting | DecisionTimeoutError | OutcomeUnknownError)
+
+
+def _told(result: JobResult) -> Outcome:
+    decision = result.decision
+    return {
+        "job_id": result.job_id,
+        "session_id": result.session_id,
+        "step": str(result.step),
+        "status": None if decision is None else str(decision.status),
+        "error": None if result.error is None else type(result.error).__name__,
+    }
