@@ -20,6 +20,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from veriff_async import (
+    BadRequestError,
     ConfigurationError,
     ConflictError,
     Credentials,
@@ -40,7 +41,7 @@ from veriff_async.transport import sources
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from veriff_async import UploadProgress, VerificationSession
+    from veriff_async import UploadedMedia, UploadProgress, VerificationSession
     from veriff_async.client import ClientOptions
     from veriff_async.models.media import MediaSource
 
@@ -514,6 +515,27 @@ async def test_results_keep_the_order(session: VerificationSession) -> None:
 
 
 CONTEXTS = ["document-front", "document-back", "face", "address-front", "face-pre"]
+
+
+async def test_each_receipt_is_told_when_it_comes(box: Sandbox, session: VerificationSession) -> None:
+    """What is up is told at once with its place, also when another fails, and what is raised about it ends the call."""
+    told: dict[int, str] = {}
+
+    async def note(place: int, receipt: UploadedMedia) -> None:
+        told[place] = receipt.id
+
+    box.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
+    with pytest.raises(BadRequestError):
+        await session.upload(*(Media(SMALL, context) for context in CONTEXTS), concurrency=1, on_uploaded=note)
+    assert {} == told
+    uploaded = await session.upload(*(Media(SMALL, context) for context in CONTEXTS), on_uploaded=note)
+    assert told == {place: receipt.id for place, receipt in enumerate(uploaded)}
+
+    async def refuse(place: int, receipt: UploadedMedia) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await session.upload(Media(SMALL, "face"), on_uploaded=refuse)
 
 
 async def test_progress_tells_every_step(session: VerificationSession) -> None:

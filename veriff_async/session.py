@@ -11,7 +11,7 @@ from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from veriff_async.api import Api
     from veriff_async.downloading import Downloads, Existing
@@ -58,6 +58,7 @@ class VerificationSession(SessionReadings):
         *media: Media,
         concurrency: int | None = None,
         progress: Callable[[UploadProgress], None] | None = None,
+        on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
         """Upload pictures or PDFs, side by side, streamed and signed.
 
@@ -69,6 +70,8 @@ class VerificationSession(SessionReadings):
             media: What to upload; the same context may come several times.
             concurrency: Most uploads of this call at once; never more than the client's ``max_uploads``.
             progress: Called on the loop after each piece with an `UploadProgress`; it must not block.
+            on_uploaded: Awaited as soon as a media is up, with its place in `media` and its receipt, while others go
+                on: for what must not be forgotten when the process dies. What it raises ends the call.
 
         Returns:
             The receipts, in the order of `media`.
@@ -86,7 +89,9 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
         """
-        return await self._uploads.run(self.id, media, concurrency=concurrency, progress=progress)
+        return await self._uploads.run(
+            self.id, media, concurrency=concurrency, progress=progress, on_uploaded=on_uploaded
+        )
 
     async def submit(self) -> None:
         """Hand the session over for the decision; everything must be uploaded before.

@@ -21,7 +21,7 @@ from veriff_async.transport.sources import SMALL, BytesSource, reusable_source
 from veriff_async.transport.spooling import spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from veriff_async.api import Api
     from veriff_async.models.media import UploadedMedia
@@ -56,6 +56,7 @@ class Uploads:
         *,
         concurrency: int | None,
         progress: Callable[[UploadProgress], None] | None,
+        on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
         """Upload all media to a session; see `VerificationSession.upload`."""
         _check(media, concurrency)
@@ -63,10 +64,14 @@ class Uploads:
         for looked_at in drafts:
             # Counted from here to whoever awaits `VerificationSession.upload`.
             _tell(looked_at, stacklevel=4)
-        jobs = [
-            partial(self.upload, session_id, one, looked_at, progress)
-            for one, looked_at in zip(media, drafts, strict=True)
-        ]
+
+        async def upload(place: int) -> UploadedMedia:
+            receipt = await self.upload(session_id, media[place], drafts[place], progress)
+            if on_uploaded is not None:
+                await on_uploaded(place, receipt)
+            return receipt
+
+        jobs = [partial(upload, place) for place in range(len(media))]
         # Small media are signed and sent without a thread.
         threads = not all(
             looked_at is not None and looked_at.inline and not looked_at.media.fit for looked_at in drafts

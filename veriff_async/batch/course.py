@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import to_thread
@@ -26,7 +25,6 @@ from veriff_async.errors import (
     ServerError,
     VeriffError,
 )
-from veriff_async.together import together
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from veriff_async.batch.journal import Journal
     from veriff_async.batch.pace import Throttle
     from veriff_async.client import VeriffClient
-    from veriff_async.models.media import Media
+    from veriff_async.models.media import Media, UploadedMedia
     from veriff_async.session import VerificationSession
 
 __all__ = ("Course", "OnUnknown", "Run")
@@ -182,17 +180,15 @@ class Course:
     async def _upload(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
         if not self.record.missing:
             return
+        places = self.record.missing
         await self._write(self.record.uploading())
-
-        async def upload(place: int) -> None:
+        for _ in places:
             await self.run.throttle.turn()
-            [receipt] = await session.upload(media[place])
-            await self._write(self.record.uploaded(place, receipt.id))
 
-        jobs = [partial(upload, place) for place in self.record.missing]
-        _, failure = await together(jobs, concurrency=len(jobs))
-        if failure is not None:
-            raise failure
+        async def write(place: int, receipt: UploadedMedia) -> None:
+            await self._write(self.record.uploaded(places[place], receipt.id))
+
+        await session.upload(*(media[place] for place in places), on_uploaded=write)
 
     async def _hand_over(self, session: VerificationSession) -> None:
         was_begun = self.record.step is Step.SUBMITTING
