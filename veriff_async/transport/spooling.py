@@ -141,7 +141,9 @@ class _Spooling:
             # Unnamed, and readable by this process alone: it is a picture of somebody's papers.
             self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  closed by the source
             self._early.begin(b"".join(pieces)[:HEAD])
-        for piece in pieces:
+        pieces.reverse()
+        while pieces:  # each is let go of as soon as it is written, since others come meanwhile
+            piece = pieces.pop()
             rest = memoryview(piece)
             while rest:
                 rest = rest[self._file.write(rest) :]
