@@ -8,13 +8,12 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import Status
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("Attempt", "UserDefinedStatus")
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class UserDefinedStatus(Value):
+@frozen(kw_only=True)
+class UserDefinedStatus:
     """A status of your own that somebody gave an attempt in the Customer Portal.
 
     Attributes:
@@ -33,8 +32,8 @@ class UserDefinedStatus(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Attempt(Value):
+@frozen(kw_only=True)
+class Attempt:
     """One try of an end-user (https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1).
 
     Attributes:

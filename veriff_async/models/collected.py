@@ -5,13 +5,12 @@ from __future__ import annotations
 from attrs import field, frozen
 
 from veriff_async.models.json import EMPTY, JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("Browser", "CollectedData", "CollectedReceipt", "Device", "Network")
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Device(Value):
+@frozen(kw_only=True)
+class Device:
     """The end-user's device.
 
     Attributes:
@@ -31,8 +30,8 @@ class Device(Value):
     type: str | None = None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Network(Value):
+@frozen(kw_only=True)
+class Network:
     """The end-user's network; one of the two addresses is needed.
 
     Attributes:
@@ -54,8 +53,8 @@ class Network(Value):
     asn: JsonObject = field(default=EMPTY, repr=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Browser(Value):
+@frozen(kw_only=True)
+class Browser:
     """The end-user's browser.
 
     Attributes:
@@ -69,8 +68,8 @@ class Browser(Value):
     timezone_offset: int | None = None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class CollectedData(Value):
+@frozen(kw_only=True)
+class CollectedData:
     """What you know of the end-user's device and network.
 
     Attributes:
@@ -94,8 +93,8 @@ class CollectedData(Value):
     extra: JsonObject = field(default=EMPTY, repr=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class CollectedReceipt(Value):
+@frozen(kw_only=True)
+class CollectedReceipt:
     """Which attempt the data were taken for."""
 
     session_id: str | None = None

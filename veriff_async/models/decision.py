@@ -14,7 +14,6 @@ from veriff_async.models.json import JsonObject
 from veriff_async.models.outcome import Outcome
 from veriff_async.models.person import Person
 from veriff_async.models.reasons import REASONS, Reason
-from veriff_async.models.value import Value
 from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
 
 __all__ = ("Decision", "DecisionSource", "RiskCategory", "RiskLabel")
@@ -44,8 +43,8 @@ class RiskCategory(OpenEnum):
     PERSON = "person"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class RiskLabel(Value):
+@frozen(kw_only=True)
+class RiskLabel:
     """Why a session looks risky, for integrations with risk labels (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
@@ -60,7 +59,7 @@ class RiskLabel(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Decision(Outcome):
     """What Veriff decided about a session (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 

@@ -6,7 +6,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import DocumentType, OpenEnum
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("Document", "LegalStatus", "Specimen")
 
@@ -19,8 +18,8 @@ class LegalStatus(OpenEnum):
     TERTIARY = "tertiary"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Specimen(Value):
+@frozen(kw_only=True)
+class Specimen:
     """What is known of the kind of document, as opposed to the one shown.
 
     https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
@@ -42,8 +41,8 @@ class Specimen(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Document(Value):
+@frozen(kw_only=True)
+class Document:
     """An identity document, in requests and in decisions; every field may be missing.
 
     `country` is ISO 3166-1 alpha-2 (real answers once wrote ``UK``); dates are ``YYYY-MM-DD`` texts. Requests take

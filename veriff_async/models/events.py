@@ -18,7 +18,6 @@ from veriff_async.models.enums import Status
 from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.json import JsonObject, digest
 from veriff_async.models.registry import CurpResult, IneRecord, IneResult
-from veriff_async.models.value import Value
 from veriff_async.models.watchlist import WatchlistScreening
 
 __all__ = (
@@ -36,8 +35,8 @@ __all__ = (
 )
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class _Event(Value):
+@frozen(kw_only=True)
+class _Event:
     """What all messages have in common.
 
     Attributes:
@@ -64,7 +63,7 @@ class _Event(Value):
         raise NotImplementedError
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class _AttemptEvent(_Event):
     """A message about one attempt.
 
@@ -81,7 +80,7 @@ class _AttemptEvent(_Event):
     end_user_id: str | None = None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class SessionEvent(_AttemptEvent):
     """An attempt was started or submitted, as documented by Veriff.
 
@@ -105,7 +104,7 @@ class SessionEvent(_AttemptEvent):
         return self.session_id, self.attempt_id, self.code or self.action, None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class AddressEvent(_Event):
     """A proof of address was submitted, as documented once; only integrations of an older make send it.
 
@@ -131,7 +130,7 @@ class AddressEvent(_Event):
         return self.session_id, self.address_id, self.code or self.action, None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class DecisionEvent(_Event):
     """A session was decided (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
 
@@ -149,7 +148,7 @@ class DecisionEvent(_Event):
         return found.session_id, found.attempt_id, found.status, found.decision_time
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class FullAutoEvent(_AttemptEvent):
     """A session was decided without a human; comes instead of a `DecisionEvent`.
 
@@ -177,7 +176,7 @@ class FullAutoEvent(_AttemptEvent):
         return self.session_id, self.attempt_id, self.decision.status, self.time
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class WatchlistEvent(_Event):
     """A person was looked up in lists (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1)."""
 
@@ -195,7 +194,7 @@ class WatchlistEvent(_Event):
         return found.session_id, found.attempt_id, found.match_status, found.created_at
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class UserStatusEvent(_AttemptEvent):
     """Somebody gave an attempt a status of your own in the Customer Portal, as documented by Veriff.
 
@@ -219,7 +218,7 @@ class UserStatusEvent(_AttemptEvent):
         return self.session_id, self.attempt_id, self.status.status_code, self.time
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class IneEvent(_AttemptEvent):
     """The INE registry has answered (https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1).
 
@@ -247,7 +246,7 @@ class IneEvent(_AttemptEvent):
         return self.session_id, self.attempt_id, self.code, self.time
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class CurpEvent(_AttemptEvent):
     """The CURP registry has answered (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
@@ -273,7 +272,7 @@ class CurpEvent(_AttemptEvent):
         return self.session_id, self.attempt_id, self.code or self.status, None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class IneCurpEvent(_AttemptEvent):
     """Both registries have answered in one message, whose whole form is partly a guess.
 
@@ -295,7 +294,7 @@ class IneCurpEvent(_AttemptEvent):
         return self.session_id, self.attempt_id, self.curp.status_curp, None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class UnknownEvent(_Event):
     """A signed webhook of a kind that this version does not know; Veriff adds kinds without notice."""
 

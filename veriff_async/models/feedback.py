@@ -9,7 +9,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = (
     "FraudCategory",
@@ -49,8 +48,8 @@ class LookupStatus(OpenEnum):
     NOT_FOUND = "NOT_FOUND"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FraudCategoryInfo(Value):
+@frozen(kw_only=True)
+class FraudCategoryInfo:
     """A kind of fraud, explained."""
 
     category: FraudCategory
@@ -62,8 +61,8 @@ def _categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory, ..
     return (FraudCategory(given),) if isinstance(given, str) else tuple(FraudCategory(each) for each in given)
 
 
-@frozen(eq=False, repr=False)
-class FraudReport(Value):
+@frozen
+class FraudReport:
     """A fraud to report (https://devdocs.veriff.com/apidocs/report-fraud).
 
     Args:
@@ -77,8 +76,8 @@ class FraudReport(Value):
     comment: str | None = field(default=None, kw_only=True, repr=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FraudReportReceipt(Value):
+@frozen(kw_only=True)
+class FraudReportReceipt:
     """What became of one report; others of the same call may have fared otherwise.
 
     Attributes:
@@ -100,8 +99,8 @@ class FraudReportReceipt(Value):
         return self.status == ReportStatus.REPORTED
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FraudReportDetails(Value):
+@frozen(kw_only=True)
+class FraudReportDetails:
     """How a report stands (https://devdocs.veriff.com/apidocs/retrieve-fraud-reports)."""
 
     report_id: str | None = None
@@ -121,8 +120,8 @@ class FraudReportDetails(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FraudReportLookup(Value):
+@frozen(kw_only=True)
+class FraudReportLookup:
     """The report about one session, if there is one."""
 
     session_id: str

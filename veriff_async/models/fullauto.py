@@ -10,7 +10,6 @@ from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
 from veriff_async.models.outcome import Outcome
-from veriff_async.models.value import Value
 
 __all__ = (
     "AddressFieldObject",
@@ -41,15 +40,15 @@ class FieldSource(OpenEnum):
     BARCODE = "BARCODE"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FieldValue(Value):
+@frozen(kw_only=True)
+class FieldValue:
     """One value; ``None`` when nothing was read."""
 
     value: str | None = field(default=None, repr=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class FieldObject(FieldValue):
     """One value with how sure it is and where it was read; all three are empty when nothing was read."""
 
@@ -57,15 +56,15 @@ class FieldObject(FieldValue):
     sources: tuple[FieldSource, ...] = ()
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class AddressFieldObject(FieldObject):
     """An address, whole as `value` and in parts."""
 
     components: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FullAutoPerson(Value):
+@frozen(kw_only=True)
+class FullAutoPerson:
     """What was read of the person."""
 
     first_name: FieldObject = FieldObject()
@@ -86,8 +85,8 @@ class FullAutoPerson(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class FullAutoDocument(Value):
+@frozen(kw_only=True)
+class FullAutoDocument:
     """What was read of the document; its type is written in lower case here (``id_card``)."""
 
     number: FieldObject = FieldObject()
@@ -105,7 +104,7 @@ class FullAutoDocument(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class FullAutoDecision(Outcome):
     """What was decided without a human (https://devdocs.veriff.com/docs/essential-plan-full-auto).
 

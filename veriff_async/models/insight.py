@@ -6,7 +6,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("Insight", "InsightCategory", "InsightResult")
 
@@ -28,8 +27,8 @@ class InsightCategory(OpenEnum):
     FRAUD = "fraud"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Insight(Value):
+@frozen(kw_only=True)
+class Insight:
     """One question about a session, and its answer; `label` is the question, for example ``faceLiveness``."""
 
     label: str

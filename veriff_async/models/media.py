@@ -12,7 +12,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import MediaContext
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = (
     "AsyncReader",
@@ -44,8 +43,8 @@ MediaSource: TypeAlias = (
 )
 
 
-@frozen(eq=False, repr=False)
-class Media(Value):
+@frozen
+class Media:
     """One picture or PDF to upload.
 
     Args:
@@ -74,8 +73,8 @@ class Media(Value):
     fit: int | None = field(default=None, kw_only=True)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class UploadProgress(Value):
+@frozen(kw_only=True)
+class UploadProgress:
     """How far one upload is.
 
     Attributes:
@@ -89,8 +88,8 @@ class UploadProgress(Value):
     total: int
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class UploadedMedia(Value):
+@frozen(kw_only=True)
+class UploadedMedia:
     """The receipt of one upload (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3).
 
     Attributes:
@@ -116,8 +115,8 @@ class UploadedMedia(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class NfcData(Value):
+@frozen(kw_only=True)
+class NfcData:
     """What was read from the chip of an e-passport, in the four files that Veriff asks for, as raw bytes.
 
     Attributes:
@@ -135,8 +134,8 @@ class NfcData(Value):
     dg2: bytes = field(repr=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class MediaFile(Value):
+@frozen(kw_only=True)
+class MediaFile:
     """One picture, video or chip reading that Veriff holds (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Attributes:
@@ -161,8 +160,8 @@ class MediaFile(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class MediaList(Value):
+@frozen(kw_only=True)
+class MediaList:
     """The media of one attempt (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Pictures and videos come in the order of Veriff's own view of their fit and quality, not of time. A test
@@ -180,8 +179,8 @@ class MediaList(Value):
         return self.images + self.videos + self.nfc_documents
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class TimestampHash(Value):
+@frozen(kw_only=True)
+class TimestampHash:
     """The digest that a trusted timestamp covers."""
 
     algorithm: str | None = None
@@ -189,8 +188,8 @@ class TimestampHash(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Timestamp(Value):
+@frozen(kw_only=True)
+class Timestamp:
     """A trusted timestamp of one media file; a guess, seen in an older client only."""
 
     id: str
@@ -201,8 +200,8 @@ class Timestamp(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class DownloadProgress(Value):
+@frozen(kw_only=True)
+class DownloadProgress:
     """How far one download is.
 
     Attributes:
@@ -216,8 +215,8 @@ class DownloadProgress(Value):
     total: int | None
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class DownloadedMedia(Value):
+@frozen(kw_only=True)
+class DownloadedMedia:
     """A file that was brought down, whole and verified.
 
     Attributes:

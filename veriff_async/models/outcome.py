@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from veriff_async.models.enums import Status
-from veriff_async.models.value import Value
 
 __all__ = ("Outcome",)
 
 
-class Outcome(Value):
+class Outcome:
     """Something that was decided about a session."""
 
     __slots__ = ()

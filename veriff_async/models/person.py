@@ -6,13 +6,12 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import Gender
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("Address", "ParsedAddress", "Person")
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class ParsedAddress(Value):
+@frozen(kw_only=True)
+class ParsedAddress:
     """An address in parts; real answers write US parts in lower case (https://devdocs.veriff.com/apidocs)."""
 
     street: str | None = field(default=None, repr=False)
@@ -25,8 +24,8 @@ class ParsedAddress(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Address(Value):
+@frozen(kw_only=True)
+class Address:
     """One address of a person, as printed and in parts."""
 
     full_address: str | None = field(default=None, repr=False)
@@ -34,8 +33,8 @@ class Address(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Person(Value):
+@frozen(kw_only=True)
+class Person:
     """A person, in requests and in decisions; every field may be missing.
 
     Given to ``create_session`` it states what you know; the first name also chooses the outcome in a test

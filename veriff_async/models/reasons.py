@@ -14,8 +14,6 @@ from typing import Final
 
 from attrs import frozen
 
-from veriff_async.models.value import Value
-
 __all__ = ("REASONS", "Reason", "ReasonFamily")
 
 
@@ -28,8 +26,8 @@ class ReasonFamily(Enum):
     GRANULAR_RESUBMISSION = "granular resubmission"
 
 
-@frozen(eq=False, repr=False)
-class Reason(Value):
+@frozen
+class Reason:
     """One known reason.
 
     Attributes:

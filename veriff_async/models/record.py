@@ -6,7 +6,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import Gender
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = (
     "PepAlias",
@@ -21,8 +20,8 @@ __all__ = (
 )
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepField(Value):
+@frozen(kw_only=True)
+class PepField:
     """One fact about a listed person, and the list that states it."""
 
     name: str | None = None
@@ -31,16 +30,16 @@ class PepField(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepAlias(Value):
+@frozen(kw_only=True)
+class PepAlias:
     """Another name of a listed person."""
 
     name: str | None = field(default=None, repr=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepAssociate(Value):
+@frozen(kw_only=True)
+class PepAssociate:
     """Somebody close to a listed person, and how."""
 
     association: str | None = None
@@ -48,8 +47,8 @@ class PepAssociate(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepMedia(Value):
+@frozen(kw_only=True)
+class PepMedia:
     """An article about a listed person."""
 
     date: str | None = None
@@ -59,8 +58,8 @@ class PepMedia(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepAsset(Value):
+@frozen(kw_only=True)
+class PepAsset:
     """A document or picture of a listed person."""
 
     public_url: str | None = field(default=None, repr=False)
@@ -69,8 +68,8 @@ class PepAsset(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepEntity(Value):
+@frozen(kw_only=True)
+class PepEntity:
     """A listed person, as the provider of the lists describes them."""
 
     id: str | None = None
@@ -90,8 +89,8 @@ class PepEntity(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepHit(Value):
+@frozen(kw_only=True)
+class PepHit:
     """A listed person who may be the one; `match_types` says how, for example ``name_exact``, ``aka_fuzzy``."""
 
     doc: PepEntity | None = None
@@ -103,8 +102,8 @@ class PepHit(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PepSanctionMatch(Value):
+@frozen(kw_only=True)
+class PepSanctionMatch:
     """The result of one search in the provider's lists; its undocumented ``matches`` are in `raw`."""
 
     provider: str | None = None
@@ -114,8 +113,8 @@ class PepSanctionMatch(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PersonRecord(Value):
+@frozen(kw_only=True)
+class PersonRecord:
     """The person of a session (https://devdocs.veriff.com/apidocs/v1sessionsidperson-1).
 
     Its data were read from the document, or are those that were given at creation.

@@ -6,7 +6,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("CurpResult", "CurpStatus", "IneCurpResult", "IneRecord", "IneResult", "TransportationResult")
 
@@ -30,8 +29,8 @@ class CurpStatus(OpenEnum):
         return self in {CurpStatus.AN, CurpStatus.AH, CurpStatus.CRA, CurpStatus.RCN, CurpStatus.RCC}
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class IneResult(Value):
+@frozen(kw_only=True)
+class IneResult:
     """What the INE registry says of a document; `document_state` is a Spanish text.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
@@ -42,8 +41,8 @@ class IneResult(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class CurpResult(Value):
+@frozen(kw_only=True)
+class CurpResult:
     """What the CURP registry says of a person (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
     Attributes:
@@ -58,8 +57,8 @@ class CurpResult(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class IneRecord(Value):
+@frozen(kw_only=True)
+class IneRecord:
     """What the INE registry says, in the answer that joins both registries; one of the two identifiers is there."""
 
     active: bool | None = None
@@ -70,8 +69,8 @@ class IneRecord(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class IneCurpResult(Value):
+@frozen(kw_only=True)
+class IneCurpResult:
     """What both registries say.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
@@ -82,8 +81,8 @@ class IneCurpResult(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class TransportationResult(Value):
+@frozen(kw_only=True)
+class TransportationResult:
     """What a registry of driving licences says: a guess, since only its four words are known.
 
     Attributes:

@@ -6,7 +6,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = ("Consent", "ConsentType", "SessionInfo")
 
@@ -19,8 +18,8 @@ class ConsentType(OpenEnum):
     AADHAAR = "aadhaar"
 
 
-@frozen(eq=False, repr=False)
-class Consent(Value):
+@frozen
+class Consent:
     """The end-user's answer to a question for consent, for products that need one.
 
     Args:
@@ -34,8 +33,8 @@ class Consent(Value):
     approved: bool
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class SessionInfo(Value):
+@frozen(kw_only=True)
+class SessionInfo:
     """The ``verification`` object of ``POST`` and ``PATCH /v1/sessions`` (https://devdocs.veriff.com/apidocs/v1sessions).
 
     Attributes:

@@ -9,13 +9,12 @@ from attrs import frozen
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import WebhookEvent
-from veriff_async.models.value import Value
 
 __all__ = ("Ignored", "Recorded", "SessionState")
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class SessionState(Value):
+@frozen(kw_only=True)
+class SessionState:
     """The latest state of one session, by the rules of `veriff_async.protocol.ledger`.
 
     Attributes:
@@ -61,8 +60,8 @@ class Ignored(StrEnum):
     """Messages of its kind tell nothing of a state."""
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Recorded(Value):
+@frozen(kw_only=True)
+class Recorded:
     """What became of a message that was recorded.
 
     Attributes:

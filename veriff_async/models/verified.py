@@ -8,7 +8,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = (
     "AdditionalVerifiedData",
@@ -31,8 +30,8 @@ class RiskLevel(OpenEnum):
     HIGH = "HIGH_RISK"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class AddressFraud(Value):
+@frozen(kw_only=True)
+class AddressFraud:
     """Signs that a proof of address is forged.
 
     Attributes:
@@ -49,8 +48,8 @@ class AddressFraud(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class ProofOfAddress(Value):
+@frozen(kw_only=True)
+class ProofOfAddress:
     """A proof of address; its person has the whole name in ``first_name`` and the address in ``addresses``.
 
     Attributes:
@@ -69,8 +68,8 @@ class ProofOfAddress(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class CpfValidation(Value):
+@frozen(kw_only=True)
+class CpfValidation:
     """What Brazil's registry says of a CPF number."""
 
     status: str | None = None
@@ -81,8 +80,8 @@ class CpfValidation(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class IneBiometricValidation(Value):
+@frozen(kw_only=True)
+class IneBiometricValidation:
     """Whether the face is the one in Mexico's INE registry.
 
     Attributes:
@@ -97,8 +96,8 @@ class IneBiometricValidation(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class RegistryValidation(Value):
+@frozen(kw_only=True)
+class RegistryValidation:
     """What Colombia's registry says of a person."""
 
     country_registry: str | None = None
@@ -109,8 +108,8 @@ class RegistryValidation(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class ValidationResult(Value):
+@frozen(kw_only=True)
+class ValidationResult:
     """What one database says of a person: for each member, how well it matches in Veriff's own words.
 
     See https://devdocs.veriff.com/docs/us-database-verification.
@@ -128,8 +127,8 @@ class ValidationResult(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class AdditionalVerifiedData(Value):
+@frozen(kw_only=True)
+class AdditionalVerifiedData:
     """What products add to a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
@@ -166,8 +165,8 @@ class AdditionalVerifiedData(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class BiometricAuthentication(Value):
+@frozen(kw_only=True)
+class BiometricAuthentication:
     """The earlier session whose face this one shows (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:

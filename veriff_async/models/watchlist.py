@@ -8,7 +8,6 @@ from attrs import field, frozen
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import JsonObject
-from veriff_async.models.value import Value
 
 __all__ = (
     "CheckType",
@@ -44,8 +43,8 @@ class MonitorStatus(OpenEnum):
     DISABLED = "disabled"
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Listing(Value):
+@frozen(kw_only=True)
+class Listing:
     """One entry of a list; `snippet` is a piece of an article."""
 
     source_name: str | None = None
@@ -55,8 +54,8 @@ class Listing(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Listings(Value):
+@frozen(kw_only=True)
+class Listings:
     """The entries behind a hit, by kind of list."""
 
     warnings: tuple[Listing, ...] = ()
@@ -67,8 +66,8 @@ class Listings(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class WatchlistHit(Value):
+@frozen(kw_only=True)
+class WatchlistHit:
     """Somebody on a list who may be the person.
 
     Attributes:
@@ -93,8 +92,8 @@ class WatchlistHit(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class SearchTerm(Value):
+@frozen(kw_only=True)
+class SearchTerm:
     """What was searched for; the later members come with enhanced screening only."""
 
     name: str | None = field(default=None, repr=False)
@@ -107,8 +106,8 @@ class SearchTerm(Value):
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class WatchlistScreening(Value):
+@frozen(kw_only=True)
+class WatchlistScreening:
     """The result of a screening (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1).
 
     Attributes:
@@ -144,8 +143,8 @@ class WatchlistScreening(Value):
         return self.match_status == MatchStatus.POSSIBLE_MATCH
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Monitoring(Value):
+@frozen(kw_only=True)
+class Monitoring:
     """The answer to switching the watch over the lists off.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.

@@ -9,7 +9,6 @@ from attrs import field, frozen
 
 from veriff_async import errors
 from veriff_async.models.json import EMPTY
-from veriff_async.models.value import Value
 from veriff_async.protocol.codec import UnreadableError, load_object, read
 from veriff_async.protocol.origin import claim_of
 from veriff_async.protocol.remedies import class_of, remedy
@@ -30,8 +29,8 @@ _UNAUTHORIZED: Final = 401
 _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Answer(Value):
+@frozen(kw_only=True)
+class Answer:
     """One answer of the server, read to its end.
 
     Attributes:

@@ -9,7 +9,6 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import optional
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.models.value import Value
 from veriff_async.protocol.signing import Signer, Verifier
 
 if TYPE_CHECKING:
@@ -55,8 +54,8 @@ def _ring(secrets: Iterable[str]) -> tuple[str, ...]:
     return tuple(secrets)
 
 
-@frozen(eq=False, repr=False)
-class Credentials(Value):
+@frozen
+class Credentials:
     """The API key and shared secrets of one integration.
 
     Everything is signed with `shared_secret` and verified with any secret of the ring, so that secrets can be

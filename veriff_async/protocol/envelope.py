@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 from pybase64 import b64encode
 
-from veriff_async.models.value import Value
 from veriff_async.protocol.codec import dump
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ __all__ = ("Envelope", "base64_length", "encode", "image_envelope")
 _GROUP: Final = 3
 
 
-@frozen(eq=False, repr=False)
-class Envelope(Value):
+@frozen
+class Envelope:
     """What stands before and after the base64 text of one file."""
 
     prefix: bytes

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from veriff_async.models.value import Value
 from veriff_async.protocol.origin import claim_of
 from veriff_async.protocol.signing import is_signature
 
@@ -54,8 +53,8 @@ class SignatureCause(Enum):
     UNKNOWN = "none of the known mistakes"
 
 
-@frozen(eq=False, repr=False)
-class SignatureExplanation(Value):
+@frozen
+class SignatureExplanation:
     """What is the matter with a signature, and what to do; it shows neither secret nor body nor signature.
 
     Attributes:

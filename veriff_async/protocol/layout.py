@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from attrs import fields, frozen
 
 from veriff_async.models.json import EMPTY, as_object
-from veriff_async.models.value import Value
 from veriff_async.protocol.wording import OTHER_NAMES, PLACES, PREFIXES
 
 if TYPE_CHECKING:
@@ -27,8 +26,8 @@ OURS: Final = frozenset({("Decision", "source")})
 """Fields, by class, that this library fills in under a name which other models read from JSON."""
 
 
-@frozen(eq=False, repr=False)
-class Place(Value):
+@frozen
+class Place:
     """Where one field stands.
 
     Attributes:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async.errors import SignatureError
-from veriff_async.models.value import Value
 from veriff_async.protocol.headers import (
     AUTH_CLIENT,
     HMAC_SIGNATURE,
@@ -42,8 +41,8 @@ _SAYS: Final = {
 """What the headers say, by their names in lower case."""
 
 
-@frozen(eq=False, repr=False)
-class Claim(Value):
+@frozen
+class Claim:
     """What the headers of a message say; ``None`` for what they do not.
 
     Attributes:
@@ -68,8 +67,8 @@ class Claim(Value):
         return self.integration is not None and known is not None and self.integration.lower() != known.lower()
 
 
-@frozen(eq=False, repr=False)
-class Origin(Value):
+@frozen
+class Origin:
     """Who a message was proven to come from.
 
     Attributes:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import field, frozen
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.models.value import Value
 
 if TYPE_CHECKING:
     from attrs import Attribute
@@ -29,8 +28,8 @@ def _not_negative(instance: object, attribute: Attribute[_N], value: object) -> 
         raise ConfigurationError(msg)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class RetryPolicy(Value):
+@frozen(kw_only=True)
+class RetryPolicy:
     """How often and how long a call is tried.
 
     The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
@@ -55,8 +54,8 @@ class RetryPolicy(Value):
     retry_after_cap: float = field(default=60.0, validator=_not_negative)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class PollPolicy(Value):
+@frozen(kw_only=True)
+class PollPolicy:
     """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
 
     A session is first asked after `delay` seconds, then after `first` seconds more, and each pause is `factor` times
@@ -91,8 +90,8 @@ SAFETY_NET: Final = PollPolicy(delay=30.0, first=60.0, factor=2.0, longest=900.0
 """The pace beside an inbox, for webhooks that get lost on their way."""
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Retention(Value):
+@frozen(kw_only=True)
+class Retention:
     """How much an inbox keeps; what was touched longest ago goes first, a session as a whole.
 
     Args:
@@ -110,8 +109,8 @@ class Retention(Value):
     events: int = field(default=1_000, validator=_positive)
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Timeouts(Value):
+@frozen(kw_only=True)
+class Timeouts:
     """How long one try of a request may take, by progress.
 
     Args:

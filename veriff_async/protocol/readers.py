@@ -18,7 +18,6 @@ from attrs import NOTHING, fields, frozen, has, resolve_types
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import EMPTY, JsonObject, as_object
-from veriff_async.models.value import Value
 from veriff_async.protocol.layout import by_parents
 
 if TYPE_CHECKING:
@@ -86,8 +85,8 @@ def _opened(model: type[AttrsInstance]) -> type:
     return type(model.__name__, (model,), plain)
 
 
-@frozen(eq=False, repr=False)
-class _Field(Value):
+@frozen
+class _Field:
     """One field while its part of a reader is written.
 
     Attributes:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, cast
 from attrs import field, frozen
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.models.value import Value
 from veriff_async.protocol import headers
 from veriff_async.protocol.codec import dump
 
@@ -29,8 +28,8 @@ Host: TypeAlias = Literal["api", "feedback", "sync"]
 _JSON: Final = {"Content-Type": "application/json"}
 
 
-@frozen(kw_only=True, eq=False, repr=False)
-class Request(Value):
+@frozen(kw_only=True)
+class Request:
     """One signed request, apart from a body that is streamed.
 
     Attributes:

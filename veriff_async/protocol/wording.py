@@ -11,13 +11,11 @@ from typing import Final
 
 from attrs import frozen
 
-from veriff_async.models.value import Value
-
 __all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PLACES", "PREFIXES", "Fixed")
 
 
-@frozen(eq=False, repr=False)
-class Fixed(Value):
+@frozen
+class Fixed:
     """A member that is the same in every message of a kind."""
 
     path: str

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from attrs import fields, frozen, has
 
 from veriff_async.models.json import EMPTY, as_object
-from veriff_async.models.value import Value
 from veriff_async.protocol.layout import places
 from veriff_async.protocol.wording import FORMS, IN_MILLISECONDS, Fixed
 
@@ -56,8 +55,8 @@ def timestamp(moment: datetime, *, digits: int = _MILLISECONDS) -> str:
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
-@frozen(eq=False, repr=False)
-class _Writer(Value):
+@frozen
+class _Writer:
     faithful: bool
     digits: int
 

@@ -25,7 +25,6 @@ from veriff_async.errors import (
     MediaUnsupportedError,
 )
 from veriff_async.models.enums import MediaContext
-from veriff_async.models.value import Value
 from veriff_async.protocol.dimensions import dimensions
 from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
 from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES, MAX_SIDE
@@ -48,8 +47,8 @@ _MOST_TO_SCALE: Final = 64 * 1024 * 1024
 __all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
 
 
-@frozen(eq=False, repr=False)
-class Draft(Value):
+@frozen
+class Draft:
     """A media whose type and size are known and allowed, ready to be signed."""
 
     media: Media
@@ -103,16 +102,16 @@ class Draft(Value):
             return SignedBody(self, signer.hexdigest(), proof=reading.proof())
 
 
-@frozen(eq=False, repr=False)
-class Proof(Value):
+@frozen
+class Proof:
     """What two readings of the same bytes have in common: what the file system says, or else a checksum."""
 
     stamp: object | None
     checksum: int
 
 
-@frozen(eq=False, repr=False)
-class SignedBody(Value):
+@frozen
+class SignedBody:
     """A request body that can be sent any number of times; held whole only when it is small."""
 
     draft: Draft

@@ -21,7 +21,6 @@ from veriff_async.errors import (
     ResponseError,
     TransportError,
 )
-from veriff_async.models.value import Value
 from veriff_async.protocol import backoff
 from veriff_async.protocol.answers import Answer, check_origin, refusal
 from veriff_async.protocol.backoff import Failure
@@ -54,8 +53,8 @@ _HEADERS: Final = {
 }
 
 
-@frozen(eq=False, repr=False)
-class _Failed(Value):
+@frozen
+class _Failed:
     """A try without an answer."""
 
     how: Failure
@@ -79,7 +78,7 @@ class Sink(Protocol):
         ...
 
 
-@frozen(kw_only=True, eq=False, repr=False)
+@frozen(kw_only=True)
 class Opened(Answer):
     """A success whose body is yet to be read, by whoever closes the response."""
 

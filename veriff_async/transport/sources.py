@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 from attrs import frozen
 
 from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaError
-from veriff_async.models.value import Value
 
 if TYPE_CHECKING:
     from veriff_async.models.media import MediaSource
@@ -100,8 +99,8 @@ class Reader(Protocol):
         ...
 
 
-@frozen(eq=False, repr=False)
-class BytesSource(Value):
+@frozen
+class BytesSource:
     """Bytes in memory.
 
     Attributes:
@@ -125,8 +124,8 @@ class BytesSource(Value):
         """Do nothing: the caller's bytes stay the caller's."""
 
 
-@frozen(eq=False, repr=False)
-class PathSource(Value):
+@frozen
+class PathSource:
     """A file that is opened afresh for each reading."""
 
     path: str
@@ -141,8 +140,8 @@ class PathSource(Value):
         """Do nothing: no handle is held between readings."""
 
 
-@frozen(eq=False, repr=False)
-class FileSource(Value):
+@frozen
+class FileSource:
     """An open file that can be read again: one of the caller's, or a spool of ours.
 
     Attributes:
