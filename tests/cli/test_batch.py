@@ -65,9 +65,9 @@ class Books:
         return Counter((session.vendor_data, str(session.status)) for session in known)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def books() -> Iterator[Books]:
-    """Give the sandbox of all these tests; each has jobs of its own."""
+    """Give a sandbox with its books, which ends with the test, its worker threads too."""
     books = Books()
     with books.box:
         yield books
