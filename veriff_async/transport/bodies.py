@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import closing
+from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +32,7 @@ from veriff_async.protocol.sniff import HEAD, PDF, sniff
 from veriff_async.transport.sources import PIECE, SMALL, TINY, BytesSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from aiohttp.abc import AbstractStreamWriter
     from anyio import CapacityLimiter
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 _MOST_TO_SCALE: Final = 64 * 1024 * 1024
 """Bytes of a file that is held whole to be decoded."""
+
+_MOST_UNSENT: Final = 64 * 1024
+"""Bytes that a connection may hold back, which is what asyncio has for plain ones."""
 
 __all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
 
@@ -315,6 +318,21 @@ def _changed(of: Draft) -> MediaChangedError:
     return MediaChangedError(msg)
 
 
+@contextmanager
+def _shallow(writer: AbstractStreamWriter) -> Generator[None]:
+    """Let a connection over TLS hold back no more than a plain one does before it asks to wait: half a MiB else."""
+    transport: object = getattr(writer, "transport", None)
+    if not isinstance(transport, asyncio.WriteTransport):
+        yield
+        return
+    low, high = transport.get_write_buffer_limits()
+    transport.set_write_buffer_limits(high=min(high, _MOST_UNSENT))
+    try:
+        yield
+    finally:
+        transport.set_write_buffer_limits(high, low)
+
+
 class StreamedPayload(Payload):
     """The second pass: what aiohttp asks to write itself to the connection."""
 
@@ -352,11 +370,11 @@ class StreamedPayload(Payload):
             await self._write(writer, self._signed.whole)
             return
         envelope = self._signed.draft.envelope
-        await self._write(writer, envelope.prefix)
-        with closing(_Reading(self._signed.draft, self._signed.proof)) as reading:
+        with closing(_Reading(self._signed.draft, self._signed.proof)) as reading, _shallow(writer):
+            await self._write(writer, envelope.prefix)
             while not reading.ended:
                 await self._write(writer, encode(await self._next(reading)))
-        await self._write(writer, envelope.suffix)
+            await self._write(writer, envelope.suffix)
 
     async def _next(self, reading: _Reading) -> memoryview:
         try:
