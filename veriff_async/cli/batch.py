@@ -15,7 +15,14 @@ from veriff_async.batch import OnUnknown
 from veriff_async.cli.batching import look, run_collection, run_plan, settle_job
 from veriff_async.cli.checking import check
 from veriff_async.cli.exits import Exit
-from veriff_async.cli.options import FILE, env_file_option, json_option, show_person_option, timeout_option
+from veriff_async.cli.options import (
+    FILE,
+    env_file_option,
+    inbox_option,
+    json_option,
+    show_person_option,
+    timeout_option,
+)
 from veriff_async.cli.plan import Plan, plan_of
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
 from veriff_async.cli.settings import client_from_settings
@@ -66,6 +73,7 @@ def batch() -> None:
 @click.option("--retry-failed", is_flag=True, help="Try jobs again that failed for good in an earlier run.")
 @click.option("--submit-only", is_flag=True, help="Leave the decisions to batch collect.")
 @timeout_option
+@inbox_option
 @show_person_option
 @env_file_option
 @json_option
@@ -82,6 +90,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
     retry_failed: bool,
     submit_only: bool,
     timeout: float,
+    inbox: Path | None,
     show_person: bool,
     env_file: Path | None,
     for_program: bool,
@@ -106,6 +115,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
         manifest=manifest,
         out=out,
         env_file=env_file,
+        inbox=inbox,
         timeout=timeout,
         concurrency=concurrency,
         max_waiting=max_waiting,
@@ -164,6 +174,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     metavar="SECONDS",
     help="How long to wait for each decision; 0 asks once.",
 )
+@inbox_option
 @show_person_option
 @env_file_option
 @json_option
@@ -173,6 +184,7 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     out: Path,
     max_waiting: int,
     timeout: float,
+    inbox: Path | None,
     show_person: bool,
     env_file: Path | None,
     for_program: bool,
@@ -183,11 +195,12 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     """
     plan = plan_of(journal)
     env_file = env_file or (plan.env_file if plan else None)
-    veriff = client_from_settings(env_file)
+    inbox = inbox or (plan.inbox if plan else None)
     advice = again(f"batch collect {_files(journal, out)}", env_file)
     course().reached(f"To go on: {advice}", command=advice)
     work = run_collection(
-        veriff,
+        partial(client_from_settings, env_file),
+        inbox,
         journal,
         out,
         timeout=timeout,
@@ -240,7 +253,8 @@ def batch_settle(*, journal: Path, session_id: str | None, recreate: bool, job_i
 
 def _go(journal: Path, plan: Plan, *, retry_failed: bool) -> NoReturn:
     """Check a manifest, then do what it says, and tell what came of it."""
-    veriff = client_from_settings(plan.env_file)
+    connect = partial(client_from_settings, plan.env_file)
+    connect()  # so that what is missing there is told before a long look at files
     checked = _checked(plan.manifest, plan.timeout, journal)
     if course().for_program and plan.skip_bad:
         for row in checked.bad:
@@ -256,7 +270,7 @@ def _go(journal: Path, plan: Plan, *, retry_failed: bool) -> NoReturn:
     course().reached(f"To go on: {advice}", command=advice)
     work = run_plan(
         plan,
-        veriff,
+        connect,
         journal,
         total=checked.good,
         retry_failed=retry_failed,

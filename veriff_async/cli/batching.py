@@ -14,6 +14,7 @@ from veriff_async.cli.gauge import Gauge
 from veriff_async.cli.outcomes import Outcomes
 from veriff_async.cli.plan import remember
 from veriff_async.cli.results import results_in
+from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from veriff_async.batch import BadRow, Job, JobResult
     from veriff_async.cli.plan import Plan
     from veriff_async.cli.results import Results
+
+    Connect = Callable[..., VeriffClient]
+    """Makes the client, given the inbox if there is one."""
 
 __all__ = ("Told", "look", "run_collection", "run_plan", "settle_job")
 
@@ -46,7 +50,7 @@ class Told:
 
 async def run_plan(  # noqa: PLR0913  what a batch is made of
     plan: Plan,
-    veriff: VeriffClient,
+    connect: Connect,
     journal: Path,
     *,
     total: int,
@@ -55,19 +59,21 @@ async def run_plan(  # noqa: PLR0913  what a batch is made of
     quiet: bool,
 ) -> Told:
     """Verify or submit what a manifest holds, or go on with it."""
-    gauge = Gauge(total, veriff.statistics, is_submission=plan.submit_only, quiet=quiet)
-    async with _running(journal, plan.out, veriff, gauge, show_person=plan.show_person) as run:
-        remember(journal, plan)
-        async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
-            if plan.submit_only:
-                await _submit(run, plan, jobs, retry_failed=retry_failed)
-            else:
-                await _verify(run, plan, jobs, retry_failed=retry_failed)
-        return run.told()
+    async with _connected(connect, plan.inbox) as veriff:
+        gauge = Gauge(total, veriff.statistics, is_submission=plan.submit_only, quiet=quiet)
+        async with _running(journal, plan.out, veriff, gauge, show_person=plan.show_person) as run:
+            remember(journal, plan)
+            async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
+                if plan.submit_only:
+                    await _submit(run, plan, jobs, retry_failed=retry_failed)
+                else:
+                    await _verify(run, plan, jobs, retry_failed=retry_failed)
+            return run.told()
 
 
 async def run_collection(  # noqa: PLR0913  what a collection is made of
-    veriff: VeriffClient,
+    connect: Connect,
+    inbox: Path | None,
     journal: Path,
     out: Path,
     *,
@@ -79,15 +85,16 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
     """Gather the decisions on what is submitted."""
     async with SqliteJournal(journal) as store:
         total = (await store.tally()).get(Step.SUBMITTED, 0)
-    gauge = Gauge(total, veriff.statistics, quiet=quiet)
-    async with _running(journal, out, veriff, gauge, show_person=show_person) as run:
-        found = collect_many(
-            veriff, journal=run.journal, timeout=timeout, max_waiting=max_waiting, progress=gauge.update
-        )
-        async with aclosing(found) as results:
-            async for result in results:
-                run.add(result)
-        return run.told()
+    async with _connected(connect, inbox) as veriff:
+        gauge = Gauge(total, veriff.statistics, quiet=quiet)
+        async with _running(journal, out, veriff, gauge, show_person=show_person) as run:
+            found = collect_many(
+                veriff, journal=run.journal, timeout=timeout, max_waiting=max_waiting, progress=gauge.update
+            )
+            async with aclosing(found) as results:
+                async for result in results:
+                    run.add(result)
+            return run.told()
 
 
 async def look(journal: Path) -> Outcomes:
@@ -125,6 +132,16 @@ class _Run:
 
 
 @asynccontextmanager
+async def _connected(connect: Connect, inbox: Path | None) -> AsyncGenerator[VeriffClient]:
+    if inbox is None:
+        async with connect() as veriff:
+            yield veriff
+    else:
+        async with SqliteInbox(inbox) as shared, connect(inbox=shared) as veriff:
+            yield veriff
+
+
+@asynccontextmanager
 async def _running(
     journal: Path, out: Path, veriff: VeriffClient, gauge: Gauge, *, show_person: bool
 ) -> AsyncGenerator[_Run]:
@@ -133,7 +150,7 @@ async def _running(
         await store.claim(_ANY)
         await store.release(_ANY)
         with results_in(out, show_person=show_person) as results:
-            async with veriff, gauge.shown():
+            async with gauge.shown():
                 yield _Run(store, results, gauge, Outcomes(is_submission=gauge.is_submission), veriff)
 
 

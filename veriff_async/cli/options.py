@@ -12,7 +12,7 @@ from veriff_async.cli.running import course
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("FILE", "env_file_option", "json_option", "show_person_option", "timeout_option")
+__all__ = ("FILE", "env_file_option", "inbox_option", "json_option", "show_person_option", "timeout_option")
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -23,6 +23,14 @@ FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=P
 def _note_form(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
     course().for_program = for_program
     return for_program
+
+
+def inbox_option(command: _F) -> _F:
+    """Add ``--inbox``, as the argument `inbox`: a path or `None`, for `inbox_of`."""
+    words = (
+        "Wake by webhooks that `listen --inbox` records to this file; what is missed there is asked for all the same."
+    )
+    return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=words)(command)
 
 
 def json_option(command: _F) -> _F:

@@ -29,6 +29,7 @@ class Plan:
         manifest: Its jobs.
         out: Where results go.
         env_file: Where the credentials are, or `None` for the environment; it is their place that is kept.
+        inbox: Where webhooks are recorded, or `None`.
         timeout: Seconds to wait for a decision, where a row gives none.
         concurrency: See `veriff_async.batch.verify_many`.
         max_waiting: Likewise.
@@ -41,6 +42,7 @@ class Plan:
     manifest: Path
     out: Path
     env_file: Path | None
+    inbox: Path | None
     timeout: float
     concurrency: int
     max_waiting: int
@@ -61,6 +63,7 @@ def remember(journal: Path, plan: Plan) -> None:
         "manifest": str(plan.manifest.absolute()),
         "out": str(plan.out.absolute()),
         "env_file": None if plan.env_file is None else str(plan.env_file.absolute()),
+        "inbox": None if plan.inbox is None else str(plan.inbox.absolute()),
         "timeout": plan.timeout,
         "concurrency": plan.concurrency,
         "max_waiting": plan.max_waiting,
@@ -112,6 +115,7 @@ def _plan(found: JsonObject) -> Plan | None:
             "manifest": str(manifest),
             "out": str(out),
             "env_file": str() | None as env_file,
+            "inbox": str() | None as inbox,
             "timeout": int() | float() as timeout,
             "concurrency": int(concurrency),
             "max_waiting": int(max_waiting),
@@ -124,6 +128,7 @@ def _plan(found: JsonObject) -> Plan | None:
                 manifest=Path(manifest),
                 out=Path(out),
                 env_file=None if env_file is None else Path(env_file),
+                inbox=None if inbox is None else Path(inbox),
                 timeout=float(timeout),
                 concurrency=concurrency,
                 max_waiting=max_waiting,
