@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import traceback
 from argparse import ArgumentParser, ArgumentTypeError
 from importlib.metadata import version
 from pathlib import Path
@@ -41,15 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rounds = options.rounds or (1 if options.smoke else _ROUNDS)
     plan = Plan(rounds=rounds, smoke=options.smoke, full=options.full)
     tables: list[Table] = []
+    failed: list[str] = []
     for name in options.only or _SUBJECTS:
         print(f"{name}, rounds: {rounds} ...", file=sys.stderr)
-        for table in _SUBJECTS[name](plan):
-            tables.append(table)
-            print(*table.lines(), "", sep="\n", flush=True)
-            if options.json is not None:
-                _write(options.json, _report(plan, tables))
+        try:
+            for table in _SUBJECTS[name](plan):
+                tables.append(table)
+                print(*table.lines(), "", sep="\n", flush=True)
+                if options.json is not None:
+                    _write(options.json, _report(plan, tables))
+        except Exception:  # noqa: BLE001  a run of an hour goes on with what comes next
+            traceback.print_exc()
+            failed.append(name)
     if options.plot is not None:
         print(*plot.draw(tables, options.plot), sep="\n", file=sys.stderr)
+    if failed:
+        sys.exit(f"failed, see above: {', '.join(failed)}")
 
 
 def _options(arguments: Sequence[str] | None) -> Namespace:

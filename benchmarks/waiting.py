@@ -9,7 +9,7 @@ import sys
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from attrs import evolve, frozen
 
@@ -73,6 +73,16 @@ class _Child:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=_ROOT
         )
 
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        """Kill it, unless it has ended: when one has failed, the others would wait forever."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
     def hear(self) -> dict[str, float]:
         """Return what it says next."""
         assert self._process.stdout is not None
@@ -117,14 +127,15 @@ def _latencies(plan: Plan, sizes: _Sizes, kinds: list[str], url: str) -> Table:
 
 def _latency(kind: str, sizes: _Sizes, url: str) -> dict[str, float]:
     count = sizes.webhooks
-    with _store(kind, url) as where:
+    with ExitStack() as parts:
+        where = parts.enter_context(_store(kind, url))
         work = {"inbox": kind, "where": where}
-        waiter = _Child("wait", count=count, serves=kind == "memory", **work)
+        waiter = parts.enter_context(_Child("wait", count=count, serves=kind == "memory", **work))
         port = waiter.hear()["port"]
-        receiver = None if kind == "memory" else _Child("receive", **work)
+        receiver = None if kind == "memory" else parts.enter_context(_Child("receive", **work))
         if receiver is not None:
             port = receiver.hear()["port"]
-        sender = _Child("post", count=count, rate=_RATE, url=f"http://127.0.0.1:{port}/")
+        sender = parts.enter_context(_Child("post", count=count, rate=_RATE, url=f"http://127.0.0.1:{port}/"))
         posted = sender.hear()
         waited = waiter.hear()
         woken: Mapping[str, int] = waited["woken"]  # type: ignore[assignment]
@@ -162,8 +173,10 @@ def _crowds(plan: Plan, sizes: _Sizes, kinds: list[str], url: str) -> Table:
 
 
 def _crowd(kind: str, sizes: _Sizes, url: str) -> dict[str, float]:
-    with _store(kind, url) as where:
-        child = _Child("crowd", inbox=kind, where=where, count=sizes.crowd, idle=sizes.idle)
+    with (
+        _store(kind, url) as where,
+        _Child("crowd", inbox=kind, where=where, count=sizes.crowd, idle=sizes.idle) as child,
+    ):
         found = child.hear()
         child.close()
     values = (found["bytes"] / _KIB, found["idle"] * 100, found["recorded"], found["woken"] - found["recorded"])
@@ -186,14 +199,14 @@ def _polls(plan: Plan, sizes: _Sizes) -> Table:
 
 
 def _polled(count: int, rate: float, seconds: float) -> dict[str, float]:
-    server = _Child("undecided")
-    port = server.hear()["port"]
     # As short a pause as makes every session wait for its turn, so that the rate is the bound.
     longest = max(0.01, 0.5 * count / rate)
-    asker = _Child("poll", count=count, rate=rate, seconds=seconds, longest=longest, url=f"http://127.0.0.1:{port}")
-    requests = asker.hear()["requests"]
-    asker.close()
-    asked: list[int] = server.close()["asked"]  # type: ignore[assignment]
+    with _Child("undecided") as server:
+        url = f"http://127.0.0.1:{server.hear()['port']}"
+        with _Child("poll", count=count, rate=rate, seconds=seconds, longest=longest, url=url) as asker:
+            requests = asker.hear()["requests"]
+            asker.close()
+        asked: list[int] = server.close()["asked"]  # type: ignore[assignment]
     least = asked[0] if len(asked) == count else 0
     minute = requests / seconds * 60
     figures = (minute, minute / (rate * 60), float(asked[-1]), float(least), float(asked[-1] - least))
