@@ -35,31 +35,43 @@ _AT_ONCE: Final = 100
 _LONGEST: Final = 2**53
 """Milliseconds that a server takes for a lease, and a number that it keeps whole."""
 
-# A script is one atomic step. The first command of each that may write hands on its error as it is: a full server's, or
-# a replica's.
-_TAKE: Final = """
+# A script is one atomic step. The first commands that may write hand on their error as it is, a full server's or
+# a replica's; Redis 6.2 writes before it where it came from.
+_REFUSED: Final = """
+local function refused(done)
+    return {err = (string.gsub(string.gsub(done.err, '^@user_script.- %-', ''), '%s+$', ''))}
+end
+"""
+
+_TAKE: Final = (
+    _REFUSED
+    + """
 local held = redis.call('GET', KEYS[1])
 if held and held ~= ARGV[1] then return {0} end
 local done = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if done.err then return done end
+if done.err then return refused(done) end
 return {1, redis.call('HGET', KEYS[2], ARGV[3])}
 """
+)
 
-_WRITE: Final = """
+_WRITE: Final = (
+    _REFUSED
+    + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local number = redis.call('ZSCORE', KEYS[3], ARGV[2])
 if not number then
     number = redis.pcall('INCR', KEYS[4])
-    if type(number) == 'table' then return number end
+    if type(number) == 'table' then return refused(number) end
     redis.call('ZADD', KEYS[3], number, ARGV[2])
 end
 local done = redis.pcall('HSET', KEYS[2], ARGV[2], ARGV[3])
-if type(done) == 'table' then return done end
+if type(done) == 'table' then return refused(done) end
 if redis.call('ZADD', KEYS[5], number, ARGV[2]) == 1 then
     for place = 6, #KEYS do redis.call('ZREM', KEYS[place], ARGV[2]) end
 end
 return 1
 """
+)
 
 _RENEW: Final = """
 local lost = {}
