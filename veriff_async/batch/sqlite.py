@@ -176,7 +176,7 @@ class SqliteJournal:
     async def aclose(self) -> None:
         """Write what is under way, and close the file for good; a second call does nothing."""
         self._closed = True
-        if self._working is not None:
+        if self._working is not None and not self._working.done():  # else it may be of a loop that has ended
             await asyncio.wait([self._working])
         self._claims.clear()
         if self._db is not None and self._process == os.getpid():
@@ -307,7 +307,7 @@ def _page(after: int, steps: Sequence[Step], db: sqlite3.Connection) -> list[tup
     rows = db.execute(
         f"SELECT number, record FROM job WHERE number > ? AND step IN ({places}) ORDER BY number LIMIT ?",  # noqa: S608
         (after, *(step.value for step in steps), _AT_ONCE),
-    )
+    ).fetchall()  # all, since a reading that breaks off midway would keep its view of the file
     return [(number, _loaded(record)) for number, record in rows]
 
 
@@ -315,9 +315,9 @@ def _tally(db: sqlite3.Connection) -> dict[Step, int]:
     return {Step(step): count for step, count in db.execute("SELECT step, count(*) FROM job GROUP BY step")}
 
 
-def _loaded(text: bytes) -> JobRecord:
+def _loaded(text: object) -> JobRecord:
     try:
-        return load_record(text)
+        return load_record(text if isinstance(text, bytes) else b"")  # what is no bytes others have written
     except UnreadableError:
         msg = "What the journal keeps of a job cannot be read: look for a newer veriff-async."
     raise JournalError(msg)

@@ -1,0 +1,218 @@
+"""The journal in a file: one process runs jobs with it, any may look, and what is wrong with it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from veriff_async import ConfigurationError, JobTakenError, JournalError
+from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal, Step
+from veriff_async.inbox import SqliteInbox
+from veriff_async.testing import decided
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+def record_of(job_id: str, step: Step = Step.NEW) -> JobRecord:
+    """Return a record."""
+    return JobRecord(job_id=job_id, step=step, options="ab", media=(MediaRecord(context="face"),))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Give a place for a file."""
+    return tmp_path / "batch.db"
+
+
+async def altered(path: Path, statement: str) -> None:
+    """Do something to the file that the journal does not."""
+
+    def alter() -> None:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(statement)
+
+    await asyncio.to_thread(alter)
+
+
+HOLDING: Final = """
+import asyncio, sys
+from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
+
+async def main():
+    async with SqliteJournal(sys.argv[1]) as journal:
+        await journal.claim("a")
+        await journal.write(JobRecord(job_id="a", options="ab", media=(MediaRecord(context="face"),)))
+        print("held", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_one_process_runs_jobs_at_a_time(path: Path) -> None:
+    """While a process has claims, others may look and not claim; when it was killed, its jobs are free at once."""
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-W", "error", "-c", HOLDING, str(path), stdout=asyncio.subprocess.PIPE
+    )
+    assert child.stdout is not None
+    assert b"held\n" == await child.stdout.readline()
+    async with SqliteJournal(path) as journal:
+        for _ in range(2):
+            with pytest.raises(JournalError, match="Another run uses this journal: let it end"):
+                await journal.claim("b")
+        with pytest.raises(JobTakenError):
+            await journal.write(record_of("a", Step.CREATED))
+        assert record_of("a") == await journal.read("a")
+        assert {Step.NEW: 1} == await journal.tally()
+        child.kill()
+        await child.wait()
+
+        assert record_of("a") == await journal.claim("a")
+        await journal.write(record_of("a", Step.CREATED))
+        assert [record_of("a", Step.CREATED)] == [record async for record in journal.records()]
+    files = await asyncio.to_thread(lambda: sorted(file.name for file in path.parent.iterdir()))
+    assert ["batch.db", "batch.db-run"] == files
+
+
+async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
+    """Decisions hold personal data: whatever the process lets others read, they cannot read these."""
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+        await journal.write(record_of("a"))
+        modes = await asyncio.to_thread(lambda: {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()})
+
+    assert {0o600} == modes
+
+
+@pytest.mark.parametrize("kind", ["an inbox", "a text", "newer", "another program's"])
+async def test_a_file_of_something_else_is_left_alone(path: Path, kind: str) -> None:
+    """What is no journal, or a newer one, is refused with what to do, and stays as it is."""
+    if kind == "an inbox":
+        async with SqliteInbox(path) as inbox:
+            await inbox.record(decided("s", "approved"))
+    elif kind == "a text":
+        await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
+    elif kind == "newer":
+        async with SqliteJournal(path):
+            pass
+        await altered(path, "PRAGMA user_version = 2")
+    else:
+        await altered(path, "CREATE TABLE job (id)")
+    before = await asyncio.to_thread(path.read_bytes)
+
+    for asked in (SqliteJournal(path).claim("a"), SqliteJournal(path).tally()):
+        with pytest.raises((ConfigurationError, JournalError), match=r"give another path|NOTADB"):
+            await asked
+    assert before == await asyncio.to_thread(path.read_bytes)
+    if kind == "newer":
+        await altered(path, "PRAGMA user_version = 1")
+        async with SqliteJournal(path) as journal:
+            assert {} == await journal.tally()
+
+
+async def test_what_cannot_be_written_is_told_and_undone(path: Path) -> None:
+    """A disk that refuses a record is an error with a remedy, nothing is half written, and later records are kept."""
+    async with SqliteJournal(path) as journal:
+        for job_id in "abc":
+            await journal.claim(job_id)
+        await journal.write(record_of("a"))
+        await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT raise(ABORT, 'no more'); END")
+        writes = (record_of("b"), record_of("a", Step.CREATED), record_of("c"))
+        found = await asyncio.gather(*map(journal.write, writes), return_exceptions=True)
+
+        assert isinstance(found[1], JournalError)
+        assert "SQLITE_CONSTRAINT_TRIGGER): look at its folder, its owner and the disk." in str(found[1])
+        assert found[1].__cause__ is found[1].__context__ is None
+        assert {job_id for job_id, each in zip("bac", found, strict=True) if each is None} == {
+            record.job_id async for record in journal.records() if record.job_id != "a"
+        }
+        assert record_of("a") == await journal.read("a")
+        await altered(path, "DROP TRIGGER full")
+        await asyncio.gather(*map(journal.write, writes))
+        assert {Step.NEW: 2, Step.CREATED: 1} == await journal.tally()
+
+
+async def test_what_cannot_be_read_is_told(path: Path) -> None:
+    """Damage to one record is told to whoever asks for it, and touches no other."""
+    async with SqliteJournal(path) as journal:
+        for job_id in "ab":
+            await journal.claim(job_id)
+            await journal.write(record_of(job_id))
+            await journal.release(job_id)
+        for damage in ("'[]'", "x'5b5d'", "7"):
+            await altered(path, f"UPDATE job SET record = {damage} WHERE id = 'a'")  # noqa: S608  a test's own
+            for asked in (journal.claim("a"), journal.read("a"), anext(aiter(journal.records()))):
+                with pytest.raises(JournalError, match="look for a newer veriff-async"):
+                    await asked
+        assert record_of("b") == await journal.claim("b")
+        await altered(path, "DROP TABLE job")
+        with pytest.raises(JournalError, match="SQLITE_ERROR"):
+            await journal.read("a")
+
+
+async def test_places_that_cannot_work_are_told(tmp_path: Path) -> None:
+    """A path that names no file is refused when it is given, a folder that is missing when it is opened."""
+    for name in ("", ":memory:"):
+        with pytest.raises(ConfigurationError, match="names no file"):
+            SqliteJournal(name)
+    journal = SqliteJournal(tmp_path / "Ada" / "batch.db")
+    with pytest.raises(JournalError, match=r"\(No such file or directory\)") as caught:
+        await journal.read("a")
+    assert "Ada" not in f"{caught.value}{journal!r}"
+    await journal.aclose()
+
+
+async def test_one_that_is_left_open_warns(path: Path) -> None:
+    """Of a journal that nobody closed a warning says so, and its file is closed."""
+    dropped = [SqliteJournal(path)]
+    await dropped[0].claim("a")
+
+    def drop() -> None:
+        dropped.clear()
+        gc.collect()
+
+    with pytest.warns(ResourceWarning, match="unclosed <SqliteJournal open>"):
+        await asyncio.to_thread(drop)
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+
+
+FORKED: Final = """
+import asyncio, os, sys, warnings
+from veriff_async import ConfigurationError
+from veriff_async.batch import SqliteJournal
+
+warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
+journal = SqliteJournal(sys.argv[1])
+asyncio.run(journal.claim("a"))
+if child := os.fork():
+    failed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    asyncio.run(journal.aclose())
+    raise SystemExit(failed)
+try:
+    asyncio.run(journal.read("a"))
+except ConfigurationError as error:
+    asyncio.run(journal.aclose())
+    raise SystemExit(0 if "make one in each process" in str(error) else 1)
+raise SystemExit(2)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+async def test_a_process_that_forks_makes_its_own(path: Path) -> None:
+    """A journal that was open before a fork is refused after it, and the parent closes its own."""
+    command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
+    done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
+    assert (0, "") == (done.returncode, done.stderr)
