@@ -218,7 +218,7 @@ def test_importing_the_package_brings_nothing_along() -> None:
         "from veriff_async import VeriffClient\n"
         "rooms = 'sandbox', 'inbox', 'webhooks', 'batch', 'cli', 'pytest_plugin'\n"
         "rooms = {f'veriff_async.{room}' for room in rooms}\n"
-        "extras = {'click', 'rich', 'redis', 'PIL', 'pytest'}\n"
+        "extras = {'click', 'rich', 'redis', 'taskiq', 'PIL', 'pytest'}\n"
         "assert not (rooms | extras) & set(sys.modules)\n"
         "from veriff_async import *\n"
         "assert not (rooms - {'veriff_async.webhooks', 'veriff_async.inbox'} | extras) & set(sys.modules)\n"
