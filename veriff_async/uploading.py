@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from veriff_async.api import Api
     from veriff_async.models.media import UploadedMedia
 
-__all__ = ("Uploads",)
+__all__ = ("Uploads", "check_media")
 
 _HELD: Final = 16 * SMALL
 """Bytes of small files that one call holds while they wait for their turn."""
@@ -59,7 +59,10 @@ class Uploads:
         on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
         """Upload all media to a session; see `VerificationSession.upload`."""
-        _check(media, concurrency)
+        check_media(media)
+        if concurrency is not None and concurrency < 1:
+            msg = "concurrency must be 1 or more."
+            raise ConfigurationError(msg)
         drafts = await self._look_at(media)
         for looked_at in drafts:
             # Counted from here to whoever awaits `VerificationSession.upload`.
@@ -151,7 +154,12 @@ def _tell(looked_at: Draft | None, *, stacklevel: int) -> None:
         warnings.warn(looked_at.oversize, ImageSizeWarning, stacklevel=stacklevel)
 
 
-def _check(media: Sequence[Media], concurrency: int | None) -> None:
+def check_media(media: Sequence[Media]) -> None:
+    """Look whether media can be uploaded together, as far as that can be told without reading them.
+
+    Raises:
+        ConfigurationError: There is none, or one cannot be right.
+    """
     if not media:
         msg = "There is nothing to upload: give at least one Media."
         raise ConfigurationError(msg)
@@ -160,9 +168,6 @@ def _check(media: Sequence[Media], concurrency: int | None) -> None:
         raise ConfigurationError(msg)
     if not all(one.fit is None or (type(one.fit) is int and one.fit > 0) for one in media):
         msg = "fit must be a number of pixels above zero, for example 1920."
-        raise ConfigurationError(msg)
-    if concurrency is not None and concurrency < 1:
-        msg = "concurrency must be 1 or more."
         raise ConfigurationError(msg)
     streams = [id(one.source) for one in media if hasattr(one.source, "read") or hasattr(one.source, "__aiter__")]
     if len(set(streams)) < len(streams):

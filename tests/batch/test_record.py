@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 import pytest
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +22,12 @@ STAMPS: Final = st.builds(
     Stamp, size=st.integers(1, 2**40), written=st.none() | st.integers(0, 2**62), digest=st.text("0123456789abcdef")
 )
 MEDIA: Final = st.builds(
-    MediaRecord, context=TEXTS, stamp=st.none() | STAMPS, begun=st.booleans(), media_id=st.none() | TEXTS
+    MediaRecord,
+    context=TEXTS,
+    stamp=st.none() | STAMPS,
+    scaled=st.booleans(),
+    begun=st.booleans(),
+    media_id=st.none() | TEXTS,
 )
 RECORDS: Final = st.builds(
     JobRecord,
@@ -84,7 +90,7 @@ def record(step: Step, *media: MediaRecord) -> JobRecord:
 
 def shown(context: str, size: int, *, begun: bool = True, media_id: str | None = None) -> MediaRecord:
     """Return what is written of a media."""
-    return MediaRecord(context=context, stamp=Stamp(size=size, digest="0f"), begun=begun, media_id=media_id)
+    return MediaRecord(context=context, stamp=Stamp(size=size, digest=f"{size:02x}"), begun=begun, media_id=media_id)
 
 
 def held(media_id: str, context: str, size: int | None) -> MediaFile:
@@ -116,6 +122,21 @@ def test_uploads_whose_answer_was_lost_are_found() -> None:
 
     assert ["known", "e", "a", None, None, "d"] == [one.media_id for one in after.media]
     assert (3, 4) == after.missing
+
+
+def test_a_doubt_is_settled_by_another_upload() -> None:
+    """When fewer files are held than were begun alike, none is taken for up, unless their bytes are the same."""
+    pair = [shown("face", 10), evolve(shown("face", 10), stamp=Stamp(size=10, digest="1f"))]
+    stream, small = MediaRecord(context="face", begun=True), evolve(shown("face", 10), scaled=True)
+    one = [held("a", "face", 10)]
+
+    assert (0, 1) == record(Step.UPLOADING, *pair).found(one).missing
+    assert (0, 1) == record(Step.UPLOADING, stream, shown("face", 10)).found(one).missing
+    assert (0, 1) == record(Step.UPLOADING, shown("face", 10), shown("face", 20)).found(
+        [held("a", "face", None)]
+    ).missing
+    assert (1,) == record(Step.UPLOADING, shown("face", 10), shown("face", 10)).found(one).missing
+    assert () == record(Step.UPLOADING, small).found([held("a", "face", 3)]).missing
 
 
 def test_a_failed_job_goes_on_at_the_step_that_failed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import to_thread
@@ -14,17 +15,21 @@ from veriff_async.errors import (
     ApiError,
     AuthenticationError,
     BadRequestError,
+    ClientClosedError,
     ConfigurationError,
+    ConflictError,
     ConnectError,
     JobChangedError,
     MediaError,
     NotFoundError,
     OutcomeUnknownError,
+    PermissionDeniedError,
     RateLimitedError,
     RequestTimeoutError,
     ServerError,
     VeriffError,
 )
+from veriff_async.models.enums import Status
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -36,7 +41,7 @@ if TYPE_CHECKING:
     from veriff_async.models.media import Media, UploadedMedia
     from veriff_async.session import VerificationSession
 
-__all__ = ("Course", "OnUnknown", "Run")
+__all__ = ("Course", "OnUnknown", "Run", "ends_run")
 
 OnUnknown = Literal["ask", "recreate", "fail"]
 """What becomes of a job whose session may have been created without an answer: it is left for `settle`, a session is
@@ -76,8 +81,7 @@ class Course:
     run: Run
     record: JobRecord
 
-    @classmethod
-    async def begun(cls, run: Run, job: Job, known: JobRecord | None) -> Course:
+    async def begin(self, job: Job, known: JobRecord | None) -> None:
         """Look at a job, and where it stands.
 
         Raises:
@@ -91,14 +95,15 @@ class Course:
             now = await to_thread.run_sync(described, job, known)
         except VeriffError as error:
             if is_free:
-                await run.journal.write(undescribed(job).failed(error))
+                await self._write(undescribed(job).failed(error))
             raise
-        if known is None or not same(known, now):
-            if not is_free:
-                msg = f"Job {job.id} was begun with other input: give it as it was, or under a new id."
-                raise JobChangedError(msg)
-            return cls(run, now)
-        return cls(run, known.again() if run.retry_failed else known)
+        if known is not None and same(known, now):
+            self.record = known.again() if self.run.retry_failed else known
+        elif is_free:
+            self.record = now
+        else:
+            msg = f"Job {job.id} was begun with other input: give it as it was, or under a new id."
+            raise JobChangedError(msg)
 
     @property
     def is_settled(self) -> bool:
@@ -115,12 +120,19 @@ class Course:
         if self.record.step not in _ON_THE_WAY:
             return
         if self.record.session_id is None:
-            await finished(self._create(job), within=_PATIENCE)
+            await self._create(job)
         session = self._session
         try:
             await self._find(session)
             await self._upload(session, job.media)
             await self._hand_over(session)
+        except (BadRequestError, ConflictError) as error:
+            # It may have expired meanwhile, and is decided then.
+            with suppress(VeriffError):
+                await self.decide(0)
+            if not self.is_settled:
+                await self._write(self.record.failed(error))
+                raise
         except VeriffError as error:
             await self._fail_if_lasting(error)
             raise
@@ -131,20 +143,33 @@ class Course:
         Raises:
             VeriffError: There is none yet, or Veriff does not tell.
         """
+        session = self._session
         try:
-            decision = await (
-                self._session.decision() if timeout == 0 else self._session.wait_for_decision(timeout=timeout)
-            )
+            if timeout == 0:
+                await self.run.throttle.turn()
+                decision = await session.decision()
+            else:
+                decision = await session.wait_for_decision(timeout=timeout)
         except VeriffError as error:
             await self._fail_if_lasting(error)
             raise
-        if decision is not None:
+        # A review announces another decision, as for whoever waits.
+        if decision is not None and decision.status != Status.REVIEW:
             await self._write(self.record.decided(decision))
 
     async def _create(self, job: Job) -> None:
         if self.record.step is not Step.NEW and self.run.on_unknown != "recreate":
             raise await self._unsettled()
         await self.run.throttle.turn()
+        try:
+            await finished(self._ask_for_session(job), within=_PATIENCE)
+        except OutcomeUnknownError:
+            if self.run.on_unknown != "recreate":
+                raise
+            await self.run.throttle.turn()
+            await finished(self._ask_for_session(job), within=_PATIENCE)
+
+    async def _ask_for_session(self, job: Job) -> None:
         await self._write(self.record.at(Step.CREATING))
         try:
             session = await self.run.client.create_session(**options_of(job))
@@ -152,14 +177,15 @@ class Course:
             if not _is_answer(error):
                 raise await self._unsettled() from None
             new = self.record.at(Step.NEW)
-            await self._write(new.failed(error) if _is_lasting(error) else new)
+            is_lasting = _is_lasting(error) and not ends_run(error, new)
+            await self._write(new.failed(error) if is_lasting else new)
             raise
         await self._write(self.record.created(session.id))
 
     async def _unsettled(self) -> OutcomeUnknownError:
         msg = (
             f"The session of job {self.record.job_id} may have been created, but no answer came: look for it by its "
-            "vendor_data, then settle the job."
+            "vendor_data and settle the job, or give it again with another on_unknown."
         )
         error = OutcomeUnknownError(msg, method="POST", path="/v1/sessions")
         unknown = self.record.at(Step.UNKNOWN)
@@ -173,8 +199,10 @@ class Course:
         await self.run.throttle.turn()
         try:
             held = await session.media()
-        except NotFoundError:  # that Veriff tells of media before the submission is a guess
-            return
+        except ApiError as error:  # that Veriff tells of media before the submission is a guess
+            if _is_lasting(error):
+                return
+            raise
         await self._write(self.record.found(held.all))
 
     async def _upload(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
@@ -229,6 +257,13 @@ async def finished(work: Coroutine[None, None, None], *, within: float) -> None:
         raise
 
 
+def ends_run(error: VeriffError, record: JobRecord) -> bool:
+    """Tell whether an error would meet every job alike: what refuses a creation as such refuses them all."""
+    if isinstance(error, PermissionDeniedError | NotFoundError):
+        return record.session_id is None
+    return isinstance(error, AuthenticationError | ClientClosedError)
+
+
 def _is_lasting(error: VeriffError) -> bool:
     """Tell whether trying again is in vain, so that the job has failed for good."""
     if isinstance(error, AuthenticationError | RateLimitedError | ServerError):
@@ -241,4 +276,4 @@ def _is_answer(error: VeriffError) -> bool:
     if isinstance(error, ServerError):
         return error.status == _UNAVAILABLE
     # What broke off after it left is an OutcomeUnknownError, so a timeout is one of connecting.
-    return isinstance(error, ApiError | ConnectError | RequestTimeoutError | ConfigurationError)
+    return isinstance(error, ApiError | ConnectError | RequestTimeoutError | ConfigurationError | ClientClosedError)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from attrs import field, frozen
 
@@ -38,7 +38,7 @@ def _check_media(job: Job, _attribute: Attribute[tuple[Media, ...]], value: tupl
 
 
 def _check_timeout(job: Job, _attribute: object, value: float | None) -> None:
-    if value is not None and not value > 0:
+    if value is not None and not (isinstance(cast("object", value), int | float) and value > 0):
         msg = f"The timeout of job {job.id} is {value!r}: give seconds above zero, or None."
         raise ConfigurationError(msg)
 

@@ -50,7 +50,7 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
 
     Args:
         client: Whom to ask with; with an inbox its waits are woken by webhooks. Uploads at once are its `max_uploads`.
-        jobs: The jobs, any number of them; an iterator is taken as it comes.
+        jobs: The jobs, any number of them; an iterator is taken as it comes, on the loop, so it must not block.
         journal: Where steps are written.
         concurrency: Most jobs at once on their way to their submission: sessions that are open.
         max_waiting: Most jobs at once whose decision is waited for, or whose result is not taken yet.
@@ -66,6 +66,8 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
     Raises:
         ConfigurationError: An option cannot be right, or what was given is no `Job`.
         AuthenticationError: The key or secret is refused: no job could go on.
+        PermissionDeniedError: The integration may not create sessions.
+        NotFoundError: There is no such API at the client's base URL.
         JournalError: The journal cannot be written, or another run has it.
         ClientClosedError: The client was closed meanwhile.
 
@@ -231,7 +233,7 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     progress: Callable[[Progress], None] | None,
 ) -> Window:
     for name, number in (("concurrency", concurrency), ("max_waiting", max_waiting)):
-        if number < 1:
+        if type(number) is not int or number < 1:
             msg = f"{name} is {number!r}: give 1 or more."
             raise ConfigurationError(msg)
     if on_unknown not in get_args(OnUnknown):

@@ -58,14 +58,21 @@ class MediaRecord:
     Attributes:
         context: What it shows.
         stamp: What its bytes were, or ``None`` for a stream, which can be read only once.
+        scaled: Whether it is made smaller on its way, so that Veriff tells another size.
         begun: Whether its upload was begun, so that Veriff may hold it.
         media_id: Veriff's id of it, once it is up.
     """
 
     context: str
     stamp: Stamp | None = None
+    scaled: bool = False
     begun: bool = False
     media_id: str | None = None
+
+    @property
+    def told_size(self) -> int | None:
+        """The size that Veriff tells of it, where that is known beforehand."""
+        return None if self.stamp is None or self.scaled else self.stamp.size
 
 
 @frozen(kw_only=True)
@@ -144,23 +151,39 @@ class JobRecord:
     def found(self, files: Sequence[MediaFile]) -> JobRecord:
         """Return the record with what Veriff holds of the uploads that were begun.
 
-        An upload whose answer was lost with its process is known by what it shows and by its size.
+        An upload whose answer was lost with its process is known by what it shows and by its size. Where that leaves a
+        doubt which of several it is, all are uploaded again: Veriff takes a picture twice, but misses none.
         """
         known = {one.media_id for one in self.media}
         left = [file for file in files if file.id not in known]
         record = self
-        for place in self.missing:
-            one = self.media[place]
-            match = next((file for file in left if one.begun and _is_of(file, one)), None)
-            if match is not None:
-                left.remove(match)
+        for (context, size), places in self._alike(left).items():
+            matches = [file for file in left if file.context == context and size in {None, file.size}]
+            if len(matches) < len(places) and not self._is_one(places):
+                continue
+            sizes = {file.size for file in matches}
+            for place in sorted(places, key=lambda place: self.media[place].told_size not in sizes)[: len(matches)]:
+                told = self.media[place].told_size
+                match = next((file for file in matches if file.size == told), matches[0])
+                matches.remove(match)
                 record = record.uploaded(place, match.id)
         return record
 
+    def _alike(self, files: Sequence[MediaFile]) -> Mapping[tuple[str, int | None], Sequence[int]]:
+        """Group the places of begun uploads that Veriff's list cannot tell apart, by context and size."""
+        begun = [place for place in self.missing if self.media[place].begun]
+        vague = {self.media[place].context for place in begun if self.media[place].told_size is None}
+        vague |= {str(file.context) for file in files if file.size is None}
+        alike: dict[tuple[str, int | None], list[int]] = {}
+        for place in begun:
+            one = self.media[place]
+            alike.setdefault((one.context, None if one.context in vague else one.told_size), []).append(place)
+        return alike
 
-def _is_of(file: MediaFile, media: MediaRecord) -> bool:
-    size = None if media.stamp is None else media.stamp.size
-    return file.context == media.context and (size is None or file.size is None or file.size == size)
+    def _is_one(self, places: Sequence[int]) -> bool:
+        """Tell whether the same bytes stand at all places, so that it does not matter which is up."""
+        stamps = [self.media[place].stamp for place in places]
+        return None not in stamps and len({stamp.digest for stamp in stamps if stamp}) == 1
 
 
 def dump_record(record: JobRecord) -> bytes:
@@ -204,6 +227,7 @@ def _dump_media(media: MediaRecord) -> dict[str, object]:
     return {
         "context": media.context,
         "stamp": None if stamp is None else [stamp.size, stamp.written, stamp.digest],
+        "scaled": media.scaled,
         "begun": media.begun,
         "id": media.media_id,
     }
@@ -215,6 +239,7 @@ def _load_media(value: object) -> MediaRecord:
     return MediaRecord(
         context=_text(found, "context"),
         stamp=None if stamp is None else _load_stamp(as_list(stamp)),
+        scaled=found.get("scaled") is True,
         begun=found.get("begun") is True,
         media_id=media_id if isinstance(media_id, str) else None,
     )

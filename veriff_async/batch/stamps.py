@@ -13,6 +13,7 @@ from veriff_async.protocol.codec import dump
 from veriff_async.protocol.creation import CreateOptions, create_body
 from veriff_async.transport.bodies import draft
 from veriff_async.transport.sources import PIECE, PathSource, reusable_source
+from veriff_async.uploading import check_media
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +44,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
         MediaError: A file that is still to be uploaded is missing, or nothing that Veriff takes.
         ConfigurationError: An option would be refused.
     """
+    check_media(job.media)
     said = {
         "session": create_body(options_of(job)),
         "media": [
@@ -50,9 +52,12 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
         ],
     }
     earlier = [None] * len(job.media) if known is None else list(known.media)
-    is_over = known is not None and known.step in _UP
+    is_over = known is not None and known.again().step in _UP
     stamps = [_stamp(one, was, is_over=is_over) for one, was in _beside(job.media, earlier)]
-    media = [MediaRecord(context=str(one.context), stamp=at) for one, at in zip(job.media, stamps, strict=True)]
+    media = [
+        MediaRecord(context=str(one.context), stamp=at, scaled=one.fit is not None)
+        for one, at in zip(job.media, stamps, strict=True)
+    ]
     return JobRecord(job_id=job.id, options=hashlib.sha256(dump(said)).hexdigest(), media=tuple(media))
 
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable
-from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterable
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from anyio import create_memory_object_stream
-from attrs import define
+from attrs import define, evolve, frozen
 
-from veriff_async.batch.course import Course
+from veriff_async.batch.course import Course, ends_run
 from veriff_async.batch.job import Job, JobResult
 from veriff_async.batch.record import Step
+from veriff_async.batch.stamps import undescribed
 from veriff_async.errors import (
-    AuthenticationError,
-    ClientClosedError,
+    BatchError,
     ConfigurationError,
     JobFailedError,
     JobTakenError,
@@ -23,7 +24,7 @@ from veriff_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 
     from anyio.streams.memory import MemoryObjectSendStream
 
@@ -37,11 +38,8 @@ __all__ = ("Progress", "Window", "told")
 
 _T = TypeVar("_T")
 
-_ENDING: Final = (AuthenticationError, ClientClosedError)
-"""What stops a run: it would meet every job alike."""
 
-
-@define(kw_only=True)
+@frozen(kw_only=True)
 class Progress:
     """How far a run is.
 
@@ -50,7 +48,7 @@ class Progress:
         known: Jobs of them that an earlier run had settled.
         open: Jobs on their way to their submission now.
         waiting: Jobs whose decision is waited for now, or whose result is not taken yet.
-        submitted: Jobs that came to their submission, in this run or before.
+        submitted: Jobs that this run has found or made submitted; those that are known to be decided not counted.
         decided: Jobs with a decision, known ones included.
         failed: Jobs that failed for good, known ones included.
         unknown: Jobs whose session may or may not exist.
@@ -81,7 +79,7 @@ class Window:
         self._open = asyncio.Semaphore(concurrency)
         self._waiting = asyncio.Semaphore(max_waiting)
         self._report = progress
-        self.progress: Progress = Progress()
+        self._progress = Progress()
 
     async def verify(self, jobs: Jobs, tell: Tell) -> None:
         """Bring jobs to their decision."""
@@ -94,7 +92,7 @@ class Window:
     async def collect(self, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of each wait
         """Wait for the decisions on all jobs of the journal that are submitted."""
 
-        async def submitted() -> AsyncIterator[JobRecord]:
+        async def submitted() -> AsyncGenerator[JobRecord]:
             async for record in self._run.journal.records(Step.SUBMITTED):
                 await self._waiting.acquire()
                 self._count(taken=1, submitted=1, waiting=1)
@@ -102,14 +100,15 @@ class Window:
 
         await _side_by_side(submitted(), lambda record: self._gather(record, timeout, tell))
 
-    async def _taken(self, jobs: Jobs) -> AsyncIterator[Job]:
-        async for job in _each(jobs):
-            if not isinstance(cast("object", job), Job):
-                msg = 'The batch takes jobs, for example Job("user-42", [Media("front.jpg", "document-front")]).'
-                raise ConfigurationError(msg)
-            await self._open.acquire()
-            self._count(taken=1, open=1)
-            yield job
+    async def _taken(self, jobs: Jobs) -> AsyncGenerator[Job]:
+        async with aclosing(_each(jobs)) as given:
+            async for job in given:
+                if not isinstance(cast("object", job), Job):
+                    msg = 'The batch takes jobs, for example Job("user-42", [Media("front.jpg", "document-front")]).'
+                    raise ConfigurationError(msg)
+                await self._open.acquire()
+                self._count(taken=1, open=1)
+                yield job
 
     async def _handle(self, job: Job, tell: Tell, *, waits: bool) -> None:
         place = _Place(self._count, self._open, "open")
@@ -121,14 +120,17 @@ class Window:
             place.leave()
 
     async def _advance(self, job: Job, known: JobRecord | None, way: _Way, place: _Place, *, waits: bool) -> None:
-        way.course = course = await Course.begun(self._run, job, known)
+        way.course = course = Course(self._run, known or undescribed(job))
+        with _own_errors(job.id):
+            await course.begin(job, known)
         way.known = course.is_settled
         if way.known:
             self._count(known=1)
             return
-        await course.submit(job)
+        with _own_errors(job.id):
+            await course.submit(job)
         self._count(submitted=1)
-        if waits:
+        if waits and not course.is_settled:
             await self._waiting.acquire()
             place.move(self._waiting, "waiting")
             await course.decide(job.timeout)
@@ -159,10 +161,14 @@ class Window:
             finally:
                 await journal.release(job_id)
         except JobTakenError as taken:
+            way.record = await journal.read(job_id)
             error = taken
-        except (*_ENDING, JournalError):
+        except JournalError:
             raise
         except VeriffError as failed:
+            record = way.record if way.course is None else way.course.record
+            if record is None or ends_run(failed, record):
+                raise
             error = failed
         return _result(job_id, way, error)
 
@@ -172,12 +178,10 @@ class Window:
         self._count(**({name: 1} if name else {}))
 
     def _count(self, **steps: int) -> None:
-        progress = self.progress
-        for name, step in steps.items():
-            setattr(progress, name, getattr(progress, name) + step)
-        progress.rate = self._run.throttle.rate
+        counts = {name: getattr(self._progress, name) + step for name, step in steps.items()}
+        self._progress = evolve(self._progress, **counts, rate=self._run.throttle.rate)
         if self._report is not None:
-            self._report(progress)
+            self._report(self._progress)
 
 
 @define
@@ -209,6 +213,21 @@ class _Place:
         self._count(**{self._name: -1})
 
 
+@contextmanager
+def _own_errors(job_id: str) -> Generator[None]:
+    """Make what a job's own streams and values raise an error of that job, and nobody else's."""
+    kind = ""
+    try:
+        yield
+    except VeriffError:
+        raise
+    except Exception as error:  # noqa: BLE001  a stream of the caller's may raise anything
+        kind = type(error).__name__  # its text may hold whatever was read
+    if kind:
+        msg = f"Job {job_id} stopped with {kind}, raised by what it was given: look at its media and options."
+        raise BatchError(msg)
+
+
 async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobResult]:
     """Do something in a task of its own, and yield what it tells; the task ends with the generator."""
     send, receive = create_memory_object_stream[JobResult](0)
@@ -228,16 +247,14 @@ async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobRes
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _side_by_side(things: AsyncIterator[_T], handle: Callable[[_T], Coroutine[None, None, None]]) -> None:
+async def _side_by_side(things: AsyncGenerator[_T], handle: Callable[[_T], Coroutine[None, None, None]]) -> None:
     """Handle things as they come, each in a task; the first error ends all, and is raised alone."""
     try:
-        async with asyncio.TaskGroup() as tasks:
+        async with aclosing(things), asyncio.TaskGroup() as tasks:
             async for thing in things:
                 tasks.create_task(handle(thing))
     except ExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
+        first = group.exceptions[0]
     else:
         return
     raise first
@@ -260,7 +277,7 @@ def _result(job_id: str, way: _Way, error: VeriffError | None) -> JobResult:
     )
 
 
-async def _each(jobs: Jobs) -> AsyncIterator[Job]:
+async def _each(jobs: Jobs) -> AsyncGenerator[Job]:
     if isinstance(jobs, AsyncIterable):
         async for job in jobs:
             yield job

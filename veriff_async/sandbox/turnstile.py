@@ -30,9 +30,10 @@ class Turnstile:
         """Take a request, at a time in seconds, and return how it is refused, if it is one too many."""
         if self.rate is None:
             return None
-        passed = self.rate if self._at is None else max(0.0, now - self._at) * self.rate
+        most = max(1.0, self.rate)
+        passed = most if self._at is None else max(0.0, now - self._at) * self.rate
         self._at = now
-        self._left = min(max(1.0, self.rate), self._left + passed)
+        self._left = min(most, self._left + passed)
         if self._left < 1:
             return Fault.status(429, retry_after=_PAUSE, message="Too many requests")
         self._left -= 1
