@@ -85,10 +85,24 @@ def test_what_is_submitted_may_be_gone(path: Path, step: Step) -> None:
     assert same(before, described(job(path), before.at(Step.UPLOADING).uploaded(0, "m")))
 
 
+def test_what_is_said_of_media_counts() -> None:
+    """Another context, size to scale to, or type under the same id is another input."""
+    before = described(job(PICTURE), None)
+
+    for media in (
+        Media(PICTURE, "document-front"),
+        Media(PICTURE, "face", fit=500),
+        Media(PICTURE, "face", mimetype="image/jpeg"),
+    ):
+        assert not same(before, described(Job("user-42", [media]), None))
+
+
 def test_what_would_be_refused_is_found_before() -> None:
     """A picture of no known type and an option that Veriff does not take cost no session."""
     with pytest.raises(MediaUnsupportedError):
         described(job(b"GIF89a" + bytes(100)), None)
+    with pytest.raises(ConfigurationError):
+        described(Job("user-42", [Media(PICTURE, "face", fit=0)]), None)
     with pytest.raises(ConfigurationError):
         described(Job("user-42", [Media(PICTURE, "face")], options={"callback": "http://insecure.example"}), None)
 

@@ -120,12 +120,13 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         return [result async for result in results if result.error is not None]
 
 
-async def collect_many(
+async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two have a default
     client: VeriffClient,
     *,
     journal: Journal,
     timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of each wait, see wait_for_decision
     max_waiting: int = 1000,
+    pace: Pace | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
     """Gather the decisions on all jobs of a journal that are submitted, in this process or another, now or days later.
@@ -135,6 +136,7 @@ async def collect_many(
         journal: Where the jobs are.
         timeout: Seconds to wait for each decision; ``0`` asks once for each, ``None`` waits as long as it takes.
         max_waiting: Most waits at once.
+        pace: Bounds of the pace of asking once; waits have the client's own.
         progress: See `verify_many`.
 
     Yields:
@@ -151,7 +153,7 @@ async def collect_many(
     if timeout is not None and not timeout >= 0:
         msg = f"The timeout is {timeout!r}: give seconds, 0 to ask once, or None."
         raise ConfigurationError(msg)
-    window = _window(client, journal, 1, max_waiting, "ask", False, None, progress)  # noqa: FBT003  retries nothing
+    window = _window(client, journal, 1, max_waiting, "ask", False, pace, progress)  # noqa: FBT003  retries nothing
     async with aclosing(told(partial(window.collect, timeout))) as results:
         async for result in results:
             yield result

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing
 from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
 
 from anyio import create_memory_object_stream
@@ -24,7 +24,7 @@ from veriff_async.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from anyio.streams.memory import MemoryObjectSendStream
 
@@ -121,14 +121,12 @@ class Window:
 
     async def _advance(self, job: Job, known: JobRecord | None, way: _Way, place: _Place, *, waits: bool) -> None:
         way.course = course = Course(self._run, known or undescribed(job))
-        with _own_errors(job.id):
-            await course.begin(job, known)
+        await _alone(job.id, course.begin(job, known))
         way.known = course.is_settled
         if way.known:
             self._count(known=1)
             return
-        with _own_errors(job.id):
-            await course.submit(job)
+        await _alone(job.id, course.submit(job))
         self._count(submitted=1)
         if waits and not course.is_settled:
             await self._waiting.acquire()
@@ -213,19 +211,18 @@ class _Place:
         self._count(**{self._name: -1})
 
 
-@contextmanager
-def _own_errors(job_id: str) -> Generator[None]:
+async def _alone(job_id: str, work: Awaitable[None]) -> None:
     """Make what a job's own streams and values raise an error of that job, and nobody else's."""
-    kind = ""
     try:
-        yield
+        await work
     except VeriffError:
         raise
     except Exception as error:  # noqa: BLE001  a stream of the caller's may raise anything
         kind = type(error).__name__  # its text may hold whatever was read
-    if kind:
-        msg = f"Job {job_id} stopped with {kind}, raised by what it was given: look at its media and options."
-        raise BatchError(msg)
+    else:
+        return
+    msg = f"Job {job_id} stopped with {kind}, raised by what it was given: look at its media and options."
+    raise BatchError(msg)
 
 
 async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobResult]:
