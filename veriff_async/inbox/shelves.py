@@ -9,6 +9,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.errors import ConfigurationError, InboxError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from veriff_async.models.state import SessionState
     from veriff_async.protocol.policies import Retention
 
-__all__ = ("Shelves", "opened")
+__all__ = ("Shelves", "make", "opened")
 
 _VERSION: Final = 1
 _BUSY: Final = 3.0
@@ -37,6 +38,8 @@ _PAUSE: Final = 0.005
 
 _AT_ONCE: Final = 500
 """Ids in one question, and sessions that are forgotten in one transaction: other processes want to write too."""
+
+_MAKING: Final = Lock()
 
 _SCHEMA: Final = """
 BEGIN IMMEDIATE;
@@ -71,7 +74,7 @@ def opened(path: Path) -> sqlite3.Connection:
         sqlite3.Error: It cannot be opened.
         OSError: It cannot be made.
     """
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    make(path)
     connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     try:
         _prepare(connection)
@@ -79,6 +82,20 @@ def opened(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def make(path: Path) -> None:
+    """Make a file of SQLite for its owner alone, unless it is there.
+
+    One that is there must be opened through SQLite only: closing any other descriptor of it would give back all locks
+    that this process holds on it, SQLite's own among them (https://sqlite.org/howtocorrupt.html, 2.2).
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    # The lock, so that no other thread gives it to SQLite before it is closed here.
+    with _MAKING, suppress(FileExistsError):
+        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
