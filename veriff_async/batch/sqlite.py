@@ -12,16 +12,18 @@ import sqlite3
 import warnings
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import to_thread
 from attrs import frozen
 
 from veriff_async.batch.memory import taken
 from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JournalError
+from veriff_async.inbox.shelves import make
 from veriff_async.protocol.codec import UnreadableError
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ("SqliteJournal",)
 
 _T = TypeVar("_T")
+_Outcome: TypeAlias = "tuple[Any, Exception | None]"
 
 _APPLICATION: Final = 0x56665F4A
 """SQLite's own mark for whose file it is (https://sqlite.org/pragma.html#pragma_application_id)."""
@@ -79,7 +82,8 @@ class SqliteJournal:
     What `write` has returned from is on the disk (SQLite's write-ahead log, ``synchronous=FULL``). The first claim
     takes the file for this process, by a lock on one beside it that the system gives back when the process dies; other
     processes may look meanwhile. It is made for its owner alone, since decisions hold personal data, and must lie on a
-    disk of this machine. Use it in one event loop.
+    disk of this machine. While it is open, let nothing in this process open the file but SQLite: closing it again would
+    give back SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2). Use it in one event loop.
 
     Args:
         path: The file; it is made when it is missing, its folder is not.
@@ -100,24 +104,23 @@ class SqliteJournal:
             msg = "The path of the journal names no file: give one, or use MemoryJournal."
             raise ConfigurationError(msg)
         self._path = Path(name)
-        self._db: sqlite3.Connection | None = None
-        self._lock: sqlite3.Connection | None = None
+        self._keeper: _Keeper | None = None
         self._claims: set[str] = set()
-        self._tasks: list[_Task] = []
-        self._working: asyncio.Task[None] | None = None
-        self._thread = CapacityLimiter(1)
         self._process = os.getpid()
         self._closed = False
 
     def __repr__(self) -> str:
         """Show whether it is open; a path may hold the name of a person."""
-        return f"<SqliteJournal {'open' if self._db else 'not open'}>"
+        return f"<SqliteJournal {'open' if self._keeper and self._keeper.is_open else 'not open'}>"
 
     def __del__(self) -> None:
-        """Warn when it was left open."""
-        if getattr(self, "_db", None) is not None and self._process == os.getpid():
+        """Warn when it was left open, and end its thread."""
+        keeper = getattr(self, "_keeper", None)
+        if keeper is None or self._process != os.getpid():
+            return
+        keeper.stop()
+        if not self._closed and keeper.is_open:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._close()
 
     async def __aenter__(self) -> Self:
         """Open the file.
@@ -137,11 +140,12 @@ class SqliteJournal:
 
     async def claim(self, job_id: str) -> JobRecord | None:
         """Take a job; see `Journal.claim`."""
+        keeper = self._kept()
         if job_id in self._claims:
             raise taken(job_id)
         self._claims.add(job_id)  # before anything is awaited, so that nobody takes it meanwhile
         try:
-            return await self._do(lambda db: self._claimed(db, job_id))
+            return await self._do(lambda db: keeper.claimed(db, job_id))
         except BaseException:
             self._claims.discard(job_id)
             raise
@@ -152,6 +156,7 @@ class SqliteJournal:
 
     async def write(self, record: JobRecord) -> None:
         """Put a record on the disk; see `Journal.write`."""
+        self._kept()
         if record.job_id not in self._claims:
             raise taken(record.job_id)
         row = (record.job_id, record.step.value, dump_record(record))
@@ -176,14 +181,19 @@ class SqliteJournal:
     async def aclose(self) -> None:
         """Write what is under way, and close the file for good; a second call does nothing."""
         self._closed = True
-        if self._working is not None and not self._working.done():  # else it may be of a loop that has ended
-            await asyncio.wait([self._working])
         self._claims.clear()
-        if self._db is not None and self._process == os.getpid():
-            await to_thread.run_sync(self._close, limiter=self._thread)
+        if self._keeper is not None and self._process == os.getpid():
+            self._keeper.stop()
+            await to_thread.run_sync(self._keeper.join)
 
     async def _do(self, do: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
-        """Have something done in the thread, in its turn; cancelling leaves it to be done, and forgets it here."""
+        """Have something done by the thread, in its turn; cancelling leaves it to be done, and forgets it here."""
+        done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._kept().tasks.put(_Task(do, writes, done))
+        return await done
+
+    def _kept(self) -> _Keeper:
+        """Return the thread, which begins with the first thing to do."""
         if self._closed:
             msg = "The journal was closed: make another one for the same file."
             raise JournalError(msg)
@@ -191,27 +201,67 @@ class SqliteJournal:
             # SQLite's locks do not survive a fork (https://sqlite.org/howtocorrupt.html).
             msg = "The journal was made before the process forked: make one in each process."
             raise ConfigurationError(msg)
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[_T] = loop.create_future()
-        self._tasks.append(_Task(do, writes, done))
-        if self._working is None or self._working.done():
-            self._working = loop.create_task(self._work(), name="veriff-async journal")
-        return await done
+        if self._keeper is None:
+            keeper = _Keeper(self._path)
+            keeper.start()
+            self._keeper = keeper
+        return self._keeper
 
-    async def _work(self) -> None:
-        while self._tasks:
-            batch = list(islice(self._tasks, _AT_ONCE))
-            del self._tasks[: len(batch)]
-            outcomes = await to_thread.run_sync(self._together, batch, limiter=self._thread)
-            for task, (result, error) in zip(batch, outcomes, strict=True):
-                if task.done.done():
-                    continue
-                if error is None:
-                    task.done.set_result(result)
-                else:
-                    task.done.set_exception(error)
 
-    def _together(self, batch: Sequence[_Task]) -> list[tuple[Any, Exception | None]]:
+class _Keeper(Thread):
+    """The thread that owns the file: whatever becomes of those who ask, nobody closes it while SQLite is at work.
+
+    It is a daemon and knows nothing of the journal, so a program that forgets to close that ends all the same.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the path; the file is opened for the first task."""
+        super().__init__(name="veriff-async journal", daemon=True)
+        self.tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._path = path
+        self._db: sqlite3.Connection | None = None
+        self._lock: sqlite3.Connection | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has the file open."""
+        return self._db is not None
+
+    def stop(self) -> None:
+        """End when everything that was put has been done."""
+        self.tasks.put(None)
+
+    def run(self) -> None:
+        """Do what is asked, until stopped; what comes in the meantime is done together next."""
+        try:
+            while self._turn():
+                pass
+        finally:
+            for connection in (self._db, self._lock):
+                if connection is not None:
+                    connection.close()
+            self._db = self._lock = None
+
+    def claimed(self, db: sqlite3.Connection, job_id: str) -> JobRecord | None:
+        """Hold the file for this process, and return what is written of a job."""
+        if self._lock is None:
+            self._lock = _locked(self._path)
+        return _found(db, job_id)
+
+    def _turn(self) -> bool:
+        """Wait for something to do, and do all that waits; nothing of it is held while the next wait lasts."""
+        batch: list[_Task] = []
+        task = self.tasks.get()
+        while task is not None:
+            batch.append(task)
+            if len(batch) == _AT_ONCE or self.tasks.empty():
+                break
+            task = self.tasks.get()  # there is one, since nobody else takes any
+        if batch:
+            _answer(batch, self._together(batch))
+        return task is not None
+
+    def _together(self, batch: Sequence[_Task]) -> list[_Outcome]:
         """Do everything in one transaction."""
         try:
             db = self._db = self._db or _opened(self._path)
@@ -223,27 +273,36 @@ class SqliteJournal:
                 with suppress(sqlite3.Error):  # SQLite may have done so itself
                     db.execute("ROLLBACK")
                 raise
-        except (JournalError, ConfigurationError) as error:
-            return [(None, error)] * len(batch)
         except (sqlite3.Error, OSError) as error:
             return [(None, _failed(error))] * len(batch)
+        except Exception as error:  # noqa: BLE001  whatever it is, it must reach whoever waits
+            return [(None, error)] * len(batch)
         return outcomes
 
-    def _claimed(self, db: sqlite3.Connection, job_id: str) -> JobRecord | None:
-        if self._lock is None:
-            self._lock = _locked(self._path)
-        return _found(db, job_id)
 
-    def _close(self) -> None:
-        db, lock, self._db, self._lock = self._db, self._lock, None, None
-        for connection in (db, lock):
-            if connection is not None:
-                connection.close()
+def _answer(batch: Sequence[_Task], outcomes: Sequence[_Outcome]) -> None:
+    """Tell each loop at once of all that was done for it."""
+    loops: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], _Outcome]]] = {}
+    for task, outcome in zip(batch, outcomes, strict=True):
+        loops.setdefault(task.done.get_loop(), []).append((task.done, outcome))
+    for loop, answers in loops.items():
+        with suppress(RuntimeError):  # it was closed, so nobody waits in it
+            loop.call_soon_threadsafe(_settle, answers)
+
+
+def _settle(answers: Sequence[tuple[asyncio.Future[Any], _Outcome]]) -> None:
+    for done, (result, error) in answers:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    make(path)
+    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
     try:
         _prepare(db)
     except BaseException:
@@ -273,8 +332,8 @@ def _prepare(db: sqlite3.Connection) -> None:
 def _locked(path: Path) -> sqlite3.Connection:
     """Hold a lock that ends with the process, however it ends: SQLite's own, on a file beside the journal."""
     beside = path.with_name(f"{path.name}-run")
-    os.close(os.open(beside, os.O_RDWR | os.O_CREAT, 0o600))
-    lock = sqlite3.connect(beside, timeout=0, isolation_level=None, check_same_thread=False)
+    make(beside)
+    lock = sqlite3.connect(beside, timeout=0, isolation_level=None)
     try:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
@@ -287,7 +346,7 @@ def _locked(path: Path) -> sqlite3.Connection:
     raise JournalError(msg)
 
 
-def _outcome(task: _Task, db: sqlite3.Connection) -> tuple[Any, Exception | None]:
+def _outcome(task: _Task, db: sqlite3.Connection) -> _Outcome:
     """Do one thing; what is the matter with the file as a whole is not its own error."""
     try:
         return task.do(db), None
