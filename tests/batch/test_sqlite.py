@@ -9,7 +9,9 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from contextlib import closing
+import threading
+from contextlib import asynccontextmanager, closing
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -20,6 +22,7 @@ from veriff_async.inbox import SqliteInbox
 from veriff_async.testing import decided
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 pytestmark = pytest.mark.anyio
@@ -46,15 +49,30 @@ async def altered(path: Path, statement: str) -> None:
     await asyncio.to_thread(alter)
 
 
+async def files_beside(path: Path) -> list[str]:
+    """Return the names of all files in the folder."""
+    return await asyncio.to_thread(lambda: sorted(file.name for file in path.parent.iterdir()))
+
+
 HOLDING: Final = """
 import asyncio, sys
+from veriff_async import JournalError
 from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
 
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
         await journal.claim("a")
         await journal.write(JobRecord(job_id="a", options="ab", media=(MediaRecord(context="face"),)))
-        print("held", flush=True)
+        async with SqliteJournal(sys.argv[1]) as second:
+            assert await second.read("a")
+            try:
+                await second.claim("b")
+            except JournalError:
+                print("held", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        await journal.claim("late")
+        await journal.write(JobRecord(job_id="late", options="ab", media=(MediaRecord(context="face"),)))
+        print("written", flush=True)
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -62,28 +80,134 @@ asyncio.run(main())
 
 
 async def test_one_process_runs_jobs_at_a_time(path: Path) -> None:
-    """While a process has claims, others may look and not claim; when it was killed, its jobs are free at once."""
+    """A process that has claims keeps the file, whatever it opens and closes beside; its death frees it at once."""
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-W", "error", "-c", HOLDING, str(path), stdout=asyncio.subprocess.PIPE
+        *(sys.executable, "-W", "error", "-c", HOLDING, str(path)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     assert child.stdout is not None
+    assert child.stdin is not None
     assert b"held\n" == await child.stdout.readline()
+    async with SqliteJournal(path) as looking:
+        assert record_of("a") == await looking.read("a")  # had the child lost its locks, closing took its log along
+    child.stdin.write(b"\n")
+    assert b"written\n" == await child.stdout.readline()
     async with SqliteJournal(path) as journal:
         for _ in range(2):
             with pytest.raises(JournalError, match="Another run uses this journal: let it end"):
                 await journal.claim("b")
         with pytest.raises(JobTakenError):
             await journal.write(record_of("a", Step.CREATED))
-        assert record_of("a") == await journal.read("a")
-        assert {Step.NEW: 1} == await journal.tally()
+        assert {Step.NEW: 2} == await journal.tally()
         child.kill()
         await child.wait()
 
         assert record_of("a") == await journal.claim("a")
         await journal.write(record_of("a", Step.CREATED))
-        assert [record_of("a", Step.CREATED)] == [record async for record in journal.records()]
-    files = await asyncio.to_thread(lambda: sorted(file.name for file in path.parent.iterdir()))
-    assert ["batch.db", "batch.db-run"] == files
+        records = [record async for record in journal.records()]
+        assert [record_of("a", Step.CREATED), record_of("late")] == records
+    assert ["batch.db", "batch.db-run"] == await files_beside(path)
+
+
+@asynccontextmanager
+async def held_up(path: Path) -> AsyncIterator[None]:
+    """Keep whoever wants to write waiting, as another program does that writes for a while."""
+    connection = await asyncio.to_thread(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
+    try:
+        await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
+        yield
+    finally:
+        await asyncio.to_thread(connection.close)
+
+
+async def turns() -> None:
+    """Let the loop turn as often as anything may need that does not wait for the file."""
+    for _ in range(50):
+        await asyncio.sleep(0)
+
+
+async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> None:
+    """Closing waits for the writes that were begun, by however many callers it is asked for, and leaves no thread."""
+    journal = SqliteJournal(path)
+    await asyncio.gather(*map(journal.claim, "abc"))
+    async with held_up(path):
+        writes = asyncio.gather(*(journal.write(record_of(job_id)) for job_id in "abc"))
+        await asyncio.sleep(0)
+        ended = asyncio.gather(journal.aclose(), journal.aclose())
+        await turns()
+        assert (False, False) == (writes.done(), ended.done())
+        for asked in (
+            journal.claim("d"),
+            journal.write(record_of("a")),
+            journal.write(record_of("d")),
+            journal.tally(),
+        ):
+            with pytest.raises(JournalError, match="was closed: make another one"):
+                await asked
+    await ended
+    await turns()
+    assert [None] * 3 == await writes
+    assert [] == [thread for thread in threading.enumerate() if "journal" in thread.name]
+    assert ["batch.db", "batch.db-run"] == await files_beside(path)
+    async with SqliteJournal(path) as journal:
+        assert {Step.NEW: 3} == await journal.tally()
+
+
+@pytest.mark.parametrize("then", ["goes on", "closes"])
+async def test_cancelling_every_task_loses_no_write(path: Path, then: str) -> None:
+    """Whoever cancels all tasks there are, as handlers of signals do, breaks neither the file nor who asks next."""
+    closes = then == "closes"
+    journal = SqliteJournal(path)
+    await asyncio.gather(*map(journal.claim, "abc"))
+    others = asyncio.all_tasks()
+    async with held_up(path):
+        begun = [asyncio.create_task(journal.write(record_of(job_id))) for job_id in "ab"]
+        await turns()
+        begun += [asyncio.create_task(journal.aclose())] if closes else []
+        await asyncio.sleep(0)
+        for task in asyncio.all_tasks() - others:
+            task.cancel()
+        await turns()
+        if not closes:
+            assert [True] * 2 == [task.cancelled() for task in begun]
+            begun.append(asyncio.create_task(journal.write(record_of("c"))))
+    await asyncio.gather(*begun, return_exceptions=True)
+    await journal.aclose()
+    async with SqliteJournal(path) as journal:
+        assert {Step.NEW: 2 if closes else 3} == await journal.tally()
+
+
+def test_a_loop_that_ends_midway_is_no_hindrance(path: Path) -> None:
+    """What was asked for in a loop that was closed meanwhile is done, and the next loop is answered."""
+    journal = SqliteJournal(path)
+    asyncio.run(journal.claim("a"))
+    loop = asyncio.new_event_loop()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        write = loop.create_task(journal.write(record_of("a")))
+        loop.run_until_complete(asyncio.sleep(0))
+        write.cancel()
+        loop.run_until_complete(asyncio.wait([write]))
+        loop.close()
+    assert record_of("a") == asyncio.run(journal.read("a"))
+    asyncio.run(journal.aclose())
+
+
+async def test_what_is_written_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection waits for the disk, so that a record outlives a loss of power (``synchronous=FULL``)."""
+    found: set[int] = set()
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            found.add(self.execute("PRAGMA synchronous").fetchone()[0])
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+        await journal.write(record_of("a"))
+    assert {2} == found
 
 
 async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
@@ -177,14 +301,18 @@ async def test_places_that_cannot_work_are_told(tmp_path: Path) -> None:
 async def test_one_that_is_left_open_warns(path: Path) -> None:
     """Of a journal that nobody closed a warning says so, and its file is closed."""
     dropped = [SqliteJournal(path)]
+    before = set(threading.enumerate())
     await dropped[0].claim("a")
+    threads = [thread for thread in threading.enumerate() if thread not in before and "journal" in thread.name]
+    assert 1 == len(threads)
 
     def drop() -> None:
         dropped.clear()
         gc.collect()
 
     with pytest.warns(ResourceWarning, match="unclosed <SqliteJournal open>"):
-        await asyncio.to_thread(drop)
+        drop()
+    await asyncio.to_thread(threads[0].join)
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
 

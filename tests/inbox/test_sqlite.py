@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 from contextlib import aclosing, closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -199,6 +200,61 @@ def _rows(path: Path) -> list[int]:
     with closing(sqlite3.connect(path)) as connection:
         both = connection.execute("SELECT count(*) FROM session UNION ALL SELECT count(*) FROM event")
         return [number for (number,) in both]
+
+
+HOLDING = """
+import asyncio, sys
+from veriff_async.inbox import SqliteInbox
+from veriff_async.testing.messages import decided
+
+async def main():
+    async with SqliteInbox(sys.argv[1]) as inbox:
+        await inbox.record(decided("early", "approved"))
+        async with SqliteInbox(sys.argv[1]) as second:
+            assert await second.look(["early"])
+        print("open", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        await inbox.record(decided("late", "approved"))
+        print("recorded", flush=True)
+        await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+async def test_others_that_open_and_close_it_take_nothing_along(path: Path) -> None:
+    """What is recorded after others have closed the file, in this process and in another, outlives a sudden death."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-W", "error", "-c", HOLDING, str(path)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    assert child.stdin is not None
+    assert b"open\n" == await child.stdout.readline()
+    async with SqliteInbox(path) as inbox:
+        assert {"early"} == set(await inbox.look(["early", "late"]))
+    child.stdin.write(b"\n")
+    assert b"recorded\n" == await child.stdout.readline()
+    child.kill()
+    await child.wait()
+    async with SqliteInbox(path) as inbox:
+        assert {"early", "late"} == set(await inbox.look(["early", "late"]))
+
+
+async def test_what_is_recorded_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each connection waits for the disk, so that an event outlives a loss of power (``synchronous=FULL``)."""
+    found: list[int] = []
+
+    class Watched(sqlite3.Connection):
+        def close(self) -> None:
+            found.append(self.execute("PRAGMA synchronous").fetchone()[0])
+            super().close()
+
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    async with SqliteInbox(path) as inbox:
+        await inbox.record(decided("s", "approved"))
+    assert [2, 2] == found
 
 
 FORKED = """
