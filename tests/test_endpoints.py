@@ -104,7 +104,8 @@ def used_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     methods: dict[str, set[str]] = {}
     names: dict[str, set[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        if path == Path(__file__):
+        # Commands and batches go through many calls, and are the test of none.
+        if path == Path(__file__) or path.parent.name in {"batch", "cli"}:
             continue
         file = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
