@@ -67,6 +67,7 @@ async def main():
             assert await second.read("a")
             try:
                 await second.claim("b")
+                print("claimed twice", flush=True)
             except JournalError:
                 print("held", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
