@@ -6,7 +6,10 @@ import asyncio
 import functools
 import gc
 import inspect
+import os
 import threading
+from asyncio import constants
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -26,6 +29,10 @@ pytest_plugins = ("pytester",)
 # Rules are tried by what they say, not by how long a busy machine takes to hear it.
 settings.register_profile("rules", deadline=None, max_examples=50)
 settings.load_profile("rules")
+
+# A loop in debug mode notes for each handle and task where it was made, by a look at every file of the stack, which
+# takes longer than most of what is tested. What it checks, it checks without; put 10 here to read where it was.
+setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  its type says that it is final
 
 
 def _serves(task: asyncio.Task[object]) -> bool:
@@ -47,7 +54,7 @@ class TravelLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         """Return the machine's time and what was travelled."""
-        return super().time() + self.ahead
+        return monotonic() + self.ahead  # a loop in debug mode asks before and after each callback
 
     def travel(self, seconds: float) -> None:
         """Move the time forward; timers that fall due ring at the loop's next turn."""
@@ -91,6 +98,13 @@ async def veriff(box: Sandbox, client_options: ClientOptions) -> AsyncIterator[V
     """Give a client of the sandbox, from its environment."""
     async with VeriffClient.from_env(box.environ, **client_options) as veriff:
         yield veriff
+
+
+@pytest.fixture
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes that a test starts run without coverage, which takes them longer to begin than to do their work."""
+    for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)

@@ -33,6 +33,7 @@ def examples() -> Iterator[tuple[str, str]]:
 EXAMPLES: Final = dict(examples())
 
 
+@pytest.mark.usefixtures("unmeasured")
 @pytest.mark.parametrize("code", EXAMPLES.values(), ids=EXAMPLES)
 def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An example runs as a program, with two pictures beside it and a local Veriff behind it, without a warning."""

@@ -64,7 +64,7 @@ async def answering(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def programs(tmp_path: Path) -> Programs:
+def programs(tmp_path: Path, unmeasured: None) -> Programs:
     """Give a way to start an example, in a process that ends with the test."""
 
     @asynccontextmanager

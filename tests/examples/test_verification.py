@@ -111,7 +111,7 @@ async def test_an_application_of_aiohttp(programs: Programs) -> None:
         assert ("declined", "webhook") == ((found := await decision)["status"], found["source"])
 
 
-def test_a_test_of_ones_own() -> None:
+def test_a_test_of_ones_own(unmeasured: None) -> None:
     """The test that users are shown runs under plain pytest, with the fixtures that come with the library."""
     options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull]
     options += ["-o", "asyncio_default_fixture_loop_scope=function"]
