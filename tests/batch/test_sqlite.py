@@ -195,6 +195,31 @@ def test_a_loop_that_ends_midway_is_no_hindrance(path: Path) -> None:
     asyncio.run(journal.aclose())
 
 
+async def test_what_waits_is_written_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one transaction is under way, whatever comes waits for the next, and goes into that together."""
+    done: list[str] = []
+
+    connect = sqlite3.connect
+
+    def traced(name: Path, *, timeout: float, isolation_level: None) -> sqlite3.Connection:
+        connection = connect(name, timeout=timeout, isolation_level=isolation_level)
+        connection.set_trace_callback(done.append)
+        return connection
+
+    names = [str(number) for number in range(100)]
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", traced)
+        journal = SqliteJournal(path)
+        await asyncio.gather(*map(journal.claim, names))
+    done.clear()
+    async with held_up(path):
+        writes = asyncio.gather(*(journal.write(record_of(name)) for name in names))
+        await turns()
+    await writes
+    await journal.aclose()
+    assert done.count("COMMIT") in {1, 2}
+
+
 async def test_what_is_written_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each connection waits for the disk, so that a record outlives a loss of power (``synchronous=FULL``)."""
     found: set[int] = set()
