@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from veriff_async.batch import Job, JobResult, RedisJournal
     from veriff_async.sandbox import SeenRequest
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unmeasured")]  # its workers are killed, and tell nothing
 
 JOBS: Final = int(os.environ.get("VERIFF_JOBS", "48"))
 ROOT: Final = Path(__file__).parent.parent.parent

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from veriff_async import WebhookEvent
     from veriff_async.inbox import Inbox
 
+pytestmark = pytest.mark.usefixtures("unmeasured")  # who is killed tells nothing of its coverage
+
 KILLS: Final = int(os.environ.get("VERIFF_KILLS", "3"))
 CREDENTIALS: Final = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
 DYING: Final = """
