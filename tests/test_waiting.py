@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import uuid
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ import pytest
 from veriff_async import (
     ClientClosedError,
     ConfigurationError,
+    Decision,
     DecisionTimeoutError,
     Media,
     PollPolicy,
@@ -20,11 +22,12 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async.sandbox import Fault, Sandbox
+from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async import Decision, VerificationSession
+    from veriff_async import VerificationSession
     from veriff_async.client import ClientOptions
 
 pytestmark = pytest.mark.anyio
@@ -130,6 +133,28 @@ async def test_many_waits_share_one_rate(box: Sandbox, veriff: VeriffClient, tra
         travel(1.0)
         await idle(veriff, box)
     assert {Status.APPROVED} == {(await wait).status for wait in waits}
+
+
+async def test_waits_that_come_while_others_go_are_asked_for() -> None:
+    """A wait that begins just when the last ones of its session end is asked for like the first."""
+    dice = random.Random(1)  # noqa: S311  the same moments in every run
+
+    async def turns(most: int) -> None:
+        for _ in range(dice.randrange(most)):
+            await asyncio.sleep(0)
+
+    async def ask(session_id: str) -> Decision:
+        await turns(4)
+        return Decision(session_id=session_id, status=Status.APPROVED)
+
+    waits = Waits(ask, poll=PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000))
+
+    async def wait() -> None:
+        await turns(400)
+        await waits.wait("8f0d1ab6", until=lambda _: True, timeout=20)
+
+    await asyncio.gather(*(wait() for _ in range(200)))
+    await waits.aclose()
 
 
 async def test_waits_for_one_session_share_its_questions(box: Sandbox, session: VerificationSession) -> None:

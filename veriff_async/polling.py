@@ -84,7 +84,9 @@ class Poller:
         while True:
             self._wake.clear()
             while self._queue and not _is_current(*self._queue[0]):
-                heapq.heappop(self._queue)
+                due, _, watched = heapq.heappop(self._queue)
+                if due == watched.due:  # nobody waits for it any more; whoever comes now has to schedule it
+                    watched.due = float("inf")
             turn = max(self._queue[0][0], self._next_slot) if self._queue else None
             if turn is not None and turn <= loop.time():
                 self._next_slot = max(self._next_slot, loop.time() - self._interval) + self._interval
