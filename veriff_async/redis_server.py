@@ -103,7 +103,7 @@ class Connections:
     ) -> None:
         """Check how connections are to be made, for a store of some name and its error; nothing is opened yet."""
         self.timeout = timeout
-        self.closed = False
+        self.closed: bool = False
         self._server = server  # A client of Sentinel's is asked where the primary is, as long as it is there.
         self._settings = _settings(server, store, timeout)
         url = server if isinstance(server, str) else "//a client of redis-py"
