@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 pytest_plugins = ("pytester",)
 
 # Rules are tried by what they say, not by how long a busy machine takes to hear it.
-settings.register_profile("rules", deadline=None, max_examples=50)
+settings.register_profile("rules", deadline=None, max_examples=30)
 settings.load_profile("rules")
 
 # A loop in debug mode notes for each handle and task where it was made, by a look at every file of the stack, which

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("unmeasured")  # who is killed tells nothing of its coverage
 
-KILLS: Final = int(os.environ.get("VERIFF_KILLS", "3"))
+KILLS: Final = int(os.environ.get("VERIFF_KILLS", "2"))
 CREDENTIALS: Final = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
 DYING: Final = """
 import asyncio, itertools, os, signal, sys, threading

@@ -182,5 +182,5 @@ class Life(RuleBasedStateMachine):
         self.status = seen.status
 
 
-Life.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Life.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 test_every_order_of_events_is_one_story = pytest.mark.timeout(60)(Life.TestCase)
