@@ -94,7 +94,7 @@ def _nested(required: dict[str, object], others: dict[str, object]) -> dict[str,
 
 
 @pytest.mark.parametrize("model", MODELS)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data: st.DataObject) -> None:
     """What the written reader makes of any JSON is what cattrs makes of it, and it refuses what cattrs refuses."""

@@ -135,7 +135,7 @@ def test_a_broken_decision_is_named_by_path(body: object, problem: str) -> None:
 
 
 @pytest.mark.parametrize("reader", responses.__all__)
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(body=st.binary() | st.dictionaries(st.sampled_from(MEMBERS), PARTS).map(json.dumps))
 def test_any_bytes_are_a_value_or_our_error(reader: str, body: bytes | str) -> None:
     """Any body of a success gives a value or a ResponseError with nothing behind it, whatever was asked for."""

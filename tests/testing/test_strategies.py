@@ -47,7 +47,7 @@ UNKNOWN = {"aMemberThatIsNewer": {"with": ["a", 1, None]}}
 
 
 @each_model
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_models_survive_a_round_trip(model: type[AttrsInstance], data: DataObject) -> None:
     """A model that is written as Veriff would, and read again, is the same."""
@@ -60,7 +60,7 @@ def test_models_survive_a_round_trip(model: type[AttrsInstance], data: DataObjec
 
 
 @each_model
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_unknown_members_survive(model: type[AttrsInstance], data: DataObject) -> None:
     """A member that this version does not know changes no field, stays in raw, and is written again."""
@@ -75,7 +75,7 @@ def test_unknown_members_survive(model: type[AttrsInstance], data: DataObject) -
 
 
 @each_model
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_any_members_are_read_or_refused(model: type[AttrsInstance], data: DataObject) -> None:
     """Members of any kind give a model, or a PayloadError that says where and not what."""
