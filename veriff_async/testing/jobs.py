@@ -13,7 +13,7 @@ from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.protocol.events import event_from
 from veriff_async.testing.messages import decided
-from veriff_async.testing.trial import alone, same
+from veriff_async.testing.trial import as_test, same
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,20 +67,8 @@ class Handles:
 
 
 def rule(body: Callable[[_Contract, Handles], Awaitable[None]]) -> Callable[[_Contract], None]:
-    """Make of a rule a test for any runner; the thread's own event loop, if any, is left as it is."""
-
-    async def run(self: _Contract) -> None:
-        store = Handles(self)
-        try:
-            await body(self, store)
-        finally:
-            await store.close()
-
-    def test(self: _Contract) -> None:
-        alone(run(self))
-
-    test.__name__, test.__qualname__, test.__doc__ = body.__name__, body.__qualname__, body.__doc__
-    return test
+    """Make of a rule of journals a test for any runner."""
+    return as_test(body, Handles)
 
 
 def record_of(job_id: str) -> JobRecord:

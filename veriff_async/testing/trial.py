@@ -13,13 +13,24 @@ from veriff_async.protocol.policies import Retention
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from typing import Protocol
 
     from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.state import SessionState
 
-__all__ = ("Store", "Trial", "alone", "following", "hear", "keys", "rule", "same", "state")
+    class Closable(Protocol):
+        """What a test must close at its end."""
+
+        async def close(self) -> None:
+            """Close every handle."""
+            ...
+
+
+__all__ = ("Store", "Trial", "alone", "as_test", "following", "hear", "keys", "rule", "same", "state")
 
 _Contract = TypeVar("_Contract", bound="Trial")
+_Maker = TypeVar("_Maker")
+_Handles = TypeVar("_Handles", bound="Closable")
 
 _PATIENCE: Final = 30.0
 """Seconds after which a test that hangs is given up; none measures time."""
@@ -82,16 +93,28 @@ class Store:
 
 
 def rule(body: Callable[[_Contract, Store], Awaitable[None]]) -> Callable[[_Contract], None]:
-    """Make of a rule a test for any runner; the thread's own event loop, if any, is left as it is."""
+    """Make of a rule of inboxes a test for any runner."""
+    return as_test(body, Store)
 
-    async def run(self: _Contract) -> None:
-        store = Store(self)
+
+def as_test(
+    body: Callable[[_Maker, _Handles], Awaitable[None]], handles: Callable[[_Maker], _Handles]
+) -> Callable[[_Maker], None]:
+    """Make of a rule a test for any runner; the thread's own event loop, if any, is left as it is.
+
+    Args:
+        body: The rule; it is given its contract, and the handles on the store of the test.
+        handles: What makes these; they are closed at the end.
+    """
+
+    async def run(self: _Maker) -> None:
+        store = handles(self)
         try:
             await body(self, store)
         finally:
             await store.close()
 
-    def test(self: _Contract) -> None:
+    def test(self: _Maker) -> None:
         alone(run(self))
 
     test.__name__, test.__qualname__, test.__doc__ = body.__name__, body.__qualname__, body.__doc__
