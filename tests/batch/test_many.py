@@ -16,6 +16,7 @@ from veriff_async import (
     BatchError,
     ClientClosedError,
     ConfigurationError,
+    ConflictError,
     Credentials,
     DecisionTimeoutError,
     JobChangedError,
@@ -426,6 +427,19 @@ async def test_a_session_that_ended_meanwhile_is_decided(journal: MemoryJournal)
 
     assert ended.decision is not None, ended.error
     assert ended.decision.status in {Status.EXPIRED, Status.ABANDONED}
+
+
+async def test_what_refused_a_job_is_what_failed_it(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """When the question whether a refused session is decided is refused too, the first refusal is the job's failure."""
+    box.inject(Fault.status(409), method="PATCH")
+    box.inject(Fault.status(404), method="GET", path="*/decision")
+    found = await verify_one(veriff, job("user-42"), journal=journal)
+
+    assert isinstance(found.error, ConflictError)
+    record = await journal.read("user-42")
+    assert record is not None
+    assert record.failure is not None
+    assert ("ConflictError", Step.SUBMITTING) == (record.failure.kind, record.failure.at)
 
 
 async def test_a_review_is_not_the_end(journal: MemoryJournal) -> None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from veriff_async.batch.journal import Journal
     from veriff_async.batch.pace import Throttle
     from veriff_async.client import VeriffClient
+    from veriff_async.models.decision import Decision
     from veriff_async.models.media import Media, UploadedMedia
     from veriff_async.session import VerificationSession
 
@@ -128,8 +129,10 @@ class Course:
             await self._hand_over(session)
         except (BadRequestError, ConflictError) as error:
             # It may have expired meanwhile, and is decided then.
+            decision = None
             with suppress(VeriffError):
-                await self.decide(0)
+                decision = await self._ask()
+            await self._learn(decision)
             if not self.is_settled:
                 await self._write(self.record.failed(error))
                 raise
@@ -143,16 +146,18 @@ class Course:
         Raises:
             VeriffError: There is none yet, or Veriff does not tell.
         """
-        session = self._session
         try:
-            if timeout == 0:
-                await self.run.throttle.turn()
-                decision = await session.decision()
-            else:
-                decision = await session.wait_for_decision(timeout=timeout)
+            decision = await (self._ask() if timeout == 0 else self._session.wait_for_decision(timeout=timeout))
         except VeriffError as error:
             await self._fail_if_lasting(error)
             raise
+        await self._learn(decision)
+
+    async def _ask(self) -> Decision | None:
+        await self.run.throttle.turn()
+        return await self._session.decision()
+
+    async def _learn(self, decision: Decision | None) -> None:
         # A review announces another decision, as for whoever waits.
         if decision is not None and decision.status != Status.REVIEW:
             await self._write(self.record.decided(decision))
