@@ -98,7 +98,7 @@ HEAVY: Final = {
     "PIL": {"cli/specimens/draw", "transport/scaling"},
 }
 AIOHTTP: Final = ("transport/", "sandbox/", "webhooks/", "pytest_plugin", "client", "cli/posting", "cli/serving")
-MAX_MODULE: Final = 420
+MAX_MODULE: Final = 600
 MAX_FUNCTION: Final = 40
 
 MODULES: Final = sorted(HOUSE.rglob("*.py"))
@@ -184,7 +184,7 @@ def test_heavy_packages_have_one_door(module: Path) -> None:
 
 @each_module
 def test_rooms_stay_small(module: Path) -> None:
-    """A module has at most 420 lines, a function 40, its docstring aside."""
+    """A module has at most 600 lines, a function 40, its docstring aside."""
     assert MAX_MODULE >= len(module.read_text(encoding="utf-8").splitlines())
     for node in ast.walk(tree_of(module)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
