@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import traceback
 import uuid
+import warnings
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -13,23 +15,26 @@ import pytest
 
 from veriff_async import (
     ConfigurationError,
+    ConnectError,
     Credentials,
+    DeprecatedHostWarning,
     Document,
     DocumentType,
     Gender,
     Media,
     NotFoundError,
     Person,
+    RetryPolicy,
     Status,
     VeriffClient,
     open_session,
 )
+from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import UploadProgress
-    from veriff_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -200,13 +205,14 @@ async def test_an_unknown_session_is_not_found(veriff: VeriffClient) -> None:
         "stationapi.veriff.com",
         "ftp://example.com",
         "https://",
-        "https://user@example.com",
-        "https://example.com?x=1",
+        "https://exa mple.com",
+        "https://example.com:port",
+        "https://a%40b.example",
     ],
 )
 def test_a_base_url_must_be_an_address(base_url: str) -> None:
     """What is no https address is refused when it is given."""
-    with pytest.raises(ConfigurationError, match="base_url is no address"):
+    with pytest.raises(ConfigurationError, match="base_url is not an absolute"):
         VeriffClient(Credentials("key", "secret"), base_url=base_url)
 
 
@@ -265,3 +271,74 @@ async def test_statistics_tell_what_was_done(veriff: VeriffClient) -> None:
 
     assert (2, 0, 0, 0) == (done.requests, done.retries, done.uploading, done.waiting)
     assert done.bytes_sent > len(JPEG)
+
+
+@pytest.mark.parametrize("base_url", ["https://stationapi.veriff.com/v1", "https://api.us.veriff.me"])
+def test_old_api_host_warns_once_for_each_client(base_url: str) -> None:
+    """A client made with a host that Veriff replaces gives one warning of its own category."""
+    environ = {"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret", "VERIFF_BASE_URL": base_url}
+
+    with pytest.warns(DeprecatedHostWarning, match="9 December 2026") as caught:
+        VeriffClient.from_env(environ)
+
+    assert len(caught) == 1
+
+
+def test_new_and_local_hosts_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients of new hosts and of this machine are made without a warning and without a log line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for base_url in ("https://api-saas.veriff.com", "http://127.0.0.1:1", "http://localhost:1"):
+            VeriffClient(Credentials("key", "secret"), base_url=base_url)
+
+    assert not caplog.records
+
+
+def test_insecure_host_is_opt_in_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Plain http to a named host works by option or variable only, and each client logs it once."""
+    environ = {
+        "VERIFF_API_KEY": "key",
+        "VERIFF_SHARED_SECRET": "secret",
+        "VERIFF_BASE_URL": "http://veriff-sandbox:8080",
+    }
+
+    with pytest.raises(ConfigurationError, match=r"allow_insecure_hosts.*VERIFF_ALLOW_INSECURE_HOSTS"):
+        VeriffClient.from_env(environ)
+    VeriffClient.from_env({**environ, "VERIFF_ALLOW_INSECURE_HOSTS": "veriff-sandbox"})
+    VeriffClient.from_env(environ, allow_insecure_hosts=["veriff-sandbox"])
+
+    assert ["veriff-sandbox" in record.getMessage() for record in caplog.records] == [True, True]
+
+
+async def test_trust_env_goes_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With trust_env the client sends through the proxy that the environment names, and without it does not."""
+    async with Sandbox() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.base_url)
+        monkeypatch.setenv("no_proxy", "")
+        credentials = proxy.credentials
+        # Nothing listens on port 9: only the proxy can answer.
+        async with VeriffClient(credentials, base_url="http://localhost:9", trust_env=True) as veriff:
+            await veriff.create_session()
+        async with VeriffClient(credentials, base_url="http://localhost:9", retry=RetryPolicy(attempts=1)) as veriff:
+            with pytest.raises(ConnectError):
+                await veriff.create_session()
+
+
+@pytest.mark.parametrize("variable", ["HTTPS_PROXY", "http_proxy", "ALL_PROXY"])
+def test_unusable_proxy_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """A proxy of the environment that cannot be used is refused by the name of its variable, never its value."""
+    monkeypatch.setenv(variable, "http://ada:hunter2@proxy:port")
+
+    with pytest.raises(ConfigurationError, match=variable.upper()) as raised:
+        VeriffClient(Credentials("key", "secret"), base_url="https://example.com", trust_env=True)
+
+    assert "hunter2" not in "".join(traceback.format_exception(raised.value))
+
+
+async def test_trust_env_is_not_for_a_borrowed_session() -> None:
+    """An option that would do nothing is refused."""
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(ConfigurationError, match="trust_env"):
+            VeriffClient(
+                Credentials("key", "secret"), base_url="https://example.com", http_session=http, trust_env=True
+            )

@@ -23,12 +23,12 @@ from veriff_async import (
     WebhookEvent,
 )
 from veriff_async.protocol import requests, responses
+from veriff_async.protocol.hosts import LOCAL_SYNC
 from veriff_async.readings import SessionReadings
 from veriff_async.sandbox import Sandbox, WebhookKind
 from veriff_async.sandbox.app import routes
 from veriff_async.sandbox.counter import Counter
 from veriff_async.services import Services
-from veriff_async.transport.pool import LOCAL_SYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

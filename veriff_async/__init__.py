@@ -149,6 +149,7 @@ if TYPE_CHECKING:
     from veriff_async.protocol.dimensions import ImageSizeWarning
     from veriff_async.protocol.events import parse_webhook
     from veriff_async.protocol.explain import SignatureCause, SignatureExplanation, explain_signature
+    from veriff_async.protocol.hosts import DeprecatedHostWarning
     from veriff_async.protocol.origin import Origin, verify_webhook
     from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
     from veriff_async.protocol.writing import to_json
@@ -189,6 +190,7 @@ __all__ = (
     "DecisionEvent",
     "DecisionSource",
     "DecisionTimeoutError",
+    "DeprecatedHostWarning",
     "Device",
     "Document",
     "DocumentType",
@@ -365,6 +367,7 @@ _HOMES = {
     "protocol.dimensions": "ImageSizeWarning",
     "protocol.events": "parse_webhook",
     "protocol.explain": "SignatureCause SignatureExplanation explain_signature",
+    "protocol.hosts": "DeprecatedHostWarning",
     "protocol.origin": "Origin verify_webhook",
     "protocol.policies": "PollPolicy RetryPolicy Timeouts",
     "protocol.writing": "to_json",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from contextlib import asynccontextmanager
 from os import environ as process_environment
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
+from urllib.request import getproxies
 
 from anyio import CapacityLimiter
 from attrs import frozen
@@ -20,16 +22,24 @@ from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.creation import CreateOptions
 from veriff_async.protocol.credentials import Credentials
+from veriff_async.protocol.hosts import (
+    DeprecatedHostWarning,
+    deprecation,
+    hosts_of,
+    insecure_host,
+    insecure_hosts,
+    insecure_hosts_from,
+)
 from veriff_async.protocol.policies import RetryPolicy, Timeouts
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession
 from veriff_async.transport.exchange import Exchange
-from veriff_async.transport.pool import Pool, hosts_of
+from veriff_async.transport.pool import Pool, check_proxies
 from veriff_async.uploading import Uploads
 from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
     from aiohttp import ClientSession
@@ -38,6 +48,7 @@ if TYPE_CHECKING:
     from veriff_async.models.media import Media, UploadProgress
     from veriff_async.models.person import Person
     from veriff_async.protocol.creation import RegistryOptions
+    from veriff_async.protocol.hosts import Host
     from veriff_async.protocol.policies import PollPolicy
 
 __all__ = (
@@ -49,6 +60,8 @@ __all__ = (
     "VeriffClient",
     "open_session",
 )
+
+_log: Final = logging.getLogger(__name__)
 
 BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
@@ -68,6 +81,8 @@ class ClientOptions(TypedDict, total=False):
     max_uploads: int
     max_downloads: int
     http_session: ClientSession | None
+    trust_env: bool
+    allow_insecure_hosts: Collection[str]
     verify_responses: bool
 
 
@@ -109,10 +124,12 @@ class VeriffClient(Services):
     Args:
         credentials: API key and secrets.
         base_url: The integration's own base URL, from its API Keys page in the Customer Portal; with or without
-            ``/v1``. Plain http is taken for this machine only.
+            ``/v1``. Plain http is allowed for this machine only, see `allow_insecure_hosts`. Veriff changes its API
+            hosts on 9 December 2026: an old one gives a `DeprecatedHostWarning`.
         feedback_url: Host of the feedback API, for reports of fraud; Veriff's documented one when left out, or the
             sandbox's when `base_url` is of this machine.
-        sync_url: Host of the synchronous check of registries, likewise.
+        sync_url: Host of the synchronous check of registries, likewise. Veriff's default may change with the hosts of
+            9 December 2026.
         inbox: Where a `WebhookReceiver` of this application records what Veriff posts, in this process or another;
             see `veriff_async.inbox`. It is not closed here.
         retry: How often and how long a call is tried.
@@ -125,6 +142,11 @@ class VeriffClient(Services):
         max_downloads: Downloads at once over the whole client, likewise.
         http_session: An ``aiohttp.ClientSession`` to use instead of an own one, for a proxy or TLS of your own; it is
             never closed here.
+        trust_env: Whether proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``~/.netrc`` are read from the environment, as
+            aiohttp does; set it on your own session instead when you pass `http_session`.
+        allow_insecure_hosts: Names of other machines that may be reached over plain http, for example the service name
+            of a sandbox in Docker Compose. The API key and the pictures travel unencrypted to them; a warning is
+            logged for each client. Hosts of Veriff are refused.
         verify_responses: Whether the signatures of answers are checked, where Veriff signs them.
 
     Raises:
@@ -152,14 +174,23 @@ class VeriffClient(Services):
         max_uploads: int = 8,
         max_downloads: int = 8,
         http_session: ClientSession | None = None,
+        trust_env: bool = False,
+        allow_insecure_hosts: Collection[str] = (),
         verify_responses: bool = True,
     ) -> None:
         """Check the options; nothing is opened yet."""
         _check_limits(max_connections, max_uploads, max_downloads, http_session)
+        hosts = hosts_of(
+            base_url,
+            feedback_url=feedback_url,
+            sync_url=sync_url,
+            allow_insecure=insecure_hosts(allow_insecure_hosts),
+        )
+        _check_proxies(http_session, trust_env=trust_env)
         warm_up(SessionInfo, UploadedMedia, Decision)
-        hosts = hosts_of(base_url, feedback_url=feedback_url, sync_url=sync_url)
         self._root = hosts["api"]
-        self._pool = Pool(http_session, max_connections=max_connections)
+        _warn_about_hosts(hosts)
+        self._pool = Pool(http_session, max_connections=max_connections, trust_env=trust_env)
         # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
         threads = CapacityLimiter(max_uploads + max_downloads + 4)
         self._exchange = Exchange(
@@ -179,7 +210,8 @@ class VeriffClient(Services):
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
         """Make a client from ``VERIFF_BASE_URL`` and the variables of `Credentials.from_env`.
 
-        ``VERIFF_FEEDBACK_URL`` and ``VERIFF_SYNC_URL`` are read too, and have documented defaults.
+        ``VERIFF_FEEDBACK_URL`` and ``VERIFF_SYNC_URL`` are read too, and have documented defaults;
+        ``VERIFF_ALLOW_INSECURE_HOSTS`` is a comma-separated list for `allow_insecure_hosts`.
 
         Args:
             environ: Where to look, instead of the environment of the process.
@@ -395,7 +427,26 @@ def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
         found["feedback_url"] = feedback_url
     if sync_url := environ.get(SYNC_URL_VARIABLE, "").strip():
         found["sync_url"] = sync_url
+    if allowed := insecure_hosts_from(environ):
+        found["allow_insecure_hosts"] = allowed
     return found
+
+
+def _check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
+    if not trust_env:
+        return
+    if http_session is not None:
+        msg = "trust_env has no effect on http_session: create that one with aiohttp.ClientSession(trust_env=True)."
+        raise ConfigurationError(msg)
+    check_proxies(getproxies())
+
+
+def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
+    """Warn once for each client, at the caller of `VeriffClient`."""
+    if (old := deprecation(hosts["api"])) is not None:
+        warnings.warn(old, DeprecatedHostWarning, stacklevel=3)
+    for host in sorted({host for root in hosts.values() if (host := insecure_host(root)) is not None}):
+        _log.warning("Requests to %s are not encrypted: allow_insecure_hosts permits plain http to it.", host)
 
 
 def _check_limits(

@@ -20,7 +20,7 @@ from aiohttp import web
 
 from veriff_async import Credentials, SignatureError, verify_webhook
 from veriff_async.cli.doctor import diagnose
-from veriff_async.cli.findings import CHECKS, Finding, Outcome, clock, of_versions, of_webhook
+from veriff_async.cli.findings import CHECKS, Finding, Outcome, clock, of_variables, of_versions, of_webhook
 from veriff_async.sandbox import Fault, Rules, Sandbox
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ async def test_variables_are_named(variable: str, value: str, name: str, words: 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("url", "words"), [("", "is not set"), ("http://veriff.example", "not https"), ("stationapi", "no address")]
+    ("url", "words"), [("", "is not set"), ("http://veriff.example", "not https"), ("stationapi", "not an absolute")]
 )
 async def test_an_address_that_cannot_be_is_named(url: str, words: str) -> None:
     """Without an address nothing is reached, and everything that needs it is skipped."""
@@ -492,3 +492,21 @@ def test_a_strange_secret_is_a_warning() -> None:
     assert findings["shared secret"].outcome is Outcome.WARNING
     assert "secret 2 is no UUID" in findings["shared secret"].says
     assert os.environ.get("VERIFF_SHARED_SECRET") is None
+
+
+def test_old_api_host_is_named_with_its_date() -> None:
+    """A base URL that Veriff replaces is a warning that names the host, the day and where the new one is shown."""
+    findings, _, root = of_variables({**VARIABLES, "VERIFF_BASE_URL": "https://stationapi.veriff.com/v1"})
+
+    assert "https://stationapi.veriff.com" == root
+    assert findings[-1].outcome is Outcome.WARNING
+    for words in ("stationapi.veriff.com", "9 December 2026", "API Keys page"):
+        assert words in findings[-1].says
+
+
+def test_insecure_host_is_allowed_for_the_doctor_too() -> None:
+    """The variable that allows plain http to a named host counts for the check of the address as for the client."""
+    environ = {**VARIABLES, "VERIFF_BASE_URL": "http://veriff-sandbox:8080"}
+
+    assert of_variables(environ)[2] is None
+    assert of_variables({**environ, "VERIFF_ALLOW_INSECURE_HOSTS": "veriff-sandbox"})[2] == environ["VERIFF_BASE_URL"]

@@ -14,7 +14,7 @@ from veriff_async import ConfigurationError, Credentials
 from veriff_async.client import BASE_URL_VARIABLE
 from veriff_async.protocol import remedies
 from veriff_async.protocol.credentials import API_KEY_VARIABLE, INTEGRATION_VARIABLE, SECRET_VARIABLE
-from veriff_async.transport.pool import root_of
+from veriff_async.protocol.hosts import deprecation, insecure_hosts, insecure_hosts_from, parse_root
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -145,7 +145,7 @@ def of_variables(environ: Mapping[str, str]) -> tuple[list[Finding], Credentials
             credentials = Credentials.from_env(environ)
         except ConfigurationError as error:
             findings[1] = Finding("shared secret", Outcome.FAILED, str(error))
-    address, root = _base_url(base)
+    address, root = _base_url(base, environ)
     return [*findings, address], credentials, root
 
 
@@ -190,15 +190,17 @@ def _integration(integration: str) -> Finding:
     return Finding(name, Outcome.OK, f"{INTEGRATION_VARIABLE} is set, and is a UUID.")
 
 
-def _base_url(base: str) -> tuple[Finding, str | None]:
+def _base_url(base: str, environ: Mapping[str, str]) -> tuple[Finding, str | None]:
     name = "base url"
     if not base:
         says = f"{BASE_URL_VARIABLE} is not set: take the integration's own base URL from {_PORTAL}."
         return Finding(name, Outcome.FAILED, says), None
     try:
-        root = root_of(base)
+        root = parse_root(base, name=BASE_URL_VARIABLE, allow_insecure=insecure_hosts(insecure_hosts_from(environ)))
     except ConfigurationError as error:
-        return Finding(name, Outcome.FAILED, str(error).replace("base_url", BASE_URL_VARIABLE)), None
+        return Finding(name, Outcome.FAILED, str(error)), None
+    if (old := deprecation(root)) is not None:
+        return Finding(name, Outcome.WARNING, old), root
     return Finding(name, Outcome.OK, f"{BASE_URL_VARIABLE} is {root}."), root
 
 
@@ -208,8 +210,8 @@ def proxies(environ: Mapping[str, str]) -> Finding:
     if not found:
         return Finding("proxies", Outcome.OK, "The environment names no proxy.")
     says = (
-        f"{' and '.join(found)} is set, and not used: the client connects directly. Where only the proxy leads out, "
-        "give it VeriffClient(http_session=aiohttp.ClientSession(trust_env=True))."
+        f"{' and '.join(found)} is set, and not used: the client connects directly. If connections must go through the "
+        "proxy, create the client with VeriffClient(trust_env=True)."
     )
     return Finding("proxies", Outcome.WARNING, says)
 

@@ -6,9 +6,10 @@ import os
 import re
 import shlex
 import stat
+import warnings
 from typing import TYPE_CHECKING, Final, Unpack
 
-from veriff_async import ConfigurationError, VeriffClient
+from veriff_async import ConfigurationError, DeprecatedHostWarning, VeriffClient
 from veriff_async.cli.running import warn
 
 if TYPE_CHECKING:
@@ -63,7 +64,11 @@ def client_from_settings(env_file: Path | None, **options: Unpack[ClientOptions]
     Raises:
         ConfigurationError: The file or a variable is not right; the message names it, never its value.
     """
-    return VeriffClient.from_env(settings_from(env_file), **options)
+    with warnings.catch_warnings(record=True, action="always", category=DeprecatedHostWarning) as caught:
+        client = VeriffClient.from_env(settings_from(env_file), **options)
+    for each in caught:
+        warn(str(each.message))
+    return client
 
 
 def _variables(data: bytes, name: str) -> list[tuple[str, str]]:

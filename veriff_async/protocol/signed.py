@@ -19,11 +19,11 @@ from veriff_async.protocol.codec import dump
 
 if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.hosts import Host
 
-__all__ = ("Host", "Request", "feedback", "signed_id", "streamed", "with_body", "without_nulls")
+__all__ = ("Request", "feedback", "signed_id", "streamed", "with_body", "without_nulls")
 
 Method: TypeAlias = Literal["GET", "POST", "PATCH", "DELETE"]
-Host: TypeAlias = Literal["api", "feedback", "sync"]
 
 _JSON: Final = {"Content-Type": "application/json"}
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final, cast
 from aiohttp import web
 from anyio import to_thread
 
+from veriff_async.protocol.hosts import LOCAL_SYNC
 from veriff_async.protocol.signing import sign
 from veriff_async.sandbox import gate
 from veriff_async.sandbox.counter import FILE, FORM, SECRET, Counter, answered
 from veriff_async.sandbox.faults import Fault, FaultKind
 from veriff_async.sandbox.records import SeenRequest
 from veriff_async.sandbox.refusal import Refusal
-from veriff_async.transport.pool import LOCAL_SYNC
 
 if TYPE_CHECKING:
     import asyncio

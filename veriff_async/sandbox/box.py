@@ -20,6 +20,7 @@ from veriff_async.protocol.credentials import (
     SECRET_VARIABLE,
     Credentials,
 )
+from veriff_async.protocol.hosts import LOCAL_SYNC
 from veriff_async.sandbox.app import build_app
 from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier
@@ -30,7 +31,6 @@ from veriff_async.sandbox.rules import Rules
 from veriff_async.sandbox.scenario import Scenario
 from veriff_async.sandbox.stage import Stage
 from veriff_async.sandbox.store import Store
-from veriff_async.transport.pool import LOCAL_SYNC
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
 
     from anyio import CapacityLimiter
 
+    from veriff_async.protocol.hosts import Host
     from veriff_async.protocol.policies import RetryPolicy, Timeouts
-    from veriff_async.protocol.signed import Host, Request
+    from veriff_async.protocol.signed import Request
     from veriff_async.protocol.signing import Verifier
     from veriff_async.transport.pool import Pool
 

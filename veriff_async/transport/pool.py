@@ -11,69 +11,50 @@ from yarl import URL
 from veriff_async.errors import ClientClosedError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from aiohttp import ClientSession
 
-    from veriff_async.protocol.signed import Host
+__all__ = ("Pool", "check_proxies")
 
-__all__ = ("LOCAL_SYNC", "Pool", "hosts_of", "root_of")
-
-LOCAL_SYNC: Final = "/sync"
-"""Path below which a local Veriff has the synchronous host, whose own paths are those of the API."""
-
-# Documented, unlike the base URL, which every integration has of its own.
-_FEEDBACK_URL: Final = "https://feedback.api.veriff.com"
-_SYNC_URL: Final = "https://sync-api.veriff.me"
-
-_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_PROXIES: Final = ("http", "https", "all")
 
 
-def root_of(base_url: str) -> str:
-    """Return a base URL without version and trailing slash.
+def check_proxies(proxies: Mapping[str, str]) -> None:
+    """Refuse a proxy of the environment that cannot be used, before aiohttp meets it with an error that shows it.
+
+    Args:
+        proxies: Addresses by scheme, as `urllib.request.getproxies` returns them; they may hold passwords.
 
     Raises:
-        ConfigurationError: It is no absolute https address, or a plain http one of another machine, over which API key
-            and pictures would travel readable.
+        ConfigurationError: One is not an http(s) URL; the message names the variable, never its value.
     """
-    try:
-        url = URL(base_url)
-    except (ValueError, TypeError):
-        url = URL()
-    if url.host is None or url.scheme not in {"http", "https"} or url.query_string or url.fragment or url.user:
-        msg = "base_url is no address: give the integration's base URL from its API Keys page, https://..."
-        raise ConfigurationError(msg)
-    if url.scheme == "http" and url.host not in _LOOPBACK:
-        msg = "base_url is not https: plain http is allowed for this machine only, for example the sandbox."
-        raise ConfigurationError(msg)
-    return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-def hosts_of(base_url: str, *, feedback_url: str | None, sync_url: str | None) -> dict[Host, str]:
-    """Return where Veriff's three hosts are.
-
-    With a base URL of this machine the other two are there too: what a test does must never reach Veriff itself.
-
-    Raises:
-        ConfigurationError: One of them is no address that can be used.
-    """
-    root = root_of(base_url)
-    local = URL(root).host in _LOOPBACK
-    return {
-        "api": root,
-        "feedback": root_of(feedback_url or (root if local else _FEEDBACK_URL)),
-        "sync": root_of(sync_url or (root + LOCAL_SYNC if local else _SYNC_URL)),
-    }
+    for scheme in _PROXIES:
+        address = proxies.get(scheme)
+        try:
+            usable = address is None or (URL(address).scheme in {"http", "https"} and URL(address).host is not None)
+        except ValueError:
+            usable = False
+        if not usable:
+            msg = f"{scheme.upper()}_PROXY is not a proxy that can be used: set http://host:port, or trust_env=False."
+            raise ConfigurationError(msg)
 
 
 class Pool:
     """An aiohttp session that belongs to one event loop."""
 
-    def __init__(self, borrowed: ClientSession | None, *, max_connections: int) -> None:
-        """Take a session to borrow, or how many connections an own one may have."""
+    def __init__(self, borrowed: ClientSession | None, *, max_connections: int, trust_env: bool = False) -> None:
+        """Create a pool without connections.
+
+        Args:
+            borrowed: A session to use, which is never closed here, or ``None`` for an own one.
+            max_connections: Connections of an own session.
+            trust_env: Whether an own session takes proxies from the environment, as aiohttp does.
+        """
         self._borrowed = borrowed
         self._session = borrowed
         self._max_connections = max_connections
+        self._trust_env = trust_env
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed: bool = False
         self.on_open: Callable[[], None] | None = None
@@ -106,6 +87,7 @@ class Pool:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_connections),
                 cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=self._trust_env,
             )
         return self._session
 
