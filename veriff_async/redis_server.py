@@ -168,6 +168,11 @@ class Connections:
             msg = f"The {self._word} was closed while somebody used it."
         raise self._error(msg)
 
+    def reopen(self) -> None:
+        """Allow connections again after `aclose`; they are made in the loop that asks first."""
+        if self.closed:
+            self.closed, self._loop = False, None
+
     async def aclose(self) -> None:
         """Close the connections, in the loop that uses them; a second call does nothing."""
         self.closed = True

@@ -89,6 +89,7 @@ class MemoryInbox:
         self._shelves: OrderedDict[str | None, _Shelf] = OrderedDict()
         self._feeds = Feeds()
         self._lock = Lock()
+        self._entered = 0
 
     def __repr__(self) -> str:
         """Show how much is kept."""
@@ -96,13 +97,19 @@ class MemoryInbox:
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""
+        with self._lock:
+            self._entered += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Forget everything."""
-        await self.aclose()
+        """Forget everything, unless another ``async with`` block uses this inbox."""
+        with self._lock:
+            self._entered = max(0, self._entered - 1)
+            is_used = self._entered > 0
+        if not is_used:
+            await self.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
         """Keep an event; see `Inbox.record`."""
@@ -149,6 +156,7 @@ class MemoryInbox:
     async def aclose(self) -> None:
         """Forget everything, and end the feeds."""
         with self._lock:
+            self._entered = 0
             self._shelves.clear()
         self._feeds.end(InboxError("The inbox was closed: wait beside another one."))
 

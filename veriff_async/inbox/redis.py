@@ -108,23 +108,32 @@ class RedisInbox:
         # A minute more than by the clock of the inbox, which is the one that counts.
         self._expiry = int(min((self._retention.seconds + 60) * 1000, 2**53))
         self._now = now
+        self._entered = 0
 
     def __repr__(self) -> str:
         """Show where it keeps, nothing secret."""
         return f"<RedisInbox {self._server.place} {self._prefix}{' closed' if self._server.closed else ''}>"
 
     async def __aenter__(self) -> Self:
-        """Return the inbox itself."""
+        """Return the inbox, ready for use also after it was closed: a framework may start and stop many times."""
+        self._server.reopen()
+        self._entered += 1
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the connections."""
-        await self.aclose()
+        """Close the connections, unless another ``async with`` block uses this inbox."""
+        self._entered = max(0, self._entered - 1)
+        if not self._entered:
+            await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections and end the feeds; in the loop that uses the inbox."""
+        """Close the connections and end the feeds; in the loop that uses the inbox.
+
+        A closed inbox refuses everything until ``async with`` opens it again.
+        """
+        self._entered = 0
         await self._server.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:

@@ -94,6 +94,7 @@ class SqliteInbox:
         self._workers: tuple[Writer, Reader] | None = None
         self._process = 0
         self._closed = False
+        self._entered = 0
 
     def __repr__(self) -> str:
         """Show whether it is open; a path may hold the name of a person."""
@@ -108,20 +109,24 @@ class SqliteInbox:
                 worker.stop()
 
     async def __aenter__(self) -> Self:
-        """Open the file.
+        """Open the file, also after it was closed: a framework may start and stop an application many times.
 
         Raises:
             ConfigurationError: It is no inbox, or of a newer version.
             InboxError: It cannot be opened.
         """
-        await to_thread.run_sync(self._opened)
+        await to_thread.run_sync(self._enter)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the file."""
-        await self.aclose()
+        """Close the file, unless another ``async with`` block uses this inbox."""
+        with self._lock:
+            self._entered = max(0, self._entered - 1)
+            is_used = self._entered > 0
+        if not is_used:
+            await self.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
         """Keep an event; see `Inbox.record`."""
@@ -150,9 +155,9 @@ class SqliteInbox:
         return await _done_by(reader, lambda shelves: shelves.events(session_id))
 
     async def aclose(self) -> None:
-        """Write what is under way, and close the file for good; a second call does nothing."""
+        """Write what is under way, and close the file; a second call does nothing, ``async with`` opens it again."""
         with self._lock:
-            workers, self._workers, self._closed = self._workers, None, True
+            workers, self._workers, self._closed, self._entered = self._workers, None, True, 0
         if workers is None or self._process != os.getpid():
             return
         # One after the other: of two connections that close at once, none knows that it is the last, which takes the
@@ -172,13 +177,18 @@ class SqliteInbox:
             raise ConfigurationError(msg)
         return workers
 
-    def _opened(self) -> tuple[Writer, Reader]:
+    def _enter(self) -> None:
+        self._opened(reopen=True)
+
+    def _opened(self, *, reopen: bool = False) -> tuple[Writer, Reader]:
         with self._lock:
-            if self._closed:
+            if self._closed and not reopen:
                 raise _closed()
             if self._workers is None:
                 self._workers = self._open()
                 self._process = os.getpid()
+            self._closed = False
+            self._entered += reopen
             return self._workers
 
     def _open(self) -> tuple[Writer, Reader]:
@@ -225,4 +235,4 @@ def _resolve(future: asyncio.Future[_T], result: object, error: Exception | None
 
 
 def _closed() -> InboxError:
-    return InboxError("The inbox was closed: make another one for the same file.")
+    return InboxError("The inbox was closed: open it again with `async with`, or make another one.")
