@@ -20,6 +20,7 @@ from veriff_async.protocol.events import decision_event
 from veriff_async.protocol.ledger import advance, dump_state, is_untold, load_state
 from veriff_async.protocol.lifecycle import identity, is_final
 from veriff_async.testing import decided, full_auto, moved, screened, strategy_for, webhook_events
+from veriff_async.testing.messages import answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from veriff_async import WebhookEvent
 
 RESUBMIT = "resubmission_requested"
+
 # The messages of one session from its start to its end, by attempt and by the minute of a decision.
 STORIES: dict[str, tuple[WebhookEvent, ...]] = {
     "straight": (moved("s", "started"), moved("s", "submitted"), decided("s", "approved", minute=1)),
@@ -92,6 +94,19 @@ STORIES: dict[str, tuple[WebhookEvent, ...]] = {
         full_auto("s", "approved", attempt="second"),
     ),
 }
+STORIES["submitted again here"] = (
+    moved("s", "submitted"),
+    decided("s", RESUBMIT, minute=1),
+    answered("s", minute=1),
+    decided("s", RESUBMIT, attempt="second", minute=2),
+    answered("s", attempt="second", minute=2),
+    decided("s", "approved", attempt="third", minute=3),
+)
+STORIES["submitted again, not decided"] = (
+    moved("s", "submitted"),
+    decided("s", RESUBMIT, minute=1),
+    answered("s", minute=1),
+)
 each_story = pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 
 sessions = st.just("s")
@@ -104,6 +119,7 @@ messages = st.one_of(
     st.builds(decided, sessions, words, attempt=attempts, minute=minutes, ip=st.sampled_from([None, "::1"])),
     st.builds(full_auto, sessions, words, attempt=attempts),
     st.builds(screened, sessions),
+    st.builds(answered, sessions, attempt=attempts, minute=minutes),
 )
 
 
@@ -206,6 +222,16 @@ def test_repetitions_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
         ((decided("s", "expired"),), decided("s", "approved", minute=9), Ignored.OVER),
         ((decided("s", "approved"),), moved("s", "started", attempt="second"), Ignored.OVER),
         ((decided("s", "approved"),), screened("s"), Ignored.UNRELATED),
+        # A submission that answered an older request is recorded after the decision on it.
+        ((decided("s", RESUBMIT, minute=2),), answered("s", minute=1), Ignored.LATE),
+        ((decided("s", RESUBMIT, attempt="second", minute=2),), answered("s", minute=1), Ignored.LATE),
+        ((decided("s", "review", attempt="second", minute=2),), answered("s", minute=1), Ignored.LATE),
+        ((decided("s", "approved", minute=2),), answered("s", minute=1), Ignored.OVER),
+        ((answered("s", minute=1),), decided("s", RESUBMIT, minute=1), Ignored.SAME),
+        ((answered("s", minute=1),), decided("s", RESUBMIT, attempt=None, minute=1), Ignored.SAME),
+        ((answered("s", minute=1),), moved("s", "submitted"), Ignored.LATE),
+        ((answered("s", minute=2),), decided("s", "review", minute=1), Ignored.LATE),
+        ((answered("s", minute=1),), answered("s", minute=1), Ignored.SAME),
     ],
 )
 def test_what_changes_nothing_says_why(
@@ -237,6 +263,12 @@ def test_what_changes_nothing_says_why(
         ((moved("s", "started"), moved("s", "started", attempt="second")), full_auto("s", "approved"), "approved"),
         ((full_auto("s", "approved"),), decided("s", "approved", minute=1), "approved"),
         ((decided("s", RESUBMIT), full_auto("s", "approved")), decided("s", "approved"), "approved"),
+        ((decided("s", RESUBMIT, minute=1),), answered("s", minute=1), "submitted"),
+        ((decided("s", "review", minute=1),), answered("s", minute=2), "submitted"),
+        ((moved("s", "started", attempt="second"),), answered("s", minute=1), "submitted"),
+        ((answered("s", minute=1),), decided("s", RESUBMIT, attempt="second", minute=2), RESUBMIT),
+        ((answered("s", minute=1),), decided("s", RESUBMIT, minute=2), RESUBMIT),
+        ((answered("s"),), decided("s", RESUBMIT, attempt="second"), RESUBMIT),
     ],
 )
 def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:

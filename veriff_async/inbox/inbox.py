@@ -30,7 +30,8 @@ class Inbox(Protocol):
         The same event (by its ``key``) is kept once, and a message that comes late never lowers a state.
 
         Args:
-            event: What was verified and read.
+            event: What was verified and read. Clients record decisions that they asked for, and a `SessionEvent` with
+                an ``answered_decision`` when they submitted again.
             source: Who told it; decisions that were asked for are recorded too.
 
         Raises:

@@ -149,8 +149,9 @@ class Reader(Worker):
                     continue
                 if job is None:
                     return
-                self._read(job)
+                # First: a feed says that nothing is missed once its job is done, so the watch must be set by then.
                 self._look()
+                self._read(job)
         finally:
             self._close()
 

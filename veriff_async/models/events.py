@@ -82,7 +82,7 @@ class _AttemptEvent(_Event):
 
 @frozen(kw_only=True)
 class SessionEvent(_AttemptEvent):
-    """An attempt was started or submitted, as documented by Veriff.
+    """An attempt was started or submitted, as documented by Veriff, or submitted again by this application.
 
     Attributes:
         session_id: The session.
@@ -92,6 +92,8 @@ class SessionEvent(_AttemptEvent):
         feature: ``selfid``.
         vendor_data: What was given at creation.
         end_user_id: What was given at creation.
+        answered_decision: The request for resubmission that `VerificationSession.submit` answered. Veriff does not
+            send it: the client records it, so that waits in every process expect a newer decision.
     """
 
     kind: ClassVar[str] = "event"
@@ -99,6 +101,7 @@ class SessionEvent(_AttemptEvent):
     action: Status
     code: int | None = None
     feature: str | None = None
+    answered_decision: Decision | None = None
 
     def _told(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.code or self.action, None

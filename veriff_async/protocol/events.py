@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, get_args
 
+from attrs import evolve
+
 from veriff_async.errors import PayloadError
+from veriff_async.models.decision import Decision
+from veriff_async.models.enums import Status
 from veriff_async.models.events import (
     AddressEvent,
     CurpEvent,
@@ -25,11 +29,10 @@ from veriff_async.protocol.writing import to_json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from veriff_async.models.decision import Decision
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
 
-__all__ = ("decision_event", "dump_event", "event_from", "load_event", "parse_webhook")
+__all__ = ("decision_event", "dump_event", "event_from", "load_event", "parse_webhook", "resubmission_event")
 
 _BY_NAME: Final[dict[object, type[WebhookEvent]]] = {
     "fullauto": FullAutoEvent,
@@ -105,6 +108,23 @@ def decision_event(decision: Decision) -> DecisionEvent:
     """Make of a decision that was asked for the event that a webhook of the same content is."""
     raw = decision.raw or to_json(decision)
     return DecisionEvent(decision=decision, raw=raw)
+
+
+def resubmission_event(answered: Decision) -> SessionEvent:
+    """Make the event that a client records after it submitted a new attempt.
+
+    Args:
+        answered: The decision that had asked for the new attempt.
+    """
+    # No personal data: it says which decision, and the inbox keeps that decision itself.
+    which = Decision(
+        session_id=answered.session_id,
+        attempt_id=answered.attempt_id,
+        status=answered.status,
+        decision_time=answered.decision_time,
+    )
+    event = SessionEvent(session_id=answered.session_id, action=Status.SUBMITTED, answered_decision=which)
+    return evolve(event, raw=to_json(event))
 
 
 def dump_event(event: WebhookEvent) -> bytes:

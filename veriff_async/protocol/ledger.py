@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from attrs import evolve
+
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.json import as_list
 from veriff_async.models.state import Ignored, SessionState
 from veriff_async.protocol.codec import UnreadableError, dump, load_object, read
-from veriff_async.protocol.lifecycle import DECIDED, can_follow, identity, is_final
+from veriff_async.protocol.lifecycle import DECIDED, can_follow, is_final, is_later, is_same
 from veriff_async.protocol.writing import to_json
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ def advance(
     match event:
         case DecisionEvent(decision=decision):
             return _decided(state, decision, source)
+        case SessionEvent(answered_decision=Decision() as answered):
+            return _answered(state or _unseen(answered.session_id), answered, source)
         case SessionEvent(session_id=session_id, attempt_id=attempt, action=action):
             return _moved(state or _unseen(session_id), attempt, action)
         case FullAutoEvent(session_id=session_id, attempt_id=attempt, decision=found):
@@ -65,7 +69,7 @@ def _decided(
     if state is None:
         state = _unseen(decision.session_id)
     known = state.decision
-    if known is not None and identity(known) == identity(decision):
+    if known is not None and is_same(known, decision):
         return state, Ignored.SAME
     if is_final(state.status):
         if not _corrects(state, decision):
@@ -82,7 +86,7 @@ def _corrects(state: SessionState, decision: Decision) -> bool:
         return decision.status == state.status
     # Only what proves to be later: a decision that is late looks the same, but for its time.
     is_next = decision.status == state.status or can_follow(state.status, decision.status)
-    return is_next and _is_later(decision, known) is True
+    return is_next and is_later(decision, known) is True
 
 
 def _counts(state: SessionState, decision: Decision) -> bool:
@@ -90,7 +94,7 @@ def _counts(state: SessionState, decision: Decision) -> bool:
     if is_final(decision.status):
         return True
     known, attempt = state.decision, decision.attempt_id
-    later = None if known is None else _is_later(decision, known)
+    later = None if known is None else is_later(decision, known)
     if known is None or known.attempt_id != attempt:
         # Times tell in which order attempts were; without them, it is the order in which they were heard of.
         return not _is_passed(state, attempt) if later is None else later
@@ -98,12 +102,6 @@ def _counts(state: SessionState, decision: Decision) -> bool:
         return False
     is_open = known.status != Status.RESUBMISSION_REQUESTED and can_follow(known.status, decision.status)
     return is_open if later is None else later
-
-
-def _is_later(decision: Decision, known: Decision) -> bool | None:
-    """Compare the times of two decisions; ``None`` when they do not tell."""
-    first, second = known.decision_time, decision.decision_time
-    return None if first is None or second is None or first == second else second > first
 
 
 def _moved(state: SessionState, attempt: str | None, action: Status) -> tuple[SessionState, Ignored | None]:
@@ -114,6 +112,30 @@ def _moved(state: SessionState, attempt: str | None, action: Status) -> tuple[Se
     if is_decided or _is_passed(state, attempt):
         return state, Ignored.LATE
     return _step(state, attempt, action)
+
+
+def _answered(state: SessionState, answered: Decision, source: DecisionSource) -> tuple[SessionState, Ignored | None]:
+    """Put the request for resubmission behind that this application answered with a submission.
+
+    Nothing but that request is put behind: a decision on the new attempt may be recorded before the submission is.
+    """
+    if is_final(state.status):
+        return state, _after_the_end(state, Status.SUBMITTED)
+    known = state.decision
+    is_known = known is not None and is_same(known, answered)
+    if not is_known and known is not None and not _counts(state, answered):
+        return state, Ignored.LATE
+    # The inbox may have missed the request, and hold the review before it.
+    status = answered.status if state.current is not None else state.status
+    if status != Status.SUBMITTED and not can_follow(status, Status.SUBMITTED):
+        return state, Ignored.LATE
+    attempts = state.attempts
+    if answered.attempt_id is not None and answered.attempt_id not in attempts:
+        attempts = (answered.attempt_id, *attempts)[-_MOST_ATTEMPTS:]
+    after = evolve(state, status=Status.SUBMITTED, attempts=attempts)
+    if not is_known:
+        after = evolve(after, decision=answered, source=source)
+    return after, Ignored.SAME if after == state else None
 
 
 def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:

@@ -7,14 +7,17 @@ Veriff itself is known to happen.
 
 from __future__ import annotations
 
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.models.enums import Status
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from veriff_async.models.decision import Decision
 
-__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "identity", "is_final", "is_news")
+__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "identity", "is_final", "is_later", "is_news", "is_same")
 
 FINAL: Final = frozenset({Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED})
 """States after which the session is over; a new try needs a new session."""
@@ -63,9 +66,40 @@ def is_news(decision: Decision, last: Decision | None) -> bool:
     """
     if last is None or last.status != Status.RESUBMISSION_REQUESTED:
         return True
-    return identity(decision) != identity(last)
+    return not is_same(decision, last)
+
+
+_PRECISION: Final = timedelta(milliseconds=1)
+"""Webhooks were seen with milliseconds and ``GET /decision`` with microseconds, for one and the same decision."""
+
+
+def is_same(decision: Decision, other: Decision) -> bool:
+    """Return whether two messages report one decision on a session.
+
+    The moment may have milliseconds in one and microseconds in the other, and one of them may lack the attempt or, if
+    both name the attempt, the moment.
+    """
+    if decision.status != other.status:
+        return False
+    attempts, times = {decision.attempt_id, other.attempt_id}, (decision.decision_time, other.decision_time)
+    if None in times and times != (None, None):
+        return len(attempts) == 1 and None not in attempts
+    return (len(attempts) == 1 or None in attempts) and is_later(decision, other) is None
+
+
+def is_later(decision: Decision, other: Decision) -> bool | None:
+    """Compare the times of two decisions; ``None`` when they do not show the order."""
+    second, first = _utc(decision.decision_time), _utc(other.decision_time)
+    if first is None or second is None or abs(second - first) < _PRECISION:
+        return None
+    return second > first
+
+
+def _utc(moment: datetime | None) -> datetime | None:
+    # A decision that a program made by hand may have a moment without an offset; Veriff's are all in UTC.
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def identity(decision: Decision) -> tuple[object, ...]:
-    """Return what tells two decisions on a session apart, whoever told them and with which details."""
+    """Return a cheap key of a decision; `is_same` also recognises messages with fewer details."""
     return decision.attempt_id, decision.status, decision.decision_time

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import unittest
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
 
 from veriff_async.errors import InboxError
 from veriff_async.models.decision import DecisionSource
@@ -14,7 +17,7 @@ from veriff_async.models.state import Ignored
 from veriff_async.protocol.events import decision_event, event_from
 from veriff_async.protocol.policies import Retention
 from veriff_async.testing.followers import FollowersContract
-from veriff_async.testing.messages import decided, full_auto, moved, screened
+from veriff_async.testing.messages import answered, decided, decision_of, full_auto, moved, screened
 from veriff_async.testing.trial import Store, following, hear, keys, rule, same, state
 
 if TYPE_CHECKING:
@@ -178,6 +181,55 @@ class InboxContract(FollowersContract):
         same((posted.ignored, fuller.ignored), (Ignored.REPEATED, Ignored.SAME), "webhooks of what was asked for")
         same((await state(other)).source, DecisionSource.POLL, "who told it first")
         same(await state(mine), first.state, "the state afterwards")
+
+    @rule
+    async def test_times_of_any_precision_are_one_decision(self, store: Store) -> None:
+        """A decision in milliseconds and in microseconds, or with and without its attempt, is one decision."""
+        mine, other = await store.two()
+        posted = decided("s", "resubmission_requested", minute=1)
+        before = (await mine.record(posted)).state
+        decision = decision_of(posted)
+        moment = decision.decision_time
+        finer = evolve(decision, decision_time=moment and moment + timedelta(microseconds=678), raw={})
+
+        for again in (finer, evolve(finer, attempt_id=None)):
+            recorded = await other.record(decision_event(again), source=DecisionSource.POLL)
+            same((recorded.state, recorded.ignored), (before, Ignored.SAME), "a decision with another precision")
+
+    @rule
+    async def test_a_submission_puts_its_request_behind(self, store: Store) -> None:
+        """After this application has submitted again, the request that it answered does not stand in any handle.
+
+        Neither its repetition nor the older messages of its attempt bring it back; the next decision stands.
+        """
+        for name, known in (("known", True), ("unknown", False)):
+            mine, other = await store.two()
+            asked = decided(name, "resubmission_requested", minute=2)
+            if known:
+                await mine.record(moved(name, "submitted"))
+                await other.record(asked)
+            recorded = await mine.record(answered(name, minute=2), source=DecisionSource.POLL)
+
+            same(recorded.ignored, None, "a submission after a request for another attempt")
+            late = (asked, decided(name, "resubmission_requested", minute=2, ip="::1"), moved(name, "submitted"))
+            for event in (*late, answered(name, minute=2)):
+                await other.record(event)
+                found = await state(other, name)
+                same((found.status, found.current), (Status.SUBMITTED, None), "the state after a late message")
+            await mine.record(decided(name, "resubmission_requested", attempt="second", minute=3))
+            found = await state(other, name)
+            same(found.current and found.current.attempt_id, "second", "the decision on the new attempt")
+
+    @rule
+    async def test_a_submission_puts_no_newer_decision_behind(self, store: Store) -> None:
+        """A submission that is recorded after the decision on it leaves that decision standing."""
+        mine, other = await store.two()
+        await mine.record(decided("s", "resubmission_requested", minute=2))
+        for status, minute in (("resubmission_requested", 3), ("approved", 4)):
+            before = (await mine.record(decided("s", status, attempt="second", minute=minute))).state
+            recorded = await other.record(answered("s", minute=2), source=DecisionSource.POLL)
+
+            same(recorded.state, before, "the state after a submission that was recorded late")
 
     @rule
     async def test_kinds_without_a_state_are_kept(self, store: Store) -> None:

@@ -43,6 +43,16 @@ class FollowersContract(Trial):
             await hear(feed, "late")
 
     @rule
+    async def test_nothing_is_missed_after_the_first_word(self, store: Store) -> None:
+        """A change that another handle records right after the first ``None`` of a feed is heard."""
+        mine, other = await store.two()
+        await mine.record(moved("first", "started"))
+        for number in range(20):
+            async with following(mine) as feed:
+                await other.record(moved(f"s-{number}", "started"))
+                await hear(feed, f"s-{number}")
+
+    @rule
     async def test_every_follower_wakes(self, store: Store) -> None:
         """All who sleep wake: many followers of each of three handles, by a record in any of them."""
         handles = [await store.open() for _ in range(3)]

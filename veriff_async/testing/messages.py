@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.protocol.events import event_from
+from veriff_async.models.events import DecisionEvent
+from veriff_async.protocol.events import event_from, resubmission_event
 
 if TYPE_CHECKING:
+    from veriff_async.models.decision import Decision
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("decided", "full_auto", "moved", "screened")
+__all__ = ("answered", "decided", "decision_of", "full_auto", "moved", "screened")
 
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _CODES: Final = {
@@ -74,6 +76,26 @@ def decided(
             "technicalData": {"ip": ip},
         }
     )
+
+
+def decision_of(event: WebhookEvent) -> Decision:
+    """Return the decision of a webhook that has one."""
+    if isinstance(event, DecisionEvent):
+        return event.decision
+    msg = f"A {type(event).__name__} has no decision."
+    raise TypeError(msg)
+
+
+def answered(session_id: str, *, attempt: str | None = "first", minute: int | None = None) -> WebhookEvent:
+    """Return the event that a client records after it submitted again.
+
+    Args:
+        session_id: The session.
+        attempt: The id of the attempt that was to be repeated.
+        minute: When that was decided; see `decided`.
+    """
+    request = decided(session_id, "resubmission_requested", attempt=attempt, minute=minute)
+    return resubmission_event(decision_of(request))
 
 
 def full_auto(session_id: str, status: str, *, attempt: str | None = "first") -> WebhookEvent:
