@@ -19,7 +19,17 @@ from taskiq import InMemoryBroker
 from taskiq.acks import AckableMessage
 
 from tests.batch.worker import URL, journal_of, load, tasks_of
-from veriff_async import ClientClosedError, ConfigurationError, JobTakenError, Status, VeriffClient
+from veriff_async import (
+    BadRequestError,
+    ClientClosedError,
+    ConfigurationError,
+    JobFailedError,
+    JobTakenError,
+    MediaError,
+    NotFoundError,
+    Status,
+    VeriffClient,
+)
 from veriff_async.batch import MemoryJournal, Step, settle
 from veriff_async.batch.taskiq import BatchTasks
 from veriff_async.sandbox import Fault, Sandbox
@@ -235,9 +245,63 @@ async def test_what_needs_a_person_is_told(desk: Desk, box: Sandbox) -> None:
     box.inject(Fault.lose_answer(), path="/v1/sessions")
     doubtful = as_told(await desk.done("a"))
 
-    assert ("ConfigurationError", None) == (refused["error"], refused["step"])
+    assert ("ConfigurationError", "failed") == (refused["error"], refused["step"])
     assert ("OutcomeUnknownError", "unknown") == (doubtful["error"], doubtful["step"])
     assert 2 == desk.acknowledged
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NotFoundError("of an API of your own", status=404),
+        BadRequestError("of an API of your own", status=400),
+        MediaError("it is not there yet"),
+        JobFailedError("in another batch", kind="MediaError"),
+        KeyError("user-42"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_an_error_of_load_leaves_the_message(desk: Desk, box: Sandbox, error: Exception) -> None:
+    """Whatever `load` raises except ConfigurationError, the message stays and the job is done when it is delivered."""
+    desk.error = error
+    found = await desk.done("a", submitted=True)
+
+    assert 0 == desk.acknowledged
+    assert found is None or isinstance(found, KeyError)
+    assert [] == desk.heard
+    desk.error = None
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+    assert 1 == len(box.sessions)
+
+
+async def test_a_base_url_of_another_server_leaves_the_message(desk: Desk, box: Sandbox) -> None:
+    """An error that every job would meet is not the job's: 404 and 403 to a creation leave the message."""
+    for status in (404, 403, 401):
+        box.inject(Fault.status(status), method="POST", path="/v1/sessions")
+        assert await desk.done("a", submitted=True) is None
+
+    assert 0 == desk.acknowledged
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+
+
+async def test_what_ends_a_job_is_recorded_and_reported(
+    desk: Desk, box: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A job that cannot be made, or whose session was deleted, is in the journal, in a result and in the log."""
+    desk.error = ConfigurationError("no such job")
+    await desk.done("a")
+    desk.error = None
+    await desk.done("b", submitted=True)
+    box.inject(Fault.status(404), method="GET")
+    assert {"failed": 1} == await desk.collected()
+
+    found = {record.job_id: record.failure.kind async for record in desk.journal.records(Step.FAILED) if record.failure}
+    assert {"a": "ConfigurationError", "b": "NotFoundError"} == found
+    reported = [(one.job_id, type(one.error).__name__) for one in desk.heard if one.step is Step.FAILED]
+    assert [("a", "ConfigurationError"), ("b", "NotFoundError")] == reported
+    assert "Job a ends as failed: ConfigurationError." in caplog.messages
+    # It was never begun, so it can be given again.
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
 
 
 async def test_a_broker_without_acknowledgement_hears_the_error(box: Sandbox) -> None:

@@ -34,7 +34,10 @@ OUTCOMES: dict[int | Failure, tuple[bool, bool, bool, bool]] = {
     400: (False, False, False, False),
     401: (False, False, False, False),
     404: (False, False, False, False),
+    408: (True, False, False, True),
     409: (False, False, False, False),
+    421: (True, False, False, True),
+    425: (True, False, False, True),
     413: (False, False, False, False),
     429: (True, True, True, False),
     500: (True, False, False, True),
@@ -42,6 +45,7 @@ OUTCOMES: dict[int | Failure, tuple[bool, bool, bool, bool]] = {
     502: (True, False, False, True),
     503: (True, True, True, False),
     504: (True, False, False, True),
+    520: (True, False, False, True),
 }
 
 

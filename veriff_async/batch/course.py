@@ -15,21 +15,13 @@ from veriff_async.errors import (
     ApiError,
     AuthenticationError,
     BadRequestError,
-    ClientClosedError,
-    ConfigurationError,
     ConflictError,
-    ConnectError,
     JobChangedError,
-    MediaError,
-    NotFoundError,
     OutcomeUnknownError,
-    PermissionDeniedError,
-    RateLimitedError,
-    RequestTimeoutError,
-    ServerError,
     VeriffError,
 )
 from veriff_async.models.enums import Status
+from veriff_async.protocol.classify import ErrorKind, classify_error, is_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -50,8 +42,6 @@ created again, or the job fails."""
 
 _WRONG_STATE: Final = "1304"
 """Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table)."""
-
-_UNAVAILABLE: Final = 503
 
 _PATIENCE: Final = 10.0
 """Seconds that a run which is stopped gives to creations under way, whose sessions would else be unknown."""
@@ -179,11 +169,11 @@ class Course:
         try:
             session = await self.run.client.create_session(**options_of(job))
         except VeriffError as error:
-            if not _is_answer(error):
+            kind = classify_error(error, creates=True)
+            if kind is ErrorKind.UNKNOWN:
                 raise await self._unsettled() from None
             new = self.record.at(Step.NEW)
-            is_lasting = _is_lasting(error) and not ends_run(error, new)
-            await self._write(new.failed(error) if is_lasting else new)
+            await self._write(new.failed(error) if kind is ErrorKind.JOB else new)
             raise
         await self._write(self.record.created(session.id))
 
@@ -205,9 +195,9 @@ class Course:
         try:
             held = await session.media()
         except ApiError as error:  # that Veriff tells of media before the submission is a guess
-            if _is_lasting(error):
-                return
-            raise
+            if is_repeated(error.status) or isinstance(error, AuthenticationError):
+                raise
+            return
         await self._write(self.record.found(held.all))
 
     async def _upload(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
@@ -263,22 +253,10 @@ async def finished(work: Coroutine[None, None, None], *, within: float) -> None:
 
 
 def ends_run(error: VeriffError, record: JobRecord) -> bool:
-    """Tell whether an error would meet every job alike: what refuses a creation as such refuses them all."""
-    if isinstance(error, PermissionDeniedError | NotFoundError):
-        return record.session_id is None
-    return isinstance(error, AuthenticationError | ClientClosedError)
+    """Return whether an error would meet every job alike, so that the run stops with it."""
+    return classify_error(error, creates=record.session_id is None) is ErrorKind.FATAL
 
 
 def _is_lasting(error: VeriffError) -> bool:
-    """Tell whether trying again is in vain, so that the job has failed for good."""
-    if isinstance(error, AuthenticationError | RateLimitedError | ServerError):
-        return False
-    return isinstance(error, ApiError | MediaError | ConfigurationError)
-
-
-def _is_answer(error: VeriffError) -> bool:
-    """Tell whether a creation that failed has surely created nothing."""
-    if isinstance(error, ServerError):
-        return error.status == _UNAVAILABLE
-    # What broke off after it left is an OutcomeUnknownError, so a timeout is one of connecting.
-    return isinstance(error, ApiError | ConnectError | RequestTimeoutError | ConfigurationError | ClientClosedError)
+    """Return whether trying again is useless, so that the job has failed for good."""
+    return classify_error(error) is ErrorKind.JOB

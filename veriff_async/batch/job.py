@@ -76,6 +76,20 @@ class Job:
     timeout: float | None = field(default=900.0, validator=_check_timeout, kw_only=True)
 
 
+def check_job(job: object) -> None:
+    """Check that a program gave a job.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if not isinstance(job, Job):
+        msg = (
+            f"The batch takes jobs, not {type(job).__name__}: pass for example "
+            'Job("user-42", [Media("front.jpg", "document-front")]).'
+        )
+        raise ConfigurationError(msg)
+
+
 @frozen(kw_only=True)
 class JobResult:
     """What came of one job.

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
 from veriff_async.batch.course import OnUnknown, Run
+from veriff_async.batch.job import JobResult
 from veriff_async.batch.pace import Pace, Throttle
-from veriff_async.batch.record import Step
+from veriff_async.batch.record import JobRecord, Step
 from veriff_async.batch.window import Window, told
 from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.checks import check_id
@@ -16,12 +17,13 @@ from veriff_async.protocol.checks import check_id
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
-    from veriff_async.batch.job import Job, JobResult
+    from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
     from veriff_async.batch.window import Progress
     from veriff_async.client import VeriffClient
+    from veriff_async.errors import VeriffError
 
-__all__ = ("collect_many", "settle", "submit_many", "verify_many", "verify_one")
+__all__ = ("collect_many", "record_failure", "settle", "submit_many", "verify_many", "verify_one")
 
 _UNHURRIED: Final = Pace(first=1000.0)
 """The pace of a single job: there is nothing to be careful with but the client's own slow-down."""
@@ -192,6 +194,25 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     window = _window(client, journal, 1, 1, on_unknown, retry_failed, _UNHURRIED, None)
     async with aclosing(told(partial(window.verify if wait else window.submit, [job]))) as results:
         return await anext(results)
+
+
+async def record_failure(journal: Journal, job_id: str, error: VeriffError) -> JobResult:
+    """Record that a job cannot be made, so that a queue may forget its message; a settled job stays as it is.
+
+    Raises:
+        JournalError: The journal cannot be written, or another run has the job.
+    """
+    stored = await journal.claim(job_id)
+    try:
+        record = stored or JobRecord(job_id=job_id, options="", media=())
+        if record.step not in {Step.DECIDED, Step.FAILED}:
+            record = record.failed(error)
+            await journal.write(record)
+    finally:
+        await journal.release(job_id)
+    return JobResult(
+        job_id=job_id, session_id=record.session_id, decision=record.decision, error=error, step=record.step
+    )
 
 
 async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> None:

@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
-from veriff_async.batch.many import collect_many, verify_one
+from veriff_async.batch.job import check_job
+from veriff_async.batch.many import collect_many, record_failure, verify_one
+from veriff_async.batch.record import Step
 from veriff_async.errors import (
-    ApiError,
-    AuthenticationError,
     ConfigurationError,
     DecisionTimeoutError,
-    JobChangedError,
-    JobFailedError,
     JobTakenError,
-    MediaError,
-    OutcomeUnknownError,
-    RateLimitedError,
-    ServerError,
     VeriffError,
 )
+from veriff_async.protocol.classify import ErrorKind, classify_error
 
 try:
     from taskiq import Context, TaskiqDepends, TaskiqEvents
@@ -80,8 +75,9 @@ class BatchTasks:
         broker: The broker; the tasks are registered with it, so make this where the broker is made.
         client: Makes the client of a worker process, for example ``VeriffClient.from_env``.
         journal: Makes its journal.
-        load: Returns a job by its id, the same each time; a `ConfigurationError` of it ends the job, any other
-            exception leaves the message to be delivered again.
+        load: Returns a job by its id, the same each time. A `ConfigurationError`, for example of `Job`, ends the job:
+            the journal has it as failed, and `on_result` gets it. Any other exception, also one of this library like
+            `NotFoundError`, leaves the message to be delivered again.
         on_result: Called with what came of a job before its message is acknowledged, so perhaps again after a crash:
             where your program takes the decision. What it raises leaves the message to be delivered again.
         on_unknown: See `verify_many`.
@@ -175,26 +171,34 @@ class BatchTasks:
     async def _do(self, context: Context, job_id: str, *, wait: bool) -> Outcome:
         worker = self._here
         try:
-            job = await self._load(job_id)
-            result = await verify_one(
-                worker.client,
-                job,
-                journal=worker.journal,
-                on_unknown=self._on_unknown,
-                retry_failed=self._retry_failed,
-                wait=wait,
-            )
+            result = await self._result(worker, job_id, wait=wait)
         except VeriffError as error:
-            _leave(context, error)
-            outcome: Outcome = {"job_id": job_id, "session_id": None, "step": None, "status": None}
-            outcome["error"] = type(error).__name__
-        else:
-            _leave(context, result.error)
-            outcome = _told(result)
-            if self._on_result is not None:
-                await self._on_result(result)
+            # Raised instead of returned, so it is not the job's: the journal, the credentials or `load` failed.
+            raise _left(context, error) from None
+        if result.error is not None and _is_for_later(result.error):
+            raise _left(context, result.error) from None
+        if result.error is not None:
+            _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.step, type(result.error).__name__)
+        outcome = _told(result)
+        if self._on_result is not None:
+            await self._on_result(result)
         await _acknowledge(context)
         return outcome
+
+    async def _result(self, worker: _Worker, job_id: str, *, wait: bool) -> JobResult:
+        try:
+            job = await self._load(job_id)
+            check_job(job)
+        except ConfigurationError as error:
+            return await record_failure(worker.journal, job_id, error)
+        return await verify_one(
+            worker.client,
+            job,
+            journal=worker.journal,
+            on_unknown=self._on_unknown,
+            retry_failed=self._retry_failed,
+            wait=wait,
+        )
 
     async def _gather(self, context: Context) -> dict[str, int]:
         worker, counts = self._here, Counter[str]()
@@ -202,24 +206,22 @@ class BatchTasks:
             async for result in collect_many(worker.client, journal=worker.journal, timeout=0):
                 is_taken = isinstance(result.error, JobTakenError)
                 counts["taken" if is_taken else str(result.step)] += 1
-                if self._on_result is not None and result.decision is not None:
+                is_over = result.decision is not None or result.step is Step.FAILED
+                if self._on_result is not None and is_over:
                     await self._on_result(result)
         except VeriffError as error:
-            _leave(context, error)
-            raise
+            raise _left(context, error) from None
         await _acknowledge(context)
         return dict(counts)
 
 
-def _leave(context: Context, error: VeriffError | None) -> None:
-    """Leave the message with the broker, when the job may go well later."""
-    if error is None or not _may_go_well(error):
-        return
+def _left(context: Context, error: VeriffError) -> Exception:
+    """Return the exception that leaves a message with the broker, which delivers it again."""
     if not context.is_ackable:
-        raise error
+        return error
     task = context.message.task_name
     _LOGGER.warning("%s is left to be delivered again, since it met %s.", task, type(error).__name__)
-    raise NoResultError from None
+    return NoResultError()
 
 
 async def _acknowledge(context: Context) -> None:
@@ -227,11 +229,10 @@ async def _acknowledge(context: Context) -> None:
         await context.ack()
 
 
-def _may_go_well(error: VeriffError) -> bool:
-    if isinstance(error, AuthenticationError | RateLimitedError | ServerError):
-        return True  # a key is mended by a person, for all jobs at once
-    lasting = ApiError | MediaError | ConfigurationError | JobChangedError | JobFailedError
-    return not isinstance(error, lasting | DecisionTimeoutError | OutcomeUnknownError)
+def _is_for_later(error: VeriffError) -> bool:
+    """Return whether the same message may succeed later; `collect` asks for decisions that took too long."""
+    kinds = {ErrorKind.TRANSIENT, ErrorKind.FATAL}
+    return classify_error(error) in kinds and not isinstance(error, DecisionTimeoutError)
 
 
 def _told(result: JobResult) -> Outcome:

@@ -11,12 +11,11 @@ from anyio import create_memory_object_stream
 from attrs import define, evolve, frozen
 
 from veriff_async.batch.course import Course, ends_run
-from veriff_async.batch.job import Job, JobResult
+from veriff_async.batch.job import JobResult, check_job
 from veriff_async.batch.record import Step
 from veriff_async.batch.stamps import undescribed
 from veriff_async.errors import (
     BatchError,
-    ConfigurationError,
     JobFailedError,
     JobTakenError,
     JournalError,
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectSendStream
 
     from veriff_async.batch.course import Run
+    from veriff_async.batch.job import Job
     from veriff_async.batch.record import JobRecord
 
     Tell: TypeAlias = MemoryObjectSendStream[JobResult]
@@ -103,9 +103,7 @@ class Window:
     async def _taken(self, jobs: Jobs) -> AsyncGenerator[Job]:
         async with aclosing(_each(jobs)) as given:
             async for job in given:
-                if not isinstance(cast("object", job), Job):
-                    msg = 'The batch takes jobs, for example Job("user-42", [Media("front.jpg", "document-front")]).'
-                    raise ConfigurationError(msg)
+                check_job(job)
                 await self._open.acquire()
                 self._count(taken=1, open=1)
                 yield job

@@ -9,6 +9,8 @@ from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
+from veriff_async.protocol.classify import is_repeated
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -18,7 +20,6 @@ __all__ = ("Failure", "pause", "poll_pause", "progress_deadline", "retry_after",
 
 _TOO_MANY: Final = 429
 _SLOW_DOWN: Final = frozenset({_TOO_MANY, 503})
-_PASSING: Final = frozenset({500, 502, 504})
 
 
 class Failure(Enum):
@@ -42,12 +43,14 @@ def retryable(outcome: int | Failure, *, repeatable: bool, quota: bool = False) 
         return False
     if outcome is Failure.NOT_SENT or outcome in _SLOW_DOWN:
         return True
-    return repeatable and (outcome is Failure.LOST or outcome in _PASSING)
+    return repeatable and may_have_acted(outcome)
 
 
 def may_have_acted(outcome: int | Failure) -> bool:
     """Tell whether Veriff may have done what a failed try asked for."""
-    return outcome is Failure.LOST or outcome in _PASSING
+    if isinstance(outcome, Failure):
+        return outcome is Failure.LOST
+    return outcome not in _SLOW_DOWN and is_repeated(outcome)
 
 
 def pause(policy: RetryPolicy, *, tries: int, elapsed: float, asked: float | None, chance: float) -> float | None:
