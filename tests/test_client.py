@@ -151,7 +151,7 @@ async def test_nothing_is_sent_as_null() -> None:
     [
         ({"vendor_data": "x" * 1001}, "vendor_data .* 1001 characters"),
         ({"vendor_data": 42}, "vendor_data"),
-        ({"end_user_id": "user-42"}, "end_user_id"),
+        ({"end_user_id": "a\nb"}, "end_user_id"),
         ({"callback": "http://example.com"}, "callback"),
         ({"callback": "myapp://done"}, "callback"),
         ({"callback": "https://"}, "callback"),

@@ -267,7 +267,7 @@ async def test_a_deleted_session_is_gone(strict: tuple[Sandbox, VeriffClient]) -
     await session.submit()
     with pytest.raises(BadRequestError) as caught:
         await session.delete()
-    assert caught.value.code == "1306"
+    assert caught.value.code == "1305"
     box.decide(session.id, "declined")
 
     await session.delete()

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from veriff_async.models.collected import Browser, CollectedData, CollectedReceipt, Device, Network
     from veriff_async.models.decision import Decision, DecisionSource, RiskCategory, RiskLabel
     from veriff_async.models.document import Document, LegalStatus, Specimen
-    from veriff_async.models.enums import DocumentType, Gender, MediaContext, Status
+    from veriff_async.models.enums import DocumentType, Gender, MediaContext, Status, YesNo
     from veriff_async.models.events import (
         AddressEvent,
         CurpEvent,
@@ -126,6 +126,7 @@ if TYPE_CHECKING:
         AdditionalVerifiedData,
         AddressFraud,
         BiometricAuthentication,
+        BiometricDetails,
         CpfValidation,
         IneBiometricValidation,
         ProofOfAddress,
@@ -144,6 +145,7 @@ if TYPE_CHECKING:
         WatchlistHit,
         WatchlistScreening,
     )
+    from veriff_async.protocol.checks import EndUserIdWarning
     from veriff_async.protocol.codec import from_json
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.protocol.dimensions import ImageSizeWarning
@@ -170,6 +172,7 @@ __all__ = (
     "BadRequestError",
     "BatchError",
     "BiometricAuthentication",
+    "BiometricDetails",
     "Browser",
     "CheckType",
     "ClientClosedError",
@@ -196,6 +199,7 @@ __all__ = (
     "DocumentType",
     "DownloadProgress",
     "DownloadedMedia",
+    "EndUserIdWarning",
     "FieldObject",
     "FieldSource",
     "FieldValue",
@@ -307,6 +311,7 @@ __all__ = (
     "WebhookError",
     "WebhookEvent",
     "WebhookReceiver",
+    "YesNo",
     "__version__",
     "explain_signature",
     "from_json",
@@ -332,7 +337,7 @@ _HOMES = {
     "models.collected": "Browser CollectedData CollectedReceipt Device Network",
     "models.decision": "Decision DecisionSource RiskCategory RiskLabel",
     "models.document": "Document LegalStatus Specimen",
-    "models.enums": "DocumentType Gender MediaContext Status",
+    "models.enums": "DocumentType Gender MediaContext Status YesNo",
     "models.events": (
         "AddressEvent CurpEvent DecisionEvent FullAutoEvent IneCurpEvent IneEvent SessionEvent UnknownEvent "
         "UserStatusEvent WatchlistEvent WebhookEvent"
@@ -356,12 +361,13 @@ _HOMES = {
     "models.registry": "CurpResult CurpStatus IneCurpResult IneRecord IneResult TransportationResult",
     "models.session": "Consent ConsentType",
     "models.verified": (
-        "AdditionalVerifiedData AddressFraud BiometricAuthentication CpfValidation IneBiometricValidation "
-        "ProofOfAddress RegistryValidation RiskLevel ValidationResult"
+        "AdditionalVerifiedData AddressFraud BiometricAuthentication BiometricDetails CpfValidation "
+        "IneBiometricValidation ProofOfAddress RegistryValidation RiskLevel ValidationResult"
     ),
     "models.watchlist": (
         "CheckType Listing Listings MatchStatus MonitorStatus Monitoring SearchTerm WatchlistHit WatchlistScreening"
     ),
+    "protocol.checks": "EndUserIdWarning",
     "protocol.codec": "from_json",
     "protocol.credentials": "Credentials",
     "protocol.dimensions": "ImageSizeWarning",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 from veriff_async.protocol import requests, responses
 from veriff_async.protocol.answers import is_refusal, refusal
+from veriff_async.protocol.checks import EndUserIdWarning, warning_of_end_user_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -40,6 +42,7 @@ class Api:
     async def create_session(self, options: CreateOptions) -> SessionInfo:
         """Call ``POST /v1/sessions``."""
         request = requests.create_session(self.credentials, options)
+        _warn_about_end_user_id(options)
         return responses.create_session(await self._exchange.call(request))
 
     async def submit_session(self, session_id: str) -> SessionInfo | None:
@@ -144,11 +147,13 @@ class Api:
     async def validate_registry(self, person: Person, options: RegistryOptions) -> SessionInfo:
         """Call ``POST /v1/validate-registry``."""
         request = requests.validate_registry(self.credentials, person, options)
+        _warn_about_end_user_id(options)
         return responses.validate_registry(await self._exchange.call(request))
 
     async def validate_registry_at_once(self, person: Person, options: RegistryOptions) -> Decision:
         """Call ``POST /v1/validate-registry`` of the synchronous host."""
         request = requests.validate_registry_at_once(self.credentials, person, options)
+        _warn_about_end_user_id(options)
         return responses.validate_registry_at_once(await self._exchange.call(request))
 
     async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
@@ -185,3 +190,10 @@ class Api:
         """Call ``GET /v1/address/{id}/media``."""
         request = requests.address_media(self.credentials, address_id)
         return responses.address_media(await self._exchange.call(request))
+
+
+def _warn_about_end_user_id(options: CreateOptions | RegistryOptions) -> None:
+    """Warn at the caller of the client's method."""
+    words = warning_of_end_user_id(options.get("end_user_id"))
+    if words is not None:
+        warnings.warn(words, EndUserIdWarning, stacklevel=4)

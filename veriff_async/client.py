@@ -278,8 +278,9 @@ class VeriffClient(Services):
         Args:
             **options: ``person`` (what you know of the end-user), ``document`` (what you know of the document),
                 ``address`` (their address), ``vendor_data`` (your own id of the end-user, up to 1000 characters, no
-                personal data), ``end_user_id`` (a UUID of your own), ``callback`` (https address to send the end-user
-                to afterwards), ``consents`` (what the end-user agreed to, for products that need it),
+                personal data), ``end_user_id`` (a UUID of your own; another text gives an `EndUserIdWarning`),
+                ``callback`` (https address to send the end-user to afterwards), ``consents`` (what the end-user
+                agreed to, for products that need it),
                 ``proof_of_address_types`` (kinds of paper to accept, for proof of address), ``extra`` (further members
                 of ``verification``, in Veriff's own words).
 

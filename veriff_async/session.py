@@ -163,10 +163,11 @@ class VerificationSession(SessionReadings):
         is told by webhook. Veriff allows five deletions an hour and ten a day.
 
         Raises:
-            BadRequestError: The session is being decided (codes 1305, 1306).
+            BadRequestError: The session is submitted or in review (code 1305): delete it when it is decided.
+            PermissionDeniedError: Deletion is not enabled for the integration, as by default.
             NotFoundError: This integration knows no such session.
             RateLimitedError: Too many deletions.
-            ApiError: Veriff refused for another reason; what it answers where deletion is off, is not known.
+            ApiError: Veriff refused for another reason.
             TransportError: No answer came, and the retries are spent.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-3.

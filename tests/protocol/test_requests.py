@@ -223,7 +223,8 @@ def test_extra_that_json_cannot_hold_is_refused(extra: dict[str, object]) -> Non
         ({"person": Person(date_of_birth="1.1.1990")}, "person.date_of_birth"),
         ({"document": Document(country="EST")}, "document.country"),
         ({"vendor_data": "x" * 1001}, "vendor_data"),
-        ({"end_user_id": "user-42"}, "end_user_id"),
+        ({"end_user_id": 42}, "end_user_id"),
+        ({"end_user_id": ""}, "end_user_id"),
     ],
 )
 def test_refused_options_are_named(options: CreateOptions, name: str) -> None:

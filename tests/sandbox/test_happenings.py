@@ -226,7 +226,7 @@ async def test_errors_of_a_deletion_have_a_form_of_their_own(told: Caller) -> No
 
     reply = await told.send("DELETE", f"/v1/sessions/{session_id}", headers=told.signed(session_id.encode()))
 
-    assert (400, 400, "1306") == (reply.status, reply.json["status"], reply.json["code"])
+    assert (400, 400, "1305") == (reply.status, reply.json["status"], reply.json["code"])
 
 
 async def test_feedback_signs_path_and_body(told: Caller) -> None:

@@ -38,7 +38,7 @@ _NEXT: Final = (
     "In Veriff's Customer Portal open Workspace > All integrations > your integration > API Keys.",
     (
         "Put what it shows into the environment: VERIFF_API_KEY (API key), VERIFF_SHARED_SECRET (shared secret "
-        "key) and VERIFF_BASE_URL (base URL). Begin with a test integration: it decides by the person's first name."
+        "key) and VERIFF_BASE_URL (base URL). Begin with a test integration, whose decisions you trigger in the portal."
     ),
     "Make the client with VeriffClient.from_env(): the calls of this demo run against Veriff unchanged.",
     "To develop and test without credentials, keep a local Veriff running: veriff-async sandbox",

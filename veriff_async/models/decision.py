@@ -63,7 +63,7 @@ class RiskLabel:
 class Decision(Outcome):
     """What Veriff decided about a session (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
-    `status` is the word to act on: `code` was seen as ``null`` in real answers, and the documents disagree about the
+    `status` is the word to act on: `code` is often ``null`` in real answers, and the documents disagree about the
     code of an abandoned session. Moments are aware and in UTC. A field that Veriff left out or wrote in an unreadable
     form is ``None`` here and as it came in `raw`, which is the whole answer, root included.
 
@@ -72,8 +72,9 @@ class Decision(Outcome):
         attempt_id: The attempt that was decided; older payloads have none.
         status: ``approved``, ``declined``, ``resubmission_requested``, ``review``, ``expired``, ``abandoned``, or a
             word that is newer than this library.
-        code: 9001, 9102, 9103, 9104 or 9121 as documented; informative only.
-        reason: Veriff's words for a decline or resubmission.
+        code: 9001, 9102, 9103, 9104 or 9121 as documented; informative only, and ``None`` in a third of the approved
+            samples that were seen in 2026.
+        reason: Veriff's words for a decline or resubmission: the description of `reason_code`.
         reason_code: The number of that reason; see `known_reason`.
         acceptance_time: When the session was created.
         submission_time: When the attempt was submitted (seen in 2026, undocumented).

@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Self
 
-__all__ = ("DocumentType", "Gender", "MediaContext", "OpenEnum", "Status")
+__all__ = ("DocumentType", "Gender", "MediaContext", "OpenEnum", "Status", "YesNo")
 
 
 class OpenEnum(StrEnum):
@@ -41,7 +41,9 @@ class OpenEnum(StrEnum):
 class Status(OpenEnum):
     """State of a session, an attempt or a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
-    `REVIEW` and `INFLOW_COMPLETED` are documented only in passing, on the page of ``DELETE /v1/sessions/{id}``.
+    `REVIEW` (code 9121) is a documented status: a human looks at the session, and another decision follows
+    (https://devdocs.veriff.com/docs/verification-session-status-codes-table). `INFLOW_COMPLETED` is documented only in
+    passing, on the page of ``DELETE /v1/sessions/{id}``.
     """
 
     CREATED = "created"
@@ -59,6 +61,13 @@ class Status(OpenEnum):
     def is_final(self) -> bool:
         """Tell whether the session is over, apart from a correction by Veriff; an unknown state is never final."""
         return self in {Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED}
+
+
+class YesNo(OpenEnum):
+    """The answer to a check, as Veriff writes it in some members (seen in a decision of 2026)."""
+
+    YES = "Yes"
+    NO = "No"
 
 
 class MediaContext(OpenEnum):

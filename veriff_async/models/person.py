@@ -37,9 +37,10 @@ class Address:
 class Person:
     """A person, in requests and in decisions; every field may be missing.
 
-    Given to ``create_session`` it states what you know; the first name also chooses the outcome in a test
-    integration (``Approve``, ``Decline``, ``Resubmit``). In a decision it is what Veriff read. Dates are
-    ``YYYY-MM-DD`` texts, as Veriff writes them. Fields that only some integrations get are in `raw`.
+    Given to ``create_session`` it states what you know. In a test integration a decision is triggered in the Customer
+    Portal; older pages say that the first name chooses it (``Approve``, ``Decline``, ``Resubmit``), and the sandbox
+    does so. In a decision it is what Veriff read. Dates are ``YYYY-MM-DD`` texts, as Veriff writes them.
+    Fields that only some integrations get are in `raw`.
 
     https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
     """

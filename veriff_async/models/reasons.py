@@ -1,8 +1,9 @@
 """Why a session was declined, or what is to be sent again: the known numbers, and what an end-user can do.
 
 Documented by Veriff in three lists: declines, resubmissions, and the granular numbers, which an integration has when
-Veriff has enabled them. The lists that we have are cut (from 540 and 643 on, and 211 to 217), so a number without an
-entry is no mistake. The words are our own.
+Veriff has enabled them (https://devdocs.veriff.com/docs/verification-session-decision-codes-table,
+https://devdocs.veriff.com/docs/granular-reason-codes). The lists that we have are cut (from 540 and 643 on, and 211 to
+217), so a number without an entry is possible. Meanings and hints are our own words; descriptions are Veriff's.
 """
 
 from __future__ import annotations
@@ -35,12 +36,14 @@ class Reason:
         family: Its list.
         meaning: What it says, for you.
         hint: What the end-user can do, in words that can be shown; they never name a suspicion.
+        description: The text that Veriff sends as `Decision.reason`; ``None`` where our copy of the lists is cut.
     """
 
     code: int
     family: ReasonFamily
     meaning: str
     hint: str
+    description: str | None = None
 
 
 _NOTHING: Final = "There is nothing to send again; please contact support."
@@ -55,7 +58,6 @@ _ADD_DOCUMENT: Final = "Add pictures of the front and the back of the document."
 _OWN: Final = "Use your own document, and take the picture of your face yourself."
 _NAME: Final = "Check that the name you gave is written as on the document."
 _AGE: Final = "This service is for older persons only."
-_RETRY: Final = "Start again a little later, once, with one document and one device."
 _ADDRESS: Final = "Send another proof of address that shows your name, the address and a recent date."
 
 _DECLINE: Final = {
@@ -65,11 +67,12 @@ _DECLINE: Final = {
     104: ("the given name is not the one on the document", _NAME),
     105: ("suspicious behaviour", _NOTHING),
     106: ("known fraud", _NOTHING),
-    107: ("too many tries, generic", _RETRY),
-    108: ("too many tries by the same end-user", _RETRY),
-    109: ("too many tries from the same device", _RETRY),
-    110: ("too many tries with the same document", _RETRY),
-    111: ("somebody else took part in the session", _OWN),
+    # No hint to try again: a further session costs money, and is declined for the same reason.
+    107: ("velocity or abuse, generic", _NOTHING),
+    108: ("velocity or abuse: duplicated end-user", _NOTHING),
+    109: ("velocity or abuse: duplicated device", _NOTHING),
+    110: ("velocity or abuse: duplicated identity document", _NOTHING),
+    111: ("the session was accessed fraudulently", _NOTHING),
     112: ("the location of the network is not allowed", "Try again without a VPN, from a country that is served."),
     113: ("looks like farming of identities", _NOTHING),
     120: ("the face is not the one on the reference picture", _OWN),
@@ -118,7 +121,7 @@ _GRANULAR_DECLINE: Final = {
     535: ("younger than 21", _AGE),
     536: ("younger than 25", _AGE),
     537: ("the portrait could not be cut from the document", _CLEAR),
-    539: ("asked nine times to send again", "Start a new verification with better pictures."),
+    539: ("the limit of nine resubmissions was exceeded", "Start a new verification with better pictures."),
 }
 _GRANULAR_RESUBMISSION: Final = {
     602: ("the type of document is not supported", _SUPPORTED),
@@ -147,9 +150,43 @@ _GRANULAR_RESUBMISSION: Final = {
     642: ("several documents in the picture", "Photograph one document alone."),
 }
 
+_DESCRIPTIONS: Final = {
+    101: "Physical document not used",
+    102: "Suspected document tampering",
+    103: "Person showing the document does not appear to match document photo",
+    104: "Name entered does not match name on document",
+    105: "Suspicious behaviour",
+    106: "Known fraud",
+    107: "Velocity/abuse",
+    108: "Velocity/abuse duplicated end-user",
+    109: "Velocity/abuse duplicated device",
+    110: "Velocity/abuse duplicated ID",
+    111: "Session fraudulently accessed",
+    112: "Restricted IP location",
+    113: "Suspicious behaviour - Identity Farming",
+    120: "Person on the portrait does not appear to match reference photo",
+    121: "User ID missing",
+    122: "No reference found",
+    123: "Unable to pass registry checks",
+    124: "Face already exists in the face collection",
+    126: "Potential PEP match",
+    127: "Face match with blocklist",
+    128: "End User ID mismatch",
+    129: "Invalid workflow",
+    # Seen in a real payload.
+    203: "Full document not visible",
+    501: "High probability of fraudulent attempt",
+    502: "Multiple parties present in session",
+    503: "Attempted deceit",
+    504: "Attempted deceit, device screen used",
+    505: "Attempted deceit, printout used",
+    506: "Presented document tampered",
+    539: "Resubmission limit exceeded",
+}
+
 REASONS: Final[Mapping[int, Reason]] = MappingProxyType(
     {
-        code: Reason(code, family, meaning, hint)
+        code: Reason(code, family, meaning, hint, _DESCRIPTIONS.get(code))
         for family, known in (
             (ReasonFamily.DECLINE, _DECLINE),
             (ReasonFamily.RESUBMISSION, _RESUBMISSION),

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from attrs import field, frozen
 
-from veriff_async.models.enums import OpenEnum
+from veriff_async.models.enums import OpenEnum, YesNo
 from veriff_async.models.json import JsonObject
 
 __all__ = (
     "AdditionalVerifiedData",
     "AddressFraud",
     "BiometricAuthentication",
+    "BiometricDetails",
     "CpfValidation",
     "IneBiometricValidation",
     "ProofOfAddress",
@@ -139,6 +140,7 @@ class AdditionalVerifiedData:
         drivers_license_categories: The categories as a list; what its items are, is a guess.
         estimated_age: Age in years, guessed from the face.
         estimated_gender: From 0 (male) to 1 (female), guessed from the face.
+        selfie_quality: Whether the picture of the face is good enough, with biometric authentication (seen in 2026).
         process_number: Number of the process in which the document was issued.
         uktf_check_result: Checks of the United Kingdom's trust framework, as they came.
         cpf_validation: Brazil.
@@ -155,6 +157,7 @@ class AdditionalVerifiedData:
     drivers_license_categories: tuple[str, ...] = ()
     estimated_age: float | None = field(default=None, repr=False)
     estimated_gender: float | None = field(default=None, repr=False)
+    selfie_quality: YesNo | None = None
     process_number: str | None = field(default=None, repr=False)
     uktf_check_result: tuple[JsonObject, ...] = field(default=(), repr=False)
     cpf_validation: CpfValidation | None = None
@@ -166,6 +169,24 @@ class AdditionalVerifiedData:
 
 
 @frozen(kw_only=True)
+class BiometricDetails:
+    """The single checks of biometric authentication; seen in a decision of 2026, not documented.
+
+    Attributes:
+        face_liveness: Whether the face is of a living person before the camera.
+        media_not_injected: Whether the pictures come from the camera.
+        face_image_quality_sufficient: Whether the picture is good enough to compare.
+        behavioral_risk: Whether the end-user's behaviour is risky.
+    """
+
+    face_liveness: YesNo | None = None
+    media_not_injected: YesNo | None = None
+    face_image_quality_sufficient: YesNo | None = None
+    behavioral_risk: YesNo | None = None
+    raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
+
+
+@frozen(kw_only=True)
 class BiometricAuthentication:
     """The earlier session whose face this one shows (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
@@ -173,11 +194,11 @@ class BiometricAuthentication:
         matched_session_id: The earlier session.
         matched_session_vendor_data: What was given at its creation.
         matched_session_end_user_id: What was given at its creation.
-        details: As it came; its content is not documented.
+        details: The single checks; whatever else came is in its ``raw``.
     """
 
     matched_session_id: str | None = None
     matched_session_vendor_data: str | None = None
     matched_session_end_user_id: str | None = None
-    details: JsonObject = field(factory=dict[str, object], repr=False)
+    details: BiometricDetails = field(default=BiometricDetails(), repr=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from veriff_async.models.document import Document
     from veriff_async.models.feedback import FraudReport
     from veriff_async.models.media import NfcData
-    from veriff_async.models.person import Person
+    from veriff_async.models.person import Address, Person
 
 __all__ = (
+    "EndUserIdWarning",
     "check_callback",
     "check_collected_data",
     "check_consents",
@@ -44,6 +45,7 @@ __all__ = (
     "check_registry_person",
     "check_texts",
     "check_vendor_data",
+    "warning_of_end_user_id",
 )
 
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
@@ -55,6 +57,14 @@ _PHONE: Final = re.compile(r"\+?[\d ]+", re.ASCII)
 _TIMEZONES: Final = range(-1440, 1441)
 _GENDERS: Final = frozenset({"M", "MALE", "F", "FEMALE"})
 _DOCUMENT_TYPES: Final = tuple(kind for kind in DocumentType if kind is not DocumentType.OTHER)
+
+
+class EndUserIdWarning(UserWarning):
+    """The ``end_user_id`` of a session is not a UUID, for which Veriff documents it.
+
+    It is sent all the same: other ids were seen to come back in real webhooks. For an id of your own, `vendor_data` is
+    the documented place.
+    """
 
 
 def _refuse(name: str, remedy: str) -> ConfigurationError:
@@ -77,13 +87,33 @@ def check_vendor_data(value: object) -> str:
     return value
 
 
-def check_end_user_id(value: str | UUID) -> str:
-    """Return an end-user id as Veriff takes it: a UUID."""
+def check_end_user_id(value: object) -> str:
+    """Return an end-user id to send: a UUID in its usual form, or another text as it is.
+
+    Veriff documents the member for UUIDs; integrators were seen to send other ids, and got them back in webhooks.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    if not isinstance(value, str) or not value or not value.isprintable():
+        raise _refuse("end_user_id", "give a UUID that you made for the end-user")
+    return value if _uuid(value) is None else str(_uuid(value))
+
+
+def warning_of_end_user_id(value: object) -> str | None:
+    """Return the sentence that warns about an end-user id which is not a UUID, or ``None``; it never shows the id."""
+    if value is None or isinstance(value, UUID) or (isinstance(value, str) and _uuid(value) is not None):
+        return None
+    return (
+        "end_user_id is not a UUID, for which Veriff documents it: Veriff may refuse it. Pass a UUID, or your own id "
+        "as vendor_data."
+    )
+
+
+def _uuid(value: str) -> UUID | None:
     try:
-        return str(value if isinstance(value, UUID) else UUID(value))
-    except (ValueError, AttributeError, TypeError):
-        pass
-    raise _refuse("end_user_id", "give a UUID that you made for the end-user")
+        return UUID(value)
+    except ValueError:
+        return None
 
 
 def check_callback(value: str) -> str:
@@ -121,17 +151,20 @@ def check_document(document: Document) -> Document:
     return document
 
 
-def check_registry_person(person: Person, *, has_address: bool) -> None:
+def check_registry_person(person: Person, *, address: Address | None) -> None:
     """Refuse a person whom no registry can look up (codes 1308 to 1310).
 
-    See https://devdocs.veriff.com/apidocs/v1validate-registry.
+    An address counts with its full text, or with street, house number and postcode.
+
+    See https://devdocs.veriff.com/apidocs/v1validate-registry and https://devdocs.veriff.com/apidocs/api-faq.
     """
     if not person.id_number:
         raise _refuse("person.id_number", "registries look a person up by it")
     if not person.full_name and not (person.first_name and person.last_name):
         raise _refuse("person", "give first_name and last_name, or full_name")
-    if not person.date_of_birth and not has_address:
-        raise _refuse("person", "give date_of_birth, or an address beside the person")
+    if not person.date_of_birth and not _is_complete(address):
+        remedy = "give date_of_birth, or an address with full_address, or with street, house_number and postcode"
+        raise _refuse("person", remedy)
 
 
 def check_consents(consents: Sequence[Consent]) -> Sequence[Consent]:
@@ -194,6 +227,15 @@ def check_fraud_sessions(session_ids: Sequence[str]) -> list[str]:
     if not 1 <= len(known) <= MAX_FRAUD_SESSIONS:
         raise _refuse("session_ids", f"there are {len(known)}, Veriff takes 1 to {MAX_FRAUD_SESSIONS} at once")
     return known
+
+
+def _is_complete(address: Address | None) -> bool:
+    if address is None:
+        return False
+    parts = address.parsed_address
+    return bool(address.full_address) or (
+        parts is not None and bool(parts.street and parts.house_number and parts.postcode)
+    )
 
 
 def _check_short(name: str, value: object) -> None:

@@ -70,15 +70,14 @@ def registry_body(person: Person, options: RegistryOptions) -> dict[str, object]
     Raises:
         ConfigurationError: What the registries need is missing, or a value would be refused.
     """
-    address = options.get("address")
-    checks.check_registry_person(person, has_address=address is not None)
+    checks.check_registry_person(person, address=options.get("address"))
     described = _described(options) | {"person": render(checks.check_person(person))}
     return {"verification": without_nulls(described)}
 
 
 def _described(options: RegistryOptions) -> dict[str, object]:
     described: dict[str, object] = dict(options.get("extra") or {})
-    if (callback := options.get("callback")) is not None:
+    if callback := options.get("callback"):  # an empty one means none, as integrators write it
         described["callback"] = checks.check_callback(callback)
     if (address := options.get("address")) is not None:
         described["address"] = _address(address)

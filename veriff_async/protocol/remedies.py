@@ -30,7 +30,8 @@ _BAD_REQUEST: Final[dict[str, str]] = {
     "1302": "the callback must be an https address",
     "1303": "the status is not one that can be set",
     "1304": "the session cannot go to that status from where it is",
-    "1305": "the session is not completed, so it cannot be deleted yet",
+    "1305": "the session is being decided: delete it when its decision has come",
+    # Documented next to 1305; its trigger is not known.
     "1306": "the session is in progress, so it cannot be deleted yet",
     "1308": "the id number is missing",
     "1309": "first and last name, or the full name, are missing",
@@ -68,7 +69,8 @@ _REMEDIES: Final[dict[str, tuple[type[errors.ApiError], str]]] = {
 _BY_STATUS: Final[dict[int, str]] = {
     400: "the request was refused",
     401: f"the API key or signature was refused: {_KEY} and {_SECRET}",
-    403: "the integration may not do this: ask Veriff to enable it",
+    # https://devdocs.veriff.com/docs/ip-allowlist-for-customer-portal-and-public-api
+    403: "the integration may not do this: ask Veriff to enable it; also check the IP allowlist in the Customer Portal",
     404: "this integration knows no such session, attempt or media: check the id and which integration made it",
     409: "the session is past this step, for example already submitted",
     413: "the body is larger than the server takes: send a smaller file",

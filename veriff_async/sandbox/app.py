@@ -60,6 +60,8 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
         ("/v1/sessions/{id}/media", "GET", counter.session_media),
         ("/v1/attempts/{id}/media", "GET", counter.attempt_media),
         ("/v1/media/{id}", "GET", counter.download_media),
+        # Called by two public clients for the media of an address; no page of Veriff's was found.
+        ("/v1/address-media/{id}", "GET", counter.download_media),
         ("/v1/sessions/{id}/collected-data", "POST", counter.send_collected_data),
         ("/v1/sessions/{id}/attempts", "GET", counter.attempts),
         ("/v1/sessions/{id}/decision", "GET", counter.decision),

@@ -18,6 +18,7 @@ from veriff_async.models.enums import DocumentType, MediaContext
 from veriff_async.models.json import EMPTY, JsonObject, as_object
 from veriff_async.protocol.limits import MAX_COLLECTED_TEXT, MAX_VENDOR_DATA
 from veriff_async.sandbox.refusal import Refusal
+from veriff_async.sandbox.rules import Rules
 
 __all__ = (
     "check_collected_data",
@@ -30,6 +31,7 @@ __all__ = (
     "submitted_status",
 )
 
+_DEFAULTS: Final = Rules()
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _ID_LENGTHS: Final = range(20, 41)
 _NUMBER: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
@@ -44,30 +46,30 @@ def check_id(value: str) -> None:
         raise Refusal(400, "1002", "ID in the path must be a UUID")
 
 
-def check_verification(body: JsonObject) -> JsonObject:
+def check_verification(body: JsonObject, rules: Rules = _DEFAULTS) -> JsonObject:
     """Check the body of a creation and return its ``verification`` object, without nulls."""
     found = as_object(body.get("verification"))
     if found is None:
         raise Refusal(400, "1102", "Mandatory parameter verification is missing")
     known = {key: value for key, value in found.items() if value is not None}
-    _check_callback(known.get("callback"))
+    # Integrators were seen to send an empty callback on purpose, for none.
+    _check_callback(known.get("callback") or None)
     _check_vendor_data(known.get("vendorData"))
-    if "endUserId" in known and not _is_uuid(known["endUserId"]):
-        raise Refusal(400, "1104", "endUserId must be a UUID")
+    _check_end_user_id(known.get("endUserId"), rules)
     _check_person(_part(known, "person"))
     _check_document(_part(known, "document"))
     return known
 
 
-def check_registry(body: JsonObject) -> JsonObject:
+def check_registry(body: JsonObject, rules: Rules = _DEFAULTS) -> JsonObject:
     """Check the body of a check of registries (codes 1308 to 1310) and return its ``verification`` object."""
-    known = check_verification(body)
+    known = check_verification(body, rules)
     person, address = _part(known, "person"), _part(known, "address")
     if "idNumber" not in person:
         raise Refusal(400, "1308", "Mandatory parameter idNumber is missing")
     if "fullName" not in person and not {"firstName", "lastName"} <= person.keys():
         raise Refusal(400, "1309", "Either firstName and lastName or fullName are mandatory")
-    if "dateOfBirth" not in person and not address:
+    if "dateOfBirth" not in person and not _is_complete(address):
         raise Refusal(400, "1310", "Either dateOfBirth or address are mandatory")
     return known
 
@@ -120,6 +122,14 @@ def submitted_status(body: JsonObject) -> str:
     return "submitted"
 
 
+def _is_complete(address: JsonObject) -> bool:
+    """Return whether an address has one of the two forms that registries take.
+
+    See https://devdocs.veriff.com/apidocs/api-faq.
+    """
+    return bool(address.get("fullAddress")) or all(address.get(name) for name in ("street", "houseNumber", "postcode"))
+
+
 def _part(known: JsonObject, name: str) -> JsonObject:
     if name not in known:
         return EMPTY
@@ -148,6 +158,13 @@ def _check_vendor_data(value: object) -> None:
         raise Refusal(400, "1501", "vendorData must be a string")
     if len(value) > MAX_VENDOR_DATA:
         raise Refusal(400, "1500", f"vendorData must be at most {MAX_VENDOR_DATA} characters")
+
+
+def _check_end_user_id(value: object, rules: Rules) -> None:
+    if value is None:
+        return
+    if not isinstance(value, str) or (rules.end_user_id_must_be_uuid and not _is_uuid(value)):
+        raise Refusal(400, "1104", "endUserId must be a UUID")
 
 
 def _check_person(person: JsonObject) -> None:

@@ -6,6 +6,7 @@ import hmac
 from base64 import urlsafe_b64encode
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
+from uuid import UUID, uuid5
 
 from attrs import frozen
 
@@ -50,6 +51,7 @@ _EVENTS: Final = {Status.STARTED: 7001, Status.SUBMITTED: 7002}
 _GENDERS: Final[dict[object, str]] = {Gender.MALE_LONG: Gender.MALE, Gender.FEMALE_LONG: Gender.FEMALE}
 _PERSON: Final = ("firstName", "lastName", "idNumber", "gender", "dateOfBirth", "nationality", "placeOfBirth")
 _DOCUMENT: Final = ("number", "type", "country", "state", "validFrom", "validUntil")
+_TOKEN_SECONDS: Final = 7 * 86_400
 _SCORES: Final = {Status.APPROVED: 0.98, Status.DECLINED: 0.02}
 
 REGISTRY_MATCH: Final = AdditionalVerifiedData(
@@ -103,12 +105,16 @@ def media(stored: StoredMedia, session_id: str, host: str) -> dict[str, object]:
 
 
 def token(session_id: str, now: datetime) -> str:
-    """Return a session token of the form that is seen: a JWT (HS256) that names the session and never expires.
+    """Return a session token of the form that is seen: a JWT (HS256) that names the session, for seven days.
 
-    Its key is known to Veriff alone, so nobody can tell that this one is made up.
+    The claims are those of two public tokens of 2026 (seen). The values of ``iid``, ``vid`` and ``cid`` are made up:
+    what they identify is not known. Only Veriff knows the real key, so clients cannot check the signature.
     """
     head = _base64url(dump({"alg": "HS256", "typ": "JWT"}))
-    claims = _base64url(dump({"session_id": session_id, "iat": int(now.timestamp())}))
+    issued_at = int(now.timestamp())
+    made_up = {name: str(uuid5(UUID(session_id), name)) for name in ("iid", "vid", "cid")}
+    members = {"iat": issued_at, "session_id": session_id, **made_up, "exp": issued_at + _TOKEN_SECONDS}
+    claims = _base64url(dump(members))
     signature = hmac.digest(session_id.encode(), f"{head}.{claims}".encode(), "sha256")
     return f"{head}.{claims}.{_base64url(signature)}"
 
@@ -146,6 +152,7 @@ def decision(found: Session, verdict: Verdict, *, now: datetime, rules: Rules) -
         vendor_data=found.vendor_data,
         end_user_id=found.end_user_id,
         acceptance_time=found.created_at,
+        submission_time=found.attempt.submitted_at,
         # Null for expired and abandoned sessions, as seen; so is the address of sessions whose pictures came by API.
         decision_time=None if nobody else now,
         person=Person() if nobody else _person(found, verdict),

@@ -73,6 +73,7 @@ class Attempt:
     id: str
     created_at: datetime
     status: Status = Status.CREATED
+    submitted_at: datetime | None = None
     media: list[StoredMedia] = Factory(list[StoredMedia])
     labels: list[UserDefinedStatus] = Factory(list[UserDefinedStatus])
 

@@ -18,6 +18,7 @@ from attrs import evolve, frozen
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import Status
 from veriff_async.models.json import EMPTY, JsonObject, as_object
+from veriff_async.models.reasons import REASONS
 from veriff_async.protocol.lifecycle import DECIDED, OPEN_FOR_MEDIA, can_follow
 from veriff_async.sandbox import checks, payloads
 from veriff_async.sandbox.payloads import Verdict
@@ -38,15 +39,25 @@ _MAGIC: Final = (
 )
 """First names that choose the outcome: sources write Approve and Approved, Resubmit and Resubmission."""
 
-_REASONS: Final = {
-    # Both texts were seen in real payloads.
-    Status.DECLINED: ("Physical document not used", 101),
-    Status.RESUBMISSION_REQUESTED: ("Full document not visible", 203),
-}
+_REASONS: Final = {Status.DECLINED: 101, Status.RESUBMISSION_REQUESTED: 203}
+"""Codes of a decision that was given none; both were seen in real payloads."""
 _MAX_RESUBMISSIONS: Final = 9
-_LIMIT_REACHED: Final = ("Resubmission limit reached", 539)
+_LIMIT_EXCEEDED: Final = 539
 _DELETIONS: Final = ((5, timedelta(hours=1)), (10, timedelta(days=1)))
 """How many deletions in which time, as documented."""
+
+_DELETABLE: Final = frozenset(
+    {
+        Status.CREATED,
+        Status.STARTED,
+        Status.APPROVED,
+        Status.DECLINED,
+        Status.RESUBMISSION_REQUESTED,
+        Status.EXPIRED,
+        Status.ABANDONED,
+    }
+)
+"""States in which a session can be deleted (https://devdocs.veriff.com/apidocs/v1sessionsid-3)."""
 
 _UNDECIDED: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
 """States from which a deletion ends a session with a decision."""
@@ -96,18 +107,20 @@ class Scenario:
 
     def create(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/sessions``."""
-        session = self._open(checks.check_verification(body), now)
+        session = self._open(checks.check_verification(body, self.rules), now)
         return payloads.session(session, host), [self._end(session)]
 
     def validate_registry(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/validate-registry``: a session that is submitted at once."""
-        session = self._open(checks.check_registry(body), now)
+        session = self._open(checks.check_registry(body, self.rules), now)
         session.status = session.attempt.status = Status.SUBMITTED
+        session.attempt.submitted_at = now
         return payloads.session(session, host), [self._end(session), *self._decision_to_come(session, now)]
 
     def validate_registry_at_once(self, body: JsonObject, *, now: datetime) -> JsonObject:
         """Answer the same call of the synchronous host, whose answer has the decision; its form is a guess."""
-        session = self._open(checks.check_registry(body), now)
+        session = self._open(checks.check_registry(body, self.rules), now)
+        session.attempt.submitted_at = now
         verdict = Verdict(status=_magic(session) or Status.APPROVED, additional_verified_data=payloads.REGISTRY_MATCH)
         self._decide(session, verdict, now)
         return session.decision or session.full_auto or EMPTY
@@ -130,7 +143,7 @@ class Scenario:
         checks.submitted_status(body)
         session = self.find(session_id)
         if session.status not in OPEN_FOR_MEDIA:
-            raise Refusal(400, "1304", f'Transition from status "{session.status}" is not possible')
+            raise Refusal(400, "1304", 'Cannot transition to "submitted" status.')
         effects = self._handed_in(session, now)
         return payloads.session(session, host), effects
 
@@ -139,8 +152,8 @@ class Scenario:
         session = self.find(session_id)
         if not self.rules.may_delete:
             raise Refusal(403, None, "Deletion is not enabled for this integration")
-        if session.status == Status.SUBMITTED:
-            raise Refusal(400, "1306", "Session is in progress")
+        if session.status not in _DELETABLE:
+            raise Refusal(400, "1305", "Session is not in a completed status")
         self._count_deletion(now)
         effects = self._finish(session, now) if session.status in _UNDECIDED else []
         session.deleted = True
@@ -259,6 +272,7 @@ class Scenario:
 
     def _handed_in(self, session: Session, now: datetime) -> list[Effect]:
         session.status = session.attempt.status = Status.SUBMITTED
+        session.attempt.submitted_at = now
         session.decision = session.full_auto = None
         return [*self._told(session, Status.SUBMITTED), *self._decision_to_come(session, now)]
 
@@ -307,8 +321,7 @@ class Scenario:
         if verdict.status != Status.RESUBMISSION_REQUESTED:
             return verdict
         if session.resubmissions == _MAX_RESUBMISSIONS:
-            reason, code = _LIMIT_REACHED
-            return evolve(verdict, status=Status.DECLINED, reason=reason, reason_code=code)
+            return evolve(verdict, status=Status.DECLINED, reason=None, reason_code=_LIMIT_EXCEEDED)
         session.resubmissions += 1
         return verdict
 
@@ -320,10 +333,13 @@ def _magic(session: Session) -> Status | None:
 
 
 def _completed(verdict: Verdict) -> Verdict:
-    if verdict.reason_code is not None or verdict.status not in _REASONS:
-        return verdict
-    reason, code = _REASONS[verdict.status]
-    return evolve(verdict, reason=verdict.reason or reason, reason_code=code)
+    """Fill in the reason: a code by default, and the description that goes with the code."""
+    code = verdict.reason_code if verdict.reason_code is not None else _REASONS.get(verdict.status)
+    known = None if code is None else REASONS.get(code)
+    if known is None or verdict.reason is not None:
+        return evolve(verdict, reason_code=code)
+    # A description that our copy of Veriff's lists does not reach is a guess, from the meaning.
+    return evolve(verdict, reason_code=code, reason=known.description or known.meaning.capitalize())
 
 
 def _without_nulls(value: object) -> JsonObject:

@@ -1,0 +1,263 @@
+"""What Veriff documents, or was seen to do, as the sandbox does it: facts of November 2026."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from veriff_async import (
+    REASONS,
+    Address,
+    BadRequestError,
+    BiometricAuthentication,
+    BiometricDetails,
+    ConfigurationError,
+    EndUserIdWarning,
+    Media,
+    NotFoundError,
+    ParsedAddress,
+    Person,
+    VeriffClient,
+    YesNo,
+    from_json,
+)
+from veriff_async.models.decision import Decision
+from veriff_async.models.reasons import ReasonFamily
+from veriff_async.models.verified import AdditionalVerifiedData
+from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.sandbox.conftest import Caller
+
+pytestmark = pytest.mark.anyio
+
+PICTURE: Final = b"\xff\xd8\xff\xe0 picture"
+PERSON: Final = Person(full_name="Ada Specimen", id_number="1")
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
+    """Give a sandbox on a virtual clock, and a client of it."""
+    async with Sandbox(clock=VirtualClock()) as box, VeriffClient.from_env(box.environ) as veriff:
+        yield box, veriff
+
+
+@pytest.mark.parametrize("state", ["submitted", "review"])
+async def test_deletion_is_refused_while_a_session_is_being_decided(
+    pair: tuple[Sandbox, VeriffClient], state: str
+) -> None:
+    """A session that is submitted or in review cannot be deleted, and the code is 1305."""
+    box, veriff = pair
+    session = await veriff.create_session()
+    await session.submit()
+    if state == "review":
+        box.decide(session.id, "review")
+
+    with pytest.raises(BadRequestError) as caught:
+        await session.delete()
+
+    assert caught.value.code == "1305"
+
+
+@pytest.mark.parametrize(
+    "state", ["created", "started", "approved", "declined", "resubmission_requested", "expired", "abandoned"]
+)
+async def test_deletion_works_in_every_documented_state(pair: tuple[Sandbox, VeriffClient], state: str) -> None:
+    """A session in any of the seven documented states is deleted, and not found afterwards."""
+    box, veriff = pair
+    session = await veriff.create_session()
+    if state == "started":
+        box.end_user_starts(session.id)
+    elif state != "created":
+        box.decide(session.id, state)
+
+    await session.delete()
+
+    with pytest.raises(NotFoundError):
+        await session.decision()
+
+
+async def test_second_submission_is_refused_in_veriffs_words(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The text of code 1304 names the status that cannot be reached, as documented."""
+    _, veriff = pair
+    session = await veriff.create_session()
+    await session.submit()
+
+    with pytest.raises(BadRequestError) as caught:
+        await session.submit()
+
+    assert caught.value.reason == 'Cannot transition to "submitted" status.'
+
+
+@pytest.mark.parametrize("code", sorted(REASONS))
+async def test_every_known_code_has_its_reason(pair: tuple[Sandbox, VeriffClient], code: int) -> None:
+    """A decision with a known reason code says the description of that code, and none of them is null."""
+    box, veriff = pair
+    known = REASONS[code]
+    is_decline = known.family in {ReasonFamily.DECLINE, ReasonFamily.GRANULAR_DECLINE}
+    session = await veriff.create_session()
+
+    box.decide(session.id, "declined" if is_decline else "resubmission_requested", reason_code=code)
+
+    decision = await session.decision()
+    assert decision is not None
+    assert decision.reason
+    assert decision.reason == (known.description or decision.reason)
+
+
+async def test_own_reason_goes_before_the_description(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """A reason that the test gives is sent as it is, with a known code and with an unknown one."""
+    box, veriff = pair
+    for code in (106, 99_999):
+        session = await veriff.create_session()
+        box.decide(session.id, "declined", reason="my words", reason_code=code)
+        decision = await session.decision()
+        assert decision is not None
+        assert (decision.reason, decision.reason_code) == ("my words", code)
+
+
+def test_documented_descriptions() -> None:
+    """Descriptions are Veriff's, and repeated declines give no advice to try again."""
+    assert {code: REASONS[code].description for code in (106, 108, 109, 110, 111, 539)} == {
+        106: "Known fraud",
+        108: "Velocity/abuse duplicated end-user",
+        109: "Velocity/abuse duplicated device",
+        110: "Velocity/abuse duplicated ID",
+        111: "Session fraudulently accessed",
+        539: "Resubmission limit exceeded",
+    }
+    for code in (107, 108, 109, 110, 111):
+        assert "again a little later" not in REASONS[code].hint
+        assert "contact support" in REASONS[code].hint
+
+
+async def test_tenth_resubmission_is_declined_in_veriffs_words(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The decline with code 539 says that the limit was exceeded, whatever reason the test gave."""
+    box, veriff = pair
+    session = await veriff.create_session()
+    for _ in range(10):
+        box.decide(session.id, "resubmission_requested", reason="again")
+        if not (await session.decision() or pytest.fail("undecided")).is_final:
+            await session.submit()
+
+    decision = await session.decision()
+    assert decision is not None
+    assert (decision.status, decision.reason_code, decision.reason) == ("declined", 539, "Resubmission limit exceeded")
+
+
+async def test_decision_says_when_its_attempt_was_submitted(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The submission time is that of the decided attempt, and absent where nothing was submitted."""
+    box, veriff = pair
+    session = await veriff.create_session()
+    undecided = await veriff.create_session()
+    box.advance(60)
+    await session.submit()
+    box.advance(60)
+    box.decide(session.id, "approved")
+    box.decide(undecided.id, "declined")
+
+    decision = await session.decision()
+    assert decision is not None
+    assert decision.acceptance_time is not None
+    assert decision.submission_time is not None
+    assert (decision.submission_time - decision.acceptance_time).total_seconds() == 60
+    assert (await undecided.decision() or pytest.fail("undecided")).submission_time is None
+
+
+async def test_other_end_user_ids_come_back_with_a_warning(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """An end-user id that is not a UUID is sent and echoed as it is, and each call warns without showing it."""
+    box, veriff = pair
+    with pytest.warns(EndUserIdWarning) as caught:
+        session = await veriff.create_session(end_user_id="Customer-42")
+    box.decide(session.id, "approved")
+
+    assert "Customer-42" not in str(caught[0].message)
+    assert caught[0].filename == __file__
+    assert (await session.decision() or pytest.fail("undecided")).end_user_id == "Customer-42"
+
+
+async def test_rule_refuses_other_end_user_ids() -> None:
+    """With the rule, an end-user id that is not a UUID is refused with code 1104."""
+    rules = Rules(end_user_id_must_be_uuid=True)
+    async with Sandbox(rules=rules) as box, VeriffClient.from_env(box.environ) as veriff:
+        with pytest.warns(EndUserIdWarning), pytest.raises(BadRequestError) as caught:
+            await veriff.create_session(end_user_id="Customer-42")
+
+    assert caught.value.code == "1104"
+
+
+async def test_empty_callback_is_none(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """An empty callback is taken as absent, by the client as well."""
+    _, veriff = pair
+
+    assert (await veriff.create_session(callback="")).id
+
+
+INCOMPLETE: Final = (
+    Address(),
+    Address(parsed_address=ParsedAddress(street="Main Street", house_number="1")),
+    Address(parsed_address=ParsedAddress(city="Springfield", country="US", postcode="12345")),
+)
+COMPLETE: Final = (
+    Address(full_address="1 Main Street, Springfield"),
+    Address(parsed_address=ParsedAddress(street="Main Street", house_number="1", postcode="12345")),
+)
+
+
+@pytest.mark.parametrize("address", INCOMPLETE, ids=str)
+async def test_registries_need_a_whole_address(pair: tuple[Sandbox, VeriffClient], address: Address) -> None:
+    """Without a date of birth, an address that has neither documented form is refused before anything is sent."""
+    box, veriff = pair
+
+    with pytest.raises(ConfigurationError, match="full_address"):
+        await veriff.validate_registry(PERSON, address=address)
+
+    assert not box.requests
+
+
+@pytest.mark.parametrize("address", COMPLETE, ids=["whole", "in parts"])
+async def test_registries_take_either_form_of_an_address(pair: tuple[Sandbox, VeriffClient], address: Address) -> None:
+    """An address in one piece, or with street, house number and postcode, is enough."""
+    _, veriff = pair
+
+    assert (await veriff.validate_registry(PERSON, address=address)).id
+
+
+async def test_older_path_of_a_media_file(caller: Caller) -> None:
+    """A path that other clients call answers with the same signed bytes as the documented one."""
+    session_id = await caller.create()
+    async with VeriffClient.from_env(caller.box.environ) as veriff:
+        uploaded = await veriff.session(session_id).upload(Media(PICTURE, "face"))
+    media_id = uploaded[0].id
+
+    reply = await caller.send("GET", f"/v1/address-media/{media_id}", headers=caller.signed(media_id.encode()))
+
+    assert (200, PICTURE) == (reply.status, reply.body)
+    assert caller.signature(PICTURE).hexdigest() == reply.headers["x-hmac-signature"]
+
+
+async def test_details_of_biometric_authentication_are_typed() -> None:
+    """The single checks are words of their own, the rest stays in the raw answer."""
+    details = {"faceLiveness": "Yes", "mediaNotInjected": "Yes", "behavioralRisk": "No", "newer": 1}
+    found = from_json(
+        Decision,
+        {
+            "verification": {
+                "id": "1",
+                "status": "approved",
+                "biometricAuthentication": {"details": details},
+                "additionalVerifiedData": {"selfieQuality": "Yes"},
+            }
+        },
+    )
+
+    assert found.biometric_authentication == BiometricAuthentication(
+        details=BiometricDetails(
+            face_liveness=YesNo.YES, media_not_injected=YesNo.YES, behavioral_risk=YesNo.NO, raw=details
+        )
+    )
+    assert found.additional_verified_data == AdditionalVerifiedData(selfie_quality=YesNo.YES)
+    assert found.biometric_authentication.details.raw["newer"] == 1
