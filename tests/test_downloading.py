@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import stat
 import tracemalloc
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final, Unpack
 
 import anyio
 import pytest
 from aiohttp import web
 from anyio import to_thread
+from attrs import evolve
 
 from veriff_async import (
     ConfigurationError,
@@ -90,7 +92,9 @@ async def read_whole(veriff: VeriffClient, file: MediaFile, pieces: list[bytes] 
 
 
 @asynccontextmanager
-async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[VeriffClient]:
+async def serving(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], **options: Unpack[ClientOptions]
+) -> AsyncIterator[VeriffClient]:
     """Run a server that is no Veriff, with a client of it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
@@ -99,11 +103,30 @@ async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        options = {"retry": RetryPolicy(attempts=1), "timeouts": Timeouts(stall=5)}
-        async with VeriffClient(CREDENTIALS, base_url=f"http://{host}:{port}", **cast("Any", options)) as client:
+        options.setdefault("retry", RetryPolicy(attempts=1))
+        options.setdefault("timeouts", Timeouts(stall=5))
+        async with VeriffClient(CREDENTIALS, base_url=f"http://{host}:{port}", **options) as client:
             yield client
     finally:
         await runner.cleanup()
+
+
+def answering(
+    body: bytes, *, announced: bool = True, encoding: str | None = None
+) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler that serves one JPEG, with or without its size."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={} if encoding is None else {"Content-Encoding": encoding})
+        response.content_type = "image/jpeg"
+        if announced:
+            response.content_length = len(body)
+        await response.prepare(request)
+        with suppress(ConnectionError):  # the client refuses the rest
+            await response.write(body)
+        return response
+
+    return handle
 
 
 async def test_a_file_is_brought_down(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
@@ -139,16 +162,17 @@ async def test_a_file_that_is_there_is_kept(
     """It is refused before anything is asked, left alone, or replaced, as the caller says."""
     goal = tmp_path if target == "folder" else tmp_path / "mine.jpg"
     first = await veriff.download_media(front, goal)
-    await to_thread.run_sync(first.path.write_bytes, b"mine")
+    mine = bytes(len(PICTURE))
+    await to_thread.run_sync(first.path.write_bytes, mine)
     asked = len(box.requests)
 
     with pytest.raises(MediaExistsError):
         await veriff.download_media(front, goal)
     skipped = await veriff.download_media(front, goal, existing="skip")
 
-    assert (skipped.skipped, skipped.size, skipped.path) == (True, 4, first.path)
+    assert (skipped.skipped, skipped.size, skipped.path) == (True, len(PICTURE), first.path)
     assert asked == len(box.requests)
-    assert await content_of(first.path) == b"mine"
+    assert await content_of(first.path) == mine
     replaced = await veriff.download_media(front, goal, existing="replace")
     assert await content_of(first.path) == PICTURE
     assert not replaced.skipped
@@ -157,16 +181,191 @@ async def test_a_file_that_is_there_is_kept(
 
 async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
     """Where the type and with it the name come with the answer, a file that is there is still not touched."""
-    path = tmp_path / f"{front.id}.jpg"
-    await to_thread.run_sync(path.write_bytes, b"mine")
+    path, mine = tmp_path / f"{front.id}.jpg", bytes(len(PICTURE))
+    await to_thread.run_sync(path.write_bytes, mine)
 
     with pytest.raises(MediaExistsError):
         await veriff.download_media(front.id, tmp_path)
     skipped = await veriff.download_media(front.id, tmp_path, existing="skip")
 
-    assert (skipped.skipped, skipped.size) == (True, 4)
-    assert await content_of(path) == b"mine"
+    assert (skipped.skipped, skipped.size) == (True, len(PICTURE))
+    assert await content_of(path) == mine
     assert await names(tmp_path) == [path.name]
+
+
+def make_dangling_link(path: Path) -> None:
+    """Make a link to a file that does not exist."""
+    path.symlink_to(path.with_name("missing"))
+
+
+def make_link_to_a_short_file(path: Path) -> None:
+    """Make a link to a file that is too short."""
+    path.with_name("short").write_bytes(b"short")
+    path.symlink_to(path.with_name("short"))
+
+
+UNFINISHED: Final = {
+    "shorter": lambda path: path.write_bytes(PICTURE[:-1]),
+    "longer": lambda path: path.write_bytes(PICTURE + b"1"),
+    "a dangling link": make_dangling_link,
+    "a link to a short file": make_link_to_a_short_file,
+    "a pipe": os.mkfifo,
+}
+
+
+@pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
+@pytest.mark.parametrize("make", list(UNFINISHED.values()), ids=list(UNFINISHED))
+async def test_skip_takes_nothing_else_for_the_finished_download(
+    front: MediaFile, tmp_path: Path, make: Callable[[Path], object], known: str
+) -> None:
+    """With ``existing="skip"`` whatever has not the announced size is an error, and is left as it is."""
+    path = tmp_path / "goal"
+    await to_thread.run_sync(make, path)
+    before = await names(tmp_path)
+
+    async with serving(answering(PICTURE, announced=known != "size unknown")) as veriff:
+        with pytest.raises(MediaExistsError, match="not the finished download"):
+            await veriff.download_media(front if known == "size known" else front.id, path, existing="skip")
+
+    assert await names(tmp_path) == before
+
+
+async def test_skip_does_not_take_a_folder_for_the_finished_download(
+    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
+) -> None:
+    """A folder that has the name of the file is an error, also when its own size is that of the file."""
+    folder = tmp_path / f"document-front-{front.id}.jpg"
+    await to_thread.run_sync(folder.mkdir)
+    size = (await to_thread.run_sync(folder.stat)).st_size
+
+    for media in (front, evolve(front, size=size)):
+        with pytest.raises(MediaExistsError, match="not the finished download"):
+            await veriff.download_media(media, tmp_path, existing="skip")
+
+    assert await names(tmp_path) == [folder.name]
+
+
+@pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
+async def test_skip_fills_an_empty_file(front: MediaFile, tmp_path: Path, known: str) -> None:
+    """An empty file holds nothing to lose: with ``existing="skip"`` the download replaces it."""
+    path = tmp_path / "goal"
+    await to_thread.run_sync(path.touch)
+
+    async with serving(answering(PICTURE, announced=known != "size unknown")) as veriff:
+        media = front if known == "size known" else front.id
+        downloaded = await veriff.download_media(media, path, existing="skip")
+        again = await veriff.download_media(media, path, existing="skip")
+
+    assert (downloaded.skipped, again.skipped) == (False, True)
+    assert await content_of(path) == PICTURE
+    assert await names(tmp_path) == ["goal"]
+
+
+async def test_folder_without_hard_links_never_holds_an_unfinished_file(
+    front: MediaFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the file system has no links, a kill at any moment leaves the name free or the whole file."""
+    seen: list[int | None] = []
+    replace = type(tmp_path).replace
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    def watched(source: Path, goal: Path) -> Path:
+        seen.append(goal.stat().st_size if goal.exists() else None)
+        return replace(source, goal)
+
+    monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(type(tmp_path), "replace", watched)
+    async with serving(answering(PICTURE)) as veriff:
+        await veriff.download_media(front, tmp_path / "goal")
+        with pytest.raises(MediaExistsError):
+            await veriff.download_media(front.id, tmp_path / "goal")
+
+    assert seen == [None]
+    assert await content_of(tmp_path / "goal") == PICTURE
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP"])
+async def test_compressed_download_is_refused(tmp_path: Path, encoding: str) -> None:
+    """A download is never decompressed: a few bytes could fill the disk, and the signature is over the file itself."""
+    bomb = gzip.compress(bytes(1_000_000))
+    async with serving(answering(bomb, encoding=encoding)) as veriff:
+        with pytest.raises(ResponseError, match="compressed"):
+            await veriff.download_media(MEDIA_ID, tmp_path)
+        with pytest.raises(ResponseError, match="compressed"):
+            async with veriff.stream_media(MEDIA_ID):
+                pass
+
+    assert await names(tmp_path) == []
+
+
+@pytest.mark.parametrize("announced", [True, False])
+async def test_download_above_its_limit_is_refused(tmp_path: Path, announced: bool) -> None:  # noqa: FBT001
+    """A download that is larger than `max_bytes`, announced or not, is an error, and leaves no file."""
+    async with serving(answering(PICTURE, announced=announced)) as veriff:
+        for limit in (1, len(PICTURE) - 1):
+            with pytest.raises(ResponseError, match="max_bytes"):
+                await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=limit)
+            with pytest.raises(ResponseError, match="max_bytes"):
+                async with veriff.stream_media(MEDIA_ID, max_bytes=limit) as stream:
+                    [piece async for piece in stream]
+        assert await names(tmp_path) == []
+        await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=len(PICTURE))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "1"])
+async def test_limit_of_a_download_is_a_whole_number(veriff: VeriffClient, tmp_path: Path, limit: Any) -> None:  # noqa: ANN401
+    """A limit that is no whole number of bytes is refused before anything is sent."""
+    with pytest.raises(ConfigurationError, match="max_bytes"):
+        await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=limit)
+    with pytest.raises(ConfigurationError, match="max_bytes"):
+        async with veriff.stream_media(MEDIA_ID, max_bytes=limit):
+            pass
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [Timeouts(stall=1, min_rate=1000, total=600), Timeouts(stall=600, min_rate=0.001, total=2)],
+    ids=["minimum rate", "total"],
+)
+async def test_stream_keeps_the_same_limits_as_a_download(
+    tmp_path: Path, travel: Callable[[float], None], limits: Timeouts
+) -> None:
+    """A file that drips ends a stream and a download with `RequestTimeoutError`, by minimum rate or total."""
+    pieces = 0
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        nonlocal pieces
+        response = web.StreamResponse(headers={"Content-Length": "100000"})
+        await response.prepare(request)
+        for pieces in range(100):  # noqa: B007  the test reads how far it came
+            await response.write(b"x")
+            await anyio.wait_all_tasks_blocked()
+            travel(0.3)
+        return response
+
+    async with serving(drip, retry=RetryPolicy(attempts=1), timeouts=limits) as veriff:
+        with pytest.raises(RequestTimeoutError):
+            await veriff.download_media(MEDIA_ID, tmp_path)
+        assert pieces < 60
+        with pytest.raises(RequestTimeoutError):
+            async with veriff.stream_media(MEDIA_ID) as stream:
+                [piece async for piece in stream]
+        assert pieces < 60
+
+
+async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(travel: Callable[[float], None]) -> None:
+    """A caller that takes hours over each piece of a stream still gets the whole file."""
+    async with serving(answering(PICTURE), timeouts=Timeouts(stall=1, min_rate=1000, total=2)) as veriff:
+        received = 0
+        async with veriff.stream_media(MEDIA_ID) as stream:
+            async for piece in stream:
+                received += len(piece)
+                await anyio.wait_all_tasks_blocked()
+                travel(3600)
+
+    assert received == len(PICTURE)
 
 
 async def test_a_file_that_comes_meanwhile_is_kept(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from veriff_async.protocol.checks import EndUserIdWarning, warning_of_end_user_i
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from veriff_async.models.attempt import Attempt
     from veriff_async.models.collected import CollectedData, CollectedReceipt
@@ -38,6 +39,10 @@ class Api:
         """Take who calls, and over what."""
         self.credentials = credentials
         self._exchange = exchange
+
+    def guard(self) -> AbstractAsyncContextManager[None]:
+        """Return a context manager that ends its block with `ClientClosedError` when the client is closed."""
+        return self._exchange.guard()
 
     async def create_session(self, options: CreateOptions) -> SessionInfo:
         """Call ``POST /v1/sessions``."""

@@ -265,9 +265,14 @@ class VeriffClient(Services):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End all waits with `ClientClosedError` and close the connections; a second call does nothing."""
-        await self._waits.aclose()
-        await self._pool.aclose()
+        """End all waits and calls with `ClientClosedError`, and close the connections; a second call does nothing.
+
+        Closing does not wait for the network: connections whose other side stopped reading are aborted.
+        """
+        try:
+            await self._waits.aclose()
+        finally:
+            await self._pool.aclose()
 
     async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
         """Create a session.

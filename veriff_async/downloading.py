@@ -7,17 +7,24 @@ import re
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Self, get_args
 
 from anyio import CapacityLimiter, to_thread
-from attrs import evolve
+from attrs import evolve, frozen
 
 from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 from veriff_async.protocol.answers import check_origin
 from veriff_async.protocol.checks import check_id
 from veriff_async.together import together
-from veriff_async.transport.saving import FileSink, already_there
+from veriff_async.transport.saving import (
+    Existing,
+    FileSink,
+    already_there,
+    check_download_size,
+    incomplete_file,
+    is_complete,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -25,10 +32,7 @@ if TYPE_CHECKING:
     from veriff_async.api import Api
     from veriff_async.transport.exchange import Opened
 
-__all__ = ("Downloads", "Existing", "MediaStream")
-
-Existing: TypeAlias = Literal["refuse", "replace", "skip"]
-"""What becomes of a file that is there already."""
+__all__ = ("Downloads", "Existing", "MediaStream", "SaveOptions")
 
 # The ending is not told by Veriff, and is never taken from a name that it sends.
 _EXTENSIONS: Final = {
@@ -46,6 +50,26 @@ _EXTENSIONS: Final = {
 _WORD: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 
 
+@frozen(kw_only=True)
+class SaveOptions:
+    """How one call saves files.
+
+    Raises:
+        ConfigurationError: A value cannot be right.
+    """
+
+    existing: Existing
+    max_bytes: int
+    progress: Callable[[DownloadProgress], None] | None
+
+    def __attrs_post_init__(self) -> None:
+        """Check the values before anything is sent."""
+        if self.existing not in get_args(Existing):
+            msg = f"existing is {self.existing!r}: give one of {', '.join(get_args(Existing))}."
+            raise ConfigurationError(msg)
+        _check_max_bytes(self.max_bytes)
+
+
 class MediaStream:
     """A media file on its way: iterate over its pieces.
 
@@ -58,7 +82,7 @@ class MediaStream:
         size: Size in bytes, when Veriff told it.
     """
 
-    def __init__(self, media_id: str, opened: Opened, api: Api, *, verify: bool) -> None:
+    def __init__(self, media_id: str, opened: Opened, api: Api, *, verify: bool, max_bytes: int) -> None:
         """Take over a file that was opened; use `VeriffClient.stream_media` instead."""
         self.media_id = media_id
         self.mimetype: str | None = opened.response.content_type or None
@@ -68,6 +92,9 @@ class MediaStream:
         self._verify = verify
         self._verifier = opened.request.credentials.verifier()
         self._ended = False
+        self._received = 0
+        self._max_bytes = max_bytes
+        check_download_size(self.size, max_bytes)
 
     def __aiter__(self) -> Self:
         """Return itself."""
@@ -77,12 +104,16 @@ class MediaStream:
         """Return the next piece.
 
         Raises:
-            ResponseError: All pieces are here, and they are not what was signed.
-            RequestTimeoutError: Nothing came for too long.
+            ResponseError: All pieces are here, and they are not what was signed; or more than `max_bytes` arrived.
+            RequestTimeoutError: The file stalled, came too slowly, or took longer than `Timeouts.total`; time between
+                two pieces that your own code takes does not count.
             TransportError: The connection broke.
+            ClientClosedError: The client was closed.
         """
         piece = b"" if self._ended else await self._api.next_piece(self._opened)
         if piece:
+            self._received += len(piece)
+            check_download_size(self._received, self._max_bytes)
             self._verifier.update(piece)
             return piece
         if not self._ended and self._verify:
@@ -109,13 +140,14 @@ class Downloads:
         return self._seats.statistics().borrowed_tokens
 
     @asynccontextmanager
-    async def stream(self, media: MediaFile | str) -> AsyncGenerator[MediaStream]:
+    async def stream(self, media: MediaFile | str, *, max_bytes: int) -> AsyncGenerator[MediaStream]:
         """Hand a file on piece by piece; see `VeriffClient.stream_media`."""
         media_id = _id_of(media)
+        _check_max_bytes(max_bytes)
         async with self._seats:
             opened = await self._api.open_media(media_id)
             try:
-                yield MediaStream(media_id, opened, self._api, verify=self._verify)
+                yield MediaStream(media_id, opened, self._api, verify=self._verify, max_bytes=max_bytes)
             finally:
                 opened.response.close()
 
@@ -123,33 +155,28 @@ class Downloads:
         self,
         media: MediaFile | str,
         target: str | os.PathLike[str],
-        *,
-        existing: Existing,
-        progress: Callable[[DownloadProgress], None] | None,
+        options: SaveOptions,
     ) -> DownloadedMedia:
-        """Bring one file down; see `VeriffClient.download_media`."""
-        _check(existing)
+        """Download one file; see `VeriffClient.download_media`."""
         folder, name = await to_thread.run_sync(_place, Path(target), _is_folder(target), limiter=self._threads)
-        return await self._save(media, folder, name, existing, progress)
+        return await self._save(media, folder, name, options)
 
-    async def save_all(  # noqa: PLR0913  what a call says
+    async def save_all(
         self,
         session_id: str,
         folder: str | os.PathLike[str],
+        options: SaveOptions,
         *,
         concurrency: int,
-        existing: Existing,
         all_attempts: bool,
-        progress: Callable[[DownloadProgress], None] | None,
     ) -> list[DownloadedMedia]:
-        """Bring down the media of a session; see `VerificationSession.download_all`."""
-        _check(existing)
+        """Download the media of a session; see `VerificationSession.download_all`."""
         if concurrency < 1:
             msg = "concurrency must be 1 or more."
             raise ConfigurationError(msg)
         files = await self._files(session_id, all_attempts=all_attempts)
         place, _ = await to_thread.run_sync(_place, Path(folder), True, limiter=self._threads)  # noqa: FBT003
-        jobs = [partial(self._save, file, place, None, existing, progress) for file in files]
+        jobs = [partial(self._save, file, place, None, options) for file in files]
         downloaded, failure = await together(jobs, concurrency=concurrency)
         if isinstance(failure, VeriffError):
             failure.downloaded = tuple(downloaded)
@@ -164,53 +191,53 @@ class Downloads:
         return list({file.id: file for found in lists for file in found.all}.values())
 
     async def _save(
-        self,
-        media: MediaFile | str,
-        folder: Path,
-        name: str | None,
-        existing: Existing,
-        progress: Callable[[DownloadProgress], None] | None,
+        self, media: MediaFile | str, folder: Path, name: str | None, options: SaveOptions
     ) -> DownloadedMedia:
-        media_id = _id_of(media)
+        media_id, existing = _id_of(media), options.existing
 
         def moved(received: int, total: int | None) -> None:
-            if progress is not None:
-                progress(DownloadProgress(media_id=media_id, received=received, total=total))
+            if options.progress is not None:
+                options.progress(DownloadProgress(media_id=media_id, received=received, total=total))
 
         known = name or (_name_of(media, media.mimetype) if isinstance(media, MediaFile) and media.mimetype else None)
-        if known is not None and existing != "replace":
-            size = await to_thread.run_sync(_size, folder / known, limiter=self._threads)
-            if size is not None:
-                return _left_alone(media_id, folder / known, size, existing)
+        announced = media.size if isinstance(media, MediaFile) else None
+        if known is not None:
+            path = folder / known
+            if existing == "refuse" and await to_thread.run_sync(os.path.lexists, path, limiter=self._threads):
+                raise already_there()
+            # The list of media names the size, so a finished file needs no request.
+            if existing == "skip" and announced is not None and await self._is_complete(path, announced):
+                return DownloadedMedia(media_id=media_id, path=path, size=announced, skipped=True)
         sink = FileSink(
             lambda mimetype: folder / (name or _name_of(media, mimetype)),
-            replace=existing == "replace",
+            existing=existing,
+            max_bytes=options.max_bytes,
             threads=self._checking,
             moved=moved,
         )
-        async with self._seats:
+        async with self._api.guard(), self._seats:
             try:
                 await self._api.download_media(media_id, sink)
                 await sink.keep()
             except MediaExistsError:
-                path = sink.path or folder
-                size = await to_thread.run_sync(_size, path, limiter=self._threads)
-                return _left_alone(media_id, path, size or 0, existing)
+                path, size = sink.path or folder, sink.size if sink.total is None else sink.total
+                if existing != "skip":
+                    raise
+                if not await self._is_complete(path, size):
+                    raise incomplete_file() from None
+                return DownloadedMedia(media_id=media_id, path=path, size=size, skipped=True)
             finally:
                 await sink.aclose()
         path = sink.path or folder
         return DownloadedMedia(media_id=media_id, path=path, size=sink.size, mimetype=sink.mimetype)
 
-
-def _left_alone(media_id: str, path: Path, size: int, existing: Existing) -> DownloadedMedia:
-    if existing == "skip":
-        return DownloadedMedia(media_id=media_id, path=path, size=size, skipped=True)
-    raise already_there()
+    async def _is_complete(self, path: Path, size: int) -> bool:
+        return await to_thread.run_sync(is_complete, path, size, limiter=self._threads)
 
 
-def _check(existing: Existing) -> None:
-    if existing not in get_args(Existing):
-        msg = f"existing is {existing!r}: give one of {', '.join(get_args(Existing))}."
+def _check_max_bytes(max_bytes: int) -> None:
+    if type(max_bytes) is not int or max_bytes < 1:
+        msg = "max_bytes must be a number of bytes, 1 or more."
         raise ConfigurationError(msg)
 
 
@@ -242,11 +269,3 @@ def _place(target: Path, is_folder: bool) -> tuple[Path, str | None]:  # noqa: F
         return target.parent, target.name
     msg = f"The folder cannot be made ({problem}): give one that can be written to."
     raise MediaNotSavedError(msg)
-
-
-def _size(path: Path) -> int | None:
-    """Return the size of what is there, or ``None`` when nothing is."""
-    try:
-        return path.lstat().st_size
-    except OSError:
-        return None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
+from veriff_async.downloading import SaveOptions
+from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Sequence
@@ -52,6 +55,7 @@ class Services:
         target: str | os.PathLike[str],
         *,
         existing: Existing = "refuse",
+        max_bytes: int = MAX_DOWNLOAD_BYTES,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> DownloadedMedia:
         """Bring one media file down, streamed and verified, into a file for its owner alone.
@@ -63,17 +67,22 @@ class Services:
             media: Which one: an item of a list of media, or its id.
             target: A folder (one that exists, or ends with a slash and is made), or the file's own path. In a folder
                 the name is made of what the file shows, its id and its type, and never taken from Veriff.
-            existing: What becomes of a file that is there already: ``"refuse"``, ``"replace"`` or ``"skip"``.
+            existing: What to do if the file exists: ``"refuse"`` raises, ``"replace"`` replaces it, and ``"skip"``
+                keeps a file of the announced size as the finished download. ``"skip"`` fills an empty file, and raises
+                for anything else of that name.
+            max_bytes: Largest size of the file in bytes; 1 GiB by default.
             progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
 
         Returns:
             Where it is, its size and type.
 
         Raises:
-            MediaExistsError: A file is there already.
+            MediaExistsError: The file exists, or with ``"skip"`` something exists that is not the finished download.
             MediaNotSavedError: The file cannot be written.
             NotFoundError: This integration knows no such media.
-            ResponseError: What came is not what was signed; nothing is kept.
+            ResponseError: What came is not what was signed, is compressed, or is larger than `max_bytes`; nothing is
+                kept.
+            ClientClosedError: The client was closed.
 
         Example:
             >>> for file in (await session.media()).images:
@@ -81,9 +90,13 @@ class Services:
 
         See https://devdocs.veriff.com/apidocs/v1mediaid-1.
         """
-        return await self._downloads.save(media, target, existing=existing, progress=progress)
+        return await self._downloads.save(
+            media, target, SaveOptions(existing=existing, max_bytes=max_bytes, progress=progress)
+        )
 
-    def stream_media(self, media: MediaFile | str) -> AbstractAsyncContextManager[MediaStream]:
+    def stream_media(
+        self, media: MediaFile | str, *, max_bytes: int = MAX_DOWNLOAD_BYTES
+    ) -> AbstractAsyncContextManager[MediaStream]:
         """Hand a media file on piece by piece, for example to a store of your own.
 
         Leaving the block early closes the connection. Pieces come before their signature can be checked: only when the
@@ -91,6 +104,7 @@ class Services:
 
         Args:
             media: Which one: an item of a list of media, or its id.
+            max_bytes: Largest size of the file in bytes; 1 GiB by default.
 
         Returns:
             A context manager that gives a `MediaStream`; entering it raises `NotFoundError` when this integration knows
@@ -103,7 +117,7 @@ class Services:
 
         See https://devdocs.veriff.com/apidocs/v1mediaid-1.
         """
-        return self._downloads.stream(media)
+        return self._downloads.stream(media, max_bytes=max_bytes)
 
     async def validate_registry_at_once(self, person: Person, **options: Unpack[RegistryOptions]) -> Decision:
         """Look a person up in registries, and wait for the result in the answer.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from veriff_async.downloading import SaveOptions
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import Status
 from veriff_async.protocol.lifecycle import can_follow
+from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
 from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
@@ -111,12 +113,13 @@ class VerificationSession(SessionReadings):
         info = await self._api.submit_session(self.id)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
-    async def download_all(
+    async def download_all(  # noqa: PLR0913  options, each with a default
         self,
         folder: str | os.PathLike[str],
         *,
         concurrency: int = 4,
         existing: Existing = "refuse",
+        max_bytes: int = MAX_DOWNLOAD_BYTES,
         all_attempts: bool = False,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> list[DownloadedMedia]:
@@ -128,7 +131,9 @@ class VerificationSession(SessionReadings):
         Args:
             folder: Where to; it is made when it is missing.
             concurrency: Most downloads of this call at once; never more than the client's ``max_downloads``.
-            existing: What becomes of files that are there already: ``"refuse"``, ``"replace"`` or ``"skip"``.
+            existing: What to do with files that exist: ``"refuse"``, ``"replace"`` or ``"skip"``, which keeps files of
+                the announced size.
+            max_bytes: Largest size of each file in bytes; 1 GiB by default.
             all_attempts: Whether earlier attempts are asked for too, not the newest alone.
             progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
 
@@ -150,10 +155,9 @@ class VerificationSession(SessionReadings):
         return await self._downloads.save_all(
             self.id,
             folder,
+            SaveOptions(existing=existing, max_bytes=max_bytes, progress=progress),
             concurrency=concurrency,
-            existing=existing,
             all_attempts=all_attempts,
-            progress=progress,
         )
 
     async def delete(self) -> None:

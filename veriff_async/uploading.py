@@ -63,10 +63,21 @@ class Uploads:
         if concurrency is not None and concurrency < 1:
             msg = "concurrency must be 1 or more."
             raise ConfigurationError(msg)
+        async with self._api.guard():
+            return await self._run(session_id, media, concurrency, progress, on_uploaded)
+
+    async def _run(
+        self,
+        session_id: str,
+        media: Sequence[Media],
+        concurrency: int | None,
+        progress: Callable[[UploadProgress], None] | None,
+        on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None,
+    ) -> list[UploadedMedia]:
         drafts = await self._look_at(media)
         for looked_at in drafts:
             # Counted from here to whoever awaits `VerificationSession.upload`.
-            _tell(looked_at, stacklevel=4)
+            _tell(looked_at, stacklevel=5)
 
         async def upload(place: int) -> UploadedMedia:
             receipt = await self.upload(session_id, media[place], drafts[place], progress)

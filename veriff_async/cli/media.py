@@ -200,7 +200,12 @@ async def run_download(veriff: VeriffClient, parcel: Parcel, screen: Screen, cou
                     parcel.folder, existing=parcel.existing, all_attempts=parcel.all_attempts, progress=moved
                 )
             except MediaExistsError:
-                msg = "A file is there already: give --existing skip or replace, or another folder with --to."
+                msg = (
+                    "A file of another size, a folder or a link has the name of a file to download: remove it, give "
+                    "--existing replace, or give another folder with --to."
+                    if parcel.existing == "skip"
+                    else "A file is there already: give --existing skip or replace, or another folder with --to."
+                )
                 raise MediaExistsError(msg) from None
 
 

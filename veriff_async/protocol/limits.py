@@ -12,6 +12,9 @@ MAX_PDF_BYTES: Final = 20_000_000
 # The same page advises at most so many pixels for the longer side; larger pictures are scaled down.
 MAX_SIDE: Final = 1920
 
+# Veriff documents no limit of a download: this one protects the disk from a response that never ends.
+MAX_DOWNLOAD_BYTES: Final = 1024**3
+
 # https://devdocs.veriff.com/apidocs/v1sessions
 MAX_VENDOR_DATA: Final = 1000
 

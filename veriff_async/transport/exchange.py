@@ -11,7 +11,7 @@ from random import random
 from typing import TYPE_CHECKING, Final, Protocol, TypedDict
 
 import aiohttp
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from veriff_async.errors import (
@@ -24,14 +24,16 @@ from veriff_async.errors import (
 from veriff_async.protocol import backoff
 from veriff_async.protocol.answers import Answer, check_origin, refusal
 from veriff_async.protocol.backoff import Failure
-from veriff_async.transport.bodies import SignedBody, StreamedPayload
+from veriff_async.transport.bodies import BytesBody, SignedBody, StreamedPayload
 from veriff_async.transport.pace import Pace
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
+    from aiohttp.payload import Payload
     from anyio import CapacityLimiter
 
     from veriff_async.protocol.hosts import Host
@@ -79,11 +81,20 @@ class Sink(Protocol):
         ...
 
 
+@define
+class StreamProgress:
+    """How far an open response was read: seconds spent waiting for it, and bytes received."""
+
+    waited: float = 0.0
+    received: int = 0
+
+
 @frozen(kw_only=True)
 class Opened(Answer):
     """A success whose body is yet to be read, by whoever closes the response."""
 
     response: aiohttp.ClientResponse
+    progress: StreamProgress = field(factory=StreamProgress, eq=False)
 
 
 @define
@@ -120,6 +131,10 @@ class Exchange:
         self.pace: Pace = Pace()
         self.counters: Counters = Counters()
 
+    def guard(self) -> AbstractAsyncContextManager[None]:
+        """Return a context manager that ends its block with `ClientClosedError` when the client is closed."""
+        return self._pool.calls.guard()
+
     async def call(
         self,
         request: Request,
@@ -148,7 +163,8 @@ class Exchange:
             MediaError: The body could not be read, or changed.
             ClientClosedError: The client was closed meanwhile.
         """
-        answer = await self._repeat(request, lambda: self._try(request, body, progress, into))
+        async with self.guard():
+            answer = await self._repeat(request, lambda: self._try(request, body, progress, into))
         if self._verify:
             check_origin(answer)
         return answer
@@ -160,7 +176,8 @@ class Exchange:
             ApiError: Veriff refused.
             VeriffError: What `call` raises.
         """
-        answer = await self._repeat(request, lambda: self._open(request))
+        async with self.guard():
+            answer = await self._repeat(request, lambda: self._open(request))
         if isinstance(answer, Opened):
             return answer
         if self._verify:
@@ -168,17 +185,29 @@ class Exchange:
         raise refusal(answer)
 
     async def next_piece(self, opened: Opened) -> bytes:
-        """Read on in a success that has begun; ``b""`` at its end.
+        """Return the next bytes of an open response, or ``b""`` at its end.
+
+        Only the time spent waiting here counts against the limits of `Timeouts`: the caller may take as long as it
+        likes between two pieces.
 
         Raises:
-            RequestTimeoutError: Nothing came for too long.
+            RequestTimeoutError: The body stalled, fell below the minimum rate, or took longer than the total.
             TransportError: The connection broke.
+            ClientClosedError: The client was closed.
         """
+        loop, progress = asyncio.get_running_loop(), opened.progress
+        began = loop.time()
+        limit = backoff.progress_deadline(self._timeouts, began=0.0, now=progress.waited, moved=progress.received)
+        left = min(limit, self._timeouts.total) - progress.waited
         try:
-            async with asyncio.timeout(self._timeouts.stall):
-                return await opened.response.content.readany()
+            async with self.guard(), asyncio.timeout(left):
+                piece = await opened.response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
             failed = _failed(error)
+        else:
+            progress.waited += loop.time() - began
+            progress.received += len(piece)
+            return piece
         raise _error(opened.request, failed)
 
     async def _repeat(self, request: Request, once: Callable[[], Awaitable[Answer | _Failed]]) -> Answer:
@@ -225,14 +254,15 @@ class Exchange:
         into: Sink | None,
     ) -> Answer | _Failed:
         watch = _Watch(self._timeouts)
-        payload: StreamedPayload | bytes | None = request.body
+        payload: Payload | None = None if request.body is None else BytesBody(request.body, moved=watch.moved)
         if body is not None:
             payload = StreamedPayload(body, moved=self._counted(watch, progress), threads=self._threads)
         try:
-            async with watch, await self._send(request, payload) as response:
+            async with watch, await self._send(request, payload, auto_decompress=into is None) as response:
                 watch.answered()
                 if into is None or response.status >= _REDIRECT:
                     return await self._read(request, response, watch)
+                _refuse_encoding(request, response)
                 verifier = request.credentials.verifier()
                 await into.begin(response.headers, verifier)
                 async for piece in response.content.iter_any():
@@ -251,8 +281,9 @@ class Exchange:
         watch = _Watch(self._timeouts)
         try:
             async with watch:
-                response = await self._send(request, None)
+                response = await self._send(request, None, auto_decompress=False)
                 if response.status < _REDIRECT:
+                    _refuse_encoding(request, response)
                     return Opened(**_head(request, response), body=b"", response=response)
                 async with response:
                     watch.answered()
@@ -260,7 +291,9 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             return _failed(error)
 
-    async def _send(self, request: Request, payload: StreamedPayload | bytes | None) -> aiohttp.ClientResponse:
+    async def _send(
+        self, request: Request, payload: Payload | None, *, auto_decompress: bool
+    ) -> aiohttp.ClientResponse:
         return await self._pool.session().request(
             request.method,
             URL(self._roots[request.host] + request.path, encoded=True),
@@ -269,6 +302,7 @@ class Exchange:
             # A redirect would carry key, signature and pictures to wherever it points.
             allow_redirects=False,
             raise_for_status=False,
+            auto_decompress=auto_decompress,
             timeout=self._limits,
         )
 
@@ -346,6 +380,22 @@ class _Watch:
             self._timer = self._loop.call_at(self._due, self._ring)
         else:
             self._deadline.reschedule(self._due)
+
+
+def _refuse_encoding(request: Request, response: aiohttp.ClientResponse) -> None:
+    """Refuse a compressed download: Veriff signs the file itself, and a few bytes can expand without bound.
+
+    Raises:
+        ResponseError: The response is compressed although the request did not allow that.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in {"", "identity"}:
+        response.close()
+        msg = (
+            f"The response to {request.method} {request.path} is compressed although the client refuses compression: "
+            "check for a proxy between this machine and Veriff."
+        )
+        raise ResponseError(msg, problems=("Content-Encoding must be identity",))
 
 
 class _Head(TypedDict):

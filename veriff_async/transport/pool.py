@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
 from yarl import URL
 
-from veriff_async.errors import ClientClosedError, ConfigurationError
+from veriff_async.errors import ConfigurationError
+from veriff_async.transport.active_calls import GRACE, ActiveCalls, client_closed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,9 +58,14 @@ class Pool:
         self._max_connections = max_connections
         self._trust_env = trust_env
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.closed: bool = False
+        self.calls: ActiveCalls = ActiveCalls()
         self.on_open: Callable[[], None] | None = None
         """Called on the loop just before an own session is made."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed."""
+        return self.calls.closed
 
     @property
     def open(self) -> bool:
@@ -73,8 +80,7 @@ class Pool:
             ConfigurationError: The pool belongs to another event loop.
         """
         if self.closed or (self._session is not None and self._session.closed):
-            msg = "The client is closed: make a new VeriffClient, and call it inside its async with block."
-            raise ClientClosedError(msg)
+            raise client_closed()
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop
@@ -92,8 +98,13 @@ class Pool:
         return self._session
 
     async def aclose(self) -> None:
-        """Close what is our own; a second call does nothing."""
-        self.closed = True
-        session, self._session = self._session, None
-        if session is not None and self._borrowed is None:
-            await session.close()
+        """End the running calls and close our own connections; a second call does nothing."""
+        try:
+            await self.calls.aclose()
+        finally:
+            session, self._session = self._session, None
+            if session is not None and self._borrowed is None:
+                # Ended calls have aborted their connections, so only a call that hangs in its own code can delay this.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GRACE):
+                        await session.close()

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from secrets import token_hex
 from threading import Lock
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 
 from anyio import CancelScope, to_thread
 
-from veriff_async.errors import MediaExistsError, MediaNotSavedError
+from veriff_async.errors import MediaExistsError, MediaNotSavedError, ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from veriff_async.protocol.signing import Verifier
 
 
-__all__ = ("FileSink", "already_there")
+__all__ = ("Existing", "FileSink", "already_there", "check_download_size", "incomplete_file", "is_complete")
+
+Existing: TypeAlias = Literal["refuse", "replace", "skip"]
+"""What a download does if its file exists: raise, replace it, or keep it if it is complete."""
 
 _GATHERED: Final = 512 * 1024
 """Bytes that are gathered before a thread is asked to write them: a hop costs as much as writing some 200 KiB.
@@ -41,7 +45,8 @@ class FileSink:
         self,
         goal: Callable[[str | None], Path],
         *,
-        replace: bool,
+        existing: Existing,
+        max_bytes: int,
         threads: CapacityLimiter,
         moved: Callable[[int, int | None], None],
     ) -> None:
@@ -49,18 +54,20 @@ class FileSink:
 
         Args:
             goal: Gives the path of the file, once its type is known.
-            replace: Whether a file that is there is replaced.
+            existing: What to do if the file exists.
+            max_bytes: Size above which the download is refused.
             threads: The worker threads to write with.
             moved: Called with the bytes received in this try, and the size when it was told.
         """
         self._goal = goal
-        self._replace = replace
+        self._existing = existing
+        self._max_bytes = max_bytes
         self._threads = threads
         self._moved = moved
         self.path: Path | None = None
         self.mimetype: str | None = None
         self.size: int = 0
-        self._total: int | None = None
+        self.total: int | None = None
         self._verifier: Verifier | None = None
         self._pieces: list[bytes] = []
         self._gathered = 0
@@ -75,8 +82,9 @@ class FileSink:
         """Begin, or begin again when an earlier try broke off.
 
         Raises:
-            MediaExistsError: A file is there already.
-            MediaNotSavedError: None can be made.
+            MediaExistsError: The file exists, and it is kept.
+            MediaNotSavedError: The temporary file cannot be created.
+            ResponseError: The announced size is above `max_bytes`.
         """
         await self._written()
         self._verifier = verifier
@@ -84,7 +92,8 @@ class FileSink:
         self._pieces, self._gathered = [], 0
         self.mimetype = headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
         length = headers.get("Content-Length", "")
-        self._total = int(length) if length.isascii() and length.isdigit() else None
+        self.total = int(length) if length.isascii() and length.isdigit() else None
+        check_download_size(self.total, self._max_bytes)
         self.path = self._goal(self.mimetype)
         await to_thread.run_sync(self._open, self.path, limiter=self._threads)
 
@@ -93,13 +102,15 @@ class FileSink:
 
         Raises:
             MediaNotSavedError: It cannot be written.
+            ResponseError: More than `max_bytes` arrived.
         """
+        check_download_size(self.size + len(piece), self._max_bytes)
         self._pieces.append(piece)
         self._gathered += len(piece)
         self.size += len(piece)
         if self._gathered >= _GATHERED:
             await self._hand_over()
-        self._moved(self.size, self._total)
+        self._moved(self.size, self.total)
 
     async def end(self) -> None:
         """Return when all pieces are written, and the verifier has seen them.
@@ -151,7 +162,7 @@ class FileSink:
         with self._lock:
             if self._over:
                 return
-            if not self._replace and os.path.lexists(goal):
+            if self._existing != "replace" and os.path.lexists(goal) and not self._may_finish(goal):
                 raise already_there()
             if self._file is not None:
                 self._file.seek(0)
@@ -190,7 +201,7 @@ class FileSink:
                 return
             self._file.close()
             try:
-                if self._replace:
+                if self._existing == "replace" or (self._existing == "skip" and _is_empty(goal)):
                     temporary.replace(goal)
                 else:
                     _link(temporary, goal)
@@ -202,6 +213,10 @@ class FileSink:
                 self._temporary, self._over = None, True
                 return
         raise _unwritable(problem)
+
+    def _may_finish(self, goal: Path) -> bool:
+        """Return whether the download is needed to decide about the existing file, or to complete it."""
+        return self._existing == "skip" and (self.total is None or (self.total > 0 and _is_empty(goal)))
 
     def _discard(self) -> None:
         with self._lock:
@@ -219,16 +234,56 @@ def _link(temporary: Path, goal: Path) -> None:
     except FileExistsError:
         raise
     except OSError:
-        # Some file systems have no links: the name is taken first, by an empty file that only this call can have made.
-        os.close(os.open(goal, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        # Some file systems have no links. Checking first leaves a moment in which another program's new file would be
+        # replaced; reserving the name with an empty file instead would leave that file behind after a kill.
+        if os.path.lexists(goal):
+            raise FileExistsError from None
         temporary.replace(goal)
     else:
         temporary.unlink()
 
 
+def is_complete(path: Path, size: int) -> bool:
+    """Return whether a path is a regular file of the given size, or a link to one. Blocking."""
+    try:
+        found = path.stat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == size
+
+
+def check_download_size(size: int | None, max_bytes: int) -> None:
+    """Refuse a download that is larger than the caller allows.
+
+    Raises:
+        ResponseError: `size` is above `max_bytes`.
+    """
+    if size is not None and size > max_bytes:
+        msg = f"The download is larger than {max_bytes} bytes: check base_url, or raise max_bytes if the file is right."
+        raise ResponseError(msg, problems=(f"more than {max_bytes} bytes",))
+
+
 def already_there() -> MediaExistsError:
-    """Return the error for a file that is there already."""
+    """Return the error for a file that exists when files are not to be touched."""
     return MediaExistsError('A file is there already: give another place, or existing="replace" or "skip".')
+
+
+def incomplete_file() -> MediaExistsError:
+    """Return the error for something that exists and is not the finished download."""
+    msg = (
+        "A file, folder or link is there already, and it is not the finished download, because its size differs: "
+        'remove it, give another place, or give existing="replace".'
+    )
+    return MediaExistsError(msg)
+
+
+def _is_empty(path: Path) -> bool:
+    """Return whether a path is an empty regular file, which holds nothing that could be lost."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0
 
 
 def _unwritable(problem: str) -> MediaNotSavedError:
