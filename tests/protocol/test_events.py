@@ -180,6 +180,59 @@ def test_every_kind_has_its_class(kind: type[WebhookEvent], value: dict[str, obj
     assert value == event.raw
 
 
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
+@given(data=st.data())
+def test_optional_member_never_decides_the_kind(kind: type[WebhookEvent], data: st.DataObject) -> None:
+    """A message that lacks members its model can be without, or has null for them, is of the same kind."""
+    members = sorted(KINDS[kind].keys() - {"eventType", "type"})  # the names that newer kinds give themselves
+    root = dict(KINDS[kind])
+    for member in data.draw(st.sets(st.sampled_from(members))):
+        if data.draw(st.booleans()):
+            root[member] = None
+        else:
+            del root[member]
+    try:
+        load_event(kind.kind, _body(root))
+    except UnreadableError:
+        return  # it lacks what the kind cannot be without
+    assert kind is type(_receive(root))
+
+
+def test_decision_without_technical_data_is_a_decision() -> None:
+    """A decision needs no technical data, and no member besides session and status."""
+    event = _receive({"verification": {"id": ID, "status": "declined"}})
+
+    assert isinstance(event, DecisionEvent)
+    assert (ID, Status.DECLINED) == (event.decision.session_id, event.decision.status)
+
+
+@pytest.mark.parametrize("member", ["eventType", "type"])
+@pytest.mark.parametrize("name", [["fullauto"], {"fullauto": 1}, 7, None, True, "", "newer"])
+def test_a_name_of_another_type_is_no_name(member: str, name: object) -> None:
+    """A member that names kinds, but holds anything else than a known name, leaves the kind to the other members."""
+    assert isinstance(_receive({**DECIDED, member: name}), DecisionEvent)
+    assert isinstance(_receive({"sessionId": ID, member: name}), UnknownEvent)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_depth_of_a_message_has_a_fixed_limit(opening: str) -> None:
+    """JSON of 250 levels is read and written, and one level more is refused, however deep the caller's own stack is."""
+    closing = {"[": "]"}.get(opening, "}")
+
+    def nested(levels: int) -> bytes:
+        return b'{"eventType":"newer","n":' + (opening * levels + "1" + closing * levels).encode() + b"}"
+
+    def call(frames: int, body: bytes) -> WebhookEvent:
+        return parse_webhook(_signed(body), body, CREDENTIALS) if frames == 0 else call(frames - 1, body)
+
+    for frames in (0, 300):
+        event = call(frames, nested(249))
+        assert event.key
+        assert event.key == load_event("unknown", dump_event(event)).key
+        with pytest.raises(PayloadError, match="less depth"):
+            call(frames, nested(250))
+
+
 def test_kinds_can_be_told_apart_by_match() -> None:
     """A match over the union has every part of an event at hand."""
     match _receive(KINDS[WatchlistEvent]):

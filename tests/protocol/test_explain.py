@@ -5,14 +5,24 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from base64 import b64encode
-from typing import Final
+from base64 import b64encode, encodebytes, urlsafe_b64encode
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veriff_async import Credentials, SignatureCause, SignatureExplanation, explain_signature
+from veriff_async import (
+    Credentials,
+    SignatureCause,
+    SignatureError,
+    SignatureExplanation,
+    explain_signature,
+    verify_webhook,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SECRET: Final = "abcdef12-abcd-abcd-abcd-abcdef012345"
 RING: Final = Credentials("key", SECRET, previous_secrets=["older"], integration_id="ours")
@@ -88,6 +98,41 @@ def test_a_changed_secret_is_recognised(key: bytes) -> None:
 def test_the_older_hash_is_recognised() -> None:
     """The older signature, a plain hash of body and secret, is told as such."""
     assert SignatureCause.PLAIN_HASH is explain(SENT, hashlib.sha256(SENT + SECRET.encode()).hexdigest()).cause
+
+
+@pytest.mark.parametrize(
+    "encode", [b64encode, urlsafe_b64encode, encodebytes, lambda body: b64encode(body).rstrip(b"=")]
+)
+@pytest.mark.parametrize("sent", [SENT, SENT + b"?>", b"\xfb\xff"])
+def test_a_body_still_in_base64_is_recognised(sent: bytes, encode: Callable[[bytes], bytes]) -> None:
+    """A body that a gateway passed on in base64, in any of its forms, is recognised with the secret that signed it."""
+    found = explain(encode(sent), RING.signing_with(1).sign(sent))
+
+    assert (SignatureCause.BASE64_BODY, 1) == (found.cause, found.place)
+    assert "isBase64Encoded" in found.advice
+
+
+@pytest.mark.parametrize("secret", ["older", SECRET])
+def test_the_older_header_alone_is_recognised(secret: str) -> None:
+    """A message with X-SIGNATURE alone is explained by that header, with the secret that made it, if any."""
+    legacy = hashlib.sha256(SENT + secret.encode()).hexdigest()
+    headers = {"X-Auth-Client": "key", "X-SIGNATURE": legacy.upper()}
+
+    assert (SignatureCause.LEGACY_HEADER, RING.secrets.index(secret)) == (
+        (found := explain_signature(headers, SENT, RING)).cause,
+        found.place,
+    )
+    assert SignatureCause.LEGACY_HEADER is explain_signature({**headers, "X-SIGNATURE": "?"}, SENT, RING).cause
+    assert SignatureCause.FOREIGN_CLIENT is explain_signature({**headers, "X-Auth-Client": "b"}, SENT, RING).cause
+    with pytest.raises(SignatureError, match="only the older X-SIGNATURE") as refused:
+        verify_webhook(headers, SENT, RING)
+    assert "missing" == refused.value.why
+
+
+def test_the_older_header_beside_the_newer_one_is_ignored() -> None:
+    """A webhook that carries both signatures, as one of 2023 did, is judged by the HMAC alone."""
+    assert explain(SENT, RING.sign(SENT), **{"X-SIGNATURE": "0" * 64}).matches
+    assert SignatureCause.UNKNOWN is explain(SENT, "0" * 64, **{"X-SIGNATURE": "0" * 64}).cause
 
 
 @pytest.mark.parametrize("signed", [ID.encode(), ID.encode() + b"\n" + SENT])

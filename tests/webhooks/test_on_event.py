@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +14,7 @@ import pytest
 
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
 from veriff_async import InboxError, SessionEvent
-from veriff_async.webhooks import WebhookReceiver
+from veriff_async.webhooks import WebhookReceiver, work
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,7 +116,7 @@ async def test_a_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
 
 
 async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
-    """The event is recorded and answered 200, and the log has the type of what was raised, not what it says."""
+    """The event is recorded and answered 200, and the log has type, file and line of the error, not its text."""
 
     async def fail(recorded: Recorded) -> None:
         await asyncio.sleep(0)
@@ -136,7 +139,94 @@ async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogC
         )
 
     assert all(word in caplog.text for word in ("ValueError", "CancelledError", "ZeroDivisionError"))
+    assert 6 == caplog.text.count(f" at {__file__}:")
     assert not any(word in caplog.text for word in ("ada@example.com", "Traceback", "8f0d1ab6"))
+
+
+async def test_failure_is_located(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
+    """The log names file and line where an error was raised and of the user's function, in a thread and on the loop."""
+
+    def raise_deep(_recorded: Recorded) -> None:
+        json.loads("ada@example.com")
+
+    async def raise_later(recorded: Recorded) -> None:
+        await asyncio.sleep(0)
+        raise_deep(recorded)
+
+    class OddError(BaseException):
+        """An exception that is no Exception, as some libraries have."""
+
+    async def raise_odd(_recorded: Recorded) -> None:
+        raise OddError
+
+    functions: list[Callable[[Recorded], object]] = [raise_deep, raise_later, raise_odd, partial(raise_later)]
+    for number, function in enumerate(functions):
+        async with WebhookReceiver(CREDENTIALS, inbox, on_event=function) as receiver:
+            assert 200 == await take(receiver, message(session_id=f"{number}"))
+        assert 1 == receiver.statistics().failed
+
+    first, later = raise_deep.__code__.co_firstlineno + 1, raise_later.__code__.co_firstlineno + 2
+    deep = rf"on_event failed with JSONDecodeError at \S+decoder.py:\d+, called from {re.escape(__file__)}:"
+    lines = [record.getMessage() for record in caplog.records]
+    assert re.match(f"{deep}{first};", lines[0])
+    assert re.match(f"{deep}{later};", lines[1])
+    assert lines[2].startswith(f"on_event failed with OddError at {__file__}:")
+    assert re.match(f"{deep}{later};", lines[3])
+    assert not any(word in caplog.text for word in ("ada@example.com", "Traceback", "8f0d1ab6"))
+
+
+@pytest.mark.parametrize("kind", ["async", "async that returns at once", "plain"])
+async def test_queued_calls_leave_the_loop_to_others(inbox: MemoryInbox, kind: str) -> None:
+    """However many events wait, the loop starts one call in each of its turns, and others have theirs in between."""
+    turn, calls_in = 0, Counter[int]()
+    goes_on = asyncio.Event()
+
+    async def wait_first(_recorded: Recorded) -> None:
+        await goes_on.wait()
+        calls_in[turn] += 1
+
+    async def return_at_once(_recorded: Recorded) -> None:
+        calls_in[turn] += 1
+
+    def plain(_recorded: Recorded) -> None:
+        calls_in[turn] += 1
+
+    function = {"async": wait_first, "async that returns at once": return_at_once, "plain": plain}[kind]
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=4) as receiver:
+        recorded = await receiver.receive(signed(BODY), BODY)
+        calls = receiver._work().calls
+        assert calls is not None
+        for _ in range(299):
+            calls.add(recorded)
+        goes_on.set()
+        while calls.running or calls.waiting:
+            turn += 1
+            await asyncio.sleep(0)
+
+    assert 300 == calls_in.total()
+    assert 4 >= max(calls_in.values())
+
+
+async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> None:
+    """A program that cancels every task of the loop loses the calls that ran; the others follow the next event."""
+    slow, told = Slow(), list[object]()
+
+    async def call(recorded: Recorded) -> None:
+        await slow(recorded)
+        told.append(recorded)
+
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=call, max_running=1) as receiver:
+        assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
+        await slow.began.wait()
+        ours = [task for task in asyncio.all_tasks() if task.get_name().startswith("veriff on_event")]
+        assert 2 == len(ours)
+        for task in ours:
+            task.cancel()
+        await asyncio.gather(*ours, return_exceptions=True)
+        slow.goes_on.set()
+        assert 200 == await take(receiver, message(session_id="another"))
+
+    assert 2 == len(told)
 
 
 async def test_few_are_called_at_once_in_order(inbox: MemoryInbox) -> None:
@@ -207,6 +297,28 @@ async def test_an_inbox_that_hangs_takes_no_end_of_events(travel: Callable[[floa
         inbox.goes_on.set()
 
 
+async def test_records_that_hang_leave_their_slots(
+    travel: Callable[[float], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that hangs has no slot once its request is answered; the oldest are cancelled, with one log line."""
+    monkeypatch.setattr(work, "_MOST_RECORDING", 50)  # as many as there are would take seconds
+    inbox = OwnInbox(waits=True)
+    async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
+        for part in range(2):
+            inbox.kept.clear()
+            bodies = [message(session_id=f"{part}-{number}") for number in range(50)]
+            waiting = [asyncio.create_task(take(receiver, body)) for body in bodies]
+            await inbox.kept.wait()
+            assert 503 == await take(receiver)
+            travel(4.1)
+            assert {503} == set(await asyncio.gather(*waiting))
+        inbox.goes_on.set()
+        assert 200 == await take(receiver)
+
+    assert 1 == caplog.text.count("the inbox does not finish its records")
+    assert 51 == receiver.statistics().recorded  # the newer fifty were recorded after all
+
+
 async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, travel: Callable[[float], None]) -> None:
     """What does not end is cancelled, what has not begun is left out, and all of it is recorded."""
     slow = Slow()
@@ -274,7 +386,7 @@ async def test_a_function_that_is_too_far_behind_is_left_out(
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
     recorded = await receiver.receive(signed(BODY), BODY)
     await slow.began.wait()
-    calls = receiver._calls
+    calls = receiver._work().calls
     assert calls is not None
     for _ in range(10_000):
         calls.add(recorded)

@@ -7,7 +7,8 @@ import hashlib
 import hmac
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given
@@ -69,6 +70,70 @@ def test_whatever_comes_is_answered(
     assert status in STATUSES
     assert int(status == 200) == recorded
     assert is_ours(headers, body) or status not in {200, 400}
+
+
+ANYTHING: Final = st.one_of(
+    st.none(), st.integers(), st.text(max_size=4), st.binary(max_size=4), st.lists(st.integers(), max_size=2)
+) | st.sampled_from([object(), dict, {b"a": b"b"}, {1: 2}, {"x-auth-client": ["key"]}, {"content-type": None}, BODY])
+
+
+@given(method=st.just("POST") | ANYTHING, headers=st.just(signed(BODY)) | ANYTHING, body=ANYTHING, chunk=ANYTHING)
+def test_no_argument_raises_a_foreign_exception(method: Any, headers: Any, body: Any, chunk: Any) -> None:  # noqa: ANN401
+    """Whatever a framework hands to `answer` and `receive`, they answer or raise an error of ours."""
+
+    async def chunks() -> AsyncGenerator[Any]:
+        yield chunk
+
+    async def call() -> None:
+        async with WebhookReceiver(CREDENTIALS, MemoryInbox()) as receiver:
+            for each in (body, chunks()):
+                with suppress(ConfigurationError):
+                    assert (await receiver.answer(method, headers, each)).status in STATUSES
+            with suppress(ConfigurationError, SignatureError):
+                await receiver.receive(headers, body)
+
+    asyncio.run(call())
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("method", "body", "remedy"),
+    [
+        (b"POST", BODY, "method must be a str, got bytes"),
+        ("POST", BODY.decode(), "body must be bytes, got str: pass the raw bytes of the request body"),
+        ("POST", {"id": "8f0d1ab6"}, "body must be bytes, got dict: .* before they were parsed"),
+        ("POST", iter([BODY]), "body must be bytes, got list_iterator: read it"),
+    ],
+)
+async def test_wrong_types_name_the_mistake(receiver: WebhookReceiver, method: Any, body: Any, remedy: str) -> None:  # noqa: ANN401
+    """A request of wrong types is a ConfigurationError that says what to pass, not an answer to Veriff."""
+    with pytest.raises(ConfigurationError, match=remedy):
+        await receiver.answer(method, signed(BODY), body)
+
+
+@pytest.mark.anyio
+async def test_chunks_of_text_name_the_mistake(receiver: WebhookReceiver) -> None:
+    """A stream that gives text is a ConfigurationError, and not taken for a connection that broke."""
+
+    async def texts() -> AsyncGenerator[str]:
+        yield BODY.decode()
+
+    with pytest.raises(ConfigurationError, match="a chunk of the body must be bytes, got str"):
+        await receiver.answer("POST", signed(BODY), texts())  # type: ignore[arg-type]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", [bytearray, memoryview])
+async def test_other_buffers_are_bodies(receiver: WebhookReceiver, kind: Callable[[bytes], Any]) -> None:
+    """A body in a bytearray or memoryview, whole or in chunks, is taken as it is."""
+
+    async def chunks() -> AsyncGenerator[Any]:
+        yield kind(BODY[:9])
+        yield kind(BODY[9:])
+
+    assert 200 == (await receiver.answer("POST", signed(BODY), kind(BODY))).status
+    assert 200 == (await receiver.answer("POST", signed(BODY), chunks())).status
+    assert (await receiver.receive(signed(BODY), kind(BODY))).is_repeated
 
 
 @given(webhook=signed_webhooks(CREDENTIALS), in_chunks=st.booleans())

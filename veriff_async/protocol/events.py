@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, cast, get_args
 
 from attrs import evolve
 
@@ -22,19 +22,20 @@ from veriff_async.models.events import (
     WatchlistEvent,
     WebhookEvent,
 )
+from veriff_async.protocol.arguments import as_bytes
 from veriff_async.protocol.codec import UnreadableError, dump, load_object, read
 from veriff_async.protocol.origin import verify_webhook
 from veriff_async.protocol.writing import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
 
 __all__ = ("decision_event", "dump_event", "event_from", "load_event", "parse_webhook", "resubmission_event")
 
-_BY_NAME: Final[dict[object, type[WebhookEvent]]] = {
+_BY_NAME: Final[dict[str, type[WebhookEvent]]] = {
     "fullauto": FullAutoEvent,
     "user-status.created": UserStatusEvent,
     "ine_registry": IneEvent,
@@ -42,14 +43,15 @@ _BY_NAME: Final[dict[object, type[WebhookEvent]]] = {
     "combined-ine-curp-registry": IneCurpEvent,
 }
 _BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
-    (WatchlistEvent, frozenset({"checkType", "matchStatus"})),
-    (DecisionEvent, frozenset({"verification", "technicalData"})),
-    (AddressEvent, frozenset({"action", "code", "addressId"})),
-    (SessionEvent, frozenset({"action", "code"})),
+    (WatchlistEvent, frozenset({"matchStatus"})),
+    (DecisionEvent, frozenset({"verification"})),
+    (AddressEvent, frozenset({"action", "addressId"})),
+    (SessionEvent, frozenset({"action", "id"})),
 )
+"""The members that a kind cannot be without. An optional one never decides: Veriff leaves some out."""
 
-_SHALLOW: Final = 250
-"""Brackets that any message may have without being too deep to be written again."""
+_DEEPEST: Final = 250
+"""Levels of nesting that a message may have. Real ones have some ten; Python's recursion limit is 1,000."""
 
 _KINDS: Final[dict[str, type[WebhookEvent]]] = {kind.kind: kind for kind in get_args(WebhookEvent)}
 
@@ -68,12 +70,14 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
     Raises:
         SignatureError: The API key or integration is another, or the signature is missing, malformed or wrong.
         PayloadError: It is signed, but cannot be read.
+        ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
 
     Example:
         >>> event = parse_webhook(request.headers, await request.read(), credentials)
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
+    body = as_bytes(body)
     verify_webhook(headers, body, credentials)
     try:
         root = load_object(body)
@@ -86,13 +90,22 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
 
 
 def _check_depth(body: bytes, root: JsonObject) -> None:
-    """Refuse what a store could not write again; to count is faster than to write."""
-    if body.count(b"[") + body.count(b"{") > _SHALLOW:
-        try:
-            dump(root)
-        except RecursionError:
-            problem = "expected JSON of less depth @ $"
-            raise UnreadableError(problem) from None
+    """Refuse JSON that is nested too deeply: whether it can be written again would depend on the caller's stack."""
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:  # counting is faster than looking
+        return
+    level: list[object] = [root]
+    for _ in range(_DEEPEST):
+        level = [item for value in level for item in _items(value)]
+        if not level:
+            return
+    problem = "expected JSON of less depth @ $"
+    raise UnreadableError(problem)
+
+
+def _items(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("dict[str, object]", value).values()
+    return cast("list[object]", value) if isinstance(value, list) else ()
 
 
 def event_from(root: JsonObject) -> WebhookEvent:
@@ -147,7 +160,9 @@ def _made(kind: type[WebhookEvent], root: JsonObject) -> WebhookEvent:
 
 def _kind(root: JsonObject) -> type[WebhookEvent]:
     """Tell kinds apart by their shape: several may be sent to one address, and only the newer ones name themselves."""
-    named = _BY_NAME.get(root.get("eventType")) or _BY_NAME.get(root.get("type"))
-    if named is not None:
-        return named
-    return next((kind for kind, members in _BY_SHAPE if members <= root.keys()), UnknownEvent)
+    for member in ("eventType", "type"):
+        name = root.get(member)
+        if isinstance(name, str) and name in _BY_NAME:
+            return _BY_NAME[name]
+    given = {member for member, value in root.items() if value is not None}  # null says as little as a missing member
+    return next((kind for kind, members in _BY_SHAPE if members <= given), UnknownEvent)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from veriff_async.protocol.arguments import as_bytes, check_credentials, check_text
 from veriff_async.protocol.origin import claim_of
 from veriff_async.protocol.signing import is_signature
 
@@ -41,6 +42,7 @@ class SignatureCause(Enum):
     NOT_HEX = "not 64 hex digits"
     BASE64 = "base64 instead of hex"
     EMPTY_BODY = "an empty body"
+    BASE64_BODY = "the body is still in base64"
     TRAILING_NEWLINE = "white space at an end of the body"
     LINE_ENDS = "other line ends"
     BYTE_ORDER_MARK = "a byte order mark"
@@ -49,6 +51,7 @@ class SignatureCause(Enum):
     OTHER_TEXT = "another text was signed"
     SECRET_FORM = "the secret was changed before use"  # noqa: S105  no secret
     PLAIN_HASH = "a hash without HMAC"
+    LEGACY_HEADER = "only the older X-SIGNATURE header"
     TOO_LARGE = "too large to try"
     UNKNOWN = "none of the known mistakes"
 
@@ -86,6 +89,9 @@ _ADVICE: Final[dict[SignatureCause, str]] = {
     SignatureCause.NOT_HEX: "A signature is 64 hex digits: look for what changed or cut the header.",
     SignatureCause.BASE64: "The digest is right and written in base64: write it in hex.",
     SignatureCause.EMPTY_BODY: "The body is empty: read the raw body before your framework does, and only once.",
+    SignatureCause.BASE64_BODY: (
+        "The body is still in base64: decode it first, as AWS Lambda says with isBase64Encoded, and verify the bytes."
+    ),
     SignatureCause.TRAILING_NEWLINE: "White space was added or cut at an end of the body: take the raw bytes.",
     SignatureCause.LINE_ENDS: "Line ends were changed: take the raw bytes, not text.",
     SignatureCause.BYTE_ORDER_MARK: "A byte order mark was added or cut: take the raw bytes, not text.",
@@ -98,6 +104,9 @@ _ADVICE: Final[dict[SignatureCause, str]] = {
         "The secret was decoded, cut or changed before use: it is plain text, dashes included, without a newline."
     ),
     SignatureCause.PLAIN_HASH: "This is the older X-SIGNATURE, a hash of body and secret: use HMAC-SHA256.",
+    SignatureCause.LEGACY_HEADER: (
+        "Only the older X-SIGNATURE header came, a hash without HMAC: look for a proxy that drops X-HMAC-SIGNATURE."
+    ),
     SignatureCause.TOO_LARGE: "The body is larger than any of Veriff's messages: check who sends it.",
     SignatureCause.UNKNOWN: (
         "No secret of these explains it: compare the API Keys page, and look for what changes the body on its way."
@@ -110,8 +119,9 @@ def explain_signature(
 ) -> SignatureExplanation:
     """Explain why the signature of a message does not match.
 
-    It tries the mistakes that are made most: a body that was parsed and written again, white space at its end, another
-    charset, another key or integration, a secret that was decoded first.
+    It tries the mistakes that are made most: a body that was parsed and written again, one that is still in base64,
+    white space at its end, another charset, another key or integration, a secret that was decoded first, and the older
+    X-SIGNATURE header in place of X-HMAC-SIGNATURE.
 
     Args:
         headers: The message's headers, names in any case.
@@ -122,12 +132,20 @@ def explain_signature(
     Returns:
         The cause with a remedy; nothing in it is secret or personal.
 
+    Raises:
+        ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
+
     Example:
         >>> print(explain_signature(request.headers, body, credentials).advice)
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
+    body, credentials = as_bytes(body), check_credentials(credentials)
+    if other_text is not None:
+        check_text("other_text", other_text)
     claim = claim_of(headers)
+    if claim.signature is None and claim.legacy is not None:
+        return _explain_legacy(claim, body, credentials)
     written = claim.signature or ""
     signature = written.lower() if is_signature(written) else _from_base64(written)
     hopeless = _hopeless(claim, signature, body)
@@ -143,6 +161,16 @@ def explain_signature(
         if claim.is_of_other_integration(credentials):
             return _explained(SignatureCause.FOREIGN_INTEGRATION)
     return found
+
+
+def _explain_legacy(claim: Claim, body: bytes, credentials: Credentials) -> SignatureExplanation:
+    """Explain a message that has the older signature alone, and which secret made it."""
+    if claim.client is not None and claim.is_foreign(credentials):
+        return _explained(SignatureCause.FOREIGN_CLIENT)
+    signature = (claim.legacy or "").lower()
+    hashes = [hashlib.sha256(body + secret.encode()).hexdigest() for secret in credentials.secrets]
+    index = hashes.index(signature) if signature in hashes else None
+    return _explained(SignatureCause.LEGACY_HEADER, index)
 
 
 def _hopeless(claim: Claim, signature: str, body: bytes) -> SignatureCause | None:
@@ -177,6 +205,7 @@ def _texts(body: bytes, other_text: str | None) -> Iterator[tuple[SignatureCause
         yield SignatureCause.OTHER_TEXT, text
         yield SignatureCause.OTHER_TEXT, text + b"\n" + body
     yield SignatureCause.EMPTY_BODY, b""
+    yield from ((SignatureCause.BASE64_BODY, text) for text in _decoded(body))
     stripped = body.strip()
     for end in (b"", b"\n", b"\r\n", b" "):
         yield SignatureCause.TRAILING_NEWLINE, stripped + end
@@ -188,6 +217,16 @@ def _texts(body: bytes, other_text: str | None) -> Iterator[tuple[SignatureCause
     yield SignatureCause.BYTE_ORDER_MARK, _BOM + body
     yield from ((SignatureCause.CHARSET, text) for text in _charsets(body))
     yield from ((SignatureCause.RESERIALISED, text) for text in _written_again(body))
+
+
+def _decoded(body: bytes) -> Iterator[bytes]:
+    """Give what a body in base64 holds, with either alphabet, with or without padding, quotes and line ends."""
+    text = b"".join(body.split()).strip(b'"').rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    if text:
+        try:
+            yield b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        except ValueError:
+            return
 
 
 def _charsets(body: bytes) -> Iterator[bytes]:

@@ -12,3 +12,5 @@ VRF_HMAC_SIGNATURE: Final = "VRF-HMAC-SIGNATURE"
 INTEGRATION_ID: Final = "VRF-INTEGRATION-ID"
 # The synchronous check of registries alone wants the API key here too.
 API_KEY: Final = "X-API-Key"
+# Older than HMAC, and seen beside it in a webhook of 2023: hex(SHA-256(body + secret)).
+LEGACY_SIGNATURE: Final = "X-SIGNATURE"

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async.errors import SignatureError
+from veriff_async.protocol.arguments import as_bytes, check_credentials, header_items, header_text
 from veriff_async.protocol.headers import (
     AUTH_CLIENT,
     HMAC_SIGNATURE,
     INTEGRATION_ID,
+    LEGACY_SIGNATURE,
     VRF_AUTH_CLIENT,
     VRF_HMAC_SIGNATURE,
 )
@@ -31,12 +33,14 @@ __all__ = ("Claim", "Origin", "claim_of", "verify_webhook")
 _CLIENT: Final = "client"
 _SIGNATURE: Final = "signature"
 _INTEGRATION: Final = "integration"
+_LEGACY: Final = "legacy"
 _SAYS: Final = {
     AUTH_CLIENT.lower(): _CLIENT,
     VRF_AUTH_CLIENT.lower(): _CLIENT,
     HMAC_SIGNATURE.lower(): _SIGNATURE,
     VRF_HMAC_SIGNATURE.lower(): _SIGNATURE,
     INTEGRATION_ID.lower(): _INTEGRATION,
+    LEGACY_SIGNATURE.lower(): _LEGACY,
 }
 """What the headers say, by their names in lower case."""
 
@@ -50,12 +54,14 @@ class Claim:
         signature: The signature.
         integration: The integration.
         disagrees: Whether the two families contradict each other.
+        legacy: The older X-SIGNATURE, a hash without HMAC, which proves nothing here.
     """
 
     client: str | None
     signature: str | None
     integration: str | None
     disagrees: bool
+    legacy: str | None = None
 
     def is_foreign(self, credentials: Credentials) -> bool:
         """Tell whether it names another API key."""
@@ -81,17 +87,22 @@ class Origin:
 
 
 def claim_of(headers: Mapping[str, str]) -> Claim:
-    """Read the headers of a message; names in any case."""
+    """Read the headers of a message; names in any case.
+
+    Raises:
+        ConfigurationError: They are no mapping of str to str.
+    """
     # A header may come twice, and some mappings give both; each mapping is gone through once.
-    said: dict[str, list[str]] = {_CLIENT: [], _SIGNATURE: [], _INTEGRATION: []}
-    for name, value in headers.items():
-        what = _SAYS.get(name.lower())
+    said: dict[str, list[str]] = {_CLIENT: [], _SIGNATURE: [], _INTEGRATION: [], _LEGACY: []}
+    for name, value in header_items(headers):
+        what = _SAYS.get(name)
         if what is not None:
-            said[what].append(value.strip())
+            said[what].append(header_text(name, value).strip())
     client, clients_agree = _agreed(said[_CLIENT])
     signature, signatures_agree = _agreed(said[_SIGNATURE])
     integration, _ = _agreed(said[_INTEGRATION])
-    return Claim(client, signature, integration or None, not (clients_agree and signatures_agree))
+    legacy, _ = _agreed(said[_LEGACY])
+    return Claim(client, signature, integration or None, not (clients_agree and signatures_agree), legacy)
 
 
 def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> Origin:
@@ -111,13 +122,16 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
     Raises:
         SignatureError: The API key or integration is missing or another, or the signature is missing, malformed or
             wrong; ``.why`` says which.
+        ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
+    body, credentials = as_bytes(body), check_credentials(credentials)
     claim = claim_of(headers)
     for name, value in ((AUTH_CLIENT, claim.client), (HMAC_SIGNATURE, claim.signature)):
         if value is None:
-            msg = f"The webhook has no {name} header: check that the proxy in front of you passes it on."
+            legacy = ", only the older X-SIGNATURE, which is not checked" if claim.legacy else ""
+            msg = f"The webhook has no {name} header{legacy}: check that the proxy in front of you passes it on."
             raise SignatureError(msg, why="missing")
     if claim.disagrees:
         msg = "The webhook's two families of headers disagree: answer 401, it is not Veriff's."

@@ -35,7 +35,7 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
 
 
 def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
-    """Return an application that receives at one path, and closes the receiver when the server shuts down.
+    """Return an application that receives at one path, opens the receiver at each start and closes it at shutdown.
 
     It closes it before anything is cleaned up, so an inbox that the main application opens in ``cleanup_ctx`` outlives
     it.
@@ -53,8 +53,12 @@ def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
     app.router.add_route("*", bare, handler)
     app.router.add_route("*", f"{bare}/", handler)
 
+    async def open_(_app: web.Application) -> None:
+        receiver.open()
+
     async def close(_app: web.Application) -> None:
         await receiver.aclose()
 
+    app.on_startup.append(open_)
     app.on_shutdown.append(close)
     return app

@@ -29,8 +29,9 @@ def asgi_app(
 ) -> AsgiWebhooks:
     """Return an ASGI application that receives webhooks.
 
-    It speaks the lifespan protocol and closes the receiver at shutdown, before `otherwise` shuts down; a framework that
-    it is mounted in does not pass that on, so close the receiver in the lifespan of your application there.
+    It speaks the lifespan protocol: it opens the receiver at each start and closes it at shutdown, before `otherwise`
+    shuts down. A framework that it is mounted in does not pass that on, so open and close the receiver in the lifespan
+    of your application there, by ``async with receiver``.
 
     Args:
         receiver: What takes the webhooks.
@@ -74,7 +75,7 @@ class AsgiWebhooks:
         if self._path is None:
             return True
         # The path is the whole one, and what stands before a mounted application is told beside it.
-        path = str(scope["path"]).removeprefix(str(scope.get("root_path") or ""))
+        path = str(scope.get("path")).removeprefix(str(scope.get("root_path") or ""))
         return path.rstrip("/") == self._path.rstrip("/")
 
     async def _answer(self, scope: _Message, receive: _Receive, send: _Send) -> None:
@@ -91,20 +92,22 @@ class AsgiWebhooks:
                 yield cast("bytes", message.get("body") or b"")
                 is_more = bool(message.get("more_body"))
 
-        headers = _joined(cast("Iterable[tuple[bytes, bytes]]", scope["headers"]))
-        reply = await self._receiver.answer(str(scope["method"]), headers, chunks())
+        headers = _joined(cast("Iterable[tuple[bytes, bytes]]", scope.get("headers") or ()))
+        reply = await self._receiver.answer(str(scope.get("method")), headers, chunks())
         if not is_gone:
             await _send_reply(send, reply)
 
     async def _live(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        """Pass the lifespan on, closing the receiver first; or live it alone, beside an application that has none."""
+        """Open and close the receiver, and pass the lifespan on to the other application if that has one."""
         has_begun = has_spoken = False
 
         async def heard() -> _Message:
             nonlocal has_begun
             message = await receive()
             has_begun = True
-            if message["type"] == "lifespan.shutdown":
+            if message["type"] == "lifespan.startup":
+                self._receiver.open()
+            elif message["type"] == "lifespan.shutdown":
                 await self._receiver.aclose()
             return message
 

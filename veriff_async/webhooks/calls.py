@@ -1,4 +1,9 @@
-"""A user's function that is called with what was recorded: in the background, a few at once, and free to fail."""
+"""A user's function that is called with what was recorded: in the background, a few at once, and free to fail.
+
+Events wait in a queue. One task, the dispatcher, takes them out in their order and starts one call in each turn of the
+event loop, so that thousands of waiting events never keep the loop from other work, however quickly the function
+returns. Each call has a task of its own: none that fails or is cancelled stops the others.
+"""
 
 from __future__ import annotations
 
@@ -6,49 +11,75 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from contextvars import copy_context
+from pathlib import PurePath
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Final
 
+import anyio
 from anyio import CapacityLimiter, to_thread
+from attrs import define
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+    from contextvars import Context
 
     from veriff_async.models.state import Recorded
 
-__all__ = ("Calls", "OnEvent")
+__all__ = ("CallCounters", "Calls", "OnEvent")
 
 _LOG: Final = logging.getLogger(__name__)
 
 _MOST_BEHIND: Final = 10_000
 """Events that a slow function may be behind before further ones are left out: memory must not grow without end."""
 
+_NOT_THE_USERS: Final = (__file__, str(PurePath(anyio.__file__).parent))
+"""Where files begin whose frames stand above the user's function in a traceback."""
+
 if TYPE_CHECKING:
     OnEvent = Callable[[Recorded], object]
     """A function or a coroutine function; what it returns is not looked at."""
 
 
+@define
+class CallCounters:
+    """Calls of one function that failed, and events that it was not called for, over all event loops."""
+
+    failed: int = 0
+    left_out: int = 0
+
+
 class Calls:
-    """The calls of one function, none of which delays or fails whoever asks for it.
+    """The calls of one function on one event loop, none of which delays or fails the caller of `add`.
 
     Args:
         function: What to call; one that is not a coroutine function is called in a thread.
         most: Calls at once.
-        tasks: Where running tasks are kept, for whoever ends them.
+        tasks: Where running tasks are kept, so that the owner can end them.
+        counters: What is counted.
+        context: The context that calls run in: that of a request is not for the calls of later events.
     """
 
-    def __init__(self, function: OnEvent, *, most: int, tasks: set[asyncio.Task[object]]) -> None:
+    def __init__(
+        self,
+        function: OnEvent,
+        *,
+        most: int,
+        tasks: set[asyncio.Task[object]],
+        counters: CallCounters,
+        context: Context,
+    ) -> None:
         """Begin with nothing to do."""
         self._function = function
         self._most = most
         self._tasks = tasks
+        self._counters = counters
+        self._context = context
         self._behind: deque[Recorded] = deque()
-        # What a request has in its context is not for the calls of later events.
-        self._context = copy_context()
+        self._dispatcher: asyncio.Task[object] | None = None
+        self._has_room = asyncio.Event()
         self._threads = CapacityLimiter(most)
+        self._is_over = False
         self.running: int = 0
-        self.failed: int = 0
-        self.left_out: int = 0
 
     @property
     def waiting(self) -> int:
@@ -57,31 +88,49 @@ class Calls:
 
     def add(self, recorded: Recorded) -> None:
         """Have the function called, as soon as others are done; needs a running loop."""
-        if len(self._behind) >= _MOST_BEHIND:
-            self.left_out += 1
-            _LOG.error("on_event is too slow: left out for an event, which is recorded all the same")
+        if self._is_over or len(self._behind) >= _MOST_BEHIND:
+            self._counters.left_out += 1
+            why = "the receiver is closed" if self._is_over else "it is too slow"
+            _LOG.error("on_event was not called for an event, because %s; the event is recorded", why)
             return
         self._behind.append(recorded)
-        if self.running < self._most:
-            self.running += 1
-            loop = asyncio.get_running_loop()
-            task = loop.create_task(self._work(), name="veriff on_event", context=self._context.copy())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        self._ensure_dispatcher()
 
     def give_up(self) -> None:
-        """Leave out what has not begun, because nobody will be there to do it."""
+        """Leave out the calls that have not begun, and all later ones."""
+        self._is_over = True
         if self._behind:
-            self.left_out += len(self._behind)
+            self._counters.left_out += len(self._behind)
             _LOG.error("closed before on_event was called for %d events; they are recorded", len(self._behind))
             self._behind.clear()
 
-    async def _work(self) -> None:
-        try:
-            while self._behind:
-                await self._call(self._behind.popleft())
-        finally:
-            self.running -= 1
+    def _ensure_dispatcher(self) -> None:
+        if self._dispatcher is None or self._dispatcher.done():
+            self._dispatcher = self._start(self._dispatch(), "veriff on_event dispatcher")
+
+    def _start(self, work: Coroutine[None, None, object], name: str) -> asyncio.Task[object]:
+        task = asyncio.get_running_loop().create_task(work, name=name, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _dispatch(self) -> None:
+        # The first turn comes before the first call, so that an eager task does not call the function within `add`.
+        await asyncio.sleep(0)
+        while self._behind:
+            if self.running < self._most:
+                self.running += 1
+                self._start(self._call(self._behind.popleft()), "veriff on_event").add_done_callback(self._leave)
+                await asyncio.sleep(0)
+            else:
+                self._has_room.clear()
+                await self._has_room.wait()
+
+    def _leave(self, task: asyncio.Task[object]) -> None:
+        self.running -= 1
+        self._has_room.set()
+        if self._behind and not task.cancelled():  # when all are cancelled, the loop is ending
+            self._ensure_dispatcher()
 
     async def _call(self, recorded: Recorded) -> None:
         try:
@@ -93,17 +142,14 @@ class Calls:
                 )
             if inspect.isawaitable(found):
                 await found
-        except asyncio.CancelledError as error:
-            if _is_ended():
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_ended():
                 raise
-            self._blame(error)
-        except Exception as error:  # noqa: BLE001  whatever a user's function raises
-            self._blame(error)
-
-    def _blame(self, error: BaseException) -> None:
-        self.failed += 1
-        # Neither its text nor a traceback: what a user's function raises may tell of the person it was about.
-        _LOG.error("on_event failed with %s; the event is recorded", type(error).__name__)
+            self._counters.failed += 1
+            # Neither its text nor the lines of a traceback: they may hold data of the person it was about.
+            _LOG.error("on_event failed with %s%s; the event is recorded", type(error).__name__, _places(error))
 
 
 def is_async(function: OnEvent) -> bool:
@@ -115,3 +161,13 @@ def _is_ended() -> bool:
     """Tell whether the running task is to end, rather than that something it awaited was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _places(error: BaseException) -> str:
+    """Return file and line where an error was raised, and the user's function's own line where that is another."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
+    users = [frame for frame in frames if not frame[0].startswith(_NOT_THE_USERS)]
+    if not users:
+        return ""
+    places = [f"{file}:{line}" for file, line in (users[-1], users[0])]
+    return f" at {places[0]}" if places[0] == places[1] else f" at {places[0]}, called from {places[1]}"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing, nullcontext
+from contextvars import copy_context
 from io import BytesIO
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -14,32 +15,28 @@ from attrs import frozen
 from veriff_async.errors import ConfigurationError, InboxError, PayloadError, SignatureError
 from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
+from veriff_async.protocol.arguments import as_bytes, check_credentials, check_text
 from veriff_async.protocol.codec import warm_up
-from veriff_async.protocol.credentials import Credentials
 from veriff_async.protocol.events import parse_webhook
 from veriff_async.webhooks import rules
-from veriff_async.webhooks.calls import Calls
+from veriff_async.webhooks.calls import CallCounters, Calls
+from veriff_async.webhooks.work import LoopWork
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable, Mapping
+    from collections.abc import Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import Recorded
+    from veriff_async.protocol.credentials import Credentials
     from veriff_async.webhooks.calls import OnEvent
     from veriff_async.webhooks.rules import Reply
 
 __all__ = ("ReceiverStatistics", "WebhookReceiver")
 
 _LOG: Final = logging.getLogger(__name__)
-
-_MOST_RECORDING: Final = 1000
-"""Events that an inbox may be recording at once; one that hangs must not fill the memory."""
-
-_CANCEL_SECONDS: Final = 1.0
-"""Seconds that cancelled calls have to end, so that one that will not does not hold up the process."""
 
 
 @frozen(kw_only=True)
@@ -76,15 +73,18 @@ class _RefusedError(Exception):
 
 
 class WebhookReceiver:
-    """Takes webhooks: verifies, reads, records, and says what to answer. One for each event loop.
+    """Takes webhooks: verifies, reads, records, and says what to answer.
 
     A request counts only once its event is in the inbox; then every wait for its session wakes, in whichever process
     that shares the inbox. `on_event` is called afterwards, in the background: it never delays the answer, its failure
-    is logged by the type's name alone (what it says may tell of a person), and neither loses the event. It is called
-    once for each event that is recorded for the first time, not for repetitions, `max_running` at once; not at all
-    when the process ends before, so do with it what may be missed, and what must not be missed by what the inbox has.
+    is logged by type, file and line alone (its text may hold a person's data), and neither loses the event. It is
+    called once for each event that is recorded for the first time, not for repetitions, `max_running` at once; not at
+    all when the process ends before, so do with it what may be missed, and what must not be missed by what the inbox
+    has.
 
     Use it as ``async with WebhookReceiver(...) as receiver:``, or call `aclose` at the end, before the inbox is closed.
+    ``async with`` and `open` open it again, in any event loop: a framework may start and stop its application many
+    times. Several loops may use it at once; what runs in each is closed with that loop's `aclose`.
 
     Args:
         credentials: Whose webhooks are taken; can be set while the receiver runs.
@@ -126,16 +126,18 @@ class WebhookReceiver:
             close_timeout=close_timeout,
             max_running=max_running,
         )
-        self._credentials = _checked(credentials)
+        self._credentials = check_credentials(credentials)
         self._inbox = inbox
         self._max_body = max_body
         self._body_timeout = body_timeout
         self._record_timeout = record_timeout
         self._close_timeout = close_timeout
-        self._tasks: set[asyncio.Task[object]] = set()
-        self._calls = None if on_event is None else Calls(on_event, most=max_running, tasks=self._tasks)
+        self._on_event = on_event
+        self._max_running = max_running
+        self._context = copy_context()
+        self._counters = CallCounters()
+        self._works: dict[asyncio.AbstractEventLoop, LoopWork] = {}
         self._is_closed = False
-        self._recording = 0
         self._recorded = self._repeated = self._refused = self._unrecorded = 0
         warm_up(DecisionEvent, SessionEvent)
 
@@ -150,14 +152,16 @@ class WebhookReceiver:
 
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
-        self._credentials = _checked(credentials)
+        self._credentials = check_credentials(credentials)
 
     def __repr__(self) -> str:
         """Show how much was recorded, nothing secret."""
-        return f"<WebhookReceiver{' closed' if self._is_closed else ''}, {self._recorded} recorded>"
+        is_closed = self._is_closed and all(work.is_closed for work in tuple(self._works.values()))
+        return f"<WebhookReceiver{' closed' if is_closed else ''}, {self._recorded} recorded>"
 
     async def __aenter__(self) -> Self:
-        """Return the receiver itself."""
+        """Open the receiver, also after it was closed."""
+        self.open()
         return self
 
     async def __aexit__(
@@ -167,18 +171,33 @@ class WebhookReceiver:
         await self.aclose()
 
     def statistics(self) -> ReceiverStatistics:
-        """Return what the receiver has done so far, and does now."""
-        calls = self._calls
+        """Return what the receiver has done so far, and does now, over all event loops."""
+        calls = [work.calls for work in tuple(self._works.values()) if work.calls is not None]
         return ReceiverStatistics(
             recorded=self._recorded,
             repeated=self._repeated,
             refused=self._refused,
             unrecorded=self._unrecorded,
-            failed=calls.failed if calls else 0,
-            left_out=calls.left_out if calls else 0,
-            running=calls.running if calls else 0,
-            waiting=calls.waiting if calls else 0,
+            failed=self._counters.failed,
+            left_out=self._counters.left_out,
+            running=sum(each.running for each in calls),
+            waiting=sum(each.waiting for each in calls),
         )
+
+    def open(self) -> None:
+        """Take webhooks on the running event loop, also after `aclose`.
+
+        A new receiver takes them at once, so this is for the start of an application that may be stopped and started
+        again. ``async with``, `asgi_app` and `aiohttp_app` do it by themselves.
+
+        Raises:
+            ConfigurationError: No event loop of asyncio is running.
+        """
+        self._is_closed = False
+        work = self._work()
+        if work.is_closed:
+            del self._works[asyncio.get_running_loop()]
+            self._work()
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> Recorded:
         """Verify, read and record one webhook, for a framework of your own; `answer` does this and speaks HTTP.
@@ -198,19 +217,23 @@ class WebhookReceiver:
             PayloadError: It is signed, but cannot be read; nothing was recorded.
             InboxError: It may not have been recorded, because the inbox failed, was slower than `record_timeout`, or
                 the receiver is closed: answer 503.
+            ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
 
         Example:
             >>> recorded = await receiver.receive(headers, body)
         """
+        work = self._work()
         try:
             event = parse_webhook(headers, body, self._credentials)
         except (SignatureError, PayloadError):
             self._refused += 1
             raise
         try:
-            self._check_open()
+            work.check_open()
             quick = self._quick()
-            return await self._kept(event) if quick is None else self._kept_now(quick, event, bytes(body))
+            if quick is not None:
+                return self._kept_now(work, quick, event, bytes(body))
+            return await work.record(self._record(work, event), self._record_timeout)
         except InboxError:
             self._unrecorded += 1
             raise
@@ -227,11 +250,14 @@ class WebhookReceiver:
             200 for what is recorded (unknown kinds and repetitions too); 405, 415, 413, 408, 401 or 400 for what is
             not a webhook; 503 for one that the inbox did not record.
 
+        Raises:
+            ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
+
         Example:
             >>> reply = await receiver.answer(request.method, request.headers, request.stream())
             >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
         """
-        reply = rules.refusal(method, headers, self._max_body)
+        reply = rules.refusal(check_text("method", method), headers, self._max_body)
         if reply is not None:
             return self._refuse(reply)
         try:
@@ -250,23 +276,42 @@ class WebhookReceiver:
         """Take nothing more, and wait for what is being recorded and for the calls of `on_event`, then cancel them.
 
         Webhooks that come afterwards are answered 503, so that Veriff sends them again, about an hour later. A
-        function that runs in a thread cannot be cancelled: it is left to end by itself.
+        function that runs in a thread cannot be cancelled: it is left to end by itself. It is called in the event loop
+        that used the receiver; what runs in another loop goes on there.
         """
         self._is_closed = True
+        work = self._works.get(asyncio.get_running_loop())
+        if work is not None:
+            await work.aclose(self._close_timeout)
+        else:  # the program closes it from outside of the loops that used it
+            for other in tuple(self._works.values()):
+                other.is_closed = True
+
+    def _work(self) -> LoopWork:
+        """Return what runs on this event loop, and drop what loops that have ended left behind."""
         try:
-            async with asyncio.timeout(self._close_timeout):
-                while self._tasks:
-                    await asyncio.wait(self._tasks)
-        except TimeoutError:
-            _LOG.warning("closed while %d records or calls of on_event were running", len(self._tasks))
-        finally:
-            if self._calls is not None:
-                self._calls.give_up()
-            left = set(self._tasks)
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.wait(left, timeout=_CANCEL_SECONDS)
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None:
+            msg = "A WebhookReceiver needs a running event loop of asyncio: call it from a coroutine under asyncio."
+            raise ConfigurationError(msg)
+        work = self._works.get(loop)
+        if work is None:
+            for other, left in tuple(self._works.items()):
+                if other.is_closed():
+                    self._works.pop(other, None)
+                    left.give_up()
+            tasks = set[asyncio.Task[object]]()
+            work = self._works[loop] = LoopWork(tasks, self._new_calls(tasks), is_closed=self._is_closed)
+        return work
+
+    def _new_calls(self, tasks: set[asyncio.Task[object]]) -> Calls | None:
+        if self._on_event is None:
+            return None
+        return Calls(
+            self._on_event, most=self._max_running, tasks=tasks, counters=self._counters, context=self._context
+        )
 
     def _refuse(self, reply: Reply) -> Reply:
         self._refused += 1
@@ -275,19 +320,21 @@ class WebhookReceiver:
 
     async def _read(self, body: bytes | AsyncIterable[bytes]) -> bytes:
         """Read a body, but never hold more of it than may be; closing a generator that is not read to its end."""
-        if isinstance(body, bytes):
-            if len(body) > self._max_body:
+        if not isinstance(body, AsyncIterable):
+            whole = as_bytes(body)
+            if len(whole) > self._max_body:
                 raise _RefusedError(rules.TOO_LARGE)
-            return body
+            return whole
         held = BytesIO()
         limit = asyncio.timeout(self._body_timeout)
         try:
             async with limit, _closing(body):
                 async for chunk in body:
-                    if held.tell() + len(chunk) > self._max_body:
+                    piece = as_bytes(chunk, "a chunk of the body")
+                    if held.tell() + len(piece) > self._max_body:
                         raise _RefusedError(rules.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
-                    held.write(chunk)
-        except _RefusedError:
+                    held.write(piece)
+        except (_RefusedError, ConfigurationError):
             raise
         except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
             raise _RefusedError(rules.TOO_SLOW if limit.expired() else rules.BROKEN_OFF) from None
@@ -300,66 +347,32 @@ class WebhookReceiver:
             return inbox
         return None
 
-    def _kept_now(self, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> Recorded:
+    def _kept_now(self, work: LoopWork, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> Recorded:
         """Record an event here and now: what does not wait is not cancelled on the way, and needs no task."""
         try:
             recorded = inbox.record_now(event, body=body)
         except Exception as error:  # noqa: BLE001  as below
             failed = _failed(error)
         else:
-            return self._counted(recorded)
+            return self._counted(work, recorded)
         raise failed
 
-    def _check_open(self) -> None:
-        if self._is_closed:
-            msg = "The receiver is closed: answer 503, and close it only after the server."
-            raise InboxError(msg)
-
-    async def _kept(self, event: WebhookEvent) -> Recorded:
-        """Record an event in a task of its own.
-
-        A server that cancels its request, or an inbox that is late, must not part the record from what follows it: the
-        event would stand in the inbox, its repetition would be known, and `on_event` would never be called.
-        """
-        if self._recording >= _MOST_RECORDING:
-            msg = f"The inbox is busy with {self._recording} events already: see why it is slow."
-            raise InboxError(msg)
-        self._recording += 1
-        task = asyncio.create_task(self._record(event), name="veriff record")
-        self._tasks.add(task)
-        task.add_done_callback(self._let_go)
-        done, _ = await asyncio.wait({task}, timeout=self._record_timeout)
-        if not done:
-            msg = f"The inbox has not recorded an event in {self._record_timeout:g} seconds: see why it is slow."
-            raise InboxError(msg)
-        if task.cancelled():
-            msg = "The record of an event was cancelled: answer 503, so that Veriff sends it again."
-            raise InboxError(msg)
-        found = task.result()
-        if isinstance(found, InboxError):
-            raise found
-        return found
-
-    def _let_go(self, task: asyncio.Task[Recorded | InboxError]) -> None:
-        self._recording -= 1
-        self._tasks.discard(task)
-
-    async def _record(self, event: WebhookEvent) -> Recorded | InboxError:
+    async def _record(self, work: LoopWork, event: WebhookEvent) -> Recorded | InboxError:
         """Record an event and have `on_event` called; an error is returned, since nobody may be there to catch it."""
         try:
             recorded = await self._inbox.record(event)
             _ = recorded.is_repeated  # an inbox of the user's own may return anything
         except Exception as error:  # noqa: BLE001  an inbox of the user's own
             return _failed(error)
-        return self._counted(recorded)
+        return self._counted(work, recorded)
 
-    def _counted(self, recorded: Recorded) -> Recorded:
+    def _counted(self, work: LoopWork, recorded: Recorded) -> Recorded:
         """Count what was recorded, and have `on_event` called."""
         is_repeated = recorded.is_repeated
         self._recorded += 1
         self._repeated += is_repeated
-        if self._calls is not None and not is_repeated:
-            self._calls.add(recorded)
+        if work.calls is not None and not is_repeated:
+            work.calls.add(recorded)
         return recorded
 
 
@@ -371,13 +384,6 @@ def _failed(error: Exception) -> InboxError:
 
 def _closing(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[object]:
     return aclosing(cast("AsyncGenerator[bytes]", body)) if isinstance(body, AsyncGenerator) else nullcontext()
-
-
-def _checked(credentials: object) -> Credentials:
-    if not isinstance(credentials, Credentials):
-        msg = f"credentials is a {type(credentials).__name__}: give Credentials(...) or Credentials.from_env()."
-        raise ConfigurationError(msg)
-    return credentials
 
 
 def _check_above_zero(**options: float) -> None:

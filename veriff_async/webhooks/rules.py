@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from veriff_async.protocol.arguments import header_items, header_text
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -69,7 +71,11 @@ STATUSES: Final = frozenset({200, 400, 401, 405, 408, 413, 415, 503})
 
 
 def refusal(method: str, headers: Mapping[str, str], max_body: int) -> Reply | None:
-    """Return what a request is refused with before its body is read; ``None`` when it may be a webhook."""
+    """Return what a request is refused with before its body is read; ``None`` when it may be a webhook.
+
+    Raises:
+        ConfigurationError: The headers are no mapping of str to str.
+    """
     if method != "POST":
         return NOT_POSTED
     if not is_json(value_of(headers, "content-type")) or not is_plain(value_of(headers, "content-encoding")):
@@ -81,7 +87,7 @@ def refusal(method: str, headers: Mapping[str, str], max_body: int) -> Reply | N
 
 def value_of(headers: Mapping[str, str], name: str) -> str | None:
     """Return what a header says, its name in any case; one that comes twice says both."""
-    values = [value for key, value in headers.items() if key.lower() == name]
+    values = [header_text(name, value) for key, value in header_items(headers) if key == name]
     return ", ".join(values) if values else None
 
 

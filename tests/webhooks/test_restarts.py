@@ -1,0 +1,216 @@
+"""Applications that start and stop many times, in one event loop and in several: every start receives as the first."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+from aiohttp import web
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from tests.webhooks.conftest import CREDENTIALS, PATH, message, signed, under_aiohttp, under_uvicorn
+from veriff_async import ConfigurationError
+from veriff_async.inbox import MemoryInbox, SqliteInbox
+from veriff_async.webhooks import WebhookReceiver, aiohttp_app, asgi_app
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # Starlette warns of httpx, and takes it all the same
+    from starlette.testclient import TestClient
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+
+    from veriff_async.inbox import Recorded
+
+BODY: Final = message()
+
+
+class Noting:
+    """A function for `on_event` that notes the sessions it was called for."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.sessions: list[str | None] = []
+
+    async def __call__(self, recorded: Recorded) -> None:
+        """Note one, a moment later."""
+        await asyncio.sleep(0)
+        self.sessions.append(recorded.event.session_id)
+
+
+async def status_of(receiver: WebhookReceiver, session_id: str = "8f0d1ab6") -> int:
+    """Have a webhook received, and return the status of the answer."""
+    body = message(session_id=session_id)
+    return (await receiver.answer("POST", signed(body), body)).status
+
+
+def test_receiver_opens_again_in_each_loop() -> None:
+    """A receiver that `async with` enters again works as a new one does, in the same loop and in others."""
+    noting = Noting()
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=noting)
+
+    async def start_twice(name: str) -> None:
+        for number in range(2):
+            async with receiver:
+                assert 200 == await status_of(receiver, f"{name}{number}")
+            assert 503 == await status_of(receiver)
+
+    for name in ("a", "b", "c"):
+        asyncio.run(start_twice(name))
+        assert 503 == asyncio.run(status_of(receiver))  # closed for every loop that did not open it
+
+    assert ["a0", "a1", "b0", "b1", "c0", "c1"] == noting.sessions
+    assert (6, 0) == (receiver.statistics().recorded, receiver.statistics().left_out)
+
+
+def test_loop_that_ended_without_closing_blocks_no_later_one() -> None:
+    """Records and calls that a loop took with it occupy no slot in the next, and events left over are counted."""
+    ended, began = False, list[str | None]()
+
+    async def hang(recorded: Recorded) -> None:
+        began.append(recorded.event.session_id)
+        if not ended:
+            await asyncio.Event().wait()
+
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=hang, max_running=1)
+
+    async def leave() -> None:
+        assert [200, 200] == [await status_of(receiver, session_id) for session_id in ("first", "second")]
+        while not began:  # noqa: ASYNC110  the test looks at what was called in a loop that ended
+            await asyncio.sleep(0)
+
+    async def serve() -> None:
+        async with receiver:
+            assert 200 == await status_of(receiver, "third")
+
+    asyncio.run(leave())
+    ended = True
+    asyncio.run(serve())
+
+    assert ["first", "third"] == began
+    assert (0, 0, 1) == (
+        (now := receiver.statistics()).running,
+        now.waiting,
+        now.left_out,
+    )
+
+
+def test_loops_that_overlap_are_closed_one_by_one() -> None:
+    """Of two applications in loops of their own that share a receiver, the one that stops leaves the other open."""
+    noting = Noting()
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=noting)
+
+    async def inner() -> None:
+        async with receiver:
+            assert 200 == await status_of(receiver, "inner")
+
+    async def outer() -> None:
+        async with receiver:
+            await asyncio.to_thread(asyncio.run, inner())
+            assert 200 == await status_of(receiver, "outer")
+
+    asyncio.run(outer())
+    assert ["inner", "outer"] == noting.sessions
+    assert "closed" in repr(receiver)
+
+
+def test_receiver_closed_from_outside_is_closed_everywhere() -> None:
+    """`aclose` in a loop that did not use the receiver closes it for the loops that did."""
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox())
+
+    async def serve() -> None:
+        assert 200 == await status_of(receiver)
+        await asyncio.to_thread(asyncio.run, receiver.aclose())
+        assert 503 == await status_of(receiver)
+
+    asyncio.run(serve())
+
+
+def test_receiver_needs_asyncio() -> None:
+    """Without a running event loop of asyncio, a receiver says what it needs."""
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox())
+    with pytest.raises(ConfigurationError, match="running event loop of asyncio"):
+        receiver.open()
+
+
+def around(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:
+    """Wrap an application that has no lifespan, so that the adapter's own is all there is."""
+    return asgi_app(receiver, path=PATH, otherwise=Starlette())
+
+
+def in_route(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:
+    """Give FastAPI a route, and a lifespan that opens inbox and receiver."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with inbox, receiver:
+            yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.router.routes.append(Route(PATH, asgi_app(receiver)))
+    return app
+
+
+def in_mount(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:
+    """Mount it in Starlette, whose lifespan opens inbox and receiver."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with inbox, receiver:
+            yield
+
+    prefix, _, name = PATH.rpartition("/")
+    return Starlette(routes=[Mount(prefix, asgi_app(receiver, path=f"/{name}"))], lifespan=lifespan)
+
+
+def alone(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:
+    """Serve nothing else."""
+    return asgi_app(receiver)
+
+
+@pytest.mark.parametrize("make", [alone, around, in_route, in_mount])
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_test_client_starts_an_application_many_times(
+    make: Callable[..., Callable[..., Any]], kind: str, tmp_path: Path
+) -> None:
+    """Each `with TestClient(app)`, also one inside another, receives, records and calls as the first does."""
+    noting = Noting()
+    inbox = MemoryInbox() if kind == "memory" else SqliteInbox(tmp_path / "inbox.db")
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=noting)
+    app = make(inbox, receiver)
+
+    def post(client: TestClient, session_id: str) -> int:
+        body = message(session_id=session_id)
+        return int(client.post(PATH, content=body, headers=signed(body)).status_code)
+
+    for name in ("a", "b"):
+        with TestClient(app) as outer:
+            assert 200 == post(outer, f"{name}1")
+            with TestClient(app) as inner:
+                assert 200 == post(inner, f"{name}2")
+            assert 200 == post(outer, f"{name}3")
+    assert ["a1", "a2", "a3", "b1", "b2", "b3"] == sorted(map(str, noting.sessions))
+    asyncio.run(inbox.aclose())
+
+
+@pytest.mark.anyio
+async def test_servers_start_an_application_many_times() -> None:
+    """An application of ASGI under uvicorn and one of aiohttp, stopped and started again, receive as at first."""
+    noting = Noting()
+    receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=noting)
+    asgi = asgi_app(receiver, path=PATH)
+    web_app = web.Application()
+    web_app.add_subapp(PATH, aiohttp_app(receiver))
+    for number in range(2):
+        for serve in (under_uvicorn(asgi), under_aiohttp(web_app)):
+            async with serve as server:
+                body = message(session_id=f"{len(noting.sessions)}")
+                assert 200 == (await server.post(body, signed(body))).status
+            assert 503 == await status_of(receiver)
+        assert 2 * number + 2 == len(noting.sessions)
