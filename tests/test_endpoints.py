@@ -14,6 +14,7 @@ from veriff_async import (
     CollectedData,
     Credentials,
     Device,
+    FaceImage,
     FraudReport,
     Network,
     NfcData,
@@ -53,11 +54,16 @@ SAMPLES: Final[dict[str, object]] = {
     "data": CollectedData(provider_name="us", device=Device(fingerprint="f"), network=Network(address_v4="192.0.2.1")),
     "reports": [FraudReport(ID, "injected_media")],
     "session_ids": [ID],
+    "certificate_id": ID,
+    "file_id": ID,
+    "images": [FaceImage("name", b"\xff\xd8\xff")],
+    "extra": {},
 }
 # Calls that are made of more than one step, or stream.
 OWN_WAY: Final[dict[str, Callable[..., object]]] = {
     "upload_media": VerificationSession.upload,
     "download_media": VeriffClient.download_media,
+    "download_certificate_file": VerificationSession.download_certificate_document,
 }
 # That each of these tells its kind is held by tests/sandbox/test_happenings.py.
 TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
@@ -156,7 +162,7 @@ def handler(request: Request) -> str:
     """Return the handler of the sandbox that a request reaches."""
     path = (LOCAL_SYNC if request.host == "sync" else "") + request.path.partition("?")[0]
     for pattern, method, found in HANDLERS:
-        if method == request.method and re.fullmatch(pattern.replace("{id}", "[^/]+"), path):
+        if method == request.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path):
             return found.__qualname__
     msg = f"the sandbox has no {request.method} {path}"
     raise AssertionError(msg)
@@ -229,7 +235,7 @@ def test_every_endpoint_and_webhook_is_everywhere() -> None:
 
 def test_every_answer_has_a_request() -> None:
     """Every answer is that of a request of the same name; a file is the one answer that is not read as a model."""
-    assert set(requests.__all__) - set(responses.__all__) == {"download_media"}
+    assert set(requests.__all__) - set(responses.__all__) == {"download_media", "download_certificate_file"}
     assert set(responses.__all__) <= set(requests.__all__)
 
 

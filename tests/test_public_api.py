@@ -13,28 +13,29 @@ ROOMS = {"veriff_async": veriff_async, "sandbox": sandbox, "inbox": inbox, "webh
 NAMES = [(room, name) for room, module in ROOMS.items() for name in module.__all__ if name != "__version__"]
 PINNED = """
 REASONS AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud ApiError Attempt
-AuthenticationError BadRequestError BatchError BiometricAuthentication BiometricDetails Browser CheckType
+AuthenticationError BadRequestError BatchError BiometricAuthentication BiometricDetails Browser Certificate CheckType
 ClientClosedError CollectedData CollectedReceipt Confidence ConfigurationError ConflictError ConnectError Consent
 ConsentType CpfValidation Credentials CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSource
 DecisionTimeoutError DeprecatedHostWarning Device Document DocumentType DownloadProgress DownloadedMedia
-EndUserIdWarning FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo FraudReport FraudReportDetails
-FraudReportLookup FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent FullAutoPerson Gender
-ImageSizeWarning InboxError IneBiometricValidation IneCurpEvent IneCurpResult IneEvent IneRecord IneResult Insight
-InsightCategory InsightResult JobChangedError JobFailedError JobTakenError JournalError LegalStatus Listing Listings
-LookupStatus MatchStatus Media MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError MediaFile
-MediaList MediaNotSavedError MediaSource MediaStream MediaTooLargeError MediaUnsupportedError MonitorStatus Monitoring
-Network NfcData NotFoundError Origin OutcomeUnknownError ParsedAddress PayloadError PayloadTooLargeError PepAlias
-PepAsset PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch PermissionDeniedError Person PersonRecord
-PollPolicy ProofOfAddress RateLimitedError Reason ReasonFamily Reconciled RegistryValidation ReportStatus
-RequestTimeoutError ResponseError RetryPolicy RiskCategory RiskLabel RiskLevel SearchTerm ServerError SessionEvent
-SignatureCause SignatureError SignatureExplanation Specimen Statistics Status Timeouts Timestamp TimestampHash
-TransportError TransportationResult UnknownEvent UploadProgress UploadedMedia UserDefinedStatus UserStatusEvent
-ValidationResult VeriffClient VeriffError VerificationSession WatchlistEvent WatchlistHit WatchlistScreening
-WebhookError WebhookEvent WebhookReceiver YesNo __version__ explain_signature from_json open_session parse_webhook
-reconcile to_json verify_webhook
+EndUserIdWarning FaceImage FaceImportReceipt FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo
+FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent
+FullAutoPerson Gender ImageSizeWarning InboxError IneBiometricValidation IneCurpEvent IneCurpResult IneEvent IneRecord
+IneResult Insight InsightCategory InsightResult JobChangedError JobFailedError JobTakenError JournalError LegalStatus
+Listing Listings LookupStatus MatchStatus Media MediaChangedError MediaContext MediaEmptyError MediaError
+MediaExistsError MediaFile MediaList MediaNotSavedError MediaSource MediaStream MediaTooLargeError
+MediaUnsupportedError MonitorStatus Monitoring Network NfcData NotFoundError Origin OutcomeUnknownError ParsedAddress
+PayloadError PayloadTooLargeError PepAlias PepAsset PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch
+PermissionDeniedError Person PersonRecord PollPolicy ProofOfAddress RateLimitedError Reason ReasonFamily Reconciled
+RegistryValidation ReportStatus RequestTimeoutError ResponseError RetryPolicy RiskCategory RiskLabel RiskLevel
+SearchTerm ServerError SessionEvent SignatureCause SignatureError SignatureExplanation SourceDocument Specimen
+Statistics Status Timeouts Timestamp TimestampHash TransportError TransportationResult UnknownEvent UploadProgress
+UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult VeriffClient VeriffError VerificationSession
+WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent WebhookReceiver YesNo __version__
+explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_SANDBOX = """
-AttemptView Clock Delivery Fault RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock WebhookKind
+AttemptView Clock Delivery Fault ImportedFace RealClock Rules Sandbox SeenRequest SessionView StoredMedia
+VirtualClock WebhookKind
 """
 PINNED_INBOX = "Ignored Inbox MemoryInbox Recorded RedisInbox Retention SessionState SqliteInbox"
 PINNED_BATCH = """

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
         WebhookError,
     )
     from veriff_async.models.attempt import Attempt, UserDefinedStatus
+    from veriff_async.models.certificate import Certificate, SourceDocument
     from veriff_async.models.collected import Browser, CollectedData, CollectedReceipt, Device, Network
     from veriff_async.models.decision import Decision, DecisionSource, RiskCategory, RiskLabel
     from veriff_async.models.document import Document, LegalStatus, Specimen
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
         WatchlistEvent,
         WebhookEvent,
     )
+    from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import (
         FraudCategory,
         FraudCategoryInfo,
@@ -174,6 +176,7 @@ __all__ = (
     "BiometricAuthentication",
     "BiometricDetails",
     "Browser",
+    "Certificate",
     "CheckType",
     "ClientClosedError",
     "CollectedData",
@@ -200,6 +203,8 @@ __all__ = (
     "DownloadProgress",
     "DownloadedMedia",
     "EndUserIdWarning",
+    "FaceImage",
+    "FaceImportReceipt",
     "FieldObject",
     "FieldSource",
     "FieldValue",
@@ -288,6 +293,7 @@ __all__ = (
     "SignatureCause",
     "SignatureError",
     "SignatureExplanation",
+    "SourceDocument",
     "Specimen",
     "Statistics",
     "Status",
@@ -334,6 +340,7 @@ _HOMES = {
         "RequestTimeoutError ResponseError ServerError SignatureError TransportError VeriffError WebhookError"
     ),
     "models.attempt": "Attempt UserDefinedStatus",
+    "models.certificate": "Certificate SourceDocument",
     "models.collected": "Browser CollectedData CollectedReceipt Device Network",
     "models.decision": "Decision DecisionSource RiskCategory RiskLabel",
     "models.document": "Document LegalStatus Specimen",
@@ -342,6 +349,7 @@ _HOMES = {
         "AddressEvent CurpEvent DecisionEvent FullAutoEvent IneCurpEvent IneEvent SessionEvent UnknownEvent "
         "UserStatusEvent WatchlistEvent WebhookEvent"
     ),
+    "models.faces": "FaceImage FaceImportReceipt",
     "models.feedback": (
         "FraudCategory FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt "
         "LookupStatus ReportStatus"

@@ -10,12 +10,14 @@ from veriff_async.protocol.answers import is_refusal, refusal
 from veriff_async.protocol.checks import EndUserIdWarning, warning_of_end_user_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from veriff_async.models.attempt import Attempt
+    from veriff_async.models.certificate import Certificate, CertificateFile
     from veriff_async.models.collected import CollectedData, CollectedReceipt
     from veriff_async.models.decision import Decision
+    from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.fullauto import FullAutoDecision
     from veriff_async.models.media import MediaList, NfcData, Timestamp, UploadedMedia
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from veriff_async.models.watchlist import Monitoring, WatchlistScreening
     from veriff_async.protocol.creation import CreateOptions, RegistryOptions
     from veriff_async.protocol.credentials import Credentials
+    from veriff_async.protocol.signed import Request
     from veriff_async.transport.bodies import SignedBody
     from veriff_async.transport.exchange import Exchange, Opened, Sink
 
@@ -85,15 +88,35 @@ class Api:
         request = requests.attempt_media(self.credentials, attempt_id)
         return responses.attempt_media(await self._exchange.call(request))
 
-    async def download_media(self, media_id: str, into: Sink) -> None:
-        """Call ``GET /v1/media/{id}``; `into` takes the file, which is verified when this returns."""
-        answer = await self._exchange.call(requests.download_media(self.credentials, media_id), into=into)
+    async def download_media(self, media: str | CertificateFile, into: Sink) -> None:
+        """Call ``GET /v1/media/{id}`` or `requests.download_certificate_file`.
+
+        `into` takes the file, which is verified when this returns.
+        """
+        answer = await self._exchange.call(self._download(media), into=into)
         if is_refusal(answer):
             raise refusal(answer)
 
-    async def open_media(self, media_id: str) -> Opened:
-        """Call ``GET /v1/media/{id}``, and leave the file to the caller, who closes the response."""
-        return await self._exchange.open(requests.download_media(self.credentials, media_id))
+    async def open_media(self, media: str | CertificateFile) -> Opened:
+        """Call the same, and leave the file to the caller, who closes the response."""
+        return await self._exchange.open(self._download(media))
+
+    def _download(self, media: str | CertificateFile) -> Request:
+        if isinstance(media, str):
+            return requests.download_media(self.credentials, media)
+        return requests.download_certificate_file(self.credentials, media.session_id, media.certificate_id, media.id)
+
+    async def certificates(self, session_id: str) -> tuple[Certificate, ...]:
+        """Call ``GET /v1/sessions/{id}/certificates``."""
+        request = requests.certificates(self.credentials, session_id)
+        return responses.certificates(await self._exchange.call(request))
+
+    async def import_faces(
+        self, images: Sequence[FaceImage], session_ids: Sequence[str], extra: Mapping[str, object]
+    ) -> FaceImportReceipt:
+        """Call ``POST /v1/faces/import``."""
+        request = requests.import_faces(self.credentials, images, session_ids, extra)
+        return responses.import_faces(await self._exchange.call(request))
 
     async def next_piece(self, opened: Opened) -> bytes:
         """Read on in a file that was opened; ``b""`` at its end."""

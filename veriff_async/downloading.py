@@ -7,7 +7,7 @@ import re
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, get_args
+from typing import TYPE_CHECKING, Final, Self, TypeAlias, get_args
 
 from anyio import CapacityLimiter, to_thread
 from attrs import evolve, frozen
@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from veriff_async.api import Api
+    from veriff_async.models.certificate import CertificateFile
     from veriff_async.transport.exchange import Opened
+
+    Downloadable: TypeAlias = MediaFile | CertificateFile | str
 
 __all__ = ("Downloads", "Existing", "MediaStream", "SaveOptions")
 
@@ -140,12 +143,12 @@ class Downloads:
         return self._seats.statistics().borrowed_tokens
 
     @asynccontextmanager
-    async def stream(self, media: MediaFile | str, *, max_bytes: int) -> AsyncGenerator[MediaStream]:
+    async def stream(self, media: Downloadable, *, max_bytes: int) -> AsyncGenerator[MediaStream]:
         """Hand a file on piece by piece; see `VeriffClient.stream_media`."""
         media_id = _id_of(media)
         _check_max_bytes(max_bytes)
         async with self._seats:
-            opened = await self._api.open_media(media_id)
+            opened = await self._api.open_media(_remote(media))
             try:
                 yield MediaStream(media_id, opened, self._api, verify=self._verify, max_bytes=max_bytes)
             finally:
@@ -153,7 +156,7 @@ class Downloads:
 
     async def save(
         self,
-        media: MediaFile | str,
+        media: Downloadable,
         target: str | os.PathLike[str],
         options: SaveOptions,
     ) -> DownloadedMedia:
@@ -190,9 +193,7 @@ class Downloads:
             lists += [await self._api.attempt_media(attempt.id) for attempt in await self._api.attempts(session_id)]
         return list({file.id: file for found in lists for file in found.all}.values())
 
-    async def _save(
-        self, media: MediaFile | str, folder: Path, name: str | None, options: SaveOptions
-    ) -> DownloadedMedia:
+    async def _save(self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions) -> DownloadedMedia:
         media_id, existing = _id_of(media), options.existing
 
         def moved(received: int, total: int | None) -> None:
@@ -217,7 +218,7 @@ class Downloads:
         )
         async with self._api.guard(), self._seats:
             try:
-                await self._api.download_media(media_id, sink)
+                await self._api.download_media(_remote(media), sink)
                 await sink.keep()
             except MediaExistsError:
                 path, size = sink.path or folder, sink.size if sink.total is None else sink.total
@@ -241,11 +242,16 @@ def _check_max_bytes(max_bytes: int) -> None:
         raise ConfigurationError(msg)
 
 
-def _id_of(media: MediaFile | str) -> str:
-    return check_id("media_id", media.id if isinstance(media, MediaFile) else media)
+def _id_of(media: Downloadable) -> str:
+    return check_id("media_id", media if isinstance(media, str) else media.id)
 
 
-def _name_of(media: MediaFile | str, mimetype: str | None) -> str:
+def _remote(media: Downloadable) -> str | CertificateFile:
+    """Return what the API names a file by: the id of a media file, or a document with its certificate."""
+    return media.id if isinstance(media, MediaFile) else media
+
+
+def _name_of(media: Downloadable, mimetype: str | None) -> str:
     """Return a name that Veriff has no say in: what it shows, if that is a plain word, its id, its type's ending."""
     context = media.context if isinstance(media, MediaFile) else None
     shows = f"{context}-" if context is not None and _WORD.fullmatch(context) else ""

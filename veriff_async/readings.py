@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from veriff_async.api import Api
     from veriff_async.models.attempt import Attempt
+    from veriff_async.models.certificate import Certificate
     from veriff_async.models.collected import CollectedData, CollectedReceipt
     from veriff_async.models.fullauto import FullAutoDecision
     from veriff_async.models.media import MediaList, NfcData, Timestamp, UploadedMedia
@@ -107,6 +108,16 @@ class SessionReadings:
         See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1.
         """
         return await self._api.watchlist_screening(self.id)
+
+    async def certificates(self) -> tuple[Certificate, ...]:
+        """Ask for the certificates that prove what Veriff held of the session, for integrations with that product.
+
+        Returns:
+            The certificates; `VerificationSession.download_certificate_document` saves the documents they are about.
+
+        See https://devdocs.veriff.com/apidocs/list-session-certificates.
+        """
+        return await self._api.certificates(self.id)
 
     async def stop_monitoring(self) -> Monitoring:
         """Stop watching the lists for the person; it cannot be switched on again by API.

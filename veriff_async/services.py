@@ -9,12 +9,13 @@ from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from veriff_async.api import Api
     from veriff_async.downloading import Downloads, Existing, MediaStream
     from veriff_async.models.decision import Decision
+    from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile, MediaList
     from veriff_async.models.person import Person
@@ -139,6 +140,38 @@ class Services:
         See https://devdocs.veriff.com/apidocs/validate-registry-3.
         """
         return await self._api.validate_registry_at_once(person, options)
+
+    async def import_faces(
+        self,
+        *,
+        images: Sequence[FaceImage] = (),
+        session_ids: Sequence[str] = (),
+        extra: Mapping[str, object] | None = None,
+    ) -> FaceImportReceipt:
+        """Import faces to compare later sessions with; Veriff goes on with it in the background.
+
+        Pictures and references to sessions are documented; the names of the members they are sent in are partly a
+        guess, which `extra` can correct. Each picture counts toward the quota of your plan. The whole request is held
+        in memory.
+
+        Args:
+            images: Pictures, each with a name of your own that is not used again within five minutes.
+            session_ids: Sessions whose faces to import; pictures and sessions are 1 to 10 together.
+            extra: Further members of the body, in Veriff's own words; they go before those of this library.
+
+        Returns:
+            The quota that is left.
+
+        Raises:
+            ConfigurationError: There are none or more than ten, or one would be refused. Nothing was sent.
+            OutcomeUnknownError: Nothing proves whether the faces were imported.
+
+        Example:
+            >>> await veriff.import_faces(images=[FaceImage("customer-42-2026-11-28", picture)])
+
+        See https://devdocs.veriff.com/apidocs/bulk-import-face-images.
+        """
+        return await self._api.import_faces(images, session_ids, extra or {})
 
     async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
         """Ask which kinds of fraud can be reported.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from veriff_async.downloading import SaveOptions
 from veriff_async.errors import ConfigurationError
+from veriff_async.models.certificate import CertificateFile
 from veriff_async.models.enums import Status
 from veriff_async.protocol.lifecycle import can_follow
 from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
@@ -14,9 +15,11 @@ from veriff_async.readings import SessionReadings
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from veriff_async.api import Api
-    from veriff_async.downloading import Downloads, Existing
+    from veriff_async.downloading import Downloads, Existing, MediaStream
+    from veriff_async.models.certificate import Certificate, SourceDocument
     from veriff_async.models.decision import Decision
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
     from veriff_async.models.session import SessionInfo
@@ -160,6 +163,68 @@ class VerificationSession(SessionReadings):
             all_attempts=all_attempts,
         )
 
+    async def download_certificate_document(  # noqa: PLR0913  what a call says
+        self,
+        certificate: Certificate | str,
+        document: SourceDocument | str,
+        target: str | os.PathLike[str],
+        *,
+        existing: Existing = "refuse",
+        max_bytes: int = MAX_DOWNLOAD_BYTES,
+        progress: Callable[[DownloadProgress], None] | None = None,
+    ) -> DownloadedMedia:
+        """Save a document that a certificate is about, streamed and verified as `VeriffClient.download_media` does.
+
+        Args:
+            certificate: The certificate or its id, see `certificates`.
+            document: One of its `source_documents`, or its id.
+            target: A folder (one that exists, or ends with a slash and is created), or the file's own path.
+            existing: What to do with a file that exists: ``"refuse"``, ``"replace"`` or ``"skip"``.
+            max_bytes: Largest size of the file in bytes; 1 GiB by default.
+            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+
+        Returns:
+            Where the file is, its size and type.
+
+        Raises:
+            MediaExistsError: The file exists.
+            MediaNotSavedError: The file cannot be written.
+            NotFoundError: This integration knows no such session, certificate or document.
+            ResponseError: The bytes are not those that were signed; nothing is kept.
+
+        Example:
+            >>> for certificate in await session.certificates():
+            ...     for document in certificate.source_documents:
+            ...         await session.download_certificate_document(certificate, document, "certificates/")
+
+        See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
+        """
+        media = _document_of(self.id, certificate, document)
+        options = SaveOptions(existing=existing, max_bytes=max_bytes, progress=progress)
+        return await self._downloads.save(media, target, options)
+
+    def stream_certificate_document(
+        self,
+        certificate: Certificate | str,
+        document: SourceDocument | str,
+        *,
+        max_bytes: int = MAX_DOWNLOAD_BYTES,
+    ) -> AbstractAsyncContextManager[MediaStream]:
+        """Read a document that a certificate is about piece by piece; see `VeriffClient.stream_media`.
+
+        Args:
+            certificate: The certificate or its id, see `certificates`.
+            document: One of its `source_documents`, or its id.
+            max_bytes: Largest size of the document in bytes; 1 GiB by default.
+
+        Returns:
+            A context manager that gives a `MediaStream`; entering it raises `NotFoundError` when this integration knows
+            no such session, certificate or document.
+
+        See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
+        """
+        return self._downloads.stream(_document_of(self.id, certificate, document), max_bytes=max_bytes)
+
     async def delete(self) -> None:
         """Delete the session with all its data, for integrations that may.
 
@@ -251,6 +316,14 @@ class VerificationSession(SessionReadings):
     def _note(self, status: Status) -> None:
         if self.status is None or can_follow(self.status, status):
             self.status = status
+
+
+def _document_of(session_id: str, certificate: Certificate | str, document: SourceDocument | str) -> CertificateFile:
+    return CertificateFile(
+        id=document if isinstance(document, str) else document.id,
+        session_id=session_id,
+        certificate_id=certificate if isinstance(certificate, str) else certificate.id,
+    )
 
 
 def _is_conclusive(decision: Decision) -> bool:

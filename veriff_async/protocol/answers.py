@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from veriff_async.protocol.signed import Request
     from veriff_async.protocol.signing import Verifier
 
-__all__ = ("Answer", "check_origin", "is_refusal", "model_in", "models_in", "refusal", "success")
+__all__ = ("Answer", "check_origin", "is_refusal", "model_in", "models_from", "models_in", "refusal", "success")
 
 _Model = TypeVar("_Model")
 
@@ -131,7 +131,15 @@ def models_in(answer: Answer, model: type[_Model], member: str) -> tuple[_Model,
     Raises:
         ResponseError: It is no list, or an item cannot be read.
     """
-    found = success(answer).get(member)
+    return models_from(answer, model, success(answer).get(member), member)
+
+
+def models_from(answer: Answer, model: type[_Model], found: object, member: str) -> tuple[_Model, ...]:
+    """Read a list of models from a part of a successful answer, which `member` names in errors.
+
+    Raises:
+        ResponseError: It is no list, or an item cannot be read.
+    """
     if not isinstance(found, list):
         raise _unreadable(answer, (f"expected a list @ $.{member}",))
     items = cast("list[object]", found)

@@ -6,8 +6,9 @@ Rules from https://devdocs.veriff.com/apidocs/v1sessions; the codes in the comme
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -18,14 +19,15 @@ from veriff_async.protocol.limits import (
     MAX_COLLECTED_TEXT,
     MAX_FRAUD_COMMENT,
     MAX_FRAUD_SESSIONS,
+    MAX_IMPORTED_FACES,
     MAX_VENDOR_DATA,
 )
+from veriff_async.protocol.sniff import HEAD, PDF, sniff
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from veriff_async.models.collected import CollectedData
     from veriff_async.models.document import Document
+    from veriff_async.models.faces import FaceImage
     from veriff_async.models.feedback import FraudReport
     from veriff_async.models.media import NfcData
     from veriff_async.models.person import Address, Person
@@ -37,6 +39,7 @@ __all__ = (
     "check_consents",
     "check_document",
     "check_end_user_id",
+    "check_faces",
     "check_fraud_reports",
     "check_fraud_sessions",
     "check_id",
@@ -176,7 +179,7 @@ def check_consents(consents: Sequence[Consent]) -> Sequence[Consent]:
 
 def check_texts(name: str, texts: Sequence[str]) -> Sequence[str]:
     """Return a list of texts that is no single text."""
-    if isinstance(texts, str) or not all(isinstance(text, str) for text in texts) or "" in texts:
+    if not is_sequence(texts) or not all(isinstance(text, str) for text in texts) or "" in texts:
         raise _refuse(name, "give a list of texts")
     return texts
 
@@ -204,6 +207,26 @@ def check_collected_data(data: CollectedData) -> None:
         _check_short("browser.user_agent", data.browser.user_agent)
     if data.browser is not None and (data.browser.timezone_offset or 0) not in _TIMEZONES:
         raise _refuse("browser.timezone_offset", "give minutes from UTC, -1440 to 1440")
+
+
+def check_faces(images: Sequence[FaceImage], session_ids: Sequence[str]) -> None:
+    """Refuse faces that cannot be imported (https://devdocs.veriff.com/apidocs/bulk-import-face-images)."""
+    from veriff_async.models.faces import FaceImage
+
+    if not is_sequence(images) or not all(isinstance(image, FaceImage) for image in images):
+        raise _refuse("images", 'give FaceImage objects, for example [FaceImage("user-42", picture)]')
+    for session_id in check_texts("session_ids", session_ids):
+        check_id("session_ids", session_id)
+    if not 1 <= len(images) + len(session_ids) <= MAX_IMPORTED_FACES:
+        count = len(images) + len(session_ids)
+        raise _refuse("faces", f"there are {count}, Veriff takes 1 to {MAX_IMPORTED_FACES} at once")
+    for image in images:
+        if not isinstance(cast("object", image.name), str) or not image.name or not image.name.isprintable():
+            raise _refuse("name", "give each image a name, a text of your own without line breaks")
+        if not isinstance(cast("object", image.content), bytes) or sniff(image.content[:HEAD]) in {None, PDF}:
+            raise _refuse("content", "give the bytes of a JPEG, PNG, WebP, HEIC or HEIF picture")
+    if len({image.name for image in images}) < len(images):
+        raise _refuse("name", "give each image a name of its own: Veriff takes the same name once in five minutes")
 
 
 def check_fraud_reports(reports: Sequence[FraudReport]) -> Sequence[FraudReport]:
@@ -236,6 +259,11 @@ def _is_complete(address: Address | None) -> bool:
     return bool(address.full_address) or (
         parts is not None and bool(parts.street and parts.house_number and parts.postcode)
     )
+
+
+def is_sequence(value: object) -> bool:
+    """Return whether a value is a sequence that is not a text or bytes."""
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
 
 
 def _check_short(name: str, value: object) -> None:

@@ -21,6 +21,9 @@ MAX_VENDOR_DATA: Final = 1000
 # https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1
 MAX_COLLECTED_TEXT: Final = 255
 
+# https://devdocs.veriff.com/apidocs/bulk-import-face-images
+MAX_IMPORTED_FACES: Final = 10
+
 # https://devdocs.veriff.com/apidocs/report-fraud, https://devdocs.veriff.com/apidocs/retrieve-fraud-reports
 MAX_FRAUD_COMMENT: Final = 500
 MAX_FRAUD_SESSIONS: Final = 10

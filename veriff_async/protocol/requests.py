@@ -10,12 +10,14 @@ from pybase64 import b64encode
 from veriff_async.protocol import checks
 from veriff_async.protocol.creation import CreateOptions, RegistryOptions, create_body, registry_body
 from veriff_async.protocol.signed import Request, feedback, signed_id, streamed, with_body, without_nulls
+from veriff_async.protocol.sniff import sniff
 from veriff_async.protocol.writing import render
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from veriff_async.models.collected import CollectedData
+    from veriff_async.models.faces import FaceImage
     from veriff_async.models.feedback import FraudReport
     from veriff_async.models.media import NfcData
     from veriff_async.models.person import Person
@@ -26,14 +28,17 @@ __all__ = (
     "address_media",
     "attempt_media",
     "attempts",
+    "certificates",
     "create_session",
     "curp_registry",
     "decision",
     "delete_session",
+    "download_certificate_file",
     "download_media",
     "fraud_categories",
     "fraud_reports",
     "full_auto_decision",
+    "import_faces",
     "ine_curp_registry",
     "ine_registry",
     "person",
@@ -115,6 +120,48 @@ def download_media(credentials: Credentials, media_id: str) -> Request:
     """Build ``GET /v1/media/{id}`` (https://devdocs.veriff.com/apidocs/v1mediaid-1)."""
     request = signed_id(credentials, f"/v1/media/{checks.check_id('media_id', media_id)}", media_id)
     return evolve(request, headers={**request.headers, "Accept": "*/*"})
+
+
+def certificates(credentials: Credentials, session_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/certificates`` (https://devdocs.veriff.com/apidocs/list-session-certificates)."""
+    return signed_id(credentials, _session(session_id, "/certificates"), session_id)
+
+
+def download_certificate_file(credentials: Credentials, session_id: str, certificate_id: str, file_id: str) -> Request:
+    """Build ``GET /v1/sessions/{id}/certificates/{certificateId}/files/{fileId}``; the session's id is signed.
+
+    See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
+    """
+    certificate_id, file_id = checks.check_id("certificate_id", certificate_id), checks.check_id("file_id", file_id)
+    path = _session(session_id, f"/certificates/{certificate_id}/files/{file_id}")
+    request = signed_id(credentials, path, session_id)
+    return evolve(request, headers={**request.headers, "Accept": "*/*"})
+
+
+def import_faces(
+    credentials: Credentials, images: Sequence[FaceImage], session_ids: Sequence[str], extra: Mapping[str, object]
+) -> Request:
+    """Build ``POST /v1/faces/import``.
+
+    That images have names, that sessions can be referred to instead, and that there are at most ten are documented.
+    The names of the members are partly a guess: ``images`` with ``name`` and ``content``, a data URI as for uploads,
+    and ``sessionIds``. `extra` goes before them.
+
+    Raises:
+        ConfigurationError: There are none or more than ten, or one would be refused.
+
+    See https://devdocs.veriff.com/apidocs/bulk-import-face-images.
+    """
+    checks.check_faces(images, session_ids)
+    body: dict[str, object] = {}
+    if images:
+        body["images"] = [
+            {"name": image.name, "content": f"data:{sniff(image.content)};base64,{b64encode(image.content).decode()}"}
+            for image in images
+        ]
+    if session_ids:
+        body["sessionIds"] = list(session_ids)
+    return with_body(credentials, "POST", "/v1/faces/import", body | without_nulls(extra), repeatable=False)
 
 
 def send_collected_data(credentials: Credentials, session_id: str, data: CollectedData) -> Request:

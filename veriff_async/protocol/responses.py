@@ -14,11 +14,13 @@ from veriff_async.models.decision import Decision
 from veriff_async.models.json import EMPTY, as_object
 from veriff_async.models.media import MediaList, Timestamp, UploadedMedia
 from veriff_async.models.session import SessionInfo
-from veriff_async.protocol.answers import is_refusal, model_in, models_in, refusal, success
+from veriff_async.protocol.answers import is_refusal, model_in, models_from, models_in, refusal, success
 
 if TYPE_CHECKING:
     from veriff_async.models.attempt import Attempt
+    from veriff_async.models.certificate import Certificate
     from veriff_async.models.collected import CollectedReceipt
+    from veriff_async.models.faces import FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.fullauto import FullAutoDecision
     from veriff_async.models.json import JsonObject
@@ -32,6 +34,7 @@ __all__ = (
     "address_media",
     "attempt_media",
     "attempts",
+    "certificates",
     "create_session",
     "curp_registry",
     "decision",
@@ -39,6 +42,7 @@ __all__ = (
     "fraud_categories",
     "fraud_reports",
     "full_auto_decision",
+    "import_faces",
     "ine_curp_registry",
     "ine_registry",
     "person",
@@ -100,6 +104,24 @@ def session_media(answer: Answer) -> MediaList:
 
 attempt_media = session_media
 """Read the answer to ``GET /v1/attempts/{id}/media``, which has the same form."""
+
+
+def certificates(answer: Answer) -> tuple[Certificate, ...]:
+    """Read the answer to ``GET /v1/sessions/{id}/certificates``; that the list is in ``certificates`` is a guess."""
+    from veriff_async.models.certificate import Certificate
+
+    root = success(answer)
+    inner = root.get("data", root)
+    found = inner if isinstance(inner, list) else (as_object(inner) or EMPTY).get("certificates")
+    return models_from(answer, Certificate, found, "certificates")
+
+
+def import_faces(answer: Answer) -> FaceImportReceipt:
+    """Read the answer to ``POST /v1/faces/import``; whether it has a ``data`` member is a guess."""
+    from veriff_async.models.faces import FaceImportReceipt
+
+    root = success(answer)
+    return model_in(answer, FaceImportReceipt, root if "availableQuota" in root else _inner(root))
 
 
 def send_collected_data(answer: Answer) -> CollectedReceipt:

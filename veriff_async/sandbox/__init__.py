@@ -2,6 +2,7 @@
 
 from veriff_async.sandbox.box import Sandbox
 from veriff_async.sandbox.clock import Clock, RealClock, VirtualClock
+from veriff_async.sandbox.faces import ImportedFace
 from veriff_async.sandbox.faults import Fault
 from veriff_async.sandbox.records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia, WebhookKind
 from veriff_async.sandbox.rules import Rules
@@ -11,6 +12,7 @@ __all__ = (
     "Clock",
     "Delivery",
     "Fault",
+    "ImportedFace",
     "RealClock",
     "Rules",
     "Sandbox",

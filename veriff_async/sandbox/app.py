@@ -58,6 +58,13 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
         ("/v1/sessions/{id}", "DELETE", counter.delete_session),
         ("/v1/sessions/{id}/media", "POST", counter.upload_media),
         ("/v1/sessions/{id}/media", "GET", counter.session_media),
+        ("/v1/sessions/{id}/certificates", "GET", counter.certificates),
+        (
+            "/v1/sessions/{id}/certificates/{certificate_id}/files/{file_id}",
+            "GET",
+            counter.download_certificate_file,
+        ),
+        ("/v1/faces/import", "POST", counter.import_faces),
         ("/v1/attempts/{id}/media", "GET", counter.attempt_media),
         ("/v1/media/{id}", "GET", counter.download_media),
         # Called by two public clients for the media of an address; no page of Veriff's was found.

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from veriff_async.sandbox.clock import Clock
+    from veriff_async.sandbox.faces import ImportedFace
     from veriff_async.sandbox.faults import Fault
     from veriff_async.sandbox.records import Delivery, SeenRequest, SessionView
 
@@ -243,6 +244,11 @@ class Sandbox(Stage):
     def sessions(self) -> tuple[SessionView, ...]:
         """All sessions as they stand, oldest first."""
         return self._desk.views()
+
+    @property
+    def imported_faces(self) -> tuple[ImportedFace, ...]:
+        """The faces that were imported, oldest first."""
+        return self._desk.imported_faces
 
     @property
     def requests(self) -> tuple[SeenRequest, ...]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from aiohttp import web
+from anyio import to_thread
 
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.protocol.codec import UnreadableError, dump, load_object
+from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_IMPORTED_FACES
 from veriff_async.sandbox import checks, dossier, gate
 from veriff_async.sandbox.intake import Intake
 from veriff_async.sandbox.records import StoredMedia
@@ -36,6 +38,8 @@ FILE: Final = web.RequestKey("file", Path)
 """The file that a request is answered with."""
 
 _CHUNK: Final = 256 * 1024
+_MOST_FACES: Final = MAX_IMPORTED_FACES * MAX_IMAGE_BASE64 + 64 * 1024
+"""Bytes of an import: the limits of uploads, ten times."""
 
 
 class Counter:
@@ -100,7 +104,33 @@ class Counter:
 
     async def download_media(self, request: web.Request) -> web.StreamResponse:
         """Handle ``GET /v1/media/{id}``: the file itself, signed as a whole before its first byte."""
-        stored = self._desk.stored_media(self._signed_id(request))
+        return await self._file(request, self._desk.stored_media(self._signed_id(request)))
+
+    async def certificates(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``GET /v1/sessions/{id}/certificates``."""
+        return self._asked(request, lambda session: dossier.certificates(session, self._desk.host))
+
+    async def download_certificate_file(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``GET /v1/sessions/{id}/certificates/{certificateId}/files/{fileId}``, like a media file."""
+        certificate_id, file_id = request.match_info["certificate_id"], request.match_info["file_id"]
+        stored = self._desk.ask(
+            self._signed_id(request), lambda session: dossier.certificate_file(session, certificate_id, file_id)
+        )
+        return await self._file(request, stored)
+
+    async def import_faces(self, request: web.Request) -> web.StreamResponse:
+        """Handle ``POST /v1/faces/import``."""
+        gate.check_client(request.headers, self._desk.credentials)
+        body = bytearray()
+        async for chunk in request.content.iter_chunked(_CHUNK):
+            body += chunk
+            if len(body) > _MOST_FACES:
+                raise Refusal(self._desk.rules.oversize_status, None, "Request body is too large")
+        self._check_body(request, bytes(body))
+        answer = self._desk.import_faces(await to_thread.run_sync(_object, bytes(body)))
+        return answered(answer, status=202)
+
+    async def _file(self, request: web.Request, stored: StoredMedia) -> web.StreamResponse:
         request[FILE] = stored.path
         signature = await self._store.signature(stored.path, request[SECRET])
         return web.FileResponse(

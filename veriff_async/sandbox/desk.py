@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from veriff_async.errors import ConfigurationError
 from veriff_async.sandbox import checks, dossier
 from veriff_async.sandbox.couriers import Parcel, delivered, packed
+from veriff_async.sandbox.faces import FaceDesk
 from veriff_async.sandbox.faults import Faults
 from veriff_async.sandbox.fraud import FraudDesk
 from veriff_async.sandbox.records import view
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.sandbox.clock import Clock
+    from veriff_async.sandbox.faces import ImportedFace
     from veriff_async.sandbox.faults import Fault
     from veriff_async.sandbox.records import Delivery, SeenRequest, Session, SessionView, StoredMedia, WebhookKind
     from veriff_async.sandbox.rules import Rules
@@ -61,6 +63,7 @@ class Desk:
         self.on_delivery: Callable[[Delivery], None] | None = None
         self._scenario = scenario
         self._frauds = FraudDesk(self._reported, new_id=scenario.new_id)
+        self._faces = FaceDesk(rules.face_quota)
         self._nudge = nudge
         self._lock = Lock()
         self._faults = Faults()
@@ -161,6 +164,17 @@ class Desk:
         with self._present() as now:
             self._frauds.count(now)
             return question(self._frauds, now)
+
+    def import_faces(self, body: JsonObject) -> JsonObject:
+        """Answer ``POST /v1/faces/import``."""
+        with self._present() as now:
+            return self._faces.import_faces(body, now=now)
+
+    @property
+    def imported_faces(self) -> tuple[ImportedFace, ...]:
+        """The faces that were imported."""
+        with self._lock:
+            return tuple(self._faces.faces)
 
     def change(self, session_id: str, change: Callable[[Scenario, Session, datetime], Sequence[Effect]]) -> None:
         """Let a test change something about a session.

@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
+from pybase64 import b64encode
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.attempt import Attempt, UserDefinedStatus
+from veriff_async.models.certificate import Certificate, SourceDocument
 from veriff_async.models.enums import MediaContext, Status
 from veriff_async.models.events import (
     AddressEvent,
@@ -27,13 +29,15 @@ from veriff_async.models.record import PepSanctionMatch, PersonRecord
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.watchlist import Monitoring, MonitorStatus, SearchTerm, WatchlistScreening
 from veriff_async.protocol.codec import read
+from veriff_async.protocol.sniff import PDF
 from veriff_async.protocol.writing import to_json
 from veriff_async.sandbox import checks, payloads
-from veriff_async.sandbox.records import RegistryResult, WebhookKind
+from veriff_async.sandbox.records import IssuedCertificate, RegistryResult, WebhookKind
 from veriff_async.sandbox.refusal import Refusal
 from veriff_async.sandbox.scenario import Post
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from veriff_async.models.json import JsonObject
@@ -44,8 +48,11 @@ __all__ = (
     "address",
     "answer_registry",
     "attempts",
+    "certificate_file",
+    "certificates",
     "collect",
     "give_status",
+    "issue_certificate",
     "match",
     "media",
     "person",
@@ -97,6 +104,55 @@ def _file(stored: StoredMedia, session: Session, host: str) -> MediaFile:
         url=f"{host}/v1/media/{stored.id}",
         session_id=session.id,
     )
+
+
+def certificates(session: Session, host: str) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/certificates``; the member around the list is a guess, and the token made up."""
+    listed = [
+        Certificate(
+            id=issued.id,
+            kind="nom-151-certificate",
+            format="pkcs7",
+            value=b64encode(f"not a certificate: {issued.id}".encode()).decode(),
+            created_at=issued.created_at,
+            metadata={"hashAlgorithm": "SHA-256", "hash": next(iter(issued.documents.values())).sha256},
+            source_documents=tuple(
+                SourceDocument(
+                    id=document_id,
+                    url=f"{host}/v1/sessions/{session.id}/certificates/{issued.id}/files/{document_id}",
+                )
+                for document_id in issued.documents
+            ),
+        )
+        for issued in session.certificates
+    ]
+    return {"status": "success", "certificates": [to_json(each) for each in listed]}
+
+
+def certificate_file(session: Session, certificate_id: str, file_id: str) -> StoredMedia:
+    """Find a file for ``GET /v1/sessions/{id}/certificates/{certificateId}/files/{fileId}``."""
+    for issued in session.certificates:
+        stored = issued.documents.get(file_id.lower())
+        if issued.id == certificate_id.lower() and stored is not None:
+            return stored
+    raise Refusal(404, None, "Certificate or file not found")
+
+
+def issue_certificate(
+    session: Session, certificate_id: str, document_ids: Iterable[str], *, now: datetime
+) -> list[Post]:
+    """Let a certificate be issued for the PDFs of the session; the decision webhook tells of it, nothing else does.
+
+    Raises:
+        ConfigurationError: The session has no PDF.
+    """
+    documents = [media for attempt in session.attempts for media in attempt.media if media.mimetype == PDF]
+    if not documents:
+        msg = "The session has no PDF to certify: upload one first."
+        raise ConfigurationError(msg)
+    by_id = dict(zip(document_ids, documents, strict=False))
+    session.certificates.append(IssuedCertificate(id=certificate_id, created_at=now, documents=by_id))
+    return []
 
 
 def collect(session: Session, body: JsonObject) -> JsonObject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
@@ -19,6 +20,7 @@ __all__ = (
     "Attempt",
     "AttemptView",
     "Delivery",
+    "IssuedCertificate",
     "RegistryResult",
     "SeenRequest",
     "Session",
@@ -78,6 +80,15 @@ class Attempt:
     labels: list[UserDefinedStatus] = Factory(list[UserDefinedStatus])
 
 
+@frozen(kw_only=True)
+class IssuedCertificate:
+    """A certificate of a session, and the documents that it is about, by their ids."""
+
+    id: str
+    created_at: datetime
+    documents: Mapping[str, StoredMedia]
+
+
 @define
 class Session:
     """One session."""
@@ -101,6 +112,7 @@ class Session:
     collected: JsonObject | None = None
     screening: WatchlistScreening | None = None
     matches: tuple[PepSanctionMatch, ...] = ()
+    certificates: list[IssuedCertificate] = Factory(list[IssuedCertificate])
     registries: dict[type, RegistryResult] = Factory(dict[type, RegistryResult])
 
     @property

@@ -29,6 +29,7 @@ class Rules:
         uploads_start: Whether the first picture that comes by API starts the attempt, and tells it (7001); unknown.
         may_delete: Whether sessions can be deleted. At Veriff this is off until it is enabled for an integration
             (documented), and answered with 403 then (seen); set it to False to test against that.
+        face_quota: Faces that can be imported in all; that there is a quota is documented, its size is that of a plan.
         hold_seconds: Seconds for which a request for resubmission is held back when the end-user works on Veriff's
             page; documented as 5 minutes.
         feedback_signs_body: Whether a POST to the feedback API is signed over path and body, as documented now, or
@@ -52,6 +53,7 @@ class Rules:
     full_auto: bool = False
     uploads_start: bool = False
     may_delete: bool = True
+    face_quota: int = 1000
     hold_seconds: float = 300
     feedback_signs_body: bool = True
     days_to_decide: float = 7

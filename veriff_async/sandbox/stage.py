@@ -136,6 +136,23 @@ class Stage:
         """
         self._desk.change(session_id, lambda _, session, now: dossier.answer_registry(session, result, now=now))
 
+    def issue_certificate(self, session_id: str) -> str:
+        """Let a preservation certificate be issued for the PDFs of a session (NOM-151).
+
+        Returns:
+            The id of the certificate.
+
+        Raises:
+            ConfigurationError: There is no such session, or it has no PDF.
+        """
+        certificate_id = str(uuid4())
+        document_ids = iter(lambda: str(uuid4()), None)
+        self._desk.change(
+            session_id,
+            lambda _, session, now: dossier.issue_certificate(session, certificate_id, document_ids, now=now),
+        )
+        return certificate_id
+
     def submit_address(self, session_id: str) -> str:
         """Let the end-user submit an older proof of address, and post its webhook.
 

@@ -1,0 +1,140 @@
+"""Faces that are imported for comparison: what is sent, what comes back, and what is refused before."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async import (
+    BadRequestError,
+    ConfigurationError,
+    FaceImage,
+    OutcomeUnknownError,
+    VeriffClient,
+)
+from veriff_async.protocol import requests
+from veriff_async.protocol.codec import load_object
+from veriff_async.protocol.credentials import Credentials
+from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
+from veriff_async.sandbox.faces import FaceDesk
+from veriff_async.sandbox.refusal import Refusal
+
+if TYPE_CHECKING:
+    from veriff_async.models.json import JsonObject
+
+pytestmark = pytest.mark.anyio
+
+PICTURE: Final = b"\xff\xd8\xff\xe0 Canary-7f3a"
+ID: Final = "8f0d1ab6-0000-4000-8000-000000000001"
+CREDENTIALS: Final = Credentials("key", "secret")
+
+
+def faces(count: int) -> list[FaceImage]:
+    """Make so many pictures, each with a name of its own."""
+    return [FaceImage(f"face-{number}", PICTURE) for number in range(count)]
+
+
+async def test_pictures_and_sessions_are_imported() -> None:
+    """The quota that is left comes back, and what arrived is what was sent."""
+    async with Sandbox(rules=Rules(face_quota=20)) as box, VeriffClient.from_env(box.environ) as veriff:
+        receipt = await veriff.import_faces(images=faces(2), session_ids=[ID])
+
+        assert receipt.available_quota == 17
+        assert [face.name for face in box.imported_faces] == ["face-0", "face-1", None]
+        assert box.imported_faces[0].sha256 == hashlib.sha256(PICTURE).hexdigest()
+        assert box.imported_faces[2].session_id == ID
+
+
+async def test_same_name_is_processed_once_in_five_minutes() -> None:
+    """A name that comes again within five minutes is taken and not processed; later it is."""
+    async with Sandbox(clock=VirtualClock()) as box, VeriffClient.from_env(box.environ) as veriff:
+        for seconds in (0, 299, 2):
+            box.advance(seconds)
+            await veriff.import_faces(images=faces(1))
+
+        assert [face.is_processed for face in box.imported_faces] == [True, False, True]
+
+
+async def test_spent_quota_is_refused() -> None:
+    """More faces than the quota allows are refused, and none of them is imported."""
+    async with Sandbox(rules=Rules(face_quota=1)) as box, VeriffClient.from_env(box.environ) as veriff:
+        with pytest.raises(BadRequestError):
+            await veriff.import_faces(images=faces(2))
+
+        assert box.imported_faces == ()
+
+
+async def test_lost_answer_is_an_unknown_outcome(box: Sandbox, veriff: VeriffClient) -> None:
+    """An import whose answer is lost is sent once, and its outcome is unknown."""
+    box.inject(Fault.lose_answer(), path="/v1/faces/import")
+
+    with pytest.raises(OutcomeUnknownError):
+        await veriff.import_faces(images=faces(1))
+
+    assert len(box.imported_faces) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "session_ids", "words"),
+    [
+        ([], [], "there are 0"),
+        (faces(11), [], "there are 11"),
+        (faces(6), [ID] * 5, "there are 11"),
+        ([*faces(1), *faces(1)], [], "a name of its own"),
+        ([FaceImage("", PICTURE)], [], "name"),
+        ([FaceImage("a\nb", PICTURE)], [], "name"),
+        ([FaceImage("pdf", b"%PDF-1.7")], [], "picture"),
+        ([FaceImage("text", b"hello")], [], "picture"),
+        ([FaceImage("empty", b"")], [], "picture"),
+        ([FaceImage("path", "face.jpg")], [], "picture"),  # type: ignore[arg-type]
+        ([PICTURE], [], "FaceImage"),
+        (FaceImage("alone", PICTURE), [], "FaceImage"),
+        ([], ID, "list of texts"),
+        ([], ["../x"], "session_ids"),
+    ],
+)
+async def test_faces_are_checked_before_anything_is_sent(
+    box: Sandbox, veriff: VeriffClient, images: list[FaceImage], session_ids: list[str], words: str
+) -> None:
+    """Faces that cannot be imported are refused in words that show neither name nor picture, and nothing is sent."""
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        await veriff.import_faces(images=images, session_ids=session_ids)
+
+    assert "Canary" not in str(caught.value)
+    assert not box.requests
+
+
+def test_picture_is_not_in_a_repr() -> None:
+    """Neither the picture nor its name is shown."""
+    assert repr(FaceImage("Ada", PICTURE)) == "FaceImage()"
+    assert "Canary" not in repr(requests.import_faces(CREDENTIALS, faces(1), (), {}))
+
+
+def test_extra_members_go_before_the_guessed_ones() -> None:
+    """A caller who knows better can name the members."""
+    request = requests.import_faces(CREDENTIALS, faces(1), (), {"images": [], "faces": [1]})
+
+    assert load_object(request.body or b"") == {"images": [], "faces": [1]}
+
+
+_JSON: Final = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=12) | st.dictionaries(st.sampled_from(["name", "content"]), inner),
+    max_leaves=12,
+)
+
+
+@given(body=st.dictionaries(st.sampled_from(["images", "sessionIds", "other"]), _JSON))
+def test_any_body_is_taken_or_refused(body: JsonObject) -> None:
+    """Whatever JSON comes, the sandbox imports faces or refuses with a status, and counts the quota rightly."""
+    desk = FaceDesk(20)
+    clock = VirtualClock()
+    try:
+        left = desk.import_faces(body, now=clock.now())["availableQuota"]
+    except Refusal:
+        left = 20
+    assert left == 20 - len(desk.faces)
