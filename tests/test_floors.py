@@ -38,6 +38,7 @@ FLOORS: Final = {
     "downloading": 3,
     "readings": 3,
     "services": 3,
+    "signals": 3,
     "session": 3,
     "client": 3,
     "webhooks": 3,
@@ -61,6 +62,7 @@ DOORS: Final = {
     "listening": {"lone", "watched"},
     "polling": {"lone", "watched"},
     "reconciling": {"client", "together"},
+    "signals": {"client"},
     "waiting": {"listening", "polling", "watched"},
 }
 IMPURE: Final = frozenset(

@@ -31,7 +31,7 @@ SearchTerm ServerError SessionEvent SignatureCause SignatureError SignatureExpla
 Statistics Status Timeouts Timestamp TimestampHash TransportError TransportationResult UnknownEvent UploadProgress
 UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult VeriffClient VeriffError VerificationSession
 WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent WebhookReceiver YesNo __version__
-explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
+end_waits_on_signals explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_SANDBOX = """
 AttemptView Clock Delivery Fault ImportedFace RealClock Rules Sandbox SeenRequest SessionView StoredMedia

@@ -159,6 +159,7 @@ if TYPE_CHECKING:
     from veriff_async.protocol.writing import to_json
     from veriff_async.reconciling import Reconciled, reconcile
     from veriff_async.session import VerificationSession
+    from veriff_async.signals import end_waits_on_signals
     from veriff_async.webhooks.receiver import WebhookReceiver
 
 __all__ = (
@@ -319,6 +320,7 @@ __all__ = (
     "WebhookReceiver",
     "YesNo",
     "__version__",
+    "end_waits_on_signals",
     "explain_signature",
     "from_json",
     "open_session",
@@ -387,6 +389,7 @@ _HOMES = {
     "protocol.writing": "to_json",
     "reconciling": "Reconciled reconcile",
     "session": "VerificationSession",
+    "signals": "end_waits_on_signals",
     "webhooks.receiver": "WebhookReceiver",
 }
 """Where names live."""

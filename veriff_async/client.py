@@ -91,6 +91,23 @@ class SessionOptions(ClientOptions, CreateOptions, total=False):
 
 
 @frozen(kw_only=True)
+class _Parts:
+    """What a client is made of, checked; kept to make it again when it is opened again."""
+
+    hosts: dict[Host, str]
+    inbox: Inbox | None
+    retry: RetryPolicy
+    poll: PollPolicy | None
+    timeouts: Timeouts
+    max_connections: int
+    max_uploads: int
+    max_downloads: int
+    http_session: ClientSession | None
+    trust_env: bool
+    verify_responses: bool
+
+
+@frozen(kw_only=True)
 class Statistics:
     """What a client has done, and does now.
 
@@ -119,7 +136,7 @@ class VeriffClient(Services):
     """A client for one integration; one for each event loop, used by any number of coroutines.
 
     Use it as ``async with VeriffClient(...) as veriff:``, or call `aclose` at the end. Connections are opened when
-    first needed.
+    first needed. ``async with`` opens a closed client again, in the same event loop or in another.
 
     Args:
         credentials: API key and secrets.
@@ -190,21 +207,41 @@ class VeriffClient(Services):
         warm_up(SessionInfo, UploadedMedia, Decision)
         self._root = hosts["api"]
         _warn_about_hosts(hosts)
-        self._pool = Pool(http_session, max_connections=max_connections, trust_env=trust_env)
-        # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
-        threads = CapacityLimiter(max_uploads + max_downloads + 4)
-        self._exchange = Exchange(
-            roots=hosts,
-            pool=self._pool,
+        self._parts = _Parts(
+            hosts=hosts,
+            inbox=inbox,
             retry=retry or RetryPolicy(),
+            poll=poll,
             timeouts=timeouts or Timeouts(),
+            max_connections=max_connections,
+            max_uploads=max_uploads,
+            max_downloads=max_downloads,
+            http_session=http_session,
+            trust_env=trust_env,
             verify_responses=verify_responses,
+        )
+        self._connect(credentials)
+
+    def _connect(self, credentials: Credentials) -> None:
+        """Make everything that belongs to one event loop and ends with `aclose`."""
+        parts = self._parts
+        self._pool = Pool(parts.http_session, max_connections=parts.max_connections, trust_env=parts.trust_env)
+        # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
+        threads = CapacityLimiter(parts.max_uploads + parts.max_downloads + 4)
+        self._exchange = Exchange(
+            roots=parts.hosts,
+            pool=self._pool,
+            retry=parts.retry,
+            timeouts=parts.timeouts,
+            verify_responses=parts.verify_responses,
             threads=threads,
         )
         self._api = Api(credentials, self._exchange)
-        self._uploads = Uploads(self._api, seats=max_uploads, threads=threads)
-        self._downloads = Downloads(self._api, seats=max_downloads, threads=threads, verify=verify_responses)
-        self._waits = Waits(self._api.decision, poll=poll, inbox=inbox)
+        self._uploads = Uploads(self._api, seats=parts.max_uploads, threads=threads)
+        self._downloads = Downloads(
+            self._api, seats=parts.max_downloads, threads=threads, verify=parts.verify_responses
+        )
+        self._waits = Waits(self._api.decision, poll=parts.poll, inbox=parts.inbox)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -255,7 +292,12 @@ class VeriffClient(Services):
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     async def __aenter__(self) -> Self:
-        """Return the client itself."""
+        """Return the client, open again if it was closed: a framework may start and stop its application many times.
+
+        It may be entered in another event loop than before. Sessions that were attached to it before stay closed.
+        """
+        if self._pool.closed:
+            self._connect(self.credentials)
         return self
 
     async def __aexit__(
@@ -263,6 +305,14 @@ class VeriffClient(Services):
     ) -> None:
         """Close the client."""
         await self.aclose()
+
+    def end_waits(self) -> None:
+        """End all waits for decisions at once with `ClientClosedError`, and every later one as soon as it begins.
+
+        Other calls go on. It is for the moment when a server begins to stop: most servers wait for open requests first,
+        and tell the application of the shutdown only afterwards; see `end_waits_on_signals`.
+        """
+        self._waits.end()
 
     async def aclose(self) -> None:
         """End all waits and calls with `ClientClosedError`, and close the connections; a second call does nothing.

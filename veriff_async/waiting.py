@@ -129,11 +129,15 @@ class Waits:
             return None
         return None if state is None else state.current
 
-    async def aclose(self) -> None:
-        """End every wait, the poller and the listener."""
+    def end(self) -> None:
+        """End every wait with an error, now and later."""
         self._closed = True
         for watched in tuple(self._watched.values()):
             watched.fail(_closed())
+
+    async def aclose(self) -> None:
+        """End every wait, the poller and the listener."""
+        self.end()
         await self._poller.aclose()
         if self._listener is not None:
             await self._listener.aclose()
@@ -208,4 +212,4 @@ def _expire(watched: Watched, wait: Wait, timeout: float) -> None:
 
 
 def _closed() -> ClientClosedError:
-    return ClientClosedError("The client was closed while somebody waited: wait again with a new client.")
+    return ClientClosedError("The client was closed, or its waits were ended: wait again with a client that is open.")

@@ -1,0 +1,145 @@
+"""Clients that stop and start again with their application, and waits that end when a server begins to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import ClientClosedError, VeriffClient, end_waits_on_signals
+from veriff_async.inbox import MemoryInbox
+
+if TYPE_CHECKING:
+    from veriff_async.sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+
+
+async def decided(box: Sandbox, veriff: VeriffClient) -> bool:
+    """Create a session, have it decided, and return whether the client learns of it."""
+    session = await veriff.create_session()
+    await session.submit()
+    box.decide(session.id, "approved")
+    return (await session.wait_for_decision(timeout=30)).is_approved
+
+
+async def waiting(veriff: VeriffClient) -> asyncio.Task[object]:
+    """Begin a wait that nothing ends, and return it once the client knows of it."""
+    session = await veriff.create_session()
+    wait = asyncio.create_task(session.wait_for_decision(timeout=3600))
+    while veriff.statistics().waiting == 0:  # noqa: ASYNC110  the client has no event of its own for this
+        await asyncio.sleep(0)
+    return wait
+
+
+async def test_client_opens_again_in_each_loop(box: Sandbox) -> None:
+    """A client that `async with` enters again works as a new one does, in the same event loop and in another."""
+    veriff = VeriffClient.from_env(box.environ, inbox=MemoryInbox())
+
+    async def start_twice() -> None:
+        for _ in range(2):
+            async with veriff:
+                assert (await veriff.create_session()).id
+                wait = await waiting(veriff)
+            with pytest.raises(ClientClosedError):
+                await wait
+            with pytest.raises(ClientClosedError):
+                await veriff.create_session()
+
+    await start_twice()
+    await asyncio.to_thread(asyncio.run, start_twice())
+    async with veriff:
+        assert await decided(box, veriff)
+
+
+async def test_ending_waits_ends_nothing_else(box: Sandbox, veriff: VeriffClient) -> None:
+    """All waits of a client end at once, later ones too, and its other calls go on."""
+    wait = await waiting(veriff)
+    veriff.end_waits()
+
+    with pytest.raises(ClientClosedError, match="waits were ended"):
+        await wait
+    session = await veriff.create_session()
+    await session.submit()
+    with pytest.raises(ClientClosedError):
+        await session.wait_for_decision()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("way", ["of the process", "of the loop"])
+async def test_signal_ends_waits_and_reaches_the_server(veriff: VeriffClient, number: signal.Signals, way: str) -> None:
+    """A signal ends the waits, then the handler that was there before is called, and is there again afterwards."""
+    heard: list[str] = []
+    before = signal.getsignal(number)
+    loop = asyncio.get_running_loop()
+    if way == "of the loop":
+        loop.add_signal_handler(number, heard.append, "server")
+    else:
+        signal.signal(number, lambda *_: heard.append("server"))
+    servers = signal.getsignal(number)
+    try:
+        with end_waits_on_signals(veriff):
+            wait = await waiting(veriff)
+            signal.raise_signal(number)
+            with pytest.raises(ClientClosedError):
+                await wait
+            while not heard:  # noqa: ASYNC110  the loop calls its handlers in a turn of its own
+                await asyncio.sleep(0)
+        assert servers is signal.getsignal(number)
+    finally:
+        if way == "of the loop":
+            loop.remove_signal_handler(number)
+        signal.signal(number, before)
+    assert ["server"] == heard
+
+
+async def test_ignored_signals_stay_ignored(veriff: VeriffClient) -> None:
+    """A signal that the program ignores ends no wait."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with end_waits_on_signals(veriff):
+            wait = await waiting(veriff)
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.sleep(0)
+            assert not wait.done()
+            wait.cancel()
+            await asyncio.wait({wait})
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+async def test_other_threads_handle_no_signals(box: Sandbox) -> None:
+    """In a thread, where test clients run applications, nothing is changed and nothing fails."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    async def serve() -> None:
+        async with VeriffClient.from_env(box.environ) as veriff:
+            with end_waits_on_signals(veriff):
+                assert before is signal.getsignal(signal.SIGTERM)
+                assert (await veriff.create_session()).id
+
+    await asyncio.to_thread(asyncio.run, serve())
+
+
+PROGRAM = """
+import asyncio, signal
+from veriff_async import Credentials, VeriffClient, end_waits_on_signals
+
+async def main():
+    async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:9") as veriff:
+        with end_waits_on_signals(veriff):
+            signal.raise_signal(signal.SIGTERM)
+            await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_signal_without_a_handler_ends_the_process(unmeasured: None) -> None:
+    """Where no server handles the signal, it does what it does by default."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=False, timeout=50)  # noqa: S603  our own code
+    assert -signal.SIGTERM == done.returncode
