@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import to_thread
@@ -16,16 +16,19 @@ from veriff_async.errors import (
     AuthenticationError,
     BadRequestError,
     ConflictError,
+    DecisionTimeoutError,
     JobChangedError,
     OutcomeUnknownError,
     VeriffError,
 )
 from veriff_async.models.enums import Status
-from veriff_async.protocol.classify import ErrorKind, classify_error, is_repeated
+from veriff_async.protocol.classify import ErrorKind, classify_error, is_outage, is_repeated
+from veriff_async.transport.sources import reusable_source
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import AsyncGenerator, Coroutine
 
+    from veriff_async.batch.breaker import CircuitBreaker
     from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
     from veriff_async.batch.pace import Throttle
@@ -43,6 +46,8 @@ created again, or the job fails."""
 _WRONG_STATE: Final = "1304"
 """Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table)."""
 
+_TRANSIENT: Final = ErrorKind.TRANSIENT
+
 _PATIENCE: Final = 10.0
 """Seconds that a run which is stopped gives to creations under way, whose sessions would else be unknown."""
 
@@ -51,13 +56,37 @@ _ON_THE_WAY: Final = frozenset({Step.NEW, Step.CREATING, Step.UNKNOWN, Step.CREA
 
 @frozen(kw_only=True)
 class Run:
-    """What all jobs of one run share."""
+    """What all jobs of one run share.
+
+    Attributes:
+        client: The client.
+        journal: Where steps are written.
+        throttle: The pace of requests.
+        breaker: Pauses the run during an outage.
+        creating: Bounds how many creations are in doubt when an outage begins.
+        on_unknown: See `verify_many`.
+        retry_failed: See `verify_many`.
+        patience: Seconds that an outage may last.
+        retries: Whether the run repeats what may pass; a queue delivers its messages again instead.
+    """
 
     client: VeriffClient
     journal: Journal
     throttle: Throttle
+    breaker: CircuitBreaker
+    creating: asyncio.Semaphore
     on_unknown: OnUnknown = "ask"
     retry_failed: bool = False
+    patience: float | None = None
+    retries: bool = True
+
+    @asynccontextmanager
+    async def request(self, *, creates: bool = False, count: int = 1) -> AsyncGenerator[None]:
+        """Send requests inside of the block: at the run's pace, and not during an outage."""
+        for _ in range(count):
+            await self.throttle.turn()
+        async with self.breaker.request(self.patience, creates=creates):
+            yield
 
 
 @define
@@ -117,16 +146,15 @@ class Course:
             await self._find(session)
             await self._upload(session, job.media)
             await self._hand_over(session)
-        except (BadRequestError, ConflictError) as error:
-            # It may have expired meanwhile, and is decided then.
-            decision = None
-            with suppress(VeriffError):
-                decision = await self._ask()
-            await self._learn(decision)
-            if not self.is_settled:
-                await self._write(self.record.failed(error))
-                raise
         except VeriffError as error:
+            if _is_lasting(error) and isinstance(error, BadRequestError | ConflictError):
+                # It may have expired meanwhile, and is decided then.
+                decision = None
+                with suppress(VeriffError):
+                    decision = await self._ask()
+                await self._learn(decision)
+                if self.is_settled:
+                    return
             await self._fail_if_lasting(error)
             raise
 
@@ -137,15 +165,27 @@ class Course:
             VeriffError: There is none yet, or Veriff does not tell.
         """
         try:
-            decision = await (self._ask() if timeout == 0 else self._session.wait_for_decision(timeout=timeout))
+            decision = await (self._ask() if timeout == 0 else self._wait(timeout))
         except VeriffError as error:
             await self._fail_if_lasting(error)
             raise
         await self._learn(decision)
 
+    async def _wait(self, timeout: float | None) -> Decision | None:  # noqa: ASYNC109  the timeout of the wait
+        try:
+            return await self._session.wait_for_decision(timeout=timeout)
+        except DecisionTimeoutError:
+            if not self.run.breaker.is_paused:
+                raise
+            # The outage has used up the time of this wait, so ask once when it is over.
+            decision = await self._ask()
+            if decision is None or decision.status == Status.REVIEW:
+                raise
+            return decision
+
     async def _ask(self) -> Decision | None:
-        await self.run.throttle.turn()
-        return await self._session.decision()
+        async with self.run.request():
+            return await self._session.decision()
 
     async def _learn(self, decision: Decision | None) -> None:
         # A review announces another decision, as for whoever waits.
@@ -155,13 +195,16 @@ class Course:
     async def _create(self, job: Job) -> None:
         if self.record.step is not Step.NEW and self.run.on_unknown != "recreate":
             raise await self._unsettled()
-        await self.run.throttle.turn()
         try:
-            await finished(self._ask_for_session(job), within=_PATIENCE)
+            await self._create_once(job)
         except OutcomeUnknownError:
             if self.run.on_unknown != "recreate":
                 raise
-            await self.run.throttle.turn()
+            await self._create_once(job)
+
+    async def _create_once(self, job: Job) -> None:
+        async with self.run.creating, self.run.request(creates=True):
+            # Only what has left is awaited when the run is cancelled, not the pause of an outage.
             await finished(self._ask_for_session(job), within=_PATIENCE)
 
     async def _ask_for_session(self, job: Job) -> None:
@@ -175,6 +218,7 @@ class Course:
             new = self.record.at(Step.NEW)
             await self._write(new.failed(error) if kind is ErrorKind.JOB else new)
             raise
+        self.run.breaker.session_id = session.id
         await self._write(self.record.created(session.id))
 
     async def _unsettled(self) -> OutcomeUnknownError:
@@ -191,9 +235,9 @@ class Course:
         """Look what is up of what a run that died had begun, so that nothing is uploaded a second time."""
         if not any(self.record.media[place].begun for place in self.record.missing):
             return
-        await self.run.throttle.turn()
         try:
-            held = await session.media()
+            async with self.run.request():
+                held = await session.media()
         except ApiError as error:  # that Veriff tells of media before the submission is a guess
             if is_repeated(error.status) or isinstance(error, AuthenticationError):
                 raise
@@ -205,20 +249,19 @@ class Course:
             return
         places = self.record.missing
         await self._write(self.record.uploading())
-        for _ in places:
-            await self.run.throttle.turn()
 
         async def write(place: int, receipt: UploadedMedia) -> None:
             await self._write(self.record.uploaded(places[place], receipt.id))
 
-        await session.upload(*(media[place] for place in places), on_uploaded=write)
+        async with self.run.request(count=len(places)):
+            await session.upload(*(media[place] for place in places), on_uploaded=write)
 
     async def _hand_over(self, session: VerificationSession) -> None:
         was_begun = self.record.step is Step.SUBMITTING
         await self._write(self.record.at(Step.SUBMITTING))
-        await self.run.throttle.turn()
         try:
-            await session.submit()
+            async with self.run.request():
+                await session.submit()
         except BadRequestError as error:
             # A run that died may have submitted it; the session is this job's alone.
             if not was_begun or error.code != _WRONG_STATE:
@@ -228,6 +271,14 @@ class Course:
     async def _write(self, record: JobRecord) -> None:
         self.record = record  # at once: uploads that end side by side each add to what the others have written
         await self.run.journal.write(record)
+
+    def may_retry(self, error: VeriffError, job: Job | None) -> bool:
+        """Return whether this run may try the last step again: the error is an outage's, and the media can be read."""
+        if not is_outage(error) or classify_error(error, creates=self.record.session_id is None) is not _TRANSIENT:
+            return False
+        if job is None or self.record.session_id is None:
+            return True
+        return all(reusable_source(job.media[place].source) is not None for place in self.record.missing)
 
     async def _fail_if_lasting(self, error: VeriffError) -> None:
         if _is_lasting(error):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
+from veriff_async.batch.breaker import breaker_of
 from veriff_async.batch.course import OnUnknown, Run
 from veriff_async.batch.job import JobResult
 from veriff_async.batch.pace import Pace, Throttle
@@ -23,7 +25,22 @@ if TYPE_CHECKING:
     from veriff_async.client import VeriffClient
     from veriff_async.errors import VeriffError
 
-__all__ = ("collect_many", "record_failure", "settle", "submit_many", "verify_many", "verify_one")
+__all__ = (
+    "MAX_OUTAGE",
+    "attempt_one",
+    "collect_many",
+    "record_failure",
+    "settle",
+    "submit_many",
+    "verify_many",
+    "verify_one",
+)
+
+MAX_OUTAGE: Final = 300.0
+"""Seconds that an outage may last by default."""
+
+_FEWEST_CREATIONS: Final = 4
+"""Creations at once, or a quarter of the jobs if that is more: a creation is the shortest of a job's requests."""
 
 _UNHURRIED: Final = Pace(first=1000.0)
 """The pace of a single job: there is nothing to be careful with but the client's own slow-down."""
@@ -39,6 +56,7 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
     on_unknown: OnUnknown = "ask",
     retry_failed: bool = False,
     pace: Pace | None = None,
+    max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[Progress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
     """Verify many people: create, upload, submit and wait, and yield what comes of each as it comes.
@@ -46,6 +64,10 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
     Every step is in the journal before and after it is taken. Killed at any point and begun again with the same jobs
     and journal, the run goes on: no second session for a job that has one, no second upload of what is up, no decision
     lost. Jobs that are settled already are yielded again, as ``known``. The failure of one job stops no other.
+
+    An outage fails no job. After three consecutive errors that may pass, or one creation whose outcome is unknown,
+    nothing more is sent except probes, which only ask for a decision. When one succeeds, the jobs go on from where they
+    stand, slowly at first. `Progress.paused` shows it.
 
     Memory is that of the window, `concurrency` and `max_waiting`, however many jobs there are. To stop early, close the
     generator (`contextlib.aclosing`); a creation under way is awaited, so that its session is not lost.
@@ -60,6 +82,8 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
             `OutcomeUnknownError` and leaves it for `settle`; ``"recreate"`` creates another; ``"fail"`` ends the job.
         retry_failed: Whether jobs that failed for good in an earlier run are tried again, from the step that failed.
         pace: Bounds of the pace.
+        max_outage: Seconds that an outage may last before the run ends with its error; `None` for any time. It is 30 at
+            most as long as no request has succeeded.
         progress: Called on the loop after each step of a job with the counts so far; it must not block.
 
     Yields:
@@ -72,13 +96,17 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
         NotFoundError: There is no such API at the client's base URL.
         JournalError: The journal cannot be written, or another run has it.
         ClientClosedError: The client was closed meanwhile.
+        TransportError: Veriff could not be reached for `max_outage`; every job stands where it stood.
+        ServerError: Likewise.
 
     Example:
         >>> async with SqliteJournal("batch.db") as journal:
         ...     async for result in verify_many(veriff, jobs, journal=journal):
         ...         print(result.job_id, result.decision.status if result.decision else result.error)
     """
-    window = _window(client, journal, concurrency, max_waiting, on_unknown, retry_failed, pace, progress)
+    window = _window(
+        client, journal, concurrency, max_waiting, on_unknown, retry_failed, pace, progress, patience=max_outage
+    )
     async with aclosing(told(partial(window.verify, jobs))) as results:
         async for result in results:
             yield result
@@ -93,6 +121,7 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
     on_unknown: OnUnknown = "ask",
     retry_failed: bool = False,
     pace: Pace | None = None,
+    max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[Progress], None] | None = None,
 ) -> list[JobResult]:
     """Submit many people's pictures, and leave the waiting to `collect_many`: a decision can take days.
@@ -105,6 +134,7 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
         pace: Bounds of the pace.
+        max_outage: See `verify_many`.
         progress: See `verify_many`.
 
     Returns:
@@ -117,7 +147,7 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         >>> for result in await submit_many(veriff, jobs, journal=journal):
         ...     print(result.job_id, result.error)
     """
-    window = _window(client, journal, concurrency, 1, on_unknown, retry_failed, pace, progress)
+    window = _window(client, journal, concurrency, 1, on_unknown, retry_failed, pace, progress, patience=max_outage)
     async with aclosing(told(partial(window.submit, jobs))) as results:
         return [result async for result in results if result.error is not None]
 
@@ -129,6 +159,7 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
     timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of each wait, see wait_for_decision
     max_waiting: int = 1000,
     pace: Pace | None = None,
+    max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[Progress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
     """Gather the decisions on all jobs of a journal that are submitted, in this process or another, now or days later.
@@ -139,6 +170,7 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
         timeout: Seconds to wait for each decision; ``0`` asks once for each, ``None`` waits as long as it takes.
         max_waiting: Most waits at once.
         pace: Bounds of the pace of asking once; waits have the client's own.
+        max_outage: See `verify_many`.
         progress: See `verify_many`.
 
     Yields:
@@ -155,7 +187,17 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
     if timeout is not None and not timeout >= 0:
         msg = f"The timeout is {timeout!r}: give seconds, 0 to ask once, or None."
         raise ConfigurationError(msg)
-    window = _window(client, journal, 1, max_waiting, "ask", False, pace, progress)  # noqa: FBT003  retries nothing
+    window = _window(
+        client,
+        journal,
+        1,
+        max_waiting,
+        "ask",
+        False,  # noqa: FBT003  retries nothing
+        pace,
+        progress,
+        patience=max_outage,
+    )
     async with aclosing(told(partial(window.collect, timeout))) as results:
         async for result in results:
             yield result
@@ -171,6 +213,9 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     wait: bool = True,
 ) -> JobResult:
     """Do one job, or go on with it: what a worker of a queue calls for each message.
+
+    It repeats nothing, since the queue does, and does not wait for the end of an outage: while Veriff cannot be reached
+    (for any call with this client), the result is the error of the last request, and nothing is created.
 
     It may be called again for the same job, after a crash or by a queue that delivers twice; see `verify_many`.
 
@@ -191,7 +236,25 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     Example:
         >>> result = await verify_one(veriff, job, journal=journal, wait=False)
     """
-    window = _window(client, journal, 1, 1, on_unknown, retry_failed, _UNHURRIED, None)
+    return await attempt_one(
+        client, job, journal=journal, on_unknown=on_unknown, retry_failed=retry_failed, wait=wait, patience=0.0
+    )
+
+
+async def attempt_one(  # noqa: PLR0913  what a single job is made of
+    client: VeriffClient,
+    job: Job,
+    *,
+    journal: Journal,
+    on_unknown: OnUnknown,
+    retry_failed: bool,
+    wait: bool,
+    patience: float,
+) -> JobResult:
+    """Do one job; see `verify_one`. `patience` is how many seconds to wait for the end of an outage before it."""
+    window = _window(
+        client, journal, 1, 1, on_unknown, retry_failed, _UNHURRIED, None, patience=patience, retries=False
+    )
     async with aclosing(told(partial(window.verify if wait else window.submit, [job]))) as results:
         return await anext(results)
 
@@ -254,7 +317,13 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     retry_failed: bool,  # noqa: FBT001  it is the caller's own keyword
     pace: Pace | None,
     progress: Callable[[Progress], None] | None,
+    *,
+    patience: float | None,
+    retries: bool = True,
 ) -> Window:
+    if patience is not None and not patience >= 0:
+        msg = f"max_outage is {patience!r}: give seconds, or None to wait for any time."
+        raise ConfigurationError(msg)
     for name, number in (("concurrency", concurrency), ("max_waiting", max_waiting)):
         if type(number) is not int or number < 1:
             msg = f"{name} is {number!r}: give 1 or more."
@@ -263,5 +332,15 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
         msg = f"on_unknown is {on_unknown!r}: give one of {', '.join(get_args(OnUnknown))}."
         raise ConfigurationError(msg)
     throttle = Throttle(pace or Pace(), client.statistics)
-    run = Run(client=client, journal=journal, throttle=throttle, on_unknown=on_unknown, retry_failed=retry_failed)
+    run = Run(
+        client=client,
+        journal=journal,
+        throttle=throttle,
+        breaker=breaker_of(client),
+        creating=asyncio.Semaphore(max(_FEWEST_CREATIONS, concurrency // 4)),
+        on_unknown=on_unknown,
+        retry_failed=retry_failed,
+        patience=patience,
+        retries=retries,
+    )
     return Window(run, concurrency=concurrency, max_waiting=max_waiting, progress=progress)

@@ -89,6 +89,10 @@ class Gauge:
         self.due = at + 1 / self.rate
         return at
 
+    def restart(self) -> None:
+        """Go no faster than at the beginning: after an outage, nothing is known of what the server can take."""
+        self.rate = min(self.rate, self.pace.first)
+
     def object(self, now: float, pause: float) -> None:
         """Go half as fast, and not before a pause has passed; what was sent before that is answered likewise."""
         self.due = max(self.due, now + pause)
@@ -120,6 +124,10 @@ class Throttle:
         at = self._gauge.turn(loop.time())
         while (left := at - loop.time()) > 0:  # noqa: ASYNC110  it waits for a time
             await asyncio.sleep(left)
+
+    def restart(self) -> None:
+        """Go no faster than at the beginning."""
+        self._gauge.restart()
 
     def heed(self) -> None:
         """Look whether Veriff objected since the last look."""

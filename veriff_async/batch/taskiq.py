@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from attrs import frozen
 
 from veriff_async.batch.job import check_job
-from veriff_async.batch.many import collect_many, record_failure, verify_one
+from veriff_async.batch.many import attempt_one, collect_many, record_failure
 from veriff_async.batch.record import Step
 from veriff_async.errors import (
     ConfigurationError,
@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 __all__ = ("BatchTasks",)
 
 _LOGGER: Final = getLogger("veriff_async.batch")
+
+_PATIENCE: Final = 30.0
+"""Seconds that a message is held during an outage, so that a worker does not run through the whole queue."""
 
 _HERE: Final[Context] = cast("Context", TaskiqDepends())
 """What taskiq knows of the message that a task is run for."""
@@ -191,13 +194,14 @@ class BatchTasks:
             check_job(job)
         except ConfigurationError as error:
             return await record_failure(worker.journal, job_id, error)
-        return await verify_one(
+        return await attempt_one(
             worker.client,
             job,
             journal=worker.journal,
             on_unknown=self._on_unknown,
             retry_failed=self._retry_failed,
             wait=wait,
+            patience=_PATIENCE,
         )
 
     async def _gather(self, context: Context) -> dict[str, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable
-from contextlib import aclosing
-from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from anyio import create_memory_object_stream
 from attrs import define, evolve, frozen
@@ -19,11 +19,12 @@ from veriff_async.errors import (
     JobFailedError,
     JobTakenError,
     JournalError,
+    RateLimitedError,
     VeriffError,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 
     from anyio.streams.memory import MemoryObjectSendStream
 
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ("Progress", "Window", "told")
 
 _T = TypeVar("_T")
+
+_ATTEMPTS: Final = 5
+"""Attempts of one run at a step of a job, each with all the retries of its calls and with an outage in between."""
 
 
 @frozen(kw_only=True)
@@ -54,6 +58,7 @@ class Progress:
         unknown: Jobs whose session may or may not exist.
         stopped: Jobs that stopped where they stood, and go on when they are given again.
         rate: Requests a second that the run allows itself now.
+        paused: Whether requests to Veriff fail, so that no job goes on until a probe succeeds.
     """
 
     taken: int = 0
@@ -66,6 +71,7 @@ class Progress:
     unknown: int = 0
     stopped: int = 0
     rate: float = 0.0
+    paused: bool = False
 
 
 class Window:
@@ -83,11 +89,13 @@ class Window:
 
     async def verify(self, jobs: Jobs, tell: Tell) -> None:
         """Bring jobs to their decision."""
-        await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=True))
+        with self._watching():
+            await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=True))
 
     async def submit(self, jobs: Jobs, tell: Tell) -> None:
         """Bring jobs to their submission."""
-        await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=False))
+        with self._watching():
+            await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=False))
 
     async def collect(self, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of each wait
         """Wait for the decisions on all jobs of the journal that are submitted."""
@@ -98,7 +106,24 @@ class Window:
                 self._count(taken=1, submitted=1, waiting=1)
                 yield record
 
-        await _side_by_side(submitted(), lambda record: self._gather(record, timeout, tell))
+        with self._watching():
+            await _side_by_side(submitted(), lambda record: self._gather(record, timeout, tell))
+
+    @contextmanager
+    def _watching(self) -> Generator[None]:
+        """Report pauses as progress, and begin slowly after each."""
+        breaker = self._run.breaker
+
+        def on_change() -> None:
+            if breaker.is_paused:
+                self._run.throttle.restart()
+            self._count()
+
+        breaker.on_change.add(on_change)
+        try:
+            yield
+        finally:
+            breaker.on_change.discard(on_change)
 
     async def _taken(self, jobs: Jobs) -> AsyncGenerator[Job]:
         async with aclosing(_each(jobs)) as given:
@@ -124,20 +149,37 @@ class Window:
         if way.known:
             self._count(known=1)
             return
-        await _alone(job.id, course.submit(job))
+        await self._retried(course, job, lambda: _alone(job.id, course.submit(job)))
         self._count(submitted=1)
         if waits and not course.is_settled:
             await self._waiting.acquire()
             place.move(self._waiting, "waiting")
-            await course.decide(job.timeout)
+            await self._retried(course, None, lambda: course.decide(job.timeout))
+
+    async def _retried(self, course: Course, job: Job | None, step: Callable[[], Awaitable[None]]) -> None:
+        """Do a step of a job, and again when an outage that made it fail is over."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                await step()
+            except VeriffError as error:
+                if attempt == _ATTEMPTS or not self._run.retries or not course.may_retry(error, job):
+                    raise
+                failed = error
+            else:
+                return
+            # A 429 alone is the business of the pace.
+            breaker = self._run.breaker
+            is_alone = isinstance(failed, RateLimitedError) and not breaker.is_open
+            if is_alone or not await breaker.outlast(self._run.patience):
+                raise failed
 
     async def _gather(self, record: JobRecord, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of the wait
         place = _Place(self._count, self._waiting, "waiting")
 
         async def decide(known: JobRecord | None, way: _Way) -> None:
             way.course = course = Course(self._run, known or record)
-            if course.record.step is Step.SUBMITTED:  # else somebody was quicker
-                await course.decide(timeout)
+            if course.record.step is Step.SUBMITTED:  # otherwise another run was quicker
+                await self._retried(course, None, lambda: course.decide(timeout))
 
         try:
             result = await self._outcome(record.job_id, decide)
@@ -163,7 +205,9 @@ class Window:
             raise
         except VeriffError as failed:
             record = way.record if way.course is None else way.course.record
-            if record is None or ends_run(failed, record):
+            # An outage that outlasts the patience of the run would meet every other job too.
+            has_given_up = self._run.retries and self._run.breaker.is_given_up(failed)
+            if record is None or has_given_up or ends_run(failed, record):
                 raise
             error = failed
         return _result(job_id, way, error)
@@ -174,8 +218,8 @@ class Window:
         self._count(**({name: 1} if name else {}))
 
     def _count(self, **steps: int) -> None:
-        counts = {name: getattr(self._progress, name) + step for name, step in steps.items()}
-        self._progress = evolve(self._progress, **counts, rate=self._run.throttle.rate)
+        now: dict[str, Any] = {name: getattr(self._progress, name) + step for name, step in steps.items()}
+        self._progress = evolve(self._progress, **now, rate=self._run.throttle.rate, paused=self._run.breaker.is_paused)
         if self._report is not None:
             self._report(self._progress)
 

@@ -20,6 +20,7 @@ from veriff_async.cli.options import (
     env_file_option,
     inbox_option,
     json_option,
+    outage_option,
     show_person_option,
     timeout_option,
 )
@@ -73,6 +74,7 @@ def batch() -> None:
 @click.option("--retry-failed", is_flag=True, help="Try jobs again that failed for good in an earlier run.")
 @click.option("--submit-only", is_flag=True, help="Leave the decisions to batch collect.")
 @timeout_option
+@outage_option
 @inbox_option
 @show_person_option
 @env_file_option
@@ -90,6 +92,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
     retry_failed: bool,
     submit_only: bool,
     timeout: float,
+    max_outage: float,
     inbox: Path | None,
     show_person: bool,
     env_file: Path | None,
@@ -124,7 +127,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
         submit_only=submit_only,
         show_person=show_person,
     )
-    _go(journal, plan, retry_failed=retry_failed)
+    _go(journal, plan, retry_failed=retry_failed, max_outage=max_outage)
 
 
 @batch.command("resume")
@@ -134,6 +137,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
 )
 @click.option("--on-unknown", type=_ON_UNKNOWN, help="See batch run; as before if left out.")
 @click.option("--retry-failed", is_flag=True, help="Try jobs again that failed for good.")
+@outage_option
 @env_file_option
 @json_option
 def batch_resume(  # noqa: PLR0913  the options of the command
@@ -142,6 +146,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     out: Path | None,
     on_unknown: OnUnknown | None,
     retry_failed: bool,
+    max_outage: float,
     env_file: Path | None,
     for_program: bool,  # noqa: ARG001  the course knows
 ) -> None:
@@ -159,7 +164,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     if not plan.manifest.exists():
         msg = "The manifest of the batch is gone: put it back, or use batch collect for what is submitted already."
         raise ConfigurationError(msg)
-    _go(journal, plan, retry_failed=retry_failed)
+    _go(journal, plan, retry_failed=retry_failed, max_outage=max_outage)
 
 
 @batch.command("collect")
@@ -174,6 +179,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     metavar="SECONDS",
     help="How long to wait for each decision; 0 asks once.",
 )
+@outage_option
 @inbox_option
 @show_person_option
 @env_file_option
@@ -184,6 +190,7 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     out: Path,
     max_waiting: int,
     timeout: float,
+    max_outage: float,
     inbox: Path | None,
     show_person: bool,
     env_file: Path | None,
@@ -205,6 +212,7 @@ def batch_collect(  # noqa: PLR0913  the options of the command
         out,
         timeout=timeout,
         max_waiting=max_waiting,
+        max_outage=max_outage,
         show_person=show_person,
         quiet=for_program,
     )
@@ -251,7 +259,7 @@ def batch_settle(*, journal: Path, session_id: str | None, recreate: bool, job_i
     )
 
 
-def _go(journal: Path, plan: Plan, *, retry_failed: bool) -> NoReturn:
+def _go(journal: Path, plan: Plan, *, retry_failed: bool, max_outage: float) -> NoReturn:
     """Check a manifest, then do what it says, and tell what came of it."""
     connect = partial(client_from_settings, plan.env_file)
     connect()  # so that what is missing there is told before a long look at files
@@ -274,6 +282,7 @@ def _go(journal: Path, plan: Plan, *, retry_failed: bool) -> NoReturn:
         journal,
         total=checked.good,
         retry_failed=retry_failed,
+        max_outage=max_outage,
         changed=partial(_say_changed, {row.line for row in checked.bad}),
         quiet=course().for_program,
     )

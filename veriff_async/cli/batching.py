@@ -55,6 +55,7 @@ async def run_plan(  # noqa: PLR0913  what a batch is made of
     *,
     total: int,
     retry_failed: bool,
+    max_outage: float,
     changed: Callable[[BadRow], None],
     quiet: bool,
 ) -> Told:
@@ -64,10 +65,8 @@ async def run_plan(  # noqa: PLR0913  what a batch is made of
         async with _running(journal, plan.out, veriff, gauge, show_person=plan.show_person) as run:
             remember(journal, plan)
             async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
-                if plan.submit_only:
-                    await _submit(run, plan, jobs, retry_failed=retry_failed)
-                else:
-                    await _verify(run, plan, jobs, retry_failed=retry_failed)
+                work = _submit if plan.submit_only else _verify
+                await work(run, plan, jobs, retry_failed=retry_failed, max_outage=max_outage)
             return run.told()
 
 
@@ -79,6 +78,7 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
     *,
     timeout: float | None,  # noqa: ASYNC109  the timeout of each wait
     max_waiting: int,
+    max_outage: float,
     show_person: bool,
     quiet: bool,
 ) -> Told:
@@ -89,7 +89,12 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
         gauge = Gauge(total, veriff.statistics, quiet=quiet)
         async with _running(journal, out, veriff, gauge, show_person=show_person) as run:
             found = collect_many(
-                veriff, journal=run.journal, timeout=timeout, max_waiting=max_waiting, progress=gauge.update
+                veriff,
+                journal=run.journal,
+                timeout=timeout,
+                max_waiting=max_waiting,
+                max_outage=max_outage,
+                progress=gauge.update,
             )
             async with aclosing(found) as results:
                 async for result in results:
@@ -154,7 +159,7 @@ async def _running(
                 yield _Run(store, results, gauge, Outcomes(is_submission=gauge.is_submission), veriff)
 
 
-async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool) -> None:
+async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float) -> None:
     found = verify_many(
         run.veriff,
         jobs,
@@ -163,6 +168,7 @@ async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_fai
         max_waiting=plan.max_waiting,
         on_unknown=plan.on_unknown,
         retry_failed=retry_failed,
+        max_outage=max_outage,
         progress=run.gauge.update,
     )
     async with aclosing(found) as results:
@@ -170,7 +176,7 @@ async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_fai
             run.add(result)
 
 
-async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool) -> None:
+async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float) -> None:
     left = await submit_many(
         run.veriff,
         jobs,
@@ -178,6 +184,7 @@ async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_fai
         concurrency=plan.concurrency,
         on_unknown=plan.on_unknown,
         retry_failed=retry_failed,
+        max_outage=max_outage,
         progress=run.gauge.update,
     )
     for result in left:

@@ -12,7 +12,15 @@ from veriff_async.cli.running import course
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("FILE", "env_file_option", "inbox_option", "json_option", "show_person_option", "timeout_option")
+__all__ = (
+    "FILE",
+    "env_file_option",
+    "inbox_option",
+    "json_option",
+    "outage_option",
+    "show_person_option",
+    "timeout_option",
+)
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
@@ -31,6 +39,18 @@ def inbox_option(command: _F) -> _F:
         "Wake by webhooks that `listen --inbox` records to this file; what is missed there is asked for all the same."
     )
     return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=words)(command)
+
+
+def outage_option(command: _F) -> _F:
+    """Add ``--max-outage``, as the argument `max_outage`: seconds."""
+    return click.option(
+        "--max-outage",
+        type=click.FloatRange(min=0),
+        default=3600.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to pause while requests to Veriff fail.",
+    )(command)
 
 
 def json_option(command: _F) -> _F:

@@ -1,0 +1,258 @@
+"""An outage pauses a batch: no job fails by it, few creations are in doubt, and the batch goes on by itself."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async import (
+    ConfigurationError,
+    Media,
+    OutcomeUnknownError,
+    PollPolicy,
+    RetryPolicy,
+    ServerError,
+    TransportError,
+    VeriffClient,
+)
+from veriff_async.batch import (
+    Job,
+    JobResult,
+    MemoryJournal,
+    Pace,
+    Progress,
+    Step,
+    collect_many,
+    submit_many,
+    verify_many,
+    verify_one,
+)
+from veriff_async.batch.breaker import THRESHOLD, Schedule, breaker_of
+from veriff_async.sandbox import Fault, Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from veriff_async.client import ClientOptions
+
+pytestmark = pytest.mark.anyio
+
+PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(500) + b"\xff\xd9"
+QUICK: Final = Pace(first=1000.0)
+LONG: Final = 10**6
+
+
+@pytest.fixture
+async def box() -> AsyncIterator[Sandbox]:
+    """Run a sandbox that decides at once."""
+    async with Sandbox(decide_after=0) as box:
+        yield box
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Do not repeat what fails, and ask often."""
+    return {
+        "retry": RetryPolicy(attempts=1),
+        "poll": PollPolicy(first=0.01, longest=0.01, factor=1, rate=1000),
+    }
+
+
+def job(name: str) -> Job:
+    """Return a job of one picture."""
+    return Job(name, [Media(PICTURE, "face")], timeout=None)
+
+
+def jobs(count: int) -> list[Job]:
+    """Return some jobs."""
+    return [job(f"user-{number}") for number in range(count)]
+
+
+@asynccontextmanager
+async def passing(travel: Callable[[float], None]) -> AsyncIterator[None]:
+    """Let time pass quickly inside of the block."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(0.005)
+            travel(0.5)
+
+    task = asyncio.ensure_future(tick())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def posted(box: Sandbox) -> int:
+    """Return how many sessions were asked for."""
+    return sum(seen.path == "/v1/sessions" and seen.method == "POST" for seen in box.requests)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault.status(502), Fault.status(408), Fault.status(403), Fault.status(302), Fault.drop()],
+    ids=["502", "408", "403", "302", "drop"],
+)
+@pytest.mark.parametrize("method", [None, "after creation"])
+async def test_an_outage_pauses_the_batch(
+    box: Sandbox,
+    veriff: VeriffClient,
+    travel: Callable[[float], None],
+    fault: Fault,
+    method: str | None,
+) -> None:
+    """Whatever every request meets for a while, each job is decided after it, except creations that were in flight."""
+    if method is None and fault.http_status == 403:
+        pytest.skip("a creation that is refused with 403 ends the run: the integration may not create sessions")
+    seen: list[Progress] = []
+    found: list[JobResult] = []
+    journal = MemoryJournal()
+    run = verify_many(veriff, jobs(16), journal=journal, concurrency=4, pace=QUICK, progress=seen.append)
+    async with passing(travel):
+        async for result in run:
+            found.append(result)
+            if len(found) == 5:
+                path = None if method is None else "/v1/sessions/*"
+                box.inject(fault, path=path, times=8)
+
+    assert 16 == len(found)
+    unknown = [result for result in found if isinstance(result.error, OutcomeUnknownError)]
+    assert len(unknown) <= 4, "no more than were in flight"
+    assert {Step.DECIDED, Step.UNKNOWN} >= {result.step for result in found}
+    assert any(now.paused for now in seen)
+    assert not seen[-1].paused
+    assert (0, 0) == (seen[-1].failed, seen[-1].stopped)
+
+
+async def test_submitting_and_collecting_pause_too(
+    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+) -> None:
+    """`submit_many` and `collect_many` outlast an outage as `verify_many` does."""
+    journal = MemoryJournal()
+    async with passing(travel):
+        box.inject(Fault.status(503, code="503"), path="/v1/sessions/*", times=8)
+        assert [] == await submit_many(veriff, jobs(6), journal=journal, pace=QUICK)
+        box.inject(Fault.status(500), times=8)
+        found = [result async for result in collect_many(veriff, journal=journal, timeout=0, pace=QUICK)]
+
+    assert [True] * 6 == [result.decision is not None for result in found]
+    assert 6 == posted(box)
+
+
+async def test_an_outage_that_lasts_too_long_ends_the_run(
+    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+) -> None:
+    """After `max_outage` seconds the run ends with the error, no job has failed, and a later run goes on."""
+    journal = MemoryJournal()
+    assert [] == await submit_many(veriff, jobs(1), journal=journal, pace=QUICK)
+    box.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
+    async with passing(travel):
+        with pytest.raises(ServerError):
+            await submit_many(veriff, jobs(8), journal=journal, pace=QUICK, max_outage=20)
+
+    assert {Step.SUBMITTED, Step.CREATED, Step.UPLOADING, Step.NEW} >= set(await journal.tally())
+    assert breaker_of(veriff).is_paused
+    with pytest.raises(ConfigurationError, match="max_outage"):
+        await submit_many(veriff, [], journal=journal, max_outage=-1)
+
+
+async def test_a_single_job_does_not_create_during_an_outage(box: Sandbox, veriff: VeriffClient) -> None:
+    """A queue that delivers one job after the other during an outage leaves very few creations in doubt."""
+    journal = MemoryJournal()
+    box.inject(Fault.status(502), times=LONG)
+
+    found = [await verify_one(veriff, job(f"user-{number}"), journal=journal) for number in range(20)]
+
+    assert isinstance(found[0].error, OutcomeUnknownError)
+    assert all(isinstance(result.error, ServerError) and result.step is Step.NEW for result in found[1:])
+    assert 1 == posted(box)
+
+
+async def test_an_error_of_one_job_alone_pauses_nothing(box: Sandbox, veriff: VeriffClient) -> None:
+    """A job that fails while a probe succeeds is stopped with its error, and the others go on at once."""
+    seen: list[Progress] = []
+    box.inject(Fault.drop(), method="PATCH")
+    found = [r async for r in verify_many(veriff, jobs(6), journal=MemoryJournal(), pace=QUICK, progress=seen.append)]
+
+    assert 1 == sum(isinstance(result.error, TransportError) for result in found)
+    assert 5 == sum(result.decision is not None for result in found)
+    assert not any(now.paused for now in seen)
+
+
+async def test_a_stream_that_is_read_is_not_sent_again(
+    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+) -> None:
+    """A job whose picture can be read only once stops with the outage's error; it does not fail for good."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield PICTURE
+
+    box.inject(Fault.status(502), method="POST", path="/v1/sessions/*", times=2)
+    given = [Job("user-42", [Media(stream(), "face")])]
+    async with passing(travel):
+        [found] = [result async for result in verify_many(veriff, given, journal=MemoryJournal(), pace=QUICK)]
+
+    assert isinstance(found.error, ServerError)
+    assert Step.UPLOADING is found.step
+
+
+async def test_a_pause_is_left_at_once(box: Sandbox, veriff: VeriffClient) -> None:
+    """Cancelling a run that is paused neither waits for the next probe nor sends anything."""
+    paused = asyncio.Event()
+    box.inject(Fault.status(502), times=LONG)
+
+    def progress(now: Progress) -> None:
+        if now.paused:
+            paused.set()
+
+    async def run() -> None:
+        await submit_many(veriff, jobs(20), journal=MemoryJournal(), pace=QUICK, progress=progress)
+
+    task = asyncio.ensure_future(run())
+    await paused.wait()
+    task.cancel()
+    asked = len(box.requests)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert len(box.requests) <= asked + 1
+    assert 1 == posted(box), "before the first success, creations leave one at a time"
+
+
+steps = st.sampled_from(["success", "failure", "unknown", "probe failed", "probe succeeded"])
+
+
+@given(st.lists(steps, max_size=40))
+def test_the_breaker_keeps_its_rules(events: list[str]) -> None:
+    """Requests leave unless it is open; it opens by an unknown creation or enough failures, and closes by a probe."""
+    state, now, in_a_row = Schedule(), 0.0, 0
+    for event in events:
+        before = (state.is_open, state.is_half_open)
+        now += 1
+        match event:
+            case "success":
+                state.on_success()
+                in_a_row = in_a_row if before[0] else 0
+                assert state.is_open is before[0]
+            case "failure" | "unknown":
+                state.on_failure(now, is_unknown=event == "unknown")
+                in_a_row += 1
+                assert state.is_open is (event == "unknown" or in_a_row >= THRESHOLD or any(before))
+            case "probe failed":
+                state.on_probe(now, has_failed=True)
+                assert state.is_open
+                assert now < state.next_probe <= now + 30
+            case _:
+                state.on_probe(now, has_failed=False)
+                assert not state.is_open
+                in_a_row = 0 if before[0] else in_a_row
+        assert not (state.is_open and state.is_half_open)
+        assert not state.is_outage or state.is_open
