@@ -17,7 +17,7 @@ try:
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
     from redis.exceptions import ConnectionError as BrokenError
-    from redis.exceptions import RedisError, WatchError
+    from redis.exceptions import RedisError, ResponseError, WatchError
 except ImportError:
     msg = 'RedisInbox and RedisJournal need redis-py, an extra of this package: pip install "veriff-async[redis]".'
     raise ConfigurationError(msg) from None
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from veriff_async.errors import InboxError, JournalError
 
-__all__ = ("Connections", "watching")
+__all__ = ("Connections", "ResponseError", "watching")
 
 _T = TypeVar("_T")
 

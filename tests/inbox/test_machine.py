@@ -147,11 +147,11 @@ class Machine(RuleBasedStateMachine):
         story.touched = self.time
         if isinstance(event, DecisionEvent):
             self.told[session_id].append(event.decision)
-        if event.key in [kept.key for kept in story.events]:
-            return Ignored.REPEATED
-        story.events.append(event)
+        is_kept = event.key in [kept.key for kept in story.events]
+        if not is_kept:
+            story.events.append(event)
         before = story.state
-        story.state, ignored = advance(before, event, source)
+        story.state, ignored = advance(before, event, source, is_kept=is_kept, at=self.time)
         if before and is_final(before.status):
             assert story.state
             assert is_final(story.state.status)

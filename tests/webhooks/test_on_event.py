@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
-from veriff_async import InboxError, SessionEvent
+from veriff_async import DecisionEvent, DecisionSource, InboxError, SessionEvent
+from veriff_async.protocol.events import dump_event
+from veriff_async.testing import decided
 from veriff_async.webhooks import WebhookReceiver, work
 
 if TYPE_CHECKING:
@@ -399,3 +401,20 @@ async def test_a_function_that_is_too_far_behind_is_left_out(
     await asyncio.sleep(0)
     travel(10.1)
     await closing
+
+
+@pytest.mark.parametrize("ip", [None, "::1"])
+async def test_a_decision_that_polling_reported_first_is_not_missed(inbox: MemoryInbox, ip: str | None) -> None:
+    """Its first webhook calls the function as news, with the same JSON or a fuller one; the next ones do not."""
+    decisions: list[str] = []
+
+    async def report(recorded: Recorded) -> None:  # as in docs/receiving.md
+        if recorded.ignored is None and isinstance(recorded.event, DecisionEvent):
+            decisions.append(recorded.event.decision.status)
+
+    await inbox.record(decided("s", "approved", minute=1), source=DecisionSource.POLL)
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=report) as receiver:
+        for body in (dump_event(decided("s", "approved", minute=1, ip=each)) for each in (ip, ip, "::2")):
+            assert 200 == await take(receiver, body)
+
+    assert ["approved"] == decisions

@@ -15,7 +15,7 @@ from veriff_async.inbox.feeds import Feeds
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.json import digest
-from veriff_async.models.state import Ignored, Recorded, SessionState
+from veriff_async.models.state import OpenAttempt, Recorded, SessionState
 from veriff_async.protocol.codec import dump, load_object, read
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance
@@ -33,8 +33,8 @@ __all__ = ("MemoryInbox",)
 _IN_MEMORY: Final = Retention(sessions=100_000)
 
 
-_State: TypeAlias = tuple[str, str, tuple[str, ...], bytes | None, DecisionSource | None]
-"""A state: session, status, attempts, the decision as it came, and who told it."""
+_State: TypeAlias = tuple[str, str, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
+"""A state: session, status, attempts, the decision as it came, who reported it, and the undecided attempts."""
 
 
 @define
@@ -74,7 +74,8 @@ class MemoryInbox:
 
     Args:
         retention: How much is kept; 100,000 sessions for 30 days when left out.
-        now: The time in seconds, for tests in which days pass.
+        now: The time in seconds since 1970, for tests in which days pass. Without it, age is measured by a clock that
+            cannot be set, so that a change of the system's time forgets nothing.
 
     Example:
         >>> inbox = MemoryInbox()
@@ -82,10 +83,11 @@ class MemoryInbox:
         >>> receiver = WebhookReceiver(veriff.credentials, inbox)
     """
 
-    def __init__(self, *, retention: Retention | None = None, now: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, retention: Retention | None = None, now: Callable[[], float] | None = None) -> None:
         """Begin empty."""
         self._retention = retention or _IN_MEMORY
-        self._now = now
+        self._now = now or time.monotonic
+        self._wall_clock = now or time.time
         self._shelves: OrderedDict[str | None, _Shelf] = OrderedDict()
         self._feeds = Feeds()
         self._lock = Lock()
@@ -126,8 +128,8 @@ class MemoryInbox:
             body: The JSON that it was read from, where that is at hand: it is kept then, and not written again.
         """
         with self._lock:
-            recorded = self._keep(event, source, body or dump_event(event))
-        if recorded.ignored is None and recorded.state is not None:
+            recorded, is_changed = self._keep(event, source, body or dump_event(event))
+        if is_changed and recorded.state is not None:
             self._feeds.tell([recorded.state.session_id])
         return recorded
 
@@ -160,28 +162,26 @@ class MemoryInbox:
             self._shelves.clear()
         self._feeds.end(InboxError("The inbox was closed: wait beside another one."))
 
-    def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> Recorded:
+    def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[Recorded, bool]:
+        """Keep an event; return the result, and whether the state is another one than before."""
         self._forget_old()
-        session_id = event.session_id or None
-        shelf = self._shelves.get(session_id)
-        if shelf is None:
-            shelf = self._shelves[session_id] = _Shelf()
-        else:
-            self._shelves.move_to_end(session_id)
-        shelf.touched = self._now()
-        state = None if shelf.state is None else _loaded(shelf.state)
+        session_id, now = event.session_id or None, self._now()
+        shelf = self._shelves.get(session_id) or _Shelf()
+        before = None if shelf.state is None else _loaded(shelf.state)
         name = shelf.name(event, body)
-        if name is None:
-            return Recorded(event=event, state=state, ignored=Ignored.REPEATED)
-        shelf.events[name] = event.kind, body
+        after, ignored = advance(before, event, source, is_kept=name is None, at=self._wall_clock())
+        state = shelf.state if after is None or after is before else _dumped(after, event, body)
+        # Everything that can fail is behind: an error must not leave an event without its state.
+        self._shelves[session_id] = shelf
+        self._shelves.move_to_end(session_id)
+        shelf.touched, shelf.state = now, state
+        if name is not None:
+            shelf.events[name] = event.kind, body
         if len(shelf.events) > self._retention.events:
             del shelf.events[next(iter(shelf.events))]
-        state, ignored = advance(state, event, source)
-        if ignored is None and state is not None:
-            shelf.state = _dumped(state, event, body)
         if len(self._shelves) > self._retention.sessions:
             self._shelves.popitem(last=False)
-        return Recorded(event=event, state=state, ignored=ignored)
+        return Recorded(event=event, state=after, ignored=ignored), after is not before
 
     def _forget_old(self) -> None:
         oldest = self._now() - self._retention.seconds
@@ -197,12 +197,17 @@ def _dumped(state: SessionState, event: WebhookEvent, body: bytes) -> _State:
         text = body  # a decision keeps the whole message that told it
     else:
         text = dump(decision.raw or to_json(decision))
-    return state.session_id, state.status.value, state.attempts, text, state.source
+    return state.session_id, state.status.value, state.attempts, text, state.source, state.open_attempts
 
 
 def _loaded(state: _State) -> SessionState:
-    session_id, status, attempts, text, source = state
+    session_id, status, attempts, text, source, open_attempts = state
     decision = None if text is None else read(Decision, load_object(text))
     return SessionState(
-        session_id=session_id, status=Status(status), attempts=attempts, decision=decision, source=source
+        session_id=session_id,
+        status=Status(status),
+        attempts=attempts,
+        decision=decision,
+        source=source,
+        open_attempts=open_attempts,
     )

@@ -7,20 +7,23 @@ sessions there are a sorted set of them by the time they were touched, and a sho
 from __future__ import annotations
 
 import asyncio
-import time
+import secrets
+from collections import OrderedDict
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
+from attrs import define, field
+
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.models.decision import DecisionSource
-from veriff_async.models.state import Ignored, Recorded
+from veriff_async.models.state import Recorded
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance, dump_state, load_state
 from veriff_async.protocol.policies import Retention
-from veriff_async.redis_server import Connections, watching
+from veriff_async.redis_server import Connections, ResponseError, watching
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
     from types import TracebackType
 
     from redis.asyncio import Redis
@@ -45,6 +48,30 @@ _AT_ONCE: Final = 100
 
 _PAUSES: Final = (0.05, 0.25, 1.0)
 """Seconds before a feed whose connection broke tries again; after the last it ends."""
+
+_CONFIRM: Final = 30.0
+"""Seconds in which a record whose answer was lost asks the server whether it was kept."""
+
+_UNCONFIRMED: Final = 1_000
+"""Records without an answer that are remembered for when Veriff sends their webhooks again."""
+
+_READ: Final = """
+local time = redis.call('TIME')
+return {time[1], time[2], redis.call('HMGET', KEYS[1], unpack(ARGV))}
+"""
+
+
+@define
+class _Attempt:
+    """One call of `record`, whose transaction can be kept although its answer is lost.
+
+    Attributes:
+        token: What the transaction writes with its event: who finds it there knows that the event is from this call.
+        sent: What the call returns if its last transaction was kept; ``None`` before one was sent.
+    """
+
+    token: bytes = field(factory=lambda: secrets.token_hex(8).encode(), repr=False)
+    sent: Recorded | None = None
 
 
 def _member(session_id: str | None) -> str:
@@ -74,7 +101,8 @@ class RedisInbox:
         prefix: What the names of all keys begin with; the braces keep them on one node of a cluster.
         retention: How much is kept; a million sessions for 30 days when left out.
         timeout: Seconds for a record or another question, after which it fails; Veriff waits five for an answer.
-        now: The time in seconds, for tests in which days pass.
+        now: The time in seconds since 1970, for tests in which days pass; the server's when left out, so that a machine
+            with a wrong clock forgets nothing.
 
     Raises:
         ConfigurationError: An argument cannot work, or the extra is not installed; from any method, that another loop
@@ -94,7 +122,7 @@ class RedisInbox:
         prefix: str = "{veriff}",
         retention: Retention | None = None,
         timeout: float = 4.0,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
         if not timeout > 0 or not prefix:
@@ -109,6 +137,7 @@ class RedisInbox:
         self._expiry = int(min((self._retention.seconds + 60) * 1000, 2**53))
         self._now = now
         self._entered = 0
+        self._unconfirmed: OrderedDict[str, _Attempt] = OrderedDict()
 
     def __repr__(self) -> str:
         """Show where it keeps, nothing secret."""
@@ -137,13 +166,40 @@ class RedisInbox:
         await self._server.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
-        """Keep an event; see `Inbox.record`."""
-        client = self._server.here()
-        recorded, surplus = await self._server.asked(client, self._keep(client, event, source))
+        """Keep an event; see `Inbox.record`.
+
+        If the connection breaks after the transaction was sent, the server is asked for up to 30 seconds whether it was
+        kept, so that the event counts once: here, and not for whoever records it next.
+        """
+        attempt = self._unconfirmed.pop(event.key, None) or _Attempt()
+        try:
+            recorded, surplus = await self._keep_confirmed(event, source, attempt)
+        except BaseException:
+            if attempt.sent is not None:
+                self._unconfirmed[event.key] = attempt
+                if len(self._unconfirmed) > _UNCONFIRMED:
+                    self._unconfirmed.popitem(last=False)
+            raise
         if surplus > 0:
             with suppress(InboxError):  # The event is kept all the same, and the next record goes on with it.
+                client = self._server.here()
                 await self._server.asked(client, self._forget(client, surplus), min(1.0, self._server.timeout))
         return recorded
+
+    async def _keep_confirmed(
+        self, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
+    ) -> tuple[Recorded, int]:
+        """Record an event; as long as it is unknown whether that was done, try again."""
+        loop = asyncio.get_running_loop()
+        pauses, given_up = iter(_PAUSES), loop.time() + _CONFIRM
+        while True:
+            client = self._server.here()
+            try:
+                return await self._server.asked(client, self._keep(client, event, source, attempt))
+            except InboxError:
+                if attempt.sent is None or self._server.closed or loop.time() > given_up:
+                    raise
+            await asyncio.sleep(next(pauses, _PAUSES[-1]))
 
     async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return what is known of sessions; see `Inbox.look`."""
@@ -179,34 +235,53 @@ class RedisInbox:
                 for session_id in changed:
                     yield session_id
 
-    async def _keep(self, client: Redis, event: WebhookEvent, source: DecisionSource) -> tuple[Recorded, int]:
+    async def _keep(
+        self, client: Redis, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
+    ) -> tuple[Recorded, int]:
         """Record an event; return what became of it, and how many sessions are too many or too old."""
-        key = self._key(_member(event.session_id))
+        key, mark = self._key(_member(event.session_id)), f"key:{event.key}"
         while True:  # until nobody has changed the session in between
             async with watching(client) as pipe:
                 await pipe.watch(key)
-                found = await pipe.hmget(key, ["touched", "state", "first", "after", f"key:{event.key}"])
-                touched, text, first, after, known = cast("list[bytes | None]", found)
-                is_over = touched is not None and self._is_over(float(touched))
+                now, found = await self._read(pipe, key, ["touched", "state", "first", "after", mark])
+                touched, text, first, after, kept = found
+                is_over = touched is not None and self._is_over(float(touched), now)
                 if is_over:
-                    text = first = after = known = None
-                state = load_state(text) if text else None
-                state, ignored = (state, Ignored.REPEATED) if known else advance(state, event, source)
+                    text = first = after = kept = None
+                if kept is not None and kept == attempt.token and attempt.sent is not None:
+                    return attempt.sent, 0
+                attempt.sent = None
+                before = load_state(text) if text else None
+                state, ignored = advance(before, event, source, is_kept=kept is not None, at=now)
                 fields, gone = cast("_Added", ({}, []))
-                if not known:
+                if kept is None:
                     fields, gone = await self._added(pipe, key, event, int(first or 0), int(after or 0))
+                recorded = Recorded(event=event, state=state, ignored=ignored)
+                if not recorded.is_repeated:
+                    fields[mark] = attempt.token
                 pipe.multi()  # type: ignore[no-untyped-call]
                 if is_over:
                     pipe.unlink(key)
                 if gone:
                     pipe.hdel(key, *gone)
-                if ignored is None and state is not None:
+                if state is not None and state is not before:
                     fields["state"] = dump_state(state)
                     pipe.xadd(self._changes, {"session": state.session_id}, maxlen=_CHANGES)
                     pipe.pexpire(self._changes, self._expiry)
-                self._touch(pipe, event.session_id, fields)
-                *_, count, old = await pipe.execute()
-                return Recorded(event=event, state=state, ignored=ignored), max(count - self._retention.sessions, old)
+                self._touch(pipe, event.session_id, fields, now)
+                attempt.sent = None if recorded.is_repeated else recorded
+                try:
+                    *_, count, old = await pipe.execute()
+                except ResponseError:  # the server answered: nothing was kept
+                    attempt.sent = None
+                    raise
+                return recorded, max(count - self._retention.sessions, old)
+
+    async def _read(self, client: Redis, key: str, names: list[str]) -> tuple[float, list[bytes | None]]:
+        """Return the time, the server's unless another was given, and fields of a session, in one round trip."""
+        asked = cast("Awaitable[tuple[bytes, bytes, list[bytes | None]]]", client.eval(_READ, 1, key, *names))
+        seconds, microseconds, found = await asked
+        return self._time(seconds, microseconds), found
 
     async def _added(self, pipe: Pipeline, key: str, event: WebhookEvent, first: int, after: int) -> _Added:
         """Return the fields of a new event, and those of the oldest that make room for it."""
@@ -216,11 +291,11 @@ class RedisInbox:
             bodies = cast("list[bytes | None]", await pipe.hmget(key, gone))
             gone += [b"key:" + body.rsplit(b"\n", 2)[0] for body in bodies if body]
         body = b"\n".join((event.key.encode("utf-8", "surrogatepass"), event.kind.encode(), dump_event(event)))
-        return {"first": keep, "after": after + 1, f"key:{event.key}": 1, f"event:{after}": body}, gone
+        return {"first": keep, "after": after + 1, f"event:{after}": body}, gone
 
-    def _touch(self, pipe: Pipeline, session_id: str | None, fields: dict[FieldT, EncodableT]) -> None:
+    def _touch(self, pipe: Pipeline, session_id: str | None, fields: dict[FieldT, EncodableT], now: float) -> None:
         """Write fields of a session, and when that was; then ask how many sessions there are, and are too old."""
-        member, now = _member(session_id), self._now()
+        member = _member(session_id)
         key = self._key(member)
         pipe.hset(key, mapping={**fields, "touched": now})
         pipe.pexpire(key, self._expiry)
@@ -249,7 +324,8 @@ class RedisInbox:
         # The order is read before the counts: whoever forgets in between makes fewer of them too many, never more.
         order = await client.zrange(self._touched, 0, most - 1)  # pyright: ignore[reportUnknownMemberType]  as it has it
         count = await client.zcard(self._touched)
-        old = await client.zcount(self._touched, "-inf", self._now() - self._retention.seconds)
+        now = self._time(*await client.time())  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
+        old = await client.zcount(self._touched, "-inf", now - self._retention.seconds)
         return [
             str(member, "utf-8", "surrogatepass")
             for member in cast("list[bytes]", order)[: max(0, count - self._retention.sessions, old)]
@@ -257,18 +333,25 @@ class RedisInbox:
 
     async def _states(self, client: Redis, session_ids: list[str]) -> dict[str, SessionState]:
         async with client.pipeline(transaction=False) as pipe:
+            pipe.time()  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
             for session_id in session_ids:
                 pipe.hmget(self._key(_member(session_id)), ["touched", "state"])
-            answers: list[tuple[bytes | None, bytes | None]] = await pipe.execute()
+            clock, *answers = await pipe.execute()
+        now = self._time(*cast("tuple[int, int]", clock))
         return {
             session_id: load_state(state)
-            for session_id, (touched, state) in zip(session_ids, answers, strict=True)
-            if touched and state and not self._is_over(float(touched))
+            for session_id, (touched, state) in zip(
+                session_ids, cast("list[tuple[bytes | None, bytes | None]]", answers), strict=True
+            )
+            if touched and state and not self._is_over(float(touched), now)
         }
 
     async def _events(self, client: Redis, session_id: str | None) -> Sequence[WebhookEvent]:
-        found = cast("dict[bytes, bytes]", await client.hgetall(self._key(_member(session_id))))
-        if not found or self._is_over(float(found[b"touched"])):
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.time()  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
+            pipe.hgetall(self._key(_member(session_id)))
+            clock, found = cast("tuple[tuple[int, int], dict[bytes, bytes]]", await pipe.execute())
+        if not found or self._is_over(float(found[b"touched"]), self._time(*clock)):
             return ()
         bodies = [found[b"event:%d" % place] for place in range(int(found[b"first"]), int(found[b"after"]))]
         parts = [body.rsplit(b"\n", 2) for body in bodies]
@@ -301,8 +384,11 @@ class RedisInbox:
             str(fields[b"session"], "utf-8", "surrogatepass") for _, fields in entries if b"session" in fields
         ]
 
-    def _is_over(self, touched: float) -> bool:
-        return touched <= self._now() - self._retention.seconds
+    def _time(self, seconds: bytes | int, microseconds: bytes | int) -> float:
+        return int(seconds) + int(microseconds) / 1e6 if self._now is None else self._now()
+
+    def _is_over(self, touched: float, now: float) -> bool:
+        return touched <= now - self._retention.seconds
 
     def _key(self, member: str) -> str:
         return f"{self._prefix}:{member}"

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.models.state import Ignored, Recorded
+from veriff_async.models.state import Recorded
 from veriff_async.protocol.codec import UnreadableError
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance, dump_state, load_state
@@ -179,31 +179,24 @@ class Shelves:
         Raises:
             InboxError: What is kept of its session cannot be read.
         """
-        session = _bytes(event.session_id or "")
-        state, events = self._found(session)
-        added = self._db.execute(
-            "INSERT INTO event (session, key, kind, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-            (session, _bytes(event.key), event.kind, dump_event(event)),
-        )
-        if not added.rowcount:
-            self._db.execute("UPDATE session SET touched = ? WHERE id = ?", (self._now(), session))
-            return Recorded(event=event, state=state, ignored=Ignored.REPEATED)
-        after, ignored = advance(state, event, source)
-        number = added.lastrowid or 0
-        if ignored is None and after is not None:
-            self.changed.append((number, after.session_id))
-            text: bytes | None = dump_state(after)
-        else:
-            number, text = 0, None
+        session, key, now = _bytes(event.session_id or ""), _bytes(event.key), self._now()
+        before, events = self._found(session)
+        kept = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
+        state, ignored = advance(before, event, source, is_kept=kept is not None, at=now)
+        text = None if state is None or state is before else dump_state(state)
+        # Everything that can fail for this event alone is behind: an error must not leave an event without its state.
+        number = self._added(session, event) if kept is None else self._next_number()
+        if state is not None and text is not None:
+            self.changed.append((number, state.session_id))
         self._db.execute(
             "INSERT INTO session (id, state, changed, events, touched) VALUES (?, ?, ?, 1, ?) "
             "ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state), "
-            "changed = max(excluded.changed, changed), events = events + 1, touched = excluded.touched",
-            (session, text, number, self._now()),
+            "changed = max(excluded.changed, changed), events = events + ?, touched = excluded.touched",
+            (session, text, number if text else 0, now, kept is None),
         )
-        if events >= self._retention.events:
+        if kept is None and events >= self._retention.events:
             self._forget_first(session)
-        return Recorded(event=event, state=after, ignored=ignored)
+        return Recorded(event=event, state=state, ignored=ignored)
 
     def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
         """Return what is known of sessions.
@@ -234,6 +227,17 @@ class Shelves:
             (_bytes(session_id or ""), oldest),
         )
         return tuple(_read_event(kind, body) for kind, body in rows)
+
+    def _added(self, session: bytes, event: WebhookEvent) -> int:
+        """Insert an event, and return its number."""
+        row = (session, _bytes(event.key), event.kind, dump_event(event))
+        return self._db.execute("INSERT INTO event (session, key, kind, body) VALUES (?, ?, ?, ?)", row).lastrowid or 0
+
+    def _next_number(self) -> int:
+        """Take a number of the sequence of events for a change that adds no event."""
+        self._db.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'event'")
+        found: int = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()[0]
+        return found
 
     def _found(self, session: bytes) -> tuple[SessionState | None, int]:
         row = self._db.execute("SELECT state, events, touched FROM session WHERE id = ?", (session,)).fetchone()

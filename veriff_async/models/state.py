@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from attrs import frozen
+from attrs import field, frozen
 
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import WebhookEvent
 
-__all__ = ("Ignored", "Recorded", "SessionState")
+__all__ = ("Ignored", "OpenAttempt", "Recorded", "SessionState")
+
+
+@frozen(kw_only=True)
+class OpenAttempt:
+    """An attempt that has begun, and that no decision names yet.
+
+    Attributes:
+        attempt_id: The attempt.
+        status: Its latest status, ``started`` or ``submitted``.
+        heard: When a message first named it, in seconds since 1970 by the clock of the inbox.
+    """
+
+    attempt_id: str
+    status: Status
+    heard: float | None = None
 
 
 @frozen(kw_only=True)
@@ -22,7 +37,8 @@ class SessionState:
         status: Its latest status: what an attempt came to, or what was decided.
         attempts: The attempts that messages named, the latest last.
         decision: The last decision that counted; see `current` for whether it still stands.
-        source: Who told the decision, ``webhook`` or ``poll``.
+        source: Who told the decision: ``poll`` until a webhook about it comes, then ``webhook``.
+        open_attempts: The attempts that have begun and are undecided; `veriff_async.protocol.ledger` orders by them.
     """
 
     session_id: str
@@ -30,6 +46,7 @@ class SessionState:
     attempts: tuple[str, ...] = ()
     decision: Decision | None = None
     source: DecisionSource | None = None
+    open_attempts: tuple[OpenAttempt, ...] = field(default=(), repr=False, eq=False)
 
     @property
     def attempt_id(self) -> str | None:
@@ -46,7 +63,7 @@ class SessionState:
 
 
 class Ignored(StrEnum):
-    """Why a message left the state of its session as it was."""
+    """Why a message does not count for the state of its session."""
 
     REPEATED = "repeated"
     """This very message was recorded before; it is not kept twice."""
@@ -67,7 +84,7 @@ class Recorded:
     Attributes:
         event: The message.
         state: The state of its session afterwards, where there is one.
-        ignored: Why it left the state as it was; ``None`` when it changed it.
+        ignored: Why it does not count; ``None`` when it does, so that the state says what it says.
     """
 
     event: WebhookEvent

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ("InboxContract",)
 
 _DAY: Final = 86_400.0
+_START: Final = 1_767_225_600.0
+"""The first of January 2026, from which `decided` counts its minutes."""
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
 
 
@@ -168,19 +170,87 @@ class InboxContract(FollowersContract):
         same((late.state, late.ignored), (corrected.state, Ignored.OVER), "the decision that was corrected")
 
     @rule
-    async def test_polled_and_posted_are_one(self, store: Store) -> None:
-        """A decision that was asked for and its webhook are one message, or tell the same; who told it first stays."""
+    async def test_first_webhook_of_a_polled_decision_counts(self, store: Store) -> None:
+        """The first webhook about a decision that polling reported counts, as the same message or a fuller one."""
+        mine, other = await store.two()
+        for session_id, ip in (("s", None), ("fuller", "::1")):
+            event = decided(session_id, "approved", minute=1)
+            polled = decision_event(event.decision) if isinstance(event, DecisionEvent) else event
+            posted = decided(session_id, "approved", minute=1, ip=ip)
+
+            before = await mine.record(polled, source=DecisionSource.POLL)
+            results = [(await other.record(posted)).ignored, (await mine.record(posted)).ignored]
+
+            same(results, [None, Ignored.REPEATED], "webhooks about a decision that polling reported")
+            same(
+                (await other.record(decided(session_id, "approved", minute=1, ip="::2"))).ignored, Ignored.SAME, "more"
+            )
+            found = await state(mine, session_id)
+            same((found.source, before.state and before.state.source), ("webhook", "poll"), "who reported it")
+            same(found.current, before.state and before.state.current, "the decision that stands")
+            same((await mine.record(polled, source=DecisionSource.POLL)).ignored, Ignored.REPEATED, "polling again")
+        same(len(await keys(mine)), 2, "messages that are kept: the same one once")
+
+    @rule
+    async def test_a_change_of_who_reported_wakes_followers(self, store: Store) -> None:
+        """Followers hear of the first webhook about a decision that polling reported, though no event is added."""
         mine, other = await store.two()
         event = decided("s", "approved", minute=1)
-        polled = decision_event(event.decision) if isinstance(event, DecisionEvent) else event
+        await mine.record(event, source=DecisionSource.POLL)
+        async with following(other) as feed:
+            await mine.record(event)
+            await hear(feed, "s")
 
-        first = await mine.record(polled, source=DecisionSource.POLL)
-        posted = await other.record(event)
-        fuller = await other.record(decided("s", "approved", minute=1, ip="::1"))
+    @rule
+    async def test_decision_of_an_earlier_attempt_reverts_nothing(self, store: Store) -> None:
+        """After an outage, what is repeated of an earlier attempt leaves the attempt that has begun since."""
+        mine, other = await store.two()
+        await mine.record(moved("s", "submitted", attempt="second"))
+        repeated = (decided("s", "resubmission_requested", minute=1), moved("s", "submitted"), moved("s", "started"))
 
-        same((posted.ignored, fuller.ignored), (Ignored.REPEATED, Ignored.SAME), "webhooks of what was asked for")
-        same((await state(other)).source, DecisionSource.POLL, "who told it first")
-        same(await state(mine), first.state, "the state afterwards")
+        for event in repeated:
+            same((await other.record(event)).ignored, Ignored.LATE, "a message of the earlier attempt")
+            found = await state(mine)
+            same((found.status, found.attempt_id, found.current), ("submitted", "second", None), "the state")
+
+    @rule
+    async def test_order_goes_by_decision_times(self, store: Store) -> None:
+        """A decision that was made before another attempt was first heard of is about an earlier one, in any order."""
+        store.time = _START + 3600
+        mine, other = await store.two()
+        await mine.record(moved("s", "submitted", attempt="second"))
+        store.time += 3600
+        await other.record(moved("s", "submitted"))
+        late = await mine.record(decided("s", "resubmission_requested", minute=30))
+        found = await state(other)
+        same(
+            (late.ignored, found.status, found.attempt_id), (Ignored.LATE, "submitted", "second"), "an earlier attempt"
+        )
+
+        # The request for the first attempt is never sent when the end-user submits again within five minutes.
+        await mine.record(moved("held back", "submitted"))
+        store.time += 600
+        newer = decided("held back", "resubmission_requested", attempt="second", minute=125)
+        same((await other.record(newer)).ignored, None, "a decision made after the first attempt was heard of")
+
+    @rule
+    async def test_a_record_that_fails_leaves_nothing(self, store: Store) -> None:
+        """An error while an event is recorded leaves neither the event nor its state, and it can be recorded again."""
+        mine, other = await store.two()
+        event = decided("s", "approved", minute=1)
+        if not isinstance(event, DecisionEvent):
+            raise TypeError(event)
+        # The event can be written, and the state after it cannot.
+        broken = evolve(event, decision=evolve(event.decision, raw={"verification": {"id": object()}}))
+
+        failed, fine = await asyncio.gather(
+            mine.record(broken), mine.record(decided("another", "approved")), return_exceptions=True
+        )
+
+        outcomes = [isinstance(result, Exception) for result in (failed, fine)]
+        same(outcomes, [True, False], "which of two records at the same time fail")
+        same((await keys(other), dict(await other.look(["s"]))), ([], {}), "what is kept of it")
+        same((await other.record(event)).ignored, None, "the event, recorded again")
 
     @rule
     async def test_times_of_any_precision_are_one_decision(self, store: Store) -> None:

@@ -1,0 +1,167 @@
+"""Connections that break after a transaction was sent: the event counts once all the same."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.inbox.test_redis import client_of
+from veriff_async import Credentials, InboxError, WebhookReceiver
+from veriff_async.inbox import Ignored, RedisInbox
+from veriff_async.models.decision import DecisionSource
+from veriff_async.protocol.events import dump_event
+from veriff_async.testing import decided, moved
+from veriff_async.testing.trial import keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from tests.servers import RedisServer
+    from veriff_async.inbox import Recorded
+
+pytestmark = pytest.mark.anyio
+
+CREDENTIALS = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
+
+
+class CuttingProxy:
+    """Stands between an inbox and its server, and loses the answer to a chosen command."""
+
+    def __init__(self, target: int) -> None:
+        """Take the port of the server."""
+        self.target = target
+        self.port = 0
+        self.cut: bytes | None = None
+        self.cuts = 0
+        self.is_cut = asyncio.Event()
+        self.refuses = False
+
+    @property
+    def url(self) -> str:
+        """The address for the inbox."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass one connection on."""
+        if self.refuses:
+            writer.transport.abort()
+            return
+        upstream, server = await asyncio.open_connection("127.0.0.1", self.target)
+        is_cut = False
+
+        async def pass_up() -> None:
+            nonlocal is_cut
+            while data := await reader.read(65536):
+                if self.cut is not None and self.cut in data:
+                    is_cut = True
+                    self.is_cut.set()
+                    self.cuts -= 1
+                    if not self.cuts:
+                        self.cut = None
+                server.write(data)
+            server.close()
+
+        async def pass_down() -> None:
+            while data := await upstream.read(65536):
+                if is_cut:  # The server has done it, and nobody hears of it.
+                    writer.transport.abort()
+                    server.close()
+                    return
+                writer.write(data)
+            writer.close()
+
+        with suppress(OSError):
+            await asyncio.gather(pass_up(), pass_down())
+
+
+@asynccontextmanager
+async def cutting(server: RedisServer) -> AsyncGenerator[CuttingProxy]:
+    """Give a proxy in front of a server."""
+    proxy = CuttingProxy(server.port)
+    async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
+        proxy.port = listening.sockets[0].getsockname()[1]
+        yield proxy
+
+
+@pytest.mark.parametrize("command", [b"EXEC", b"WATCH", b"EVAL"])
+@pytest.mark.parametrize("cuts", [1, 2])
+async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: bytes, cuts: int) -> None:
+    """Whichever answer is lost, the handler is called once, and Veriff's repetition is a repetition."""
+    called: list[Recorded] = []
+    async with (
+        cutting(redis_server) as proxy,
+        RedisInbox(proxy.url) as inbox,
+        WebhookReceiver(CREDENTIALS, inbox, on_event=called.append) as receiver,
+    ):
+        await inbox.look(["s"])
+        proxy.cut, proxy.cuts = command, cuts
+        event = decided("s", "approved")
+        body = dump_event(event)
+        headers = {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": CREDENTIALS.sign(body)}
+        statuses = [(await receiver.answer("POST", headers, body)).status for _ in range(3)]
+
+        assert 200 == statuses[-1]
+        assert 1 == len(await keys(inbox))
+    assert [None] == [recorded.ignored for recorded in called]
+
+
+async def test_a_lost_answer_about_a_polled_decision_counts_once(redis_server: RedisServer) -> None:
+    """So it is when the transaction only noted that a webhook reported what polling had reported."""
+    async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
+        event = decided("s", "approved", minute=1)
+        await inbox.record(event, source=DecisionSource.POLL)
+        proxy.cut, proxy.cuts = b"EXEC", 1
+
+        assert [None, Ignored.REPEATED] == [(await inbox.record(event)).ignored for _ in range(2)]
+
+
+async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisServer) -> None:
+    """While the server cannot be asked whether it kept an event, the record goes on asking, and returns the result."""
+    async with cutting(redis_server) as proxy, RedisInbox(proxy.url, timeout=0.5) as inbox:
+        await inbox.record(moved("s", "started"))
+        proxy.cut, proxy.cuts = b"EXEC", 1
+        recording = asyncio.create_task(inbox.record(decided("s", "approved")))
+        await proxy.is_cut.wait()
+        proxy.refuses = True
+        async with RedisInbox(redis_server.url) as other:
+            while len(await keys(other)) < 2:
+                pass
+            assert (await other.record(decided("s", "approved"))).is_repeated
+        proxy.refuses = False
+
+        assert (await recording).ignored is None
+
+
+async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: RedisServer) -> None:
+    """Where the caller was cancelled before it knew, the event counts when this process is sent it again."""
+    async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
+        await inbox.record(moved("s", "started"))
+        proxy.cut, proxy.cuts = b"EXEC", 1
+        recording = asyncio.create_task(inbox.record(decided("s", "approved")))
+        await proxy.is_cut.wait()
+        proxy.refuses = True
+        async with RedisInbox(redis_server.url) as other:
+            while len(await keys(other)) < 2:
+                pass
+        recording.cancel()
+        await asyncio.wait([recording])
+        proxy.refuses = False
+
+        results = [(await inbox.record(decided("s", "approved"))).ignored for _ in range(2)]
+        assert [None, Ignored.REPEATED] == results
+
+
+async def test_a_record_that_was_refused_fails_at_once(redis_server: RedisServer) -> None:
+    """An answer that says no is an answer: nothing is asked again, and the error says what to do."""
+    async with RedisInbox(redis_server.url) as inbox, client_of(redis_server) as admin:
+        await inbox.record(moved("s", "started"))
+        await admin.config_set("maxmemory", "1")  # pyright: ignore[reportUnknownMemberType]  its own
+        try:
+            with pytest.raises(InboxError, match="maxmemory"):
+                await inbox.record(decided("s", "approved"))
+        finally:
+            await admin.config_set("maxmemory", "0")  # pyright: ignore[reportUnknownMemberType]  its own
+        assert (await inbox.record(decided("s", "approved"))).ignored is None

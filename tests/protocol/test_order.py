@@ -1,0 +1,165 @@
+"""The order of messages after an outage: what is repeated late never puts an older attempt in place of a newer one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from itertools import permutations
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async.models.decision import DecisionSource
+from veriff_async.models.events import DecisionEvent
+from veriff_async.models.state import Ignored
+from veriff_async.protocol.ledger import advance, dump_state, load_state
+from veriff_async.testing import decided, full_auto, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from veriff_async import WebhookEvent
+    from veriff_async.inbox import SessionState
+
+RESUBMIT: Final = "resubmission_requested"
+START: Final = 1_767_225_600.0  # the first of January 2026, from which `decided` counts its minutes
+HOUR: Final = 3600.0
+
+# The minute of each message, and the message: three attempts, of which the last waits for its decision.
+STORY: Final = (
+    (1, moved("s", "started")),
+    (2, moved("s", "submitted")),
+    (5, decided("s", RESUBMIT, minute=5)),
+    (20, moved("s", "started", attempt="second")),
+    (22, moved("s", "submitted", attempt="second")),
+    (30, decided("s", RESUBMIT, attempt="second", minute=30)),
+    (40, moved("s", "started", attempt="third")),
+    (42, moved("s", "submitted", attempt="third")),
+)
+
+
+def state_after(messages: Iterable[tuple[float, WebhookEvent]]) -> SessionState:
+    """Return the state after messages, each recorded at some second since the start."""
+    state = None
+    for second, message in messages:
+        state, _ = advance(state, message, at=START + second)
+        # A store writes it and reads it again between two messages.
+        state = state and load_state(dump_state(state))
+    assert state is not None
+    return state
+
+
+def outcome(state: SessionState) -> tuple[object, ...]:
+    """Return what an application acts on."""
+    return state.status, state.attempt_id, state.current and state.current.attempt_id
+
+
+@given(data=st.data(), last=st.integers(4, len(STORY)), is_held_back=st.booleans())
+def test_an_outage_changes_no_outcome(data: st.DataObject, last: int, is_held_back: bool) -> None:  # noqa: FBT001  drawn
+    """Whatever an outage delays by hours, and in whatever order that comes, the state is the one without the outage."""
+    story = [each for each in STORY[:last] if not (is_held_back and each is STORY[2])]
+    first = data.draw(st.integers(0, len(story) - 1))
+    lost = story[first : data.draw(st.integers(first + 1, len(story)))]
+    live = [each for each in story if each not in lost]
+    if is_held_back and STORY[0] in lost and STORY[1] in lost:
+        return  # documented: an attempt without a decision, all of whose messages come late, looks like a new one
+    repeated = data.draw(st.permutations(lost))
+    times = [(60.0 * minute, message) for minute, message in live]
+    times += [(3 * HOUR + 60 * place, message) for place, (_, message) in enumerate(repeated)]
+
+    expected = state_after((60.0 * minute, message) for minute, message in story)
+    assert outcome(expected) == outcome(state_after(times))
+
+
+def test_without_comparable_times_most_orders_end_right() -> None:
+    """Without times only those orders can mislead in which the older attempt is named last, before its decision."""
+    first = {"started": moved("s", "started"), "submitted": moved("s", "submitted")}
+    second = {"start": moved("s", "started", attempt="second"), "end": moved("s", "submitted", attempt="second")}
+    events = {**first, **second, "decision": decided("s", RESUBMIT)}
+    for names in permutations(events):
+        state = None
+        for name in names:
+            state, _ = advance(state, events[name])
+        assert state is not None
+        begun = min(map(names.index, second))
+        firsts = [names.index(name) for name in first]
+        is_undecidable = begun < min(firsts) < names.index("decision")
+        if not is_undecidable:
+            assert ("submitted", "second") == (state.status, state.attempt_id)
+
+
+@pytest.mark.parametrize("late", [decided("s", RESUBMIT, minute=1), decided("s", "review"), full_auto("s", RESUBMIT)])
+def test_a_late_webhook_about_an_unheard_attempt_reverts_nothing(late: WebhookEvent) -> None:
+    """An attempt that has begun is newer than one that only a request, a review or a Full Auto webhook names."""
+    before = state_after([(0, moved("s", "submitted", attempt="second"))])
+
+    state, ignored = advance(before, late)
+
+    assert state is not None
+    assert (Ignored.LATE, "submitted", "second") == (ignored, state.status, state.attempt_id)
+    again, ignored = advance(state, moved("s", "submitted"))
+    assert (state, Ignored.LATE) == (again, ignored)
+
+
+def test_a_third_attempt_is_not_reverted_either() -> None:
+    """The rule holds for every attempt, also where an older decision is known that was earlier still."""
+    story = [decided("s", RESUBMIT, minute=1), moved("s", "submitted", attempt="third")]
+    before = state_after((10 * HOUR, message) for message in story)
+
+    state, ignored = advance(before, decided("s", RESUBMIT, attempt="second", minute=9), at=START + 11 * HOUR)
+
+    assert state is not None
+    assert (Ignored.LATE, "submitted", "third") == (ignored, state.status, state.attempt_id)
+
+
+def test_what_polling_names_first_is_the_newest() -> None:
+    """An answer of Veriff's is about the session as it is: a new attempt in it counts, even without a time."""
+    before = state_after([(0, moved("s", "submitted"))])
+
+    state, ignored = advance(before, decided("s", RESUBMIT, attempt="second"), DecisionSource.POLL)
+
+    assert (None, RESUBMIT) == (ignored, state and state.status)
+
+
+def test_an_answer_from_before_a_submission_is_old() -> None:
+    """Polling that still shows the request of before a submission does not count, and is remembered as passed."""
+    before = state_after([(HOUR, moved("s", "submitted", attempt="second"))])
+
+    state, ignored = advance(before, decided("s", RESUBMIT, minute=30), DecisionSource.POLL, at=START + HOUR + 1)
+
+    assert state is not None
+    assert (Ignored.LATE, "submitted", None) == (ignored, state.status, state.current)
+    assert state.decision is not None
+
+
+@pytest.mark.parametrize("at", [None, START - HOUR, START + 9 * 24 * HOUR])
+def test_times_that_cannot_be_compared_are_not(at: float | None) -> None:
+    """A decision from the future, or older than Veriff's repetitions, is ordered by arrival: clocks differ."""
+    state, _ = advance(None, moved("s", "submitted"), at=at)
+    state, _ = advance(state, moved("s", "submitted", attempt="second"), at=at)
+
+    state, ignored = advance(state, decided("s", RESUBMIT, attempt="second", minute=0), at=at)
+
+    assert (None, RESUBMIT) == (ignored, state and state.status)
+
+
+@pytest.mark.parametrize("place", ["known", "new"])
+def test_a_time_without_a_zone_is_not_compared(place: str) -> None:
+    """A hand-made decision whose time has no zone raises nothing: it is ordered as one without a time."""
+    event, naive = decided("s", "review", minute=5), datetime(2026, 1, 1)  # noqa: DTZ001  that is the point
+    assert isinstance(event, DecisionEvent)
+    strange = evolve(event, decision=evolve(event.decision, decision_time=naive))
+    events = (strange, decided("s", RESUBMIT, minute=9)) if place == "known" else (event, strange)
+
+    state, _ = advance(None, events[0], at=START + HOUR)
+    state, _ = advance(state, events[1], at=START + HOUR)
+
+    assert state is not None
+
+
+def test_attempts_that_are_undecided_are_bounded() -> None:
+    """However many attempts messages name, a state remembers the newest few; after the end it needs none."""
+    state = state_after((0, moved("s", "started", attempt=str(number))) for number in range(100))
+    assert 32 == len(state.open_attempts)
