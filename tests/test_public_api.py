@@ -31,7 +31,7 @@ SearchTerm ServerError SessionEvent SignatureCause SignatureError SignatureExpla
 Statistics Status Timeouts Timestamp TimestampHash TransportError TransportationResult UnknownEvent UploadProgress
 UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult VeriffClient VeriffError VerificationSession
 WatchlistEvent WatchlistHit WatchlistScreening WebhookError WebhookEvent WebhookReceiver YesNo __version__
-end_waits_on_signals explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
+dump_json end_waits_on_signals explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_SANDBOX = """
 AttemptView Clock Delivery Fault ImportedFace RealClock Rules Sandbox SeenRequest SessionView StoredMedia
@@ -92,6 +92,8 @@ def test_names_are_documented(room: str, name: str) -> None:
         veriff_async.VeriffClient.report_fraud,
         veriff_async.VeriffClient.validate_registry,
         veriff_async.from_json,
+        veriff_async.to_json,
+        veriff_async.dump_json,
         veriff_async.parse_webhook,
         veriff_async.verify_webhook,
         veriff_async.reconcile,

@@ -156,7 +156,7 @@ if TYPE_CHECKING:
     from veriff_async.protocol.hosts import DeprecatedHostWarning
     from veriff_async.protocol.origin import Origin, verify_webhook
     from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
-    from veriff_async.protocol.writing import to_json
+    from veriff_async.protocol.writing import dump_json, to_json
     from veriff_async.reconciling import Reconciled, reconcile
     from veriff_async.session import VerificationSession
     from veriff_async.signals import end_waits_on_signals
@@ -320,6 +320,7 @@ __all__ = (
     "WebhookReceiver",
     "YesNo",
     "__version__",
+    "dump_json",
     "end_waits_on_signals",
     "explain_signature",
     "from_json",
@@ -386,7 +387,7 @@ _HOMES = {
     "protocol.hosts": "DeprecatedHostWarning",
     "protocol.origin": "Origin verify_webhook",
     "protocol.policies": "PollPolicy RetryPolicy Timeouts",
-    "protocol.writing": "to_json",
+    "protocol.writing": "dump_json to_json",
     "reconciling": "Reconciled reconcile",
     "session": "VerificationSession",
     "signals": "end_waits_on_signals",

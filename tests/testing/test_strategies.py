@@ -5,14 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import TYPE_CHECKING, Literal
 
 import pytest
-from attrs import fields, has
+from attrs import evolve, fields, has
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veriff_async import Credentials, PayloadError, VeriffError, from_json, models, parse_webhook, to_json
+from veriff_async import Credentials, Decision, PayloadError, VeriffError, from_json, models, parse_webhook, to_json
 from veriff_async.models.events import UnknownEvent
 from veriff_async.protocol.codec import dump, load_object
 from veriff_async.testing import signed_webhooks, strategy_for, webhook_events
@@ -85,6 +86,74 @@ def test_any_members_are_read_or_refused(model: type[AttrsInstance], data: DataO
 
     with suppress(PayloadError):
         assert isinstance(from_json(model, {**made, path: value}), model)
+
+
+FORMS: st.SearchStrategy[object] = st.sampled_from(
+    ["", [], {}, None, "0.5", "text", [""], [None, {}], {"": ""}, "2026-01-02T12:00:00.123Z"]
+).map(deepcopy)
+"""Forms of a member that were seen, or that no field can be read from."""
+
+
+def paths_of(value: object, *path: str) -> list[tuple[str, ...]]:
+    """Return the paths of all members of an object."""
+    found: list[tuple[str, ...]] = []
+    for name, member in value.items() if isinstance(value, dict) else ():
+        found += [(*path, name), *paths_of(member, *path, name)]
+    return found
+
+
+def lost(sent: object, written: object, path: str = "$") -> list[str]:
+    """Return the paths at which something else was written than was sent; further members are none of them."""
+    if isinstance(sent, dict) and isinstance(written, dict):
+        return [at for name in sent for at in lost(sent[name], written.get(name, ...), f"{path}.{name}")]
+    if isinstance(sent, list) and isinstance(written, list) and len(sent) == len(written):
+        return [at for one, other in zip(sent, written, strict=True) for at in lost(one, other, f"{path}[]")]
+    return [] if sent == written else [path]
+
+
+@each_model
+@settings(max_examples=8)
+@given(data=st.data())
+def test_members_keep_the_form_in_which_they_came(model: type[AttrsInstance], data: DataObject) -> None:
+    """Whatever form a member has (`""`, `[]`, null, a number as text), a message that is read is written as it came."""
+    sent = load_object(dump(to_json(data.draw(strategy_for(model)))))
+    for _ in range(data.draw(st.integers(0, 4))):
+        *parents, name = data.draw(st.sampled_from(paths_of(sent) or [("nothing",)]))
+        at: object = sent
+        for parent in parents:
+            at = at[parent]  # type: ignore[index]
+        at[name] = data.draw(FORMS)  # type: ignore[index]
+
+    try:
+        found = from_json(model, sent)
+    except PayloadError:
+        return
+    assert lost(sent, to_json(found)) == []
+
+
+def test_a_field_that_was_changed_is_written_as_changed() -> None:
+    """The form in which a member came is kept for the value that was read, not for another one."""
+    sent = {"verification": {"id": "1", "status": "declined", "reason": "", "riskLabels": [], "vendorData": "a"}}
+    decision = from_json(Decision, sent)
+
+    changed = to_json(evolve(decision, reason="other", vendor_data=None))["verification"]
+
+    assert isinstance(changed, dict)
+    assert ("other", None, []) == (changed["reason"], changed["vendorData"], changed["riskLabels"])
+
+
+@pytest.mark.parametrize(
+    ("digits", "text"),
+    [(None, "2026-01-02T12:00:00.12Z"), (3, "2026-01-02T12:00:00.120Z"), (6, "2026-01-02T12:00:00.120000Z")],
+)
+def test_times_keep_their_digits_unless_digits_are_asked_for(digits: Literal[3, 6] | None, text: str) -> None:
+    """A time that was read is written as it came by default, and with 3 or 6 digits on request."""
+    sent = {"verification": {"id": "1", "status": "approved", "decisionTime": "2026-01-02T12:00:00.12Z"}}
+
+    written = to_json(from_json(Decision, sent), time_digits=digits)["verification"]
+
+    assert isinstance(written, dict)
+    assert text == written["decisionTime"]
 
 
 @given(event=webhook_events())

@@ -72,7 +72,7 @@ class Job:
 
     id: str = field(validator=_check_name)
     media: tuple[Media, ...] = field(converter=_tuple, validator=_check_media, repr=False)
-    options: CreateOptions = field(factory=_nothing, repr=False, kw_only=True)
+    options: CreateOptions = field(factory=_nothing, repr=False, hash=False, kw_only=True)
     timeout: float | None = field(default=900.0, validator=_check_timeout, kw_only=True)
 
 

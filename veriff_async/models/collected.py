@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 
 __all__ = ("Browser", "CollectedData", "CollectedReceipt", "Device", "Network")
 
@@ -49,8 +49,8 @@ class Network:
     mobile_carrier: str | None = None
     ssid: str | None = field(default=None, repr=False)
     hostname: str | None = field(default=None, repr=False)
-    location: JsonObject = field(default=EMPTY, repr=False)
-    asn: JsonObject = field(default=EMPTY, repr=False)
+    location: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
+    asn: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
 
 
 @frozen(kw_only=True)
@@ -90,7 +90,7 @@ class CollectedData:
     browser: Browser | None = None
     email: str | None = field(default=None, repr=False)
     phone_number: str | None = field(default=None, repr=False)
-    extra: JsonObject = field(default=EMPTY, repr=False)
+    extra: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
 
 
 @frozen(kw_only=True)

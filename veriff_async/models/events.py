@@ -303,7 +303,7 @@ class UnknownEvent(_Event):
 
     kind: ClassVar[str] = "unknown"
 
-    raw: JsonObject = field(repr=False)
+    raw: JsonObject = field(repr=False, hash=False)
 
     @property
     def session_id(self) -> str | None:

@@ -60,7 +60,7 @@ class FieldObject(FieldValue):
 class AddressFieldObject(FieldObject):
     """An address, whole as `value` and in parts."""
 
-    components: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
+    components: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False, hash=False)
 
 
 @frozen(kw_only=True)

@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, TypeAlias, cast
 
+from veriff_async.models.numbers import with_javascript_numbers
+
 __all__ = ("EMPTY", "JsonObject", "as_list", "as_object", "digest")
 
 JsonObject: TypeAlias = Mapping[str, object]
 
 EMPTY: JsonObject = MappingProxyType({})
+"""For comparisons and lookups only; a model never holds it, because it cannot be pickled."""
 
 _DIGEST: Final = 16
 """Hex digits of a digest: among the messages of one session, nothing meets by chance."""
@@ -34,4 +37,6 @@ def as_list(value: object) -> list[object]:
 
 def digest(value: JsonObject) -> str:
     """Return a digest of an object that does not depend on the order of members, which Veriff may change."""
-    return hashlib.sha256(_SORTED.encode(value).encode()).hexdigest()[:_DIGEST]
+    # The store writes 32.0 as 32, and what is read back must have the same digest.
+    text = with_javascript_numbers(_SORTED.encode(value))
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]

@@ -72,6 +72,12 @@ class Media:
     timestamp: datetime | None = field(default=None, kw_only=True)
     fit: int | None = field(default=None, kw_only=True)
 
+    def __hash__(self) -> int:
+        """Hash any source: a bytearray has no hash of its own, and equal bytes of any type have to hash alike."""
+        source = self.source
+        known = source if isinstance(source, str | os.PathLike) else isinstance(source, bytes | bytearray | memoryview)
+        return hash((known, self.context, self.filename, self.mimetype, self.timestamp, self.fit))
+
 
 @frozen(kw_only=True)
 class UploadProgress:

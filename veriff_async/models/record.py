@@ -85,7 +85,7 @@ class PepEntity:
     keywords: tuple[str, ...] = ()
     media: tuple[PepMedia, ...] = field(default=(), repr=False)
     assets: tuple[PepAsset, ...] = field(default=(), repr=False)
-    source_notes: JsonObject = field(factory=dict[str, object], repr=False)
+    source_notes: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
@@ -95,7 +95,7 @@ class PepHit:
 
     doc: PepEntity | None = None
     match_types: tuple[str, ...] = ()
-    match_types_details: JsonObject = field(factory=dict[str, object], repr=False)
+    match_types_details: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     match_status: str | None = None
     is_whitelisted: bool | None = None
     score: float | None = None

@@ -151,15 +151,19 @@ class AdditionalVerifiedData:
     """
 
     drivers_license_number: str | None = field(default=None, repr=False)
-    drivers_license_category: Mapping[str, bool | None] = field(factory=dict[str, bool | None])
-    drivers_license_category_from: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
-    drivers_license_category_until: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False)
+    drivers_license_category: Mapping[str, bool | None] = field(factory=dict[str, bool | None], hash=False)
+    drivers_license_category_from: Mapping[str, str | None] = field(
+        factory=dict[str, str | None], repr=False, hash=False
+    )
+    drivers_license_category_until: Mapping[str, str | None] = field(
+        factory=dict[str, str | None], repr=False, hash=False
+    )
     drivers_license_categories: tuple[str, ...] = ()
     estimated_age: float | None = field(default=None, repr=False)
     estimated_gender: float | None = field(default=None, repr=False)
     selfie_quality: YesNo | None = None
     process_number: str | None = field(default=None, repr=False)
-    uktf_check_result: tuple[JsonObject, ...] = field(default=(), repr=False)
+    uktf_check_result: tuple[JsonObject, ...] = field(default=(), repr=False, hash=False)
     cpf_validation: CpfValidation | None = None
     ine_biometric_registry_validation: IneBiometricValidation | None = None
     registry_validation: RegistryValidation | None = None

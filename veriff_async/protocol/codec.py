@@ -16,11 +16,13 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
+from pybase64 import b64decode
 
-from veriff_async.errors import PayloadError
+from veriff_async.errors import ConfigurationError, PayloadError
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
-from veriff_async.protocol.layout import RAW, flattened, places
+from veriff_async.models.numbers import as_javascript, with_javascript_numbers
+from veriff_async.protocol.layout import OURS, RAW, flattened, places
 from veriff_async.protocol.readers import write_reader
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.readers import Hook, Reader
 
-__all__ = ("UnreadableError", "dump", "from_json", "load_object", "read", "warm_up")
+__all__ = ("UnreadableError", "check_model", "dump", "from_json", "load_object", "read", "stringify", "warm_up")
 
 _T = TypeVar("_T")
 
@@ -49,6 +51,8 @@ def _finite(text: str) -> float:
 
 # Made once: `json.loads` with an option makes a decoder for each text, which takes longer than a small one.
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_ASCII_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 class UnreadableError(Exception):
@@ -61,14 +65,34 @@ class UnreadableError(Exception):
 
 
 def dump(value: object) -> bytes:
-    """Write compact JSON as UTF-8, as Veriff's own bodies are seen to be.
+    """Write compact JSON as UTF-8, with numbers as Veriff writes them. Reading it gives an equal value.
 
     Half a surrogate pair has no UTF-8; JSON with it is written with escapes.
+
+    Raises:
+        ValueError: A number is not finite, or the value contains itself.
+        TypeError: Something has no JSON.
     """
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return with_javascript_numbers(_ENCODER.encode(value)).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+        return with_javascript_numbers(_ASCII_ENCODER.encode(value)).encode()
+
+
+def stringify(value: object) -> bytes:
+    """Write JSON as JavaScript does, so that ``JSON.stringify(JSON.parse(body))`` gives the same bytes.
+
+    Raises:
+        ValueError: A number is not finite, or the value contains itself.
+        TypeError: Something has no JSON.
+    """
+    text = with_javascript_numbers(_ENCODER.encode(as_javascript(value)), keep_value=False)
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        # JavaScript escapes half a surrogate pair alone; two halves that meet are one letter.
+        joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+        return joined.encode(errors="backslashreplace")
 
 
 def load_object(body: bytes) -> JsonObject:
@@ -115,32 +139,93 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
     return cast("_T", _explain(kind, known, path))
 
 
-def from_json(model: type[_T], value: bytes | str | JsonObject) -> _T:
-    """Make a model from the JSON that Veriff sends for it: an answer's object, or the body of a webhook.
+def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _T:
+    """Make a model from its JSON: an answer of Veriff's, the body of a webhook, or what `to_json` has written.
 
     Args:
-        model: What to make, for example `Decision`.
-        value: The JSON, read or unread.
+        model: What to make, for example `Decision` or `Person`.
+        value: The JSON, parsed or not. A parsed one is copied, so later changes to it do not reach the model.
 
     Raises:
-        PayloadError: It is no JSON object, or lacks what the model cannot be without; ``.problems`` says where.
+        PayloadError: It is not a JSON object, or lacks what the model requires; ``.problems`` says where.
+        ConfigurationError: `model` is not a model of JSON, for example a `Media`, which holds a file.
 
     Example:
         >>> decision = from_json(Decision, stored_text)
     """
+    check_model(model)
     try:
-        found = (
-            load_object(value.encode() if isinstance(value, str) else value)
-            if isinstance(value, str | bytes)
-            else value
-        )
-        return read(model, found)
+        return read(model, _loaded(value))
     except UnreadableError as error:
         problems = error.problems
-    except UnicodeEncodeError:
-        problems = ("expected UTF-8 @ $",)
-    msg = f"This is no {model.__name__} ({'; '.join(problems)}): give the JSON as Veriff sends it."
+    msg = f"This is not the JSON of a {model.__name__} ({'; '.join(problems)}): pass the JSON as Veriff sends it."
     raise PayloadError(msg, problems=problems)
+
+
+def check_model(model: object) -> None:
+    """Refuse a class that does not stand for JSON.
+
+    Raises:
+        ConfigurationError: It is not a class of `veriff_async.models`, or one of its fields has no JSON.
+    """
+    try:
+        if _is_model(model):
+            return
+    except TypeError:  # it cannot be hashed, so it is not a class
+        pass
+    name = model.__name__ if isinstance(model, type) else f"an instance of {type(model).__name__}"
+    msg = f"The model must be a class of veriff_async that stands for JSON, not {name}: pass for example Decision."
+    raise ConfigurationError(msg)
+
+
+def _loaded(value: object) -> JsonObject:
+    """Return the JSON object in any of its forms, made of dicts and lists alone."""
+    problem = "expected UTF-8 @ $"
+    try:
+        if isinstance(value, str):
+            return load_object(value.encode())
+        if isinstance(value, bytes | bytearray):
+            return load_object(bytes(value))
+        if (members := as_object(value)) is not None:
+            return _copied(members)
+        problem = "expected a JSON object @ $"
+    except UnicodeEncodeError:
+        pass
+    except RecursionError:
+        problem = "expected JSON @ $"
+    raise UnreadableError(problem)
+
+
+def _copied(members: JsonObject) -> dict[str, object]:
+    """Copy an object: a model must not change with its caller's, and other mappings than a dict cannot be pickled."""
+    return {name: _copied_value(member) for name, member in members.items()}
+
+
+def _copied_value(value: object) -> object:
+    if (members := as_object(value)) is not None:
+        return _copied(members)
+    return [_copied_value(item) for item in cast("list[object]", value)] if isinstance(value, list | tuple) else value
+
+
+@cache
+def _is_model(kind: object) -> bool:
+    """Return whether a class stands for JSON: one of ours, and each of its fields has a form in JSON."""
+    if not isinstance(kind, type) or not has(kind) or not kind.__module__.startswith("veriff_async.models."):
+        return False
+    resolve_types(kind)
+    ours = {name for owner, name in OURS if owner == kind.__name__} | {"raw", "extra"}
+    return all(attribute.name in ours or _has_form(attribute.type) for attribute in fields(kind))
+
+
+def _has_form(kind: object) -> bool:
+    if kind in _LEAVES or kind in _REQUIRED or kind is object:
+        return True
+    if isinstance(kind, type) and issubclass(kind, OpenEnum):
+        return True
+    if _is_model(kind):
+        return True
+    parts = [part for part in get_args(kind) if part not in {type(None), ...}]
+    return bool(parts) and all(_has_form(part) for part in parts)
 
 
 def _explain(model: type[AttrsInstance], value: JsonObject, path: str) -> object:
@@ -184,6 +269,21 @@ def _required_text(value: object, _kind: object) -> str:
         msg = "expected a text"
         raise _MismatchError(msg)
     return text
+
+
+def _required_value(value: object, kind: object) -> object:
+    read_optional, words = _REQUIRED[kind]
+    found = read_optional(value, kind)
+    if found is None:
+        raise _MismatchError(words)
+    return found
+
+
+def _file(value: object, _kind: object = None) -> bytes | None:
+    try:
+        return b64decode(value, validate=True) if isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _text(value: object, _kind: object = None) -> str | None:
@@ -230,6 +330,14 @@ def _texts(value: object, _kind: object = None) -> tuple[str, ...]:
     return tuple([text for item in as_list(value) if (text := _text(item)) is not None])
 
 
+_REQUIRED: dict[object, tuple[Hook, str]] = {
+    str: (_text, "expected a text"),
+    bool: (_flag, "expected true or false"),
+    int: (_integer, "expected a whole number"),
+    float: (_number, "expected a number"),
+    bytes: (_file, "expected base64"),
+}
+
 _LEAVES: dict[object, Hook] = {
     str | None: _text,
     float | None: _number,
@@ -251,7 +359,8 @@ def _converter(*, detailed: bool) -> Converter:
     converter.register_structure_hook_factory(_is_optional, _optional_reader)
     converter.register_structure_hook_factory(_is_object, _object_reader)
     converter.register_structure_hook_factory(_LEAVES.__contains__, _leaf_reader)
-    converter.register_structure_hook(str, _required_text)
+    for kind in _REQUIRED:
+        converter.register_structure_hook(cast("type[object]", kind), _required_value)
     # By class, not by predicate: cattrs asks the classes first, and an enum of words is a `str` too.
     converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
     return converter
@@ -330,7 +439,9 @@ def _maker(model: type[AttrsInstance], *, detailed: bool) -> Reader:
     named = {place.field: place.path for place in places(model)}
     unread = {attribute.name for attribute in fields(model)} - set(named) - {"raw"}
     overrides: dict[str, Any] = {name: override(rename=path) for name, path in named.items()}
-    overrides |= {name: override(omit=True) for name in unread} | {"raw": override(rename=RAW)}
+    overrides |= {name: override(omit=True) for name in unread}
+    if "raw" in (attribute.name for attribute in fields(model)):
+        overrides["raw"] = override(rename=RAW)
     build = make_dict_structure_fn(model, converter, **overrides)
     return lambda value, raw: build(flattened(model, value, raw), model)
 

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
 
     from veriff_async.models.json import JsonObject
 
-__all__ = ("OURS", "RAW", "Place", "by_parents", "flattened", "places")
+__all__ = ("OURS", "RAW", "Place", "by_parents", "claimed_paths", "flattened", "places", "unclaimed")
 
-RAW: Final = "\0raw"
-"""A key that no JSON of Veriff's holds: under it the whole object is handed to the model's ``raw``."""
+RAW: Final = "(raw)"
+"""The key of `flattened` for the model's ``raw``. Members come by the paths of fields, so none has this key.
+
+cattrs before 26.2 writes keys into source text without escapes, where a key must not have a quote or a NUL.
+"""
 
 _NOT_JSON: Final = frozenset({"raw", "extra", "repeated"})
 
@@ -83,6 +86,30 @@ def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) ->
             elif place.other is not None and place.other in found:
                 flat[place.path] = found[place.other]
     return flat
+
+
+@cache
+def claimed_paths(model: type[AttrsInstance]) -> frozenset[str]:
+    """Return the paths of all members that fields of a model are read from, under each of their names."""
+    known = places(model)
+    others = {".".join((*place.parents, place.other)) for place in known if place.other is not None}
+    return frozenset(others | {place.path for place in known})
+
+
+def unclaimed(model: type[AttrsInstance], value: JsonObject, path: str = "") -> dict[str, object]:
+    """Return the members that no field of a model is read from."""
+    claimed = claimed_paths(model)
+    found: dict[str, object] = {}
+    for name, member in value.items():
+        here = f"{path}{name}"
+        inner = as_object(member)
+        if here in claimed:
+            continue
+        if inner is None or not any(known.startswith(f"{here}.") for known in claimed):
+            found[name] = member
+        elif rest := unclaimed(model, inner, f"{here}."):
+            found[name] = rest
+    return found
 
 
 def _camel(name: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from math import isfinite
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, get_args
@@ -18,7 +19,7 @@ from attrs import NOTHING, fields, frozen, has, resolve_types
 
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import EMPTY, JsonObject, as_object
-from veriff_async.protocol.layout import by_parents
+from veriff_async.protocol.layout import by_parents, unclaimed
 
 if TYPE_CHECKING:
     from attrs import Attribute, AttrsInstance
@@ -54,16 +55,21 @@ def write_reader(
     It raises `KeyError` for a required member that is missing, and whatever hooks raise.
 
     Args:
-        model: What it makes; a class without converters and validators, since ``__init__`` is passed by.
+        model: What it makes. ``__init__`` is not called, so it has no validators, and converters only for callers.
         hook_of: Gives the hook of a kind.
         reader_of: Gives the reader of another model, which is a part of this one.
     """
     resolve_types(model)
     given: dict[str, object] = {"new": object.__new__, "Open": _opened(model), "Frozen": model}
-    given |= {"EMPTY": EMPTY, "as_object": as_object, "isfinite": isfinite}
+    given |= {"EMPTY": EMPTY, "as_object": as_object, "isfinite": isfinite, "rest": partial(unclaimed, model)}
     attributes = {attribute.name: attribute for attribute in fields(model)}
-    lines = ["def read(value, raw):", " made = new(Open)", " made.raw = raw"]
-    read = {"raw"}
+    lines = ["def read(value, raw):", " made = new(Open)"]
+    read: set[str] = set()
+    # Models of requests have no raw; one of them keeps what no field is read from.
+    for name, text in (("raw", "raw"), ("extra", "rest(value)")):
+        if name in attributes:
+            lines.append(f" made.{name} = {text}")
+            read.add(name)
     for parents, there in by_parents(model):
         lines.append(" at = value")
         for parent in parents:

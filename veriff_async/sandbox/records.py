@@ -11,7 +11,7 @@ from attrs import Factory, define, field, frozen
 
 from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.enums import OpenEnum, Status
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 from veriff_async.models.record import PepSanctionMatch
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.watchlist import WatchlistScreening
@@ -155,9 +155,9 @@ class SessionView:
     status: Status
     vendor_data: str | None
     end_user_id: str | None
-    person: JsonObject = field(default=EMPTY, repr=False)
-    document: JsonObject = field(default=EMPTY, repr=False)
-    collected_data: JsonObject | None = field(default=None, repr=False)
+    person: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
+    document: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
+    collected_data: JsonObject | None = field(default=None, repr=False, hash=False)
     attempts: tuple[AttemptView, ...] = ()
     deleted: bool = False
 
@@ -196,7 +196,7 @@ class Delivery:
 
     url: str
     body: bytes = field(repr=False)
-    headers: dict[str, str] = field(repr=False)
+    headers: dict[str, str] = field(repr=False, hash=False)
     status: int | None
     at: datetime
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import Enum
 from functools import cache
 from types import UnionType
 from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args, get_origin
@@ -14,13 +15,12 @@ from hypothesis import strategies as st
 from veriff_async.errors import ConfigurationError
 from veriff_async.models import events
 from veriff_async.models.enums import OpenEnum
-from veriff_async.protocol.codec import dump
 from veriff_async.protocol.events import event_from
 from veriff_async.protocol.headers import AUTH_CLIENT, HMAC_SIGNATURE
 from veriff_async.protocol.layout import OURS
 from veriff_async.protocol.signing import sign
 from veriff_async.protocol.wording import IN_MILLISECONDS
-from veriff_async.protocol.writing import to_json
+from veriff_async.protocol.writing import dump_json
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -90,7 +90,7 @@ def signed_webhooks(draw: DrawFn, credentials: Credentials) -> tuple[dict[str, s
         draw: Given by hypothesis.
         credentials: Whose webhooks they are.
     """
-    body = dump(to_json(draw(webhook_events())))
+    body = dump_json(draw(webhook_events()))
     secret = draw(st.sampled_from(credentials.secrets))
     return {AUTH_CLIENT: credentials.api_key, HMAC_SIGNATURE: sign(secret, body)}, body
 
@@ -143,6 +143,8 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
 def _words_or_model(kind: type[object]) -> SearchStrategy[object]:
     if issubclass(kind, OpenEnum):
         return st.sampled_from(list(kind)) | _TEXTS.map(kind)
+    if issubclass(kind, Enum):
+        return st.sampled_from(list(kind))
     if has(kind):
         return _strategy(kind)
     msg = f"There is no strategy for {kind.__name__}: give a model of veriff_async."

@@ -1,0 +1,195 @@
+"""Models are values: every one can be hashed, copied, pickled and written as JSON, or says why not."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import pickle
+import pkgutil
+from collections.abc import Hashable
+from io import BytesIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import pytest
+from attrs import fields, frozen, has
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veriff_async import (
+    CollectedData,
+    ConfigurationError,
+    Consent,
+    Credentials,
+    Decision,
+    Device,
+    DownloadedMedia,
+    FraudReport,
+    Media,
+    Network,
+    NfcData,
+    PayloadError,
+    Person,
+    Reason,
+    RetryPolicy,
+    UploadProgress,
+    from_json,
+    models,
+    to_json,
+)
+from veriff_async.batch import Job
+from veriff_async.inbox import Recorded, SessionState
+from veriff_async.models.reasons import ReasonFamily
+from veriff_async.testing import strategy_for
+
+if TYPE_CHECKING:
+    from attrs import AttrsInstance
+    from hypothesis.strategies import DataObject
+
+ALL: Final = [
+    thing
+    for module in pkgutil.iter_modules(models.__path__)
+    for name in getattr(importlib.import_module(f"{models.__name__}.{module.name}"), "__all__", ())
+    if has(thing := getattr(importlib.import_module(f"{models.__name__}.{module.name}"), name))
+]
+MADE_BY_HAND: Final[dict[type[object], object]] = {
+    Media: Media("front.jpg", "document-front"),
+    UploadProgress: UploadProgress(media=Media(b"x", "face"), sent=1, total=2),
+    DownloadedMedia: DownloadedMedia(media_id="1", path=Path("front.jpg"), size=1),
+    Reason: Reason(101, ReasonFamily.DECLINE, "meaning", "hint"),
+}
+WITHOUT_JSON: Final = (*MADE_BY_HAND, SessionState, Recorded)
+
+
+def example_of(model: type[Any], data: DataObject) -> object:
+    """Return an instance of a model."""
+    return MADE_BY_HAND[model] if model in MADE_BY_HAND else data.draw(strategy_for(model))
+
+
+@pytest.mark.parametrize("model", ALL, ids=lambda model: model.__name__)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_every_model_is_a_value(model: type[AttrsInstance], data: DataObject) -> None:
+    """Every model can be hashed, copied, deep-copied and pickled; the copy is equal and has the same hash."""
+    made = example_of(model, data)
+
+    for copied in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):  # noqa: S301  our bytes
+        assert made == copied
+        assert hash(made) == hash(copied)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [one for one in ALL if one not in WITHOUT_JSON and "raw" not in {attribute.name for attribute in fields(one)}],
+    ids=lambda model: model.__name__,
+)
+@settings(max_examples=8)
+@given(data=st.data())
+def test_models_without_raw_survive_a_round_trip(model: type[AttrsInstance], data: DataObject) -> None:
+    """A model of a request is made again from what it is written as; test_strategies.py holds this for all others."""
+    made = data.draw(strategy_for(model))
+
+    assert made == from_json(model, to_json(made))
+
+
+def test_models_with_fields_of_json_are_values_without_them() -> None:
+    """A request model that was made with its required fields alone is a value too."""
+    made = CollectedData(provider_name="mine", device=Device(fingerprint="x"), network=Network(address_v4="192.0.2.1"))
+
+    assert made == pickle.loads(pickle.dumps(made)) == copy.deepcopy(made)  # noqa: S301  our own bytes
+    assert {made: 1}[copy.copy(made)] == 1
+
+
+def test_further_members_of_collected_data_survive() -> None:
+    """Members that no field has are `extra`, at the root and inside of a member that fields are read from."""
+    sent = {
+        "providerName": "mine",
+        "device": {"fingerprint": "x"},
+        "network": {"ip": {"addressV4": "192.0.2.1"}},
+        "person": {"email": "ada@example.com", "age": 36},
+        "newer": [1],
+    }
+
+    made = from_json(CollectedData, sent)
+
+    assert {"person": {"age": 36}, "newer": [1]} == made.extra
+    assert sent == to_json(made)
+
+
+@pytest.mark.parametrize(
+    ("model", "sent", "problem"),
+    [
+        (Consent, {"type": "ine"}, "required field missing @ $.approved"),
+        (Consent, {"type": "ine", "approved": "perhaps"}, "expected true or false @ $.approved"),
+        (FraudReport, {"categories": []}, "required field missing @ $.sessionId"),
+        (Device, {}, "required field missing @ $.fingerprint"),
+        (NfcData, {"com": "AA==", "sod": "AA==", "dg1": "AA==", "dg2": "no base64"}, "expected base64 @ $.dg2"),
+        (
+            CollectedData,
+            {"providerName": "x", "network": {}, "device": {}},
+            "required field missing @ $.device.fingerprint",
+        ),
+        (Decision, 5, "expected a JSON object @ $"),
+        (Decision, None, "expected a JSON object @ $"),
+        (Decision, "\ud800", "expected UTF-8 @ $"),
+    ],
+)
+def test_unreadable_json_is_named(model: type[Any], sent: Any, problem: str) -> None:  # noqa: ANN401  anything
+    """JSON that does not fit any model, one of a request included, raises PayloadError, which says where."""
+    with pytest.raises(PayloadError) as caught:
+        from_json(model, sent)
+
+    assert (problem,) == caught.value.problems
+
+
+def test_a_circle_is_refused() -> None:
+    """A mapping that contains itself is not JSON."""
+    circle: dict[str, object] = {}
+    circle["self"] = circle
+    with pytest.raises(PayloadError):
+        from_json(Person, circle)
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        to_json(Person(raw=circle))
+
+
+@frozen
+class Foreign:
+    """A class of the caller's own."""
+
+    id: str = ""
+
+
+@pytest.mark.parametrize("other", [*WITHOUT_JSON, int, dict, Foreign, Credentials, RetryPolicy, Job, "Decision", None])
+def test_other_classes_are_refused(other: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """A class that does not stand for JSON is refused in words, by `from_json` and by `to_json`."""
+    with pytest.raises(ConfigurationError, match=r"model must be a class of veriff_async that stands for JSON"):
+        from_json(other, {})
+    with pytest.raises(ConfigurationError, match="model must be a class"):
+        to_json(cast("Any", MADE_BY_HAND.get(other, other)))
+
+
+def test_what_is_read_is_the_models_own() -> None:
+    """A parsed object is copied: its caller can change it afterwards, and it can be any mapping."""
+    person: dict[str, object] = {"firstName": "Ada", "newer": ["a"]}
+    made = from_json(Person, MappingProxyType(person))
+    person["newer"] = []
+
+    assert ["a"] == made.raw["newer"]
+    assert made == pickle.loads(pickle.dumps(made))  # noqa: S301  our own bytes
+
+
+@pytest.mark.parametrize("source", [b"x", bytearray(b"x"), memoryview(b"x")])
+def test_media_of_equal_bytes_hash_alike(source: bytes) -> None:
+    """Media can be hashed whatever its source is, and equal media have the same hash."""
+    assert Media(b"x", "face") == Media(source, "face")
+    assert hash(Media(b"x", "face")) == hash(Media(source, "face"))
+    assert isinstance(hash(Media(BytesIO(b"x"), "face")), int)
+
+
+def test_every_class_says_that_it_can_be_hashed() -> None:
+    """No model is unhashable by its class, and no field keeps a default that cannot be pickled."""
+    for model in ALL:
+        assert issubclass(model, Hashable)
+        for attribute in fields(model):
+            assert not isinstance(attribute.default, MappingProxyType)
