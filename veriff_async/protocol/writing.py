@@ -64,7 +64,8 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
     try:
         return cast("dict[str, object]", as_javascript(_Writer(faithful=True, digits=time_digits).written(model)))
     except RecursionError:
-        msg = f"The raw of this {type(model).__name__} is nested too deeply: remove it with attrs.evolve(model, raw={{}})."
+        name = type(model).__name__
+        msg = f"The raw of this {name} is nested too deeply: remove it with attrs.evolve(model, raw={{}})."
     raise ConfigurationError(msg)
 
 
