@@ -23,6 +23,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "ClientClosedError": (errors.VeriffError, RuntimeError),
     "TransportError": (errors.VeriffError,),
     "ConnectError": (errors.TransportError,),
+    "ConnectTimeoutError": (errors.ConnectError, errors.RequestTimeoutError),
     "RequestTimeoutError": (errors.TransportError, TimeoutError),
     "OutcomeUnknownError": (errors.TransportError,),
     "ApiError": (errors.VeriffError,),
@@ -53,7 +54,13 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "JobTakenError": (errors.JournalError,),
     "DecisionTimeoutError": (errors.VeriffError, TimeoutError),
 }
-TRANSPORT = (errors.TransportError, errors.ConnectError, errors.RequestTimeoutError, errors.OutcomeUnknownError)
+TRANSPORT = (
+    errors.TransportError,
+    errors.ConnectError,
+    errors.ConnectTimeoutError,
+    errors.RequestTimeoutError,
+    errors.OutcomeUnknownError,
+)
 API = tuple(kind for kind in (getattr(errors, name) for name in BASES) if issubclass(kind, errors.ApiError))
 SAMPLES: tuple[errors.VeriffError, ...] = (
     *(getattr(errors, name)("Sentence.") for name in BASES if getattr(errors, name).__init__ is Exception.__init__),

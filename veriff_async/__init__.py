@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         ConfigurationError,
         ConflictError,
         ConnectError,
+        ConnectTimeoutError,
         DecisionTimeoutError,
         InboxError,
         JobChangedError,
@@ -186,6 +187,7 @@ __all__ = (
     "ConfigurationError",
     "ConflictError",
     "ConnectError",
+    "ConnectTimeoutError",
     "Consent",
     "ConsentType",
     "CpfValidation",
@@ -336,8 +338,8 @@ _HOMES = {
     "downloading": "MediaStream",
     "errors": (
         "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
-        "ConflictError ConnectError DecisionTimeoutError InboxError JobChangedError JobFailedError JobTakenError "
-        "JournalError MediaChangedError MediaEmptyError MediaError "
+        "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError InboxError JobChangedError "
+        "JobFailedError JobTakenError JournalError MediaChangedError MediaEmptyError MediaError "
         "MediaExistsError MediaNotSavedError MediaTooLargeError MediaUnsupportedError NotFoundError "
         "OutcomeUnknownError PayloadError PayloadTooLargeError PermissionDeniedError RateLimitedError "
         "RequestTimeoutError ResponseError ServerError SignatureError TransportError VeriffError WebhookError"

@@ -8,6 +8,7 @@ The class says what the caller can do; numbers and texts are attributes::
     ├─ TransportError                       no usable answer came
     │   ├─ ConnectError                     nothing was sent: try again
     │   ├─ RequestTimeoutError (TimeoutError)
+    │   │   └─ ConnectTimeoutError          both: no connection in time, so nothing was sent
     │   └─ OutcomeUnknownError              it may have been done: look before trying again
     ├─ ApiError                             Veriff answered, and refused
     │   ├─ BadRequestError          400     ├─ ConflictError         409
@@ -50,6 +51,7 @@ __all__ = (
     "ConfigurationError",
     "ConflictError",
     "ConnectError",
+    "ConnectTimeoutError",
     "DecisionTimeoutError",
     "InboxError",
     "JobChangedError",
@@ -135,19 +137,34 @@ class TransportError(VeriffError):
 
 
 class ConnectError(TransportError):
-    """The connection was never made, so nothing reached Veriff."""
+    """The connection was never established, or a proxy refused it, so nothing of the request was sent."""
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
     """The call ran out of its time, or bytes stopped moving (see ``Timeouts``)."""
 
 
-class OutcomeUnknownError(TransportError):
-    """The request left, no answer came, and repeating it could do it twice.
+class ConnectTimeoutError(ConnectError, RequestTimeoutError):
+    """The connection was not established in time (``Timeouts.connect`` or ``total``), so nothing was sent."""
 
-    Only for ``POST /v1/sessions``, which has no idempotency key: look for the session (by ``vendor_data`` in your
+
+class OutcomeUnknownError(TransportError):
+    """The request was sent, nothing proves whether it was carried out, and a repetition could do it twice.
+
+    Raised only by calls whose repetition Veriff does not recognise, since it has no idempotency key: those that create
+    a session, report fraud or send collected data. After a creation, look for the session (by ``vendor_data`` in your
     own records or a webhook) before you create another.
+
+    Attributes:
+        session_id: Id of the session, if it could be read from a response that is otherwise unusable, else ``None``.
+            The response may be incomplete or carry a wrong signature, so ask Veriff for the session before you rely
+            on it.
     """
+
+    def __init__(self, message: str, *, method: str, path: str, session_id: str | None = None) -> None:
+        """Take the sentence to show, the request it is about, and the id."""
+        super().__init__(message, method=method, path=path)
+        self.session_id = session_id
 
 
 class ApiError(VeriffError):

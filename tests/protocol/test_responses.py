@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from veriff_async import Credentials, errors
+from veriff_async import Credentials, FraudReport, errors
 from veriff_async.protocol import requests, responses
 from veriff_async.protocol.answers import Answer, check_origin
 
@@ -94,6 +94,11 @@ PARTS: Final = (
 REQUEST = requests.decision(CREDENTIALS, ID)
 
 
+def _unreadable(request: Request) -> type[errors.VeriffError]:
+    """Return the error for a success that cannot be read."""
+    return errors.ResponseError if request.repeatable else errors.OutcomeUnknownError
+
+
 def _answer(body: object, *, status: int = 200, request: Request = REQUEST, repeated: bool = False) -> Answer:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Answer(request=request, status=status, headers={}, body=raw, repeated=repeated)
@@ -159,13 +164,13 @@ def test_any_refusal_is_an_api_error(reader: str, status: int, body: bytes) -> N
 
 @readers
 def test_a_body_cut_anywhere_is_refused_silently(reader: str) -> None:
-    """Cut at every place, a body is a ResponseError that repeats none of it; whole, it is read."""
+    """Cut at every place, a body is an error that repeats none of it; whole, it is read."""
     read, request, payload = READERS[reader]
     body = json.dumps(payload).encode()
 
     assert read(_answer(body, request=request))
     for end in range(len(body)):
-        with pytest.raises(errors.ResponseError) as caught:
+        with pytest.raises(_unreadable(request)) as caught:
             read(_answer(body[:end], request=request))
         _assert_silent(caught.value)
 
@@ -173,15 +178,47 @@ def test_a_body_cut_anywhere_is_refused_silently(reader: str) -> None:
 @readers
 @pytest.mark.parametrize("stray", [b"\xff", b"\0", b"]"])
 def test_a_body_spoilt_anywhere_is_a_value_or_refused_silently(reader: str, stray: bytes) -> None:
-    """With a stray byte at any place a body is still a value, or a ResponseError that repeats none of it."""
+    """With a stray byte at any place a body is still a value, or an error that repeats none of it."""
     read, request, payload = READERS[reader]
     body = json.dumps(payload).encode()
 
     for at in range(len(body)):
         try:
             read(_answer(body[:at] + stray + body[at + 1 :], request=request))
-        except errors.ResponseError as error:
+        except _unreadable(request) as error:
             _assert_silent(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "session_id"),
+    [
+        (b'{"status":"success","verification":{"url":"x","id":"f04bdb47-d3be-4b28-b028-a652feb060b5","vend', True),
+        (b'{"id":"f04bdb47-d3be-4b28-b028-a652feb060b5","status":', True),
+        (b'{"verification" : { "id" : "f04bdb47-d3be-4b28-b028-a652feb060b5"}}}', True),
+        (b'{"verification":{"id":"f04bdb47-d3be-4b28', False),
+        (b'{"verification":{"id":"Canary ","personId":"f04bdb47-d3be-4b28-b028-a652feb060b5"', False),
+        (b"<html>", False),
+        (b"", False),
+    ],
+)
+def test_an_unreadable_creation_is_unknown(body: bytes, session_id: bool) -> None:  # noqa: FBT001
+    """A creation whose answer cannot be read may have been carried out, and the error has the id if it is readable."""
+    request = requests.create_session(CREDENTIALS, {})
+    with pytest.raises(errors.OutcomeUnknownError) as caught:
+        responses.create_session(_answer(body, request=request))
+
+    assert ("f04bdb47-d3be-4b28-b028-a652feb060b5" if session_id else None) == caught.value.session_id
+    assert ("ask for it" if session_id else "look for it by vendor_data") in str(caught.value)
+
+
+def test_only_creations_name_a_session() -> None:
+    """The id in the answer to another request that must not be repeated is not taken for a session's."""
+    request = requests.report_fraud(CREDENTIALS, [FraudReport(session_id="a" * 36, categories=["injected_media"])])
+    body = b'{"reports":[{"id":"f04bdb47-d3be-4b28-b028-a652feb060b5"'
+    with pytest.raises(errors.OutcomeUnknownError, match="may or may not have been carried out") as caught:
+        responses.report_fraud(_answer(body, request=request))
+
+    assert None is caught.value.session_id
 
 
 def test_a_whole_decision_shows_nobody() -> None:

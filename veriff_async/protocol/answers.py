@@ -20,12 +20,30 @@ if TYPE_CHECKING:
     from veriff_async.protocol.signed import Request
     from veriff_async.protocol.signing import Verifier
 
-__all__ = ("Answer", "check_origin", "is_refusal", "model_in", "models_from", "models_in", "refusal", "success")
+__all__ = (
+    "Answer",
+    "broken",
+    "check_origin",
+    "is_refusal",
+    "is_signed",
+    "model_in",
+    "models_from",
+    "models_in",
+    "refusal",
+    "session_id_in",
+    "success",
+    "unknown_outcome",
+)
 
 _Model = TypeVar("_Model")
 
 _REDIRECT: Final = 300
 _UNAUTHORIZED: Final = 401
+# A session's id in a body that may be cut off: where Veriff puts it, or else the first id that is a UUID, as all are.
+_SESSION_ID: Final = re.compile(
+    rb'"verification"\s*:\s*\{[^{}]{0,4096}?"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"'
+    rb'|"id"\s*:\s*"([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"'
+)
 _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 
 
@@ -60,29 +78,87 @@ def check_origin(answer: Answer) -> None:
 
     Raises:
         ResponseError: The answer names another API key or integration, or its signature matches no secret.
+        OutcomeUnknownError: Likewise, and the request must not be repeated.
     """
     if answer.status == _UNAUTHORIZED:
         return
     claim, credentials = claim_of(answer.headers), answer.request.credentials
-    where = f"The answer to {answer.request.method} {answer.request.path}"
     if claim.disagrees:
-        msg = f"{where} contradicts itself in its headers: check who stands between you and Veriff."
-        raise errors.ResponseError(msg, problems=("two families disagree @ header",))
+        what, remedy = "contradicts itself in its headers", "check who stands between you and Veriff"
+        raise broken(answer, what, remedy, ("two families disagree @ header",))
     if claim.is_foreign(credentials):
-        msg = f"{where} names another API key: check base_url, and who may stand between you and Veriff."
-        raise errors.ResponseError(msg, problems=("another API key @ header",))
+        what, remedy = "names another API key", "check base_url, and who may stand between you and Veriff"
+        raise broken(answer, what, remedy, ("another API key @ header",))
     if claim.is_of_other_integration(credentials):
-        msg = f"{where} names another integration: check integration_id, and who may stand between you and Veriff."
-        raise errors.ResponseError(msg, problems=("another integration @ header",))
-    if claim.signature is None:
-        return
+        what, remedy = "names another integration", "check integration_id, and who may stand between you and Veriff"
+        raise broken(answer, what, remedy, ("another integration @ header",))
+    if claim.signature is not None and not _matches(answer, claim.signature):
+        what, remedy = "is not signed with a known secret", "give every live secret, and check who stands between"
+        raise broken(answer, what, remedy, ("signature does not match @ header",))
+
+
+def is_signed(answer: Answer) -> bool:
+    """Return whether an answer carries a valid signature of Veriff for this integration."""
+    claim, credentials = claim_of(answer.headers), answer.request.credentials
+    if claim.signature is None or claim.disagrees:
+        return False
+    if claim.is_foreign(credentials) or claim.is_of_other_integration(credentials):
+        return False
+    return _matches(answer, claim.signature)
+
+
+def _matches(answer: Answer, signature: str) -> bool:
     seen = answer.seen
     if seen is None:
-        seen = credentials.verifier()
+        seen = answer.request.credentials.verifier()
         seen.update(answer.body)
-    if seen.match(claim.signature) is None:
-        msg = f"{where} is not signed with a known secret: give every live secret, and check who stands between."
-        raise errors.ResponseError(msg, problems=("signature does not match @ header",))
+    return seen.match(signature) is not None
+
+
+def broken(answer: Answer, what: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
+    """Return the error for an answer that cannot be used.
+
+    Args:
+        answer: The answer.
+        what: What is wrong with it, as the end of a sentence.
+        remedy: What to do about it.
+        problems: What is wrong and where, for `ResponseError.problems`.
+
+    Returns:
+        A `ResponseError`; after a request that must not be repeated, an `OutcomeUnknownError`: most likely it was
+        carried out, and a caller that takes the error for a failure would do it again.
+    """
+    request = answer.request
+    if not request.repeatable:
+        return unknown_outcome(request, f"the answer {what}; {remedy}", session_id_in(request, answer.body))
+    return errors.ResponseError(f"The answer to {request.method} {request.path} {what}: {remedy}.", problems=problems)
+
+
+def unknown_outcome(request: Request, why: str, session_id: str | None = None) -> errors.OutcomeUnknownError:
+    """Return the error for a request that may or may not have been carried out.
+
+    Args:
+        request: The request, which must not be repeated.
+        why: Why nothing is known, in a few words.
+        session_id: Id of the session that it made, if it could be read.
+    """
+    where = f"{request.method} {request.path}"
+    if session_id is not None:
+        rest = f"session {session_id} probably exists: ask for it before you create another"
+    elif request.creates_session:
+        rest = "a session may or may not exist: look for it by vendor_data before you create another"
+    else:
+        rest = "it may or may not have been carried out: check that before you send it again"
+    msg = f"{where} was sent, but its outcome is unknown ({why}), so {rest}."
+    return errors.OutcomeUnknownError(msg, method=request.method, path=request.path, session_id=session_id)
+
+
+def session_id_in(request: Request, body: bytes) -> str | None:
+    """Return the id of the session that a request created, from a body that is perhaps unreadable or cut off."""
+    if not request.creates_session:
+        return None
+    match = _SESSION_ID.search(body)
+    return None if match is None else (match[1] or match[2]).decode()
 
 
 def is_refusal(answer: Answer) -> bool:
@@ -96,6 +172,7 @@ def success(answer: Answer) -> JsonObject:
     Raises:
         ApiError: It is a refusal.
         ResponseError: It is no JSON object.
+        OutcomeUnknownError: It is no JSON object, and the request must not be repeated.
     """
     if is_refusal(answer):
         raise refusal(answer)
@@ -146,12 +223,9 @@ def models_from(answer: Answer, model: type[_Model], found: object, member: str)
     return tuple(model_in(answer, model, item, f"$.{member}[{place}]") for place, item in enumerate(items))
 
 
-def _unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.ResponseError:
-    msg = (
-        f"The answer to {answer.request.method} {answer.request.path} cannot be read ({'; '.join(problems)}): "
-        "check that base_url is Veriff's, then look for a newer version of veriff-async."
-    )
-    return errors.ResponseError(msg, problems=problems)
+def _unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.VeriffError:
+    remedy = "check that base_url is Veriff's, then look for a newer version of veriff-async"
+    return broken(answer, f"cannot be read ({'; '.join(problems)})", remedy, problems)
 
 
 def refusal(answer: Answer) -> errors.ApiError:

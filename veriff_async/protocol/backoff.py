@@ -1,97 +1,73 @@
-"""Which outcome is tried again, and after how long; time and chance are arguments.
-
-Veriff has no idempotency key, so a request that makes something new is repeated only when it cannot have been heard.
-"""
+"""How long to wait: for the next try, the next piece of a body, the next poll. Time and chance are arguments."""
 
 from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
-from enum import Enum, auto
-from typing import TYPE_CHECKING, Final
-
-from veriff_async.protocol.classify import is_repeated
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
 
-__all__ = ("Failure", "pause", "poll_pause", "progress_deadline", "retry_after", "retryable", "slow_down")
-
-_TOO_MANY: Final = 429
-_SLOW_DOWN: Final = frozenset({_TOO_MANY, 503})
-
-
-class Failure(Enum):
-    """How a try ended without an answer."""
-
-    NOT_SENT = auto()
-    """The connection was never made."""
-    LOST = auto()
-    """It broke, or time ran out, after bytes had left: Veriff may have acted."""
-
-
-def retryable(outcome: int | Failure, *, repeatable: bool, quota: bool = False) -> bool:
-    """Tell whether a try may be repeated.
-
-    Args:
-        outcome: HTTP status of the answer, or how the try failed.
-        repeatable: Whether doing it twice is harmless (everything but the creation of a session).
-        quota: Whether a 429 means a quota that no retry outlives.
-    """
-    if quota and outcome == _TOO_MANY:
-        return False
-    if outcome is Failure.NOT_SENT or outcome in _SLOW_DOWN:
-        return True
-    return repeatable and may_have_acted(outcome)
-
-
-def may_have_acted(outcome: int | Failure) -> bool:
-    """Tell whether Veriff may have done what a failed try asked for."""
-    if isinstance(outcome, Failure):
-        return outcome is Failure.LOST
-    return outcome not in _SLOW_DOWN and is_repeated(outcome)
+__all__ = ("pause", "poll_pause", "progress_deadline", "retry_after")
 
 
 def pause(policy: RetryPolicy, *, tries: int, elapsed: float, asked: float | None, chance: float) -> float | None:
     """Return the seconds to wait before the next try, or ``None`` when the budget is spent.
 
+    Without ``Retry-After`` the wait has full jitter. With it, the wait is never shorter than asked for, and never
+    shorter than half the bound of this try: servers send zero, and dates that are past on arrival. A tenth of jitter,
+    or that half again, keeps clients apart that were refused together.
+
     Args:
         policy: The budget.
         tries: Tries made so far, at least 1.
-        elapsed: Seconds since the first one began.
-        asked: What ``Retry-After`` asked for, if it did.
+        elapsed: Seconds since the call began.
+        asked: The seconds of ``Retry-After``, if there was one.
         chance: A random number from 0 to 1.
     """
     if tries >= policy.attempts or (asked is not None and asked > policy.retry_after_cap):
         return None
     # 2.0 ** 60 is far beyond any `longest`, and does not overflow.
-    ceiling = min(policy.longest, policy.first * 2.0 ** min(tries - 1, 60))
-    delay = chance * ceiling if asked is None else asked
-    return delay if elapsed + delay <= policy.seconds else None
+    bound = min(policy.longest, policy.first * 2.0 ** min(tries - 1, 60))
+    least, jitter = (0.0, bound) if asked is None else (max(asked, bound / 2), max(asked / 10, bound / 2))
+    left = policy.seconds - elapsed
+    # The least wait decides whether there is another try, so that jitter never costs one.
+    if asked is not None:
+        return min(least + chance * jitter, left) if least <= left else None
+    delay = chance * jitter
+    return delay if delay <= left else None
 
 
-def slow_down(outcome: int | Failure) -> bool:
-    """Tell whether the answer asks the whole client, not only this call, to slow down."""
-    return outcome in _SLOW_DOWN
-
-
-def retry_after(header: str | None, now: datetime) -> float | None:
+def retry_after(header: str | None, date: str | None, now: datetime) -> float | None:
     """Read ``Retry-After``: seconds, or an HTTP date (RFC 9110, section 10.2.3).
 
+    A date is read against the ``Date`` of the same answer, since the clocks of both sides may differ.
+
+    Args:
+        header: Its value, if there is one.
+        date: The value of ``Date`` of the same answer, if there is one.
+        now: The time here, for an answer without a readable ``Date``.
+
     Returns:
-        Seconds from `now`, never negative, or ``None`` when the header is missing or unreadable.
+        Seconds, never negative, or ``None`` when the header is missing or unreadable.
     """
     if header is None:
         return None
     text = header.strip()
     if text.isascii() and text.isdigit():
         return float(text)
+    moment = _moment(text)
+    return None if moment is None else max(0.0, (moment - (_moment(date) or now)).total_seconds())
+
+
+def _moment(text: str | None) -> datetime | None:
     try:
-        moment = parsedate_to_datetime(text)
-        return max(0.0, (moment - now).total_seconds())
-    except (ValueError, TypeError, OverflowError):
+        moment = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, OverflowError, IndexError):
         return None
+    return None if moment.tzinfo is None else moment
 
 
 def progress_deadline(timeouts: Timeouts, *, began: float, now: float, moved: int) -> float:

@@ -67,7 +67,7 @@ def create_session(credentials: Credentials, options: CreateOptions) -> Request:
 
     See https://devdocs.veriff.com/apidocs/v1sessions.
     """
-    return with_body(credentials, "POST", "/v1/sessions", create_body(options), repeatable=False)
+    return with_body(credentials, "POST", "/v1/sessions", create_body(options), creates_session=True)
 
 
 def submit_session(credentials: Credentials, session_id: str) -> Request:
@@ -165,7 +165,7 @@ def import_faces(
 
 
 def send_collected_data(credentials: Credentials, session_id: str, data: CollectedData) -> Request:
-    """Build ``POST /v1/sessions/{id}/collected-data``.
+    """Build ``POST /v1/sessions/{id}/collected-data``; whether Veriff recognises a repetition is not documented.
 
     Raises:
         ConfigurationError: A required value is missing, or one would be refused.
@@ -174,7 +174,7 @@ def send_collected_data(credentials: Credentials, session_id: str, data: Collect
     """
     checks.check_collected_data(data)
     body = without_nulls({**data.extra, **render(data)})
-    return with_body(credentials, "POST", _session(session_id, "/collected-data"), body)
+    return with_body(credentials, "POST", _session(session_id, "/collected-data"), body, repeatable=False)
 
 
 def attempts(credentials: Credentials, session_id: str) -> Request:
@@ -248,7 +248,7 @@ def validate_registry(credentials: Credentials, known: Person, options: Registry
     See https://devdocs.veriff.com/apidocs/v1validate-registry.
     """
     body = registry_body(known, options)
-    return with_body(credentials, "POST", "/v1/validate-registry", body, repeatable=False)
+    return with_body(credentials, "POST", "/v1/validate-registry", body, creates_session=True)
 
 
 def validate_registry_at_once(credentials: Credentials, known: Person, options: RegistryOptions) -> Request:
@@ -260,7 +260,7 @@ def validate_registry_at_once(credentials: Credentials, known: Person, options: 
     See https://devdocs.veriff.com/apidocs/validate-registry-3.
     """
     body = registry_body(known, options)
-    return with_body(credentials, "POST", "/v1/validate-registry", body, repeatable=False, host="sync")
+    return with_body(credentials, "POST", "/v1/validate-registry", body, creates_session=True, host="sync")
 
 
 def fraud_categories(credentials: Credentials) -> Request:
@@ -269,7 +269,9 @@ def fraud_categories(credentials: Credentials) -> Request:
 
 
 def report_fraud(credentials: Credentials, reports: Sequence[FraudReport]) -> Request:
-    """Build ``POST /v1/feedback/fraud-reports``; a report that exists already is refused, so it can be repeated.
+    """Build ``POST /v1/feedback/fraud-reports``.
+
+    A report that exists already is refused, so the answer to a repetition would deny what the first try did.
 
     Raises:
         ConfigurationError: A report would be refused; the message says which and why.
@@ -277,7 +279,7 @@ def report_fraud(credentials: Credentials, reports: Sequence[FraudReport]) -> Re
     See https://devdocs.veriff.com/apidocs/report-fraud.
     """
     body = {"reports": [render(report) for report in checks.check_fraud_reports(reports)]}
-    return feedback(credentials, "/v1/feedback/fraud-reports", body)
+    return feedback(credentials, "/v1/feedback/fraud-reports", body, repeatable=False)
 
 
 def fraud_reports(credentials: Credentials, session_ids: Sequence[str]) -> Request:

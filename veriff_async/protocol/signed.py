@@ -38,6 +38,7 @@ class Request:
         headers: Veriff's headers.
         body: The body, or ``None`` when there is none or it is streamed.
         repeatable: Whether sending it twice does no harm.
+        creates_session: Whether a session is created by it.
         quota: Whether a 429 to it means a quota of hours, which no retry outlives and no other call should wait for.
         host: Which of Veriff's hosts it is for.
         credentials: Who signed it; the answer is signed with the same secret.
@@ -48,6 +49,7 @@ class Request:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes | None = field(default=None, repr=False)
     repeatable: bool = True
+    creates_session: bool = False
     quota: bool = False
     host: Host = "api"
     credentials: Credentials = field(repr=False)
@@ -66,6 +68,7 @@ def with_body(  # noqa: PLR0913  what a request is made of
     body: Mapping[str, object],
     *,
     repeatable: bool = True,
+    creates_session: bool = False,
     host: Host = "api",
 ) -> Request:
     """Build a request with a body, which is signed."""
@@ -79,7 +82,8 @@ def with_body(  # noqa: PLR0913  what a request is made of
         path=path,
         headers=signed,
         body=raw,
-        repeatable=repeatable,
+        repeatable=repeatable and not creates_session,
+        creates_session=creates_session,
         host=host,
         credentials=credentials,
     )
@@ -91,7 +95,9 @@ def streamed(credentials: Credentials, path: str, signature: str) -> Request:
     return Request(method="POST", path=path, headers=signed, credentials=credentials)
 
 
-def feedback(credentials: Credentials, path: str, body: Mapping[str, object] | None = None) -> Request:
+def feedback(
+    credentials: Credentials, path: str, body: Mapping[str, object] | None = None, *, repeatable: bool = True
+) -> Request:
     """Build a request to the feedback API: the path is signed, or path, newline and body."""
     raw = None if body is None else dump(body)
     text = path.encode() if raw is None else path.encode() + b"\n" + raw
@@ -99,7 +105,15 @@ def feedback(credentials: Credentials, path: str, body: Mapping[str, object] | N
     if raw is None:
         return Request(method="GET", path=path, headers=signed, host="feedback", credentials=credentials)
     signed |= _JSON
-    return Request(method="POST", path=path, headers=signed, body=raw, host="feedback", credentials=credentials)
+    return Request(
+        method="POST",
+        path=path,
+        headers=signed,
+        body=raw,
+        repeatable=repeatable,
+        host="feedback",
+        credentials=credentials,
+    )
 
 
 def without_nulls(members: Mapping[str, object], name: str = "extra") -> dict[str, object]:

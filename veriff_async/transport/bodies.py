@@ -13,7 +13,6 @@ from contextlib import closing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from aiohttp.payload import Payload
 from anyio import to_thread
 from attrs import field, frozen
 
@@ -29,6 +28,7 @@ from veriff_async.protocol.dimensions import dimensions
 from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
 from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES, MAX_SIDE
 from veriff_async.protocol.sniff import HEAD, PDF, sniff
+from veriff_async.transport.payloads import SentOnce, transport_of
 from veriff_async.transport.sources import PIECE, SMALL, TINY, BytesSource
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _MOST_TO_SCALE: Final = 64 * 1024 * 1024
 _MOST_UNSENT: Final = 64 * 1024
 """Bytes that a connection may hold back, which is what asyncio has for plain ones."""
 
-__all__ = ("BytesBody", "Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
+__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
 
 
 @frozen
@@ -318,31 +318,10 @@ def _changed(of: Draft) -> MediaChangedError:
     return MediaChangedError(msg)
 
 
-def _transport_of(writer: AbstractStreamWriter) -> asyncio.WriteTransport | None:
-    transport: object = getattr(writer, "transport", None)
-    return transport if isinstance(transport, asyncio.WriteTransport) else None
-
-
-@contextmanager
-def _aborting(writer: AbstractStreamWriter) -> Generator[None]:
-    """Abort the connection if the body is not written whole.
-
-    aiohttp closes the transport of a cancelled request, and a closed transport still sends its buffer first. It stays
-    open for ever if the server stopped reading.
-    """
-    transport = _transport_of(writer)
-    try:
-        yield
-    except BaseException:
-        if transport is not None:
-            transport.abort()
-        raise
-
-
 @contextmanager
 def _shallow(writer: AbstractStreamWriter) -> Generator[None]:
     """Let a connection over TLS hold back no more than a plain one does before it asks to wait: half a MiB else."""
-    transport = _transport_of(writer)
+    transport = transport_of(writer)
     if transport is None:
         yield
         return
@@ -354,79 +333,34 @@ def _shallow(writer: AbstractStreamWriter) -> Generator[None]:
         transport.set_write_buffer_limits(high, low)
 
 
-class BytesBody(Payload):
-    """A body that is held in memory, written piece by piece so that its progress shows."""
-
-    _autoclose = True
-
-    def __init__(self, body: bytes, *, moved: Callable[[int], None]) -> None:
-        """Prepare one sending of a body.
-
-        Args:
-            body: What is sent.
-            moved: Called with the number of bytes after each piece that was handed to the connection.
-        """
-        super().__init__(body, content_type="application/json")
-        self._body = memoryview(body)
-        self._moved = moved
-        self._size = len(body)
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Refuse: aiohttp asks for it only to show the body, which must not happen."""
-        del encoding, errors
-        raise TypeError
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the whole body."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        """Write the whole body."""
-        del content_length
-        with _aborting(writer):
-            for start in range(0, len(self._body), PIECE):
-                piece = self._body[start : start + PIECE]
-                await writer.write(piece)
-                self._moved(len(piece))
-
-
-class StreamedPayload(Payload):
+class StreamedPayload(SentOnce):
     """The second pass: what aiohttp asks to write itself to the connection."""
 
-    _autoclose = True
-
-    def __init__(self, signed: SignedBody, *, moved: Callable[[int], None], threads: CapacityLimiter) -> None:
+    def __init__(
+        self,
+        signed: SignedBody,
+        *,
+        on_start: Callable[[], None],
+        moved: Callable[[int], None],
+        threads: CapacityLimiter,
+    ) -> None:
         """Prepare one sending of a body.
 
         Args:
             signed: What is sent.
+            on_start: See `SentOnce`.
             moved: Called with the number of bytes after each piece that was handed to the connection.
             threads: Bounds the worker threads.
         """
-        super().__init__(signed, content_type="application/json")
+        super().__init__(signed, size=signed.length, on_start=on_start)
         self._signed = signed
         self._moved = moved
         self._threads = threads
-        self._size = signed.length
         self.failure: Exception | None = None
         """Why the body could not be written, if the fault is not the connection's."""
 
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Refuse: aiohttp asks for it only to show the body, which must not happen."""
-        del encoding, errors
-        raise TypeError
-
-    async def write(self, writer: AbstractStreamWriter) -> None:
-        """Write the whole body."""
-        await self.write_with_length(writer, None)
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write_body(self, writer: AbstractStreamWriter) -> None:
         """Write the body, which is always exactly as long as was promised."""
-        del content_length
-        with _aborting(writer):
-            await self._write_body(writer)
-
-    async def _write_body(self, writer: AbstractStreamWriter) -> None:
         if self._signed.whole is not None:
             await self._write(writer, self._signed.whole)
             return

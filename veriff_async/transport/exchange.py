@@ -1,12 +1,25 @@
 """One call: a signed request out, an answer in, tried as often as its budget and its safety allow.
 
+    call ──► pace ──► try ──► judge ──► FINAL     the answer, or the error of a failure
+              ▲                │  └───► UNKNOWN   OutcomeUnknownError
+              └── pause ◄── RETRY
+
+  * Every repetition is made by `_repeat`: aiohttp's own are off (see `SentOnce`), so each try is counted and is within
+    `RetryPolicy`.
+  * Whether a request was sent is known from its body, not from the exception (see `SentOnce.started`).
+  * A request that must not be repeated gets a connection of its own (see `_send`): a server may close an idle one at
+    the moment at which the request is sent, and then nothing shows whether it was read. So does the repetition of a
+    request whose connection broke: other idle connections of the pool may be broken too.
+
 The only place where aiohttp's exceptions become ours. They are named, not chained: some hold the request's headers.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Final, Protocol, TypedDict
 
@@ -15,31 +28,42 @@ from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from veriff_async.errors import (
+    ClientClosedError,
     ConnectError,
-    OutcomeUnknownError,
+    ConnectTimeoutError,
+    RateLimitedError,
     RequestTimeoutError,
     ResponseError,
     TransportError,
 )
 from veriff_async.protocol import backoff
-from veriff_async.protocol.answers import Answer, check_origin, refusal
-from veriff_async.protocol.backoff import Failure
-from veriff_async.transport.bodies import BytesBody, SignedBody, StreamedPayload
+from veriff_async.protocol.answers import (
+    Answer,
+    broken,
+    check_origin,
+    is_signed,
+    refusal,
+    session_id_in,
+    unknown_outcome,
+)
+from veriff_async.protocol.retry import Failure, Verdict, asks_to_slow_down, judge, may_have_acted
+from veriff_async.transport.bodies import SignedBody, StreamedPayload
 from veriff_async.transport.pace import Pace
+from veriff_async.transport.payloads import BytesBody
+from veriff_async.transport.watch import Watch
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
-    from types import TracebackType
 
-    from aiohttp.payload import Payload
     from anyio import CapacityLimiter
 
     from veriff_async.protocol.hosts import Host
     from veriff_async.protocol.policies import RetryPolicy, Timeouts
     from veriff_async.protocol.signed import Request
     from veriff_async.protocol.signing import Verifier
+    from veriff_async.transport.payloads import SentOnce
     from veriff_async.transport.pool import Pool
 
 __all__ = ("Exchange", "Opened", "Sink")
@@ -48,6 +72,7 @@ _MAX_ANSWER: Final = 4 * 1024 * 1024
 """No JSON of Veriff's comes near this many bytes; more is somebody else's answer."""
 
 _REDIRECT: Final = 300
+_FRESH: Final = {"Connection": "close"}
 _HEADERS: Final = {
     "Accept": "application/json",
     # What is signed is the body; a compressed one would have to be guessed back.
@@ -56,13 +81,24 @@ _HEADERS: Final = {
 }
 
 
+_TOO_MANY: Final = 429
+
+
 @frozen
 class _Failed:
-    """A try without an answer."""
+    """A try without an answer.
+
+    Attributes:
+        how: Whether it was sent.
+        why: The cause, in a few words.
+        timed_out: Whether a time limit ended it.
+        session_id: Id of the session that it created, if the beginning of its answer holds it.
+    """
 
     how: Failure
     why: str
     timed_out: bool = False
+    session_id: str | None = None
 
 
 class Sink(Protocol):
@@ -98,6 +134,25 @@ class Opened(Answer):
 
 
 @define
+class _Call:
+    """One call.
+
+    Attributes:
+        request: What is sent.
+        body: Its streamed body, if it has one.
+        progress: Called with the bytes of the body that were sent in this try.
+        into: Takes the body of a success, if that is a file.
+        pending: Whether the request was sent, and nothing shows yet whether it was carried out.
+    """
+
+    request: Request
+    body: SignedBody | None
+    progress: Callable[[int], None] | None
+    into: Sink | None
+    pending: bool = False
+
+
+@define
 class Counters:
     """What a client has done so far."""
 
@@ -125,7 +180,8 @@ class Exchange:
         self._pool = pool
         self._retry = retry
         self._timeouts = timeouts
-        self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect)
+        # aiohttp rounds limits above `ceil_threshold` up to whole seconds.
+        self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, ceil_threshold=math.inf)
         self._verify = verify_responses
         self._threads = threads
         self.pace: Pace = Pace()
@@ -157,17 +213,27 @@ class Exchange:
         Raises:
             ConnectError: The connection could not be made.
             RequestTimeoutError: Bytes stopped moving.
-            OutcomeUnknownError: The connection broke, and repeating could do it twice.
+            OutcomeUnknownError: Nothing proves whether it was carried out, and repeating could do it twice.
             TransportError: The connection broke on every try.
+            RateLimitedError: Another call was refused with 429 or 503, and the pause that the server asked for is
+                longer than `RetryPolicy.seconds`.
             ResponseError: The answer is too large, or its signature is wrong.
             MediaError: The body could not be read, or changed.
-            ClientClosedError: The client was closed meanwhile.
+            ClientClosedError: The client was closed meanwhile. If that leaves open whether a request was carried out
+                that must not be repeated, it is an OutcomeUnknownError.
         """
-        async with self.guard():
-            answer = await self._repeat(request, lambda: self._try(request, body, progress, into))
-        if self._verify:
-            check_origin(answer)
-        return answer
+        call = _Call(request, body, progress, into)
+        try:
+            async with self.guard():
+                answer = await self._repeat(request, partial(self._try, call))
+        except ClientClosedError:
+            if request.repeatable or not call.pending:
+                raise
+        else:
+            if self._verify:
+                check_origin(answer)
+            return answer
+        raise unknown_outcome(request, "the client was closed before an answer came")
 
     async def open(self, request: Request) -> Opened:
         """Send a request until a success begins, and leave its body to the caller, who closes the response.
@@ -177,7 +243,7 @@ class Exchange:
             VeriffError: What `call` raises.
         """
         async with self.guard():
-            answer = await self._repeat(request, lambda: self._open(request))
+            answer = await self._repeat(request, partial(self._open, request))
         if isinstance(answer, Opened):
             return answer
         if self._verify:
@@ -203,65 +269,75 @@ class Exchange:
             async with self.guard(), asyncio.timeout(left):
                 piece = await opened.response.content.readany()
         except (aiohttp.ClientError, OSError) as error:
-            failed = _failed(error)
+            failed = _failed(error, sent=True)
         else:
             progress.waited += loop.time() - began
             progress.received += len(piece)
             return piece
         raise _error(opened.request, failed)
 
-    async def _repeat(self, request: Request, once: Callable[[], Awaitable[Answer | _Failed]]) -> Answer:
+    async def _repeat(self, request: Request, once: Callable[..., Awaitable[Answer | _Failed]]) -> Answer:
         loop = asyncio.get_running_loop()
         began, tries, repeated = loop.time(), 0, False
-        while True:
-            await self.pace.passed()
+        outcome: Answer | _Failed | None = None
+        fresh = not request.repeatable
+        while await self.pace.wait(began + self._retry.seconds):
             tries += 1
             self.counters.requests += 1
-            outcome = await once()
-            ended = outcome.how if isinstance(outcome, _Failed) else outcome.status
-            asked = None if isinstance(outcome, _Failed) else outcome.retry_after
-            if backoff.slow_down(ended) and not request.quota:
-                self.counters.slowed_down += 1
+            started = loop.time()
+            outcome = await once(fresh=fresh)
+            verdict = _judge(request, outcome)
+            if verdict is Verdict.UNKNOWN:
+                raise _unknown(request, outcome)
             delay = None
-            if backoff.retryable(ended, repeatable=request.repeatable, quota=request.quota):
-                elapsed = loop.time() - began
+            if verdict is Verdict.RETRY:
                 delay = backoff.pause(
                     self._retry,
                     tries=tries,
-                    elapsed=elapsed,
-                    asked=asked,
+                    elapsed=loop.time() - began,
+                    asked=_asked(outcome),
                     chance=random(),  # noqa: S311  jitter
                 )
+            self._slow_down(request, outcome, started)
             if delay is None:
-                if isinstance(outcome, _Failed):
-                    raise _error(request, outcome)
-                if asked is not None and backoff.slow_down(ended) and not request.quota:
-                    # This call gives up; those that follow are held to what was asked for all the same.
-                    self.pace.slow_down(min(asked, self._retry.retry_after_cap))
-                return evolve(outcome, repeated=True) if repeated else outcome
-            repeated = repeated or backoff.may_have_acted(ended)
+                break
+            repeated = repeated or _may_have_acted(outcome)
+            fresh = fresh or isinstance(outcome, _Failed)
             self.counters.retries += 1
-            if backoff.slow_down(ended):
-                self.pace.slow_down(delay)
-            else:
-                await asyncio.sleep(delay)
+            await asyncio.sleep(delay)
+        if outcome is None:
+            raise _held_back(request, self.pace.slowed_for)
+        if isinstance(outcome, _Failed):
+            raise _error(request, outcome)
+        return evolve(outcome, repeated=True) if repeated else outcome
 
-    async def _try(
-        self,
-        request: Request,
-        body: SignedBody | None,
-        progress: Callable[[int], None] | None,
-        into: Sink | None,
-    ) -> Answer | _Failed:
-        watch = _Watch(self._timeouts)
-        payload: Payload | None = None if request.body is None else BytesBody(request.body, moved=watch.moved)
-        if body is not None:
-            payload = StreamedPayload(body, moved=self._counted(watch, progress), threads=self._threads)
+    def _slow_down(self, request: Request, outcome: Answer | _Failed, started: float) -> None:
+        """Hold all requests of the client back, if the answer asks for it; also when this call gives up."""
+        if isinstance(outcome, _Failed) or request.quota or not asks_to_slow_down(outcome.status):
+            return
+        self.counters.slowed_down += 1
+        asked = max(outcome.retry_after or 0.0, self._retry.first / 2)
+        self.pace.slow_down(min(asked, self._retry.retry_after_cap), started=started)
+
+    async def _try(self, call: _Call, *, fresh: bool) -> Answer | _Failed:
+        request, into = call.request, call.into
+        watch, content = Watch(self._timeouts), bytearray()
+
+        def start() -> None:
+            call.pending = True
+            watch.restart()
+
+        payload: SentOnce = BytesBody(request.body or b"", on_start=start, moved=watch.moved)
+        if call.body is not None:
+            moved = self._counted(watch, call.progress)
+            payload = StreamedPayload(call.body, on_start=start, moved=moved, threads=self._threads)
         try:
-            async with watch, await self._send(request, payload, auto_decompress=into is None) as response:
-                watch.answered()
+            async with watch, await self._send(request, payload, fresh=fresh, is_file=into is not None) as response:
+                watch.restart()
                 if into is None or response.status >= _REDIRECT:
-                    return await self._read(request, response, watch)
+                    answer = await self._read(request, response, watch, content)
+                    call.pending = _judge(request, answer) is Verdict.UNKNOWN
+                    return answer
                 _refuse_encoding(request, response)
                 verifier = request.credentials.verifier()
                 await into.begin(response.headers, verifier)
@@ -271,42 +347,50 @@ class Exchange:
                 await into.end()
                 return Answer(**_head(request, response), body=b"", seen=verifier)
         except (aiohttp.ClientError, OSError) as error:
-            failed = _failed(error)
+            failed = _failed(error, sent=payload.started)
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
         if isinstance(payload, StreamedPayload) and payload.failure is not None:
             raise payload.failure
-        return failed
+        return evolve(failed, session_id=session_id_in(request, bytes(content)))
 
-    async def _open(self, request: Request) -> Answer | _Failed:
-        watch = _Watch(self._timeouts)
+    async def _open(self, request: Request, *, fresh: bool) -> Answer | _Failed:
+        watch = Watch(self._timeouts)
+        payload = BytesBody(request.body or b"", on_start=watch.restart, moved=watch.moved)
         try:
             async with watch:
-                response = await self._send(request, None, auto_decompress=False)
+                response = await self._send(request, payload, fresh=fresh, is_file=True)
                 if response.status < _REDIRECT:
                     _refuse_encoding(request, response)
                     return Opened(**_head(request, response), body=b"", response=response)
                 async with response:
-                    watch.answered()
-                    return await self._read(request, response, watch)
+                    watch.restart()
+                    return await self._read(request, response, watch, bytearray())
         except (aiohttp.ClientError, OSError) as error:
-            return _failed(error)
+            return _failed(error, sent=payload.started)
 
-    async def _send(
-        self, request: Request, payload: Payload | None, *, auto_decompress: bool
-    ) -> aiohttp.ClientResponse:
-        return await self._pool.session().request(
+    async def _send(self, request: Request, payload: SentOnce, *, fresh: bool, is_file: bool) -> aiohttp.ClientResponse:
+        url = URL(self._roots[request.host] + request.path, encoded=True)
+        response = await self._pool.session().request(
             request.method,
-            URL(self._roots[request.host] + request.path, encoded=True),
+            url,
             data=payload,
-            headers={**_HEADERS, **request.headers},
+            headers={**_HEADERS, **request.headers, **(_FRESH if fresh else {})},
+            # The header would describe a body that GET and DELETE do not have; ours name their own.
+            skip_auto_headers=("Content-Type",),
             # A redirect would carry key, signature and pictures to wherever it points.
             allow_redirects=False,
             raise_for_status=False,
-            auto_decompress=auto_decompress,
+            auto_decompress=not is_file,
             timeout=self._limits,
+            # The name that TLS checks anyway. aiohttp never shares a connection between requests with and without it,
+            # so idle connections of the pool, which are without, are left alone.
+            server_hostname=url.raw_host if fresh else None,
         )
+        if fresh:
+            _use_once(response, payload)
+        return response
 
-    def _counted(self, watch: _Watch, progress: Callable[[int], None] | None) -> Callable[[int], None]:
+    def _counted(self, watch: Watch, progress: Callable[[int], None] | None) -> Callable[[int], None]:
         sent = 0
 
         def moved(count: int) -> None:
@@ -319,67 +403,20 @@ class Exchange:
 
         return moved
 
-    async def _read(self, request: Request, response: aiohttp.ClientResponse, watch: _Watch) -> Answer:
-        content, coming = bytearray(), response.content
+    async def _read(
+        self, request: Request, response: aiohttp.ClientResponse, watch: Watch, content: bytearray
+    ) -> Answer:
+        """Read the body of an answer into `content`, which is there too if the connection breaks."""
+        coming = response.content
         while not coming.at_eof():  # an answer that is there already is read without another turn
             piece = await coming.readany()
             content += piece
             watch.moved(len(piece))
             if len(content) > _MAX_ANSWER:
-                msg = f"The answer to {request.method} {request.path} is too large to be Veriff's: check base_url."
-                raise ResponseError(msg, problems=(f"more than {_MAX_ANSWER} bytes @ $",))
+                cut = Answer(**_head(request, response), body=bytes(content))
+                problems = (f"more than {_MAX_ANSWER} bytes @ $",)
+                raise broken(cut, "is too large to be Veriff's", "check base_url", problems)
         return Answer(**_head(request, response), body=bytes(content))
-
-
-class _Watch:
-    """Ends a try when nothing moves: a deadline that every piece of a body puts off.
-
-    A piece only leaves a note, since there may be thousands a second; the timer reads the note when it rings.
-    """
-
-    def __init__(self, timeouts: Timeouts) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._timeouts = timeouts
-        self._began = self._last = self._loop.time()
-        self._moved = 0
-        self._end = self._began + timeouts.total
-        self._due = min(self._end, self._began + timeouts.connect + timeouts.stall)
-        self._deadline = asyncio.timeout(None)
-
-    async def __aenter__(self) -> None:
-        await self._deadline.__aenter__()
-        self._timer = self._loop.call_at(self._due, self._ring)
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._timer.cancel()
-        await self._deadline.__aexit__(kind, error, traceback)
-
-    def answered(self) -> None:
-        """Begin to measure anew, for the body of the answer."""
-        self._began = self._last = self._loop.time()
-        self._moved = 0
-        self._put_off()
-
-    def moved(self, count: int) -> None:
-        """Note that so many bytes went out or came in."""
-        self._last = self._loop.time()
-        if self._moved == 0:
-            self._began = self._last
-        self._moved += count
-
-    def _put_off(self) -> None:
-        until = backoff.progress_deadline(self._timeouts, began=self._began, now=self._last, moved=self._moved)
-        self._due = min(self._end, until)
-
-    def _ring(self) -> None:
-        if self._moved:
-            self._put_off()
-        if self._due > self._loop.time():
-            self._timer = self._loop.call_at(self._due, self._ring)
-        else:
-            self._deadline.reschedule(self._due)
 
 
 def _refuse_encoding(request: Request, response: aiohttp.ClientResponse) -> None:
@@ -407,38 +444,79 @@ class _Head(TypedDict):
 
 def _head(request: Request, response: aiohttp.ClientResponse) -> _Head:
     """Return what is known of an answer before its body."""
-    asked = backoff.retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-    return {"request": request, "status": response.status, "headers": response.headers, "retry_after": asked}
+    found = response.headers
+    asked = backoff.retry_after(found.get("Retry-After"), found.get("Date"), datetime.now(UTC))
+    return {"request": request, "status": response.status, "headers": found, "retry_after": asked}
 
 
-def _failed(error: aiohttp.ClientError | OSError) -> _Failed:
-    """Tell what is known about a request from the way it failed, without keeping the exception."""
+def _use_once(response: aiohttp.ClientResponse, payload: SentOnce) -> None:
+    """Let no other request have the connection, also if the server ignores ``Connection: close``."""
+    connection = response.connection
+    if connection is None:  # the body came with the head, and aiohttp has the connection back
+        if payload.transport is not None:
+            payload.transport.close()
+    elif connection.protocol is not None:
+        connection.protocol.force_close()
+
+
+def _judge(request: Request, outcome: Answer | _Failed) -> Verdict:
+    if isinstance(outcome, _Failed):
+        return judge(outcome.how, repeatable=request.repeatable)
+    signed = outcome.status >= _REDIRECT and is_signed(outcome)
+    return judge(outcome.status, repeatable=request.repeatable, quota=request.quota, signed=signed)
+
+
+def _asked(outcome: Answer | _Failed) -> float | None:
+    return None if isinstance(outcome, _Failed) else outcome.retry_after
+
+
+def _may_have_acted(outcome: Answer | _Failed) -> bool:
+    if isinstance(outcome, _Failed):
+        return may_have_acted(outcome.how)
+    return may_have_acted(outcome.status, signed=is_signed(outcome))
+
+
+def _failed(error: aiohttp.ClientError | OSError, *, sent: bool) -> _Failed:
+    """Describe a failed try without keeping the exception."""
     why = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
         why = error.os_error.strerror
-    timed_out = isinstance(error, TimeoutError)
-    # Raised before anything is written: no free connection or no connection in time, refused, unknown host, bad TLS.
-    if isinstance(error, aiohttp.ConnectionTimeoutError | aiohttp.ClientConnectorError):
-        return _Failed(Failure.NOT_SENT, why, timed_out)
-    return _Failed(Failure.LOST, why, timed_out)
+    elif isinstance(error, aiohttp.ClientHttpProxyError):
+        why = f"the proxy answered CONNECT with HTTP {error.status}"
+    how = Failure.LOST if sent else Failure.NOT_SENT
+    return _Failed(how, why, isinstance(error, TimeoutError))
 
 
 def _error(request: Request, failed: _Failed) -> TransportError:
     where = f"{request.method} {request.path}"
     kind: type[TransportError]
-    if failed.how is Failure.LOST and not request.repeatable:
-        kind = OutcomeUnknownError
+    if failed.how is Failure.NOT_SENT and failed.timed_out:
+        kind = ConnectTimeoutError
         msg = (
-            f"{where} left, but no answer came ({failed.why}), so a session may or may not exist: "
-            "look for it by vendor_data before you create another."
+            f"{where} ran out of time before it could be sent ({failed.why}): "
+            "check base_url and the network, or give larger Timeouts."
         )
-    elif failed.timed_out:
-        kind = RequestTimeoutError
-        msg = f"{where} ran out of time ({failed.why}): check the network, or give larger Timeouts."
     elif failed.how is Failure.NOT_SENT:
         kind = ConnectError
         msg = f"{where} could not be sent ({failed.why}): check base_url, the network and any proxy."
+    elif failed.timed_out:
+        kind = RequestTimeoutError
+        msg = f"{where} ran out of time ({failed.why}): check the network, or give larger Timeouts."
     else:
         kind = TransportError
         msg = f"{where} broke off without an answer ({failed.why}): try again, or allow more tries in RetryPolicy."
     return kind(msg, method=request.method, path=request.path)
+
+
+def _unknown(request: Request, outcome: Answer | _Failed) -> TransportError:
+    if isinstance(outcome, _Failed):
+        return unknown_outcome(request, f"no complete answer came: {outcome.why}", outcome.session_id)
+    return unknown_outcome(request, f"HTTP {outcome.status}", session_id_in(request, outcome.body))
+
+
+def _held_back(request: Request, seconds: float) -> RateLimitedError:
+    msg = (
+        f"{request.method} {request.path} was not sent: a 429 or 503 to another call slows this client down for longer "
+        f"than RetryPolicy.seconds ({seconds:.0f} s more): try again then, or allow more seconds."
+    )
+    return RateLimitedError(msg, status=_TOO_MANY, retry_after=seconds)
