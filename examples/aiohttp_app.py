@@ -11,17 +11,62 @@ import os
 from collections.abc import AsyncIterator
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
-from veriff_async import DecisionTimeoutError, Media, VeriffClient
+from veriff_async import (
+    ApiError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    DecisionTimeoutError,
+    Media,
+    MediaError,
+    PermissionDeniedError,
+    RateLimitedError,
+    TransportError,
+    VeriffClient,
+    VeriffError,
+)
 from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app
 
 VERIFF = web.AppKey("veriff", VeriffClient)
 
 
+def status_of(error: VeriffError) -> int:
+    """Return the status to answer with: 4xx for what the user can change, 502 or 503 for what they cannot."""
+    match error:
+        case ClientClosedError() | TransportError() | RateLimitedError():
+            return 503  # try again
+        case ConfigurationError() | MediaError():
+            return 400  # an unknown kind of picture, no session id, a file that is no picture, an empty one
+        case AuthenticationError() | PermissionDeniedError():
+            return 502  # our own API key
+        case ApiError(status=status) if status < 500:
+            return status  # 404 for an unknown session, 409 for one that is submitted already
+        case _:
+            return 502
+
+
+@web.middleware
+async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what the library raised."""
+    try:
+        return await handler(request)
+    except VeriffError as error:
+        status = status_of(error)
+        # A mistake of the user is explained to them; the messages hold no secrets and no personal data.
+        reason = str(error) if status < 500 else "The verification service is not available: try again later."
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return web.json_response({"error": reason}, status=status, headers=headers)
+
+
 async def start(request: web.Request) -> web.Response:
     """Begin the verification of a user."""
-    session = await request.app[VERIFF].create_session(vendor_data=request.query["user_id"])
+    user_id = request.query.get("user_id")
+    if not user_id:
+        raise web.HTTPUnprocessableEntity(text="user_id is missing")
+    session = await request.app[VERIFF].create_session(vendor_data=user_id)
     return web.json_response({"id": session.id})
 
 
@@ -44,7 +89,7 @@ async def decide(request: web.Request) -> web.Response:
     try:
         decision = await session.wait_for_decision(timeout=50)
     except DecisionTimeoutError:
-        return web.json_response({"status": None}, status=202)  # the browser asks again
+        return web.json_response({"status": None}, status=202)  # the browser asks again, also after a 503
     return web.json_response({"status": decision.status, "source": decision.source, "pid": os.getpid()})
 
 
@@ -63,9 +108,14 @@ async def create_app() -> web.Application:
         async with inbox, veriff:
             yield
 
-    app = web.Application()
+    async def end_waits(_app: web.Application) -> None:
+        # aiohttp waits for open requests afterwards: those that wait for a decision are to end at once.
+        veriff.end_waits()
+
+    app = web.Application(middlewares=[answer_errors])
     app[VERIFF] = veriff
     app.cleanup_ctx.append(life)
+    app.on_shutdown.append(end_waits)
     app.add_subapp("/webhooks/veriff", aiohttp_app(receiver))  # closes the receiver at shutdown, before `life` ends
     app.router.add_post("/sessions", start)
     app.router.add_put("/sessions/{session_id}/media/{context}", upload)

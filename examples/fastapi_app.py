@@ -15,7 +15,21 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.routing import Route
 
-from veriff_async import DecisionTimeoutError, Media, VeriffClient
+from veriff_async import (
+    ApiError,
+    AuthenticationError,
+    ClientClosedError,
+    ConfigurationError,
+    DecisionTimeoutError,
+    Media,
+    MediaError,
+    PermissionDeniedError,
+    RateLimitedError,
+    TransportError,
+    VeriffClient,
+    VeriffError,
+    end_waits_on_signals,
+)
 from veriff_async.inbox import Recorded, SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
@@ -23,6 +37,29 @@ from veriff_async.webhooks import WebhookReceiver, asgi_app
 async def tell(recorded: Recorded) -> None:
     """Do what may be missed, after the answer to Veriff: a mail, a metric."""
     print(f"pid {os.getpid()} recorded a webhook of kind {recorded.event.kind}", flush=True)
+
+
+def status_of(error: VeriffError) -> int:
+    """Return the status to answer with: 4xx for what the user can change, 502 or 503 for what they cannot."""
+    match error:
+        case ClientClosedError() | TransportError() | RateLimitedError():
+            return 503  # try again
+        case ConfigurationError() | MediaError():
+            return 400  # an unknown kind of picture, no session id, a file that is no picture, an empty one
+        case AuthenticationError() | PermissionDeniedError():
+            return 502  # our own API key
+        case ApiError(status=status) if status < 500:
+            return status  # 404 for an unknown session, 409 for one that is submitted already
+        case _:
+            return 502
+
+
+async def answer_error(_request: Request, error: Exception) -> JSONResponse:
+    """Answer what the library raised."""
+    status = status_of(error) if isinstance(error, VeriffError) else 500
+    # A mistake of the user is explained to them; the messages hold no secrets and no personal data.
+    reason = str(error) if status < 500 else "The verification service is not available: try again later."
+    return JSONResponse({"error": reason}, status, headers={"Retry-After": "1"} if status == 503 else None)
 
 
 def create_app() -> FastAPI:
@@ -35,9 +72,12 @@ def create_app() -> FastAPI:
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         async with inbox, veriff, receiver:  # closed the other way round
-            yield
+            # The server waits for open requests before it stops: those that wait for a decision are to end at once.
+            with end_waits_on_signals(veriff):
+                yield
 
     app = FastAPI(lifespan=lifespan)
+    app.add_exception_handler(VeriffError, answer_error)
     # A route rather than a mount: a mount answers the address without a slash at its end with a redirect.
     app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))
 
@@ -60,7 +100,7 @@ def create_app() -> FastAPI:
         try:
             decision = await veriff.session(session_id).wait_for_decision(timeout=50)
         except DecisionTimeoutError:
-            return JSONResponse({"status": None}, status_code=202)  # the browser asks again
+            return JSONResponse({"status": None}, status_code=202)  # the browser asks again, also after a 503
         return JSONResponse({"status": decision.status, "source": decision.source, "pid": os.getpid()})
 
     @app.get("/health")

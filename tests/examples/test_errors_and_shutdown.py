@@ -1,0 +1,107 @@
+"""Whole programs at their worst moments: mistakes of users, and the end of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.examples.conftest import EXAMPLES
+from tests.examples.test_verification import JPEG, Caller, watched
+from tests.webhooks.conftest import under_aiohttp, under_uvicorn
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+    from types import ModuleType
+
+    from tests.examples.conftest import Programs
+
+pytestmark = pytest.mark.anyio
+
+UNKNOWN = "8f0d1ab6-5d5b-4a0e-9f8e-0123456789ab"
+
+
+@pytest.fixture(params=["fastapi", "aiohttp"])
+def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import an example by its file, outside of an event loop, which it would block."""
+    name = f"{request.param}_app"
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)  # frameworks look up annotations by the module's name
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+async def app(example: ModuleType, box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """Serve an example in this process, and give its address."""
+    for variable, value in {**box.environ, "VERIFF_INBOX": str(tmp_path / "inbox.db")}.items():
+        monkeypatch.setenv(variable, value)
+    if example.__name__ == "fastapi_app":
+        serving = under_uvicorn(example.create_app())
+    else:
+        serving = under_aiohttp(await example.create_app())
+    async with serving as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+async def too_large() -> AsyncIterator[bytes]:
+    """Give a picture that is larger than Veriff takes."""
+    yield JPEG
+    for _ in range(19):
+        yield bytes(1_000_000)
+
+
+async def test_a_mistake_of_the_user_is_4xx(app: str) -> None:
+    """Whatever a user sends, the answer is of the 400s and says why, and the next request is served."""
+    async with Caller(app) as user:
+        session_id = str((await user.call("POST", "/sessions?user_id=user-42"))["id"])
+        front = f"/sessions/{session_id}/media/document-front"
+        requests: list[tuple[str, str, bytes | AsyncIterator[bytes] | None]] = [
+            ("POST", "/sessions", None),
+            ("POST", f"/sessions?user_id={'x' * 1001}", None),
+            ("PUT", front, b"a text, and no picture"),
+            ("PUT", front, b""),
+            ("PUT", front, None),
+            ("PUT", front, too_large()),
+            ("PUT", f"/sessions/{session_id}/media/holiday", JPEG),
+            ("PUT", f"/sessions/{session_id}/media/%00", JPEG),
+            ("PUT", f"/sessions/{UNKNOWN}/media/face", JPEG),
+            ("PUT", "/sessions/no%20id/media/face", JPEG),
+            ("PUT", "/sessions/..%2F..%2Fattempts/media/face", JPEG),
+            ("POST", f"/sessions/{UNKNOWN}/submit", None),
+            ("POST", "/sessions/no%20id/submit", None),
+            ("GET", "/sessions/no%20id/decision", None),
+        ]
+        for method, path, data in requests:
+            async with user.http.request(method, path, data=data) as answer:
+                assert 400 <= answer.status < 500, (method, path, answer.status)
+                assert await answer.text()
+
+        await user.call("PUT", front, JPEG)
+        await user.call("POST", f"/sessions/{session_id}/submit")
+        async with user.http.post(f"/sessions/{session_id}/submit") as again:
+            assert 400 <= again.status < 500
+
+
+@pytest.mark.parametrize("name", ["fastapi", "aiohttp"])
+async def test_open_waits_end_when_the_server_stops(programs: Programs, name: str) -> None:
+    """A server that is asked to stop answers 503 to the requests that wait for a decision, and then it stops."""
+    async with Sandbox() as box:
+        async with programs(name, box.environ) as url:
+            user = Caller(url)
+            session_id = await user.submitted()
+            pid = (await user.call("GET", "/health"))["pid"]
+            assert isinstance(pid, int)
+            wait = asyncio.create_task(user.http.get(f"/sessions/{session_id}/decision"))
+            await watched(url, pid)
+        # The program is asked to stop by the end of the block, which is reached once it has ended.
+        async with user, await wait as answer:
+            assert (503, "1") == (answer.status, answer.headers["Retry-After"])
