@@ -8,6 +8,7 @@ import json
 import traceback
 import uuid
 import warnings
+from inspect import signature
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -29,6 +30,7 @@ from veriff_async import (
     VeriffClient,
     open_session,
 )
+from veriff_async.client import ClientOptions
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -342,3 +344,20 @@ async def test_trust_env_is_not_for_a_borrowed_session() -> None:
             VeriffClient(
                 Credentials("key", "secret"), base_url="https://example.com", http_session=http, trust_env=True
             )
+
+
+def test_every_option_has_one_type() -> None:
+    """`from_env` and `open_session` take for each option of the class what the class takes, ``None`` included."""
+    of_class = {name: each.annotation for name, each in signature(VeriffClient.__init__).parameters.items()}
+    of_options = {
+        name: str(getattr(kind, "__forward_arg__", kind)) for name, kind in ClientOptions.__annotations__.items()
+    }
+
+    assert of_options == {name: of_class[name] for name in of_options}
+    assert set(of_class) - {"self", "credentials", "base_url"} == set(of_options)
+
+
+async def test_an_option_may_be_none(box: Sandbox) -> None:
+    """An option that is ``None`` has its default."""
+    async with VeriffClient.from_env(box.environ, poll=None, retry=None, timeouts=None, inbox=None) as veriff:
+        assert (await veriff.create_session()).id

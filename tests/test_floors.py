@@ -32,6 +32,7 @@ FLOORS: Final = {
     "lone": 3,
     "polling": 3,
     "reconciling": 3,
+    "remembering": 3,
     "waiting": 3,
     "watched": 3,
     "together": 3,
@@ -58,12 +59,12 @@ DOORS: Final = {
     "readings": {"api"},
     "services": {"api", "downloading"},
     "session": {"api", "downloading", "readings", "uploading", "waiting"},
-    "client": {"api", "downloading", "services", "session", "uploading", "waiting"},
+    "client": {"api", "downloading", "remembering", "services", "session", "uploading", "waiting"},
     "listening": {"lone", "watched"},
     "polling": {"lone", "watched"},
     "reconciling": {"client", "together"},
     "signals": {"client"},
-    "waiting": {"listening", "polling", "watched"},
+    "waiting": {"listening", "lone", "polling", "remembering", "watched"},
 }
 IMPURE: Final = frozenset(
     {

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.loops import every_loop
 from veriff_async import (
     DecisionSource,
     DecisionTimeoutError,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from veriff_async.inbox import Inbox, Recorded, SessionState
     from veriff_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, every_loop]
 
 MANY = 1200
 

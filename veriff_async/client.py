@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 from urllib.request import getproxies
 
 from anyio import CapacityLimiter
-from attrs import frozen
+from attrs import field, frozen
 
 from veriff_async.api import Api
 from veriff_async.downloading import Downloads
@@ -31,6 +31,7 @@ from veriff_async.protocol.hosts import (
     insecure_hosts_from,
 )
 from veriff_async.protocol.policies import RetryPolicy, Timeouts
+from veriff_async.remembering import DecisionMemory
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession
 from veriff_async.transport.exchange import Exchange
@@ -74,9 +75,9 @@ class ClientOptions(TypedDict, total=False):
     feedback_url: str | None
     sync_url: str | None
     inbox: Inbox | None
-    retry: RetryPolicy
-    poll: PollPolicy
-    timeouts: Timeouts
+    retry: RetryPolicy | None
+    poll: PollPolicy | None
+    timeouts: Timeouts | None
     max_connections: int
     max_uploads: int
     max_downloads: int
@@ -105,6 +106,7 @@ class _Parts:
     http_session: ClientSession | None
     trust_env: bool
     verify_responses: bool
+    memory: DecisionMemory = field(factory=DecisionMemory)
 
 
 @frozen(kw_only=True)
@@ -241,7 +243,7 @@ class VeriffClient(Services):
         self._downloads = Downloads(
             self._api, seats=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
-        self._waits = Waits(self._api.decision, poll=parts.poll, inbox=parts.inbox)
+        self._waits = Waits(self._api.decision, poll=parts.poll, inbox=parts.inbox, memory=parts.memory)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -353,7 +355,9 @@ class VeriffClient(Services):
 
         See https://devdocs.veriff.com/apidocs/v1sessions.
         """
-        return self._attach(await self._api.create_session(options))
+        info = await self._api.create_session(options)
+        self._parts.memory.add_creation(info.id)
+        return self._attach(info)
 
     async def validate_registry(self, person: Person, **options: Unpack[RegistryOptions]) -> VerificationSession:
         """Have a person looked up in registries, without pictures; the result comes as the session's decision.

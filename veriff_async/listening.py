@@ -1,4 +1,10 @@
-"""What follows an inbox for all waits of a client: one feed, one look for many sessions, and what to do without."""
+"""Follows the inbox for all waits of a client, and looks at sessions when a wait begins or they change.
+
+Theory of operation: one feed of changes says which sessions to look at, and one loop looks at them, many at once. If
+either ends for any reason, both start again after a pause, with a look at every session; until a look succeeds the
+client polls as if there were no inbox. A look that fails although the inbox answers for another session is repeated
+with halves of its sessions, so that one record that cannot be read stops nothing but its own session.
+"""
 
 from __future__ import annotations
 
@@ -9,114 +15,220 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.lone import Lone
+from veriff_async.errors import InboxError
+from veriff_async.lone import RestartableTask, is_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.state import SessionState
     from veriff_async.watched import Wait, Watched
 
-__all__ = ("Listener",)
+__all__ = ("PROBE", "Listener", "answer_of")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
+PROBE: Final = "veriff-async-probe"
+"""An id that no session has: an inbox that answers for it serves, and what failed was the record of another session."""
+
 _LOOKED_AT_ONCE: Final = 500
 """Sessions in one look, so that a loop with very many waits turns in between."""
+
+_PATIENCE: Final = 60.0
+"""Seconds for one look, and for the first word of a feed, after which the inbox counts as failing."""
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
 
 
 class Listener:
-    """Follows an inbox while somebody waits; a feed that breaks off is begun anew, and everything looked at again."""
+    """Follows an inbox while a wait is open.
+
+    Args:
+        inbox: The inbox.
+        watched: The sessions that are waited for, by id.
+        on_state: Called with each state that was found, and the waits that it is new to; ``None`` for all.
+        on_health: Called with whether the inbox serves, after each look and each failure.
+        on_unreadable: Called with a session whose record cannot be read.
+    """
 
     def __init__(
         self,
         inbox: Inbox,
         watched: Mapping[str, Watched],
         *,
-        tell: Callable[[SessionState], None],
-        turn: Callable[[bool], None],
+        on_state: Callable[[SessionState, Sequence[Wait] | None], None],
+        on_health: Callable[[bool], None],
+        on_unreadable: Callable[[str], None],
     ) -> None:
-        """Take the inbox, what is watched, who is told of states, and who is told whether the inbox serves."""
+        """Start nothing yet."""
         self._inbox = inbox
         self._watched = watched
-        self._tell = tell
-        self._turn = turn
-        self._wanted: dict[str, None] = {}  # in the order of asking
+        self._on_state = on_state
+        self._on_health = on_health
+        self._on_unreadable = on_unreadable
+        self.unreadable: set[str] = set()
+        """Sessions whose records cannot be read."""
+        self._wanted: dict[str, list[Wait] | None] = {}
+        """Sessions to look at, in this order, with the waits that a state is new to; ``None`` for all."""
         self._wake = asyncio.Event()
+        self._is_following = False
+        self._is_warned = False
         self._pause = _FIRST_PAUSE
-        self._task = Lone("veriff-async listener")
+        self._task = RestartableTask("veriff-async listener", self._run)
 
-    def look(self, session_id: str) -> None:
-        """Look at a session that somebody begins to wait for."""
-        if not self._task.begin(self._run):  # else a feed begins with a look at everything
-            self._wanted[session_id] = None
+    def look(self, session_id: str, wait: Wait) -> None:
+        """Look at a session for a wait that begins."""
+        waits = self._wanted.setdefault(session_id, [])
+        if waits is not None:
+            waits.append(wait)
+        if self._is_following:  # else the feed begins with a look at everything
             self._wake.set()
+        self._task.start()
+
+    def forget(self, session_id: str) -> None:
+        """Look no more at a session, because its last wait has ended."""
+        self._wanted.pop(session_id, None)
+        self.unreadable.discard(session_id)
 
     def stop(self) -> None:
-        """Stop, because nobody waits any more."""
+        """Stop, because no wait is open."""
         self._wanted.clear()
+        self._is_following = False
         self._task.stop()
 
     async def aclose(self) -> None:
-        """Stop, and see the end of it."""
+        """Stop, and wait for the end of it."""
         self.stop()
         await self._task.aclose()
 
     async def _run(self) -> None:
         self._pause = _FIRST_PAUSE
-        # Before CPython 3.13 a task group that fails at the moment of its cancelling forgets that it was cancelled, so
-        # whoever was stopped looks for it.
-        while self._task.is_mine:
-            try:
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._follow(), name="veriff-async inbox feed")
-                    both.create_task(self._look(), name="veriff-async inbox look")
-            except* Exception as errors:  # noqa: BLE001  an inbox of the user's own may raise anything
-                first = next(iter(_leaves(errors)))
-                _LOG.warning("the inbox failed with %s; waits go on by polling, and it is tried again", first)
-            self._turn(False)  # noqa: FBT003  what the turn is, its name says
+        while True:
+            problem = await self._serve()
+            self._is_following = False
+            if not self._is_warned:
+                self._is_warned = True
+                _LOG.warning("the inbox failed with %s; waits go on by polling, and it is tried again", problem)
+            self._on_health(False)  # noqa: FBT003  the name of the callback says what it is
             await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
+    async def _serve(self) -> str:
+        """Follow and look until one of the two ends, however it does; return the class of the error."""
+        loop = asyncio.get_running_loop()
+        # No task group: it takes a CancelledError that the inbox raises for a task that was meant to end.
+        tasks = [
+            loop.create_task(self._follow(), name="veriff-async inbox feed"),
+            loop.create_task(self._look(), name="veriff-async inbox look"),
+        ]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        errors = [None if task.cancelled() else task.exception() for task in done]
+        return next((type(error).__name__ for error in errors if error is not None), "CancelledError")
+
     async def _follow(self) -> None:
         async with aclosing(self._inbox.changes()) as changes:
-            async for session_id in changes:
-                if session_id is None:
-                    self._wanted |= dict.fromkeys(self._watched)
-                elif session_id in self._watched:
-                    self._wanted[session_id] = None
-                self._wake.set()
+            async with asyncio.timeout(_PATIENCE) as start:
+                async for session_id in changes:
+                    start.reschedule(None)
+                    self._on_change(session_id)
         msg = "its feed has ended"
         raise EOFError(msg)
 
+    def _on_change(self, session_id: str | None) -> None:
+        self._is_following = True
+        if session_id is None:
+            self._wanted |= dict.fromkeys(self._watched)
+        elif session_id in self._watched:
+            self._wanted[session_id] = None
+        self._wake.set()
+
     async def _look(self) -> None:
         while True:
-            await self._wake.wait()
-            self._wake.clear()
+            await self._wait_for_work()
             while self._wanted:
-                some = tuple(islice(self._wanted, _LOOKED_AT_ONCE))
-                new = [wait for session_id in some for wait in self._new(session_id)]
-                for session_id in some:
-                    del self._wanted[session_id]
-                for state in (await self._inbox.look(some)).values():
-                    self._tell(state)
-                for wait in new:
-                    wait.is_new = False
+                some = {session_id: self._new(session_id) for session_id in islice(self._wanted, _LOOKED_AT_ONCE)}
+                scopes = {session_id: self._wanted.pop(session_id) for session_id in some}
+                try:
+                    states = await self._states(list(some))
+                except BaseException:
+                    self._wanted |= dict.fromkeys(session_id for session_id in some if session_id in self._watched)
+                    raise
+                for session_id, state in states.items():
+                    self._show(session_id, state, scopes.get(session_id))
+                for session_id in some.keys() - self.unreadable:
+                    for wait in some[session_id]:
+                        wait.is_new = False
             self._pause = _FIRST_PAUSE
-            self._turn(True)  # noqa: FBT003  what the turn is, its name says
+            self._is_warned = False
+            self._on_health(True)  # noqa: FBT003  the name of the callback says what it is
+
+    async def _wait_for_work(self) -> None:
+        """Sleep until there is a session to look at; sessions that cannot be read are tried again now and then."""
+        try:
+            async with asyncio.timeout(_LONGEST_PAUSE if self.unreadable else None):
+                await self._wake.wait()
+        except TimeoutError:
+            self._wanted |= dict.fromkeys(self.unreadable)
+        self._wake.clear()
+
+    def _show(self, session_id: str, state: SessionState, waits: list[Wait] | None) -> None:
+        try:
+            self._on_state(state, waits)
+        except Exception:  # noqa: BLE001  an inbox of the user's own may return anything
+            self._set_unreadable(session_id)
 
     def _new(self, session_id: str) -> list[Wait]:
-        watched = self._watched.get(session_id)
-        return [] if watched is None else [wait for wait in watched.waits if wait.is_new]
+        """Return the waits that one look at a session is for."""
+        waits, watched = self._wanted[session_id], self._watched.get(session_id)
+        if waits is None:
+            return [] if watched is None else [wait for wait in watched.waits if wait.is_new]
+        return waits
+
+    async def _states(self, session_ids: list[str]) -> Mapping[str, SessionState]:
+        try:
+            found = await answer_of(self._inbox, session_ids)
+        except Exception:  # noqa: BLE001  an inbox of the user's own may raise anything
+            await answer_of(self._inbox, [PROBE])
+        else:
+            self.unreadable.difference_update(session_ids)
+            return found
+        if len(session_ids) == 1:
+            self._set_unreadable(session_ids[0])
+            return {}
+        half = len(session_ids) // 2
+        first = await self._states(session_ids[:half])
+        return {**first, **await self._states(session_ids[half:])}
+
+    def _set_unreadable(self, session_id: str) -> None:
+        if session_id in self.unreadable or session_id not in self._watched:
+            return
+        self.unreadable.add(session_id)
+        _LOG.warning("the inbox cannot read what it keeps of session %s; the session is polled instead", session_id)
+        self._on_unreadable(session_id)
 
 
-def _leaves(errors: BaseExceptionGroup[Exception]) -> list[str]:
-    return [
-        name
-        for error in errors.exceptions
-        for name in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [type(error).__name__])
-    ]
+async def answer_of(inbox: Inbox, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+    """Look at sessions; an inbox that takes too long, or raises a `CancelledError` of its own, fails like any other.
+
+    Raises:
+        InboxError: It was late, or what it awaits was cancelled.
+        Exception: What the inbox raises.
+    """
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await inbox.look(session_ids)
+    except TimeoutError:
+        problem = "does not answer"
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+        problem = "cancelled what it was asked"
+    msg = f"The inbox {problem}: look at its server, its disk and its log."
+    raise InboxError(msg)

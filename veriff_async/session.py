@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from veriff_async.downloading import SaveOptions
 from veriff_async.errors import ConfigurationError
@@ -101,7 +101,11 @@ class VerificationSession(SessionReadings):
     async def submit(self) -> None:
         """Hand the session over for the decision; everything must be uploaded before.
 
-        A retry that finds the session submitted by an earlier try of this very call is a success.
+        A retry that finds the session submitted by an earlier try of this very call is a success. When the submission
+        answers a request for resubmission, later waits expect a newer decision: those of this client through any
+        session object and, with an inbox, those of every process. If neither this client nor the inbox knows whether
+        there was such a request, Veriff is asked for the decision first; not for the first submission of a session that
+        this client created.
 
         Raises:
             BadRequestError: The session cannot be submitted from where it is (code 1304), for example twice.
@@ -111,9 +115,9 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
-        # Veriff goes on to show the request for resubmission that this submission answers, also to a new process.
-        self._last = await self._waits.known(self.id) or self._last
+        answered = await self._waits.request_to_answer(self.id, self._last)
         info = await self._api.submit_session(self.id)
+        await self._waits.submitted(self.id, answered)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
     async def download_all(  # noqa: PLR0913  options, each with a default
@@ -257,10 +261,10 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
+        asked = self._waits.moment()
         decision = await self._api.decision(self.id)
-        if decision is not None:
+        if decision is not None and await self._waits.learn(decision, asked):
             self._learn(decision)
-            await self._waits.learn(decision)
         return decision
 
     async def wait_for_decision(
@@ -275,33 +279,35 @@ class VerificationSession(SessionReadings):
         With an inbox (see `VeriffClient`) a webhook that any process of the application recorded ends the wait, also
         one that came before it began, or before a restart; polling is then a safety net for webhooks that get lost,
         and takes over while the inbox fails. Any number of waits share the client's one poller and one feed. After a
-        decision that asked for a resubmission, and that this object returned or answered, a further wait waits for a
-        newer one. Cancelling a wait leaves nothing behind.
+        decision that asked for a resubmission, and that this object returned or `submit` answered, a further wait
+        waits for a newer one. Cancelling a wait leaves nothing behind.
 
         Args:
-            timeout: Seconds to wait; ``None`` for as long as it takes (a decision can take days).
+            timeout: Seconds to wait; ``None`` for as long as it takes (a decision can take days). Zero asks once: it
+                returns a decision that the inbox knows or that Veriff shows now.
             until: Which decision to wait for; by default every one but ``review``, which announces another.
-            poll: How often to ask for this session, instead of the client's own pace.
+            poll: How often to ask for this session on behalf of this wait, instead of the client's own pace.
 
         Returns:
             The decision; look at its ``status``. Its ``source`` tells how it was learned of.
 
         Raises:
-            ConfigurationError: The timeout is not above zero.
+            ConfigurationError: The timeout is not a number of seconds, or is below zero.
             DecisionTimeoutError: No such decision came in time; waiting again is safe.
             ClientClosedError: The client was closed meanwhile.
-            NotFoundError: This integration knows no such session.
-            ApiError: Veriff refuses to tell for another reason.
+            NotFoundError: This integration knows no such session. With an inbox that serves, only for a session that
+                neither the inbox nor this client has heard of.
+            ApiError: Veriff refuses to tell (401, 403 or another 4xx), and no inbox serves. While an inbox serves, and
+                for 429 and 5xx, the wait goes on.
+            ResponseError: Three answers in a row could not be read or trusted, and no inbox serves.
+            TransportError: With ``timeout=0`` only: no answer came, and the retries are spent.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
-        if timeout is not None and not timeout > 0:
-            msg = f"The timeout is {timeout!r}: give seconds above zero, or None; to ask once, call decision()."
-            raise ConfigurationError(msg)
         decision = await self._waits.wait(
             self.id,
             until=until or _is_conclusive,
-            timeout=timeout,
+            timeout=_seconds(timeout),
             poll=poll,
             last=self._last,
             last_status=self.status,
@@ -324,6 +330,20 @@ def _document_of(session_id: str, certificate: Certificate | str, document: Sour
         session_id=session_id,
         certificate_id=certificate if isinstance(certificate, str) else certificate.id,
     )
+
+
+_FOR_EVER: Final = 1e9
+"""Seconds above which a timeout is none: uvloop cannot count as far as infinity."""
+
+
+def _seconds(timeout: float | None) -> float | None:
+    value: object = timeout
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        msg = f"timeout must be seconds from zero on, or None to wait for as long as it takes, got {value!r}."
+        raise ConfigurationError(msg)
+    return None if value > _FOR_EVER else float(value)
 
 
 def _is_conclusive(decision: Decision) -> bool:

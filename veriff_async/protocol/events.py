@@ -33,7 +33,15 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.protocol.credentials import Credentials
 
-__all__ = ("decision_event", "dump_event", "event_from", "load_event", "parse_webhook", "resubmission_event")
+__all__ = (
+    "decision_event",
+    "dump_event",
+    "event_from",
+    "load_event",
+    "parse_webhook",
+    "resubmission_event",
+    "without_details",
+)
 
 _BY_NAME: Final[dict[str, type[WebhookEvent]]] = {
     "fullauto": FullAutoEvent,
@@ -123,20 +131,25 @@ def decision_event(decision: Decision) -> DecisionEvent:
     return DecisionEvent(decision=decision, raw=raw)
 
 
+def without_details(decision: Decision) -> Decision:
+    """Return a decision with what tells it from others, and without personal data."""
+    return Decision(
+        session_id=decision.session_id,
+        attempt_id=decision.attempt_id,
+        status=decision.status,
+        decision_time=decision.decision_time,
+    )
+
+
 def resubmission_event(answered: Decision) -> SessionEvent:
     """Make the event that a client records after it submitted a new attempt.
 
     Args:
         answered: The decision that had asked for the new attempt.
     """
-    # No personal data: it says which decision, and the inbox keeps that decision itself.
-    which = Decision(
-        session_id=answered.session_id,
-        attempt_id=answered.attempt_id,
-        status=answered.status,
-        decision_time=answered.decision_time,
+    event = SessionEvent(
+        session_id=answered.session_id, action=Status.SUBMITTED, answered_decision=without_details(answered)
     )
-    event = SessionEvent(session_id=answered.session_id, action=Status.SUBMITTED, answered_decision=which)
     return evolve(event, raw=to_json(event))
 
 

@@ -1,0 +1,68 @@
+"""Event loops for tests: with a time that can be moved, with eager tasks, in debug mode, and uvloop."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from importlib.util import find_spec
+from time import monotonic
+from typing import Final
+
+import pytest
+
+__all__ = ("EagerLoop", "TravelLoop", "can_travel", "every_loop", "new_uvloop")
+
+
+class TravelLoop(asyncio.SelectorEventLoop):
+    """A loop whose time can be moved forward, so that what waits for an hour waits for nothing."""
+
+    def __init__(self) -> None:
+        """Begin at the machine's time."""
+        super().__init__()
+        self.ahead = 0.0
+
+    def time(self) -> float:
+        """Return the machine's time and what was travelled."""
+        return monotonic() + self.ahead  # a loop in debug mode asks before and after each callback
+
+    def travel(self, seconds: float) -> None:
+        """Move the time forward; timers that fall due ring at the loop's next turn."""
+        self.ahead += seconds
+        self.call_soon(lambda: None)
+
+
+class EagerLoop(TravelLoop):
+    """A loop whose tasks run until their first await before `create_task` returns (Python 3.12)."""
+
+    def __init__(self) -> None:
+        """Set the factory."""
+        super().__init__()
+        if sys.version_info >= (3, 12):
+            self.set_task_factory(asyncio.eager_task_factory)
+
+
+def new_uvloop() -> asyncio.AbstractEventLoop:
+    """Return a loop of uvloop."""
+    import uvloop  # noqa: PLC0415  Windows has none
+
+    return uvloop.new_event_loop()
+
+
+def can_travel(backend: object) -> bool:
+    """Return whether the time of a backend's loops can be moved."""
+    options: object = backend[1] if isinstance(backend, tuple) else None
+    factory = options.get("loop_factory") if isinstance(options, dict) else None
+    return isinstance(factory, type) and issubclass(factory, TravelLoop)
+
+
+needs_eager = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
+needs_uvloop = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
+
+LOOPS: Final = (
+    pytest.param(("asyncio", {"debug": True, "loop_factory": TravelLoop}), id="debug"),
+    pytest.param(("asyncio", {"debug": True, "loop_factory": EagerLoop}), id="eager", marks=needs_eager),
+    pytest.param(("asyncio", {"loop_factory": new_uvloop}), id="uvloop", marks=needs_uvloop),
+)
+
+every_loop = pytest.mark.parametrize("anyio_backend", LOOPS)
+"""Runs each test in a loop in debug mode, with eager tasks, and on uvloop."""

@@ -1,0 +1,72 @@
+"""What a client remembers of decisions: which were answered, and which came too late."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from attrs import evolve
+
+from veriff_async import Decision, Status
+from veriff_async.remembering import DecisionMemory
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+RESUBMIT = Status.RESUBMISSION_REQUESTED
+
+
+def decided(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:
+    """Make a decision of a session."""
+    moment = None if minute is None else NOW + timedelta(minutes=minute)
+    return Decision(session_id="s", status=status, attempt_id=attempt, decision_time=moment)
+
+
+def test_an_answer_counts_by_its_question_and_its_time() -> None:
+    """A late answer counts only if it is certainly newer; the answer to a later question counts always."""
+    for late, stands in (
+        (decided(RESUBMIT, minute=0), False),
+        (decided(RESUBMIT, attempt="a9", minute=None), False),
+        (decided(RESUBMIT, attempt="a3", minute=9), True),
+        (decided(Status.APPROVED, attempt="a3", minute=None), True),
+        (decided(Status.REVIEW, attempt="a2", minute=0.5), False),
+    ):
+        memory = DecisionMemory()
+        began = memory.moment()
+        assert memory.add(decided(RESUBMIT, attempt="a2", minute=1))
+        assert stands is memory.add(late, began)
+        assert memory.add(decided(Status.DECLINED, minute=None), memory.moment())
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        evolve(decided(RESUBMIT), decision_time=NOW + timedelta(microseconds=999)),
+        decided(RESUBMIT, attempt=None),
+        evolve(decided(RESUBMIT, attempt=None), decision_time=NOW + timedelta(microseconds=123)),
+        decided(RESUBMIT, minute=None),
+        decided(Status.REVIEW, minute=-5),
+    ],
+)
+def test_one_decision_in_any_form_is_answered_once(again: Decision) -> None:
+    """An answered request is recognised with another precision, or without its attempt or its time."""
+    memory = DecisionMemory()
+    memory.add_submission("s", decided(RESUBMIT))
+
+    assert memory.is_answered(again)
+    assert not memory.add(again)
+    assert not memory.is_answered(decided(RESUBMIT, attempt="a2", minute=1))
+    assert not memory.is_answered(decided(Status.APPROVED))
+
+
+def test_what_a_client_remembers_is_bounded() -> None:
+    """However many sessions are decided and submitted, a client remembers the last ones, and no personal data."""
+    memory = DecisionMemory()
+    for number in range(30_000):
+        session_id = f"s{number}"
+        memory.add(Decision(session_id=session_id, status=RESUBMIT, ip="192.0.2.1"))
+        memory.add_creation(session_id)
+        memory.add_submission(session_id, Decision(session_id=session_id, status=RESUBMIT, ip="192.0.2.1"))
+
+        memory.add_creation(f"new-{number}")
+    assert (1_000, 20_000, 20_000) == (len(memory._seen), len(memory._answered), len(memory._created))
+    assert (False, True) == (memory.is_new("s29999"), memory.is_new("new-29999"))
+    assert memory._seen["s29999"].decision.ip is None

@@ -1,0 +1,245 @@
+"""Submitting again: every later wait expects the next decision, through whichever object, client or process."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.loops import every_loop
+from tests.servers import RedisServer, one_server
+from veriff_async import DecisionSource, DecisionTimeoutError, Media, PollPolicy, RetryPolicy, Status, VeriffClient
+from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
+from veriff_async.models.decision import Decision
+from veriff_async.protocol.events import decision_event
+from veriff_async.sandbox import Fault
+from veriff_async.waiting import Waits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from veriff_async import WebhookEvent
+    from veriff_async.client import ClientOptions
+    from veriff_async.inbox import Inbox, Recorded
+    from veriff_async.sandbox import Sandbox
+
+pytestmark = [pytest.mark.anyio, every_loop]
+
+__all__ = ("one_server",)  # a fixture
+
+JPEG = b"\xff\xd8\xff\xe0"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OFTEN = PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000)
+RESUBMIT = Status.RESUBMISSION_REQUESTED
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Ask often, and do not repeat what fails."""
+    return {"retry": RetryPolicy(attempts=1), "poll": OFTEN}
+
+
+def client(box: Sandbox, inbox: Inbox | None = None) -> VeriffClient:
+    """Make another client, as another process would."""
+    return VeriffClient.from_env(box.environ, poll=OFTEN, retry=RetryPolicy(attempts=1), inbox=inbox)
+
+
+def asked(box: Sandbox) -> int:
+    """Return how often a decision was asked for."""
+    return sum(seen.path.endswith("/decision") for seen in box.requests)
+
+
+async def requested(box: Sandbox, veriff: VeriffClient) -> str:
+    """Return a session whose end-user was asked to try again, as an application learned by a wait."""
+    session = await veriff.create_session()
+    await session.submit()
+    box.decide(session.id, "resubmission_requested")
+    assert (await session.wait_for_decision(timeout=20)).needs_resubmission
+    return session.id
+
+
+async def submit_again(veriff: VeriffClient, session_id: str) -> None:
+    """Submit through a session object of its own, as a web application does in each request."""
+    session = veriff.session(session_id)
+    await session.upload(Media(JPEG, "face"))
+    await session.submit()
+
+
+async def expect_next(box: Sandbox, veriff: VeriffClient, session_id: str) -> None:
+    """Wait through a new session object, and see that only the next decision ends it."""
+    waiting = asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=20))
+    before = asked(box)
+    while asked(box) < before + 3 and not waiting.done():  # noqa: ASYNC110  the sandbox is on the other side of a socket
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    box.decide(session_id, "approved")
+    assert (await waiting).is_approved
+
+
+async def test_another_object_of_the_client_submits(box: Sandbox, veriff: VeriffClient) -> None:
+    """A submission through one object of a session is known to the waits through every other."""
+    session_id = await requested(box, veriff)
+    await submit_again(veriff, session_id)
+    with pytest.raises(DecisionTimeoutError):
+        await veriff.session(session_id).wait_for_decision(timeout=0)
+
+    await expect_next(box, veriff, session_id)
+
+
+async def test_a_request_that_is_not_answered_stands(box: Sandbox, veriff: VeriffClient) -> None:
+    """Until a submission answers it, every object of the client returns the request."""
+    session_id = await requested(box, veriff)
+    for timeout in (20, 0):
+        assert (await veriff.session(session_id).wait_for_decision(timeout=timeout)).needs_resubmission
+
+
+async def test_a_request_that_this_client_never_saw(box: Sandbox, veriff: VeriffClient) -> None:
+    """A client that learned of the request elsewhere asks for it before it submits, and waits for the next decision."""
+    async with client(box) as other:
+        session_id = await requested(box, other)
+    await submit_again(veriff, session_id)
+
+    await expect_next(box, veriff, session_id)
+
+
+async def test_the_object_that_created_it_submits_again(box: Sandbox, veriff: VeriffClient) -> None:
+    """A request that was learned of by a webhook of the application's own is known to the object that created it."""
+    session = await veriff.create_session()
+    await session.submit()
+    box.decide(session.id, "resubmission_requested")
+    await session.upload(Media(JPEG, "face"))
+    await session.submit()
+
+    await expect_next(box, veriff, session.id)
+
+
+async def test_a_first_submission_costs_no_question(box: Sandbox, veriff: VeriffClient) -> None:
+    """The client that created a session submits it without a question, through any object."""
+    session = await veriff.create_session()
+    await veriff.session(session.id).submit()
+
+    assert 0 == asked(box)
+
+
+async def test_a_submission_goes_on_when_the_question_fails(box: Sandbox, veriff: VeriffClient) -> None:
+    """A question before the submission that fails does not stop the submission."""
+    async with client(box) as other:
+        session = await other.create_session()
+    box.inject(Fault.status(403), path="/v1/sessions/*/decision")
+    await veriff.session(session.id).submit()
+
+    assert 1 == asked(box)
+
+
+async def test_several_attempts(box: Sandbox, veriff: VeriffClient) -> None:
+    """Each of several requests is returned once it stands, and never again once it is answered."""
+    session_id = await requested(box, veriff)
+    seen = {(await veriff.session(session_id).wait_for_decision(timeout=20)).attempt_id}
+    for _ in range(3):
+        await submit_again(veriff, session_id)
+        waiting = asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=20))
+        await asyncio.sleep(0)
+        box.decide(session_id, "resubmission_requested")
+        decision = await waiting
+        assert decision.needs_resubmission
+        assert decision.attempt_id not in seen
+        seen.add(decision.attempt_id)
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Inbox]:
+    """Make handles on one inbox, as several processes would."""
+    if request.param == "memory":
+        memory = MemoryInbox()
+        return lambda: memory
+    if request.param == "sqlite":
+        return lambda: SqliteInbox(tmp_path / "inbox.db")
+    server: RedisServer = request.getfixturevalue("one_server")
+    server.flush()
+    return lambda: RedisInbox(server.url)
+
+
+@pytest.mark.parametrize("learned", ["webhook", "poll", "neither"])
+async def test_another_process_submits(box: Sandbox, open_inbox: Callable[[], Inbox], learned: str) -> None:
+    """A submission in one process is known to the waits of every process, however the request came to the inbox."""
+    inboxes = [open_inbox() for _ in range(3)]
+    async with (
+        client(box) as alone,
+        client(box, inboxes[0]) as first,
+        client(box, inboxes[1]) as second,
+        client(box, inboxes[2]) as third,
+    ):
+        session_id = await requested(box, first if learned == "poll" else alone)
+        if learned == "webhook":
+            decision = await alone.session(session_id).decision()
+            assert decision is not None
+            await inboxes[2].record(decision_event(decision))
+            # A process that returned the request before is no exception.
+            assert (await third.session(session_id).wait_for_decision(timeout=20)).needs_resubmission
+        await submit_again(second, session_id)
+        await expect_next(box, third, session_id)
+        assert (await first.session(session_id).wait_for_decision(timeout=0)).source == DecisionSource.KNOWN
+    for inbox in inboxes:
+        await inbox.aclose()
+
+
+async def test_the_inbox_fails_at_the_submission(box: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
+    """A submission that the inbox did not take is known to the waits of the client all the same."""
+
+    class Full(MemoryInbox):
+        is_full = False
+
+        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+            if self.is_full:
+                raise OSError
+            return await super().record(event, source=source)
+
+    inbox = Full()
+    async with client(box, inbox) as veriff:
+        session_id = await requested(box, veriff)
+        inbox.is_full = True
+        await submit_again(veriff, session_id)
+        inbox.is_full = False
+        assert "OSError; other processes do not know of a submission" in caplog.text
+        await expect_next(box, veriff, session_id)
+
+
+def decided(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:
+    """Make a decision of a session."""
+    moment = None if minute is None else NOW + timedelta(minutes=minute)
+    return Decision(session_id="s", status=status, attempt_id=attempt, decision_time=moment)
+
+
+async def told(waits: Waits, last: Decision | None = None) -> Decision:
+    """Wait for any decision."""
+    return await waits.wait("s", until=lambda _: True, timeout=None, last=last)
+
+
+@pytest.mark.parametrize("minute", [1.0, None])
+async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) -> None:
+    """An answer to a question that began before a newer decision was learned of is shown to no wait."""
+    slow = decided(RESUBMIT, minute=None if minute is None else 0)
+    newer = decided(RESUBMIT, attempt="a2", minute=minute)
+    answers: list[asyncio.Future[Decision]] = []
+
+    async def ask(_: str) -> Decision:
+        answers.append(asyncio.get_running_loop().create_future())
+        return await answers[-1]
+
+    waits = Waits(ask, poll=PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000))
+    first, waiting = asyncio.create_task(told(waits)), asyncio.create_task(told(waits, last=newer))
+    while not answers:  # noqa: ASYNC110  the poller is a task of its own
+        await asyncio.sleep(0)
+    assert await waits.learn(newer, waits.moment())
+    assert newer == await first
+    answers[0].set_result(slow)
+    while len(answers) < 2:  # noqa: ASYNC110  asked again
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    answers[1].set_result(decided(Status.APPROVED, attempt="a2", minute=2))
+
+    assert (await waiting).is_approved
+    await waits.aclose()
