@@ -41,6 +41,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "MediaUnsupportedError": (errors.MediaError,),
     "MediaEmptyError": (errors.MediaError,),
     "MediaChangedError": (errors.MediaError,),
+    "MediaSourceError": (errors.MediaError,),
     "MediaNotSavedError": (errors.MediaError,),
     "MediaExistsError": (errors.MediaNotSavedError,),
     "WebhookError": (errors.VeriffError,),

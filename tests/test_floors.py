@@ -31,6 +31,7 @@ FLOORS: Final = {
     "listening": 3,
     "lone": 3,
     "polling": 3,
+    "preparing": 3,
     "reconciling": 3,
     "remembering": 3,
     "waiting": 3,
@@ -54,7 +55,8 @@ FLOORS: Final = {
 DOORS: Final = {
     "errors": {"models"},
     "inbox": {"redis_server"},
-    "uploading": {"api", "together"},
+    "preparing": {"together"},
+    "uploading": {"api", "preparing", "together"},
     "downloading": {"api", "together"},
     "readings": {"api"},
     "services": {"api", "downloading"},

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         MediaError,
         MediaExistsError,
         MediaNotSavedError,
+        MediaSourceError,
         MediaTooLargeError,
         MediaUnsupportedError,
         NotFoundError,
@@ -96,6 +97,7 @@ if TYPE_CHECKING:
         Media,
         MediaFile,
         MediaList,
+        MediaReference,
         MediaSource,
         NfcData,
         Timestamp,
@@ -148,6 +150,7 @@ if TYPE_CHECKING:
         WatchlistHit,
         WatchlistScreening,
     )
+    from veriff_async.preparing import check_media
     from veriff_async.protocol.checks import EndUserIdWarning
     from veriff_async.protocol.codec import from_json
     from veriff_async.protocol.credentials import Credentials
@@ -251,7 +254,9 @@ __all__ = (
     "MediaFile",
     "MediaList",
     "MediaNotSavedError",
+    "MediaReference",
     "MediaSource",
+    "MediaSourceError",
     "MediaStream",
     "MediaTooLargeError",
     "MediaUnsupportedError",
@@ -322,6 +327,7 @@ __all__ = (
     "WebhookReceiver",
     "YesNo",
     "__version__",
+    "check_media",
     "dump_json",
     "end_waits_on_signals",
     "explain_signature",
@@ -340,7 +346,8 @@ _HOMES = {
         "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
         "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError InboxError JobChangedError "
         "JobFailedError JobTakenError JournalError MediaChangedError MediaEmptyError MediaError "
-        "MediaExistsError MediaNotSavedError MediaTooLargeError MediaUnsupportedError NotFoundError "
+        "MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError MediaUnsupportedError "
+        "NotFoundError "
         "OutcomeUnknownError PayloadError PayloadTooLargeError PermissionDeniedError RateLimitedError "
         "RequestTimeoutError ResponseError ServerError SignatureError TransportError VeriffError WebhookError"
     ),
@@ -365,7 +372,8 @@ _HOMES = {
     ),
     "models.insight": "Insight InsightCategory InsightResult",
     "models.media": (
-        "DownloadProgress DownloadedMedia Media MediaFile MediaList MediaSource NfcData Timestamp TimestampHash "
+        "DownloadProgress DownloadedMedia Media MediaFile MediaList MediaReference MediaSource NfcData Timestamp "
+        "TimestampHash "
         "UploadProgress UploadedMedia"
     ),
     "models.person": "Address ParsedAddress Person",
@@ -389,6 +397,7 @@ _HOMES = {
     "protocol.hosts": "DeprecatedHostWarning",
     "protocol.origin": "Origin verify_webhook",
     "protocol.policies": "PollPolicy RetryPolicy Timeouts",
+    "preparing": "check_media",
     "protocol.writing": "dump_json to_json",
     "reconciling": "Reconciled reconcile",
     "session": "VerificationSession",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from veriff_async.protocol import requests, responses
 from veriff_async.protocol.answers import is_refusal, refusal
 from veriff_async.protocol.checks import EndUserIdWarning, warning_of_end_user_id
+from veriff_async.transport.saving import CallbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -93,9 +94,15 @@ class Api:
 
         `into` takes the file, which is verified when this returns.
         """
-        answer = await self._exchange.call(self._download(media), into=into)
-        if is_refusal(answer):
-            raise refusal(answer)
+        try:
+            answer = await self._exchange.call(self._download(media), into=into)
+        except CallbackError as raised:
+            error = raised.error
+        else:
+            if is_refusal(answer):
+                raise refusal(answer)
+            return
+        raise error
 
     async def open_media(self, media: str | CertificateFile) -> Opened:
         """Call the same, and leave the file to the caller, who closes the response."""

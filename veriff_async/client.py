@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from os import environ as process_environment
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 from urllib.request import getproxies
@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from veriff_async.api import Api
 from veriff_async.downloading import Downloads
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
@@ -33,14 +33,14 @@ from veriff_async.protocol.hosts import (
 from veriff_async.protocol.policies import RetryPolicy, Timeouts
 from veriff_async.remembering import DecisionMemory
 from veriff_async.services import Services
-from veriff_async.session import VerificationSession
+from veriff_async.session import VerificationSession, seconds_of
 from veriff_async.transport.exchange import Exchange
 from veriff_async.transport.pool import Pool, check_proxies
 from veriff_async.uploading import Uploads
 from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
     from types import TracebackType
 
     from aiohttp import ClientSession
@@ -239,7 +239,7 @@ class VeriffClient(Services):
             threads=threads,
         )
         self._api = Api(credentials, self._exchange)
-        self._uploads = Uploads(self._api, seats=parts.max_uploads, threads=threads)
+        self._uploads = Uploads(self._api, seats=parts.max_uploads, threads=threads, stall=parts.timeouts.stall)
         self._downloads = Downloads(
             self._api, seats=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
@@ -394,6 +394,37 @@ class VeriffClient(Services):
         """
         return self._attach(SessionInfo(id=check_id("session_id", session_id)))
 
+    async def submit(
+        self,
+        *,
+        media: Sequence[Media],
+        progress: Callable[[UploadProgress], None] | None = None,
+        **options: Unpack[CreateOptions],
+    ) -> VerificationSession:
+        """Create a session, upload, and submit; `VerificationSession.wait_for_decision` is left to do.
+
+        Everything that can be checked is checked before the session is created. Streams are read to their end for that,
+        in memory while small, then into an unnamed temporary file.
+
+        Args:
+            media: What to upload.
+            progress: See `VerificationSession.upload`.
+            **options: See `create_session`.
+
+        Returns:
+            The session, submitted.
+
+        Raises:
+            MediaError: A media cannot be uploaded; its ``media`` says which. Without a ``session_id`` nothing was sent.
+            ConfigurationError: There is no media, or an argument cannot be right.
+            VeriffError: What `create_session`, `VerificationSession.upload` and `VerificationSession.submit` raise. Its
+                ``session_id`` names the session if it was created.
+
+        Example:
+            >>> session = await veriff.submit(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
+        """
+        return await self._submit(media, progress, options)
+
     async def verify(
         self,
         *,
@@ -403,6 +434,8 @@ class VeriffClient(Services):
         **options: Unpack[CreateOptions],
     ) -> Decision:
         """Create a session, upload, submit, and wait for the decision.
+
+        Everything that can be checked is checked before the session is created; see `submit`.
 
         Args:
             media: What to upload.
@@ -414,15 +447,33 @@ class VeriffClient(Services):
             The decision.
 
         Raises:
-            VeriffError: What the four steps raise.
+            VeriffError: What the four steps raise. Its ``session_id`` names the session if it was created; then the
+                session goes on, and `session` attaches to it. Another exception, cancellation included, has a note
+                with the id.
 
         Example:
             >>> decision = await veriff.verify(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
         """
-        session = await self.create_session(**options)
-        await session.upload(*media, progress=progress)
-        await session.submit()
-        return await session.wait_for_decision(timeout=timeout)
+        seconds_of(timeout)  # a wrong one must not be found out after the session was created
+        session = await self._submit(media, progress, options)
+        with _naming_session(session.id):
+            return await session.wait_for_decision(timeout=timeout)
+
+    async def _submit(
+        self, media: Sequence[Media], progress: Callable[[UploadProgress], None] | None, options: CreateOptions
+    ) -> VerificationSession:
+        # Counted from there to the caller of `submit` or `verify`.
+        prepared = await self._uploads.prepare(media, stacklevel=5)
+        try:
+            session = await self.create_session(**options)
+        except BaseException:
+            for item in prepared:
+                item.close()
+            raise
+        with _naming_session(session.id):
+            await self._uploads.send(session.id, prepared, progress)
+            await session.submit()
+        return session
 
     def statistics(self) -> Statistics:
         """Return what the client has done so far, and does now."""
@@ -442,6 +493,19 @@ class VeriffClient(Services):
         return VerificationSession(
             info, api=self._api, uploads=self._uploads, downloads=self._downloads, waits=self._waits
         )
+
+
+@contextmanager
+def _naming_session(session_id: str) -> Generator[None]:
+    """Make every exception say which session exists already, since it cannot be taken back."""
+    try:
+        yield
+    except VeriffError as error:
+        error.session_id = session_id
+        raise
+    except BaseException as error:
+        error.add_note(f"Session {session_id} was created before.")
+        raise
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ The class says what the caller can do; numbers and texts are attributes::
     ├─ MediaError                           the file, not the service
     │   ├─ MediaTooLargeError               ├─ MediaEmptyError
     │   ├─ MediaUnsupportedError            ├─ MediaChangedError
+    │   ├─ MediaSourceError                 its source failed or stalled: try again
     │   └─ MediaNotSavedError               a download cannot be written
     │       └─ MediaExistsError             there is a file already
     ├─ WebhookError                         whoever posted it; answer with .status_hint
@@ -40,7 +41,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from veriff_async.models.media import DownloadedMedia, UploadedMedia
+    from veriff_async.models.media import DownloadedMedia, MediaReference, UploadedMedia
 
 __all__ = (
     "ApiError",
@@ -63,6 +64,7 @@ __all__ = (
     "MediaError",
     "MediaExistsError",
     "MediaNotSavedError",
+    "MediaSourceError",
     "MediaTooLargeError",
     "MediaUnsupportedError",
     "NotFoundError",
@@ -90,10 +92,16 @@ class VeriffError(Exception):
         uploaded: What ``VerificationSession.upload`` had already put up when the error stopped it, in the
             order of its arguments; empty for every other call.
         downloaded: What ``VerificationSession.download_all`` had already brought down; empty for every other call.
+        media: Which media the error is about (context and index among those of the call), or ``None`` when it is about
+            none of them. The message of a `MediaError` or `ConfigurationError` begins with it.
+        session_id: The session that exists although the call failed: set by ``VeriffClient.verify`` and
+            ``VeriffClient.submit`` once they have created it, and by errors that are about one session.
     """
 
     uploaded: tuple[UploadedMedia, ...] = ()
     downloaded: tuple[DownloadedMedia, ...] = ()
+    media: MediaReference | None = None
+    session_id: str | None = None
 
     def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
         """Pickle by class, message and attributes, so that keyword-only fields survive."""
@@ -110,11 +118,19 @@ def _revive(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) 
     return error
 
 
+def _with_media(media: MediaReference | None, sentence: str) -> str:
+    return sentence if media is None else f"{media}: {sentence}"
+
+
 class ConfigurationError(VeriffError, ValueError):
     """An argument, option or environment variable cannot work; the message names it.
 
     Raised when the value is given, before anything is sent.
     """
+
+    def __str__(self) -> str:
+        """Return the sentence, after the media that it is about."""
+        return _with_media(self.media, super().__str__())
 
 
 class ClientClosedError(VeriffError, RuntimeError):
@@ -241,7 +257,14 @@ class ResponseError(VeriffError):
 
 
 class MediaError(VeriffError):
-    """The file or stream cannot be uploaded as it is; nothing of it was sent unless a subclass says so."""
+    """The file or stream cannot be uploaded as it is; Veriff has nothing of it.
+
+    Its ``media`` says which one: context, and index among the arguments of the call.
+    """
+
+    def __str__(self) -> str:
+        """Return the sentence, after the media that it is about."""
+        return _with_media(self.media, super().__str__())
 
 
 class MediaTooLargeError(MediaError):
@@ -258,6 +281,14 @@ class MediaEmptyError(MediaError):
 
 class MediaChangedError(MediaError):
     """The file changed between signing and sending; the request was broken off before its last piece."""
+
+
+class MediaSourceError(MediaError):
+    """The bytes could not be read from their source, or not be kept until they were sent; trying again may help.
+
+    The source raised an exception, stalled, or was closed too early; or the system has no file descriptors or no room
+    for a temporary file left. The message names the remedy.
+    """
 
 
 class MediaNotSavedError(MediaError):
@@ -353,5 +384,5 @@ class DecisionTimeoutError(VeriffError, TimeoutError):
     def __init__(self, message: str, *, session_id: str, last_status: str | None) -> None:
         """Take the sentence to show and what was known."""
         super().__init__(message)
-        self.session_id = session_id
+        self.session_id: str = session_id  # pyright: ignore[reportIncompatibleVariableOverride]  it is always given here
         self.last_status = last_status

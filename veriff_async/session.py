@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from veriff_async.uploading import Uploads
     from veriff_async.waiting import Waits
 
-__all__ = ("VerificationSession",)
+__all__ = ("VerificationSession", "seconds_of")
 
 
 class VerificationSession(SessionReadings):
@@ -67,9 +67,11 @@ class VerificationSession(SessionReadings):
     ) -> list[UploadedMedia]:
         """Upload pictures or PDFs, side by side, streamed and signed.
 
-        Everything that can be read twice is looked at before the first byte leaves. The first failure cancels the
-        other uploads; its ``uploaded`` says which were already up. A try that broke off is repeated, which may leave
-        a picture twice with Veriff (`UploadedMedia.repeated`). Memory stays below 1.5 MiB for each running upload.
+        Everything that can be read twice is checked before the first byte leaves, as `check_media` does. A stream is
+        checked while it is read, when others may be up already: it must not hold them up. The first failure cancels the
+        other uploads; its ``media`` says which media failed, and its ``uploaded`` which were already up. A try that
+        broke off is repeated, which may leave a picture twice with Veriff (`UploadedMedia.repeated`). Memory stays
+        below 1.5 MiB for each running upload.
 
         Args:
             media: What to upload; the same context may come several times.
@@ -307,7 +309,7 @@ class VerificationSession(SessionReadings):
         decision = await self._waits.wait(
             self.id,
             until=until or _is_conclusive,
-            timeout=_seconds(timeout),
+            timeout=seconds_of(timeout),
             poll=poll,
             last=self._last,
             last_status=self.status,
@@ -336,7 +338,12 @@ _FOR_EVER: Final = 1e9
 """Seconds above which a timeout is none: uvloop cannot count as far as infinity."""
 
 
-def _seconds(timeout: float | None) -> float | None:
+def seconds_of(timeout: float | None) -> float | None:
+    """Return the seconds of a timeout, or ``None`` for no limit.
+
+    Raises:
+        ConfigurationError: It is not a number of seconds, or below zero.
+    """
     value: object = timeout
     if value is None:
         return None

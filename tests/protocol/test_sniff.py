@@ -19,6 +19,8 @@ KNOWN = {
     "png": (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", "image/png"),
     "webp": (b"RIFF\x10\x00\x00\x00WEBPVP8 ", "image/webp"),
     "pdf": (b"%PDF-1.7\n", "application/pdf"),
+    "pdf-behind-a-line": (b"\n%PDF-1.7", "application/pdf"),
+    "pdf-at-the-end-of-its-window": (bytes(1023) + b"%PDF-1.7", "application/pdf"),
     "heic": (_box(b"heic", b"mif1"), "image/heic"),
     "heic-10-bit": (_box(b"heix"), "image/heic"),
     "heic-by-compatible-brand": (_box(b"mif1", b"miaf", b"heic"), "image/heic"),
@@ -36,7 +38,8 @@ OTHERS = {
     "mp4": _box(b"isom", b"mp41"),
     "brand-beyond-its-box": _box(b"isom", size=16) + b"heic",
     "cut-jpeg": b"\xff\xd8",
-    "late-pdf": b"\n%PDF-1.7",
+    "pdf-behind-its-window": bytes(1024) + b"%PDF-1.7",
+    "cut-pdf": b"\n%PDF",
 }
 
 

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import to_thread
-from attrs import define, frozen
+from attrs import define, evolve, frozen
 
 from veriff_async.batch.record import JobRecord, Step
 from veriff_async.batch.stamps import described, options_of, same, undescribed
@@ -22,6 +22,7 @@ from veriff_async.errors import (
     VeriffError,
 )
 from veriff_async.models.enums import Status
+from veriff_async.preparing import check_media
 from veriff_async.protocol.classify import ErrorKind, classify_error, is_outage, is_repeated
 from veriff_async.transport.sources import reusable_source
 
@@ -140,6 +141,7 @@ class Course:
         if self.record.step not in _ON_THE_WAY:
             return
         if self.record.session_id is None:
+            await self._check(job)
             await self._create(job)
         session = self._session
         try:
@@ -191,6 +193,16 @@ class Course:
         # A review announces another decision, as for whoever waits.
         if decision is not None and decision.status != Status.REVIEW:
             await self._write(self.record.decided(decision))
+
+    async def _check(self, job: Job) -> None:
+        """Decode the pictures that are scaled down, since a session cannot be taken back; `begin` checked all else."""
+        if not any(one.fit is not None for one in job.media):
+            return
+        try:
+            await check_media(*job.media)
+        except VeriffError as error:
+            await self._fail_if_lasting(error)
+            raise
 
     async def _create(self, job: Job) -> None:
         if self.record.step is not Step.NEW and self.run.on_unknown != "recreate":
@@ -253,8 +265,13 @@ class Course:
         async def write(place: int, receipt: UploadedMedia) -> None:
             await self._write(self.record.uploaded(places[place], receipt.id))
 
-        async with self.run.request(count=len(places)):
-            await session.upload(*(media[place] for place in places), on_uploaded=write)
+        try:
+            async with self.run.request(count=len(places)):
+                await session.upload(*(media[place] for place in places), on_uploaded=write)
+        except VeriffError as error:
+            if error.media is not None:  # counted among those that were missing
+                error.media = evolve(error.media, index=places[error.media.index])
+            raise
 
     async def _hand_over(self, session: VerificationSession) -> None:
         was_begun = self.record.step is Step.SUBMITTING

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 
 from veriff_async.batch.record import JobRecord, MediaRecord, Stamp, Step
 from veriff_async.errors import MediaError
+from veriff_async.preparing import check_arguments, naming
 from veriff_async.protocol.codec import dump
 from veriff_async.protocol.creation import CreateOptions, create_body
 from veriff_async.transport.bodies import draft
 from veriff_async.transport.sources import PIECE, PathSource, reusable_source
-from veriff_async.uploading import check_media
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
         MediaError: A file that is still to be uploaded is missing, or nothing that Veriff takes.
         ConfigurationError: An option would be refused.
     """
-    check_media(job.media)
+    check_arguments(job.media)
     said = {
         "session": create_body(options_of(job)),
         "media": [
@@ -53,7 +53,10 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
     }
     earlier = [None] * len(job.media) if known is None else list(known.media)
     is_over = known is not None and known.again().step in _UP
-    stamps = [_stamp(one, was, is_over=is_over) for one, was in _beside(job.media, earlier)]
+    stamps: list[Stamp | None] = []
+    for index, (one, was) in enumerate(_beside(job.media, earlier)):
+        with naming(index, one):
+            stamps.append(_stamp(one, was, is_over=is_over))
     media = [
         MediaRecord(context=str(one.context), stamp=at, scaled=one.fit is not None)
         for one, at in zip(job.media, stamps, strict=True)

@@ -19,6 +19,7 @@ from veriff_async.errors import (
     JobFailedError,
     JobTakenError,
     JournalError,
+    MediaSourceError,
     RateLimitedError,
     VeriffError,
 )
@@ -257,14 +258,19 @@ async def _alone(job_id: str, work: Awaitable[None]) -> None:
     """Make what a job's own streams and values raise an error of that job, and nobody else's."""
     try:
         await work
+    except MediaSourceError as error:
+        msg, media = f"Job {job_id} stopped, and goes on when it is given again. {error}", error.media
     except VeriffError:
         raise
     except Exception as error:  # noqa: BLE001  a stream of the caller's may raise anything
         kind = type(error).__name__  # its text may hold whatever was read
+        msg = f"Job {job_id} stopped with {kind}, raised by what it was given: look at its media and options."
+        media = None
     else:
         return
-    msg = f"Job {job_id} stopped with {kind}, raised by what it was given: look at its media and options."
-    raise BatchError(msg)
+    failed = BatchError(msg)
+    failed.media = media
+    raise failed
 
 
 async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobResult]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 from attrs import frozen
 
-from veriff_async import Media
+from veriff_async import Media, check_media
 from veriff_async.cli.options import FILE, env_file_option, json_option, show_person_option, timeout_option
 from veriff_async.cli.people import person_from, person_option
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
@@ -18,9 +18,6 @@ from veriff_async.cli.settings import client_from_settings
 from veriff_async.cli.verdict import again, document_of, exit_of
 from veriff_async.protocol.dimensions import ImageSizeWarning
 from veriff_async.protocol.limits import MAX_SIDE
-from veriff_async.transport.bodies import draft
-from veriff_async.transport.scaling import require
-from veriff_async.transport.sources import reusable_source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,7 +125,7 @@ def verify(  # noqa: PLR0913  the options of the command
     if vendor_data is not None:
         options["vendor_data"] = vendor_data
     media = [Media(path, context, fit=fit) for context, path in files]
-    _look_at(media)
+    _check(media)
     order = Order(media=media, options=options, timeout=None if no_wait else timeout, env_file=env_file)
     done = run(run_verify(client_from_settings(env_file), order, progress_screen(), course()))
     if for_program:
@@ -142,18 +139,16 @@ def verify(  # noqa: PLR0913  the options of the command
         raise SystemExit(exit_of(done.decision))
 
 
-def _look_at(media: Sequence[Media]) -> None:
-    """Refuse files that Veriff does not take before there is a session, which could not be taken back."""
-    if any(one.fit is not None for one in media):
-        require()
-    for one in media:
-        source = reusable_source(one.source)
-        if source is not None and draft(one, source).oversize is not None:
-            warn(
-                f"The picture for {one.context} has a side of more than the {MAX_SIDE} pixels that Veriff advises: "
-                f"--fit {MAX_SIDE} scales it down."
-            )
-    # Said once, here, in the words of the command line.
+def _check(media: Sequence[Media]) -> None:
+    """Refuse files that Veriff does not accept before there is a session, which could not be taken back."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", category=ImageSizeWarning)
+        run(check_media(*media))
+    for warning in caught:
+        # In the words of the command line.
+        reason = str(warning.message).partition(": give ")[0]
+        warn(f"{reason}: --fit {MAX_SIDE} scales it down.")
+    # Said once, here.
     warnings.filterwarnings("ignore", category=ImageSizeWarning)
 
 

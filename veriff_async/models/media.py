@@ -20,6 +20,7 @@ __all__ = (
     "Media",
     "MediaFile",
     "MediaList",
+    "MediaReference",
     "MediaSource",
     "NfcData",
     "Timestamp",
@@ -77,6 +78,23 @@ class Media:
         source = self.source
         known = source if isinstance(source, str | os.PathLike) else isinstance(source, bytes | bytearray | memoryview)
         return hash((known, self.context, self.filename, self.mimetype, self.timestamp, self.fit))
+
+
+@frozen(kw_only=True)
+class MediaReference:
+    """Which media of a call an error is about.
+
+    Attributes:
+        index: Its index among the media of the call, from 0.
+        context: What it shows, or ``None`` when the context that was given is not one of Veriff's.
+    """
+
+    index: int
+    context: MediaContext | None
+
+    def __str__(self) -> str:
+        """Name the media as an error does, for example ``media[1] (face)``."""
+        return f"media[{self.index}]" + ("" if self.context is None else f" ({self.context})")
 
 
 @frozen(kw_only=True)

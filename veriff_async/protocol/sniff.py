@@ -9,10 +9,15 @@ from typing import Final
 
 __all__ = ("HEAD", "MIMETYPES", "PDF", "sniff")
 
-HEAD: Final = 64
+PDF: Final = "application/pdf"
+_PDF_MARK: Final = b"%PDF-"
+_PDF_WITHIN: Final = 1024
+"""Bytes in which a PDF's header may start: some writers put other bytes before it, and readers accept that (Adobe's PDF
+Reference 1.7, appendix H.3, note 13)."""
+
+HEAD: Final = _PDF_WITHIN + len(_PDF_MARK) - 1
 """Bytes of a file's beginning that `sniff` needs."""
 
-PDF: Final = "application/pdf"
 MIMETYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/heic", "image/heif", PDF)
 
 # ISO base media brands (https://www.iana.org/assignments/media-types/image/heic and /image/heif): the HEVC ones say
@@ -34,11 +39,9 @@ def sniff(head: bytes) -> str | None:
         return "image/png"
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
-    if head.startswith(b"%PDF-"):
-        return PDF
     if head[4:8] == b"ftyp":
         return _sniff_brands(head)
-    return None
+    return PDF if _PDF_MARK in head[:HEAD] else None
 
 
 def _sniff_brands(head: bytes) -> str | None:

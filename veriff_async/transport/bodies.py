@@ -16,23 +16,19 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 from attrs import field, frozen
 
-from veriff_async.errors import (
-    ConfigurationError,
-    MediaChangedError,
-    MediaError,
-    MediaTooLargeError,
-    MediaUnsupportedError,
-)
-from veriff_async.models.enums import MediaContext
+from veriff_async.errors import MediaChangedError, VeriffError
 from veriff_async.protocol.dimensions import dimensions
-from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
-from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES, MAX_SIDE
-from veriff_async.protocol.sniff import HEAD, PDF, sniff
+from veriff_async.protocol.envelope import Envelope, encode, image_envelope
+from veriff_async.protocol.limits import MAX_SIDE
+from veriff_async.protocol.sniff import HEAD
+from veriff_async.protocol.uploads import check_size, check_stated, context_of, type_of
+from veriff_async.transport.blocking import run_abandonable
 from veriff_async.transport.payloads import SentOnce, transport_of
+from veriff_async.transport.source_errors import source_failed, stalled
 from veriff_async.transport.sources import PIECE, SMALL, TINY, BytesSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from aiohttp.abc import AbstractStreamWriter
     from anyio import CapacityLimiter
@@ -41,13 +37,10 @@ if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.transport.sources import Reader, Source
 
-_MOST_TO_SCALE: Final = 64 * 1024 * 1024
-"""Bytes of a file that is held whole to be decoded."""
-
 _MOST_UNSENT: Final = 64 * 1024
 """Bytes that a connection may hold back, which is what asyncio has for plain ones."""
 
-__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "context_of", "draft")
+__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "draft")
 
 
 @frozen
@@ -98,16 +91,25 @@ class Draft:
         with closing(_Reading(self)) as reading:
             if self.source.size <= TINY:
                 body = self.envelope.prefix + encode(reading.read()) + self.envelope.suffix
-                return SignedBody(self, credentials.sign(body), whole=body)
-            signer = credentials.signer()
-            for piece in self.envelope.wrap(reading):
-                signer.update(piece)
-            return SignedBody(self, signer.hexdigest(), proof=reading.proof())
+                return SignedBody(self, credentials.sign(body), credentials, whole=body)
+            return SignedBody(self, self.signature_of(reading, credentials), credentials, proof=reading.proof())
+
+    def signature_of(self, pieces: Iterable[memoryview], credentials: Credentials) -> str:
+        """Return the signature of the whole body around these pieces of the media."""
+        signer = credentials.signer()
+        for piece in self.envelope.wrap(pieces):
+            signer.update(piece)
+        return signer.hexdigest()
 
 
 @frozen
 class Proof:
-    """What two readings of the same bytes have in common: what the file system says, or else a checksum."""
+    """What shows that two readings gave the same bytes.
+
+    Attributes:
+        stamp: What the file system says of a file that was not written to for long, or ``None`` for all others.
+        checksum: The checksum of the bytes where there is no stamp.
+    """
 
     stamp: object | None
     checksum: int
@@ -119,6 +121,7 @@ class SignedBody:
 
     draft: Draft
     signature: str = field(repr=False)
+    credentials: Credentials = field(repr=False)
     whole: bytes | None = field(default=None, repr=False)
     proof: Proof | None = None
 
@@ -130,6 +133,8 @@ class SignedBody:
 
 def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
     """Look at the beginning and size of a media. Blocking.
+
+    Every rule that needs no more than that is checked here, before anything is sent.
 
     Args:
         media: The media.
@@ -143,23 +148,15 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
         MediaError: It cannot be read.
     """
     context = context_of(media)
+    scaled = media.fit is not None
     with closing(source.open()) as reader:
         read_at = partial(_part, source.view) if isinstance(source, BytesSource) else _Forward(reader).read_at
-        mimetype = sniff(read_at(0, HEAD))
-        if mimetype is not None:
-            _check_size(context, mimetype, source.size, scaled=media.fit is not None)
-        size = None if mimetype is None else dimensions(mimetype, read_at)
-    if mimetype is None:
-        msg = f"The media for {context} is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
-        raise MediaUnsupportedError(msg)
-    if media.mimetype is not None and _family(media.mimetype) != _family(mimetype):
-        msg = f"The media for {context} is {mimetype}, not the stated type: leave mimetype out, or give the right file."
-        raise MediaUnsupportedError(msg)
+        mimetype = type_of(read_at(0, HEAD))
+        check_size(mimetype, source.size, scaled=scaled)
+        size = dimensions(mimetype, read_at)
+    check_stated(media, mimetype)
     if size is not None and media.fit is not None and max(size) <= media.fit:
-        _check_size(context, mimetype, source.size)
-    if media.timestamp is not None and media.timestamp.tzinfo is None:
-        msg = f"The timestamp of the media for {context} has no time zone: give an aware datetime."
-        raise ConfigurationError(msg)
+        check_size(mimetype, source.size)
     return Draft(of or media, source, image_envelope(context, mimetype, media.timestamp), mimetype, size)
 
 
@@ -194,51 +191,18 @@ class _Forward:
         return bytes(buffer[: self._reader.fill(buffer)])
 
 
-def context_of(media: Media) -> MediaContext:
-    """Return what a media shows.
-
-    Raises:
-        ConfigurationError: It is no word of Veriff's.
-    """
-    context = MediaContext(media.context)
-    if not isinstance(media.context, MediaContext) and not context.known:
-        msg = (
-            "A media has a context that Veriff does not document: give one of MediaContext, for example "
-            '"document-front" or "face", or wrap a newer word in MediaContext(...).'
-        )
-        raise ConfigurationError(msg)
-    return context
-
-
-def _family(mimetype: str) -> str:
-    """Fold names of one type: image/jpg is a common slip, and the two HEIF names are often confused."""
-    folded = mimetype.lower().split(";")[0].strip()
-    return {"image/jpg": "image/jpeg", "image/heic": "image/heif"}.get(folded, folded)
-
-
-def _check_size(context: str, mimetype: str, size: int, *, scaled: bool = False) -> None:
-    if scaled and mimetype != PDF:
-        if size > _MOST_TO_SCALE:
-            msg = f"The picture for {context} has {size} bytes: {_MOST_TO_SCALE} are the most that is scaled down here."
-            raise MediaTooLargeError(msg)
-        return
-    if mimetype == PDF and size >= MAX_PDF_BYTES:
-        msg = f"The PDF for {context} has {size} bytes: Veriff takes fewer than {MAX_PDF_BYTES}."
-        raise MediaTooLargeError(msg)
-    if mimetype != PDF and base64_length(size) >= MAX_IMAGE_BASE64:
-        most = MAX_IMAGE_BASE64 // 4 * 3
-        msg = f"The image for {context} has {size} bytes: Veriff takes fewer than {most}, so make it smaller."
-        raise MediaTooLargeError(msg)
-
-
 class _Reading:
     """Read a source to its end, in full pieces, and see that it is what it was.
 
     All pieces of a file come in one buffer, so each is good until the next is read. Bytes in memory that nobody can
     write to are handed on where they are.
+
+    The same bytes are the same file, whatever happened to its name, times or permissions in between. A file that was
+    not written to for long is trusted while its stamp stays the same, and compared by its signature when it does not.
+    For any other the checksums of both readings are compared.
     """
 
-    def __init__(self, of: Draft, signed: Proof | None = None) -> None:
+    def __init__(self, of: Draft, signed: SignedBody | None = None) -> None:
         self._of = of
         self._signed = signed
         self._left = of.source.size
@@ -262,23 +226,24 @@ class _Reading:
 
         Raises:
             MediaChangedError: The source is shorter, longer or another than it was.
+            MediaError: The source cannot be read.
         """
-        reader = self._reader or self._open()
         if self._there is not None:
             done = self._of.source.size - self._left
             piece = self._there[done : done + PIECE]
             self._left -= len(piece)
             return piece
+        reader = self._reader or self._open()
         piece = self._buffer[: self._left]
         self._left -= len(piece)
         beyond = memoryview(bytearray(1))
         if reader.fill(piece) < len(piece) or (self.ended and reader.fill(beyond)):
-            raise _changed(self._of)
+            raise _changed()
         self._sum(piece)
-        if self.ended and self._signed is not None:
-            self._stamp = None if self._signed.stamp is None else reader.stamp()
-            if self.proof() != self._signed:
-                raise _changed(self._of)
+        if self.ended and self._signed is not None and not self._is_as_signed(self._signed, reader):
+            raise _changed()
+        if self.ended and self._of.source.may_block:
+            reader.close()  # here, since going back to where it stood may block too
         return piece
 
     def read_now(self) -> memoryview | None:
@@ -299,13 +264,30 @@ class _Reading:
         return Proof(self._stamp, self._checksum)
 
     def close(self) -> None:
-        if self._reader is not None:
+        if self._reader is not None and not self._of.source.may_block:
             self._reader.close()
 
     def _open(self) -> Reader:
-        self._reader = self._of.source.open()
-        self._stamp = self._reader.stamp() if self._signed is None else self._signed.stamp
-        return self._reader
+        reader = self._reader = self._of.source.open()
+        if self._signed is not None:
+            self._stamp = None if self._signed.proof is None else self._signed.proof.stamp
+        elif reader.is_settled():
+            self._stamp = reader.stamp()
+        return reader
+
+    def _is_as_signed(self, signed: SignedBody, reader: Reader) -> bool:
+        if self._stamp is None:
+            return self.proof() == signed.proof
+        if reader.stamp() == self._stamp:
+            return True
+        # Renamed, linked, touched or its permissions changed; or written to. The signature is the digest that there is.
+        reader.restart()
+        return self._of.signature_of(self._again(reader), signed.credentials) == signed.signature
+
+    def _again(self, reader: Reader) -> Iterator[memoryview]:
+        buffer = memoryview(bytearray(len(self._buffer)))
+        while count := reader.fill(buffer):
+            yield buffer[:count]
 
     def _sum(self, piece: memoryview) -> None:
         # Against a file that is being written to, not against an attacker: the signature is, at Veriff's side.
@@ -313,9 +295,8 @@ class _Reading:
             self._checksum = zlib.crc32(piece, self._checksum)
 
 
-def _changed(of: Draft) -> MediaChangedError:
-    msg = f"The media for {of.media.context} changed while it was uploaded: upload it again when nothing writes to it."
-    return MediaChangedError(msg)
+def _changed() -> MediaChangedError:
+    return MediaChangedError("The media changed while it was uploaded: upload it again when nothing writes to it.")
 
 
 @contextmanager
@@ -343,6 +324,7 @@ class StreamedPayload(SentOnce):
         on_start: Callable[[], None],
         moved: Callable[[int], None],
         threads: CapacityLimiter,
+        stall: float,
     ) -> None:
         """Prepare one sending of a body.
 
@@ -351,13 +333,25 @@ class StreamedPayload(SentOnce):
             on_start: See `SentOnce`.
             moved: Called with the number of bytes after each piece that was handed to the connection.
             threads: Bounds the worker threads.
+            stall: Seconds that the source may take for a piece; only named in an error, the caller measures them.
         """
         super().__init__(signed, size=signed.length, on_start=on_start)
         self._signed = signed
         self._moved = moved
         self._threads = threads
-        self.failure: Exception | None = None
-        """Why the body could not be written, if the fault is not the connection's."""
+        self._stall = stall
+        self._reads_source = False
+        self._failure: Exception | None = None
+
+    def failure(self, *, timed_out: bool) -> Exception | None:
+        """Return why the body could not be written, if the fault is not the connection's.
+
+        Args:
+            timed_out: Whether the request ended because nothing moved.
+        """
+        if self._failure is None and timed_out and self._reads_source:
+            return stalled(self._stall)
+        return self._failure
 
     async def write_body(self, writer: AbstractStreamWriter) -> None:
         """Write the body, which is always exactly as long as was promised."""
@@ -365,7 +359,7 @@ class StreamedPayload(SentOnce):
             await self._write(writer, self._signed.whole)
             return
         envelope = self._signed.draft.envelope
-        with closing(_Reading(self._signed.draft, self._signed.proof)) as reading, _shallow(writer):
+        with closing(_Reading(self._signed.draft, self._signed)) as reading, _shallow(writer):
             await self._write(writer, envelope.prefix)
             while not reading.ended:
                 await self._write(writer, encode(await self._next(reading)))
@@ -378,15 +372,21 @@ class StreamedPayload(SentOnce):
                 # A connection that takes everything at once would never give the loop to anybody else.
                 await asyncio.sleep(0)
                 return piece
-            return await to_thread.run_sync(reading.read, limiter=self._threads)
-        except MediaError as error:
-            self.failure = error
+            self._reads_source = True
+            if self._signed.draft.source.may_block:
+                piece = await run_abandonable(reading.read)
+            else:
+                piece = await to_thread.run_sync(reading.read, limiter=self._threads)
+        except Exception as error:
+            self._failure = error if isinstance(error, VeriffError) else source_failed(error)
             raise
+        self._reads_source = False
+        return piece
 
     async def _write(self, writer: AbstractStreamWriter, piece: bytes) -> None:
         await writer.write(piece)
         try:
             self._moved(len(piece))
         except Exception as error:
-            self.failure = error
+            self._failure = error
             raise

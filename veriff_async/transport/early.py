@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.envelope import encode, image_envelope
 from veriff_async.protocol.sniff import sniff
-from veriff_async.transport.bodies import Proof, SignedBody, context_of
+from veriff_async.protocol.uploads import context_of
+from veriff_async.transport.bodies import Proof, SignedBody
 from veriff_async.transport.sources import PIECE, PRIVATE
 
 if TYPE_CHECKING:
@@ -72,4 +73,4 @@ class EarlySignature:
         signer, self._signer = self._signer, None
         signer.update(encode(self._carried))
         signer.update(draft.envelope.suffix)
-        return SignedBody(draft, signer.hexdigest(), proof=Proof(PRIVATE, 0))
+        return SignedBody(draft, signer.hexdigest(), self.credentials, proof=Proof(PRIVATE, 0))

@@ -330,7 +330,9 @@ class Exchange:
         payload: SentOnce = BytesBody(request.body or b"", on_start=start, moved=watch.moved)
         if call.body is not None:
             moved = self._counted(watch, call.progress)
-            payload = StreamedPayload(call.body, on_start=start, moved=moved, threads=self._threads)
+            payload = StreamedPayload(
+                call.body, on_start=start, moved=moved, threads=self._threads, stall=self._timeouts.stall
+            )
         try:
             async with watch, await self._send(request, payload, fresh=fresh, is_file=into is not None) as response:
                 watch.restart()
@@ -349,8 +351,9 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             failed = _failed(error, sent=payload.started)
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
-        if isinstance(payload, StreamedPayload) and payload.failure is not None:
-            raise payload.failure
+        fault = payload.failure(timed_out=failed.timed_out) if isinstance(payload, StreamedPayload) else None
+        if fault is not None:
+            raise fault
         return evolve(failed, session_id=session_id_in(request, bytes(content)))
 
     async def _open(self, request: Request, *, fresh: bool) -> Answer | _Failed:

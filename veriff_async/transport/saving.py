@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from veriff_async.protocol.signing import Verifier
 
 
-__all__ = ("Existing", "FileSink", "already_there", "check_download_size", "incomplete_file", "is_complete")
+__all__ = (
+    "CallbackError",
+    "Existing",
+    "FileSink",
+    "already_there",
+    "check_download_size",
+    "incomplete_file",
+    "is_complete",
+)
 
 Existing: TypeAlias = Literal["refuse", "replace", "skip"]
 """What a download does if its file exists: raise, replace it, or keep it if it is complete."""
@@ -36,6 +44,19 @@ _GATHERED: Final = 512 * 1024
 
 They stay in the pieces that they came in: joining them costs fresh pages, and more than checking them.
 """
+
+
+class CallbackError(Exception):
+    """An exception of the caller's own function, on its way past those who would take it for one of the network.
+
+    Attributes:
+        error: The exception.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        """Wrap the exception."""
+        super().__init__()
+        self.error = error
 
 
 class FileSink:
@@ -103,6 +124,7 @@ class FileSink:
         Raises:
             MediaNotSavedError: It cannot be written.
             ResponseError: More than `max_bytes` arrived.
+            CallbackError: The caller's function raised.
         """
         check_download_size(self.size + len(piece), self._max_bytes)
         self._pieces.append(piece)
@@ -110,7 +132,10 @@ class FileSink:
         self.size += len(piece)
         if self._gathered >= _GATHERED:
             await self._hand_over()
-        self._moved(self.size, self.total)
+        try:
+            self._moved(self.size, self.total)
+        except Exception as error:  # noqa: BLE001  the caller's function may raise anything
+            raise CallbackError(error) from None
 
     async def end(self) -> None:
         """Return when all pieces are written, and the verifier has seen them.

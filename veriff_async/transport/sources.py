@@ -1,6 +1,7 @@
 """Where the bytes of a media come from: anything a caller may hold, turned into something that can be read again.
 
-A `Source` is opened afresh for every pass and every try, always in a worker thread.
+A `Source` is opened afresh for every pass and every try, always in a worker thread. Whatever a file or an object of the
+caller raises becomes a `MediaError` here, so that nothing above takes it for an error of the network.
 """
 
 from __future__ import annotations
@@ -10,15 +11,26 @@ import os
 import stat
 import time
 from collections.abc import AsyncIterable
-from contextlib import closing
-from inspect import iscoroutinefunction
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
-from attrs import frozen
+from attrs import field, frozen
 
-from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaError
+from veriff_async.errors import ConfigurationError, MediaError, MediaUnsupportedError, VeriffError
+from veriff_async.protocol.mistakes import explain_path
+from veriff_async.transport.source_errors import (
+    TOO_MANY_FILES,
+    empty,
+    not_bytes,
+    source_failed,
+    too_many_files,
+    unreadable,
+)
+from veriff_async.transport.source_kinds import may_block, reads_async, sync_file
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from veriff_async.models.media import MediaSource
 
 __all__ = (
@@ -31,7 +43,6 @@ __all__ = (
     "PathSource",
     "Reader",
     "Source",
-    "reads_async",
     "reusable_source",
 )
 
@@ -51,8 +62,13 @@ TINY: Final = 64 * 1024
 PRIVATE: Final = "nobody else can write to it"
 """The stamp of what cannot change."""
 
-_RESTED: Final = 2.0
-"""Seconds since the last write after which a further one is sure to get another time: file systems count in ticks."""
+_SETTLED: Final = 60.0
+"""Seconds since the last change after which the times of a file are proof that nothing writes to it.
+
+File systems count time in ticks, and a program that writes through a memory map changes the times of the file only when
+Linux writes the page back, which it does within 35 s unless told otherwise
+(https://docs.kernel.org/admin-guide/sysctl/vm.html, dirty_expire_centisecs and dirty_writeback_centisecs).
+"""
 
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 """Flag of `os.preadv` for "only if it takes no waiting"; Linux has it, elsewhere threads read."""
@@ -66,8 +82,17 @@ class Source(Protocol):
         """Size in bytes."""
         ...
 
+    @property
+    def may_block(self) -> bool:
+        """Whether reading it may block for ever, so that it must not be read in a shared thread."""
+        ...
+
     def open(self) -> Reader:
-        """Open the bytes at their beginning. Blocking; call it in a worker thread."""
+        """Open the bytes at their beginning. Blocking; call it in a worker thread.
+
+        Raises:
+            MediaError: They cannot be opened.
+        """
         ...
 
     def close(self) -> None:
@@ -86,12 +111,24 @@ class Reader(Protocol):
         """Go on so many bytes later, without reading what is between."""
         ...
 
+    def restart(self) -> None:
+        """Go back to the beginning of the same bytes, also when their path has become that of another file."""
+        ...
+
     def fill_now(self, buffer: memoryview) -> bool:
         """Fill the buffer if that takes no waiting, else leave everything as it is and return false."""
         ...
 
-    def stamp(self) -> object | None:
-        """Return what differs once the bytes were written to, or ``None`` when nothing but the bytes can tell."""
+    def stamp(self) -> object:
+        """Return what the file system says about the bytes: it differs once they were written to.
+
+        Raises:
+            MediaError: The file is closed.
+        """
+        ...
+
+    def is_settled(self) -> bool:
+        """Return whether an equal `stamp` proves equal bytes; if not, the bytes must be compared."""
         ...
 
     def close(self) -> None:
@@ -110,6 +147,7 @@ class BytesSource:
 
     view: memoryview
     constant: bool
+    may_block: bool = field(default=False, init=False)
 
     @property
     def size(self) -> int:
@@ -130,6 +168,7 @@ class PathSource:
 
     path: str
     size: int
+    may_block: bool = field(default=False, init=False)
 
     def open(self) -> Reader:
         """Open the file, unbuffered: it is read in large pieces."""
@@ -156,9 +195,18 @@ class FileSource:
     size: int
     spool: bool = False
 
+    @property
+    def may_block(self) -> bool:
+        """Whether it is an object that is not known to read from memory or disk."""
+        return not self.spool and may_block(self.file)
+
     def open(self) -> Reader:
         """Go back to where the bytes begin."""
-        return _FileReader(self.file, _descriptor(self.file), start=self.start, private=self.spool)
+        try:
+            return _FileReader(self.file, _descriptor(self.file), start=self.start, private=self.spool)
+        except (OSError, ValueError) as error:
+            failed = unreadable(error, self.file)
+        raise failed
 
     def close(self) -> None:
         """Drop a spool, which nobody else has a name for."""
@@ -169,10 +217,10 @@ class FileSource:
 class _ViewReader:
     """Read a view; `io.BytesIO` would begin with a copy of the whole."""
 
-    __slots__ = ("_constant", "_left")
+    __slots__ = ("_constant", "_left", "_view")
 
     def __init__(self, view: memoryview, *, constant: bool) -> None:
-        self._left = view
+        self._view = self._left = view
         self._constant = constant
 
     def fill(self, buffer: memoryview) -> int:
@@ -184,11 +232,17 @@ class _ViewReader:
     def skip(self, count: int) -> None:
         self._left = self._left[count:]
 
+    def restart(self) -> None:
+        self._left = self._view
+
     def fill_now(self, buffer: memoryview) -> bool:
         return len(self._left) >= len(buffer) and self.fill(buffer) > 0
 
-    def stamp(self) -> object | None:
-        return PRIVATE if self._constant else None
+    def stamp(self) -> object:
+        return PRIVATE
+
+    def is_settled(self) -> bool:
+        return self._constant
 
     def close(self) -> None:
         self._left = self._left[:0]
@@ -197,7 +251,7 @@ class _ViewReader:
 class _FileReader:
     """Read a file through its descriptor where there is one, so that its own position does not matter."""
 
-    __slots__ = ("_at", "_closing", "_descriptor", "_file", "_private", "_sought")
+    __slots__ = ("_at", "_closing", "_descriptor", "_file", "_moved", "_private", "_start")
 
     def __init__(
         self, file: BinaryIO, descriptor: int | None, *, start: int, closing: bool = False, private: bool = False
@@ -205,48 +259,64 @@ class _FileReader:
         self._file = file
         self._closing = closing
         self._private = private
-        self._at = start
+        self._at = self._start = start
         self._descriptor = descriptor if _NOWAIT else None
-        self._sought = self._descriptor is not None
+        self._moved = False
+        """Whether the position of the file is ours."""
 
     def fill(self, buffer: memoryview) -> int:
-        problem = "The media could not be read to its end: check the disk, and that the file stays open meanwhile."
         filled = 0
         try:
             # An unbuffered file may return less than it was asked for.
             while filled < len(buffer) and (count := self._some(buffer[filled:])):
                 filled += count
-        except (OSError, ValueError):
-            pass
+        except VeriffError:
+            raise
+        except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
+            failed = unreadable(error, self._file)
         else:
             return filled
-        raise MediaError(problem)
+        raise failed
 
     def skip(self, count: int) -> None:
-        if self._descriptor is None:
-            try:
-                self._file.seek(*((count, os.SEEK_CUR) if self._sought else (self._at + count,)))
-            except (OSError, ValueError):
-                # The next reading tells what is the matter.
-                return
-            self._sought = True
         self._at += count
+        if self._moved:
+            self._seek()
+
+    def restart(self) -> None:
+        self._at = self._start
+        if self._moved:
+            self._seek()
+
+    def _seek(self) -> None:
+        # If it fails, the next reading tries again and says why.
+        self._moved = False
+        with suppress(Exception):
+            self._file.seek(self._at)
+            self._moved = True
 
     def _some(self, buffer: memoryview) -> int:
-        if not self._sought:
+        # A closed file's number may be that of another file by now.
+        if self._descriptor is not None and not self._file.closed:
+            count = os.preadv(self._descriptor, [buffer], self._at)
+            self._at += count
+            return count
+        if not self._moved:
             self._file.seek(self._at)
-            self._sought = True
-        if self._descriptor is None:
-            piece = self._file.read(len(buffer))
-            buffer[: len(piece)] = piece
-            return len(piece)
-        count = os.preadv(self._descriptor, [buffer], self._at)
-        self._at += count
-        return count
+            self._moved = True
+        piece = cast("object", self._file.read(len(buffer)))
+        if piece is None:
+            raise BlockingIOError
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise not_bytes(piece)
+        content = bytes(cast("Buffer", piece))
+        buffer[: len(content)] = content
+        self._at += len(content)
+        return len(content)
 
     def fill_now(self, buffer: memoryview) -> bool:
         """Read what the page cache holds, as it does right after the pass that signs."""
-        if self._descriptor is None:
+        if self._descriptor is None or self._file.closed:
             return False
         try:
             count = os.preadv(self._descriptor, [buffer], self._at, _NOWAIT)
@@ -257,19 +327,39 @@ class _FileReader:
         self._at += count
         return True
 
-    def stamp(self) -> object | None:
-        """Return what the file system says, unless a write in the same tick of its clock could go unnoticed."""
-        if self._private:
+    def stamp(self) -> object:
+        if self._private or self._descriptor is None:
             return PRIVATE
+        found = self._stat(self._descriptor)
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+    def is_settled(self) -> bool:
+        if self._private:
+            return True
         if self._descriptor is None:
-            return None
-        found = os.fstat(self._descriptor)
-        rested = time.time() - found.st_mtime > _RESTED
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns) if rested else None
+            return False
+        found = self._stat(self._descriptor)
+        # A file system without a device (in memory, over a network, in a container) does not promise such times: one in
+        # memory never counts a write through a memory map.
+        has_device = os.major(found.st_dev) != 0
+        return has_device and time.time() - max(found.st_mtime, found.st_ctime) > _SETTLED
+
+    def _stat(self, descriptor: int) -> os.stat_result:
+        try:
+            if not self._file.closed:
+                return os.fstat(descriptor)
+            failed = unreadable(ValueError(), self._file)
+        except (OSError, ValueError) as error:
+            failed = unreadable(error, self._file)
+        raise failed
 
     def close(self) -> None:
         if self._closing:
             self._file.close()
+        elif self._moved:
+            # Where it stood, so that its owner can give it again.
+            with suppress(Exception):
+                self._file.seek(self._start)
 
 
 def _descriptor(file: BinaryIO) -> int | None:
@@ -286,14 +376,18 @@ def _at_once(path: str, flags: int) -> int:
 def _open(path: str) -> BinaryIO:
     try:
         file = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  the caller closes it; paths are plain texts here
-    except FileNotFoundError:
-        problem = "does not exist: check its path"
     except IsADirectoryError:
         problem = "is a directory: give a file in it"
     except PermissionError:
         problem = "may not be read by this process: check its permissions"
-    except (OSError, ValueError):
-        problem = "cannot be opened: check its path and the disk"
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
+            raise too_many_files() from None
+        if (mistake := explain_path(path)) is not None:
+            msg = f"The media {mistake}."
+            raise MediaUnsupportedError(msg) from None
+        missing = isinstance(error, FileNotFoundError)
+        problem = "does not exist: check its path" if missing else "cannot be opened: check its path and the disk"
     else:
         return cast("BinaryIO", file)
     msg = f"The media file {problem}."
@@ -317,13 +411,11 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     """
     found: Source | None
     if isinstance(source, str | os.PathLike):
-        found = _path_source(os.fspath(source), hold)
+        found = _path_source(os.fsdecode(source), hold)
     elif isinstance(source, bytes | bytearray | memoryview):
-        found = BytesSource(memoryview(source).cast("B"), constant=isinstance(source, bytes))
-        if not found.constant and found.size <= hold:
-            found = BytesSource(memoryview(bytes(found.view)), constant=True)
+        found = _bytes_source(source, hold)
     else:
-        found = _file_source(source)
+        found = _file_source(sync_file(source))
         if found is not None and found.size <= hold:
             with closing(found.open()) as reader:
                 found = _held(reader, found.size)
@@ -332,14 +424,25 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     return found
 
 
+def _bytes_source(source: bytes | bytearray | memoryview, hold: int) -> BytesSource:
+    constant = isinstance(source, bytes)
+    try:
+        view = memoryview(source)
+        try:
+            view = view.cast("B")
+        except (TypeError, ValueError):  # bytes that are not next to each other, or of a foreign byte order
+            view, constant = memoryview(view.tobytes()), True
+    except ValueError:
+        msg = "The media is a memoryview that was released: give it before its release, or give bytes."
+        raise ConfigurationError(msg) from None
+    if not constant and view.nbytes <= hold:
+        return BytesSource(memoryview(bytes(view)), constant=True)
+    return BytesSource(view, constant=constant)
+
+
 def _held(reader: Reader, size: int) -> BytesSource:
     content = memoryview(bytearray(size))
     return BytesSource(content[: reader.fill(content)], constant=True)
-
-
-def empty() -> MediaEmptyError:
-    """Return the error for a media without bytes."""
-    return MediaEmptyError("The media holds no bytes: check that its file was written, or its stream not read before.")
 
 
 def _path_source(path: str, hold: int) -> Source:
@@ -359,24 +462,25 @@ def _file_source(source: object) -> Source | None:
     if isinstance(source, AsyncIterable) or reads_async(source):
         return None
     if not callable(getattr(source, "read", None)):
-        msg = "The media is nothing to read: give a path, bytes, a binary file, an async reader or an async iterator."
+        msg = (
+            f"The media is nothing to read ({type(source).__name__}): give a path, bytes, a binary file, an async "
+            "reader or an async iterator."
+        )
         raise ConfigurationError(msg)
     file = cast("BinaryIO", source)
     try:
         if not file.seekable():
             return None
         start = file.tell()
-        end = file.seek(0, os.SEEK_END)
+        file.seek(0, os.SEEK_END)
+        end = file.tell()
         file.seek(start)
+        return FileSource(file, start, max(0, end - start))
     except AttributeError:
         return None
-    except (OSError, ValueError):
-        problem = "The media file is closed or cannot be read: give it open, at the place to read from."
-    else:
-        return FileSource(file, start, max(0, end - start))
-    raise MediaError(problem)
-
-
-def reads_async(source: object) -> bool:
-    """Tell whether a source has an async ``read(n)``."""
-    return iscoroutinefunction(getattr(source, "read", None))
+    except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
+        failed = source_failed(error)
+    if getattr(file, "closed", False) is True:
+        closed = "The media file is closed or cannot be read: give it open, at the place to read from."
+        raise MediaError(closed)
+    raise failed

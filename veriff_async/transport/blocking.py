@@ -1,0 +1,138 @@
+"""Reading that may block for ever: pipes, sockets and foreign objects, without shared threads and cancelled at once.
+
+A worker thread that reads a silent pipe cannot be interrupted. So a descriptor is read only when the loop says that it
+has something, and an object without a descriptor is read in a thread of its own, which is abandoned when its caller is
+cancelled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import socket
+import ssl
+import sys
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from threading import Thread
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from anyio import move_on_after, to_thread, wait_readable
+
+from veriff_async.transport.source_kinds import raw_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio import CapacityLimiter
+
+__all__ = ("NoDescriptorError", "PipeReader", "run_abandonable")
+
+_T = TypeVar("_T")
+
+_CHECK_EVERY = 1.0
+"""Seconds after which a wait looks whether the owner has closed the file: closing wakes no selector."""
+
+
+async def run_abandonable(function: Callable[[], _T]) -> _T:
+    """Call a function in a daemon thread of its own.
+
+    Cancellation returns at once; the thread ends with the function, and does not keep the process alive.
+
+    Args:
+        function: What to call. It may block for ever, and its result must hold nothing that has to be closed.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[_T] = loop.create_future()
+    context = copy_context()
+
+    def deliver(finish: Callable[[], None]) -> None:
+        if not future.done():
+            finish()
+
+    def run() -> None:
+        finish: Callable[[], None]
+        try:
+            finish = partial(future.set_result, context.run(function))
+        except StopIteration:
+            finish = partial(future.set_exception, RuntimeError("StopIteration"))  # a future refuses it
+        except BaseException as error:  # noqa: BLE001  raised where the call is awaited
+            finish = partial(future.set_exception, error)
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(deliver, finish)
+
+    Thread(target=run, name="veriff-async source", daemon=True).start()
+    return await future
+
+
+class NoDescriptorError(Exception):
+    """The source has no descriptor that the loop can wait for."""
+
+
+class PipeReader:
+    """Reads a pipe, socket or terminal whenever it has something."""
+
+    def __init__(self, file: io.RawIOBase | io.BufferedIOBase, threads: CapacityLimiter) -> None:
+        """Prepare to read.
+
+        Args:
+            file: An open file of the caller.
+            threads: Worker threads for reading what is there.
+
+        Raises:
+            NoDescriptorError: The loop cannot wait for it.
+        """
+        self._file = file
+        self._threads = threads
+        # Of our own: the owner may close the file meanwhile, and its number may then be that of another file.
+        self._descriptor = os.dup(_pollable(file))
+
+    def close(self) -> None:
+        """Close what is ours; the file stays open."""
+        os.close(self._descriptor)
+
+    async def read(self, size: int) -> bytes | None:
+        """Wait until there is something, and read it.
+
+        Returns:
+            Up to `size` bytes, ``b""`` at the end, or ``None`` when another reader was quicker.
+
+        Raises:
+            NoDescriptorError: The loop cannot wait for this kind of file.
+            OSError: It cannot be read.
+            ValueError: It was closed.
+        """
+        while True:
+            with move_on_after(_CHECK_EVERY):
+                try:
+                    await wait_readable(self._descriptor)
+                except (PermissionError, NotImplementedError):
+                    raise NoDescriptorError from None
+                break
+            if self._file.closed:
+                break
+        return await to_thread.run_sync(self._read_ready, size, limiter=self._threads)
+
+    def _read_ready(self, size: int) -> bytes | None:
+        file = self._file
+        # `read1` returns b"" where a non-blocking file has nothing, and `read` of a blocking one waits for
+        # all bytes.
+        if isinstance(file, io.BufferedIOBase) and os.get_blocking(self._descriptor):
+            return file.read1(size)
+        return cast("bytes | None", file.read(size))
+
+
+def _pollable(file: io.RawIOBase | io.BufferedIOBase) -> int:
+    """Return the descriptor of a file if its readiness says whether reading blocks.
+
+    A TLS connection, a decompressor or an HTTP response may hold bytes that their descriptor does not show.
+    """
+    raw = raw_of(file)
+    plain = type(raw) is io.FileIO
+    if isinstance(raw, socket.SocketIO):
+        plain = not isinstance(vars(raw).get("_sock"), ssl.SSLSocket)
+    if plain and isinstance(raw, io.RawIOBase) and sys.platform != "win32":
+        return raw.fileno()
+    raise NoDescriptorError
