@@ -64,9 +64,9 @@ DOORS: Final = {
     "client": {"api", "downloading", "remembering", "services", "session", "uploading", "waiting"},
     "listening": {"lone", "watched"},
     "polling": {"lone", "watched"},
-    "reconciling": {"client", "together"},
+    "reconciling": {"client", "listening"},
     "signals": {"client"},
-    "waiting": {"listening", "lone", "polling", "remembering", "watched"},
+    "waiting": {"listening", "polling", "remembering", "watched"},
 }
 IMPURE: Final = frozenset(
     {

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.loops import every_loop
 from veriff_async import (
     ConfigurationError,
     DecisionSource,
@@ -23,14 +24,14 @@ from veriff_async.inbox import MemoryInbox
 from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Collection, Iterator, Mapping
 
     from veriff_async import WebhookEvent
     from veriff_async.client import ClientOptions
-    from veriff_async.inbox import Recorded
+    from veriff_async.inbox import Recorded, SessionState
     from veriff_async.sandbox import Sandbox
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, every_loop]
 
 
 class Full(MemoryInbox):
@@ -176,5 +177,92 @@ async def test_it_can_be_cancelled(box: Sandbox, veriff: VeriffClient, ids: list
 
 async def test_somebody_must_ask(veriff: VeriffClient) -> None:
     """A concurrency below one is refused."""
-    with pytest.raises(ConfigurationError, match="give 1 or more"):
+    with pytest.raises(ConfigurationError, match="at least 1"):
         await reconcile(veriff, MemoryInbox(), [], concurrency=0)
+
+
+@pytest.mark.parametrize("ids", ["8f0d1ab6", b"8f0d1ab6", bytearray(b"8f0d1ab6"), 5, None])
+async def test_ids_are_several(veriff: VeriffClient, ids: object) -> None:
+    """A single text, and what has no items, is refused before anything is asked."""
+    with pytest.raises(ConfigurationError, match="session_ids must be"):
+        await reconcile(veriff, MemoryInbox(), ids)  # type: ignore[arg-type]
+
+
+async def test_any_iterable_is_taken(veriff: VeriffClient, ids: list[str]) -> None:
+    """Ids may come from any iterable: a set, the keys of a mapping, a generator, or a class with items."""
+
+    class Rows:
+        def __getitem__(self, place: int) -> str:
+            return ids[:2][place]
+
+    several = (set(ids[:2]), dict.fromkeys(ids[:2]), (one for one in ids[:2]), {1: ids[0], 2: ids[1]}.values(), Rows())
+    for rows in several:
+        found = await reconcile(veriff, MemoryInbox(), rows)  # type: ignore[arg-type]
+        assert set(ids[:2]) == set(found.recorded)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 1_000_000])
+async def test_no_more_workers_than_sessions(veriff: VeriffClient, ids: list[str], concurrency: int) -> None:
+    """However many may run at once, there is at most one task for each session, and never more than may."""
+    before, most = len(asyncio.all_tasks()), 0
+
+    class Counting(MemoryInbox):
+        async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+            nonlocal most
+            most = max(most, sum("reconcil" in repr(task) for task in asyncio.all_tasks()) - 1)
+            await asyncio.sleep(0)
+            return await super().look(session_ids)
+
+    found = await reconcile(veriff, Counting(), ids, concurrency=concurrency)
+
+    assert len(ids) == found.done
+    assert most <= min(concurrency, len(ids))
+    assert before <= len(asyncio.all_tasks())
+
+
+@pytest.mark.parametrize("bad", ["", "not/an id", None, 5, ["x"], "\ud83d"])
+async def test_one_bad_id_is_its_own_failure(veriff: VeriffClient, ids: list[str], bad: object) -> None:
+    """An id that cannot be one is a failure of its own; all others are reconciled."""
+    found = await reconcile(veriff, MemoryInbox(), [bad, *ids[:2], bad])  # type: ignore[list-item]
+
+    assert set(ids[:2]) == set(found.recorded)
+    assert ["ConfigurationError"] == [type(error).__name__ for error in found.failed.values()]
+
+
+@pytest.mark.parametrize("trouble", [InboxError("damaged"), OSError(5, "mine"), asyncio.CancelledError()])
+@pytest.mark.parametrize("call", ["look", "record"])
+async def test_one_unreadable_record_is_its_own_failure(
+    veriff: VeriffClient, ids: list[str], trouble: BaseException, call: str
+) -> None:
+    """A record of one session that cannot be read, or read but not written, is a failure of that session alone."""
+
+    class Damaged(MemoryInbox):
+        reads = 0
+
+        async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+            if ids[0] in session_ids:
+                self.reads += 1
+                if call == "look" or self.reads > 1:
+                    raise trouble
+            return await super().look(session_ids)
+
+        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+            if event.session_id == ids[0]:
+                raise trouble
+            return await super().record(event, source=source)
+
+    found = await reconcile(veriff, Damaged(), ids[:3])
+
+    assert ([ids[1]], 1, [ids[0]]) == (found.recorded, found.undecided, list(found.failed))
+    assert isinstance(found.failed[ids[0]], InboxError)
+
+
+async def test_an_inbox_that_fails_for_all_ends_it(veriff: VeriffClient, ids: list[str]) -> None:
+    """An inbox that answers for no session ends the whole with its own error."""
+
+    class Broken(MemoryInbox):
+        async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+            raise OSError(5, "mine")
+
+    with pytest.raises(OSError, match="mine"):
+        await reconcile(veriff, Broken(), ids)

@@ -13,19 +13,21 @@ import logging
 import random
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async.errors import InboxError
 from veriff_async.lone import RestartableTask, is_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
     from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.state import SessionState
     from veriff_async.watched import Wait, Watched
 
-__all__ = ("PROBE", "Listener", "answer_of")
+__all__ = ("PROBE", "Listener", "answer_of", "in_time")
+
+_T = TypeVar("_T")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
@@ -215,20 +217,30 @@ class Listener:
 
 
 async def answer_of(inbox: Inbox, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-    """Look at sessions; an inbox that takes too long, or raises a `CancelledError` of its own, fails like any other.
+    """Look at sessions.
 
     Raises:
-        InboxError: It was late, or what it awaits was cancelled.
-        Exception: What the inbox raises.
+        InboxError: See `in_time`.
+        Exception: The error of the inbox.
+    """
+    return await in_time(inbox.look(session_ids), _PATIENCE)
+
+
+async def in_time(call: Awaitable[_T], seconds: float) -> _T:
+    """Await a call of an inbox, which may be code of the user's own.
+
+    Raises:
+        InboxError: It takes too long, or raises a `CancelledError` although the calling task was not cancelled.
+        Exception: The error of the inbox.
     """
     try:
-        async with asyncio.timeout(_PATIENCE):
-            return await inbox.look(session_ids)
+        async with asyncio.timeout(seconds):
+            return await call
     except TimeoutError:
         problem = "does not answer"
     except asyncio.CancelledError:
         if is_cancelled():
             raise
-        problem = "cancelled what it was asked"
+        problem = "cancelled a call"
     msg = f"The inbox {problem}: look at its server, its disk and its log."
     raise InboxError(msg)

@@ -24,8 +24,7 @@ from veriff_async.errors import (
     TransportError,
     VeriffError,
 )
-from veriff_async.listening import Listener, answer_of
-from veriff_async.lone import is_cancelled
+from veriff_async.listening import Listener, answer_of, in_time
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Ignored
 from veriff_async.polling import Poller
@@ -272,16 +271,10 @@ class Waits:
         if self._inbox is None:
             return None
         try:
-            async with asyncio.timeout(_RECORDING):
-                return await self._inbox.record(event, source=DecisionSource.POLL)
-        except asyncio.CancelledError as error:
-            if is_cancelled():
-                raise
-            problem = type(error).__name__
+            return await in_time(self._inbox.record(event, source=DecisionSource.POLL), _RECORDING)
         except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
-            problem = type(error).__name__
-        _LOG.warning("the inbox failed with %s; %s", problem, consequence)
-        return None
+            _LOG.warning("the inbox failed with %s; %s", type(error).__name__, consequence)
+            return None
 
     def _watch(self, session_id: str, last_status: Status | None) -> Watched:
         watched = self._watched.get(session_id)
