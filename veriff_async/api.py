@@ -179,13 +179,15 @@ class Api:
         request = requests.stop_monitoring(self.credentials, session_id)
         return responses.stop_monitoring(await self._exchange.call(request))
 
-    async def validate_registry(self, person: Person, options: RegistryOptions) -> SessionInfo:
+    async def validate_registry(self, person: Person | Mapping[str, object], options: RegistryOptions) -> SessionInfo:
         """Call ``POST /v1/validate-registry``."""
         request = requests.validate_registry(self.credentials, person, options)
         _warn_about_end_user_id(options)
         return responses.validate_registry(await self._exchange.call(request))
 
-    async def validate_registry_at_once(self, person: Person, options: RegistryOptions) -> Decision:
+    async def validate_registry_at_once(
+        self, person: Person | Mapping[str, object], options: RegistryOptions
+    ) -> Decision:
         """Call ``POST /v1/validate-registry`` of the synchronous host."""
         request = requests.validate_registry_at_once(self.credentials, person, options)
         _warn_about_end_user_id(options)

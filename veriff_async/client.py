@@ -18,9 +18,10 @@ from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
+from veriff_async.protocol.arguments import check_credentials
 from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.codec import warm_up
-from veriff_async.protocol.creation import CreateOptions
+from veriff_async.protocol.creation import CREATE_OPTIONS, CreateOptions
 from veriff_async.protocol.credentials import Credentials
 from veriff_async.protocol.hosts import (
     DeprecatedHostWarning,
@@ -30,6 +31,7 @@ from veriff_async.protocol.hosts import (
     insecure_hosts,
     insecure_hosts_from,
 )
+from veriff_async.protocol.names import check_names, explain_options, options_of
 from veriff_async.protocol.policies import RetryPolicy, Timeouts
 from veriff_async.remembering import DecisionMemory
 from veriff_async.services import Services
@@ -63,6 +65,10 @@ __all__ = (
 )
 
 _log: Final = logging.getLogger(__name__)
+
+_HOW_TO_CREATE: Final = (
+    'Call VeriffClient(Credentials(api_key, shared_secret), base_url="https://..."), or VeriffClient.from_env().'
+)
 
 BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
@@ -170,6 +176,7 @@ class VeriffClient(Services):
 
     Raises:
         ConfigurationError: An option cannot work; the message names it.
+        TypeError: An option is unknown; the message suggests the right name.
 
     Example:
         >>> async with VeriffClient.from_env() as veriff:
@@ -178,6 +185,7 @@ class VeriffClient(Services):
     See https://devdocs.veriff.com/docs/how-to-generate-sessions-manually.
     """
 
+    @explain_options("VeriffClient", _HOW_TO_CREATE)
     def __init__(  # noqa: PLR0913  options are what a client is made of, and all but one have a default
         self,
         credentials: Credentials,
@@ -198,6 +206,7 @@ class VeriffClient(Services):
         verify_responses: bool = True,
     ) -> None:
         """Check the options; nothing is opened yet."""
+        check_credentials(credentials)
         _check_limits(max_connections, max_uploads, max_downloads, http_session)
         hosts = hosts_of(
             base_url,
@@ -258,7 +267,12 @@ class VeriffClient(Services):
 
         Raises:
             ConfigurationError: A variable is missing or cannot be right; the message names it.
+            TypeError: An option is unknown; the message suggests the right name.
         """
+        # A subclass may have options of its own, and pass the others on.
+        both = dict.fromkeys((*options_of(VeriffClient), *options_of(cls)))
+        known = [name for name in both if name not in {"credentials", "base_url"}]
+        check_names(f"{cls.__name__}.from_env()", options, known)
         environment = process_environment if environ is None else environ
         credentials = Credentials.from_env(environment)
         return cls(credentials, base_url=_base_url(environment), **(_other_hosts(environment) | options))
@@ -333,11 +347,12 @@ class VeriffClient(Services):
         the request left, it is not repeated.
 
         Args:
-            **options: ``person`` (what you know of the end-user), ``document`` (what you know of the document),
-                ``address`` (their address), ``vendor_data`` (your own id of the end-user, up to 1000 characters, no
-                personal data), ``end_user_id`` (a UUID of your own; another text gives an `EndUserIdWarning`),
-                ``callback`` (https address to send the end-user to afterwards), ``consents`` (what the end-user
-                agreed to, for products that need it),
+            **options: ``person`` (what you know of the end-user: a `Person` or a mapping of its fields),
+                ``document`` (what you know of the document, likewise),
+                ``address`` (their address, likewise), ``vendor_data`` (your own id of the end-user, up to 1000
+                characters, no personal data), ``end_user_id`` (a UUID of your own; another text gives an
+                `EndUserIdWarning`), ``callback`` (https address to send the end-user to afterwards), ``consents``
+                (what the end-user agreed to, for products that need it),
                 ``proof_of_address_types`` (kinds of paper to accept, for proof of address), ``extra`` (further members
                 of ``verification``, in Veriff's own words).
 
@@ -345,6 +360,7 @@ class VeriffClient(Services):
             The session, in status ``created``.
 
         Raises:
+            TypeError: An option is unknown; the message suggests the right name. Nothing was sent.
             ConfigurationError: A value would be refused; the message names the field. Nothing was sent.
             OutcomeUnknownError: The connection broke; a session may or may not exist.
             AuthenticationError: The API key is not right.
@@ -359,7 +375,9 @@ class VeriffClient(Services):
         self._parts.memory.add_creation(info.id)
         return self._attach(info)
 
-    async def validate_registry(self, person: Person, **options: Unpack[RegistryOptions]) -> VerificationSession:
+    async def validate_registry(
+        self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
+    ) -> VerificationSession:
         """Have a person looked up in registries, without pictures; the result comes as the session's decision.
 
         The session is made and submitted by this call, so that `VerificationSession.wait_for_decision` is all that
@@ -423,6 +441,7 @@ class VeriffClient(Services):
         Example:
             >>> session = await veriff.submit(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
         """
+        check_names("submit()", options, ("media", "progress", *CREATE_OPTIONS))
         return await self._submit(media, progress, options)
 
     async def verify(
@@ -454,6 +473,7 @@ class VeriffClient(Services):
         Example:
             >>> decision = await veriff.verify(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
         """
+        check_names("verify()", options, ("media", "timeout", "progress", *CREATE_OPTIONS))
         seconds_of(timeout)  # a wrong one must not be found out after the session was created
         session = await self._submit(media, progress, options)
         with _naming_session(session.id):
@@ -523,6 +543,8 @@ async def open_session(
         >>> async with open_session(vendor_data="user-42") as session:
         ...     await session.upload(Media("front.jpg", "document-front"))
     """
+    known_names = ("credentials", "base_url", *ClientOptions.__annotations__, *CREATE_OPTIONS)
+    check_names("open_session()", options, known_names)
     client_options, create_options = _parted(options)
     known = credentials or Credentials.from_env()
     hosts = _other_hosts(process_environment) | client_options
@@ -568,7 +590,7 @@ def _check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> No
 def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
     """Warn once for each client, at the caller of `VeriffClient`."""
     if (old := deprecation(hosts["api"])) is not None:
-        warnings.warn(old, DeprecatedHostWarning, stacklevel=3)
+        warnings.warn(old, DeprecatedHostWarning, stacklevel=4)
     for host in sorted({host for root in hosts.values() if (host := insecure_host(root)) is not None}):
         _log.warning("Requests to %s are not encrypted: allow_insecure_hosts permits plain http to it.", host)
 

@@ -120,7 +120,9 @@ class Services:
         """
         return self._downloads.stream(media, max_bytes=max_bytes)
 
-    async def validate_registry_at_once(self, person: Person, **options: Unpack[RegistryOptions]) -> Decision:
+    async def validate_registry_at_once(
+        self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
+    ) -> Decision:
         """Look a person up in registries, and wait for the result in the answer.
 
         It is made by a host of its own (`sync_url`), which Veriff enables on request. That the answer has the form of

@@ -422,3 +422,38 @@ def test_answers_of_another_integration_are_refused(answer: Answer) -> None:
 
     assert ("another API key @ header",) == caught.value.problems
     _assert_silent(caught.value)
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"status": "success"},
+        {"status": "success", "verification": None},
+        {"status": "success", "verification": {}},
+        {"verification": {"status": "submitted"}},
+        {"status": "success", "data": {"anything": 1}},
+    ],
+)
+def test_any_success_of_a_submission_is_one(status: int, body: dict[str, object]) -> None:
+    """A submission succeeded with every 2xx whose body reports success, whether or not it describes the session."""
+    assert responses.submit_session(_answer(body, status=status)) is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>OK</html>",
+        b"[]",
+        b"{}",
+        b'{"status":"fail"}',
+        b'{"status":1}',
+        b'{"verification":{"status":"created"}}',
+        b'{"status":["success"]}',
+    ],
+)
+def test_success_that_reports_none_is_an_error(body: bytes) -> None:
+    """A 2xx that does not report success, as a proxy sends it, is no submission."""
+    with pytest.raises(errors.ResponseError):
+        responses.submit_session(_answer(body))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import field, frozen
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.media import Media
+from veriff_async.protocol.creation import CREATE_OPTIONS
+from veriff_async.protocol.names import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,6 +46,14 @@ def _check_timeout(job: Job, _attribute: object, value: float | None) -> None:
         raise ConfigurationError(msg)
 
 
+def _check_options(job: Job, _attribute: object, value: object) -> None:
+    if not isinstance(value, Mapping):
+        kind = type(value).__name__
+        msg = f'The options of job {job.id} must be a mapping such as {{"vendor_data": "user-42"}}, not {kind}.'
+        raise ConfigurationError(msg)
+    check_names(f"Job {job.id}", cast("Mapping[object, object]", value), CREATE_OPTIONS)
+
+
 def _nothing() -> CreateOptions:
     return {}
 
@@ -65,6 +76,7 @@ class Job:
 
     Raises:
         ConfigurationError: One of them cannot be right.
+        TypeError: An option is unknown; the message suggests the right name.
 
     Example:
         >>> job = Job("user-42", [Media("front.jpg", "document-front"), Media("selfie.jpg", "face")])
@@ -72,7 +84,7 @@ class Job:
 
     id: str = field(validator=_check_name)
     media: tuple[Media, ...] = field(converter=_tuple, validator=_check_media, repr=False)
-    options: CreateOptions = field(factory=_nothing, repr=False, hash=False, kw_only=True)
+    options: CreateOptions = field(factory=_nothing, validator=_check_options, repr=False, hash=False, kw_only=True)
     timeout: float | None = field(default=900.0, validator=_check_timeout, kw_only=True)
 
 

@@ -6,7 +6,6 @@ A row of CSV is first brought into the form that a line of JSON has, so that bot
 from __future__ import annotations
 
 from datetime import datetime
-from difflib import get_close_matches
 from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -22,6 +21,7 @@ from veriff_async.models.media import Media
 from veriff_async.models.person import Address, ParsedAddress, Person
 from veriff_async.models.session import Consent
 from veriff_async.protocol.creation import CreateOptions, create_body
+from veriff_async.protocol.names import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -231,9 +231,8 @@ def _members(found: Mapping[str, object], names: Iterable[str], where: str) -> d
 
 
 def _unknown(what: str, name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name[:64], known, 1)
-    if close:
-        return f"{what} is unknown: did you mean {close[0]}?"
+    if (best := closest(name, known)) is not None:
+        return f"{what} is unknown: did you mean {best}?"
     words = ", ".join(known if len(known) <= len(_CONTEXTS) else ("id", "document-front", "face", "first_name"))
     return f"{what} is unknown: leave it out, or take one such as {words}."
 

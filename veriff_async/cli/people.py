@@ -9,6 +9,7 @@ from attrs import fields
 
 from veriff_async import ConfigurationError, Person
 from veriff_async.protocol.codec import UnreadableError, load_object
+from veriff_async.protocol.names import closest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,9 @@ def person_from(file: BinaryIO) -> Person:
         raise ConfigurationError(msg)
     for number, (name, value) in enumerate(found.items(), 1):
         if name not in _FIELDS:
-            msg = f"Member {number} of what --person gave is no field of a person: take of {', '.join(_FIELDS)}."
+            best = closest(name, _FIELDS)
+            remedy = f"take of {', '.join(_FIELDS)}." if best is None else f"did you mean {best}?"
+            msg = f"Member {number} of what --person gave is no field of a person: {remedy}"
             raise ConfigurationError(msg)
         if not isinstance(value, str):
             msg = f"The {name} of what --person gave is no text: put it in quotes, or leave it out."

@@ -45,8 +45,9 @@ class Specimen:
 class Document:
     """An identity document, in requests and in decisions; every field may be missing.
 
-    `country` is ISO 3166-1 alpha-2 (real answers once wrote ``UK``); dates are ``YYYY-MM-DD`` texts. Requests take
-    `number`, `type`, `country`, `id_card_type` and `first_issue`.
+    `country` is ISO 3166-1 alpha-2 (real answers once wrote ``UK``); dates are ``YYYY-MM-DD`` texts; where a
+    document is sent, a `datetime.date` is written as one. Requests take `number`, `type`, `country`, `id_card_type` and
+    `first_issue`.
 
     https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
     """

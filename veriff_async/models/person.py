@@ -39,7 +39,8 @@ class Person:
 
     Given to ``create_session`` it states what you know. In a test integration a decision is triggered in the Customer
     Portal; older pages say that the first name chooses it (``Approve``, ``Decline``, ``Resubmit``), and the sandbox
-    does so. In a decision it is what Veriff read. Dates are ``YYYY-MM-DD`` texts, as Veriff writes them.
+    does so. In a decision it is what Veriff read. Dates are ``YYYY-MM-DD`` texts, as Veriff writes them; where a
+    person is sent, a `datetime.date` is written as one.
     Fields that only some integrations get are in `raw`.
 
     https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1

@@ -6,11 +6,15 @@ Rules from https://devdocs.veriff.com/apidocs/v1sessions; the codes in the comme
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING, Final, cast
+from inspect import isclass
+from types import NoneType
+from typing import TYPE_CHECKING, Final, cast, get_args, get_origin
 from urllib.parse import urlsplit
 from uuid import UUID
+
+from attrs import fields, resolve_types
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.enums import DocumentType
@@ -25,6 +29,8 @@ from veriff_async.protocol.limits import (
 from veriff_async.protocol.sniff import HEAD, PDF, sniff
 
 if TYPE_CHECKING:
+    from attrs import AttrsInstance
+
     from veriff_async.models.collected import CollectedData
     from veriff_async.models.document import Document
     from veriff_async.models.faces import FaceImage
@@ -40,14 +46,17 @@ __all__ = (
     "check_document",
     "check_end_user_id",
     "check_faces",
+    "check_fields",
     "check_fraud_reports",
     "check_fraud_sessions",
     "check_id",
+    "check_mapping",
     "check_nfc",
     "check_person",
     "check_registry_person",
     "check_texts",
     "check_vendor_data",
+    "is_collection",
     "warning_of_end_user_id",
 )
 
@@ -172,20 +181,24 @@ def check_registry_person(person: Person, *, address: Address | None) -> None:
 
 def check_consents(consents: Sequence[Consent]) -> Sequence[Consent]:
     """Return consents, all of them objects of that class."""
-    if not all(isinstance(consent, Consent) for consent in consents):
+    if not is_collection(consents) or not all(isinstance(consent, Consent) for consent in consents):
         raise _refuse("consents", 'give Consent objects, for example Consent("ine", approved=True)')
     return consents
 
 
 def check_texts(name: str, texts: Sequence[str]) -> Sequence[str]:
     """Return a list of texts that is no single text."""
-    if not is_sequence(texts) or not all(isinstance(text, str) for text in texts) or "" in texts:
+    if not is_collection(texts) or not all(isinstance(text, str) for text in texts) or "" in texts:
         raise _refuse(name, "give a list of texts")
     return texts
 
 
 def check_nfc(nfc: NfcData) -> None:
     """Refuse a reading of a chip that lacks one of its four files."""
+    from veriff_async.models.media import NfcData
+
+    if not isinstance(cast("object", nfc), NfcData):
+        raise _refuse("nfc", "give an NfcData object with the four files")
     for name in ("com", "sod", "dg1", "dg2"):
         content = getattr(nfc, name)
         if not isinstance(content, bytes) or not content:
@@ -197,6 +210,12 @@ def check_collected_data(data: CollectedData) -> None:
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
     """
+    from veriff_async.models.collected import CollectedData, Device, Network
+
+    if not isinstance(cast("object", data), CollectedData):
+        raise _refuse("data", "give a CollectedData object")
+    if not isinstance(cast("object", data.device), Device) or not isinstance(cast("object", data.network), Network):
+        raise _refuse("data", "give its device as a Device, and its network as a Network")
     _check_short("provider_name", data.provider_name)
     _check_short("device.fingerprint", data.device.fingerprint)
     if not data.network.address_v4 and not data.network.address_v6:
@@ -213,7 +232,7 @@ def check_faces(images: Sequence[FaceImage], session_ids: Sequence[str]) -> None
     """Refuse faces that cannot be imported (https://devdocs.veriff.com/apidocs/bulk-import-face-images)."""
     from veriff_async.models.faces import FaceImage
 
-    if not is_sequence(images) or not all(isinstance(image, FaceImage) for image in images):
+    if not is_collection(images) or not all(isinstance(image, FaceImage) for image in images):
         raise _refuse("images", 'give FaceImage objects, for example [FaceImage("user-42", picture)]')
     for session_id in check_texts("session_ids", session_ids):
         check_id("session_ids", session_id)
@@ -261,9 +280,29 @@ def _is_complete(address: Address | None) -> bool:
     )
 
 
-def is_sequence(value: object) -> bool:
-    """Return whether a value is a sequence that is not a text or bytes."""
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray)
+def check_mapping(name: str, value: object) -> Mapping[str, object]:
+    """Return a mapping."""
+    if not isinstance(value, Mapping):
+        raise _refuse(name, "give a mapping")
+    return cast("Mapping[str, object]", value)
+
+
+def check_fields(name: str, model: AttrsInstance) -> None:
+    """Refuse a model of a request with a field of another type than its own: it would be sent as it is."""
+    for each in fields(resolve_types(type(model))):
+        value = cast("object", getattr(model, each.name))
+        kind = next((part for part in get_args(each.type) if part is not NoneType), None)
+        if each.name == "raw" or value is None or not isclass(kind):
+            continue
+        expected: type[object] = str if issubclass(kind, str) else kind
+        values = cast("Sequence[object]", value) if get_origin(each.type) is tuple else (value,)
+        if not isinstance(values, tuple) or not all(isinstance(item, expected) for item in values):
+            raise _refuse(f"{name}.{each.name}", f"it must be {expected.__name__}, not {type(value).__name__}")
+
+
+def is_collection(value: object) -> bool:
+    """Return whether a value is a collection that is not a text, bytes or a mapping."""
+    return isinstance(value, Collection) and not isinstance(value, str | bytes | bytearray | Mapping)
 
 
 def _check_short(name: str, value: object) -> None:

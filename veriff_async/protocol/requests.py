@@ -239,7 +239,9 @@ def stop_monitoring(credentials: Credentials, session_id: str) -> Request:
     return with_body(credentials, "PATCH", path, {"monitorStatus": "disabled"})
 
 
-def validate_registry(credentials: Credentials, known: Person, options: RegistryOptions) -> Request:
+def validate_registry(
+    credentials: Credentials, known: Person | Mapping[str, object], options: RegistryOptions
+) -> Request:
     """Build ``POST /v1/validate-registry``; a session is made and submitted by it.
 
     Raises:
@@ -251,7 +253,9 @@ def validate_registry(credentials: Credentials, known: Person, options: Registry
     return with_body(credentials, "POST", "/v1/validate-registry", body, creates_session=True)
 
 
-def validate_registry_at_once(credentials: Credentials, known: Person, options: RegistryOptions) -> Request:
+def validate_registry_at_once(
+    credentials: Credentials, known: Person | Mapping[str, object], options: RegistryOptions
+) -> Request:
     """Build ``POST /v1/validate-registry`` of the synchronous host, whose answer has the result.
 
     Raises:

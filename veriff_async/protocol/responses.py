@@ -62,6 +62,7 @@ __all__ = (
 
 _WRONG_TRANSITION: Final = "1304"
 _NOT_FOUND: Final = 404
+_TAKEN: Final = ("success", "submitted")
 
 
 def create_session(answer: Answer) -> SessionInfo:
@@ -73,10 +74,16 @@ def submit_session(answer: Answer) -> SessionInfo | None:
     """Read the answer to ``PATCH /v1/sessions/{id}``.
 
     Returns:
-        The session, or ``None`` when Veriff says that it cannot be submitted from where it is, and an earlier try of
-        this very call may be why: then it is submitted.
+        The session; or ``None`` when the answer reports success without describing it, or when Veriff says that it
+        cannot be submitted from where it is, and an earlier try of this very call may be why: then it is submitted.
     """
     if answer.repeated and is_refusal(answer) and refusal(answer).code == _WRONG_TRANSITION:
+        return None
+    root = success(answer)
+    described = as_object(root.get("verification")) or EMPTY
+    # The reference shows the whole session; servers that stand in for Veriff were seen to answer with less.
+    is_taken = described.get("status", root.get("status")) in _TAKEN
+    if "id" not in described and is_taken:
         return None
     return create_session(answer)
 
@@ -112,7 +119,8 @@ def certificates(answer: Answer) -> tuple[Certificate, ...]:
 
     root = success(answer)
     inner = root.get("data", root)
-    found = inner if isinstance(inner, list) else (as_object(inner) or EMPTY).get("certificates")
+    described = as_object(inner)
+    found = inner if described is None else described.get("certificates")
     return models_from(answer, Certificate, found, "certificates")
 
 

@@ -21,6 +21,7 @@ from veriff_async.protocol.credentials import (
     Credentials,
 )
 from veriff_async.protocol.hosts import LOCAL_SYNC
+from veriff_async.protocol.names import explain_options
 from veriff_async.sandbox.app import build_app
 from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier
@@ -85,6 +86,7 @@ class Sandbox(Stage):
         ...     box.decide(session.id, "approved")
     """
 
+    @explain_options("Sandbox", "Pass options by name, for example Sandbox(decide_after=0).")
     def __init__(  # noqa: PLR0913  options are what a sandbox is made of, and all have a default
         self,
         *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypedDict, Unpack
 from uuid import uuid4
 
@@ -11,14 +12,14 @@ from veriff_async.models.json import EMPTY
 from veriff_async.models.person import Person
 from veriff_async.models.verified import AdditionalVerifiedData
 from veriff_async.models.watchlist import CheckType, MatchStatus, MonitorStatus, WatchlistScreening
+from veriff_async.protocol.creation import as_model
+from veriff_async.protocol.names import check_names
 from veriff_async.protocol.writing import render
 from veriff_async.sandbox import dossier
 from veriff_async.sandbox.payloads import Verdict
 from veriff_async.sandbox.records import WebhookKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from veriff_async.models.attempt import UserDefinedStatus
     from veriff_async.models.decision import RiskLabel
     from veriff_async.models.insight import Insight
@@ -62,13 +63,15 @@ class Stage:
 
         Raises:
             ConfigurationError: There is no such session, or it cannot be decided like that.
+            TypeError: A detail is unknown; the message suggests the right name.
         """
+        check_names("decide()", details, ("session_id", "status", *Details.__annotations__))
         verdict = Verdict(
             status=Status(status),
             reason=details.get("reason"),
             reason_code=details.get("reason_code"),
-            person=_described(details.get("person")),
-            document=_described(details.get("document")),
+            person=_described("person", Person, details.get("person")),
+            document=_described("document", Document, details.get("document")),
             additional_verified_data=details.get("additional_verified_data", AdditionalVerifiedData()),
             biometric_authentication=details.get("biometric_authentication"),
             risk_score=details.get("risk_score"),
@@ -175,7 +178,9 @@ class Stage:
         self._desk.resend(session_id, WebhookKind(kind))
 
 
-def _described(model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:
-    if model is None:
+def _described(
+    name: str, kind: type[Person | Document], given: Person | Document | Mapping[str, object] | None
+) -> Mapping[str, object]:
+    if given is None:
         return EMPTY
-    return render(model) if isinstance(model, Person | Document) else dict(model)
+    return dict(given) if isinstance(given, Mapping) else render(as_model(name, kind, given))
