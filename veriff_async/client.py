@@ -7,7 +7,6 @@ import warnings
 from contextlib import asynccontextmanager, contextmanager
 from os import environ as process_environment
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
-from urllib.request import getproxies
 
 from anyio import CapacityLimiter
 from attrs import field, frozen
@@ -24,7 +23,9 @@ from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.creation import CREATE_OPTIONS, CreateOptions
 from veriff_async.protocol.credentials import Credentials
 from veriff_async.protocol.hosts import (
+    BASE_URL_VARIABLE,
     DeprecatedHostWarning,
+    base_url_from,
     deprecation,
     hosts_of,
     insecure_host,
@@ -37,7 +38,7 @@ from veriff_async.remembering import DecisionMemory
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession, seconds_of
 from veriff_async.transport.exchange import Exchange
-from veriff_async.transport.pool import Pool, check_proxies
+from veriff_async.transport.pool import Pool, check_limits, check_proxies
 from veriff_async.uploading import Uploads
 from veriff_async.waiting import Waits
 
@@ -70,7 +71,6 @@ _HOW_TO_CREATE: Final = (
     'Call VeriffClient(Credentials(api_key, shared_secret), base_url="https://..."), or VeriffClient.from_env().'
 )
 
-BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
 SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
 
@@ -207,14 +207,14 @@ class VeriffClient(Services):
     ) -> None:
         """Check the options; nothing is opened yet."""
         check_credentials(credentials)
-        _check_limits(max_connections, max_uploads, max_downloads, http_session)
+        check_limits(max_connections, max_uploads, max_downloads, http_session)
         hosts = hosts_of(
             base_url,
             feedback_url=feedback_url,
             sync_url=sync_url,
             allow_insecure=insecure_hosts(allow_insecure_hosts),
         )
-        _check_proxies(http_session, trust_env=trust_env)
+        check_proxies(http_session, trust_env=trust_env)
         warm_up(SessionInfo, UploadedMedia, Decision)
         self._root = hosts["api"]
         _warn_about_hosts(hosts)
@@ -275,7 +275,7 @@ class VeriffClient(Services):
         check_names(f"{cls.__name__}.from_env()", options, known)
         environment = process_environment if environ is None else environ
         credentials = Credentials.from_env(environment)
-        return cls(credentials, base_url=_base_url(environment), **(_other_hosts(environment) | options))
+        return cls(credentials, base_url=base_url_from(environment), **(_other_hosts(environment) | options))
 
     @property
     def credentials(self) -> Credentials:
@@ -548,7 +548,7 @@ async def open_session(
     client_options, create_options = _parted(options)
     known = credentials or Credentials.from_env()
     hosts = _other_hosts(process_environment) | client_options
-    async with VeriffClient(known, base_url=base_url or _base_url(process_environment), **hosts) as client:
+    async with VeriffClient(known, base_url=base_url or base_url_from(process_environment), **hosts) as client:
         yield await client.create_session(**create_options)
 
 
@@ -557,14 +557,6 @@ def _checked(credentials: object) -> Credentials:
         return credentials
     msg = "The credentials are no Credentials: give Credentials(api_key, shared_secret)."
     raise ConfigurationError(msg)
-
-
-def _base_url(environ: Mapping[str, str]) -> str:
-    base_url = environ.get(BASE_URL_VARIABLE, "").strip()
-    if not base_url:
-        msg = f"{BASE_URL_VARIABLE} is not set: the integration's API Keys page in the Customer Portal shows its value."
-        raise ConfigurationError(msg)
-    return base_url
 
 
 def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
@@ -578,35 +570,12 @@ def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
     return found
 
 
-def _check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
-    if not trust_env:
-        return
-    if http_session is not None:
-        msg = "trust_env has no effect on http_session: create that one with aiohttp.ClientSession(trust_env=True)."
-        raise ConfigurationError(msg)
-    check_proxies(getproxies())
-
-
 def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
     """Warn once for each client, at the caller of `VeriffClient`."""
     if (old := deprecation(hosts["api"])) is not None:
         warnings.warn(old, DeprecatedHostWarning, stacklevel=4)
     for host in sorted({host for root in hosts.values() if (host := insecure_host(root)) is not None}):
         _log.warning("Requests to %s are not encrypted: allow_insecure_hosts permits plain http to it.", host)
-
-
-def _check_limits(
-    max_connections: int, max_uploads: int, max_downloads: int, http_session: ClientSession | None
-) -> None:
-    connector = None if http_session is None else http_session.connector
-    # aiohttp's limit 0 means none.
-    limit = max_connections if connector is None else connector.limit or max_uploads + 1
-    if not 1 <= max_uploads < limit:
-        msg = f"max_uploads is {max_uploads}: give 1 or more, and fewer than the {limit} connections of the pool."
-        raise ConfigurationError(msg)
-    if not 1 <= max_downloads < limit:
-        msg = f"max_downloads is {max_downloads}: give 1 or more, and fewer than the {limit} connections of the pool."
-        raise ConfigurationError(msg)
 
 
 def _parted(options: SessionOptions) -> tuple[ClientOptions, CreateOptions]:

@@ -15,10 +15,12 @@ from yarl import URL
 from veriff_async.errors import ConfigurationError
 
 __all__ = (
+    "BASE_URL_VARIABLE",
     "INSECURE_HOSTS_VARIABLE",
     "LOCAL_SYNC",
     "DeprecatedHostWarning",
     "Host",
+    "base_url_from",
     "deprecation",
     "hosts_of",
     "insecure_host",
@@ -30,6 +32,7 @@ __all__ = (
 
 Host: TypeAlias = Literal["api", "feedback", "sync"]
 
+BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 INSECURE_HOSTS_VARIABLE: Final = "VERIFF_ALLOW_INSECURE_HOSTS"
 
 LOCAL_SYNC: Final = "/sync"
@@ -110,6 +113,19 @@ def hosts_of(
         "feedback": parse_root(feedback_url or feedback, name="feedback_url", allow_insecure=allow_insecure),
         "sync": parse_root(sync_url or sync, name="sync_url", allow_insecure=allow_insecure),
     }
+
+
+def base_url_from(environ: Mapping[str, str]) -> str:
+    """Return the value of ``VERIFF_BASE_URL``.
+
+    Raises:
+        ConfigurationError: It is not set.
+    """
+    base_url = environ.get(BASE_URL_VARIABLE, "").strip()
+    if not base_url:
+        msg = f"{BASE_URL_VARIABLE} is not set: the integration's API Keys page in the Customer Portal shows its value."
+        raise ConfigurationError(msg)
+    return base_url
 
 
 def insecure_hosts(names: Collection[str]) -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
+from urllib.request import getproxies
 
 import aiohttp
 from yarl import URL
@@ -13,24 +14,47 @@ from veriff_async.errors import ConfigurationError
 from veriff_async.transport.active_calls import GRACE, ActiveCalls, client_closed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from aiohttp import ClientSession
 
-__all__ = ("Pool", "check_proxies")
+__all__ = ("Pool", "check_limits", "check_proxies")
 
 _PROXIES: Final = ("http", "https", "all")
 
 
-def check_proxies(proxies: Mapping[str, str]) -> None:
-    """Refuse a proxy of the environment that cannot be used, before aiohttp meets it with an error that shows it.
-
-    Args:
-        proxies: Addresses by scheme, as `urllib.request.getproxies` returns them; they may hold passwords.
+def check_limits(
+    max_connections: int, max_uploads: int, max_downloads: int, http_session: ClientSession | None
+) -> None:
+    """Check that uploads and downloads leave connections for other calls.
 
     Raises:
-        ConfigurationError: One is not an http(s) URL; the message names the variable, never its value.
+        ConfigurationError: They do not.
     """
+    connector = None if http_session is None else http_session.connector
+    # aiohttp's limit 0 means none.
+    limit = max_connections if connector is None else connector.limit or max_uploads + 1
+    if not 1 <= max_uploads < limit:
+        msg = f"max_uploads is {max_uploads}: give 1 or more, and fewer than the {limit} connections of the pool."
+        raise ConfigurationError(msg)
+    if not 1 <= max_downloads < limit:
+        msg = f"max_downloads is {max_downloads}: give 1 or more, and fewer than the {limit} connections of the pool."
+        raise ConfigurationError(msg)
+
+
+def check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
+    """Refuse a proxy of the environment that cannot be used, before aiohttp meets it with an error that shows it.
+
+    Raises:
+        ConfigurationError: One is not an http(s) URL, or the option has no effect; the message names the variable,
+            never its value.
+    """
+    if not trust_env:
+        return
+    if http_session is not None:
+        msg = "trust_env has no effect on http_session: create that one with aiohttp.ClientSession(trust_env=True)."
+        raise ConfigurationError(msg)
+    proxies = getproxies()
     for scheme in _PROXIES:
         address = proxies.get(scheme)
         try:
