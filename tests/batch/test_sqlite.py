@@ -370,3 +370,103 @@ async def test_a_process_that_forks_makes_its_own(path: Path) -> None:
     command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
     done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
     assert (0, "") == (done.returncode, done.stderr)
+
+
+SPELLINGS: Final = ("link", "folder link", "link of a link", "dots", "relative", "through /proc")
+
+
+async def spelled(path: Path, how: str) -> Path:
+    """Return another name of the same file."""
+
+    def make() -> Path:
+        away = path.parent / "away"
+        away.mkdir()
+        if how == "link":
+            (away / "other.db").symlink_to(path)
+            return away / "other.db"
+        if how == "folder link":
+            (away / "folder").symlink_to(path.parent, target_is_directory=True)
+            return away / "folder" / path.name
+        if how == "link of a link":
+            (away / "first.db").symlink_to(path)
+            (away / "second.db").symlink_to("first.db")
+            return away / "second.db"
+        if how == "relative":
+            return type(path)(os.path.relpath(path))
+        if how == "through /proc":
+            return type(path)("/proc/self/root") / path.relative_to("/")
+        return away / ".." / path.name
+
+    return await asyncio.to_thread(make)
+
+
+@pytest.mark.parametrize("how", SPELLINGS)
+@pytest.mark.parametrize("is_new", [True, False], ids=["new file", "old file"])
+async def test_one_journal_is_one_run_whatever_path_is_used(path: Path, how: str, is_new: bool) -> None:  # noqa: FBT001
+    """A second run that names the journal in another way is refused, and keeps no files under that name."""
+    if not is_new:
+        async with SqliteJournal(path) as before, holding(before, "a"):
+            await before.write(record_of("a"))
+    other = await spelled(path, how)
+    async with SqliteJournal(other if is_new else path) as first:
+        await first.claim("a")
+        await first.write(record_of("a", Step.CREATING))
+        async with SqliteJournal(path if is_new else other) as second:
+            assert record_of("a", Step.CREATING) == await second.read("a")
+            with pytest.raises(JournalError, match="Another run uses this journal"):
+                await second.claim("b")
+
+    assert {"batch.db", "batch.db-run", "away"} >= set(await files_beside(path))
+    assert [] == [name for name in await files_beside(path.parent / "away" / "any") if "-" in name]
+
+
+async def test_a_journal_with_hard_links_is_refused(path: Path) -> None:
+    """SQLite cannot see that two names are one file, so neither name is used."""
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+    other = path.with_name("other.db")
+    await asyncio.to_thread(other.hardlink_to, path)
+    for name in (path, other):
+        with pytest.raises(ConfigurationError, match="2 hard links"):
+            async with SqliteJournal(name):
+                pass
+    await asyncio.to_thread(other.unlink)
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+
+
+async def test_a_file_that_is_mounted_alone_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that mounts the file itself has no lock in common with others; the folder must be mounted."""
+    strange = path.with_name("my batch.db")
+    table = f"36 35 98:0 / {str(strange).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n36\n"
+    read_bytes = type(path).read_bytes
+
+    def read(file: Path) -> bytes:
+        return table.encode() if str(file) == "/proc/self/mountinfo" else read_bytes(file)
+
+    async with SqliteJournal(strange):
+        pass
+    monkeypatch.setattr(type(path), "read_bytes", read)
+    with pytest.raises(ConfigurationError, match="mount its folder"):
+        async with SqliteJournal(strange):
+            pass
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+async def test_a_file_that_is_gone_takes_nothing_more(path: Path, how: str) -> None:
+    """What is written to a file that no path names any more would be lost, so it is refused."""
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+        await asyncio.to_thread(path.rename, path.with_name("old.db"))
+        if how == "replaced":
+            await asyncio.to_thread(path.write_bytes, b"")
+        with pytest.raises(JournalError, match="removed or replaced"):
+            await journal.write(record_of("a"))
+
+
+@asynccontextmanager
+async def holding(journal: SqliteJournal, job_id: str) -> AsyncIterator[None]:
+    """Hold a claim."""
+    await journal.claim(job_id)
+    yield
+    await journal.release(job_id)

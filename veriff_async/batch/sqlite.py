@@ -81,15 +81,17 @@ class SqliteJournal:
 
     What `write` has returned from is on the disk (SQLite's write-ahead log, ``synchronous=FULL``). The first claim
     takes the file for this process, by a lock on one beside it that the system gives back when the process dies; other
-    processes may look meanwhile. It is made for its owner alone, since decisions hold personal data, and must lie on a
-    disk of this machine. While it is open, let nothing in this process open the file but SQLite: closing it again would
-    give back SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2). Use it in one event loop.
+    processes may look meanwhile. Symbolic links and other spellings of a path lead to the same lock; a file with hard
+    links is refused. It is made for its owner alone, since decisions hold personal data, and must lie on a disk of this
+    machine. While it is open, let nothing in this process open the file but SQLite: closing it again would give back
+    SQLite's locks (https://sqlite.org/howtocorrupt.html, 2.2). Use it in one event loop.
 
     Args:
         path: The file; it is made when it is missing, its folder is not.
 
     Raises:
-        ConfigurationError: The path names no file.
+        ConfigurationError: The path names no file. The first use raises it for a file that is no journal, or that has
+            several hard links.
 
     Example:
         >>> async with SqliteJournal("batch.db") as journal, VeriffClient.from_env() as veriff:
@@ -221,6 +223,7 @@ class _Keeper(Thread):
         self._path = path
         self._db: sqlite3.Connection | None = None
         self._lock: sqlite3.Connection | None = None
+        self._identity: tuple[int, int] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -248,6 +251,17 @@ class _Keeper(Thread):
             self._lock = _locked(self._path)
         return _found(db, job_id)
 
+    def _file(self, *, is_writing: bool) -> sqlite3.Connection:
+        """Return the open file, which is still the one that its path names if something is to be written."""
+        if self._db is None:
+            self._path = _real(self._path)
+            self._db = _opened(self._path)
+            self._identity = _identity(self._path)
+        elif is_writing and _identity(self._path) != self._identity:
+            msg = "The journal's file was removed or replaced while it was open: put it back, and begin again."
+            raise JournalError(msg)
+        return self._db
+
     def _turn(self) -> bool:
         """Wait for something to do, and do all that waits; nothing of it is held while the next wait lasts."""
         batch: list[_Task] = []
@@ -264,7 +278,7 @@ class _Keeper(Thread):
     def _together(self, batch: Sequence[_Task]) -> list[_Outcome]:
         """Do everything in one transaction."""
         try:
-            db = self._db = self._db or _opened(self._path)
+            db = self._file(is_writing=any(task.writes for task in batch))
             db.execute("BEGIN IMMEDIATE" if any(task.writes for task in batch) else "BEGIN")
             try:
                 outcomes = [_outcome(task, db) for task in batch]
@@ -298,6 +312,55 @@ def _settle(answers: Sequence[tuple[asyncio.Future[Any], _Outcome]]) -> None:
             done.set_result(result)
         else:
             done.set_exception(error)
+
+
+def _real(path: Path) -> Path:
+    """Return the one path of a file that SQLite names its own files after, whatever spelling was given.
+
+    SQLite keeps its write-ahead log, and this module its lock, beside the file and under its name. Through another name
+    of the same file neither is found, so a second run would not see the first
+    (https://sqlite.org/howtocorrupt.html, 2.4). Symbolic links are resolved; a hard link and a file that is mounted by
+    itself cannot be, so they are refused.
+
+    Raises:
+        ConfigurationError: The file has names in several folders.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        names = real.stat().st_nlink
+    except FileNotFoundError:
+        return real
+    if names > 1:
+        msg = (
+            f"The journal's file has {names} hard links, and a second run under another of its names would not be "
+            "noticed: copy the file, and use the copy."
+        )
+        raise ConfigurationError(msg)
+    if _is_mounted_alone(real):
+        msg = "The journal's file is mounted by itself, so that its lock is not shared: mount its folder instead."
+        raise ConfigurationError(msg)
+    return real
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what the system knows a file by, or `None` when there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _is_mounted_alone(real: Path) -> bool:
+    """Return whether a file, not its folder, is a mount point, as containers can have it; known on Linux only."""
+    try:
+        table = Path("/proc/self/mountinfo").read_bytes()
+    except OSError:
+        return False
+    # The fifth field, with spaces and the like in octal (proc_pid_mountinfo(5)).
+    mounts = {fields[4] for line in table.splitlines() if len(fields := line.split()) > 4}  # noqa: PLR2004
+    name = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes((byte,)) for byte in os.fsencode(real))
+    return name in mounts
 
 
 def _opened(path: Path) -> sqlite3.Connection:

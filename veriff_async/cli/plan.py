@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, get_args
 
@@ -105,7 +106,8 @@ def plan_of(journal: Path) -> Plan | None:
 
 
 def _place(journal: Path) -> Path:
-    return journal.with_name(f"{journal.name}-plan.json")
+    real = Path(os.path.realpath(journal))  # as the journal names its lock, so that a link leads to the same plan
+    return real.with_name(f"{real.name}-plan.json")
 
 
 def _plan(found: JsonObject) -> Plan | None:
