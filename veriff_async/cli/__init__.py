@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 __all__ = ("main",)
@@ -13,7 +14,7 @@ def main() -> None:
     """Run the command line, or say in one sentence what is missing for it.
 
     Exit codes: 0 done, 1 the library refused (one sentence on stderr), 2 wrong usage or a missing extra,
-    130 interrupted with Ctrl-C.
+    130 interrupted with Ctrl-C; see `veriff_async.cli.exits`.
     """
     try:
         from veriff_async.cli.commands import cli  # noqa: PLC0415  an extra that may be missing
@@ -24,4 +25,17 @@ def main() -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    _open_standard_streams()
     cli(prog_name="veriff-async")
+
+
+def _open_standard_streams() -> None:
+    """Let closed standard descriptors lead nowhere, so that no file, database or connection gets their numbers.
+
+    With ``>&-`` the journal could be opened as number 1, and ``--out /dev/stdout`` would then write into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest number that is free

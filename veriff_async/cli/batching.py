@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
+from anyio import to_thread
 from attrs import frozen
 
 from veriff_async.batch import SqliteJournal, Step, collect_many, settle, submit_many, verify_many
@@ -13,11 +14,11 @@ from veriff_async.cli.checking import jobs_of
 from veriff_async.cli.gauge import Gauge
 from veriff_async.cli.outcomes import Outcomes
 from veriff_async.cli.plan import remember
-from veriff_async.cli.results import results_in
+from veriff_async.cli.results import reader_of, results_in
 from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from veriff_async import VeriffClient
@@ -62,7 +63,14 @@ async def run_plan(  # noqa: PLR0913  what a batch is made of
     """Verify or submit what a manifest holds, or go on with it."""
     async with _connected(connect, plan.inbox) as veriff:
         gauge = Gauge(total, veriff.statistics, is_submission=plan.submit_only, quiet=quiet)
-        async with _running(journal, plan.out, veriff, gauge, show_person=plan.show_person) as run:
+        async with _running(
+            journal,
+            plan.out,
+            veriff,
+            gauge,
+            show_person=plan.show_person,
+            apart_from=[path for path in (plan.manifest, plan.inbox, plan.env_file) if path is not None],
+        ) as run:
             remember(journal, plan)
             async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
                 work = _submit if plan.submit_only else _verify
@@ -87,7 +95,9 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
         total = (await store.tally()).get(Step.SUBMITTED, 0)
     async with _connected(connect, inbox) as veriff:
         gauge = Gauge(total, veriff.statistics, quiet=quiet)
-        async with _running(journal, out, veriff, gauge, show_person=show_person) as run:
+        async with _running(
+            journal, out, veriff, gauge, show_person=show_person, apart_from=[] if inbox is None else [inbox]
+        ) as run:
             found = collect_many(
                 veriff,
                 journal=run.journal,
@@ -98,7 +108,7 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
             )
             async with aclosing(found) as results:
                 async for result in results:
-                    run.add(result)
+                    await run.add(result)
             return run.told()
 
 
@@ -128,8 +138,8 @@ class _Run:
     outcomes: Outcomes
     veriff: VeriffClient
 
-    def add(self, result: JobResult) -> None:
-        self.results.add(result)
+    async def add(self, result: JobResult) -> None:
+        await self.results.add(result)
         self.outcomes.add(result)
 
     def told(self) -> Told:
@@ -147,16 +157,25 @@ async def _connected(connect: Connect, inbox: Path | None) -> AsyncGenerator[Ver
 
 
 @asynccontextmanager
-async def _running(
-    journal: Path, out: Path, veriff: VeriffClient, gauge: Gauge, *, show_person: bool
+async def _running(  # noqa: PLR0913  what a run writes to
+    journal: Path,
+    out: Path,
+    veriff: VeriffClient,
+    gauge: Gauge,
+    *,
+    show_person: bool,
+    apart_from: Sequence[Path],
 ) -> AsyncGenerator[_Run]:
     async with SqliteJournal(journal) as store:
         # The first claim takes the journal for this process; a second run would else mend results that are written.
         await store.claim(_ANY)
         await store.release(_ANY)
-        with results_in(out, show_person=show_person) as results:
-            async with gauge.shown():
-                yield _Run(store, results, gauge, Outcomes(is_submission=gauge.is_submission), veriff)
+        async with AsyncExitStack() as parts:
+            await parts.enter_async_context(reader_of(out))
+            opened = results_in(out, show_person=show_person, apart_from=[journal, *apart_from])
+            results = await to_thread.run_sync(parts.enter_context, opened)
+            await parts.enter_async_context(gauge.shown())
+            yield _Run(store, results, gauge, Outcomes(is_submission=gauge.is_submission), veriff)
 
 
 async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float) -> None:
@@ -173,7 +192,7 @@ async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_fai
     )
     async with aclosing(found) as results:
         async for result in results:
-            run.add(result)
+            await run.add(result)
 
 
 async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float) -> None:
@@ -188,6 +207,6 @@ async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_fai
         progress=run.gauge.update,
     )
     for result in left:
-        run.add(result)
+        await run.add(result)
     now = run.gauge.progress
     run.outcomes.counts += Counter({(Step.SUBMITTED, ""): now.submitted, (Step.DECIDED, ""): now.decided})

@@ -7,6 +7,8 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
+from veriff_async.cli.output import print_result
+
 __all__ = ("SHELLS", "VARIABLE", "completion")
 
 SHELLS: Final = ("bash", "zsh", "fish")
@@ -26,4 +28,4 @@ def completion(*, shell: str) -> None:
     root = click.get_current_context().find_root()
     kind = get_completion_class(shell)
     if kind is not None:  # click knows all three
-        click.echo(kind(root.command, {}, "veriff-async", VARIABLE).source())
+        print_result(kind(root.command, {}, "veriff-async", VARIABLE).source().rstrip("\n"))

@@ -7,11 +7,11 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
 
 from veriff_async import Media, Person, PollPolicy, VeriffClient
 from veriff_async.cli.options import FILE, json_option, show_person_option
 from veriff_async.cli.outcome import Outcome
+from veriff_async.cli.output import print_result, progress_console, result_console
 from veriff_async.cli.running import run
 from veriff_async.cli.show import Screen, as_json
 from veriff_async.cli.specimens import specimen
@@ -42,10 +42,10 @@ def demo(*, front: Path | None, back: Path | None, face: Path | None, for_progra
 
     Nothing leaves this machine. Pictures that you do not give are specimens of the package.
     """
-    screen = Screen(Console(stderr=for_program, quiet=for_program))
+    screen = Screen(progress_console(quiet=True) if for_program else result_console())
     outcome = run(run_demo({"document-front": front, "document-back": back, "face": face}, screen))
     if for_program:
-        click.echo(as_json(outcome, show_person=show_person))
+        print_result(as_json(outcome, show_person=show_person))
         return
     screen.decision(outcome.decision, show_person=show_person)
     screen.story(outcome)

@@ -20,5 +20,9 @@ class Exit(IntEnum):
     """There is a decision, and it is not ``approved``."""
     UNDECIDED = 4
     """There is no decision yet, or none came in time."""
+    HUNG_UP = 129
+    """The terminal was closed: 128 + SIGHUP, as shells have it."""
     INTERRUPTED = 130
-    """Ctrl-C: 128 + SIGINT, as shells have it."""
+    """Ctrl-C: 128 + SIGINT."""
+    TERMINATED = 143
+    """Stopped by the system or a supervisor: 128 + SIGTERM."""

@@ -7,13 +7,14 @@ from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from veriff_async.batch import Progress
+from veriff_async.cli.output import progress_console
 from veriff_async.cli.show import megabytes
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Gauge:
         self._total = total
         self._statistics = statistics
         self.is_submission = is_submission
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = progress_console(quiet=quiet)
         self._live = self._console.is_interactive and self._console.file.isatty()
         self._began = monotonic()
         self.progress: Progress = Progress()

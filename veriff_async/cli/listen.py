@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +16,7 @@ from veriff_async import Credentials, InboxError, PayloadError, SignatureError, 
 from veriff_async.cli import heard
 from veriff_async.cli.forwarding import Forwarder
 from veriff_async.cli.options import env_file_option, json_option, show_person_option
+from veriff_async.cli.output import OutputError, print_result
 from veriff_async.cli.posting import check_url
 from veriff_async.cli.running import result_screen, run
 from veriff_async.cli.serving import serving, stopping
@@ -29,7 +28,7 @@ from veriff_async.webhooks import WebhookReceiver, rules
 
 if TYPE_CHECKING:
     from asyncio import Event
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from veriff_async.cli.forwarding import Forwarded
     from veriff_async.cli.show import Screen
@@ -95,7 +94,7 @@ async def run_listen(  # noqa: PLR0913  one for each option
     inbox_file: Path | None,
     forward_to: str | None,
 ) -> None:
-    """Receive until SIGINT or SIGTERM.
+    """Receive until SIGINT, SIGTERM or SIGHUP.
 
     Args:
         report: Where everything is told.
@@ -117,6 +116,8 @@ async def run_listen(  # noqa: PLR0913  one for each option
         report.listening(await parts.enter_async_context(serving(ear, host=host, port=port, path=path)))
         await report.stopped.wait()
     report.ended()
+    if report.failure is not None:
+        raise report.failure
 
 
 class Report:
@@ -132,6 +133,7 @@ class Report:
         self._screen = screen
         self._show_person = show_person
         self.stopped: Event | None = None
+        self.failure: OutputError | None = None
 
     def listening(self, url: str) -> None:
         """Tell where to post to."""
@@ -163,18 +165,21 @@ class Report:
     def _tell(self, document: Mapping[str, object], line: str, *, at: bool = True, style: str | None = None) -> None:
         now = datetime.now(UTC)
         if self._screen is None:
-            self._write(json.dumps({"time": now.isoformat(timespec="milliseconds"), **document}))
+            text = json.dumps({"time": now.isoformat(timespec="milliseconds"), **document})
+            self._write(lambda: print_result(text))
             return
+        screen = self._screen
         # What a webhook says is Veriff's, but a terminal would obey it.
         plain = "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in line)
-        self._screen.say(f"{now.astimezone():%H:%M:%S}  {plain}" if at else plain, style=style)
+        self._write(lambda: screen.say(f"{now.astimezone():%H:%M:%S}  {plain}" if at else plain, style=style))
 
-    def _write(self, line: str) -> None:
+    def _write(self, write: Callable[[], None]) -> None:
+        """Write a line; when that is no longer possible, stop receiving instead of failing a webhook."""
         try:
-            click.echo(line)
-        except BrokenPipeError:
-            # Nobody reads any more; Python would say so a second time when it closes the pipe.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            write()
+        except OutputError as error:
+            # A reader of a pipe that has ended, like head, has seen enough. Anything else is an error.
+            self.failure = None if error.is_pipe else error
             if self.stopped is not None:
                 self.stopped.set()
 

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
-import signal
 from datetime import datetime
 from os import environ
 from typing import TYPE_CHECKING, Final
 
 import click
-from rich.console import Console
 
 from veriff_async import Credentials
+from veriff_async.cli.output import print_result, progress_console
 from veriff_async.cli.running import run
+from veriff_async.cli.serving import stopping
 from veriff_async.cli.show import Screen
 from veriff_async.client import BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE
 from veriff_async.sandbox import Sandbox, WebhookKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import FrameType
 
     from veriff_async.sandbox import Delivery, SeenRequest
 
@@ -55,7 +53,7 @@ def sandbox(*, host: str, port: int, webhook_url: str | None, every_webhook: boo
     if every_webhook and webhook_url is None:
         msg = "--every-webhook needs an address: give --webhook-url too."
         raise click.UsageError(msg)
-    screen = Screen(Console(stderr=True))
+    screen = Screen(progress_console())
     kinds = tuple(WebhookKind) if every_webhook else (WebhookKind.DECISION,)
     urls = {} if webhook_url is None else dict.fromkeys(kinds, webhook_url)
     run(run_sandbox(screen, host=host, port=port, webhook_urls=urls, decide_after=decide_after))
@@ -75,38 +73,31 @@ def own_credentials() -> Credentials | None:
 async def run_sandbox(
     screen: Screen, *, host: str, port: int, webhook_urls: Mapping[WebhookKind, str], decide_after: float | None
 ) -> None:
-    """Serve until SIGINT or SIGTERM.
+    """Serve until SIGINT, SIGTERM or SIGHUP.
 
     Standard output gets the variables that a client needs, as lines for a shell; `screen` gets one line for each
     request and webhook. Secrets that came from the environment are not printed again.
     """
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        loop.call_soon_threadsafe(stopped.set)
-
-    for number in (signal.SIGINT, signal.SIGTERM):  # loop.add_signal_handler is missing on Windows
-        signal.signal(number, stop)
     credentials = own_credentials()
-    async with Sandbox(
-        host=host,
-        port=port,
-        credentials=credentials,
-        webhook_urls=webhook_urls,
-        decide_after=decide_after,
-        on_request=lambda seen: screen.say(_request_line(seen)),
-        on_delivery=lambda delivery: screen.say(_delivery_line(delivery)),
-    ) as box:
-        _announce(box, screen, with_secret=credentials is None)
-        await stopped.wait()
+    with stopping() as stopped:
+        async with Sandbox(
+            host=host,
+            port=port,
+            credentials=credentials,
+            webhook_urls=webhook_urls,
+            decide_after=decide_after,
+            on_request=lambda seen: screen.say(_request_line(seen)),
+            on_delivery=lambda delivery: screen.say(_delivery_line(delivery)),
+        ) as box:
+            _announce(box, screen, with_secret=credentials is None)
+            await stopped.wait()
     screen.say("Stopped.")
 
 
 def _announce(box: Sandbox, screen: Screen, *, with_secret: bool) -> None:
     for name, value in box.environ.items():
         if with_secret or name in _URLS:
-            click.echo(f"export {name}={shlex.quote(value)}")
+            print_result(f"export {name}={shlex.quote(value)}")
     screen.say(f"A local Veriff listens at {box.base_url}; give clients the variables above. Ctrl-C stops it.")
 
 

@@ -46,15 +46,17 @@ class Taker(Protocol):
 
 @contextmanager
 def stopping() -> Generator[asyncio.Event]:
-    """Give an event that SIGINT and SIGTERM set, instead of ending the process; needs a running loop."""
+    """Give an event that SIGINT, SIGTERM and SIGHUP set, instead of ending the process; needs a running loop."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(stopped.set)
 
-    # loop.add_signal_handler is missing on Windows.
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    # loop.add_signal_handler is missing on Windows, as is SIGHUP. nohup has SIGHUP ignored on purpose.
+    found = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    numbers = [number for number in found if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stopped
     finally:

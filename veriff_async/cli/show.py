@@ -122,6 +122,7 @@ class Screen:
         if not self._live:
             for row in rows:
                 self._line("\t".join(map(_printable, row)))
+            self._console.file.flush()
             return
         table = Table(*columns, title=title, title_justify="left")
         for row in rows:

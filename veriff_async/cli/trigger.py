@@ -13,6 +13,7 @@ from attrs import frozen
 from veriff_async import Credentials
 from veriff_async.cli.exits import Exit
 from veriff_async.cli.options import env_file_option, json_option
+from veriff_async.cli.output import say
 from veriff_async.cli.posting import Poster, check_url
 from veriff_async.cli.running import print_json, result_screen, run
 from veriff_async.cli.samples import STATUSES, SUBJECTS, samples
@@ -91,7 +92,7 @@ def trigger(  # noqa: PLR0913  one for each option
     refused = sum(not each.answer.is_taken for each in sent)
     if refused:
         if not for_program:
-            click.echo(f"{refused} of {len(sent)} webhooks not taken: only the answer 200 counts.", err=True)
+            say(f"{refused} of {len(sent)} webhooks not taken: only the answer 200 counts.")
         sys.exit(Exit.REFUSED)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 from attrs import frozen
 
-from veriff_async import Media, check_media
+from veriff_async import Media, OutcomeUnknownError, VeriffError, check_media
+from veriff_async.batch.course import finished
 from veriff_async.cli.options import FILE, env_file_option, json_option, show_person_option, timeout_option
 from veriff_async.cli.people import person_from, person_option
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
@@ -22,12 +23,16 @@ from veriff_async.protocol.limits import MAX_SIDE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from veriff_async import Decision, UploadedMedia, VeriffClient
+    from veriff_async import Decision, UploadedMedia, VeriffClient, VerificationSession
     from veriff_async.cli.running import Course
     from veriff_async.cli.show import Screen
     from veriff_async.protocol.creation import CreateOptions
 
 __all__ = ("Order", "Verified", "run_verify", "verify")
+
+
+_PATIENCE: Final = 10.0
+"""Seconds that a command which is stopped waits for the id of a session under way."""
 
 
 def _pairs(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
@@ -163,10 +168,7 @@ async def run_verify(veriff: VeriffClient, order: Order, screen: Screen, course:
     """
     async with veriff:
         screen.say("Creating a session")
-        session = await veriff.create_session(**order.options)
-        course.reached(
-            f"Session {session.id} was not submitted; the same command begins a new one.", session_id=session.id
-        )
+        session = await _created(veriff, order, course)
         screen.say(f"Uploading {len(order.media)} files to session {session.id}")
         with screen.uploads(order.media) as shown:
             uploaded = await session.upload(*order.media, progress=shown)
@@ -181,7 +183,33 @@ async def run_verify(veriff: VeriffClient, order: Order, screen: Screen, course:
             return Verified(session_id=session.id, uploaded=uploaded, decision=None)
         with screen.waiting("Waiting for the decision; Ctrl-C is safe, the session goes on"):
             decision = await session.wait_for_decision(timeout=order.timeout)
+        course.reached("To see the decision: " + again(f"decision {session.id}", order.env_file))
     return Verified(session_id=session.id, uploaded=uploaded, decision=decision)
+
+
+async def _created(veriff: VeriffClient, order: Order, course: Course) -> VerificationSession:
+    """Create the session; when the command is stopped meanwhile, wait a moment for its id."""
+    created: list[VerificationSession] = []
+
+    async def create() -> None:
+        session = await veriff.create_session(**order.options)
+        course.reached(
+            f"Session {session.id} was not submitted; the same command begins a new one.", session_id=session.id
+        )
+        created.append(session)
+
+    course.reached(
+        "A session may have been created: look for it in the Customer Portal before you begin again, "
+        + (f"by its vendor_data {order.options['vendor_data']}." if "vendor_data" in order.options else "by its time.")
+    )
+    try:
+        await finished(create(), within=_PATIENCE)
+    except OutcomeUnknownError:
+        raise
+    except VeriffError:
+        course.reached("")  # a refusal, so there is no session
+        raise
+    return created[0]
 
 
 def _document(done: Verified, *, show_person: bool) -> dict[str, object]:

@@ -1,0 +1,284 @@
+"""However a command ends, it reports that in its form, with the right exit code, and loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from tests.cli.conftest import COMMAND, environment
+from veriff_async import ConfigurationError
+from veriff_async.batch import JobResult, Step
+from veriff_async.cli.results import reader_of, results_in
+from veriff_async.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from veriff_async.sandbox import SeenRequest
+
+    Run = Callable[..., subprocess.CompletedProcess[str]]
+
+PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(2000) + b"\xff\xd9"
+SECONDS: Final = 60.0
+ENDED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+
+
+class Books:
+    """A sandbox that calls back at a request of a method and path."""
+
+    def __init__(self) -> None:
+        """Make the sandbox; it decides at once."""
+        self.act: Callable[[SeenRequest], None] = lambda _seen: None
+        self.box = Sandbox(decide_after=0, on_request=self._seen)
+
+    def _seen(self, seen: SeenRequest) -> None:
+        self.act(seen)
+
+    def kill_at(self, process: subprocess.Popen[str], number: int, method: str, path: str = "") -> None:
+        """Send a signal when a request was answered, once."""
+
+        def act(seen: SeenRequest) -> None:
+            if seen.method == method and path in seen.path:
+                self.act = lambda _seen: None
+                process.send_signal(number)
+
+        self.act = act
+
+
+@pytest.fixture
+def books() -> Iterator[Books]:
+    """Give a sandbox."""
+    books = Books()
+    with books.box:
+        yield books
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give a folder with a picture and a manifest of six jobs, in which commands run."""
+    (tmp_path / "a.jpg").write_bytes(PICTURE)
+    (tmp_path / "jobs.csv").write_text("id,face\n" + "".join(f"u{number},a.jpg\n" for number in range(6)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def begin(
+    *words: str, environ: Mapping[str, str], stdout: int | None = subprocess.PIPE, module: str | None = None
+) -> subprocess.Popen[str]:
+    """Start the command."""
+    command = COMMAND if module is None else (sys.executable, "-m", module)
+    return subprocess.Popen(  # noqa: S603  our own command
+        [*command, *words], stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment(environ)
+    )
+
+
+def errors_of(stderr: str) -> list[dict[str, object]]:
+    """Return the errors of a command with --json; every line of standard error is a JSON object."""
+    lines = [json.loads(line) for line in stderr.splitlines()]
+    return [line["error"] for line in lines if "error" in line]
+
+
+def result_of(job_id: str) -> JobResult:
+    """Return a result that is written."""
+    return JobResult(job_id=job_id, session_id="8f0d1ab6", step=Step.FAILED)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_batch_that_is_terminated_ends_as_with_ctrl_c(folder: Path, books: Books, number: signal.Signals) -> None:
+    """SIGTERM and SIGHUP wait for creations under way, and say how to go on, with 128 and the signal's number."""
+    words = ("batch", "run", "jobs.csv", "--journal", "the.db", "--out", "r.jsonl", "--json", "--concurrency", "2")
+    process = begin(*words, environ=books.box.environ)
+    books.kill_at(process, number, "PATCH")
+    out, err = process.communicate(timeout=SECONDS)
+
+    assert (ENDED[number], "") == (process.returncode, out), err
+    [error] = errors_of(err)
+    assert ("Interrupted", ENDED[number], number.name) == (error["type"], error["exit_code"], error["signal"])
+    assert "veriff-async batch resume" in str(error["advice"])
+    done = begin("batch", "resume", "--journal", "the.db", "--json", environ=books.box.environ)
+    out, err = done.communicate(timeout=SECONDS)
+    assert [{"step": "decided", "detail": "approved", "jobs": 6}] == json.loads(out)["outcomes"], err
+    assert 6 == len(books.box.sessions)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_session_that_is_being_created_is_named(folder: Path, books: Books, number: signal.Signals) -> None:
+    """A command that is stopped during a creation waits for its answer, and reports the session's id."""
+    process = begin("verify", "--face", "a.jpg", environ=books.box.environ)
+    books.kill_at(process, number, "POST", "/v1/sessions")
+    _, err = process.communicate(timeout=SECONDS)
+
+    assert ENDED[number] == process.returncode
+    assert books.box.sessions[0].id in err, err
+    assert folder.exists()
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["words", "json"])
+@pytest.mark.parametrize("where", ["full", "closed", "no reader"])
+def test_a_result_that_cannot_be_written_is_not_lost(
+    folder: Path, books: Books, where: str, form: tuple[str, ...]
+) -> None:
+    """When standard output takes nothing, the session's id and the way to its decision are on standard error."""
+    words = ("verify", "--face", str(folder / "a.jpg"), *form)
+    with ExitStack() as stack:
+        if where == "closed":
+            shell = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *words]
+            process = subprocess.Popen(  # noqa: S603  our own command
+                shell, stderr=subprocess.PIPE, text=True, env=environment(books.box.environ)
+            )
+        else:
+            reader, writer = os.pipe()
+            os.close(reader)
+            full = os.open("/dev/full", os.O_WRONLY) if where == "full" else writer
+            stack.callback(os.close, writer)
+            process = begin(*words, environ=books.box.environ, stdout=full)
+        _, err = process.communicate(timeout=SECONDS)
+
+    session = books.box.sessions[0]
+    assert 1 == process.returncode, err
+    assert "approved" == session.status
+    if form:
+        [error] = errors_of(err)
+        assert ("OutputError", session.id) == (error["type"], error["session_id"])
+        assert f"veriff-async decision {session.id}" in str(error["advice"])
+    else:
+        assert "Error: The result cannot be written to standard output" in err
+        assert f"veriff-async decision {session.id}" in err
+        assert "Traceback" not in err
+
+
+def test_results_go_through_a_pipe(folder: Path, books: Books) -> None:
+    """`--out /dev/stdout` writes each result to the pipe, and the document after them."""
+    words = ("batch", "run", "jobs.csv", "--journal", "the.db", "--out", "/dev/stdout", "--json")
+    out, err = begin(*words, environ=books.box.environ).communicate(timeout=SECONDS)
+
+    lines, document = out.splitlines()[:6], out.split("\n", 6)[6]
+    assert {f"u{number}" for number in range(6)} == {json.loads(line)["job_id"] for line in lines}, err
+    assert 6 == json.loads(document)["total"]
+    assert folder.exists()
+
+
+def test_results_and_the_document_share_a_file(folder: Path, books: Books) -> None:
+    """`--out /dev/stdout > file` writes one after the other; neither overwrites the other."""
+    with (folder / "all.txt").open("w") as file:
+        words = ("batch", "run", "jobs.csv", "--journal", "the.db", "--out", "/dev/stdout", "--json")
+        process = begin(*words, environ=books.box.environ, stdout=file.fileno())
+        _, err = process.communicate(timeout=SECONDS)
+
+    out = (folder / "all.txt").read_text()
+    assert 6 == len({json.loads(line)["job_id"] for line in out.splitlines()[:6]}), err
+    assert 6 == json.loads(out.split("\n", 6)[6])["total"]
+
+
+async def written(path: Path, *job_ids: str) -> None:
+    """Write results."""
+    async with AsyncExitStack() as parts:
+        await parts.enter_async_context(reader_of(path))
+        results = await anyio.to_thread.run_sync(parts.enter_context, results_in(path, show_person=False))
+        for job_id in job_ids:
+            await results.add(result_of(job_id))
+
+
+def test_a_named_pipe_waits_for_its_reader(tmp_path: Path) -> None:
+    """Results for a named pipe wait until it is read, however slowly, and each line arrives whole."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[str] = []
+    reader = Thread(target=lambda: found.extend(pipe.read_text().splitlines()))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(written, pipe, *(f"u{number}" for number in range(2000)))  # more than a pipe holds
+            await anyio.lowlevel.checkpoint()
+            reader.start()
+
+    anyio.run(main)
+    reader.join()
+    assert [f"u{number}" for number in range(2000)] == [json.loads(line)["job_id"] for line in found]
+
+
+def test_a_wait_for_a_reader_can_be_cancelled(tmp_path: Path) -> None:
+    """Ctrl-C ends a command that waits for the reader of a named pipe."""
+    os.mkfifo(tmp_path / "pipe")
+
+    async def main() -> bool:
+        with anyio.move_on_after(0.01) as scope:
+            await written(tmp_path / "pipe", "u1")
+        return scope.cancelled_caught
+
+    assert anyio.run(main)
+
+
+def test_a_full_disk_tears_no_line(tmp_path: Path) -> None:
+    """A disk that takes a part of a line leaves the file as it was before, and the next run appends to it."""
+    path = tmp_path / "r.jsonl"
+    anyio.run(written, path, "u1")
+    whole = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, hard))
+    try:
+        with pytest.raises(ConfigurationError, match="cannot be written"):
+            anyio.run(written, path, "u2")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    assert whole == path.read_bytes()
+    anyio.run(written, path, "u1", "u2")
+    assert ["u1", "u2"] == [json.loads(line)["job_id"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("device", ["/dev/full", "/dev/null"])
+def test_a_device_holds_no_results(device: str) -> None:
+    """A device is written to and neither read nor repaired; one that is full is an error."""
+    if device == "/dev/null":
+        anyio.run(written, Path(device), "u1")
+    else:
+        with pytest.raises(ConfigurationError, match="No space left"):
+            anyio.run(written, Path(device), "u1")
+
+
+@pytest.mark.parametrize("how", ["same", "link", "hard link"])
+def test_one_file_of_results_has_one_writer(tmp_path: Path, how: str) -> None:
+    """Two runs with journals of their own cannot write to one file, whatever it is called."""
+    path, other = tmp_path / "r.jsonl", tmp_path / "other.jsonl"
+    path.touch()
+    if how == "link":
+        other.symlink_to(path)
+    elif how == "hard link":
+        other.hardlink_to(path)
+    else:
+        other = path
+    with (
+        results_in(path, show_person=False),
+        pytest.raises(ConfigurationError, match="Another run writes"),
+        results_in(other, show_person=False),
+    ):
+        pytest.fail("it was opened twice")
+    with (
+        pytest.raises(ConfigurationError, match="a file of the batch itself"),
+        results_in(other, show_person=False, apart_from=[path, tmp_path / "missing.db"]),
+    ):
+        pytest.fail("it was opened")
+
+
+def test_with_json_every_failure_is_an_object(folder: Path) -> None:
+    """Wrong usage and errors alike are one JSON object in a line, also when the package is run as a module."""
+    usage = begin("verify", "--json", "--fornt", "a.jpg", environ={}, module="veriff_async")
+    failed = begin("batch", "status", "--json", "--journal", str(folder / "a.jpg"), environ={})
+    for process, kind, code in ((usage, "NoSuchOption", 2), (failed, "JournalError", 1)):
+        out, err = process.communicate(timeout=SECONDS)
+        assert "" == out
+        [error] = errors_of(err)
+        assert (kind, code, code) == (error["type"], error["exit_code"], process.returncode)
