@@ -13,7 +13,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from attrs import define
+from attrs import define, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -40,7 +40,7 @@ class _Run:
         pause: Seconds before the work starts again.
     """
 
-    pause: float = _FIRST_PAUSE
+    pause: float = field(factory=lambda: _FIRST_PAUSE)
 
 
 class RestartableTask:
