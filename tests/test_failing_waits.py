@@ -103,6 +103,11 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the library logged; a loop in debug mode logs slow callbacks of a busy machine, too."""
+    return [record.getMessage() for record in caplog.records if record.name.startswith("veriff_async")]
+
+
 def asked(box: Sandbox) -> int:
     """Return how often a decision was asked for."""
     return sum(seen.path.endswith("/decision") for seen in box.requests)
@@ -130,7 +135,7 @@ async def test_the_follower_of_the_inbox_goes_on(
             await inbox.record(decided(f"s{number}"))
         assert [True] * 3 == [(await wait).is_approved for wait in waits]
 
-    assert len(caplog.records) <= 1
+    assert len(lines(caplog)) <= 1
 
 
 @pytest.mark.parametrize("name", ["listener", "inbox feed", "inbox look", "poller", "question"])
@@ -152,7 +157,7 @@ async def test_a_task_that_other_code_cancels_starts_again(
         await inbox.record(decided(session.id, Status.DECLINED))
         assert (await waiting).status == Status.DECLINED
 
-    assert len(caplog.records) <= 1
+    assert len(lines(caplog)) <= 1
 
 
 def questions() -> list[asyncio.Task[object]]:
@@ -176,7 +181,7 @@ async def test_the_poller_goes_on(trouble: BaseException, caplog: pytest.LogCapt
 
     assert decision.is_approved
     assert [f"failed with {type(trouble).__name__}; it will be asked again" in caplog.text] == [True]
-    assert 1 == len(caplog.records)
+    assert 1 == len(lines(caplog))
 
 
 async def test_a_cancelled_wait_stays_cancelled(box: Sandbox) -> None:
@@ -202,7 +207,7 @@ async def test_an_unreadable_record_stops_its_session_alone(
     ids = [f"s{number}" for number in range(10)]
     async with client(box, inbox) as veriff:
         waits = {one: asyncio.create_task(veriff.session(one).wait_for_decision(timeout=20)) for one in ids}
-        await until(lambda: len(caplog.records) == len(bad))
+        await until(lambda: len(lines(caplog)) == len(bad))
         for one in ids:
             await inbox.record(decided(one))
         await asyncio.wait({wait for one, wait in waits.items() if one not in bad})
@@ -213,7 +218,7 @@ async def test_an_unreadable_record_stops_its_session_alone(
             inbox._feeds.tell([one])
         assert [True] * 10 == [(await waits[one]).is_approved for one in ids]
 
-    assert bad == {record.getMessage().split()[9][:-1] for record in caplog.records}
+    assert bad == {line.split()[9][:-1] for line in lines(caplog)}
 
 
 async def test_an_unreadable_record_is_polled_as_without_an_inbox(box: Sandbox) -> None:
@@ -268,7 +273,7 @@ async def test_no_answer_ends_a_wait_that_a_webhook_can_end(
             await until(lambda: asked(box) > 4)
             await inbox.record(decided(session.id))
             assert (DecisionSource.WEBHOOK, True) == ((await waiting).source, True)
-        assert 1 == len(caplog.records)
+        assert 1 == len(lines(caplog))
 
 
 async def test_an_unknown_session_ends_its_wait(box: Sandbox) -> None:
