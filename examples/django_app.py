@@ -58,10 +58,13 @@ async def application(scope: Mapping[str, object], receive: Receive, send: Send)
         await _django(scope, receive, send)
         return
 
-    async def send_last(message: Mapping[str, object]) -> None:
-        # The receiver is closed by now, and once the server hears this it waits for nothing more.
-        if message["type"] == "lifespan.shutdown.complete":
+    async def send_around(message: Mapping[str, object]) -> None:
+        # The inbox is opened at each start. It is closed after the receiver, and before the server hears of the end,
+        # since the server waits for nothing more then.
+        if message["type"] == "lifespan.startup.complete":
+            await inbox.__aenter__()
+        elif message["type"] == "lifespan.shutdown.complete":
             await inbox.aclose()
         await send(message)
 
-    await _lifespan(scope, receive, send_last)
+    await _lifespan(scope, receive, send_around)

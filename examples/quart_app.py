@@ -7,7 +7,6 @@ Settings: the variables of Credentials.from_env(), and VERIFF_INBOX, a file that
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
 
 from quart import Quart
 
@@ -22,12 +21,15 @@ def create_app() -> Quart:
     receiver = WebhookReceiver(Credentials.from_env(), inbox)
     app = Quart(__name__)
 
-    @app.while_serving
-    async def live() -> AsyncGenerator[None]:
-        async with inbox:
-            yield
+    @app.before_serving
+    async def open_inbox() -> None:
+        await inbox.__aenter__()  # `while_serving` of Quart can start only once
 
-    # In front of Quart, which would read the body by rules of its own. At shutdown it closes the receiver before `live`
-    # closes the inbox.
+    @app.after_serving
+    async def close_inbox() -> None:
+        await inbox.aclose()
+
+    # In front of Quart, which would read the body by rules of its own. At shutdown it closes the receiver before the
+    # inbox is closed.
     app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", otherwise=app.asgi_app)  # type: ignore[method-assign]
     return app
