@@ -49,6 +49,13 @@ async def test_pictures_and_sessions_are_imported() -> None:
         assert box.imported_faces[2].session_id == ID
 
 
+async def test_large_pictures_are_imported(box: Sandbox, veriff: VeriffClient) -> None:
+    """Pictures that are larger together than any other body are taken."""
+    await veriff.import_faces(images=[FaceImage("large", PICTURE + bytes(3_000_000))])
+
+    assert box.imported_faces[0].is_processed
+
+
 async def test_same_name_is_processed_once_in_five_minutes() -> None:
     """A name that comes again within five minutes is taken and not processed; later it is."""
     async with Sandbox(clock=VirtualClock()) as box, VeriffClient.from_env(box.environ) as veriff:

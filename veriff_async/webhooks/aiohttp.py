@@ -28,7 +28,9 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
     """
 
     async def handle(request: web.Request) -> web.Response:
-        reply = await receiver.answer(request.method, request.headers, request.content.iter_any())
+        reply = await receiver.answer(
+            request.method, request.headers, request.content.iter_any(), remote=request.remote
+        )
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
 
     return handle

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from veriff_async.webhooks.rules import NOT_HERE
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Iterable, Sequence
 
     from veriff_async.webhooks.receiver import WebhookReceiver
     from veriff_async.webhooks.rules import Reply
@@ -93,7 +93,9 @@ class AsgiWebhooks:
                 is_more = bool(message.get("more_body"))
 
         headers = _joined(cast("Iterable[tuple[bytes, bytes]]", scope.get("headers") or ()))
-        reply = await self._receiver.answer(str(scope.get("method")), headers, chunks())
+        client = cast("Sequence[object] | None", scope.get("client"))
+        remote = str(client[0]) if client else None
+        reply = await self._receiver.answer(str(scope.get("method")), headers, chunks(), remote=remote)
         if not is_gone:
             await _send_reply(send, reply)
 

@@ -20,10 +20,11 @@ from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.events import parse_webhook
 from veriff_async.webhooks import rules
 from veriff_async.webhooks.calls import CallCounters, Calls
+from veriff_async.webhooks.senders import senders_from
 from veriff_async.webhooks.work import LoopWork
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from veriff_async.protocol.credentials import Credentials
     from veriff_async.webhooks.calls import OnEvent
     from veriff_async.webhooks.rules import Reply
+    from veriff_async.webhooks.senders import Network
 
 __all__ = ("ReceiverStatistics", "WebhookReceiver")
 
@@ -95,6 +97,13 @@ class WebhookReceiver:
         record_timeout: Seconds that the inbox may take; below the five or so that Veriff waits for an answer.
         close_timeout: Seconds that `aclose` waits for what runs.
         max_running: Calls of `on_event` at once; with 1 they keep the order of recording.
+        allowed_networks: Networks that webhooks may come from, for example ``["192.0.2.0/27"]``; ``None`` allows every
+            address. Checked by `answer` against `remote`, in addition to the signature, which is the proof. Veriff
+            publishes its addresses on https://devdocs.veriff.com/docs/allowlisted-urls-and-ip-addresses; they may
+            change, so read them there. Behind a proxy, see `trusted_proxies`.
+        trusted_proxies: Networks of your own proxies. Only for a connection from one of them is the sender read from
+            ``X-Forwarded-For``, from its end. Leave it empty if your server already does that (uvicorn's
+            ``--forwarded-allow-ips``).
 
     Raises:
         ConfigurationError: An option cannot work.
@@ -117,6 +126,8 @@ class WebhookReceiver:
         record_timeout: float = 4.0,
         close_timeout: float = 10.0,
         max_running: int = 16,
+        allowed_networks: Collection[Network] | None = None,
+        trusted_proxies: Collection[Network] = (),
     ) -> None:
         """Check the options; nothing is opened."""
         _check_above_zero(
@@ -127,6 +138,7 @@ class WebhookReceiver:
             max_running=max_running,
         )
         self._credentials = check_credentials(credentials)
+        self._senders = senders_from(allowed_networks, trusted_proxies)
         self._inbox = inbox
         self._max_body = max_body
         self._body_timeout = body_timeout
@@ -202,8 +214,9 @@ class WebhookReceiver:
     async def receive(self, headers: Mapping[str, str], body: bytes) -> Recorded:
         """Verify, read and record one webhook, for a framework of your own; `answer` does this and speaks HTTP.
 
-        Once the event is verified it is recorded even if this call is cancelled. With a `MemoryInbox` nothing is
-        waited for, so that this call gives the loop to nobody.
+        The address of the sender is not checked here; `answer` does that. Once the event is verified it is recorded
+        even if this call is cancelled. With a `MemoryInbox` nothing is waited for, so that this call gives the loop to
+        nobody.
 
         Args:
             headers: The request's headers, names in any case.
@@ -238,17 +251,26 @@ class WebhookReceiver:
             self._unrecorded += 1
             raise
 
-    async def answer(self, method: str, headers: Mapping[str, str], body: bytes | AsyncIterable[bytes]) -> Reply:
+    async def answer(
+        self,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes | AsyncIterable[bytes],
+        *,
+        remote: str | None = None,
+    ) -> Reply:
         """Take one request, and return what to answer it with; every rule of HTTP is in here.
 
         Args:
             method: The request's method.
             headers: Its headers, names in any case.
             body: The raw body, whole or in chunks as they come; chunks are read only as far as they are wanted.
+            remote: The address of the connection, needed with `allowed_networks`; without it a request is refused
+                there. `aiohttp_app` and `asgi_app` pass it.
 
         Returns:
-            200 for what is recorded (unknown kinds and repetitions too); 405, 415, 413, 408, 401 or 400 for what is
-            not a webhook; 503 for one that the inbox did not record.
+            200 for what is recorded (unknown kinds and repetitions too); 403 for an address that is not allowed; 405,
+            415, 413, 408, 401 or 400 for what is not a webhook; 503 for one that the inbox did not record.
 
         Raises:
             ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
@@ -258,6 +280,8 @@ class WebhookReceiver:
             >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
         """
         reply = rules.refusal(check_text("method", method), headers, self._max_body)
+        if self._senders is not None and not self._senders.allow(remote, headers):
+            reply = rules.NOT_ALLOWED
         if reply is not None:
             return self._refuse(reply)
         try:

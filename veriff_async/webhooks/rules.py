@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = (
     "BROKEN_OFF",
     "FOREIGN",
+    "NOT_ALLOWED",
     "NOT_HERE",
     "NOT_JSON",
     "NOT_POSTED",
@@ -59,6 +60,7 @@ BROKEN_OFF: Final = Reply(400, b"The body broke off.")
 UNREADABLE: Final = Reply(400, b"The body is signed, but cannot be read.")
 # It does not say what is wrong: whoever guesses keys and signatures learns nothing, and the log tells the owner.
 FOREIGN: Final = Reply(401, b"This is no webhook of Veriff's for this integration.")
+NOT_ALLOWED: Final = Reply(403, b"Webhooks are not taken from this address.")
 NOT_HERE: Final = Reply(404, b"Webhooks are received at another path.")
 NOT_POSTED: Final = Reply(405, b"A webhook is posted.", MappingProxyType({**_TEXT, "allow": "POST"}))
 TOO_SLOW: Final = Reply(408, b"The body came too slowly.")
@@ -66,7 +68,7 @@ TOO_LARGE: Final = Reply(413, b"The body is larger than a webhook.")
 NOT_JSON: Final = Reply(415, b"A webhook is JSON, neither compressed nor encoded otherwise.")
 NOT_RECORDED: Final = Reply(503, b"The webhook could not be recorded: send it again.")
 
-STATUSES: Final = frozenset({200, 400, 401, 405, 408, 413, 415, 503})
+STATUSES: Final = frozenset({200, 400, 401, 403, 405, 408, 413, 415, 503})
 """All that a receiver answers with."""
 
 
