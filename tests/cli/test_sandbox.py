@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import socket
+import urllib.request
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
 from veriff_async import Decision, Media, PollPolicy, VeriffClient
+from veriff_async.cli.sandbox import _addresses
 
 if TYPE_CHECKING:
     import subprocess
@@ -63,9 +66,26 @@ def test_each_request_is_one_readable_line(start: Start) -> None:
     assert any(line[1:3] == ["200", "PATCH"] for line in lines)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sandbox_on_all_interfaces_says_where_it_is_reached(start: Start) -> None:
+    """With --host 0.0.0.0 each printed address answers GET /healthz, this machine's own and those for others."""
+    addresses = _addresses()
+    process = start("sandbox", "--host", "0.0.0.0", "--port", "0")  # noqa: S104
+    base_url = variables(process)["VERIFF_BASE_URL"]
+    assert process.stderr is not None
+    said = [process.stderr.readline() for _ in range(1 + len(addresses))]
+
+    urls = [base_url, *(re.findall(r"http://[0-9.:]+", line)[0] for line in said[1:])]
+
+    assert base_url in said[0]
+    assert [f"http://{address}:{base_url.rpartition(':')[2]}" for address in addresses] == urls[1:]
+    for url in urls:
+        with urllib.request.urlopen(f"{url}/healthz", timeout=SECONDS) as answer:  # noqa: S310
+            assert answer.status == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_it_stops_cleanly(start: Start, number: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM are the way to end it, so both give exit code 0."""
+    """Ctrl-C, SIGTERM and the end of the terminal are the ways to end it, so all give exit code 0."""
     process = start("sandbox", "--port", "0")
     variables(process)
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shlex
+import socket
+from contextlib import suppress
 from datetime import datetime
 from os import environ
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import click
+from anyio import to_thread
 
 from veriff_async import Credentials
 from veriff_async.cli.output import print_result, progress_console
@@ -15,7 +19,9 @@ from veriff_async.cli.running import run
 from veriff_async.cli.serving import stopping
 from veriff_async.cli.show import Screen
 from veriff_async.client import BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE
+from veriff_async.protocol.hosts import INSECURE_HOSTS_VARIABLE
 from veriff_async.sandbox import Sandbox, WebhookKind
+from veriff_async.sandbox.app import HEALTH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -89,16 +95,35 @@ async def run_sandbox(
             on_request=lambda seen: screen.say(_request_line(seen)),
             on_delivery=lambda delivery: screen.say(_delivery_line(delivery)),
         ) as box:
-            _announce(box, screen, with_secret=credentials is None)
+            # An IPv6 address for all interfaces takes IPv4 only on some systems, so nothing is promised for it.
+            addresses = await to_thread.run_sync(_addresses) if host in {"", "0.0.0.0"} else []  # noqa: S104
+            _announce(box, screen, addresses, with_secret=credentials is None)
             await stopped.wait()
     screen.say("Stopped.")
 
 
-def _announce(box: Sandbox, screen: Screen, *, with_secret: bool) -> None:
+def _addresses() -> list[str]:
+    """Return the IPv4 addresses of this machine under which other ones may reach it. Blocking."""
+    found: list[str] = []
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # sends nothing: it selects the interface that leads to other networks
+        found.append(probe.getsockname()[0])
+    with suppress(OSError):
+        found += socket.gethostbyname_ex(socket.gethostname())[2]
+    return list(dict.fromkeys(address for address in found if not address.startswith("127.")))
+
+
+def _announce(box: Sandbox, screen: Screen, addresses: list[str], *, with_secret: bool) -> None:
     for name, value in box.environ.items():
         if with_secret or name in _URLS:
             print_result(f"export {name}={shlex.quote(value)}")
     screen.say(f"A local Veriff listens at {box.base_url}; give clients the variables above. Ctrl-C stops it.")
+    port = urlsplit(box.base_url).port
+    for address in addresses:
+        screen.say(
+            f"Other machines and containers reach it at http://{address}:{port}, for example GET {HEALTH_PATH}. "
+            f"A client there needs {INSECURE_HOSTS_VARIABLE}={address}, since http is not encrypted."
+        )
 
 
 def _request_line(seen: SeenRequest) -> str:

@@ -7,11 +7,13 @@ either family of headers, a slash at the end of the path.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 from anyio import to_thread
 
+from veriff_async.protocol import headers
 from veriff_async.protocol.hosts import LOCAL_SYNC
 from veriff_async.protocol.signing import sign
 from veriff_async.sandbox import gate
@@ -29,12 +31,17 @@ if TYPE_CHECKING:
     from veriff_async.sandbox.refusal import Form
     from veriff_async.sandbox.store import Store
 
-__all__ = ("build_app", "routes")
+__all__ = ("HEALTH_PATH", "build_app", "routes")
 
 _MAX_JSON: Final = 1024 * 1024
 _CHUNK: Final = 256 * 1024
 _FORGED: Final = "a secret that nobody has"
 _FORGING: Final = web.RequestKey("forging", bool)
+
+HEALTH_PATH: Final = "/healthz"
+_METHODS: Final = "GET, POST, PATCH, DELETE"
+_EXPOSED: Final = f"*, {headers.AUTH_CLIENT}, {headers.HMAC_SIGNATURE}, Retry-After"
+"""Named besides the ``*``, which does not count for a request with credentials."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -42,8 +49,9 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def build_app(desk: Desk, store: Store, closing: asyncio.Event) -> web.Application:
     """Make the application; `closing` ends requests that hang on purpose."""
     app = web.Application(
-        client_max_size=_MAX_JSON, middlewares=[_Trouble(desk, closing).around, _Answers(desk).around]
+        client_max_size=_MAX_JSON, middlewares=[_own_requests, _Trouble(desk, closing).around, _Answers(desk).around]
     )
+    app.on_response_prepare.append(_allow_origin)
     for path, method, handler in routes(Counter(desk, store)):
         app.router.add_route(method, path, handler)
         app.router.add_route(method, path + "/", handler)
@@ -93,6 +101,41 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
     )
 
 
+@web.middleware
+async def _own_requests(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Answer what is not a request to Veriff: a check of health, and the question of a browser before a request.
+
+    Neither meets a fault or is listed, since tests mean requests to Veriff by both.
+    """
+    if request.path == HEALTH_PATH and request.method in {"GET", "HEAD"}:
+        return answered({"status": "ok"})
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        return web.Response(status=204)
+    return await handler(request)
+
+
+async def _allow_origin(request: web.Request, response: web.StreamResponse) -> None:
+    """Let a page of any origin send a request and read its answer, as a page with Veriff's browser SDK does.
+
+    See https://fetch.spec.whatwg.org/#http-cors-protocol.
+    """
+    origin = request.headers.get("Origin")
+    response.headers["Access-Control-Allow-Origin"] = origin or "*"
+    response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+    if origin is not None:
+        response.headers["Access-Control-Allow-Credentials"] = "true"
+        response.headers.add("Vary", "Origin")
+    asked = request.headers.get("Access-Control-Request-Method")
+    if request.method == "OPTIONS" and asked is not None:
+        response.headers["Access-Control-Allow-Methods"] = _METHODS
+        response.headers["Access-Control-Allow-Headers"] = request.headers.get(
+            "Access-Control-Request-Headers", "content-type"
+        )
+        response.headers["Access-Control-Max-Age"] = "600"
+        if "Access-Control-Request-Private-Network" in request.headers:
+            response.headers["Access-Control-Allow-Private-Network"] = "true"
+
+
 class _Answers:
     """Turns refusals into answers, and signs every answer."""
 
@@ -109,6 +152,11 @@ class _Answers:
                 answer = answered(refusal.body(_form(request)), status=refusal.status)
             except web.HTTPException as refusal:
                 answer = answered({"status": "fail", "message": refusal.reason}, status=refusal.status)
+            except web.RequestPayloadError:
+                refused = Refusal(400, "1104", "Request body is not what its Content-Encoding says")
+                answer = answered(refused.body(_form(request)), status=refused.status)
+                # The rest of the body cannot be read, so nothing else can come over this connection.
+                answer.force_close()
             if isinstance(answer, web.FileResponse) and request.get(_FORGING, False):
                 answer.headers.update(gate.signed_headers(self._desk.credentials, sign(_FORGED, b"")))
             body = answer.body if isinstance(answer, web.Response) else None
@@ -175,11 +223,12 @@ class _Trouble:
 async def _read(request: web.Request, *, up_to: int | None = None) -> None:
     """Read the body, or as much of it, and forget it."""
     seen = 0
-    while up_to is None or seen < up_to:
-        piece = await request.content.read(_CHUNK if up_to is None else min(_CHUNK, up_to - seen))
-        if not piece:
-            return
-        seen += len(piece)
+    with suppress(web.RequestPayloadError):
+        while up_to is None or seen < up_to:
+            piece = await request.content.read(_CHUNK if up_to is None else min(_CHUNK, up_to - seen))
+            if not piece:
+                return
+            seen += len(piece)
 
 
 async def _whole(request: web.Request, answer: web.StreamResponse) -> bytes:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Final, Self, cast
 from uuid import uuid4
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.arguments import check_credentials
 from veriff_async.protocol.credentials import (
     API_KEY_VARIABLE,
     INTEGRATION_VARIABLE,
@@ -23,7 +24,15 @@ from veriff_async.protocol.credentials import (
 from veriff_async.protocol.hosts import LOCAL_SYNC
 from veriff_async.protocol.names import explain_options
 from veriff_async.sandbox.app import build_app
-from veriff_async.sandbox.clock import LONGEST, RealClock, VirtualClock
+from veriff_async.sandbox.arguments import (
+    check_callable,
+    check_instance,
+    check_mapping,
+    check_number,
+    check_text,
+    check_url,
+)
+from veriff_async.sandbox.clock import RealClock, VirtualClock
 from veriff_async.sandbox.couriers import Courier
 from veriff_async.sandbox.desk import Desk
 from veriff_async.sandbox.driver import Driver
@@ -35,7 +44,6 @@ from veriff_async.sandbox.store import Store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
     from types import TracebackType
 
     from veriff_async.sandbox.clock import Clock
@@ -61,6 +69,10 @@ class Sandbox(Stage):
     a loop of its own, for synchronous tests and for tests whose loop must not be shared. Its methods may be called
     from any thread and any loop, in both forms.
 
+    A sandbox that is entered again knows its sessions, and posts the webhooks whose delivery the stop interrupted.
+    The pictures of a temporary folder are gone then, so it lists them no more. ``GET /healthz`` answers 200 while it
+    serves, and pages of any origin can send requests (CORS).
+
     Decisions come by `decide`; by the first name given at creation (``Approve``, ``Decline``, ``Resubmit``), once
     submitted; or by themselves, after `decide_after` seconds.
 
@@ -73,12 +85,14 @@ class Sandbox(Stage):
         decide_after: Seconds from submission to an approval; ``None`` leaves it to `decide`.
         clock: The time; `VirtualClock` for tests in which days pass.
         rules: What is done where the documents are silent or at odds.
-        media_folder: Where pictures are kept; a temporary folder, removed at the end, when left out.
+        media_folder: Where pictures are kept; a temporary folder by default. It is removed when the sandbox stops or
+            the process ends, or, after a kill, when the next sandbox starts. Only their owner can read the pictures.
         on_request: Called in the server's loop after each request.
         on_delivery: Called in the server's loop after each try to deliver a webhook.
 
     Raises:
-        ConfigurationError: An option cannot work, or the address cannot be listened on.
+        ConfigurationError: An option is of the wrong type, not finite or out of range, or the address cannot be
+            listened on.
 
     Example:
         >>> async with Sandbox() as box, VeriffClient(box.credentials, base_url=box.base_url) as veriff:
@@ -103,16 +117,19 @@ class Sandbox(Stage):
         on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         """Check the options; nothing listens yet."""
-        if decide_after is not None and not 0 <= decide_after <= LONGEST:
-            msg = f"decide_after is {decide_after!r}: give zero or more seconds, or None."
-            raise ConfigurationError(msg)
-        if not 0 <= port <= _LAST_PORT:
-            msg = f"port is {port!r}: give a number up to {_LAST_PORT}, or 0 for a free one."
-            raise ConfigurationError(msg)
-        self._host = host
+        if decide_after is not None:
+            check_number("decide_after", decide_after)
+        check_number("port", port, highest=_LAST_PORT, whole=True)
+        for name, function in (("on_request", on_request), ("on_delivery", on_delivery)):
+            check_callable(name, function)
+        if clock is not None and not callable(getattr(clock, "now", None)):
+            check_instance("clock", clock, RealClock, remedy="pass a VirtualClock or a RealClock")
+        self._host = check_text("host", host)
         self._port = port
-        self._media_folder = media_folder
-        rules = rules or Rules()
+        self._media_folder = None if media_folder is None else _folder(media_folder)
+        rules = Rules() if rules is None else check_instance("rules", rules, Rules, remedy="pass Rules(...)")
+        if credentials is not None:
+            check_credentials(credentials)
         self._desk = Desk(
             rules=rules,
             credentials=credentials or Credentials(str(uuid4()), str(uuid4()), integration_id=str(uuid4())),
@@ -122,8 +139,9 @@ class Sandbox(Stage):
         )
         self._desk.on_request = on_request
         self._desk.on_delivery = on_delivery
-        self.webhook_urls = webhook_urls or {}
-        self.webhook_url = webhook_url or self.webhook_url
+        self.webhook_urls = {} if webhook_urls is None else webhook_urls
+        if webhook_url is not None:
+            self.webhook_url = webhook_url
         self._driven: tuple[asyncio.AbstractEventLoop, Driver] | None = None
         self._open_parts = AsyncExitStack()
         self._thread = ExitStack()
@@ -189,7 +207,7 @@ class Sandbox(Stage):
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
         # As in the Customer Portal: secrets come and go while the integration runs.
-        self._desk.credentials = credentials
+        self._desk.credentials = check_credentials(credentials)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -228,7 +246,11 @@ class Sandbox(Stage):
 
     @webhook_urls.setter
     def webhook_urls(self, urls: Mapping[WebhookKind, str] | Mapping[str, str]) -> None:
-        known = {WebhookKind(kind): _checked_url(url) for kind, url in urls.items()}
+        mapping = check_mapping("webhook_urls", urls, remedy="pass kinds and their addresses")
+        known = {
+            WebhookKind(check_text("a kind of webhook_urls", kind)): check_url("webhook_url", url)
+            for kind, url in mapping.items()
+        }
         if not all(kind.known for kind in known):
             msg = f"webhook_urls has a kind that nothing is: give some of {', '.join(WebhookKind)}."
             raise ConfigurationError(msg)
@@ -308,6 +330,7 @@ class Sandbox(Stage):
             ConfigurationError: It is not running, or runs in the loop that would have to wait.
             TimeoutError: It took longer than `timeout` seconds.
         """
+        check_number("timeout", timeout)
         loop, driver = self._running()
         if _is_running_here(loop):
             msg = "settle() would block the loop that the sandbox runs in: await settled() there."
@@ -335,6 +358,7 @@ class Sandbox(Stage):
         async with AsyncExitStack() as parts:
             store = await to_thread.run_sync(Store, self._media_folder)
             parts.push_async_callback(to_thread.run_sync, store.close)
+            await to_thread.run_sync(self._desk.resume, lambda media: media.path.exists())
             courier = Courier(self._desk.rules)
             parts.push_async_callback(courier.aclose)
             closing = asyncio.Event()
@@ -357,7 +381,7 @@ class Sandbox(Stage):
         else:
             port = runner.addresses[0][1]
             # Who listens on every address is reached on this machine's own.
-            host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
+            host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(self._host, self._host)  # noqa: S104
             return f"http://{f'[{host}]' if ':' in host else host}:{port}"
         msg = f"The sandbox cannot listen on {self._host} port {self._port} ({problem}): give another host or port."
         raise ConfigurationError(msg)
@@ -380,9 +404,10 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-def _checked_url(url: str) -> str:
-    # Veriff takes https on port 443 only; a receiver under test is rarely that.
-    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-        msg = "webhook_url is no address: give http://... or https://..., or None."
-        raise ConfigurationError(msg)
-    return url
+def _folder(folder: object) -> Path:
+    try:
+        return Path(cast("Path", folder))
+    except (TypeError, ValueError):
+        pass
+    msg = f"media_folder must be a path, not {type(folder).__name__}: pass a folder, or None for a temporary one."
+    raise ConfigurationError(msg)

@@ -6,11 +6,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.sandbox.arguments import check_instance, check_number
 
-__all__ = ("LONGEST", "Clock", "RealClock", "VirtualClock")
+__all__ = ("Clock", "RealClock", "VirtualClock")
 
-LONGEST: Final = 1e9
-"""Seconds that a wait or a move of the time may have: some thirty years, so that no date leaves the calendar."""
+_EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
+"""Leaves room for what is planned: no date may leave the calendar."""
 
 
 class Clock(Protocol):
@@ -47,10 +49,14 @@ class VirtualClock:
 
     def __init__(self, start: datetime | None = None) -> None:
         """Set the time."""
-        if start is not None and start.tzinfo is None:
-            msg = "The virtual clock needs an aware start: give a datetime with a time zone."
+        start = datetime(2025, 1, 1, tzinfo=UTC) if start is None else start
+        check_instance("start", start, datetime, remedy="pass a datetime with a time zone")
+        if start.tzinfo is None or not _EARLIEST <= start <= _LATEST:
+            msg = (
+                "The virtual clock needs an aware start: pass a datetime with a time zone, from the year 1970 to 9000."
+            )
             raise ConfigurationError(msg)
-        self._now = (start or datetime(2025, 1, 1, tzinfo=UTC)).astimezone(UTC)
+        self._now = start.astimezone(UTC)
 
     def now(self) -> datetime:
         """Return the moment it was moved to."""
@@ -58,7 +64,8 @@ class VirtualClock:
 
     def advance(self, seconds: float) -> None:
         """Move the time forward."""
-        if not 0 <= seconds <= LONGEST:
-            msg = f"Time goes forward only: give zero or more seconds, up to {LONGEST:.0f}."
+        now = self._now + timedelta(seconds=check_number("seconds", seconds))
+        if now > _LATEST:
+            msg = "The virtual clock does not go beyond the year 9000: pass fewer seconds."
             raise ConfigurationError(msg)
-        self._now += timedelta(seconds=seconds)
+        self._now = now

@@ -10,8 +10,9 @@ from aiohttp import web
 from anyio import to_thread
 
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
-from veriff_async.protocol.codec import UnreadableError, dump, load_object
+from veriff_async.protocol.codec import UnreadableError, load_object
 from veriff_async.protocol.limits import MAX_IMAGE_BASE64, MAX_IMPORTED_FACES
+from veriff_async.protocol.writing import dump_json
 from veriff_async.sandbox import checks, dossier, gate
 from veriff_async.sandbox.intake import Intake
 from veriff_async.sandbox.records import StoredMedia
@@ -132,7 +133,10 @@ class Counter:
 
     async def _file(self, request: web.Request, stored: StoredMedia) -> web.StreamResponse:
         request[FILE] = stored.path
-        signature = await self._store.signature(stored.path, request[SECRET])
+        try:
+            signature = await self._store.signature(stored.path, request[SECRET])
+        except OSError:
+            raise Refusal(404, None, "Media not found") from None  # its file was removed from the user's folder
         return web.FileResponse(
             stored.path,
             chunk_size=_CHUNK,
@@ -284,7 +288,7 @@ class Counter:
 
 def answered(body: JsonObject, *, status: int = 200) -> web.Response:
     """Make an answer of JSON."""
-    return web.Response(body=dump(body), status=status, content_type="application/json")
+    return web.Response(body=dump_json(body), status=status, content_type="application/json")
 
 
 def _object(body: bytes) -> JsonObject:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import aiohttp
 from attrs import frozen
 
-from veriff_async.protocol.codec import dump
+from veriff_async.protocol.writing import dump_json
 from veriff_async.sandbox.gate import signed_headers
 from veriff_async.sandbox.records import Delivery
 
@@ -45,8 +45,12 @@ class Parcel:
 
 
 def packed(url: str, body: JsonObject, *, credentials: Credentials, rules: Rules, now: datetime) -> Parcel:
-    """Write and sign a webhook; the signing secret stands for the one promoted to master in the Customer Portal."""
-    raw = dump(body)
+    """Write and sign a webhook; the signing secret stands for the one promoted to master in the Customer Portal.
+
+    Raises:
+        ConfigurationError: Something in the body has no JSON.
+    """
+    raw = dump_json(body)
     headers = {"content-type": "application/json", **signed_headers(credentials, credentials.sign(raw))}
     return Parcel(url=url, body=raw, headers=headers, until=now + timedelta(days=rules.retry_days))
 

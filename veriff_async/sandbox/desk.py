@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.writing import dump_json
 from veriff_async.sandbox import checks, dossier
 from veriff_async.sandbox.couriers import Parcel, delivered, packed
 from veriff_async.sandbox.faces import FaceDesk
@@ -73,6 +74,7 @@ class Desk:
         self._agenda: list[tuple[datetime, int, Due | Parcel]] = []
         self._order = count()
         self._outbox: list[Parcel] = []
+        self._under_way: list[Parcel] = []
 
     def create(self, body: JsonObject) -> JsonObject:
         """Answer ``POST /v1/sessions``."""
@@ -239,6 +241,7 @@ class Desk:
     def came_back(self, parcel: Parcel, delivery: Delivery) -> None:
         """Remember a try to deliver, and plan the next one when the receiver did not take it."""
         with self._lock:
+            self._under_way = [other for other in self._under_way if other is not parcel]
             self._deliveries.append(delivery)
             again = self.clock.now() + self.rules.between_tries
             if not delivered(delivery) and again <= parcel.until:
@@ -254,7 +257,15 @@ class Desk:
         """Let happen what is due, and return the webhooks that are to be posted now."""
         with self._present():
             parcels, self._outbox = self._outbox, []
+            self._under_way += parcels
         return parcels
+
+    def resume(self, is_there: Callable[[StoredMedia], bool]) -> None:
+        """Begin to serve again: what a stop has interrupted is delivered at once, and lost files are forgotten."""
+        with self._lock:
+            self._outbox = self._under_way + self._outbox
+            self._under_way = []
+            self._scenario.forget_media(is_there)
 
     def next_due(self) -> datetime | None:
         """Return when something is due next."""
@@ -265,7 +276,10 @@ class Desk:
 
     @contextmanager
     def _present(self) -> Generator[datetime]:
-        """Hold the lock at a moment up to which everything has happened, each thing at its own time."""
+        """Hold the lock at a moment up to which everything has happened, each thing at its own time.
+
+        The block changes the sessions completely, or not at all if it raises.
+        """
         with self._lock:
             now = self.clock.now()
             while self._agenda and self._agenda[0][0] <= now:
@@ -273,8 +287,10 @@ class Desk:
                 if isinstance(item, Parcel):
                     self._outbox.append(item)
                 else:
-                    self._note(self._scenario.come(item, now=at), at)
-            yield now
+                    with self._scenario.transaction():
+                        self._note(self._scenario.come(item, now=at), at)
+            with self._scenario.transaction():
+                yield now
 
     def _done(self, step: Callable[[datetime], tuple[JsonObject, Sequence[Effect]]]) -> JsonObject:
         with self._present() as now:
@@ -289,19 +305,25 @@ class Desk:
             return None
 
     def _note(self, effects: Sequence[Effect], now: datetime) -> None:
-        for effect in effects:
-            if isinstance(effect, Due):
-                self._plan(effect.at, effect)
-            else:
-                self._post(effect, now)
+        # Everything that can fail comes before the first change of the agenda.
+        planned = [item for effect in effects for item in self._planned(effect, now)]
+        for at, item in planned:
+            self._plan(at, item)
         if effects:
             self._nudge()
 
-    def _post(self, post: Post, now: datetime) -> None:
-        self._scenario.known(post.session_id).posted[post.kind] = post.body
-        url = self.webhook_urls.get(post.kind)
-        if url is not None:
-            self._plan(now, packed(url, post.body, credentials=self.credentials, rules=self.rules, now=now))
+    def _planned(self, effect: Effect, now: datetime) -> list[tuple[datetime, Due | Parcel]]:
+        if isinstance(effect, Due):
+            if effect.post is not None:
+                dump_json(effect.post.body)
+            return [(effect.at, effect)]
+        # Written even if nothing is posted: the same body answers requests.
+        dump_json(effect.body)
+        self._scenario.known(effect.session_id).posted[effect.kind] = effect.body
+        url = self.webhook_urls.get(effect.kind)
+        if url is None:
+            return []
+        return [(now, packed(url, effect.body, credentials=self.credentials, rules=self.rules, now=now))]
 
     def _plan(self, at: datetime, item: Due | Parcel) -> None:
         heapq.heappush(self._agenda, (at, next(self._order), item))

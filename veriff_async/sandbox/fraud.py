@@ -63,15 +63,16 @@ class FraudDesk:
         reports = [as_object(report) for report in as_list(body.get("reports"))]
         if not reports:
             raise _invalid("reports must be a list of one or more")
-        receipts: list[FraudReportReceipt] = []
+        # All are checked before the first is taken.
+        checked: list[JsonObject] = []
         for report in reports:
             if report is None or not isinstance(report.get("sessionId"), str):
                 raise _invalid("sessionId must be a string")
             comment = report.get("comment")
             if comment is not None and (not isinstance(comment, str) or len(comment) > MAX_FRAUD_COMMENT):
                 raise _invalid(f"comment must be a string of up to {MAX_FRAUD_COMMENT} characters")
-            receipts.append(self._take(report, now))
-        return {"reports": [to_json(receipt) for receipt in receipts]}
+            checked.append(report)
+        return {"reports": [to_json(self._take(report, now)) for report in checked]}
 
     def retrieve(self, body: JsonObject) -> JsonObject:
         """Answer ``POST /v1/feedback/fraud-reports/retrieve``."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeAlias
 
-from attrs import Factory, define, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.enums import OpenEnum, Status
@@ -114,6 +114,17 @@ class Session:
     matches: tuple[PepSanctionMatch, ...] = ()
     certificates: list[IssuedCertificate] = Factory(list[IssuedCertificate])
     registries: dict[type, RegistryResult] = Factory(dict[type, RegistryResult])
+
+    def copy(self) -> Session:
+        """Return a session that can be changed without changing this one; what it is made of never changes in place."""
+        attempts = [evolve(attempt, media=[*attempt.media], labels=[*attempt.labels]) for attempt in self.attempts]
+        return evolve(
+            self,
+            attempts=attempts,
+            posted={**self.posted},
+            certificates=[*self.certificates],
+            registries={**self.registries},
+        )
 
     @property
     def attempt(self) -> Attempt:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from attrs import frozen
+from attrs import field, frozen
+
+from veriff_async.sandbox.arguments import LONGEST, check_number, flag, number, one_of
+
+if TYPE_CHECKING:
+    from attrs import Attribute
 
 __all__ = ("Rules",)
+
+
+def _check_rate(_rules: object, _attribute: Attribute[float | None], value: object) -> None:
+    if value is not None:
+        check_number("Rules.requests_per_second", value, above=True)
 
 
 @frozen(kw_only=True)
@@ -41,26 +51,29 @@ class Rules:
         receiver_seconds: Seconds a receiver has for its answer; about 5 in notes of integrators.
         requests_per_second: Requests a second beyond which the API answers 429, with a ``Retry-After`` of a second (a
             guess); ``None``, the default, for no limit, since Veriff documents none but for two calls.
+
+    Raises:
+        ConfigurationError: A value is not of its kind, not finite, or beyond what the sandbox can do.
     """
 
-    time_digits: Literal[3, 6] = 6
-    abandoned_code: Literal[9104, 9121] = 9104
-    reason_code_as_text: bool = False
-    code_is_null: bool = False
-    end_user_id_must_be_uuid: bool = False
-    oversize_status: int = 413
-    sign_errors: bool = True
-    full_auto: bool = False
-    uploads_start: bool = False
-    may_delete: bool = True
-    face_quota: int = 1000
-    hold_seconds: float = 300
-    feedback_signs_body: bool = True
-    days_to_decide: float = 7
-    retry_seconds: float = 3600
-    retry_days: float = 7
-    receiver_seconds: float = 5
-    requests_per_second: float | None = None
+    time_digits: Literal[3, 6] = field(default=6, validator=one_of(3, 6))
+    abandoned_code: Literal[9104, 9121] = field(default=9104, validator=one_of(9104, 9121))
+    reason_code_as_text: bool = field(default=False, validator=flag)
+    code_is_null: bool = field(default=False, validator=flag)
+    end_user_id_must_be_uuid: bool = field(default=False, validator=flag)
+    oversize_status: int = field(default=413, validator=number(lowest=400, highest=599, whole=True))
+    sign_errors: bool = field(default=True, validator=flag)
+    full_auto: bool = field(default=False, validator=flag)
+    uploads_start: bool = field(default=False, validator=flag)
+    may_delete: bool = field(default=True, validator=flag)
+    face_quota: int = field(default=1000, validator=number(whole=True))
+    hold_seconds: float = field(default=300, validator=number())
+    feedback_signs_body: bool = field(default=True, validator=flag)
+    days_to_decide: float = field(default=7, validator=number(highest=LONGEST / 86_400))
+    retry_seconds: float = field(default=3600, validator=number(above=True))
+    retry_days: float = field(default=7, validator=number(highest=LONGEST / 86_400))
+    receiver_seconds: float = field(default=5, validator=number(above=True))
+    requests_per_second: float | None = field(default=None, validator=_check_rate)
 
     @property
     def between_tries(self) -> timedelta:

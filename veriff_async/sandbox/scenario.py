@@ -9,7 +9,7 @@ decision which asked for a resubmission is shown until the next submission, and 
 
 from __future__ import annotations
 
-from collections import deque
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -21,12 +21,13 @@ from veriff_async.models.json import EMPTY, JsonObject, as_object
 from veriff_async.models.reasons import REASONS
 from veriff_async.protocol.lifecycle import DECIDED, OPEN_FOR_MEDIA, can_follow
 from veriff_async.sandbox import checks, payloads
+from veriff_async.sandbox.arguments import check_text
 from veriff_async.sandbox.payloads import Verdict
 from veriff_async.sandbox.records import Attempt, Session, StoredMedia, WebhookKind
 from veriff_async.sandbox.refusal import Refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from veriff_async.sandbox.rules import Rules
 
@@ -103,7 +104,26 @@ class Scenario:
         self._new_id = new_id
         self._decide_after = decide_after
         self._sessions: dict[str, Session] = {}
-        self._deletions: deque[datetime] = deque()
+        # Copies of the sessions that a transaction may have changed; None for one that it has made.
+        self._before: dict[str, Session | None] | None = None
+        self._deletions: tuple[datetime, ...] = ()
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """Keep all changes that are made inside of the block, or none if it raises."""
+        deletions, self._before = self._deletions, {}
+        try:
+            yield
+        except BaseException:
+            self._deletions = deletions
+            for session_id, session in self._before.items():
+                if session is None:
+                    del self._sessions[session_id]
+                else:
+                    self._sessions[session_id] = session
+            raise
+        finally:
+            self._before = None
 
     def create(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/sessions``."""
@@ -209,7 +229,7 @@ class Scenario:
 
     def come(self, due: Due, *, now: datetime) -> list[Effect]:
         """Let happen what was due, unless the session has gone another way."""
-        session = self._sessions[due.session_id]
+        session = self.known(due.session_id)
         if session.deleted or session.status.is_final or due.attempt_id not in {None, session.attempt.id}:
             return []
         if due.post is not None:
@@ -221,7 +241,7 @@ class Scenario:
     def find(self, session_id: str) -> Session:
         """Return a session that a request names (codes 1001, 1002)."""
         checks.check_id(session_id)
-        session = self._sessions.get(session_id.lower())
+        session = self._changeable(session_id.lower())
         if session is None or session.deleted:
             raise Refusal(404, None, "Session not found")
         return session
@@ -232,7 +252,7 @@ class Scenario:
         Raises:
             ConfigurationError: There is no such session.
         """
-        session = self._sessions.get(session_id)
+        session = self._changeable(check_text("session_id", session_id))
         if session is None:
             msg = "The sandbox has no such session: give an id that it made."
             raise ConfigurationError(msg)
@@ -242,6 +262,15 @@ class Scenario:
     def sessions(self) -> tuple[Session, ...]:
         """All sessions, oldest first."""
         return tuple(self._sessions.values())
+
+    def forget_media(self, is_there: Callable[[StoredMedia], bool]) -> None:
+        """Remove the media whose files are gone, so that nothing is listed that cannot be served."""
+        for session in self._sessions.values():
+            for attempt in session.attempts:
+                attempt.media = [media for media in attempt.media if is_there(media)]
+            session.certificates = [
+                issued for issued in session.certificates if all(is_there(media) for media in issued.documents.values())
+            ]
 
     def new_id(self) -> str:
         """Return an id that nothing has."""
@@ -261,6 +290,15 @@ class Scenario:
             attempts=[Attempt(self._new_id(), now)],
         )
         self._sessions[session.id] = session
+        if self._before is not None:
+            self._before[session.id] = None
+        return session
+
+    def _changeable(self, session_id: str) -> Session | None:
+        """Return a session, of which the transaction has a copy to go back to."""
+        session = self._sessions.get(session_id)
+        if session is not None and self._before is not None and session_id not in self._before:
+            self._before[session_id] = session.copy()
         return session
 
     def _end(self, session: Session) -> Due:
@@ -284,9 +322,8 @@ class Scenario:
         for most, span in _DELETIONS:
             if sum(1 for deletion in self._deletions if deletion > now - span) >= most:
                 raise Refusal(429, None, "Too many deletions")
-        self._deletions.append(now)
-        while self._deletions[0] <= now - _DELETIONS[-1][1]:
-            self._deletions.popleft()
+        longest = _DELETIONS[-1][1]
+        self._deletions = (*(deletion for deletion in self._deletions if deletion > now - longest), now)
 
     def _decision_to_come(self, session: Session, now: datetime) -> list[Effect]:
         status = _magic(session)

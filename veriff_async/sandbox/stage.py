@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, cast
 from uuid import uuid4
 
+from veriff_async.errors import ConfigurationError
+from veriff_async.models.attempt import UserDefinedStatus
+from veriff_async.models.decision import RiskLabel
 from veriff_async.models.document import Document
 from veriff_async.models.enums import Status
+from veriff_async.models.insight import Insight
 from veriff_async.models.json import EMPTY
 from veriff_async.models.person import Person
-from veriff_async.models.verified import AdditionalVerifiedData
+from veriff_async.models.record import PepSanctionMatch
+from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
+from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
 from veriff_async.models.watchlist import CheckType, MatchStatus, MonitorStatus, WatchlistScreening
-from veriff_async.protocol.creation import as_model
 from veriff_async.protocol.names import check_names
 from veriff_async.protocol.writing import render
 from veriff_async.sandbox import dossier
+from veriff_async.sandbox.arguments import (
+    LARGEST,
+    check_members,
+    check_model,
+    check_number,
+    check_text,
+)
 from veriff_async.sandbox.payloads import Verdict
 from veriff_async.sandbox.records import WebhookKind
 
 if TYPE_CHECKING:
-    from veriff_async.models.attempt import UserDefinedStatus
-    from veriff_async.models.decision import RiskLabel
-    from veriff_async.models.insight import Insight
-    from veriff_async.models.record import PepSanctionMatch
-    from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
-    from veriff_async.models.verified import BiometricAuthentication
+    from collections.abc import Mapping
+
+    from attrs import AttrsInstance
+
     from veriff_async.sandbox.desk import Desk
 
 __all__ = ("Details", "Stage")
+
+_Model = TypeVar("_Model", bound="AttrsInstance")
 
 
 class Details(TypedDict, total=False):
@@ -62,22 +74,12 @@ class Stage:
                 ``risk_labels`` and ``insights``.
 
         Raises:
-            ConfigurationError: There is no such session, or it cannot be decided like that.
-            TypeError: A detail is unknown; the message suggests the right name.
+            ConfigurationError: There is no such session, it cannot be decided like that, or a value has no JSON; the
+                session is as before.
+            TypeError: An option is unknown; the message suggests the right name.
         """
         check_names("decide()", details, ("session_id", "status", *Details.__annotations__))
-        verdict = Verdict(
-            status=Status(status),
-            reason=details.get("reason"),
-            reason_code=details.get("reason_code"),
-            person=_described("person", Person, details.get("person")),
-            document=_described("document", Document, details.get("document")),
-            additional_verified_data=details.get("additional_verified_data", AdditionalVerifiedData()),
-            biometric_authentication=details.get("biometric_authentication"),
-            risk_score=details.get("risk_score"),
-            risk_labels=details.get("risk_labels", ()),
-            insights=details.get("insights", ()),
-        )
+        verdict = _verdict(Status(check_text("status", status)), details)
         self._desk.change(session_id, lambda scenario, session, now: scenario.decide(session, verdict, now=now))
 
     def end_user_starts(self, session_id: str) -> None:
@@ -106,11 +108,13 @@ class Stage:
         Raises:
             ConfigurationError: There is no such session.
         """
-        found = screening or WatchlistScreening(
+        found = WatchlistScreening(
             match_status=MatchStatus.NO_MATCH,
             check_type=CheckType.INITIAL_RESULT,
             monitor_status=MonitorStatus.ENABLED,
         )
+        if screening is not None:
+            found = check_model("screening", screening, WatchlistScreening)
         self._desk.change(session_id, lambda _, session, now: dossier.screen(session, found, now=now))
 
     def match(self, session_id: str, *matches: PepSanctionMatch) -> None:
@@ -119,6 +123,8 @@ class Stage:
         Raises:
             ConfigurationError: There is no such session.
         """
+        for each in matches:
+            check_model("match", each, PepSanctionMatch)
         self._desk.change(session_id, lambda _, session, __: dossier.match(session, matches))
 
     def give_status(self, session_id: str, status: UserDefinedStatus) -> None:
@@ -127,6 +133,7 @@ class Stage:
         Raises:
             ConfigurationError: There is no such session.
         """
+        check_model("status", status, UserDefinedStatus)
         self._desk.change(session_id, lambda _, session, now: dossier.give_status(session, status, now=now))
 
     def answer_registry(
@@ -137,6 +144,12 @@ class Stage:
         Raises:
             ConfigurationError: There is no such session.
         """
+        for kind in (CurpResult, IneCurpResult, TransportationResult):
+            if isinstance(result, kind):
+                check_model("result", result, kind)
+                break
+        else:
+            check_model("result", result, IneResult)
         self._desk.change(session_id, lambda _, session, now: dossier.answer_registry(session, result, now=now))
 
     def issue_certificate(self, session_id: str) -> str:
@@ -175,12 +188,46 @@ class Stage:
         Raises:
             ConfigurationError: There is no such session, or nothing of that kind was posted about it.
         """
-        self._desk.resend(session_id, WebhookKind(kind))
+        self._desk.resend(session_id, WebhookKind(check_text("kind", kind)))
 
 
-def _described(
-    name: str, kind: type[Person | Document], given: Person | Document | Mapping[str, object] | None
-) -> Mapping[str, object]:
-    if given is None:
+def _verdict(status: Status, details: Details) -> Verdict:
+    for name in ("reason", "reason_code", "risk_score", "biometric_authentication"):
+        value = details.get(name)
+        if value is None:
+            continue
+        if name == "reason":
+            check_text(name, value)
+        elif name == "biometric_authentication":
+            check_model(name, value, BiometricAuthentication)
+        else:
+            check_number(name, value, lowest=-LARGEST, highest=LARGEST, whole=name == "reason_code")
+    additional = details.get("additional_verified_data", AdditionalVerifiedData())
+    return Verdict(
+        status=status,
+        reason=details.get("reason"),
+        reason_code=details.get("reason_code"),
+        person=_described("person", details.get("person")),
+        document=_described("document", details.get("document")),
+        additional_verified_data=check_model("additional_verified_data", additional, AdditionalVerifiedData),
+        biometric_authentication=details.get("biometric_authentication"),
+        risk_score=details.get("risk_score"),
+        risk_labels=_models("risk_labels", details.get("risk_labels", ()), RiskLabel),
+        insights=_models("insights", details.get("insights", ()), Insight),
+    )
+
+
+def _models(name: str, values: object, kind: type[_Model]) -> tuple[_Model, ...]:
+    if isinstance(values, Iterable):
+        return tuple(check_model(name, item, kind) for item in cast("Iterable[object]", values))
+    msg = f"{name} must be a sequence of {kind.__name__}, not {type(values).__name__}."
+    raise ConfigurationError(msg)
+
+
+def _described(name: str, model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:
+    if model is None:
         return EMPTY
-    return dict(given) if isinstance(given, Mapping) else render(as_model(name, kind, given))
+    if isinstance(model, Person | Document):
+        check_model(name, model, type(model))
+        return render(model)
+    return dict(check_members(name, model))

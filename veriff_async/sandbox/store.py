@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import tempfile
-from pathlib import Path
+import os
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
@@ -13,9 +11,11 @@ from anyio import CancelScope, to_thread
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.signing import Signer
+from veriff_async.sandbox.folders import OwnFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
     from types import TracebackType
 
 __all__ = ("Incoming", "Store")
@@ -23,20 +23,26 @@ __all__ = ("Incoming", "Store")
 _GATHERED: Final = 1024 * 1024
 """Bytes that are gathered before a thread is asked to write them."""
 
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # Windows has another mode for text
+
 
 class Store:
-    """A folder of pictures; an own one is removed at the end, a given one is kept."""
+    """A folder of pictures that only their owner can read; a temporary one is removed at the end, a given one kept."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Take the folder to keep pictures in, or make one. Blocking.
+        """Take the folder to keep pictures in, or make a temporary one. Blocking.
 
         Raises:
             ConfigurationError: The folder cannot be made.
         """
-        self._temporary = folder is None
+        self._own: OwnFolder | None = None
         try:
-            self._folder = Path(folder or tempfile.mkdtemp(prefix="veriff-sandbox-"))
-            self._folder.mkdir(parents=True, exist_ok=True)
+            if folder is None:
+                self._own = OwnFolder()
+                self._folder = self._own.path
+            else:
+                self._folder = folder
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             problem = error.strerror or type(error).__name__
         else:
@@ -54,8 +60,8 @@ class Store:
 
     def close(self) -> None:
         """Remove an own folder with all that is in it. Blocking."""
-        if self._temporary:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._own is not None:
+            self._own.remove()
 
 
 def _signature(path: Path, secret: str) -> str:
@@ -119,7 +125,8 @@ class Incoming:
             if self._over:
                 return
             if self._file is None:
-                self._file = self.path.open("wb")
+                # Pictures show people, so other users of the machine cannot read them, even in a folder that they can.
+                self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600), "wb")
             self._hash.update(gathered)
             self.size += self._file.write(gathered)
 

@@ -1,0 +1,328 @@
+"""The sandbox changes its state completely or not at all, and checks what it is given when it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from veriff_async import (
+    BiometricAuthentication,
+    ConfigurationError,
+    Credentials,
+    InsightResult,
+    MatchStatus,
+    Person,
+    RiskLabel,
+    Status,
+    UserDefinedStatus,
+    WatchlistScreening,
+)
+from veriff_async.models.insight import Insight
+from veriff_async.models.record import PepHit, PepSanctionMatch
+from veriff_async.models.registry import IneResult, TransportationResult
+from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
+from veriff_async.sandbox.faults import FaultKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.sandbox.conftest import Boxes, Caller, Receiver
+
+UNREADABLE: dict[str, object] = {"newer": {1, 2}}
+DETAILS: list[dict[str, Any]] = [
+    {"risk_score": math.nan},
+    {"risk_score": math.inf},
+    {"risk_score": "high"},
+    {"risk_score": True},
+    {"reason_code": 101.5},
+    {"reason_code": "101"},
+    {"reason_code": 10**400},
+    {"reason_code": 10**5000},
+    {"reason_code": 2**60},
+    {"reason": b"bytes"},
+    {"person": {"newer": math.nan}},
+    {"person": {"newer": object()}},
+    {"person": Person(raw=UNREADABLE)},
+    {"person": 5},
+    {"document": ["number"]},
+    {"document": {"newer": {"deep": [math.inf]}}},
+    {"additional_verified_data": None},
+    {"additional_verified_data": {"estimatedAge": 3}},
+    {"biometric_authentication": "yes"},
+    {"biometric_authentication": BiometricAuthentication(raw=UNREADABLE)},
+    {"risk_labels": 5},
+    {"risk_labels": ("label",)},
+    {"risk_labels": [RiskLabel(label="x", raw=UNREADABLE)]},
+    {"insights": [Insight(label="x", result=InsightResult.YES, raw=UNREADABLE)]},
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("details", DETAILS, ids=range(len(DETAILS)))
+@pytest.mark.parametrize("with_address", [True, False])
+async def test_a_decision_that_cannot_be_written_is_not_made(
+    caller: Caller,
+    details: dict[str, Any],
+    with_address: bool,  # noqa: FBT001
+) -> None:
+    """A value that has no JSON is refused with an error of ours; session, decision and deliveries stay as they were."""
+    session_id = await caller.create()
+    if with_address:
+        caller.box.webhook_url = caller.box.base_url + "/no-receiver"
+
+    with pytest.raises(ConfigurationError):
+        caller.box.decide(session_id, "declined", **details)
+    await caller.box.settled()
+
+    assert Status.CREATED == caller.box.session(session_id).status
+    assert () == caller.box.deliveries
+    reply = await caller.decision(session_id)
+    assert (200, None) == (reply.status, reply.json["verification"])
+    caller.box.decide(session_id, "declined")
+    assert 200 == (await caller.decision(session_id)).status
+
+
+@pytest.mark.anyio
+async def test_an_unknown_option_of_a_decision_is_refused(caller: Caller) -> None:
+    """A misspelt option raises TypeError, which suggests the right name, and decides nothing."""
+    session_id = await caller.create()
+    with pytest.raises(TypeError, match="did you mean 'risk_score'"):
+        caller.box.decide(session_id, "approved", riskscore=1.0)  # type: ignore[call-arg]
+    assert Status.CREATED == caller.box.session(session_id).status
+
+
+HAPPENINGS: list[Callable[[Sandbox, Any], object]] = [
+    lambda box, session: box.decide(session, 5),  # type: ignore[arg-type]
+    lambda box, session: box.decide([session], "approved"),  # type: ignore[arg-type]
+    lambda box, session: box.decide(session, "created"),
+    lambda box, session: box.screen(session, WatchlistScreening(match_status=MatchStatus.NO_MATCH, raw=UNREADABLE)),
+    lambda box, session: box.screen(session, "match"),  # type: ignore[arg-type]
+    lambda box, session: box.match(session, PepSanctionMatch(hits=(PepHit(score=math.nan),))),
+    lambda box, session: box.match(session, 5),  # type: ignore[arg-type]
+    lambda box, session: box.give_status(session, UserDefinedStatus(raw=UNREADABLE)),
+    lambda box, session: box.give_status(session, "good"),  # type: ignore[arg-type]
+    lambda box, session: box.answer_registry(session, IneResult(raw=UNREADABLE)),
+    lambda box, session: box.answer_registry(session, TransportationResult(raw=UNREADABLE)),
+    lambda box, session: box.answer_registry(session, None),  # type: ignore[arg-type]
+    lambda box, session: box.resend(session, 5),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("happen", HAPPENINGS)
+async def test_nothing_else_that_cannot_be_written_happens(
+    caller: Caller, happen: Callable[[Sandbox, Any], object]
+) -> None:
+    """Whatever a test lets happen is checked first, and every request about the session is answered as before."""
+    session_id = await caller.create()
+    paths = [f"/v1/sessions/{session_id}{end}" for end in ("/person", "/attempts", "/watchlist-screening", "/decision")]
+    before = [(reply.status, reply.body) for reply in [await caller.get(path, session_id) for path in paths]]
+
+    with pytest.raises(ConfigurationError):
+        happen(caller.box, session_id)
+
+    assert before == [(reply.status, reply.body) for reply in [await caller.get(path, session_id) for path in paths]]
+
+
+@pytest.mark.anyio
+async def test_a_refused_report_of_fraud_takes_none(caller: Caller) -> None:
+    """A request with one report that cannot be read takes none of its reports."""
+    session_id = await caller.create()
+    caller.box.decide(session_id, "approved")
+    reports: list[object] = [{"sessionId": session_id, "categories": ["injected_media"]}]
+
+    async def report(*more: object) -> tuple[int, object]:
+        path = "/v1/feedback/fraud-reports"
+        body = json.dumps({"reports": [*reports, *more]}).encode()
+        signed = path.encode() + b"\n" + body
+        reply = await caller.send("POST", path, data=body, headers=caller.signed(signed, family="VRF"))
+        return reply.status, reply.json
+
+    assert 400 == (await report({"sessionId": 5}))[0]
+    status, answer = await report()
+    assert isinstance(answer, dict)
+    assert (200, "reported") == (status, answer["reports"][0]["status"])
+
+
+@pytest.mark.parametrize("name", ["hold_seconds", "days_to_decide", "retry_seconds", "retry_days", "receiver_seconds"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, "5", None, True, 1e300])
+def test_rules_are_checked(name: str, value: object) -> None:
+    """A number of a rule that is not finite, negative, too large or of another type is refused when it is set."""
+    with pytest.raises(ConfigurationError, match=f"Rules.{name}"):
+        Rules(**cast("dict[str, Any]", {name: value}))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        {"time_digits": 4},
+        {"time_digits": True},
+        {"abandoned_code": 9104.0},
+        {"oversize_status": 200},
+        {"oversize_status": 413.0},
+        {"sign_errors": 1},
+        {"full_auto": "yes"},
+        {"requests_per_second": 0},
+        {"requests_per_second": math.nan},
+        {"face_quota": -1},
+        {"face_quota": 1.5},
+    ],
+    ids=str,
+)
+def test_rules_of_every_kind_are_checked(rule: dict[str, Any]) -> None:
+    """So are flags, statuses and choices."""
+    with pytest.raises(ConfigurationError, match="Rules"):
+        Rules(**rule)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Fault.status(99),
+        lambda: Fault.status(600),
+        lambda: Fault.status(200.5),  # type: ignore[arg-type]
+        lambda: Fault.status(status=True),
+        lambda: Fault.status(429, retry_after=math.nan),
+        lambda: Fault.status(429, retry_after=math.inf),
+        lambda: Fault.status(429, retry_after="1\r\nX-Other: 1"),
+        lambda: Fault.status(400, message=b"bytes"),  # type: ignore[arg-type]
+        lambda: Fault.status(400, code=1104),  # type: ignore[arg-type]
+        lambda: Fault.status(400, before_body="yes"),  # type: ignore[arg-type]
+        lambda: Fault.drop(after=-1),
+        lambda: Fault.hang(after=1.5),  # type: ignore[arg-type]
+        lambda: Fault.corrupt(at=math.inf),  # type: ignore[arg-type]
+        lambda: Fault(kind="drop"),  # type: ignore[arg-type]
+        lambda: Fault(kind=FaultKind.STATUS, headers={"X-A": "1\n"}),
+        lambda: Fault(kind=FaultKind.STATUS, headers={"X A": "1"}),
+        lambda: Fault(kind=FaultKind.STATUS, headers={"X-A": 5}),  # type: ignore[dict-item]
+        lambda: Fault(kind=FaultKind.STATUS, headers="X-A: 1"),  # type: ignore[arg-type]
+        lambda: Sandbox().inject("drop"),  # type: ignore[arg-type]
+        lambda: Sandbox().inject(Fault.drop(), times=0),
+        lambda: Sandbox().inject(Fault.drop(), times=math.inf),  # type: ignore[arg-type]
+        lambda: Sandbox().inject(Fault.drop(), method=5),  # type: ignore[arg-type]
+        lambda: Sandbox().inject(Fault.drop(), path=b"/v1"),  # type: ignore[arg-type]
+    ],
+)
+def test_faults_are_checked(make: Callable[[], object]) -> None:
+    """A fault that could not happen as asked is refused when it is made or injected."""
+    with pytest.raises(ConfigurationError):
+        make()
+
+
+ADDRESSES = [
+    "no address",
+    "ftp://example.com",
+    "http://",
+    "https:///path",
+    "http://example.com:99999/",
+    "http://example.com:port/",
+    "http://[::1/",
+    "http://example.com/\r\nX: 1",
+    "http://exa mple.com/",
+    "",
+    5,
+    b"http://example.com",
+]
+
+
+@pytest.mark.parametrize("url", ADDRESSES)
+def test_addresses_are_checked(url: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """An address that nothing can be posted to is refused wherever it is set, and the one before stays."""
+    before = {"decision": "http://127.0.0.1:1/hook"}
+    box = Sandbox(webhook_urls=before)
+    with pytest.raises(ConfigurationError, match="webhook_url"):
+        Sandbox(webhook_url=url)
+    with pytest.raises(ConfigurationError, match="webhook_url"):
+        Sandbox(webhook_urls={"event": url})
+    with pytest.raises(ConfigurationError, match="webhook_url"):
+        box.webhook_url = url
+    with pytest.raises(ConfigurationError, match="webhook_url"):
+        box.webhook_urls = {"event": url}
+
+    assert before == box.webhook_urls
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"host": 5},
+        {"port": "80"},
+        {"port": 1.5},
+        {"port": True},
+        {"port": math.nan},
+        {"decide_after": math.nan},
+        {"decide_after": math.inf},
+        {"decide_after": "3"},
+        {"credentials": "key"},
+        {"clock": 5},
+        {"rules": {"full_auto": True}},
+        {"rules": 0},
+        {"media_folder": 5},
+        {"on_request": "print"},
+        {"on_delivery": 5},
+        {"webhook_urls": "http://127.0.0.1"},
+        {"webhook_urls": {5: "http://127.0.0.1"}},
+        {"webhook_urls": {"nothing": "http://127.0.0.1"}},
+    ],
+    ids=str,
+)
+def test_options_are_checked(options: dict[str, Any]) -> None:
+    """Every option of another type, not finite or out of range is refused with an error of ours."""
+    with pytest.raises(ConfigurationError):
+        Sandbox(**options)
+
+
+def test_credentials_are_checked_when_they_are_set() -> None:
+    """Something else than credentials is refused, and the credentials before stay."""
+    credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "secret")
+    box = Sandbox(credentials=credentials)
+    with pytest.raises(ConfigurationError):
+        box.credentials = "secret"  # type: ignore[assignment]
+    assert credentials is box.credentials
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1, "5", None, 1e12])
+def test_the_time_is_checked(seconds: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """The clock is moved by a finite number of seconds, and never out of the calendar."""
+    clock = VirtualClock()
+    before = clock.now()
+    with pytest.raises(ConfigurationError):
+        clock.advance(seconds)
+    assert before == clock.now()
+
+
+@pytest.mark.parametrize("start", [datetime(2026, 1, 1), datetime.max.replace(tzinfo=UTC), 5])  # noqa: DTZ001
+def test_the_beginning_of_time_is_checked(start: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """A clock begins at an aware moment that leaves room for what is planned."""
+    with pytest.raises(ConfigurationError):
+        VirtualClock(start)
+
+
+def test_the_time_stays_in_the_calendar() -> None:
+    """However often the clock is moved, it stops before the last date with an error of ours."""
+    clock = VirtualClock(datetime(8999, 1, 1, tzinfo=UTC))
+    with pytest.raises(ConfigurationError, match="year 9000"):
+        clock.advance(1e9)
+
+
+@pytest.mark.anyio
+async def test_interrupted_deliveries_are_made_at_the_next_start(boxes: Boxes, receiver: Receiver) -> None:
+    """A webhook that was under way when the sandbox stopped is posted when it is entered again."""
+    receiver.holds = asyncio.Event()
+    async with boxes(webhook_url=receiver.url, rules=Rules(receiver_seconds=3600)) as caller:
+        caller.box.decide(await caller.create(), "approved")
+        first = await receiver.next()
+        box = caller.box
+    receiver.holds.set()
+
+    async with box:
+        again = await receiver.next()
+        await box.settled()
+
+    assert first.body == again.body
+    assert [200] == [delivery.status for delivery in box.deliveries]

@@ -1,0 +1,130 @@
+"""What browsers, containers and clients written elsewhere need from a sandbox."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async.sandbox import Fault, Rules
+
+if TYPE_CHECKING:
+    from tests.sandbox.conftest import Boxes, Caller, Receiver
+
+pytestmark = pytest.mark.anyio
+
+ORIGIN = "https://shop.example"
+PREFLIGHT = {
+    "Origin": ORIGIN,
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "content-type,x-auth-client",
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/sessions", "/v1/sessions/", "/v1/sessions/some/media", "/elsewhere"])
+async def test_a_browser_may_ask_before_it_sends(caller: Caller, path: str) -> None:
+    """A preflight is answered for every path: the page's origin, every method, and the headers that were asked for."""
+    reply = await caller.send("OPTIONS", path, headers=PREFLIGHT)
+
+    assert 204 == reply.status
+    assert ORIGIN == reply.headers["Access-Control-Allow-Origin"]
+    assert {"GET", "POST", "PATCH", "DELETE"} == set(reply.headers["Access-Control-Allow-Methods"].split(", "))
+    assert PREFLIGHT["Access-Control-Request-Headers"] == reply.headers["Access-Control-Allow-Headers"]
+    assert "Origin" in reply.headers["Vary"]
+
+
+async def test_a_browser_may_reach_a_private_network(caller: Caller) -> None:
+    """A page from the internet may call the sandbox on its own machine, where the browser asks for that."""
+    reply = await caller.send(
+        "OPTIONS", "/v1/sessions", headers={**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
+    )
+
+    assert "true" == reply.headers["Access-Control-Allow-Private-Network"]
+
+
+async def test_a_preflight_is_not_a_request_to_veriff(caller: Caller) -> None:
+    """A preflight and a check of health meet no fault, count towards no limit, and are not listed."""
+    caller.box.inject(Fault.status(500))
+
+    assert 204 == (await caller.send("OPTIONS", "/v1/sessions", headers=PREFLIGHT)).status
+    assert (200, {"status": "ok"}) == ((health := await caller.send("GET", "/healthz")).status, health.json)
+    assert () == caller.box.requests
+    assert 500 == (await caller.send("GET", "/elsewhere")).status
+
+
+async def test_a_page_can_create_a_session(caller: Caller) -> None:
+    """A page of another origin creates a session with the API key alone, and may read the answer and its headers."""
+    body = json.dumps(
+        {
+            "verification": {
+                "callback": "",
+                "person": {"firstName": "Ada", "lastName": "Lovelace", "nickname": "x"},
+                "endUserId": "user-42",
+                "lang": "en",
+                "features": ["selfid"],
+                "timestamp": "2026-01-02T12:00:00.123Z",
+            },
+            "newer": 1,
+        }
+    ).encode()
+    headers = {"Origin": ORIGIN, "x-auth-client": caller.box.credentials.api_key, "content-type": "application/json"}
+
+    reply = await caller.send("POST", "/v1/sessions", data=body, headers=headers)
+
+    assert 201 == reply.status
+    assert ORIGIN == reply.headers["Access-Control-Allow-Origin"]
+    assert "X-HMAC-SIGNATURE" in reply.headers["Access-Control-Expose-Headers"]
+
+
+@pytest.mark.parametrize("fault", [Fault.status(503), Fault.cut_answer(after=3), Fault.corrupt()])
+async def test_refusals_and_faults_can_be_read_by_a_page_too(caller: Caller, fault: Fault) -> None:
+    """Every answer has the headers without which a page cannot read it, those that go wrong on purpose included."""
+    caller.box.inject(fault)
+    async with caller.http.post(caller.box.base_url + "/v1/sessions", headers={"Origin": ORIGIN}) as answer:
+        assert ORIGIN == answer.headers["Access-Control-Allow-Origin"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/sessions", "/v1/feedback/fraud-reports", "/v1/faces/import", "/v1/sessions/{id}/media"]
+)
+async def test_a_body_that_is_not_gzip_is_a_bad_request(caller: Caller, path: str) -> None:
+    """A body that its Content-Encoding describes falsely is refused with 400, and changes nothing."""
+    session_id = await caller.create()
+    body = b'{"verification":{}}'
+    path = path.format(id=session_id)
+    headers = {**caller.signed(body), "VRF-AUTH-CLIENT": caller.box.credentials.api_key, "Content-Encoding": "gzip"}
+
+    assert 400 == (await caller.send("POST", path, data=body, headers=headers)).status
+    assert 1 == len(caller.box.sessions)
+
+
+async def test_a_body_that_is_gzip_is_read(caller: Caller) -> None:
+    """A compressed body is decompressed, and its signature is that of the JSON."""
+    body = b'{"verification":{"vendorData":"user-42"}}'
+    headers = {**caller.signed(body), "Content-Encoding": "gzip"}
+
+    assert 201 == (await caller.send("POST", "/v1/sessions", data=gzip.compress(body), headers=headers)).status
+    assert "user-42" == caller.box.sessions[0].vendor_data
+
+
+async def test_a_fault_meets_a_body_that_is_not_gzip(caller: Caller) -> None:
+    """A fault that reads the body first goes wrong as it was asked to, whatever the body is."""
+    caller.box.inject(Fault.status(503))
+    reply = await caller.send("POST", "/v1/sessions", data=b"{}", headers={"Content-Encoding": "gzip"})
+
+    assert 503 == reply.status
+
+
+async def test_numbers_of_webhooks_are_javascripts(boxes: Boxes, receiver: Receiver) -> None:
+    """A receiver that serialises a webhook again, with JavaScript's numbers, gets the body that was signed."""
+    async with boxes(webhook_url=receiver.url, rules=Rules(time_digits=3)) as caller:
+        session_id = await caller.create()
+        caller.box.decide(session_id, "approved", risk_score=1e-05, person={"firstName": "Ada", "newer": [32.0, 1e21]})
+        posted = (await receiver.next()).body
+        answered = (await caller.decision(session_id)).body
+
+    assert b'"riskScore":{"score":0.00001}' in posted
+    assert b'"newer":[32,1e+21]' in posted
+    assert posted == answered

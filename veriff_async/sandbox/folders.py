@@ -1,0 +1,126 @@
+"""Temporary folders that do not outlive their process.
+
+A folder holds pictures of people, so it is removed when its sandbox stops, when its process ends, and, if the process
+was killed, by the next sandbox that starts. That one must not remove the folder of a sandbox that runs. So each process
+holds a lock on its folder, which the operating system releases however the process ends: a folder that can be locked
+belongs to no process.
+
+    OwnFolder()   1. removes the folders that it can lock
+                  2. makes a folder and locks it
+                  3. makes another one if another process has locked and removed it between these two steps
+
+Windows has no locks on folders. There an open file cannot be removed, and serves as the lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import weakref
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("OwnFolder",)
+
+_PREFIX: Final = "veriff_async_sandbox_"
+
+if sys.platform == "win32":  # pragma: no cover
+    _LOCK: Final = "in-use"
+
+    def _lock_new(path: Path) -> int | None:
+        return os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+    def _lock_abandoned(path: Path) -> int | None:
+        (path / _LOCK).unlink()  # raises while it is open, and before it was made
+        return _lock_new(path)
+
+    def _is_ours(path: Path) -> bool:
+        return path.is_dir()
+
+    def _delete(path: Path, lock: int) -> None:
+        os.close(lock)
+        shutil.rmtree(path, ignore_errors=True)
+
+else:
+    import fcntl
+
+    def _lock_new(path: Path) -> int | None:
+        """Lock a folder, and return what holds the lock; ``None`` if another process has removed the folder."""
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held, there = os.fstat(lock), path.lstat()
+        except OSError:
+            os.close(lock)
+            raise
+        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+            return lock
+        os.close(lock)
+        return None
+
+    _lock_abandoned = _lock_new
+
+    def _is_ours(path: Path) -> bool:
+        found = path.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+
+    def _delete(path: Path, lock: int) -> None:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(lock)
+
+
+class OwnFolder:
+    """A temporary folder that is locked until it is removed.
+
+    Attributes:
+        path: Where it is.
+    """
+
+    def __init__(self) -> None:
+        """Remove what killed processes have left, and make a folder. Blocking.
+
+        Raises:
+            OSError: It cannot be made.
+        """
+        _delete_abandoned()
+        self.path, lock = _made()
+        # Called at the end of the process at the latest.
+        self._finalizer = weakref.finalize(self, _delete_own, self.path, lock, os.getpid())
+
+    def remove(self) -> None:
+        """Remove the folder with all that is in it; a second call does nothing. Blocking."""
+        self._finalizer()
+
+
+def _made() -> tuple[Path, int]:
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX))  # readable by its owner only
+        with suppress(FileNotFoundError, BlockingIOError):
+            lock = _lock_new(path)
+            if lock is not None:
+                return path, lock
+
+
+def _delete_own(path: Path, lock: int, owner: int) -> None:
+    if os.getpid() == owner:  # a forked child ends, too, and must not take the folder away from its parent
+        _delete(path, lock)
+
+
+def _delete_abandoned() -> None:
+    for path in _folders():
+        with suppress(OSError):
+            lock = _lock_abandoned(path) if _is_ours(path) else None
+            if lock is not None:
+                _delete(path, lock)
+
+
+def _folders() -> Iterator[Path]:
+    with suppress(OSError):
+        yield from Path(tempfile.gettempdir()).glob(f"{_PREFIX}*")
