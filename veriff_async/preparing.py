@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Iterable
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -118,7 +119,7 @@ class Preparing:
         self.hashing: CapacityLimiter = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     async def prepare(
-        self, media: Sequence[Media], *, stacklevel: int, early: Callable[[Media], EarlySignature] | None = None
+        self, media: Iterable[Media], *, stacklevel: int, early: Callable[[Media], EarlySignature] | None = None
     ) -> list[PreparedMedia]:
         """Check all media, before a byte of anything leaves.
 
@@ -135,8 +136,7 @@ class Preparing:
             MediaError: One cannot be uploaded.
             ConfigurationError: An argument cannot be right.
         """
-        check_arguments(media)
-        prepared = await self._look_at(media)
+        prepared = await self._look_at(check_arguments(media))
         try:
             await self._spool_and_scale(prepared, early)
         except BaseException:
@@ -240,22 +240,31 @@ def naming(index: int, media: Media) -> Generator[None]:
         raise
 
 
-def check_arguments(media: Sequence[Media]) -> None:
+def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     """Check whether media can be uploaded together, as far as their arguments say.
+
+    Returns:
+        The media.
 
     Raises:
         ConfigurationError: There is none, or one cannot be right.
     """
-    if not media:
+    given: object = media
+    if isinstance(given, Media | str | bytes) or not isinstance(given, Iterable):
+        msg = 'media must be a list, for example [Media("front.jpg", "document-front")].'
+        raise ConfigurationError(msg)
+    items = tuple(media)
+    if not items:
         msg = "There is nothing to upload: give at least one Media."
         raise ConfigurationError(msg)
-    if not all(isinstance(item, Media) for item in media):
+    if not all(isinstance(item, Media) for item in items):
         msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
         raise ConfigurationError(msg)
-    if not all(item.fit is None or (type(item.fit) is int and item.fit > 0) for item in media):
+    if not all(item.fit is None or (type(item.fit) is int and item.fit > 0) for item in items):
         msg = "fit must be a number of pixels above zero, for example 1920."
         raise ConfigurationError(msg)
-    streams = [id(item.source) for item in media if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
+    streams = [id(item.source) for item in items if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
     if len(set(streams)) < len(streams):
         msg = "The same open file or stream is given twice, and can only be read by one upload: open it twice."
         raise ConfigurationError(msg)
+    return items

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from anyio import move_on_after, to_thread, wait_readable
 
-from veriff_async.transport.source_kinds import raw_of
+from veriff_async.transport.source_kinds import is_closed, raw_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ class PipeReader:
                 except (PermissionError, NotImplementedError):
                     raise NoDescriptorError from None
                 break
-            if self._file.closed:
+            if is_closed(self._file):
                 break
         return await to_thread.run_sync(self._read_ready, size, limiter=self._threads)
 

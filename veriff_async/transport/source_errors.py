@@ -7,6 +7,7 @@ import os
 from typing import Final
 
 from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaSourceError
+from veriff_async.transport.source_kinds import is_closed
 
 __all__ = ("TOO_MANY_FILES", "empty", "not_bytes", "source_failed", "stalled", "too_many_files", "unreadable")
 
@@ -40,7 +41,7 @@ def not_bytes(piece: object) -> ConfigurationError:
 
 def unreadable(error: Exception, file: object) -> MediaSourceError:
     """Return the error for an open file of the caller that cannot be read."""
-    if getattr(file, "closed", False) is True:
+    if is_closed(file):
         return MediaSourceError(
             "The media file was closed before it was read to its end: check that the file stays open meanwhile."
         )

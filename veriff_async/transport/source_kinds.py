@@ -11,7 +11,7 @@ from typing import Final
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 
-__all__ = ("may_block", "raw_of", "reads_async", "seeks_async", "sync_file")
+__all__ = ("is_closed", "may_block", "raw_of", "reads_async", "seeks_async", "sync_file")
 
 
 def sync_file(source: object) -> object:
@@ -47,6 +47,14 @@ def raw_of(file: object) -> object:
         return getattr(file, "raw", file)
     except ValueError:  # it was detached
         return file
+
+
+def is_closed(file: object) -> bool:
+    """Return whether an open file was closed by its owner, or has lost what it reads from."""
+    try:
+        return getattr(file, "closed", False) is True
+    except ValueError:  # it was detached
+        return True
 
 
 def reads_async(source: object) -> bool:

@@ -26,7 +26,7 @@ from veriff_async.transport.source_errors import (
     too_many_files,
     unreadable,
 )
-from veriff_async.transport.source_kinds import may_block, reads_async, sync_file
+from veriff_async.transport.source_kinds import is_closed, may_block, reads_async, sync_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -297,7 +297,7 @@ class _FileReader:
 
     def _some(self, buffer: memoryview) -> int:
         # A closed file's number may be that of another file by now.
-        if self._descriptor is not None and not self._file.closed:
+        if self._descriptor is not None and not is_closed(self._file):
             count = os.preadv(self._descriptor, [buffer], self._at)
             self._at += count
             return count
@@ -316,7 +316,7 @@ class _FileReader:
 
     def fill_now(self, buffer: memoryview) -> bool:
         """Read what the page cache holds, as it does right after the pass that signs."""
-        if self._descriptor is None or self._file.closed:
+        if self._descriptor is None or is_closed(self._file):
             return False
         try:
             count = os.preadv(self._descriptor, [buffer], self._at, _NOWAIT)
@@ -346,7 +346,7 @@ class _FileReader:
 
     def _stat(self, descriptor: int) -> os.stat_result:
         try:
-            if not self._file.closed:
+            if not is_closed(self._file):
                 return os.fstat(descriptor)
             failed = unreadable(ValueError(), self._file)
         except (OSError, ValueError) as error:
@@ -480,7 +480,7 @@ def _file_source(source: object) -> Source | None:
         return None
     except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
         failed = source_failed(error)
-    if getattr(file, "closed", False) is True:
+    if is_closed(file):
         closed = "The media file is closed or cannot be read: give it open, at the place to read from."
         raise MediaError(closed)
     raise failed
