@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -176,21 +176,24 @@ class Preparing:
             if item.draft is not None and item.media.fit is not None
         ]
         for item in prepared:
-            if item.draft is None and early is not None:
-                jobs.append(partial(self.spool, item, early(item.media)))
-            elif item.draft is None and seeks_async(item.media.source):
-                jobs.append(partial(self._spool_and_rewind, item))
+            rewinds = seeks_async(item.media.source)
+            if item.draft is None and (rewinds or early is not None):
+                spool = self._spool_and_rewind if rewinds else self.spool
+                jobs.append(partial(spool, item, None if early is None else early(item.media)))
         if jobs:
             _, failure = await together(jobs, concurrency=len(jobs))
             if failure is not None:
                 raise failure
 
-    async def _spool_and_rewind(self, item: PreparedMedia) -> None:
+    async def _spool_and_rewind(self, item: PreparedMedia, early: EarlySignature | None) -> Draft:
         """Spool what has an async ``seek``, and put it back to where it stood."""
         source = cast("_AsyncFile", item.media.source)
         start = await source.tell() if hasattr(source, "tell") else 0
-        await self.spool(item, None)
-        await source.seek(start)
+        try:
+            return await self.spool(item, early)
+        finally:
+            with suppress(Exception):
+                await source.seek(start)
 
     async def _scale(self, item: PreparedMedia, before: Draft) -> Draft:
         if item.media.fit is None:

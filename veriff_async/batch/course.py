@@ -24,6 +24,7 @@ from veriff_async.errors import (
 from veriff_async.models.enums import Status
 from veriff_async.preparing import check_media
 from veriff_async.protocol.classify import ErrorKind, classify_error, is_outage, is_repeated
+from veriff_async.transport.source_kinds import seeks_async
 from veriff_async.transport.sources import reusable_source
 
 if TYPE_CHECKING:
@@ -195,8 +196,8 @@ class Course:
             await self._write(self.record.decided(decision))
 
     async def _check(self, job: Job) -> None:
-        """Decode the pictures that are scaled down, since a session cannot be taken back; `begin` checked all else."""
-        if not any(one.fit is not None for one in job.media):
+        """Check what `begin` did not, since a session cannot be taken back: decode pictures, read async files."""
+        if not any(one.fit is not None or seeks_async(one.source) for one in job.media):
             return
         try:
             await check_media(*job.media)

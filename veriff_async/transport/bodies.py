@@ -88,6 +88,7 @@ class Draft:
             MediaChangedError: The file is no longer as long as it was.
             MediaError: It cannot be read.
         """
+        self.source.keep()
         with closing(_Reading(self)) as reading:
             if self.source.size <= TINY:
                 body = self.envelope.prefix + encode(reading.read()) + self.envelope.suffix

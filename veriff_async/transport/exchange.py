@@ -50,6 +50,7 @@ from veriff_async.protocol.retry import Failure, Verdict, asks_to_slow_down, jud
 from veriff_async.transport.bodies import SignedBody, StreamedPayload
 from veriff_async.transport.pace import Pace
 from veriff_async.transport.payloads import BytesBody
+from veriff_async.transport.source_errors import TOO_MANY_FILES
 from veriff_async.transport.watch import Watch
 from veriff_async.version import __version__
 
@@ -93,12 +94,15 @@ class _Failed:
         why: The cause, in a few words.
         timed_out: Whether a time limit ended it.
         session_id: Id of the session that it created, if the beginning of its answer holds it.
+        no_descriptor: Whether this process or system has no file descriptor left: a fault of this machine, which trying
+            again within seconds does not remove.
     """
 
     how: Failure
     why: str
     timed_out: bool = False
     session_id: str | None = None
+    no_descriptor: bool = False
 
 
 class Sink(Protocol):
@@ -464,7 +468,7 @@ def _use_once(response: aiohttp.ClientResponse, payload: SentOnce) -> None:
 
 def _judge(request: Request, outcome: Answer | _Failed) -> Verdict:
     if isinstance(outcome, _Failed):
-        return judge(outcome.how, repeatable=request.repeatable)
+        return Verdict.FINAL if outcome.no_descriptor else judge(outcome.how, repeatable=request.repeatable)
     signed = outcome.status >= _REDIRECT and is_signed(outcome)
     return judge(outcome.status, repeatable=request.repeatable, quota=request.quota, signed=signed)
 
@@ -487,7 +491,8 @@ def _failed(error: aiohttp.ClientError | OSError, *, sent: bool) -> _Failed:
     elif isinstance(error, aiohttp.ClientHttpProxyError):
         why = f"the proxy answered CONNECT with HTTP {error.status}"
     how = Failure.LOST if sent else Failure.NOT_SENT
-    return _Failed(how, why, isinstance(error, TimeoutError))
+    no_descriptor = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno in TOO_MANY_FILES
+    return _Failed(how, why, isinstance(error, TimeoutError), no_descriptor=no_descriptor)
 
 
 def _error(request: Request, failed: _Failed) -> TransportError:
@@ -498,6 +503,12 @@ def _error(request: Request, failed: _Failed) -> TransportError:
         msg = (
             f"{where} ran out of time before it could be sent ({failed.why}): "
             "check base_url and the network, or give larger Timeouts."
+        )
+    elif failed.no_descriptor:
+        kind = ConnectError
+        msg = (
+            f"{where} could not be sent, because too many files and connections are open: raise the limit (ulimit -n), "
+            "or lower max_connections."
         )
     elif failed.how is Failure.NOT_SENT:
         kind = ConnectError

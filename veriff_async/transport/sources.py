@@ -14,7 +14,7 @@ from collections.abc import AsyncIterable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from veriff_async.errors import ConfigurationError, MediaError, MediaUnsupportedError, VeriffError
 from veriff_async.protocol.mistakes import explain_path
@@ -26,7 +26,7 @@ from veriff_async.transport.source_errors import (
     too_many_files,
     unreadable,
 )
-from veriff_async.transport.source_kinds import is_closed, may_block, reads_async, sync_file
+from veriff_async.transport.source_kinds import is_closed, may_block, raw_of, reads_async, sync_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -89,6 +89,14 @@ class Source(Protocol):
 
     def open(self) -> Reader:
         """Open the bytes at their beginning. Blocking; call it in a worker thread.
+
+        Raises:
+            MediaError: They cannot be opened.
+        """
+        ...
+
+    def keep(self) -> None:
+        """Make sure that the bytes can be read until `close`. Blocking; call it in a worker thread.
 
         Raises:
             MediaError: They cannot be opened.
@@ -158,25 +166,43 @@ class BytesSource:
         """Open the bytes without copying them."""
         return _ViewReader(self.view, constant=self.constant)
 
+    def keep(self) -> None:
+        """Do nothing: the bytes are in memory."""
+
     def close(self) -> None:
         """Do nothing: the caller's bytes stay the caller's."""
 
 
-@frozen
+@define
 class PathSource:
-    """A file that is opened afresh for each reading."""
+    """A file that is opened afresh for each reading, so that another file in its place is noticed."""
 
     path: str
     size: int
     may_block: bool = field(default=False, init=False)
+    _kept: BinaryIO | None = field(default=None, init=False, repr=False, eq=False)
 
     def open(self) -> Reader:
         """Open the file, unbuffered: it is read in large pieces."""
-        file = _open(self.path)
+        try:
+            file = _open(self.path)
+        except MediaError:
+            if self._kept is None:
+                raise
+            # Renamed or deleted since: the same bytes are still there.
+            return _FileReader(self._kept, self._kept.fileno(), start=0)
         return _FileReader(file, file.fileno(), start=0, closing=True)
 
+    def keep(self) -> None:
+        """Keep the file open until `close`, since it may be renamed or deleted before it is sent."""
+        if self._kept is None:
+            self._kept = _open(self.path)
+
     def close(self) -> None:
-        """Do nothing: no handle is held between readings."""
+        """Close the file that was kept."""
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
 
 @frozen
@@ -207,6 +233,9 @@ class FileSource:
         except (OSError, ValueError) as error:
             failed = unreadable(error, self.file)
         raise failed
+
+    def keep(self) -> None:
+        """Do nothing: the file is open."""
 
     def close(self) -> None:
         """Drop a spool, which nobody else has a name for."""
@@ -364,7 +393,7 @@ class _FileReader:
 
 def _descriptor(file: BinaryIO) -> int | None:
     """Return the descriptor of a plain file; others (a gzip file, for one) have that of something else."""
-    raw = cast("io.BufferedReader", file).raw if isinstance(file, io.BufferedReader | io.BufferedRandom) else file
+    raw = raw_of(file)
     return raw.fileno() if isinstance(raw, io.FileIO) else None
 
 
