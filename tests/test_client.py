@@ -247,6 +247,27 @@ async def test_a_borrowed_pool_must_leave_room_too() -> None:
         VeriffClient(Credentials("key", "secret"), base_url="https://example.com", http_session=http)
 
 
+@pytest.mark.parametrize("limit", [0, 4, 100])
+@pytest.mark.parametrize("option", ["max_uploads", "max_downloads"])
+async def test_limit_per_host_of_a_borrowed_pool_counts_too(limit: int, option: str) -> None:
+    """The smaller of both limits of a borrowed session leaves room for other calls; zero is no limit."""
+    options: dict[str, int] = {"max_uploads": 3, "max_downloads": 3}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit, limit_per_host=4)) as http:
+
+        def make(**chosen: int) -> None:
+            VeriffClient(
+                Credentials("key", "secret"),
+                base_url="https://example.com",
+                http_session=http,
+                max_uploads=chosen["max_uploads"],
+                max_downloads=chosen["max_downloads"],
+            )
+
+        make(**options)
+        with pytest.raises(ConfigurationError, match=f"{option} is 4: .* fewer than the 4 connections"):
+            make(**{**options, option: 4})
+
+
 def test_the_environment_must_name_the_address() -> None:
     """Without its base URL an integration cannot be reached, and none is guessed."""
     with pytest.raises(ConfigurationError, match="VERIFF_BASE_URL is not set"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 import stat
@@ -661,3 +662,52 @@ def test_downloads_leave_connections_for_others(max_downloads: int) -> None:
     """There are fewer downloads at once than connections."""
     with pytest.raises(ConfigurationError, match="max_downloads"):
         VeriffClient(CREDENTIALS, base_url="https://stationapi.veriff.com", max_downloads=max_downloads)
+
+
+async def test_streams_nest_in_one_task(box: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+    """Any public call works inside a stream's block in the same task, however few downloads may run at once."""
+    async with (
+        VeriffClient(box.credentials, base_url=box.base_url, max_downloads=1) as veriff,
+        veriff.stream_media(front) as outer,
+        veriff.stream_media(front) as inner,
+    ):
+        assert 2 == veriff.statistics().downloading
+        pieces = [await anext(outer), await anext(inner)]
+        session = await veriff.create_session()
+        await session.upload(Media(PICTURE, "document-front"), Media(PICTURE, "face"))
+        downloaded = await veriff.download_media(front, tmp_path)
+        await session.submit()
+        box.decide(session.id, "approved")
+        assert (await session.wait_for_decision(timeout=900)).is_approved
+        rest = [[piece async for piece in stream] for stream in (outer, inner)]
+
+        assert [PICTURE, PICTURE] == [b"".join([piece, *more]) for piece, more in zip(pieces, rest, strict=True)]
+        assert downloaded.size == len(PICTURE)
+
+
+async def test_streams_interleave_in_one_task(box: Sandbox, front: MediaFile) -> None:
+    """Streams of one task may end in any order, and all slots are free again afterwards."""
+    async with VeriffClient(box.credentials, base_url=box.base_url, max_downloads=2) as veriff:
+        streams = [veriff.stream_media(front) for _ in range(5)]
+        opened = [await stream.__aenter__() for stream in streams]
+        assert 5 == veriff.statistics().downloading
+        for stream, pieces in zip(streams, opened, strict=True):
+            assert PICTURE == b"".join([piece async for piece in pieces])
+            await stream.__aexit__(None, None, None)
+        assert 0 == veriff.statistics().downloading
+
+
+async def test_streams_of_other_tasks_wait_for_a_slot(box: Sandbox, front: MediaFile) -> None:
+    """More tasks than `max_downloads` take turns; a block that another task leaves gives its slot back."""
+    async with VeriffClient(box.credentials, base_url=box.base_url, max_downloads=1) as veriff:
+        stream, second = veriff.stream_media(front), veriff.stream_media(front)
+        await asyncio.create_task(stream.__aenter__())
+        entering = asyncio.create_task(second.__aenter__())
+        await anyio.wait_all_tasks_blocked()
+        assert not entering.done()
+        await asyncio.create_task(stream.__aexit__(None, None, None))
+        pieces = await entering
+
+        assert PICTURE == b"".join([piece async for piece in pieces])
+        assert 1 == veriff.statistics().downloading
+        await second.__aexit__(None, None, None)

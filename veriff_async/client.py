@@ -166,7 +166,9 @@ class VeriffClient(Services):
             queue behind pictures.
         max_downloads: Downloads at once over the whole client, likewise.
         http_session: An ``aiohttp.ClientSession`` to use instead of an own one, for a proxy or TLS of your own; it is
-            never closed here.
+            never closed here. The ``limit`` and ``limit_per_host`` of its connector count in place of
+            `max_connections`. Creations and other requests that must not be repeated have connections of their own,
+            for which aiohttp counts ``limit_per_host`` separately.
         trust_env: Whether proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``~/.netrc`` are read from the environment, as
             aiohttp does; set it on your own session instead when you pass `http_session`.
         allow_insecure_hosts: Names of other machines that may be reached over plain http, for example the service name

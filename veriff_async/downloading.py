@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
-from contextlib import asynccontextmanager
+from collections import Counter
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self, TypeAlias, get_args
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter, Semaphore, to_thread
 from attrs import evolve, frozen
 
 from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
@@ -125,13 +127,42 @@ class MediaStream:
         raise StopAsyncIteration
 
 
+class _Slots:
+    """How many downloads may run at once.
+
+    A stream keeps its slot for as long as its block runs. Another download in the same task takes no slot meanwhile: if
+    it waited for one, and all were held by streams around it, the task would wait for itself.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._free = Semaphore(count, max_value=count, fast_acquire=True)
+        self._streaming: Counter[asyncio.Task[object] | None] = Counter()
+        self.taken = 0
+
+    @asynccontextmanager
+    async def take(self, *, keep: bool = False) -> AsyncGenerator[None]:
+        """Hold a slot during a block; with `keep`, for a stream whose block runs the caller's own code."""
+        # The task is looked up once: a block may be left by another task than the one that entered it.
+        task = asyncio.current_task()
+        async with nullcontext() if self._streaming[task] else self._free:
+            self._streaming[task] += keep
+            self.taken += 1
+            try:
+                yield
+            finally:
+                self.taken -= 1
+                self._streaming[task] -= keep
+                if not self._streaming[task]:
+                    del self._streaming[task]
+
+
 class Downloads:
     """The downloads of one client: how many may run at once, and the worker threads they use."""
 
     def __init__(self, api: Api, *, seats: int, threads: CapacityLimiter, verify: bool) -> None:
         """Take the calls to use, and how many downloads the client may run at once."""
         self._api = api
-        self._seats = CapacityLimiter(seats)
+        self._slots = _Slots(seats)
         self._threads = threads
         # Checking keeps a processor busy: more threads than processors would only take turns.
         self._checking = CapacityLimiter(max(2, os.cpu_count() or 2))
@@ -140,14 +171,14 @@ class Downloads:
     @property
     def running(self) -> int:
         """How many downloads hold a seat."""
-        return self._seats.statistics().borrowed_tokens
+        return self._slots.taken
 
     @asynccontextmanager
     async def stream(self, media: Downloadable, *, max_bytes: int) -> AsyncGenerator[MediaStream]:
         """Hand a file on piece by piece; see `VeriffClient.stream_media`."""
         media_id = _id_of(media)
         _check_max_bytes(max_bytes)
-        async with self._seats:
+        async with self._slots.take(keep=True):
             opened = await self._api.open_media(_remote(media))
             try:
                 yield MediaStream(media_id, opened, self._api, verify=self._verify, max_bytes=max_bytes)
@@ -216,7 +247,7 @@ class Downloads:
             threads=self._checking,
             moved=moved,
         )
-        async with self._api.guard(), self._seats:
+        async with self._api.guard(), self._slots.take():
             try:
                 await self._api.download_media(_remote(media), sink)
                 await sink.keep()

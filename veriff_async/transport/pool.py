@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 from urllib.request import getproxies
@@ -32,14 +33,15 @@ def check_limits(
         ConfigurationError: They do not.
     """
     connector = None if http_session is None else http_session.connector
-    # aiohttp's limit 0 means none.
-    limit = max_connections if connector is None else connector.limit or max_uploads + 1
-    if not 1 <= max_uploads < limit:
-        msg = f"max_uploads is {max_uploads}: give 1 or more, and fewer than the {limit} connections of the pool."
-        raise ConfigurationError(msg)
-    if not 1 <= max_downloads < limit:
-        msg = f"max_downloads is {max_downloads}: give 1 or more, and fewer than the {limit} connections of the pool."
-        raise ConfigurationError(msg)
+    limit: float = max_connections
+    if connector is not None:
+        # A limit of zero means none to aiohttp. Nearly all calls go to one host, so its limit counts as well.
+        limit = min(filter(None, (connector.limit, connector.limit_per_host)), default=math.inf)
+    for name, value in (("max_uploads", max_uploads), ("max_downloads", max_downloads)):
+        if not 1 <= value < limit:
+            room = f", and fewer than the {limit} connections of the pool" if limit < math.inf else ""
+            msg = f"{name} is {value}: give 1 or more{room}, so that other calls never wait for pictures."
+            raise ConfigurationError(msg)
 
 
 def check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
