@@ -345,8 +345,8 @@ class VeriffClient(Services):
     async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
         """Create a session.
 
-        What is left out is left out of the request too. Creating is not idempotent: when the connection breaks after
-        the request left, it is not repeated.
+        What is left out is left out of the request too. Creating is not idempotent, so it is repeated only if
+        the first try certainly created nothing.
 
         Args:
             **options: ``person`` (what you know of the end-user: a `Person` or a mapping of its fields),
@@ -364,7 +364,8 @@ class VeriffClient(Services):
         Raises:
             TypeError: An option is unknown; the message suggests the right name. Nothing was sent.
             ConfigurationError: A value would be refused; the message names the field. Nothing was sent.
-            OutcomeUnknownError: The connection broke; a session may or may not exist.
+            OutcomeUnknownError: Nothing proves whether a session was created: the connection broke after the request
+                was sent, or the answer is a 5xx or unusable. ``.session_id`` is its id if that could be read.
             AuthenticationError: The API key is not right.
             ApiError: Veriff refused for another reason.
 
@@ -395,7 +396,8 @@ class VeriffClient(Services):
 
         Raises:
             ConfigurationError: What the registries need is missing, or a value would be refused.
-            OutcomeUnknownError: The connection broke; a session may or may not exist.
+            OutcomeUnknownError: Nothing proves whether a session was created: the connection broke after the request
+                was sent, or the answer is a 5xx or unusable. ``.session_id`` is its id if that could be read.
             ApiError: Veriff refused, for example for a missing number (codes 1308 to 1310).
 
         Example:

@@ -60,6 +60,8 @@ class SessionReadings:
 
         Raises:
             ConfigurationError: A required value is missing, or one would be refused.
+            OutcomeUnknownError: Nothing proves whether the data arrived. Whether Veriff takes them twice is not
+                documented.
 
         Example:
             >>> device, network = Device(fingerprint="f1"), Network(address_v4="192.0.2.1")

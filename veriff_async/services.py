@@ -137,7 +137,7 @@ class Services:
 
         Raises:
             ConfigurationError: What the registries need is missing, or a value would be refused.
-            OutcomeUnknownError: The connection broke; a session may or may not exist.
+            OutcomeUnknownError: Nothing proves whether a session was created; see `VeriffClient.create_session`.
 
         See https://devdocs.veriff.com/apidocs/validate-registry-3.
         """
@@ -188,8 +188,7 @@ class Services:
     async def report_fraud(self, *reports: FraudReport) -> tuple[FraudReportReceipt, ...]:
         """Report frauds that were found after the decision.
 
-        A report is taken or refused on its own. A try that broke off is repeated; the receipt may then say that there
-        is such a report already, which is the one of the first try.
+        A report is taken or refused on its own.
 
         Args:
             *reports: What to report; one or more.
@@ -199,6 +198,8 @@ class Services:
 
         Raises:
             ConfigurationError: A report would be refused; the message says why.
+            OutcomeUnknownError: Nothing proves whether the reports arrived. If you send them again, Veriff refuses those
+                that it already has.
 
         Example:
             >>> await veriff.report_fraud(FraudReport(session_id, FraudCategory.INJECTED_MEDIA))

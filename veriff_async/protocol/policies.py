@@ -33,12 +33,14 @@ class RetryPolicy:
     """How often and how long a call is tried.
 
     The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
-    429 or 503 with ``Retry-After`` is obeyed instead, for all requests of the client; when it asks for more than
-    `retry_after_cap`, the call fails at once and the error says for how long Veriff asked.
+    429 or 503 slows all requests of the client down. With ``Retry-After``, the wait is at least what it asks for, and at
+    least half that bound; when it asks for more than `retry_after_cap`, the call fails at once and the error says for
+    how long Veriff asked. Afterwards the requests of the client resume at a growing rate.
 
     Args:
         attempts: Tries in all, the first included; 1 turns retries off.
-        seconds: No new try begins later than this after the first one began.
+        seconds: No try begins later than this after the call began. Waiting for a slow-down counts, also for one that
+            the answer to another call brought; it uses up no attempts.
         first: Upper bound of the first wait, in seconds.
         longest: Upper bound of every wait, in seconds.
         retry_after_cap: Longest ``Retry-After`` that is obeyed, in seconds.
@@ -115,7 +117,8 @@ class Timeouts:
 
     Args:
         connect: Seconds until the connection stands, TLS included; waiting for a free connection counts too.
-        stall: Seconds in which something must move: the next piece of a body (256 KiB at most), or the answer.
+        stall: Seconds in which something must move: the next piece of a body (256 KiB at most), or the answer. They
+            begin when the connection stands.
         min_rate: Bytes a second that a body must keep up over its whole way, after the first `stall` seconds.
         total: Seconds for the whole try.
 
