@@ -198,8 +198,8 @@ class Services:
 
         Raises:
             ConfigurationError: A report would be refused; the message says why.
-            OutcomeUnknownError: Nothing proves whether the reports arrived. If you send them again, Veriff refuses those
-                that it already has.
+            OutcomeUnknownError: Nothing proves whether the reports arrived. If you send them again, Veriff refuses
+                those that it already has.
 
         Example:
             >>> await veriff.report_fraud(FraudReport(session_id, FraudCategory.INJECTED_MEDIA))
