@@ -38,6 +38,9 @@ from veriff_async.sandbox import Fault, Rules, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from typing import TypeAlias
+
+    Call: TypeAlias = Callable[[VeriffClient], Awaitable[object]]
 
 pytestmark = pytest.mark.anyio
 
@@ -62,7 +65,7 @@ class Server:
     open, whatever the client asks for.
     """
 
-    answers: list[bytes | None]
+    answers: list[bytes | bytearray | None]
     requests: list[tuple[str, int]] = field(factory=list)
     connections: int = 0
     url: str = ""
@@ -96,7 +99,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(*answers: bytes | None) -> AsyncIterator[Server]:
+async def serving(*answers: bytes | bytearray | None) -> AsyncIterator[Server]:
     """Run a `Server` on a free port of this machine."""
     found = Server(list(answers))
     server = await asyncio.start_server(found.handle, "127.0.0.1", 0)
@@ -154,7 +157,6 @@ CREATIONS: Final = {"create": create, "validate": validate, "validate at once": 
 ONCE: Final = {**CREATIONS, "fraud report": report, "face import": import_face, "collected data": collect}
 each_creation = pytest.mark.parametrize("call", CREATIONS.values(), ids=CREATIONS)
 each_once = pytest.mark.parametrize("call", ONCE.values(), ids=ONCE)
-Call = "Callable[[VeriffClient], Awaitable[object]]"
 
 
 @each_once

@@ -34,8 +34,8 @@ class RetryPolicy:
 
     The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
     429 or 503 slows all requests of the client down. With ``Retry-After``, the wait is at least what it asks for, and
-    at least half that bound; when it asks for more than `retry_after_cap`, the call fails at once and the error says for
-    how long Veriff asked. Afterwards the requests of the client resume at a growing rate.
+    at least half that bound; when it asks for more than `retry_after_cap`, the call fails at once and the error says
+    for how long Veriff asked. Afterwards the requests of the client resume at a growing rate.
 
     Args:
         attempts: Tries in all, the first included; 1 turns retries off.
