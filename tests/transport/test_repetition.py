@@ -328,7 +328,7 @@ async def test_deletion_whose_answer_was_lost_is_a_success(reused: bool) -> None
 CALLS: Final[dict[str, Callable[[VeriffClient], Awaitable[object]]]] = {
     "GET": lambda veriff: veriff.session(ID).decision(),
     "DELETE": lambda veriff: veriff.session(ID).delete(),
-    "PATCH": lambda veriff: veriff.session(ID).submit(),
+    "PATCH": lambda veriff: veriff.session(ID).stop_monitoring(),
     "POST media": lambda veriff: veriff.session(ID).upload(Media(JPEG, "face")),
     "POST retrieve": lambda veriff: veriff.fraud_reports([ID]),
 }
