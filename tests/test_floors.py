@@ -25,6 +25,7 @@ FLOORS: Final = {
     "protocol": 1,
     "transport": 2,
     "redis_server": 2,
+    "sqlite_file": 2,
     "inbox": 2,
     "api": 3,
     "uploading": 3,
@@ -55,7 +56,7 @@ FLOORS: Final = {
 # Where a room on the same floor may be entered, and from which.
 DOORS: Final = {
     "errors": {"models"},
-    "inbox": {"redis_server"},
+    "inbox": {"redis_server", "sqlite_file"},
     "preparing": {"together"},
     "uploading": {"api", "preparing", "together"},
     "downloading": {"api", "together"},

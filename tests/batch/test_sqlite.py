@@ -12,7 +12,7 @@ import sys
 import threading
 from contextlib import asynccontextmanager, closing
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -201,8 +201,8 @@ async def test_what_waits_is_written_at_once(path: Path, monkeypatch: pytest.Mon
 
     connect = sqlite3.connect
 
-    def traced(name: Path, *, timeout: float, isolation_level: None) -> sqlite3.Connection:
-        connection = connect(name, timeout=timeout, isolation_level=isolation_level)
+    def traced(name: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401  as sqlite3 has it
+        connection: sqlite3.Connection = connect(name, **options)
         connection.set_trace_callback(done.append)
         return connection
 

@@ -280,9 +280,19 @@ class Machine(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([1, 9, 31]))
     def pass_time(self, days: int) -> None:
-        """Let days go by, after which what nobody spoke of is forgotten."""
-        self.time += days * DAY + 1
-        self.do(asyncio.sleep(0))
+        """Let days go by, after which what nobody spoke of is forgotten.
+
+        Something else is recorded in between: a file doubts a clock that has gone ahead of all records, for a day.
+        """
+
+        async def tick() -> None:
+            for _ in range(2):
+                self.time += days * DAY / 2 + 1
+                await self.inboxes[0].record(moved("something else", "started"))
+            for _, follower in self.followers:
+                follower.heard.clear()
+
+        self.do(tick())
 
     def teardown(self) -> None:
         """Close everything; then nothing is left."""

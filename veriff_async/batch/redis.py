@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from veriff_async.batch.record import JobRecord
 
 __all__ = ("RedisJournal",)
+
+_LOG: Final = logging.getLogger("veriff_async.batch")
 
 _T = TypeVar("_T")
 
@@ -293,9 +296,23 @@ class RedisJournal:
             await self._give_back(client, {job_id: claim})
             raise
         self._claims[job_id] = claim
-        if self._keeping is None and not self._server.closed:
-            self._keeping = self._begun(self._keep())
+        self._start_keeping()
         return True, record
+
+    def _start_keeping(self) -> None:
+        if self._keeping is None and self._claims and not self._server.closed:
+            self._keeping = self._begun(self._keep())
+            self._keeping.add_done_callback(self._restart_keeping)
+
+    def _restart_keeping(self, task: asyncio.Task[None]) -> None:
+        """Renew again, when something else than this journal ended that: all its claims would run out unnoticed."""
+        if self._keeping is not task:
+            return
+        self._keeping = None
+        problem = "CancelledError" if task.cancelled() else type(task.exception()).__name__
+        _LOG.error("the renewal of claims ended with %s; it is started again", problem)
+        # Not at once: who cancels all tasks at the end of a loop would find another one.
+        task.get_loop().call_later(self._lease / 16, self._start_keeping)
 
     async def _keep(self) -> None:
         """Renew what is claimed, for as long as anything is."""

@@ -7,14 +7,15 @@ jobs with it; any number may look.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import warnings
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 from anyio import to_thread
@@ -23,8 +24,8 @@ from attrs import frozen
 from veriff_async.batch.memory import taken
 from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JournalError
-from veriff_async.inbox.shelves import make
 from veriff_async.protocol.codec import UnreadableError
+from veriff_async.sqlite_file import FileGuard, FileReplacedError, close_database, open_database, real_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from veriff_async.batch.record import JobRecord
 
 __all__ = ("SqliteJournal",)
+
+_LOG: Final = logging.getLogger("veriff_async.batch")
 
 _T = TypeVar("_T")
 _Outcome: TypeAlias = "tuple[Any, Exception | None]"
@@ -108,7 +111,7 @@ class SqliteJournal:
         self._path = Path(name)
         self._keeper: _Keeper | None = None
         self._claims: set[str] = set()
-        self._process = os.getpid()
+        self._process = 0
         self._closed = False
 
     def __repr__(self) -> str:
@@ -131,7 +134,11 @@ class SqliteJournal:
             ConfigurationError: It is no journal, or of a newer version.
             JournalError: It cannot be opened.
         """
-        await self._do(lambda _: None)
+        try:
+            await self._do(lambda _: None)
+        except BaseException:  # there is no block to leave, so the thread would stay
+            await self._stop()
+            raise
         return self
 
     async def __aexit__(
@@ -184,29 +191,34 @@ class SqliteJournal:
         """Write what is under way, and close the file for good; a second call does nothing."""
         self._closed = True
         self._claims.clear()
-        if self._keeper is not None and self._process == os.getpid():
-            self._keeper.stop()
-            await to_thread.run_sync(self._keeper.join)
+        await self._stop()
+
+    async def _stop(self) -> None:
+        keeper = self._keeper
+        if keeper is not None and self._process == os.getpid():
+            keeper.stop()
+            await to_thread.run_sync(keeper.join)
+            if self._keeper is keeper:
+                self._keeper = None
 
     async def _do(self, do: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """Have something done by the thread, in its turn; cancelling leaves it to be done, and forgets it here."""
         done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
-        self._kept().tasks.put(_Task(do, writes, done))
+        self._kept().put(_Task(do, writes, done))
         return await done
 
     def _kept(self) -> _Keeper:
         """Return the thread, which begins with the first thing to do."""
         if self._closed:
-            msg = "The journal was closed: make another one for the same file."
-            raise JournalError(msg)
-        if self._process != os.getpid():
+            raise _closed()
+        if self._keeper is not None and self._process != os.getpid():
             # SQLite's locks do not survive a fork (https://sqlite.org/howtocorrupt.html).
-            msg = "The journal was made before the process forked: make one in each process."
+            msg = "The journal was open before the process forked: make one in each process, or open it after the fork."
             raise ConfigurationError(msg)
         if self._keeper is None:
             keeper = _Keeper(self._path)
             keeper.start()
-            self._keeper = keeper
+            self._keeper, self._process = keeper, os.getpid()
         return self._keeper
 
 
@@ -219,58 +231,82 @@ class _Keeper(Thread):
     def __init__(self, path: Path) -> None:
         """Take the path; the file is opened for the first task."""
         super().__init__(name="veriff-async journal", daemon=True)
-        self.tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._tasks: SimpleQueue[_Task | None] = SimpleQueue()
+        self._in_hand: list[_Task] = []
+        self._putting = Lock()
+        self._error: JournalError | None = None
         self._path = path
+        self._guards: list[FileGuard] = []
         self._db: sqlite3.Connection | None = None
         self._lock: sqlite3.Connection | None = None
-        self._identity: tuple[int, int] | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether it has the file open."""
         return self._db is not None
 
+    def put(self, task: _Task) -> None:
+        """Have something done.
+
+        Raises:
+            JournalError: The thread has ended.
+        """
+        with self._putting:
+            if self._error is not None:
+                raise self._error
+            self._tasks.put(task)
+
     def stop(self) -> None:
         """End when everything that was put has been done."""
-        self.tasks.put(None)
+        self._tasks.put(None)
 
     def run(self) -> None:
-        """Do what is asked, until stopped; what comes in the meantime is done together next."""
+        """Do what is asked, until stopped; whatever ends the thread otherwise is logged, and answered to all who wait.
+
+        It is not started again: the claim on the file has ended with it, and another run may have taken that.
+        """
+        error = _closed()
         try:
             while self._turn():
                 pass
+        except BaseException as problem:  # noqa: BLE001  nothing else sees what ends a thread
+            msg = (
+                f"The journal's thread failed with {type(problem).__name__}: go on with another one for the same file."
+            )
+            error = JournalError(msg)
+            _LOG.error("%s", error)
         finally:
-            for connection in (self._db, self._lock):
-                if connection is not None:
-                    connection.close()
-            self._db = self._lock = None
+            self._end(error)
+
+    def _end(self, error: JournalError) -> None:
+        with self._putting:
+            self._error = error
+        left = [*self._in_hand]  # some may have their answer already, and keep it
+        with suppress(Empty):
+            while True:
+                left += filter(None, [self._tasks.get_nowait()])
+        _answer(left, [(None, error)] * len(left))
+        for connection in (self._db, self._lock):
+            if connection is not None:
+                close_database(connection)
+        self._db = self._lock = None
 
     def claimed(self, db: sqlite3.Connection, job_id: str) -> JobRecord | None:
         """Hold the file for this process, and return what is written of a job."""
         if self._lock is None:
-            self._lock = _locked(self._path)
+            self._lock, guard = _locked(self._path)
+            self._guards.append(guard)
         return _found(db, job_id)
-
-    def _file(self, *, is_writing: bool) -> sqlite3.Connection:
-        """Return the open file, which is still the one that its path names if something is to be written."""
-        if self._db is None:
-            self._path = _real(self._path)
-            self._db = _opened(self._path)
-            self._identity = _identity(self._path)
-        elif is_writing and _identity(self._path) != self._identity:
-            msg = "The journal's file was removed or replaced while it was open: put it back, and begin again."
-            raise JournalError(msg)
-        return self._db
 
     def _turn(self) -> bool:
         """Wait for something to do, and do all that waits; nothing of it is held while the next wait lasts."""
-        batch: list[_Task] = []
-        task = self.tasks.get()
+        batch = self._in_hand = list[_Task]()
+        task = self._tasks.get()
         while task is not None:
             batch.append(task)
-            if len(batch) == _AT_ONCE or self.tasks.empty():
+            if len(batch) == _AT_ONCE or self._tasks.empty():
                 break
-            task = self.tasks.get()  # there is one, since nobody else takes any
+            task = self._tasks.get()  # there is one, since nobody else takes any
         if batch:
             _answer(batch, self._together(batch))
         return task is not None
@@ -278,7 +314,7 @@ class _Keeper(Thread):
     def _together(self, batch: Sequence[_Task]) -> list[_Outcome]:
         """Do everything in one transaction."""
         try:
-            db = self._file(is_writing=any(task.writes for task in batch))
+            db = self._db or self._open()
             db.execute("BEGIN IMMEDIATE" if any(task.writes for task in batch) else "BEGIN")
             try:
                 outcomes = [_outcome(task, db) for task in batch]
@@ -287,11 +323,21 @@ class _Keeper(Thread):
                 with suppress(sqlite3.Error):  # SQLite may have done so itself
                     db.execute("ROLLBACK")
                 raise
+            for guard in self._guards:
+                guard.check()
+        except FileReplacedError:
+            return [(None, _replaced())] * len(batch)
         except (sqlite3.Error, OSError) as error:
             return [(None, _failed(error))] * len(batch)
         except Exception as error:  # noqa: BLE001  whatever it is, it must reach whoever waits
             return [(None, error)] * len(batch)
         return outcomes
+
+    def _open(self) -> sqlite3.Connection:
+        given, self._path = self._path, real_path(self._path, owner="journal")
+        db = self._db = _opened(self._path)
+        self._guards.append(FileGuard(given))
+        return db
 
 
 def _answer(batch: Sequence[_Task], outcomes: Sequence[_Outcome]) -> None:
@@ -314,62 +360,12 @@ def _settle(answers: Sequence[tuple[asyncio.Future[Any], _Outcome]]) -> None:
             done.set_exception(error)
 
 
-def _real(path: Path) -> Path:
-    """Return the one path of a file that SQLite names its own files after, whatever spelling was given.
-
-    SQLite keeps its write-ahead log, and this module its lock, beside the file and under its name. Through another name
-    of the same file neither is found, so a second run would not see the first
-    (https://sqlite.org/howtocorrupt.html, 2.4). Symbolic links are resolved; a hard link and a file that is mounted by
-    itself cannot be, so they are refused.
-
-    Raises:
-        ConfigurationError: The file has names in several folders.
-    """
-    real = Path(os.path.realpath(path))
-    try:
-        names = real.stat().st_nlink
-    except FileNotFoundError:
-        return real
-    if names > 1:
-        msg = (
-            f"The journal's file has {names} hard links, and a second run under another of its names would not be "
-            "noticed: copy the file, and use the copy."
-        )
-        raise ConfigurationError(msg)
-    if _is_mounted_alone(real):
-        msg = "The journal's file is mounted by itself, so that its lock is not shared: mount its folder instead."
-        raise ConfigurationError(msg)
-    return real
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    """Return what the system knows a file by, or `None` when there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _is_mounted_alone(real: Path) -> bool:
-    """Return whether a file, not its folder, is a mount point, as containers can have it; known on Linux only."""
-    try:
-        table = Path("/proc/self/mountinfo").read_bytes()
-    except OSError:
-        return False
-    # The fifth field, with spaces and the like in octal (proc_pid_mountinfo(5)).
-    mounts = {fields[4] for line in table.splitlines() if len(fields := line.split()) > 4}  # noqa: PLR2004
-    name = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes((byte,)) for byte in os.fsencode(real))
-    return name in mounts
-
-
 def _opened(path: Path) -> sqlite3.Connection:
-    make(path)
-    db = sqlite3.connect(path, timeout=_BUSY, isolation_level=None)
+    db = open_database(path, timeout=_BUSY, owner="journal")
     try:
         _prepare(db)
     except BaseException:
-        db.close()
+        close_database(db)
         raise
     return db
 
@@ -392,19 +388,18 @@ def _prepare(db: sqlite3.Connection) -> None:
         db.executescript(_SCHEMA)
 
 
-def _locked(path: Path) -> sqlite3.Connection:
+def _locked(path: Path) -> tuple[sqlite3.Connection, FileGuard]:
     """Hold a lock that ends with the process, however it ends: SQLite's own, on a file beside the journal."""
     beside = path.with_name(f"{path.name}-run")
-    make(beside)
-    lock = sqlite3.connect(beside, timeout=0, isolation_level=None)
+    lock = open_database(beside, timeout=0, owner="journal")
     try:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
-        lock.close()
+        close_database(lock)
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
     else:
-        return lock
+        return lock, FileGuard(beside)
     msg = "Another run uses this journal: let it end, or give this one a journal of its own."
     raise JournalError(msg)
 
@@ -443,6 +438,15 @@ def _loaded(text: object) -> JobRecord:
     except UnreadableError:
         msg = "What the journal keeps of a job cannot be read: look for a newer veriff-async."
     raise JournalError(msg)
+
+
+def _replaced() -> JournalError:
+    msg = "The journal's file was removed or replaced while it was open: put it back, and begin again."
+    return JournalError(msg)
+
+
+def _closed() -> JournalError:
+    return JournalError("The journal was closed: make another one for the same file.")
 
 
 def _failed(error: sqlite3.Error | OSError) -> JournalError:

@@ -5,18 +5,19 @@ A session is a row with its state, which changed with the event of that number; 
 
 from __future__ import annotations
 
-import os
+import logging
 import sqlite3
 import time
 from contextlib import suppress
-from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.models.state import Recorded
+from veriff_async.protocol.clock import Clock
 from veriff_async.protocol.codec import UnreadableError
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance, dump_state, load_state
+from veriff_async.sqlite_file import FileGuard, close_database, open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from veriff_async.models.state import SessionState
     from veriff_async.protocol.policies import Retention
 
-__all__ = ("Shelves", "make", "opened")
+__all__ = ("Shelves", "opened")
 
-_VERSION: Final = 1
+_LOG: Final = logging.getLogger("veriff_async.inbox")
+
+_VERSION: Final = 2
 _BUSY: Final = 3.0
 """Seconds to wait for another process that writes; below the five in which a webhook is to be answered."""
 
@@ -39,7 +42,13 @@ _PAUSE: Final = 0.005
 _AT_ONCE: Final = 500
 """Ids in one question, and sessions that are forgotten in one transaction: other processes want to write too."""
 
-_MAKING: Final = Lock()
+_PURGE_BUSY: Final = 100
+"""Milliseconds to wait for readers before the write-ahead log is emptied; it is tried again later."""
+
+_DAY: Final = 86_400.0
+
+_STEP: Final = 60.0
+"""Seconds by which the time must have gone on before it is written again."""
 
 _SCHEMA: Final = """
 BEGIN IMMEDIATE;
@@ -61,7 +70,12 @@ CREATE TABLE IF NOT EXISTS event (
     UNIQUE (session, key)
 );
 CREATE INDEX IF NOT EXISTS event_order ON event (session, number);
-PRAGMA user_version = 1;
+CREATE TABLE IF NOT EXISTS clock (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    believed REAL NOT NULL, -- see veriff_async/protocol/clock.py
+    doubted REAL
+);
+PRAGMA user_version = 2;
 COMMIT;
 """
 
@@ -70,32 +84,17 @@ def opened(path: Path) -> sqlite3.Connection:
     """Open the file of an inbox, or make it for its owner alone.
 
     Raises:
-        ConfigurationError: It is no inbox, of a newer version, or on a disk that cannot be shared.
+        ConfigurationError: It is no inbox, of a newer version, on a disk that cannot be shared, or was inherited open.
         sqlite3.Error: It cannot be opened.
         OSError: It cannot be made.
     """
-    make(path)
-    connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+    connection = open_database(path, timeout=_BUSY, owner="inbox")
     try:
         _prepare(connection)
     except BaseException:
-        connection.close()
+        close_database(connection)
         raise
     return connection
-
-
-def make(path: Path) -> None:
-    """Make a file of SQLite for its owner alone, unless it is there.
-
-    One that is there must be opened through SQLite only: closing any other descriptor of it would give back all locks
-    that this process holds on it, SQLite's own among them (https://sqlite.org/howtocorrupt.html, 2.2).
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    # The lock, so that no other thread gives it to SQLite before it is closed here.
-    with _MAKING, suppress(FileExistsError):
-        os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
@@ -130,33 +129,99 @@ def _journal(connection: sqlite3.Connection) -> str:
 class Shelves:
     """The rows of an inbox, through one connection."""
 
-    def __init__(self, connection: sqlite3.Connection, retention: Retention, now: Callable[[], float]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, guard: FileGuard, retention: Retention, now: Callable[[], float]
+    ) -> None:
         """Take an open connection."""
         self._db = connection
+        self._guard = guard
         self._retention = retention
         self._now = now
         self._count_at = 0
+        self._time = self._age_at = 0.0
+        self._warned = False
+        self.is_stale: bool = False
+        """Whether the write-ahead log still has what was deleted."""
         self.changed: list[tuple[int, str]] = []
         """What the transaction under way has changed: numbers and sessions."""
 
     def close(self) -> None:
         """Close the connection."""
-        self._db.close()
+        if self.is_stale:
+            with suppress(sqlite3.Error):
+                self.purge()
+        close_database(self._db)
 
     def begin(self) -> None:
         """Begin to write."""
         self.changed.clear()
         self._db.execute("BEGIN IMMEDIATE")
+        self._observe()
 
     def commit(self) -> None:
-        """Forget what is too old, and put everything on the disk."""
+        """Forget what is too old, and put everything on the disk.
+
+        Raises:
+            FileReplacedError: The file was deleted or replaced, so that nothing of it may be there.
+        """
         self._forget_old()
         self._db.execute("COMMIT")
+        self._guard.check()
+
+    def check(self) -> None:
+        """Look whether the file is still the one that was opened.
+
+        Raises:
+            FileReplacedError: It was deleted or replaced.
+        """
+        self._guard.check()
 
     def rollback(self) -> None:
         """Undo what was begun, if SQLite has not done so itself."""
         with suppress(sqlite3.Error):
             self._db.execute("ROLLBACK")
+
+    def purge(self) -> None:
+        """Empty the write-ahead log, which has the pages as they were before something was deleted."""
+        self._db.execute(f"PRAGMA busy_timeout = {_PURGE_BUSY}")
+        try:
+            self.is_stale = bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(_BUSY * 1000)}")
+
+    def _observe(self) -> None:
+        """Set the time of the transaction under way, and the one that ages are measured against."""
+        now, before = self._now(), self._clock()
+        clock = Clock(now) if before is None else before.observe(now)
+        self._age_at = clock.reference(now)
+        self._time = max(now, self._age_at)
+        if before is None or clock.doubted != before.doubted or abs(clock.believed - before.believed) >= _STEP:
+            values = (clock.believed, clock.doubted)
+            self._db.execute("INSERT OR REPLACE INTO clock (id, believed, doubted) VALUES (1, ?, ?)", values)
+        if clock.doubted is not None and not self._warned:
+            self._warn(now - clock.believed)
+
+    def _warn(self, ahead: float) -> None:
+        """Say once that a clock is doubted, unless it would make no difference."""
+        oldest = self._age_at + ahead - self._retention.seconds
+        if ahead > 0 and not self._db.execute("SELECT 1 FROM session WHERE touched <= ?", (oldest,)).fetchone():
+            return
+        self._warned = True
+        _LOG.warning(
+            "the clock of this process is %.0f days %s the last record in the inbox: no session is forgotten by it "
+            "before it has gone on for a day; check the clock, unless nothing was recorded for so long",
+            abs(ahead) / _DAY,
+            "after" if ahead > 0 else "before",
+        )
+
+    def _clock(self) -> Clock | None:
+        row = self._db.execute("SELECT believed, doubted FROM clock").fetchone()
+        return None if row is None else Clock(*row)
+
+    def _oldest(self) -> float:
+        """Return since when a session must have been touched to be kept, for a reader."""
+        now, clock = self._now(), self._clock()
+        return (now if clock is None else clock.observe(now).reference(now)) - self._retention.seconds
 
     def version(self) -> int:
         """Return a number that is another one after each commit of another connection."""
@@ -179,7 +244,7 @@ class Shelves:
         Raises:
             InboxError: What is kept of its session cannot be read.
         """
-        session, key, now = _bytes(event.session_id or ""), _bytes(event.key), self._now()
+        session, key, now = _bytes(event.session_id or ""), _bytes(event.key), self._time
         before, events = self._found(session)
         kept = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
         state, ignored = advance(before, event, source, is_kept=kept is not None, at=now)
@@ -204,7 +269,7 @@ class Shelves:
         Raises:
             InboxError: What is kept of one cannot be read.
         """
-        oldest = self._now() - self._retention.seconds
+        oldest = self._oldest()
         found: dict[str, SessionState] = {}
         for some in _portions([_bytes(session_id) for session_id in session_ids]):
             marks = ",".join("?" * len(some))
@@ -220,7 +285,7 @@ class Shelves:
         Raises:
             InboxError: One of them cannot be read.
         """
-        oldest = self._now() - self._retention.seconds
+        oldest = self._oldest()
         rows = self._db.execute(
             "SELECT kind, body FROM event WHERE session = (SELECT id FROM session WHERE id = ? AND touched > ?) "
             "ORDER BY number",
@@ -244,13 +309,13 @@ class Shelves:
         if row is None:
             return None, 0
         text, events, touched = row
-        if touched <= self._now() - self._retention.seconds:
+        if touched <= self._age_at - self._retention.seconds:
             self._forget([session])
             return None, 0
         return None if text is None else _read(text), events
 
     def _forget_old(self) -> None:
-        oldest = self._now() - self._retention.seconds
+        oldest = self._age_at - self._retention.seconds
         self._forget_oldest("WHERE touched <= ?", (oldest,), _AT_ONCE)
         last: int = self._db.execute("SELECT ifnull(max(rowid), 0) FROM session").fetchone()[0]
         if last < self._count_at:
@@ -267,11 +332,13 @@ class Shelves:
         self._forget([session for (session,) in self._db.execute(query, (*values, most))])
 
     def _forget(self, sessions: list[bytes]) -> None:
+        self.is_stale |= bool(sessions)
         for session in sessions:
             self._db.execute("DELETE FROM event WHERE session = ?", (session,))
             self._db.execute("DELETE FROM session WHERE id = ?", (session,))
 
     def _forget_first(self, session: bytes) -> None:
+        self.is_stale = True
         first = "SELECT min(number) FROM event WHERE session = ?"
         self._db.execute(f"DELETE FROM event WHERE number = ({first})", (session,))  # noqa: S608  our own words
         self._db.execute("UPDATE session SET events = events - 1 WHERE id = ?", (session,))

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import time
 import warnings
-from contextlib import ExitStack, aclosing, closing
+from contextlib import ExitStack, aclosing, closing, suppress
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
@@ -25,6 +25,7 @@ from veriff_async.inbox.shelves import Shelves, opened
 from veriff_async.inbox.workers import Reader, Writer
 from veriff_async.models.decision import DecisionSource
 from veriff_async.protocol.policies import Retention
+from veriff_async.sqlite_file import FileGuard, real_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -49,15 +50,18 @@ class SqliteInbox:
     waits in every process. The file is made for its owner alone; it holds personal data, as every inbox does. It
     must lie on a disk of this machine, not on a network's.
 
-    It is opened when first used, so it may be made before a server forks its workers, but not used before that. It
-    belongs to no event loop.
+    It is opened when first used, so it may be made before a server forks its workers (gunicorn's ``--preload``), but
+    not used before that: a process refuses a file that it inherited open. It belongs to no event loop. When the file is
+    deleted or replaced while it is open, records fail with an `InboxError` rather than being lost, and the next use
+    opens the file that is there then.
 
     Args:
         path: The file; it is made when it is missing, its folder is not.
         retention: How much is kept; a million sessions for 30 days when left out.
         watch: Seconds between two looks for what other processes have recorded; twice as long when nothing has come for
             a while.
-        now: The time in seconds, for tests in which days pass.
+        now: The time in seconds since 1970, for tests in which days pass. A clock that is more than a day away from the
+            last record is believed when it has gone on for a day: until then nothing is forgotten by it.
 
     Raises:
         ConfigurationError: The path names no file, or `watch` is not above zero.
@@ -115,7 +119,13 @@ class SqliteInbox:
             ConfigurationError: It is no inbox, or of a newer version.
             InboxError: It cannot be opened.
         """
-        await to_thread.run_sync(self._enter)
+        entered: list[bool] = []
+        try:
+            await to_thread.run_sync(self._enter, entered)
+        except asyncio.CancelledError:
+            if entered:  # the thread has opened it all the same, and there is no block to leave
+                await self.__aexit__(None, None, None)
+            raise
         return self
 
     async def __aexit__(
@@ -169,21 +179,30 @@ class SqliteInbox:
 
     async def _ready(self) -> tuple[Writer, Reader]:
         workers = self._workers
-        if workers is None:
+        if workers is None or any(worker.failed for worker in workers):
             return await to_thread.run_sync(self._opened)
-        if self._process != os.getpid():
-            # SQLite's locks do not survive a fork, not even for another connection (https://sqlite.org/howtocorrupt.html).
-            msg = "The inbox was open before the process forked: make one in each process, or open it after the fork."
-            raise ConfigurationError(msg)
+        self._check_process()
         return workers
 
-    def _enter(self) -> None:
+    def _check_process(self) -> None:
+        # SQLite's locks do not survive a fork, not even for another connection (https://sqlite.org/howtocorrupt.html).
+        if self._workers is not None and self._process != os.getpid():
+            msg = "The inbox was open before the process forked: make one in each process, or open it after the fork."
+            raise ConfigurationError(msg)
+
+    def _enter(self, entered: list[bool]) -> None:
         self._opened(reopen=True)
+        entered.append(True)
 
     def _opened(self, *, reopen: bool = False) -> tuple[Writer, Reader]:
+        self._check_process()  # before the lock, which another thread may have held when this process was forked
         with self._lock:
             if self._closed and not reopen:
                 raise _closed()
+            if self._workers is not None and any(worker.failed for worker in self._workers):
+                for worker in self._workers:
+                    worker.stop()
+                self._workers = None
             if self._workers is None:
                 self._workers = self._open()
                 self._process = os.getpid()
@@ -193,11 +212,15 @@ class SqliteInbox:
 
     def _open(self) -> tuple[Writer, Reader]:
         try:
+            self._path = self._path.absolute()  # what it is opened as again, wherever the process goes in between
+            real_path(self._path, owner="inbox")  # refuses names through which other processes are not seen
             with ExitStack() as begun:
                 shelves = [begun.enter_context(closing(self._shelves())) for _ in range(2)]
                 reader = Reader(shelves[0], self._feeds, self._watch)
-                writer = Writer(shelves[1], reader.seen)
+                writer = Writer(shelves[1], self._feeds, reader.seen)
+                writer.partner, reader.partner = reader, writer
                 for worker in (writer, reader):
+                    begun.callback(worker.stop)
                     worker.start()
                 begun.pop_all()
                 return writer, reader
@@ -205,11 +228,14 @@ class SqliteInbox:
             problem = getattr(error, "sqlite_errorname", type(error).__name__)
         except OSError as error:
             problem = error.strerror or type(error).__name__
+        except RuntimeError:
+            problem = "no thread can be started"
         msg = f"The inbox's file cannot be opened ({problem}): check its folder, its owner and the disk."
         raise InboxError(msg)
 
     def _shelves(self) -> Shelves:
-        return Shelves(opened(self._path), self._retention, self._now)
+        connection = opened(self._path)
+        return Shelves(connection, FileGuard(self._path), self._retention, self._now)
 
 
 async def _done_by(worker: Worker, job: Callable[[Shelves], _T]) -> _T:
@@ -218,7 +244,7 @@ async def _done_by(worker: Worker, job: Callable[[Shelves], _T]) -> _T:
     future: asyncio.Future[_T] = loop.create_future()
 
     def answer(result: object, error: Exception | None) -> None:
-        if not loop.is_closed():
+        with suppress(RuntimeError):  # the loop was closed, so nobody waits in it; it can be closed at any moment
             loop.call_soon_threadsafe(_resolve, future, result, error)
 
     worker.put(job, answer)

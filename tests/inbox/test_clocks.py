@@ -1,0 +1,117 @@
+"""Processes with wrong clocks, and what is deleted by age."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from veriff_async.inbox import Ignored, MemoryInbox, RedisInbox, Retention, SqliteInbox
+from veriff_async.testing import decided, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.servers import RedisServer
+    from veriff_async.inbox import Inbox
+
+pytestmark = pytest.mark.anyio
+
+DAY: Final = 86_400.0
+SESSIONS: Final = [f"s-{number}" for number in range(5)]
+
+
+def clock(days: float) -> Callable[[], float]:
+    """Return a clock that is some days off."""
+    return lambda: time.time() + days * DAY
+
+
+async def fill(inbox: Inbox) -> None:
+    """Record a decision on each session."""
+    await asyncio.gather(*(inbox.record(decided(session_id, "approved")) for session_id in SESSIONS))
+
+
+@pytest.mark.parametrize("days", [31, 29, 400, 100_000])
+async def test_a_process_whose_clock_is_ahead_empties_nothing(tmp_path: Path, days: int) -> None:
+    """Nothing that it does removes or hides what others recorded, and repetitions are known."""
+    path = tmp_path / "inbox.db"
+    async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(days)) as wrong:
+        await fill(right)
+        for number in range(3):
+            await wrong.record(moved(f"new-{number}", "started"))
+            assert (await wrong.record(decided(SESSIONS[number], "approved"))).ignored is Ignored.REPEATED
+            assert set(SESSIONS) == set(await wrong.look(SESSIONS))
+            assert 1 == len(await wrong.history(SESSIONS[number]))
+            await right.record(moved(f"other-{number}", "started"))
+        assert set(SESSIONS) == set(await right.look(SESSIONS))
+
+
+@pytest.mark.parametrize("days", [31, 400])
+async def test_what_a_process_records_whose_clock_is_behind_is_kept(tmp_path: Path, days: int) -> None:
+    """What it has acknowledged is not too old for the others, nor removed with their next record."""
+    path = tmp_path / "inbox.db"
+    async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(-days)) as wrong:
+        await right.record(moved("first", "started"))
+        await fill(wrong)
+        await right.record(moved("next", "started"))
+        assert {*SESSIONS, "first"} == set(await right.look([*SESSIONS, "first"]))
+
+
+async def test_a_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The log says that nothing is forgotten by that clock, and what to do."""
+    path = tmp_path / "inbox.db"
+    async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(31)) as wrong:
+        await fill(right)
+        for number in range(3):
+            await wrong.record(moved(f"new-{number}", "started"))
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert 1 == len(warnings)
+    assert "31 days after the last record" in warnings[0]
+
+
+async def test_a_long_silence_is_over_after_a_day(tmp_path: Path) -> None:
+    """What became too old while nothing was recorded goes a day after recording has begun again."""
+    now = [1_800_000_000.0]
+    async with SqliteInbox(tmp_path / "inbox.db", now=lambda: now[0]) as inbox:
+        await fill(inbox)
+        for days in (60.0, 0.5, 0.5):
+            now[0] += days * DAY
+            await inbox.record(moved("new", "started"))
+        assert {} == dict(await inbox.look(SESSIONS))
+        assert {"new"} == set(await inbox.look(["new"]))
+
+
+async def test_redis_goes_by_the_time_of_its_server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clock of a process is asked, so a wrong one neither forgets nor hides anything."""
+    async with RedisInbox(redis_server.url) as inbox:
+        await fill(inbox)
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", partial(next, count(time.time() + 400 * DAY)))
+            await inbox.record(moved("new", "started"))
+            await inbox.record(decided(SESSIONS[0], "approved"))
+            assert set(SESSIONS) == set(await inbox.look(SESSIONS))
+            assert 1 == len(await inbox.history(SESSIONS[1]))
+
+
+async def test_redis_forgets_by_the_time_of_its_server(redis_server: RedisServer) -> None:
+    """What is older than the retention by the server's time is not shown, and goes."""
+    async with RedisInbox(redis_server.url, retention=Retention(seconds=1e-6)) as inbox:
+        await fill(inbox)
+        assert {} == dict(await inbox.look(SESSIONS))
+        assert () == await inbox.history(SESSIONS[0])
+
+
+async def test_a_changed_system_clock_empties_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In memory, age goes by a clock that nobody sets."""
+    async with MemoryInbox() as inbox:
+        await fill(inbox)
+        ahead: Any = clock(400)
+        monkeypatch.setattr(time, "time", partial(next, count(ahead())))
+        await inbox.record(moved("new", "started"))
+        assert set(SESSIONS) == set(await inbox.look(SESSIONS))

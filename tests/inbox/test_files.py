@@ -1,0 +1,325 @@
+"""Files of SQLite that are deleted, replaced, or inherited by a process that was forked; and what is left in them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from veriff_async import ConfigurationError, InboxError, JournalError
+from veriff_async.batch import JobRecord, SqliteJournal, Step
+from veriff_async.inbox import Retention, SqliteInbox
+from veriff_async.testing import decided, moved, screened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+
+def delete(path: Path) -> None:
+    """Remove the file and what belongs to it."""
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def delete_alone(path: Path) -> None:
+    """Remove the file, and leave its log."""
+    path.unlink()
+
+
+def delete_log(path: Path) -> None:
+    """Remove the write-ahead log, as who cleans up a folder may."""
+    path.with_name(f"{path.name}-wal").unlink()
+
+
+def delete_index(path: Path) -> None:
+    """Remove the index of the log."""
+    path.with_name(f"{path.name}-shm").unlink()
+
+
+def replace(path: Path) -> None:
+    """Put another file in its place, as who restores a backup does."""
+    copy = path.with_name("copy")
+    shutil.copyfile(path, copy)
+    copy.replace(path)
+
+
+def move_folder(path: Path) -> None:
+    """Move the folder away, and make an empty one."""
+    path.parent.rename(path.parent.with_name("moved"))
+    path.parent.mkdir()
+
+
+HARMS: Final = (delete, delete_alone, delete_log, delete_index, replace, move_folder)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file is."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return folder / "file.db"
+
+
+@pytest.mark.parametrize("harm", HARMS)
+async def test_no_event_is_acknowledged_into_a_file_that_is_gone(path: Path, harm: Callable[[Path], None]) -> None:
+    """The next record fails instead of being lost; the one after it is in the file that is there then."""
+    async with SqliteInbox(path) as inbox:
+        await inbox.record(moved("before", "started"))
+        await asyncio.to_thread(harm, path)
+        with pytest.raises(InboxError, match="was deleted or replaced while it was open"):
+            await inbox.record(moved("lost", "started"))
+        if harm in {delete_log, delete_alone}:
+            await asyncio.to_thread(delete, path)  # what is left of it belongs to no file
+        await inbox.record(moved("after", "started"))
+    async with SqliteInbox(path) as inbox:
+        assert "after" in await inbox.look(["before", "lost", "after"])
+
+
+@pytest.mark.parametrize("harm", [delete, replace, move_folder])
+async def test_who_only_reads_notices_it_too(path: Path, harm: Callable[[Path], None]) -> None:
+    """A process that only waits does not watch a file that nobody else writes to: its feed ends, and begins anew."""
+    async with SqliteInbox(path) as reading:
+        async with aclosing(reading.changes()) as feed:
+            await anext(feed)
+            await asyncio.to_thread(harm, path)
+            with pytest.raises(InboxError, match="was deleted or replaced"):
+                await anext(feed)
+        async with SqliteInbox(path) as writing, aclosing(reading.changes()) as feed:
+            await anext(feed)
+            await writing.record(moved("s", "started"))
+            assert "s" == await anext(feed)
+
+
+async def test_a_change_of_the_folder_of_the_process_is_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the file that was opened, also after the process has changed its folder."""
+    await asyncio.to_thread(monkeypatch.chdir, path.parent)
+    async with SqliteInbox(path.name) as inbox, SqliteJournal("batch.db") as journal:
+        await inbox.record(moved("s", "started"))
+        await journal.claim("a")
+        await asyncio.to_thread(monkeypatch.chdir, "/")
+        await inbox.record(moved("s", "submitted"))
+        await journal.write(JobRecord(job_id="a", options="", media=()))
+
+
+@pytest.mark.parametrize("harm", [delete, replace, move_folder])
+async def test_no_record_of_a_job_goes_into_a_file_that_is_gone(path: Path, harm: Callable[[Path], None]) -> None:
+    """Every further write of a journal fails, since what it wrote before is gone."""
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+        await journal.write(JobRecord(job_id="a", options="", media=()))
+        await asyncio.to_thread(harm, path)
+        for _ in range(2):
+            with pytest.raises(JournalError, match="was removed or replaced"):
+                await journal.write(JobRecord(job_id="a", step=Step.CREATED, options="", media=()))
+
+
+async def test_a_journal_whose_lock_is_gone_writes_nothing(path: Path) -> None:
+    """Without the file beside it, another run could take the journal."""
+    async with SqliteJournal(path) as journal:
+        await journal.claim("a")
+        await asyncio.to_thread(path.with_name("file.db-run").unlink)
+        with pytest.raises(JournalError, match="was removed or replaced"):
+            await journal.write(JobRecord(job_id="a", options="", media=()))
+
+
+def content(path: Path) -> bytes:
+    """Return all bytes of the file and of its log."""
+    return b"".join(file.read_bytes() for file in sorted(path.parent.iterdir()))
+
+
+class Careless(sqlite3.Connection):
+    """A connection of a SQLite that was built without SECURE_DELETE."""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        """Open it, and leave deleted content in the file, as the default of many builds is."""
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        self.execute("PRAGMA secure_delete = OFF")
+
+
+@pytest.mark.parametrize("count", [1, 40, 400])
+@pytest.mark.parametrize("others", ["none", "a reader"])
+async def test_what_is_forgotten_is_gone_from_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch, count: int, others: str
+) -> None:
+    """After retention no byte of a person is in the file or in its log, on any build of SQLite, while it is open."""
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
+    now = [1_800_000_000.0]
+    retention = Retention(seconds=3600)
+    async with (
+        SqliteInbox(path, retention=retention, now=lambda: now[0]) as inbox,
+        SqliteInbox(path, retention=retention, now=lambda: now[0]) as other,
+    ):
+        if others == "a reader":
+            await other.look(["s"])
+        ids = [f"person-{number}" for number in range(count)]
+        await asyncio.gather(*(inbox.record(decided(session_id, "approved", minute=1)) for session_id in ids))
+        await asyncio.gather(*(inbox.record(screened(session_id)) for session_id in ids))
+        assert b"person-0" in await asyncio.to_thread(content, path)
+        now[0] += 3601
+        for number in range(1 + count // 500):
+            await inbox.record(moved(f"new-{number}", "started"))
+
+        left = await asyncio.to_thread(content, path)
+        assert (0, 0) == (left.count(b"Ada"), left.count(b"person-"))
+
+
+async def test_the_oldest_events_of_a_session_are_gone_from_the_disk(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So are the events that make room for newer ones, and the sessions that make room for others."""
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
+    async with SqliteInbox(path, retention=Retention(events=2, sessions=3)) as inbox:
+        for number in range(6):
+            await inbox.record(decided("s", "review", minute=number, ip=f"secret-{number}"))
+        for number in range(6):
+            await inbox.record(moved(f"session-{number}", "started"))
+
+        left = await asyncio.to_thread(content, path)
+        assert [] == [number for number in range(4) if b"secret-%d" % number in left]
+        assert [] == [number for number in range(3) if b"session-%d" % number in left]
+
+
+FORKED: Final = """
+import asyncio, os, sys, warnings
+from veriff_async import ConfigurationError
+from veriff_async.batch import SqliteJournal
+from veriff_async.inbox import SqliteInbox
+from veriff_async.testing.messages import decided
+
+warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
+path, other, kind, moment = sys.argv[1:]
+
+
+def make(name=path):
+    return SqliteInbox(name) if kind == "inbox" else SqliteJournal(name)
+
+
+async def use(store, name):
+    if kind == "inbox":
+        await store.record(decided(name, "approved"))
+    else:
+        await store.claim(name)
+
+
+async def child():
+    refused = 0
+    for name in (path, os.path.relpath(path), other):
+        store = make(name)
+        try:
+            await use(store, "child")
+        except ConfigurationError as error:
+            refused += "after the fork" in str(error)
+        await store.aclose()
+    if moment == "open":
+        return refused == 3
+    async with make() as mine:
+        await use(mine, "child")
+    return refused == 0
+
+
+async def parent():
+    store = make()
+    if moment != "never opened":
+        await use(store, "parent")
+    if moment == "closed":
+        await store.aclose()
+    process = os.fork()
+    if not process:  # as multiprocessing does it: in a loop of its own, and without an end of what is inherited
+        os._exit(0 if asyncio.run(child()) else 1)
+    failed = await asyncio.to_thread(lambda: os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]))
+    if moment == "open":
+        await use(store, "later")
+    await store.aclose()
+    return failed
+
+
+raise SystemExit(asyncio.run(parent()))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("kind", ["inbox", "journal"])
+@pytest.mark.parametrize("moment", ["open", "closed", "never opened"])
+async def test_a_file_that_was_inherited_open_is_refused(path: Path, kind: str, moment: str) -> None:
+    """A child process opens no file, by any name, that its parent had open at the fork; any other it may use."""
+    other = path.with_name("link.db")
+    await asyncio.to_thread(other.symlink_to, path)
+    command = (sys.executable, "-W", "error", "-c", FORKED, str(path), str(other), kind, moment)
+    done = await asyncio.to_thread(
+        partial(subprocess.run, command, check=False, capture_output=True, text=True, cwd=path.parent)
+    )
+    assert (0, "") == (done.returncode, done.stderr)
+    if kind == "inbox":
+        expected = {"open": {"parent", "later"}, "closed": {"parent", "child"}, "never opened": {"child"}}
+        async with SqliteInbox(path) as inbox:
+            assert expected[moment] == set(await inbox.look(["parent", "child", "later"]))
+
+
+SERVICE: Final = """
+import asyncio, multiprocessing, sys
+from veriff_async.inbox import SqliteInbox
+from veriff_async.testing.messages import decided
+
+
+def child(path, ready, go):
+    async def work():
+        async with SqliteInbox(path) as inbox:
+            await inbox.record(decided("c-0", "approved"))
+            ready.set()
+            go.wait()
+            for number in range(1, 21):
+                await inbox.record(decided(f"c-{number}", "approved"))
+
+    asyncio.run(work())
+
+
+async def main(path):
+    context = multiprocessing.get_context("spawn")
+    ready, go = context.Event(), context.Event()
+    async with SqliteInbox(path) as inbox:
+        await inbox.record(decided("p", "approved"))
+        process = context.Process(target=child, args=(path, ready, go))
+        process.start()
+        await asyncio.to_thread(ready.wait)
+    go.set()
+    await asyncio.to_thread(process.join)
+    raise SystemExit(process.exitcode)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
+"""
+
+
+async def test_a_spawned_process_may_outlive_its_parent(path: Path) -> None:
+    """What a child that was not forked has acknowledged stays, whichever of both closes the file first."""
+    program = path.with_name("service.py")
+    await asyncio.to_thread(program.write_text, SERVICE)
+    command = (sys.executable, str(program), str(path))
+    done = await asyncio.to_thread(partial(subprocess.run, command, check=False, capture_output=True, text=True))
+    assert (0, "") == (done.returncode, done.stderr)
+    async with SqliteInbox(path) as inbox:
+        assert 22 == len(await inbox.look(["p", *(f"c-{number}" for number in range(21))]))
+
+
+async def test_a_file_with_several_names_is_refused(path: Path) -> None:
+    """Through a hard link SQLite finds neither the log nor the locks of others; a symbolic link leads to both."""
+    async with SqliteInbox(path) as inbox:
+        await inbox.record(moved("s", "started"))
+        await asyncio.to_thread(path.with_name("soft.db").symlink_to, path)
+        async with SqliteInbox(path.with_name("soft.db")) as same:
+            assert {"s"} == set(await same.look(["s"]))
+        await asyncio.to_thread(path.with_name("hard.db").hardlink_to, path)
+        with pytest.raises(ConfigurationError, match="2 hard links"):
+            await SqliteInbox(path.with_name("hard.db")).look(["s"])

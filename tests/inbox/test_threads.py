@@ -1,0 +1,188 @@
+"""Threads of stores in SQLite: none ends silently, and none is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import ConfigurationError, InboxError, JournalError
+from veriff_async.batch import JobRecord, SqliteJournal
+from veriff_async.inbox import Ignored, SqliteInbox
+from veriff_async.testing import decided, moved
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+class ClosingLoop(asyncio.SelectorEventLoop):
+    """An event loop that is closed between the question whether it is and the next call."""
+
+    ends = False
+
+    def is_closed(self) -> bool:
+        """Return what was true a moment ago."""
+        return False if self.ends else super().is_closed()
+
+    def call_soon_threadsafe(self, *args: object, **options: object) -> asyncio.Handle:
+        """Refuse as a closed loop does."""
+        if self.ends:
+            msg = "Event loop is closed"
+            raise RuntimeError(msg)
+        return super().call_soon_threadsafe(*args, **options)  # type: ignore[arg-type]
+
+
+def threads() -> set[threading.Thread]:
+    """Return the threads of this library that run."""
+    return {thread for thread in threading.enumerate() if "veriff-async" in thread.name}
+
+
+@pytest.mark.parametrize("kind", ["inbox", "journal"])
+def test_a_loop_that_closes_at_any_moment_ends_no_thread(tmp_path: Path, kind: str) -> None:
+    """An answer for a loop that is closed at that very moment is dropped, and the next loop is served."""
+    inbox, journal = SqliteInbox(tmp_path / "inbox.db"), SqliteJournal(tmp_path / "batch.db")
+
+    async def use() -> None:
+        if kind == "inbox":
+            await inbox.record(moved("s", "started"))
+            await inbox.look(["s"])
+        else:
+            await journal.read("a")
+
+    async def leave() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, ClosingLoop)
+        tasks = [loop.create_task(use())]
+        await asyncio.sleep(0)
+        loop.ends = True
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+    asyncio.run(use())
+    before = threads()
+    loop = ClosingLoop()
+    loop.run_until_complete(leave())
+    loop.ends = False
+    loop.close()
+    asyncio.run(use())
+
+    assert before == threads()
+    asyncio.run(inbox.aclose())
+    asyncio.run(journal.aclose())
+
+
+def end_thread(*_: object) -> None:
+    """Fail as nothing that is caught does."""
+    raise SystemExit
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever ends a thread, its followers are told, the inbox starts another one, and the log says it once."""
+    async with SqliteInbox(tmp_path / "inbox.db") as inbox:
+        await inbox.record(moved("s", "started"))
+        async with aclosing(inbox.changes()) as feed:
+            await anext(feed)
+            assert inbox._workers is not None
+            inbox._workers[place].put(end_thread, lambda *_: None)
+            with pytest.raises(InboxError, match="thread of the inbox failed with SystemExit"):
+                await anext(feed)
+
+        assert (await inbox.record(decided("s", "approved"))).ignored is None
+        assert (await inbox.record(moved("s", "started"))).ignored is Ignored.REPEATED
+        assert {"s"} == set(await inbox.look(["s"]))
+    assert 1 == sum(record.levelno == logging.ERROR for record in caplog.records)
+
+
+@pytest.mark.anyio
+async def test_those_who_wait_for_a_thread_that_fails_are_told(tmp_path: Path) -> None:
+    """No record and no question waits for an answer that nobody will give."""
+    async with SqliteInbox(tmp_path / "inbox.db") as inbox:
+        await inbox.look([])
+        assert inbox._workers is not None
+        for worker in inbox._workers:
+            worker.put(end_thread, lambda *_: None)
+        waiting = [inbox.record(moved("s", "started")), inbox.look(["s"]), inbox.history("s")]
+        results = await asyncio.gather(*waiting, return_exceptions=True)
+
+        assert all(isinstance(result, InboxError) or not isinstance(result, Exception) for result in results)
+        assert (await inbox.record(decided("s", "approved"))).state is not None
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_fails_fails_one_record(tmp_path: Path) -> None:
+    """An error of the function that gives the time is told to who records, and ends nothing."""
+    times: list[float] = [1.0]
+
+    def now() -> float:
+        return times[0]
+
+    async with SqliteInbox(tmp_path / "inbox.db", now=now) as inbox:
+        await inbox.record(moved("s", "started"))
+        running = threads()
+        times.clear()
+        with pytest.raises(InboxError, match="IndexError"):
+            await inbox.record(moved("s", "submitted"))
+        times.append(2.0)
+        assert (await inbox.record(moved("s", "submitted"))).ignored is None
+        assert running == threads()
+
+
+@pytest.mark.anyio
+async def test_a_journal_whose_thread_failed_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Its claims ended with the thread, so it is not started again: every call fails, and the log says it once."""
+    async with SqliteJournal(tmp_path / "batch.db") as journal:
+        await journal.claim("a")
+        with pytest.raises(JournalError, match="thread failed with SystemExit"):
+            await journal._do(end_thread)
+        record = JobRecord(job_id="a", options="", media=())
+        for asked in (journal.read("a"), journal.write(record), journal.claim("b"), journal.tally()):
+            with pytest.raises(JournalError, match="thread failed with SystemExit: go on with another one"):
+                await asked
+    async with SqliteJournal(tmp_path / "batch.db") as journal:
+        assert await journal.claim("a") is None
+    assert 1 == len(caplog.records)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
+async def test_a_file_that_cannot_be_opened_leaves_no_thread(
+    tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal]
+) -> None:
+    """A failed ``async with`` has nothing to leave, so its threads end, and it can be tried again."""
+    path, before = tmp_path / "file.db", threads()
+    await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
+    store = make(path)
+    for _ in range(3):
+        with pytest.raises((ConfigurationError, InboxError, JournalError)):
+            async with store:
+                pass
+        assert before == threads()
+    await asyncio.to_thread(path.unlink)
+    async with store:
+        pass
+    assert before == threads()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
+@pytest.mark.parametrize("turns", [0, 1, 3])
+async def test_a_cancelled_opening_leaves_no_thread(
+    tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], turns: int
+) -> None:
+    """Who is cancelled while a file is opened leaves nothing open."""
+    before, store = threads(), make(tmp_path / "file.db")
+    opening = asyncio.create_task(store.__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    opening.cancel()
+    await asyncio.wait([opening])
+
+    assert before == threads()

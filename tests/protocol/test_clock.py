@@ -1,0 +1,54 @@
+"""The clock of an inbox: no single wrong clock makes everything old."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veriff_async.protocol.clock import Clock
+
+DAY: Final = 86_400.0
+NOW: Final = 1_800_000_000.0
+
+
+@given(st.lists(st.floats(-DAY, DAY), max_size=10), st.floats(2 * DAY, 10_000 * DAY), st.booleans())
+def test_a_clock_that_is_contradicted_is_never_believed(steps: list[float], off: float, is_ahead: bool) -> None:  # noqa: FBT001  drawn
+    """However far off one process is, and for however long: while others record, ages go by their time."""
+    clock, now = Clock(NOW), NOW
+    wrong = off if is_ahead else -off
+    for step in steps:
+        now += abs(step)
+        clock = clock.observe(now + wrong)
+        assert clock.reference(now + wrong) <= now + DAY
+        clock = clock.observe(now)
+        assert now <= clock.reference(now) <= now + DAY
+
+
+@pytest.mark.parametrize("gap", [2 * DAY, 31 * DAY, 400 * DAY])
+def test_a_long_silence_is_believed_after_a_day(gap: float) -> None:
+    """When nothing was recorded for long, the time is doubted at first, and believed when it has gone on for a day."""
+    clock = Clock(NOW).observe(NOW + gap)
+    assert (NOW, NOW) == (clock.believed, clock.reference(NOW + gap))
+
+    later = clock.observe(NOW + gap + DAY / 2).observe(NOW + gap + DAY)
+
+    assert NOW + gap + DAY == later.believed
+
+
+def test_two_wrong_clocks_do_not_confirm_each_other() -> None:
+    """A clock that is behind and one that is ahead are not one clock that has gone on."""
+    clock = Clock(NOW).observe(NOW - 40 * DAY).observe(NOW + 40 * DAY)
+
+    assert NOW == clock.believed
+
+
+def test_an_inbox_that_began_in_the_future_comes_back() -> None:
+    """When the first clock was wrong, the right one is believed after a day."""
+    clock = Clock(NOW + 400 * DAY)
+    for hours in range(0, 26, 5):
+        clock = clock.observe(NOW + hours * DAY / 24)
+
+    assert NOW + DAY <= clock.believed <= NOW + 2 * DAY
