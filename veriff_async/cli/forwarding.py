@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from attrs import frozen
 
+from veriff_async.cli.loops import Mark
 from veriff_async.cli.posting import Poster
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Forwarder:
         self._tell = tell
         self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
         self._poster = Poster(_SECONDS)
+        self.mark: Mark = Mark()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -108,7 +110,7 @@ class Forwarder:
     def add(self, kind: str, session_id: str | None, headers: Mapping[str, str], body: bytes) -> None:
         """Have a webhook handed on, with the headers it came with, the signature among them."""
         kept = [(name, value) for name, value in headers.items() if name.lower() not in _OWN]
-        waiting = _Waiting(kind=kind, session_id=session_id, headers=kept, body=body)
+        waiting = _Waiting(kind=kind, session_id=session_id, headers=self.mark.put_on(kept), body=body)
         if self._queue.qsize() >= _MOST_BEHIND:
             self._leave_out(waiting)
         else:

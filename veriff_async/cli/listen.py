@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import click
 from anyio import CapacityLimiter, to_thread
@@ -15,6 +14,7 @@ from anyio import CapacityLimiter, to_thread
 from veriff_async import Credentials, InboxError, PayloadError, SignatureError, verify_webhook
 from veriff_async.cli import heard
 from veriff_async.cli.forwarding import Forwarder
+from veriff_async.cli.loops import leads_back
 from veriff_async.cli.options import env_file_option, json_option, show_person_option
 from veriff_async.cli.output import OutputError, print_result
 from veriff_async.cli.posting import check_url
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ("listen", "run_listen")
 
-_HERE: Final = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", "::"})  # noqa: S104  addresses that are one's own
+_LOOP: Final = rules.Reply(508, b"This webhook was forwarded by this receiver, and came back to it.")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -76,7 +76,7 @@ def listen(  # noqa: PLR0913  one for each option
     What is signed rightly is recorded, answered 200 and then handed on, whatever becomes of that. What is not is
     refused with 401, and the line says why. With --json each line is a JSON object.
     """
-    if forward_to is not None and _is_here(forward_to, host, port, path):
+    if forward_to is not None and leads_back(forward_to, host=host, port=port, path=path):
         msg = "--forward-to is where this command listens itself: give the address of your application."
         raise click.UsageError(msg)
     credentials = Credentials.from_env(settings_from(env_file))
@@ -196,6 +196,9 @@ class _Ear:
 
     async def take(self, headers: Mapping[str, str], body: bytes) -> rules.Reply:
         """Verify, record and tell; what is refused is explained."""
+        if self._forwarder is not None and self._forwarder.mark.is_on(headers):
+            advice = "It was forwarded from here and came back: give --forward-to the address of your application."
+            return self._refuse(_LOOP, cause="forwarded to itself", advice=advice)
         try:
             recorded = await self._receiver.receive(headers, body)
         except SignatureError:
@@ -224,11 +227,3 @@ class _Ear:
     def _refuse(self, reply: rules.Reply, *, cause: str, advice: str) -> rules.Reply:
         self._report.refused(reply, cause=cause, advice=advice)
         return reply
-
-
-def _is_here(url: str, host: str, port: int, path: str) -> bool:
-    """Tell whether an address is this very receiver's, which would hand everything on to itself for ever."""
-    parts = urlsplit(url)
-    there = parts.port or (443 if parts.scheme == "https" else 80)
-    is_same_host = parts.hostname == host or (parts.hostname in _HERE and host in _HERE)
-    return port == there and is_same_host and parts.path.rstrip("/") == path.rstrip("/")

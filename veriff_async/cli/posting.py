@@ -91,7 +91,10 @@ class Answered:
 
 
 class Poster:
-    """Sends requests, each once; use it with ``async with``.
+    """Sends requests, each once and on a connection of its own; use it with ``async with``.
+
+    A connection that is kept may be closed by the server at the moment when the next request leaves, which would then
+    be lost without the server's fault, and could not be told from one that it has taken.
 
     But for a GET whose connection breaks before anything is answered: aiohttp sends that a second time by itself.
 
@@ -107,6 +110,7 @@ class Poster:
     async def __aenter__(self) -> Self:
         """Make the pool of connections."""
         self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=self._seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"veriff-async/{__version__}", "Accept-Encoding": "identity"},
