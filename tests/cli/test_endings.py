@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -12,14 +13,18 @@ from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.lowlevel
 import pytest
+from anyio import to_thread
+from click.testing import CliRunner
 
 from tests.cli.conftest import COMMAND, environment
-from veriff_async import ConfigurationError
+from veriff_async import ConfigurationError, VeriffClient
 from veriff_async.batch import JobResult, Step
+from veriff_async.cli.commands import cli
 from veriff_async.cli.results import reader_of, results_in
 from veriff_async.sandbox import Sandbox
 
@@ -186,7 +191,7 @@ async def written(path: Path, *job_ids: str) -> None:
     """Write results."""
     async with AsyncExitStack() as parts:
         await parts.enter_async_context(reader_of(path))
-        results = await anyio.to_thread.run_sync(parts.enter_context, results_in(path, show_person=False))
+        results = await to_thread.run_sync(parts.enter_context, results_in(path, show_person=False))
         for job_id in job_ids:
             await results.add(result_of(job_id))
 
@@ -282,3 +287,67 @@ def test_with_json_every_failure_is_an_object(folder: Path) -> None:
         assert "" == out
         [error] = errors_of(err)
         assert (kind, code, code) == (error["type"], error["exit_code"], process.returncode)
+
+
+async def proxied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: list[str]) -> None:
+    """Be a proxy of plain http for one request."""
+    method, target, _ = (await reader.readline()).decode().split(" ", 2)
+    seen.append(f"{method} {target}")
+    there = urlsplit(target)
+    lines: list[bytes] = []
+    while (line := await reader.readline()) not in {b"\r\n", b""}:
+        lines.append(line)
+    length = next((int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length")), 0)
+    body = await reader.readexactly(length)
+    answer, forward = await asyncio.open_connection(there.hostname, there.port)
+    kept = [line for line in lines if not line.lower().startswith(b"connection")]
+    forward.write(b"".join((f"{method} {there.path} HTTP/1.1\r\nConnection: close\r\n".encode(), *kept, b"\r\n", body)))
+    writer.write(await answer.read())
+    forward.close()
+    writer.close()
+
+
+@pytest.mark.anyio
+async def test_a_proxy_is_used_and_named_in_advice(patient: Sandbox) -> None:
+    """`--proxy` sends requests through the proxy, whatever NO_PROXY says, and so does the command to go on with."""
+    seen: list[str] = []
+    async with VeriffClient.from_env(patient.environ) as veriff:
+        session = await veriff.create_session()
+    async with await asyncio.start_server(lambda r, w: proxied(r, w, seen), "127.0.0.1", 0) as server:
+        proxy = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        words = ("decision", session.id, "--wait", "--timeout", "0.5", "--json", "--proxy", proxy)
+        environ = {**patient.environ, "NO_PROXY": "*", "no_proxy": "127.0.0.1"}
+        process = await to_thread.run_sync(lambda: begin(*words, environ=environ))
+        _, err = await to_thread.run_sync(lambda: process.communicate(timeout=SECONDS))
+
+    [error] = errors_of(err)
+    assert 4 == process.returncode
+    assert f"GET {patient.base_url}/v1/sessions/{session.id}/decision" in seen
+    assert f"--proxy {proxy}" in str(error["advice"])
+
+
+@pytest.mark.parametrize("value", ["http://ada:secret@127.0.0.1:1", "http://:secret@127.0.0.1:1", "socks5://a:1", "x"])
+def test_a_proxy_with_a_password_or_of_another_kind_is_refused(value: str) -> None:
+    """Arguments can be read by every user, so a password belongs into HTTPS_PROXY; it is not shown either."""
+    done = CliRunner().invoke(cli, ["decision", "8f0d1ab6", "--proxy", value])
+
+    assert 2 == done.exit_code
+    assert "secret" not in done.output
+    assert "--proxy" in done.output
+
+
+def test_a_proxy_is_for_its_command_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment of the process is as before when the command has ended, and doctor reports the proxy."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("http_proxy", raising=False)
+    environ = {"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret", "VERIFF_BASE_URL": "http://127.0.0.1:1"}
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+
+    done = CliRunner().invoke(cli, ["doctor", "--json", "--proxy", "http://127.0.0.1:2"])
+
+    findings = {each["name"]: (each["outcome"], each["says"]) for each in json.loads(done.output)["findings"]}
+    assert ("ok", "Connections go through the proxy of --proxy.") == findings["proxies"]
+    assert "the proxy connects" in findings["connection"][1]
+    assert "http://127.0.0.1:9" == os.environ["HTTPS_PROXY"]
+    assert "http_proxy" not in os.environ

@@ -227,19 +227,21 @@ class Course:
         except VeriffError as error:
             kind = classify_error(error, creates=True)
             if kind is ErrorKind.UNKNOWN:
-                raise await self._unsettled() from None
+                session_id = error.session_id if isinstance(error, OutcomeUnknownError) else None
+                raise await self._unsettled(session_id) from None
             new = self.record.at(Step.NEW)
             await self._write(new.failed(error) if kind is ErrorKind.JOB else new)
             raise
         self.run.breaker.session_id = session.id
         await self._write(self.record.created(session.id))
 
-    async def _unsettled(self) -> OutcomeUnknownError:
+    async def _unsettled(self, session_id: str | None = None) -> OutcomeUnknownError:
+        seen = "" if session_id is None else f" as {session_id}"
         msg = (
-            f"The session of job {self.record.job_id} may have been created, but no answer came: look for it by its "
-            "vendor_data and settle the job, or give it again with another on_unknown."
+            f"The session of job {self.record.job_id} may have been created{seen}, but no answer proves it: look for "
+            "it by its vendor_data and settle the job, or give it again with another on_unknown."
         )
-        error = OutcomeUnknownError(msg, method="POST", path="/v1/sessions")
+        error = OutcomeUnknownError(msg, method="POST", path="/v1/sessions", session_id=session_id)
         unknown = self.record.at(Step.UNKNOWN)
         await self._write(unknown.failed(error) if self.run.on_unknown == "fail" else unknown)
         return error

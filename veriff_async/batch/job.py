@@ -110,7 +110,8 @@ class JobResult:
         job_id: The job.
         session_id: Its session, once there is one.
         decision: The decision, or ``None``.
-        error: Why there is no decision, or ``None``.
+        error: Why there is no decision, or ``None``. An `OutcomeUnknownError` has the id of a session that may have
+            been created, if it could be read.
         step: Where the job stands in the journal. What did not end as ``decided`` or ``failed`` goes on when the job is
             given again.
         known: Whether the journal had the outcome already, from an earlier run.

@@ -21,8 +21,10 @@ from veriff_async.cli.options import (
     inbox_option,
     json_option,
     outage_option,
+    proxy_option,
     show_person_option,
     timeout_option,
+    use_proxy,
 )
 from veriff_async.cli.plan import Plan, plan_of
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
@@ -77,6 +79,7 @@ def batch() -> None:
 @outage_option
 @inbox_option
 @show_person_option
+@proxy_option
 @env_file_option
 @json_option
 def batch_run(  # noqa: PLR0913  the options of the command
@@ -126,6 +129,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
         skip_bad=skip_bad,
         submit_only=submit_only,
         show_person=show_person,
+        proxy=course().proxy,
     )
     _go(journal, plan, retry_failed=retry_failed, max_outage=max_outage)
 
@@ -138,6 +142,7 @@ def batch_run(  # noqa: PLR0913  the options of the command
 @click.option("--on-unknown", type=_ON_UNKNOWN, help="See batch run; as before if left out.")
 @click.option("--retry-failed", is_flag=True, help="Try jobs again that failed for good.")
 @outage_option
+@proxy_option
 @env_file_option
 @json_option
 def batch_resume(  # noqa: PLR0913  the options of the command
@@ -155,9 +160,12 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     if plan is None:
         msg = "Nothing beside the journal says how the batch was begun: give its manifest to batch run once more."
         raise ConfigurationError(msg)
+    if course().proxy is None:
+        use_proxy(plan.proxy)
     plan = evolve(
         plan,
         out=out or plan.out,
+        proxy=course().proxy,
         on_unknown=on_unknown or plan.on_unknown,
         env_file=env_file or plan.env_file,
     )
@@ -182,6 +190,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
 @outage_option
 @inbox_option
 @show_person_option
+@proxy_option
 @env_file_option
 @json_option
 def batch_collect(  # noqa: PLR0913  the options of the command
@@ -203,6 +212,8 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     plan = plan_of(journal)
     env_file = env_file or (plan.env_file if plan else None)
     inbox = inbox or (plan.inbox if plan else None)
+    if course().proxy is None and plan is not None:
+        use_proxy(plan.proxy)
     advice = again(f"batch collect {_files(journal, out)}", env_file)
     course().reached(f"To go on: {advice}", command=advice)
     work = run_collection(

@@ -8,7 +8,7 @@ import click
 from attrs import frozen
 
 from veriff_async import NotFoundError
-from veriff_async.cli.options import env_file_option, json_option, show_person_option, timeout_option
+from veriff_async.cli.options import env_file_option, json_option, proxy_option, show_person_option, timeout_option
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run
 from veriff_async.cli.settings import client_from_settings
 from veriff_async.cli.verdict import again, document_of, exit_of
@@ -41,6 +41,7 @@ class Patience:
 @click.option("--wait", is_flag=True, help="Wait until Veriff has decided; without it, ask once.")
 @timeout_option
 @show_person_option
+@proxy_option
 @env_file_option
 @json_option
 def decision(  # noqa: PLR0913  the options of the command

@@ -19,10 +19,10 @@ from veriff_async import Credentials, ResponseError
 from veriff_async.cli import findings
 from veriff_async.cli.exits import Exit
 from veriff_async.cli.findings import Finding, Outcome
-from veriff_async.cli.options import env_file_option, json_option
+from veriff_async.cli.options import env_file_option, json_option, proxy_option
 from veriff_async.cli.posting import Poster, check_url
 from veriff_async.cli.probing import reach
-from veriff_async.cli.running import print_json, result_screen, run
+from veriff_async.cli.running import course, print_json, result_screen, run
 from veriff_async.cli.samples import samples
 from veriff_async.cli.settings import settings_from
 from veriff_async.models.json import EMPTY
@@ -65,6 +65,7 @@ _HTTPS: Final = 443
     metavar="URL",
     help="Try a receiver too: it must take a signed sample, and refuse one that is not signed rightly.",
 )
+@proxy_option
 @env_file_option
 @json_option
 def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool) -> None:
@@ -74,11 +75,11 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
     wrong signature. The exit code is 1 when a check failed.
     """
     screen = result_screen()
-    environ = settings_from(env_file)
+    environ, proxied = settings_from(env_file), course().proxy is not None
 
     async def work() -> list[Finding]:
         found: list[Finding] = []
-        async with aclosing(diagnose(environ, webhook_url=webhook_url)) as checks:
+        async with aclosing(diagnose(environ, webhook_url=webhook_url, proxied=proxied)) as checks:
             async for finding in checks:
                 found.append(finding)
                 if not for_program:
@@ -97,12 +98,15 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
         sys.exit(Exit.REFUSED)
 
 
-async def diagnose(environ: Mapping[str, str], *, webhook_url: str | None = None) -> AsyncGenerator[Finding]:
+async def diagnose(
+    environ: Mapping[str, str], *, webhook_url: str | None = None, proxied: bool = False
+) -> AsyncGenerator[Finding]:
     """Yield the findings of all checks, in their order.
 
     Args:
         environ: The variables.
         webhook_url: A receiver to be tried too.
+        proxied: Whether the proxy of the environment is used.
     """
     yield await to_thread.run_sync(_versions)
     variables, credentials, root = findings.of_variables(environ)
@@ -110,17 +114,17 @@ async def diagnose(environ: Mapping[str, str], *, webhook_url: str | None = None
     for finding in variables:
         yield finding
     # A file of settings stands alone, but a proxy is of this machine.
-    yield findings.proxies(os.environ)
+    yield findings.proxies(os.environ, used=proxied)
     is_reached = root is not None
-    if root is None:
+    if root is None or proxied:
         for name in ("name", "connection", "tls"):
-            yield Finding.skipped(name, "there is no address")
+            yield Finding.skipped(name, "there is no address" if root is None else "the proxy connects")
     else:
         async with aclosing(reach(root)) as steps:
             async for finding in steps:
                 is_reached = is_reached and finding.outcome is not Outcome.FAILED
                 yield finding
-    async with Poster(_SECONDS) as poster:
+    async with Poster(_SECONDS, trust_env=proxied) as poster:
         if root is None or not is_reached or credentials is None:
             because = "Veriff is not reached" if credentials is not None else "there are no credentials to ask with"
             for name in ("answer", "clock", "credentials", "answer signature", "other secrets"):

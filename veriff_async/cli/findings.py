@@ -204,14 +204,16 @@ def _base_url(base: str, environ: Mapping[str, str]) -> tuple[Finding, str | Non
     return Finding(name, Outcome.OK, f"{BASE_URL_VARIABLE} is {root}."), root
 
 
-def proxies(environ: Mapping[str, str]) -> Finding:
+def proxies(environ: Mapping[str, str], *, used: bool = False) -> Finding:
     """Look for a proxy, which the client does not use by itself; its address may hold a password and is not shown."""
+    if used:
+        return Finding("proxies", Outcome.OK, "Connections go through the proxy of --proxy.")
     found = sorted({name.upper() for name in _PROXIES if environ.get(name, "").strip()})
     if not found:
         return Finding("proxies", Outcome.OK, "The environment names no proxy.")
     says = (
         f"{' and '.join(found)} is set, and not used: the client connects directly. If connections must go through the "
-        "proxy, create the client with VeriffClient(trust_env=True)."
+        "proxy, create the client with VeriffClient(trust_env=True), and give commands --proxy env."
     )
     return Finding("proxies", Outcome.WARNING, says)
 

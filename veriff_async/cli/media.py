@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from veriff_async import ConfigurationError, MediaExistsError
-from veriff_async.cli.options import env_file_option, json_option
+from veriff_async.cli.options import env_file_option, json_option, proxy_option
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run
 from veriff_async.cli.settings import client_from_settings
 from veriff_async.cli.show import megabytes
@@ -75,6 +75,7 @@ def media() -> None:
 @media.command("list")
 @click.argument("session_id", metavar="ID")
 @_ALL_ATTEMPTS
+@proxy_option
 @env_file_option
 @json_option
 def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, for_program: bool) -> None:
@@ -114,6 +115,7 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
     "--media-id", "media_ids", multiple=True, metavar="ID", help="Only this one, as in the list; may be repeated."
 )
 @_ALL_ATTEMPTS
+@proxy_option
 @env_file_option
 @json_option
 def download(  # noqa: PLR0913  the options of the command

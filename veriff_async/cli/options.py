@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from veriff_async.cli.posting import check_url
 from veriff_async.cli.running import course
 
 if TYPE_CHECKING:
@@ -18,11 +20,17 @@ __all__ = (
     "inbox_option",
     "json_option",
     "outage_option",
+    "proxy_option",
     "show_person_option",
     "timeout_option",
+    "use_proxy",
 )
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
+
+FROM_ENVIRONMENT: Final = "env"
+_PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+_EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
 
 FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 """A file that must be there."""
@@ -63,6 +71,40 @@ def env_file_option(command: _F) -> _F:
     """Add ``--env-file``, as the argument `env_file`: a path or `None`, for `client_from_settings`."""
     words = "Take the VERIFF_ variables from this file of KEY=VALUE lines, not from the environment."
     return click.option("--env-file", type=FILE, metavar="FILE", help=words)(command)
+
+
+def _proxy(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    use_proxy(value if value == FROM_ENVIRONMENT else check_url(ctx, parameter, value))
+    return value
+
+
+def use_proxy(value: str | None) -> None:
+    """Let the running command use a proxy: through the environment, which its client reads with ``trust_env``.
+
+    Args:
+        value: An address that was checked, ``"env"`` for that of the environment, or `None`.
+    """
+    course().proxy = value
+    if value is None or value == FROM_ENVIRONMENT:
+        return
+    before = {name: os.environ.get(name) for name in (*_PROXIES, *_EXCEPTIONS)}
+    os.environ.update(dict.fromkeys(_PROXIES, value))
+    for name in _EXCEPTIONS:
+        os.environ.pop(name, None)  # --proxy is explicit
+
+    def restore() -> None:
+        for name, earlier in before.items():
+            os.environ.pop(name, None)
+            if earlier is not None:
+                os.environ[name] = earlier
+
+    click.get_current_context().call_on_close(restore)
+
+
+def proxy_option(command: _F) -> _F:
+    """Add ``--proxy``; `client_from_settings` takes it into account."""
+    words = "Connect through the HTTP proxy http://host:port; env takes HTTPS_PROXY, where a password belongs."
+    return click.option("--proxy", metavar="URL", expose_value=False, callback=_proxy, help=words)(command)
 
 
 def show_person_option(command: _F) -> _F:

@@ -38,6 +38,7 @@ class Plan:
         skip_bad: Whether bad rows are left out.
         submit_only: Whether decisions are left to ``batch collect``.
         show_person: Whether results hold the person's data.
+        proxy: What ``--proxy`` was given; it holds no password.
     """
 
     manifest: Path
@@ -51,6 +52,7 @@ class Plan:
     skip_bad: bool
     submit_only: bool
     show_person: bool
+    proxy: str | None = None
 
 
 def remember(journal: Path, plan: Plan) -> None:
@@ -72,6 +74,7 @@ def remember(journal: Path, plan: Plan) -> None:
         "skip_bad": plan.skip_bad,
         "submit_only": plan.submit_only,
         "show_person": plan.show_person,
+        "proxy": plan.proxy,
     }
     place = _place(journal)
     fresh = place.with_name(f"{place.name}-new")
@@ -138,6 +141,7 @@ def _plan(found: JsonObject) -> Plan | None:
                 skip_bad=skip_bad,
                 submit_only=submit_only,
                 show_person=show_person,
+                proxy=proxy if isinstance(proxy := found.get("proxy"), str) else None,
             )
         case _:
             return None

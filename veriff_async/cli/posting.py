@@ -102,9 +102,10 @@ class Poster:
         seconds: How long one may take, from the connection to the end of the answer.
     """
 
-    def __init__(self, seconds: float) -> None:
-        """Take the time; nothing is opened."""
+    def __init__(self, seconds: float, *, trust_env: bool = False) -> None:
+        """Take the time, and whether proxies of the environment are used; nothing is opened."""
         self._seconds = seconds
+        self._trust_env = trust_env
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -113,6 +114,7 @@ class Poster:
             connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=self._seconds),
             cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=self._trust_env,
             headers={"User-Agent": f"veriff-async/{__version__}", "Accept-Encoding": "identity"},
         )
         return self

@@ -47,12 +47,14 @@ class Course:
             to go on from.
         facts: What a program needs for that, for example the ``session_id``.
         signal: The signal that stopped it.
+        proxy: What ``--proxy`` was given.
     """
 
     for_program: bool = False
     advice: str = ""
     facts: dict[str, object] = field(factory=dict[str, object])
     signal: signal.Signals = signal.SIGINT
+    proxy: str | None = None
 
     def reached(self, advice: str, **facts: object) -> None:
         """Note how far the work has come; it is shown with an error, a timeout or a signal."""
@@ -61,8 +63,9 @@ class Course:
 
 
 def course() -> Course:
-    """Return the course of the command that runs now; call it from the command, not from its coroutines."""
-    return click.get_current_context().ensure_object(Course)
+    """Return the course of the command that runs now; outside of a command it is a new one."""
+    context = click.get_current_context(silent=True)
+    return Course() if context is None else context.ensure_object(Course)
 
 
 class CommandLine(click.Group):

@@ -10,7 +10,7 @@ import warnings
 from typing import TYPE_CHECKING, Final, Unpack
 
 from veriff_async import ConfigurationError, DeprecatedHostWarning, VeriffClient
-from veriff_async.cli.running import warn
+from veriff_async.cli.running import course, warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,7 +55,7 @@ def settings_from(env_file: Path | None) -> Mapping[str, str]:
 
 
 def client_from_settings(env_file: Path | None, **options: Unpack[ClientOptions]) -> VeriffClient:
-    """Make a client as ``--env-file`` or the environment says; use it with ``async with``.
+    """Make a client as ``--env-file`` or the environment says, and ``--proxy``; use it with ``async with``.
 
     Args:
         env_file: What ``--env-file`` was given.
@@ -64,6 +64,8 @@ def client_from_settings(env_file: Path | None, **options: Unpack[ClientOptions]
     Raises:
         ConfigurationError: The file or a variable is not right; the message names it, never its value.
     """
+    if course().proxy is not None:
+        options["trust_env"] = True
     with warnings.catch_warnings(record=True, action="always", category=DeprecatedHostWarning) as caught:
         client = VeriffClient.from_env(settings_from(env_file), **options)
     for each in caught:

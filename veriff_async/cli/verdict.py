@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from veriff_async import Status
 from veriff_async.cli.exits import Exit
+from veriff_async.cli.running import course
 from veriff_async.cli.show import decision_facts, personal_facts
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import Decision
+
+_CONNECTING: Final = ("batch collect", "batch resume", "decision", "media", "verify")
+"""The commands that have ``--proxy``."""
 
 __all__ = ("again", "document_of", "exit_of")
 
@@ -36,6 +40,9 @@ def document_of(session_id: str, decision: Decision | None, *, show_person: bool
 
 
 def again(command: str, env_file: Path | None) -> str:
-    """Return a command line to go on with, which speaks as the same integration."""
+    """Return a command line to go on with, which speaks as the same integration and through the same proxy."""
     same = "" if env_file is None else f" --env-file {shlex.quote(str(env_file))}"
+    proxy = course().proxy
+    if proxy is not None and command.startswith(_CONNECTING):
+        same += f" --proxy {shlex.quote(proxy)}"
     return f"veriff-async {command}{same}"

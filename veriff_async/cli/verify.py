@@ -12,7 +12,14 @@ from attrs import frozen
 
 from veriff_async import Media, OutcomeUnknownError, VeriffError, check_media
 from veriff_async.batch.course import finished
-from veriff_async.cli.options import FILE, env_file_option, json_option, show_person_option, timeout_option
+from veriff_async.cli.options import (
+    FILE,
+    env_file_option,
+    json_option,
+    proxy_option,
+    show_person_option,
+    timeout_option,
+)
 from veriff_async.cli.people import person_from, person_option
 from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
 from veriff_async.cli.settings import client_from_settings
@@ -97,6 +104,7 @@ class Verified:
 @click.option("--no-wait", is_flag=True, help="End when the session is submitted, without a decision.")
 @timeout_option
 @show_person_option
+@proxy_option
 @env_file_option
 @json_option
 def verify(  # noqa: PLR0913  the options of the command
