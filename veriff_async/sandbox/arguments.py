@@ -174,7 +174,7 @@ def check_members(name: str, value: object) -> Mapping[str, object]:
     """
     members = cast("Mapping[str, object]", check_mapping(name, value, remedy="pass a model, or Veriff's own words"))
     _check_json(name, members)
-    return members
+    return dict(members)
 
 
 def _check_json(name: str, value: AttrsInstance | Mapping[str, object]) -> None:

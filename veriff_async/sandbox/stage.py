@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypedDict, TypeVar, Unpack, cast
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from veriff_async.models.record import PepSanctionMatch
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
 from veriff_async.models.watchlist import CheckType, MatchStatus, MonitorStatus, WatchlistScreening
+from veriff_async.protocol.creation import as_model
 from veriff_async.protocol.names import check_names
 from veriff_async.protocol.writing import render
 from veriff_async.sandbox import dossier
@@ -32,8 +33,6 @@ from veriff_async.sandbox.payloads import Verdict
 from veriff_async.sandbox.records import WebhookKind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from attrs import AttrsInstance
 
     from veriff_async.sandbox.desk import Desk
@@ -207,8 +206,8 @@ def _verdict(status: Status, details: Details) -> Verdict:
         status=status,
         reason=details.get("reason"),
         reason_code=details.get("reason_code"),
-        person=_described("person", details.get("person")),
-        document=_described("document", details.get("document")),
+        person=_described("person", Person, details.get("person")),
+        document=_described("document", Document, details.get("document")),
         additional_verified_data=check_model("additional_verified_data", additional, AdditionalVerifiedData),
         biometric_authentication=details.get("biometric_authentication"),
         risk_score=details.get("risk_score"),
@@ -224,10 +223,9 @@ def _models(name: str, values: object, kind: type[_Model]) -> tuple[_Model, ...]
     raise ConfigurationError(msg)
 
 
-def _described(name: str, model: Person | Document | Mapping[str, object] | None) -> Mapping[str, object]:
-    if model is None:
+def _described(
+    name: str, kind: type[Person | Document], given: Person | Document | Mapping[str, object] | None
+) -> Mapping[str, object]:
+    if given is None:
         return EMPTY
-    if isinstance(model, Person | Document):
-        check_model(name, model, type(model))
-        return render(model)
-    return dict(check_members(name, model))
+    return check_members(name, given if isinstance(given, Mapping) else render(as_model(name, kind, given)))
