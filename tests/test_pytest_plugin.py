@@ -223,7 +223,10 @@ def test_trio_is_refused_in_words(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize(
     ("mark", "message"),
     [
-        ("decide_afterwards=1", "*options of veriff_sandbox do not work*decide_afterwards*"),
+        (
+            "decide_afterwards=1",
+            "*of veriff_sandbox do not work*decide_afterwards*did you mean 'decide_after'*",
+        ),
         ("0", "*takes options by name*"),
     ],
 )

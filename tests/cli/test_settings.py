@@ -10,7 +10,7 @@ import click
 import pytest
 
 from veriff_async import ConfigurationError
-from veriff_async.cli.settings import settings_from
+from veriff_async.cli.settings import client_from_settings, settings_from
 
 if TYPE_CHECKING:
     import subprocess
@@ -133,3 +133,17 @@ def test_missing_credentials_are_one_sentence(run: Run) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: VERIFF_API_KEY is not set")
     assert done.stderr.count("\n") == 1
+
+
+def test_old_api_host_is_warned_of_in_the_commands_form(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A command with an old API host says so in one line of its own, not as a warning of Python's."""
+    env_file.write_text(
+        "VERIFF_API_KEY=key\nVERIFF_SHARED_SECRET=secret\nVERIFF_BASE_URL=https://stationapi.veriff.com\n"
+    )
+    env_file.chmod(0o600)
+
+    client_from_settings(env_file)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Warning: ")
+    assert "9 December 2026" in line
