@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from attrs import define, field
 
+from tests.loops import every_loop
 from veriff_async import (
     ApiError,
     ClientClosedError,
@@ -173,6 +174,7 @@ async def test_answer_that_proves_nothing_is_unknown(call: Call, status: int) ->
     assert 1 == len(server.requests)
 
 
+@every_loop
 @each_once
 @pytest.mark.parametrize(
     "answer",
@@ -253,6 +255,7 @@ async def test_signed_503_is_repeated_and_an_unsigned_one_is_unknown() -> None:
             assert (4 if signed else 1) == len(box.requests)
 
 
+@every_loop
 @each_once
 async def test_refused_connect_is_no_unknown_outcome(call: Call) -> None:
     """A proxy that refuses CONNECT has passed nothing on, so the request is repeated and then a `ConnectError`."""
@@ -309,6 +312,7 @@ async def test_handshake_that_times_out_is_no_unknown_outcome(
     assert not isinstance(error, OutcomeUnknownError)
 
 
+@every_loop
 @pytest.mark.parametrize("reused", [True, False], ids=["reused connection", "new connection"])
 async def test_deletion_whose_answer_was_lost_is_a_success(reused: bool) -> None:  # noqa: FBT001
     """The repetition of a deletion is ours, so that "not found" is known to be its own work."""
@@ -334,6 +338,7 @@ CALLS: Final[dict[str, Callable[[VeriffClient], Awaitable[object]]]] = {
 }
 
 
+@every_loop
 @pytest.mark.parametrize("borrowed", [True, False], ids=["borrowed session", "own session"])
 @pytest.mark.parametrize("attempts", [1, 3])
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
@@ -356,6 +361,7 @@ async def test_each_try_is_counted_and_within_the_budget(
             assert 1 + attempts == len(server.requests) == veriff.statistics().requests
 
 
+@every_loop
 async def test_repetition_avoids_other_stale_connections() -> None:
     """After a connection broke, the next try has a new one: the rest of the pool may be broken as well."""
     async with serving(response(404)) as server:
@@ -370,6 +376,7 @@ async def test_repetition_avoids_other_stale_connections() -> None:
         assert server.requests[-2][1] <= pooled < server.requests[-1][1]
 
 
+@every_loop
 @pytest.mark.parametrize("borrowed", [True, False], ids=["borrowed session", "own session"])
 @each_once
 async def test_request_that_must_not_be_repeated_has_a_new_connection(
@@ -399,6 +406,7 @@ async def test_request_that_must_not_be_repeated_has_a_new_connection(
         assert len(used) == len(set(used)) == 23
 
 
+@every_loop
 async def test_connection_of_a_slow_answer_is_not_used_again() -> None:
     """Also an answer whose body comes late leaves no connection that another creation could get."""
     numbers: list[int] = []
@@ -429,6 +437,7 @@ async def test_connection_of_a_slow_answer_is_not_used_again() -> None:
     assert 10 == len(set(numbers)) == len(numbers)
 
 
+@every_loop
 async def test_closing_the_client_during_a_creation_is_unknown(box: Sandbox) -> None:
     """A creation that was sent when the client was closed may exist; any other call ends with `ClientClosedError`."""
     box.inject(Fault.hang(), times=2)
@@ -442,6 +451,7 @@ async def test_closing_the_client_during_a_creation_is_unknown(box: Sandbox) -> 
     assert isinstance(await asking, ClientClosedError)
 
 
+@every_loop
 async def test_closing_the_client_between_two_tries_is_certain() -> None:
     """A creation that waits for its next try has certainly created nothing, so closing is what ended it."""
     async with serving(response(429, Retry_After="30")) as server, client_of(server) as veriff:

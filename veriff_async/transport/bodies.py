@@ -304,7 +304,7 @@ def _changed() -> MediaChangedError:
 def _shallow(writer: AbstractStreamWriter) -> Generator[None]:
     """Let a connection over TLS hold back no more than a plain one does before it asks to wait: half a MiB else."""
     transport = transport_of(writer)
-    if transport is None:
+    if transport is None or not hasattr(transport, "get_write_buffer_limits"):  # not every loop has it for TLS
         yield
         return
     low, high = transport.get_write_buffer_limits()

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp.payload import Payload
 
 from veriff_async.transport.sources import PIECE
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Generator
 
     from aiohttp.abc import AbstractStreamWriter
@@ -43,7 +43,7 @@ class SentOnce(Payload):
         self._on_start = on_start
         self.started: bool = False
         """Whether bytes of the request may have been sent."""
-        self.transport: asyncio.BaseTransport | None = None
+        self.transport: asyncio.WriteTransport | None = None
         """The connection that it was sent on."""
 
     @property
@@ -63,11 +63,11 @@ class SentOnce(Payload):
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """Write the whole body."""
         del content_length
-        transport = transport_of(writer)
-        # aiohttp refuses to write to a connection that is closed already, without sending a byte.
-        if transport is not None and not transport.is_closing():
+        transport = self.transport = transport_of(writer)
+        # aiohttp refuses to write to a connection that is closed already, without sending a byte. Only then is it
+        # certain that nothing is sent.
+        if not hasattr(writer, "transport") or (transport is not None and not transport.is_closing()):
             self.started = True
-            self.transport = transport
             self._on_start()
         with _aborting(writer):
             await self.write_body(writer)
@@ -102,8 +102,8 @@ class BytesBody(SentOnce):
 
 def transport_of(writer: AbstractStreamWriter) -> asyncio.WriteTransport | None:
     """Return the connection that a writer of aiohttp writes to."""
-    transport: object = getattr(writer, "transport", None)
-    return transport if isinstance(transport, asyncio.WriteTransport) else None
+    # Its class shows nothing: transports of uvloop are not instances of asyncio's classes.
+    return cast("asyncio.WriteTransport | None", getattr(writer, "transport", None))
 
 
 @contextmanager
