@@ -2,21 +2,188 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from importlib import import_module
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import pytest
 
-from veriff_async import ConfigurationError, Credentials, Media, Person, VeriffClient, WebhookReceiver
+from tests.loops import every_loop
+from veriff_async import (
+    CollectedData,
+    ConfigurationError,
+    Credentials,
+    Device,
+    FraudCategory,
+    FraudReport,
+    Media,
+    Network,
+    NfcData,
+    Person,
+    VeriffClient,
+    WebhookReceiver,
+)
 from veriff_async.batch import Job, MemoryJournal, RedisJournal, SqliteJournal
 from veriff_async.event_loop import require_asyncio
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
-from veriff_async.protocol.events import decision_event
 from veriff_async.sandbox import Sandbox
+from veriff_async.testing import decided, moved
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
 CREDENTIALS: Final = Credentials("3d1b5b0c-0000-4000-8000-00000000ab01", "abcdef12-abcd-abcd-abcd-abcdef012345")
 ID: Final = "11111111-2222-3333-4444-555555555555"
+PICTURE: Final = Media(b"\xff\xd8\xff\xe0", "face")
+MODULES: Final = tuple(f"veriff_async{name}" for name in ("", ".inbox", ".webhooks", ".batch", ".sandbox"))
+CLASSES: Final = {"VeriffClient", "VerificationSession", "WebhookReceiver", "MemoryInbox", "SqliteInbox", "RedisInbox"}
+CLASSES_TOO: Final = {"MemoryJournal", "SqliteJournal", "RedisJournal", "Sandbox"}
+GIVEN: Final[dict[str, Callable[[Callable[..., object]], object]]] = {
+    "upload": lambda call: call(PICTURE),
+    "check_media": lambda call: call(PICTURE),
+    "import_faces": lambda call: call(session_ids=[ID]),
+    "report_fraud": lambda call: call(FraudReport(ID, [FraudCategory.INJECTED_MEDIA])),
+}
+
+
+def objects(folder: Path) -> dict[str, object]:
+    """Make an object of each class that has coroutines, without opening any."""
+    client = VeriffClient(CREDENTIALS, base_url="http://127.0.0.1:9")
+    return {
+        "VeriffClient": client,
+        "VerificationSession": client.session(ID),
+        "WebhookReceiver": WebhookReceiver(CREDENTIALS, MemoryInbox()),
+        "MemoryInbox": MemoryInbox(),
+        "SqliteInbox": SqliteInbox(folder / "inbox"),
+        "RedisInbox": RedisInbox("redis://127.0.0.1:9"),
+        "MemoryJournal": MemoryJournal(),
+        "SqliteJournal": SqliteJournal(folder / "journal"),
+        "RedisJournal": RedisJournal("redis://127.0.0.1:9"),
+        "Sandbox": Sandbox(),
+    }
+
+
+def values(made: dict[str, object]) -> dict[str, object]:
+    """Return arguments by name, each good enough for the first step of a call."""
+    return {
+        "client": made["VeriffClient"],
+        "inbox": MemoryInbox(),
+        "journal": MemoryJournal(),
+        "media": [PICTURE],
+        "person": Person(first_name="Ada", last_name="Byron", id_number="1", date_of_birth="1990-01-01"),
+        "event": moved("s", "started"),
+        "session_ids": [ID],
+        "jobs": [],
+        "job": Job("a", media=[PICTURE]),
+        "headers": {},
+        "body": b"{}",
+        "data": CollectedData(
+            provider_name="us", device=Device(fingerprint="f"), network=Network(address_v4="192.0.2.1")
+        ),
+        "nfc": NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4"),
+    }
+
+
+def is_awaited(member: object) -> bool:
+    """Return whether a function is awaited, iterated or entered asynchronously."""
+    inner = inspect.unwrap(cast("Callable[..., object]", member)) if callable(member) else member
+    return inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)
+
+
+def entry_points() -> list[str]:
+    """Return every public coroutine function, asynchronous generator and context manager, by its path."""
+    found: dict[str, None] = {}
+    for module in map(import_module, MODULES):
+        for name in module.__all__:
+            member = getattr(module, name)
+            if inspect.isclass(member) and member.__name__ in CLASSES | CLASSES_TOO:
+                found |= dict.fromkeys(f"{member.__name__}.{each}" for each in dir(member) if is_entry(member, each))
+            elif not inspect.isclass(member) and is_awaited(member):
+                found[f"{module.__name__}:{name}"] = None
+    return list(found)
+
+
+def is_entry(kind: type[object], name: str) -> bool:
+    """Return whether a member of a class is awaited by its users."""
+    is_public = not name.startswith("_") or name == "__aenter__"
+    return is_public and is_awaited(inspect.getattr_static(kind, name))
+
+
+def begin(path: str, folder: Path) -> object:
+    """Call an entry point with arguments for its first step."""
+    made = objects(folder)
+    if ":" in path:
+        module, name = path.split(":")
+        call = getattr(import_module(module), name)
+    else:
+        owner, name = path.split(".")
+        call = getattr(made[owner], name)
+    if name in GIVEN:
+        return GIVEN[name](call)
+    known, positional, named = values(made), list[object](), dict[str, object]()
+    for parameter in inspect.signature(call).parameters.values():
+        is_rest = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
+        if parameter.default is parameter.empty and not is_rest:
+            value = known.get(parameter.name, ID)
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                named[parameter.name] = value
+            else:
+                positional.append(value)
+    return call(*positional, **named)
+
+
+def step(begun: object) -> None:
+    """Run the first step of a call, as a library other than asyncio does."""
+    if hasattr(begun, "__aenter__"):
+        begun = cast("AbstractAsyncContextManager[object]", begun).__aenter__()
+    elif hasattr(begun, "__anext__"):
+        begun = cast("AsyncIterator[object]", begun).__anext__()
+    coroutine = cast("Coroutine[object, None, object]", begun)
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        pytest.fail("it returned")
+    finally:
+        if hasattr(coroutine, "close"):
+            coroutine.close()
+
+
+@pytest.mark.parametrize("path", entry_points())
+def test_another_library_is_told_of(path: str, tmp_path: Path) -> None:
+    """Whatever is awaited, entered or iterated first outside of asyncio, as under trio, names what is required."""
+    with pytest.raises(ConfigurationError, match=r"requires asyncio: use asyncio.run\(\)"):
+        step(begin(path, tmp_path))
+
+
+def test_there_are_entry_points() -> None:
+    """The search finds the entry points."""
+    found = entry_points()
+
+    assert {"veriff_async:open_session", "VeriffClient.verify", "SqliteInbox.record", "Sandbox.__aenter__"} <= set(
+        found
+    )
+    assert len(found) > 80
+
+
+@pytest.mark.anyio
+@every_loop
+async def test_a_guest_in_a_loop_is_told_too() -> None:
+    """Trio as a guest of asyncio runs its tasks in callbacks of the loop, where no task of asyncio is current."""
+    found: list[Exception] = []
+
+    def guest() -> None:
+        try:
+            require_asyncio()
+        except ConfigurationError as error:
+            found.append(error)
+
+    asyncio.get_running_loop().call_soon(guest)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    assert 1 == len(found)
+    require_asyncio()
+    await asyncio.create_task(MemoryInbox().record(decided("s", "approved")))

@@ -23,6 +23,7 @@ FLOORS: Final = {
     "errors": 0,
     "models": 0,
     "protocol": 1,
+    "event_loop": 1,
     "transport": 2,
     "redis_server": 2,
     "sqlite_file": 2,

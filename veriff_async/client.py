@@ -14,6 +14,7 @@ from attrs import field, frozen
 from veriff_async.api import Api
 from veriff_async.downloading import Downloads
 from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
@@ -314,6 +315,7 @@ class VeriffClient(Services):
 
         It may be entered in another event loop than before. Sessions that were attached to it before stay closed.
         """
+        require_asyncio()
         if self._pool.closed:
             self._connect(self.credentials)
         return self
@@ -337,6 +339,7 @@ class VeriffClient(Services):
 
         Closing does not wait for the network: connections whose other side stopped reading are aborted.
         """
+        require_asyncio()
         try:
             await self._waits.aclose()
         finally:
@@ -547,6 +550,7 @@ async def open_session(
         >>> async with open_session(vendor_data="user-42") as session:
         ...     await session.upload(Media("front.jpg", "document-front"))
     """
+    require_asyncio()
     known_names = ("credentials", "base_url", *ClientOptions.__annotations__, *CREATE_OPTIONS)
     check_names("open_session()", options, known_names)
     client_options, create_options = _parted(options)

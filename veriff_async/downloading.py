@@ -15,6 +15,7 @@ from anyio import CapacityLimiter, Semaphore, to_thread
 from attrs import evolve, frozen
 
 from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 from veriff_async.protocol.answers import check_origin
 from veriff_async.protocol.checks import check_id
@@ -176,6 +177,7 @@ class Downloads:
     @asynccontextmanager
     async def stream(self, media: Downloadable, *, max_bytes: int) -> AsyncGenerator[MediaStream]:
         """Hand a file on piece by piece; see `VeriffClient.stream_media`."""
+        require_asyncio()
         media_id = _id_of(media)
         _check_max_bytes(max_bytes)
         async with self._slots.take(keep=True):
@@ -192,6 +194,7 @@ class Downloads:
         options: SaveOptions,
     ) -> DownloadedMedia:
         """Download one file; see `VeriffClient.download_media`."""
+        require_asyncio()
         folder, name = await to_thread.run_sync(_place, Path(target), _is_folder(target), limiter=self._threads)
         return await self._save(media, folder, name, options)
 
@@ -205,6 +208,7 @@ class Downloads:
         all_attempts: bool,
     ) -> list[DownloadedMedia]:
         """Download the media of a session; see `VerificationSession.download_all`."""
+        require_asyncio()
         if concurrency < 1:
             msg = "concurrency must be 1 or more."
             raise ConfigurationError(msg)

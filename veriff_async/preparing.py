@@ -22,6 +22,7 @@ from anyio import CapacityLimiter, to_thread
 from attrs import define, evolve
 
 from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import Media
 from veriff_async.protocol.dimensions import ImageSizeWarning
 from veriff_async.protocol.policies import Timeouts
@@ -97,6 +98,7 @@ async def check_media(*media: Media) -> None:
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
+    require_asyncio()
     preparing = Preparing(threads=CapacityLimiter(4), stall=Timeouts().stall)
     prepared = await preparing.prepare(media, stacklevel=3)
     for item in prepared:

@@ -10,6 +10,7 @@ from anyio import Semaphore, create_task_group
 from attrs import Factory, define, frozen
 
 from veriff_async.errors import ConfigurationError, InboxError, VeriffError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.listening import PROBE, answer_of, in_time
 from veriff_async.models.decision import DecisionSource
 from veriff_async.protocol.checks import check_id
@@ -88,6 +89,7 @@ async def reconcile(
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
     """
+    require_asyncio()
     if concurrency < 1:
         msg = f"concurrency must be a whole number of at least 1, got {concurrency!r}."
         raise ConfigurationError(msg)

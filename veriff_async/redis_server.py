@@ -9,6 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.codec import UnreadableError
 
 try:
@@ -122,6 +123,7 @@ class Connections:
             ConfigurationError: Another loop uses the store.
             InboxError: Or `JournalError`: it is closed.
         """
+        require_asyncio()
         if self.closed:
             msg = f"The {self._word} is closed: open another."
             raise self._error(msg)
@@ -175,6 +177,7 @@ class Connections:
 
     async def aclose(self) -> None:
         """Close the connections, in the loop that uses them; a second call does nothing."""
+        require_asyncio()
         self.closed = True
         clients = [*self._apart, *filter(None, [self._client])]
         self._client, self._apart = None, set()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from anyio import Semaphore, to_thread
 
 from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import UploadProgress
 from veriff_async.preparing import Preparing, naming
 from veriff_async.together import together
@@ -61,6 +62,7 @@ class Uploads:
         on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
         """Upload all media to a session; see `VerificationSession.upload`."""
+        require_asyncio()
         if concurrency is not None and concurrency < 1:
             msg = "concurrency must be 1 or more."
             raise ConfigurationError(msg)
@@ -71,6 +73,7 @@ class Uploads:
 
     async def prepare(self, media: Sequence[Media], *, stacklevel: int) -> list[PreparedMedia]:
         """Check all media and spool streams, for a session that does not exist yet; see `Preparing.prepare`."""
+        require_asyncio()
         async with self._api.guard():
             return await self._preparing.prepare(media, stacklevel=stacklevel, early=self._sign_early)
 

@@ -24,6 +24,7 @@ from veriff_async.errors import (
     TransportError,
     VeriffError,
 )
+from veriff_async.event_loop import require_asyncio
 from veriff_async.listening import Listener, answer_of, in_time
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Ignored
@@ -124,6 +125,7 @@ class Waits:
             ClientClosedError: The client was closed meanwhile.
             VeriffError: Veriff refuses to tell, for example because it does not know the session; see `_ends_waits`.
         """
+        require_asyncio()
         if self._closed:
             raise _closed()
         if timeout == 0:
@@ -182,6 +184,7 @@ class Waits:
 
     async def known(self, session_id: str) -> SessionState | None:
         """Return the state that the inbox has of a session, or ``None``, also when the inbox fails."""
+        require_asyncio()
         if self._inbox is None:
             return None
         try:

@@ -14,6 +14,7 @@ from veriff_async.batch.pace import Pace, Throttle
 from veriff_async.batch.record import JobRecord, Step
 from veriff_async.batch.window import Window, told
 from veriff_async.errors import ConfigurationError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.checks import check_id
 
 if TYPE_CHECKING:
@@ -104,6 +105,7 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
         ...     async for result in verify_many(veriff, jobs, journal=journal):
         ...         print(result.job_id, result.decision.status if result.decision else result.error)
     """
+    require_asyncio()
     window = _window(
         client, journal, concurrency, max_waiting, on_unknown, retry_failed, pace, progress, patience=max_outage
     )
@@ -147,6 +149,7 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         >>> for result in await submit_many(veriff, jobs, journal=journal):
         ...     print(result.job_id, result.error)
     """
+    require_asyncio()
     window = _window(client, journal, concurrency, 1, on_unknown, retry_failed, pace, progress, patience=max_outage)
     async with aclosing(told(partial(window.submit, jobs))) as results:
         return [result async for result in results if result.error is not None]
@@ -184,6 +187,7 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
         >>> async for result in collect_many(veriff, journal=journal, timeout=0):
         ...     print(result.job_id, result.decision)
     """
+    require_asyncio()
     if timeout is not None and not timeout >= 0:
         msg = f"The timeout is {timeout!r}: give seconds, 0 to ask once, or None."
         raise ConfigurationError(msg)
@@ -236,6 +240,7 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     Example:
         >>> result = await verify_one(veriff, job, journal=journal, wait=False)
     """
+    require_asyncio()
     return await attempt_one(
         client, job, journal=journal, on_unknown=on_unknown, retry_failed=retry_failed, wait=wait, patience=0.0
     )
@@ -294,6 +299,7 @@ async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> No
     Example:
         >>> await settle(journal, "user-42", session_id="8f0d1ab6-...")
     """
+    require_asyncio()
     record = await journal.claim(job_id)
     try:
         doubtful = None if record is None else record.again()

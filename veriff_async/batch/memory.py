@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from veriff_async.errors import JobTakenError, JournalError
+from veriff_async.event_loop import require_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -36,6 +37,7 @@ class MemoryJournal:
 
     async def __aenter__(self) -> Self:
         """Return the journal itself."""
+        require_asyncio()
         return self
 
     async def __aexit__(
@@ -46,6 +48,7 @@ class MemoryJournal:
 
     async def claim(self, job_id: str) -> JobRecord | None:
         """Take a job; see `Journal.claim`."""
+        require_asyncio()
         self._check()
         if job_id in self._claims:
             raise taken(job_id)
@@ -54,10 +57,12 @@ class MemoryJournal:
 
     async def release(self, job_id: str) -> None:
         """Give a claim back; see `Journal.release`."""
+        require_asyncio()
         self._claims.discard(job_id)
 
     async def write(self, record: JobRecord) -> None:
         """Keep a record; see `Journal.write`."""
+        require_asyncio()
         self._check()
         if record.job_id not in self._claims:
             raise taken(record.job_id)
@@ -65,11 +70,13 @@ class MemoryJournal:
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return what is kept of a job; see `Journal.read`."""
+        require_asyncio()
         self._check()
         return self._records.get(job_id)
 
     async def records(self, *steps: Step) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.records`."""
+        require_asyncio()
         self._check()
         for job_id in tuple(self._records):
             record = self._records[job_id]
@@ -78,11 +85,13 @@ class MemoryJournal:
 
     async def tally(self) -> Mapping[Step, int]:
         """Count jobs by step; see `Journal.tally`."""
+        require_asyncio()
         self._check()
         return Counter(record.step for record in self._records.values())
 
     async def aclose(self) -> None:
         """Give all claims back; see `Journal.aclose`. What was kept is gone."""
+        require_asyncio()
         self._closed = True
         self._claims.clear()
 

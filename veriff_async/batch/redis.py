@@ -15,6 +15,7 @@ from attrs import field, frozen
 from veriff_async.batch.memory import taken
 from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JobTakenError, JournalError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.codec import UnreadableError
 from veriff_async.redis_server import Connections
 
@@ -162,6 +163,7 @@ class RedisJournal:
 
     async def __aenter__(self) -> Self:
         """Return the journal itself."""
+        require_asyncio()
         return self
 
     async def __aexit__(
@@ -189,6 +191,7 @@ class RedisJournal:
 
     async def release(self, job_id: str) -> None:
         """Give a claim back; see `Journal.release`. What the server does not hear of ends with its lease."""
+        require_asyncio()
         claim = self._claims.get(job_id)
         if claim is None or self._server.closed:
             return
@@ -241,6 +244,7 @@ class RedisJournal:
 
     async def aclose(self) -> None:
         """Give all claims back, and close the connections; see `Journal.aclose`."""
+        require_asyncio()
         if self._server.closed or self._loop is not asyncio.get_running_loop():
             await self._server.aclose()
             return

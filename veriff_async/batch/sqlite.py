@@ -24,6 +24,7 @@ from attrs import frozen
 from veriff_async.batch.memory import taken
 from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JournalError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.codec import UnreadableError
 from veriff_async.sqlite_file import FileGuard, FileReplacedError, close_database, open_database, real_path
 
@@ -134,6 +135,7 @@ class SqliteJournal:
             ConfigurationError: It is no journal, or of a newer version.
             JournalError: It cannot be opened.
         """
+        require_asyncio()
         try:
             await self._do(lambda _: None)
         except BaseException:  # there is no block to leave, so the thread would stay
@@ -161,10 +163,12 @@ class SqliteJournal:
 
     async def release(self, job_id: str) -> None:
         """Give a claim back; see `Journal.release`."""
+        require_asyncio()
         self._claims.discard(job_id)
 
     async def write(self, record: JobRecord) -> None:
         """Put a record on the disk; see `Journal.write`."""
+        require_asyncio()
         self._kept()
         if record.job_id not in self._claims:
             raise taken(record.job_id)
@@ -189,6 +193,7 @@ class SqliteJournal:
 
     async def aclose(self) -> None:
         """Write what is under way, and close the file for good; a second call does nothing."""
+        require_asyncio()
         self._closed = True
         self._claims.clear()
         await self._stop()
@@ -203,6 +208,7 @@ class SqliteJournal:
 
     async def _do(self, do: Callable[[sqlite3.Connection], _T], *, writes: bool = False) -> _T:
         """Have something done by the thread, in its turn; cancelling leaves it to be done, and forgets it here."""
+        require_asyncio()
         done: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         self._kept().put(_Task(do, writes, done))
         return await done

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from attrs import define, field
 
 from veriff_async.errors import InboxError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.inbox.feeds import Feeds
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
@@ -99,6 +100,7 @@ class MemoryInbox:
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""
+        require_asyncio()
         with self._lock:
             self._entered += 1
         return self
@@ -115,6 +117,7 @@ class MemoryInbox:
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
         """Keep an event; see `Inbox.record`."""
+        require_asyncio()
         return self.record_now(event, source=source)
 
     def record_now(
@@ -135,6 +138,7 @@ class MemoryInbox:
 
     async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return what is known of sessions; see `Inbox.look`."""
+        require_asyncio()
         with self._lock:
             self._forget_old()
             found = ((session_id, self._shelves.get(session_id)) for session_id in session_ids)
@@ -143,12 +147,14 @@ class MemoryInbox:
 
     async def changes(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.changes`."""
+        require_asyncio()
         async with aclosing(self._feeds.follow()) as feed:
             async for session_id in feed:
                 yield session_id
 
     async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.history`."""
+        require_asyncio()
         with self._lock:
             self._forget_old()
             shelf = self._shelves.get(session_id or None)
@@ -157,6 +163,7 @@ class MemoryInbox:
 
     async def aclose(self) -> None:
         """Forget everything, and end the feeds."""
+        require_asyncio()
         with self._lock:
             self._entered = 0
             self._shelves.clear()

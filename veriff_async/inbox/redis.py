@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 from attrs import define, field
 
 from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Recorded
 from veriff_async.protocol.events import dump_event, load_event
@@ -145,6 +146,7 @@ class RedisInbox:
 
     async def __aenter__(self) -> Self:
         """Return the inbox, ready for use also after it was closed: a framework may start and stop many times."""
+        require_asyncio()
         self._server.reopen()
         self._entered += 1
         return self
@@ -190,6 +192,7 @@ class RedisInbox:
         self, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
     ) -> tuple[Recorded, int]:
         """Record an event; as long as it is unknown whether that was done, try again."""
+        require_asyncio()
         loop = asyncio.get_running_loop()
         pauses, given_up = iter(_PAUSES), loop.time() + _CONFIRM
         while True:

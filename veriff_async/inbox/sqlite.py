@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 from anyio import to_thread
 
 from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.inbox.feeds import Feeds
 from veriff_async.inbox.shelves import Shelves, opened
 from veriff_async.inbox.workers import Reader, Writer
@@ -119,6 +120,7 @@ class SqliteInbox:
             ConfigurationError: It is no inbox, or of a newer version.
             InboxError: It cannot be opened.
         """
+        require_asyncio()
         entered: list[bool] = []
         try:
             await to_thread.run_sync(self._enter, entered)
@@ -166,6 +168,7 @@ class SqliteInbox:
 
     async def aclose(self) -> None:
         """Write what is under way, and close the file; a second call does nothing, ``async with`` opens it again."""
+        require_asyncio()
         with self._lock:
             workers, self._workers, self._closed, self._entered = self._workers, None, True, 0
         if workers is None or self._process != os.getpid():
@@ -178,6 +181,7 @@ class SqliteInbox:
         self._feeds.end(_closed())
 
     async def _ready(self) -> tuple[Writer, Reader]:
+        require_asyncio()
         workers = self._workers
         if workers is None or any(worker.failed for worker in workers):
             return await to_thread.run_sync(self._opened)

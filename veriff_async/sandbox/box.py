@@ -14,6 +14,7 @@ from anyio import to_thread
 from anyio.from_thread import start_blocking_portal
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.arguments import check_credentials
 from veriff_async.protocol.credentials import (
     API_KEY_VARIABLE,
@@ -152,6 +153,7 @@ class Sandbox(Stage):
 
     async def __aenter__(self) -> Self:
         """Listen, in the running loop."""
+        require_asyncio()
         await self._start()
         return self
 
@@ -317,6 +319,7 @@ class Sandbox(Stage):
         Raises:
             ConfigurationError: It is not running.
         """
+        require_asyncio()
         loop, driver = self._running()
         if loop is asyncio.get_running_loop():
             await driver.until_quiet()

@@ -36,6 +36,7 @@ from veriff_async.errors import (
     ResponseError,
     TransportError,
 )
+from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol import backoff
 from veriff_async.protocol.answers import (
     Answer,
@@ -226,6 +227,7 @@ class Exchange:
             ClientClosedError: The client was closed meanwhile. If that leaves open whether a request was carried out
                 that must not be repeated, it is an OutcomeUnknownError.
         """
+        require_asyncio()
         call = _Call(request, body, progress, into)
         try:
             async with self.guard():
@@ -246,6 +248,7 @@ class Exchange:
             ApiError: Veriff refused.
             VeriffError: What `call` raises.
         """
+        require_asyncio()
         async with self.guard():
             answer = await self._repeat(request, partial(self._open, request))
         if isinstance(answer, Opened):
@@ -265,6 +268,7 @@ class Exchange:
             TransportError: The connection broke.
             ClientClosedError: The client was closed.
         """
+        require_asyncio()
         loop, progress = asyncio.get_running_loop(), opened.progress
         began = loop.time()
         limit = backoff.progress_deadline(self._timeouts, began=0.0, now=progress.waited, moved=progress.received)

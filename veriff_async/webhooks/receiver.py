@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from attrs import frozen
 
 from veriff_async.errors import ConfigurationError, InboxError, PayloadError, SignatureError
+from veriff_async.event_loop import require_asyncio
 from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.protocol.arguments import as_bytes, check_credentials, check_text
@@ -173,6 +174,7 @@ class WebhookReceiver:
 
     async def __aenter__(self) -> Self:
         """Open the receiver, also after it was closed."""
+        require_asyncio()
         self.open()
         return self
 
@@ -235,6 +237,7 @@ class WebhookReceiver:
         Example:
             >>> recorded = await receiver.receive(headers, body)
         """
+        require_asyncio()
         work = self._work()
         try:
             event = parse_webhook(headers, body, self._credentials)
@@ -279,6 +282,7 @@ class WebhookReceiver:
             >>> reply = await receiver.answer(request.method, request.headers, request.stream())
             >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
         """
+        require_asyncio()
         reply = rules.refusal(check_text("method", method), headers, self._max_body)
         if self._senders is not None and not self._senders.allow(remote, headers):
             reply = rules.NOT_ALLOWED
@@ -303,6 +307,7 @@ class WebhookReceiver:
         function that runs in a thread cannot be cancelled: it is left to end by itself. It is called in the event loop
         that used the receiver; what runs in another loop goes on there.
         """
+        require_asyncio()
         self._is_closed = True
         work = self._works.get(asyncio.get_running_loop())
         if work is not None:
