@@ -1,0 +1,578 @@
+"""Sources that are slow, silent, closed or broken: each is an error of its own, and holds up nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+import io
+import mmap
+import os
+import shutil
+import socket
+import tempfile
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import pytest
+from aiohttp import ClientConnectorError
+
+from veriff_async import (
+    ConfigurationError,
+    ConnectError,
+    Media,
+    MediaChangedError,
+    MediaError,
+    MediaSourceError,
+    RetryPolicy,
+    Timeouts,
+    VeriffClient,
+)
+from veriff_async.transport import sources
+from veriff_async.transport.source_kinds import may_block
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+    from blockbuster import BlockBuster
+
+    from veriff_async import UploadProgress, VerificationSession
+    from veriff_async.client import ClientOptions
+    from veriff_async.models.media import MediaSource
+    from veriff_async.sandbox import Sandbox
+
+pytestmark = pytest.mark.anyio
+
+JPEG = b"\xff\xd8\xff\xe0"
+SMALL = JPEG + bytes(range(256)) * 7
+LARGE = JPEG + os.urandom(900_001)
+STALL = 30.0
+
+
+@pytest.fixture
+def client_options() -> ClientOptions:
+    """Try again at once, and have few threads, so that a source that blocks one is noticed."""
+    return {
+        "retry": RetryPolicy(first=0.001, longest=0.002),
+        "timeouts": Timeouts(stall=STALL),
+        "max_uploads": 2,
+        "max_downloads": 1,
+    }
+
+
+@pytest.fixture
+async def session(veriff: VeriffClient) -> VerificationSession:
+    """Give a session to upload to."""
+    return await veriff.create_session()
+
+
+def kept(box: Sandbox) -> list[str]:
+    """Return the digests of the pictures that the sandbox keeps."""
+    return [media.sha256 for seen in box.sessions for media in seen.media]
+
+
+def digest(content: bytes) -> str:
+    """Return the digest of a picture."""
+    return hashlib.sha256(content).hexdigest()
+
+
+async def turns(count: int = 30) -> None:
+    """Let other tasks run."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def pipe(*, blocking: bool = True, buffering: int = -1) -> tuple[BinaryIO, BinaryIO]:
+    """Return both ends of a pipe as files."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, blocking)
+    return os.fdopen(reading, "rb", buffering=buffering), cast("BinaryIO", os.fdopen(writing, "wb", buffering=0))
+
+
+def socket_file() -> tuple[BinaryIO, BinaryIO]:
+    """Return both sides of a connection as files."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        return cast("BinaryIO", ours.makefile("rb")), cast("BinaryIO", theirs.makefile("wb", buffering=0))
+
+
+PIPES: dict[str, Callable[[], tuple[BinaryIO, BinaryIO]]] = {
+    "pipe": pipe,
+    "unbuffered pipe": lambda: pipe(buffering=0),
+    "non-blocking pipe": lambda: pipe(blocking=False),
+    "unbuffered non-blocking pipe": lambda: pipe(blocking=False, buffering=0),
+    "socket": socket_file,
+}
+
+
+@pytest.fixture(params=list(PIPES.values()), ids=list(PIPES))
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Give both ends of each kind of pipe."""
+    file, writing = request.param()
+    yield file, writing
+    file.close()
+    writing.close()
+
+
+async def test_a_pause_is_not_the_end(
+    box: Sandbox, session: VerificationSession, ends: tuple[BinaryIO, BinaryIO]
+) -> None:
+    """A pipe that is empty for a while is read on until its writer closes it."""
+    file, writing = ends
+    uploading = asyncio.create_task(session.upload(Media(file, "face")))
+    for start in range(0, 50_000, 10_000):
+        await turns()
+        await asyncio.to_thread(writing.write, LARGE[start : start + 10_000])
+    await turns()
+    assert not uploading.done()
+    writing.close()
+    await uploading
+
+    assert [digest(LARGE[:50_000])] == kept(box)
+
+
+async def test_a_silent_pipe_fails_in_time(
+    session: VerificationSession, ends: tuple[BinaryIO, BinaryIO], travel: Callable[[float], None]
+) -> None:
+    """A source that gives nothing for `Timeouts.stall` is named by its error, which does not blame the network."""
+    uploading = asyncio.create_task(session.upload(Media(ends[0], "face")))
+    while not uploading.done():
+        travel(STALL / 4)
+        await turns()
+    with pytest.raises(MediaSourceError, match=r"media\[0\] \(face\): The media's source gave nothing for 30 s"):
+        await uploading
+
+
+async def test_silent_pipes_hold_up_nothing(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+    """More silent pipes than the client has threads delay neither other uploads nor their own cancellation."""
+    pipes = [pipe() for _ in range(20)]
+    waiting = [asyncio.create_task(session.upload(Media(file, "face"))) for file, _ in pipes]
+    await turns()
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, LARGE)
+    await session.upload(Media(path, "face"), Media(stream(), "document-front"))
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [digest(LARGE)] * 2 == kept(box)
+    assert all(task.cancelled() for task in waiting)
+    for file, writing in pipes:
+        file.close()
+        writing.close()
+
+
+async def stream() -> AsyncIterator[bytes]:
+    """Give a picture in pieces."""
+    for start in range(0, len(LARGE), 100_000):
+        await asyncio.sleep(0)
+        yield LARGE[start : start + 100_000]
+
+
+class Blocking(io.RawIOBase):
+    """An object whose reading blocks from some place on, until it is released."""
+
+    def __init__(self, *, seekable: bool, after: int = 0, passes: int = 0) -> None:
+        """Say whether it can seek, and at which place of which pass it blocks."""
+        self.released = threading.Event()
+        self.reached = threading.Event()
+        self._seekable = seekable
+        self._after = after
+        self._passes = passes
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Return true."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return what was said."""
+        return self._seekable
+
+    def tell(self) -> int:
+        """Return the place."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        self._at = offset if whence == 0 else len(LARGE)
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:  # noqa: ANN401  a buffer
+        """Read on, or block."""
+        if self._at == 0:
+            self._passes -= 1
+        if self._passes < 0 and self._at >= self._after:
+            self.reached.set()
+            self.released.wait()
+            raise OSError
+        piece = LARGE[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+@contextmanager
+def blocking(**options: Any) -> Iterator[Blocking]:  # noqa: ANN401  those of the class
+    """Give an object that blocks, and release it."""
+    source = Blocking(**options)
+    try:
+        yield source
+    finally:
+        source.released.set()
+
+
+BLOCKING: dict[str, dict[str, Any]] = {
+    "at once": {"seekable": False},
+    "after a while": {"seekable": False, "after": 600_000},
+    "while it is checked": {"seekable": True},
+    "while it is signed": {"seekable": True, "passes": 1},
+    "while it is sent": {"seekable": True, "passes": 2, "after": 600_000},
+}
+
+
+@pytest.mark.parametrize("options", list(BLOCKING.values()), ids=list(BLOCKING))
+async def test_an_object_that_blocks_is_cancelled_at_once(
+    box: Sandbox, session: VerificationSession, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Cancelling does not wait for an object that blocks, wherever in its upload it does, and others go on."""
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, LARGE)
+    with blocking(**options) as source:
+        uploading = asyncio.create_task(session.upload(Media(cast("BinaryIO", source), "face")))
+        await asyncio.to_thread(source.reached.wait)
+        await session.upload(Media(path, "document-front"))
+        uploading.cancel()
+        await asyncio.wait([uploading])
+
+    assert uploading.cancelled()
+    assert [digest(LARGE)] == kept(box)
+
+
+async def test_an_object_that_blocks_while_it_is_sent_is_named(
+    box: Sandbox, session: VerificationSession, travel: Callable[[float], None]
+) -> None:
+    """A source that stops in the middle of sending is blamed, not the network, and is not tried again."""
+    with blocking(seekable=True, passes=2, after=600_000) as source:
+        uploading = asyncio.create_task(session.upload(Media(cast("BinaryIO", source), "face")))
+        await asyncio.to_thread(source.reached.wait)
+        while not uploading.done():
+            travel(STALL)
+            await turns()
+        with pytest.raises(MediaSourceError, match="gave nothing for 30 s"):
+            await uploading
+
+    assert [] == kept(box)
+
+
+async def test_a_silent_stream_fails_in_time(session: VerificationSession, travel: Callable[[float], None]) -> None:
+    """An async stream has the same limit for each of its pieces, and time between its pieces starts it anew."""
+    more, asked = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def pausing() -> AsyncIterator[bytes]:
+        yield LARGE[:5000]
+        asked.release()
+        await more.wait()
+        yield LARGE[5000:]
+        asked.release()
+        await asyncio.Event().wait()
+
+    uploading = asyncio.create_task(session.upload(Media(pausing(), "face")))
+    await asked.acquire()
+    travel(STALL - 1)
+    await turns()
+    more.set()
+    await asked.acquire()
+    travel(STALL - 1)
+    await turns()
+    assert not uploading.done()
+    travel(2)
+    with pytest.raises(MediaSourceError, match="gave nothing for 30 s"):
+        await uploading
+
+
+class NothingYet:
+    """An async reader that has nothing every other time, and says so in one of the ways of `io`."""
+
+    def __init__(self, *, raises: bool) -> None:
+        """Say how it tells that it has nothing."""
+        self._file = io.BytesIO(LARGE)
+        self._raises = raises
+        self._count = 0
+
+    async def read(self, n: int) -> bytes | None:
+        """Return some bytes, or nothing yet."""
+        self._count += 1
+        if self._count % 2:
+            if self._raises:
+                raise BlockingIOError(errno.EAGAIN, "nothing yet")
+            return None
+        return self._file.read(min(n, 300_000))
+
+
+class NothingYetInThread(NothingYet):
+    """The same, without async."""
+
+    def read(self, n: int) -> bytes | None:  # type: ignore[override]
+        """Return some bytes, or nothing yet."""
+        self._count += 1
+        if self._count % 2 and self._raises:
+            raise BlockingIOError(errno.EAGAIN, "nothing yet")
+        return None if self._count % 2 else self._file.read(min(n, 300_000))
+
+
+@pytest.mark.parametrize("kind", [NothingYet, NothingYetInThread])
+@pytest.mark.parametrize("raises", [False, True])
+async def test_nothing_yet_is_not_the_end(
+    box: Sandbox, session: VerificationSession, kind: type[NothingYet], *, raises: bool
+) -> None:
+    """None and BlockingIOError mean that there is nothing yet; only empty bytes are the end."""
+    await session.upload(Media(cast("MediaSource", kind(raises=raises)), "face"))
+
+    assert [digest(LARGE)] == kept(box)
+
+
+async def test_a_source_that_fails_is_named(box: Sandbox, session: VerificationSession) -> None:
+    """Whatever a source raises becomes our error, with the class it raised and without its text."""
+
+    async def failing(error: Exception) -> AsyncIterator[bytes]:
+        yield LARGE[:5000]
+        raise error
+
+    for error in (OSError(errno.EIO, "Ada"), TimeoutError("Ada"), ConnectionResetError("Ada"), LookupError("Ada")):
+        with pytest.raises(MediaSourceError, match=type(error).__name__) as caught:
+            await session.upload(Media(failing(error), "face"))
+        assert "Ada" not in repr(caught.value) + repr(caught.value.__context__)
+
+    assert [] == kept(box)
+
+
+@pytest.mark.parametrize("piece", ["text", 5, None])
+async def test_a_source_of_something_else_is_named(session: VerificationSession, piece: object) -> None:
+    """A stream that gives something else than bytes is a mistake that names what it gave."""
+
+    async def odd() -> AsyncIterator[bytes]:
+        yield cast("bytes", piece)
+
+    with pytest.raises(ConfigurationError, match=type(piece).__name__):
+        await session.upload(Media(odd(), "face"))
+
+
+@pytest.mark.parametrize("buffering", [-1, 0])
+async def test_a_closed_file_is_not_a_network_error(
+    veriff: VeriffClient, session: VerificationSession, tmp_path: Path, buffering: int
+) -> None:
+    """A file that its owner closes before or during the upload is named, and the upload is not tried again."""
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, LARGE)
+    file = cast("BinaryIO", await asyncio.to_thread(open, path, "rb", buffering))
+    before = veriff.statistics().retries
+    for _ in ("during", "before"):
+        with pytest.raises(MediaError, match="closed"):
+            await session.upload(Media(file, "face"), progress=lambda _: file.close())
+
+    assert before == veriff.statistics().retries
+
+
+async def test_a_detached_file_is_a_closed_one(session: VerificationSession, tmp_path: Path) -> None:
+    """A file that has lost what it reads from is as good as closed."""
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, LARGE)
+    file = cast("io.BufferedReader", await asyncio.to_thread(path.open, "rb"))
+    with file.detach(), pytest.raises(MediaError, match="closed"):
+        await session.upload(Media(file, "face"))
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError, TimeoutError, ConnectionResetError, OSError])
+async def test_an_error_of_progress_is_the_callers(
+    veriff: VeriffClient, session: VerificationSession, tmp_path: Path, error: type[OSError]
+) -> None:
+    """What a progress function raises comes out as it is, once, also when it looks like an error of the network."""
+    calls = 0
+
+    def broken(_: object) -> None:
+        nonlocal calls
+        calls += 1
+        raise error
+
+    (receipt,) = await session.upload(Media(LARGE, "face"))
+    before = veriff.statistics().retries
+    with pytest.raises(error):
+        await session.upload(Media(LARGE, "face"), progress=broken)
+    with pytest.raises(error):
+        await veriff.download_media(receipt.id, f"{tmp_path}/", progress=broken)
+
+    assert (2, before) == (calls, veriff.statistics().retries)
+    assert [] == await asyncio.to_thread(os.listdir, tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EROFS])
+async def test_a_temporary_folder_that_fails_is_named(
+    box: Sandbox, session: VerificationSession, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Where no temporary file can be made, the error says why and what to do."""
+
+    def refuse(**_: object) -> BinaryIO:
+        raise OSError(number, "Ada")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(MediaSourceError, match=os.strerror(number)) as caught:
+        await session.upload(Media(stream(), "face"))
+
+    assert "TMPDIR" in str(caught.value)
+    assert "Ada" not in str(caught.value)
+    assert [] == kept(box)
+
+
+async def test_a_missing_temporary_folder_is_named(
+    session: VerificationSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A temporary folder that is gone is named by its variable."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(MediaSourceError, match="TMPDIR"):
+        await session.upload(Media(stream(), "face"))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_too_many_open_files_are_named(
+    session: VerificationSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    """A process that has no descriptor left is told about its limit."""
+
+    def refuse(*_: object, **__: object) -> BinaryIO:
+        raise OSError(number, "too many")
+
+    monkeypatch.setattr(sources, "open", refuse, raising=False)
+    with pytest.raises(MediaSourceError, match="ulimit -n"):
+        await session.upload(Media(tmp_path / "picture.jpg", "face"))
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+async def test_no_descriptor_for_a_connection_is_not_tried_again(
+    veriff: VeriffClient, session: VerificationSession, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """A connection that this machine has no descriptor for is reported with the limit, after one try."""
+
+    async def refuse(*_: object, **__: object) -> object:
+        key = cast("Any", type("Key", (), {"host": "localhost", "port": 1, "ssl": False, "is_ssl": False}))
+        raise ClientConnectorError(key, OSError(number, "too many"))
+
+    before = veriff.statistics()
+    monkeypatch.setattr("aiohttp.TCPConnector.connect", refuse)
+    with pytest.raises(ConnectError, match="ulimit -n"):
+        await session.decision()
+
+    assert (before.requests + 1, before.retries) == (veriff.statistics().requests, veriff.statistics().retries)
+
+
+def put_back(path: Path) -> None:
+    """Rename a file away, and a copy to its place."""
+    other = path.with_suffix(".other")
+    shutil.copy(path, other)
+    other.replace(path)
+
+
+def rewrite(path: Path) -> None:
+    """Write the same bytes again."""
+    with path.open("r+b") as file:
+        file.write(LARGE)
+
+
+SAME: dict[str, Callable[[Path], object]] = {
+    "chmod": lambda path: path.chmod(0o600),
+    "touch": os.utime,
+    "touch with an old time": lambda path: os.utime(path, (1, 1)),
+    "link": lambda path: os.link(path, path.with_suffix(".link")),
+    "rename": lambda path: path.rename(path.with_suffix(".renamed")),
+    "remove": lambda path: path.unlink(),
+    "replace by a copy": put_back,
+    "write the same": rewrite,
+}
+
+
+def write(path: Path) -> None:
+    """Write other bytes, and give the file its old time."""
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.seek(880_000)
+        file.write(b"changed")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.fixture(params=[False, True], ids=["fresh", "settled"])
+def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let files be ones that were just written, or ones whose stamp is trusted."""
+    if request.param:
+        monkeypatch.setattr(sources, "_SETTLED", -1e9)
+        monkeypatch.setattr(os, "major", lambda _: 8)
+
+
+@pytest.mark.usefixtures("settled")
+@pytest.mark.parametrize("when", ["before it is sent", "while it is sent"])
+@pytest.mark.parametrize("opened", [False, True])
+@pytest.mark.parametrize("change", [*SAME.values(), write], ids=[*SAME, "write"])
+async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combined
+    box: Sandbox,
+    session: VerificationSession,
+    tmp_path: Path,
+    change: Callable[[Path], object],
+    when: str,
+    *,
+    opened: bool,
+    blockbuster: BlockBuster,
+) -> None:
+    """Whatever happens to a file during its upload, it is refused exactly if its bytes changed."""
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, LARGE)
+    source: Any = await asyncio.to_thread(path.open, "rb") if opened else path
+    blockbuster.deactivate()  # the file is disturbed at an exact moment
+    place = 0 if when.startswith("before") else 300_000
+    left = [change]
+
+    def disturb(event: UploadProgress) -> None:
+        # The first piece is the beginning of the JSON: nothing of the file was read for sending then.
+        if left and event.sent > place:
+            left.pop()(path)
+
+    upload = session.upload(Media(source, "face"), progress=disturb)
+    if change is write:
+        with pytest.raises(MediaChangedError):
+            await upload
+    else:
+        await upload
+    if opened:
+        source.close()
+
+    assert [] == left
+    assert ([] if change is write else [digest(LARGE)]) == kept(box)
+
+
+async def test_a_write_through_a_memory_map_is_noticed(
+    box: Sandbox, session: VerificationSession, tmp_path: Path
+) -> None:
+    """A page that is dirty already is written to without a new time, and noticed all the same."""
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, LARGE)
+    with await asyncio.to_thread(path.open, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        mapped[880_000] = 1
+        await asyncio.to_thread(os.utime, path, (1_000_000_000, 1_000_000_000))
+
+        def disturb(_: UploadProgress) -> None:
+            mapped[880_000] = 2
+
+        with pytest.raises(MediaChangedError):
+            await session.upload(Media(path, "face"), progress=disturb)
+
+    assert [] == kept(box)
+
+
+async def test_which_kinds_may_block(tmp_path: Path) -> None:
+    """Paths, files and memory are read in shared threads; pipes by the loop; unknown objects alone."""
+    path = tmp_path / "picture.jpg"
+    await asyncio.to_thread(path.write_bytes, SMALL)
+    with await asyncio.to_thread(path.open, "rb") as file:
+        assert not any(map(may_block, [path, str(path), SMALL, bytearray(SMALL), io.BytesIO(SMALL), file, stream()]))
+        assert may_block(socket.SocketIO)
+    assert may_block(Blocking(seekable=True))
