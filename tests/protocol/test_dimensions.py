@@ -64,6 +64,27 @@ def test_every_type_tells_its_size(form: str, size: tuple[int, int]) -> None:
     assert size == read(picture(form, size))
 
 
+@pytest.mark.parametrize("form", ["jpeg", "progressive", "profile", "restarts"])
+@given(junk=st.binary(max_size=30), count=st.sampled_from([1, 400]), filling=st.integers(0, 3))
+def test_junk_between_segments_is_skipped(form: str, junk: bytes, count: int, filling: int) -> None:
+    """Bytes between two segments of a JPEG that are no marker are passed over, as decoders do, with fill bytes too."""
+    content = picture(form, (64, 48))
+    at = 2
+    while content[at + 1] not in {0xDB, 0xC0, 0xC2}:
+        at += 2 + int.from_bytes(content[at + 2 : at + 4], "big")
+    harmless = junk.replace(b"\xff", b"\xff\x00") * count
+
+    assert (64, 48) == read(content[:at] + harmless + b"\xff" * filling + content[at:])
+    assert (64, 48) == read(content[:2] + harmless + content[2:]) or not harmless.startswith(b"\xff") or at == 2
+
+
+def test_junk_has_an_end() -> None:
+    """Two megabytes of junk are no picture, and are not searched for one."""
+    content = picture("jpeg", (64, 48))
+
+    assert read(content[:20] + bytes(2_000_000) + content[20:]) is None
+
+
 def test_a_thumbnail_is_not_the_picture() -> None:
     """Of several sizes in one file, the largest is the picture's."""
     image = Image.new("RGB", (1200, 900), "teal")

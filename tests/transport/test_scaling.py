@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import subprocess
 import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import pillow_heif
 import pytest
 from anyio import to_thread
-from PIL import Image
+from PIL import Image, ImageChops, ImageStat
 
 from veriff_async import ConfigurationError, ImageSizeWarning, Media, MediaTooLargeError, MediaUnsupportedError
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from veriff_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
+
+pillow_heif.register_heif_opener()
 
 ORIENTATION, GPS = 0x0112, 0x8825
 LYING = 6
@@ -138,6 +142,111 @@ async def test_a_broken_picture_cannot_be_scaled(veriff: VeriffClient) -> None:
         await session.upload(Media(picture((1000, 500))[:800], "face", fit=200))
 
 
+def grey(width: int, height: int) -> bytes:
+    """Make a JPEG of any size, all grey: every block is the same six bits, so nothing is encoded."""
+    out = io.BytesIO()
+    Image.new("L", (8, 8), 128).save(out, "JPEG")
+    small = out.getvalue()
+    frame, scan = small.index(b"\xff\xc0") + 5, small.index(b"\xff\xda") + 2
+    start = scan + int.from_bytes(small[scan : scan + 2], "big")
+    fours = -(-(-(-width // 8) * -(-height // 8)) // 4)
+    head = small[:frame] + struct.pack(">HH", height, width) + small[frame + 4 : start]
+    return head + b"\x28\xa2\x8a" * fours + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("size", [(12_000, 9_000), (12_240, 16_320), (20_000, 700)])
+async def test_a_very_large_jpeg_is_scaled(box: Sandbox, veriff: VeriffClient, size: tuple[int, int]) -> None:
+    """A JPEG of 108 or 200 megapixels, or a long one, is decoded at a fraction of its size and fits."""
+    content = await sent(box, veriff, Media(grey(*size), "face", fit=1920))
+
+    with Image.open(io.BytesIO(content)) as image:
+        assert max(image.size) == 1920
+        assert abs(image.size[0] / image.size[1] - size[0] / size[1]) < 0.05 * size[0] / size[1]
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("end", [b"", b"\xff", b"\x00\x00"])
+async def test_a_jpeg_without_its_end_is_scaled(
+    box: Sandbox, veriff: VeriffClient, end: bytes, *, progressive: bool
+) -> None:
+    """A JPEG that lacks its end marker alone gives the same picture as the whole one."""
+    whole = picture((1000, 500), progressive=progressive)
+    assert whole.endswith(b"\xff\xd9")
+
+    expected = await sent(box, veriff, Media(whole, "face", fit=200))
+    assert expected == await sent(box, veriff, Media(whole[:-2] + end, "face", fit=200))
+
+
+@pytest.mark.parametrize("missing", [10, 100, 600])
+async def test_a_jpeg_without_a_part_of_its_picture_is_refused(veriff: VeriffClient, missing: int) -> None:
+    """A JPEG that ends before its picture does is not taken for a whole one, however little is missing."""
+    out = io.BytesIO()
+    Image.effect_noise((1000, 500), 90).save(out, "JPEG")
+    session = await veriff.create_session()
+    with pytest.raises(MediaUnsupportedError, match="cannot be decoded"):
+        await session.upload(Media(out.getvalue()[:-missing], "face", fit=200))
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "L", "RGB", "CMYK"])
+@pytest.mark.parametrize("fit", [150, 400, 900])
+async def test_a_scaled_picture_looks_the_same(box: Sandbox, veriff: VeriffClient, mode: str, fit: int) -> None:
+    """Whatever is done on the way, strip by strip or at a fraction, the picture is that of a plain reduction."""
+    ramp = Image.radial_gradient("L").resize((1001, 703))
+    original = Image.merge("RGBA", (ramp, ramp.rotate(90), ramp, ramp)).convert(mode)
+    out = io.BytesIO()
+    original.save(out, "JPEG" if mode == "CMYK" else "PNG")
+
+    content = await sent(box, veriff, Media(out.getvalue(), "face", fit=fit))
+
+    with Image.open(io.BytesIO(content)) as image:
+        expected = original.convert("RGBA").convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
+        difference = ImageChops.difference(image.convert("RGBA").convert("RGB"), expected)
+    assert max(ImageStat.Stat(difference).mean) < 4
+
+
+MEMORY = """
+import io, resource, struct, zlib
+from veriff_async.transport import scaling
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+def png(side, colours, channels):
+    packer, row = zlib.compressobj(1), bytes(1 + side * channels)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colours, 0, 0, 0))
+    return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"PLTE", bytes(768)) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+scaling.require()
+scaling._scaled(io.BytesIO(png(64, 3, 1)), 32, "image/png")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for colours, channels in (3, 1), (6, 4):
+    side = int((30_000_000 / min(4, channels)) ** 0.5)
+    assert scaling._scaled(io.BytesIO(png(side, colours, channels)), 600, "image/png")
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_scaling_takes_the_memory_of_decoding(unmeasured: None) -> None:
+    """A picture of 30 MB when decoded, with a palette or transparent, takes little more than that to be scaled."""
+    done = subprocess.run(  # noqa: S603  our own code
+        [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=50
+    )
+    assert int(done.stdout) < 60
+
+
+async def test_a_progressive_jpeg_is_bounded_by_its_coefficients(veriff: VeriffClient) -> None:
+    """A progressive JPEG, whose decoder keeps everything, is refused where the baseline one is scaled."""
+    out = io.BytesIO()
+    Image.new("L", (64, 64), 128).save(out, "JPEG", progressive=True)
+    frame = out.getvalue().index(b"\xff\xc2") + 5
+    bomb = out.getvalue()[:frame] + struct.pack(">HH", 16_320, 16_320) + out.getvalue()[frame + 4 :]
+    session = await veriff.create_session()
+
+    with pytest.raises(MediaUnsupportedError, match="16320 x 16320 pixels"):
+        await session.upload(Media(bomb, "face", fit=1920))
+
+
 async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient) -> None:
     """A header that asks for too many pixels is refused before anything is decoded."""
     bomb = bytearray(picture((64, 64), "PNG"))
@@ -197,6 +306,35 @@ async def test_what_is_or_becomes_small_is_not_told(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await session.upload(Media(picture(size), "face", fit=fit))
+
+
+def test_without_its_extra_heic_says_what_to_install(tmp_path: Path) -> None:
+    """Where pillow-heif is missing, a JPEG is scaled and a HEIC names the extra, before anything is sent."""
+    program = """
+import asyncio, io, sys
+sys.modules["pillow_heif"] = None
+from PIL import Image
+from veriff_async import ConfigurationError, Media, VeriffClient
+from veriff_async.sandbox import Sandbox
+
+async def main():
+    jpeg = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(jpeg, "JPEG")
+    heic = b"\\0\\0\\0\\x18ftypheic\\0\\0\\0\\0heicmif1" + bytes(60)
+    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+        session = await veriff.create_session()
+        await session.upload(Media(jpeg.getvalue(), "face", fit=100))
+        try:
+            await session.upload(Media(heic, "face", fit=100))
+        except ConfigurationError as error:
+            print(error, len(box.requests))
+
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=50)  # noqa: S603
+
+    assert 'pip install "veriff-async[heic]"' in done.stdout
+    assert done.stdout.endswith(" 2\n")
 
 
 def test_without_the_extra_fit_says_what_to_install(tmp_path: Path) -> None:

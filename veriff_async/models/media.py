@@ -58,7 +58,8 @@ class Media:
         mimetype: Its type, if you know it; it is found from the first bytes, and one that contradicts them is refused.
         timestamp: When the picture was taken (aware).
         fit: Scale a picture down when its longer side has more pixels than this; 1920 is what Veriff advises. It needs
-            the extra ``veriff-async[images]``. JPEG, PNG and WebP stay what they are, HEIC and HEIF become JPEG, JPEG
+            the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``.
+            JPEG, PNG and WebP stay what they are, HEIC and HEIF become JPEG, JPEG
             and WebP are written with quality 90. The picture stands upright afterwards, and what the camera noted
             (place, time) is gone, but for its colours' profile; CMYK becomes RGB without it. A picture that is small
             enough, and a PDF, is sent byte for byte as it is, notes included.

@@ -17,6 +17,8 @@ ReadAt: TypeAlias = Callable[[int, int], bytes]
 """Gives the bytes at a place, fewer at the end; places are asked for in rising order."""
 
 _MOST_SEGMENTS: Final = 4096
+_MOST_JUNK: Final = 1024 * 1024
+_JUNK_BLOCK: Final = 4096
 _BLOCK: Final = 64
 _LARGEST_META: Final = 1024 * 1024
 # Frames of every kind of coding; the four codes between them are tables and the like.
@@ -60,9 +62,17 @@ def _jpeg(read_at: ReadAt) -> tuple[int, int] | None:
     place = 2
     for _ in range(_MOST_SEGMENTS):
         head = read_at(place, 4)
-        if len(head) < 4 or head[0] != 0xFF or head[1] in _SCAN:  # noqa: PLR2004
+        if len(head) < 4:  # noqa: PLR2004
             return None
-        if head[1] == 0xFF:  # noqa: PLR2004  fill bytes may stand before a marker
+        if head[0] != 0xFF or head[1] == 0x00:  # noqa: PLR2004
+            # Some writers leave junk between segments, which decoders skip.
+            marker = _next_marker(read_at, place)
+            if marker is None:
+                return None
+            place = marker
+        elif head[1] in _SCAN:
+            return None
+        elif head[1] == 0xFF:  # noqa: PLR2004  fill bytes may stand before a marker
             place += 1
         elif head[1] in _ALONE:
             place += 2
@@ -71,6 +81,22 @@ def _jpeg(read_at: ReadAt) -> tuple[int, int] | None:
             return (_number(frame[2:]), _number(frame[:2])) if len(frame) == 4 else None  # noqa: PLR2004
         else:
             place += 2 + max(2, _number(head[2:]))
+    return None
+
+
+def _next_marker(read_at: ReadAt, place: int) -> int | None:
+    """Return where the next marker stands: 0xFF, and after it neither zero nor the end."""
+    end = place + _MOST_JUNK
+    while place < end:
+        block = read_at(place, _JUNK_BLOCK)
+        at = block.find(b"\xff")
+        while 0 <= at < len(block) - 1 and block[at + 1] == 0:
+            at = block.find(b"\xff", at + 2)
+        if 0 <= at < len(block) - 1:
+            return place + at
+        if len(block) < _JUNK_BLOCK:
+            return None
+        place += len(block) - 1 if block[-1] == 0xFF else len(block)  # noqa: PLR2004
     return None
 
 
