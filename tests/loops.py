@@ -10,7 +10,16 @@ from typing import Final
 
 import pytest
 
-__all__ = ("EagerLoop", "TravelLoop", "can_travel", "every_loop", "new_uvloop")
+__all__ = (
+    "EagerLoop",
+    "TravelLoop",
+    "can_travel",
+    "every_loop",
+    "needs_eager",
+    "needs_uvloop",
+    "new_eager",
+    "new_uvloop",
+)
 
 
 class TravelLoop(asyncio.SelectorEventLoop):
@@ -39,6 +48,13 @@ class EagerLoop(TravelLoop):
         super().__init__()
         if sys.version_info >= (3, 12):
             self.set_task_factory(asyncio.eager_task_factory)
+
+
+def new_eager() -> asyncio.AbstractEventLoop:
+    """Return a loop in debug mode with eager tasks."""
+    loop = EagerLoop()
+    loop.set_debug(True)
+    return loop
 
 
 def new_uvloop() -> asyncio.AbstractEventLoop:

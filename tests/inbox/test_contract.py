@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from attrs import evolve
 
+from tests.loops import needs_eager, needs_uvloop, new_eager, new_uvloop
 from veriff_async import DecisionSource
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.testing import InboxContract
@@ -62,6 +63,56 @@ class TestRedisInbox(InboxContract):
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
         """Return another inbox on the server."""
         return RedisInbox(self.url, retention=retention, now=now)
+
+
+class _Eager:
+    new_loop = staticmethod(new_eager)
+
+
+class _Uvloop:
+    new_loop = staticmethod(new_uvloop)
+
+
+@needs_eager
+class TestMemoryInboxEagerly(_Eager, TestMemoryInbox):
+    """The rules hold with eager tasks, in debug mode."""
+
+
+@needs_eager
+class TestSqliteInboxEagerly(_Eager, TestSqliteInbox):
+    """The rules hold with eager tasks, in debug mode."""
+
+
+@needs_eager
+class TestRedisInboxEagerly(_Eager, TestRedisInbox):
+    """The rules hold with eager tasks, in debug mode."""
+
+    @pytest.fixture(autouse=True)
+    def fresh(self, one_server: RedisServer) -> None:  # one of the servers will do: the loop is another
+        """Give each test an empty server."""
+        one_server.flush()
+        self.url = one_server.url
+
+
+@needs_uvloop
+class TestMemoryInboxOnUvloop(_Uvloop, TestMemoryInbox):
+    """The rules hold on uvloop."""
+
+
+@needs_uvloop
+class TestSqliteInboxOnUvloop(_Uvloop, TestSqliteInbox):
+    """The rules hold on uvloop."""
+
+
+@needs_uvloop
+class TestRedisInboxOnUvloop(_Uvloop, TestRedisInbox):
+    """The rules hold on uvloop."""
+
+    @pytest.fixture(autouse=True)
+    def fresh(self, one_server: RedisServer) -> None:  # one of the servers will do: the loop is another
+        """Give each test an empty server."""
+        one_server.flush()
+        self.url = one_server.url
 
 
 class _Forgetful(MemoryInbox):

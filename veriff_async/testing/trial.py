@@ -48,6 +48,11 @@ class Trial:
 
     durable: ClassVar[bool] = True
 
+    @staticmethod
+    def new_loop() -> asyncio.AbstractEventLoop:
+        """Return the loop of one test; override it for another kind, such as uvloop."""
+        return asyncio.new_event_loop()
+
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
         """Return a new handle on the store of this test, as another process would have; called once or more in a test.
 
@@ -115,13 +120,15 @@ def as_test(
             await store.close()
 
     def test(self: _Maker) -> None:
-        alone(run(self))
+        alone(run(self), getattr(self, "new_loop", asyncio.new_event_loop))
 
     test.__name__, test.__qualname__, test.__doc__ = body.__name__, body.__qualname__, body.__doc__
     return test
 
 
-def alone(work: Coroutine[None, None, None]) -> None:
+def alone(
+    work: Coroutine[None, None, None], new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+) -> None:
     """Run a test in a loop of its own, which no task may outlive."""
 
     async def run() -> None:
@@ -129,7 +136,7 @@ def alone(work: Coroutine[None, None, None]) -> None:
             await work
             await _ended()
 
-    with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
 
 
