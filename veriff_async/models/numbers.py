@@ -80,7 +80,9 @@ def as_javascript(value: object) -> object:
         if not math.isfinite(value) or not value.is_integer() or abs(value) >= 10**_FIXED_DIGITS:
             return value
         whole = int(number_text(value))
-        return whole if whole == value else value  # above 2**53 the shortest digits may be those of another integer
+        return (
+            whole if whole == int(value) else value
+        )  # above 2**53 the shortest digits may be those of another integer
     if isinstance(value, Mapping):
         members = cast("Mapping[str, object]", value)
         return {name: as_javascript(members[name]) for name in _ordered(members)}

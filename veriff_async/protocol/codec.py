@@ -218,11 +218,9 @@ def _is_model(kind: object) -> bool:
 
 
 def _has_form(kind: object) -> bool:
-    if kind in _LEAVES or kind in _REQUIRED or kind is object:
+    if kind in _LEAVES or kind in _REQUIRED or kind is object or _is_model(kind):
         return True
     if isinstance(kind, type) and issubclass(kind, OpenEnum):
-        return True
-    if _is_model(kind):
         return True
     parts = [part for part in get_args(kind) if part not in {type(None), ...}]
     return bool(parts) and all(_has_form(part) for part in parts)

@@ -180,8 +180,8 @@ class _Writer:
             return not (isinstance(came, Mapping) and came)
         items = cast("tuple[object, ...]", given) if isinstance(given, tuple) else ()
         if items and has(type(items[0])):
-            came_whole = [item for item in as_list(came) if isinstance(item, Mapping) and item]
-            return not len(items) == len(came_whole) == len(as_list(came))
+            came_items = as_list(came)
+            return len(items) != len(came_items) or not all(as_object(item) for item in came_items)
         return True
 
     def _value(self, value: object, owner: str, name: str) -> object:

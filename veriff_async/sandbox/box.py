@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from veriff_async.sandbox.clock import Clock
     from veriff_async.sandbox.faces import ImportedFace
     from veriff_async.sandbox.faults import Fault
-    from veriff_async.sandbox.records import Delivery, SeenRequest, SessionView
+    from veriff_async.sandbox.records import Delivery, SeenRequest, SessionView, StoredMedia
 
 __all__ = ("Sandbox",)
 
@@ -361,7 +361,7 @@ class Sandbox(Stage):
         async with AsyncExitStack() as parts:
             store = await to_thread.run_sync(Store, self._media_folder)
             parts.push_async_callback(to_thread.run_sync, store.close)
-            await to_thread.run_sync(self._desk.resume, lambda media: media.path.exists())
+            await to_thread.run_sync(self._desk.resume, _is_there)
             courier = Courier(self._desk.rules)
             parts.push_async_callback(courier.aclose)
             closing = asyncio.Event()
@@ -405,6 +405,10 @@ def _is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
         return asyncio.get_running_loop() is loop
     except RuntimeError:
         return False
+
+
+def _is_there(media: StoredMedia) -> bool:
+    return media.path.exists()
 
 
 def _folder(folder: object) -> Path:
