@@ -139,6 +139,35 @@ class TestLeases:
             await other.write(record_of("a", Step.SUBMITTED))
             assert record_of("a", Step.SUBMITTED) == await mine.read("a")
 
+    async def test_a_renewal_that_others_end_is_started_again(
+        self,
+        redis_server: RedisServer,
+        admin: Redis,
+        travel: Callable[[float], None],
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        """Who cancels the task that renews claims does not end them: it is started again, and the log says so."""
+        before = asyncio.all_tasks()
+        async with RedisJournal(redis_server.url, lease=1000) as journal:
+            await journal.claim("a")
+            (keeper,) = asyncio.all_tasks() - before
+            keeper.cancel()
+            await asyncio.wait([keeper])
+            await asyncio.sleep(0)
+            travel(63)
+            while not (again := asyncio.all_tasks() - before):
+                await admin.pttl(LEASE)
+            await admin.pexpire(LEASE, 100_000)
+            await asyncio.sleep(0)
+            travel(251)
+            while await admin.pttl(LEASE) <= 100_000:
+                pass
+            await journal.write(record_of("a"))
+            await journal.release("a")
+            await asyncio.wait(again)
+        logged = [record.getMessage() for record in caplog.records if record.name.startswith("veriff_async")]
+        assert ["the renewal of claims ended with CancelledError; it is started again"] == logged
+
     async def test_renewing_finds_what_was_lost(
         self, redis_server: RedisServer, admin: Redis, travel: Callable[[float], None]
     ) -> None:
