@@ -22,6 +22,7 @@ from veriff_async.testing.trial import Store, following, hear, keys, rule, same,
 
 if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
+    from veriff_async.models.json import JsonObject
 
 __all__ = ("InboxContract",)
 
@@ -241,7 +242,8 @@ class InboxContract(FollowersContract):
         if not isinstance(event, DecisionEvent):
             raise TypeError(event)
         # The event can be written, and the state after it cannot.
-        broken = evolve(event, decision=evolve(event.decision, raw={"verification": {"id": object()}}))
+        unwritable: JsonObject = {"verification": object()}
+        broken = evolve(event, decision=evolve(event.decision, raw=unwritable))
 
         failed, fine = await asyncio.gather(
             mine.record(broken), mine.record(decided("another", "approved")), return_exceptions=True
