@@ -135,7 +135,7 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
         4: "no media",
         5: "document-front: The media file does not exist",
         6: "document-front: The media holds no bytes",
-        7: "no type that Veriff takes",
+        7: "face: The media is text",
         8: "timeout is no number",
         9: "timeout cannot be right",
         10: "callback",

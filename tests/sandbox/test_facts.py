@@ -189,6 +189,15 @@ async def test_rule_refuses_other_end_user_ids() -> None:
     assert caught.value.code == "1104"
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("decisions", "decision"), ("FULLAUTO", "fullauto"), ("ine_curp", "ine-curp")]
+)
+def test_misspelt_kind_of_webhook_suggests_the_right_one(kind: str, name: str) -> None:
+    """An address for a kind that does not exist would never be used, so it is refused with the kind that was meant."""
+    with pytest.raises(ConfigurationError, match=f"did you mean '{name}'"):
+        Sandbox(webhook_urls={kind: "http://127.0.0.1:1"})
+
+
 async def test_empty_callback_is_none(pair: tuple[Sandbox, VeriffClient]) -> None:
     """An empty callback is taken as absent, by the client as well."""
     _, veriff = pair

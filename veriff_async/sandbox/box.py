@@ -23,7 +23,7 @@ from veriff_async.protocol.credentials import (
     Credentials,
 )
 from veriff_async.protocol.hosts import LOCAL_SYNC
-from veriff_async.protocol.names import explain_options
+from veriff_async.protocol.names import closest, explain_options
 from veriff_async.sandbox.app import build_app
 from veriff_async.sandbox.arguments import (
     check_callable,
@@ -253,9 +253,12 @@ class Sandbox(Stage):
             WebhookKind(check_text("a kind of webhook_urls", kind)): check_url("webhook_url", url)
             for kind, url in mapping.items()
         }
-        if not all(kind.known for kind in known):
-            msg = f"webhook_urls has a kind that nothing is: give some of {', '.join(WebhookKind)}."
-            raise ConfigurationError(msg)
+        for kind in known:
+            if not kind.known:
+                best = closest(kind, WebhookKind)
+                remedy = f"give some of {', '.join(WebhookKind)}." if best is None else f"did you mean {str(best)!r}?"
+                msg = f"webhook_urls has a kind that nothing is: {remedy}"
+                raise ConfigurationError(msg)
         self._desk.webhook_urls = known
 
     def session(self, session_id: str) -> SessionView:
