@@ -90,7 +90,14 @@ IMPURE: Final = frozenset(
 )
 # Pure rooms: what has rules and nothing that waits, reads a clock, or touches the machine.
 PURE: Final = ("models", "protocol", "sandbox/intake", "sandbox/scenario", "sandbox/checks", "sandbox/payloads")
-PURE_TOO: Final = ("sandbox/gate", "sandbox/refusal", "sandbox/rules", "sandbox/faults", "sandbox/turnstile")
+PURE_TOO: Final = (
+    "sandbox/arguments",
+    "sandbox/gate",
+    "sandbox/refusal",
+    "sandbox/rules",
+    "sandbox/faults",
+    "sandbox/turnstile",
+)
 # A type of path, the environment as an argument's default: named, so that nothing else slips in.
 ALLOWED_IMPURITIES: Final = {
     ("protocol/credentials", "os"),
