@@ -19,7 +19,7 @@ from tests.webhooks.conftest import CREDENTIALS, message, signed
 from veriff_async import ConfigurationError, Credentials, InboxError, PayloadError, SignatureError
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
-from veriff_async.webhooks import Reply, WebhookReceiver
+from veriff_async.webhooks import Reply, WebhookReceiver, aiohttp_app, aiohttp_handler, asgi_app
 from veriff_async.webhooks.rules import STATUSES, is_longer, refusal
 
 if TYPE_CHECKING:
@@ -246,6 +246,29 @@ def test_options_that_cannot_work_are_named(option: str) -> None:
         WebhookReceiver(CREDENTIALS, MemoryInbox(), **{option: 0})  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="credentials"):
         WebhookReceiver(None, MemoryInbox())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["1", None, True, float("nan"), -1, [1]])
+def test_options_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
+    """An option that is no number above zero is an error that names it."""
+    with pytest.raises(ConfigurationError, match="record_timeout"):
+        WebhookReceiver(CREDENTIALS, MemoryInbox(), record_timeout=value)
+
+
+@pytest.mark.parametrize("value", [None, "receiver", MemoryInbox(), WebhookReceiver])
+def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
+    """An adapter without a receiver, and a receiver without an inbox, say what to pass when they are made."""
+    adapters: list[Callable[[Any], object]] = [asgi_app, aiohttp_handler, aiohttp_app]
+    for adapter in adapters:
+        with pytest.raises(ConfigurationError, match="receiver must be a WebhookReceiver, got"):
+            adapter(value)
+    no_inbox: Any = MemoryInbox if isinstance(value, MemoryInbox) else value
+    with pytest.raises(ConfigurationError, match="inbox must be an inbox, got"):
+        WebhookReceiver(CREDENTIALS, no_inbox)
+    with pytest.raises(ConfigurationError, match="on_event must be a function, got str"):
+        WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event="tell")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="path must be a str, got bytes"):
+        asgi_app(WebhookReceiver(CREDENTIALS, MemoryInbox()), path=b"/veriff")  # type: ignore[arg-type]
 
 
 def test_answers_are_values() -> None:

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from veriff_async.protocol.arguments import check_text
+from veriff_async.webhooks.rules import check_receiver
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -23,9 +26,13 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
     Args:
         receiver: What takes the webhooks.
 
+    Raises:
+        ConfigurationError: The receiver is of another type.
+
     Example:
         >>> app.router.add_route("*", "/webhooks/veriff", aiohttp_handler(receiver))
     """
+    check_receiver(receiver)
 
     async def handle(request: web.Request) -> web.Response:
         reply = await receiver.answer(
@@ -46,12 +53,15 @@ def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
         receiver: What takes the webhooks.
         path: Where, below the prefix that the application is added at; with and without a slash at its end.
 
+    Raises:
+        ConfigurationError: The receiver or the path is of another type.
+
     Example:
         >>> app.add_subapp("/webhooks/veriff", aiohttp_app(receiver))
     """
     app = web.Application()
     handler = aiohttp_handler(receiver)
-    bare = path.rstrip("/")
+    bare = check_text("path", path).rstrip("/")
     app.router.add_route("*", bare, handler)
     app.router.add_route("*", f"{bare}/", handler)
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from veriff_async.webhooks.rules import NOT_HERE
+from veriff_async.protocol.arguments import check_text
+from veriff_async.webhooks.rules import NOT_HERE, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -38,6 +39,9 @@ def asgi_app(
         path: Where, with and without a slash at its end; ``None`` is everywhere, for an application that is mounted.
         otherwise: The application that everything else goes to; without one the rest is answered 404.
 
+    Raises:
+        ConfigurationError: The receiver or the path is of another type.
+
     Example:
         >>> app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))  # FastAPI, Starlette
         >>> app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", otherwise=app.asgi_app)  # Quart
@@ -52,6 +56,9 @@ class AsgiWebhooks:
         self, receiver: WebhookReceiver, path: str | None, otherwise: Callable[..., Awaitable[object]] | None
     ) -> None:
         """Take what `asgi_app` is given."""
+        check_receiver(receiver)
+        if path is not None:
+            check_text("path", path)
         self._receiver = receiver
         self._path = path
         self._otherwise = otherwise

@@ -138,6 +138,7 @@ class WebhookReceiver:
             close_timeout=close_timeout,
             max_running=max_running,
         )
+        _check_callables(inbox, on_event)
         self._credentials = check_credentials(credentials)
         self._senders = senders_from(allowed_networks, trusted_proxies)
         self._inbox = inbox
@@ -415,8 +416,19 @@ def _closing(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[object]:
     return aclosing(cast("AsyncGenerator[bytes]", body)) if isinstance(body, AsyncGenerator) else nullcontext()
 
 
-def _check_above_zero(**options: float) -> None:
+def _check_above_zero(**options: object) -> None:
     for name, value in options.items():
-        if not value > 0:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             msg = f"{name} is {value!r}: give a number above zero."
             raise ConfigurationError(msg)
+
+
+def _check_callables(inbox: object, on_event: object) -> None:
+    if not callable(getattr(inbox, "record", None)) or isinstance(inbox, type):
+        msg = f"inbox must be an inbox, got {type(inbox).__name__}: pass SqliteInbox(...) or another one."
+        raise ConfigurationError(msg)
+    if on_event is not None and not callable(on_event):
+        msg = (
+            f"on_event must be a function, got {type(on_event).__name__}: pass the function itself, without calling it."
+        )
+        raise ConfigurationError(msg)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.arguments import header_items, header_text
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ __all__ = (
     "TOO_SLOW",
     "UNREADABLE",
     "Reply",
+    "check_receiver",
     "is_json",
     "is_longer",
     "is_plain",
@@ -70,6 +72,17 @@ NOT_RECORDED: Final = Reply(503, b"The webhook could not be recorded: send it ag
 
 STATUSES: Final = frozenset({200, 400, 401, 403, 405, 408, 413, 415, 503})
 """All that a receiver answers with."""
+
+
+def check_receiver(receiver: object) -> None:
+    """Check what an adapter is given.
+
+    Raises:
+        ConfigurationError: It is no receiver.
+    """
+    if isinstance(receiver, type) or not callable(getattr(receiver, "answer", None)):
+        msg = f"receiver must be a WebhookReceiver, got {type(receiver).__name__}: make one of credentials and inbox."
+        raise ConfigurationError(msg)
 
 
 def refusal(method: str, headers: Mapping[str, str], max_body: int) -> Reply | None:
