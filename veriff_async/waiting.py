@@ -132,13 +132,9 @@ class Waits:
             return await self._wait_no_time(session_id, until, last, last_status)
         loop = asyncio.get_running_loop()
         watched = self._watch(session_id, last_status)
-        pace = self._pace(watched, poll)
-        wait = Wait(until, loop.create_future(), pace, last)
+        wait = Wait(until, loop.create_future(), self._pace(watched, poll), last)
         watched.add(wait)
-        # A wait that is short asks at least once: short waits in a row would otherwise never ask.
-        pause = self._pause(pace) if timeout is None else min(self._pause(pace), timeout / 2)
-        if loop.time() + pause < pace.due:
-            self._poller.schedule(pace, pause)
+        self._poll_for(wait, timeout)
         if self._listener is not None:
             self._listener.look(session_id, wait)
         timer = None if timeout is None else loop.call_later(timeout, _expire, watched, wait, timeout)
@@ -297,6 +293,13 @@ class Waits:
         pace.asked = 0
         pace.waits += 1
         return pace
+
+    def _poll_for(self, wait: Wait, timeout: float | None) -> None:
+        pace = wait.pace
+        # A wait that is short asks at least once: short waits in a row would otherwise never ask.
+        pause = self._pause(pace) if timeout is None else min(self._pause(pace), timeout / 2)
+        if asyncio.get_running_loop().time() + pause < pace.due:
+            self._poller.schedule(pace, pause)
 
     def _leave(self, watched: Watched, wait: Wait) -> None:
         watched.remove(wait)
