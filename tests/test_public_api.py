@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import pydoc
+import re
 
 import pytest
 
@@ -62,6 +64,18 @@ def test_names_are_there() -> None:
     assert sorted(veriff_async.__all__) == dir(veriff_async)
     with pytest.raises(AttributeError, match="no attribute 'Veriff'"):
         veriff_async.Veriff  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_help_fits_on_a_few_screens() -> None:
+    """`help(veriff_async)` is an overview of names that exist, not every method of every class."""
+    text = pydoc.plain(pydoc.render_doc(veriff_async))
+
+    assert len(text.splitlines()) < 120
+    assert "wait_for_decision" in text
+    names = re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|\b\w+_\w+(?= {2,})", text[: text.index("PACKAGE CONTENTS")])
+    unknown = {name for name in names if name not in veriff_async.__all__ and not hasattr(veriff_async, name)}
+    assert set() == unknown - {"VERIFF_API_KEY", "VERIFF_SHARED_SECRET"}
+    assert sorted(veriff_async.__all__) == dir(veriff_async)
 
 
 @pytest.mark.parametrize(("room", "name"), NAMES)

@@ -1,12 +1,50 @@
 """An asyncio client for Veriff's identity verification; every public name is imported from here.
 
-Names are loaded when they are first used, so that importing the package, as its pytest plugin does in every test run,
-costs next to nothing.
+    async with VeriffClient.from_env() as veriff:
+        session = await veriff.create_session(vendor_data="user-42")
+        await session.upload(Media("front.jpg", "document-front"), Media("selfie.jpg", "face"))
+        await session.submit()
+        decision = await session.wait_for_decision()
+
+Calls
+    VeriffClient            one for each application: sessions, uploads, decisions, media, fraud reports
+    VerificationSession     one verification: upload, submit, wait, download, delete
+    open_session            a session with a client of its own, for scripts
+    reconcile               find decisions whose webhooks were lost
+
+What they take
+    Credentials             API key and secrets; from_env reads VERIFF_API_KEY and VERIFF_SHARED_SECRET
+    Media, MediaContext     a picture and what it shows
+    Person, Document, Address, Consent and others: what you know of the end user
+    RetryPolicy, PollPolicy, Timeouts: how often, how long
+
+What they return
+    Decision, Status        the decision of Veriff
+    UploadedMedia, DownloadedMedia, MediaList, Attempt, WatchlistScreening and others
+
+Webhooks
+    WebhookReceiver         verifies and records what Veriff posts; veriff_async.webhooks has ASGI and aiohttp apps
+    parse_webhook, verify_webhook, explain_signature
+
+Errors
+    VeriffError             the base of all; veriff_async.errors has the tree
+    OutcomeUnknownError     a session may have been created: look before you create another
+
+Modules
+    veriff_async.batch      many verifications at once, with a journal
+    veriff_async.inbox      where webhooks are recorded: memory, SQLite, Redis
+    veriff_async.webhooks   receivers for web frameworks
+    veriff_async.sandbox    a local Veriff for tests
+    veriff_async.testing    contracts and events for tests of your own code
+    veriff_async.cli        the command line: python -m veriff_async
+
+help(veriff_async.VeriffClient) explains a name, and dir(veriff_async) lists all names. They are loaded when they are
+first used, so that importing the package, as its pytest plugin does in every test run, costs next to nothing.
 """
 
 from typing import TYPE_CHECKING
 
-from veriff_async.late import late
+from veriff_async.late import late, listed
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
@@ -411,4 +449,4 @@ if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of 
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return listed(__all__)

@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ("late",)
+__all__ = ("late", "listed")
+
+
+def listed(names: Iterable[str]) -> list[str]:
+    """Return the names that ``dir()`` lists for a package: all of them, but none to ``help()``.
+
+    pydoc prints every member of every class that ``dir()`` lists, 20,000 lines for this package. The docstring of the
+    package is the overview instead, and ``help()`` of a name explains it.
+    """
+    frame, depth = sys._getframe(1), 0  # noqa: SLF001  pydoc leaves no other way to know who asks
+    while (caller := frame.f_back) is not None and depth < _DEEPEST:
+        if caller.f_globals.get("__name__") == "pydoc":
+            return []
+        frame, depth = caller, depth + 1
+    return sorted(names)
+
+
+_DEEPEST = 5
+"""Frames between pydoc and the package: ``inspect.getmembers`` has one or two."""
 
 
 def late(package: str, names: dict[str, object], homes: Mapping[str, str]) -> Callable[[str], object]:
