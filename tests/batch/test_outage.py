@@ -74,13 +74,15 @@ def jobs(count: int) -> list[Job]:
 
 
 @asynccontextmanager
-async def passing(travel: Callable[[float], None]) -> AsyncIterator[None]:
-    """Let time pass quickly inside of the block."""
+async def passing(travel: Callable[[float], None], veriff: VeriffClient) -> AsyncIterator[None]:
+    """Let the time until the next probe pass at once inside of the block."""
 
     async def tick() -> None:
         while True:
-            await asyncio.sleep(0.005)
-            travel(0.5)
+            await asyncio.sleep(0.002)
+            state = breaker_of(veriff)._state
+            if state.is_open:
+                travel(max(0.0, state.next_probe - asyncio.get_running_loop().time()))
 
     task = asyncio.ensure_future(tick())
     try:
@@ -115,13 +117,15 @@ async def test_an_outage_pauses_the_batch(
     seen: list[Progress] = []
     found: list[JobResult] = []
     journal = MemoryJournal()
-    run = verify_many(veriff, jobs(16), journal=journal, concurrency=4, pace=QUICK, progress=seen.append)
-    async with passing(travel):
+    run = verify_many(
+        veriff, jobs(16), journal=journal, concurrency=4, pace=QUICK, max_outage=None, progress=seen.append
+    )
+    async with passing(travel, veriff):
         async for result in run:
             found.append(result)
             if len(found) == 5:
                 path = None if method is None else "/v1/sessions/*"
-                box.inject(fault, path=path, times=8)
+                box.inject(fault, path=path, times=30)
 
     assert 16 == len(found)
     unknown = [result for result in found if isinstance(result.error, OutcomeUnknownError)]
@@ -137,11 +141,13 @@ async def test_submitting_and_collecting_pause_too(
 ) -> None:
     """`submit_many` and `collect_many` outlast an outage as `verify_many` does."""
     journal = MemoryJournal()
-    async with passing(travel):
-        box.inject(Fault.status(503, code="503"), path="/v1/sessions/*", times=8)
-        assert [] == await submit_many(veriff, jobs(6), journal=journal, pace=QUICK)
-        box.inject(Fault.status(500), times=8)
-        found = [result async for result in collect_many(veriff, journal=journal, timeout=0, pace=QUICK)]
+    async with passing(travel, veriff):
+        box.inject(Fault.status(504), path="/v1/sessions/*", times=20)
+        assert [] == await submit_many(veriff, jobs(6), journal=journal, pace=QUICK, max_outage=None)
+        box.inject(Fault.status(500), times=20)
+        found = [
+            result async for result in collect_many(veriff, journal=journal, timeout=0, pace=QUICK, max_outage=None)
+        ]
 
     assert [True] * 6 == [result.decision is not None for result in found]
     assert 6 == posted(box)
@@ -154,7 +160,7 @@ async def test_an_outage_that_lasts_too_long_ends_the_run(
     journal = MemoryJournal()
     assert [] == await submit_many(veriff, jobs(1), journal=journal, pace=QUICK)
     box.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
-    async with passing(travel):
+    async with passing(travel, veriff):
         with pytest.raises(ServerError):
             await submit_many(veriff, jobs(8), journal=journal, pace=QUICK, max_outage=20)
 
@@ -197,7 +203,7 @@ async def test_a_stream_that_is_read_is_not_sent_again(
 
     box.inject(Fault.status(502), method="POST", path="/v1/sessions/*", times=2)
     given = [Job("user-42", [Media(stream(), "face")])]
-    async with passing(travel):
+    async with passing(travel, veriff):
         [found] = [result async for result in verify_many(veriff, given, journal=MemoryJournal(), pace=QUICK)]
 
     assert isinstance(found.error, ServerError)

@@ -159,19 +159,23 @@ class Window:
 
     async def _retried(self, course: Course, job: Job | None, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step of a job, and again when an outage that made it fail is over."""
+        run = self._run
         for attempt in range(1, _ATTEMPTS + 1):
+            repeated = run.client.statistics().retries
             try:
                 await step()
             except VeriffError as error:
-                if attempt == _ATTEMPTS or not self._run.retries or not course.may_retry(error, job):
+                if attempt == _ATTEMPTS or not run.retries or not course.may_retry(error, job):
                     raise
                 failed = error
             else:
                 return
             # A 429 alone is the business of the pace.
-            breaker = self._run.breaker
-            is_alone = isinstance(failed, RateLimitedError) and not breaker.is_open
-            if is_alone or not await breaker.outlast(self._run.patience):
+            if isinstance(failed, RateLimitedError) and not run.breaker.is_open:
+                raise failed
+            # Requests that were repeated in vain may have met the end of an outage, so the step has a second attempt.
+            is_doubtful = attempt == 1 and run.client.statistics().retries > repeated
+            if not await run.breaker.outlast(run.patience) and not is_doubtful:
                 raise failed
 
     async def _gather(self, record: JobRecord, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of the wait

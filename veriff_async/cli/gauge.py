@@ -96,7 +96,7 @@ class Gauge:
         speed = (self.done - self.progress.known) / max(self.seconds, _OFTEN)
         words = f"{self.done} of {self._total} jobs"
         if self.progress.paused:
-            return f"{words}, paused: requests to Veriff fail"
+            return f"{words}, paused: requests fail"
         if speed <= 0 or self.done >= self._total:
             return words
         return f"{words}, {speed:.1f}/s, {span((self._total - self.done) / speed)} left"

@@ -136,9 +136,12 @@ def print_result(text: str) -> None:
 
 def say(words: str | dict[str, object]) -> None:
     """Write a line, or a JSON object in a line, to standard error; what it does not take is dropped."""
-    progress = _Progress("stderr")
-    progress.write(f"{words if isinstance(words, str) else json.dumps(words)}\n")
-    progress.flush()
+    text = f"{words if isinstance(words, str) else json.dumps(words)}\n"
+    # Not `_Progress`: while something moves on a terminal, rich puts its own stream here, which writes above that.
+    with suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            sys.stderr.write(text)
+            sys.stderr.flush()
 
 
 def silence() -> None:
