@@ -90,7 +90,8 @@ class OwnFolder:
             OSError: It cannot be made.
         """
         _delete_abandoned()
-        self.path, lock = _made()
+        path, lock = _made()
+        self.path: Path = path
         # Called at the end of the process at the latest.
         self._finalizer = weakref.finalize(self, _delete_own, self.path, lock, os.getpid())
 

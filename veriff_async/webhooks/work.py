@@ -41,7 +41,7 @@ class LoopWork:
     def __init__(self, tasks: set[asyncio.Task[object]], calls: Calls | None, *, is_closed: bool) -> None:
         """Begin with nothing to do."""
         self.calls = calls
-        self.is_closed = is_closed
+        self.is_closed: bool = is_closed
         self._tasks = tasks
         self._recording = 0
         # Records whose request was answered, the oldest first.
