@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -60,6 +61,25 @@ def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monke
 def test_there_are_examples() -> None:
     """The examples are found where they are."""
     assert {"README-1", "README-2", "quickstart-1", "uploading-1", "testing-1"} <= set(EXAMPLES)
+
+
+def test_every_guarantee_names_a_test_that_exists() -> None:
+    """Each row below "What you can rely on" names tests of this suite, and nothing is promised outside of a row."""
+    section = README.read_text(encoding="utf-8").split("## What you can rely on\n", 1)[1].split("\n## ", 1)[0]
+    introduction, header, _, *rows = [line for line in section.splitlines() if line]
+
+    assert introduction.startswith("Every row names the test")
+    assert header == "| Guarantee | Test |"
+    for row in rows:
+        named = re.findall(r"`([a-z_/]+\.py)::(test_[a-z_0-9]+)`", row)
+        assert named, row
+        for path, test in named:
+            spec = importlib.util.spec_from_file_location("named_by_the_readme", ROOT / "tests" / path)
+            assert spec is not None
+            assert spec.loader is not None
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            assert hasattr(module, test), f"{path}::{test}"
 
 
 @pytest.mark.parametrize("command", ['pip install ".[cli]" && veriff-async demo', 'pip install -e ".[dev]" && pytest'])
