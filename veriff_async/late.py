@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
+from inspect import currentframe
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ def listed(names: Iterable[str]) -> list[str]:
     pydoc prints every member of every class that ``dir()`` lists, 20,000 lines for this package. The docstring of the
     package is the overview instead, and ``help()`` of a name explains it.
     """
-    frame, depth = sys._getframe(1), 0  # noqa: SLF001  pydoc leaves no other way to know who asks
-    while (caller := frame.f_back) is not None and depth < _DEEPEST:
-        if caller.f_globals.get("__name__") == "pydoc":
+    frame = currentframe()  # pydoc leaves no other way to know who asks
+    for _ in range(_DEEPEST):
+        frame = None if frame is None else frame.f_back
+        if frame is not None and frame.f_globals.get("__name__") == "pydoc":
             return []
-        frame, depth = caller, depth + 1
     return sorted(names)
 
 
-_DEEPEST = 5
+_DEEPEST = 6
 """Frames between pydoc and the package: ``inspect.getmembers`` has one or two."""
 
 
