@@ -205,9 +205,12 @@ class Machine(RuleBasedStateMachine):
 
         async def record() -> None:
             await self.settle()
-            recorded = await asyncio.gather(*(self.inboxes[place].record(event) for place, event in batch))
+            # When the first webhook about a polled decision counts among others, the history does not show.
+            kept = {event.key for story in self.stories.values() for event in story.events}
+            fresh = [(place, event) for place, event in batch if event.key not in kept]
+            recorded = await asyncio.gather(*(self.inboxes[place].record(event) for place, event in fresh))
             changed = {each.event.session_id for each in recorded if each.ignored is None}
-            for session_id in {event.session_id or "" for _, event in batch}:
+            for session_id in {event.session_id or "" for _, event in fresh}:
                 known = len(self.stories[session_id].events)
                 history = await self.inboxes[0].history(session_id)
                 for event in history[known:]:
