@@ -338,6 +338,7 @@ class Waits:
         watched.last_status = state.status
         current = state.current
         if current is not None and not self._memory.is_answered(current):
+            watched.passed = None  # it stands, also if an attempt seemed to be newer until its own decision came
             is_shown = watched.recorded == identity(current)
             watched.recorded = identity(current)
             source = state.source or DecisionSource.WEBHOOK
