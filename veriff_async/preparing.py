@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -36,7 +36,8 @@ from veriff_async.transport.sources import SMALL, BytesSource, reusable_source
 from veriff_async.transport.spooling import spool, spool_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
+    from types import TracebackType
 
     from veriff_async.transport.early import EarlySignature
     from veriff_async.transport.sources import Source
@@ -234,15 +235,25 @@ def look_at(media: Sequence[Media]) -> list[PreparedMedia]:
     return prepared
 
 
-@contextmanager
-def naming(index: int, media: Media) -> Generator[None]:
-    """Make every error of ours say which media it is about."""
-    try:
-        yield
-    except VeriffError as error:
-        if error.media is None:
-            error.media = reference_to(index, media)
-        raise
+class naming:  # noqa: N801  used as a function; a generator would take five times as long, for each upload
+    """Make every error of ours that leaves the block say which media it is about."""
+
+    __slots__ = ("_index", "_media")
+
+    def __init__(self, index: int, media: Media) -> None:
+        """Name a media by its index among those of the call."""
+        self._index = index
+        self._media = media
+
+    def __enter__(self) -> None:
+        """Do nothing yet."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Add the media to the error, unless it has one."""
+        if isinstance(error, VeriffError) and error.media is None:
+            error.media = reference_to(self._index, self._media)
 
 
 def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:

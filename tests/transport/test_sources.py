@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-JPEG = b"\xff\xd8\xff\xe0"
+JPEG = b"\xff\xd8\xff\xda"  # pixels follow at once, so random bytes are not taken for a size
 SMALL = JPEG + bytes(range(256)) * 7
 LARGE = JPEG + os.urandom(900_001)
 STALL = 30.0

@@ -91,17 +91,21 @@ def check_stated(media: Media, mimetype: str) -> None:
         MediaUnsupportedError: The stated type is not the type of its bytes.
         ConfigurationError: Type or time are of the wrong kind, or the time has no time zone.
     """
-    stated: object = media.mimetype
-    if stated is not None and not isinstance(stated, str):
-        msg = f"mimetype must be a text such as {mimetype!r}, not {type(stated).__name__}: leave it out."
-        raise ConfigurationError(msg)
-    name = (stated or "").lower().partition(";")[0].strip()
-    if name not in _NO_INFORMATION and _SAME.get(name, name) != _SAME.get(mimetype, mimetype):
-        msg = f"The media is {mimetype}, not the stated type: leave mimetype out, or give the right file."
-        raise MediaUnsupportedError(msg)
+    if media.mimetype is not None:
+        _check_type(media.mimetype, mimetype)
     if media.timestamp is not None and getattr(media.timestamp, "tzinfo", None) is None:
         msg = "The timestamp of the media has no time zone: give an aware datetime."
         raise ConfigurationError(msg)
+
+
+def _check_type(stated: object, mimetype: str) -> None:
+    if not isinstance(stated, str):
+        msg = f"mimetype must be a text such as {mimetype!r}, not {type(stated).__name__}: leave it out."
+        raise ConfigurationError(msg)
+    name = stated.lower().partition(";")[0].strip()
+    if name not in _NO_INFORMATION and _SAME.get(name, name) != _SAME.get(mimetype, mimetype):
+        msg = f"The media is {mimetype}, not the stated type: leave mimetype out, or give the right file."
+        raise MediaUnsupportedError(msg)
 
 
 def size_limit(mimetype: str, *, scaled: bool) -> int:
