@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from veriff_async.models.media import DownloadedMedia, MediaReference, UploadedMedia
 
@@ -302,7 +303,14 @@ class MediaNotSavedError(MediaError):
 
 
 class MediaExistsError(MediaNotSavedError):
-    """A file is there already; it is replaced only on demand."""
+    """A file is there already; it is replaced only on demand.
+
+    Attributes:
+        path: The file. The message names it only where this library chose its name, since a name of yours may hold
+            personal data.
+    """
+
+    path: Path | None = None
 
 
 class WebhookError(VeriffError):

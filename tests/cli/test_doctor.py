@@ -127,6 +127,17 @@ def is_signed(headers: dict[str, str], body: bytes, credentials: Credentials | N
     return True
 
 
+def test_long_findings_are_wrapped_between_words(run_in_terminal: Callable[..., tuple[int, str]]) -> None:
+    """On a terminal a sentence is wrapped between words, and its further lines stand below its beginning."""
+    code, shown = run_in_terminal("doctor")
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
+    text = " ".join(line.strip() for line in lines)
+
+    assert code == 1
+    assert "VERIFF_BASE_URL is not set: take the integration's own base URL from the integration's API Keys" in text
+    assert {line[:27] for line in lines if line.startswith(" ")} == {" " * 27}
+
+
 def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:
     """A wrong secret from a file is exit code 1 and one finding, beside which the others stand as they are."""
     file = tmp_path / "settings"
