@@ -108,7 +108,9 @@ def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in shown.splitlines()]
     assert code == 0
     assert [line[0] for line in lines if line[:1] == ["failed"]] == []
-    assert "refused when it is signed wrongly on purpose (HTTP 401, code 1818)" in " ".join(shown.split())
+    assert "refused when it is signed wrongly on purpose (HTTP 401, code 1818)" in " ".join(
+        word for line in lines for word in line
+    )
     assert "A signed sample is answered 200." in shown
     assert secret not in shown
     assert sessions == ()
