@@ -16,6 +16,7 @@ from aiohttp import web
 from anyio import to_thread
 from attrs import evolve
 
+from tests.loops import every_loop
 from veriff_async import (
     ConfigurationError,
     Credentials,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.anyio
 
-PICTURE = b"\xff\xd8\xff\xe0" + os.urandom(3_000_000).replace(b"\xff", b"\x00")  # no marker of a size by chance
+PICTURE = b"\xff\xd8\xff\xda" + os.urandom(3_000_000)  # pixels follow at once, so no size is read from them
 SMALL = b"\x89PNG\r\n\x1a\n" + bytes(500)
 CHIP = NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4")
 MEDIA_ID = "8f0d1ab6-0000-4000-8000-000000000001"
@@ -194,28 +195,6 @@ async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front
     assert await names(tmp_path) == [path.name]
 
 
-async def test_existing_file_is_named(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """The error for a file that exists has its path, and names the file unless its name is the caller's own."""
-    known, mine = tmp_path / f"document-front-{front.id}.jpg", tmp_path / "ada-lovelace.jpg"
-    for path in (known, mine):
-        await to_thread.run_sync(path.write_bytes, b"other")
-
-    for existing in ("refuse", "skip"):
-        with pytest.raises(MediaExistsError, match=f"^{known.name}: A file") as named:
-            await veriff.download_media(front, tmp_path, existing=existing)
-        with pytest.raises(MediaExistsError, match=r"^A file") as unnamed:
-            await veriff.download_media(front, mine, existing=existing)
-        assert (named.value.path, unnamed.value.path) == (known, mine)
-
-
-async def test_skipped_file_has_its_type(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """A file that was skipped is described like one that was downloaded, its type included."""
-    downloaded = await veriff.download_media(front, tmp_path, existing="skip")
-
-    for media in (front, evolve(front, size=None)):
-        assert evolve(downloaded, skipped=True) == await veriff.download_media(media, tmp_path, existing="skip")
-
-
 def make_dangling_link(path: Path) -> None:
     """Make a link to a file that does not exist."""
     path.symlink_to(path.with_name("missing"))
@@ -317,6 +296,23 @@ async def test_compressed_download_is_refused(tmp_path: Path, encoding: str) -> 
         with pytest.raises(ResponseError, match="compressed"):
             await veriff.download_media(MEDIA_ID, tmp_path)
         with pytest.raises(ResponseError, match="compressed"):
+            async with veriff.stream_media(MEDIA_ID):
+                pass
+
+    assert await names(tmp_path) == []
+
+
+@pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 206, 226, 299])
+async def test_only_200_is_a_whole_file(tmp_path: Path, status: int) -> None:
+    """A success without the file or with a part of it is an error, and nothing is kept of it."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(status=status, body=None if status in {204, 205} else SMALL)
+
+    async with serving(handle) as veriff:
+        with pytest.raises(ResponseError, match=str(status)):
+            await veriff.download_media(MEDIA_ID, tmp_path)
+        with pytest.raises(ResponseError, match=str(status)):
             async with veriff.stream_media(MEDIA_ID):
                 pass
 
@@ -514,6 +510,25 @@ async def test_a_download_can_be_cancelled(veriff: VeriffClient, front: MediaFil
     assert scope.cancelled_caught
     assert await names(tmp_path) == []
     assert veriff.statistics().downloading == 0
+
+
+@every_loop
+@pytest.mark.parametrize("times", [1, 2, 3])
+async def test_cancelling_again_leaves_no_file(tmp_path: Path, times: int) -> None:
+    """A download that is cancelled at any moment, also while it cleans up, leaves no file with a person's document."""
+    async with serving(answering(PICTURE[:600_000])) as veriff:
+        for turns in range(0, 80, 2):
+            downloading = asyncio.create_task(veriff.download_media(MEDIA_ID, tmp_path, existing="replace"))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            for _ in range(times):
+                downloading.cancel()
+                await asyncio.sleep(0)
+            await asyncio.wait([downloading])
+        assert veriff.statistics().downloading == 0
+    await asyncio.get_running_loop().shutdown_default_executor()  # where files are removed
+
+    assert [name for name in await names(tmp_path) if name.endswith(".part")] == []
 
 
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:

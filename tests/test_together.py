@@ -91,3 +91,17 @@ async def test_cancelling_ends_all(*, threads: bool) -> None:
     with pytest.raises(asyncio.CancelledError):
         await whole
     assert [0, 1] == sorted(jobs.cancelled)
+
+
+async def test_a_job_that_cancels_itself_has_failed(*, threads: bool) -> None:
+    """A job that ends with CancelledError, though its task was not cancelled, is the failure that ends all."""
+    jobs = Jobs()
+
+    async def cancelled(number: int) -> int:
+        await jobs.begun.wait()
+        raise asyncio.CancelledError(number)
+
+    done, failure = await together(made(jobs.endless, cancelled), concurrency=2, threads=threads)
+
+    assert isinstance(failure, asyncio.CancelledError)
+    assert (done, jobs.cancelled) == ([], [0])

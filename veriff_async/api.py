@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from veriff_async.protocol import requests, responses
 from veriff_async.protocol.answers import is_refusal, refusal
 from veriff_async.protocol.checks import EndUserIdWarning, warning_of_end_user_id
-from veriff_async.transport.saving import CallbackError
+from veriff_async.transport.payloads import CallbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

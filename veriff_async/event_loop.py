@@ -1,4 +1,4 @@
-"""The event loop that this library needs."""
+"""The event loop that this library needs, and what a cancellation in it means."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 from veriff_async.errors import ConfigurationError
 
-__all__ = ("require_asyncio",)
+__all__ = ("is_being_cancelled", "require_asyncio")
 
 
 def require_asyncio() -> None:
@@ -25,3 +25,12 @@ def require_asyncio() -> None:
     if task is None:
         msg = "veriff-async requires asyncio: use asyncio.run() or anyio's asyncio backend; trio is not supported."
         raise ConfigurationError(msg)
+
+
+def is_being_cancelled() -> bool:
+    """Return whether the running task was asked to end.
+
+    If not, a `CancelledError` that it meets comes from elsewhere: the caller's code awaited a task that was cancelled.
+    """
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from anyio import CapacityLimiter, to_thread
 from attrs import define, evolve
 
-from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.errors import ConfigurationError, MediaSourceError, VeriffError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import Media
 from veriff_async.protocol.dimensions import ImageSizeWarning
@@ -166,9 +166,15 @@ class Preparing:
     async def _look_at(self, media: Sequence[Media]) -> list[PreparedMedia]:
         if all(isinstance(item.source, bytes) and item.fit is None for item in media):
             return look_at(media)
-        if any(may_block(item.source) for item in media):
-            return await run_abandonable(partial(look_at, media))
-        return await to_thread.run_sync(look_at, media, limiter=self._threads)
+        if not any(may_block(item.source) for item in media):
+            return await to_thread.run_sync(look_at, media, limiter=self._threads)
+        done: list[PreparedMedia] = []
+        try:
+            return await run_abandonable(partial(look_at, media, done), stall=self._stall)
+        except MediaSourceError:
+            # The thread names its own errors; if it hangs, that is at the first media that is not done.
+            with naming(len(done), media[len(done)]):
+                raise
 
     async def _spool_and_scale(
         self, prepared: Sequence[PreparedMedia], early: Callable[[Media], EarlySignature] | None
@@ -204,7 +210,7 @@ class Preparing:
         with naming(item.index, item.media):
             scale = partial(fitted, before)
             if before.source.may_block:
-                after = await run_abandonable(scale)
+                after = await run_abandonable(scale, stall=self._stall)
             else:
                 after = await to_thread.run_sync(scale, limiter=self.hashing)
             if after is before:
@@ -217,14 +223,18 @@ class Preparing:
         return item.draft
 
 
-def look_at(media: Sequence[Media]) -> list[PreparedMedia]:
+def look_at(media: Sequence[Media], done: list[PreparedMedia] | None = None) -> list[PreparedMedia]:
     """Look at the beginning and size of all media. Blocking.
 
     Small files are read on this occasion, so that no further thread is asked for them.
+
+    Args:
+        media: The media of one call.
+        done: Takes each media when it is done; a new list is used and returned when it is left out.
     """
     if any(item.fit is not None for item in media):
         require()
-    prepared: list[PreparedMedia] = []
+    prepared = [] if done is None else done
     room = _HELD
     for index, item in enumerate(media):
         with naming(index, item):

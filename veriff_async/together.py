@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from anyio import Semaphore, create_task_group
 
+from veriff_async.event_loop import is_being_cancelled
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
@@ -19,8 +21,11 @@ _T = TypeVar("_T")
 
 async def together(
     jobs: Sequence[Callable[[], Awaitable[_T]]], *, concurrency: int, threads: bool = True
-) -> tuple[list[_T], Exception | None]:
+) -> tuple[list[_T], BaseException | None]:
     """Do jobs side by side; the first failure cancels the others.
+
+    A job that ends with a `CancelledError` although its task was not cancelled has failed. A task group would ignore
+    it, and its result would be missing without an error.
 
     Args:
         jobs: What to do.
@@ -32,7 +37,7 @@ async def together(
         What was done, in the order of the jobs, and the first failure, alone and not in a group.
     """
     done: dict[int, _T] = {}
-    failures: list[Exception] = []
+    failures: list[BaseException] = []
     # A free seat is taken without a turn of the loop, which small jobs would feel; none is asked for if all have one.
     seats = Semaphore(concurrency, fast_acquire=True) if concurrency < len(jobs) else nullcontext()
 
@@ -40,7 +45,9 @@ async def together(
         try:
             async with seats:
                 done[place] = await job()
-        except Exception as error:  # noqa: BLE001  handed to the caller, who raises it
+        except (Exception, asyncio.CancelledError) as error:  # handed to the caller, who raises it
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             failures.append(error)
             cancel()
 

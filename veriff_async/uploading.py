@@ -45,6 +45,7 @@ class Uploads:
         self._seats = Semaphore(seats, max_value=seats, fast_acquire=True)
         self._all_seats = seats
         self._threads = threads
+        self._stall = stall
         self._preparing = Preparing(threads=threads, stall=stall)
 
     @property
@@ -150,7 +151,7 @@ class Uploads:
         if ready.inline:
             return ready.sign(credentials)
         if ready.source.may_block:
-            return await run_abandonable(partial(ready.sign, credentials))
+            return await run_abandonable(partial(ready.sign, credentials), stall=self._stall)
         return await to_thread.run_sync(ready.sign, credentials, limiter=self._preparing.hashing)
 
     def _sign_early(self, media: Media) -> EarlySignature:

@@ -211,6 +211,16 @@ def test_an_unreadable_creation_is_unknown(body: bytes, session_id: bool) -> Non
     assert ("ask for it" if session_id else "look for it by vendor_data") in str(caught.value)
 
 
+@pytest.mark.parametrize("session_id", ["", "../../evil?x=1#", "a\\r\\nX: 1", "a/b", "\\ud800", "a" * 65, "é"])
+def test_an_id_that_cannot_stand_in_a_path_is_unreadable(session_id: str) -> None:
+    """An id that is not one never becomes a part of a later request, a log line or a file name."""
+    body = f'{{"status":"success","verification":{{"id":"{session_id}","status":"created"}}}}'.encode()
+    with pytest.raises(errors.OutcomeUnknownError):
+        responses.create_session(_answer(body, request=requests.create_session(CREDENTIALS, {})))
+    with pytest.raises(errors.ResponseError, match="id"):
+        responses.submit_session(_answer(body))
+
+
 def test_only_creations_name_a_session() -> None:
     """The id in the answer to another request that must not be repeated is not taken for a session's."""
     request = requests.report_fraud(CREDENTIALS, [FraudReport(session_id="a" * 36, categories=["injected_media"])])

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 CREDENTIALS = Credentials("6f1c0f43-9a35-4d1e-8a46-0d5a3f7b9c21", "early-secret")
-CONTENT = b"\xff\xd8\xff\xe0" + os.urandom(3 * SMALL + 1)
+CONTENT = b"\xff\xd8\xff\xda" + os.urandom(3 * SMALL + 1)
 
 
 def cut(content: bytes, lengths: range) -> Iterator[bytes]:

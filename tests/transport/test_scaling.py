@@ -164,6 +164,26 @@ async def test_a_very_large_jpeg_is_scaled(box: Sandbox, veriff: VeriffClient, s
         assert abs(image.size[0] / image.size[1] - size[0] / size[1]) < 0.05 * size[0] / size[1]
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"Exif\0\0" + bytes(range(100)),
+        b"Exif\0\0",
+        b"Exif\0\0MM\0*\0\0\0\x08\0\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\xff\xff\xff\xff\x06\0\0\0",
+    ],
+    ids=["noise", "empty", "short", "endless"],
+)
+async def test_a_picture_with_damaged_notes_is_scaled(box: Sandbox, veriff: VeriffClient, notes: bytes) -> None:
+    """Notes of a camera that cannot be read never keep a picture from being scaled: viewers show it all the same."""
+    whole = picture((1000, 500))
+    noted_badly = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + whole[2:]
+
+    with Image.open(io.BytesIO(await sent(box, veriff, Media(noted_badly, "face", fit=200)))) as image:
+        assert image.size == (200, 100)
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\x00\x00"])
 async def test_a_jpeg_without_its_end_is_scaled(

@@ -267,6 +267,102 @@ async def test_an_object_that_blocks_while_it_is_sent_is_named(
     assert [] == kept(box)
 
 
+@pytest.mark.parametrize("method", ["seekable", "tell", "seek", "read"])
+@pytest.mark.parametrize("fit", [None, 100])
+async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, fit: int | None) -> None:
+    """A file object that hangs in any of its methods, before it is sent, fails after `stall` and is named."""
+    released = threading.Event()
+
+    class Hanging(io.BytesIO):
+        """Hangs in one method."""
+
+        def seekable(self) -> bool:
+            return self._reach("seekable") or super().seekable()
+
+        def tell(self) -> int:
+            return self._reach("tell") or super().tell()
+
+        def seek(self, offset: int, whence: int = 0, /) -> int:
+            return self._reach("seek") or super().seek(offset, whence)
+
+        def read(self, size: int | None = -1, /) -> bytes:
+            self._reach("read")
+            return super().read(size)
+
+        def _reach(self, name: str) -> bool:
+            return name == method and not released.wait()
+
+    timeouts = Timeouts(stall=0.05)
+    try:
+        async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
+            session = await veriff.create_session()
+            with pytest.raises(MediaSourceError, match="gave nothing") as caught:
+                await session.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", fit=fit))
+    finally:
+        released.set()
+
+    assert caught.value.media is not None
+    assert caught.value.media.index == 1
+    assert [] == kept(box)
+
+
+async def test_a_slow_object_is_not_a_silent_one(box: Sandbox) -> None:
+    """Only the wait for one piece counts, not the whole of a file that comes slowly."""
+
+    class Slow(io.BytesIO):
+        """Takes its time for each piece."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            threading.Event().wait(0.02)
+            return super().read(size)
+
+    timeouts = Timeouts(stall=0.15)
+    async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
+        await (await veriff.create_session()).upload(Media(Slow(LARGE), "face"))
+
+    assert [digest(LARGE)] == kept(box)
+
+
+async def test_empty_pieces_are_no_progress(session: VerificationSession, travel: Callable[[float], None]) -> None:
+    """A stream that gives empty pieces for ever fails after `stall`, and the loop goes on meanwhile."""
+
+    async def empty_pieces() -> AsyncIterator[bytes]:
+        while True:
+            yield b""
+
+    uploading = asyncio.create_task(session.upload(Media(empty_pieces(), "face")))
+    await turns()
+    while not uploading.done():
+        travel(STALL)
+        await turns()
+    with pytest.raises(MediaSourceError, match="gave nothing"):
+        await uploading
+
+
+@pytest.mark.parametrize("found", [5, LookupError("Ada")])
+async def test_a_path_object_that_fails_is_named(session: VerificationSession, found: object) -> None:
+    """A path object that gives no path, or raises, is an error of ours without its text."""
+
+    class Odd:
+        """Looks like a path."""
+
+        def __fspath__(self) -> str:
+            if isinstance(found, Exception):
+                raise found
+            return cast("str", found)
+
+    with pytest.raises(MediaSourceError) as caught:
+        await session.upload(Media(Odd(), "face"))
+    assert "Ada" not in repr(caught.value) + repr(caught.value.__context__)
+
+
+async def test_a_path_that_no_file_can_have_is_named(session: VerificationSession) -> None:
+    """A path with characters that cannot stand in one is an error of ours."""
+    for path in ("\ud800", "a\0b", "\udcff" * 2000):
+        with pytest.raises(MediaError):
+            await session.upload(Media(path, "face"))
+
+
 async def test_a_silent_stream_fails_in_time(session: VerificationSession, travel: Callable[[float], None]) -> None:
     """An async stream has the same limit for each of its pieces, and time between its pieces starts it anew."""
     more, asked = asyncio.Event(), asyncio.Semaphore(0)

@@ -83,8 +83,8 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
             async for finding in checks:
                 found.append(finding)
                 if not for_program:
-                    name = f"{finding.outcome:<8} {finding.name:<17} "
-                    screen.say(name + finding.says, style=_STYLES[finding.outcome], indent=len(name))
+                    words = f"{finding.outcome:<8} {finding.name:<17} {finding.says}"
+                    screen.say(words, style=_STYLES[finding.outcome])
         return found
 
     found = run(work())

@@ -33,6 +33,7 @@ __all__ = (
     "session_id_in",
     "success",
     "unknown_outcome",
+    "unreadable",
 )
 
 _Model = TypeVar("_Model")
@@ -180,7 +181,7 @@ def success(answer: Answer) -> JsonObject:
         return load_object(answer.body)
     except UnreadableError as error:
         problems = error.problems
-    raise _unreadable(answer, problems)
+    raise unreadable(answer, problems)
 
 
 def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$") -> _Model:
@@ -199,7 +200,7 @@ def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$"
         return read(model, value, path=path)
     except UnreadableError as error:
         problems = error.problems
-    raise _unreadable(answer, problems)
+    raise unreadable(answer, problems)
 
 
 def models_in(answer: Answer, model: type[_Model], member: str) -> tuple[_Model, ...]:
@@ -218,12 +219,13 @@ def models_from(answer: Answer, model: type[_Model], found: object, member: str)
         ResponseError: It is no list, or an item cannot be read.
     """
     if not isinstance(found, list):
-        raise _unreadable(answer, (f"expected a list @ $.{member}",))
+        raise unreadable(answer, (f"expected a list @ $.{member}",))
     items = cast("list[object]", found)
     return tuple(model_in(answer, model, item, f"$.{member}[{place}]") for place, item in enumerate(items))
 
 
-def _unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.VeriffError:
+def unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.VeriffError:
+    """Return the error for a success that cannot be read; `problems` are shown, so they must not hold any of it."""
     remedy = "check that base_url is Veriff's, then look for a newer version of veriff-async"
     return broken(answer, f"cannot be read ({'; '.join(problems)})", remedy, problems)
 
@@ -240,12 +242,10 @@ def refusal(answer: Answer) -> errors.ApiError:
     text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
     numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
     msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
-    error = class_of(answer.status, text)(
+    return class_of(answer.status, text)(
         msg,
         status=answer.status,
         code=text,
         reason=reason if isinstance(reason, str) else None,
         retry_after=answer.retry_after,
     )
-    error.repeated = answer.repeated
-    return error

@@ -85,9 +85,14 @@ def _refuse(name: str, remedy: str) -> ConfigurationError:
 
 def check_id(name: str, value: object) -> str:
     """Return an id that can stand in a path; form and version of Veriff's ids are its own business."""
-    if not isinstance(value, str) or _ID.fullmatch(value) is None:
+    if not isinstance(value, str) or not is_id(value):
         raise _refuse(name, "give the id as Veriff wrote it, letters, digits and dashes only")
     return value
+
+
+def is_id(value: str) -> bool:
+    """Return whether a text can be an id: whether it can stand in a path as it is."""
+    return _ID.fullmatch(value) is not None
 
 
 def check_vendor_data(value: object) -> str:

@@ -27,7 +27,7 @@ _LONGEST_PATH: Final = 1000
 
 def explain_path(path: str) -> str | None:
     """Return which mistake a path shows that cannot be opened, or ``None`` when it looks like a path."""
-    head = path.encode("utf-8", "surrogateescape")[: 4 * HEAD].strip()
+    head = path.encode("utf-8", "surrogatepass")[: 4 * HEAD].strip()
     if (mistake := _explain_reference(head) or _explain_encoding(head)) is not None:
         return mistake
     if len(path) > _LONGEST_PATH or "\n" in path or head[:1] in {b"<", b"{"}:

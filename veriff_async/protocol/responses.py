@@ -14,7 +14,8 @@ from veriff_async.models.decision import Decision
 from veriff_async.models.json import EMPTY, as_object
 from veriff_async.models.media import MediaList, Timestamp, UploadedMedia
 from veriff_async.models.session import SessionInfo
-from veriff_async.protocol.answers import is_refusal, model_in, models_from, models_in, refusal, success
+from veriff_async.protocol.answers import is_refusal, model_in, models_from, models_in, refusal, success, unreadable
+from veriff_async.protocol.checks import is_id
 
 if TYPE_CHECKING:
     from veriff_async.models.attempt import Attempt
@@ -67,7 +68,10 @@ _TAKEN: Final = ("success", "submitted")
 
 def create_session(answer: Answer) -> SessionInfo:
     """Read the answer to ``POST /v1/sessions``."""
-    return model_in(answer, SessionInfo, success(answer).get("verification"), "$.verification")
+    info = model_in(answer, SessionInfo, success(answer).get("verification"), "$.verification")
+    if not is_id(info.id):
+        raise unreadable(answer, ("expected an id @ $.verification.id",))
+    return info
 
 
 def submit_session(answer: Answer) -> SessionInfo | None:

@@ -13,22 +13,25 @@ import os
 import socket
 import ssl
 import sys
-from contextlib import suppress
-from contextvars import copy_context
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar, copy_context
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, TypeVar, cast
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from anyio import move_on_after, to_thread, wait_readable
+from attrs import define
 
+from veriff_async.transport.source_errors import stalled
 from veriff_async.transport.source_kinds import is_closed, raw_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
     from anyio import CapacityLimiter
 
-__all__ = ("NoDescriptorError", "PipeReader", "run_abandonable")
+__all__ = ("NoDescriptorError", "PipeReader", "run_abandonable", "source_time")
 
 _T = TypeVar("_T")
 
@@ -36,17 +39,46 @@ _CHECK_EVERY = 1.0
 """Seconds after which a wait looks whether the owner has closed the file: closing wakes no selector."""
 
 
-async def run_abandonable(function: Callable[[], _T]) -> _T:
+@define
+class _SourceTime:
+    """Since when a thread waits for the source, if it does; by `time.monotonic`."""
+
+    since: float | None = None
+
+
+_SOURCE_TIME: Final[ContextVar[_SourceTime | None]] = ContextVar("veriff_async_source_time", default=None)
+
+
+@contextmanager
+def source_time() -> Generator[None]:
+    """Count the time of the block as the source's, which `run_abandonable` limits."""
+    measured = _SOURCE_TIME.get()
+    if measured is None:
+        yield
+        return
+    measured.since = monotonic()
+    try:
+        yield
+    finally:
+        measured.since = None
+
+
+async def run_abandonable(function: Callable[[], _T], *, stall: float | None = None) -> _T:
     """Call a function in a daemon thread of its own.
 
     Cancellation returns at once; the thread ends with the function, and does not keep the process alive.
 
     Args:
         function: What to call. It may block for ever, and its result must hold nothing that has to be closed.
+        stall: Most seconds for each `source_time` in it, or ``None`` if the caller measures them.
+
+    Raises:
+        MediaSourceError: The source gave nothing for `stall` seconds.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
-    context = copy_context()
+    context, measured = copy_context(), _SourceTime()
+    context.run(_SOURCE_TIME.set, measured)
 
     def deliver(finish: Callable[[], None]) -> None:
         if not future.done():
@@ -64,6 +96,14 @@ async def run_abandonable(function: Callable[[], _T]) -> _T:
             loop.call_soon_threadsafe(deliver, finish)
 
     Thread(target=run, name="veriff-async source", daemon=True).start()
+    left = stall
+    while not future.done() and left is not None and stall is not None:
+        await asyncio.wait([future], timeout=left)
+        since = measured.since
+        left = stall if since is None else stall - (monotonic() - since)
+        if left <= 0 and not future.done():
+            future.cancel()
+            raise stalled(stall)
     return await future
 
 

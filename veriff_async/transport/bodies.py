@@ -23,7 +23,7 @@ from veriff_async.protocol.limits import MAX_SIDE
 from veriff_async.protocol.sniff import HEAD
 from veriff_async.protocol.uploads import check_size, check_stated, context_of, type_of
 from veriff_async.transport.blocking import run_abandonable
-from veriff_async.transport.payloads import SentOnce, transport_of
+from veriff_async.transport.payloads import CallbackError, SentOnce, transport_of
 from veriff_async.transport.source_errors import source_failed, stalled
 from veriff_async.transport.sources import PIECE, SMALL, TINY, BytesSource
 
@@ -342,9 +342,9 @@ class StreamedPayload(SentOnce):
         self._threads = threads
         self._stall = stall
         self._reads_source = False
-        self._failure: Exception | None = None
+        self._failure: BaseException | None = None
 
-    def failure(self, *, timed_out: bool) -> Exception | None:
+    def failure(self, *, timed_out: bool) -> BaseException | None:
         """Return why the body could not be written, if the fault is not the connection's.
 
         Args:
@@ -388,6 +388,7 @@ class StreamedPayload(SentOnce):
         await writer.write(piece)
         try:
             self._moved(len(piece))
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the caller's function may raise anything
             self._failure = error
-            raise
+            # aiohttp would take the callback's CancelledError for its own.
+            raise CallbackError(error) from None

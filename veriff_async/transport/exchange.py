@@ -73,6 +73,7 @@ __all__ = ("Exchange", "Opened", "Sink")
 _MAX_ANSWER: Final = 4 * 1024 * 1024
 """No JSON of Veriff's comes near this many bytes; more is somebody else's answer."""
 
+_OK: Final = 200
 _REDIRECT: Final = 300
 _FRESH: Final = {"Connection": "close"}
 _HEADERS: Final = {
@@ -313,11 +314,11 @@ class Exchange:
             fresh = fresh or isinstance(outcome, _Failed)
             self.counters.retries += 1
             await asyncio.sleep(delay)
-        if outcome is not None and not isinstance(outcome, _Failed):
-            return evolve(outcome, repeated=True) if repeated else outcome
-        error = _held_back(request, self.pace.slowed_for) if outcome is None else _error(request, outcome)
-        error.repeated = repeated
-        raise error
+        if outcome is None:
+            raise _held_back(request, self.pace.slowed_for)
+        if isinstance(outcome, _Failed):
+            raise _error(request, outcome)
+        return evolve(outcome, repeated=True) if repeated else outcome
 
     def _slow_down(self, request: Request, outcome: Answer | _Failed, started: float) -> None:
         """Hold all requests of the client back, if the answer asks for it; also when this call gives up."""
@@ -348,7 +349,7 @@ class Exchange:
                     answer = await self._read(request, response, watch, content)
                     call.pending = _judge(request, answer) is Verdict.UNKNOWN
                     return answer
-                _refuse_encoding(request, response)
+                _check_is_file(request, response)
                 verifier = request.credentials.verifier()
                 await into.begin(response.headers, verifier)
                 async for piece in response.content.iter_any():
@@ -371,7 +372,7 @@ class Exchange:
             async with watch:
                 response = await self._send(request, payload, fresh=fresh, is_file=True)
                 if response.status < _REDIRECT:
-                    _refuse_encoding(request, response)
+                    _check_is_file(request, response)
                     return Opened(**_head(request, response), body=b"", response=response)
                 async with response:
                     watch.restart()
@@ -430,20 +431,25 @@ class Exchange:
         return Answer(**_head(request, response), body=bytes(content))
 
 
-def _refuse_encoding(request: Request, response: aiohttp.ClientResponse) -> None:
-    """Refuse a compressed download: Veriff signs the file itself, and a few bytes can expand without bound.
+def _check_is_file(request: Request, response: aiohttp.ClientResponse) -> None:
+    """Refuse a success that does not carry the whole file as it is, and close it.
+
+    Only 200 carries it: 204 has no body, and 206 a part of it. A compressed one is refused since Veriff signs the file
+    itself, and a few bytes can expand without bound.
 
     Raises:
-        ResponseError: The response is compressed although the request did not allow that.
+        ResponseError: The status is not 200, or the body is compressed although the request did not allow that.
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
-    if encoding not in {"", "identity"}:
-        response.close()
-        msg = (
-            f"The response to {request.method} {request.path} is compressed although the client refuses compression: "
-            "check for a proxy between this machine and Veriff."
-        )
-        raise ResponseError(msg, problems=("Content-Encoding must be identity",))
+    if response.status != _OK:
+        fault, problem = f"is no whole file (HTTP {response.status})", "HTTP status must be 200"
+    elif encoding not in {"", "identity"}:
+        fault, problem = "is compressed although the client refuses compression", "Content-Encoding must be identity"
+    else:
+        return
+    response.close()
+    msg = f"The response to {request.method} {request.path} {fault}: check for a proxy between this machine and Veriff."
+    raise ResponseError(msg, problems=(problem,))
 
 
 class _Head(TypedDict):

@@ -16,7 +16,20 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ("BytesBody", "SentOnce", "transport_of")
+__all__ = ("BytesBody", "CallbackError", "SentOnce", "transport_of")
+
+
+class CallbackError(Exception):
+    """An exception of the caller's own function, on its way past those who would take it for one of the network.
+
+    Attributes:
+        error: The exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        """Wrap the exception."""
+        super().__init__()
+        self.error = error
 
 
 class SentOnce(Payload):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
+from contextlib import suppress
 from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 from anyio import CancelScope, to_thread
 
 from veriff_async.errors import MediaExistsError, MediaNotSavedError, ResponseError
+from veriff_async.transport.payloads import CallbackError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
 
 __all__ = (
-    "CallbackError",
     "Existing",
     "FileSink",
     "already_there",
@@ -44,19 +45,6 @@ _GATHERED: Final = 512 * 1024
 
 They stay in the pieces that they came in: joining them costs fresh pages, and more than checking them.
 """
-
-
-class CallbackError(Exception):
-    """An exception of the caller's own function, on its way past those who would take it for one of the network.
-
-    Attributes:
-        error: The exception.
-    """
-
-    def __init__(self, error: Exception) -> None:
-        """Wrap the exception."""
-        super().__init__()
-        self.error = error
 
 
 class FileSink:
@@ -134,7 +122,7 @@ class FileSink:
             await self._hand_over()
         try:
             self._moved(self.size, self.total)
-        except Exception as error:  # noqa: BLE001  the caller's function may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the caller's function may raise anything
             raise CallbackError(error) from None
 
     async def end(self) -> None:
@@ -156,21 +144,22 @@ class FileSink:
         await to_thread.run_sync(self._rename, limiter=self._threads)
 
     async def aclose(self) -> None:
-        """Remove what was not kept."""
+        """Remove what was not kept, also if the task is cancelled again meanwhile."""
+        if self._verifier is None or self._over:
+            return
+        # A thread of anyio begins only after a checkpoint, at which another cancellation would end the call and leave
+        # the file. This one begins at once. It waits for the thread that opens or writes the file, if there is one.
+        removing = asyncio.get_running_loop().run_in_executor(None, self._discard)
         with CancelScope(shield=True):
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
-                # Whoever closes has another reason, or none; this one was told where it was waited for.
-                if not self._writing.cancelled():
-                    self._writing.exception()
-            if self._temporary is not None:
-                await to_thread.run_sync(self._discard)
+            await asyncio.wait([removing] if self._writing is None else [removing, self._writing])
 
     async def _hand_over(self) -> None:
         await self._written()
         pieces, self._pieces, self._gathered = self._pieces, [], 0
         work = to_thread.run_sync(self._write, pieces, limiter=self._threads)
         self._writing = asyncio.get_running_loop().create_task(work)
+        # Its exception is raised by `_written`, except if the download ends earlier, for another reason.
+        self._writing.add_done_callback(_mark_retrieved)
 
     async def _written(self) -> None:
         writing, self._writing = self._writing, None
@@ -188,7 +177,7 @@ class FileSink:
             if self._over:
                 return
             if self._existing != "replace" and os.path.lexists(goal) and not self._may_finish(goal):
-                raise already_there(goal)
+                raise already_there()
             if self._file is not None:
                 self._file.seek(0)
                 self._file.truncate()
@@ -231,7 +220,7 @@ class FileSink:
                 else:
                     _link(temporary, goal)
             except FileExistsError:
-                raise already_there(goal) from None
+                raise already_there() from None
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:
@@ -249,7 +238,13 @@ class FileSink:
             if self._file is not None:
                 self._file.close()
             if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # the folder cannot be written to any more
+                    self._temporary.unlink()
+
+
+def _mark_retrieved(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 def _link(temporary: Path, goal: Path) -> None:
@@ -288,22 +283,18 @@ def check_download_size(size: int | None, max_bytes: int) -> None:
         raise ResponseError(msg, problems=(f"more than {max_bytes} bytes",))
 
 
-def already_there(path: Path) -> MediaExistsError:
+def already_there() -> MediaExistsError:
     """Return the error for a file that exists when files are not to be touched."""
-    error = MediaExistsError('A file is there already: give another place, or existing="replace" or "skip".')
-    error.path = path
-    return error
+    return MediaExistsError('A file is there already: give another place, or existing="replace" or "skip".')
 
 
-def incomplete_file(path: Path) -> MediaExistsError:
+def incomplete_file() -> MediaExistsError:
     """Return the error for something that exists and is not the finished download."""
     msg = (
         "A file, folder or link is there already, and it is not the finished download, because its size differs: "
         'remove it, give another place, or give existing="replace".'
     )
-    error = MediaExistsError(msg)
-    error.path = path
-    return error
+    return MediaExistsError(msg)
 
 
 def _is_empty(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, cast
 
@@ -210,8 +210,11 @@ def _resized(image: ImageFile, form: str, target: tuple[int, int], full: tuple[i
     gap = None if plain.mode == "I;16" else 3.0  # which Pillow cannot reduce first
     resize = plain.resize  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  typed in part
     smaller = resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=gap)
-    # What the camera noted as rotation is done, since the note goes with all others.
-    return ImageOps.exif_transpose(smaller)
+    # What the camera noted as rotation is done, since the note goes with all others. Viewers show a picture whose notes
+    # are damaged as it is stored; Pillow raises anything for them.
+    with suppress(Exception):
+        return ImageOps.exif_transpose(smaller)
+    return smaller
 
 
 def _is_converted(image: Image.Image, form: str) -> bool:

@@ -22,7 +22,7 @@ def too_many_files() -> MediaSourceError:
     )
 
 
-def source_failed(error: Exception) -> MediaSourceError:
+def source_failed(error: BaseException) -> MediaSourceError:
     """Return the error for what an object of the caller raised; its text may hold whatever was read."""
     if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
         return too_many_files()
@@ -39,7 +39,7 @@ def not_bytes(piece: object) -> ConfigurationError:
     )
 
 
-def unreadable(error: Exception, file: object) -> MediaSourceError:
+def unreadable(error: BaseException, file: object) -> MediaSourceError:
     """Return the error for an open file of the caller that cannot be read."""
     if is_closed(file):
         return MediaSourceError(

@@ -10,6 +10,7 @@ import io
 import os
 import stat
 import time
+from asyncio import CancelledError
 from collections.abc import AsyncIterable
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
@@ -18,6 +19,7 @@ from attrs import define, field, frozen
 
 from veriff_async.errors import ConfigurationError, MediaError, MediaUnsupportedError, VeriffError
 from veriff_async.protocol.mistakes import explain_path
+from veriff_async.transport.blocking import source_time
 from veriff_async.transport.source_errors import (
     TOO_MANY_FILES,
     empty,
@@ -301,7 +303,7 @@ class _FileReader:
                 filled += count
         except VeriffError:
             raise
-        except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
+        except (Exception, CancelledError) as error:  # noqa: BLE001  an object of the caller may raise anything
             failed = unreadable(error, self._file)
         else:
             return filled
@@ -320,7 +322,7 @@ class _FileReader:
     def _seek(self) -> None:
         # If it fails, the next reading tries again and says why.
         self._moved = False
-        with suppress(Exception):
+        with suppress(Exception), source_time():
             self._file.seek(self._at)
             self._moved = True
 
@@ -330,10 +332,11 @@ class _FileReader:
             count = os.preadv(self._descriptor, [buffer], self._at)
             self._at += count
             return count
-        if not self._moved:
-            self._file.seek(self._at)
-            self._moved = True
-        piece = cast("object", self._file.read(len(buffer)))
+        with source_time():
+            if not self._moved:
+                self._file.seek(self._at)
+                self._moved = True
+            piece = cast("object", self._file.read(len(buffer)))
         if piece is None:
             raise BlockingIOError
         if not isinstance(piece, bytes | bytearray | memoryview):
@@ -387,7 +390,7 @@ class _FileReader:
             self._file.close()
         elif self._moved:
             # Where it stood, so that its owner can give it again.
-            with suppress(Exception):
+            with suppress(Exception), source_time():
                 self._file.seek(self._start)
 
 
@@ -440,7 +443,7 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     """
     found: Source | None
     if isinstance(source, str | os.PathLike):
-        found = _path_source(os.fsdecode(source), hold)
+        found = _path_source(_path_of(source), hold)
     elif isinstance(source, bytes | bytearray | memoryview):
         found = _bytes_source(source, hold)
     else:
@@ -474,6 +477,14 @@ def _held(reader: Reader, size: int) -> BytesSource:
     return BytesSource(content[: reader.fill(content)], constant=True)
 
 
+def _path_of(source: str | os.PathLike[str]) -> str:
+    try:
+        return os.fsdecode(source)
+    except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
+        failed = source_failed(error)
+    raise failed
+
+
 def _path_source(path: str, hold: int) -> Source:
     with _open(path) as file:
         described = os.fstat(file.fileno())
@@ -498,16 +509,17 @@ def _file_source(source: object) -> Source | None:
         raise ConfigurationError(msg)
     file = cast("BinaryIO", source)
     try:
-        if not file.seekable():
-            return None
-        start = file.tell()
-        file.seek(0, os.SEEK_END)
-        end = file.tell()
-        file.seek(start)
+        with source_time():
+            if not file.seekable():
+                return None
+            start = file.tell()
+            file.seek(0, os.SEEK_END)
+            end = file.tell()
+            file.seek(start)
         return FileSource(file, start, max(0, end - start))
     except AttributeError:
         return None
-    except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
+    except (Exception, CancelledError) as error:  # noqa: BLE001  an object of the caller may raise anything
         failed = source_failed(error)
     if is_closed(file):
         closed = "The media file is closed or cannot be read: give it open, at the place to read from."

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self, TypeAlias, cast
 from anyio import CancelScope, to_thread
 
 from veriff_async.errors import MediaSourceError, VeriffError
+from veriff_async.event_loop import is_being_cancelled
 from veriff_async.protocol.sniff import HEAD
 from veriff_async.protocol.uploads import size_limit, too_large, type_of
 from veriff_async.transport.blocking import NoDescriptorError, PipeReader, run_abandonable
@@ -274,7 +275,9 @@ class _Pieces:
             return None
         except VeriffError:
             raise
-        except Exception as error:  # noqa: BLE001  a source of the caller may raise anything
+        except (Exception, asyncio.CancelledError) as error:  # a source of the caller may raise anything
+            if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
+                raise
             failed = unreadable(error, self._source)
         else:
             if isinstance(piece, bytes | bytearray | memoryview):
@@ -307,7 +310,12 @@ async def _iterate(source: AsyncIterable[bytes]) -> AsyncGenerator[object]:
     pieces = aiter(source)
     try:
         async for piece in pieces:
-            yield piece
+            found: object = piece
+            if isinstance(found, bytes | bytearray) and not found:
+                # Not the end and not progress: the source's time goes on, and the loop must get its turn.
+                await asyncio.sleep(0)
+            else:
+                yield piece
     finally:
         if isinstance(pieces, AsyncGenerator):
             with suppress(Exception):
