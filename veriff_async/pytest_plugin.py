@@ -13,6 +13,7 @@ The mark ``veriff_sandbox`` sets options of the sandbox for one test and goes be
 synchronous fixtures, so they work in synchronous tests, under pytest-asyncio (strict or auto, any loop scope) and
 under anyio's plugin with the asyncio backend::
 
+    @pytest.mark.asyncio  # not needed with asyncio_mode = "auto"
     @pytest.mark.veriff_sandbox(decide_after=0)
     async def test_a_new_customer_is_verified(veriff_client):
         session = await veriff_client.create_session(vendor_data="user-42")

@@ -44,7 +44,7 @@ class _Commands(CommandLine):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="veriff-async %(version)s")
 def cli() -> None:
-    """Verify identities with Veriff: one or many at once, against Veriff or a Veriff of your own machine.
+    """Verify identities with Veriff: one or many at once, against Veriff or a local sandbox.
 
     Credentials come from VERIFF_API_KEY, VERIFF_SHARED_SECRET and VERIFF_BASE_URL, or from a file given with
     --env-file; never from arguments, which every user of the machine can read.

@@ -53,9 +53,11 @@ def _path(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
     "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one."
 )
 @click.option("--path", default="/webhooks/veriff", show_default=True, callback=_path, help="Path to receive at.")
-@click.option("--inbox", "inbox_file", type=_FILE, metavar="FILE", help="Record to this file, so that processes wake.")
 @click.option(
-    "--forward-to", "forward_to", callback=check_url, metavar="URL", help="Hand what is verified on to this address."
+    "--inbox", "inbox_file", type=_FILE, metavar="FILE", help="Record webhooks in this file, which ends waits."
+)
+@click.option(
+    "--forward-to", "forward_to", callback=check_url, metavar="URL", help="Forward verified webhooks to this address."
 )
 @show_person_option
 @env_file_option

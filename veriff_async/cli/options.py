@@ -43,9 +43,7 @@ def _note_form(_ctx: click.Context, _parameter: click.Parameter, for_program: bo
 
 def inbox_option(command: _F) -> _F:
     """Add ``--inbox``, as the argument `inbox`: a path or `None`, for `inbox_of`."""
-    words = (
-        "Wake by webhooks that `listen --inbox` records to this file; what is missed there is asked for all the same."
-    )
+    words = "End waits with the webhooks that `listen --inbox` records in this file; Veriff is asked for missing ones."
     return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=words)(command)
 
 
