@@ -25,6 +25,7 @@ from veriff_async import (
     VeriffError,
 )
 from veriff_async.sandbox import Fault, Sandbox
+from veriff_async.transport import active_calls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -207,6 +208,18 @@ async def test_closing_ends_calls_that_wait_to_repeat(box: Sandbox) -> None:
             await anyio.wait_all_tasks_blocked()
             await veriff.aclose()
     assert [first.result(), second.result()] == [ClientClosedError, ClientClosedError]
+
+
+async def test_closing_from_several_tasks_waits_for_no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tasks close a client at once, each returns as soon as its calls have ended."""
+    monkeypatch.setattr(active_calls, "GRACE", 60.0)
+    async with listening() as server:
+        veriff = VeriffClient(CREDENTIALS, base_url=server.url)
+        async with running(veriff.session(MEDIA_ID).media()) as task:
+            await server.connected.wait()
+            async with asyncio.timeout(10):
+                await asyncio.gather(*(veriff.aclose() for _ in range(3)))
+        assert task.result() is ClientClosedError
 
 
 async def test_closing_ends_calls_that_wait_for_their_turn() -> None:

@@ -95,11 +95,16 @@ async def read_whole(veriff: VeriffClient, file: MediaFile, pieces: list[bytes] 
 
 @asynccontextmanager
 async def serving(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], **options: Unpack[ClientOptions]
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    *,
+    prepare: Callable[[web.Request, web.StreamResponse], Awaitable[None]] | None = None,
+    **options: Unpack[ClientOptions],
 ) -> AsyncIterator[VeriffClient]:
     """Run a server that is no Veriff, with a client of it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
+    if prepare is not None:
+        app.on_response_prepare.append(prepare)
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
     await runner.setup()
     try:
@@ -564,6 +569,23 @@ async def test_a_stream_hands_pieces_on(veriff: VeriffClient, front: MediaFile) 
 
     assert b"".join(pieces) == PICTURE
     assert len(pieces) > 3
+
+
+async def test_a_type_that_is_not_stated_is_none(tmp_path: Path) -> None:
+    """A file without a content type has no MIME type, rather than one that nobody wrote, in a download and a stream."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        return response
+
+    async def strip(_: web.Request, response: web.StreamResponse) -> None:
+        del response.headers["Content-Type"]
+
+    async with serving(handle, prepare=strip) as veriff:
+        assert (await veriff.download_media(MEDIA_ID, tmp_path)).mimetype is None
+        async with veriff.stream_media(MEDIA_ID) as stream:
+            assert stream.mimetype is None
 
 
 async def test_a_stream_can_be_left(veriff: VeriffClient, front: MediaFile) -> None:

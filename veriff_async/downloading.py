@@ -91,7 +91,8 @@ class MediaStream:
     def __init__(self, media_id: str, opened: Opened, api: Api, *, verify: bool, max_bytes: int) -> None:
         """Take over a file that was opened; use `VeriffClient.stream_media` instead."""
         self.media_id = media_id
-        self.mimetype: str | None = opened.response.content_type or None
+        # aiohttp would name a type where the response has none.
+        self.mimetype: str | None = opened.response.content_type if "Content-Type" in opened.headers else None
         self.size: int | None = opened.response.content_length
         self._opened = opened
         self._api = api

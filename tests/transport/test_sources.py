@@ -15,8 +15,9 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import httpx
 import pytest
-from aiohttp import ClientConnectorError
+from aiohttp import ClientConnectorError, ClientSession
 
 from veriff_async import (
     ConfigurationError,
@@ -25,6 +26,7 @@ from veriff_async import (
     MediaChangedError,
     MediaError,
     MediaSourceError,
+    MediaUnsupportedError,
     RetryPolicy,
     Timeouts,
     VeriffClient,
@@ -337,6 +339,23 @@ async def test_empty_pieces_are_no_progress(session: VerificationSession, travel
         await turns()
     with pytest.raises(MediaSourceError, match="gave nothing"):
         await uploading
+
+
+async def test_a_response_of_an_http_client_is_named(box: Sandbox, session: VerificationSession) -> None:
+    """A response in place of its body is a mistake that names what to give instead; the body itself is accepted."""
+    url = f"{box.base_url}/healthz"
+    async with (
+        httpx.AsyncClient() as other,
+        ClientSession() as browser,
+        other.stream("GET", url) as streamed,
+        browser.get(url) as response,
+    ):
+        for source in (streamed, response):
+            with pytest.raises(ConfigurationError, match="response of an HTTP client"):
+                await session.upload(Media(cast("MediaSource", source), "face"))
+        for body in (streamed.aiter_bytes(), response.content):
+            with pytest.raises(MediaUnsupportedError):  # the body is JSON
+                await session.upload(Media(body, "face"))
 
 
 @pytest.mark.parametrize("found", [5, LookupError("Ada")])

@@ -47,7 +47,8 @@ class ActiveCalls:
     async def aclose(self) -> None:
         """End all running calls, and wait briefly until they have left."""
         self.closed = True
-        self._changed = asyncio.Event()
+        # Several tasks may close the client at once, and all of them wait for it.
+        changed = self._changed = self._changed or asyncio.Event()
         now = asyncio.get_running_loop().time()
         # A callback of a call may close the client; its own call ends when it next uses the network.
         others = self._deadlines.difference(_ENCLOSING.get())
@@ -56,8 +57,8 @@ class ActiveCalls:
         try:
             async with asyncio.timeout(GRACE):
                 while others & self._deadlines:
-                    self._changed.clear()
-                    await self._changed.wait()
+                    changed.clear()
+                    await changed.wait()
         except TimeoutError:
             pass
 

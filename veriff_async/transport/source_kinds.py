@@ -11,7 +11,7 @@ from typing import Final
 
 _BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
 
-__all__ = ("is_closed", "may_block", "raw_of", "reads_async", "seeks_async", "sync_file")
+__all__ = ("is_closed", "is_http_response", "may_block", "raw_of", "reads_async", "seeks_async", "sync_file")
 
 
 def sync_file(source: object) -> object:
@@ -55,6 +55,15 @@ def is_closed(file: object) -> bool:
         return getattr(file, "closed", False) is True
     except ValueError:  # it was detached
         return True
+
+
+def is_http_response(source: object) -> bool:
+    """Return whether a source is a response of httpx, aiohttp or requests, whose body is read in another way."""
+    if not hasattr(source, "headers") or isinstance(source, io.IOBase):
+        return False
+    return any(hasattr(source, name) for name in ("aiter_bytes", "iter_content", "iter_bytes")) or (
+        reads_async(source) and hasattr(getattr(source, "content", None), "iter_chunked")
+    )
 
 
 def reads_async(source: object) -> bool:

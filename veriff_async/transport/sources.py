@@ -28,7 +28,7 @@ from veriff_async.transport.source_errors import (
     too_many_files,
     unreadable,
 )
-from veriff_async.transport.source_kinds import is_closed, may_block, raw_of, reads_async, sync_file
+from veriff_async.transport.source_kinds import is_closed, is_http_response, may_block, raw_of, reads_async, sync_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -498,6 +498,12 @@ def _path_source(path: str, hold: int) -> Source:
 def _file_source(source: object) -> Source | None:
     if isinstance(source, io.TextIOBase):
         msg = 'The media is a file in text mode: open it with mode "rb".'
+        raise ConfigurationError(msg)
+    if is_http_response(source):
+        msg = (
+            f"The media is a response of an HTTP client ({type(source).__name__}): give its body, which is "
+            "response.aiter_bytes() of httpx, response.content of aiohttp, response.raw of requests."
+        )
         raise ConfigurationError(msg)
     if isinstance(source, AsyncIterable) or reads_async(source):
         return None
