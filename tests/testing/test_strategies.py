@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 from contextlib import suppress
 from copy import deepcopy
 from typing import TYPE_CHECKING, Literal
@@ -194,3 +196,18 @@ def test_any_signed_bytes_give_an_event_or_an_error_of_ours(
     for raw in (junk, body[:place], body[:place] + junk + body[place:]):
         with suppress(VeriffError):
             assert parse_webhook(signed(raw), raw, CREDENTIALS).key
+
+
+@pytest.mark.parametrize("name", ["strategy_for", "signed_webhooks"])
+def test_missing_hypothesis_is_named(name: str) -> None:
+    """Without hypothesis, one sentence says what to install, and the contracts work all the same."""
+    code = (
+        "import sys; sys.modules['hypothesis'] = None; from veriff_async.testing import InboxContract, JournalContract; "
+        f"from veriff_async.testing import {name}"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)  # noqa: S603  our own
+
+    assert done.stderr.splitlines()[-1] == (
+        "veriff_async.errors.ConfigurationError: The strategies need hypothesis, an extra of this package: "
+        'pip install "veriff-async[testing]".'
+    )

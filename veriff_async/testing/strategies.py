@@ -10,7 +10,6 @@ from types import UnionType
 from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
-from hypothesis import strategies as st
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.models import events
@@ -21,6 +20,12 @@ from veriff_async.protocol.layout import OURS
 from veriff_async.protocol.signing import sign
 from veriff_async.protocol.wording import IN_MILLISECONDS
 from veriff_async.protocol.writing import dump_json
+
+try:
+    from hypothesis import strategies as st
+except ImportError:
+    msg = 'The strategies need hypothesis, an extra of this package: pip install "veriff-async[testing]".'
+    raise ConfigurationError(msg) from None
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
