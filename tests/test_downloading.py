@@ -200,6 +200,28 @@ async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front
     assert await names(tmp_path) == [path.name]
 
 
+async def test_existing_file_is_named(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """The error for a file that exists has its path, and names the file unless its name is the caller's own."""
+    known, mine = tmp_path / f"document-front-{front.id}.jpg", tmp_path / "ada-lovelace.jpg"
+    for path in (known, mine):
+        await to_thread.run_sync(path.write_bytes, b"other")
+
+    for existing in ("refuse", "skip"):
+        with pytest.raises(MediaExistsError, match=f"^{known.name}: A file") as named:
+            await veriff.download_media(front, tmp_path, existing=existing)
+        with pytest.raises(MediaExistsError, match=r"^A file") as unnamed:
+            await veriff.download_media(front, mine, existing=existing)
+        assert (named.value.path, unnamed.value.path) == (known, mine)
+
+
+async def test_skipped_file_has_its_type(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A file that was skipped is described like one that was downloaded, its type included."""
+    downloaded = await veriff.download_media(front, tmp_path, existing="skip")
+
+    for media in (front, evolve(front, size=None)):
+        assert evolve(downloaded, skipped=True) == await veriff.download_media(media, tmp_path, existing="skip")
+
+
 def make_dangling_link(path: Path) -> None:
     """Make a link to a file that does not exist."""
     path.symlink_to(path.with_name("missing"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,19 @@ import pytest
 
 from tests.loops import every_loop
 from tests.servers import RedisServer, one_server
-from veriff_async import DecisionSource, DecisionTimeoutError, Media, PollPolicy, RetryPolicy, Status, VeriffClient
+from veriff_async import (
+    ApiError,
+    BadRequestError,
+    DecisionSource,
+    DecisionTimeoutError,
+    Media,
+    PollPolicy,
+    ResponseError,
+    RetryPolicy,
+    Status,
+    TransportError,
+    VeriffClient,
+)
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models.decision import Decision
 from veriff_async.protocol.events import decision_event
@@ -25,6 +39,8 @@ if TYPE_CHECKING:
     from veriff_async.client import ClientOptions
     from veriff_async.inbox import Inbox, Recorded
     from veriff_async.sandbox import Sandbox
+
+    OurInbox = MemoryInbox | SqliteInbox | RedisInbox
 
 pytestmark = [pytest.mark.anyio, every_loop]
 
@@ -150,7 +166,7 @@ async def test_several_attempts(box: Sandbox, veriff: VeriffClient) -> None:
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
-def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Inbox]:
+def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], OurInbox]:
     """Make handles on one inbox, as several processes would."""
     if request.param == "memory":
         memory = MemoryInbox()
@@ -163,7 +179,7 @@ def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], I
 
 
 @pytest.mark.parametrize("learned", ["webhook", "poll", "neither"])
-async def test_another_process_submits(box: Sandbox, open_inbox: Callable[[], Inbox], learned: str) -> None:
+async def test_another_process_submits(box: Sandbox, open_inbox: Callable[[], OurInbox], learned: str) -> None:
     """A submission in one process is known to the waits of every process, however the request came to the inbox."""
     inboxes = [open_inbox() for _ in range(3)]
     async with (
@@ -205,6 +221,98 @@ async def test_the_inbox_fails_at_the_submission(box: Sandbox, caplog: pytest.Lo
         inbox.is_full = False
         assert "OSError; other processes do not know of a submission" in caplog.text
         await expect_next(box, veriff, session_id)
+
+
+async def expect_request(veriff: VeriffClient, session_id: str) -> None:
+    """See that the request stands: a wait returns it at once, and asking does too."""
+    for timeout in (20, 0):
+        assert (await veriff.session(session_id).wait_for_decision(timeout=timeout)).needs_resubmission
+
+
+@pytest.mark.parametrize("fault", [Fault.lose_answer(), Fault.forge()])
+async def test_an_answer_that_is_lost(box: Sandbox, open_inbox: Callable[[], OurInbox], fault: Fault) -> None:
+    """A submission that was carried out although the call failed is known to every later wait."""
+    async with open_inbox() as mine, open_inbox() as theirs, client(box, mine) as veriff, client(box, theirs) as other:
+        session_id = await requested(box, veriff)
+        box.inject(fault, method="PATCH")
+        with pytest.raises((TransportError, ResponseError)):
+            await submit_again(veriff, session_id)
+        with pytest.raises(BadRequestError, match="1304"):
+            await veriff.session(session_id).submit()
+        with pytest.raises(DecisionTimeoutError):
+            await veriff.session(session_id).wait_for_decision(timeout=0)
+        await expect_next(box, other, session_id)
+
+
+async def test_an_answer_that_is_lost_without_an_inbox(box: Sandbox, veriff: VeriffClient) -> None:
+    """The client itself remembers such a submission, also when it could not connect again after that."""
+    session_id = await requested(box, veriff)
+    box.inject(Fault.lose_answer(), method="PATCH")
+    with pytest.raises(TransportError):
+        await submit_again(veriff, session_id)
+
+    await expect_next(box, veriff, session_id)
+
+
+KILLED = """
+import asyncio, json, sys
+from veriff_async import Media, VeriffClient
+from veriff_async.inbox import SqliteInbox
+
+async def main(path, session_id):
+    async with SqliteInbox(path) as inbox, VeriffClient.from_env(json.load(sys.stdin), inbox=inbox) as veriff:
+        session = veriff.session(session_id)
+        await session.upload(Media(bytes.fromhex("ffd8ffe0"), "face"))
+        await session.submit()
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+async def test_a_process_that_is_killed_while_it_submits(box: Sandbox, tmp_path: Path) -> None:
+    """A process that is killed after Veriff took its submission, and before it knows, has let the others know."""
+    path = tmp_path / "inbox.db"
+    async with SqliteInbox(path) as inbox, client(box, inbox) as veriff:
+        session_id = await requested(box, veriff)
+        box.inject(Fault.stall_answer(), method="PATCH")
+        arguments = (sys.executable, "-c", KILLED, str(path), session_id)
+        process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.write(json.dumps(dict(box.environ)).encode())
+        process.stdin.close()
+        while box.session(session_id).status != Status.SUBMITTED:  # noqa: ASYNC110  in another process
+            await asyncio.sleep(0.001)
+        process.kill()
+        await process.wait()
+
+        await expect_next(box, veriff, session_id)
+
+
+@pytest.mark.parametrize("status", [400, 429])
+async def test_a_submission_that_is_refused(box: Sandbox, open_inbox: Callable[[], OurInbox], status: int) -> None:
+    """The request stands again, here and in other processes, until a submission succeeds; however often that fails."""
+    async with open_inbox() as mine, open_inbox() as theirs, client(box, mine) as veriff, client(box, theirs) as other:
+        session_id = await requested(box, veriff)
+        for _ in range(2):
+            box.inject(Fault.status(status), method="PATCH")
+            with pytest.raises(ApiError):
+                await submit_again(veriff, session_id)
+            await expect_request(veriff, session_id)
+            await expect_request(other, session_id)
+        await submit_again(veriff, session_id)
+        await expect_next(box, other, session_id)
+
+
+async def test_a_submission_that_is_refused_without_an_inbox(box: Sandbox, veriff: VeriffClient) -> None:
+    """The client itself returns the request again after a refusal, and not after the submission that succeeds."""
+    session_id = await requested(box, veriff)
+    box.inject(Fault.status(403), method="PATCH")
+    with pytest.raises(ApiError):
+        await submit_again(veriff, session_id)
+    await expect_request(veriff, session_id)
+    await submit_again(veriff, session_id)
+
+    await expect_next(box, veriff, session_id)
 
 
 def decided(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:

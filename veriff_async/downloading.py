@@ -230,6 +230,16 @@ class Downloads:
         return list({file.id: file for found in lists for file in found.all}.values())
 
     async def _save(self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions) -> DownloadedMedia:
+        try:
+            return await self._fetch(media, folder, name, options)
+        except MediaExistsError as error:
+            if name is None and error.path is not None:
+                error.args = (f"{error.path.name}: {error}",)
+            raise
+
+    async def _fetch(
+        self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions
+    ) -> DownloadedMedia:
         media_id, existing = _id_of(media), options.existing
 
         def moved(received: int, total: int | None) -> None:
@@ -241,10 +251,11 @@ class Downloads:
         if known is not None:
             path = folder / known
             if existing == "refuse" and await to_thread.run_sync(os.path.lexists, path, limiter=self._threads):
-                raise already_there()
+                raise already_there(path)
             # The list of media names the size, so a finished file needs no request.
             if existing == "skip" and announced is not None and await self._is_complete(path, announced):
-                return DownloadedMedia(media_id=media_id, path=path, size=announced, skipped=True)
+                mimetype = media.mimetype if isinstance(media, MediaFile) else None
+                return DownloadedMedia(media_id=media_id, path=path, size=announced, mimetype=mimetype, skipped=True)
         sink = FileSink(
             lambda mimetype: folder / (name or _name_of(media, mimetype)),
             existing=existing,
@@ -261,8 +272,8 @@ class Downloads:
                 if existing != "skip":
                     raise
                 if not await self._is_complete(path, size):
-                    raise incomplete_file() from None
-                return DownloadedMedia(media_id=media_id, path=path, size=size, skipped=True)
+                    raise incomplete_file(path) from None
+                return DownloadedMedia(media_id=media_id, path=path, size=size, mimetype=sink.mimetype, skipped=True)
             finally:
                 await sink.aclose()
         path = sink.path or folder

@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from veriff_async.models.media import DownloadedMedia, MediaReference, UploadedMedia
 
@@ -96,12 +97,15 @@ class VeriffError(Exception):
             none of them. The message of a `MediaError` or `ConfigurationError` begins with it.
         session_id: The session that exists although the call failed: set by ``VeriffClient.verify`` and
             ``VeriffClient.submit`` once they have created it, and by errors that are about one session.
+        repeated: Whether an earlier try of the same call may have reached Veriff, so that this error, of the last try,
+            does not prove that nothing was done.
     """
 
     uploaded: tuple[UploadedMedia, ...] = ()
     downloaded: tuple[DownloadedMedia, ...] = ()
     media: MediaReference | None = None
     session_id: str | None = None
+    repeated: bool = False
 
     def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
         """Pickle by class, message and attributes, so that keyword-only fields survive."""
@@ -299,7 +303,14 @@ class MediaNotSavedError(MediaError):
 
 
 class MediaExistsError(MediaNotSavedError):
-    """A file is there already; it is replaced only on demand."""
+    """A file is there already; it is replaced only on demand.
+
+    Attributes:
+        path: The file. The message names it only where this library chose its name, since a name of yours may hold
+            personal data.
+    """
+
+    path: Path | None = None
 
 
 class WebhookError(VeriffError):

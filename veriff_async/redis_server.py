@@ -90,6 +90,11 @@ async def watching(client: Redis) -> AsyncGenerator[Pipeline]:
             raise
 
 
+async def _close(client: Redis) -> None:
+    with suppress(RedisError, OSError):
+        await client.aclose()
+
+
 class Connections:
     """The connections of one store to its server, in the one event loop that uses it.
 
@@ -114,6 +119,7 @@ class Connections:
         self._error = error
         self._client: Redis | None = None
         self._apart: set[Redis] = set()
+        self._closing: set[asyncio.Future[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def here(self) -> Redis:
@@ -181,6 +187,10 @@ class Connections:
         self.closed = True
         clients = [*self._apart, *filter(None, [self._client])]
         self._client, self._apart = None, set()
-        for client in clients if self._loop is asyncio.get_running_loop() else ():
-            with suppress(RedisError, OSError):
-                await client.aclose()
+        if self._loop is not asyncio.get_running_loop():
+            return
+        tasks = [asyncio.ensure_future(_close(client)) for client in clients]
+        for task in tasks:
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        await asyncio.shield(asyncio.gather(*tasks))  # it goes on when this call is cancelled

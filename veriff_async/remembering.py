@@ -77,6 +77,12 @@ class DecisionMemory:
         if answered is not None:
             _put(self._answered, session_id, without_details(answered), _MOST_ANSWERED)
 
+    def remove_submission(self, answered: Decision) -> None:
+        """Forget a submission that was refused, so that the request for resubmission stands again."""
+        known = self._answered.get(answered.session_id)
+        if known is not None and is_same(known, answered):
+            del self._answered[answered.session_id]
+
     def add(self, decision: Decision, asked: int | None = None) -> bool:
         """Remember a decision, unless it has been passed by; return whether it stands.
 

@@ -105,7 +105,9 @@ class VerificationSession(SessionReadings):
 
         A retry that finds the session submitted by an earlier try of this very call is a success. When the submission
         answers a request for resubmission, later waits expect a newer decision: those of this client through any
-        session object and, with an inbox, those of every process. If neither this client nor the inbox knows whether
+        session object and, with an inbox, those of every process. This holds from before the submission is sent, also
+        if its answer is lost or the process is killed, until Veriff certainly refuses it; so after such an end, submit
+        again (code 1304 then says that the first one arrived). If neither this client nor the inbox knows whether
         there was such a request, Veriff is asked for the decision first; not for the first submission of a session that
         this client created.
 
@@ -118,8 +120,8 @@ class VerificationSession(SessionReadings):
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
         answered = await self._waits.request_to_answer(self.id, self._last)
-        info = await self._api.submit_session(self.id)
-        await self._waits.submitted(self.id, answered)
+        async with self._waits.submission(self.id, answered):
+            info = await self._api.submit_session(self.id)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
     async def download_all(  # noqa: PLR0913  options, each with a default

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -18,7 +19,15 @@ from attrs import define
 
 from veriff_async.errors import ConfigurationError
 
-__all__ = ("FileGuard", "FileReplacedError", "close_database", "make", "open_database", "real_path")
+__all__ = (
+    "FileGuard",
+    "FileReplacedError",
+    "close_database",
+    "database_path",
+    "make",
+    "open_database",
+    "real_path",
+)
 
 _Identity: TypeAlias = tuple[int, int]
 """The device and the number of a file on it, which stay the same under every name of the file."""
@@ -122,13 +131,18 @@ def real_path(path: Path, *, owner: str) -> Path:
     itself cannot be, so they are refused.
 
     Raises:
-        ConfigurationError: The file has names in several folders.
+        ConfigurationError: It is no file, or one that has names in several folders.
     """
     real = Path(os.path.realpath(path))
     try:
-        names = real.stat().st_nlink
+        status = real.stat()
     except FileNotFoundError:
         return real
+    if not stat.S_ISREG(status.st_mode):
+        kind = "folder" if stat.S_ISDIR(status.st_mode) else "device"
+        msg = f"The {owner}'s path names a {kind}: give the path of a file."
+        raise ConfigurationError(msg)
+    names = status.st_nlink
     if names > 1:
         msg = (
             f"The {owner}'s file has {names} hard links, and a process that uses another of its names would not be "
@@ -158,9 +172,10 @@ class FileReplacedError(Exception):
 
 
 class FileGuard:
-    """Notices that an open file, its write-ahead log or its index was deleted or replaced.
+    """Notices that an open file was deleted, replaced or made shorter, or that its write-ahead log or index was.
 
     SQLite goes on with a file that has no name any more: what is written then is gone when the last process closes it.
+    It never makes a file shorter by itself, so another program did: by copying over it, for example.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -168,12 +183,13 @@ class FileGuard:
         real = os.path.realpath(path)
         self._names = (os.path.abspath(path), f"{real}-wal", f"{real}-shm")  # noqa: PTH100  follows no link
         self._known = [self._found(name) for name in self._names]
+        self._size = 0
 
     def check(self) -> None:
         """Look whether the files are still those that were opened.
 
         Raises:
-            FileReplacedError: Another file, or none, has one of the names.
+            FileReplacedError: Another file, or none, has one of the names, or the file is shorter than before.
         """
         for place, name in enumerate(self._names):
             found = self._found(name)
@@ -181,9 +197,56 @@ class FileGuard:
                 self._known[place] = found
             elif found != self._known[place]:
                 raise FileReplacedError
+        size = self._size_of_file()
+        if size < self._size:
+            raise FileReplacedError
+        self._size = size
+
+    def let_go(self, connection: sqlite3.Connection) -> None:
+        """Keep the log of the file that was opened from the file that has taken its name, if another one has.
+
+        SQLite would apply the log to that file, and overwrite it (https://sqlite.org/howtocorrupt.html, 1.4). So what
+        the log has is written into the file that was opened, and the log is removed.
+        """
+        found = self._found(self._names[0])
+        if found is None or found == self._known[0]:
+            return
+        with suppress(sqlite3.Error):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        for name, known in zip(self._names[1:], self._known[1:], strict=True):
+            if known is not None and self._found(name) == known:
+                with suppress(OSError):
+                    os.unlink(name)  # noqa: PTH108  a text, as everywhere here
+
+    def _size_of_file(self) -> int:
+        try:
+            return os.stat(self._names[0]).st_size  # noqa: PTH116  as in `_identity`
+        except OSError:
+            return 0
 
     def _found(self, name: str) -> _Identity | None:
         try:
             return _identity(name)
         except OSError:
             return None
+
+
+def database_path(path: object, *, owner: str, memory: str) -> Path:
+    """Return the path of a file that a store is given.
+
+    Args:
+        path: What was given.
+        owner: Whose file it is, for the error, such as ``inbox``.
+        memory: The class that needs no file.
+
+    Raises:
+        ConfigurationError: It can be the path of no file.
+    """
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        msg = f"The path of the {owner} must be a str or a Path, got {type(path).__name__}."
+        raise ConfigurationError(msg)
+    if not name or name == ":memory:" or "\0" in name:
+        msg = f"The path of the {owner} names no file: give one, or use {memory}."
+        raise ConfigurationError(msg)
+    return Path(name)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
@@ -32,11 +33,12 @@ from veriff_async.polling import Poller
 from veriff_async.protocol.backoff import poll_pause
 from veriff_async.protocol.lifecycle import identity, is_later, is_news, is_same
 from veriff_async.protocol.policies import SAFETY_NET, PollPolicy
+from veriff_async.protocol.retry import leaves_unsubmitted
 from veriff_async.remembering import DecisionMemory
 from veriff_async.watched import OwnPace, Wait, Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from veriff_async.inbox.inbox import Inbox
     from veriff_async.models.decision import Decision
@@ -215,18 +217,42 @@ class Waits:
             return None
         return self._memory.request_to_answer(decision) if self._memory.add(decision, asked) else None
 
-    async def submitted(self, session_id: str, answered: Decision | None) -> None:
-        """Let every later wait, here and in other processes, know of a submission.
+    @asynccontextmanager
+    async def submission(self, session_id: str, answered: Decision | None) -> AsyncGenerator[None]:
+        """Let every later wait, here and in other processes, know of the submission that the block makes.
+
+        It is recorded before, since a process that is killed, or whose answer is lost, could not do so afterwards. A
+        submission that was certainly refused is taken back.
 
         Args:
             session_id: The session.
             answered: The request for resubmission that it answers, if it answers one.
         """
+        if answered is None or self._closed:
+            yield
+            self._memory.add_submission(session_id, None)
+            return
+        is_recorded = await self._record_submission(answered)
         self._memory.add_submission(session_id, answered)
-        if answered is not None and self._inbox is not None:
-            from veriff_async.protocol.events import resubmission_event
+        try:
+            yield
+        except VeriffError as error:
+            if leaves_unsubmitted(error):
+                self._memory.remove_submission(answered)
+                await self._record_submission(answered, refused=True)
+            raise
+        if not is_recorded:
+            await self._record_submission(answered)
 
-            await self._record(resubmission_event(answered), "other processes do not know of a submission")
+    async def _record_submission(self, answered: Decision, *, refused: bool = False) -> bool:
+        """Record a submission, or that it was refused; return whether there is nothing left to record."""
+        if self._inbox is None:
+            return True
+        from veriff_async.protocol.events import resubmission_event
+
+        event = resubmission_event(answered, refused=refused)
+        what = "that a submission was refused" if refused else "of a submission"
+        return await self._record(event, f"other processes do not know {what}") is not None
 
     def end(self) -> None:
         """End every wait with an error, now and later."""

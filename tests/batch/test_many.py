@@ -257,6 +257,34 @@ async def test_a_creation_in_doubt_is_left_for_its_owner(
         await settle(journal, "user-42", session_id=None)
 
 
+@pytest.mark.parametrize("wrong", ["mistyped", "11111111-2222-4333-8444-555555555555"])
+@pytest.mark.parametrize("answered", [True, False])
+async def test_wrong_session_can_be_corrected(
+    box: Sandbox,
+    veriff: VeriffClient,
+    journal: MemoryJournal,
+    wrong: str,
+    answered: bool,  # noqa: FBT001
+) -> None:
+    """A job that failed because `settle` was given a session that Veriff does not know can be settled again."""
+    box.inject(Fault.lose_answer() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
+    await verify_one(veriff, job("user-42"), journal=journal)
+    await settle(journal, "user-42", session_id=wrong)
+    assert Step.FAILED is (await verify_one(veriff, job("user-42"), journal=journal)).step
+
+    await settle(journal, "user-42", session_id=box.sessions[0].id if answered else None)
+    found = await verify_one(veriff, job("user-42"), journal=journal)
+
+    assert found.decision is not None, found.error
+    assert_once(box, {"user-42"})
+
+
+async def test_settling_names_a_job_that_is_not_there(journal: MemoryJournal) -> None:
+    """The id of a job that the journal does not have is refused as such, not as a job without a doubt."""
+    with pytest.raises(ConfigurationError, match="The journal has no job user-43"):
+        await settle(journal, "user-43", session_id=None)
+
+
 async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
     box: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:

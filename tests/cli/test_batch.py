@@ -141,6 +141,21 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     assert 0o600 == (folder / "results.jsonl").stat().st_mode & 0o777
 
 
+def test_readable_secrets_are_warned_of_once(folder: Path, books: Books, start: Start) -> None:
+    """A command that reads a file of secrets twice warns once that others may read it."""
+    (folder / "jobs.csv").write_text("id,document-front\nwarned,front.jpg\n")
+    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.box.environ.items()))
+    (folder / "secret.env").chmod(0o644)
+
+    words = "batch run jobs.csv --journal warned.db --out warned.jsonl --env-file secret.env --json"
+    code, _, err = after(start(*words.split()))
+
+    assert 0 == code
+    assert ["Other users may read secret.env"] == [
+        json.loads(line)["warning"].split(",")[0] for line in err.splitlines()
+    ]
+
+
 def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
     folder: Path, books: Books, start: Start, run_in_terminal: RunInTerminal
 ) -> None:

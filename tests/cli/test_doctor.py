@@ -108,7 +108,9 @@ def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in shown.splitlines()]
     assert code == 0
     assert [line[0] for line in lines if line[:1] == ["failed"]] == []
-    assert "refused when it is signed wrongly on purpose (HTTP 401, code 1818)" in shown
+    assert "refused when it is signed wrongly on purpose (HTTP 401, code 1818)" in " ".join(
+        word for line in lines for word in line
+    )
     assert "A signed sample is answered 200." in shown
     assert secret not in shown
     assert sessions == ()
@@ -125,6 +127,17 @@ def is_signed(headers: dict[str, str], body: bytes, credentials: Credentials | N
     except SignatureError:
         return False
     return True
+
+
+def test_long_findings_are_wrapped_between_words(run_in_terminal: Callable[..., tuple[int, str]]) -> None:
+    """On a terminal a sentence is wrapped between words, and its further lines stand below its beginning."""
+    code, shown = run_in_terminal("doctor")
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
+    text = " ".join(line.strip() for line in lines)
+
+    assert code == 1
+    assert "VERIFF_BASE_URL is not set: take the integration's own base URL from the integration's API Keys" in text
+    assert {line[:27] for line in lines if line.startswith(" ")} == {" " * 27}
 
 
 def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:

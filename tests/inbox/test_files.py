@@ -60,7 +60,12 @@ def move_folder(path: Path) -> None:
     path.parent.mkdir()
 
 
-HARMS: Final = (delete, delete_alone, delete_log, delete_index, replace, move_folder)
+def shorten(path: Path) -> None:
+    """Empty the file where it is, as ``cp`` does before it copies over it."""
+    os.truncate(path, 0)
+
+
+HARMS: Final = (delete, delete_alone, delete_log, delete_index, replace, move_folder, shorten)
 
 
 @pytest.fixture
@@ -99,6 +104,63 @@ async def test_who_only_reads_notices_it_too(path: Path, harm: Callable[[Path], 
             await anext(feed)
             await writing.record(moved("s", "started"))
             assert "s" == await anext(feed)
+
+
+async def test_a_backup_that_is_put_back_is_not_overwritten(path: Path) -> None:
+    """The log of a file that was replaced is written into that file, and not into the one that has taken its name."""
+    backup, old = path.with_name("backup.db"), path.with_name("old.db")
+    async with SqliteInbox(backup) as inbox:
+        await inbox.record(moved("backup", "started"))
+    async with SqliteInbox(path) as inbox, SqliteInbox(path) as other:
+        await other.look(["before"])
+        await inbox.record(moved("before", "started"))
+        await asyncio.to_thread(os.link, path, old)
+        await asyncio.to_thread(os.replace, backup, path)
+        with pytest.raises(InboxError, match="was deleted or replaced"):
+            await inbox.record(moved("again", "started"))
+        await inbox.record(moved("again", "started"))
+        with pytest.raises(InboxError, match="was deleted or replaced"):
+            await other.look(["before"])
+        for each in (inbox, other):
+            assert {"backup", "again"} == set(await each.look(["backup", "before", "again"]))
+    async with SqliteInbox(old) as inbox:
+        assert "before" in await inbox.look(["before"])
+
+
+async def test_a_journal_that_is_put_back_is_not_overwritten(path: Path) -> None:
+    """So it is with a journal: the next run goes on with the file that is there."""
+    backup = path.with_name("backup.db")
+    for place, name in ((backup, "kept"), (path, "other")):
+        async with SqliteJournal(place) as journal:
+            await journal.claim(name)
+            await journal.write(JobRecord(job_id=name, options="", media=()))
+            if place is path:
+                await asyncio.to_thread(os.replace, backup, path)
+                with pytest.raises(JournalError, match="was removed or replaced"):
+                    await journal.write(JobRecord(job_id=name, step=Step.CREATED, options="", media=()))
+    async with SqliteJournal(path) as journal:
+        assert ["kept"] == [record.job_id async for record in journal.records()]
+
+
+@pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
+@pytest.mark.parametrize("given", ["", ":memory:", "a\0b", b"inbox.db", 5, None])
+def test_what_names_no_file_is_refused(make: Callable[[object], object], given: object) -> None:
+    """A path that can be the path of no file is refused at once, in words of this library."""
+    with pytest.raises(ConfigurationError, match=r"^The path of the (inbox|journal)"):
+        make(given)
+
+
+@pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
+@pytest.mark.parametrize("kind", ["folder", "device"])
+async def test_what_is_no_file_is_refused(
+    tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], kind: str
+) -> None:
+    """A folder or a pipe is named as what it is, and never waited for."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(ConfigurationError, match=f"path names a {kind}"):
+        async with make(tmp_path if kind == "folder" else pipe):
+            pass
 
 
 async def test_a_change_of_the_folder_of_the_process_is_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

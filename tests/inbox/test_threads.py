@@ -186,3 +186,26 @@ async def test_a_cancelled_opening_leaves_no_thread(
     await asyncio.wait([opening])
 
     assert before == threads()
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+async def test_a_cancelled_closing_leaves_no_thread(
+    tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], turns: int
+) -> None:
+    """Who is cancelled while a file is closed has closed it all the same: its threads end, and its log is gone."""
+    before, store = threads(), make(tmp_path / "file.db")
+    await store.__aenter__()
+    left = threads() - before
+    closing = asyncio.create_task(store.aclose())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    if turns == 0:  # it had not begun
+        await store.aclose()
+    for thread in left:
+        await asyncio.to_thread(thread.join)
+
+    assert not await asyncio.to_thread((tmp_path / "file.db-wal").exists)

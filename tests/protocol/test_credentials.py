@@ -62,6 +62,21 @@ def test_at_most_five_secrets_live_at_once() -> None:
         Credentials("key", "1", previous_secrets=["2", "3", "4", "5", "6"])
 
 
+def test_only_secret_cannot_be_left_out() -> None:
+    """The error for leaving out the only secret names the successor that is missing, not an empty secret."""
+    with pytest.raises(ConfigurationError, match=r"add its successor first, with rotated\(\)"):
+        Credentials("key", "1").without(0)
+
+
+@pytest.mark.parametrize(("place", "words"), [(1, "only one secret"), (-1, "only one"), ("0", "'0'"), (True, "True")])
+def test_place_of_a_secret_is_checked(place: object, words: str) -> None:
+    """A place that no secret has is refused with the places that there are."""
+    with pytest.raises(ConfigurationError, match=words):
+        Credentials("key", "1").without(place)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="a place from 0 to 1"):
+        Credentials("key", "1", previous_secrets=["2"]).without(2)
+
+
 def test_one_text_is_no_list_of_secrets() -> None:
     """A text in place of a list, which would be read letter by letter, is refused."""
     with pytest.raises(ConfigurationError, match="tuple of secrets"):

@@ -119,6 +119,15 @@ def test_plain_http_needs_the_hosts_exact_name() -> None:
             parse_root(f"http://{host}", allow_insecure=allowed)
 
 
+@pytest.mark.parametrize("host", ["veriff.me", "api.veriff.me", "stationapi.veriff.com", "API-SAAS.VERIFF.COM."])
+def test_plain_http_is_never_advised_for_veriff(host: str) -> None:
+    """The error for plain http to a host of Veriff names no option, because none allows it."""
+    with pytest.raises(ConfigurationError, match="plain http") as caught:
+        parse_root(f"http://{host}")
+
+    assert str(caught.value).endswith("use https.")
+
+
 @pytest.mark.parametrize(
     "names",
     ["veriff-sandbox", ["*"], ["*.internal"], ["http://sandbox"], ["sandbox:8080"], [""], [None], {"a": 1}, 5, ["a b"]],

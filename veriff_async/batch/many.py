@@ -7,6 +7,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final, get_args
 
+from attrs import evolve
+
 from veriff_async.batch.breaker import breaker_of
 from veriff_async.batch.course import OnUnknown, Run
 from veriff_async.batch.job import JobResult
@@ -286,6 +288,9 @@ async def record_failure(journal: Journal, job_id: str, error: VeriffError) -> J
 async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> None:
     """Say what became of a creation whose answer was lost, so that the job goes on when it is given again.
 
+    A session that turns out to be wrong can be corrected in the same way: when the job has failed because Veriff
+    refused its first upload with 400 or 404.
+
     Args:
         journal: Where the job is.
         job_id: The job.
@@ -293,7 +298,7 @@ async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> No
             ``vendor_data``; ``None`` when there is none, so that it is created again.
 
     Raises:
-        ConfigurationError: No creation of that job is in doubt, or the session's id cannot be one.
+        ConfigurationError: It is certain which session the job has, or the session's id cannot be one.
         JournalError: The journal cannot be written, or a run has the job.
 
     Example:
@@ -302,14 +307,16 @@ async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> No
     require_asyncio()
     record = await journal.claim(job_id)
     try:
-        doubtful = None if record is None else record.again()
-        if doubtful is None or doubtful.step not in {Step.CREATING, Step.UNKNOWN}:
+        if record is None:
+            msg = f"The journal has no job {job_id}: compare the id with those of your jobs."
+            raise ConfigurationError(msg)
+        if not record.may_be_settled:
             msg = f"No creation of job {job_id} is in doubt: look at its step in the journal."
             raise ConfigurationError(msg)
         if session_id is None:
-            await journal.write(doubtful.at(Step.NEW))
+            await journal.write(evolve(record.again(), step=Step.NEW, session_id=None))
         else:
-            await journal.write(doubtful.created(check_id("session_id", session_id)))
+            await journal.write(record.again().created(check_id("session_id", session_id)))
     finally:
         await journal.release(job_id)
 

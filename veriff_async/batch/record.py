@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from veriff_async.models.media import MediaFile
 
 __all__ = ("Failure", "JobRecord", "MediaRecord", "Stamp", "Step", "dump_record", "load_record")
+
+_UNKNOWN_SESSION: Final = ("BadRequestError", "NotFoundError")
+"""Classes of the errors with which Veriff refuses an id: 400 with code 1001 or 1002, or 404."""
 
 
 class Step(StrEnum):
@@ -116,6 +119,19 @@ class JobRecord:
     def missing(self) -> tuple[int, ...]:
         """Places of the media that are not known to be up."""
         return tuple(place for place, one in enumerate(self.media) if one.media_id is None)
+
+    @property
+    def may_be_settled(self) -> bool:
+        """Whether a person may say which session the job has, see `settle`.
+
+        So it is while nobody knows whether one was created, and also when Veriff does not know the session: its id may
+        have been mistyped. Once Veriff has a picture of the job, its session is certain.
+        """
+        record = self.again()
+        if record.step in {Step.CREATING, Step.UNKNOWN}:
+            return True
+        is_refused = self.failure is not None and self.failure.kind in _UNKNOWN_SESSION
+        return is_refused and record.step in {Step.CREATED, Step.UPLOADING} and len(self.missing) == len(self.media)
 
     def at(self, step: Step) -> JobRecord:
         """Return the record at another step."""

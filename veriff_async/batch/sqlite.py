@@ -13,7 +13,6 @@ import sqlite3
 import warnings
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
@@ -26,10 +25,18 @@ from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JournalError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.codec import UnreadableError
-from veriff_async.sqlite_file import FileGuard, FileReplacedError, close_database, open_database, real_path
+from veriff_async.sqlite_file import (
+    FileGuard,
+    FileReplacedError,
+    close_database,
+    database_path,
+    open_database,
+    real_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from veriff_async.batch.record import JobRecord
@@ -105,11 +112,7 @@ class SqliteJournal:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         """Check the path; nothing is opened yet."""
-        name = os.fspath(path)
-        if not name or name == ":memory:":
-            msg = "The path of the journal names no file: give one, or use MemoryJournal."
-            raise ConfigurationError(msg)
-        self._path = Path(name)
+        self._path = database_path(path, owner="journal", memory="MemoryJournal")
         self._keeper: _Keeper | None = None
         self._claims: set[str] = set()
         self._process = 0
@@ -332,6 +335,8 @@ class _Keeper(Thread):
             for guard in self._guards:
                 guard.check()
         except FileReplacedError:
+            if self._db is not None:
+                self._guards[0].let_go(self._db)
             return [(None, _replaced())] * len(batch)
         except (sqlite3.Error, OSError) as error:
             return [(None, _failed(error))] * len(batch)

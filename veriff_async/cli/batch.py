@@ -247,7 +247,7 @@ def batch_status(*, journal: Path, for_program: bool) -> None:
     if outcomes.exit is not Exit.DONE and plan is not None:
         is_submitted = plan.submit_only and outcomes.is_late
         words = f"collect {_files(journal, plan.out)}" if is_submitted else f"resume --journal {_quoted(journal)}"
-        progress_screen().say(f"Unless a run is at it, go on with: {again(f'batch {words}', None)}")
+        progress_screen().say(f"If no run is active, go on with: {again(f'batch {words}', None)}")
 
 
 @batch.command("settle")

@@ -83,8 +83,8 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
             async for finding in checks:
                 found.append(finding)
                 if not for_program:
-                    words = f"{finding.outcome:<8} {finding.name:<17} {finding.says}"
-                    screen.say(words, style=_STYLES[finding.outcome])
+                    name = f"{finding.outcome:<8} {finding.name:<17} "
+                    screen.say(name + finding.says, style=_STYLES[finding.outcome], indent=len(name))
         return found
 
     found = run(work())

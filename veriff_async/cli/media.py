@@ -201,14 +201,17 @@ async def run_download(veriff: VeriffClient, parcel: Parcel, screen: Screen, cou
                 return await session.download_all(
                     parcel.folder, existing=parcel.existing, all_attempts=parcel.all_attempts, progress=moved
                 )
-            except MediaExistsError:
-                msg = (
+            except MediaExistsError as error:
+                name = "" if error.path is None else f"{error.path.name}: "
+                msg = name + (
                     "A file of another size, a folder or a link has the name of a file to download: remove it, give "
                     "--existing replace, or give another folder with --to."
                     if parcel.existing == "skip"
                     else "A file is there already: give --existing skip or replace, or another folder with --to."
                 )
-                raise MediaExistsError(msg) from None
+                exists = MediaExistsError(msg)
+                exists.path = error.path
+                raise exists from None
 
 
 async def _chosen(

@@ -48,6 +48,7 @@ class Course:
         facts: What a program needs for that, for example the ``session_id``.
         signal: The signal that stopped it.
         proxy: What ``--proxy`` was given.
+        warned: What `warn` has said: a command that reads a file twice warns of it once.
     """
 
     for_program: bool = False
@@ -55,6 +56,7 @@ class Course:
     facts: dict[str, object] = field(factory=dict[str, object])
     signal: signal.Signals = signal.SIGINT
     proxy: str | None = None
+    warned: set[str] = field(factory=set[str])
 
     def reached(self, advice: str, **facts: object) -> None:
         """Note how far the work has come; it is shown with an error, a timeout or a signal."""
@@ -129,8 +131,10 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def warn(words: str) -> None:
-    """Say something on standard error that does not stop the command; with ``--json`` as a JSON object in a line."""
-    _warn(course(), words)
+    """Write a warning to standard error, once for each text; with ``--json`` as a JSON object in a line."""
+    if words not in course().warned:
+        course().warned.add(words)
+        _warn(course(), words)
 
 
 def print_json(document: dict[str, object]) -> None:

@@ -32,6 +32,8 @@ __all__ = ("Screen", "as_json", "decision_facts", "megabytes", "personal_facts")
 
 _WIDEST: Final = 100  # columns of text; longer lines are hard to read
 
+_NARROWEST: Final = 20  # columns of text beside an indentation
+
 _SHORT: Final = 8  # figures of an id that tell files apart
 
 _NEXT: Final = (
@@ -63,8 +65,18 @@ class Screen:
         # FORCE_COLOR makes a pipe look like a terminal to rich, but nobody watches a bar move in a file.
         self._live = console.is_interactive and console.file.isatty()
 
-    def say(self, words: str, *, style: str | None = None) -> None:
-        """Write a line, with no markup and no colours of its own."""
+    def say(self, words: str, *, style: str | None = None, indent: int | None = None) -> None:
+        """Write a line, with no markup and no colours of its own.
+
+        Args:
+            words: The line. Anything but a terminal gets it as it is, so that programs find it in one line.
+            style: A style of rich.
+            indent: Where the further lines of a sentence begin on a terminal, which is wrapped between words; without
+                it the terminal wraps the line, and what is copied from there, such as a command, is one line.
+        """
+        if indent is not None and self._live:
+            width = max(self._console.width, indent + _NARROWEST)
+            words = fill(words, width, subsequent_indent=" " * indent, break_on_hyphens=False)
         self._console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager

@@ -176,6 +176,10 @@ class Shelves:
         """
         self._guard.check()
 
+    def let_go(self) -> None:
+        """Keep what was written here from a file that has replaced this one."""
+        self._guard.let_go(self._db)
+
     def rollback(self) -> None:
         """Undo what was begun, if SQLite has not done so itself."""
         with suppress(sqlite3.Error):

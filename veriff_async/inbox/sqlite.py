@@ -13,7 +13,6 @@ import sqlite3
 import time
 import warnings
 from contextlib import ExitStack, aclosing, closing, suppress
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
@@ -26,7 +25,7 @@ from veriff_async.inbox.shelves import Shelves, opened
 from veriff_async.inbox.workers import Reader, Writer
 from veriff_async.models.decision import DecisionSource
 from veriff_async.protocol.policies import Retention
-from veriff_async.sqlite_file import FileGuard, real_path
+from veriff_async.sqlite_file import FileGuard, database_path, real_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -83,14 +82,10 @@ class SqliteInbox:
         now: Callable[[], float] = time.time,
     ) -> None:
         """Check the options; nothing is opened yet."""
-        name = os.fspath(path)
-        if not name or name == ":memory:":
-            msg = "The path of the inbox names no file: give one, or use MemoryInbox."
-            raise ConfigurationError(msg)
+        self._path = database_path(path, owner="inbox", memory="MemoryInbox")
         if not watch > 0:
             msg = f"watch is {watch!r}: give seconds above zero."
             raise ConfigurationError(msg)
-        self._path = Path(name)
         self._retention = retention or Retention()
         self._watch = watch
         self._now = now
@@ -110,8 +105,7 @@ class SqliteInbox:
         workers = getattr(self, "_workers", None)
         if workers is not None and self._process == os.getpid():
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            for worker in workers:
-                worker.stop()
+            _stop(workers)
 
     async def __aenter__(self) -> Self:
         """Open the file, also after it was closed: a framework may start and stop an application many times.
@@ -173,12 +167,10 @@ class SqliteInbox:
             workers, self._workers, self._closed, self._entered = self._workers, None, True, 0
         if workers is None or self._process != os.getpid():
             return
-        # One after the other: of two connections that close at once, none knows that it is the last, which takes the
-        # write-ahead log along.
-        for worker in workers:
-            worker.stop()
-            await to_thread.run_sync(worker.join)
-        self._feeds.end(_closed())
+        try:
+            await to_thread.run_sync(_stop(workers))
+        finally:  # also when it is cancelled: nothing else ends the threads and the feeds
+            self._feeds.end(_closed())
 
     async def _ready(self) -> tuple[Writer, Reader]:
         require_asyncio()
@@ -240,6 +232,17 @@ class SqliteInbox:
     def _shelves(self) -> Shelves:
         connection = opened(self._path)
         return Shelves(connection, FileGuard(self._path), self._retention, self._now)
+
+
+def _stop(workers: tuple[Writer, Reader]) -> Callable[[], None]:
+    """Stop both threads at once, and return a function that waits for their end.
+
+    The reader ends after the writer: of two connections that close at once, none knows that it is the last, which takes
+    the write-ahead log along.
+    """
+    writer, reader = workers
+    writer.stop(then=reader)
+    return reader.join
 
 
 async def _done_by(worker: Worker, job: Callable[[Shelves], _T]) -> _T:

@@ -59,6 +59,8 @@ class Worker(Thread):
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._in_hand: list[_Job] = []
         self._stopped = False
+        self._ended = False
+        self._successor: Worker | None = None
         self._lock = Lock()
         self.failed: bool = False
         """Whether it ended by itself, so that another one is needed."""
@@ -76,11 +78,16 @@ class Worker(Thread):
                 raise _ended()
             self._jobs.put(_Job(do, answer))
 
-    def stop(self) -> None:
-        """End when everything that was put has been done."""
+    def stop(self, *, then: Worker | None = None) -> None:
+        """End when everything that was put has been done, and stop another thread when the file is closed here."""
         with self._lock:
             self._stopped = True
             self._jobs.put(None)
+            if not self._ended:
+                self._successor = then
+                return
+        if then is not None:
+            then.stop()
 
     def run(self) -> None:
         """Work until stopped; whatever ends the thread otherwise is logged, and answered to all who wait."""
@@ -89,6 +96,7 @@ class Worker(Thread):
             self._work()
         except FileReplacedError:
             self.failed, error = True, _replaced()
+            self._shelves.let_go()
         except BaseException as problem:  # noqa: BLE001  nothing else sees what ends a thread
             self.failed, error = True, _broken(problem)
         finally:
@@ -111,6 +119,10 @@ class Worker(Thread):
         if self.failed:
             self._feeds.end(error)
         self._shelves.close()
+        with self._lock:
+            self._ended = True
+        if self._successor is not None:
+            self._successor.stop()
 
 
 class Writer(Worker):

@@ -87,13 +87,14 @@ class SessionEvent(_AttemptEvent):
     Attributes:
         session_id: The session.
         attempt_id: The attempt; the oldest payloads have none.
-        action: ``started`` or ``submitted``.
+        action: ``started`` or ``submitted``; ``resubmission_requested`` when Veriff refused a submission that this
+            application recorded, so that the request stands again.
         code: 7001 or 7002.
         feature: ``selfid``.
         vendor_data: What was given at creation.
         end_user_id: What was given at creation.
-        answered_decision: The request for resubmission that `VerificationSession.submit` answered. Veriff does not
-            send it: the client records it, so that waits in every process expect a newer decision.
+        answered_decision: The request for resubmission that `VerificationSession.submit` answers. Veriff does not
+            send it: the client records it before it submits, so that waits in every process expect a newer decision.
     """
 
     kind: ClassVar[str] = "event"

@@ -242,10 +242,12 @@ def refusal(answer: Answer) -> errors.ApiError:
     text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
     numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
     msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
-    return class_of(answer.status, text)(
+    error = class_of(answer.status, text)(
         msg,
         status=answer.status,
         code=text,
         reason=reason if isinstance(reason, str) else None,
         retry_after=answer.retry_after,
     )
+    error.repeated = answer.repeated
+    return error

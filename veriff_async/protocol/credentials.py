@@ -141,12 +141,17 @@ class Credentials:
             ConfigurationError: There is no such place, or it is the only secret.
         """
         gone = self._at(place)
-        first, *others = [secret for secret in self.secrets if secret != gone] or [""]
+        if len(self.secrets) == 1:
+            msg = "The only secret cannot be left out: add its successor first, with rotated()."
+            raise ConfigurationError(msg)
+        first, *others = [secret for secret in self.secrets if secret != gone]
         return evolve(self, shared_secret=first, previous_secrets=tuple(others))
 
     def _at(self, place: int) -> str:
-        if not 0 <= place < len(self.secrets):
-            msg = f"There is no secret at place {place}: give 0 to {len(self.secrets) - 1}, the signing one is at 0."
+        if type(place) is not int or not 0 <= place < len(self.secrets):
+            last = len(self.secrets) - 1
+            places = f"a place from 0 to {last}" if last else "place 0, since there is only one secret"
+            msg = f"There is no secret at place {place!r}: give {places}. The secret at place 0 signs."
             raise ConfigurationError(msg)
         return self.secrets[place]
 

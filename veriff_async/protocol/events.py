@@ -141,15 +141,15 @@ def without_details(decision: Decision) -> Decision:
     )
 
 
-def resubmission_event(answered: Decision) -> SessionEvent:
-    """Make the event that a client records after it submitted a new attempt.
+def resubmission_event(answered: Decision, *, refused: bool = False) -> SessionEvent:
+    """Make the event that a client records when it submits a new attempt, or when that submission was refused.
 
     Args:
         answered: The decision that had asked for the new attempt.
+        refused: Whether the submission was refused, so that the decision stands again.
     """
-    event = SessionEvent(
-        session_id=answered.session_id, action=Status.SUBMITTED, answered_decision=without_details(answered)
-    )
+    action = Status.RESUBMISSION_REQUESTED if refused else Status.SUBMITTED
+    event = SessionEvent(session_id=answered.session_id, action=action, answered_decision=without_details(answered))
     return evolve(event, raw=to_json(event))
 
 

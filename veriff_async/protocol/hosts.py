@@ -86,11 +86,8 @@ def parse_root(base_url: str, *, name: str = "base_url", allow_insecure: Collect
         raise _refuse(name, f"must not have a query or fragment: pass the base URL from {_PORTAL} as it is")
     host = _name_of(url)
     if url.scheme == "http" and not _is_loopback(host) and host not in allow_insecure:
-        raise _refuse(
-            name,
-            f"is plain http, not https, which is allowed for this machine only: use https, or add {host!r} to "
-            f"allow_insecure_hosts ({INSECURE_HOSTS_VARIABLE})",
-        )
+        remedy = "" if _is_veriff(host) else f", or add {host!r} to allow_insecure_hosts ({INSECURE_HOSTS_VARIABLE})"
+        raise _refuse(name, f"is plain http, not https, which is allowed for this machine only: use https{remedy}")
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -143,7 +140,7 @@ def insecure_hosts(names: Collection[str]) -> frozenset[str]:
         if not _HOST_NAME.fullmatch(folded) and not _is_address(folded):
             remedy = 'takes host names in full, without scheme, port, path or "*", for example "veriff-sandbox"'
             raise _refuse(option, remedy)
-        if any(_is_below(folded, domain) for domain in _DOMAINS):
+        if _is_veriff(folded):
             raise _refuse(option, "must not name a host of Veriff: it is reached over https only")
         allowed.add(folded.strip("[]"))
     return frozenset(allowed)
@@ -179,6 +176,10 @@ def deprecation(root: str) -> str | None:
         f"The API host {_name_of(URL(root))} is an old one, and Veriff changes its API hosts on {_LAST_DAY}: take the "
         f"new base URL from {_PORTAL}, and set it as VERIFF_BASE_URL (or base_url) before that day."
     )
+
+
+def _is_veriff(host: str) -> bool:
+    return any(_is_below(host, domain) for domain in _DOMAINS)
 
 
 def _parsed(text: str) -> URL | None:

@@ -70,7 +70,14 @@ def advance(
     if state is not None and source is not DecisionSource.POLL and _is_polled(state, event):
         # The first webhook about it counts, so that a function which handles webhooks learns of every decision once.
         return evolve(state, source=source), None
-    return (state, Ignored.REPEATED) if is_kept else _apply(state, event, source, at)
+    if not is_kept:
+        return _apply(state, event, source, at)
+    if isinstance(event, SessionEvent) and event.answered_decision is not None:
+        # The client's own event, which nothing delivers late: a submission may be refused, and made again.
+        after, ignored = _apply(state, event, source, at)
+        if after != state:
+            return after, ignored
+    return state, Ignored.REPEATED
 
 
 def _apply(
@@ -79,8 +86,10 @@ def _apply(
     match event:
         case DecisionEvent(decision=decision):
             return _decided(state or _unseen(decision.session_id), decision, source, at)
-        case SessionEvent(answered_decision=Decision() as answered):
-            return _answered(state or _unseen(answered.session_id), answered, source, at)
+        case SessionEvent(answered_decision=Decision() as answered, action=action):
+            before = state or _unseen(answered.session_id)
+            is_refused = action == answered.status
+            return _stands_again(before, answered) if is_refused else _answered(before, answered, source, at)
         case SessionEvent(session_id=session_id, attempt_id=attempt, action=action):
             return _moved(state or _unseen(session_id), attempt, action, at)
         case FullAutoEvent(session_id=session_id, attempt_id=attempt, decision=found):
@@ -225,6 +234,17 @@ def _answered(
     if not is_known:
         after = evolve(after, decision=answered, source=source)
     return after, Ignored.SAME if after == state else None
+
+
+def _stands_again(state: SessionState, answered: Decision) -> tuple[SessionState, Ignored | None]:
+    """Let a request for resubmission stand again, because Veriff refused the submission that was to answer it."""
+    known = state.decision
+    if state.status != Status.SUBMITTED or known is None or not is_same(known, answered):
+        return state, Ignored.LATE
+    # An attempt that a webhook has reported meanwhile is newer than the request, whatever became of this submission.
+    newest = next((begun for begun in state.open_attempts if begun.attempt_id == state.attempt_id), None)
+    status = answered.status if newest is None else newest.status
+    return (state, Ignored.SAME) if status == state.status else (evolve(state, status=status), None)
 
 
 def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:

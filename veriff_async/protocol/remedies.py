@@ -29,7 +29,7 @@ _BAD_REQUEST: Final[dict[str, str]] = {
     "1301": "a feature that was asked for is not supported",
     "1302": "the callback must be an https address",
     "1303": "the status is not one that can be set",
-    "1304": "the session cannot go to that status from where it is",
+    "1304": "the status of the session does not allow it, for example because the session is submitted already",
     "1305": "the session is being decided: delete it when its decision has come",
     # Documented next to 1305; its trigger is not known.
     "1306": "the session is in progress, so it cannot be deleted yet",

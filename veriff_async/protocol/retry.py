@@ -14,11 +14,15 @@ each 5xx of the server itself may come after the work was done.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from veriff_async.errors import ApiError, ConfigurationError, ConnectError
 from veriff_async.protocol.classify import is_repeated
 
-__all__ = ("Failure", "Verdict", "asks_to_slow_down", "judge", "may_have_acted")
+if TYPE_CHECKING:
+    from veriff_async.errors import VeriffError
+
+__all__ = ("Failure", "Verdict", "asks_to_slow_down", "judge", "leaves_unsubmitted", "may_have_acted")
 
 _TOO_MANY: Final = 429
 _UNAVAILABLE: Final = 503
@@ -28,6 +32,8 @@ _SEE_OTHER: Final = 303
 # A server or proxy gave up on the request without a statement about its outcome: 408 timeout, 425 too early (RFC 8470),
 # 460 of AWS load balancers and 499 of nginx for a client that went away.
 _GAVE_UP: Final = frozenset({408, 425, 460, 499})
+_CONFLICT: Final = 409
+_WRONG_TRANSITION: Final = "1304"
 
 
 class Failure(Enum):
@@ -87,3 +93,16 @@ def may_have_acted(outcome: int | Failure, *, signed: bool = False) -> bool:
 def asks_to_slow_down(outcome: int | Failure) -> bool:
     """Return whether the answer asks the whole client, not only this call, to slow down."""
     return outcome in {_TOO_MANY, _UNAVAILABLE}
+
+
+def leaves_unsubmitted(error: VeriffError) -> bool:
+    """Return whether a submission that failed with an error was certainly not carried out, by any of its tries.
+
+    Code 1304 and 409 say that the session cannot be submitted from where it is, which is so after a submission.
+    """
+    if error.repeated:
+        return False
+    if isinstance(error, ApiError):
+        is_submitted = error.status == _CONFLICT or error.code == _WRONG_TRANSITION
+        return not is_submitted and not may_have_acted(error.status)
+    return isinstance(error, ConnectError | ConfigurationError)

@@ -305,6 +305,23 @@ class InboxContract(FollowersContract):
             same(recorded.state, before, "the state after a submission that was recorded late")
 
     @rule
+    async def test_a_request_stands_again_when_its_answer_was_refused(self, store: Store) -> None:
+        """A submission that Veriff refused lets its request stand again, as often as that happens."""
+        mine, other = await store.two()
+        for name, known in (("known", True), ("unknown", False)):
+            if known:
+                await mine.record(decided(name, "resubmission_requested", minute=2))
+            for _ in range(2):
+                for refused, status in ((False, Status.SUBMITTED), (True, Status.RESUBMISSION_REQUESTED)):
+                    await mine.record(answered(name, minute=2, refused=refused), source=DecisionSource.POLL)
+                    found = await state(other, name)
+                    same((found.status, found.current is not None), (status, refused), "the state of the request")
+        await mine.record(moved("known", "submitted", attempt="second"))
+        before = await state(mine, "known")
+        await mine.record(answered("known", minute=2, refused=True), source=DecisionSource.POLL)
+        same(await state(other, "known"), before, "the state of an attempt that was submitted meanwhile")
+
+    @rule
     async def test_kinds_without_a_state_are_kept(self, store: Store) -> None:
         """Messages of other and of unknown kinds are kept, and a session that only they name has no state."""
         mine, other = await store.two()

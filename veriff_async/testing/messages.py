@@ -86,16 +86,19 @@ def decision_of(event: WebhookEvent) -> Decision:
     raise TypeError(msg)
 
 
-def answered(session_id: str, *, attempt: str | None = "first", minute: int | None = None) -> WebhookEvent:
+def answered(
+    session_id: str, *, attempt: str | None = "first", minute: int | None = None, refused: bool = False
+) -> WebhookEvent:
     """Return the event that a client records after it submitted again.
 
     Args:
         session_id: The session.
         attempt: The id of the attempt that was to be repeated.
         minute: When that was decided; see `decided`.
+        refused: Whether the event says that Veriff refused the submission.
     """
     request = decided(session_id, "resubmission_requested", attempt=attempt, minute=minute)
-    return resubmission_event(decision_of(request))
+    return resubmission_event(decision_of(request), refused=refused)
 
 
 def full_auto(session_id: str, status: str, *, attempt: str | None = "first") -> WebhookEvent:

@@ -314,11 +314,11 @@ class Exchange:
             fresh = fresh or isinstance(outcome, _Failed)
             self.counters.retries += 1
             await asyncio.sleep(delay)
-        if outcome is None:
-            raise _held_back(request, self.pace.slowed_for)
-        if isinstance(outcome, _Failed):
-            raise _error(request, outcome)
-        return evolve(outcome, repeated=True) if repeated else outcome
+        if outcome is not None and not isinstance(outcome, _Failed):
+            return evolve(outcome, repeated=True) if repeated else outcome
+        error = _held_back(request, self.pace.slowed_for) if outcome is None else _error(request, outcome)
+        error.repeated = repeated
+        raise error
 
     def _slow_down(self, request: Request, outcome: Answer | _Failed, started: float) -> None:
         """Hold all requests of the client back, if the answer asks for it; also when this call gives up."""

@@ -177,7 +177,7 @@ class FileSink:
             if self._over:
                 return
             if self._existing != "replace" and os.path.lexists(goal) and not self._may_finish(goal):
-                raise already_there()
+                raise already_there(goal)
             if self._file is not None:
                 self._file.seek(0)
                 self._file.truncate()
@@ -220,7 +220,7 @@ class FileSink:
                 else:
                     _link(temporary, goal)
             except FileExistsError:
-                raise already_there() from None
+                raise already_there(goal) from None
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:
@@ -283,18 +283,22 @@ def check_download_size(size: int | None, max_bytes: int) -> None:
         raise ResponseError(msg, problems=(f"more than {max_bytes} bytes",))
 
 
-def already_there() -> MediaExistsError:
+def already_there(path: Path) -> MediaExistsError:
     """Return the error for a file that exists when files are not to be touched."""
-    return MediaExistsError('A file is there already: give another place, or existing="replace" or "skip".')
+    error = MediaExistsError('A file is there already: give another place, or existing="replace" or "skip".')
+    error.path = path
+    return error
 
 
-def incomplete_file() -> MediaExistsError:
+def incomplete_file(path: Path) -> MediaExistsError:
     """Return the error for something that exists and is not the finished download."""
     msg = (
         "A file, folder or link is there already, and it is not the finished download, because its size differs: "
         'remove it, give another place, or give existing="replace".'
     )
-    return MediaExistsError(msg)
+    error = MediaExistsError(msg)
+    error.path = path
+    return error
 
 
 def _is_empty(path: Path) -> bool:
