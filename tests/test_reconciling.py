@@ -13,6 +13,7 @@ from veriff_async import (
     ConfigurationError,
     DecisionSource,
     InboxError,
+    Media,
     NotFoundError,
     Reconciled,
     RetryPolicy,
@@ -25,6 +26,7 @@ from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+    from pathlib import Path
 
     from veriff_async import WebhookEvent
     from veriff_async.client import ClientOptions
@@ -175,9 +177,29 @@ async def test_it_can_be_cancelled(box: Sandbox, veriff: VeriffClient, ids: list
         await running
 
 
+async def test_a_repeated_session_is_news_once(veriff: VeriffClient, ids: list[str]) -> None:
+    """A session that is given several times, also while it is in work, counts as recorded once."""
+    found = await reconcile(veriff, MemoryInbox(), ids[:1] * 20)
+
+    assert (ids[:1], 20) == (found.recorded, found.done)
+
+
+@pytest.mark.parametrize("concurrency", [0, -1, 1.5, "8", True, None])
+async def test_concurrency_is_a_whole_number(veriff: VeriffClient, tmp_path: Path, concurrency: int) -> None:
+    """Every call that does several things at once refuses another number, and what is none, before it begins."""
+    session = veriff.session("8f0d1ab6")
+    with pytest.raises(ConfigurationError, match="concurrency must be 1 or more"):
+        await reconcile(veriff, MemoryInbox(), [], concurrency=concurrency)
+    with pytest.raises(ConfigurationError, match="concurrency must be 1 or more"):
+        await session.download_all(tmp_path, concurrency=concurrency)
+    if concurrency is not None:
+        with pytest.raises(ConfigurationError, match="concurrency must be 1 or more"):
+            await session.upload(Media(b"\xff\xd8\xff\xe0", "face"), concurrency=concurrency)
+
+
 async def test_somebody_must_ask(veriff: VeriffClient) -> None:
     """A concurrency below one is refused."""
-    with pytest.raises(ConfigurationError, match="at least 1"):
+    with pytest.raises(ConfigurationError, match="1 or more"):
         await reconcile(veriff, MemoryInbox(), [], concurrency=0)
 
 

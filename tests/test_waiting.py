@@ -303,6 +303,48 @@ async def test_a_refusal_ends_every_wait_for_the_session(veriff: VeriffClient) -
     assert ["NotFoundError", "NotFoundError"] == [type(error).__name__ for error in found]
 
 
+class _Failed(BaseException):
+    """What pytest raises, for example."""
+
+
+@pytest.mark.parametrize("kind", [StopIteration, asyncio.CancelledError, GeneratorExit, _Failed])
+async def test_nothing_that_until_raises_reaches_other_waits(
+    box: Sandbox, veriff: VeriffClient, session: VerificationSession, kind: type[BaseException]
+) -> None:
+    """An `until` that raises ends its own wait, also with what a future or a task would take for something else."""
+
+    def broken(_: Decision) -> bool:
+        raise kind
+
+    waits = [
+        asyncio.create_task(veriff.session(session.id).wait_for_decision(timeout=900, until=each))
+        for each in (None, broken, None)
+    ]
+    await asyncio.sleep(0)
+    box.decide(session.id, "approved")
+    first, failed, last = await asyncio.gather(*waits, return_exceptions=True)
+
+    assert isinstance(first, Decision)
+    assert isinstance(last, Decision)
+    assert isinstance(failed, _Failed if kind is _Failed else RuntimeError)
+
+
+async def _later(_: Decision) -> bool:
+    return False
+
+
+class _Later:
+    async def __call__(self, _: Decision) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("given", [5, "approved", Status.APPROVED, _later, _Later()])
+async def test_until_is_a_plain_function(session: VerificationSession, given: object) -> None:
+    """What cannot decide is refused when the wait begins, not when the decision comes."""
+    with pytest.raises(ConfigurationError, match="until must be a"):
+        await session.wait_for_decision(until=given)  # type: ignore[arg-type]
+
+
 async def test_an_error_of_until_belongs_to_its_wait(box: Sandbox, session: VerificationSession) -> None:
     """A predicate that raises ends its own wait with its own error, and no other."""
 

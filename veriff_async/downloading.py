@@ -18,6 +18,7 @@ from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSa
 from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 from veriff_async.protocol.answers import check_origin
+from veriff_async.protocol.arguments import check_concurrency
 from veriff_async.protocol.checks import check_id
 from veriff_async.together import together
 from veriff_async.transport.saving import (
@@ -210,9 +211,7 @@ class Downloads:
     ) -> list[DownloadedMedia]:
         """Download the media of a session; see `VerificationSession.download_all`."""
         require_asyncio()
-        if concurrency < 1:
-            msg = "concurrency must be 1 or more."
-            raise ConfigurationError(msg)
+        check_concurrency(concurrency)
         files = await self._files(session_id, all_attempts=all_attempts)
         place, _ = await to_thread.run_sync(_place, Path(folder), True, limiter=self._threads)  # noqa: FBT003
         jobs = [partial(self._save, file, place, None, options) for file in files]

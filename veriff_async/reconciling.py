@@ -13,6 +13,7 @@ from veriff_async.errors import ConfigurationError, InboxError, VeriffError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.listening import PROBE, answer_of, in_time
 from veriff_async.models.decision import DecisionSource
+from veriff_async.protocol.arguments import check_concurrency
 from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.events import decision_event
 from veriff_async.protocol.lifecycle import is_same
@@ -90,9 +91,7 @@ async def reconcile(
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
     """
     require_asyncio()
-    if concurrency < 1:
-        msg = f"concurrency must be a whole number of at least 1, got {concurrency!r}."
-        raise ConfigurationError(msg)
+    check_concurrency(concurrency)
     run = _Run(client, inbox, Reconciled(), progress)
     ids = _each(session_ids)
     # A worker for each session rather than a crew, so that there are never more than sessions.
@@ -132,6 +131,7 @@ class _Run:
     inbox: Inbox
     found: Reconciled
     progress: Callable[[Reconciled], None] | None
+    news: set[str] = Factory(set[str])
 
     async def settle(self, session_id: object) -> None:
         """Record the decision on a session, unless it is known; what is wrong with one session is its own failure."""
@@ -153,7 +153,8 @@ class _Run:
             return
         after = await self._recorded(decision)
         # The client may have recorded it too, so what became of this record does not tell whether it was news.
-        if _has(after, decision) and not _has(before, decision):
+        if _has(after, decision) and not _has(before, decision) and session_id not in self.news:
+            self.news.add(session_id)  # it may be in work more than once at a time
             self.found.recorded.append(session_id)
         else:
             self.found.unchanged += 1

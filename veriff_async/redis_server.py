@@ -48,6 +48,10 @@ _REMEDIES: Final = {
 
 def _settings(server: str | Redis, store: str, timeout: float) -> dict[str, Any]:
     """Return how connections are made: as was asked for, but for what the stores rely on."""
+    given: object = server
+    if not isinstance(given, str | Redis):
+        msg = f"{store} needs a url, or a client of redis.asyncio, got {type(given).__name__}."
+        raise ConfigurationError(msg)
     with suppress(RedisError, TypeError, ValueError):
         if isinstance(server, str):
             asked = {**parse_url(server)}

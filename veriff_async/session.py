@@ -8,6 +8,7 @@ from veriff_async.downloading import SaveOptions
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.certificate import CertificateFile
 from veriff_async.models.enums import Status
+from veriff_async.protocol.arguments import check_condition
 from veriff_async.protocol.lifecycle import can_follow
 from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
 from veriff_async.readings import SessionReadings
@@ -296,7 +297,8 @@ class VerificationSession(SessionReadings):
             The decision; look at its ``status``. Its ``source`` tells how it was learned of.
 
         Raises:
-            ConfigurationError: The timeout is not a number of seconds, or is below zero.
+            ConfigurationError: The timeout is not a number of seconds, or is below zero; or `until` is not a plain
+                function.
             DecisionTimeoutError: No such decision came in time; waiting again is safe.
             ClientClosedError: The client was closed meanwhile.
             NotFoundError: This integration knows no such session. With an inbox that serves, only for a session that
@@ -308,6 +310,8 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
+        if until is not None:
+            check_condition("until", until)
         decision = await self._waits.wait(
             self.id,
             until=until or _is_conclusive,

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from anyio import Semaphore, to_thread
 
-from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.errors import VeriffError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import UploadProgress
 from veriff_async.preparing import Preparing, naming
+from veriff_async.protocol.arguments import check_concurrency
 from veriff_async.together import together
 from veriff_async.transport.blocking import run_abandonable
 from veriff_async.transport.early import EarlySignature
@@ -64,9 +65,8 @@ class Uploads:
     ) -> list[UploadedMedia]:
         """Upload all media to a session; see `VerificationSession.upload`."""
         require_asyncio()
-        if concurrency is not None and concurrency < 1:
-            msg = "concurrency must be 1 or more."
-            raise ConfigurationError(msg)
+        if concurrency is not None:
+            check_concurrency(concurrency)
         async with self._api.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
             prepared = await self._preparing.prepare(media, stacklevel=4)

@@ -6,6 +6,7 @@ same time however many wait for the same session.
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, TypeAlias
 
 from attrs import Factory, define, evolve
@@ -14,7 +15,6 @@ from veriff_async.models.decision import DecisionSource
 from veriff_async.protocol.lifecycle import is_news, is_same
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Sequence
 
     from veriff_async.models.decision import Decision
@@ -120,16 +120,29 @@ class Watched:
                 continue
             learned = DecisionSource.KNOWN if from_inbox and wait.is_new else source
             try:
-                if wait.until(decision):
+                is_last = wait.until(decision)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  the caller's own function: its error ends its wait alone
+                wait.future.set_exception(_raisable(error))
+            else:
+                if is_last:
                     wait.future.set_result(evolve(decision, source=learned))
-            except Exception as error:  # noqa: BLE001  the caller's own function: its error belongs to its wait alone
-                wait.future.set_exception(error)
 
     def fail(self, error: Exception) -> None:
         """End all waits with an error."""
         for wait in self.waits:
             if not wait.future.done():
                 wait.future.set_exception(error)
+
+
+def _raisable(error: BaseException) -> BaseException:
+    """Return an error that a future takes, and that looks like the caller's own."""
+    if not isinstance(error, StopIteration | asyncio.CancelledError | GeneratorExit):
+        return error
+    replacement = RuntimeError(f"until raised {type(error).__name__}")  # as generators do (PEP 479)
+    replacement.__cause__ = error
+    return replacement
 
 
 @define(eq=False, weakref_slot=False)

@@ -16,6 +16,7 @@ from veriff_async.batch.memory import taken
 from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JobTakenError, JournalError
 from veriff_async.event_loop import require_asyncio
+from veriff_async.protocol.arguments import check_number, check_text
 from veriff_async.protocol.codec import UnreadableError
 from veriff_async.redis_server import Connections
 
@@ -142,7 +143,9 @@ class RedisJournal:
         self, server: str | Redis, *, prefix: str = "{veriff-batch}", lease: float = 30.0, timeout: float = 4.0
     ) -> None:
         """Check the arguments; nothing is opened yet."""
-        if not timeout > 0 or not 0 < lease < _LONGEST / 1000 or not prefix:
+        check_number("timeout", timeout, "seconds")
+        check_number("lease", lease, "seconds")
+        if not lease < _LONGEST / 1000 or not check_text("prefix", prefix):
             msg = "RedisJournal needs a prefix, and a timeout and lease above zero: leave out what is unsure."
             raise ConfigurationError(msg)
         self._server = Connections(server, timeout, store="RedisJournal", error=JournalError)

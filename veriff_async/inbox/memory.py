@@ -20,7 +20,7 @@ from veriff_async.models.state import OpenAttempt, Recorded, SessionState
 from veriff_async.protocol.codec import dump, load_object, read
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance
-from veriff_async.protocol.policies import Retention
+from veriff_async.protocol.policies import Retention, check_clock, check_retention
 from veriff_async.protocol.writing import to_json
 
 if TYPE_CHECKING:
@@ -86,9 +86,9 @@ class MemoryInbox:
 
     def __init__(self, *, retention: Retention | None = None, now: Callable[[], float] | None = None) -> None:
         """Begin empty."""
-        self._retention = retention or _IN_MEMORY
-        self._now = now or time.monotonic
-        self._wall_clock = now or time.time
+        self._retention = _IN_MEMORY if retention is None else check_retention(retention)
+        self._now = time.monotonic if now is None else check_clock(now)
+        self._wall_clock = time.time if now is None else now
         self._shelves: OrderedDict[str | None, _Shelf] = OrderedDict()
         self._feeds = Feeds()
         self._lock = Lock()

@@ -18,9 +18,10 @@ from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Recorded
+from veriff_async.protocol.arguments import check_number, check_text
 from veriff_async.protocol.events import dump_event, load_event
 from veriff_async.protocol.ledger import advance, dump_state, load_state
-from veriff_async.protocol.policies import Retention
+from veriff_async.protocol.policies import Retention, check_clock, check_retention
 from veriff_async.redis_server import Connections, ResponseError, watching
 
 if TYPE_CHECKING:
@@ -126,17 +127,18 @@ class RedisInbox:
         now: Callable[[], float] | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
-        if not timeout > 0 or not prefix:
-            msg = "RedisInbox needs a timeout above zero and a prefix: leave out what is unsure."
+        check_number("timeout", timeout, "seconds")
+        if not check_text("prefix", prefix):
+            msg = "prefix is empty: leave it out, or give a text that other programs do not use."
             raise ConfigurationError(msg)
         self._server = Connections(server, timeout, store="RedisInbox", error=InboxError)
         self._prefix = prefix
         self._changes = f"{prefix}:changes"
         self._touched = f"{prefix}:touched"
-        self._retention = retention or Retention()
+        self._retention = Retention() if retention is None else check_retention(retention)
         # A minute more than by the clock of the inbox, which is the one that counts.
         self._expiry = int(min((self._retention.seconds + 60) * 1000, 2**53))
-        self._now = now
+        self._now = None if now is None else check_clock(now)
         self._entered = 0
         self._unconfirmed: OrderedDict[str, _Attempt] = OrderedDict()
 

@@ -24,7 +24,8 @@ from veriff_async.inbox.feeds import Feeds
 from veriff_async.inbox.shelves import Shelves, opened
 from veriff_async.inbox.workers import Reader, Writer
 from veriff_async.models.decision import DecisionSource
-from veriff_async.protocol.policies import Retention
+from veriff_async.protocol.arguments import check_number
+from veriff_async.protocol.policies import Retention, check_clock, check_retention
 from veriff_async.sqlite_file import FileGuard, database_path, real_path
 
 if TYPE_CHECKING:
@@ -83,12 +84,9 @@ class SqliteInbox:
     ) -> None:
         """Check the options; nothing is opened yet."""
         self._path = database_path(path, owner="inbox", memory="MemoryInbox")
-        if not watch > 0:
-            msg = f"watch is {watch!r}: give seconds above zero."
-            raise ConfigurationError(msg)
-        self._retention = retention or Retention()
-        self._watch = watch
-        self._now = now
+        self._retention = Retention() if retention is None else check_retention(retention)
+        self._watch = check_number("watch", watch, "seconds")
+        self._now = check_clock(now)
         self._feeds = Feeds()
         self._lock = Lock()
         self._workers: tuple[Writer, Reader] | None = None
@@ -261,7 +259,9 @@ async def _done_by(worker: Worker, job: Callable[[Shelves], _T]) -> _T:
 def _resolve(future: asyncio.Future[_T], result: object, error: Exception | None) -> None:
     if future.done():
         return
-    if error is not None:
+    if isinstance(error, StopIteration):  # of `now`; a future refuses it
+        future.set_exception(RuntimeError("StopIteration"))
+    elif error is not None:
         future.set_exception(error)
     else:
         future.set_result(cast("_T", result))

@@ -7,7 +7,8 @@ of a header or body is ever part of a message.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Final, cast
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.credentials import Credentials
@@ -17,7 +18,19 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-__all__ = ("as_bytes", "check_credentials", "check_text", "header_items", "header_text")
+__all__ = (
+    "as_bytes",
+    "check_concurrency",
+    "check_condition",
+    "check_credentials",
+    "check_instance",
+    "check_number",
+    "check_text",
+    "header_items",
+    "header_text",
+)
+
+_T = TypeVar("_T")
 
 _HEADERS: Final = "headers must be a mapping of names to values, both str"
 
@@ -125,6 +138,62 @@ def check_text(name: str, value: object) -> str:
         return value
     msg = f"{name} must be a str, got {_type_of(value)}: pass it as text."
     raise ConfigurationError(msg)
+
+
+def check_instance(name: str, value: object, kind: type[_T], remedy: str) -> _T:
+    """Return an argument that is an instance of a class.
+
+    Args:
+        name: What the error calls it.
+        value: The argument.
+        kind: The class.
+        remedy: What to pass instead.
+
+    Raises:
+        ConfigurationError: It is of another type.
+    """
+    if isinstance(value, kind):
+        return value
+    msg = f"{name} must be a {kind.__name__}, got {_type_of(value)}: {remedy}."
+    raise ConfigurationError(msg)
+
+
+def check_number(name: str, value: object, unit: str) -> float:
+    """Return an argument that is a number above zero.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+        return value
+    msg = f"{name} is {value!r}: give {unit} above zero."
+    raise ConfigurationError(msg)
+
+
+def check_concurrency(value: object) -> int:
+    """Return how many things may be done at once.
+
+    Raises:
+        ConfigurationError: It is not a whole number of at least 1.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    msg = f"concurrency must be 1 or more, a whole number, got {value!r}."
+    raise ConfigurationError(msg)
+
+
+def check_condition(name: str, value: object) -> None:
+    """Check that an argument is a function that answers at once: the result of an async one is true, whatever it is.
+
+    Raises:
+        ConfigurationError: It cannot be called, or is an async function.
+    """
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  of an object
+        msg = f"{name} must be a plain function, got an async one: nothing would await its result."
+        raise ConfigurationError(msg)
+    if not callable(value):
+        msg = f"{name} must be a function of a decision, got {_type_of(value)}."
+        raise ConfigurationError(msg)
 
 
 def _type_of(value: object) -> str:

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import field, frozen
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.arguments import check_instance
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from attrs import Attribute
 
 __all__ = ("SAFETY_NET", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
@@ -130,3 +133,25 @@ class Timeouts:
     stall: float = field(default=30.0, validator=_positive)
     min_rate: float = field(default=1024.0, validator=_positive)
     total: float = field(default=600.0, validator=_positive)
+
+
+def check_retention(value: object) -> Retention:
+    """Return how much an inbox is to keep.
+
+    Raises:
+        ConfigurationError: It is of another type, such as a number of seconds.
+    """
+    return check_instance("retention", value, Retention, "pass Retention(seconds=...)")
+
+
+def check_clock(value: Callable[[], float]) -> Callable[[], float]:
+    """Return a function that tells the time.
+
+    Raises:
+        ConfigurationError: It cannot be called.
+    """
+    given: object = value
+    if not callable(given):
+        msg = f"now must be a function that returns seconds since 1970, got {type(given).__name__}."
+        raise ConfigurationError(msg)
+    return value

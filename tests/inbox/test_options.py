@@ -1,0 +1,52 @@
+"""Options of inboxes: what cannot work is refused when it is given, not with the first webhook."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async import ConfigurationError
+from veriff_async.batch import RedisJournal
+from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+URL = "redis://localhost"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [MemoryInbox, lambda **options: SqliteInbox("a.db", **options), lambda **options: RedisInbox(URL, **options)],
+)
+@pytest.mark.parametrize("options", [{"retention": 86_400}, {"retention": "30 days"}, {"now": 5}])
+def test_every_inbox_checks_its_options(make: Callable[..., object], options: dict[str, object]) -> None:
+    """A retention that is a bare number, and a clock that cannot be asked, are named as what they are."""
+    with pytest.raises(ConfigurationError, match=rf"^{next(iter(options))} must be a"):
+        make(**options)
+
+
+@pytest.mark.parametrize("given", ["1", None, True, 0, -1.0, float("nan")])
+def test_seconds_are_a_number_above_zero(given: object) -> None:
+    """What is no number of seconds is refused in words of this library."""
+    makes: dict[str, list[Callable[[], object]]] = {
+        "watch": [lambda: SqliteInbox("a.db", watch=given)],  # type: ignore[arg-type]
+        "timeout": [
+            lambda: RedisInbox(URL, timeout=given),  # type: ignore[arg-type]
+            lambda: RedisJournal(URL, timeout=given),  # type: ignore[arg-type]
+        ],
+        "lease": [lambda: RedisJournal(URL, lease=given)],  # type: ignore[arg-type]
+    }
+    for name, each in makes.items():
+        for make in each:
+            with pytest.raises(ConfigurationError, match=rf"^{name} is .*: give seconds above zero"):
+                make()
+
+
+@pytest.mark.parametrize("make", [RedisInbox, RedisJournal])
+@pytest.mark.parametrize("given", [None, 5, b"redis://localhost", object()])
+def test_a_server_is_a_url_or_a_client(make: Callable[[object], object], given: object) -> None:
+    """A variable of the environment that is not set, for example, is named as the mistake."""
+    with pytest.raises(ConfigurationError, match=r"needs a url, or a client of redis.asyncio, got"):
+        make(given)
