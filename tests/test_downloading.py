@@ -233,9 +233,10 @@ def make_link_to_a_short_file(path: Path) -> None:
     path.symlink_to(path.with_name("short"))
 
 
+THUMBNAIL: Final = MediaFile(id=MEDIA_ID, mimetype="image/jpeg", size=len(SMALL))
 UNFINISHED: Final = {
-    "shorter": lambda path: path.write_bytes(PICTURE[:-1]),
-    "longer": lambda path: path.write_bytes(PICTURE + b"1"),
+    "shorter": lambda path: path.write_bytes(SMALL[:-1]),
+    "longer": lambda path: path.write_bytes(SMALL + b"1"),
     "a dangling link": make_dangling_link,
     "a link to a short file": make_link_to_a_short_file,
     "a pipe": os.mkfifo,
@@ -245,16 +246,16 @@ UNFINISHED: Final = {
 @pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
 @pytest.mark.parametrize("make", list(UNFINISHED.values()), ids=list(UNFINISHED))
 async def test_skip_takes_nothing_else_for_the_finished_download(
-    front: MediaFile, tmp_path: Path, make: Callable[[Path], object], known: str
+    tmp_path: Path, make: Callable[[Path], object], known: str
 ) -> None:
     """With ``existing="skip"`` whatever has not the announced size is an error, and is left as it is."""
     path = tmp_path / "goal"
     await to_thread.run_sync(make, path)
     before = await names(tmp_path)
 
-    async with serving(answering(PICTURE, announced=known != "size unknown")) as veriff:
+    async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
         with pytest.raises(MediaExistsError, match="not the finished download"):
-            await veriff.download_media(front if known == "size known" else front.id, path, existing="skip")
+            await veriff.download_media(THUMBNAIL if known == "size known" else MEDIA_ID, path, existing="skip")
 
     assert await names(tmp_path) == before
 
@@ -275,23 +276,23 @@ async def test_skip_does_not_take_a_folder_for_the_finished_download(
 
 
 @pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
-async def test_skip_fills_an_empty_file(front: MediaFile, tmp_path: Path, known: str) -> None:
+async def test_skip_fills_an_empty_file(tmp_path: Path, known: str) -> None:
     """An empty file holds nothing to lose: with ``existing="skip"`` the download replaces it."""
     path = tmp_path / "goal"
     await to_thread.run_sync(path.touch)
 
-    async with serving(answering(PICTURE, announced=known != "size unknown")) as veriff:
-        media = front if known == "size known" else front.id
+    async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
+        media = THUMBNAIL if known == "size known" else MEDIA_ID
         downloaded = await veriff.download_media(media, path, existing="skip")
         again = await veriff.download_media(media, path, existing="skip")
 
     assert (downloaded.skipped, again.skipped) == (False, True)
-    assert await content_of(path) == PICTURE
+    assert await content_of(path) == SMALL
     assert await names(tmp_path) == ["goal"]
 
 
 async def test_folder_without_hard_links_never_holds_an_unfinished_file(
-    front: MediaFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the file system has no links, a kill at any moment leaves the name free or the whole file."""
     seen: list[int | None] = []
@@ -306,13 +307,13 @@ async def test_folder_without_hard_links_never_holds_an_unfinished_file(
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(type(tmp_path), "replace", watched)
-    async with serving(answering(PICTURE)) as veriff:
-        await veriff.download_media(front, tmp_path / "goal")
+    async with serving(answering(SMALL)) as veriff:
+        await veriff.download_media(THUMBNAIL, tmp_path / "goal")
         with pytest.raises(MediaExistsError):
-            await veriff.download_media(front.id, tmp_path / "goal")
+            await veriff.download_media(MEDIA_ID, tmp_path / "goal")
 
     assert seen == [None]
-    assert await content_of(tmp_path / "goal") == PICTURE
+    assert await content_of(tmp_path / "goal") == SMALL
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP"])

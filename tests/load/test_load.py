@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unmeasured"), pytest.mark.timeout(600)]
 
-LOAD: Final = int(os.environ.get("VERIFF_LOAD", "120"))
+LOAD: Final = int(os.environ.get("VERIFF_LOAD", "60"))
 STATUSES: Final = (Status.APPROVED, Status.DECLINED, Status.APPROVED)
 FAULTS: Final = (
     Fault.status(502),
