@@ -202,7 +202,8 @@ def test_any_signed_bytes_give_an_event_or_an_error_of_ours(
 def test_missing_hypothesis_is_named(name: str) -> None:
     """Without hypothesis, one sentence says what to install, and the contracts work all the same."""
     code = (
-        "import sys; sys.modules['hypothesis'] = None; from veriff_async.testing import InboxContract, JournalContract; "
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "from veriff_async.testing import InboxContract, JournalContract\n"
         f"from veriff_async.testing import {name}"
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)  # noqa: S603  our own
