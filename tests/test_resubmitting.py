@@ -303,6 +303,36 @@ async def test_a_submission_that_is_refused(box: Sandbox, open_inbox: Callable[[
         await expect_next(box, other, session_id)
 
 
+@pytest.mark.parametrize("first", ["the refusal", "the success"])
+async def test_two_submissions_at_the_same_time(box: Sandbox, first: str) -> None:
+    """When one of two submissions of a session succeeds, the refusal of the other lets no request stand again."""
+    inbox = MemoryInbox()
+    async with client(box, inbox) as veriff, client(box, inbox) as other:
+        session_id = await requested(box, veriff)
+        waits, answered = veriff._waits, await veriff.session(session_id).decision()
+        refusal = BadRequestError("refused", status=400)
+
+        async def refused() -> None:
+            async with waits.submission(session_id, answered):
+                begun.set()
+                await asyncio.wait_for(proceed.wait(), 20)
+                raise refusal
+
+        begun, proceed = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(refused())
+        await begun.wait()
+        async with waits.submission(session_id, answered):
+            await veriff._api.submit_session(session_id)
+            if first == "the refusal":
+                proceed.set()
+                await asyncio.wait([task])
+        proceed.set()
+        await asyncio.wait([task])
+        assert refusal is task.exception()
+
+        await expect_next(box, other, session_id)
+
+
 async def test_a_submission_that_is_refused_without_an_inbox(box: Sandbox, veriff: VeriffClient) -> None:
     """The client itself returns the request again after a refusal, and not after the submission that succeeds."""
     session_id = await requested(box, veriff)

@@ -30,6 +30,14 @@ _MOST_SEEN: Final = 1_000
 
 
 @frozen
+class _Answered:
+    """A request for resubmission, and whether the submission that answers it certainly succeeded."""
+
+    request: Decision
+    is_certain: bool
+
+
+@frozen
 class _Seen:
     """The latest decision on a session, and when it was learned of."""
 
@@ -43,7 +51,7 @@ class DecisionMemory:
     def __init__(self) -> None:
         """Know nothing yet."""
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
-        self._answered: OrderedDict[str, Decision] = OrderedDict()
+        self._answered: OrderedDict[str, _Answered] = OrderedDict()
         self._created: OrderedDict[str, None] = OrderedDict()
         self._moment = 0
 
@@ -69,19 +77,35 @@ class DecisionMemory:
         answered = self._answered.get(decision.session_id)
         if answered is None or decision.status.is_final:
             return False
-        return is_same(decision, answered) or is_later(decision, answered) is False
+        return is_same(decision, answered.request) or is_later(decision, answered.request) is False
 
-    def add_submission(self, session_id: str, answered: Decision | None) -> None:
-        """Remember a submission, and the request for resubmission that it answers, if it answers one."""
+    def add_submission(self, session_id: str, answered: Decision | None, *, is_certain: bool = True) -> None:
+        """Remember a submission, and the request for resubmission that it answers, if it answers one.
+
+        Args:
+            session_id: The session.
+            answered: The request.
+            is_certain: Whether the submission succeeded, rather than being under way.
+        """
         self._created.pop(session_id, None)
         if answered is not None:
-            _put(self._answered, session_id, without_details(answered), _MOST_ANSWERED)
+            known = _Answered(without_details(answered), is_certain=is_certain or self._is_certain(answered))
+            _put(self._answered, session_id, known, _MOST_ANSWERED)
 
-    def remove_submission(self, answered: Decision) -> None:
-        """Forget a submission that was refused, so that the request for resubmission stands again."""
+    def remove_submission(self, answered: Decision) -> bool:
+        """Forget a submission that was refused, so that the request for resubmission stands again.
+
+        Returns:
+            Whether it does: another submission may have succeeded meanwhile.
+        """
+        if self._is_certain(answered):
+            return False
+        self._answered.pop(answered.session_id, None)
+        return True
+
+    def _is_certain(self, answered: Decision) -> bool:
         known = self._answered.get(answered.session_id)
-        if known is not None and is_same(known, answered):
-            del self._answered[answered.session_id]
+        return known is not None and known.is_certain and is_same(known.request, answered)
 
     def add(self, decision: Decision, asked: int | None = None) -> bool:
         """Remember a decision, unless it has been passed by; return whether it stands.

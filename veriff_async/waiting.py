@@ -233,15 +233,16 @@ class Waits:
             self._memory.add_submission(session_id, None)
             return
         is_recorded = await self._record_submission(answered)
-        self._memory.add_submission(session_id, answered)
+        self._memory.add_submission(session_id, answered, is_certain=False)
         try:
             yield
         except VeriffError as error:
-            if leaves_unsubmitted(error):
-                self._memory.remove_submission(answered)
+            if leaves_unsubmitted(error) and self._memory.remove_submission(answered):
                 await self._record_submission(answered, refused=True)
             raise
-        if not is_recorded:
+        was_taken_back = not self._memory.is_answered(answered)  # by another call that was refused at the same time
+        self._memory.add_submission(session_id, answered)
+        if was_taken_back or not is_recorded:
             await self._record_submission(answered)
 
     async def _record_submission(self, answered: Decision, *, refused: bool = False) -> bool:
