@@ -22,7 +22,7 @@ from veriff_async.protocol.arguments import check_credentials
 from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.creation import CREATE_OPTIONS, CreateOptions
-from veriff_async.protocol.credentials import Credentials
+from veriff_async.protocol.credentials import Credentials, environment_of
 from veriff_async.protocol.hosts import (
     BASE_URL_VARIABLE,
     DeprecatedHostWarning,
@@ -34,7 +34,8 @@ from veriff_async.protocol.hosts import (
     insecure_hosts_from,
 )
 from veriff_async.protocol.names import check_names, explain_options, options_of
-from veriff_async.protocol.policies import RetryPolicy, Timeouts
+from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
+from veriff_async.protocol.values import check_flag, check_function, check_optional, type_name
 from veriff_async.remembering import DecisionMemory
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession, seconds_of
@@ -54,7 +55,6 @@ if TYPE_CHECKING:
     from veriff_async.models.person import Person
     from veriff_async.protocol.creation import RegistryOptions
     from veriff_async.protocol.hosts import Host
-    from veriff_async.protocol.policies import PollPolicy
 
 __all__ = (
     "BASE_URL_VARIABLE",
@@ -210,6 +210,9 @@ class VeriffClient(Services):
     ) -> None:
         """Check the options; nothing is opened yet."""
         check_credentials(credentials)
+        for name, flag in (("trust_env", trust_env), ("verify_responses", verify_responses)):
+            check_flag(name, flag)
+        _check_parts(inbox=inbox, retry=retry, poll=poll, timeouts=timeouts)
         check_limits(max_connections, max_uploads, max_downloads, http_session)
         hosts = hosts_of(
             base_url,
@@ -276,7 +279,7 @@ class VeriffClient(Services):
         both = dict.fromkeys((*options_of(VeriffClient), *options_of(cls)))
         known = [name for name in both if name not in {"credentials", "base_url"}]
         check_names(f"{cls.__name__}.from_env()", options, known)
-        environment = process_environment if environ is None else environ
+        environment = environment_of(environ)
         credentials = Credentials.from_env(environment)
         return cls(credentials, base_url=base_url_from(environment), **(_other_hosts(environment) | options))
 
@@ -298,7 +301,7 @@ class VeriffClient(Services):
 
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
-        self._api.credentials = _checked(credentials)
+        self._api.credentials = check_credentials(credentials)
 
     def __repr__(self) -> str:
         """Show where it speaks to, nothing secret."""
@@ -489,6 +492,7 @@ class VeriffClient(Services):
     async def _submit(
         self, media: Sequence[Media], progress: Callable[[UploadProgress], None] | None, options: CreateOptions
     ) -> VerificationSession:
+        check_function("progress", progress)
         # Counted from there to the caller of `submit` or `verify`.
         prepared = await self._uploads.prepare(media, stacklevel=5)
         try:
@@ -560,11 +564,15 @@ async def open_session(
         yield await client.create_session(**create_options)
 
 
-def _checked(credentials: object) -> Credentials:
-    if isinstance(credentials, Credentials):
-        return credentials
-    msg = "The credentials are no Credentials: give Credentials(api_key, shared_secret)."
-    raise ConfigurationError(msg)
+def _check_parts(*, inbox: object, retry: object, poll: object, timeouts: object) -> None:
+    """Refuse what would fail at the first use only."""
+    check_optional("retry", retry, RetryPolicy, remedy="pass RetryPolicy(...), or None for the default")
+    check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the default")
+    check_optional("timeouts", timeouts, Timeouts, remedy="pass Timeouts(...), or None for the defaults")
+    methods = (callable(getattr(inbox, name, None)) for name in ("record", "look", "changes"))
+    if inbox is not None and (isinstance(inbox, type) or not all(methods)):
+        msg = f"inbox must be an Inbox, not {type_name(inbox)}: pass for example MemoryInbox(), or leave it out."
+        raise ConfigurationError(msg)
 
 
 def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:

@@ -16,10 +16,12 @@ from attrs import evolve, frozen
 
 from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
 from veriff_async.event_loop import require_asyncio
+from veriff_async.models.certificate import CertificateFile
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 from veriff_async.protocol.answers import check_origin
 from veriff_async.protocol.arguments import check_concurrency
 from veriff_async.protocol.checks import check_id
+from veriff_async.protocol.values import check_choice, check_function, check_path
 from veriff_async.together import together
 from veriff_async.transport.saving import (
     Existing,
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from veriff_async.api import Api
-    from veriff_async.models.certificate import CertificateFile
     from veriff_async.transport.exchange import Opened
 
     Downloadable: TypeAlias = MediaFile | CertificateFile | str
@@ -71,9 +72,8 @@ class SaveOptions:
 
     def __attrs_post_init__(self) -> None:
         """Check the values before anything is sent."""
-        if self.existing not in get_args(Existing):
-            msg = f"existing is {self.existing!r}: give one of {', '.join(get_args(Existing))}."
-            raise ConfigurationError(msg)
+        check_choice("existing", self.existing, get_args(Existing))
+        check_function("progress", self.progress)
         _check_max_bytes(self.max_bytes)
 
 
@@ -197,7 +197,9 @@ class Downloads:
     ) -> DownloadedMedia:
         """Download one file; see `VeriffClient.download_media`."""
         require_asyncio()
-        folder, name = await to_thread.run_sync(_place, Path(target), _is_folder(target), limiter=self._threads)
+        _id_of(media)
+        path = check_path("target", target)
+        folder, name = await to_thread.run_sync(_place, Path(path), _is_folder(path), limiter=self._threads)
         return await self._save(media, folder, name, options)
 
     async def save_all(
@@ -212,8 +214,9 @@ class Downloads:
         """Download the media of a session; see `VerificationSession.download_all`."""
         require_asyncio()
         check_concurrency(concurrency)
+        path = Path(check_path("folder", folder))
         files = await self._files(session_id, all_attempts=all_attempts)
-        place, _ = await to_thread.run_sync(_place, Path(folder), True, limiter=self._threads)  # noqa: FBT003
+        place, _ = await to_thread.run_sync(_place, path, True, limiter=self._threads)  # noqa: FBT003
         jobs = [partial(self._save, file, place, None, options) for file in files]
         downloaded, failure = await together(jobs, concurrency=concurrency)
         if isinstance(failure, VeriffError):
@@ -289,7 +292,7 @@ def _check_max_bytes(max_bytes: int) -> None:
 
 
 def _id_of(media: Downloadable) -> str:
-    return check_id("media_id", media if isinstance(media, str) else media.id)
+    return check_id("media_id", media.id if isinstance(media, MediaFile | CertificateFile) else media)
 
 
 def _remote(media: Downloadable) -> str | CertificateFile:
@@ -304,8 +307,8 @@ def _name_of(media: Downloadable, mimetype: str | None) -> str:
     return f"{shows}{_id_of(media)}{_EXTENSIONS.get(mimetype or '', '.bin')}"
 
 
-def _is_folder(target: str | os.PathLike[str]) -> bool:
-    return os.fspath(target).endswith(("/", os.sep))
+def _is_folder(target: str) -> bool:
+    return target.endswith(("/", os.sep))
 
 
 def _place(target: Path, is_folder: bool) -> tuple[Path, str | None]:  # noqa: FBT001

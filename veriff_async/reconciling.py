@@ -17,6 +17,7 @@ from veriff_async.protocol.arguments import check_concurrency
 from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.events import decision_event
 from veriff_async.protocol.lifecycle import is_same
+from veriff_async.protocol.values import check_function
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
@@ -92,6 +93,7 @@ async def reconcile(
     """
     require_asyncio()
     check_concurrency(concurrency)
+    check_function("progress", progress)
     run = _Run(client, inbox, Reconciled(), progress)
     ids = _each(session_ids)
     # A worker for each session rather than a crew, so that there are never more than sessions.

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async.downloading import SaveOptions
 from veriff_async.errors import ConfigurationError
-from veriff_async.models.certificate import CertificateFile
+from veriff_async.models.certificate import Certificate, CertificateFile, SourceDocument
 from veriff_async.models.enums import Status
 from veriff_async.protocol.arguments import check_condition
+from veriff_async.protocol.checks import check_id
 from veriff_async.protocol.lifecycle import can_follow
 from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
+from veriff_async.protocol.policies import PollPolicy
+from veriff_async.protocol.values import check_optional, shown
 from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
@@ -20,11 +23,9 @@ if TYPE_CHECKING:
 
     from veriff_async.api import Api
     from veriff_async.downloading import Downloads, Existing, MediaStream
-    from veriff_async.models.certificate import Certificate, SourceDocument
     from veriff_async.models.decision import Decision
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
     from veriff_async.models.session import SessionInfo
-    from veriff_async.protocol.policies import PollPolicy
     from veriff_async.uploading import Uploads
     from veriff_async.waiting import Waits
 
@@ -312,6 +313,7 @@ class VerificationSession(SessionReadings):
         """
         if until is not None:
             check_condition("until", until)
+        check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the client's own")
         decision = await self._waits.wait(
             self.id,
             until=until or _is_conclusive,
@@ -334,9 +336,9 @@ class VerificationSession(SessionReadings):
 
 def _document_of(session_id: str, certificate: Certificate | str, document: SourceDocument | str) -> CertificateFile:
     return CertificateFile(
-        id=document if isinstance(document, str) else document.id,
+        id=check_id("document", document.id if isinstance(document, SourceDocument) else document),
         session_id=session_id,
-        certificate_id=certificate if isinstance(certificate, str) else certificate.id,
+        certificate_id=check_id("certificate", certificate.id if isinstance(certificate, Certificate) else certificate),
     )
 
 
@@ -354,7 +356,7 @@ def seconds_of(timeout: float | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        msg = f"timeout must be seconds from zero on, or None to wait for as long as it takes, got {value!r}."
+        msg = f"timeout must be seconds from zero on, or None to wait for as long as it takes, got {shown(value)}."
         raise ConfigurationError(msg)
     return None if value > _FOR_EVER else float(value)
 

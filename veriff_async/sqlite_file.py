@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from attrs import define
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.values import check_path
 
 __all__ = (
     "FileGuard",
@@ -249,4 +250,4 @@ def database_path(path: object, *, owner: str, memory: str) -> Path:
     if not name or name == ":memory:" or "\0" in name:
         msg = f"The path of the {owner} names no file: give one, or use {memory}."
         raise ConfigurationError(msg)
-    return Path(name)
+    return Path(check_path(f"The path of the {owner}", name))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import isawaitable
 from typing import TYPE_CHECKING
 
 from anyio import Semaphore, to_thread
 
-from veriff_async.errors import VeriffError
+from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.models.media import UploadProgress
 from veriff_async.preparing import Preparing, naming
 from veriff_async.protocol.arguments import check_concurrency
+from veriff_async.protocol.values import check_function, type_name
 from veriff_async.together import together
 from veriff_async.transport.blocking import run_abandonable
 from veriff_async.transport.early import EarlySignature
@@ -67,6 +69,8 @@ class Uploads:
         require_asyncio()
         if concurrency is not None:
             check_concurrency(concurrency)
+        check_function("progress", progress)
+        check_function("on_uploaded", on_uploaded, may_be_async=True)
         async with self._api.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
             prepared = await self._preparing.prepare(media, stacklevel=4)
@@ -99,7 +103,7 @@ class Uploads:
         async def upload(item: PreparedMedia) -> UploadedMedia:
             receipt = await self._upload(session_id, item, progress)
             if on_uploaded is not None:
-                await on_uploaded(item.index, receipt)
+                await _awaitable(on_uploaded(item.index, receipt))
             return receipt
 
         jobs = [partial(upload, item) for item in prepared]
@@ -156,3 +160,10 @@ class Uploads:
 
     def _sign_early(self, media: Media) -> EarlySignature:
         return EarlySignature(media, self._api.credentials)
+
+
+def _awaitable(result: object) -> Awaitable[object]:
+    if isawaitable(result):
+        return result
+    msg = f"on_uploaded must be an async function, but it returned {type_name(result)}: define it with async def."
+    raise ConfigurationError(msg)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import field, frozen
@@ -11,10 +11,9 @@ from veriff_async.errors import ConfigurationError
 from veriff_async.models.media import Media
 from veriff_async.protocol.creation import CREATE_OPTIONS
 from veriff_async.protocol.names import check_names
+from veriff_async.protocol.values import check_number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from attrs import Attribute
 
     from veriff_async.batch.record import Step
@@ -41,9 +40,8 @@ def _check_media(job: Job, _attribute: Attribute[tuple[Media, ...]], value: tupl
 
 
 def _check_timeout(job: Job, _attribute: object, value: float | None) -> None:
-    if value is not None and not (isinstance(cast("object", value), int | float) and value > 0):
-        msg = f"The timeout of job {job.id} is {value!r}: give seconds above zero, or None."
-        raise ConfigurationError(msg)
+    if value is not None:
+        check_number(f"The timeout of job {job.id}", value, above=True, remedy="give seconds above zero, or None")
 
 
 def _check_options(job: Job, _attribute: object, value: object) -> None:
@@ -59,7 +57,7 @@ def _nothing() -> CreateOptions:
 
 
 def _tuple(media: Iterable[Media]) -> tuple[Media, ...]:
-    return tuple(media)
+    return tuple(media) if isinstance(cast("object", media), Iterable) else ()  # for `_check_media` to refuse
 
 
 @frozen

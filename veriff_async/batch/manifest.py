@@ -13,6 +13,7 @@ from veriff_async.batch.seen import Seen
 from veriff_async.errors import ConfigurationError, VeriffError
 from veriff_async.protocol.codec import UnreadableError, load_object
 from veriff_async.protocol.limits import MAX_VENDOR_DATA
+from veriff_async.protocol.values import check_number, check_path
 from veriff_async.transport.bodies import draft
 from veriff_async.transport.scaling import require
 from veriff_async.transport.sources import reusable_source
@@ -76,14 +77,13 @@ def read_manifest(
         ...     if isinstance(bad, BadRow):
         ...         print(bad.line, bad.reason)
     """
-    file = Path(path)
+    file = Path(check_path("path", path))
     readers = {".csv": _csv_members, ".jsonl": _json_members, ".ndjson": _json_members}
     if (reader := readers.get(file.suffix.lower())) is None:
         msg = "A manifest is CSV or JSON Lines: give a file that ends in .csv, .jsonl or .ndjson."
         raise ConfigurationError(msg)
-    if timeout is not None and not timeout > 0:
-        msg = f"The timeout is {timeout!r}: give seconds above zero, or None."
-        raise ConfigurationError(msg)
+    if timeout is not None:
+        check_number("The timeout", timeout, above=True, remedy="give seconds above zero, or None")
     return _rows(file, reader, timeout, check_media=check_media)
 
 

@@ -18,6 +18,7 @@ from veriff_async.batch.window import Window, told
 from veriff_async.errors import ConfigurationError
 from veriff_async.event_loop import require_asyncio
 from veriff_async.protocol.checks import check_id
+from veriff_async.protocol.values import check_choice, check_function, check_number, check_optional
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -334,16 +335,13 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     patience: float | None,
     retries: bool = True,
 ) -> Window:
-    if patience is not None and not patience >= 0:
-        msg = f"max_outage is {patience!r}: give seconds, or None to wait for any time."
-        raise ConfigurationError(msg)
-    for name, number in (("concurrency", concurrency), ("max_waiting", max_waiting)):
-        if type(number) is not int or number < 1:
-            msg = f"{name} is {number!r}: give 1 or more."
-            raise ConfigurationError(msg)
-    if on_unknown not in get_args(OnUnknown):
-        msg = f"on_unknown is {on_unknown!r}: give one of {', '.join(get_args(OnUnknown))}."
-        raise ConfigurationError(msg)
+    if patience is not None:
+        check_number("max_outage", patience, remedy="give seconds, or None to wait for any time")
+    for name, value in (("concurrency", concurrency), ("max_waiting", max_waiting)):
+        check_number(name, value, lowest=1, whole=True, remedy="give 1 or more")
+    check_choice("on_unknown", on_unknown, get_args(OnUnknown))
+    check_optional("pace", pace, Pace, remedy="pass Pace(...), or None for the default")
+    check_function("progress", progress)
     throttle = Throttle(pace or Pace(), client.statistics)
     run = Run(
         client=client,

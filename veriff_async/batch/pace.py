@@ -7,26 +7,22 @@ answer, 429), so the pace is found: as TCP does, it grows quickly until the firs
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from attrs import define, field, frozen
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.values import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from attrs import Attribute
 
     from veriff_async.client import Statistics
 
 __all__ = ("Gauge", "Pace", "Throttle")
 
 
-def _positive(_pace: object, attribute: Attribute[float], value: float) -> None:
-    if not value > 0:
-        msg = f"Pace.{attribute.name} is {value!r}: give requests a second, above zero."
-        raise ConfigurationError(msg)
+_positive: Final = number(above=True, remedy="give requests a second, above zero")
 
 
 @frozen(kw_only=True)

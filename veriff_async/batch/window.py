@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
@@ -16,6 +16,7 @@ from veriff_async.batch.record import Step
 from veriff_async.batch.stamps import undescribed
 from veriff_async.errors import (
     BatchError,
+    ConfigurationError,
     JobFailedError,
     JobTakenError,
     JournalError,
@@ -23,9 +24,10 @@ from veriff_async.errors import (
     RateLimitedError,
     VeriffError,
 )
+from veriff_async.protocol.values import type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Generator
 
     from anyio.streams.memory import MemoryObjectSendStream
 
@@ -331,5 +333,8 @@ async def _each(jobs: Jobs) -> AsyncGenerator[Job]:
         async for job in jobs:
             yield job
     else:
+        if not isinstance(cast("object", jobs), Iterable):
+            msg = f"jobs must be an iterable of Job, not {type_name(jobs)}: pass for example a list."
+            raise ConfigurationError(msg)
         for job in jobs:
             yield job

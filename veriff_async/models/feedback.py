@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import cast
 
 from attrs import field, frozen
 
@@ -58,7 +59,12 @@ class FraudCategoryInfo:
 
 
 def _categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory, ...]:
-    return (FraudCategory(given),) if isinstance(given, str) else tuple(FraudCategory(each) for each in given)
+    if isinstance(given, str):
+        return (FraudCategory(given),)
+    # Other values stay what they are; the request that sends them names the mistake.
+    found: object = given
+    items = tuple(cast("Iterable[object]", found)) if isinstance(found, Iterable) else (found,)
+    return tuple(FraudCategory(item) if isinstance(item, str) else cast("FraudCategory", item) for item in items)
 
 
 @frozen

@@ -11,6 +11,7 @@ from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol import values
 from veriff_async.protocol.credentials import Credentials
 
 if TYPE_CHECKING:
@@ -164,10 +165,7 @@ def check_number(name: str, value: object, unit: str) -> float:
     Raises:
         ConfigurationError: It is none.
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-        return value
-    msg = f"{name} is {value!r}: give {unit} above zero."
-    raise ConfigurationError(msg)
+    return values.check_number(name, value, above=True, remedy=f"give {unit} above zero")
 
 
 def check_concurrency(value: object) -> int:
@@ -176,9 +174,9 @@ def check_concurrency(value: object) -> int:
     Raises:
         ConfigurationError: It is not a whole number of at least 1.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= values.LARGEST:
         return value
-    msg = f"concurrency must be 1 or more, a whole number, got {value!r}."
+    msg = f"concurrency must be 1 or more, a whole number, got {values.shown(value)}."
     raise ConfigurationError(msg)
 
 

@@ -221,6 +221,10 @@ def check_collected_data(data: CollectedData) -> None:
         raise _refuse("data", "give a CollectedData object")
     if not isinstance(cast("object", data.device), Device) or not isinstance(cast("object", data.network), Network):
         raise _refuse("data", "give its device as a Device, and its network as a Network")
+    check_fields("data", data)
+    for name, part in (("device", data.device), ("network", data.network), ("browser", data.browser)):
+        if part is not None:
+            check_fields(name, part)
     _check_short("provider_name", data.provider_name)
     _check_short("device.fingerprint", data.device.fingerprint)
     if not data.network.address_v4 and not data.network.address_v6:
@@ -261,6 +265,8 @@ def check_fraud_reports(reports: Sequence[FraudReport]) -> Sequence[FraudReport]
         raise _refuse("reports", "give one or more FraudReport")
     for report in reports:
         check_id("session_id", report.session_id)
+        if not all(isinstance(cast("object", each), str) for each in report.categories):
+            raise _refuse("categories", "give FraudCategory members, or their texts")
         if not report.categories or len(set(report.categories)) < len(report.categories):
             raise _refuse("categories", "give one or more, each once")
         if report.comment is not None and len(report.comment) > MAX_FRAUD_COMMENT:
@@ -296,13 +302,21 @@ def check_fields(name: str, model: AttrsInstance) -> None:
     """Refuse a model of a request with a field of another type than its own: it would be sent as it is."""
     for each in fields(resolve_types(type(model))):
         value = cast("object", getattr(model, each.name))
-        kind = next((part for part in get_args(each.type) if part is not NoneType), None)
-        if each.name == "raw" or value is None or not isclass(kind):
+        kind = next((part for part in get_args(each.type) or (each.type,) if part is not NoneType), None)
+        if get_origin(each.type) is Mapping and each.name != "raw":
+            check_mapping(f"{name}.{each.name}", value)
+        if get_origin(each.type) is Mapping or value is None or not isclass(kind):
             continue
         expected: type[object] = str if issubclass(kind, str) else kind
         values = cast("Sequence[object]", value) if get_origin(each.type) is tuple else (value,)
-        if not isinstance(values, tuple) or not all(isinstance(item, expected) for item in values):
+        if not isinstance(values, tuple) or not all(_is_of(item, expected) for item in values):
             raise _refuse(f"{name}.{each.name}", f"it must be {expected.__name__}, not {type(value).__name__}")
+
+
+def _is_of(value: object, kind: type[object]) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def is_collection(value: object) -> bool:

@@ -287,7 +287,12 @@ def _file(value: object, _kind: object = None) -> bytes | None:
 def _text(value: object, _kind: object = None) -> str | None:
     if isinstance(value, str):
         return value or None
-    return None if isinstance(value, bool) or not isinstance(value, int | float) else str(value)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return str(value) if math.isfinite(value) else None
+    except OverflowError:  # an int with hundreds of digits
+        return None
 
 
 def _number(value: object, _kind: object = None) -> float | None:

@@ -2,27 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from os import environ as process_environment
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from attrs import Attribute, evolve, field, frozen
 from attrs.validators import optional
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.signing import Signer, Verifier
+from veriff_async.protocol.values import shown, type_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from typing_extensions import Buffer
 
-__all__ = ("API_KEY_VARIABLE", "INTEGRATION_VARIABLE", "SECRET_VARIABLE", "Credentials")
+__all__ = ("API_KEY_VARIABLE", "INTEGRATION_VARIABLE", "SECRET_VARIABLE", "Credentials", "environment_of")
 
 API_KEY_VARIABLE: Final = "VERIFF_API_KEY"
 SECRET_VARIABLE: Final = "VERIFF_SHARED_SECRET"  # noqa: S105  the variable's name
 INTEGRATION_VARIABLE: Final = "VERIFF_INTEGRATION_ID"
 
 _MAX_SECRETS: Final = 5  # documented: up to five shared secret keys live at once
+
+
+def environment_of(environ: object) -> Mapping[str, str]:
+    """Return variables and their values: those of the process, unless others were given.
+
+    Raises:
+        ConfigurationError: It is not a mapping.
+    """
+    if environ is None:
+        return process_environment
+    if isinstance(environ, Mapping):
+        return cast("Mapping[str, str]", environ)
+    msg = f"environ must be a mapping of names to values, not {type_name(environ)}: leave it out for os.environ."
+    raise ConfigurationError(msg)
 
 
 def _check_line(_instance: object, attribute: Attribute[str], value: object) -> None:
@@ -90,7 +106,7 @@ class Credentials:
         Raises:
             ConfigurationError: A variable is missing or cannot be right; the message names it.
         """
-        environment = process_environment if environ is None else environ
+        environment = environment_of(environ)
         for name in (API_KEY_VARIABLE, SECRET_VARIABLE):
             if not environment.get(name, "").strip():
                 msg = f"{name} is not set: the integration's API Keys page in the Customer Portal shows its value."
@@ -151,12 +167,16 @@ class Credentials:
         if type(place) is not int or not 0 <= place < len(self.secrets):
             last = len(self.secrets) - 1
             places = f"a place from 0 to {last}" if last else "place 0, since there is only one secret"
-            msg = f"There is no secret at place {place!r}: give {places}. The secret at place 0 signs."
+            msg = f"There is no secret at place {shown(place)}: give {places}. The secret at place 0 signs."
             raise ConfigurationError(msg)
         return self.secrets[place]
 
     def sign(self, payload: Buffer) -> str:
-        """Sign a whole payload with the shared secret."""
+        """Sign a whole payload with the shared secret.
+
+        Raises:
+            ConfigurationError: The payload is not bytes.
+        """
         signer = self.signer()
         signer.update(payload)
         return signer.hexdigest()

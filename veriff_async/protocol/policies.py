@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
 from veriff_async.errors import ConfigurationError
 from veriff_async.protocol.arguments import check_instance
+from veriff_async.protocol.values import number
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from attrs import Attribute
-
 __all__ = ("SAFETY_NET", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
 
-_N = TypeVar("_N", int, float)
-
-
-def _positive(instance: object, attribute: Attribute[_N], value: object) -> None:
-    if not isinstance(value, int | float) or not value > 0:
-        msg = f"{type(instance).__name__}.{attribute.name} is {value!r}: give a number above zero."
-        raise ConfigurationError(msg)
-
-
-def _not_negative(instance: object, attribute: Attribute[_N], value: object) -> None:
-    if not isinstance(value, int | float) or not value >= 0:
-        msg = f"{type(instance).__name__}.{attribute.name} is {value!r}: give zero or a number above it."
-        raise ConfigurationError(msg)
+_positive: Final = number(above=True, remedy="give a number above zero")
+_not_negative: Final = number(remedy="give zero or a number above it")
+_count: Final = number(lowest=1, whole=True, remedy="give a whole number above zero")
 
 
 @frozen(kw_only=True)
@@ -52,7 +41,7 @@ class RetryPolicy:
         ConfigurationError: A value is negative or makes no sense.
     """
 
-    attempts: int = field(default=4, validator=_positive)
+    attempts: int = field(default=4, validator=_count)
     seconds: float = field(default=90.0, validator=_not_negative)
     first: float = field(default=0.5, validator=_not_negative)
     longest: float = field(default=8.0, validator=_not_negative)
@@ -110,8 +99,8 @@ class Retention:
     """
 
     seconds: float = field(default=30 * 86_400.0, validator=_positive)
-    sessions: int = field(default=1_000_000, validator=_positive)
-    events: int = field(default=1_000, validator=_positive)
+    sessions: int = field(default=1_000_000, validator=_count)
+    events: int = field(default=1_000, validator=_count)
 
 
 @frozen(kw_only=True)

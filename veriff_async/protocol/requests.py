@@ -161,7 +161,13 @@ def import_faces(
         ]
     if session_ids:
         body["sessionIds"] = list(session_ids)
-    return with_body(credentials, "POST", "/v1/faces/import", body | without_nulls(extra), repeatable=False)
+    return with_body(
+        credentials,
+        "POST",
+        "/v1/faces/import",
+        body | without_nulls(checks.check_mapping("extra", extra)),
+        repeatable=False,
+    )
 
 
 def send_collected_data(credentials: Credentials, session_id: str, data: CollectedData) -> Request:

@@ -122,7 +122,11 @@ def without_nulls(members: Mapping[str, object], name: str = "extra") -> dict[st
     Raises:
         ConfigurationError: It holds what JSON cannot; the message says `name`.
     """
-    return {_key(key, name): _sendable(value, name) for key, value in members.items() if value is not None}
+    try:
+        return {_key(key, name): _sendable(value, name) for key, value in members.items() if value is not None}
+    except RecursionError:
+        msg = f"{name} cannot be sent: it is nested too deeply, or contains itself."
+    raise ConfigurationError(msg)
 
 
 def _headers(credentials: Credentials, signature: str) -> dict[str, str]:
@@ -137,10 +141,17 @@ def _sendable(value: object, name: str) -> object:
         return without_nulls(cast("Mapping[str, object]", value), name)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
         return [_sendable(item, name) for item in cast("Sequence[object]", value)]
-    if value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value)):
+    if value is None or isinstance(value, str) or (isinstance(value, int | float) and _is_finite(value)):
         return value
     msg = f"{name} cannot be sent: give what JSON can hold, texts, finite numbers, lists and mappings."
     raise ConfigurationError(msg)
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an int that no float holds, so no parser of JSON in another language either
+        return False
 
 
 def _key(key: object, name: str) -> str:

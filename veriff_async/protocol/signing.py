@@ -40,8 +40,18 @@ class Signer:
         self._mac = hmac.new(secret.encode(), digestmod=hashlib.sha256)
 
     def update(self, piece: Buffer) -> None:
-        """Add the next piece; hashing more than 2 KiB lets other threads run meanwhile."""
-        self._mac.update(piece)
+        """Add the next piece; hashing more than 2 KiB lets other threads run meanwhile.
+
+        Raises:
+            ConfigurationError: It is not bytes.
+        """
+        try:
+            self._mac.update(piece)
+        except (TypeError, ValueError, BufferError):  # a view may be released, or not be one piece
+            problem = f"What is signed must be bytes, not {type(piece).__name__}: encode a text as UTF-8."
+        else:
+            return
+        raise ConfigurationError(problem)
 
     def hexdigest(self) -> str:
         """Return the signature of everything so far, as 64 lower-case hex digits."""

@@ -15,6 +15,7 @@ from veriff_async.models.json import EMPTY, as_list, as_object
 from veriff_async.models.numbers import as_javascript
 from veriff_async.protocol.codec import UnreadableError, check_model, read, stringify
 from veriff_async.protocol.layout import claimed_paths, places
+from veriff_async.protocol.values import shown
 from veriff_async.protocol.wording import FORMS, IN_MILLISECONDS, Fixed
 
 if TYPE_CHECKING:
@@ -61,6 +62,10 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
         'approved'
     """
     check_model(type(model))
+    digits: object = time_digits
+    if digits is not None and (not isinstance(digits, int) or digits not in {_MILLISECONDS, _MICROSECONDS}):
+        msg = f"time_digits is {shown(time_digits)}: give 3 or 6, or None for the digits that were read."
+        raise ConfigurationError(msg)
     try:
         return cast("dict[str, object]", as_javascript(_Writer(faithful=True, digits=time_digits).written(model)))
     except RecursionError:
@@ -73,7 +78,8 @@ def dump_json(value: AttrsInstance | JsonObject) -> bytes:
     """Write a model or a JSON object as the bytes of a body, as Veriff writes them.
 
     The result is compact UTF-8, and equals what ``JSON.stringify(JSON.parse(body))`` makes of it, so a receiver that
-    serialises a body again before it checks the signature gets the same bytes.
+    serialises a body again before it checks the signature gets the same bytes. Integers beyond 2**53 are the exception:
+    they are written in full, and JavaScript would round them.
 
     Args:
         value: A model, or an object that `to_json` has made.
@@ -228,4 +234,6 @@ def _joined(out: object, raw: object, claimed: frozenset[str], path: str) -> obj
     if known is None or found is None or path[:-1] in claimed:
         return out
     joined = {name: _joined(value, found.get(name), claimed, f"{path}{name}.") for name, value in known.items()}
-    return joined | {name: value for name, value in found.items() if name not in joined and path + name not in claimed}
+    # A name that is no text comes from a caller's mapping; json writes it as text.
+    added = {name: value for name, value in found.items() if name not in joined and f"{path}{name}" not in claimed}
+    return joined | added

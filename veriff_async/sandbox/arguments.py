@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol import values
 from veriff_async.protocol.writing import dump_json
 
 if TYPE_CHECKING:
     from attrs import Attribute, AttrsInstance
 
 __all__ = (
-    "LARGEST",
     "LONGEST",
-    "check_callable",
     "check_header",
-    "check_instance",
     "check_mapping",
     "check_members",
     "check_model",
@@ -34,17 +32,8 @@ _T = TypeVar("_T")
 _Model = TypeVar("_Model", bound="AttrsInstance")
 
 
-class _Validator(Protocol):
-    """Validates a field of any type."""
-
-    def __call__(self, instance: object, attribute: Attribute[_T], value: object, /) -> None: ...
-
-
 LONGEST: Final = 1e9
 """Seconds that a wait or a move of the time may have: some thirty years, so that no date leaves the calendar."""
-
-LARGEST: Final = 2**53 - 1
-"""The largest whole number that every JSON parser reads exactly."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -65,16 +54,10 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
     Raises:
         ConfigurationError: It is another value, or a bool.
     """
-    # A number that is not finite is not below `highest` or not above `lowest`.
-    kinds = int if whole else int | float
-    if isinstance(value, kinds) and not isinstance(value, bool) and lowest <= value <= highest:
-        found = cast("float", value)
-        if not above or found > lowest:
-            return found
     kind = "a whole number" if whole else "a number"
     bound = f"above {lowest:.15g}" if above else f"from {lowest:.15g}"
-    msg = f"{name} is {_shown(value)}: pass {kind} {bound} to {highest:.15g}."
-    raise ConfigurationError(msg)
+    remedy = f"pass {kind} {bound} to {highest:.15g}"
+    return values.check_number(name, value, remedy=remedy, lowest=lowest, highest=highest, above=above, whole=whole)
 
 
 def check_text(name: str, value: object) -> str:
@@ -85,19 +68,7 @@ def check_text(name: str, value: object) -> str:
     """
     if isinstance(value, str):
         return value
-    msg = f"{name} must be a text, not {_type_of(value)}."
-    raise ConfigurationError(msg)
-
-
-def check_instance(name: str, value: object, kind: type[_T], *, remedy: str) -> _T:
-    """Check that a value is of a class.
-
-    Raises:
-        ConfigurationError: It is of another class.
-    """
-    if isinstance(value, kind):
-        return value
-    msg = f"{name} must be a {kind.__name__}, not {_type_of(value)}: {remedy}."
+    msg = f"{name} must be a text, not {values.type_name(value)}."
     raise ConfigurationError(msg)
 
 
@@ -109,19 +80,8 @@ def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, o
     """
     if isinstance(value, Mapping):
         return cast("Mapping[object, object]", value)
-    msg = f"{name} must be a mapping, not {_type_of(value)}: {remedy}."
+    msg = f"{name} must be a mapping, not {values.type_name(value)}: {remedy}."
     raise ConfigurationError(msg)
-
-
-def check_callable(name: str, value: object) -> None:
-    """Check a function, or ``None``.
-
-    Raises:
-        ConfigurationError: It cannot be called.
-    """
-    if value is not None and not callable(value):
-        msg = f"{name} must be a function, not {_type_of(value)}."
-        raise ConfigurationError(msg)
 
 
 def check_url(name: str, value: object) -> str:
@@ -161,7 +121,7 @@ def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
     Raises:
         ConfigurationError: It is of another class, or something in it has no JSON.
     """
-    model = check_instance(name, value, kind, remedy="pass a model of veriff_async")
+    model = values.check_instance(name, value, kind, remedy="pass a model of veriff_async")
     _check_json(name, model)
     return model
 
@@ -188,7 +148,9 @@ def _check_json(name: str, value: AttrsInstance | Mapping[str, object]) -> None:
     raise ConfigurationError(msg)
 
 
-def number(*, lowest: float = 0, highest: float = LONGEST, above: bool = False, whole: bool = False) -> _Validator:
+def number(
+    *, lowest: float = 0, highest: float = LONGEST, above: bool = False, whole: bool = False
+) -> values.Validator:
     """Return a validator of a field for `check_number`."""
 
     def check(instance: object, attribute: Attribute[_T], value: object, /) -> None:
@@ -200,29 +162,16 @@ def number(*, lowest: float = 0, highest: float = LONGEST, above: bool = False, 
 
 def flag(instance: object, attribute: Attribute[bool], value: object) -> None:
     """Validate a field that is true or false."""
-    if not isinstance(value, bool):
-        msg = f"{type(instance).__name__}.{attribute.name} is {_shown(value)}: pass True or False."
-        raise ConfigurationError(msg)
+    values.check_flag(f"{type(instance).__name__}.{attribute.name}", value)
 
 
-def one_of(*known: int) -> _Validator:
+def one_of(*known: int) -> values.Validator:
     """Return a validator of a field that has one of a few values."""
 
     def check(instance: object, attribute: Attribute[_T], value: object, /) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value not in known:
             choice = " or ".join(map(str, known))
-            msg = f"{type(instance).__name__}.{attribute.name} is {_shown(value)}: pass {choice}."
+            msg = f"{type(instance).__name__}.{attribute.name} is {values.shown(value)}: pass {choice}."
             raise ConfigurationError(msg)
 
     return check
-
-
-def _shown(value: object) -> str:
-    """Return a number or a flag as text, and the type alone of everything else, which may hold data."""
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return "a very large number"  # the text of a larger one may not be made at all
-    return repr(value) if value is None or isinstance(value, bool | int | float) else f"of type {_type_of(value)}"
-
-
-def _type_of(value: object) -> str:
-    return "None" if value is None else type(value).__name__

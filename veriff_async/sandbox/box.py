@@ -24,10 +24,9 @@ from veriff_async.protocol.credentials import (
 )
 from veriff_async.protocol.hosts import LOCAL_SYNC
 from veriff_async.protocol.names import closest, explain_options
+from veriff_async.protocol.values import check_function, check_instance
 from veriff_async.sandbox.app import build_app
 from veriff_async.sandbox.arguments import (
-    check_callable,
-    check_instance,
     check_mapping,
     check_number,
     check_text,
@@ -122,7 +121,7 @@ class Sandbox(Stage):
             check_number("decide_after", decide_after)
         check_number("port", port, highest=_LAST_PORT, whole=True)
         for name, function in (("on_request", on_request), ("on_delivery", on_delivery)):
-            check_callable(name, function)
+            check_function(name, function)
         if clock is not None and not callable(getattr(clock, "now", None)):
             check_instance("clock", clock, RealClock, remedy="pass a VirtualClock or a RealClock")
         self._host = check_text("host", host)

@@ -53,7 +53,7 @@ def check_verification(body: JsonObject, rules: Rules = _DEFAULTS) -> JsonObject
         raise Refusal(400, "1102", "Mandatory parameter verification is missing")
     known = {key: value for key, value in found.items() if value is not None}
     # Integrators were seen to send an empty callback on purpose, for none.
-    _check_callback(known.get("callback") or None)
+    _check_callback(None if known.get("callback") == "" else known.get("callback"))
     _check_vendor_data(known.get("vendorData"))
     _check_end_user_id(known.get("endUserId"), rules)
     _check_person(_part(known, "person"))

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.sandbox.arguments import check_instance, check_number
+from veriff_async.protocol.values import check_instance
+from veriff_async.sandbox.arguments import check_number
 
 __all__ = ("Clock", "RealClock", "VirtualClock")
 

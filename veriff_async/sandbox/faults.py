@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final, Self
 from attrs import define, field, frozen
 from attrs.validators import optional
 
+from veriff_async.protocol.values import check_instance
 from veriff_async.sandbox.arguments import (
     LONGEST,
     check_header,
-    check_instance,
     check_mapping,
     check_number,
     check_text,

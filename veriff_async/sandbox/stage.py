@@ -20,10 +20,10 @@ from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthen
 from veriff_async.models.watchlist import CheckType, MatchStatus, MonitorStatus, WatchlistScreening
 from veriff_async.protocol.creation import as_model
 from veriff_async.protocol.names import check_names
+from veriff_async.protocol.values import LARGEST
 from veriff_async.protocol.writing import render
 from veriff_async.sandbox import dossier
 from veriff_async.sandbox.arguments import (
-    LARGEST,
     check_members,
     check_model,
     check_number,

@@ -12,6 +12,7 @@ import aiohttp
 from yarl import URL
 
 from veriff_async.errors import ConfigurationError
+from veriff_async.protocol.values import check_number, check_optional
 from veriff_async.transport.active_calls import GRACE, ActiveCalls, client_closed
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ def check_limits(
     Raises:
         ConfigurationError: They do not.
     """
+    remedy = "pass one that you have created, or leave it out"
+    check_optional("http_session", http_session, aiohttp.ClientSession, remedy=remedy)
+    limits = {"max_connections": max_connections, "max_uploads": max_uploads, "max_downloads": max_downloads}
+    for name, value in limits.items():
+        check_number(name, value, lowest=1, whole=True, remedy="give a whole number above zero")
     connector = None if http_session is None else http_session.connector
     limit: float = max_connections
     if connector is not None:

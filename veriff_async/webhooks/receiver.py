@@ -19,6 +19,7 @@ from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.protocol.arguments import as_bytes, check_credentials, check_text
 from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.events import parse_webhook
+from veriff_async.protocol.values import check_number
 from veriff_async.webhooks import rules
 from veriff_async.webhooks.calls import CallCounters, Calls
 from veriff_async.webhooks.senders import senders_from
@@ -418,9 +419,7 @@ def _closing(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[object]:
 
 def _check_above_zero(**options: object) -> None:
     for name, value in options.items():
-        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
-            msg = f"{name} is {value!r}: give a number above zero."
-            raise ConfigurationError(msg)
+        check_number(name, value, above=True, remedy="give a number above zero")
 
 
 def _check_callables(inbox: object, on_event: object) -> None:
