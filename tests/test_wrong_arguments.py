@@ -17,6 +17,7 @@ from veriff_async import (
     ConfigurationError,
     Credentials,
     Decision,
+    DecisionEvent,
     Device,
     FraudReport,
     Media,
@@ -27,6 +28,7 @@ from veriff_async import (
     Timeouts,
     VeriffClient,
     VeriffError,
+    WatchlistEvent,
     check_media,
     dump_json,
     from_json,
@@ -255,6 +257,15 @@ async def test_further_members_that_cannot_be_sent_are_refused(
         await veriff.create_session(extra=extra)
 
     assert box.requests == ()
+
+
+@pytest.mark.parametrize("value", [CANARY, 5, Hostile(), [CANARY]], ids=["text", "number", "hostile", "list"])
+def test_a_model_with_fields_of_other_types_is_refused_in_words(value: object) -> None:
+    """A model whose field holds another type than its own raises our error when it is written."""
+    for model in (DecisionEvent(decision=cast("Any", value)), WatchlistEvent(screening=cast("Any", value))):
+        with pytest.raises(ConfigurationError) as caught:
+            dump_json(model)
+        assert CANARY not in str(caught.value)
 
 
 def test_an_inbox_is_an_object_not_its_class() -> None:

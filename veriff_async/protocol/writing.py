@@ -71,6 +71,9 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
     except RecursionError:
         name = type(model).__name__
         msg = f"The raw of this {name} is nested too deeply: remove it with attrs.evolve(model, raw={{}})."
+    except (TypeError, ValueError, AttributeError):  # not chained: its text may be a person's data
+        name = type(model).__name__
+        msg = f"This {name} cannot be written: one of its fields holds a value of another type than its own."
     raise ConfigurationError(msg)
 
 
