@@ -38,6 +38,7 @@ LARGEST: Final = 2**53 - 1
 """The largest whole number that every JSON parser reads exactly; a larger one is no count of anything."""
 
 _LONGEST_WORD: Final = 40
+_MOST_DIGITS: Final = 6
 
 
 class Validator(Protocol):
@@ -179,8 +180,14 @@ def shown(value: object) -> str:
         return "a very large number"  # the text of a larger one may not be made at all
     if value is None or isinstance(value, bool | int | float):
         return repr(value)
-    is_word = isinstance(value, str) and len(value) <= _LONGEST_WORD and value.isascii() and value.isidentifier()
-    return repr(value) if is_word else f"of type {type_name(value)}"
+    return repr(value) if isinstance(value, str) and _is_word(value) else f"of type {type_name(value)}"
+
+
+def _is_word(text: str) -> bool:
+    """Return whether a text looks like the name of an option, or like a number of a few digits."""
+    if not text.isascii() or len(text) > _LONGEST_WORD:
+        return False
+    return text.isidentifier() or (text.isdecimal() and len(text) <= _MOST_DIGITS)
 
 
 def type_name(value: object) -> str:
