@@ -322,6 +322,52 @@ async def test_a_broker_without_acknowledgement_hears_the_error(box: Sandbox) ->
     assert "not at work" in repr(desk.tasks)
 
 
+class Failing(Desk):
+    """A worker whose program cannot take some results for a time."""
+
+    def __init__(self, box: Sandbox, *failing: str) -> None:
+        """Fail once for each of these jobs."""
+        super().__init__(box)
+        self._failing = set(failing)
+
+    async def _hear(self, result: JobResult) -> None:
+        if result.job_id in self._failing and result.decision is not None:
+            self._failing.remove(result.job_id)
+            raise ConnectionResetError
+        await super()._hear(result)
+
+
+async def test_a_result_that_cannot_be_taken_is_given_again(box: Sandbox) -> None:
+    """A failure of `on_result` while collecting loses no decision, and holds up none of the other jobs."""
+    desk = Failing(box, "a", "c")
+    await desk.startup()
+    for job_id in "abcd":
+        await desk.done(job_id, submitted=True)
+    for session in box.sessions:
+        box.decide(session.id, "approved")
+    desk.heard.clear()
+
+    assert {"decided": 4} == await desk.collected()
+    assert Counter("abcd") == Counter(result.job_id for result in desk.heard)
+    assert all(result.decision is not None for result in desk.heard)
+    assert {} == await desk.collected()
+    await desk.shutdown()
+
+
+async def test_a_job_with_another_id_is_refused(desk: Desk, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mistake in `load` is recorded for the job that was asked for, and no session is created for another."""
+
+    async def another(_job_id: str) -> Job:
+        return await load("another")
+
+    monkeypatch.setattr(desk.tasks, "_load", another)
+    told = as_told(await desk.done("a"))
+
+    assert ("a", "failed", "ConfigurationError") == (told["job_id"], told["step"], told["error"])
+    assert [] == list(box.sessions)
+    assert await desk.journal.read("another") is None
+
+
 def as_told(found: object) -> dict[str, str | None]:
     """Return a result that is one."""
     assert isinstance(found, dict), found

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,10 +27,13 @@ from veriff_async import ConfigurationError, VeriffClient
 from veriff_async.batch import JobResult, Step
 from veriff_async.cli.commands import cli
 from veriff_async.cli.results import reader_of, results_in
+from veriff_async.cli.running import CommandLine
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+
+    import click
 
     from veriff_async.sandbox import SeenRequest
 
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
 
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(2000) + b"\xff\xd9"
 SECONDS: Final = 60.0
+BATCH_NAN: Final = ("batch", "run", "jobs.csv", "--journal", "j.db", "--out", "o.jsonl", "--timeout", "nan")
 ENDED: Final = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 
 
@@ -351,3 +356,59 @@ def test_a_proxy_is_for_its_command_only(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "the proxy connects" in findings["connection"][1]
     assert "http://127.0.0.1:9" == os.environ["HTTPS_PROXY"]
     assert "http_proxy" not in os.environ
+
+
+@pytest.mark.parametrize("arguments", [("verify", "--face", "a.jpg", "--timeout", "nan"), BATCH_NAN])
+def test_a_time_that_is_not_a_number_is_noticed_before_a_creation(
+    folder: Path, books: Books, run: Run, arguments: tuple[str, ...]
+) -> None:
+    """NaN lies within every range, and is wrong usage all the same: no session is created for it."""
+    ended = run(*arguments, "--json", **books.box.environ)
+
+    assert 2 == ended.returncode
+    assert "is not a number of seconds" in str(errors_of(ended.stderr))
+    assert [] == list(books.box.sessions)
+
+
+@pytest.mark.parametrize("option", ["--timeout", "--max-outage"])
+def test_no_option_takes_seconds_that_are_not_a_number(folder: Path, option: str) -> None:
+    """Every option for seconds is checked by one type."""
+    ended = CliRunner().invoke(cli, ["batch", "run", "jobs.csv", option, "nan"])
+
+    assert (2, True) == (ended.exit_code, "is not a number of seconds" in ended.stderr)
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["words", "json"])
+def test_a_closed_standard_input_is_wrong_usage(folder: Path, form: tuple[str, ...]) -> None:
+    """A person that cannot be read, because standard input is closed, is reported without a traceback."""
+    words = shlex.join([*COMMAND, "verify", "--face", "a.jpg", "--person", "-", *form])
+    ended = subprocess.run(  # noqa: S602  our own command
+        f"{words} <&-", shell=True, capture_output=True, text=True, check=False, timeout=SECONDS, env=environment({})
+    )
+
+    assert (2, "") == (ended.returncode, ended.stdout)
+    assert "standard input is closed" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_manifest_is_not_a_pipe(tmp_path: Path, books: Books) -> None:
+    """A manifest is read more than once, so a pipe is refused before it is opened, and nothing hangs."""
+    os.mkfifo(tmp_path / "jobs.csv")
+    out, journal = str(tmp_path / "out.jsonl"), str(tmp_path / "batch.db")
+    arguments = ["batch", "run", str(tmp_path / "jobs.csv"), "--journal", journal, "--out", out]
+    ended = CliRunner().invoke(cli, arguments, env=books.box.environ)
+
+    assert (1, True) == (ended.exit_code, "cannot be a pipe" in ended.stderr)
+
+
+def test_a_signal_before_the_command_is_known_is_reported_in_its_form() -> None:
+    """With --json a signal that comes while the command is still imported gives an object too."""
+
+    class Slow(CommandLine):
+        def get_command(self, ctx: click.Context, cmd_name: str) -> None:
+            raise KeyboardInterrupt
+
+    ended = CliRunner().invoke(Slow("veriff-async"), ["verify", "--json"])
+
+    assert 130 == ended.exit_code
+    assert ["Interrupted"] == [error["type"] for error in errors_of(ended.stderr)]

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
 from tests.webhooks.conftest import CREDENTIALS, PATH, in_aiohttp, message, signed, under_aiohttp, under_uvicorn
+from veriff_async import ConfigurationError
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app, asgi_app
 
 if TYPE_CHECKING:
@@ -178,3 +179,55 @@ async def test_asgi_refuses_websockets(receiver: WebhookReceiver) -> None:
     await asgi_app(receiver)({"type": "websocket", "path": "/"}, receive, send)
     await asgi_app(receiver)({"type": "newer", "path": "/"}, receive, send)
     assert ["websocket.close"] == [heard["type"] for heard in said]
+
+
+@pytest.mark.parametrize("adapter", [aiohttp_app, lambda receiver, path: asgi_app(receiver, path=path)])
+@pytest.mark.parametrize(
+    "path", ["webhooks", "https://example.com/webhooks", "/webhooks?a=1", "/{any", "/{any}", b"/", 5]
+)
+async def test_a_path_that_no_request_has_is_refused(
+    receiver: WebhookReceiver, adapter: Callable[..., object], path: object
+) -> None:
+    """A path that would never be asked for, so that every webhook is lost, is an error when the adapter is made."""
+    with pytest.raises(ConfigurationError, match="path must"):
+        adapter(receiver, path)
+
+
+async def test_otherwise_is_an_application(receiver: WebhookReceiver) -> None:
+    """What is no application is refused when the adapter is made, not answered 500 at the first request."""
+    with pytest.raises(ConfigurationError, match="otherwise must be an ASGI application"):
+        asgi_app(receiver, path=PATH, otherwise="app")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "status"),
+    [
+        ("", PATH, 200),
+        ("/api", f"/api{PATH}", 200),
+        ("/api/", f"/api{PATH}", 200),
+        ("/api", PATH, 200),  # hypercorn with --root-path
+        ("/web", PATH, 200),
+        ("/webhooks", PATH, 200),
+        ("/api", f"/other{PATH}", 404),
+        ("/api", f"/api/api{PATH}", 404),
+        ("/webhooks/veriff", "/webhooks/veriff", 200),
+        ("/webhooks/veriff", "/", 404),
+    ],
+)
+async def test_a_root_path_is_recognised_in_both_forms(
+    receiver: WebhookReceiver, root: str, path: str, status: int
+) -> None:
+    """A webhook arrives whether the server puts the root path in front of the path, as ASGI says, or leaves it out."""
+    answered: list[object] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": BODY}
+
+    async def send(sent: dict[str, object]) -> None:
+        answered.append(sent.get("status"))
+
+    headers = [(name.encode(), value.encode()) for name, value in signed(BODY).items()]
+    scope = {"type": "http", "method": "POST", "path": path, "root_path": root, "headers": headers}
+    await asgi_app(receiver, path=PATH)(scope, receive, send)
+
+    assert status == answered[0]

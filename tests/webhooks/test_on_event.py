@@ -5,21 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections import Counter
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
-from veriff_async import DecisionEvent, DecisionSource, InboxError, SessionEvent
+from veriff_async import ConfigurationError, DecisionEvent, DecisionSource, InboxError, SessionEvent
 from veriff_async.protocol.events import dump_event
 from veriff_async.testing import decided
 from veriff_async.webhooks import WebhookReceiver, work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from veriff_async.inbox import MemoryInbox, Recorded
 
@@ -418,3 +420,88 @@ async def test_a_decision_that_polling_reported_first_is_not_missed(inbox: Memor
             assert 200 == await take(receiver, body)
 
     assert ["approved"] == decisions
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
+async def test_an_exit_in_its_thread_ends_only_the_call(
+    inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
+) -> None:
+    """A function that exits in its thread fails like any other: the server goes on, and so do the later calls."""
+    told: list[Recorded] = []
+
+    def leave(recorded: Recorded) -> None:
+        told.append(recorded)
+        raise kind
+
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=leave) as receiver:
+        assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
+
+    assert (2, 2) == (len(told), receiver.statistics().failed)
+    assert f"on_event failed with {kind.__name__} at {__file__}" in caplog.text
+
+
+async def test_it_may_close_the_receiver(inbox: MemoryInbox) -> None:
+    """A function that closes the receiver does not wait for itself."""
+    closed: list[Recorded] = []
+
+    async def close(recorded: Recorded) -> None:
+        await receiver.aclose()
+        closed.append(recorded)
+
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=close, close_timeout=1000)
+    async with receiver:
+        assert 200 == await take(receiver)
+
+    assert 1 == len(closed)
+    assert 0 == receiver.statistics().failed
+
+
+def test_a_call_that_hangs_does_not_keep_the_process_alive() -> None:
+    """A plain function that never returns ends with the process, once the receiver is closed."""
+    program = """
+import asyncio, threading
+from tests.webhooks.conftest import CREDENTIALS, message, signed
+from veriff_async.inbox import MemoryInbox
+from veriff_async.webhooks import WebhookReceiver
+
+began = asyncio.Event()
+
+async def main():
+    loop = asyncio.get_running_loop()
+
+    def hang(recorded):
+        loop.call_soon_threadsafe(began.set)
+        threading.Event().wait()
+
+    async with WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=hang, close_timeout=0.01) as receiver:
+        await receiver.receive(signed(message()), message())
+        await began.wait()
+
+asyncio.run(main())
+"""
+    ended = subprocess.run([sys.executable, "-c", program], timeout=30, check=False, capture_output=True)  # noqa: S603  our own
+
+    assert (0, b"") == (ended.returncode, ended.stdout)
+
+
+async def never_run(_recorded: Recorded) -> AsyncGenerator[None]:
+    """Be a function with a yield by mistake."""
+    yield
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        (lambda: None, "one argument"),
+        (lambda _one, _two: None, "one argument"),
+        (lambda *, recorded: recorded, "one argument"),
+        (never_run, "generator function"),
+        (partial(never_run), "generator function"),
+        (lambda recorded: (yield recorded), "generator function"),
+        ("print", "must be a function"),
+    ],
+)
+def test_a_function_that_cannot_be_called_is_refused(inbox: MemoryInbox, function: Any, words: str) -> None:  # noqa: ANN401
+    """A mistake in the function is reported when the receiver is made, not at the first webhook in production."""
+    with pytest.raises(ConfigurationError, match=words):
+        WebhookReceiver(CREDENTIALS, inbox, on_event=function)

@@ -310,3 +310,11 @@ def test_an_integration_of_another_is_foreign() -> None:
             return (await receiver.answer("POST", headers, BODY)).status
 
     assert (200, 401) == (asyncio.run(answer("one")), asyncio.run(answer("two")))
+
+
+@pytest.mark.parametrize("name", ["max_body", "max_running"])
+@pytest.mark.parametrize("value", [0, -1, 0.5, 2.5, 8.0, float("inf"), float("nan"), True, "3", None])
+def test_a_count_is_a_whole_number(name: str, value: object) -> None:
+    """A fraction or infinity is refused when the receiver is made, and does not fail or refuse every request."""
+    with pytest.raises(ConfigurationError, match=f"{name} is .* whole number"):
+        WebhookReceiver(CREDENTIALS, MemoryInbox(), **{name: value})  # type: ignore[arg-type]

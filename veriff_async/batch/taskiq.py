@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from logging import getLogger
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
@@ -82,7 +82,8 @@ class BatchTasks:
             the journal has it as failed, and `on_result` gets it. Any other exception, also one of this library like
             `NotFoundError`, leaves the message to be delivered again.
         on_result: Called with what came of a job before its message is acknowledged, so perhaps again after a crash:
-            where your program takes the decision. What it raises leaves the message to be delivered again.
+            where your program takes the decision. What it raises leaves the message to be delivered again; if
+            `collect` called it, the job gets a `verify` message of its own, and the other jobs go on.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
         name: What the names of the tasks begin with.
@@ -192,6 +193,7 @@ class BatchTasks:
         try:
             job = await self._load(job_id)
             check_job(job)
+            _check_id(job, job_id)
         except ConfigurationError as error:
             return await record_failure(worker.journal, job_id, error)
         return await attempt_one(
@@ -207,16 +209,35 @@ class BatchTasks:
     async def _gather(self, context: Context) -> dict[str, int]:
         worker, counts = self._here, Counter[str]()
         try:
-            async for result in collect_many(worker.client, journal=worker.journal, timeout=0):
-                is_taken = isinstance(result.error, JobTakenError)
-                counts["taken" if is_taken else str(result.step)] += 1
-                is_over = result.decision is not None or result.step is Step.FAILED
-                if self._on_result is not None and is_over:
-                    await self._on_result(result)
+            async with aclosing(collect_many(worker.client, journal=worker.journal, timeout=0)) as results:
+                async for result in results:
+                    is_taken = isinstance(result.error, JobTakenError)
+                    counts["taken" if is_taken else str(result.step)] += 1
+                    if result.decision is not None or result.step is Step.FAILED:
+                        await self._hand_over(result)
         except VeriffError as error:
             raise _left(context, error) from None
         await _acknowledge(context)
         return dict(counts)
+
+    async def _hand_over(self, result: JobResult) -> None:
+        """Call `on_result` for one of many jobs; when it fails, the others go on."""
+        if self._on_result is None:
+            return
+        try:
+            await self._on_result(result)
+        except Exception as error:  # noqa: BLE001  a function of the user's
+            # The journal has the decision, so that no later `collect` finds this job: a message of its own does.
+            _LOGGER.warning(
+                "on_result of job %s failed with %s: verify does it again.", result.job_id, type(error).__name__
+            )
+            await self.verify.kiq(result.job_id)
+
+
+def _check_id(job: Job, job_id: str) -> None:
+    if job.id != job_id:
+        msg = "load returned a job with another id than it was asked for: make the Job with the id that load is given."
+        raise ConfigurationError(msg)
 
 
 def _left(context: Context, error: VeriffError) -> Exception:

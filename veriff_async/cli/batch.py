@@ -17,6 +17,7 @@ from veriff_async.cli.checking import check
 from veriff_async.cli.exits import Exit
 from veriff_async.cli.options import (
     FILE,
+    Seconds,
     env_file_option,
     inbox_option,
     json_option,
@@ -181,7 +182,7 @@ def batch_resume(  # noqa: PLR0913  the options of the command
 @click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Most waits at once.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=900.0,
     show_default=True,
     metavar="SECONDS",
@@ -303,6 +304,10 @@ def _go(journal: Path, plan: Plan, *, retry_failed: bool, max_outage: float) -> 
 
 
 def _checked(manifest: Path, timeout: float, journal: Path | None) -> Checked:
+    if not manifest.is_file():
+        # A second look at a pipe would wait for a writer for ever.
+        msg = "The manifest is read more than once, so it cannot be a pipe or device: write it to a file first."
+        raise ConfigurationError(msg)
     screen = progress_screen()
     known = journal if journal is not None and journal.exists() else None
     with screen.waiting("Checking the manifest"):

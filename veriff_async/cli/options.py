@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "FILE",
+    "Seconds",
     "env_file_option",
     "inbox_option",
     "json_option",
@@ -36,6 +38,17 @@ FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=P
 """A file that must be there."""
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds. Not NaN, which compares as within every range, and so would be noticed after a creation."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
+        """Read a number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return number
+
+
 def _note_form(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
     course().for_program = for_program
     return for_program
@@ -51,7 +64,7 @@ def outage_option(command: _F) -> _F:
     """Add ``--max-outage``, as the argument `max_outage`: seconds."""
     return click.option(
         "--max-outage",
-        type=click.FloatRange(min=0),
+        type=Seconds(min=0),
         default=3600.0,
         show_default=True,
         metavar="SECONDS",
@@ -114,7 +127,7 @@ def timeout_option(command: _F) -> _F:
     """Add ``--timeout``, as the argument `timeout`: seconds to wait for a decision, or `None` for no end."""
     return click.option(
         "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
+        type=Seconds(min=0, min_open=True),
         default=900.0,
         show_default=True,
         metavar="SECONDS",

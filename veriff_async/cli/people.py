@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -27,12 +28,20 @@ _FIELDS: Final = tuple(
 )
 
 
+class _Input(click.File):
+    """A file, or standard input, which may be closed: click raises RuntimeError then."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
+        """Open it."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed: give a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def person_option(command: _F) -> _F:
     """Add ``--person``, as the argument `person_file`: an open file or `None`, for `person_from`."""
     words = 'Whom you expect: JSON such as {"first_name": "...", "date_of_birth": "1990-01-31"}; - for standard input.'
-    return click.option("--person", "person_file", type=click.File("rb", lazy=False), metavar="FILE", help=words)(
-        command
-    )
+    return click.option("--person", "person_file", type=_Input("rb", lazy=False), metavar="FILE", help=words)(command)
 
 
 def person_from(file: BinaryIO) -> Person:

@@ -77,6 +77,8 @@ class CommandLine(click.Group):
     `Exit.UNDECIDED`), SIGINT, SIGTERM and SIGHUP become 128 and their number.
     """
 
+    _for_program = False
+
     def main(
         self,
         args: Sequence[str] | None = None,
@@ -88,7 +90,9 @@ class CommandLine(click.Group):
         """Run the command line; with ``--json`` wrong usage is reported as JSON too."""
         words = sys.argv[1:] if args is None else list(args)
         options = words[: words.index("--")] if "--" in words else words
-        if not standalone_mode or "--json" not in options:
+        # Before the command is even imported: a signal may come as early as that.
+        self._for_program = "--json" in options
+        if not standalone_mode or not self._for_program:
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
         try:
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -99,7 +103,7 @@ class CommandLine(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
-        ctx.obj = course = Course()
+        ctx.obj = course = Course(for_program=self._for_program)
         code: int
         with _reported(course), _stopped_by_signals(course):
             try:

@@ -14,6 +14,7 @@ import click
 from anyio import to_thread
 
 from veriff_async import Credentials
+from veriff_async.cli.options import Seconds
 from veriff_async.cli.output import print_result, progress_console
 from veriff_async.cli.running import run
 from veriff_async.cli.serving import stopping
@@ -44,7 +45,7 @@ _URLS: Final = frozenset({BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VAR
 @click.option("--every-webhook", is_flag=True, help="Post every kind of webhook there, not decisions alone.")
 @click.option(
     "--decide-after",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     default=3.0,
     show_default=True,

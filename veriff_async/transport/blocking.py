@@ -63,7 +63,9 @@ def source_time() -> Generator[None]:
         measured.since = None
 
 
-async def run_abandonable(function: Callable[[], _T], *, stall: float | None = None) -> _T:
+async def run_abandonable(
+    function: Callable[[], _T], *, stall: float | None = None, name: str = "veriff-async source"
+) -> _T:
     """Call a function in a daemon thread of its own.
 
     Cancellation returns at once; the thread ends with the function, and does not keep the process alive.
@@ -71,6 +73,7 @@ async def run_abandonable(function: Callable[[], _T], *, stall: float | None = N
     Args:
         function: What to call. It may block for ever, and its result must hold nothing that has to be closed.
         stall: Most seconds for each `source_time` in it, or ``None`` if the caller measures them.
+        name: The name of the thread.
 
     Raises:
         MediaSourceError: The source gave nothing for `stall` seconds.
@@ -95,7 +98,7 @@ async def run_abandonable(function: Callable[[], _T], *, stall: float | None = N
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(deliver, finish)
 
-    Thread(target=run, name="veriff-async source", daemon=True).start()
+    Thread(target=run, name=name, daemon=True).start()
     left = stall
     while not future.done() and left is not None and stall is not None:
         await asyncio.wait([future], timeout=left)

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from veriff_async.protocol.arguments import check_text
-from veriff_async.webhooks.rules import check_receiver
+from veriff_async.webhooks.rules import check_path, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,14 +53,14 @@ def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
         path: Where, below the prefix that the application is added at; with and without a slash at its end.
 
     Raises:
-        ConfigurationError: The receiver or the path is of another type.
+        ConfigurationError: The receiver is of another type, or the path is not one.
 
     Example:
         >>> app.add_subapp("/webhooks/veriff", aiohttp_app(receiver))
     """
     app = web.Application()
     handler = aiohttp_handler(receiver)
-    bare = check_text("path", path).rstrip("/")
+    bare = check_path(path).rstrip("/")
     app.router.add_route("*", bare, handler)
     app.router.add_route("*", f"{bare}/", handler)
 

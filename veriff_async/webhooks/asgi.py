@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from veriff_async.protocol.arguments import check_text
-from veriff_async.webhooks.rules import NOT_HERE, check_receiver
+from veriff_async.errors import ConfigurationError
+from veriff_async.webhooks.rules import NOT_HERE, check_path, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -40,7 +40,7 @@ def asgi_app(
         otherwise: The application that everything else goes to; without one the rest is answered 404.
 
     Raises:
-        ConfigurationError: The receiver or the path is of another type.
+        ConfigurationError: The receiver is of another type, the path is not one, or `otherwise` cannot be called.
 
     Example:
         >>> app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))  # FastAPI, Starlette
@@ -58,7 +58,8 @@ class AsgiWebhooks:
         """Take what `asgi_app` is given."""
         check_receiver(receiver)
         if path is not None:
-            check_text("path", path)
+            check_path(path)
+        _check_otherwise(otherwise)
         self._receiver = receiver
         self._path = path
         self._otherwise = otherwise
@@ -81,9 +82,10 @@ class AsgiWebhooks:
     def _is_here(self, scope: _Message) -> bool:
         if self._path is None:
             return True
-        # The path is the whole one, and what stands before a mounted application is told beside it.
-        path = str(scope.get("path")).removeprefix(str(scope.get("root_path") or ""))
-        return path.rstrip("/") == self._path.rstrip("/")
+        # By the specification `path` includes `root_path`; hypercorn's `--root-path` leaves it out.
+        path, root = str(scope.get("path")).rstrip("/"), str(scope.get("root_path") or "").rstrip("/")
+        here = self._path.rstrip("/")
+        return path in {here, root + here}
 
     async def _answer(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         is_gone = False
@@ -139,6 +141,12 @@ class AsgiWebhooks:
         await send({"type": "lifespan.startup.complete"})
         await heard()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _check_otherwise(otherwise: object) -> None:
+    if otherwise is not None and not callable(otherwise):
+        msg = f"otherwise must be an ASGI application, got {type(otherwise).__name__}: pass one, or leave it out."
+        raise ConfigurationError(msg)
 
 
 def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

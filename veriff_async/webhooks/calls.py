@@ -11,13 +11,14 @@ import asyncio
 import inspect
 import logging
 from collections import deque
-from pathlib import PurePath
+from functools import partial
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Final
 
-import anyio
-from anyio import CapacityLimiter, to_thread
 from attrs import define
+
+from veriff_async.errors import ConfigurationError
+from veriff_async.transport import blocking
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -25,15 +26,15 @@ if TYPE_CHECKING:
 
     from veriff_async.models.state import Recorded
 
-__all__ = ("CallCounters", "Calls", "OnEvent")
+__all__ = ("CallCounters", "Calls", "OnEvent", "check_function")
 
 _LOG: Final = logging.getLogger(__name__)
 
 _MOST_BEHIND: Final = 10_000
 """Events that a slow function may be behind before further ones are left out: memory must not grow without end."""
 
-_NOT_THE_USERS: Final = (__file__, str(PurePath(anyio.__file__).parent))
-"""Where files begin whose frames stand above the user's function in a traceback."""
+_NOT_THE_USERS: Final = (__file__, blocking.__file__)
+"""The files whose frames stand above the user's function in a traceback."""
 
 if TYPE_CHECKING:
     OnEvent = Callable[[Recorded], object]
@@ -46,6 +47,10 @@ class CallCounters:
 
     failed: int = 0
     left_out: int = 0
+
+
+class _ExitError(Exception):
+    """The function raised SystemExit or KeyboardInterrupt in its thread; the cause is that exception."""
 
 
 class Calls:
@@ -77,7 +82,6 @@ class Calls:
         self._behind: deque[Recorded] = deque()
         self._dispatcher: asyncio.Task[object] | None = None
         self._has_room = asyncio.Event()
-        self._threads = CapacityLimiter(most)
         self._is_over = False
         self.running: int = 0
 
@@ -137,19 +141,66 @@ class Calls:
             if is_async(self._function):
                 found = self._function(recorded)
             else:
-                found = await to_thread.run_sync(
-                    self._function, recorded, abandon_on_cancel=True, limiter=self._threads
-                )
+                # In a daemon thread: one that hangs must not keep the process alive after the server has stopped.
+                work = partial(_call_in_thread, self._function, recorded)
+                found = await blocking.run_abandonable(work, name="veriff on_event")
             if inspect.isawaitable(found):
                 await found
-        except (SystemExit, KeyboardInterrupt):
+        except (SystemExit, KeyboardInterrupt):  # on the loop, a signal handler may raise them in any coroutine
             raise
+        except _ExitError as error:
+            self._report(error.__cause__ or error)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _is_ended():
                 raise
-            self._counters.failed += 1
-            # Neither its text nor the lines of a traceback: they may hold data of the person it was about.
-            _LOG.error("on_event failed with %s%s; the event is recorded", type(error).__name__, _places(error))
+            self._report(error)
+
+    def _report(self, error: BaseException) -> None:
+        self._counters.failed += 1
+        # Neither its text nor the lines of a traceback: they may hold data of the person it was about.
+        _LOG.error("on_event failed with %s%s; the event is recorded", type(error).__name__, _places(error))
+
+
+def check_function(function: object) -> None:
+    """Check a function that is to be called with what was recorded, so that a mistake is not first seen in production.
+
+    Raises:
+        ConfigurationError: It cannot be called with one argument, or it is a generator function, which does nothing
+            when it is called.
+    """
+    if function is None:
+        return
+    if not callable(function):
+        msg = (
+            f"on_event must be a function, got {type(function).__name__}: pass the function itself, without calling it."
+        )
+        raise ConfigurationError(msg)
+    if any(map(_is_generator, (function, getattr(function, "__call__", None)))):  # noqa: B004
+        msg = "on_event is a generator function, of which nothing runs: leave out its yield."
+        raise ConfigurationError(msg)
+    try:
+        expected = inspect.signature(function)
+    except (TypeError, ValueError):  # some functions written in C have none
+        return
+    try:
+        expected.bind(None)
+    except TypeError:
+        problem = ConfigurationError("on_event must take one argument: it is called with a Recorded alone.")
+    else:
+        return
+    raise problem
+
+
+def _is_generator(function: object) -> bool:
+    return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _call_in_thread(function: OnEvent, recorded: Recorded) -> object:
+    try:
+        return function(recorded)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # They end a thread and nothing else. Raised on the event loop, they would end the server.
+        raise _ExitError from error
 
 
 def is_async(function: OnEvent) -> bool:

@@ -21,7 +21,7 @@ from veriff_async.protocol.codec import warm_up
 from veriff_async.protocol.events import parse_webhook
 from veriff_async.protocol.values import check_number
 from veriff_async.webhooks import rules
-from veriff_async.webhooks.calls import CallCounters, Calls
+from veriff_async.webhooks.calls import CallCounters, Calls, check_function
 from veriff_async.webhooks.senders import senders_from
 from veriff_async.webhooks.work import LoopWork
 
@@ -132,14 +132,10 @@ class WebhookReceiver:
         trusted_proxies: Collection[Network] = (),
     ) -> None:
         """Check the options; nothing is opened."""
-        _check_above_zero(
-            max_body=max_body,
-            body_timeout=body_timeout,
-            record_timeout=record_timeout,
-            close_timeout=close_timeout,
-            max_running=max_running,
-        )
-        _check_callables(inbox, on_event)
+        _check_above_zero(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
+        _check_whole(max_body=max_body, max_running=max_running)
+        _check_inbox(inbox)
+        check_function(on_event)
         self._credentials = check_credentials(credentials)
         self._senders = senders_from(allowed_networks, trusted_proxies)
         self._inbox = inbox
@@ -422,12 +418,15 @@ def _check_above_zero(**options: object) -> None:
         check_number(name, value, above=True, remedy="give a number above zero")
 
 
-def _check_callables(inbox: object, on_event: object) -> None:
+def _check_whole(**options: object) -> None:
+    """Refuse a fraction and infinity: a length is compared by its digits, and calls are counted."""
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            msg = f"{name} is {value!r}: give a whole number above zero."
+            raise ConfigurationError(msg)
+
+
+def _check_inbox(inbox: object) -> None:
     if not callable(getattr(inbox, "record", None)) or isinstance(inbox, type):
         msg = f"inbox must be an inbox, got {type(inbox).__name__}: pass SqliteInbox(...) or another one."
-        raise ConfigurationError(msg)
-    if on_event is not None and not callable(on_event):
-        msg = (
-            f"on_event must be a function, got {type(on_event).__name__}: pass the function itself, without calling it."
-        )
         raise ConfigurationError(msg)

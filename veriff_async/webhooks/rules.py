@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.protocol.arguments import header_items, header_text
+from veriff_async.protocol.arguments import check_text, header_items, header_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +31,7 @@ __all__ = (
     "TOO_SLOW",
     "UNREADABLE",
     "Reply",
+    "check_path",
     "check_receiver",
     "is_json",
     "is_longer",
@@ -83,6 +84,20 @@ def check_receiver(receiver: object) -> None:
     if isinstance(receiver, type) or not callable(getattr(receiver, "answer", None)):
         msg = f"receiver must be a WebhookReceiver, got {type(receiver).__name__}: make one of credentials and inbox."
         raise ConfigurationError(msg)
+
+
+def check_path(path: object) -> str:
+    """Check the path that an adapter receives at.
+
+    Raises:
+        ConfigurationError: It is not a str, does not begin with a slash, or is a pattern, a URL or a query: no request
+            would ever match it.
+    """
+    text = check_text("path", path)
+    if (text and not text.startswith("/")) or {"?", "#", "{", "}"} & set(text):
+        msg = 'path must begin with a slash and have none of ? # { }: pass for example "/webhooks/veriff".'
+        raise ConfigurationError(msg)
+    return text
 
 
 def refusal(method: str, headers: Mapping[str, str], max_body: int) -> Reply | None:

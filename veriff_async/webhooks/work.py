@@ -99,15 +99,16 @@ class LoopWork:
     async def aclose(self, timeout: float) -> None:  # noqa: ASYNC109  what has not ended by then is cancelled
         """Wait for everything that runs, and cancel the rest after some seconds."""
         self.is_closed = True
+        own = {asyncio.current_task()}  # on_event may close the receiver, and must not wait for itself
         try:
             async with asyncio.timeout(timeout):
-                while self._tasks:
-                    await asyncio.wait(self._tasks)
+                while running := self._tasks - own:
+                    await asyncio.wait(running)
         except TimeoutError:
-            _LOG.warning("closed while %d records or calls of on_event were running", len(self._tasks))
+            _LOG.warning("closed while %d records or calls of on_event were running", len(self._tasks - own))
         finally:
             self.give_up()
-            left = set(self._tasks)
+            left = self._tasks - own
             for task in left:
                 task.cancel()
             if left:
