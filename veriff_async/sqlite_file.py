@@ -13,12 +13,12 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 from attrs import define
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.protocol.values import check_path
+from veriff_async.protocol.values import check_path, type_name
 
 __all__ = (
     "FileGuard",
@@ -243,9 +243,10 @@ def database_path(path: object, *, owner: str, memory: str) -> Path:
     Raises:
         ConfigurationError: It can be the path of no file.
     """
-    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    given = path  # kept, since its narrowed type is not known whole
+    name: object = os.fspath(cast("str | os.PathLike[str]", path)) if isinstance(path, str | os.PathLike) else None
     if not isinstance(name, str):
-        msg = f"The path of the {owner} must be a str or a Path, got {type(path).__name__}."
+        msg = f"The path of the {owner} must be a str or a Path, got {type_name(given)}."
         raise ConfigurationError(msg)
     if not name or name == ":memory:" or "\0" in name:
         msg = f"The path of the {owner} names no file: give one, or use {memory}."

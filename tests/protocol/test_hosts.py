@@ -155,3 +155,8 @@ def test_variable_separates_names_by_commas() -> None:
 def test_this_machine_may_be_plain_http(host: str) -> None:
     """Every address of this machine is allowed over plain http."""
     assert parse_root(f"http://{host}:8080/v1/") == f"http://{host}:8080"
+
+
+def test_international_name_in_its_written_form_is_a_host() -> None:
+    """A host whose name is international is taken in the form of ASCII that DNS has."""
+    assert parse_root("https://xn--bcher-kva.example/v1") == "https://xn--bcher-kva.example"

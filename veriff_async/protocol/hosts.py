@@ -196,7 +196,8 @@ def _parsed(text: str) -> URL | None:
 
 
 def _name_of(url: URL) -> str:
-    return (url.host or "").lower().rstrip(".")
+    # As written: yarl decodes the letters of an international name (xn--...), which are no letters of a host name.
+    return (url.raw_host or "").lower().rstrip(".")
 
 
 def _is_below(host: str, domain: str) -> bool:
