@@ -285,12 +285,13 @@ class Machine(RuleBasedStateMachine):
     def pass_time(self, days: int) -> None:
         """Let days go by, after which what nobody spoke of is forgotten.
 
-        Something else is recorded in between: a file doubts a clock that has gone ahead of all records, for a day.
+        Something else is recorded in between and a day after: a file doubts a clock that has gone ahead of all records
+        until it has gone on for a day.
         """
 
         async def tick() -> None:
-            for _ in range(2):
-                self.time += days * DAY / 2 + 1
+            for passed in (days * DAY / 2 + 1, days * DAY / 2 + 1, DAY):
+                self.time += passed
                 await self.inboxes[0].record(moved("something else", "started"))
             for _, follower in self.followers:
                 follower.heard.clear()
