@@ -172,6 +172,9 @@ class _Writer:
             if place.member in holder and self._keeps_form(given, holder[place.member]):
                 _inside(out, place.parents)[place.member] = holder[place.member]
                 return
+            always = (
+                always or place.member in holder
+            )  # an object that came is written, also if no field was read from it
         default = cast("object", getattr(fields(type(model)), place.field).default)
         if not always and default is not NOTHING and (given in (None, (), {}) or given == default):
             return
