@@ -39,6 +39,7 @@ FILE: Final = web.RequestKey("file", Path)
 """The file that a request is answered with."""
 
 _CHUNK: Final = 256 * 1024
+_SMALL_FILE: Final = 1024 * 1024
 _MOST_FACES: Final = MAX_IMPORTED_FACES * MAX_IMAGE_BASE64 + 64 * 1024
 """Bytes of an import: the limits of uploads, ten times."""
 
@@ -137,14 +138,11 @@ class Counter:
             signature = await self._store.signature(stored.path, request[SECRET])
         except OSError:
             raise Refusal(404, None, "Media not found") from None  # its file was removed from the user's folder
-        return web.FileResponse(
-            stored.path,
-            chunk_size=_CHUNK,
-            headers={
-                "Content-Type": stored.mimetype,
-                **gate.signed_headers(self._desk.credentials, signature),
-            },
-        )
+        headers = {"Content-Type": stored.mimetype, **gate.signed_headers(self._desk.credentials, signature)}
+        if stored.size <= _SMALL_FILE:
+            # A client that leaves early cancels this; `web.FileResponse` may then leave its file open.
+            return web.Response(body=await to_thread.run_sync(stored.path.read_bytes), headers=headers)
+        return web.FileResponse(stored.path, chunk_size=_CHUNK, headers=headers)
 
     async def send_collected_data(self, request: web.Request) -> web.StreamResponse:
         """Handle ``POST /v1/sessions/{id}/collected-data``."""

@@ -1,0 +1,69 @@
+"""A background task that is restarted whatever ends it, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from tests.loops import every_loop
+from veriff_async.lone import RestartableTask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.anyio
+
+
+@every_loop
+@pytest.mark.parametrize("error", [None, ValueError("secret"), asyncio.CancelledError("secret")])
+async def test_work_that_ends_by_itself_starts_again(
+    error: BaseException | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that returns, fails or meets the cancellation of something else starts again, and the log names its kind."""
+    monkeypatch.setattr("veriff_async.lone._FIRST_PAUSE", 0.0)
+    started, again = 0, asyncio.Event()
+
+    async def work() -> None:
+        nonlocal started
+        started += 1
+        if started == 3:
+            again.set()
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+        if error is not None:
+            raise error
+
+    task = RestartableTask("the task of a test", work)
+    assert task.start()
+    assert not task.start()
+    async with asyncio.timeout(10):
+        await again.wait()
+    await task.aclose()
+
+    assert started == 3
+    problem = "an early end" if error is None else type(error).__name__
+    assert [f"the task of a test failed with {problem}; it starts again"] * 2 == [
+        record.getMessage() for record in caplog.records if record.name == "veriff_async.waiting"
+    ]
+
+
+@every_loop
+async def test_work_that_stops_its_own_task_does_not_start_again() -> None:
+    """A task that is stopped by its own first steps ends, also when these run before `start` returns."""
+    started: list[Callable[[], None]] = []
+
+    async def work() -> None:
+        started.append(task.stop)
+        task.stop()
+        await asyncio.Event().wait()
+
+    task = RestartableTask("the task of a test", work)
+    task.start()
+    await anyio.wait_all_tasks_blocked()
+    async with asyncio.timeout(10):
+        await task.aclose()
+
+    assert len(started) == 1
