@@ -210,3 +210,23 @@ def test_no_changed_message_raises_a_foreign_exception(
         assert parse_webhook({**HEADERS, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS).key
     except PayloadError as error:
         assert_silent(error)
+
+
+class _NoPairs:
+    """Something with an `items` that gives no pairs."""
+
+    def __init__(self, items: object) -> None:
+        """Take what `items` returns."""
+        self._items = items
+
+    def items(self) -> object:
+        """Return something that no pairs can be read from."""
+        return self._items
+
+
+@pytest.mark.parametrize("items", [5, [1, 2], [("a",)], [("a", "b", "c")], "text"])
+def test_headers_without_pairs_are_refused(items: object) -> None:
+    """Headers whose items are no pairs of name and value are refused with an error of ours that names their type."""
+    for entry in ENTRIES:
+        with pytest.raises(ConfigurationError, match="_NoPairs"):
+            entry(_NoPairs(items), b"{}", CREDENTIALS)
