@@ -16,7 +16,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async.errors import InboxError
-from veriff_async.lone import RestartableTask, is_cancelled
+from veriff_async.event_loop import is_being_cancelled
+from veriff_async.lone import RestartableTask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -246,7 +247,7 @@ async def in_time(call: Awaitable[_T], seconds: float) -> _T:
     except TimeoutError:
         problem = "does not answer"
     except asyncio.CancelledError:
-        if is_cancelled():
+        if is_being_cancelled():
             raise
         problem = "cancelled a call"
     msg = f"The inbox {problem}: look at its server, its disk and its log."

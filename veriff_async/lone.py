@@ -2,8 +2,8 @@
 
 Theory of operation: a task can end in three ways. It is stopped, because nothing needs it any more. It is cancelled by
 other code, for example by a framework that cancels every task of the loop. Or its work raises, and a `CancelledError`
-of something that the work awaits looks like a cancellation of the task itself; `is_cancelled` tells them apart. Only
-the first way is final: after the others the work starts again after a pause, and the log says so once for each end.
+of something that the work awaits looks like a cancellation of the task itself; `is_being_cancelled` tells them apart.
+Only the first way is final: after the others the work starts again after a pause, and the log says so once for each end.
 """
 
 from __future__ import annotations
@@ -15,21 +15,17 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import define, field
 
+from veriff_async.event_loop import is_being_cancelled
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-__all__ = ("RestartableTask", "is_cancelled")
+__all__ = ("RestartableTask",)
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0
-
-
-def is_cancelled() -> bool:
-    """Return whether the running task itself was cancelled, rather than something that it awaits."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 @define(eq=False)
@@ -99,7 +95,7 @@ class RestartableTask:
                 await self._work()
                 problem = "an early end"
             except asyncio.CancelledError as error:
-                if is_cancelled():
+                if is_being_cancelled():
                     raise
                 problem = type(error).__name__
             except Exception as error:  # noqa: BLE001  the work awaits code of users, which may raise anything

@@ -16,7 +16,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Final
 
 from veriff_async.errors import ApiError
-from veriff_async.lone import RestartableTask, is_cancelled
+from veriff_async.event_loop import is_being_cancelled
+from veriff_async.lone import RestartableTask
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -162,7 +163,7 @@ class Poller:
         try:
             await self._ask(watched.session_id)
         except asyncio.CancelledError as error:
-            if is_cancelled():
+            if is_being_cancelled():
                 raise
             self._note(watched, error)
         except Exception as error:  # noqa: BLE001  whichever it is, the waits go on or end with it
