@@ -1,9 +1,10 @@
 """A background task that runs while it is needed, and is restarted if it ends too early.
 
-Theory of operation: a task can end in three ways. It is stopped, because nothing needs it any more. It is cancelled by
-other code, for example by a framework that cancels every task of the loop. Or its work raises, and a `CancelledError`
-of something that the work awaits looks like a cancellation of the task itself; `is_being_cancelled` tells them apart.
-Only the first way is final: after the others the work starts again after a pause, and the log says so once for each end.
+Theory of operation: a task can end in three ways. It is stopped, because nothing needs it any more. It is cancelled
+by other code, for example by a framework that cancels every task of the loop. Or its work raises, and a
+`CancelledError` of something that the work awaits looks like a cancellation of the task itself; `is_being_cancelled`
+tells them apart. Only the first way is final: after the others the work starts again after a pause, and the log says
+so once for each end.
 """
 
 from __future__ import annotations
