@@ -11,8 +11,8 @@ from attrs import NOTHING, fields_dict, has, resolve_types
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from veriff_async import Decision
+from veriff_async._protocol.json.paths import places
 from veriff_async.models.enums import OpenEnum
-from veriff_async.protocol.layout import places
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance

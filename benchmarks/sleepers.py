@@ -18,11 +18,11 @@ from aiohttp import web
 
 from benchmarks.generator import post_steadily, request
 from veriff_async import Credentials, PollPolicy, VeriffClient, WebhookReceiver
+from veriff_async._protocol.json.decode import dump
+from veriff_async._protocol.webhook import decision_event
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
-from veriff_async.protocol.codec import dump
-from veriff_async.protocol.events import decision_event
 from veriff_async.webhooks import aiohttp_handler
 
 if TYPE_CHECKING:

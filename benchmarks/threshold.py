@@ -15,9 +15,9 @@ from anyio import to_thread
 
 from benchmarks.measure import in_turn, ratios
 from benchmarks.table import Row, Table
+from veriff_async._protocol.signing import sign
+from veriff_async._protocol.upload_body import image_envelope
 from veriff_async.models.enums import MediaContext
-from veriff_async.protocol.envelope import image_envelope
-from veriff_async.protocol.signing import sign
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
-from veriff_async import (
-    Certificate,
-    ConfigurationError,
-    Media,
-    MediaExistsError,
-    NotFoundError,
-    ResponseError,
-    SourceDocument,
-    VeriffClient,
-)
-from veriff_async.protocol import requests, responses
-from veriff_async.protocol.answers import Answer
-from veriff_async.protocol.codec import dump
-from veriff_async.protocol.credentials import Credentials
+from veriff_async import ConfigurationError, Media, MediaExistsError, NotFoundError, ResponseError, VeriffClient
+from veriff_async._protocol import requests, responses
+from veriff_async._protocol.json.decode import dump
+from veriff_async._protocol.response import Answer
+from veriff_async.credentials import Credentials
+from veriff_async.models import Certificate, SourceDocument
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:

@@ -21,7 +21,6 @@ from veriff_async import (
     DeprecatedHostWarning,
     Document,
     DocumentType,
-    Gender,
     Media,
     NotFoundError,
     Person,
@@ -31,6 +30,7 @@ from veriff_async import (
     open_session,
 )
 from veriff_async.client import ClientOptions
+from veriff_async.models import Gender
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

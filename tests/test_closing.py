@@ -24,8 +24,8 @@ from veriff_async import (
     VeriffClient,
     VeriffError,
 )
+from veriff_async._http import active_calls
 from veriff_async.sandbox import Fault, Sandbox
-from veriff_async.transport import active_calls
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -23,7 +23,6 @@ from veriff_async import (
     DownloadedMedia,
     Media,
     MediaExistsError,
-    MediaFile,
     MediaNotSavedError,
     NfcData,
     NotFoundError,
@@ -34,6 +33,7 @@ from veriff_async import (
     TransportError,
     VeriffClient,
 )
+from veriff_async.models import MediaFile
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:

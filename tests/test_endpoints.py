@@ -23,19 +23,19 @@ from veriff_async import (
     VerificationSession,
     WebhookEvent,
 )
-from veriff_async.protocol import requests, responses
-from veriff_async.protocol.hosts import LOCAL_SYNC
+from veriff_async._protocol import requests, responses
+from veriff_async._protocol.base_url import LOCAL_SYNC
 from veriff_async.readings import SessionReadings
 from veriff_async.sandbox import Sandbox, WebhookKind
-from veriff_async.sandbox.app import routes
-from veriff_async.sandbox.counter import Counter
+from veriff_async.sandbox._app import routes
+from veriff_async.sandbox._handlers import Counter
 from veriff_async.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FunctionType
 
-    from veriff_async.protocol.signed import Request
+    from veriff_async._protocol.request import Request
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "endpoints.md"

@@ -15,7 +15,6 @@ from veriff_async import (
     ConfigurationError,
     Credentials,
     Device,
-    FraudCategory,
     FraudReport,
     Media,
     Network,
@@ -24,9 +23,10 @@ from veriff_async import (
     VeriffClient,
     WebhookReceiver,
 )
+from veriff_async._event_loop import require_asyncio
 from veriff_async.batch import Job, MemoryJournal, RedisJournal, SqliteJournal
-from veriff_async.event_loop import require_asyncio
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
+from veriff_async.models import FraudCategory
 from veriff_async.sandbox import Sandbox
 from veriff_async.testing import decided, moved
 

@@ -6,8 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import (
     BadRequestError,
@@ -16,12 +15,12 @@ from veriff_async import (
     OutcomeUnknownError,
     VeriffClient,
 )
-from veriff_async.protocol import requests
-from veriff_async.protocol.codec import load_object
-from veriff_async.protocol.credentials import Credentials
+from veriff_async._protocol import requests
+from veriff_async._protocol.json.decode import load_object
+from veriff_async.credentials import Credentials
 from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
-from veriff_async.sandbox.faces import FaceDesk
-from veriff_async.sandbox.refusal import Refusal
+from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._face_import import FaceDesk
 
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject

@@ -25,11 +25,11 @@ from veriff_async import (
     Status,
     VeriffClient,
 )
+from veriff_async._protocol.webhook import decision_event
+from veriff_async._waiting.waiters import Waits
 from veriff_async.inbox import MemoryInbox, SqliteInbox
 from veriff_async.models.decision import Decision
-from veriff_async.protocol.events import decision_event
 from veriff_async.sandbox import Fault
-from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping
@@ -116,8 +116,8 @@ def asked(box: Sandbox) -> int:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let background tasks start again at once."""
-    for module in ("lone", "listening"):
-        monkeypatch.setattr(f"veriff_async.{module}._FIRST_PAUSE", 0.001)
+    for module in ("task", "inbox_watcher"):
+        monkeypatch.setattr(f"veriff_async._waiting.{module}._FIRST_PAUSE", 0.001)
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
@@ -269,7 +269,7 @@ async def test_no_answer_ends_a_wait_that_a_webhook_can_end(
         session = await veriff.create_session()
         box.inject(fault, path=DECISION, times=1_000)
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
-        with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
+        with caplog.at_level(logging.WARNING, logger="veriff_async._waiting.waiters"):
             await until(lambda: asked(box) > 4)
             await inbox.record(decided(session.id))
             assert (DecisionSource.WEBHOOK, True) == ((await waiting).source, True)

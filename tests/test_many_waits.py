@@ -9,11 +9,11 @@ import pytest
 
 from tests.loops import every_loop
 from veriff_async import PollPolicy, RateLimitedError, Status, VeriffClient
+from veriff_async._protocol.webhook import decision_event
+from veriff_async._waiting.registry import Wait, Watched
+from veriff_async._waiting.waiters import Waits
 from veriff_async.inbox import MemoryInbox
 from veriff_async.models.decision import Decision
-from veriff_async.protocol.events import decision_event
-from veriff_async.waiting import Waits
-from veriff_async.watched import Wait, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable

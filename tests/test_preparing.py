@@ -25,7 +25,6 @@ from veriff_async import (
     MediaContext,
     MediaEmptyError,
     MediaError,
-    MediaReference,
     MediaTooLargeError,
     MediaUnsupportedError,
     RetryPolicy,
@@ -36,6 +35,7 @@ from veriff_async import (
     check_media,
 )
 from veriff_async.batch import Job, MemoryJournal, verify_one
+from veriff_async.models import MediaReference
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:

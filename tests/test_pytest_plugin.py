@@ -303,7 +303,7 @@ def test_loading_the_plugin_loads_nothing_else() -> None:
     program = """
 import sys, pytest
 before = set(sys.modules)
-import veriff_async.pytest_plugin
+import veriff_async.testing.pytest_plugin
 print(*sorted(set(sys.modules) - before))
 """
     loaded = subprocess.run(  # noqa: S603  our own program
@@ -312,8 +312,9 @@ print(*sorted(set(sys.modules) - before))
 
     assert loaded.stdout.split() == [
         "veriff_async",
-        "veriff_async.late",
-        "veriff_async.pytest_plugin",
+        "veriff_async._lazy",
+        "veriff_async.testing",
+        "veriff_async.testing.pytest_plugin",
         "veriff_async.version",
     ]
 

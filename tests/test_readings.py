@@ -8,38 +8,40 @@ import pytest
 
 from veriff_async import (
     BadRequestError,
-    CheckType,
     CollectedData,
     ConfigurationError,
     ConflictError,
-    CurpResult,
-    CurpStatus,
     Device,
-    IneCurpResult,
-    IneRecord,
-    IneResult,
-    MatchStatus,
     Media,
-    MonitorStatus,
     Network,
     NfcData,
     NotFoundError,
-    PepEntity,
-    PepHit,
-    PepSanctionMatch,
     PermissionDeniedError,
     Person,
     RateLimitedError,
     Status,
+    VeriffClient,
+)
+from veriff_async.config import RetryPolicy
+from veriff_async.models import (
+    CheckType,
+    CurpResult,
+    CurpStatus,
+    IneCurpResult,
+    IneRecord,
+    IneResult,
+    MatchStatus,
+    MonitorStatus,
+    PepEntity,
+    PepHit,
+    PepSanctionMatch,
     TransportationResult,
     UserDefinedStatus,
-    VeriffClient,
     WatchlistHit,
     WatchlistScreening,
 )
 from veriff_async.models.person import Address
 from veriff_async.models.session import Consent
-from veriff_async.protocol.policies import RetryPolicy
 from veriff_async.sandbox import Rules, Sandbox, VirtualClock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 
 from veriff_async import Decision, Status
-from veriff_async.remembering import DecisionMemory
+from veriff_async._waiting.decision_memory import DecisionMemory
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESUBMIT = Status.RESUBMISSION_REQUESTED

@@ -25,11 +25,11 @@ from veriff_async import (
     TransportError,
     VeriffClient,
 )
+from veriff_async._protocol.webhook import decision_event
+from veriff_async._waiting.waiters import Waits
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models.decision import Decision
-from veriff_async.protocol.events import decision_event
 from veriff_async.sandbox import Fault
-from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,19 +11,16 @@ from veriff_async import (
     AuthenticationError,
     ConfigurationError,
     Credentials,
-    FraudCategory,
     FraudReport,
-    LookupStatus,
     Media,
     NotFoundError,
-    ParsedAddress,
     Person,
     RateLimitedError,
-    ReportStatus,
     Status,
     VeriffClient,
 )
-from veriff_async.protocol.policies import RetryPolicy
+from veriff_async.config import RetryPolicy
+from veriff_async.models import FraudCategory, LookupStatus, ParsedAddress, ReportStatus
 from veriff_async.sandbox import Rules, Sandbox, VirtualClock
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from veriff_async.together import together
+from veriff_async._media.concurrency import together
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -35,8 +35,8 @@ from veriff_async import (
     VeriffClient,
     VeriffError,
 )
+from veriff_async._media import source as source_module
 from veriff_async.sandbox import Fault, Sandbox
-from veriff_async.transport import sources
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -249,7 +249,7 @@ async def test_without_the_page_cache_threads_read(
     box: Sandbox, session: VerificationSession, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system cannot say what takes no waiting, the same bytes arrive."""
-    monkeypatch.setattr(sources, "_NOWAIT", 0)
+    monkeypatch.setattr(source_module, "_NOWAIT", 0)
     path = await asyncio.to_thread(path_to, content, tmp_path)
     await session.upload(Media(path, "face"))
 
@@ -380,7 +380,7 @@ async def test_a_file_that_may_not_be_read_is_told(
     def refuse(*_: object, **__: object) -> BinaryIO:
         raise PermissionError
 
-    monkeypatch.setattr(sources, "open", refuse, raising=False)
+    monkeypatch.setattr(source_module, "open", refuse, raising=False)
     with pytest.raises(MediaError, match="check its permissions"):
         await session.upload(Media(tmp_path, "face"))
 

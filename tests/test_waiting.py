@@ -22,8 +22,8 @@ from veriff_async import (
     Status,
     VeriffClient,
 )
+from veriff_async._waiting.waiters import Waits
 from veriff_async.sandbox import Fault, Sandbox
-from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -257,7 +257,7 @@ async def test_passing_trouble_does_not_end_a_wait(
     # aiohttp itself asks once more on a connection that it kept, so one drop would go unnoticed.
     box.inject(Fault.drop(), path=DECISION, times=2)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
+    with caplog.at_level(logging.WARNING, logger="veriff_async._waiting.waiters"):
         for kind in ("ServerError", "TransportError"):
             told = f"failed with {kind}; it will be asked again"
             await until(lambda told=told: told in caplog.text)  # type: ignore[misc]

@@ -34,9 +34,9 @@ from veriff_async import (
     from_json,
     to_json,
 )
+from veriff_async._protocol.arguments import check_function, check_number, check_path, shown
 from veriff_async.batch import Job, MemoryJournal, Pace, SqliteJournal, read_manifest, verify_many
 from veriff_async.inbox import MemoryInbox, Retention, SqliteInbox
-from veriff_async.protocol.values import check_function, check_number, check_path, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

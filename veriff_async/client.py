@@ -11,19 +11,14 @@ from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 from anyio import CapacityLimiter
 from attrs import field, frozen
 
-from veriff_async.api import Api
-from veriff_async.downloading import Downloads
-from veriff_async.errors import ConfigurationError, VeriffError
-from veriff_async.event_loop import require_asyncio
-from veriff_async.models.decision import Decision
-from veriff_async.models.media import UploadedMedia
-from veriff_async.models.session import SessionInfo
-from veriff_async.protocol.arguments import check_credentials
-from veriff_async.protocol.checks import check_id
-from veriff_async.protocol.codec import warm_up
-from veriff_async.protocol.creation import CREATE_OPTIONS, CreateOptions
-from veriff_async.protocol.credentials import Credentials, environment_of
-from veriff_async.protocol.hosts import (
+from veriff_async._event_loop import require_asyncio
+from veriff_async._http.api import Api
+from veriff_async._http.pool import Pool, check_limits, check_proxies
+from veriff_async._http.transport import Exchange
+from veriff_async._media.downloader import Downloads
+from veriff_async._media.uploader import Uploads
+from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
+from veriff_async._protocol.base_url import (
     BASE_URL_VARIABLE,
     DeprecatedHostWarning,
     base_url_from,
@@ -33,16 +28,21 @@ from veriff_async.protocol.hosts import (
     insecure_hosts,
     insecure_hosts_from,
 )
-from veriff_async.protocol.names import check_names, explain_options, options_of
-from veriff_async.protocol.policies import PollPolicy, RetryPolicy, Timeouts
-from veriff_async.protocol.values import check_flag, check_function, check_optional, type_name
-from veriff_async.remembering import DecisionMemory
+from veriff_async._protocol.json.decode import warm_up
+from veriff_async._protocol.option_names import check_names, explain_options, options_of
+from veriff_async._protocol.request_arguments import check_credentials
+from veriff_async._protocol.session_request import CREATE_OPTIONS, CreateOptions
+from veriff_async._protocol.validation import check_id
+from veriff_async._waiting.decision_memory import DecisionMemory
+from veriff_async._waiting.waiters import Waits
+from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
+from veriff_async.credentials import Credentials, environment_of
+from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.models.decision import Decision
+from veriff_async.models.media import UploadedMedia
+from veriff_async.models.session import SessionInfo
 from veriff_async.services import Services
 from veriff_async.session import VerificationSession, seconds_of
-from veriff_async.transport.exchange import Exchange
-from veriff_async.transport.pool import Pool, check_limits, check_proxies
-from veriff_async.uploading import Uploads
-from veriff_async.waiting import Waits
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
@@ -50,11 +50,11 @@ if TYPE_CHECKING:
 
     from aiohttp import ClientSession
 
-    from veriff_async.inbox.inbox import Inbox
+    from veriff_async._protocol.base_url import Host
+    from veriff_async._protocol.session_request import RegistryOptions
+    from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.media import Media, UploadProgress
     from veriff_async.models.person import Person
-    from veriff_async.protocol.creation import RegistryOptions
-    from veriff_async.protocol.hosts import Host
 
 __all__ = (
     "BASE_URL_VARIABLE",

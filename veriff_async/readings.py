@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from veriff_async.api import Api
+    from veriff_async._http.api import Api
     from veriff_async.models.attempt import Attempt
     from veriff_async.models.certificate import Certificate
     from veriff_async.models.collected import CollectedData, CollectedReceipt

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Unpack
 
-from veriff_async.downloading import SaveOptions
-from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
+from veriff_async._media.downloader import SaveOptions
+from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
-    from veriff_async.api import Api
-    from veriff_async.downloading import Downloads, Existing, MediaStream
+    from veriff_async._http.api import Api
+    from veriff_async._media.downloader import Downloads, Existing, MediaStream
+    from veriff_async._protocol.session_request import RegistryOptions
     from veriff_async.models.decision import Decision
     from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile, MediaList
     from veriff_async.models.person import Person
-    from veriff_async.protocol.creation import RegistryOptions
 
 __all__ = ("Services",)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from veriff_async.downloading import SaveOptions
+from veriff_async._media.downloader import SaveOptions
+from veriff_async._protocol.arguments import check_optional, shown
+from veriff_async._protocol.decision_order import can_follow
+from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
+from veriff_async._protocol.request_arguments import check_condition
+from veriff_async._protocol.validation import check_id
+from veriff_async.config import PollPolicy
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.certificate import Certificate, CertificateFile, SourceDocument
 from veriff_async.models.enums import Status
-from veriff_async.protocol.arguments import check_condition
-from veriff_async.protocol.checks import check_id
-from veriff_async.protocol.lifecycle import can_follow
-from veriff_async.protocol.limits import MAX_DOWNLOAD_BYTES
-from veriff_async.protocol.policies import PollPolicy
-from veriff_async.protocol.values import check_optional, shown
 from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from veriff_async.api import Api
-    from veriff_async.downloading import Downloads, Existing, MediaStream
+    from veriff_async._http.api import Api
+    from veriff_async._media.downloader import Downloads, Existing, MediaStream
+    from veriff_async._media.uploader import Uploads
+    from veriff_async._waiting.waiters import Waits
     from veriff_async.models.decision import Decision
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
     from veriff_async.models.session import SessionInfo
-    from veriff_async.uploading import Uploads
-    from veriff_async.waiting import Waits
 
 __all__ = ("VerificationSession", "seconds_of")
 

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async import Address, ConfigurationError, Consent, Document, DocumentType, Gender, ParsedAddress, Person
+from veriff_async import Address, ConfigurationError, Consent, Document, DocumentType, Person
 from veriff_async.batch import BadRow, Job, Row, read_manifest
-from veriff_async.batch.rows import _MEMBERS, RefusedError, job_of
+from veriff_async.batch._manifest_rows import _MEMBERS, RefusedError, job_of
+from veriff_async.models import Gender, ParsedAddress
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import (
     ConfigurationError,
@@ -32,7 +31,7 @@ from veriff_async.batch import (
     verify_many,
     verify_one,
 )
-from veriff_async.batch.breaker import THRESHOLD, Schedule, breaker_of
+from veriff_async.batch._circuit_breaker import THRESHOLD, Schedule, breaker_of
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ from itertools import pairwise
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async.batch import Pace
-from veriff_async.batch.pace import Gauge
+from veriff_async.batch._rate_limit import Gauge
 
 BOUNDS: Final = Pace(first=10.0, lowest=1.0, highest=100.0)
 

@@ -7,14 +7,14 @@ from typing import Final
 
 import pytest
 from attrs import evolve
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async import MediaFile, VeriffError
+from veriff_async import VeriffError
+from veriff_async._protocol.json.decode import UnreadableError
 from veriff_async.batch import Failure, JobRecord, MediaRecord, Stamp, Step
-from veriff_async.batch.record import dump_record, load_record
+from veriff_async.batch._records import dump_record, load_record
+from veriff_async.models import MediaFile
 from veriff_async.models.decision import Decision, DecisionSource
-from veriff_async.protocol.codec import UnreadableError
 from veriff_async.testing import strategy_for
 
 TEXTS: Final = st.text(max_size=20)

@@ -10,7 +10,7 @@ import pytest
 
 from veriff_async import ConfigurationError, Media, MediaError, MediaUnsupportedError, Person
 from veriff_async.batch import Job, Step
-from veriff_async.batch.stamps import described, options_of, same
+from veriff_async.batch._fingerprint import described, options_of, same
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -18,10 +18,10 @@ from attrs import evolve
 
 from veriff_async import ConfigurationError, Credentials, Status, VeriffClient
 from veriff_async.batch import BadRow, JobRecord, MediaRecord, Progress, SqliteJournal, Step
-from veriff_async.cli.checking import Checked, check
-from veriff_async.cli.gauge import Gauge, span
-from veriff_async.cli.plan import Plan, plan_of, remember
-from veriff_async.cli.results import results_in
+from veriff_async.cli.batch.manifest import Checked, check
+from veriff_async.cli.batch.progress import Gauge, span
+from veriff_async.cli.batch.results import results_in
+from veriff_async.cli.batch.saved_options import Plan, plan_of, remember
 from veriff_async.inbox import SqliteInbox
 from veriff_async.sandbox import Fault, Sandbox
 from veriff_async.testing import decided

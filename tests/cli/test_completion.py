@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from veriff_async.cli.commands import cli
+from veriff_async.cli._commands import cli
 from veriff_async.cli.completion import SHELLS
 
 if TYPE_CHECKING:

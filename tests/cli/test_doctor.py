@@ -19,8 +19,8 @@ import trustme
 from aiohttp import web
 
 from veriff_async import Credentials, SignatureError, verify_webhook
-from veriff_async.cli.doctor import diagnose
-from veriff_async.cli.findings import CHECKS, Finding, Outcome, clock, of_variables, of_versions, of_webhook
+from veriff_async.cli.doctor.checks import CHECKS, Finding, Outcome, clock, of_variables, of_versions, of_webhook
+from veriff_async.cli.doctor.command import diagnose
 from veriff_async.sandbox import Fault, Rules, Sandbox
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from click.testing import CliRunner
 from tests.cli.conftest import COMMAND, environment
 from veriff_async import ConfigurationError, VeriffClient
 from veriff_async.batch import JobResult, Step
-from veriff_async.cli.commands import cli
-from veriff_async.cli.results import reader_of, results_in
-from veriff_async.cli.running import CommandLine
+from veriff_async.cli._commands import cli
+from veriff_async.cli._runtime import CommandLine
+from veriff_async.cli.batch.results import reader_of, results_in
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:

@@ -21,14 +21,14 @@ from anyio.lowlevel import checkpoint
 from click.testing import CliRunner
 
 from veriff_async import Credentials, PollPolicy, UnknownEvent, VeriffClient, parse_webhook
-from veriff_async.cli import heard
-from veriff_async.cli.commands import cli
-from veriff_async.cli.forwarding import Forwarded, Forwarder
-from veriff_async.cli.posting import Answered
-from veriff_async.cli.samples import samples
-from veriff_async.cli.serving import serving
+from veriff_async._protocol.json.decode import dump
+from veriff_async.cli._commands import cli
+from veriff_async.cli._http import Answered
+from veriff_async.cli.listen import display
+from veriff_async.cli.listen.forward import Forwarded, Forwarder
+from veriff_async.cli.listen.server import serving
+from veriff_async.cli.trigger_samples import samples
 from veriff_async.inbox import Ignored, Recorded, SqliteInbox
-from veriff_async.protocol.codec import dump
 from veriff_async.sandbox import Sandbox, WebhookKind
 
 if TYPE_CHECKING:
@@ -290,9 +290,9 @@ def test_every_kind_has_its_words(kind: str, words: str) -> None:
     event = parse_webhook({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
     late = Recorded(event=event, ignored=Ignored.LATE)
 
-    assert heard.recorded_line(late, place=0).endswith(f"  {words}  late")
-    assert heard.recorded_document(late, place=1)["late"] is True
-    person = heard.person_of(event)
+    assert display.recorded_line(late, place=0).endswith(f"  {words}  late")
+    assert display.recorded_document(late, place=1)["late"] is True
+    person = display.person_of(event)
     assert bool(person) == (kind in {"decision", "fullauto"})
     if person:
         assert person["person"] == {
@@ -309,10 +309,10 @@ def test_an_unknown_kind_has_a_line() -> None:
     left_out = Forwarded(kind="unknown", session_id=None, answer=None)
     failed = Forwarded(kind="unknown", session_id=None, answer=Answered(status=None, problem="gone", seconds=1))
 
-    assert heard.recorded_line(unknown, place=1) == "200  unknown      no session    signed with secret 2"
-    assert "left out" in heard.forward_line(left_out)
-    assert heard.forward_document(left_out)["problem"] == "left out"
-    assert heard.forward_line(failed).endswith("failed: gone")
+    assert display.recorded_line(unknown, place=1) == "200  unknown      no session    signed with secret 2"
+    assert "left out" in display.forward_line(left_out)
+    assert display.forward_document(left_out)["problem"] == "left out"
+    assert display.forward_line(failed).endswith("failed: gone")
 
 
 @pytest.mark.anyio

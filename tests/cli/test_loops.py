@@ -12,8 +12,8 @@ import pytest
 from anyio import to_thread
 
 from tests.cli.test_listen import BODY, VARIABLES, post
-from veriff_async.cli.loops import Mark, leads_back
-from veriff_async.cli.posting import Poster
+from veriff_async.cli._http import Poster
+from veriff_async.cli.listen.loop_detection import Mark, leads_back
 
 if TYPE_CHECKING:
     import subprocess

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from veriff_async import __version__
-from veriff_async.cli.commands import COMMANDS, cli
+from veriff_async.cli._commands import COMMANDS, cli
 
 if TYPE_CHECKING:
     from collections.abc import Callable

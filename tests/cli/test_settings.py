@@ -10,7 +10,7 @@ import click
 import pytest
 
 from veriff_async import ConfigurationError
-from veriff_async.cli.settings import client_from_settings, settings_from
+from veriff_async.cli._settings import client_from_settings, settings_from
 
 if TYPE_CHECKING:
     import subprocess

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
+from veriff_async._protocol.file_type import sniff
 from veriff_async.cli.specimens import SPECIMENS, draw, specimen
-from veriff_async.protocol.sniff import sniff
 
 if TYPE_CHECKING:
     from pathlib import Path

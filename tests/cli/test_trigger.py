@@ -15,11 +15,11 @@ import trustme
 from click.testing import CliRunner
 
 from veriff_async import Credentials, DecisionEvent, SessionEvent, WebhookEvent, parse_webhook
-from veriff_async.cli.commands import cli
-from veriff_async.cli.posting import Poster
-from veriff_async.cli.samples import STATUSES, SUBJECTS, samples
+from veriff_async._protocol.json.decode import dump
+from veriff_async.cli._commands import cli
+from veriff_async.cli._http import Poster
 from veriff_async.cli.trigger import send_samples
-from veriff_async.protocol.codec import dump
+from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import WebhookKind
 
 if TYPE_CHECKING:

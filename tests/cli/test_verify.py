@@ -13,8 +13,8 @@ from click.testing import CliRunner
 from PIL import Image
 
 from veriff_async import ConfigurationError, Person, Status
-from veriff_async.cli.commands import cli
-from veriff_async.cli.people import person_from
+from veriff_async.cli._commands import cli
+from veriff_async.cli.person_file import person_from
 from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from threading import Event, Thread
 import pytest
 
 from veriff_async import InboxError
-from veriff_async.inbox.feeds import Feeds
+from veriff_async.inbox._pubsub import Feeds
 
 pytestmark = pytest.mark.anyio
 

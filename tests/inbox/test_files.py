@@ -257,7 +257,7 @@ import asyncio, os, sys, warnings
 from veriff_async import ConfigurationError
 from veriff_async.batch import SqliteJournal
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.messages import decided
+from veriff_async.testing.factories import decided
 
 warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
 path, other, kind, moment = sys.argv[1:]
@@ -331,7 +331,7 @@ async def test_a_file_that_was_inherited_open_is_refused(path: Path, kind: str, 
 SERVICE: Final = """
 import asyncio, multiprocessing, sys
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.messages import decided
+from veriff_async.testing.factories import decided
 
 
 def child(path, ready, go):

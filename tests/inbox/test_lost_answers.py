@@ -10,11 +10,11 @@ import pytest
 
 from tests.inbox.test_redis import client_of
 from veriff_async import Credentials, InboxError, WebhookReceiver
+from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import Ignored, RedisInbox
 from veriff_async.models.decision import DecisionSource
-from veriff_async.protocol.events import dump_event
 from veriff_async.testing import decided, moved
-from veriff_async.testing.trial import keys
+from veriff_async.testing._harness import keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -15,17 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
 
 from attrs import define, field
-from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from veriff_async import Credentials, PollPolicy, VeriffClient
+from veriff_async._protocol.decision_order import identity, is_final
+from veriff_async._protocol.session_state import advance
+from veriff_async._protocol.webhook import decision_event
 from veriff_async.inbox import Ignored, MemoryInbox, RedisInbox, Retention, SqliteInbox
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
-from veriff_async.protocol.events import decision_event
-from veriff_async.protocol.ledger import advance
-from veriff_async.protocol.lifecycle import identity, is_final
 from veriff_async.testing import decided, moved, screened
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
+from veriff_async._protocol.webhook import event_from
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.inbox import Ignored, Inbox, RedisInbox, Retention
-from veriff_async.protocol.events import event_from
-from veriff_async.testing.messages import decided, moved, screened
+from veriff_async.testing.factories import decided, moved, screened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -93,7 +93,7 @@ async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: Re
 CHILD = """
 import asyncio, sys
 from veriff_async.inbox import RedisInbox
-from veriff_async.testing.messages import decided
+from veriff_async.testing.factories import decided
 
 async def main():
     async with RedisInbox(sys.argv[1]) as inbox:

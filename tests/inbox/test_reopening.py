@@ -10,7 +10,7 @@ import pytest
 
 from veriff_async import InboxError
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
-from veriff_async.testing.messages import decided
+from veriff_async.testing.factories import decided
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ import pytest
 
 from veriff_async import ConfigurationError, InboxError
 from veriff_async.inbox import Ignored, Retention, SqliteInbox
-from veriff_async.testing.messages import decided, moved, screened
+from veriff_async.testing.factories import decided, moved, screened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -205,7 +205,7 @@ def _rows(path: Path) -> list[int]:
 HOLDING = """
 import asyncio, sys
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.messages import decided
+from veriff_async.testing.factories import decided
 
 async def main():
     async with SqliteInbox(sys.argv[1]) as inbox:
@@ -261,7 +261,7 @@ FORKED = """
 import asyncio, os, sys, warnings
 from veriff_async import ConfigurationError
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.messages import decided
+from veriff_async.testing.factories import decided
 
 warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
 inbox = SqliteInbox(sys.argv[1])

@@ -20,9 +20,9 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from veriff_async import Credentials
+from veriff_async._protocol.session_state import advance
+from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import RedisInbox, SqliteInbox
-from veriff_async.protocol.events import dump_event
-from veriff_async.protocol.ledger import advance
 from veriff_async.testing import decided, moved
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ import pickle
 from typing import cast
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import DocumentType, MediaContext, Status
 from veriff_async.models.enums import Gender, OpenEnum

@@ -11,18 +11,8 @@ import pytest
 from attrs import evolve, fields
 from attrs.exceptions import FrozenInstanceError
 
-from veriff_async import (
-    AdditionalVerifiedData,
-    Address,
-    Decision,
-    Document,
-    Media,
-    ParsedAddress,
-    Person,
-    RiskLabel,
-    Status,
-    UploadedMedia,
-)
+from veriff_async import Address, Decision, Document, Media, Person, Status, UploadedMedia
+from veriff_async.models import AdditionalVerifiedData, ParsedAddress, RiskLabel
 from veriff_async.models.events import DecisionEvent, SessionEvent, UnknownEvent
 from veriff_async.models.media import AsyncReader, UploadProgress
 from veriff_async.models.session import SessionInfo

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 from attrs import fields, frozen, has
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from veriff_async import (
     CollectedData,
@@ -31,7 +30,6 @@ from veriff_async import (
     NfcData,
     PayloadError,
     Person,
-    Reason,
     RetryPolicy,
     UploadProgress,
     from_json,
@@ -40,6 +38,7 @@ from veriff_async import (
 )
 from veriff_async.batch import Job
 from veriff_async.inbox import Recorded, SessionState
+from veriff_async.models import Reason
 from veriff_async.models.reasons import ReasonFamily
 from veriff_async.testing import strategy_for
 

@@ -7,8 +7,7 @@ from email.message import Message
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import (
     ConfigurationError,

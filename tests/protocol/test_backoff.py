@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import PollPolicy, RetryPolicy, Timeouts
-from veriff_async.protocol.backoff import pause, poll_pause, progress_deadline, retry_after
+from veriff_async._protocol.backoff import pause, poll_pause, progress_deadline, retry_after
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 POLICY = RetryPolicy(attempts=4, seconds=90, first=0.5, longest=8, retry_after_cap=60)

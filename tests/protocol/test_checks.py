@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from attrs import evolve
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import ConfigurationError, Document, DocumentType, Person
-from veriff_async.models.enums import Gender
-from veriff_async.protocol.checks import (
+from veriff_async._protocol.validation import (
     check_callback,
     check_document,
     check_end_user_id,
@@ -19,6 +17,7 @@ from veriff_async.protocol.checks import (
     check_person,
     check_vendor_data,
 )
+from veriff_async.models.enums import Gender
 
 if TYPE_CHECKING:
     from collections.abc import Callable

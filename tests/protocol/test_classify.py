@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import errors
-from veriff_async.protocol.classify import ErrorKind, classify_error, classify_status, is_outage
-from veriff_async.protocol.remedies import class_of
-from veriff_async.protocol.retry import Verdict, judge
+from veriff_async._protocol.error_classifier import ErrorKind, classify_error, classify_status, is_outage
+from veriff_async._protocol.error_codes import class_of
+from veriff_async._protocol.retry import Verdict, judge
 
 if TYPE_CHECKING:
     from veriff_async.errors import VeriffError

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async.protocol.clock import Clock
+from veriff_async._protocol.inbox_clock import Clock
 
 DAY: Final = 86_400.0
 NOW: Final = 1_800_000_000.0

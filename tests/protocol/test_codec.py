@@ -7,26 +7,15 @@ import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async import (
-    AdditionalVerifiedData,
-    Address,
-    Decision,
-    Document,
-    DocumentType,
-    ParsedAddress,
-    Person,
-    RiskLabel,
-    Status,
-    UploadedMedia,
-)
+from veriff_async import Address, Decision, Document, DocumentType, Person, Status, UploadedMedia
+from veriff_async._protocol.json.decode import UnreadableError, dump, load_object, read, warm_up
+from veriff_async._protocol.json.encode import render
+from veriff_async.models import AdditionalVerifiedData, ParsedAddress, RiskLabel
 from veriff_async.models.enums import Gender
 from veriff_async.models.events import SessionEvent
 from veriff_async.models.session import SessionInfo
-from veriff_async.protocol.codec import UnreadableError, dump, load_object, read, warm_up
-from veriff_async.protocol.writing import render
 
 CANARY = "Canary-7f3a"
 MODELS = (Decision, Person, Document, Address, ParsedAddress, RiskLabel, UploadedMedia, SessionInfo, SessionEvent)

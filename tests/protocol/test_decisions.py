@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async import AdditionalVerifiedData, Decision, Document, DocumentType, Person, Status
-from veriff_async.protocol.codec import load_object, read
+from veriff_async import Decision, Document, DocumentType, Person, Status
+from veriff_async._protocol.json.decode import load_object, read
+from veriff_async.models import AdditionalVerifiedData
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pillow_heif
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from PIL import Image
 
-from veriff_async.protocol.dimensions import dimensions
-from veriff_async.protocol.sniff import HEAD, sniff
+from veriff_async._protocol.file_type import HEAD, sniff
+from veriff_async._protocol.image_size import dimensions
 
 if TYPE_CHECKING:
     from hypothesis.strategies import DataObject

@@ -8,12 +8,11 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import MediaContext
-from veriff_async.protocol.envelope import Envelope, base64_length, encode, image_envelope
-from veriff_async.protocol.sniff import MIMETYPES
+from veriff_async._protocol.file_type import MIMETYPES
+from veriff_async._protocol.upload_body import Envelope, base64_length, encode, image_envelope
 
 contents = st.binary(max_size=3000)
 thirds = st.lists(st.integers(0, 1000), max_size=8)

@@ -7,10 +7,11 @@ import traceback
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import Credentials, Decision, PayloadError, SignatureError, Status, errors
+from veriff_async._protocol.json.decode import UnreadableError
+from veriff_async._protocol.webhook import decision_event, dump_event, load_event, parse_webhook
 from veriff_async.models.events import (
     AddressEvent,
     CurpEvent,
@@ -23,8 +24,6 @@ from veriff_async.models.events import (
     UserStatusEvent,
     WatchlistEvent,
 )
-from veriff_async.protocol.codec import UnreadableError
-from veriff_async.protocol.events import decision_event, dump_event, load_event, parse_webhook
 from veriff_async.testing import strategy_for, webhook_events
 
 if TYPE_CHECKING:

@@ -9,17 +9,10 @@ from base64 import b64encode, encodebytes, urlsafe_b64encode
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async import (
-    Credentials,
-    SignatureCause,
-    SignatureError,
-    SignatureExplanation,
-    explain_signature,
-    verify_webhook,
-)
+from veriff_async import Credentials, SignatureError, explain_signature, verify_webhook
+from veriff_async.webhooks import SignatureCause, SignatureExplanation
 
 if TYPE_CHECKING:
     from collections.abc import Callable

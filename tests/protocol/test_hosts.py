@@ -6,11 +6,10 @@ import traceback
 from string import ascii_letters, digits
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import ConfigurationError
-from veriff_async.protocol.hosts import (
+from veriff_async._protocol.base_url import (
     deprecation,
     hosts_of,
     insecure_hosts,

@@ -10,11 +10,9 @@ from decimal import Decimal
 from typing import Final
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from veriff_async import (
-    AdditionalVerifiedData,
     ConfigurationError,
     Credentials,
     Decision,
@@ -25,8 +23,9 @@ from veriff_async import (
     parse_webhook,
     to_json,
 )
+from veriff_async._protocol.json.decode import dump, load_object, stringify
+from veriff_async.models import AdditionalVerifiedData
 from veriff_async.models.numbers import number_text
-from veriff_async.protocol.codec import dump, load_object, stringify
 
 FLOATS: Final = st.floats(allow_nan=False, allow_infinity=False)
 WHOLE: Final = st.integers(-(2**53), 2**53)

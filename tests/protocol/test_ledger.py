@@ -7,20 +7,19 @@ from itertools import permutations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from veriff_async import Decision, Status
+from veriff_async._protocol.decision_order import identity, is_final
+from veriff_async._protocol.json.decode import UnreadableError, dump
+from veriff_async._protocol.session_state import advance, dump_state, is_untold, load_state
+from veriff_async._protocol.webhook import decision_event
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.state import Ignored, SessionState
-from veriff_async.protocol.codec import UnreadableError, dump
-from veriff_async.protocol.events import decision_event
-from veriff_async.protocol.ledger import advance, dump_state, is_untold, load_state
-from veriff_async.protocol.lifecycle import identity, is_final
 from veriff_async.testing import decided, full_auto, moved, screened, strategy_for, webhook_events
-from veriff_async.testing.messages import answered
+from veriff_async.testing.factories import answered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,11 +5,10 @@ from __future__ import annotations
 import base64
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async.protocol.mistakes import explain_path, explain_text
-from veriff_async.protocol.sniff import sniff
+from veriff_async._protocol.file_type import sniff
+from veriff_async._protocol.source_mistakes import explain_path, explain_text
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 20
 PDF = b"%PDF-1.7\n" + bytes(2000)

@@ -7,32 +7,22 @@ from string import ascii_letters
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import assume, given, strategies as st
 
-from veriff_async import (
-    Address,
-    ConfigurationError,
-    Credentials,
-    Document,
-    Media,
-    ParsedAddress,
-    Person,
-    VeriffClient,
-    open_session,
-)
+from veriff_async import Address, ConfigurationError, Credentials, Document, Media, Person, VeriffClient, open_session
+from veriff_async._protocol import requests
+from veriff_async._protocol.json.decode import load_object
+from veriff_async._protocol.option_names import check_names, closest, explain_options
+from veriff_async._protocol.session_request import CREATE_OPTIONS, as_model, create_body
 from veriff_async.batch import Job
 from veriff_async.client import ClientOptions
-from veriff_async.protocol import requests
-from veriff_async.protocol.codec import load_object
-from veriff_async.protocol.creation import CREATE_OPTIONS, as_model, create_body
-from veriff_async.protocol.names import check_names, closest, explain_options
+from veriff_async.models import ParsedAddress
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from veriff_async.protocol.creation import CreateOptions
+    from veriff_async._protocol.session_request import CreateOptions
 
 CREDENTIALS: Final = Credentials("key", "secret")
 PICTURE: Final = Media(b"\xff\xd8\xff\xe0", "face")

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 from attrs import evolve
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
+from veriff_async._protocol.session_state import advance, dump_state, load_state
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import Ignored
-from veriff_async.protocol.ledger import advance, dump_state, load_state
 from veriff_async.testing import decided, full_auto, moved
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from veriff_async import Credentials, Origin, SignatureError, verify_webhook
+from veriff_async import Credentials, SignatureError, verify_webhook
+from veriff_async.webhooks import Origin
 
 RING = Credentials("key", "newest", previous_secrets=["older", "oldest"], integration_id="ours")
 BODY = b'{"id":"1"}'

@@ -6,8 +6,8 @@ import pytest
 from attrs import fields
 
 from veriff_async import ConfigurationError, PollPolicy, RetryPolicy, Timeouts
+from veriff_async.config import SAFETY_NET
 from veriff_async.inbox import Retention
-from veriff_async.protocol.policies import SAFETY_NET
 
 Policy = RetryPolicy | PollPolicy | Retention | Timeouts
 KINDS: tuple[type[Policy], ...] = (RetryPolicy, PollPolicy, Retention, Timeouts)

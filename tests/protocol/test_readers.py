@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 import pytest
 from attrs import NOTHING, evolve, fields, has, resolve_types
 from attrs.exceptions import FrozenInstanceError
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
-from veriff_async import AdditionalVerifiedData, Decision, Person, Status, UnknownEvent, WebhookEvent
+from veriff_async import Decision, Person, Status, UnknownEvent, WebhookEvent
+from veriff_async._protocol.json import decode
+from veriff_async._protocol.json.decode import UnreadableError, read
+from veriff_async._protocol.json.paths import RAW, places
+from veriff_async.models import AdditionalVerifiedData
 from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.media import MediaList, UploadedMedia
 from veriff_async.models.record import PersonRecord
 from veriff_async.models.session import SessionInfo
 from veriff_async.models.watchlist import WatchlistScreening
-from veriff_async.protocol import codec
-from veriff_async.protocol.codec import UnreadableError, read
-from veriff_async.protocol.layout import RAW, places
 
 if TYPE_CHECKING:
     from attrs import AttrsInstance
@@ -104,7 +104,7 @@ def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data:
     except UnreadableError as error:
         found = error.problems
     try:
-        expected: object = codec._explain(model, message, "$")  # type: ignore[arg-type]
+        expected: object = decode._explain(model, message, "$")  # type: ignore[arg-type]
     except UnreadableError as error:
         expected = error.problems
 

@@ -6,10 +6,9 @@ import math
 from collections import deque
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async.protocol.recovery import Recovery
+from veriff_async._protocol.slow_start import Recovery
 
 
 def starts(recovery: Recovery, now: float, seconds: float) -> list[float]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import errors
-from veriff_async.protocol.remedies import class_of, remedy
+from veriff_async._protocol.error_codes import class_of, remedy
 
 # Every code that is known, from https://devdocs.veriff.com/docs/some-troubleshooting-codes-table and other pages.
 BAD_REQUESTS = """

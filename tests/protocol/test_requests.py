@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, cast
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async import Address, ConfigurationError, Credentials, Document, DocumentType, ParsedAddress, Person
+from veriff_async import Address, ConfigurationError, Credentials, Document, DocumentType, Person
+from veriff_async._protocol.requests import create_session, decision, submit_session, upload_media
+from veriff_async._protocol.signing import sign
+from veriff_async.models import ParsedAddress
 from veriff_async.models.enums import Gender
-from veriff_async.protocol.requests import create_session, decision, submit_session, upload_media
-from veriff_async.protocol.signing import sign
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async.protocol.creation import CreateOptions
-    from veriff_async.protocol.signed import Request
+    from veriff_async._protocol.request import Request
+    from veriff_async._protocol.session_request import CreateOptions
 
 CANARY = "Canary-7f3a"
 SECRET = "abcdef12-abcd-abcd-abcd-abcdef012345"

@@ -8,18 +8,17 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from multidict import CIMultiDict
 
 from veriff_async import Credentials, FraudReport, errors
-from veriff_async.protocol import requests, responses
-from veriff_async.protocol.answers import Answer, check_origin
+from veriff_async._protocol import requests, responses
+from veriff_async._protocol.response import Answer, check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async.protocol.signed import Request
+    from veriff_async._protocol.request import Request
 
 CANARY: Final = "Canary-7f3a"
 ID: Final = "aea9ba6d-1b47-47fc-a4fc-f72b6d3584a7"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async.protocol.retry import Failure, Verdict, asks_to_slow_down, judge, may_have_acted
+from veriff_async._protocol.retry import Failure, Verdict, asks_to_slow_down, judge, may_have_acted
 
 FINAL, RETRY, UNKNOWN = Verdict.FINAL, Verdict.RETRY, Verdict.UNKNOWN
 statuses = st.integers(100, 999)

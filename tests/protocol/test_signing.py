@@ -5,11 +5,10 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import ConfigurationError, Credentials
-from veriff_async.protocol.signing import Signer, Verifier, is_signature, sign, verify
+from veriff_async._protocol.signing import Signer, Verifier, is_signature, sign, verify
 
 KEY = "abcdef12-abcd-abcd-abcd-abcdef012345"
 _SESSION = (

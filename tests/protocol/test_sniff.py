@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async.protocol.sniff import HEAD, MIMETYPES, sniff
+from veriff_async._protocol.file_type import HEAD, MIMETYPES, sniff
 
 
 def _box(major: bytes, *compatible: bytes, size: int | None = None) -> bytes:

@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from veriff_async import ConfigurationError, Media, MediaContext, MediaTooLargeError, MediaUnsupportedError
-from veriff_async.protocol.sniff import PDF
-from veriff_async.protocol.uploads import check_size, check_stated, context_of, reference_to, size_limit
+from veriff_async._protocol.file_type import PDF
+from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, size_limit
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from veriff_async import Credentials
-from veriff_async.protocol.signing import sign
+from veriff_async._protocol.signing import sign
 from veriff_async.sandbox import VirtualClock
 
 if TYPE_CHECKING:

@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from veriff_async import (
+from veriff_async import ConfigurationError, Credentials, Person, Status
+from veriff_async.models import (
     BiometricAuthentication,
-    ConfigurationError,
-    Credentials,
     InsightResult,
     MatchStatus,
-    Person,
     RiskLabel,
-    Status,
     UserDefinedStatus,
     WatchlistScreening,
 )
@@ -26,7 +23,7 @@ from veriff_async.models.insight import Insight
 from veriff_async.models.record import PepHit, PepSanctionMatch
 from veriff_async.models.registry import IneResult, TransportationResult
 from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
-from veriff_async.sandbox.faults import FaultKind
+from veriff_async.sandbox._faults import FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable

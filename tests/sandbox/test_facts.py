@@ -7,21 +7,17 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from veriff_async import (
-    REASONS,
     Address,
     BadRequestError,
-    BiometricAuthentication,
-    BiometricDetails,
     ConfigurationError,
     EndUserIdWarning,
     Media,
     NotFoundError,
-    ParsedAddress,
     Person,
     VeriffClient,
-    YesNo,
     from_json,
 )
+from veriff_async.models import REASONS, BiometricAuthentication, BiometricDetails, ParsedAddress, YesNo
 from veriff_async.models.decision import Decision
 from veriff_async.models.reasons import ReasonFamily
 from veriff_async.models.verified import AdditionalVerifiedData

@@ -17,8 +17,8 @@ import pytest
 
 from veriff_async import Media, VeriffClient
 from veriff_async.sandbox import Sandbox, VirtualClock
-from veriff_async.sandbox.folders import OwnFolder
-from veriff_async.sandbox.store import Store
+from veriff_async.sandbox._store import Store
+from veriff_async.sandbox._temp_folder import OwnFolder
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import Boxes
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PICTURE: Final = "/9j/4AAQSkZJRg=="
 PROGRAM: Final = """
 import sys
-from veriff_async.sandbox.folders import OwnFolder
+from veriff_async.sandbox._temp_folder import OwnFolder
 folder = OwnFolder()
 (folder.path / "picture").write_bytes(b"x")
 print(folder.path, flush=True)
@@ -133,7 +133,7 @@ def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
     """A child that ends like any program leaves the folder to its parent."""
     program = (
         "import os, sys\n"
-        "from veriff_async.sandbox.folders import OwnFolder\n"
+        "from veriff_async.sandbox._temp_folder import OwnFolder\n"
         "folder = OwnFolder()\n"
         "if os.fork() == 0:\n"
         "    sys.exit(0)\n"

@@ -8,26 +8,28 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from veriff_async import (
-    AdditionalVerifiedData,
     AddressEvent,
     ConfigurationError,
     CurpEvent,
-    CurpResult,
     DecisionEvent,
     FullAutoEvent,
     IneCurpEvent,
-    IneCurpResult,
     IneEvent,
-    IneResult,
     Person,
-    RiskLabel,
     SessionEvent,
     Status,
-    TransportationResult,
-    UserDefinedStatus,
     UserStatusEvent,
     WatchlistEvent,
     parse_webhook,
+)
+from veriff_async.models import (
+    AdditionalVerifiedData,
+    CurpResult,
+    IneCurpResult,
+    IneResult,
+    RiskLabel,
+    TransportationResult,
+    UserDefinedStatus,
 )
 from veriff_async.sandbox import Rules, Sandbox, VirtualClock, WebhookKind
 

@@ -8,11 +8,10 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from veriff_async.sandbox.intake import SKELETON_LIMIT, Described, Intake
-from veriff_async.sandbox.refusal import Refusal
+from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._upload_parser import SKELETON_LIMIT, Described, Intake
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 JPEG = b"\xff\xd8\xff\xe0"

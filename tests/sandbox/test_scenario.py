@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from veriff_async import ConfigurationError, Status
-from veriff_async.protocol.codec import dump
-from veriff_async.protocol.lifecycle import DECIDED, can_follow, is_final
+from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final
+from veriff_async._protocol.json.decode import dump
 from veriff_async.sandbox import Rules
-from veriff_async.sandbox.checks import check_context, check_id, check_verification, submitted_status
-from veriff_async.sandbox.records import SessionView, StoredMedia, WebhookKind, view
-from veriff_async.sandbox.refusal import Refusal
-from veriff_async.sandbox.scenario import Due, Effect, Post, Scenario, Verdict
+from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._records import SessionView, StoredMedia, WebhookKind, view
+from veriff_async.sandbox._scenario import Due, Effect, Post, Scenario, Verdict
+from veriff_async.sandbox._validation import check_context, check_id, check_verification, submitted_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from veriff_async import RateLimitedError, RetryPolicy, VeriffClient
 from veriff_async.sandbox import Rules, Sandbox, VirtualClock
-from veriff_async.sandbox.turnstile import Turnstile
+from veriff_async.sandbox._rate_limit import Turnstile
 
 if TYPE_CHECKING:
-    from veriff_async.sandbox.faults import Fault
+    from veriff_async.sandbox._faults import Fault
 
 
 @given(st.floats(1, 100), st.lists(st.floats(0, 2), max_size=200))

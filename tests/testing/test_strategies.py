@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Literal
 
 import pytest
 from attrs import evolve, fields, has
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from veriff_async import Credentials, Decision, PayloadError, VeriffError, from_json, models, parse_webhook, to_json
+from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.models.events import UnknownEvent
-from veriff_async.protocol.codec import dump, load_object
 from veriff_async.testing import signed_webhooks, strategy_for, webhook_events
 
 if TYPE_CHECKING:

@@ -13,15 +13,15 @@ from anyio import CapacityLimiter
 from attrs import evolve
 
 from veriff_async import Credentials, Media
-from veriff_async.transport.bodies import draft
-from veriff_async.transport.early import EarlySignature
-from veriff_async.transport.sources import SMALL, BytesSource
-from veriff_async.transport.spooling import spool
+from veriff_async._media.source import SMALL, BytesSource
+from veriff_async._media.spool import spool
+from veriff_async._media.stream_body import draft
+from veriff_async._media.stream_signing import EarlySignature
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from veriff_async.transport.sources import Source
+    from veriff_async._media.source import Source
 
 pytestmark = pytest.mark.anyio
 

@@ -226,7 +226,7 @@ async def test_a_scaled_picture_looks_the_same(box: Sandbox, veriff: VeriffClien
 
 MEMORY = """
 import io, resource, struct, zlib
-from veriff_async.transport import scaling
+from veriff_async._media import resize
 
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -237,12 +237,12 @@ def png(side, colours, channels):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colours, 0, 0, 0))
     return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"PLTE", bytes(768)) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
-scaling.require()
-scaling._scaled(io.BytesIO(png(64, 3, 1)), 32, "image/png")
+resize.require()
+resize._scaled(io.BytesIO(png(64, 3, 1)), 32, "image/png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for colours, channels in (3, 1), (6, 4):
     side = int((30_000_000 / min(4, channels)) ** 0.5)
-    assert scaling._scaled(io.BytesIO(png(side, colours, channels)), 600, "image/png")
+    assert resize._scaled(io.BytesIO(png(side, colours, channels)), 600, "image/png")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -6,8 +6,8 @@ import errno
 
 import pytest
 
+from veriff_async._media.source_errors import source_failed
 from veriff_async.errors import MediaSourceError
-from veriff_async.transport.source_errors import source_failed
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from veriff_async.transport.sources import reusable_source
+from veriff_async._media.source import reusable_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -31,8 +31,8 @@ from veriff_async import (
     Timeouts,
     VeriffClient,
 )
-from veriff_async.transport import sources
-from veriff_async.transport.source_kinds import may_block
+from veriff_async._media import source as source_module
+from veriff_async._media.source_kinds import may_block
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -559,7 +559,7 @@ async def test_too_many_open_files_are_named(
     def refuse(*_: object, **__: object) -> BinaryIO:
         raise OSError(number, "too many")
 
-    monkeypatch.setattr(sources, "open", refuse, raising=False)
+    monkeypatch.setattr(source_module, "open", refuse, raising=False)
     with pytest.raises(MediaSourceError, match="ulimit -n"):
         await session.upload(Media(tmp_path / "picture.jpg", "face"))
 
@@ -620,7 +620,7 @@ def write(path: Path) -> None:
 def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let files be ones that were just written, or ones whose stamp is trusted."""
     if request.param:
-        monkeypatch.setattr(sources, "_SETTLED", -1e9)
+        monkeypatch.setattr(source_module, "_SETTLED", -1e9)
         monkeypatch.setattr(os, "major", lambda _: 8)
 
 

@@ -16,9 +16,9 @@ from starlette.routing import Route
 from tests.examples.conftest import EXAMPLES
 from tests.servers import one_server
 from tests.webhooks.conftest import CREDENTIALS, PATH, message, signed
-from veriff_async import SignatureCause, explain_signature
+from veriff_async import explain_signature
 from veriff_async.inbox import MemoryInbox
-from veriff_async.webhooks import WebhookReceiver, asgi_app
+from veriff_async.webhooks import SignatureCause, WebhookReceiver, asgi_app
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -16,9 +16,9 @@ import pytest
 
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
 from veriff_async import ConfigurationError, DecisionEvent, DecisionSource, InboxError, SessionEvent
-from veriff_async.protocol.events import dump_event
+from veriff_async._protocol.webhook import dump_event
 from veriff_async.testing import decided
-from veriff_async.webhooks import WebhookReceiver, work
+from veriff_async.webhooks import WebhookReceiver, _tasks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -305,7 +305,7 @@ async def test_records_that_hang_leave_their_slots(
     travel: Callable[[float], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that hangs has no slot once its request is answered; the oldest are cancelled, with one log line."""
-    monkeypatch.setattr(work, "_MOST_RECORDING", 50)  # as many as there are would take seconds
+    monkeypatch.setattr(_tasks, "_MOST_RECORDING", 50)  # as many as there are would take seconds
     inbox = OwnInbox(waits=True)
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         for part in range(2):

@@ -11,8 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import veriff_async.webhooks
 from tests.webhooks.conftest import CREDENTIALS, message, signed
@@ -20,7 +19,7 @@ from veriff_async import ConfigurationError, Credentials, InboxError, PayloadErr
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
 from veriff_async.webhooks import Reply, WebhookReceiver, aiohttp_app, aiohttp_handler, asgi_app
-from veriff_async.webhooks.rules import STATUSES, is_longer, refusal
+from veriff_async.webhooks._http import STATUSES, is_longer, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

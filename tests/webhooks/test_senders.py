@@ -7,14 +7,13 @@ from typing import Any, Final
 
 import pytest
 from aiohttp import ClientSession, web
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from tests.webhooks.conftest import CREDENTIALS, message, signed
 from veriff_async import ConfigurationError, WebhookReceiver
 from veriff_async.inbox import MemoryInbox
 from veriff_async.webhooks import aiohttp_handler, asgi_app
-from veriff_async.webhooks.senders import senders_from
+from veriff_async.webhooks._allowed_networks import senders_from
 
 pytestmark = pytest.mark.anyio
 

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Final, cast
 
 from attrs import field, frozen
 
+from veriff_async._protocol.arguments import check_number
+from veriff_async._protocol.option_names import check_names
+from veriff_async._protocol.session_request import CREATE_OPTIONS
 from veriff_async.errors import ConfigurationError
 from veriff_async.models.media import Media
-from veriff_async.protocol.creation import CREATE_OPTIONS
-from veriff_async.protocol.names import check_names
-from veriff_async.protocol.values import check_number
 
 if TYPE_CHECKING:
     from attrs import Attribute
 
-    from veriff_async.batch.record import Step
+    from veriff_async._protocol.session_request import CreateOptions
+    from veriff_async.batch._records import Step
     from veriff_async.errors import VeriffError
     from veriff_async.models.decision import Decision
-    from veriff_async.protocol.creation import CreateOptions
 
 __all__ = ("Job", "JobResult")
 

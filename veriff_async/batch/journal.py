@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from veriff_async.batch.record import JobRecord, Step
+    from veriff_async.batch._records import JobRecord, Step
 
 __all__ = ("Journal",)
 

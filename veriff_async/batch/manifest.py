@@ -8,15 +8,15 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
-from veriff_async.batch.rows import BadRow, Columns, RefusedError, Row, columns_of, is_text, job_of
-from veriff_async.batch.seen import Seen
+from veriff_async._media.resize import require
+from veriff_async._media.source import reusable_source
+from veriff_async._media.stream_body import draft
+from veriff_async._protocol.arguments import check_number, check_path
+from veriff_async._protocol.json.decode import UnreadableError, load_object
+from veriff_async._protocol.limits import MAX_VENDOR_DATA
+from veriff_async.batch._dedup import Seen
+from veriff_async.batch._manifest_rows import BadRow, Columns, RefusedError, Row, columns_of, is_text, job_of
 from veriff_async.errors import ConfigurationError, VeriffError
-from veriff_async.protocol.codec import UnreadableError, load_object
-from veriff_async.protocol.limits import MAX_VENDOR_DATA
-from veriff_async.protocol.values import check_number, check_path
-from veriff_async.transport.bodies import draft
-from veriff_async.transport.scaling import require
-from veriff_async.transport.sources import reusable_source
 
 if TYPE_CHECKING:
     import os

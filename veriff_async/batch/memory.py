@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Self
 
+from veriff_async._event_loop import require_asyncio
 from veriff_async.errors import JobTakenError, JournalError
-from veriff_async.event_loop import require_asyncio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from types import TracebackType
 
-    from veriff_async.batch.record import JobRecord, Step
+    from veriff_async.batch._records import JobRecord, Step
 
 __all__ = ("MemoryJournal",)
 

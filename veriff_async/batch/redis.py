@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
 from attrs import field, frozen
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.json.decode import UnreadableError
+from veriff_async._protocol.request_arguments import check_number, check_text
+from veriff_async._storage.redis import Connections
+from veriff_async.batch._records import Step, dump_record, load_record
 from veriff_async.batch.memory import taken
-from veriff_async.batch.record import Step, dump_record, load_record
 from veriff_async.errors import ConfigurationError, JobTakenError, JournalError
-from veriff_async.event_loop import require_asyncio
-from veriff_async.protocol.arguments import check_number, check_text
-from veriff_async.protocol.codec import UnreadableError
-from veriff_async.redis_server import Connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-    from veriff_async.batch.record import JobRecord
+    from veriff_async.batch._records import JobRecord
 
 __all__ = ("RedisJournal",)
 

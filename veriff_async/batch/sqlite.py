@@ -20,12 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 from anyio import to_thread
 from attrs import frozen
 
-from veriff_async.batch.memory import taken
-from veriff_async.batch.record import Step, dump_record, load_record
-from veriff_async.errors import ConfigurationError, JournalError
-from veriff_async.event_loop import require_asyncio
-from veriff_async.protocol.codec import UnreadableError
-from veriff_async.sqlite_file import (
+from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.json.decode import UnreadableError
+from veriff_async._storage.sqlite_file import (
     FileGuard,
     FileReplacedError,
     close_database,
@@ -33,13 +30,16 @@ from veriff_async.sqlite_file import (
     open_database,
     real_path,
 )
+from veriff_async.batch._records import Step, dump_record, load_record
+from veriff_async.batch.memory import taken
+from veriff_async.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
-    from veriff_async.batch.record import JobRecord
+    from veriff_async.batch._records import JobRecord
 
 __all__ = ("SqliteJournal",)
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from attrs import frozen
 
+from veriff_async._protocol.error_classifier import ErrorKind, classify_error
+from veriff_async.batch._api import attempt_one, collect_many, record_failure
+from veriff_async.batch._records import Step
 from veriff_async.batch.job import check_job
-from veriff_async.batch.many import attempt_one, collect_many, record_failure
-from veriff_async.batch.record import Step
 from veriff_async.errors import (
     ConfigurationError,
     DecisionTimeoutError,
     JobTakenError,
     VeriffError,
 )
-from veriff_async.protocol.classify import ErrorKind, classify_error
 
 try:
     from taskiq import Context, TaskiqDepends, TaskiqEvents
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, TaskiqState
 
-    from veriff_async.batch.course import OnUnknown
+    from veriff_async.batch._job_runner import OnUnknown
     from veriff_async.batch.job import Job, JobResult
     from veriff_async.batch.journal import Journal
     from veriff_async.client import VeriffClient

@@ -14,10 +14,10 @@ def main() -> None:
     """Run the command line, or say in one sentence what is missing for it.
 
     Exit codes: 0 done, 1 the library refused (one sentence on stderr), 2 wrong usage or a missing extra,
-    130 interrupted with Ctrl-C; see `veriff_async.cli.exits`.
+    130 interrupted with Ctrl-C; see `veriff_async.cli._exits`.
     """
     try:
-        from veriff_async.cli.commands import cli  # noqa: PLC0415  an extra that may be missing
+        from veriff_async.cli._commands import cli  # noqa: PLC0415  an extra that may be missing
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -7,7 +7,7 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from veriff_async.cli.output import print_result
+from veriff_async.cli._streams import print_result
 
 __all__ = ("SHELLS", "VARIABLE", "completion")
 

@@ -8,17 +8,17 @@ import click
 from attrs import frozen
 
 from veriff_async import NotFoundError
-from veriff_async.cli.options import env_file_option, json_option, proxy_option, show_person_option, timeout_option
-from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run
-from veriff_async.cli.settings import client_from_settings
-from veriff_async.cli.verdict import again, document_of, exit_of
+from veriff_async.cli._options import env_file_option, json_option, proxy_option, show_person_option, timeout_option
+from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run
+from veriff_async.cli._settings import client_from_settings
+from veriff_async.cli.decision_output import again, document_of, exit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import Decision, VeriffClient
-    from veriff_async.cli.running import Course
-    from veriff_async.cli.show import Screen
+    from veriff_async.cli._output import Screen
+    from veriff_async.cli._runtime import Course
 
 __all__ = ("Patience", "decision", "run_decision")
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from veriff_async import Media, Person, PollPolicy, VeriffClient
-from veriff_async.cli.options import FILE, json_option, show_person_option
-from veriff_async.cli.outcome import Outcome
-from veriff_async.cli.output import print_result, progress_console, result_console
-from veriff_async.cli.running import run
-from veriff_async.cli.show import Screen, as_json
+from veriff_async.cli._options import FILE, json_option, show_person_option
+from veriff_async.cli._output import Screen, as_json
+from veriff_async.cli._runtime import run
+from veriff_async.cli._streams import print_result, progress_console, result_console
+from veriff_async.cli.demo_summary import Outcome
 from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
 

@@ -10,19 +10,20 @@ import click
 from attrs import frozen
 
 from veriff_async import ConfigurationError, MediaExistsError
-from veriff_async.cli.options import env_file_option, json_option, proxy_option
-from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run
-from veriff_async.cli.settings import client_from_settings
-from veriff_async.cli.show import megabytes
-from veriff_async.cli.verdict import again
-from veriff_async.downloading import Existing
+from veriff_async._media.downloader import Existing
+from veriff_async.cli._options import env_file_option, json_option, proxy_option
+from veriff_async.cli._output import megabytes
+from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run
+from veriff_async.cli._settings import client_from_settings
+from veriff_async.cli.decision_output import again
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from veriff_async import DownloadedMedia, DownloadProgress, MediaFile, MediaList, VeriffClient
-    from veriff_async.cli.running import Course
-    from veriff_async.cli.show import Screen
+    from veriff_async import DownloadedMedia, DownloadProgress, VeriffClient
+    from veriff_async.cli._output import Screen
+    from veriff_async.cli._runtime import Course
+    from veriff_async.models import MediaFile, MediaList
 
 __all__ = ("Held", "Parcel", "media", "media_of", "run_download")
 

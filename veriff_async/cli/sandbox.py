@@ -14,15 +14,15 @@ import click
 from anyio import to_thread
 
 from veriff_async import Credentials
-from veriff_async.cli.options import Seconds
-from veriff_async.cli.output import print_result, progress_console
-from veriff_async.cli.running import run
-from veriff_async.cli.serving import stopping
-from veriff_async.cli.show import Screen
+from veriff_async._protocol.base_url import INSECURE_HOSTS_VARIABLE
+from veriff_async.cli._options import Seconds
+from veriff_async.cli._output import Screen
+from veriff_async.cli._runtime import run
+from veriff_async.cli._streams import print_result, progress_console
+from veriff_async.cli.listen.server import stopping
 from veriff_async.client import BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE
-from veriff_async.protocol.hosts import INSECURE_HOSTS_VARIABLE
 from veriff_async.sandbox import Sandbox, WebhookKind
-from veriff_async.sandbox.app import HEALTH_PATH
+from veriff_async.sandbox._app import HEALTH_PATH
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

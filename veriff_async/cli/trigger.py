@@ -11,23 +11,23 @@ import click
 from attrs import frozen
 
 from veriff_async import Credentials
-from veriff_async.cli.exits import Exit
-from veriff_async.cli.options import env_file_option, json_option
-from veriff_async.cli.output import say
-from veriff_async.cli.posting import Poster, check_url
-from veriff_async.cli.running import print_json, result_screen, run
-from veriff_async.cli.samples import STATUSES, SUBJECTS, samples
-from veriff_async.cli.settings import settings_from
-from veriff_async.protocol.checks import check_id
+from veriff_async._protocol.validation import check_id
+from veriff_async.cli._exits import Exit
+from veriff_async.cli._http import Poster, check_url
+from veriff_async.cli._options import env_file_option, json_option
+from veriff_async.cli._runtime import print_json, result_screen, run
+from veriff_async.cli._settings import settings_from
+from veriff_async.cli._streams import say
+from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import Rules, WebhookKind
-from veriff_async.sandbox.couriers import packed
+from veriff_async.sandbox._webhooks import packed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from veriff_async.cli.posting import Answered
-    from veriff_async.cli.samples import Sample
+    from veriff_async.cli._http import Answered
+    from veriff_async.cli.trigger_samples import Sample
 
 __all__ = ("Sent", "send_samples", "trigger")
 

@@ -11,8 +11,10 @@ import click
 from attrs import frozen
 
 from veriff_async import Media, OutcomeUnknownError, VeriffError, check_media
-from veriff_async.batch.course import finished
-from veriff_async.cli.options import (
+from veriff_async._protocol.image_size import ImageSizeWarning
+from veriff_async._protocol.limits import MAX_SIDE
+from veriff_async.batch._job_runner import finished
+from veriff_async.cli._options import (
     FILE,
     env_file_option,
     json_option,
@@ -20,20 +22,18 @@ from veriff_async.cli.options import (
     show_person_option,
     timeout_option,
 )
-from veriff_async.cli.people import person_from, person_option
-from veriff_async.cli.running import course, print_json, progress_screen, result_screen, run, warn
-from veriff_async.cli.settings import client_from_settings
-from veriff_async.cli.verdict import again, document_of, exit_of
-from veriff_async.protocol.dimensions import ImageSizeWarning
-from veriff_async.protocol.limits import MAX_SIDE
+from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run, warn
+from veriff_async.cli._settings import client_from_settings
+from veriff_async.cli.decision_output import again, document_of, exit_of
+from veriff_async.cli.person_file import person_from, person_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from veriff_async import Decision, UploadedMedia, VeriffClient, VerificationSession
-    from veriff_async.cli.running import Course
-    from veriff_async.cli.show import Screen
-    from veriff_async.protocol.creation import CreateOptions
+    from veriff_async._protocol.session_request import CreateOptions
+    from veriff_async.cli._output import Screen
+    from veriff_async.cli._runtime import Course
 
 __all__ = ("Order", "Verified", "run_verify", "verify")
 

@@ -6,40 +6,24 @@
 
 from typing import TYPE_CHECKING
 
-from veriff_async.late import late
+from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
-    from veriff_async.inbox.inbox import Inbox
-    from veriff_async.inbox.memory import MemoryInbox
-    from veriff_async.inbox.redis import RedisInbox
-    from veriff_async.inbox.sqlite import SqliteInbox
-    from veriff_async.models.state import Ignored, Recorded, SessionState
-    from veriff_async.protocol.policies import Retention
-
-__all__ = (
-    "Ignored",
-    "Inbox",
-    "MemoryInbox",
-    "Recorded",
-    "RedisInbox",
-    "Retention",
-    "SessionState",
-    "SqliteInbox",
-)
-
-_HOMES = {
-    "inbox.inbox": "Inbox",
-    "inbox.memory": "MemoryInbox",
-    "inbox.redis": "RedisInbox",
-    "inbox.sqlite": "SqliteInbox",
-    "models.state": "Ignored Recorded SessionState",
-    "protocol.policies": "Retention",
-}
-"""Where names live; they are loaded when they are first used, since redis is an extra."""
-
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
-    __getattr__ = late(__name__, globals(), _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from veriff_async.config import Retention as Retention
+    from veriff_async.inbox._protocol import Inbox as Inbox
+    from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
+    from veriff_async.inbox.redis import RedisInbox as RedisInbox
+    from veriff_async.inbox.sqlite import SqliteInbox as SqliteInbox
+    from veriff_async.models.state import Ignored as Ignored, Recorded as Recorded, SessionState as SessionState
+else:
+    __getattr__, __dir__, __all__ = attach(
+        __name__,
+        {
+            "config": "Retention",
+            "inbox._protocol": "Inbox",
+            "inbox.memory": "MemoryInbox",
+            "inbox.redis": "RedisInbox",
+            "inbox.sqlite": "SqliteInbox",
+            "models.state": "Ignored Recorded SessionState",
+        },
+    )

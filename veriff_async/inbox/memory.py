@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
 from attrs import define, field
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.json.decode import dump, load_object, read
+from veriff_async._protocol.json.encode import to_json
+from veriff_async._protocol.session_state import advance
+from veriff_async._protocol.webhook import dump_event, load_event
+from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
-from veriff_async.event_loop import require_asyncio
-from veriff_async.inbox.feeds import Feeds
+from veriff_async.inbox._pubsub import Feeds
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.json import digest
 from veriff_async.models.state import OpenAttempt, Recorded, SessionState
-from veriff_async.protocol.codec import dump, load_object, read
-from veriff_async.protocol.events import dump_event, load_event
-from veriff_async.protocol.ledger import advance
-from veriff_async.protocol.policies import Retention, check_clock, check_retention
-from veriff_async.protocol.writing import to_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence

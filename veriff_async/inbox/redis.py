@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 
 from attrs import define, field
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.request_arguments import check_number, check_text
+from veriff_async._protocol.session_state import advance, dump_state, load_state
+from veriff_async._protocol.webhook import dump_event, load_event
+from veriff_async._storage.redis import Connections, ResponseError, watching
+from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.event_loop import require_asyncio
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import Recorded
-from veriff_async.protocol.arguments import check_number, check_text
-from veriff_async.protocol.events import dump_event, load_event
-from veriff_async.protocol.ledger import advance, dump_state, load_state
-from veriff_async.protocol.policies import Retention, check_clock, check_retention
-from veriff_async.redis_server import Connections, ResponseError, watching
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence

@@ -18,21 +18,21 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 
 from anyio import to_thread
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.request_arguments import check_number
+from veriff_async._storage.sqlite_file import FileGuard, database_path, real_path
+from veriff_async._storage.sqlite_worker import Reader, Writer
+from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.event_loop import require_asyncio
-from veriff_async.inbox.feeds import Feeds
-from veriff_async.inbox.shelves import Shelves, opened
-from veriff_async.inbox.workers import Reader, Writer
+from veriff_async.inbox._pubsub import Feeds
+from veriff_async.inbox._sqlite_store import Shelves, opened
 from veriff_async.models.decision import DecisionSource
-from veriff_async.protocol.arguments import check_number
-from veriff_async.protocol.policies import Retention, check_clock, check_retention
-from veriff_async.sqlite_file import FileGuard, database_path, real_path
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
     from types import TracebackType
 
-    from veriff_async.inbox.workers import Worker
+    from veriff_async._storage.sqlite_worker import Worker
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import Recorded, SessionState
 

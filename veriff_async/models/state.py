@@ -30,7 +30,7 @@ class OpenAttempt:
 
 @frozen(kw_only=True)
 class SessionState:
-    """The latest state of one session, by the rules of `veriff_async.protocol.ledger`.
+    """The latest state of one session, by the rules of `veriff_async._protocol.session_state`.
 
     Attributes:
         session_id: The session.
@@ -38,7 +38,7 @@ class SessionState:
         attempts: The attempts that messages named, the latest last.
         decision: The last decision that counted; see `current` for whether it still stands.
         source: Who told the decision: ``poll`` until a webhook about it comes, then ``webhook``.
-        open_attempts: The attempts that have begun and are undecided; `veriff_async.protocol.ledger` orders by them.
+        open_attempts: Attempts that have begun and are undecided; `_protocol.session_state` orders by them.
     """
 
     session_id: str

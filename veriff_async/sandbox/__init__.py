@@ -1,11 +1,11 @@
 """A local Veriff: run everything for real, without an account."""
 
-from veriff_async.sandbox.box import Sandbox
-from veriff_async.sandbox.clock import Clock, RealClock, VirtualClock
-from veriff_async.sandbox.faces import ImportedFace
-from veriff_async.sandbox.faults import Fault
-from veriff_async.sandbox.records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia, WebhookKind
-from veriff_async.sandbox.rules import Rules
+from veriff_async.sandbox._behaviour import Rules
+from veriff_async.sandbox._clock import Clock, RealClock, VirtualClock
+from veriff_async.sandbox._face_import import ImportedFace
+from veriff_async.sandbox._faults import Fault
+from veriff_async.sandbox._records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia, WebhookKind
+from veriff_async.sandbox._server import Sandbox
 
 __all__ = (
     "AttemptView",

@@ -5,37 +5,29 @@ The strategies need hypothesis (``pip install "veriff-async[testing]"``); the co
 
 from typing import TYPE_CHECKING
 
-from veriff_async.late import late
+from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
-    from veriff_async.testing.contract import InboxContract
-    from veriff_async.testing.journals import JournalContract
-    from veriff_async.testing.messages import decided, full_auto, moved, screened
-    from veriff_async.testing.strategies import signed_webhooks, strategy_for, webhook_events
-
-__all__ = (
-    "InboxContract",
-    "JournalContract",
-    "decided",
-    "full_auto",
-    "moved",
-    "screened",
-    "signed_webhooks",
-    "strategy_for",
-    "webhook_events",
-)
-
-_HOMES = {
-    "testing.contract": "InboxContract",
-    "testing.journals": "JournalContract",
-    "testing.messages": "decided full_auto moved screened",
-    "testing.strategies": "signed_webhooks strategy_for webhook_events",
-}
-"""Where names live; they are loaded when they are first used, since hypothesis is an extra."""
-
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
-    __getattr__ = late(__name__, globals(), _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from veriff_async.testing.factories import (
+        decided as decided,
+        full_auto as full_auto,
+        moved as moved,
+        screened as screened,
+    )
+    from veriff_async.testing.inbox_contract import InboxContract as InboxContract
+    from veriff_async.testing.journal_contract import JournalContract as JournalContract
+    from veriff_async.testing.strategies import (
+        signed_webhooks as signed_webhooks,
+        strategy_for as strategy_for,
+        webhook_events as webhook_events,
+    )
+else:
+    __getattr__, __dir__, __all__ = attach(
+        __name__,
+        {
+            "testing.factories": "decided full_auto moved screened",
+            "testing.inbox_contract": "InboxContract",
+            "testing.journal_contract": "JournalContract",
+            "testing.strategies": "signed_webhooks strategy_for webhook_events",
+        },
+    )

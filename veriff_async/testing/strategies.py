@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
 
+from veriff_async._protocol.headers import AUTH_CLIENT, HMAC_SIGNATURE
+from veriff_async._protocol.json.encode import dump_json
+from veriff_async._protocol.json.paths import OURS
+from veriff_async._protocol.json.schema import IN_MILLISECONDS
+from veriff_async._protocol.signing import sign
+from veriff_async._protocol.webhook import event_from
 from veriff_async.errors import ConfigurationError
 from veriff_async.models import events
 from veriff_async.models.enums import OpenEnum
-from veriff_async.protocol.events import event_from
-from veriff_async.protocol.headers import AUTH_CLIENT, HMAC_SIGNATURE
-from veriff_async.protocol.layout import OURS
-from veriff_async.protocol.signing import sign
-from veriff_async.protocol.wording import IN_MILLISECONDS
-from veriff_async.protocol.writing import dump_json
 
 try:
     from hypothesis import strategies as st
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from attrs import AttrsInstance
     from hypothesis.strategies import DrawFn, SearchStrategy
 
+    from veriff_async.credentials import Credentials
     from veriff_async.models.events import WebhookEvent
-    from veriff_async.protocol.credentials import Credentials
 
 __all__ = ("signed_webhooks", "strategy_for", "webhook_events")
 

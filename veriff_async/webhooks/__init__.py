@@ -6,35 +6,30 @@ other frameworks stand in the documentation.
 
 from typing import TYPE_CHECKING
 
-from veriff_async.late import late
+from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
-    from veriff_async.webhooks.aiohttp import aiohttp_app, aiohttp_handler
-    from veriff_async.webhooks.asgi import AsgiWebhooks, asgi_app
-    from veriff_async.webhooks.receiver import ReceiverStatistics, WebhookReceiver
-    from veriff_async.webhooks.rules import Reply
-
-__all__ = (
-    "AsgiWebhooks",
-    "ReceiverStatistics",
-    "Reply",
-    "WebhookReceiver",
-    "aiohttp_app",
-    "aiohttp_handler",
-    "asgi_app",
-)
-
-_HOMES = {
-    "webhooks.aiohttp": "aiohttp_app aiohttp_handler",
-    "webhooks.asgi": "AsgiWebhooks asgi_app",
-    "webhooks.receiver": "ReceiverStatistics WebhookReceiver",
-    "webhooks.rules": "Reply",
-}
-"""Where names live; they are loaded when they are first used, so that a program under ASGI needs no aiohttp server."""
-
-if not TYPE_CHECKING:  # a type checker would take any misspelt name for one of ours
-    __getattr__ = late(__name__, globals(), _HOMES)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+    from veriff_async._protocol.authenticity import Origin as Origin
+    from veriff_async._protocol.signature_diagnosis import (
+        SignatureCause as SignatureCause,
+        SignatureExplanation as SignatureExplanation,
+    )
+    from veriff_async.webhooks._http import Reply as Reply
+    from veriff_async.webhooks.aiohttp import aiohttp_app as aiohttp_app, aiohttp_handler as aiohttp_handler
+    from veriff_async.webhooks.asgi import AsgiWebhooks as AsgiWebhooks, asgi_app as asgi_app
+    from veriff_async.webhooks.receiver import (
+        ReceiverStatistics as ReceiverStatistics,
+        WebhookReceiver as WebhookReceiver,
+    )
+else:
+    __getattr__, __dir__, __all__ = attach(
+        __name__,
+        {
+            "_protocol.authenticity": "Origin",
+            "_protocol.signature_diagnosis": "SignatureCause SignatureExplanation",
+            "webhooks._http": "Reply",
+            "webhooks.aiohttp": "aiohttp_app aiohttp_handler",
+            "webhooks.asgi": "AsgiWebhooks asgi_app",
+            "webhooks.receiver": "ReceiverStatistics WebhookReceiver",
+        },
+    )

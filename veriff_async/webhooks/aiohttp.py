@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from veriff_async.webhooks.rules import check_path, check_receiver
+from veriff_async.webhooks._http import check_path, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

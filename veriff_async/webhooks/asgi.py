@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.webhooks.rules import NOT_HERE, check_path, check_receiver
+from veriff_async.webhooks._http import NOT_HERE, check_path, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
+    from veriff_async.webhooks._http import Reply
     from veriff_async.webhooks.receiver import WebhookReceiver
-    from veriff_async.webhooks.rules import Reply
 
 __all__ = ("AsgiWebhooks", "asgi_app")
 

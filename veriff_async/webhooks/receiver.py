@@ -12,31 +12,31 @@ from typing import TYPE_CHECKING, Final, Self, cast
 
 from attrs import frozen
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.arguments import check_number
+from veriff_async._protocol.json.decode import warm_up
+from veriff_async._protocol.request_arguments import as_bytes, check_credentials, check_text
+from veriff_async._protocol.webhook import parse_webhook
 from veriff_async.errors import ConfigurationError, InboxError, PayloadError, SignatureError
-from veriff_async.event_loop import require_asyncio
 from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
-from veriff_async.protocol.arguments import as_bytes, check_credentials, check_text
-from veriff_async.protocol.codec import warm_up
-from veriff_async.protocol.events import parse_webhook
-from veriff_async.protocol.values import check_number
-from veriff_async.webhooks import rules
-from veriff_async.webhooks.calls import CallCounters, Calls, check_function
-from veriff_async.webhooks.senders import senders_from
-from veriff_async.webhooks.work import LoopWork
+from veriff_async.webhooks import _http
+from veriff_async.webhooks._allowed_networks import senders_from
+from veriff_async.webhooks._callbacks import CallCounters, Calls, check_function
+from veriff_async.webhooks._tasks import LoopWork
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
-    from veriff_async.inbox.inbox import Inbox
+    from veriff_async.credentials import Credentials
+    from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import Recorded
-    from veriff_async.protocol.credentials import Credentials
-    from veriff_async.webhooks.calls import OnEvent
-    from veriff_async.webhooks.rules import Reply
-    from veriff_async.webhooks.senders import Network
+    from veriff_async.webhooks._allowed_networks import Network
+    from veriff_async.webhooks._callbacks import OnEvent
+    from veriff_async.webhooks._http import Reply
 
 __all__ = ("ReceiverStatistics", "WebhookReceiver")
 
@@ -281,9 +281,9 @@ class WebhookReceiver:
             >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
         """
         require_asyncio()
-        reply = rules.refusal(check_text("method", method), headers, self._max_body)
+        reply = _http.refusal(check_text("method", method), headers, self._max_body)
         if self._senders is not None and not self._senders.allow(remote, headers):
-            reply = rules.NOT_ALLOWED
+            reply = _http.NOT_ALLOWED
         if reply is not None:
             return self._refuse(reply)
         try:
@@ -292,11 +292,11 @@ class WebhookReceiver:
             return self._refuse(refused.reply)
         except (SignatureError, PayloadError) as error:
             _LOG.warning("refused a webhook with %d, %s: %s", error.status_hint, type(error).__name__, error)
-            return rules.FOREIGN if isinstance(error, SignatureError) else rules.UNREADABLE
+            return _http.FOREIGN if isinstance(error, SignatureError) else _http.UNREADABLE
         except InboxError as error:
             _LOG.error("answered a webhook with 503, so that Veriff sends it again: %s", error)
-            return rules.NOT_RECORDED
-        return rules.RECORDED
+            return _http.NOT_RECORDED
+        return _http.RECORDED
 
     async def aclose(self) -> None:
         """Take nothing more, and wait for what is being recorded and for the calls of `on_event`, then cancel them.
@@ -350,7 +350,7 @@ class WebhookReceiver:
         if not isinstance(body, AsyncIterable):
             whole = as_bytes(body)
             if len(whole) > self._max_body:
-                raise _RefusedError(rules.TOO_LARGE)
+                raise _RefusedError(_http.TOO_LARGE)
             return whole
         held = BytesIO()
         limit = asyncio.timeout(self._body_timeout)
@@ -359,12 +359,12 @@ class WebhookReceiver:
                 async for chunk in body:
                     piece = as_bytes(chunk, "a chunk of the body")
                     if held.tell() + len(piece) > self._max_body:
-                        raise _RefusedError(rules.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
+                        raise _RefusedError(_http.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
                     held.write(piece)
         except (_RefusedError, ConfigurationError):
             raise
         except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
-            raise _RefusedError(rules.TOO_SLOW if limit.expired() else rules.BROKEN_OFF) from None
+            raise _RefusedError(_http.TOO_SLOW if limit.expired() else _http.BROKEN_OFF) from None
         return held.getvalue()
 
     def _quick(self) -> MemoryInbox | None:

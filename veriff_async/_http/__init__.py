@@ -1,0 +1,1 @@
+"""HTTP: the transport, its connection pool, and the pause that all calls share after a 429."""

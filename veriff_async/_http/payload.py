@@ -1,0 +1,135 @@
+"""Request bodies that aiohttp sends once at most, and that know whether they were sent."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, cast
+
+from aiohttp.payload import Payload
+
+from veriff_async._media.source import PIECE
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Generator
+
+    from aiohttp.abc import AbstractStreamWriter
+
+__all__ = ("BytesBody", "CallbackError", "SentOnce", "transport_of")
+
+
+class CallbackError(Exception):
+    """An exception of the caller's own function, on its way past those who would take it for one of the network.
+
+    Attributes:
+        error: The exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        """Wrap the exception."""
+        super().__init__()
+        self.error = error
+
+
+class SentOnce(Payload):
+    """A body for one try. Every request has one, if only an empty one, for two reasons.
+
+    aiohttp repeats a GET or DELETE by itself when its connection breaks, uncounted and outside of every budget. It does
+    not if the body cannot be sent again, which is what `consumed` states (aiohttp, ``ClientSession._request``). And
+    aiohttp asks for the body exactly when the connection is established and nothing was sent yet, so that `started`
+    separates "certainly not sent" from "perhaps received", whichever exception ended the try.
+    """
+
+    _autoclose = True
+
+    def __init__(self, value: object, *, size: int, on_start: Callable[[], None]) -> None:
+        """Prepare one try.
+
+        Args:
+            value: The body, for subclasses.
+            size: Its length in bytes.
+            on_start: Called when the connection is established and the request begins to be sent.
+        """
+        super().__init__(value, content_type="application/json")
+        self._size = size
+        self._on_start = on_start
+        self.started: bool = False
+        """Whether bytes of the request may have been sent."""
+        self.transport: asyncio.WriteTransport | None = None
+        """The connection that it was sent on."""
+
+    @property
+    def consumed(self) -> bool:
+        """Return true: the body is for one try."""
+        return True
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Refuse: aiohttp asks for it only to show the body, which must not happen."""
+        del encoding, errors
+        raise TypeError
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Write the whole body."""
+        await self.write_with_length(writer, None)
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Write the whole body."""
+        del content_length
+        transport = self.transport = transport_of(writer)
+        # aiohttp refuses to write to a connection that is closed already, without sending a byte. Only then is it
+        # certain that nothing is sent.
+        if not hasattr(writer, "transport") or (transport is not None and not transport.is_closing()):
+            self.started = True
+            self._on_start()
+        with _aborting(writer):
+            await self.write_body(writer)
+
+    @abstractmethod
+    async def write_body(self, writer: AbstractStreamWriter) -> None:
+        """Write the whole body to an established connection."""
+
+
+class BytesBody(SentOnce):
+    """A body in memory, perhaps empty, written piece by piece so that its progress shows."""
+
+    def __init__(self, body: bytes, *, on_start: Callable[[], None], moved: Callable[[int], None]) -> None:
+        """Prepare one try.
+
+        Args:
+            body: What is sent.
+            on_start: See `SentOnce`.
+            moved: Called with the number of bytes after each piece that was handed to the connection.
+        """
+        super().__init__(body, size=len(body), on_start=on_start)
+        self._body = memoryview(body)
+        self._moved = moved
+
+    async def write_body(self, writer: AbstractStreamWriter) -> None:
+        """Write the whole body; aiohttp sends the head of a request without a body itself."""
+        for start in range(0, len(self._body), PIECE):
+            piece = self._body[start : start + PIECE]
+            await writer.write(piece)
+            self._moved(len(piece))
+
+
+def transport_of(writer: AbstractStreamWriter) -> asyncio.WriteTransport | None:
+    """Return the connection that a writer of aiohttp writes to."""
+    # Its class shows nothing: transports of uvloop are not instances of asyncio's classes.
+    return cast("asyncio.WriteTransport | None", getattr(writer, "transport", None))
+
+
+@contextmanager
+def _aborting(writer: AbstractStreamWriter) -> Generator[None]:
+    """Abort the connection if the body is not written whole.
+
+    aiohttp closes the transport of a cancelled request, and a closed transport still sends its buffer first. It stays
+    open for ever if the server stopped reading.
+    """
+    transport = transport_of(writer)
+    try:
+        yield
+    except BaseException:
+        if transport is not None:
+            transport.abort()
+        raise

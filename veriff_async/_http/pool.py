@@ -1,0 +1,142 @@
+"""The connections of one client: made when first needed, closed with it, or borrowed and left alone."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+from urllib.request import getproxies
+
+import aiohttp
+from yarl import URL
+
+from veriff_async._http.active_calls import GRACE, ActiveCalls, client_closed
+from veriff_async._protocol.arguments import check_number, check_optional
+from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from aiohttp import ClientSession
+
+__all__ = ("Pool", "check_limits", "check_proxies")
+
+_PROXIES: Final = ("http", "https", "all")
+
+
+def check_limits(
+    max_connections: int, max_uploads: int, max_downloads: int, http_session: ClientSession | None
+) -> None:
+    """Check that uploads and downloads leave connections for other calls.
+
+    Raises:
+        ConfigurationError: They do not.
+    """
+    remedy = "pass one that you have created, or leave it out"
+    check_optional("http_session", http_session, aiohttp.ClientSession, remedy=remedy)
+    limits = {"max_connections": max_connections, "max_uploads": max_uploads, "max_downloads": max_downloads}
+    for name, value in limits.items():
+        check_number(name, value, lowest=1, whole=True, remedy="give a whole number above zero")
+    connector = None if http_session is None else http_session.connector
+    limit: float = max_connections
+    if connector is not None:
+        # A limit of zero means none to aiohttp. Nearly all calls go to one host, so its limit counts as well.
+        limit = min(filter(None, (connector.limit, connector.limit_per_host)), default=math.inf)
+    for name, value in (("max_uploads", max_uploads), ("max_downloads", max_downloads)):
+        if not 1 <= value < limit:
+            room = f", and fewer than the {limit} connections of the pool" if limit < math.inf else ""
+            msg = f"{name} is {value}: give 1 or more{room}, so that other calls never wait for pictures."
+            raise ConfigurationError(msg)
+
+
+def check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
+    """Refuse a proxy of the environment that cannot be used, before aiohttp meets it with an error that shows it.
+
+    Raises:
+        ConfigurationError: One is not an http(s) URL, or the option has no effect; the message names the variable,
+            never its value.
+    """
+    if not trust_env:
+        return
+    if http_session is not None:
+        msg = "trust_env has no effect on http_session: create that one with aiohttp.ClientSession(trust_env=True)."
+        raise ConfigurationError(msg)
+    proxies = getproxies()
+    for scheme in _PROXIES:
+        address = proxies.get(scheme)
+        try:
+            usable = address is None or (URL(address).scheme in {"http", "https"} and URL(address).host is not None)
+        except ValueError:
+            usable = False
+        if not usable:
+            msg = f"{scheme.upper()}_PROXY is not a proxy that can be used: set http://host:port, or trust_env=False."
+            raise ConfigurationError(msg)
+
+
+class Pool:
+    """An aiohttp session that belongs to one event loop."""
+
+    def __init__(self, borrowed: ClientSession | None, *, max_connections: int, trust_env: bool = False) -> None:
+        """Create a pool without connections.
+
+        Args:
+            borrowed: A session to use, which is never closed here, or ``None`` for an own one.
+            max_connections: Connections of an own session.
+            trust_env: Whether an own session takes proxies from the environment, as aiohttp does.
+        """
+        self._borrowed = borrowed
+        self._session = borrowed
+        self._max_connections = max_connections
+        self._trust_env = trust_env
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.calls: ActiveCalls = ActiveCalls()
+        self.on_open: Callable[[], None] | None = None
+        """Called on the loop just before an own session is made."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether the client was closed."""
+        return self.calls.closed
+
+    @property
+    def open(self) -> bool:
+        """Whether connections of our own may be open."""
+        return self._session is not None and self._borrowed is None
+
+    def session(self) -> ClientSession:
+        """Return the session, made on the first call.
+
+        Raises:
+            ClientClosedError: The client or the borrowed session is closed.
+            ConfigurationError: The pool belongs to another event loop.
+        """
+        if self.closed or (self._session is not None and self._session.closed):
+            raise client_closed()
+        loop = asyncio.get_running_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            msg = "The client belongs to another event loop: make one VeriffClient for each loop."
+            raise ConfigurationError(msg)
+        if self._session is None:
+            if self.on_open is not None:
+                self.on_open()
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._max_connections),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=self._trust_env,
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """End the running calls and close our own connections; a second call does nothing."""
+        try:
+            await self.calls.aclose()
+        finally:
+            session, self._session = self._session, None
+            if session is not None and self._borrowed is None:
+                # Ended calls have aborted their connections, so only a call that hangs in its own code can delay this.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(GRACE):
+                        await session.close()

@@ -1,0 +1,1 @@
+"""Media on its way up and down: sources, checks, signing, files."""

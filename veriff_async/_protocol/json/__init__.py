@@ -1,0 +1,1 @@
+"""JSON of Veriff's API: decoding into models and encoding."""

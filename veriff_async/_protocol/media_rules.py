@@ -1,0 +1,149 @@
+"""Rules for a media that is to be uploaded: its context, type, size and time.
+
+Rules from https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from veriff_async._protocol.file_type import PDF, sniff
+from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
+from veriff_async._protocol.source_mistakes import explain_text
+from veriff_async.errors import ConfigurationError, MediaTooLargeError, MediaUnsupportedError
+from veriff_async.models.enums import MediaContext
+from veriff_async.models.media import MediaReference
+
+if TYPE_CHECKING:
+    from veriff_async.models.media import Media
+
+__all__ = ("check_size", "check_stated", "context_of", "reference_to", "size_limit", "too_large", "type_of")
+
+_MAX_TO_SCALE: Final = 64 * 1024 * 1024
+"""Bytes of a file that is held whole to be decoded."""
+
+_MAX_IMAGE_BYTES: Final = (MAX_IMAGE_BASE64 - 1) // 4 * 3
+
+# Storages and browsers state these for every file whose type they do not know.
+_NO_INFORMATION: Final = frozenset(
+    {"", "*/*", "application/octet-stream", "binary/octet-stream", "application/unknown"}
+)
+
+# Common slips, older names, and the two names of HEIF, which are often confused.
+_SAME: Final = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "image/heic": "image/heif",
+    "image/heic-sequence": "image/heif",
+    "image/heif-sequence": "image/heif",
+    "application/x-pdf": PDF,
+}
+
+
+def context_of(media: Media) -> MediaContext:
+    """Return what a media shows.
+
+    Raises:
+        ConfigurationError: It is not a word of Veriff's.
+    """
+    given: object = media.context
+    context = MediaContext(given) if isinstance(given, str) else None
+    if context is not None and (isinstance(given, MediaContext) or context.known):
+        return context
+    msg = (
+        "A media has a context that Veriff does not document: give one of MediaContext, for example "
+        '"document-front" or "face", or wrap a newer word in MediaContext(...).'
+    )
+    raise ConfigurationError(msg)
+
+
+def reference_to(index: int, media: Media) -> MediaReference:
+    """Return what identifies a media in an error; a context that is not one of Veriff's may hold anything."""
+    try:
+        return MediaReference(index=index, context=context_of(media))
+    except ConfigurationError:
+        return MediaReference(index=index, context=None)
+
+
+def type_of(head: bytes) -> str:
+    """Return the type of a media.
+
+    Args:
+        head: The first bytes, at least as many as `sniff` needs.
+
+    Raises:
+        MediaUnsupportedError: Veriff does not accept such a file; the message names a common mistake if it is one.
+    """
+    if (mimetype := sniff(head)) is not None:
+        return mimetype
+    if (mistake := explain_text(head)) is not None:
+        msg = f"The media {mistake}."
+        raise MediaUnsupportedError(msg)
+    msg = "The media is of no type that Veriff takes: give a JPEG, PNG, WebP, HEIC, HEIF or PDF."
+    raise MediaUnsupportedError(msg)
+
+
+def check_stated(media: Media, mimetype: str) -> None:
+    """Refuse a media whose stated type or time cannot be right.
+
+    Raises:
+        MediaUnsupportedError: The stated type is not the type of its bytes.
+        ConfigurationError: Type or time are of the wrong kind, or the time has no time zone.
+    """
+    if media.mimetype is not None:
+        _check_type(media.mimetype, mimetype)
+    if media.timestamp is not None and getattr(media.timestamp, "tzinfo", None) is None:
+        msg = "The timestamp of the media has no time zone: give an aware datetime."
+        raise ConfigurationError(msg)
+
+
+def _check_type(stated: object, mimetype: str) -> None:
+    if not isinstance(stated, str):
+        msg = f"mimetype must be a text such as {mimetype!r}, not {type(stated).__name__}: leave it out."
+        raise ConfigurationError(msg)
+    name = stated.lower().partition(";")[0].strip()
+    if name not in _NO_INFORMATION and _SAME.get(name, name) != _SAME.get(mimetype, mimetype):
+        msg = f"The media is {mimetype}, not the stated type: leave mimetype out, or give the right file."
+        raise MediaUnsupportedError(msg)
+
+
+def size_limit(mimetype: str, *, scaled: bool) -> int:
+    """Return how many bytes a media of a type may have at most.
+
+    Args:
+        mimetype: The type.
+        scaled: Whether it is scaled down before it is sent.
+    """
+    if mimetype == PDF:
+        return MAX_PDF_BYTES - 1
+    return _MAX_TO_SCALE if scaled else _MAX_IMAGE_BYTES
+
+
+def check_size(mimetype: str, size: int, *, scaled: bool = False) -> None:
+    """Refuse a media that is too large.
+
+    Args:
+        mimetype: The type.
+        size: Bytes.
+        scaled: Whether it is scaled down before it is sent.
+
+    Raises:
+        MediaTooLargeError: It is; the message names the limit of its type.
+    """
+    if size > size_limit(mimetype, scaled=scaled):
+        raise too_large(mimetype, f"{size} bytes", scaled=scaled)
+
+
+def too_large(mimetype: str, count: str, *, scaled: bool) -> MediaTooLargeError:
+    """Return the error for a media that has so many bytes."""
+    limit = size_limit(mimetype, scaled=scaled)
+    if mimetype == PDF:
+        msg = f"The PDF has {count}: Veriff takes fewer than {limit + 1}, so make it smaller."
+    elif scaled:
+        msg = f"The picture has {count}: {limit} are the most that is scaled down here, so send a smaller picture."
+    else:
+        msg = (
+            f"The image has {count}, Veriff takes at most {limit}: send a smaller picture, or make it smaller with fit."
+        )
+    return MediaTooLargeError(msg)

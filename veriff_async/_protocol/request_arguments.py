@@ -1,0 +1,222 @@
+"""Checks of what a program passes for the parts of a request: headers, body and credentials.
+
+A wrong type is a mistake in the caller's code, so the error names the type that came and what to pass instead. No value
+of a header or body is ever part of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Mapping
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from veriff_async._protocol import arguments
+from veriff_async.credentials import Credentials
+from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from typing_extensions import Buffer
+
+__all__ = (
+    "as_bytes",
+    "check_concurrency",
+    "check_condition",
+    "check_credentials",
+    "check_instance",
+    "check_number",
+    "check_text",
+    "header_items",
+    "header_text",
+)
+
+_T = TypeVar("_T")
+
+_HEADERS: Final = "headers must be a mapping of names to values, both str"
+
+
+def as_bytes(body: object, name: str = "body") -> bytes:
+    """Return a body as bytes.
+
+    Args:
+        body: The argument: bytes, bytearray or memoryview.
+        name: What the error calls it.
+
+    Raises:
+        ConfigurationError: It is of another type; the message names the likely mistake.
+    """
+    if isinstance(body, bytes):
+        return body
+    copied = _copy(body)
+    if copied is not None:
+        return copied
+    msg = f"{name} must be bytes, got {_type_of(body)}: {_body_remedy(body)}."
+    raise ConfigurationError(msg)
+
+
+def _copy(body: object) -> bytes | None:
+    if not isinstance(body, bytearray | memoryview):
+        return None
+    try:
+        return bytes(cast("Buffer", body))
+    except ValueError:  # the view was released
+        return None
+
+
+def header_items(headers: object) -> Iterable[tuple[str, object]]:
+    """Return the names, in lower case, and the values of headers.
+
+    Anything with ``items()`` serves: frameworks have classes of their own, which are not always mappings. Values of
+    headers that are of no interest may be of any type, so `header_text` checks those that are read.
+
+    Raises:
+        ConfigurationError: They are no mapping, or a name is no str; the message names the likely mistake.
+    """
+    items = None if isinstance(headers, type) else getattr(headers, "items", None)
+    if not callable(items):
+        msg = f"{_HEADERS}, got {_type_of(headers)}: {_headers_remedy(headers)}."
+        raise ConfigurationError(msg)
+    pairs = _pairs(cast("Callable[[], Iterable[tuple[object, object]]]", items))
+    if pairs is None:
+        msg = f"{_HEADERS}, but items() of {_type_of(headers)} gives no pairs: pass the headers of the request."
+        raise ConfigurationError(msg)
+    for name, _ in pairs:
+        if not isinstance(name, str):
+            remedy = "decode names and values as latin-1" if isinstance(name, bytes) else "pass the request's headers"
+            msg = f"{_HEADERS}, but a name is of type {_type_of(name)}: {remedy}."
+            raise ConfigurationError(msg)
+    return [(name.lower(), value) for name, value in cast("list[tuple[str, object]]", pairs)]
+
+
+def _pairs(items: Callable[[], Iterable[tuple[object, object]]]) -> list[tuple[object, object]] | None:
+    try:
+        return [(name, value) for name, value in items()]
+    except (TypeError, ValueError):
+        return None
+
+
+def header_text(name: str, value: object) -> str:
+    """Return the value of a header that is read.
+
+    Raises:
+        ConfigurationError: It is no str; the message names the likely mistake.
+    """
+    if isinstance(value, str):
+        return value
+    kind = _type_of(value)
+    if isinstance(value, list | tuple):
+        remedy = "pass `headers` of the event, not `multiValueHeaders`, or the first of the values"
+    elif isinstance(value, bytes):
+        remedy = "decode names and values as latin-1"
+    else:
+        remedy = "leave out headers that have no value"
+    msg = f"{_HEADERS}, but the value of {name} is of type {kind}: {remedy}."
+    raise ConfigurationError(msg)
+
+
+def check_credentials(credentials: object) -> Credentials:
+    """Return credentials.
+
+    Raises:
+        ConfigurationError: They are of another type.
+    """
+    if isinstance(credentials, Credentials):
+        return credentials
+    msg = (
+        f"credentials is a {_type_of(credentials)}: pass Credentials(api_key, shared_secret) or Credentials.from_env()."
+    )
+    raise ConfigurationError(msg)
+
+
+def check_text(name: str, value: object) -> str:
+    """Return an argument that is a text.
+
+    Raises:
+        ConfigurationError: It is of another type.
+    """
+    if isinstance(value, str):
+        return value
+    msg = f"{name} must be a str, got {_type_of(value)}: pass it as text."
+    raise ConfigurationError(msg)
+
+
+def check_instance(name: str, value: object, kind: type[_T], remedy: str) -> _T:
+    """Return an argument that is an instance of a class.
+
+    Args:
+        name: What the error calls it.
+        value: The argument.
+        kind: The class.
+        remedy: What to pass instead.
+
+    Raises:
+        ConfigurationError: It is of another type.
+    """
+    if isinstance(value, kind):
+        return value
+    msg = f"{name} must be a {kind.__name__}, got {_type_of(value)}: {remedy}."
+    raise ConfigurationError(msg)
+
+
+def check_number(name: str, value: object, unit: str) -> float:
+    """Return an argument that is a number above zero.
+
+    Raises:
+        ConfigurationError: It is none.
+    """
+    return arguments.check_number(name, value, above=True, remedy=f"give {unit} above zero")
+
+
+def check_concurrency(value: object) -> int:
+    """Return how many things may be done at once.
+
+    Raises:
+        ConfigurationError: It is not a whole number of at least 1.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= arguments.LARGEST:
+        return value
+    msg = f"concurrency must be 1 or more, a whole number, got {arguments.shown(value)}."
+    raise ConfigurationError(msg)
+
+
+def check_condition(name: str, value: object) -> None:
+    """Check that an argument is a function that answers at once: the result of an async one is true, whatever it is.
+
+    Raises:
+        ConfigurationError: It cannot be called, or is an async function.
+    """
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  of an object
+        msg = f"{name} must be a plain function, got an async one: nothing would await its result."
+        raise ConfigurationError(msg)
+    if not callable(value):
+        msg = f"{name} must be a function of a decision, got {_type_of(value)}."
+        raise ConfigurationError(msg)
+
+
+def _type_of(value: object) -> str:
+    return "None" if value is None else type(value).__name__
+
+
+def _body_remedy(body: object) -> str:
+    raw = "pass the raw bytes of the request body"
+    if isinstance(body, str):
+        return f"{raw}, as they were before they were decoded; a body in base64 has to be decoded first"
+    if isinstance(body, Mapping | list):
+        return f"{raw}, as they were before they were parsed"
+    if isinstance(body, Coroutine):
+        body.close()  # it is never awaited, of which Python would warn besides
+        return f"await it, and {raw}"
+    if callable(body):
+        return f"call it, and {raw}"
+    if hasattr(body, "read") or hasattr(body, "__aiter__") or hasattr(body, "__iter__"):
+        return f"read it to its end, and {raw}"
+    return raw
+
+
+def _headers_remedy(headers: object) -> str:
+    if isinstance(headers, list | tuple):
+        return "make a dict of the pairs, with names and values decoded as latin-1"
+    if isinstance(headers, bytes | str):
+        return "pass the request's headers, not their text"
+    return "pass the headers of the request"

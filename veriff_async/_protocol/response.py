@@ -1,0 +1,253 @@
+"""One answer of the server: its origin checked, a refusal turned into the right error, a success read as JSON."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+
+from attrs import field, frozen
+
+from veriff_async import errors
+from veriff_async._protocol.authenticity import claim_of
+from veriff_async._protocol.error_codes import class_of, remedy
+from veriff_async._protocol.json.decode import UnreadableError, load_object, read
+from veriff_async.models.json import EMPTY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from veriff_async._protocol.request import Request
+    from veriff_async._protocol.signing import Verifier
+    from veriff_async.models.json import JsonObject
+
+__all__ = (
+    "Answer",
+    "broken",
+    "check_origin",
+    "is_refusal",
+    "is_signed",
+    "model_in",
+    "models_from",
+    "models_in",
+    "refusal",
+    "session_id_in",
+    "success",
+    "unknown_outcome",
+    "unreadable",
+)
+
+_Model = TypeVar("_Model")
+
+_REDIRECT: Final = 300
+_UNAUTHORIZED: Final = 401
+# A session's id in a body that may be cut off: where Veriff puts it, or else the first id that is a UUID, as all are.
+_SESSION_ID: Final = re.compile(
+    rb'"verification"\s*:\s*\{[^{}]{0,4096}?"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"'
+    rb'|"id"\s*:\s*"([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"'
+)
+_CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
+
+
+@frozen(kw_only=True)
+class Answer:
+    """One answer of the server, read to its end.
+
+    Attributes:
+        request: What it answers.
+        status: HTTP status.
+        headers: Its headers; names in any case.
+        body: Its body, empty when it was handed on piece by piece.
+        seen: What has seen a body that was handed on, for its signature.
+        repeated: Whether an earlier try of the same request may have reached Veriff.
+        retry_after: Seconds that it asked to wait, if it did.
+    """
+
+    request: Request
+    status: int
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    seen: Verifier | None = field(default=None, repr=False, eq=False)
+    repeated: bool = False
+    retry_after: float | None = None
+
+
+def check_origin(answer: Answer) -> None:
+    """Check the signature of an answer, when it has one, with the credentials of its request.
+
+    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault. An answer that
+    refuses key or signature (401) cannot be signed with what it refuses, and is told as the refusal that it is.
+
+    Raises:
+        ResponseError: The answer names another API key or integration, or its signature matches no secret.
+        OutcomeUnknownError: Likewise, and the request must not be repeated.
+    """
+    if answer.status == _UNAUTHORIZED:
+        return
+    claim, credentials = claim_of(answer.headers), answer.request.credentials
+    if claim.disagrees:
+        what, remedy = "contradicts itself in its headers", "check who stands between you and Veriff"
+        raise broken(answer, what, remedy, ("two families disagree @ header",))
+    if claim.is_foreign(credentials):
+        what, remedy = "names another API key", "check base_url, and who may stand between you and Veriff"
+        raise broken(answer, what, remedy, ("another API key @ header",))
+    if claim.is_of_other_integration(credentials):
+        what, remedy = "names another integration", "check integration_id, and who may stand between you and Veriff"
+        raise broken(answer, what, remedy, ("another integration @ header",))
+    if claim.signature is not None and not _matches(answer, claim.signature):
+        what, remedy = "is not signed with a known secret", "give every live secret, and check who stands between"
+        raise broken(answer, what, remedy, ("signature does not match @ header",))
+
+
+def is_signed(answer: Answer) -> bool:
+    """Return whether an answer carries a valid signature of Veriff for this integration."""
+    claim, credentials = claim_of(answer.headers), answer.request.credentials
+    if claim.signature is None or claim.disagrees:
+        return False
+    if claim.is_foreign(credentials) or claim.is_of_other_integration(credentials):
+        return False
+    return _matches(answer, claim.signature)
+
+
+def _matches(answer: Answer, signature: str) -> bool:
+    seen = answer.seen
+    if seen is None:
+        seen = answer.request.credentials.verifier()
+        seen.update(answer.body)
+    return seen.match(signature) is not None
+
+
+def broken(answer: Answer, what: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
+    """Return the error for an answer that cannot be used.
+
+    Args:
+        answer: The answer.
+        what: What is wrong with it, as the end of a sentence.
+        remedy: What to do about it.
+        problems: What is wrong and where, for `ResponseError.problems`.
+
+    Returns:
+        A `ResponseError`; after a request that must not be repeated, an `OutcomeUnknownError`: most likely it was
+        carried out, and a caller that takes the error for a failure would do it again.
+    """
+    request = answer.request
+    if not request.repeatable:
+        return unknown_outcome(request, f"the answer {what}; {remedy}", session_id_in(request, answer.body))
+    return errors.ResponseError(f"The answer to {request.method} {request.path} {what}: {remedy}.", problems=problems)
+
+
+def unknown_outcome(request: Request, why: str, session_id: str | None = None) -> errors.OutcomeUnknownError:
+    """Return the error for a request that may or may not have been carried out.
+
+    Args:
+        request: The request, which must not be repeated.
+        why: Why nothing is known, in a few words.
+        session_id: Id of the session that it made, if it could be read.
+    """
+    where = f"{request.method} {request.path}"
+    if session_id is not None:
+        rest = f"session {session_id} probably exists: ask for it before you create another"
+    elif request.creates_session:
+        rest = "a session may or may not exist: look for it by vendor_data before you create another"
+    else:
+        rest = "it may or may not have been carried out: check that before you send it again"
+    msg = f"{where} was sent, but its outcome is unknown ({why}), so {rest}."
+    return errors.OutcomeUnknownError(msg, method=request.method, path=request.path, session_id=session_id)
+
+
+def session_id_in(request: Request, body: bytes) -> str | None:
+    """Return the id of the session that a request created, from a body that is perhaps unreadable or cut off."""
+    if not request.creates_session:
+        return None
+    match = _SESSION_ID.search(body)
+    return None if match is None else (match[1] or match[2]).decode()
+
+
+def is_refusal(answer: Answer) -> bool:
+    """Tell whether an answer is no success; a redirect is none, since it is not followed."""
+    return answer.status >= _REDIRECT
+
+
+def success(answer: Answer) -> JsonObject:
+    """Return the JSON object of a success.
+
+    Raises:
+        ApiError: It is a refusal.
+        ResponseError: It is no JSON object.
+        OutcomeUnknownError: It is no JSON object, and the request must not be repeated.
+    """
+    if is_refusal(answer):
+        raise refusal(answer)
+    try:
+        return load_object(answer.body)
+    except UnreadableError as error:
+        problems = error.problems
+    raise unreadable(answer, problems)
+
+
+def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$") -> _Model:
+    """Read a model from a part of a successful answer.
+
+    Args:
+        answer: The answer, for the error.
+        model: What to read.
+        value: The part.
+        path: Where it stands.
+
+    Raises:
+        ResponseError: It cannot be read.
+    """
+    try:
+        return read(model, value, path=path)
+    except UnreadableError as error:
+        problems = error.problems
+    raise unreadable(answer, problems)
+
+
+def models_in(answer: Answer, model: type[_Model], member: str) -> tuple[_Model, ...]:
+    """Read a list of models from a member of a successful answer.
+
+    Raises:
+        ResponseError: It is no list, or an item cannot be read.
+    """
+    return models_from(answer, model, success(answer).get(member), member)
+
+
+def models_from(answer: Answer, model: type[_Model], found: object, member: str) -> tuple[_Model, ...]:
+    """Read a list of models from a part of a successful answer, which `member` names in errors.
+
+    Raises:
+        ResponseError: It is no list, or an item cannot be read.
+    """
+    if not isinstance(found, list):
+        raise unreadable(answer, (f"expected a list @ $.{member}",))
+    items = cast("list[object]", found)
+    return tuple(model_in(answer, model, item, f"$.{member}[{place}]") for place, item in enumerate(items))
+
+
+def unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.VeriffError:
+    """Return the error for a success that cannot be read; `problems` are shown, so they must not hold any of it."""
+    remedy = "check that base_url is Veriff's, then look for a newer version of veriff-async"
+    return broken(answer, f"cannot be read ({'; '.join(problems)})", remedy, problems)
+
+
+def refusal(answer: Answer) -> errors.ApiError:
+    """Return the error that says what Veriff refused, why, and what to do."""
+    try:
+        body = load_object(answer.body)
+    except UnreadableError:
+        body = EMPTY
+    code, reason = body.get("code"), body.get("message")
+    # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
+    # could be anything, and would be shown.
+    text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
+    numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
+    msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
+    error = class_of(answer.status, text)(
+        msg,
+        status=answer.status,
+        code=text,
+        reason=reason if isinstance(reason, str) else None,
+        retry_after=answer.retry_after,
+    )
+    error.repeated = answer.repeated
+    return error

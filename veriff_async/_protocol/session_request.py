@@ -1,0 +1,166 @@
+"""What a new session is described with, from the caller's values to Veriff's words."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
+
+from attrs import evolve, fields
+
+from veriff_async._protocol import validation
+from veriff_async._protocol.json.encode import render
+from veriff_async._protocol.option_names import check_names
+from veriff_async._protocol.request import without_nulls
+from veriff_async.errors import ConfigurationError
+from veriff_async.models.document import Document
+from veriff_async.models.person import Address, ParsedAddress, Person
+from veriff_async.models.session import Consent
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from attrs import AttrsInstance
+
+__all__ = ("CREATE_OPTIONS", "CreateOptions", "RegistryOptions", "as_model", "create_body", "registry_body")
+
+_Model = TypeVar("_Model", bound="AttrsInstance")
+
+
+class CreateOptions(TypedDict, total=False):
+    """What ``POST /v1/sessions`` takes, all of it optional (https://devdocs.veriff.com/apidocs/v1sessions)."""
+
+    person: Person | Mapping[str, object]
+    document: Document | Mapping[str, object]
+    address: Address | Mapping[str, object]
+    vendor_data: str
+    end_user_id: str | UUID
+    callback: str
+    consents: Sequence[Consent]
+    proof_of_address_types: Sequence[str]
+    extra: Mapping[str, object]
+
+
+CREATE_OPTIONS: Final = tuple(CreateOptions.__annotations__)
+"""The names of the options of a new session."""
+
+
+class RegistryOptions(TypedDict, total=False):
+    """What ``POST /v1/validate-registry`` takes beside the person.
+
+    See https://devdocs.veriff.com/apidocs/v1validate-registry.
+    """
+
+    address: Address | Mapping[str, object]
+    vendor_data: str
+    end_user_id: str | UUID
+    callback: str
+    extra: Mapping[str, object]
+
+
+def create_body(options: CreateOptions) -> dict[str, object]:
+    """Describe a new session.
+
+    Raises:
+        TypeError: An option is unknown; the message suggests the right name.
+        ConfigurationError: A value would be refused; the message names the field.
+    """
+    check_names("create_session()", options, CREATE_OPTIONS)
+    described = _described(cast("RegistryOptions", options))
+    if (person := options.get("person")) is not None:
+        described["person"] = render(validation.check_person(as_model("person", Person, person)))
+    if (document := options.get("document")) is not None:
+        described["document"] = render(validation.check_document(as_model("document", Document, document)))
+    if consents := options.get("consents"):
+        described["consents"] = [render(consent) for consent in validation.check_consents(consents)]
+    if types := options.get("proof_of_address_types"):
+        names = validation.check_texts("proof_of_address_types", types)
+        described["proofOfAddress"] = {"acceptableTypes": [{"name": name} for name in names]}
+    return {"verification": without_nulls(described)}
+
+
+def registry_body(person: Person | Mapping[str, object], options: RegistryOptions) -> dict[str, object]:
+    """Describe a person who is to be looked up in registries.
+
+    Raises:
+        TypeError: An option is unknown; the message suggests the right name.
+        ConfigurationError: What the registries need is missing, or a value would be refused.
+    """
+    check_names("validate_registry()", options, ("person", *RegistryOptions.__annotations__))
+    known, address = as_model("person", Person, person), options.get("address")
+    whole = None if address is None else as_model("address", Address, address)
+    validation.check_registry_person(known, address=whole)
+    described = _described(options) | {"person": render(validation.check_person(known))}
+    return {"verification": without_nulls(described)}
+
+
+def _described(options: RegistryOptions) -> dict[str, object]:
+    described: dict[str, object] = dict(validation.check_mapping("extra", options.get("extra") or {}))
+    if callback := options.get("callback"):  # an empty one means none, as integrators write it
+        described["callback"] = validation.check_callback(callback)
+    if (address := options.get("address")) is not None:
+        described["address"] = _address(as_model("address", Address, address))
+    if (vendor_data := options.get("vendor_data")) is not None:
+        described["vendorData"] = validation.check_vendor_data(vendor_data)
+    if (end_user_id := options.get("end_user_id")) is not None:
+        described["endUserId"] = validation.check_end_user_id(end_user_id)
+    return described
+
+
+def as_model(name: str, model: type[_Model], value: object) -> _Model:
+    """Return a model, made of a mapping if it is given as one.
+
+    Args:
+        name: The option, for the error.
+        model: What it is to be.
+        value: The model, or a mapping with the names of its fields.
+
+    Raises:
+        TypeError: The mapping has a name that is no field; the message suggests the right one.
+        ConfigurationError: It is neither, or a field holds what cannot be sent.
+    """
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, object]", value)
+        names = tuple(each.name for each in fields(model) if each.name != "raw")
+        check_names(name, members, names, is_shown=False)
+        value = model(**{key: _nested(f"{name}.{key}", key, member) for key, member in members.items()})
+    if not isinstance(value, model):
+        kind = type(value).__name__
+        msg = f"{name} must be a {model.__name__} or a mapping of its fields, not {kind}: pass {model.__name__}(...)."
+        raise ConfigurationError(msg)
+    known = _with_texts(value)
+    validation.check_fields(name, known)
+    return known
+
+
+def _with_texts(model: _Model) -> _Model:
+    """Return a model with its dates as Veriff writes them.
+
+    A `datetime.datetime` is left as it is, to be refused: it is one date in one time zone and another in the next.
+    """
+    dates: dict[str, Any] = {
+        each.name: value.isoformat()
+        for each in fields(type(model))
+        if isinstance(value := cast("object", getattr(model, each.name)), date) and not isinstance(value, datetime)
+    }
+    return cast("_Model", evolve(cast("Any", model), **dates)) if dates else model
+
+
+def _nested(name: str, field: str, value: object) -> object:
+    if value is None:
+        return None
+    if field == "parsed_address":
+        return as_model(name, ParsedAddress, value)
+    if field == "addresses":
+        if not validation.is_collection(value):
+            msg = f"{name} cannot be sent: give a list of addresses."
+            raise ConfigurationError(msg)
+        return tuple(as_model(name, Address, each) for each in cast("Collection[object]", value))
+    return value
+
+
+def _address(address: Address) -> dict[str, object]:
+    """Return an address as requests have it: whole, or in parts beside each other."""
+    parts = {} if address.parsed_address is None else render(address.parsed_address)
+    whole = {} if address.full_address is None else {"fullAddress": address.full_address}
+    return whole | parts

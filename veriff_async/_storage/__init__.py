@@ -1,0 +1,1 @@
+"""SQLite and Redis plumbing that inboxes and journals share."""

@@ -1,0 +1,1 @@
+"""Coroutines that wait for a decision."""

@@ -1,0 +1,55 @@
+"""The group of all commands; each is defined in a module of its own, under its own name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Final
+
+import click
+
+from veriff_async.cli._runtime import CommandLine
+from veriff_async.version import __version__
+
+__all__ = ("COMMANDS", "cli")
+
+COMMANDS: Final = (
+    "verify",
+    "batch",
+    "decision",
+    "media",
+    "listen",
+    "trigger",
+    "doctor",
+    "sandbox",
+    "demo",
+    "completion",
+)
+
+_FOLDERS: Final = frozenset({"batch", "doctor", "listen"})
+"""Commands with a folder of their own."""
+
+
+class _Commands(CommandLine):
+    """Loads the module of a command when it is asked for: a shell that completes a word must not wait for all."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
+        """Name the commands, those that are used most first."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Return a command, or `None` when there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        suffix = ".command" if cmd_name in _FOLDERS else ""
+        command: object = getattr(import_module(f"veriff_async.cli.{cmd_name}{suffix}"), cmd_name)
+        return command if isinstance(command, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="veriff-async %(version)s")
+def cli() -> None:
+    """Verify identities with Veriff: one or many at once, against Veriff or a local sandbox.
+
+    Credentials come from VERIFF_API_KEY, VERIFF_SHARED_SECRET and VERIFF_BASE_URL, or from a file given with
+    --env-file; never from arguments, which every user of the machine can read.
+    """

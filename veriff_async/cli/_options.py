@@ -1,0 +1,135 @@
+"""The options that mean the same wherever they stand."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+
+from veriff_async.cli._http import check_url
+from veriff_async.cli._runtime import course
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = (
+    "FILE",
+    "Seconds",
+    "env_file_option",
+    "inbox_option",
+    "json_option",
+    "outage_option",
+    "proxy_option",
+    "show_person_option",
+    "timeout_option",
+    "use_proxy",
+)
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+FROM_ENVIRONMENT: Final = "env"
+_PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+_EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
+
+FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+"""A file that must be there."""
+
+
+class Seconds(click.FloatRange):
+    """A number of seconds. Not NaN, which compares as within every range, and so would be noticed after a creation."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
+        """Read a number."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+        return number
+
+
+def _note_form(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
+    course().for_program = for_program
+    return for_program
+
+
+def inbox_option(command: _F) -> _F:
+    """Add ``--inbox``, as the argument `inbox`: a path or `None`, for `inbox_of`."""
+    words = "End waits with the webhooks that `listen --inbox` records in this file; Veriff is asked for missing ones."
+    return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=words)(command)
+
+
+def outage_option(command: _F) -> _F:
+    """Add ``--max-outage``, as the argument `max_outage`: seconds."""
+    return click.option(
+        "--max-outage",
+        type=Seconds(min=0),
+        default=3600.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to pause while requests to Veriff fail.",
+    )(command)
+
+
+def json_option(command: _F) -> _F:
+    """Add ``--json``, as the argument `for_program`; errors and warnings of the command take that form too."""
+    words = "Print one JSON document and nothing else."
+    return click.option("--json", "for_program", is_flag=True, is_eager=True, callback=_note_form, help=words)(command)
+
+
+def env_file_option(command: _F) -> _F:
+    """Add ``--env-file``, as the argument `env_file`: a path or `None`, for `client_from_settings`."""
+    words = "Take the VERIFF_ variables from this file of KEY=VALUE lines, not from the environment."
+    return click.option("--env-file", type=FILE, metavar="FILE", help=words)(command)
+
+
+def _proxy(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    use_proxy(value if value == FROM_ENVIRONMENT else check_url(ctx, parameter, value))
+    return value
+
+
+def use_proxy(value: str | None) -> None:
+    """Let the running command use a proxy: through the environment, which its client reads with ``trust_env``.
+
+    Args:
+        value: An address that was checked, ``"env"`` for that of the environment, or `None`.
+    """
+    course().proxy = value
+    if value is None or value == FROM_ENVIRONMENT:
+        return
+    before = {name: os.environ.get(name) for name in (*_PROXIES, *_EXCEPTIONS)}
+    os.environ.update(dict.fromkeys(_PROXIES, value))
+    for name in _EXCEPTIONS:
+        os.environ.pop(name, None)  # --proxy is explicit
+
+    def restore() -> None:
+        for name, earlier in before.items():
+            os.environ.pop(name, None)
+            if earlier is not None:
+                os.environ[name] = earlier
+
+    click.get_current_context().call_on_close(restore)
+
+
+def proxy_option(command: _F) -> _F:
+    """Add ``--proxy``; `client_from_settings` takes it into account."""
+    words = "Connect through the HTTP proxy http://host:port; env takes HTTPS_PROXY, where a password belongs."
+    return click.option("--proxy", metavar="URL", expose_value=False, callback=_proxy, help=words)(command)
+
+
+def show_person_option(command: _F) -> _F:
+    """Add ``--show-person``, as the argument `show_person`."""
+    return click.option("--show-person", is_flag=True, help="Show the person's data of the decision too.")(command)
+
+
+def timeout_option(command: _F) -> _F:
+    """Add ``--timeout``, as the argument `timeout`: seconds to wait for a decision, or `None` for no end."""
+    return click.option(
+        "--timeout",
+        type=Seconds(min=0, min_open=True),
+        default=900.0,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for the decision.",
+    )(command)

@@ -1,0 +1,146 @@
+"""How patient the client is: frozen values whose defaults are good for production."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import field, frozen
+
+from veriff_async._protocol.arguments import number
+from veriff_async._protocol.request_arguments import check_instance
+from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("SAFETY_NET", "PollPolicy", "Retention", "RetryPolicy", "Timeouts")
+
+_positive: Final = number(above=True, remedy="give a number above zero")
+_not_negative: Final = number(remedy="give zero or a number above it")
+_count: Final = number(lowest=1, whole=True, remedy="give a whole number above zero")
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often and how long a call is tried.
+
+    The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
+    429 or 503 slows all requests of the client down. With ``Retry-After``, the wait is at least what it asks for, and
+    at least half that bound; when it asks for more than `retry_after_cap`, the call fails at once and the error says
+    for how long Veriff asked. Afterwards the requests of the client resume at a growing rate.
+
+    Args:
+        attempts: Tries in all, the first included; 1 turns retries off.
+        seconds: No try begins later than this after the call began. Waiting for a slow-down counts, also for one that
+            the answer to another call brought; it uses up no attempts.
+        first: Upper bound of the first wait, in seconds.
+        longest: Upper bound of every wait, in seconds.
+        retry_after_cap: Longest ``Retry-After`` that is obeyed, in seconds.
+
+    Raises:
+        ConfigurationError: A value is negative or makes no sense.
+    """
+
+    attempts: int = field(default=4, validator=_count)
+    seconds: float = field(default=90.0, validator=_not_negative)
+    first: float = field(default=0.5, validator=_not_negative)
+    longest: float = field(default=8.0, validator=_not_negative)
+    retry_after_cap: float = field(default=60.0, validator=_not_negative)
+
+
+@frozen(kw_only=True)
+class PollPolicy:
+    """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
+
+    A session is first asked after `delay` seconds, then after `first` seconds more, and each pause is `factor` times
+    the last, up to `longest`. However many sessions are waited for, no more than `rate` questions are asked in a
+    second.
+
+    Args:
+        delay: Seconds before the first question; with an inbox polling is a safety net, and need not begin at once.
+        first: Seconds between the first and the second question.
+        factor: Growth of the pause; 1 keeps it even.
+        longest: Longest pause in seconds.
+        rate: Questions in a second for the whole client.
+
+    Raises:
+        ConfigurationError: A value is zero or negative, or `factor` is below 1.
+    """
+
+    delay: float = field(default=0.0, validator=_not_negative)
+    first: float = field(default=2.0, validator=_positive)
+    factor: float = field(default=1.5, validator=_positive)
+    longest: float = field(default=30.0, validator=_positive)
+    rate: float = field(default=10.0, validator=_positive)
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse a shrinking pause."""
+        if self.factor < 1:
+            msg = f"PollPolicy.factor is {self.factor!r}: give 1 or more, so that the pauses do not shrink."
+            raise ConfigurationError(msg)
+
+
+SAFETY_NET: Final = PollPolicy(delay=30.0, first=60.0, factor=2.0, longest=900.0)
+"""The pace beside an inbox, for webhooks that get lost on their way."""
+
+
+@frozen(kw_only=True)
+class Retention:
+    """How much an inbox keeps; what was touched longest ago goes first, a session as a whole.
+
+    Args:
+        seconds: How long a session is kept after the last message about it. Veriff repeats a webhook for up to seven
+            days, and one that comes after its session is gone counts as new.
+        sessions: Most sessions at once.
+        events: Most messages of one session, the newest; older ones are then not known as repeated any more.
+
+    Raises:
+        ConfigurationError: A value is zero or negative.
+    """
+
+    seconds: float = field(default=30 * 86_400.0, validator=_positive)
+    sessions: int = field(default=1_000_000, validator=_count)
+    events: int = field(default=1_000, validator=_count)
+
+
+@frozen(kw_only=True)
+class Timeouts:
+    """How long one try of a request may take, by progress.
+
+    Args:
+        connect: Seconds until the connection stands, TLS included; waiting for a free connection counts too.
+        stall: Seconds in which something must move: the next piece of a body (256 KiB at most), or the answer. They
+            begin when the connection stands.
+        min_rate: Bytes a second that a body must keep up over its whole way, after the first `stall` seconds.
+        total: Seconds for the whole try.
+
+    Raises:
+        ConfigurationError: A value is zero or negative.
+    """
+
+    connect: float = field(default=15.0, validator=_positive)
+    stall: float = field(default=30.0, validator=_positive)
+    min_rate: float = field(default=1024.0, validator=_positive)
+    total: float = field(default=600.0, validator=_positive)
+
+
+def check_retention(value: object) -> Retention:
+    """Return how much an inbox is to keep.
+
+    Raises:
+        ConfigurationError: It is of another type, such as a number of seconds.
+    """
+    return check_instance("retention", value, Retention, "pass Retention(seconds=...)")
+
+
+def check_clock(value: Callable[[], float]) -> Callable[[], float]:
+    """Return a function that tells the time.
+
+    Raises:
+        ConfigurationError: It cannot be called.
+    """
+    given: object = value
+    if not callable(given):
+        msg = f"now must be a function that returns seconds since 1970, got {type(given).__name__}."
+        raise ConfigurationError(msg)
+    return value

@@ -1,0 +1,196 @@
+"""Who speaks to Veriff: API key, shared secrets, integration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import environ as process_environment
+from typing import TYPE_CHECKING, Final, Self, cast
+
+from attrs import Attribute, evolve, field, frozen
+from attrs.validators import optional
+
+from veriff_async._protocol.arguments import shown, type_name
+from veriff_async._protocol.signing import Signer, Verifier
+from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from typing_extensions import Buffer
+
+__all__ = ("API_KEY_VARIABLE", "INTEGRATION_VARIABLE", "SECRET_VARIABLE", "Credentials", "environment_of")
+
+API_KEY_VARIABLE: Final = "VERIFF_API_KEY"
+SECRET_VARIABLE: Final = "VERIFF_SHARED_SECRET"  # noqa: S105  the variable's name
+INTEGRATION_VARIABLE: Final = "VERIFF_INTEGRATION_ID"
+
+_MAX_SECRETS: Final = 5  # documented: up to five shared secret keys live at once
+
+
+def environment_of(environ: object) -> Mapping[str, str]:
+    """Return variables and their values: those of the process, unless others were given.
+
+    Raises:
+        ConfigurationError: It is not a mapping.
+    """
+    if environ is None:
+        return process_environment
+    if isinstance(environ, Mapping):
+        return cast("Mapping[str, str]", environ)
+    msg = f"environ must be a mapping of names to values, not {type_name(environ)}: leave it out for os.environ."
+    raise ConfigurationError(msg)
+
+
+def _check_line(_instance: object, attribute: Attribute[str], value: object) -> None:
+    _check_printable(attribute.name.replace("_", " "), value)
+
+
+def _check_printable(name: str, value: object) -> None:
+    """Refuse what cannot stand in an HTTP header, such as the newline at the end of a secret's file."""
+    if not isinstance(value, str) or not value:
+        msg = f"The {name} is empty: copy it from the API Keys page of the integration in the Customer Portal."
+        raise ConfigurationError(msg)
+    if not value.isprintable() or value != value.strip():
+        msg = f"The {name} has white space or a control character around or in it: copy it again without."
+        raise ConfigurationError(msg)
+
+
+def _check_ring(_instance: object, _attribute: Attribute[tuple[str, ...]], secrets: tuple[str, ...]) -> None:
+    if len(secrets) >= _MAX_SECRETS:
+        msg = f"There are more than {_MAX_SECRETS} secrets: leave out those that the Customer Portal has deleted."
+        raise ConfigurationError(msg)
+    for secret in secrets:
+        _check_printable("previous secret", secret)
+
+
+def _ring(secrets: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(secrets, str):
+        msg = "The previous secrets are one text: give a tuple of secrets."
+        raise ConfigurationError(msg)
+    return tuple(secrets)
+
+
+@frozen
+class Credentials:
+    """The API key and shared secrets of one integration.
+
+    Everything is signed with `shared_secret` and verified with any secret of the ring, so that secrets can be
+    rotated without a gap. The repr shows nothing secret.
+
+    Args:
+        api_key: The API key (a UUID) from the integration's API Keys page.
+        shared_secret: The shared secret key that signs.
+        previous_secrets: Other live secrets, newest first; Veriff keeps up to five in all.
+        integration_id: Needed only for an API key that several integrations share.
+
+    Raises:
+        ConfigurationError: A value is empty, has white space around it, or there are more than five secrets.
+
+    See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
+    """
+
+    api_key: str = field(repr=False, validator=_check_line)
+    shared_secret: str = field(repr=False, validator=_check_line)
+    previous_secrets: tuple[str, ...] = field(
+        default=(), repr=False, kw_only=True, converter=_ring, validator=_check_ring
+    )
+    integration_id: str | None = field(default=None, kw_only=True, validator=optional(_check_line))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Read ``VERIFF_API_KEY``, ``VERIFF_SHARED_SECRET`` (a comma list, newest first) and ``VERIFF_INTEGRATION_ID``.
+
+        Args:
+            environ: Where to look, instead of the environment of the process.
+
+        Raises:
+            ConfigurationError: A variable is missing or cannot be right; the message names it.
+        """
+        environment = environment_of(environ)
+        for name in (API_KEY_VARIABLE, SECRET_VARIABLE):
+            if not environment.get(name, "").strip():
+                msg = f"{name} is not set: the integration's API Keys page in the Customer Portal shows its value."
+                raise ConfigurationError(msg)
+        secrets = [secret.strip() for secret in environment[SECRET_VARIABLE].split(",") if secret.strip()]
+        if not secrets:
+            msg = f"{SECRET_VARIABLE} holds no secret: write them in one line, parted by commas, newest first."
+            raise ConfigurationError(msg)
+        return cls(
+            environment[API_KEY_VARIABLE].strip(),
+            secrets[0],
+            previous_secrets=secrets[1:],
+            integration_id=environment.get(INTEGRATION_VARIABLE, "").strip() or None,
+        )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """All live secrets, the signing one first."""
+        return (self.shared_secret, *self.previous_secrets)
+
+    def rotated(self, new_secret: str) -> Self:
+        """Return the same with a new secret that signs; all others go on being verified with.
+
+        Raises:
+            ConfigurationError: The secret is empty or has white space around it, or it would be the sixth.
+        """
+        others = tuple(secret for secret in self.secrets if secret != new_secret)
+        return evolve(self, shared_secret=new_secret, previous_secrets=others)
+
+    def signing_with(self, place: int) -> Self:
+        """Return the same, signing with another secret of the ring.
+
+        Args:
+            place: Its place in `secrets`, as `verify` tells it.
+
+        Raises:
+            ConfigurationError: There is no such place.
+        """
+        return self.rotated(self._at(place))
+
+    def without(self, place: int) -> Self:
+        """Return the same without one secret, once it is deleted in the Customer Portal.
+
+        Args:
+            place: Its place in `secrets`.
+
+        Raises:
+            ConfigurationError: There is no such place, or it is the only secret.
+        """
+        gone = self._at(place)
+        if len(self.secrets) == 1:
+            msg = "The only secret cannot be left out: add its successor first, with rotated()."
+            raise ConfigurationError(msg)
+        first, *others = [secret for secret in self.secrets if secret != gone]
+        return evolve(self, shared_secret=first, previous_secrets=tuple(others))
+
+    def _at(self, place: int) -> str:
+        if type(place) is not int or not 0 <= place < len(self.secrets):
+            last = len(self.secrets) - 1
+            places = f"a place from 0 to {last}" if last else "place 0, since there is only one secret"
+            msg = f"There is no secret at place {shown(place)}: give {places}. The secret at place 0 signs."
+            raise ConfigurationError(msg)
+        return self.secrets[place]
+
+    def sign(self, payload: Buffer) -> str:
+        """Sign a whole payload with the shared secret.
+
+        Raises:
+            ConfigurationError: The payload is not bytes.
+        """
+        signer = self.signer()
+        signer.update(payload)
+        return signer.hexdigest()
+
+    def signer(self) -> Signer:
+        """Begin a signature of a payload that comes in pieces."""
+        return Signer(self.shared_secret)
+
+    def verifier(self) -> Verifier:
+        """Begin a check of a payload that comes in pieces."""
+        return Verifier(self.secrets)
+
+    def verify(self, payload: Buffer, signature: str) -> int | None:
+        """Tell which secret signed a whole payload: its place in `secrets`, or ``None``."""
+        verifier = self.verifier()
+        verifier.update(payload)
+        return verifier.match(signature)

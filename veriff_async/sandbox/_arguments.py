@@ -1,0 +1,177 @@
+"""Checks of what is passed to a sandbox, made when it is passed: a later failure would leave half a change. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+from veriff_async._protocol import arguments
+from veriff_async._protocol.json.encode import dump_json
+from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from attrs import Attribute, AttrsInstance
+
+__all__ = (
+    "LONGEST",
+    "check_header",
+    "check_mapping",
+    "check_members",
+    "check_model",
+    "check_number",
+    "check_text",
+    "check_url",
+    "flag",
+    "number",
+    "one_of",
+)
+
+_T = TypeVar("_T")
+_Model = TypeVar("_Model", bound="AttrsInstance")
+
+
+LONGEST: Final = 1e9
+"""Seconds that a wait or a move of the time may have: some thirty years, so that no date leaves the calendar."""
+
+_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f]")
+
+
+def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or not
+    name: str,
+    value: object,
+    *,
+    lowest: float = 0,
+    highest: float = LONGEST,
+    above: bool = False,
+    whole: bool = False,
+) -> float:
+    """Check a finite number from `lowest` to `highest`; with `above`, `lowest` itself is refused.
+
+    Raises:
+        ConfigurationError: It is another value, or a bool.
+    """
+    kind = "a whole number" if whole else "a number"
+    bound = f"above {lowest:.15g}" if above else f"from {lowest:.15g}"
+    remedy = f"pass {kind} {bound} to {highest:.15g}"
+    return arguments.check_number(name, value, remedy=remedy, lowest=lowest, highest=highest, above=above, whole=whole)
+
+
+def check_text(name: str, value: object) -> str:
+    """Check a text.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, str):
+        return value
+    msg = f"{name} must be a text, not {arguments.type_name(value)}."
+    raise ConfigurationError(msg)
+
+
+def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, object]:
+    """Check a mapping.
+
+    Raises:
+        ConfigurationError: It is something else.
+    """
+    if isinstance(value, Mapping):
+        return cast("Mapping[object, object]", value)
+    msg = f"{name} must be a mapping, not {arguments.type_name(value)}: {remedy}."
+    raise ConfigurationError(msg)
+
+
+def check_url(name: str, value: object) -> str:
+    """Check an address that webhooks are posted to.
+
+    Veriff takes https on port 443 only; a receiver under test is rarely that.
+
+    Raises:
+        ConfigurationError: It is not an absolute http or https URL.
+    """
+    if isinstance(value, str) and _NOT_IN_URL.search(value) is None:
+        try:
+            parts = urlsplit(value)
+            if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
+                return value
+        except ValueError:  # a port or an IPv6 address that is none
+            pass
+    msg = f"{name} is not an address to post to: pass an absolute URL, http://... or https://..., or None."
+    raise ConfigurationError(msg)
+
+
+def check_header(name: object, value: object) -> None:
+    """Check a header.
+
+    Raises:
+        ConfigurationError: Its name or value cannot stand in a header, for example because of a line end.
+    """
+    if isinstance(name, str) and _NAME.fullmatch(name) and isinstance(value, str) and not _CONTROL.search(value):
+        return
+    msg = "headers must be a mapping of header names to texts without line ends or other control characters."
+    raise ConfigurationError(msg)
+
+
+def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
+    """Check a model that the sandbox is to send later.
+
+    Raises:
+        ConfigurationError: It is of another class, or something in it has no JSON.
+    """
+    model = arguments.check_instance(name, value, kind, remedy="pass a model of veriff_async")
+    _check_json(name, model)
+    return model
+
+
+def check_members(name: str, value: object) -> Mapping[str, object]:
+    """Check an object in Veriff's own words.
+
+    Raises:
+        ConfigurationError: It is not a mapping, or something in it has no JSON.
+    """
+    members = cast("Mapping[str, object]", check_mapping(name, value, remedy="pass a model, or Veriff's own words"))
+    _check_json(name, members)
+    return dict(members)
+
+
+def _check_json(name: str, value: AttrsInstance | Mapping[str, object]) -> None:
+    try:
+        dump_json(value)
+    except ConfigurationError:
+        pass
+    else:
+        return
+    msg = f"{name} cannot be written as JSON: its values must be texts, finite numbers, lists and mappings."
+    raise ConfigurationError(msg)
+
+
+def number(
+    *, lowest: float = 0, highest: float = LONGEST, above: bool = False, whole: bool = False
+) -> arguments.Validator:
+    """Return a validator of a field for `check_number`."""
+
+    def check(instance: object, attribute: Attribute[_T], value: object, /) -> None:
+        name = f"{type(instance).__name__}.{attribute.name}"
+        check_number(name, value, lowest=lowest, highest=highest, above=above, whole=whole)
+
+    return check
+
+
+def flag(instance: object, attribute: Attribute[bool], value: object) -> None:
+    """Validate a field that is true or false."""
+    arguments.check_flag(f"{type(instance).__name__}.{attribute.name}", value)
+
+
+def one_of(*known: int) -> arguments.Validator:
+    """Return a validator of a field that has one of a few values."""
+
+    def check(instance: object, attribute: Attribute[_T], value: object, /) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value not in known:
+            choice = " or ".join(map(str, known))
+            msg = f"{type(instance).__name__}.{attribute.name} is {arguments.shown(value)}: pass {choice}."
+            raise ConfigurationError(msg)
+
+    return check

@@ -1,0 +1,98 @@
+"""Faces that are imported for comparison: up to ten in a request, within a quota. Pure.
+
+Documented (https://devdocs.veriff.com/apidocs/bulk-import-face-images): the answer 202, at most ten images in a
+request, the quota in the answer, and that a name which comes again within five minutes is not processed. Guesses: the
+members of the body, that sessions count like images, and what is answered when the quota is spent (400).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from typing import Final
+
+from attrs import field, frozen
+from pybase64 import b64decode
+
+from veriff_async._protocol.limits import MAX_IMPORTED_FACES
+from veriff_async.models.json import EMPTY, JsonObject, as_list, as_object
+from veriff_async.sandbox._errors import Refusal
+
+__all__ = ("FaceDesk", "ImportedFace")
+
+_SAME_NAME: Final = timedelta(minutes=5)
+
+
+@frozen(kw_only=True)
+class ImportedFace:
+    """A face that was imported: a picture, or a reference to a session.
+
+    Attributes:
+        name: The name of the picture.
+        sha256: Hex digest of its bytes.
+        session_id: The session that was referred to instead.
+        is_processed: Whether it is processed; a name that comes again within five minutes is not.
+    """
+
+    name: str | None = field(default=None, repr=False)
+    sha256: str | None = None
+    session_id: str | None = None
+    is_processed: bool = True
+
+
+class FaceDesk:
+    """The imported faces of one integration."""
+
+    def __init__(self, quota: int) -> None:
+        """Start with an empty collection.
+
+        Args:
+            quota: How many faces can be imported in all.
+        """
+        self._quota = quota
+        self._named: dict[str, datetime] = {}
+        self.faces: list[ImportedFace] = []
+
+    def import_faces(self, body: JsonObject, *, now: datetime) -> JsonObject:
+        """Answer ``POST /v1/faces/import``.
+
+        Raises:
+            Refusal: There are no faces or too many, one cannot be read, or the quota is spent (codes are guesses).
+        """
+        images, sessions = as_list(body.get("images")), as_list(body.get("sessionIds"))
+        count = len(images) + len(sessions)
+        if not 1 <= count <= MAX_IMPORTED_FACES:
+            raise Refusal(400, "1104", f"There must be 1 to {MAX_IMPORTED_FACES} images")
+        found = [_image(as_object(image) or EMPTY) for image in images]
+        found += [ImportedFace(session_id=_text(session)) for session in sessions]
+        if count > self._quota:
+            raise Refusal(400, "1104", "Quota is exceeded")
+        self._quota -= count
+        self.faces += [self._noted(face, now) for face in found]
+        return {"status": "success", "availableQuota": self._quota}
+
+    def _noted(self, face: ImportedFace, now: datetime) -> ImportedFace:
+        if face.name is None:
+            return face
+        last = self._named.get(face.name)
+        if last is not None and now - last < _SAME_NAME:
+            return ImportedFace(name=face.name, sha256=face.sha256, is_processed=False)
+        self._named[face.name] = now
+        return face
+
+
+def _image(image: JsonObject) -> ImportedFace:
+    name, content = _text(image.get("name")), image.get("content")
+    if not isinstance(content, str) or not content:
+        raise Refusal(400, "1400", "Image data is missing")
+    try:
+        data = b64decode(content.partition(";base64,")[2] or content, validate=True)
+    except ValueError:
+        raise Refusal(400, "1401", "Image is not valid base64") from None
+    return ImportedFace(name=name, sha256=hashlib.sha256(data).hexdigest())
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise Refusal(400, "1104", "name and sessionIds must be strings")
+    return value

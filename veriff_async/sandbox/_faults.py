@@ -1,0 +1,183 @@
+"""Trouble on demand: what a test wants to go wrong, and when."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Final, Self
+
+from attrs import define, field, frozen
+from attrs.validators import optional
+
+from veriff_async._protocol.arguments import check_instance
+from veriff_async.sandbox._arguments import (
+    LONGEST,
+    check_header,
+    check_mapping,
+    check_number,
+    check_text,
+    flag,
+    number,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from attrs import Attribute
+
+__all__ = ("Fault", "FaultKind", "Faults")
+
+
+class FaultKind(Enum):
+    """Ways in which a request can go wrong."""
+
+    STATUS = auto()
+    DROP = auto()
+    HANG = auto()
+    LOSE_ANSWER = auto()
+    CUT_ANSWER = auto()
+    STALL_ANSWER = auto()
+    CORRUPT = auto()
+    FORGE = auto()
+
+
+def _check_kind(_fault: object, _attribute: Attribute[FaultKind], value: object) -> None:
+    check_instance("kind", value, FaultKind, remedy="make faults by the methods of Fault, for example Fault.drop()")
+
+
+def _check_headers(_fault: object, _attribute: object, value: object) -> None:
+    for name, text in check_mapping("headers", value, remedy="pass header names and their values").items():
+        check_header(name, text)
+
+
+def _check_text(_fault: object, attribute: Attribute[str], value: object) -> None:
+    check_text(attribute.name, value)
+
+
+_OPTIONAL_TEXT: Final = optional(_check_text)
+
+
+@frozen(kw_only=True)
+class Fault:
+    """One way in which a request goes wrong; made by the class methods, used with `Sandbox.inject`.
+
+    Raises:
+        ConfigurationError: A value is not of its kind, or cannot stand in an answer.
+    """
+
+    kind: FaultKind = field(validator=_check_kind)
+    http_status: int = field(default=500, validator=number(lowest=200, highest=599, whole=True))
+    headers: Mapping[str, str] = field(factory=dict[str, str], validator=_check_headers, hash=False)
+    code: str | None = field(default=None, validator=_OPTIONAL_TEXT)
+    message: str = field(default="Injected fault", validator=_check_text)
+    before_body: bool = field(default=False, validator=flag)
+    after: int = field(default=0, validator=number(whole=True))
+
+    @classmethod
+    def status(
+        cls,
+        status: int,
+        *,
+        retry_after: float | str | None = None,
+        code: str | None = None,
+        message: str = "Injected fault",
+        before_body: bool = False,
+    ) -> Self:
+        """Answer with an HTTP status, without doing what was asked.
+
+        Args:
+            status: The HTTP status.
+            retry_after: Value of a ``Retry-After`` header: seconds, or an HTTP date.
+            code: Veriff's code in the body.
+            message: Veriff's message in the body.
+            before_body: Whether to answer before the body of the request was read.
+
+        Raises:
+            ConfigurationError: There is no such HTTP status for an answer, `retry_after` is not finite, or a text has
+                line ends.
+        """
+        if retry_after is not None and not isinstance(retry_after, str):
+            check_number("retry_after", retry_after, lowest=-LONGEST)
+        headers = {} if retry_after is None else {"Retry-After": f"{retry_after}"}
+        return cls(
+            kind=FaultKind.STATUS,
+            http_status=status,
+            headers=headers,
+            code=code,
+            message=message,
+            before_body=before_body,
+        )
+
+    @classmethod
+    def drop(cls, *, after: int = 0) -> Self:
+        """Break the connection off after so many bytes of the body, without an answer."""
+        return cls(kind=FaultKind.DROP, after=after)
+
+    @classmethod
+    def hang(cls, *, after: int = 0) -> Self:
+        """Stop reading after so many bytes of the body, and never answer."""
+        return cls(kind=FaultKind.HANG, after=after)
+
+    @classmethod
+    def lose_answer(cls) -> Self:
+        """Do what was asked, and break the connection off instead of answering."""
+        return cls(kind=FaultKind.LOSE_ANSWER)
+
+    @classmethod
+    def cut_answer(cls, *, after: int = 0) -> Self:
+        """Do what was asked, and break the connection off after so many bytes of the answer's body."""
+        return cls(kind=FaultKind.CUT_ANSWER, after=after)
+
+    @classmethod
+    def stall_answer(cls, *, after: int = 0) -> Self:
+        """Do what was asked, and send nothing more after so many bytes of the answer's body."""
+        return cls(kind=FaultKind.STALL_ANSWER, after=after)
+
+    @classmethod
+    def corrupt(cls, *, at: int = 0) -> Self:
+        """Do what was asked, and change one byte of the answer's body after it was signed."""
+        return cls(kind=FaultKind.CORRUPT, after=at)
+
+    @classmethod
+    def forge(cls) -> Self:
+        """Do what was asked, and sign the answer with a secret that nobody has."""
+        return cls(kind=FaultKind.FORGE)
+
+
+@define
+class _Armed:
+    fault: Fault
+    method: str | None
+    path: str | None
+    times: int
+
+
+class Faults:
+    """The faults that are yet to happen, in the order in which they were asked for."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._armed: list[_Armed] = []
+
+    def arm(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
+        """Let a fault happen to the next requests that match.
+
+        Raises:
+            ConfigurationError: `times` is below 1, or a value is of another type.
+        """
+        check_instance("fault", fault, Fault, remedy="make it by the methods of Fault, for example Fault.drop()")
+        check_number("times", times, lowest=1, whole=True)
+        for name, value in (("method", method), ("path", path)):
+            if value is not None:
+                check_text(name, value)
+        self._armed.append(_Armed(fault, None if method is None else method.upper(), path, times))
+
+    def take(self, method: str, path: str) -> Fault | None:
+        """Return what happens to a request, and count it off."""
+        for armed in self._armed:
+            if armed.method in {None, method} and (armed.path is None or fnmatchcase(path, armed.path)):
+                armed.times -= 1
+                if armed.times == 0:
+                    self._armed.remove(armed)
+                return armed.fault
+        return None

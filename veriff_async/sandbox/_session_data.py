@@ -1,0 +1,311 @@
+"""What else Veriff knows of a session, beside its life: asked for by requests, changed by tests. Pure.
+
+Documented: the forms, except where a docstring says otherwise. What is answered before there is a result is nowhere
+documented; that it is 404 is a guess.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from attrs import evolve
+from pybase64 import b64encode
+
+from veriff_async._protocol.file_type import PDF
+from veriff_async._protocol.json.decode import read
+from veriff_async._protocol.json.encode import to_json
+from veriff_async.errors import ConfigurationError
+from veriff_async.models.attempt import Attempt, UserDefinedStatus
+from veriff_async.models.certificate import Certificate, SourceDocument
+from veriff_async.models.enums import MediaContext, Status
+from veriff_async.models.events import (
+    AddressEvent,
+    CurpEvent,
+    IneCurpEvent,
+    IneEvent,
+    UserStatusEvent,
+    WatchlistEvent,
+)
+from veriff_async.models.json import EMPTY, as_object
+from veriff_async.models.media import MediaFile, MediaList, Timestamp, TimestampHash
+from veriff_async.models.record import PepSanctionMatch, PersonRecord
+from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
+from veriff_async.models.watchlist import Monitoring, MonitorStatus, SearchTerm, WatchlistScreening
+from veriff_async.sandbox import _payloads, _validation
+from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._records import IssuedCertificate, RegistryResult, WebhookKind
+from veriff_async.sandbox._scenario import Post
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from veriff_async.models.json import JsonObject
+    from veriff_async.sandbox._records import Attempt as RecordedAttempt, Session, StoredMedia
+
+__all__ = (
+    "address",
+    "answer_registry",
+    "attempts",
+    "certificate_file",
+    "certificates",
+    "collect",
+    "give_status",
+    "issue_certificate",
+    "match",
+    "media",
+    "person",
+    "registry",
+    "screen",
+    "stop_monitoring",
+    "submit_address",
+    "timestamps",
+    "watchlist_screening",
+)
+
+_VERSION: Final = "1.0.0"
+_FOUND: Final = 200
+_ENCONTRADO: Final = "encontrado"
+_PERSON: Final = ("firstName", "lastName", "dateOfBirth", "gender", "nationality", "placeOfBirth")
+
+
+def attempts(session: Session) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/attempts``, newest first."""
+    items = [
+        Attempt(
+            id=attempt.id,
+            status=attempt.status,
+            created_time=attempt.created_at,
+            user_defined_data=tuple(attempt.labels),
+        )
+        for attempt in reversed(session.attempts)
+    ]
+    return {"status": "success", "verifications": [to_json(item) for item in items]}
+
+
+def media(attempt: RecordedAttempt, session: Session, host: str, *, with_chips: bool) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/media`` and ``GET /v1/attempts/{id}/media``, the latter without chips."""
+    files = [_file(stored, session, host) for stored in attempt.media]
+    found = MediaList(
+        images=tuple(file for file in files if file.context is not None),
+        nfc_documents=tuple(file for file in files if file.context is None and with_chips),
+    )
+    return {"status": "success", **to_json(found)}
+
+
+def _file(stored: StoredMedia, session: Session, host: str) -> MediaFile:
+    return MediaFile(
+        id=stored.id,
+        name=stored.context,
+        context=None if stored.context == "nfc" else MediaContext(stored.context),
+        size=stored.size,
+        mimetype=stored.mimetype,
+        url=f"{host}/v1/media/{stored.id}",
+        session_id=session.id,
+    )
+
+
+def certificates(session: Session, host: str) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/certificates``; the member around the list is a guess, and the token made up."""
+    listed = [
+        Certificate(
+            id=issued.id,
+            kind="nom-151-certificate",
+            format="pkcs7",
+            value=b64encode(f"not a certificate: {issued.id}".encode()).decode(),
+            created_at=issued.created_at,
+            metadata={"hashAlgorithm": "SHA-256", "hash": next(iter(issued.documents.values())).sha256},
+            source_documents=tuple(
+                SourceDocument(
+                    id=document_id,
+                    url=f"{host}/v1/sessions/{session.id}/certificates/{issued.id}/files/{document_id}",
+                )
+                for document_id in issued.documents
+            ),
+        )
+        for issued in session.certificates
+    ]
+    return {"status": "success", "certificates": [to_json(each) for each in listed]}
+
+
+def certificate_file(session: Session, certificate_id: str, file_id: str) -> StoredMedia:
+    """Find a file for ``GET /v1/sessions/{id}/certificates/{certificateId}/files/{fileId}``."""
+    for issued in session.certificates:
+        stored = issued.documents.get(file_id.lower())
+        if issued.id == certificate_id.lower() and stored is not None:
+            return stored
+    raise Refusal(404, None, "Certificate or file not found")
+
+
+def issue_certificate(
+    session: Session, certificate_id: str, document_ids: Iterable[str], *, now: datetime
+) -> list[Post]:
+    """Let a certificate be issued for the PDFs of the session; the decision webhook tells of it, nothing else does.
+
+    Raises:
+        ConfigurationError: The session has no PDF.
+    """
+    documents = [media for attempt in session.attempts for media in attempt.media if media.mimetype == PDF]
+    if not documents:
+        msg = "The session has no PDF to certify: upload one first."
+        raise ConfigurationError(msg)
+    by_id = dict(zip(document_ids, documents, strict=False))
+    session.certificates.append(IssuedCertificate(id=certificate_id, created_at=now, documents=by_id))
+    return []
+
+
+def collect(session: Session, body: JsonObject) -> JsonObject:
+    """Answer ``POST /v1/sessions/{id}/collected-data``; that its ids stand in ``data`` is a guess."""
+    _validation.check_collected_data(body)
+    if session.status not in {Status.CREATED, Status.STARTED}:
+        raise Refusal(400, "1304", f'Data cannot be collected in status "{session.status}"')
+    session.collected = body
+    return {"status": "success", "data": {"sessionId": session.id, "attemptId": session.attempt.id}}
+
+
+def person(session: Session) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/person``: what a decision found, or else what was given at creation."""
+    decided = as_object((session.decision or {}).get("verification")) or EMPTY
+    found = as_object(decided.get("person")) or EMPTY
+    known = {**session.person, **{name: value for name, value in found.items() if value is not None}}
+    members = {name: known.get(name) for name in _PERSON} | {"id": session.attempt.id, "idCode": known.get("idNumber")}
+    record = evolve(read(PersonRecord, members), pep_sanction_matches=session.matches)
+    return {"status": "success", "person": to_json(record)}
+
+
+def watchlist_screening(session: Session) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/watchlist-screening``."""
+    if session.screening is None:
+        raise Refusal(404, None, "Watchlist screening not found")
+    return {"status": "success", "data": to_json(session.screening)}
+
+
+def stop_monitoring(session: Session, body: JsonObject) -> JsonObject:
+    """Answer ``PATCH /v1/sessions/{id}/watchlist-screening``."""
+    _validation.disabled_monitoring(body)
+    if session.screening is None:
+        raise Refusal(404, None, "Watchlist screening not found")
+    if session.screening.monitor_status == MonitorStatus.DISABLED:
+        raise Refusal(400, None, "Monitoring is already disabled")
+    session.screening = evolve(session.screening, monitor_status=MonitorStatus.DISABLED)
+    told = Monitoring(
+        monitor_status=MonitorStatus.DISABLED,
+        attempt_id=session.attempt.id,
+        session_id=session.id,
+        vendor_data=session.vendor_data,
+    )
+    return {"status": "success", "data": to_json(told)}
+
+
+def registry(session: Session, kind: type[RegistryResult], version: str | None) -> JsonObject:
+    """Answer what a registry says; the version in the query is required for Mexico's."""
+    if kind is not TransportationResult and not version:
+        raise Refusal(400, "1102", "Mandatory parameter version is missing")
+    found = session.registries.get(kind)
+    if found is None:
+        raise Refusal(404, None, "Registry result not found")
+    return to_json(found)
+
+
+def timestamps(session: Session) -> JsonObject:
+    """Answer ``GET /v1/sessions/{id}/timestamps``, seen in an older client; nobody has signed these."""
+    items = [
+        Timestamp(
+            id=stored.id,
+            context=MediaContext(stored.context),
+            data_hash=TimestampHash(algorithm="SHA-256", value=stored.sha256),
+        )
+        for stored in session.attempt.media
+        if stored.context != "nfc"
+    ]
+    return {"status": "success", "timestamps": [to_json(item) for item in items]}
+
+
+def screen(session: Session, screening: WatchlistScreening, *, now: datetime) -> list[Post]:
+    """Let a screening against lists end; whose it is and when is filled in."""
+    known = session.person
+    name = known.get("fullName") or " ".join(str(known[part]) for part in ("firstName", "lastName") if part in known)
+    session.screening = evolve(
+        screening,
+        session_id=session.id,
+        attempt_id=session.attempt.id,
+        vendor_data=session.vendor_data,
+        end_user_id=session.end_user_id,
+        created_at=screening.created_at or now,
+        search_term=screening.search_term if screening.search_term.name else SearchTerm(name=str(name)),
+        total_hits=len(screening.hits) if screening.total_hits is None else screening.total_hits,
+    )
+    # The state of the watch is seen in the answer to a request; whether a webhook has it, is not known.
+    told = evolve(session.screening, monitor_status=None)
+    return [Post(session.id, WebhookKind.WATCHLIST, to_json(WatchlistEvent(screening=told)))]
+
+
+def match(session: Session, matches: tuple[PepSanctionMatch, ...]) -> list[Post]:
+    """Let searches in lists of politically exposed persons and sanctions end, which tells nobody."""
+    session.matches = matches
+    return []
+
+
+def give_status(session: Session, status: UserDefinedStatus, *, now: datetime) -> list[Post]:
+    """Let somebody give the attempt a status in the Customer Portal."""
+    given = status if status.created_at is not None else evolve(status, created_at=now)
+    session.attempt.labels.append(given)
+    told = UserStatusEvent(
+        session_id=session.id,
+        attempt_id=session.attempt.id,
+        vendor_data=session.vendor_data,
+        end_user_id=session.end_user_id,
+        time=now,
+        status=given,
+        raw={"data": {"verification": {"id": session.id}}},
+    )
+    return [Post(session.id, WebhookKind.USER_STATUS, to_json(told))]
+
+
+def answer_registry(session: Session, result: RegistryResult, *, now: datetime) -> list[Post]:
+    """Let a registry answer; one of driving licences tells nobody, since the form of its webhook is not known."""
+    session.registries[type(result)] = result
+    told: IneEvent | CurpEvent | IneCurpEvent
+    if isinstance(result, IneResult):
+        told = IneEvent(
+            session_id=session.id, version=_VERSION, time=now, status="encontrado", code=_FOUND, result=result
+        )
+        kind = WebhookKind.INE
+    elif isinstance(result, CurpResult):
+        told = CurpEvent(session_id=session.id, version=_VERSION, status="found", code=_FOUND, result=result)
+        kind = WebhookKind.CURP
+    elif isinstance(result, IneCurpResult):
+        told = IneCurpEvent(session_id=session.id, ine=result.ine, curp=result.curp)
+        kind = WebhookKind.INE_CURP
+    else:
+        return []
+    whose = evolve(
+        told, attempt_id=session.attempt.id, vendor_data=session.vendor_data, end_user_id=session.end_user_id
+    )
+    return [Post(session.id, kind, to_json(whose))]
+
+
+def submit_address(session: Session, address_id: str) -> list[Post]:
+    """Let the end-user submit an older proof of address.
+
+    Raises:
+        ConfigurationError: One was submitted before.
+    """
+    if session.address_id is not None:
+        msg = "The session has a proof of address already: make another session."
+        raise ConfigurationError(msg)
+    session.address_id = address_id
+    told = AddressEvent(
+        session_id=session.id,
+        address_id=address_id,
+        feature="selfid",
+        code=7005,
+        action=Status.SUBMITTED,
+        vendor_data=session.vendor_data,
+    )
+    return [Post(session.id, WebhookKind.ADDRESS, to_json(told))]
+
+
+def address(session: Session) -> JsonObject:
+    """Answer ``GET /v1/address/{id}``; that it is the session's decision is a guess."""
+    return session.decision or _payloads.no_decision()

@@ -1,0 +1,129 @@
+"""Webhooks as Veriff sends them, for tests that need one about a session of their own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from veriff_async._protocol.webhook import event_from, resubmission_event
+from veriff_async.models.events import DecisionEvent
+
+if TYPE_CHECKING:
+    from veriff_async.models.decision import Decision
+    from veriff_async.models.events import WebhookEvent
+
+__all__ = ("answered", "decided", "decision_of", "full_auto", "moved", "screened")
+
+_START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_CODES: Final = {
+    "approved": 9001,
+    "declined": 9102,
+    "resubmission_requested": 9103,
+    "expired": 9104,
+    "abandoned": 9104,
+    "review": 9121,
+    "started": 7001,
+    "submitted": 7002,
+}
+
+
+def moved(session_id: str, action: str, *, attempt: str | None = "first") -> WebhookEvent:
+    """Return the webhook of an attempt that was started or submitted.
+
+    Args:
+        session_id: The session.
+        action: ``started`` or ``submitted``.
+        attempt: The id of the attempt.
+    """
+    return event_from(
+        {
+            "id": session_id,
+            "attemptId": attempt,
+            "feature": "selfid",
+            "code": _CODES.get(action, 0),
+            "action": action,
+            "vendorData": None,
+            "endUserId": None,
+        }
+    )
+
+
+def decided(
+    session_id: str, status: str, *, attempt: str | None = "first", minute: int | None = None, ip: str | None = None
+) -> WebhookEvent:
+    """Return the webhook of a decision.
+
+    Args:
+        session_id: The session.
+        status: What was decided, for example ``approved``.
+        attempt: The id of the attempt.
+        minute: When it was decided, so many minutes after the first of January 2026; messages without it do not tell.
+        ip: Address of the device; another one makes another message of the same decision.
+    """
+    moment = None if minute is None else (_START + timedelta(minutes=minute)).isoformat(timespec="milliseconds")
+    return event_from(
+        {
+            "status": "success",
+            "verification": {
+                "id": session_id,
+                "attemptId": attempt,
+                "status": status,
+                "code": _CODES.get(status),
+                "decisionTime": moment and moment.replace("+00:00", "Z"),
+                "person": {"firstName": "Ada", "lastName": "Løvelace"},
+                "document": {"type": "PASSPORT", "country": "EE", "number": None},
+            },
+            "technicalData": {"ip": ip},
+        }
+    )
+
+
+def decision_of(event: WebhookEvent) -> Decision:
+    """Return the decision of a webhook that has one."""
+    if isinstance(event, DecisionEvent):
+        return event.decision
+    msg = f"A {type(event).__name__} has no decision."
+    raise TypeError(msg)
+
+
+def answered(
+    session_id: str, *, attempt: str | None = "first", minute: int | None = None, refused: bool = False
+) -> WebhookEvent:
+    """Return the event that a client records after it submitted again.
+
+    Args:
+        session_id: The session.
+        attempt: The id of the attempt that was to be repeated.
+        minute: When that was decided; see `decided`.
+        refused: Whether the event says that Veriff refused the submission.
+    """
+    request = decided(session_id, "resubmission_requested", attempt=attempt, minute=minute)
+    return resubmission_event(decision_of(request), refused=refused)
+
+
+def full_auto(session_id: str, status: str, *, attempt: str | None = "first") -> WebhookEvent:
+    """Return the webhook of a decision that was made without a human.
+
+    Args:
+        session_id: The session.
+        status: What was decided, for example ``approved``.
+        attempt: The id of the attempt.
+    """
+    return event_from(
+        {
+            "status": "success",
+            "eventType": "fullauto",
+            "sessionId": session_id,
+            "attemptId": attempt,
+            "data": {"verification": {"decision": status}},
+        }
+    )
+
+
+def screened(session_id: str | None) -> WebhookEvent:
+    """Return the webhook of a watchlist screening, which says nothing of the session's state.
+
+    Args:
+        session_id: The session; older payloads have none.
+    """
+    return event_from({"checkType": "initial_result", "matchStatus": "no_match", "sessionId": session_id})

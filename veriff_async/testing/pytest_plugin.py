@@ -1,0 +1,193 @@
+"""Fixtures for tests of programs that use Veriff; pytest finds them by itself once the library is installed.
+
+=============================  =====================================================================================
+fixture                        what it gives
+=============================  =====================================================================================
+``veriff_sandbox``             a `veriff_async.sandbox.Sandbox` that runs for one test, in a thread of its own
+``veriff_client``              a `veriff_async.VeriffClient` that speaks to it
+``veriff_sandbox_options``     override it: a mapping of options for the sandbox, for a module or a whole suite
+``veriff_client_options``      override it: a mapping of options for the client
+=============================  =====================================================================================
+
+The mark ``veriff_sandbox`` sets options of the sandbox for one test and goes before the fixture. Both are plain
+synchronous fixtures, so they work in synchronous tests, under pytest-asyncio (strict or auto, any loop scope) and
+under anyio's plugin with the asyncio backend::
+
+    @pytest.mark.asyncio  # not needed with asyncio_mode = "auto"
+    @pytest.mark.veriff_sandbox(decide_after=0)
+    async def test_a_new_customer_is_verified(veriff_client):
+        session = await veriff_client.create_session(vendor_data="user-42")
+        await session.upload(Media("tests/front.jpg", "document-front"))
+        await session.submit()
+        assert (await session.wait_for_decision(timeout=5)).is_approved
+
+
+    def test_my_service_shows_a_decline(veriff_sandbox, monkeypatch):
+        for name, value in veriff_sandbox.environ.items():
+            monkeypatch.setenv(name, value)
+        session_id = my_service.start_verification()
+        veriff_sandbox.decide(session_id, "declined")
+        assert my_service.status() == "declined"
+
+A client belongs to one event loop: the one of the first ``await`` on it. It is closed when that loop ends or the test
+does, whichever comes first. Its polls and retries are quick, because the sandbox is near.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+# Every run of pytest of every user loads this module: it must stay free of imports until a fixture is asked for.
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+
+    from veriff_async import VeriffClient
+    from veriff_async._http.pool import Pool
+    from veriff_async.sandbox import Sandbox
+
+_Made = TypeVar("_Made")
+
+__all__ = ("veriff_client", "veriff_client_options", "veriff_sandbox", "veriff_sandbox_options")
+
+_CLOSE_TIMEOUT = 10.0  # seconds
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the mark, so that ``--strict-markers`` knows it."""
+    config.addinivalue_line(
+        "markers", "veriff_sandbox(**options): options of the Sandbox behind veriff_sandbox, for this test."
+    )
+
+
+@pytest.fixture
+def veriff_sandbox_options() -> Mapping[str, object]:
+    """Return the options for `Sandbox`; override this fixture to set them for a module or a suite.
+
+    Example:
+        >>> @pytest.fixture
+        ... def veriff_sandbox_options():
+        ...     return {"clock": VirtualClock(), "decide_after": 60}
+    """
+    return {}
+
+
+@pytest.fixture
+def veriff_sandbox(request: pytest.FixtureRequest, veriff_sandbox_options: Mapping[str, object]) -> Iterator[Sandbox]:
+    """Run a local Veriff for one test, in a thread of its own.
+
+    Its methods are synchronous and may be called from the test, in a coroutine or not.
+    """
+    from veriff_async.sandbox import Sandbox  # noqa: PLC0415  see above
+
+    options = dict(veriff_sandbox_options)
+    mark = request.node.get_closest_marker("veriff_sandbox")
+    if mark is not None:
+        if mark.args:
+            pytest.fail(
+                "The mark veriff_sandbox takes options by name: veriff_sandbox(decide_after=0).",
+                pytrace=False,
+            )
+        options |= mark.kwargs
+    with _made(Sandbox, options, "veriff_sandbox") as box:
+        yield box
+
+
+@pytest.fixture
+def veriff_client_options() -> Mapping[str, object]:
+    """Return the options for `VeriffClient`; override this fixture to set them for a module or a suite."""
+    return {}
+
+
+@pytest.fixture
+def veriff_client(
+    request: pytest.FixtureRequest, veriff_sandbox: Sandbox, veriff_client_options: Mapping[str, object]
+) -> Iterator[VeriffClient]:
+    """Give a client of the test's sandbox; it needs no ``async with`` and closes itself."""
+    from veriff_async import PollPolicy, RetryPolicy, VeriffClient  # noqa: PLC0415  see above
+
+    _refuse_other_backends(request)
+    options: dict[str, object] = {
+        "credentials": veriff_sandbox.credentials,
+        "base_url": veriff_sandbox.base_url,
+        "poll": PollPolicy(first=0.02, factor=1.5, longest=0.25, rate=100.0),
+        "retry": RetryPolicy(first=0.02, longest=0.1),
+        **veriff_client_options,
+    }
+    client = _made(VeriffClient, options, "veriff_client")
+    pool = client._pool  # noqa: SLF001  no user needs it  # pyright: ignore[reportPrivateUsage]
+    ending = _Ending(client, pool)
+    pool.on_open = ending.begin
+    yield client
+    ending.finish()
+
+
+class _Ending:
+    """Closes a client on the loop it lives on, whoever runs that loop.
+
+    A synchronous fixture ends before or after the loop of its test, as the runner has it: pytest-asyncio keeps loops
+    of a wider scope, anyio's plugin and ``asyncio.run`` close theirs with the test. Connections can be closed on a
+    living loop only. So the end hangs on an asynchronous generator, which a loop is told of when it is first stepped
+    and which all runners close with ``loop.shutdown_asyncgens()``, as the documentation of asyncio asks them to.
+    """
+
+    def __init__(self, client: VeriffClient, pool: Pool) -> None:
+        self._client = client
+        self._pool = pool
+        self._loop: AbstractEventLoop | None = None
+        self._life: AsyncGenerator[None, None] | None = None
+
+    def begin(self) -> None:
+        """Tie the client to the running loop; called when the client first opens its connections."""
+        from asyncio import get_running_loop  # noqa: PLC0415  see above
+
+        self._loop = get_running_loop()
+        self._life = self._live()
+        with suppress(StopIteration):  # so ends the first step of a generator that awaits nothing before its yield
+            self._life.asend(None).send(None)
+
+    async def _live(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await self._client.aclose()
+
+    def finish(self) -> None:
+        """Close the client, unless its loop did or it never opened anything."""
+        if self._loop is None or self._life is None or self._pool.closed:
+            return
+        if self._loop.is_closed():
+            pytest.fail(
+                "The loop of veriff_client was closed without loop.shutdown_asyncgens(), so its connections are lost: "
+                "run the coroutine with asyncio.run(), or await veriff_client.aclose() in it.",
+                pytrace=False,
+            )
+        if self._loop.is_running():
+            from asyncio import run_coroutine_threadsafe  # noqa: PLC0415  see above
+
+            run_coroutine_threadsafe(self._client.aclose(), self._loop).result(_CLOSE_TIMEOUT)
+        else:
+            self._loop.run_until_complete(self._life.aclose())
+
+
+def _made(kind: Callable[..., _Made], options: Mapping[str, object], fixture: str) -> _Made:
+    try:
+        return kind(**options)
+    except (TypeError, ValueError) as error:
+        pytest.fail(f"The options of {fixture} do not work: {error}", pytrace=False)
+
+
+def _refuse_other_backends(request: pytest.FixtureRequest) -> None:
+    if "anyio_backend" not in request.fixturenames:
+        return
+    backend = request.getfixturevalue("anyio_backend")
+    name = backend if isinstance(backend, str) else backend[0]
+    if name != "asyncio":
+        pytest.fail(
+            f"veriff_client runs on asyncio, not on {name}: give the test a fixture anyio_backend that returns "
+            '"asyncio".',
+            pytrace=False,
+        )
