@@ -70,7 +70,7 @@ async def _serving(handler: Callable[[web.Request], object]) -> AsyncIterator[in
 
 async def _settled(veriff: VeriffClient, count: int) -> None:
     """Return when everybody waits and was looked for in the inbox."""
-    while veriff.statistics().waiting < count:  # noqa: ASYNC110  a client tells nobody how many wait
+    while veriff.statistics().waiters < count:  # noqa: ASYNC110  a client tells nobody how many wait
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.5 + count / 50_000)
 

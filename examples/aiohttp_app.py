@@ -95,7 +95,7 @@ async def decide(request: web.Request) -> web.Response:
 
 async def health(request: web.Request) -> web.Response:
     """Tell that this process runs."""
-    return web.json_response({"pid": os.getpid(), "waiting": request.app[VERIFF].statistics().waiting})
+    return web.json_response({"pid": os.getpid(), "waiting": request.app[VERIFF].statistics().waiters})
 
 
 async def create_app() -> web.Application:

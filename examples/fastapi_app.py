@@ -105,6 +105,6 @@ def create_app() -> FastAPI:
 
     @app.get("/health")
     async def health() -> dict[str, int]:
-        return {"pid": os.getpid(), "waiting": veriff.statistics().waiting}
+        return {"pid": os.getpid(), "waiting": veriff.statistics().waiters}
 
     return app

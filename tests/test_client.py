@@ -292,7 +292,7 @@ async def test_statistics_tell_what_was_done(veriff: VeriffClient) -> None:
     await session.upload(Media(JPEG, "face"))
     done = veriff.statistics()
 
-    assert (2, 0, 0, 0) == (done.requests, done.retries, done.uploading, done.waiting)
+    assert (2, 0, 0, 0) == (done.requests, done.retries, done.active_uploads, done.waiters)
     assert done.bytes_sent > len(JPEG)
 
 
@@ -342,7 +342,9 @@ async def test_trust_env_goes_through_the_proxy_of_the_environment(monkeypatch: 
         # Nothing listens on port 9: only the proxy can answer.
         async with VeriffClient(credentials, base_url="http://localhost:9", trust_env=True) as veriff:
             await veriff.create_session()
-        async with VeriffClient(credentials, base_url="http://localhost:9", retry=RetryPolicy(attempts=1)) as veriff:
+        async with VeriffClient(
+            credentials, base_url="http://localhost:9", retry=RetryPolicy(max_attempts=1)
+        ) as veriff:
             with pytest.raises(ConnectError):
                 await veriff.create_session()
 

@@ -148,7 +148,7 @@ async def test_failed_upload_leaves_no_connection_that_closing_waits_for(
     """An upload that timed out has aborted its connection: nothing keeps the buffer of a server that does not read."""
     async with listening() as server:
         before = count_sockets()
-        veriff = VeriffClient(CREDENTIALS, base_url=server.url, retry=RetryPolicy(attempts=1))
+        veriff = VeriffClient(CREDENTIALS, base_url=server.url, retry=RetryPolicy(max_attempts=1))
         async with running(upload(veriff)) as task:
             await server.connected.wait()
             await anyio.wait_all_tasks_blocked()

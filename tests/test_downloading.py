@@ -49,14 +49,14 @@ PICTURE = b"\xff\xd8\xff\xda" + os.urandom(3_000_000)  # pixels follow at once, 
 SMALL = b"\x89PNG\r\n\x1a\n" + bytes(500)
 CHIP = NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4")
 MEDIA_ID = "8f0d1ab6-0000-4000-8000-000000000001"
-IMPATIENT: ClientOptions = {"retry": RetryPolicy(attempts=1), "timeouts": Timeouts(connect=2, stall=0.3)}
+IMPATIENT: ClientOptions = {"retry": RetryPolicy(max_attempts=1), "timeouts": Timeouts(connect=2, idle=0.3)}
 CREDENTIALS = Credentials("5b0d1ab6-0000-4000-8000-000000000001", "secret")
 
 
 @pytest.fixture
 def client_options() -> ClientOptions:
     """Try again at once, and do not wait long for what does not move."""
-    return {"retry": RetryPolicy(first=0.0), "timeouts": Timeouts(stall=5)}
+    return {"retry": RetryPolicy(initial_backoff=0.0), "timeouts": Timeouts(idle=5)}
 
 
 @pytest.fixture
@@ -110,8 +110,8 @@ async def serving(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         host, port = runner.addresses[0][:2]
-        options.setdefault("retry", RetryPolicy(attempts=1))
-        options.setdefault("timeouts", Timeouts(stall=5))
+        options.setdefault("retry", RetryPolicy(max_attempts=1))
+        options.setdefault("timeouts", Timeouts(idle=5))
         async with VeriffClient(CREDENTIALS, base_url=f"http://{host}:{port}", **options) as client:
             yield client
     finally:
@@ -373,7 +373,7 @@ async def test_limit_of_a_download_is_a_whole_number(veriff: VeriffClient, tmp_p
 
 @pytest.mark.parametrize(
     "limits",
-    [Timeouts(stall=1, min_rate=1000, total=600), Timeouts(stall=600, min_rate=0.001, total=2)],
+    [Timeouts(idle=1, min_bytes_per_second=1000, total=600), Timeouts(idle=600, min_bytes_per_second=0.001, total=2)],
     ids=["minimum rate", "total"],
 )
 async def test_stream_keeps_the_same_limits_as_a_download(
@@ -392,7 +392,7 @@ async def test_stream_keeps_the_same_limits_as_a_download(
             travel(0.3)
         return response
 
-    async with serving(drip, retry=RetryPolicy(attempts=1), timeouts=limits) as veriff:
+    async with serving(drip, retry=RetryPolicy(max_attempts=1), timeouts=limits) as veriff:
         with pytest.raises(RequestTimeoutError):
             await veriff.download_media(MEDIA_ID, tmp_path)
         assert pieces < 60
@@ -404,7 +404,7 @@ async def test_stream_keeps_the_same_limits_as_a_download(
 
 async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(travel: Callable[[float], None]) -> None:
     """A caller that takes hours over each piece of a stream still gets the whole file."""
-    async with serving(answering(PICTURE), timeouts=Timeouts(stall=1, min_rate=1000, total=2)) as veriff:
+    async with serving(answering(PICTURE), timeouts=Timeouts(idle=1, min_bytes_per_second=1000, total=2)) as veriff:
         received = 0
         async with veriff.stream_media(MEDIA_ID) as stream:
             async for piece in stream:
@@ -537,7 +537,7 @@ async def test_a_download_can_be_cancelled(veriff: VeriffClient, front: MediaFil
 
     assert scope.cancelled_caught
     assert await names(tmp_path) == []
-    assert veriff.statistics().downloading == 0
+    assert veriff.statistics().active_downloads == 0
 
 
 @every_loop
@@ -553,7 +553,7 @@ async def test_cancelling_again_leaves_no_file(tmp_path: Path, times: int) -> No
                 downloading.cancel()
                 await asyncio.sleep(0)
             await asyncio.wait([downloading])
-        assert veriff.statistics().downloading == 0
+        assert veriff.statistics().active_downloads == 0
     await asyncio.get_running_loop().shutdown_default_executor()  # where files are removed
 
     assert [name for name in await names(tmp_path) if name.endswith(".part")] == []
@@ -586,7 +586,7 @@ async def test_a_stream_hands_pieces_on(veriff: VeriffClient, front: MediaFile) 
     """All pieces are the file, with size and type known before the first, and a further read ends again."""
     async with veriff.stream_media(front) as stream:
         assert (stream.media_id, stream.size, stream.mimetype) == (front.id, len(PICTURE), "image/jpeg")
-        assert veriff.statistics().downloading == 1
+        assert veriff.statistics().active_downloads == 1
         pieces = [piece async for piece in stream]
         assert [piece async for piece in stream] == []
 
@@ -617,7 +617,7 @@ async def test_a_stream_can_be_left(veriff: VeriffClient, front: MediaFile) -> N
         async for _ in stream:
             break
 
-    assert veriff.statistics().downloading == 0
+    assert veriff.statistics().active_downloads == 0
     async with veriff.stream_media(front) as stream:
         assert len(b"".join([piece async for piece in stream])) == len(PICTURE)
 
@@ -753,7 +753,7 @@ async def test_streams_nest_in_one_task(box: Sandbox, front: MediaFile, tmp_path
         veriff.stream_media(front) as outer,
         veriff.stream_media(front) as inner,
     ):
-        assert 2 == veriff.statistics().downloading
+        assert 2 == veriff.statistics().active_downloads
         pieces = [await anext(outer), await anext(inner)]
         session = await veriff.create_session()
         await session.upload(Media(PICTURE, "document-front"), Media(PICTURE, "face"))
@@ -772,11 +772,11 @@ async def test_streams_interleave_in_one_task(box: Sandbox, front: MediaFile) ->
     async with VeriffClient(box.credentials, base_url=box.base_url, max_downloads=2) as veriff:
         streams = [veriff.stream_media(front) for _ in range(5)]
         opened = [await stream.__aenter__() for stream in streams]
-        assert 5 == veriff.statistics().downloading
+        assert 5 == veriff.statistics().active_downloads
         for stream, pieces in zip(streams, opened, strict=True):
             assert PICTURE == b"".join([piece async for piece in pieces])
             await stream.__aexit__(None, None, None)
-        assert 0 == veriff.statistics().downloading
+        assert 0 == veriff.statistics().active_downloads
 
 
 async def test_streams_of_other_tasks_wait_for_a_slot(box: Sandbox, front: MediaFile) -> None:
@@ -791,5 +791,5 @@ async def test_streams_of_other_tasks_wait_for_a_slot(box: Sandbox, front: Media
         pieces = await entering
 
         assert PICTURE == b"".join([piece async for piece in pieces])
-        assert 1 == veriff.statistics().downloading
+        assert 1 == veriff.statistics().active_downloads
         await second.__aexit__(None, None, None)

@@ -89,7 +89,7 @@ class Moody(MemoryInbox):
 
 def client(box: Sandbox, inbox: Inbox | None, poll: PollPolicy = NEVER) -> VeriffClient:
     """Make a client that waits beside an inbox."""
-    return VeriffClient.from_env(box.environ, poll=poll, retry=RetryPolicy(attempts=1), inbox=inbox)
+    return VeriffClient.from_env(box.environ, poll=poll, retry=RetryPolicy(max_attempts=1), inbox=inbox)
 
 
 def decided(session_id: str, status: Status = Status.APPROVED) -> WebhookEvent:
@@ -130,7 +130,7 @@ async def test_the_follower_of_the_inbox_goes_on(
     inbox.troubles[call].append(trouble)
     async with client(box, inbox) as veriff:
         waits = [asyncio.create_task(veriff.session(f"s{number}").wait_for_decision(timeout=20)) for number in range(3)]
-        await until(lambda: not inbox.troubles[call] and veriff.statistics().waiting == 3)
+        await until(lambda: not inbox.troubles[call] and veriff.statistics().waiters == 3)
         for number in range(3):
             await inbox.record(decided(f"s{number}"))
         assert [True] * 3 == [(await wait).is_approved for wait in waits]
@@ -194,7 +194,7 @@ async def test_a_cancelled_wait_stays_cancelled(box: Sandbox) -> None:
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert 0 == veriff.statistics().waiting
+        assert 0 == veriff.statistics().waiters
 
 
 @pytest.mark.parametrize("bad", [{"s0"}, {"s7"}, {"s0", "s3", "s9"}, {f"s{number}" for number in range(9)}])
@@ -224,7 +224,7 @@ async def test_an_unreadable_record_stops_its_session_alone(
 async def test_an_unreadable_record_is_polled_as_without_an_inbox(box: Sandbox) -> None:
     """A session whose record cannot be read is asked for soon, while the others keep the pace of a safety net."""
     inbox = Moody()
-    async with VeriffClient.from_env(box.environ, inbox=inbox, retry=RetryPolicy(attempts=1)) as veriff:
+    async with VeriffClient.from_env(box.environ, inbox=inbox, retry=RetryPolicy(max_attempts=1)) as veriff:
         session, other = [await veriff.create_session() for _ in range(2)]
         box.decide(session.id, "approved")
         box.decide(other.id, "approved")

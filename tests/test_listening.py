@@ -83,7 +83,7 @@ def inbox() -> MemoryInbox:
 @pytest.fixture
 def client_options(inbox: MemoryInbox) -> ClientOptions:
     """Wait beside the inbox, and do not repeat what fails."""
-    return {"inbox": inbox, "retry": RetryPolicy(attempts=1)}
+    return {"inbox": inbox, "retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ async def test_all_waits_of_all_sessions_wake(box: Sandbox, veriff: VeriffClient
     ids = [f"session-{number}" for number in range(MANY)]
     waits = [asyncio.create_task(veriff.session(one).wait_for_decision(timeout=900)) for one in (*ids, *ids[:50])]
     await turns(5)
-    assert MANY + 50 == veriff.statistics().waiting
+    assert MANY + 50 == veriff.statistics().waiters
     for one in ids:
         await inbox.record(decided(one))
 
@@ -203,7 +203,7 @@ async def test_a_request_that_was_answered_is_no_news(
     async with VeriffClient.from_env(box.environ, inbox=inbox) as restarted:
         before = asked(box)
         waiting = asyncio.create_task(restarted.session(session.id).wait_for_decision(timeout=900))
-        await until(lambda: bool(restarted._waits._watched) and restarted.statistics().waiting == 1)
+        await until(lambda: bool(restarted._waits._watched) and restarted.statistics().waiters == 1)
         await turns()
         travel(31)
         await until(lambda: asked(box) == before + 1)

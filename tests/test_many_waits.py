@@ -201,7 +201,7 @@ async def test_all_waits_of_one_session_wake(box: Sandbox) -> None:
         await turns()
         tasks += [asyncio.create_task(session.wait_for_decision(timeout=None)) for _ in range(300)]
         await turns()
-        assert 600 == veriff.statistics().waiting
+        assert 600 == veriff.statistics().waiters
         await inbox.record(decision_event(Decision(session_id="s", status=Status.APPROVED)))
         assert {Status.APPROVED} == {decision.status for decision in await asyncio.gather(*tasks)}
 

@@ -57,7 +57,7 @@ GIF = b"GIF89a" + bytes(3000)
 @pytest.fixture
 def client_options() -> ClientOptions:
     """Be quick to give up."""
-    return {"retry": RetryPolicy(attempts=1)}
+    return {"retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture

@@ -33,17 +33,17 @@ ROOMS = {
 NAMES = [(room, name) for room, module in ROOMS.items() for name in names_of(module) if name != "__version__"]
 PINNED = """
 Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser ClientClosedError ClientOptions
-CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType Credentials
-CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DeprecatedHostWarning Device Document
-DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceImage FraudReport FullAutoEvent ImageSizeWarning
-InboxError IneCurpEvent IneEvent JobChangedError JobFailedError JobTakenError JournalError Media MediaChangedError
-MediaContext MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaSourceError MediaStream
-MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError PayloadError
+ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType
+Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DeprecatedHostWarning Device
+Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceImage FraudReport FullAutoEvent
+ImageSizeWarning InboxError IneCurpEvent IneEvent JobChangedError JobFailedError JobTakenError JournalError Media
+MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaSourceError
+MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError PayloadError
 PayloadTooLargeError PermissionDeniedError Person PollPolicy ProofOfAddress RateLimitedError Reconciled
-RequestTimeoutError ResponseError RetryPolicy ServerError SessionEvent SignatureError Statistics Status Timeouts
-TransportError UnknownEvent UploadProgress UploadedMedia UserStatusEvent VeriffClient VeriffError
-VerificationSession WatchlistEvent WebhookError WebhookEvent WebhookReceiver __version__ check_media dump_json
-end_waits_on_signals explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
+RequestTimeoutError ResponseError RetryPolicy ServerError SessionEvent SignatureError Status Timeouts TransportError
+UnknownEvent UploadProgress UploadedMedia UserStatusEvent VeriffClient VeriffError VerificationSession
+WatchlistEvent WebhookError WebhookEvent WebhookReceiver __version__ check_media dump_json end_waits_on_signals
+explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_MODELS = """
 AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud Attempt BiometricAuthentication

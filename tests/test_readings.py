@@ -71,7 +71,7 @@ async def strict() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
     """Run a sandbox whose clock stands still, and a client that tries once."""
     async with (
         Sandbox(clock=VirtualClock()) as box,
-        VeriffClient(box.credentials, base_url=box.base_url, retry=RetryPolicy(attempts=1)) as veriff,
+        VeriffClient(box.credentials, base_url=box.base_url, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
         yield box, veriff
 

@@ -48,7 +48,7 @@ class Full(MemoryInbox):
 @pytest.fixture
 def client_options() -> ClientOptions:
     """Do not repeat what fails."""
-    return {"retry": RetryPolicy(attempts=1)}
+    return {"retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture

@@ -55,12 +55,12 @@ RESUBMIT = Status.RESUBMISSION_REQUESTED
 @pytest.fixture
 def client_options() -> ClientOptions:
     """Ask often, and do not repeat what fails."""
-    return {"retry": RetryPolicy(attempts=1), "poll": OFTEN}
+    return {"retry": RetryPolicy(max_attempts=1), "poll": OFTEN}
 
 
 def client(box: Sandbox, inbox: Inbox | None = None) -> VeriffClient:
     """Make another client, as another process would."""
-    return VeriffClient.from_env(box.environ, poll=OFTEN, retry=RetryPolicy(attempts=1), inbox=inbox)
+    return VeriffClient.from_env(box.environ, poll=OFTEN, retry=RetryPolicy(max_attempts=1), inbox=inbox)
 
 
 def asked(box: Sandbox) -> int:

@@ -67,14 +67,14 @@ async def test_an_address_stands_for_a_date_of_birth(box: Sandbox, veriff: Verif
 )
 async def test_what_registries_need_is_checked(veriff: VeriffClient, person: Person, name: str) -> None:
     """A person whom no registry can find is refused before anything is sent, on either host."""
-    for call in (veriff.validate_registry, veriff.validate_registry_at_once):
+    for call in (veriff.validate_registry, veriff.validate_registry_sync):
         with pytest.raises(ConfigurationError, match=name):
             await call(person)
 
 
 async def test_a_person_is_looked_up_at_once(box: Sandbox, veriff: VeriffClient) -> None:
     """The synchronous host answers with the decision, and with what the registries say."""
-    decision = await veriff.validate_registry_at_once(PERSON)
+    decision = await veriff.validate_registry_sync(PERSON)
 
     (result,) = decision.additional_verified_data.validation_results
     assert (decision.is_approved, result.first_name) == (True, "match")
@@ -91,7 +91,7 @@ async def test_hosts_can_be_elsewhere(box: Sandbox) -> None:
         }
         async with VeriffClient.from_env(environ) as veriff:
             await veriff.fraud_categories()
-            await veriff.validate_registry_at_once(PERSON)
+            await veriff.validate_registry_sync(PERSON)
             await veriff.validate_registry(PERSON)
 
         assert [seen.path for seen in other.requests] == ["/v1/feedback/fraud-categories", "/sync/v1/validate-registry"]
@@ -171,7 +171,7 @@ async def test_ten_reports_are_looked_up_at_once(veriff: VeriffClient, session_i
 async def test_feedback_has_a_limit() -> None:
     """The thousand and first request within a minute is refused with the API's own word."""
     seen: list[SeenRequest] = []
-    once = RetryPolicy(attempts=1)
+    once = RetryPolicy(max_attempts=1)
     async with (
         Sandbox(clock=VirtualClock(), on_request=seen.append) as box,
         VeriffClient(box.credentials, base_url=box.base_url, retry=once) as veriff,

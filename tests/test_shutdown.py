@@ -31,7 +31,7 @@ async def waiting(veriff: VeriffClient) -> asyncio.Task[object]:
     """Begin a wait that nothing ends, and return it once the client knows of it."""
     session = await veriff.create_session()
     wait = asyncio.create_task(session.wait_for_decision(timeout=3600))
-    while veriff.statistics().waiting == 0:  # noqa: ASYNC110  the client has no event of its own for this
+    while veriff.statistics().waiters == 0:  # noqa: ASYNC110  the client has no event of its own for this
         await asyncio.sleep(0)
     return wait
 

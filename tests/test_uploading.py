@@ -56,7 +56,7 @@ MEDIA = "/v1/sessions/*/media"
 @pytest.fixture
 def client_options() -> ClientOptions:
     """Be quick to try again."""
-    return {"retry": RetryPolicy(first=0.001, longest=0.002), "max_uploads": 4}
+    return {"retry": RetryPolicy(initial_backoff=0.001, max_backoff=0.002), "max_uploads": 4}
 
 
 @pytest.fixture
@@ -455,7 +455,7 @@ async def test_a_file_that_changes_is_never_sent_whole(
         await asyncio.sleep(0)
     await asyncio.to_thread(CHANGES[change], path)
     while not uploading.done():
-        travel(1.2 * veriff.statistics().slowed_for)  # those who wait are spread over a tenth more
+        travel(1.2 * veriff.statistics().cooldown_remaining)  # those who wait are spread over a tenth more
         await asyncio.sleep(0)
     with pytest.raises(MediaChangedError, match="changed while it was uploaded"):
         await uploading
@@ -610,7 +610,7 @@ async def test_only_so_many_run_at_once(
     running: list[int] = []
     media = [Media(LARGE, "face") for _ in range(8)]
     await session.upload(
-        *media, concurrency=concurrency, progress=lambda _: running.append(veriff.statistics().uploading)
+        *media, concurrency=concurrency, progress=lambda _: running.append(veriff.statistics().active_uploads)
     )
 
     assert most == max(running)

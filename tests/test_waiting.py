@@ -40,7 +40,7 @@ DECISION = "/v1/sessions/*/decision"
 @pytest.fixture
 def client_options() -> ClientOptions:
     """Do not repeat what fails."""
-    return {"retry": RetryPolicy(attempts=1)}
+    return {"retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture
@@ -368,12 +368,12 @@ async def test_cancelling_leaves_nothing_behind(box: Sandbox, veriff: VeriffClie
     sessions = [await veriff.create_session() for _ in range(5)]
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
     await until(lambda: asked(box) > 0)
-    assert 5 == veriff.statistics().waiting
+    assert 5 == veriff.statistics().waiters
     for wait in waits:
         wait.cancel()
     await asyncio.gather(*waits, return_exceptions=True)
 
-    assert 0 == veriff.statistics().waiting
+    assert 0 == veriff.statistics().waiters
     await until(lambda: not any("poller" in task.get_name() for task in asyncio.all_tasks()))
 
 

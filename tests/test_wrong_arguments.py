@@ -105,9 +105,9 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
     **{
         f"{kind.__name__}({name})": lambda value, kind=kind, name=name: kind(**{name: value})  # type: ignore[misc]
         for kind, names in {
-            RetryPolicy: ("attempts", "seconds", "first", "longest", "retry_after_cap"),
+            RetryPolicy: ("max_attempts", "max_elapsed", "initial_backoff", "max_backoff", "max_retry_after"),
             PollPolicy: ("delay", "first", "factor", "longest", "rate"),
-            Timeouts: ("connect", "stall", "min_rate", "total"),
+            Timeouts: ("connect", "idle", "min_bytes_per_second", "total"),
             Retention: ("seconds", "sessions", "events"),
             Pace: ("first", "lowest", "highest"),
         }.items()

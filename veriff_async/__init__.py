@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from veriff_async._waiting.signals import end_waits_on_signals as end_waits_on_signals
     from veriff_async.client import (
         ClientOptions as ClientOptions,
-        Statistics as Statistics,
+        ClientStatistics as ClientStatistics,
         VeriffClient as VeriffClient,
         open_session as open_session,
     )
@@ -160,7 +160,7 @@ else:
             "_protocol.webhook": "parse_webhook",
             "_waiting.reconcile": "Reconciled reconcile",
             "_waiting.signals": "end_waits_on_signals",
-            "client": "ClientOptions Statistics VeriffClient open_session",
+            "client": "ClientOptions ClientStatistics VeriffClient open_session",
             "config": "PollPolicy RetryPolicy Timeouts",
             "credentials": "Credentials",
             "errors": (

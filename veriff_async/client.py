@@ -61,7 +61,7 @@ __all__ = (
     "FEEDBACK_URL_VARIABLE",
     "SYNC_URL_VARIABLE",
     "ClientOptions",
-    "Statistics",
+    "ClientStatistics",
     "VeriffClient",
     "open_session",
 )
@@ -117,28 +117,28 @@ class _Parts:
 
 
 @frozen(kw_only=True)
-class Statistics:
+class ClientStatistics:
     """What a client has done, and does now.
 
     Attributes:
         requests: Tries of requests so far, retries included.
         retries: Tries that repeated an earlier one.
-        slowed_down: Answers that asked the client to slow down (429 and 503).
-        slowed_for: Seconds until it goes on after the last of them; zero when it does.
+        rate_limited: Answers that asked the client to slow down (429 and 503).
+        cooldown_remaining: Seconds until it goes on after the last of them; zero when it does.
         bytes_sent: Bytes of streamed bodies that were handed to connections.
-        uploading: Uploads that run now.
-        downloading: Downloads that run now.
-        waiting: Coroutines that wait for a decision now.
+        active_uploads: Uploads that run now.
+        active_downloads: Downloads that run now.
+        waiters: Coroutines that wait for a decision now.
     """
 
     requests: int
     retries: int
-    slowed_down: int
-    slowed_for: float
+    rate_limited: int
+    cooldown_remaining: float
     bytes_sent: int
-    uploading: int
-    downloading: int
-    waiting: int
+    active_uploads: int
+    active_downloads: int
+    waiters: int
 
 
 class VeriffClient(Services):
@@ -254,7 +254,7 @@ class VeriffClient(Services):
             threads=threads,
         )
         self._api = Api(credentials, self._exchange)
-        self._uploads = Uploads(self._api, seats=parts.max_uploads, threads=threads, stall=parts.timeouts.stall)
+        self._uploads = Uploads(self._api, seats=parts.max_uploads, threads=threads, stall=parts.timeouts.idle)
         self._downloads = Downloads(
             self._api, seats=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
@@ -506,18 +506,18 @@ class VeriffClient(Services):
             await session.submit()
         return session
 
-    def statistics(self) -> Statistics:
+    def statistics(self) -> ClientStatistics:
         """Return what the client has done so far, and does now."""
         counters = self._exchange.counters
-        return Statistics(
+        return ClientStatistics(
             requests=counters.requests,
             retries=counters.retries,
-            slowed_down=counters.slowed_down,
-            slowed_for=self._exchange.pace.slowed_for,
+            rate_limited=counters.rate_limited,
+            cooldown_remaining=self._exchange.pace.cooldown_remaining,
             bytes_sent=counters.bytes_sent,
-            uploading=self._uploads.running,
-            downloading=self._downloads.running,
-            waiting=self._waits.count,
+            active_uploads=self._uploads.running,
+            active_downloads=self._downloads.running,
+            waiters=self._waits.count,
         )
 
     def _attach(self, info: SessionInfo) -> VerificationSession:

@@ -24,28 +24,28 @@ _count: Final = number(lowest=1, whole=True, remedy="give a whole number above z
 class RetryPolicy:
     """How often and how long a call is tried.
 
-    The n-th wait is a random time between zero and ``min(longest, first * 2 ** (n - 1))`` (full jitter). An answer
-    429 or 503 slows all requests of the client down. With ``Retry-After``, the wait is at least what it asks for, and
-    at least half that bound; when it asks for more than `retry_after_cap`, the call fails at once and the error says
-    for how long Veriff asked. Afterwards the requests of the client resume at a growing rate.
+    The n-th wait is a random time between zero and ``min(max_backoff, initial_backoff * 2 ** (n - 1))`` (full jitter).
+    A 429 or 503 response slows all requests of the client. With ``Retry-After``, the wait is at least the requested
+    time and at least half that bound. If Veriff requests more than `max_retry_after`, the call fails immediately and
+    the error has the requested time. Afterwards the requests of the client resume at a growing rate.
 
     Args:
-        attempts: Tries in all, the first included; 1 turns retries off.
-        seconds: No try begins later than this after the call began. Waiting for a slow-down counts, also for one that
-            the answer to another call brought; it uses up no attempts.
-        first: Upper bound of the first wait, in seconds.
-        longest: Upper bound of every wait, in seconds.
-        retry_after_cap: Longest ``Retry-After`` that is obeyed, in seconds.
+        max_attempts: Number of tries, including the first; 1 turns retries off.
+        max_elapsed: Seconds after the start of the call in which a try may begin. Waiting for a slow-down counts, also
+            when the response to another call caused it; such waiting uses up no attempts.
+        initial_backoff: Upper bound of the first wait, in seconds.
+        max_backoff: Upper bound of every wait, in seconds.
+        max_retry_after: Longest ``Retry-After`` that is obeyed, in seconds.
 
     Raises:
-        ConfigurationError: A value is negative or makes no sense.
+        ConfigurationError: A value is negative or not a number of that kind.
     """
 
-    attempts: int = field(default=4, validator=_count)
-    seconds: float = field(default=90.0, validator=_not_negative)
-    first: float = field(default=0.5, validator=_not_negative)
-    longest: float = field(default=8.0, validator=_not_negative)
-    retry_after_cap: float = field(default=60.0, validator=_not_negative)
+    max_attempts: int = field(default=4, validator=_count)
+    max_elapsed: float = field(default=90.0, validator=_not_negative)
+    initial_backoff: float = field(default=0.5, validator=_not_negative)
+    max_backoff: float = field(default=8.0, validator=_not_negative)
+    max_retry_after: float = field(default=60.0, validator=_not_negative)
 
 
 @frozen(kw_only=True)
@@ -105,13 +105,13 @@ class Retention:
 
 @frozen(kw_only=True)
 class Timeouts:
-    """How long one try of a request may take, by progress.
+    """How long one try of a request may take. The limits depend on progress, so that large files need no larger ones.
 
     Args:
-        connect: Seconds until the connection stands, TLS included; waiting for a free connection counts too.
-        stall: Seconds in which something must move: the next piece of a body (256 KiB at most), or the answer. They
-            begin when the connection stands.
-        min_rate: Bytes a second that a body must keep up over its whole way, after the first `stall` seconds.
+        connect: Seconds to establish the connection, including TLS and waiting for a free connection of the pool.
+        idle: Seconds in which the next piece of a body (256 KiB at most) or the response must arrive. They start when
+            the connection is established.
+        min_bytes_per_second: Average rate that a body must keep up, after the first `idle` seconds.
         total: Seconds for the whole try.
 
     Raises:
@@ -119,8 +119,8 @@ class Timeouts:
     """
 
     connect: float = field(default=15.0, validator=_positive)
-    stall: float = field(default=30.0, validator=_positive)
-    min_rate: float = field(default=1024.0, validator=_positive)
+    idle: float = field(default=30.0, validator=_positive)
+    min_bytes_per_second: float = field(default=1024.0, validator=_positive)
     total: float = field(default=600.0, validator=_positive)
 
 

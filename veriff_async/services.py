@@ -120,7 +120,7 @@ class Services:
         """
         return self._downloads.stream(media, max_bytes=max_bytes)
 
-    async def validate_registry_at_once(
+    async def validate_registry_sync(
         self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
     ) -> Decision:
         """Look a person up in registries, and wait for the result in the answer.
@@ -141,7 +141,7 @@ class Services:
 
         See https://devdocs.veriff.com/apidocs/validate-registry-3.
         """
-        return await self._api.validate_registry_at_once(person, options)
+        return await self._api.validate_registry_sync(person, options)
 
     async def import_faces(
         self,

@@ -99,7 +99,7 @@ async def box() -> AsyncIterator[Sandbox]:
 def client_options() -> ClientOptions:
     """Do not repeat what fails, and ask often."""
     return {
-        "retry": RetryPolicy(attempts=1),
+        "retry": RetryPolicy(max_attempts=1),
         "poll": PollPolicy(first=0.01, longest=0.01, factor=1, rate=1000),
     }
 
@@ -445,7 +445,7 @@ async def test_a_session_that_ended_meanwhile_is_decided(journal: MemoryJournal)
     """What Veriff refuses because the session has expired is settled by the decision that says so."""
     async with (
         Sandbox(clock=VirtualClock()) as box,
-        VeriffClient.from_env(box.environ, retry=RetryPolicy(attempts=1)) as veriff,
+        VeriffClient.from_env(box.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
         box.inject(Fault.drop(), path="/v1/sessions/*/media", times=3)
         stopped = await verify_one(veriff, job("user-42"), journal=journal)

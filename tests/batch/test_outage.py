@@ -57,7 +57,7 @@ async def box() -> AsyncIterator[Sandbox]:
 def client_options() -> ClientOptions:
     """Do not repeat what fails, and ask often."""
     return {
-        "retry": RetryPolicy(attempts=1),
+        "retry": RetryPolicy(max_attempts=1),
         "poll": PollPolicy(first=0.01, longest=0.01, factor=1, rate=1000),
     }
 

@@ -84,7 +84,7 @@ async def main(database: str, port: int) -> None:
     """Run all jobs, a bounded number of them at once."""
     jobs: list[tuple[int, str | None]] = json.loads(await asyncio.to_thread(sys.stdin.read))
     poll = PollPolicy(first=0.2, factor=1.2, longest=1.0, rate=300)
-    retry = RetryPolicy(attempts=8, first=0.02, longest=0.2)
+    retry = RetryPolicy(max_attempts=8, initial_backoff=0.02, max_backoff=0.2)
     async with AsyncExitStack() as stack:
         inbox = None
         if database != "-":

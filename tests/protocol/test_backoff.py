@@ -12,7 +12,7 @@ from veriff_async import PollPolicy, RetryPolicy, Timeouts
 from veriff_async._protocol.backoff import pause, poll_pause, progress_deadline, retry_after
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
-POLICY = RetryPolicy(attempts=4, seconds=90, first=0.5, longest=8, retry_after_cap=60)
+POLICY = RetryPolicy(max_attempts=4, max_elapsed=90, initial_backoff=0.5, max_backoff=8, max_retry_after=60)
 chances = st.floats(0, 1)
 amounts = st.floats(0, 1e6)
 tries = st.integers(1, 10**6)
@@ -34,7 +34,7 @@ def test_a_pause_stays_in_the_budget(made: int, elapsed: float, asked: float | N
 @pytest.mark.parametrize(("made", "ceiling"), [(1, 0.5), (2, 1), (3, 2), (4, 4), (5, 8), (6, 8), (5000, 8)])
 def test_pauses_double_up_to_the_longest(made: int, ceiling: float) -> None:
     """The pause is a random share of a ceiling that doubles with every try, up to the longest."""
-    patient = RetryPolicy(attempts=10_000, seconds=90, first=0.5, longest=8)
+    patient = RetryPolicy(max_attempts=10_000, max_elapsed=90, initial_backoff=0.5, max_backoff=8)
 
     found = [pause(patient, tries=made, elapsed=0, asked=None, chance=chance) for chance in (0, 0.5, 1)]
 
@@ -53,7 +53,7 @@ def test_what_veriff_asks_is_obeyed_up_to_the_cap() -> None:
 @given(tries, chances, st.floats(0, 60))
 def test_retry_after_has_a_minimum_and_jitter(made: int, chance: float, asked: float) -> None:
     """However little was asked for, a wait is at least half the bound of its try, and chance adds to it."""
-    patient = RetryPolicy(attempts=10**7, seconds=1e9)
+    patient = RetryPolicy(max_attempts=10**7, max_elapsed=1e9)
     bound = min(8, 0.5 * 2 ** min(made - 1, 60))
     found = pause(patient, tries=made, elapsed=0, asked=asked, chance=chance)
 
@@ -66,7 +66,7 @@ def test_retry_after_has_a_minimum_and_jitter(made: int, chance: float, asked: f
 @given(chances)
 def test_one_attempt_turns_retries_off(chance: float) -> None:
     """A budget of one try grants no pause."""
-    assert None is pause(RetryPolicy(attempts=1), tries=1, elapsed=0, asked=None, chance=chance)
+    assert None is pause(RetryPolicy(max_attempts=1), tries=1, elapsed=0, asked=None, chance=chance)
 
 
 @given(st.integers(0, 10**9), st.sampled_from(["", " ", "\t"]))
@@ -125,7 +125,7 @@ def test_unreadable_headers_ask_for_nothing(header: str | None) -> None:
 )
 def test_a_body_must_keep_moving(now: float, moved: int, deadline: float) -> None:
     """The next piece must move within a stall, and all pieces together must keep up the rate."""
-    limits = Timeouts(stall=30, min_rate=1024)
+    limits = Timeouts(idle=30, min_bytes_per_second=1024)
 
     assert 100 + deadline == progress_deadline(limits, began=100, now=100 + now, moved=moved)
 

@@ -78,10 +78,10 @@ class Calls:
         return requests.validate_registry(CREDENTIALS, person, cast("Any", options))
 
     @staticmethod
-    def validate_registry_at_once(options: Mapping[str, object]) -> object:
+    def validate_registry_sync(options: Mapping[str, object]) -> object:
         """Build the request."""
         person = Person(full_name="Ada", id_number="1", date_of_birth="1990-01-01")
-        return requests.validate_registry_at_once(CREDENTIALS, person, cast("Any", options))
+        return requests.validate_registry_sync(CREDENTIALS, person, cast("Any", options))
 
     @staticmethod
     def job(options: Mapping[str, object]) -> object:

@@ -12,10 +12,10 @@ from veriff_async.inbox import Retention
 Policy = RetryPolicy | PollPolicy | Retention | Timeouts
 KINDS: tuple[type[Policy], ...] = (RetryPolicy, PollPolicy, Retention, Timeouts)
 ZERO_IS_FINE = {
-    "RetryPolicy.seconds",
-    "RetryPolicy.first",
-    "RetryPolicy.longest",
-    "RetryPolicy.retry_after_cap",
+    "RetryPolicy.max_elapsed",
+    "RetryPolicy.initial_backoff",
+    "RetryPolicy.max_backoff",
+    "RetryPolicy.max_retry_after",
     "PollPolicy.delay",
 }
 every_field = pytest.mark.parametrize(

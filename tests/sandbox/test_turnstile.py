@@ -40,7 +40,7 @@ async def test_a_client_that_is_too_quick_is_told() -> None:
     """The request that is one too many is a 429 with a pause, and the next second is free again."""
     async with (
         Sandbox(rules=Rules(requests_per_second=2), clock=VirtualClock()) as box,
-        VeriffClient.from_env(box.environ, retry=RetryPolicy(attempts=1)) as veriff,
+        VeriffClient.from_env(box.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
         for _ in range(2):
             await veriff.create_session()

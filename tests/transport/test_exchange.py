@@ -42,7 +42,7 @@ pytestmark = pytest.mark.anyio
 
 JPEG = b"\xff\xd8\xff\xe0"
 LARGE = JPEG + bytes(3_000_000)
-QUICK = RetryPolicy(first=0.001, longest=0.002)
+QUICK = RetryPolicy(initial_backoff=0.001, max_backoff=0.002)
 MEDIA = "/v1/sessions/*/media"
 SESSION = "/v1/sessions/*"
 
@@ -156,7 +156,7 @@ async def test_a_creation_that_was_put_off_is_repeated(box: Sandbox, status: int
 
 async def test_the_budget_ends(box: Sandbox) -> None:
     """After the last try the error says what Veriff said."""
-    async with opened(box, retry=RetryPolicy(attempts=3, first=0.001)) as session:
+    async with opened(box, retry=RetryPolicy(max_attempts=3, initial_backoff=0.001)) as session:
         box.inject(Fault.status(429, retry_after=0, code="RATE_LIMIT_EXCEEDED"), method="GET", times=9)
         with pytest.raises(RateLimitedError, match="slow down") as caught:
             await session.decision()
@@ -202,7 +202,7 @@ async def test_a_413_before_the_body_is_told(box: Sandbox) -> None:
 
 @pytest.mark.parametrize("after", [0, 1_000_000])
 async def test_a_server_that_stops_reading_is_left(box: Sandbox, after: int, travel: Callable[[float], None]) -> None:
-    """An upload that does not move for the time of `Timeouts.stall` is broken off and tried again."""
+    """An upload that does not move for the time of `Timeouts.idle` is broken off and tried again."""
     async with VeriffClient(box.credentials, base_url=box.base_url, retry=QUICK) as veriff:
         session = await veriff.create_session()
         box.inject(Fault.hang(after=after), path=MEDIA)
@@ -217,7 +217,7 @@ async def test_a_server_that_stops_reading_is_left(box: Sandbox, after: int, tra
 
 async def test_a_server_that_never_answers_is_a_timeout(box: Sandbox, travel: Callable[[float], None]) -> None:
     """When every try hangs, the error is a `TimeoutError` too."""
-    async with opened(box, retry=RetryPolicy(attempts=1)) as session:
+    async with opened(box, retry=RetryPolicy(max_attempts=1)) as session:
         box.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
         await until(lambda: box._desk._faults._armed == [])
@@ -229,9 +229,9 @@ async def test_a_server_that_never_answers_is_a_timeout(box: Sandbox, travel: Ca
 
 
 async def test_a_try_has_a_total_time(box: Sandbox, travel: Callable[[float], None]) -> None:
-    """`Timeouts.total` ends a try however long a stall may be."""
-    timeouts = Timeouts(stall=10_000, total=5)
-    async with opened(box, retry=RetryPolicy(attempts=1), timeouts=timeouts) as session:
+    """`Timeouts.total` ends a try however long `Timeouts.idle` is."""
+    timeouts = Timeouts(idle=10_000, total=5)
+    async with opened(box, retry=RetryPolicy(max_attempts=1), timeouts=timeouts) as session:
         box.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
         await until(lambda: box._desk._faults._armed == [])

@@ -124,4 +124,4 @@ async def test_cancelled_callback_ends_the_call(
         await session.download_all(tmp_path, progress=progress)
 
     assert await to_thread.run_sync(os.listdir, tmp_path) == []
-    assert (veriff.statistics().uploading, veriff.statistics().downloading) == (0, 0)
+    assert (veriff.statistics().active_uploads, veriff.statistics().active_downloads) == (0, 0)

@@ -47,7 +47,7 @@ pytestmark = pytest.mark.anyio
 
 CREDENTIALS: Final = Credentials("5b0d1ab6-0000-4000-8000-000000000001", "secret")
 ID: Final = "f04bdb47-d3be-4b28-b028-a652feb060b5"
-QUICK: Final = RetryPolicy(first=0.001, longest=0.002)
+QUICK: Final = RetryPolicy(initial_backoff=0.001, max_backoff=0.002)
 CREATED: Final = json.dumps({"status": "success", "verification": {"id": ID}}).encode()
 JPEG: Final = b"\xff\xd8\xff\xe0"
 
@@ -132,7 +132,7 @@ async def validate(veriff: VeriffClient) -> object:
 
 async def validate_at_once(veriff: VeriffClient) -> object:
     """Check registries, whose session is created too."""
-    return await veriff.validate_registry_at_once(PERSON)
+    return await veriff.validate_registry_sync(PERSON)
 
 
 async def report(veriff: VeriffClient) -> object:
@@ -275,7 +275,7 @@ async def test_refused_connect_is_no_unknown_outcome(call: Call) -> None:
 
 @pytest.mark.parametrize(
     "timeouts",
-    [Timeouts(connect=3, total=600), Timeouts(connect=15, total=3), Timeouts(connect=15, stall=0.001, total=3)],
+    [Timeouts(connect=3, total=600), Timeouts(connect=15, total=3), Timeouts(connect=15, idle=0.001, total=3)],
     ids=["connect", "total", "total and stall"],
 )
 @each_once
@@ -298,7 +298,7 @@ async def test_handshake_that_times_out_is_no_unknown_outcome(
             feedback_url=url,
             sync_url=url,
             timeouts=timeouts,
-            retry=RetryPolicy(attempts=1),
+            retry=RetryPolicy(max_attempts=1),
         ) as veriff:
             calling = asyncio.create_task(_outcome(call(veriff)))
             await connected.wait()
@@ -349,7 +349,7 @@ async def test_each_try_is_counted_and_within_the_budget(
 ) -> None:
     """The server never sees more tries than `RetryPolicy` allows and the client counts, on reused connections too."""
     async with serving(response(404), None) as server, aiohttp.ClientSession() as http:
-        retry = RetryPolicy(attempts=attempts, first=0.001)
+        retry = RetryPolicy(max_attempts=attempts, initial_backoff=0.001)
         async with VeriffClient(
             CREDENTIALS, base_url=server.url, retry=retry, http_session=http if borrowed else None
         ) as veriff:
@@ -365,7 +365,7 @@ async def test_each_try_is_counted_and_within_the_budget(
 async def test_repetition_avoids_other_stale_connections() -> None:
     """After a connection broke, the next try has a new one: the rest of the pool may be broken as well."""
     async with serving(response(404)) as server:
-        async with client_of(server, RetryPolicy(attempts=2, first=0.001)) as veriff:
+        async with client_of(server, RetryPolicy(max_attempts=2, initial_backoff=0.001)) as veriff:
             asking = [_outcome(veriff.session(ID).decision()) for _ in range(5)]
             await asyncio.gather(*asking)
             pooled = server.connections
@@ -474,7 +474,7 @@ async def test_refused_calls_wait_a_minimum(header: str, travel: Callable[[float
         for _ in range(200):
             await asyncio.sleep(0)
         assert 20 == len(server.requests)
-        assert veriff.statistics().slowed_for > 0.1
+        assert veriff.statistics().cooldown_remaining > 0.1
         while not all(call.done() for call in calls):
             travel(0.05)
             await asyncio.sleep(0)
@@ -499,7 +499,7 @@ async def test_calls_do_not_resume_all_at_once(travel: Callable[[float], None]) 
         client_of(server, RetryPolicy()) as veriff,
     ):
         first = asyncio.create_task(_outcome(veriff.session(ID).decision()))
-        await until(lambda: bool(veriff.statistics().slowed_down))
+        await until(lambda: bool(veriff.statistics().rate_limited))
         calls = [asyncio.create_task(_outcome(veriff.session(ID).decision())) for _ in range(100)]
         await turns(50)
         travel(9)
@@ -521,7 +521,7 @@ async def test_waiting_for_a_slow_down_is_within_the_seconds() -> None:
     """A call does not wait for a pause that ends after its budget, and says for how long that pause lasts."""
     async with (
         serving(response(429, Retry_After="8"), response(500)) as server,
-        client_of(server, RetryPolicy(attempts=2, seconds=2, first=1)) as veriff,
+        client_of(server, RetryPolicy(max_attempts=2, max_elapsed=2, initial_backoff=1)) as veriff,
     ):
         with pytest.raises(RateLimitedError):
             await veriff.session(ID).decision()
@@ -537,7 +537,7 @@ async def test_slow_down_ends_a_retry_with_its_own_error(travel: Callable[[float
     """A call that another one's slow-down holds back for too long ends with the error of its own last try."""
     async with (
         serving(response(500), response(429, Retry_After="50")) as server,
-        client_of(server, RetryPolicy(attempts=3, seconds=2, first=1)) as veriff,
+        client_of(server, RetryPolicy(max_attempts=3, max_elapsed=2, initial_backoff=1)) as veriff,
     ):
         call = asyncio.create_task(_outcome(veriff.session(ID).decision()))
         await until(lambda: bool(veriff.statistics().retries))
@@ -552,12 +552,12 @@ async def test_slow_down_ends_a_retry_with_its_own_error(travel: Callable[[float
 async def test_waiting_for_a_slow_down_costs_no_attempt(travel: Callable[[float], None]) -> None:
     """A call that waited for another one's slow-down has all its attempts left."""
     async with serving(response(429, Retry_After="20"), response(500)) as server:
-        async with client_of(server, RetryPolicy(attempts=1)) as veriff:
+        async with client_of(server, RetryPolicy(max_attempts=1)) as veriff:
             await _outcome(veriff.session(ID).decision())
-        async with client_of(server, RetryPolicy(attempts=3)) as veriff:
+        async with client_of(server, RetryPolicy(max_attempts=3)) as veriff:
             server.answers[:] = [response(429, Retry_After="20"), response(500)]
             first = asyncio.create_task(_outcome(veriff.session(ID).decision()))
-            await until(lambda: bool(veriff.statistics().slowed_down))
+            await until(lambda: bool(veriff.statistics().rate_limited))
             before = len(server.requests)
             second = asyncio.create_task(_outcome(veriff.session(ID).media()))
             while not (first.done() and second.done()):
@@ -570,7 +570,7 @@ async def test_waiting_for_a_slow_down_costs_no_attempt(travel: Callable[[float]
 @pytest.mark.parametrize("connect", [0.5, 5.0, 10.0])
 @pytest.mark.parametrize("direction", ["answer", "body"])
 async def test_stall_is_detected_in_time(connect: float, direction: str, travel: Callable[[float], None]) -> None:
-    """Whatever the other limits are, a try ends when nothing moved for `Timeouts.stall`, within a tenth of it."""
+    """Whatever the other limits are, a try ends when nothing moved for `Timeouts.idle`, within a tenth of it."""
     received, ended = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -581,7 +581,7 @@ async def test_stall_is_detected_in_time(connect: float, direction: str, travel:
         await ended.wait()
         writer.transport.abort()
 
-    timeouts, retry = Timeouts(connect=connect, stall=30), RetryPolicy(attempts=1)
+    timeouts, retry = Timeouts(connect=connect, idle=30), RetryPolicy(max_attempts=1)
     async with await asyncio.start_server(handle, "127.0.0.1", 0, limit=2**14) as server:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with VeriffClient(CREDENTIALS, base_url=url, timeouts=timeouts, retry=retry) as veriff:

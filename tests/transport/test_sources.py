@@ -57,8 +57,8 @@ STALL = 30.0
 def client_options() -> ClientOptions:
     """Try again at once, and have few threads, so that a source that blocks one is noticed."""
     return {
-        "retry": RetryPolicy(first=0.001, longest=0.002),
-        "timeouts": Timeouts(stall=STALL),
+        "retry": RetryPolicy(initial_backoff=0.001, max_backoff=0.002),
+        "timeouts": Timeouts(idle=STALL),
         "max_uploads": 2,
         "max_downloads": 1,
     }
@@ -138,7 +138,7 @@ async def test_a_pause_is_not_the_end(
 async def test_a_silent_pipe_fails_in_time(
     session: VerificationSession, ends: tuple[BinaryIO, BinaryIO], travel: Callable[[float], None]
 ) -> None:
-    """A source that gives nothing for `Timeouts.stall` is named by its error, which does not blame the network."""
+    """A source that gives nothing for `Timeouts.idle` is named by its error, which does not blame the network."""
     uploading = asyncio.create_task(session.upload(Media(ends[0], "face")))
     while not uploading.done():
         travel(STALL / 4)
@@ -294,7 +294,7 @@ async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, fi
         def _reach(self, name: str) -> bool:
             return name == method and not released.wait()
 
-    timeouts = Timeouts(stall=0.05)
+    timeouts = Timeouts(idle=0.05)
     try:
         async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
             session = await veriff.create_session()
@@ -318,7 +318,7 @@ async def test_a_slow_object_is_not_a_silent_one(box: Sandbox) -> None:
             threading.Event().wait(0.02)
             return super().read(size)
 
-    timeouts = Timeouts(stall=0.15)
+    timeouts = Timeouts(idle=0.15)
     async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
         await (await veriff.create_session()).upload(Media(Slow(LARGE), "face"))
 

@@ -185,13 +185,11 @@ class Api:
         _warn_about_end_user_id(options)
         return responses.validate_registry(await self._exchange.call(request))
 
-    async def validate_registry_at_once(
-        self, person: Person | Mapping[str, object], options: RegistryOptions
-    ) -> Decision:
+    async def validate_registry_sync(self, person: Person | Mapping[str, object], options: RegistryOptions) -> Decision:
         """Call ``POST /v1/validate-registry`` of the synchronous host."""
-        request = requests.validate_registry_at_once(self.credentials, person, options)
+        request = requests.validate_registry_sync(self.credentials, person, options)
         _warn_about_end_user_id(options)
-        return responses.validate_registry_at_once(await self._exchange.call(request))
+        return responses.validate_registry_sync(await self._exchange.call(request))
 
     async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
         """Call ``GET /v1/feedback/fraud-categories``."""

@@ -25,7 +25,7 @@ class Pace:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
-    def slowed_for(self) -> float:
+    def cooldown_remaining(self) -> float:
         """Seconds until requests start again; zero when they do."""
         return 0.0 if self._loop is None else max(0.0, self._recovery.resumes - self._loop.time())
 

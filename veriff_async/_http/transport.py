@@ -164,7 +164,7 @@ class Counters:
 
     requests: int = 0
     retries: int = 0
-    slowed_down: int = 0
+    rate_limited: int = 0
     bytes_sent: int = 0
 
 
@@ -222,7 +222,7 @@ class Exchange:
             OutcomeUnknownError: Nothing proves whether it was carried out, and repeating could do it twice.
             TransportError: The connection broke on every try.
             RateLimitedError: Another call was refused with 429 or 503, and the pause that the server asked for is
-                longer than `RetryPolicy.seconds`.
+                longer than `RetryPolicy.max_elapsed`.
             ResponseError: The answer is too large, or its signature is wrong.
             MediaError: The body could not be read, or changed.
             ClientClosedError: The client was closed meanwhile. If that leaves open whether a request was carried out
@@ -290,7 +290,7 @@ class Exchange:
         began, tries, repeated = loop.time(), 0, False
         outcome: Answer | _Failed | None = None
         fresh = not request.repeatable
-        while await self.pace.wait(began + self._retry.seconds):
+        while await self.pace.wait(began + self._retry.max_elapsed):
             tries += 1
             self.counters.requests += 1
             started = loop.time()
@@ -316,7 +316,7 @@ class Exchange:
             await asyncio.sleep(delay)
         if outcome is not None and not isinstance(outcome, _Failed):
             return evolve(outcome, repeated=True) if repeated else outcome
-        error = _held_back(request, self.pace.slowed_for) if outcome is None else _error(request, outcome)
+        error = _held_back(request, self.pace.cooldown_remaining) if outcome is None else _error(request, outcome)
         error.repeated = repeated
         raise error
 
@@ -324,9 +324,9 @@ class Exchange:
         """Hold all requests of the client back, if the answer asks for it; also when this call gives up."""
         if isinstance(outcome, _Failed) or request.quota or not asks_to_slow_down(outcome.status):
             return
-        self.counters.slowed_down += 1
-        asked = max(outcome.retry_after or 0.0, self._retry.first / 2)
-        self.pace.slow_down(min(asked, self._retry.retry_after_cap), started=started)
+        self.counters.rate_limited += 1
+        asked = max(outcome.retry_after or 0.0, self._retry.initial_backoff / 2)
+        self.pace.slow_down(min(asked, self._retry.max_retry_after), started=started)
 
     async def _try(self, call: _Call, *, fresh: bool) -> Answer | _Failed:
         request, into = call.request, call.into
@@ -340,7 +340,7 @@ class Exchange:
         if call.body is not None:
             moved = self._counted(watch, call.progress)
             payload = StreamedPayload(
-                call.body, on_start=start, moved=moved, threads=self._threads, stall=self._timeouts.stall
+                call.body, on_start=start, moved=moved, threads=self._threads, stall=self._timeouts.idle
             )
         try:
             async with watch, await self._send(request, payload, fresh=fresh, is_file=into is not None) as response:
@@ -541,6 +541,6 @@ def _unknown(request: Request, outcome: Answer | _Failed) -> TransportError:
 def _held_back(request: Request, seconds: float) -> RateLimitedError:
     msg = (
         f"{request.method} {request.path} was not sent: a 429 or 503 to another call slows this client down for longer "
-        f"than RetryPolicy.seconds ({seconds:.0f} s more): try again then, or allow more seconds."
+        f"than RetryPolicy.max_elapsed ({seconds:.0f} s more): try again then, or allow more seconds."
     )
     return RateLimitedError(msg, status=_TOO_MANY, retry_after=seconds)

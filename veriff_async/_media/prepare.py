@@ -100,7 +100,7 @@ async def check_media(*media: Media) -> None:
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
     require_asyncio()
-    preparing = Preparing(threads=CapacityLimiter(4), stall=Timeouts().stall)
+    preparing = Preparing(threads=CapacityLimiter(4), stall=Timeouts().idle)
     prepared = await preparing.prepare(media, stacklevel=3)
     for item in prepared:
         item.close()

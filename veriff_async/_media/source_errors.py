@@ -60,5 +60,5 @@ def empty() -> MediaEmptyError:
 def stalled(seconds: float) -> MediaSourceError:
     """Return the error for a source that gave nothing for so long."""
     return MediaSourceError(
-        f"The media's source gave nothing for {seconds:g} s: check what it reads from, or give a larger Timeouts.stall."
+        f"The media's source gave nothing for {seconds:g} s: check what it reads from, or give a larger Timeouts.idle."
     )

@@ -27,12 +27,12 @@ def pause(policy: RetryPolicy, *, tries: int, elapsed: float, asked: float | Non
         asked: The seconds of ``Retry-After``, if there was one.
         chance: A random number from 0 to 1.
     """
-    if tries >= policy.attempts or (asked is not None and asked > policy.retry_after_cap):
+    if tries >= policy.max_attempts or (asked is not None and asked > policy.max_retry_after):
         return None
-    # 2.0 ** 60 is far beyond any `longest`, and does not overflow.
-    bound = min(policy.longest, policy.first * 2.0 ** min(tries - 1, 60))
+    # 2.0 ** 60 is far beyond any `max_backoff`, and does not overflow.
+    bound = min(policy.max_backoff, policy.initial_backoff * 2.0 ** min(tries - 1, 60))
     least, jitter = (0.0, bound) if asked is None else (max(asked, bound / 2), max(asked / 10, bound / 2))
-    left = policy.seconds - elapsed
+    left = policy.max_elapsed - elapsed
     # The least wait decides whether there is another try, so that jitter never costs one.
     if asked is not None:
         return min(least + chance * jitter, left) if least <= left else None
@@ -73,8 +73,8 @@ def _moment(text: str | None) -> datetime | None:
 def progress_deadline(timeouts: Timeouts, *, began: float, now: float, moved: int) -> float:
     """Return until when the next piece must have moved.
 
-    Nothing may stall for longer than `Timeouts.stall`, and a body that drips must on the whole keep up
-    `Timeouts.min_rate`.
+    Nothing may stall for longer than `Timeouts.idle`, and a body that drips must on the whole keep up
+    `Timeouts.min_bytes_per_second`.
 
     Args:
         timeouts: The limits.
@@ -82,7 +82,7 @@ def progress_deadline(timeouts: Timeouts, *, began: float, now: float, moved: in
         now: When its last piece moved.
         moved: Bytes that moved so far.
     """
-    return min(now + timeouts.stall, began + timeouts.stall + moved / timeouts.min_rate)
+    return min(now + timeouts.idle, began + timeouts.idle + moved / timeouts.min_bytes_per_second)
 
 
 def poll_pause(policy: PollPolicy, *, asked: int) -> float:

@@ -52,7 +52,7 @@ __all__ = (
     "upload_media",
     "upload_nfc",
     "validate_registry",
-    "validate_registry_at_once",
+    "validate_registry_sync",
     "watchlist_screening",
 )
 
@@ -262,7 +262,7 @@ def validate_registry(
     return with_body(credentials, "POST", "/v1/validate-registry", body, creates_session=True)
 
 
-def validate_registry_at_once(
+def validate_registry_sync(
     credentials: Credentials, known: Person | Mapping[str, object], options: RegistryOptions
 ) -> Request:
     """Build ``POST /v1/validate-registry`` of the synchronous host, whose answer has the result.

@@ -57,7 +57,7 @@ __all__ = (
     "upload_media",
     "upload_nfc",
     "validate_registry",
-    "validate_registry_at_once",
+    "validate_registry_sync",
     "watchlist_screening",
 )
 
@@ -216,7 +216,7 @@ validate_registry = create_session
 """Read the answer to ``POST /v1/validate-registry``, which has the form of a new session."""
 
 
-def validate_registry_at_once(answer: Answer) -> Decision:
+def validate_registry_sync(answer: Answer) -> Decision:
     """Read the answer to ``POST /v1/validate-registry`` of the synchronous host; that it is a decision is a guess."""
     return model_in(answer, Decision, success(answer))
 

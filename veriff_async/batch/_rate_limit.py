@@ -17,7 +17,7 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async.client import Statistics
+    from veriff_async.client import ClientStatistics
 
 __all__ = ("Gauge", "Pace", "Throttle")
 
@@ -102,11 +102,11 @@ class Gauge:
 class Throttle:
     """Lets requests of a batch pass at its pace."""
 
-    def __init__(self, pace: Pace, statistics: Callable[[], Statistics]) -> None:
+    def __init__(self, pace: Pace, statistics: Callable[[], ClientStatistics]) -> None:
         """Take the bounds, and where it is seen that Veriff objected."""
         self._gauge = Gauge.at(pace)
         self._statistics = statistics
-        self._seen = statistics().slowed_down
+        self._seen = statistics().rate_limited
 
     @property
     def rate(self) -> float:
@@ -128,6 +128,6 @@ class Throttle:
     def heed(self) -> None:
         """Look whether Veriff objected since the last look."""
         found = self._statistics()
-        if found.slowed_down > self._seen:
-            self._seen = found.slowed_down
-            self._gauge.object(asyncio.get_running_loop().time(), found.slowed_for)
+        if found.rate_limited > self._seen:
+            self._seen = found.rate_limited
+            self._gauge.object(asyncio.get_running_loop().time(), found.cooldown_remaining)

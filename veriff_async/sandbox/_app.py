@@ -94,7 +94,7 @@ def routes(counter: Counter) -> tuple[tuple[str, str, _Handler], ...]:
         ("/v1/validate-registry", "POST", counter.validate_registry),
         # The index of the reference writes it so; the page of the call does not.
         ("/v1/sessions/validate-registry", "POST", counter.validate_registry),
-        (f"{LOCAL_SYNC}/v1/validate-registry", "POST", counter.validate_registry_at_once),
+        (f"{LOCAL_SYNC}/v1/validate-registry", "POST", counter.validate_registry_sync),
         ("/v1/feedback/fraud-categories", "GET", counter.fraud_categories),
         ("/v1/feedback/fraud-reports", "POST", counter.report_fraud),
         ("/v1/feedback/fraud-reports/retrieve", "POST", counter.fraud_reports),

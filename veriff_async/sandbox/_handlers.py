@@ -169,10 +169,10 @@ class Counter:
         """Handle ``POST /v1/validate-registry``, for which no signature is documented."""
         return answered(self._desk.validate_registry(await self._optionally_signed(request)), status=201)
 
-    async def validate_registry_at_once(self, request: web.Request) -> web.StreamResponse:
+    async def validate_registry_sync(self, request: web.Request) -> web.StreamResponse:
         """Handle the same call of the synchronous host, which wants the API key twice."""
         _auth.check_api_key(request.headers, self._desk.credentials)
-        return answered(self._desk.validate_registry_at_once(await self._optionally_signed(request)))
+        return answered(self._desk.validate_registry_sync(await self._optionally_signed(request)))
 
     async def address(self, request: web.Request) -> web.StreamResponse:
         """Handle ``GET /v1/address/{id}``."""

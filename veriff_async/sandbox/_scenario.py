@@ -137,7 +137,7 @@ class Scenario:
         session.attempt.submitted_at = now
         return _payloads.session(session, host), [self._end(session), *self._decision_to_come(session, now)]
 
-    def validate_registry_at_once(self, body: JsonObject, *, now: datetime) -> JsonObject:
+    def validate_registry_sync(self, body: JsonObject, *, now: datetime) -> JsonObject:
         """Answer the same call of the synchronous host, whose answer has the decision; its form is a guess."""
         session = self._open(_validation.check_registry(body, self.rules), now)
         session.attempt.submitted_at = now

@@ -84,10 +84,10 @@ class Desk:
         """Answer ``POST /v1/validate-registry``."""
         return self._done(lambda now: self._scenario.validate_registry(body, now=now, host=self.host))
 
-    def validate_registry_at_once(self, body: JsonObject) -> JsonObject:
+    def validate_registry_sync(self, body: JsonObject) -> JsonObject:
         """Answer ``POST /v1/validate-registry`` of the synchronous host."""
         with self._present() as now:
-            return self._scenario.validate_registry_at_once(body, now=now)
+            return self._scenario.validate_registry_sync(body, now=now)
 
     def check_upload(self, session_id: str) -> None:
         """Refuse an upload to a session that takes none."""

@@ -114,7 +114,7 @@ def veriff_client(
         "credentials": veriff_sandbox.credentials,
         "base_url": veriff_sandbox.base_url,
         "poll": PollPolicy(first=0.02, factor=1.5, longest=0.25, rate=100.0),
-        "retry": RetryPolicy(first=0.02, longest=0.1),
+        "retry": RetryPolicy(initial_backoff=0.02, max_backoff=0.1),
         **veriff_client_options,
     }
     client = _made(VeriffClient, options, "veriff_client")

@@ -20,7 +20,7 @@ from veriff_async.cli._streams import progress_console
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from veriff_async.client import Statistics
+    from veriff_async.client import ClientStatistics
 
 __all__ = ("Gauge", "span")
 
@@ -41,7 +41,12 @@ class Gauge:
     """
 
     def __init__(
-        self, total: int, statistics: Callable[[], Statistics], *, is_submission: bool = False, quiet: bool = False
+        self,
+        total: int,
+        statistics: Callable[[], ClientStatistics],
+        *,
+        is_submission: bool = False,
+        quiet: bool = False,
     ) -> None:
         """Begin the clock."""
         self._total = total
