@@ -35,7 +35,7 @@ _FEW, _MANY, _SMOKE = 500, 5000, 40
 
 
 def _client(work: Work) -> VeriffClient:
-    poll = PollPolicy(first=0.01, longest=0.05, factor=1.5, rate=1000)
+    poll = PollPolicy(interval=0.01, max_interval=0.05, backoff_factor=1.5, max_rate=1000)
     return VeriffClient(Credentials(KEY, SECRET), base_url=work.base_url, poll=poll)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from veriff_async.inbox import Inbox
 
 CREDENTIALS: Final = Credentials("benchmark", "benchmark-secret")
-_NEVER: Final = PollPolicy(delay=86_400.0)
+_NEVER: Final = PollPolicy(initial_delay=86_400.0)
 _NOWHERE: Final = "http://127.0.0.1:9"
 
 
@@ -186,7 +186,7 @@ async def undecided(_work: dict[str, object]) -> None:
 async def poll(work: dict[str, object]) -> None:
     """Wait for many sessions without webhooks, for some seconds."""
     count = int(str(work["count"]))
-    pace = PollPolicy(rate=float(str(work["rate"])), longest=float(str(work["longest"])))
+    pace = PollPolicy(max_rate=float(str(work["rate"])), max_interval=float(str(work["longest"])))
     async with VeriffClient(CREDENTIALS, base_url=str(work["url"]), poll=pace, verify_responses=False) as veriff:
         waits = [asyncio.create_task(veriff.session(f"s{number}").wait_for_decision()) for number in range(count)]
         await asyncio.sleep(float(str(work["seconds"])))

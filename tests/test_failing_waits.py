@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, every_loop]
 
-OFTEN = PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000)
-NEVER = PollPolicy(delay=1e6)
+OFTEN = PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
+NEVER = PollPolicy(initial_delay=1e6)
 DECISION = "/v1/sessions/*/decision"
 
 
@@ -269,7 +269,7 @@ async def test_no_answer_ends_a_wait_that_a_webhook_can_end(
         session = await veriff.create_session()
         box.inject(fault, path=DECISION, times=1_000)
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
-        with caplog.at_level(logging.WARNING, logger="veriff_async._waiting.waiters"):
+        with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
             await until(lambda: asked(box) > 4)
             await inbox.record(decided(session.id))
             assert (DecisionSource.WEBHOOK, True) == ((await waiting).source, True)

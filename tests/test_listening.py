@@ -327,7 +327,7 @@ async def test_a_failing_inbox_is_replaced_by_polling(
     async with VeriffClient.from_env(box.environ, inbox=inbox) as veriff:
         first, second = [await veriff.create_session() for _ in range(2)]
         waits = [asyncio.create_task(one.wait_for_decision(timeout=9000)) for one in (first, second)]
-        with caplog.at_level(logging.WARNING, logger="veriff_async._waiting.waiters"):
+        with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
             await until(lambda: asked(box) >= 2)
         assert f"the inbox failed with {type(trouble).__name__}; waits go on by polling" in caplog.text
         box.decide(first.id, "approved")
@@ -355,7 +355,7 @@ async def test_a_failing_inbox_stops_no_call(box: Sandbox, caplog: pytest.LogCap
     inbox.trouble = InboxError("it is down")
     async with VeriffClient.from_env(box.environ, inbox=inbox) as veriff:
         session = await veriff.create_session()
-        with caplog.at_level(logging.WARNING, logger="veriff_async._waiting.waiters"):
+        with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
             await session.submit()
             box.decide(session.id, "approved")
             decision = await session.decision()

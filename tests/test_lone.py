@@ -46,7 +46,7 @@ async def test_work_that_ends_by_itself_starts_again(
     assert started == 3
     problem = "an early end" if error is None else type(error).__name__
     assert [f"the task of a test failed with {problem}; it starts again"] * 2 == [
-        record.getMessage() for record in caplog.records if record.name == "veriff_async._waiting.waiters"
+        record.getMessage() for record in caplog.records if record.name == "veriff_async.waiting"
     ]
 
 

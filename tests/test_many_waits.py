@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, every_loop]
 
-NEVER = PollPolicy(delay=1e6)
+NEVER = PollPolicy(initial_delay=1e6)
 
 
 class Questions:
@@ -65,8 +65,8 @@ async def test_each_wait_keeps_its_own_pace(travel: Callable[[float], None]) -> 
     """A wait with a policy of its own is asked for by that policy, whichever other waits its session has."""
     questions = Questions()
     waits = Waits(questions.ask, poll=NEVER)
-    often = PollPolicy(delay=10, first=10, longest=10, factor=1)
-    seldom = PollPolicy(delay=100, first=100, longest=100, factor=1)
+    often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
+    seldom = PollPolicy(initial_delay=100, interval=100, max_interval=100, backoff_factor=1)
     tasks = [begin(waits, poll=often), begin(waits), begin(waits, poll=seldom)]
     await turns()
     assert {} == questions.asked
@@ -92,10 +92,10 @@ async def test_a_further_wait_slows_no_other_down(travel: Callable[[float], None
     """A wait that begins later with a slower policy, or with none, leaves the pace of the first as it is."""
     questions = Questions()
     waits = Waits(questions.ask, poll=NEVER)
-    often = PollPolicy(delay=10, first=10, longest=10, factor=1)
+    often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
     tasks = [begin(waits, poll=often)]
     for expected in range(1, 5):
-        tasks += [begin(waits), begin(waits, poll=NEVER), begin(waits, poll=PollPolicy(delay=1e5))]
+        tasks += [begin(waits), begin(waits, poll=NEVER), begin(waits, poll=PollPolicy(initial_delay=1e5))]
         await turns()
         travel(10)
         await turns()
@@ -117,9 +117,10 @@ async def test_waits_with_equal_policies_share_questions() -> None:
         await release.wait()
         running -= 1
 
-    waits = Waits(ask, poll=PollPolicy(rate=1e6))
+    waits = Waits(ask, poll=PollPolicy(max_rate=1e6))
     tasks = [
-        begin(waits, poll=[None, PollPolicy(first=2.0), PollPolicy(first=3.0)][number % 3]) for number in range(99)
+        begin(waits, poll=[None, PollPolicy(interval=2.0), PollPolicy(interval=3.0)][number % 3])
+        for number in range(99)
     ]
     await turns(500)
     assert ({"s": 1}, 1) == (questions.asked, most)
@@ -133,7 +134,7 @@ async def test_cancelled_waits_leave_no_entry() -> None:
     keep = [begin(waits, f"kept-{number}") for number in range(10)]
     await turns()
     for number in range(600):
-        poll = PollPolicy(delay=1e5 + number) if number % 2 else None
+        poll = PollPolicy(initial_delay=1e5 + number) if number % 2 else None
         task = begin(waits, f"s{number}", poll)
         await asyncio.sleep(0)
         task.cancel()
@@ -210,7 +211,7 @@ async def test_one_retry_after_silences_no_one(travel: Callable[[float], None]) 
     """However long Veriff asks to wait after one answer, sessions are asked for again after a minute."""
     questions = Questions()
     questions.error = RateLimitedError("slow down", status=429, retry_after=1e9)
-    waits = Waits(questions.ask, poll=PollPolicy(first=1, longest=1, factor=1), inbox=None)
+    waits = Waits(questions.ask, poll=PollPolicy(interval=1, max_interval=1, backoff_factor=1), inbox=None)
     tasks = [begin(waits, f"s{number}") for number in range(3)]
     await turns()
     assert 1 <= sum(questions.asked.values()) <= 3

@@ -15,7 +15,7 @@ from veriff_async import (
     InboxError,
     Media,
     NotFoundError,
-    Reconciled,
+    ReconcileResult,
     RetryPolicy,
     Status,
     VeriffClient,
@@ -156,7 +156,7 @@ async def test_an_error_of_the_source_ends_it(veriff: VeriffClient, ids: list[st
         msg = "mine"
         raise LookupError(msg)
 
-    def broken(_: Reconciled) -> None:
+    def broken(_: ReconcileResult) -> None:
         msg = "mine"
         raise LookupError(msg)
 

@@ -48,7 +48,7 @@ __all__ = ("one_server",)  # a fixture
 
 JPEG = b"\xff\xd8\xff\xe0"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OFTEN = PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000)
+OFTEN = PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
 RESUBMIT = Status.RESUBMISSION_REQUESTED
 
 
@@ -367,7 +367,7 @@ async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) ->
         answers.append(asyncio.get_running_loop().create_future())
         return await answers[-1]
 
-    waits = Waits(ask, poll=PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000))
+    waits = Waits(ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000))
     first, waiting = asyncio.create_task(told(waits)), asyncio.create_task(told(waits, last=newer))
     while not answers:  # noqa: ASYNC110  the poller is a task of its own
         await asyncio.sleep(0)

@@ -83,7 +83,9 @@ async def test_a_decision_that_comes_later_wakes_the_wait(
     box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
 ) -> None:
     """The poller asks again after the policy's pause, and the wait ends with the answer."""
-    waiting = asyncio.create_task(session.wait_for_decision(timeout=900, poll=PollPolicy(first=100, longest=100)))
+    waiting = asyncio.create_task(
+        session.wait_for_decision(timeout=900, poll=PollPolicy(interval=100, max_interval=100))
+    )
     await idle(veriff, box)
     travel(80)
     await idle(veriff, box)
@@ -99,7 +101,7 @@ async def test_pauses_grow_up_to_the_longest(
     box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
 ) -> None:
     """Without an answer the questions become rarer, as the policy says."""
-    poll = PollPolicy(first=100, factor=10, longest=2000)
+    poll = PollPolicy(interval=100, backoff_factor=10, max_interval=2000)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=None, poll=poll))
     await idle(veriff, box)
     for pause in (100, 1000, 2000, 2000):
@@ -148,7 +150,7 @@ async def test_waits_that_come_while_others_go_are_asked_for() -> None:
         await turns(4)
         return Decision(session_id=session_id, status=Status.APPROVED)
 
-    waits = Waits(ask, poll=PollPolicy(first=0.001, longest=0.001, factor=1, rate=100_000))
+    waits = Waits(ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000))
 
     async def wait() -> None:
         await turns(400)
@@ -257,7 +259,7 @@ async def test_passing_trouble_does_not_end_a_wait(
     # aiohttp itself asks once more on a connection that it kept, so one drop would go unnoticed.
     box.inject(Fault.drop(), path=DECISION, times=2)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    with caplog.at_level(logging.WARNING, logger="veriff_async._waiting.waiters"):
+    with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
         for kind in ("ServerError", "TransportError"):
             told = f"failed with {kind}; it will be asked again"
             await until(lambda told=told: told in caplog.text)  # type: ignore[misc]

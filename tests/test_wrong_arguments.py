@@ -106,7 +106,7 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
         f"{kind.__name__}({name})": lambda value, kind=kind, name=name: kind(**{name: value})  # type: ignore[misc]
         for kind, names in {
             RetryPolicy: ("max_attempts", "max_elapsed", "initial_backoff", "max_backoff", "max_retry_after"),
-            PollPolicy: ("delay", "first", "factor", "longest", "rate"),
+            PollPolicy: ("initial_delay", "interval", "backoff_factor", "max_interval", "max_rate"),
             Timeouts: ("connect", "idle", "min_bytes_per_second", "total"),
             Retention: ("seconds", "sessions", "events"),
             Pace: ("first", "lowest", "highest"),

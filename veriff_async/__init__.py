@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from veriff_async._protocol.signature_diagnosis import explain_signature as explain_signature
     from veriff_async._protocol.validation import EndUserIdWarning as EndUserIdWarning
     from veriff_async._protocol.webhook import parse_webhook as parse_webhook
-    from veriff_async._waiting.reconcile import Reconciled as Reconciled, reconcile as reconcile
+    from veriff_async._waiting.reconcile import ReconcileResult as ReconcileResult, reconcile as reconcile
     from veriff_async._waiting.signals import end_waits_on_signals as end_waits_on_signals
     from veriff_async.client import (
         ClientOptions as ClientOptions,
@@ -158,7 +158,7 @@ else:
             "_protocol.signature_diagnosis": "explain_signature",
             "_protocol.validation": "EndUserIdWarning",
             "_protocol.webhook": "parse_webhook",
-            "_waiting.reconcile": "Reconciled reconcile",
+            "_waiting.reconcile": "ReconcileResult reconcile",
             "_waiting.signals": "end_waits_on_signals",
             "client": "ClientOptions ClientStatistics VeriffClient open_session",
             "config": "PollPolicy RetryPolicy Timeouts",

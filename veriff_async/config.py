@@ -50,38 +50,41 @@ class RetryPolicy:
 
 @frozen(kw_only=True)
 class PollPolicy:
-    """How ``GET /decision`` is asked while somebody waits; all waits of a client share one poller.
+    """How often the client polls ``GET /decision`` for sessions that coroutines wait for.
 
-    A session is first asked after `delay` seconds, then after `first` seconds more, and each pause is `factor` times
-    the last, up to `longest`. However many sessions are waited for, no more than `rate` questions are asked in a
-    second.
+    A session is first polled after `initial_delay` seconds and again after `interval` seconds. Each further interval is
+    `backoff_factor` times the previous one, up to `max_interval`. All waits of a client share one poller, which sends
+    at most `max_rate` requests per second however many sessions there are.
 
     Args:
-        delay: Seconds before the first question; with an inbox polling is a safety net, and need not begin at once.
-        first: Seconds between the first and the second question.
-        factor: Growth of the pause; 1 keeps it even.
-        longest: Longest pause in seconds.
-        rate: Questions in a second for the whole client.
+        initial_delay: Seconds before the first poll. With an inbox, polling is only a safety net and can start late.
+        interval: Seconds between the first and the second poll.
+        backoff_factor: Growth of the interval; 1 keeps it constant.
+        max_interval: Upper bound of the interval, in seconds.
+        max_rate: Polls per second for the whole client.
 
     Raises:
-        ConfigurationError: A value is zero or negative, or `factor` is below 1.
+        ConfigurationError: A value is zero or negative, or `backoff_factor` is below 1.
     """
 
-    delay: float = field(default=0.0, validator=_not_negative)
-    first: float = field(default=2.0, validator=_positive)
-    factor: float = field(default=1.5, validator=_positive)
-    longest: float = field(default=30.0, validator=_positive)
-    rate: float = field(default=10.0, validator=_positive)
+    initial_delay: float = field(default=0.0, validator=_not_negative)
+    interval: float = field(default=2.0, validator=_positive)
+    backoff_factor: float = field(default=1.5, validator=_positive)
+    max_interval: float = field(default=30.0, validator=_positive)
+    max_rate: float = field(default=10.0, validator=_positive)
 
     def __attrs_post_init__(self) -> None:
-        """Refuse a shrinking pause."""
-        if self.factor < 1:
-            msg = f"PollPolicy.factor is {self.factor!r}: give 1 or more, so that the pauses do not shrink."
+        """Reject a shrinking interval."""
+        if self.backoff_factor < 1:
+            msg = (
+                f"PollPolicy.backoff_factor is {self.backoff_factor!r}: "
+                "give 1 or more, so that the intervals do not shrink."
+            )
             raise ConfigurationError(msg)
 
 
-SAFETY_NET: Final = PollPolicy(delay=30.0, first=60.0, factor=2.0, longest=900.0)
-"""The pace beside an inbox, for webhooks that get lost on their way."""
+SAFETY_NET: Final = PollPolicy(initial_delay=30.0, interval=60.0, backoff_factor=2.0, max_interval=900.0)
+"""The default policy of a client with an inbox: polling only finds decisions whose webhook was lost."""
 
 
 @frozen(kw_only=True)

@@ -100,7 +100,7 @@ def client_options() -> ClientOptions:
     """Do not repeat what fails, and ask often."""
     return {
         "retry": RetryPolicy(max_attempts=1),
-        "poll": PollPolicy(first=0.01, longest=0.01, factor=1, rate=1000),
+        "poll": PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1, max_rate=1000),
     }
 
 
@@ -678,7 +678,7 @@ async def test_stopping_waits_for_creations_so_long_and_no_longer(
 
 async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> None:
     """One coroutine submits, another gathers the decisions, at any time and in any process."""
-    async with Sandbox() as box, VeriffClient.from_env(box.environ, poll=PollPolicy(first=0.01)) as veriff:
+    async with Sandbox() as box, VeriffClient.from_env(box.environ, poll=PollPolicy(interval=0.01)) as veriff:
         assert [] == await submit_many(veriff, jobs(4), journal=journal, pace=QUICK)
         assert {Step.SUBMITTED: 4} == dict(await journal.tally())
 
@@ -739,7 +739,9 @@ async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> N
     """Against a Veriff that bears 40 requests a second, all jobs get through, and few requests are refused."""
     async with (
         Sandbox(decide_after=0, rules=Rules(requests_per_second=40)) as box,
-        VeriffClient.from_env(box.environ, poll=PollPolicy(first=0.01, longest=0.01, factor=1)) as veriff,
+        VeriffClient.from_env(
+            box.environ, poll=PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1)
+        ) as veriff,
     ):
         found = await results(verify_many(veriff, jobs(12), journal=journal, pace=Pace(first=20.0)))
         refused = sum(seen.status == 429 for seen in box.requests)

@@ -58,7 +58,7 @@ def client_options() -> ClientOptions:
     """Do not repeat what fails, and ask often."""
     return {
         "retry": RetryPolicy(max_attempts=1),
-        "poll": PollPolicy(first=0.01, longest=0.01, factor=1, rate=1000),
+        "poll": PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1, max_rate=1000),
     }
 
 

@@ -45,7 +45,7 @@ def jobs():
 
 
 async def main():
-    poll = PollPolicy(first=0.02, longest=0.5, factor=1.5, rate=500)
+    poll = PollPolicy(interval=0.02, max_interval=0.5, backoff_factor=1.5, max_rate=500)
     async with SqliteJournal(folder / "batch.db") as journal, VeriffClient.from_env(poll=poll) as veriff:
         async for result in verify_many(veriff, jobs(), journal=journal, pace=Pace(first=300)):
             assert result.decision is not None, result

@@ -49,7 +49,7 @@ def tasks_of(url: str) -> tuple[RedisStreamBroker, BatchTasks]:
         async with Redis.from_url(url, **options) as server:
             await server.sadd("heard", result.job_id)
 
-    poll = PollPolicy(first=0.02, longest=0.2, factor=1.5, rate=500)
+    poll = PollPolicy(interval=0.02, max_interval=0.2, backoff_factor=1.5, max_rate=500)
     tasks = BatchTasks(
         broker,
         client=lambda: VeriffClient.from_env(poll=poll),

@@ -86,7 +86,7 @@ def read_until(terminal: int, words: str, shown: str = "", *, times: int = 1) ->
 async def live(box: Sandbox, url: str, file: Path) -> str:
     """Let a session live while another process waits for it, and have its decision posted twice."""
     box.webhook_urls = dict.fromkeys(WebhookKind, url)
-    poll = PollPolicy(first=600, longest=600)
+    poll = PollPolicy(interval=600, max_interval=600)
     async with SqliteInbox(file) as inbox, VeriffClient.from_env(box.environ, inbox=inbox, poll=poll) as veriff:
         session = await veriff.create_session()
         box.end_user_starts(session.id)

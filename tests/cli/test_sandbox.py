@@ -40,7 +40,9 @@ def variables(process: subprocess.Popen[str], count: int = 6) -> dict[str, str]:
 
 async def verify(environ: dict[str, str]) -> Decision:
     """Run a client of the printed environment through the whole flow."""
-    async with VeriffClient.from_env(environ, poll=PollPolicy(first=0.05, longest=0.05, factor=1)) as veriff:
+    async with VeriffClient.from_env(
+        environ, poll=PollPolicy(interval=0.05, max_interval=0.05, backoff_factor=1)
+    ) as veriff:
         return await veriff.verify(media=[Media(PICTURE, "face")], timeout=SECONDS)
 
 

@@ -42,7 +42,7 @@ PATIENCE: Final = 20.0
 DAY: Final = 86_400.0
 KEPT: Final = 30 * DAY
 # No wait asks Veriff by itself: that would hide a wake-up that was lost.
-NEVER: Final = PollPolicy(delay=10**9)
+NEVER: Final = PollPolicy(initial_delay=10**9)
 
 ids = st.sampled_from(["one", "two", "three"])
 places = st.sampled_from([0, 1])

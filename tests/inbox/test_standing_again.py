@@ -17,7 +17,7 @@ async def test_a_decision_that_stands_again_ends_waits() -> None:
     """A wait that began while an older attempt seemed to be the newest returns the decision that proves to stand."""
     newest = decided("s", "resubmission_requested", attempt="second", minute=1)
     credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
-    never = PollPolicy(delay=10**9)
+    never = PollPolicy(initial_delay=10**9)
     async with (
         MemoryInbox() as inbox,
         VeriffClient(credentials, base_url="http://127.0.0.1:9", inbox=inbox, poll=never) as veriff,

@@ -83,7 +83,7 @@ async def verify(veriff: VeriffClient, number: int, session_id: str | None) -> N
 async def main(database: str, port: int) -> None:
     """Run all jobs, a bounded number of them at once."""
     jobs: list[tuple[int, str | None]] = json.loads(await asyncio.to_thread(sys.stdin.read))
-    poll = PollPolicy(first=0.2, factor=1.2, longest=1.0, rate=300)
+    poll = PollPolicy(interval=0.2, backoff_factor=1.2, max_interval=1.0, max_rate=300)
     retry = RetryPolicy(max_attempts=8, initial_backoff=0.02, max_backoff=0.2)
     async with AsyncExitStack() as stack:
         inbox = None
@@ -94,7 +94,7 @@ async def main(database: str, port: int) -> None:
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", port, reuse_port=True).start()
         # Without a webhook a wait falls back to this poll, so that webhooks must do nearly all of the work.
-        policy = poll if inbox is None else PollPolicy(delay=5, first=5, longest=5, rate=100)
+        policy = poll if inbox is None else PollPolicy(initial_delay=5, interval=5, max_interval=5, max_rate=100)
         veriff = await stack.enter_async_context(VeriffClient.from_env(inbox=inbox, poll=policy, retry=retry))
         report(ready=True)
         random.shuffle(jobs)

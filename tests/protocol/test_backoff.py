@@ -133,9 +133,9 @@ def test_a_body_must_keep_moving(now: float, moved: int, deadline: float) -> Non
 @pytest.mark.parametrize(
     ("policy", "pauses"),
     [
-        (PollPolicy(first=2, factor=1.5, longest=5), [0, 2, 3, 4.5, 5, 5]),
-        (PollPolicy(first=2, factor=1, longest=30), [0, 2, 2, 2, 2, 2]),
-        (PollPolicy(first=40, factor=2, longest=30), [0, 30, 30, 30, 30, 30]),
+        (PollPolicy(interval=2, backoff_factor=1.5, max_interval=5), [0, 2, 3, 4.5, 5, 5]),
+        (PollPolicy(interval=2, backoff_factor=1, max_interval=30), [0, 2, 2, 2, 2, 2]),
+        (PollPolicy(interval=40, backoff_factor=2, max_interval=30), [0, 30, 30, 30, 30, 30]),
     ],
 )
 def test_questions_begin_at_once_and_slow_down(policy: PollPolicy, pauses: list[float]) -> None:
@@ -146,6 +146,6 @@ def test_questions_begin_at_once_and_slow_down(policy: PollPolicy, pauses: list[
 @given(st.integers(0, 10**4), st.floats(1, 10))
 def test_pauses_between_questions_never_shrink(asked: int, factor: float) -> None:
     """However often a session was asked, the next pause is no shorter and never beyond the longest."""
-    policy = PollPolicy(factor=factor)
+    policy = PollPolicy(backoff_factor=factor)
 
-    assert poll_pause(policy, asked=asked) <= poll_pause(policy, asked=asked + 1) <= policy.longest
+    assert poll_pause(policy, asked=asked) <= poll_pause(policy, asked=asked + 1) <= policy.max_interval

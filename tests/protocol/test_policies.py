@@ -16,7 +16,7 @@ ZERO_IS_FINE = {
     "RetryPolicy.initial_backoff",
     "RetryPolicy.max_backoff",
     "RetryPolicy.max_retry_after",
-    "PollPolicy.delay",
+    "PollPolicy.initial_delay",
 }
 every_field = pytest.mark.parametrize(
     ("kind", "name"), [(kind, attribute.name) for kind in KINDS for attribute in fields(kind)]
@@ -43,10 +43,10 @@ def test_zero_turns_off_what_can_be_off(kind: type[Policy], name: str) -> None:
 
 def test_pauses_never_shrink() -> None:
     """A factor below one is refused, and one itself is taken."""
-    with pytest.raises(ConfigurationError, match=r"PollPolicy\.factor is 0\.99: give 1 or more"):
-        PollPolicy(factor=0.99)
+    with pytest.raises(ConfigurationError, match=r"PollPolicy\.backoff_factor is 0\.99: give 1 or more"):
+        PollPolicy(backoff_factor=0.99)
 
-    assert 1 == PollPolicy(factor=1).factor
+    assert 1 == PollPolicy(backoff_factor=1).backoff_factor
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,6 +65,6 @@ def test_polling_beside_an_inbox_is_late_and_seldom() -> None:
     """Without an inbox the first question is asked at once; beside one it waits, and each pause is longer."""
     alone, beside = PollPolicy(), SAFETY_NET
 
-    assert 0 == alone.delay < beside.delay
-    assert alone.first < beside.first
-    assert alone.longest < beside.longest
+    assert 0 == alone.initial_delay < beside.initial_delay
+    assert alone.interval < beside.interval
+    assert alone.max_interval < beside.max_interval

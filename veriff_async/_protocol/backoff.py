@@ -90,13 +90,13 @@ def poll_pause(policy: PollPolicy, *, asked: int) -> float:
 
     Args:
         policy: The pace.
-        asked: How often the session was asked already; after the first question the pause is ``policy.first``.
+        asked: How often the session was asked already; after the first question the pause is ``policy.interval``.
     """
     if asked == 0:
-        return policy.delay
-    pause_now = policy.first
+        return policy.initial_delay
+    pause_now = policy.interval
     for _ in range(asked - 1):
-        pause_now *= policy.factor
-        if pause_now >= policy.longest or policy.factor == 1:
+        pause_now *= policy.backoff_factor
+        if pause_now >= policy.max_interval or policy.backoff_factor == 1:
             break
-    return min(pause_now, policy.longest)
+    return min(pause_now, policy.max_interval)

@@ -30,7 +30,7 @@ __all__ = ("PROBE", "Listener", "answer_of", "in_time")
 
 _T = TypeVar("_T")
 
-_LOG: Final = logging.getLogger("veriff_async._waiting.waiters")
+_LOG: Final = logging.getLogger("veriff_async.waiting")
 
 PROBE: Final = "veriff-async-probe"
 """An id that no session has: an inbox that answers for it serves, and what failed was the record of another session."""

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Poller",)
 
-_LOG: Final = logging.getLogger("veriff_async._waiting.waiters")
+_LOG: Final = logging.getLogger("veriff_async.waiting")
 
 _ASKED_AT_ONCE: Final = 16
 """Questions in flight; a slow answer must not hold up the others, and they must not take the whole pool."""

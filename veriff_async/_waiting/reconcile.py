@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from veriff_async.models.decision import Decision
     from veriff_async.models.state import SessionState
 
-__all__ = ("Reconciled", "reconcile")
+__all__ = ("ReconcileResult", "reconcile")
 
 _PATIENCE: Final = 60.0
 """Seconds for one record."""
 
 
 @define(kw_only=True)
-class Reconciled:
+class ReconcileResult:
     """What a reconciliation found.
 
     Attributes:
@@ -64,8 +64,8 @@ async def reconcile(
     session_ids: Iterable[str] | AsyncIterable[str],
     *,
     concurrency: int = 8,
-    progress: Callable[[Reconciled], None] | None = None,
-) -> Reconciled:
+    progress: Callable[[ReconcileResult], None] | None = None,
+) -> ReconcileResult:
     """Ask Veriff for the decisions that the inbox misses, and record them, so that whoever waits for them wakes.
 
     Use it after the address of the webhooks could not be reached for long, or now and then for the sessions that are
@@ -94,7 +94,7 @@ async def reconcile(
     require_asyncio()
     check_concurrency(concurrency)
     check_function("progress", progress)
-    run = _Run(client, inbox, Reconciled(), progress)
+    run = _Run(client, inbox, ReconcileResult(), progress)
     ids = _each(session_ids)
     # A worker for each session rather than a crew, so that there are never more than sessions.
     seats, failures = Semaphore(concurrency, fast_acquire=True), list[Exception]()
@@ -131,8 +131,8 @@ class _Run:
 
     client: VeriffClient
     inbox: Inbox
-    found: Reconciled
-    progress: Callable[[Reconciled], None] | None
+    found: ReconcileResult
+    progress: Callable[[ReconcileResult], None] | None
     news: set[str] = Factory(set[str])
 
     async def settle(self, session_id: object) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ("RestartableTask",)
 
-_LOG: Final = logging.getLogger("veriff_async._waiting.waiters")
+_LOG: Final = logging.getLogger("veriff_async.waiting")
 
 _FIRST_PAUSE: Final = 0.5
 _LONGEST_PAUSE: Final = 30.0

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Waits",)
 
-_LOG: Final = logging.getLogger(__name__)
+_LOG: Final = logging.getLogger("veriff_async.waiting")
 
 _AT_ONCE: Final = 1_000
 """Sessions that get another turn before the loop does."""
@@ -89,7 +89,7 @@ class Waits:
         self._watched: dict[str, Watched] = {}
         self._paces: dict[tuple[str, PollPolicy], OwnPace] = {}
         self._memory = memory or DecisionMemory()
-        self._poller = Poller(self._ask_for, rate=self._alone.rate, pause=self._pause, fail=self._on_poll_error)
+        self._poller = Poller(self._ask_for, rate=self._alone.max_rate, pause=self._pause, fail=self._on_poll_error)
         self._listener = (
             None
             if inbox is None

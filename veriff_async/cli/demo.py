@@ -67,7 +67,9 @@ async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> Outcome:
         async with (
             Sandbox(decide_after=_DECIDE_AFTER) as box,
             VeriffClient(
-                box.credentials, base_url=box.base_url, poll=PollPolicy(first=0.2, factor=1.0, longest=0.2)
+                box.credentials,
+                base_url=box.base_url,
+                poll=PollPolicy(interval=0.2, backoff_factor=1.0, max_interval=0.2),
             ) as veriff,
         ):
             return await _verify(veriff, media, screen, size=size, base_url=box.base_url)

@@ -113,7 +113,7 @@ def veriff_client(
     options: dict[str, object] = {
         "credentials": veriff_sandbox.credentials,
         "base_url": veriff_sandbox.base_url,
-        "poll": PollPolicy(first=0.02, factor=1.5, longest=0.25, rate=100.0),
+        "poll": PollPolicy(interval=0.02, backoff_factor=1.5, max_interval=0.25, max_rate=100.0),
         "retry": RetryPolicy(initial_backoff=0.02, max_backoff=0.1),
         **veriff_client_options,
     }
