@@ -55,7 +55,7 @@ async def _saving(work: Work) -> AsyncIterator[Once]:
     async with VeriffClient(Credentials(KEY, SECRET), base_url=work.base_url, max_downloads=work.at_once) as veriff:
 
         async def save(path: Path) -> None:
-            await veriff.download_media(MEDIA_ID, path, existing="replace")
+            await veriff.download_media(MEDIA_ID, path, if_exists="replace")
 
         yield partial(_side_by_side, save)
 

@@ -76,7 +76,7 @@ async def test_all_in_one_call(veriff: VeriffClient) -> None:
     )
 
     assert Status.DECLINED == decision.status
-    assert seen[-1].sent == seen[-1].total
+    assert seen[-1].bytes_sent == seen[-1].total_bytes
 
 
 async def test_a_session_of_its_own(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,7 +194,7 @@ async def test_wrong_options_of_a_session_are_refused(box: Sandbox, veriff: Veri
         lambda value: session.wait_for_decision(until=value),
         lambda value: session.wait_for_decision(poll=value),
         lambda value: session.download_all("folder", concurrency=value),
-        lambda value: session.download_all("folder", existing=value),
+        lambda value: session.download_all("folder", if_exists=value),
         lambda value: session.download_all("folder", progress=value),
         lambda value: veriff.download_media(value, "folder/"),
         lambda value: session.download_certificate_document(value, SESSION, "folder/"),

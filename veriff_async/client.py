@@ -15,8 +15,8 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._http.api import Api
 from veriff_async._http.pool import Pool, check_limits, check_proxies
 from veriff_async._http.transport import Exchange
-from veriff_async._media.downloader import Downloads
-from veriff_async._media.uploader import Uploads
+from veriff_async._media.downloader import Downloader
+from veriff_async._media.uploader import Uploader
 from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
 from veriff_async._protocol.base_url import (
     BASE_URL_VARIABLE,
@@ -254,9 +254,9 @@ class VeriffClient(Services):
             threads=threads,
         )
         self._api = Api(credentials, self._exchange)
-        self._uploads = Uploads(self._api, seats=parts.max_uploads, threads=threads, stall=parts.timeouts.idle)
-        self._downloads = Downloads(
-            self._api, seats=parts.max_downloads, threads=threads, verify=parts.verify_responses
+        self._uploads = Uploader(self._api, max_uploads=parts.max_uploads, threads=threads, stall=parts.timeouts.idle)
+        self._downloads = Downloader(
+            self._api, max_downloads=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
         self._waits = Waits(self._api.decision, poll=parts.poll, inbox=parts.inbox, memory=parts.memory)
 

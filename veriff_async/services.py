@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from veriff_async._http.api import Api
-    from veriff_async._media.downloader import Downloads, Existing, MediaStream
+    from veriff_async._media.downloader import Downloader, IfExists, MediaStream
     from veriff_async._protocol.session_request import RegistryOptions
     from veriff_async.models.decision import Decision
     from veriff_async.models.faces import FaceImage, FaceImportReceipt
@@ -32,7 +32,7 @@ class Services:
     """
 
     _api: Api
-    _downloads: Downloads
+    _downloads: Downloader
 
     async def attempt_media(self, attempt_id: str) -> MediaList:
         """Ask which media Veriff holds of one attempt.
@@ -55,7 +55,7 @@ class Services:
         media: MediaFile | str,
         target: str | os.PathLike[str],
         *,
-        existing: Existing = "refuse",
+        if_exists: IfExists = "error",
         max_bytes: int = MAX_DOWNLOAD_BYTES,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> DownloadedMedia:
@@ -68,7 +68,7 @@ class Services:
             media: Which one: an item of a list of media, or its id.
             target: A folder (one that exists, or ends with a slash and is made), or the file's own path. In a folder
                 the name is made of what the file shows, its id and its type, and never taken from Veriff.
-            existing: What to do if the file exists: ``"refuse"`` raises, ``"replace"`` replaces it, and ``"skip"``
+            if_exists: What to do if the file exists: ``"error"`` raises, ``"replace"`` replaces it, and ``"skip"``
                 keeps a file of the announced size as the finished download. ``"skip"`` fills an empty file, and raises
                 for anything else of that name.
             max_bytes: Largest size of the file in bytes; 1 GiB by default.
@@ -92,7 +92,7 @@ class Services:
         See https://devdocs.veriff.com/apidocs/v1mediaid-1.
         """
         return await self._downloads.save(
-            media, target, SaveOptions(existing=existing, max_bytes=max_bytes, progress=progress)
+            media, target, SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
         )
 
     def stream_media(

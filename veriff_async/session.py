@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from veriff_async._http.api import Api
-    from veriff_async._media.downloader import Downloads, Existing, MediaStream
-    from veriff_async._media.uploader import Uploads
+    from veriff_async._media.downloader import Downloader, IfExists, MediaStream
+    from veriff_async._media.uploader import Uploader
     from veriff_async._waiting.waiters import Waits
     from veriff_async.models.decision import Decision
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
@@ -44,7 +44,7 @@ class VerificationSession(SessionReadings):
         vendor_data: What was given at creation, when Veriff told it to this object.
     """
 
-    def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploads, downloads: Downloads, waits: Waits) -> None:
+    def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploader, downloads: Downloader, waits: Waits) -> None:
         """Attach to a session; use the client's methods instead."""
         self.id: str = info.id
         self.url: str | None = info.url
@@ -131,7 +131,7 @@ class VerificationSession(SessionReadings):
         folder: str | os.PathLike[str],
         *,
         concurrency: int = 4,
-        existing: Existing = "refuse",
+        if_exists: IfExists = "error",
         max_bytes: int = MAX_DOWNLOAD_BYTES,
         all_attempts: bool = False,
         progress: Callable[[DownloadProgress], None] | None = None,
@@ -139,12 +139,12 @@ class VerificationSession(SessionReadings):
         """Bring the session's media down, side by side; see `VeriffClient.download_media` for each.
 
         The first failure cancels the others; its ``downloaded`` says which are down already, and a further call with
-        ``existing="skip"`` goes on from there.
+        ``if_exists="skip"`` goes on from there.
 
         Args:
             folder: Where to; it is made when it is missing.
             concurrency: Most downloads of this call at once; never more than the client's ``max_downloads``.
-            existing: What to do with files that exist: ``"refuse"``, ``"replace"`` or ``"skip"``, which keeps files of
+            if_exists: What to do with files that exist: ``"error"``, ``"replace"`` or ``"skip"``, which keeps files of
                 the announced size.
             max_bytes: Largest size of each file in bytes; 1 GiB by default.
             all_attempts: Whether earlier attempts are asked for too, not the newest alone.
@@ -154,7 +154,7 @@ class VerificationSession(SessionReadings):
             Where the files are, pictures first, then videos and readings of a chip.
 
         Raises:
-            ConfigurationError: `concurrency` or `existing` cannot be right.
+            ConfigurationError: `concurrency` or `if_exists` cannot be right.
             MediaExistsError: A file is there already.
             MediaNotSavedError: The folder or a file cannot be written.
             NotFoundError: This integration knows no such session.
@@ -168,7 +168,7 @@ class VerificationSession(SessionReadings):
         return await self._downloads.save_all(
             self.id,
             folder,
-            SaveOptions(existing=existing, max_bytes=max_bytes, progress=progress),
+            SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress),
             concurrency=concurrency,
             all_attempts=all_attempts,
         )
@@ -179,7 +179,7 @@ class VerificationSession(SessionReadings):
         document: SourceDocument | str,
         target: str | os.PathLike[str],
         *,
-        existing: Existing = "refuse",
+        if_exists: IfExists = "error",
         max_bytes: int = MAX_DOWNLOAD_BYTES,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> DownloadedMedia:
@@ -189,7 +189,7 @@ class VerificationSession(SessionReadings):
             certificate: The certificate or its id, see `certificates`.
             document: One of its `source_documents`, or its id.
             target: A folder (one that exists, or ends with a slash and is created), or the file's own path.
-            existing: What to do with a file that exists: ``"refuse"``, ``"replace"`` or ``"skip"``.
+            if_exists: What to do with a file that exists: ``"error"``, ``"replace"`` or ``"skip"``.
             max_bytes: Largest size of the file in bytes; 1 GiB by default.
             progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
 
@@ -210,7 +210,7 @@ class VerificationSession(SessionReadings):
         See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
         """
         media = _document_of(self.id, certificate, document)
-        options = SaveOptions(existing=existing, max_bytes=max_bytes, progress=progress)
+        options = SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
         return await self._downloads.save(media, target, options)
 
     def stream_certificate_document(

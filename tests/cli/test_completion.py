@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     ("shell", "words", "expected"),
     [
         ("bash", ("veriff-async", "ver"), "verify"),
-        ("zsh", ("veriff-async", "media", "download", "--ex"), "--existing"),
+        ("zsh", ("veriff-async", "media", "download", "--if"), "--if-exists"),
         ("fish", ("veriff-async", "decision", "--show-"), "--show-person"),
     ],
 )

@@ -83,7 +83,7 @@ def test_downloads_show_bars_and_leave_what_is_there(
 
     code, written = run_in_terminal(*order, **patient.environ)
     refused = run(*order, **patient.environ)
-    skipped = run(*order, "--existing", "skip", "--json", **patient.environ)
+    skipped = run(*order, "--if-exists", "skip", "--json", **patient.environ)
 
     assert code == 0, written
     for media in patient.session(session_id).media:
@@ -91,7 +91,7 @@ def test_downloads_show_bars_and_leave_what_is_there(
     assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted([AGAIN, FRONT, FACE])
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert refused.returncode == 1
-    assert "--existing skip" in refused.stderr
+    assert "--if-exists skip" in refused.stderr
     assert (skipped.returncode, skipped.stderr) == (0, "")
     found = json.loads(skipped.stdout)["downloaded"]
     assert {one["path"] for one in found} == {str(path) for path in folder.iterdir()}
@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_no_half_file_and_says_how_to_go_on(
     written += read_until(terminal, None)
 
     assert process.wait(SECONDS) == 130
-    assert f"veriff-async media download {session_id} --to '{folder}' --existing skip\r\n" in written
+    assert f"veriff-async media download {session_id} --to '{folder}' --if-exists skip\r\n" in written
     assert written.count("\x1b[?25l") == written.count("\x1b[?25h") >= 1
     assert [] == list(folder.iterdir())
 

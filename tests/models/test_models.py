@@ -67,7 +67,7 @@ MODELS = (
     UploadedMedia(id="media", url=f"https://veriff.com/{CANARY}", raw={CANARY: CANARY}),
     Media(f"/home/{CANARY}/front.jpg", "face", filename=CANARY, timestamp=datetime(2026, 1, 1, tzinfo=UTC)),
     Media(CANARY.encode(), "face"),
-    UploadProgress(media=Media(CANARY.encode(), "face"), sent=1, total=2),
+    UploadProgress(media=Media(CANARY.encode(), "face"), bytes_sent=1, total_bytes=2),
 )
 PLAIN = (
     Person(),

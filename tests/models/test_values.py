@@ -54,7 +54,7 @@ ALL: Final = [
 ]
 MADE_BY_HAND: Final[dict[type[object], object]] = {
     Media: Media("front.jpg", "document-front"),
-    UploadProgress: UploadProgress(media=Media(b"x", "face"), sent=1, total=2),
+    UploadProgress: UploadProgress(media=Media(b"x", "face"), bytes_sent=1, total_bytes=2),
     DownloadedMedia: DownloadedMedia(media_id="1", path=Path("front.jpg"), size=1),
     Reason: Reason(101, ReasonFamily.DECLINE, "meaning", "hint"),
 }

@@ -14,12 +14,12 @@ from veriff_async._event_loop import is_being_cancelled
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ("together",)
+__all__ = ("gather_bounded",)
 
 _T = TypeVar("_T")
 
 
-async def together(
+async def gather_bounded(
     jobs: Sequence[Callable[[], Awaitable[_T]]], *, concurrency: int, threads: bool = True
 ) -> tuple[list[_T], BaseException | None]:
     """Do jobs side by side; the first failure cancels the others.

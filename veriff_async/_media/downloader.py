@@ -15,10 +15,10 @@ from anyio import CapacityLimiter, Semaphore, to_thread
 from attrs import evolve, frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._media.concurrency import together
+from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.file_writer import (
-    Existing,
-    FileSink,
+    AtomicFileWriter,
+    IfExists,
     already_there,
     check_download_size,
     incomplete_file,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     Downloadable: TypeAlias = MediaFile | CertificateFile | str
 
-__all__ = ("Downloads", "Existing", "MediaStream", "SaveOptions")
+__all__ = ("Downloader", "IfExists", "MediaStream", "SaveOptions")
 
 # The ending is not told by Veriff, and is never taken from a name that it sends.
 _EXTENSIONS: Final = {
@@ -66,13 +66,13 @@ class SaveOptions:
         ConfigurationError: A value cannot be right.
     """
 
-    existing: Existing
+    if_exists: IfExists
     max_bytes: int
     progress: Callable[[DownloadProgress], None] | None
 
     def __attrs_post_init__(self) -> None:
         """Check the values before anything is sent."""
-        check_choice("existing", self.existing, get_args(Existing))
+        check_choice("if_exists", self.if_exists, get_args(IfExists))
         check_function("progress", self.progress)
         _check_max_bytes(self.max_bytes)
 
@@ -159,13 +159,13 @@ class _Slots:
                     del self._streaming[task]
 
 
-class Downloads:
+class Downloader:
     """The downloads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, api: Api, *, seats: int, threads: CapacityLimiter, verify: bool) -> None:
+    def __init__(self, api: Api, *, max_downloads: int, threads: CapacityLimiter, verify: bool) -> None:
         """Take the calls to use, and how many downloads the client may run at once."""
         self._api = api
-        self._slots = _Slots(seats)
+        self._slots = _Slots(max_downloads)
         self._threads = threads
         # Checking keeps a processor busy: more threads than processors would only take turns.
         self._checking = CapacityLimiter(max(2, os.cpu_count() or 2))
@@ -173,7 +173,7 @@ class Downloads:
 
     @property
     def running(self) -> int:
-        """How many downloads hold a seat."""
+        """How many downloads hold a permit."""
         return self._slots.taken
 
     @asynccontextmanager
@@ -218,7 +218,7 @@ class Downloads:
         files = await self._files(session_id, all_attempts=all_attempts)
         place, _ = await to_thread.run_sync(_place, path, True, limiter=self._threads)  # noqa: FBT003
         jobs = [partial(self._save, file, place, None, options) for file in files]
-        downloaded, failure = await together(jobs, concurrency=concurrency)
+        downloaded, failure = await gather_bounded(jobs, concurrency=concurrency)
         if isinstance(failure, VeriffError):
             failure.downloaded = tuple(downloaded)
         if failure is not None:
@@ -242,25 +242,25 @@ class Downloads:
     async def _fetch(
         self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions
     ) -> DownloadedMedia:
-        media_id, existing = _id_of(media), options.existing
+        media_id, if_exists = _id_of(media), options.if_exists
 
         def moved(received: int, total: int | None) -> None:
             if options.progress is not None:
-                options.progress(DownloadProgress(media_id=media_id, received=received, total=total))
+                options.progress(DownloadProgress(media_id=media_id, bytes_received=received, total_bytes=total))
 
         known = name or (_name_of(media, media.mimetype) if isinstance(media, MediaFile) and media.mimetype else None)
         announced = media.size if isinstance(media, MediaFile) else None
         if known is not None:
             path = folder / known
-            if existing == "refuse" and await to_thread.run_sync(os.path.lexists, path, limiter=self._threads):
+            if if_exists == "error" and await to_thread.run_sync(os.path.lexists, path, limiter=self._threads):
                 raise already_there(path)
             # The list of media names the size, so a finished file needs no request.
-            if existing == "skip" and announced is not None and await self._is_complete(path, announced):
+            if if_exists == "skip" and announced is not None and await self._is_complete(path, announced):
                 mimetype = media.mimetype if isinstance(media, MediaFile) else None
                 return DownloadedMedia(media_id=media_id, path=path, size=announced, mimetype=mimetype, skipped=True)
-        sink = FileSink(
+        sink = AtomicFileWriter(
             lambda mimetype: folder / (name or _name_of(media, mimetype)),
-            existing=existing,
+            if_exists=if_exists,
             max_bytes=options.max_bytes,
             threads=self._checking,
             moved=moved,
@@ -271,7 +271,7 @@ class Downloads:
                 await sink.keep()
             except MediaExistsError:
                 path, size = sink.path or folder, sink.size if sink.total is None else sink.total
-                if existing != "skip":
+                if if_exists != "skip":
                     raise
                 if not await self._is_complete(path, size):
                     raise incomplete_file(path) from None

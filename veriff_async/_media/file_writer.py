@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 
 __all__ = (
-    "Existing",
-    "FileSink",
+    "AtomicFileWriter",
+    "IfExists",
     "already_there",
     "check_download_size",
     "incomplete_file",
     "is_complete",
 )
 
-Existing: TypeAlias = Literal["refuse", "replace", "skip"]
+IfExists: TypeAlias = Literal["error", "replace", "skip"]
 """What a download does if its file exists: raise, replace it, or keep it if it is complete."""
 
 _GATHERED: Final = 512 * 1024
@@ -47,14 +47,14 @@ They stay in the pieces that they came in: joining them costs fresh pages, and m
 """
 
 
-class FileSink:
+class AtomicFileWriter:
     """Receives one body into a file; `keep` makes it stay, and leaving without that removes it."""
 
     def __init__(
         self,
         goal: Callable[[str | None], Path],
         *,
-        existing: Existing,
+        if_exists: IfExists,
         max_bytes: int,
         threads: CapacityLimiter,
         moved: Callable[[int, int | None], None],
@@ -63,13 +63,13 @@ class FileSink:
 
         Args:
             goal: Gives the path of the file, once its type is known.
-            existing: What to do if the file exists.
+            if_exists: What to do if the file exists.
             max_bytes: Size above which the download is refused.
             threads: The worker threads to write with.
             moved: Called with the bytes received in this try, and the size when it was told.
         """
         self._goal = goal
-        self._existing = existing
+        self._if_exists = if_exists
         self._max_bytes = max_bytes
         self._threads = threads
         self._moved = moved
@@ -176,7 +176,7 @@ class FileSink:
         with self._lock:
             if self._over:
                 return
-            if self._existing != "replace" and os.path.lexists(goal) and not self._may_finish(goal):
+            if self._if_exists != "replace" and os.path.lexists(goal) and not self._may_finish(goal):
                 raise already_there(goal)
             if self._file is not None:
                 self._file.seek(0)
@@ -215,7 +215,7 @@ class FileSink:
                 return
             self._file.close()
             try:
-                if self._existing == "replace" or (self._existing == "skip" and _is_empty(goal)):
+                if self._if_exists == "replace" or (self._if_exists == "skip" and _is_empty(goal)):
                     temporary.replace(goal)
                 else:
                     _link(temporary, goal)
@@ -230,7 +230,7 @@ class FileSink:
 
     def _may_finish(self, goal: Path) -> bool:
         """Return whether the download is needed to decide about the existing file, or to complete it."""
-        return self._existing == "skip" and (self.total is None or (self.total > 0 and _is_empty(goal)))
+        return self._if_exists == "skip" and (self.total is None or (self.total > 0 and _is_empty(goal)))
 
     def _discard(self) -> None:
         with self._lock:
@@ -285,7 +285,7 @@ def check_download_size(size: int | None, max_bytes: int) -> None:
 
 def already_there(path: Path) -> MediaExistsError:
     """Return the error for a file that exists when files are not to be touched."""
-    error = MediaExistsError('A file is there already: give another place, or existing="replace" or "skip".')
+    error = MediaExistsError('A file is there already: give another place, or if_exists="replace" or "skip".')
     error.path = path
     return error
 
@@ -294,7 +294,7 @@ def incomplete_file(path: Path) -> MediaExistsError:
     """Return the error for something that exists and is not the finished download."""
     msg = (
         "A file, folder or link is there already, and it is not the finished download, because its size differs: "
-        'remove it, give another place, or give existing="replace".'
+        'remove it, give another place, or give if_exists="replace".'
     )
     error = MediaExistsError(msg)
     error.path = path

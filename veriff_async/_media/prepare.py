@@ -23,7 +23,7 @@ from attrs import define, evolve
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.concurrency import together
+from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.resize import fitted, require
 from veriff_async._media.source import SMALL, BytesSource, reusable_source
 from veriff_async._media.source_kinds import may_block, seeks_async
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from veriff_async._media.source import Source
-    from veriff_async._media.stream_signing import EarlySignature
+    from veriff_async._media.stream_signing import StreamSigner
 
 __all__ = ("PreparedMedia", "Preparing", "check_arguments", "check_media", "look_at", "naming")
 
@@ -67,7 +67,7 @@ class PreparedMedia:
     index: int
     media: Media
     draft: Draft | None = None
-    early: EarlySignature | None = None
+    early: StreamSigner | None = None
 
     def close(self) -> None:
         """Drop the temporary file, if there is one."""
@@ -122,7 +122,7 @@ class Preparing:
         self.hashing: CapacityLimiter = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     async def prepare(
-        self, media: Iterable[Media], *, stacklevel: int, early: Callable[[Media], EarlySignature] | None = None
+        self, media: Iterable[Media], *, stacklevel: int, early: Callable[[Media], StreamSigner] | None = None
     ) -> list[PreparedMedia]:
         """Check all media, before a byte of anything leaves.
 
@@ -151,7 +151,7 @@ class Preparing:
                 warnings.warn(item.draft.oversize, ImageSizeWarning, stacklevel=stacklevel)
         return prepared
 
-    async def spool(self, item: PreparedMedia, early: EarlySignature | None) -> Draft:
+    async def spool(self, item: PreparedMedia, early: StreamSigner | None) -> Draft:
         """Read what can be read only once, and check it; return what is sent."""
         with naming(item.index, item.media):
             source = await spool(item.media, threads=self._threads, stall=self._stall, early=early)
@@ -177,7 +177,7 @@ class Preparing:
                 raise
 
     async def _spool_and_scale(
-        self, prepared: Sequence[PreparedMedia], early: Callable[[Media], EarlySignature] | None
+        self, prepared: Sequence[PreparedMedia], early: Callable[[Media], StreamSigner] | None
     ) -> None:
         jobs: list[Callable[[], Awaitable[object]]] = [
             partial(self._scale, item, item.draft)
@@ -190,11 +190,11 @@ class Preparing:
                 spool = self._spool_and_rewind if rewinds else self.spool
                 jobs.append(partial(spool, item, None if early is None else early(item.media)))
         if jobs:
-            _, failure = await together(jobs, concurrency=len(jobs))
+            _, failure = await gather_bounded(jobs, concurrency=len(jobs))
             if failure is not None:
                 raise failure
 
-    async def _spool_and_rewind(self, item: PreparedMedia, early: EarlySignature | None) -> Draft:
+    async def _spool_and_rewind(self, item: PreparedMedia, early: StreamSigner | None) -> Draft:
         """Spool what has an async ``seek``, and put it back to where it stood."""
         source = cast("_AsyncFile", item.media.source)
         start = await source.tell() if hasattr(source, "tell") else 0

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from veriff_async._media.source import Source
-    from veriff_async._media.stream_signing import EarlySignature
+    from veriff_async._media.stream_signing import StreamSigner
     from veriff_async.models.media import Media, MediaSource
 
 __all__ = ("spool", "spool_bytes")
@@ -56,7 +56,7 @@ _NOTHING_YET: Final = 0.01
 """Seconds until an object that had nothing yet, and that the loop cannot wait for, is asked again."""
 
 
-async def spool(media: Media, *, threads: CapacityLimiter, stall: float, early: EarlySignature | None = None) -> Source:
+async def spool(media: Media, *, threads: CapacityLimiter, stall: float, early: StreamSigner | None = None) -> Source:
     """Read the source of a media that can be read only once, and keep its bytes.
 
     A thread writes and signs what came, while what follows is read. Type and size are checked while it comes, so that a
@@ -84,7 +84,7 @@ async def spool(media: Media, *, threads: CapacityLimiter, stall: float, early: 
     raise stalled(stall)
 
 
-async def _spool(head: _Head, read: _Pieces, threads: CapacityLimiter, early: EarlySignature | None) -> Source:
+async def _spool(head: _Head, read: _Pieces, threads: CapacityLimiter, early: StreamSigner | None) -> Source:
     kept, size = _Handful(), 0
     spooling: _Spooling | None = None
     try:
@@ -170,7 +170,7 @@ class _Handful:
 class _Spooling:
     """A file without a name, written and signed by a thread, one handful of pieces after another."""
 
-    def __init__(self, threads: CapacityLimiter, early: EarlySignature | None) -> None:
+    def __init__(self, threads: CapacityLimiter, early: StreamSigner | None) -> None:
         self._threads = threads
         self._early = early
         self._file: BinaryIO | None = None

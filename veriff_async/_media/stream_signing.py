@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media
 
-__all__ = ("EarlySignature",)
+__all__ = ("StreamSigner",)
 
 _GROUP: Final = 3
 
 
-class EarlySignature:
+class StreamSigner:
     """Signs a media of one stream piece by piece, as far as its beginning tells what it is.
 
     It refuses nothing: what cannot be told here is told, with its error, where the whole media is looked at.

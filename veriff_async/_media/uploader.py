@@ -10,9 +10,9 @@ from anyio import Semaphore, to_thread
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.concurrency import together
+from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.prepare import Preparing, naming
-from veriff_async._media.stream_signing import EarlySignature
+from veriff_async._media.stream_signing import StreamSigner
 from veriff_async._protocol.arguments import check_function, type_name
 from veriff_async._protocol.request_arguments import check_concurrency
 from veriff_async.errors import ConfigurationError, VeriffError
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
 
-__all__ = ("Uploads",)
+__all__ = ("Uploader",)
 
 
-class Uploads:
+class Uploader:
     """The uploads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, api: Api, *, seats: int, threads: CapacityLimiter, stall: float) -> None:
+    def __init__(self, api: Api, *, max_uploads: int, threads: CapacityLimiter, stall: float) -> None:
         """Share what all uploads of a client use.
 
         Args:
             api: The calls of the client.
-            seats: Most uploads at once.
+            max_uploads: Most uploads at once.
             threads: Bounds the threads that read files.
             stall: Most seconds that a stream may take for its next piece.
         """
         self._api = api
-        self._seats = Semaphore(seats, max_value=seats, fast_acquire=True)
-        self._all_seats = seats
+        self._semaphore = Semaphore(max_uploads, max_value=max_uploads, fast_acquire=True)
+        self._max_uploads = max_uploads
         self._threads = threads
         self._stall = stall
         self._preparing = Preparing(threads=threads, stall=stall)
 
     @property
     def running(self) -> int:
-        """How many uploads hold a seat."""
-        return self._all_seats - self._seats.value
+        """How many uploads hold a permit."""
+        return self._max_uploads - self._semaphore.value
 
     async def run(
         self,
@@ -110,7 +110,7 @@ class Uploads:
         # Small media are signed and sent without a thread.
         threads = not all(item.draft is not None and item.draft.inline for item in prepared)
         try:
-            uploaded, failure = await together(jobs, concurrency=concurrency or len(prepared), threads=threads)
+            uploaded, failure = await gather_bounded(jobs, concurrency=concurrency or len(prepared), threads=threads)
         finally:
             for item in prepared:
                 item.close()
@@ -123,11 +123,11 @@ class Uploads:
     async def _upload(
         self, session_id: str, item: PreparedMedia, progress: Callable[[UploadProgress], None] | None
     ) -> UploadedMedia:
-        # Before a seat is taken: a stream that comes slowly, from a browser perhaps, must not hold up other uploads.
+        # Before a permit is taken: a stream that comes slowly, from a browser perhaps, must not hold up other uploads.
         ready = item.draft or await self._preparing.spool(item, self._sign_early(item.media))
         with naming(item.index, item.media):
             try:
-                async with self._seats:
+                async with self._semaphore:
                     return await self._send(session_id, ready, item, progress)
             finally:
                 item.close()
@@ -141,7 +141,7 @@ class Uploads:
     ) -> UploadedMedia:
         def moved(sent: int) -> None:
             if progress is not None:
-                progress(UploadProgress(media=item.media, sent=sent, total=ready.length))
+                progress(UploadProgress(media=item.media, bytes_sent=sent, total_bytes=ready.length))
 
         early, credentials = item.early, self._api.credentials
         body = None if early is None else early.body(ready)
@@ -158,8 +158,8 @@ class Uploads:
             return await run_abandonable(partial(ready.sign, credentials), stall=self._stall)
         return await to_thread.run_sync(ready.sign, credentials, limiter=self._preparing.hashing)
 
-    def _sign_early(self, media: Media) -> EarlySignature:
-        return EarlySignature(media, self._api.credentials)
+    def _sign_early(self, media: Media) -> StreamSigner:
+        return StreamSigner(media, self._api.credentials)
 
 
 def _awaitable(result: object) -> Awaitable[object]:

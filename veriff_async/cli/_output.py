@@ -89,7 +89,7 @@ class Screen:
             tasks = {id(one): progress.add_task(_name(one), total=None) for one in media}
 
             def update(event: UploadProgress) -> None:
-                progress.update(tasks[id(event.media)], completed=event.sent, total=event.total)
+                progress.update(tasks[id(event.media)], completed=event.bytes_sent, total=event.total_bytes)
 
             yield update
 
@@ -105,7 +105,7 @@ class Screen:
             def update(event: DownloadProgress) -> None:
                 if event.media_id not in tasks:
                     tasks[event.media_id] = progress.add_task(_short(event), total=None)
-                progress.update(tasks[event.media_id], completed=event.received, total=event.total)
+                progress.update(tasks[event.media_id], completed=event.bytes_received, total=event.total_bytes)
 
             yield update
 
@@ -175,12 +175,12 @@ class _Lines:
         self._screen = screen
 
     def update(self, event: UploadProgress) -> None:
-        if event.sent == event.total:
-            self._screen.say(f"  {_name(event.media)}: {megabytes(event.total)} sent")
+        if event.bytes_sent == event.total_bytes:
+            self._screen.say(f"  {_name(event.media)}: {megabytes(event.total_bytes)} sent")
 
     def received(self, event: DownloadProgress) -> None:
-        if event.received == event.total:
-            self._screen.say(f"  {_short(event)}: {megabytes(event.received)} received")
+        if event.bytes_received == event.total_bytes:
+            self._screen.say(f"  {_short(event)}: {megabytes(event.bytes_received)} received")
 
 
 def _short(event: DownloadProgress) -> str:

@@ -112,7 +112,7 @@ class _Counter:
 
     def before(self, shown: Callable[[UploadProgress], None]) -> Callable[[UploadProgress], None]:
         def update(event: UploadProgress) -> None:
-            self._bodies[id(event.media)] = event.total
+            self._bodies[id(event.media)] = event.total_bytes
             shown(event)
 
         return update

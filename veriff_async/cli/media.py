@@ -10,7 +10,7 @@ import click
 from attrs import frozen
 
 from veriff_async import ConfigurationError, MediaExistsError
-from veriff_async._media.downloader import Existing
+from veriff_async._media.downloader import IfExists
 from veriff_async.cli._options import env_file_option, json_option, proxy_option
 from veriff_async.cli._output import megabytes
 from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run
@@ -55,7 +55,7 @@ class Parcel:
         session_id: The session.
         folder: Where to.
         media_ids: Which files; all when there is none.
-        existing: What becomes of files that are there already.
+        if_exists: What becomes of files that are there already.
         all_attempts: Whether earlier attempts are asked for too.
         advice: How to go on when it breaks off.
     """
@@ -63,7 +63,7 @@ class Parcel:
     session_id: str
     folder: Path
     media_ids: Sequence[str]
-    existing: Existing
+    if_exists: IfExists
     all_attempts: bool
     advice: str
 
@@ -106,9 +106,9 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
     help="Folder for the files; it is made when it is missing.  [default: one named after the session]",
 )
 @click.option(
-    "--existing",
-    type=click.Choice(get_args(Existing)),
-    default="refuse",
+    "--if-exists",
+    type=click.Choice(get_args(IfExists)),
+    default="error",
     show_default=True,
     help="What becomes of files that are there already.",
 )
@@ -123,7 +123,7 @@ def download(  # noqa: PLR0913  the options of the command
     *,
     session_id: str,
     folder: Path | None,
-    existing: str,
+    if_exists: str,
     media_ids: Sequence[str],
     all_attempts: bool,
     env_file: Path | None,
@@ -135,7 +135,7 @@ def download(  # noqa: PLR0913  the options of the command
         session_id=session_id,
         folder=folder or Path(session_id),
         media_ids=media_ids,
-        existing=cast("Existing", existing),
+        if_exists=cast("IfExists", if_exists),
         all_attempts=all_attempts,
         advice="What is down stays. To go on: " + again(_same(session_id, folder, media_ids, all_attempts), env_file),
     )
@@ -151,7 +151,7 @@ def _same(session_id: str, folder: Path | None, media_ids: Sequence[str], all_at
     """Return the command that leaves alone what is down already."""
     words = ["media", "download", session_id, *(("--to", str(folder)) if folder else ())]
     words += [word for media_id in media_ids for word in ("--media-id", media_id)]
-    return shlex.join([*words, *(["--all-attempts"] if all_attempts else []), "--existing", "skip"])
+    return shlex.join([*words, *(["--all-attempts"] if all_attempts else []), "--if-exists", "skip"])
 
 
 async def media_of(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[Held]:
@@ -200,15 +200,15 @@ async def run_download(veriff: VeriffClient, parcel: Parcel, screen: Screen, cou
                 if parcel.media_ids:
                     return await _chosen(veriff, parcel, moved)
                 return await session.download_all(
-                    parcel.folder, existing=parcel.existing, all_attempts=parcel.all_attempts, progress=moved
+                    parcel.folder, if_exists=parcel.if_exists, all_attempts=parcel.all_attempts, progress=moved
                 )
             except MediaExistsError as error:
                 name = "" if error.path is None else f"{error.path.name}: "
                 msg = name + (
                     "A file of another size, a folder or a link has the name of a file to download: remove it, give "
-                    "--existing replace, or give another folder with --to."
-                    if parcel.existing == "skip"
-                    else "A file is there already: give --existing skip or replace, or another folder with --to."
+                    "--if-exists replace, or give another folder with --to."
+                    if parcel.if_exists == "skip"
+                    else "A file is there already: give --if-exists skip or replace, or another folder with --to."
                 )
                 exists = MediaExistsError(msg)
                 exists.path = error.path
@@ -226,7 +226,7 @@ async def _chosen(
             raise ConfigurationError(msg)
     folder = f"{parcel.folder}/"  # the slash says that it is a folder, to be made if it is missing
     return [
-        await veriff.download_media(files[media_id], folder, existing=parcel.existing, progress=moved)
+        await veriff.download_media(files[media_id], folder, if_exists=parcel.if_exists, progress=moved)
         for media_id in dict.fromkeys(parcel.media_ids)
     ]
 

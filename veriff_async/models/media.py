@@ -104,13 +104,13 @@ class UploadProgress:
 
     Attributes:
         media: Which one.
-        sent: Bytes of the request body handed to the connection; it starts again when the upload is tried again.
-        total: Length of the request body in bytes (about 4/3 of the file).
+        bytes_sent: Bytes of the request body handed to the connection; it starts again when the upload is tried again.
+        total_bytes: Length of the request body in bytes (about 4/3 of the file).
     """
 
     media: Media
-    sent: int
-    total: int
+    bytes_sent: int
+    total_bytes: int
 
 
 @frozen(kw_only=True)
@@ -231,13 +231,13 @@ class DownloadProgress:
 
     Attributes:
         media_id: Which one.
-        received: Bytes received; it starts again when the download is tried again.
-        total: Size in bytes, when Veriff told it.
+        bytes_received: Bytes received; it starts again when the download is tried again.
+        total_bytes: Size in bytes, or ``None`` when Veriff does not state it.
     """
 
     media_id: str
-    received: int
-    total: int | None
+    bytes_received: int
+    total_bytes: int | None
 
 
 @frozen(kw_only=True)

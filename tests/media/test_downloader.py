@@ -175,12 +175,12 @@ async def test_a_file_that_is_there_is_kept(
 
     with pytest.raises(MediaExistsError):
         await veriff.download_media(front, goal)
-    skipped = await veriff.download_media(front, goal, existing="skip")
+    skipped = await veriff.download_media(front, goal, if_exists="skip")
 
     assert (skipped.skipped, skipped.size, skipped.path) == (True, len(PICTURE), first.path)
     assert asked == len(box.requests)
     assert await content_of(first.path) == mine
-    replaced = await veriff.download_media(front, goal, existing="replace")
+    replaced = await veriff.download_media(front, goal, if_exists="replace")
     assert await content_of(first.path) == PICTURE
     assert not replaced.skipped
     assert await names(tmp_path) == [first.path.name]
@@ -193,7 +193,7 @@ async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front
 
     with pytest.raises(MediaExistsError):
         await veriff.download_media(front.id, tmp_path)
-    skipped = await veriff.download_media(front.id, tmp_path, existing="skip")
+    skipped = await veriff.download_media(front.id, tmp_path, if_exists="skip")
 
     assert (skipped.skipped, skipped.size) == (True, len(PICTURE))
     assert await content_of(path) == mine
@@ -206,20 +206,20 @@ async def test_existing_file_is_named(veriff: VeriffClient, front: MediaFile, tm
     for path in (known, mine):
         await to_thread.run_sync(path.write_bytes, b"other")
 
-    for existing in ("refuse", "skip"):
+    for if_exists in ("error", "skip"):
         with pytest.raises(MediaExistsError, match=f"^{known.name}: A file") as named:
-            await veriff.download_media(front, tmp_path, existing=existing)
+            await veriff.download_media(front, tmp_path, if_exists=if_exists)
         with pytest.raises(MediaExistsError, match=r"^A file") as unnamed:
-            await veriff.download_media(front, mine, existing=existing)
+            await veriff.download_media(front, mine, if_exists=if_exists)
         assert (named.value.path, unnamed.value.path) == (known, mine)
 
 
 async def test_skipped_file_has_its_type(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
     """A file that was skipped is described like one that was downloaded, its type included."""
-    downloaded = await veriff.download_media(front, tmp_path, existing="skip")
+    downloaded = await veriff.download_media(front, tmp_path, if_exists="skip")
 
     for media in (front, evolve(front, size=None)):
-        assert evolve(downloaded, skipped=True) == await veriff.download_media(media, tmp_path, existing="skip")
+        assert evolve(downloaded, skipped=True) == await veriff.download_media(media, tmp_path, if_exists="skip")
 
 
 def make_dangling_link(path: Path) -> None:
@@ -248,14 +248,14 @@ UNFINISHED: Final = {
 async def test_skip_takes_nothing_else_for_the_finished_download(
     tmp_path: Path, make: Callable[[Path], object], known: str
 ) -> None:
-    """With ``existing="skip"`` whatever has not the announced size is an error, and is left as it is."""
+    """With ``if_exists="skip"`` whatever has not the announced size is an error, and is left as it is."""
     path = tmp_path / "goal"
     await to_thread.run_sync(make, path)
     before = await names(tmp_path)
 
     async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
         with pytest.raises(MediaExistsError, match="not the finished download"):
-            await veriff.download_media(THUMBNAIL if known == "size known" else MEDIA_ID, path, existing="skip")
+            await veriff.download_media(THUMBNAIL if known == "size known" else MEDIA_ID, path, if_exists="skip")
 
     assert await names(tmp_path) == before
 
@@ -270,21 +270,21 @@ async def test_skip_does_not_take_a_folder_for_the_finished_download(
 
     for media in (front, evolve(front, size=size)):
         with pytest.raises(MediaExistsError, match="not the finished download"):
-            await veriff.download_media(media, tmp_path, existing="skip")
+            await veriff.download_media(media, tmp_path, if_exists="skip")
 
     assert await names(tmp_path) == [folder.name]
 
 
 @pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
 async def test_skip_fills_an_empty_file(tmp_path: Path, known: str) -> None:
-    """An empty file holds nothing to lose: with ``existing="skip"`` the download replaces it."""
+    """An empty file holds nothing to lose: with ``if_exists="skip"`` the download replaces it."""
     path = tmp_path / "goal"
     await to_thread.run_sync(path.touch)
 
     async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
         media = THUMBNAIL if known == "size known" else MEDIA_ID
-        downloaded = await veriff.download_media(media, path, existing="skip")
-        again = await veriff.download_media(media, path, existing="skip")
+        downloaded = await veriff.download_media(media, path, if_exists="skip")
+        again = await veriff.download_media(media, path, if_exists="skip")
 
     assert (downloaded.skipped, again.skipped) == (False, True)
     assert await content_of(path) == SMALL
@@ -444,11 +444,11 @@ async def test_places_that_take_no_file_are_told(veriff: VeriffClient, front: Me
     assert await names(tmp_path) == ["file"]
 
 
-@pytest.mark.parametrize("existing", ["overwrite", None, 1])
-async def test_what_becomes_of_files_is_one_of_three(veriff: VeriffClient, tmp_path: Path, existing: Any) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("if_exists", ["overwrite", None, 1])
+async def test_what_becomes_of_files_is_one_of_three(veriff: VeriffClient, tmp_path: Path, if_exists: Any) -> None:  # noqa: ANN401
     """Anything else is refused before anything is asked."""
-    with pytest.raises(ConfigurationError, match="refuse, replace, skip"):
-        await veriff.download_media(MEDIA_ID, tmp_path, existing=existing)
+    with pytest.raises(ConfigurationError, match="error, replace, skip"):
+        await veriff.download_media(MEDIA_ID, tmp_path, if_exists=if_exists)
 
 
 @pytest.mark.parametrize("media_id", ["../up", "a/b", "", "a\0b", "a" * 65])
@@ -492,9 +492,9 @@ async def test_a_download_that_breaks_off_begins_again(
     found = await veriff.download_media(front, tmp_path, progress=told.append)
 
     assert await content_of(found.path) == PICTURE
-    received = [progress.received for progress in told]
+    received = [progress.bytes_received for progress in told]
     assert received != sorted(received)
-    assert (received[-1], told[-1].total, told[-1].media_id) == (len(PICTURE), len(PICTURE), front.id)
+    assert (received[-1], told[-1].total_bytes, told[-1].media_id) == (len(PICTURE), len(PICTURE), front.id)
     assert await names(tmp_path) == [found.path.name]
 
 
@@ -546,7 +546,7 @@ async def test_cancelling_again_leaves_no_file(tmp_path: Path, times: int) -> No
     """A download that is cancelled at any moment, also while it cleans up, leaves no file with a person's document."""
     async with serving(answering(PICTURE[:600_000])) as veriff:
         for turns in range(0, 80, 2):
-            downloading = asyncio.create_task(veriff.download_media(MEDIA_ID, tmp_path, existing="replace"))
+            downloading = asyncio.create_task(veriff.download_media(MEDIA_ID, tmp_path, if_exists="replace"))
             for _ in range(turns):
                 await asyncio.sleep(0)
             for _ in range(times):
@@ -685,7 +685,7 @@ async def test_all_media_of_a_session_come_down(
     ]
     assert await names(folder) == sorted(media.path.name for media in found)
     assert stat.S_IMODE((await to_thread.run_sync(folder.stat)).st_mode) == 0o700
-    again = await session.download_all(folder, existing="skip")
+    again = await session.download_all(folder, if_exists="skip")
     assert [media.skipped for media in again] == [True] * 3
 
 
@@ -715,7 +715,7 @@ async def test_one_failure_ends_the_others(box: Sandbox, session: VerificationSe
     assert await names(tmp_path) == []
     first = (await session.download_all(tmp_path))[0]
     await to_thread.run_sync(first.path.unlink)
-    rest = await session.download_all(tmp_path, existing="skip")
+    rest = await session.download_all(tmp_path, if_exists="skip")
     assert [media.skipped for media in rest] == [False, True, True]
 
 

@@ -546,9 +546,9 @@ async def test_progress_tells_every_step(session: VerificationSession) -> None:
     await session.upload(small, large, progress=seen.append)
 
     for media in (small, large):
-        sent = [event.sent for event in seen if event.media is media]
+        sent = [event.bytes_sent for event in seen if event.media is media]
         assert sorted(sent) == sent
-        assert {sent[-1]} == {event.total for event in seen if event.media is media}
+        assert {sent[-1]} == {event.total_bytes for event in seen if event.media is media}
     assert 10 < sum(event.media is large for event in seen)
 
 
@@ -556,7 +556,7 @@ async def test_progress_begins_again_with_a_second_try(box: Sandbox, session: Ve
     """A try that is repeated starts from nothing."""
     seen: list[int] = []
     box.inject(Fault.drop(after=600_000), path=MEDIA)
-    await session.upload(Media(LARGE, "face"), progress=lambda event: seen.append(event.sent))
+    await session.upload(Media(LARGE, "face"), progress=lambda event: seen.append(event.bytes_sent))
 
     assert any(later < earlier for earlier, later in itertools.pairwise(seen))
     assert max(seen) == seen[-1]

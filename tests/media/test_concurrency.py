@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from veriff_async._media.concurrency import together
+from veriff_async._media.concurrency import gather_bounded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -63,7 +63,9 @@ async def test_results_are_in_order(*, threads: bool, concurrency: int, most: in
     """Whoever is done first, results are in the order of the jobs, and no more run at once than may."""
     jobs = Jobs()
 
-    assert (list(range(8)), None) == await together(made(*[jobs.quick] * 8), concurrency=concurrency, threads=threads)
+    assert (list(range(8)), None) == await gather_bounded(
+        made(*[jobs.quick] * 8), concurrency=concurrency, threads=threads
+    )
     assert most == jobs.most
 
 
@@ -72,7 +74,7 @@ async def test_the_first_failure_ends_all(*, threads: bool) -> None:
     jobs = Jobs()
     work = made(jobs.quick, jobs.endless, jobs.endless, jobs.failing, jobs.failing)
 
-    done, failure = await together(work, concurrency=5, threads=threads)
+    done, failure = await gather_bounded(work, concurrency=5, threads=threads)
 
     assert isinstance(failure, LookupError)
     assert "job 3" == str(failure)
@@ -83,7 +85,7 @@ async def test_the_first_failure_ends_all(*, threads: bool) -> None:
 async def test_cancelling_ends_all(*, threads: bool) -> None:
     """Whoever cancels the whole finds every job ended when the cancellation comes through."""
     jobs = Jobs()
-    whole = asyncio.create_task(together(made(jobs.endless, jobs.endless), concurrency=2, threads=threads))
+    whole = asyncio.create_task(gather_bounded(made(jobs.endless, jobs.endless), concurrency=2, threads=threads))
     await jobs.begun.wait()
     await asyncio.sleep(0)
     whole.cancel()
@@ -101,7 +103,7 @@ async def test_a_job_that_cancels_itself_has_failed(*, threads: bool) -> None:
         await jobs.begun.wait()
         raise asyncio.CancelledError(number)
 
-    done, failure = await together(made(jobs.endless, cancelled), concurrency=2, threads=threads)
+    done, failure = await gather_bounded(made(jobs.endless, cancelled), concurrency=2, threads=threads)
 
     assert isinstance(failure, asyncio.CancelledError)
     assert (done, jobs.cancelled) == ([], [0])

@@ -648,7 +648,7 @@ async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combi
 
     def disturb(event: UploadProgress) -> None:
         # The first piece is the beginning of the JSON: nothing of the file was read for sending then.
-        if left and event.sent > place:
+        if left and event.bytes_sent > place:
             left.pop()(path)
 
     upload = session.upload(Media(source, "face"), progress=disturb)

@@ -16,7 +16,7 @@ from veriff_async import Credentials, Media
 from veriff_async._media.source import SMALL, BytesSource
 from veriff_async._media.spool import spool
 from veriff_async._media.stream_body import draft
-from veriff_async._media.stream_signing import EarlySignature
+from veriff_async._media.stream_signing import StreamSigner
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -38,14 +38,14 @@ def cut(content: bytes, lengths: range) -> Iterator[bytes]:
         place += count
 
 
-async def spooled(media: Media, content: bytes, lengths: range) -> tuple[Source, EarlySignature]:
+async def spooled(media: Media, content: bytes, lengths: range) -> tuple[Source, StreamSigner]:
     """Spool a stream of such pieces."""
 
     async def pieces() -> AsyncIterator[bytes]:
         for piece in cut(content, lengths):
             yield piece
 
-    early = EarlySignature(media, CREDENTIALS)
+    early = StreamSigner(media, CREDENTIALS)
     streamed = evolve(media, source=pieces())
     return await spool(streamed, threads=CapacityLimiter(4), stall=30, early=early), early
 
@@ -98,7 +98,7 @@ async def test_the_first_bytes_are_on_disk_before_the_last_have_come() -> None:
     written = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    class Seen(EarlySignature):
+    class Seen(StreamSigner):
         def take(self, piece: bytes | bytearray) -> None:
             super().take(piece)
             loop.call_soon_threadsafe(written.set)
