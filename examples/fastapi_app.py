@@ -30,11 +30,11 @@ from veriff_async import (
     VeriffError,
     end_waits_on_signals,
 )
-from veriff_async.inbox import Recorded, SqliteInbox
+from veriff_async.inbox import RecordResult, SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 
-async def tell(recorded: Recorded) -> None:
+async def tell(recorded: RecordResult) -> None:
     """Do what may be missed, after the answer to Veriff: a mail, a metric."""
     print(f"pid {os.getpid()} recorded a webhook of kind {recorded.event.kind}", flush=True)
 

@@ -14,11 +14,11 @@ import os
 from mangum import Mangum
 
 from veriff_async import Credentials
-from veriff_async.inbox import Recorded, RedisInbox
+from veriff_async.inbox import RecordResult, RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 
-async def tell(recorded: Recorded) -> None:
+async def tell(recorded: RecordResult) -> None:
     """Do what may be missed, after the record: a mail, a metric."""
     print(f"recorded a webhook of kind {recorded.event.kind}", flush=True)
 

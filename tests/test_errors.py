@@ -46,7 +46,8 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "MediaExistsError": (errors.MediaNotSavedError,),
     "WebhookError": (errors.VeriffError,),
     "SignatureError": (errors.WebhookError,),
-    "PayloadError": (errors.WebhookError,),
+    "WebhookPayloadError": (errors.WebhookError,),
+    "DecodeError": (errors.VeriffError,),
     "InboxError": (errors.VeriffError,),
     "BatchError": (errors.VeriffError,),
     "JobChangedError": (errors.BatchError,),
@@ -70,8 +71,9 @@ SAMPLES: tuple[errors.VeriffError, ...] = (
     *(kind("Sentence.", method="GET", path="/v1/sessions/id/decision") for kind in TRANSPORT),
     *(kind("Sentence.", status=429, code="1302", reason=CANARY, retry_after=2.5) for kind in API),
     errors.ResponseError("Sentence.", problems=["expected an object @ $.verification"]),
-    errors.PayloadError("Sentence.", problems=["expected an object @ $.verification"]),
-    errors.SignatureError("Sentence.", why="mismatch"),
+    errors.WebhookPayloadError("Sentence.", problems=["expected an object @ $.verification"]),
+    errors.DecodeError("Sentence.", problems=["expected an object @ $.person"]),
+    errors.SignatureError("Sentence.", reason="mismatch"),
     errors.JobFailedError("Sentence.", kind="MediaEmptyError"),
     errors.DecisionTimeoutError("Sentence.", session_id="id", last_status="submitted"),
 )
@@ -140,8 +142,8 @@ def test_attributes_say_what_is_known() -> None:
     ("error", "status"),
     [
         (errors.WebhookError("Sentence."), 400),
-        (errors.SignatureError("Sentence.", why="missing"), 401),
-        (errors.PayloadError("Sentence."), 400),
+        (errors.SignatureError("Sentence.", reason="missing"), 401),
+        (errors.WebhookPayloadError("Sentence."), 400),
     ],
 )
 def test_webhook_errors_hint_at_the_answer(error: errors.WebhookError, status: int) -> None:
@@ -153,4 +155,5 @@ def test_problems_are_fixed_once_given() -> None:
     """The list of problems is kept as a tuple, whatever was given."""
     assert ("a", "b") == errors.ResponseError("Sentence.", problems=["a", "b"]).problems
     assert () == errors.ResponseError("Sentence.").problems
-    assert () == errors.PayloadError("Sentence.").problems
+    assert () == errors.WebhookPayloadError("Sentence.").problems
+    assert ("a",) == errors.DecodeError("Sentence.", problems=["a"]).problems

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import WebhookEvent
-    from veriff_async.inbox import Inbox, Recorded, SessionState
+    from veriff_async.inbox import Inbox, RecordResult, SessionState
     from veriff_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, every_loop]
@@ -67,7 +67,7 @@ class Moody(MemoryInbox):
         if self.troubles[call]:
             raise self.troubles[call].pop(0)
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Record, or fail."""
         self.trouble("record")
         return await super().record(event, source=source)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from veriff_async import VerificationSession, WebhookEvent
     from veriff_async.client import ClientOptions
-    from veriff_async.inbox import Inbox, Recorded, SessionState
+    from veriff_async.inbox import Inbox, RecordResult, SessionState
     from veriff_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, every_loop]
@@ -51,7 +51,7 @@ class Moody(MemoryInbox):
         self.feeds = 0
         self.ends = asyncio.Event()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Record, or break."""
         if self.trouble is not None:
             raise self.trouble

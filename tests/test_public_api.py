@@ -34,15 +34,15 @@ NAMES = [(room, name) for room, module in ROOMS.items() for name in names_of(mod
 PINNED = """
 Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser ClientClosedError ClientOptions
 ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType
-Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DeprecatedHostWarning Device
-Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceImage FraudReport FullAutoEvent
+Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError DeprecatedHostWarning
+Device Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceImage FraudReport FullAutoEvent
 ImageSizeWarning InboxError IneCurpEvent IneEvent JobChangedError JobFailedError JobTakenError JournalError Media
 MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaSourceError
-MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError PayloadError
+MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError
 PayloadTooLargeError PermissionDeniedError Person PollPolicy ProofOfAddress RateLimitedError ReconcileResult
 RequestTimeoutError ResponseError RetryPolicy ServerError SessionEvent SignatureError Status Timeouts TransportError
-UnknownEvent UploadProgress UploadedMedia UserStatusEvent VeriffClient VeriffError VerificationSession
-WatchlistEvent WebhookError WebhookEvent WebhookReceiver __version__ check_media dump_json end_waits_on_signals
+UnknownEvent UploadProgress UploadedMedia UserStatusEvent VeriffClient VeriffError VerificationSession WatchlistEvent
+WebhookError WebhookEvent WebhookPayloadError WebhookReceiver __version__ check_media dump_json end_waits_on_signals
 explain_signature from_json open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_MODELS = """
@@ -52,26 +52,28 @@ CpfValidation CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSou
 DownloadProgress DownloadedMedia FaceImage FaceImportReceipt FieldObject FieldSource FieldValue FraudCategory
 FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision
 FullAutoDocument FullAutoEvent FullAutoPerson Gender IneBiometricValidation IneCurpEvent IneCurpResult IneEvent
-IneRecord IneResult Insight InsightCategory InsightResult LegalStatus Listing Listings LookupStatus MatchStatus
-Media MediaContext MediaFile MediaList MediaReference MediaSource MonitorStatus Monitoring Network NfcData
-ParsedAddress PepAlias PepAsset PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch Person PersonRecord
-ProofOfAddress REASONS Reason ReasonFamily RegistryValidation ReportStatus RiskCategory RiskLabel RiskLevel
-SearchTerm SessionEvent SourceDocument Specimen Status Timestamp TimestampHash TransportationResult UnknownEvent
-UploadProgress UploadedMedia UserDefinedStatus UserStatusEvent ValidationResult WatchlistEvent WatchlistHit
-WatchlistScreening WebhookEvent YesNo
+IneRecord IneResult Insight InsightCategory InsightResult LegalStatus Listing Listings LookupStatus MatchStatus Media
+MediaContext MediaFile MediaList MediaReference MediaSource MonitorStatus Monitoring Network NfcData ParsedAddress
+PepAlias PepAsset PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch Person PersonRecord ProofOfAddress
+REASONS Reason ReasonFamily RegistryValidation ReportStatus RiskCategory RiskLabel RiskLevel SearchTerm SessionEvent
+SourceDocument Specimen Status Timestamp TimestampHash TransportationResult UnknownEvent UploadProgress UploadedMedia
+UserDefinedStatus UserStatusEvent ValidationResult WatchlistEvent WatchlistHit WatchlistScreening WebhookEvent YesNo
 """
 PINNED_SANDBOX = """
-AttemptView Clock Delivery Fault ImportedFace RealClock Rules Sandbox SeenRequest SessionView StoredMedia
-VirtualClock WebhookKind
+AttemptView Clock Delivery Fault ImportedFace RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock
+WebhookKind
 """
-PINNED_INBOX = "Ignored Inbox MemoryInbox Recorded RedisInbox Retention SessionState SqliteInbox"
+PINNED_INBOX = """
+IgnoredReason Inbox MemoryInbox RecordResult RedisInbox Retention SessionState SqliteInbox apply_event dump_event
+dump_state load_event load_state
+"""
 PINNED_BATCH = """
 BadRow Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress RedisJournal Row
 SqliteJournal Stamp Step collect_many read_manifest settle submit_many verify_many verify_one
 """
 PINNED_WEBHOOKS = """
-AsgiWebhooks Origin ReceiverStatistics Reply SignatureCause SignatureExplanation WebhookReceiver aiohttp_app
-aiohttp_handler asgi_app
+AsgiWebhooks ReceiverStatistics Reply SignatureCause SignatureExplanation WebhookReceiver WebhookVerification
+aiohttp_app aiohttp_handler asgi_app
 """
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from veriff_async import WebhookEvent
     from veriff_async.client import ClientOptions
-    from veriff_async.inbox import Recorded, SessionState
+    from veriff_async.inbox import RecordResult, SessionState
     from veriff_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, every_loop]
@@ -39,7 +39,7 @@ pytestmark = [pytest.mark.anyio, every_loop]
 class Full(MemoryInbox):
     """An inbox that takes nothing any more."""
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Refuse."""
         msg = "it is full"
         raise InboxError(msg)
@@ -268,7 +268,7 @@ async def test_one_unreadable_record_is_its_own_failure(
                     raise trouble
             return await super().look(session_ids)
 
-        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
             if event.session_id == ids[0]:
                 raise trouble
             return await super().record(event, source=source)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from veriff_async import WebhookEvent
     from veriff_async.client import ClientOptions
-    from veriff_async.inbox import Inbox, Recorded
+    from veriff_async.inbox import Inbox, RecordResult
     from veriff_async.sandbox import Sandbox
 
     OurInbox = MemoryInbox | SqliteInbox | RedisInbox
@@ -208,7 +208,7 @@ async def test_the_inbox_fails_at_the_submission(box: Sandbox, caplog: pytest.Lo
     class Full(MemoryInbox):
         is_full = False
 
-        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+        async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
             if self.is_full:
                 raise OSError
             return await super().record(event, source=source)

@@ -20,12 +20,12 @@ PICTURE = Media(b"\xff\xd8\xff\xe0" + bytes(60), "face")
 async def test_a_new_secret_signs_from_now_on(box: Sandbox, veriff: VeriffClient) -> None:
     """After the swap requests are signed with the new secret, over the same connections; the old one can go."""
     session = await veriff.create_session()
-    both = box.credentials.rotated("a-new-secret")
+    both = box.credentials.with_rotated_secret("a-new-secret")
     box.credentials = both
 
-    veriff.credentials = veriff.credentials.rotated("a-new-secret")
+    veriff.credentials = veriff.credentials.with_rotated_secret("a-new-secret")
     await session.upload(PICTURE)
-    box.credentials = both.without(1)
+    box.credentials = both.without_secret(1)
     await session.submit()
 
     assert both == veriff.credentials
@@ -35,11 +35,11 @@ async def test_a_new_secret_signs_from_now_on(box: Sandbox, veriff: VeriffClient
 async def test_a_deleted_secret_is_refused(box: Sandbox, veriff: VeriffClient) -> None:
     """A client that still signs with a secret that is gone is told so, and goes on after the swap."""
     session = await veriff.create_session()
-    box.credentials = box.credentials.rotated("a-new-secret").without(1)
+    box.credentials = box.credentials.with_rotated_secret("a-new-secret").without_secret(1)
 
     with pytest.raises(AuthenticationError, match="compare VERIFF_SHARED_SECRET"):
         await session.submit()
-    veriff.credentials = veriff.credentials.rotated("a-new-secret")
+    veriff.credentials = veriff.credentials.with_rotated_secret("a-new-secret")
     await session.submit()
 
 
@@ -47,11 +47,11 @@ async def test_a_call_under_way_ends_with_its_own_secret(box: Sandbox, veriff: V
     """The answer to a request that was signed before the swap is checked with what signed it."""
     session = await veriff.create_session()
     box.inject(Fault.status(503, retry_after=0), path="*/attempts")
-    box.credentials = box.credentials.rotated("a-new-secret")
+    box.credentials = box.credentials.with_rotated_secret("a-new-secret")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(session.attempts)
         await anyio.lowlevel.checkpoint()
-        veriff.credentials = veriff.credentials.rotated("a-new-secret").without(1)
+        veriff.credentials = veriff.credentials.with_rotated_secret("a-new-secret").without_secret(1)
 
     assert await session.decision() is None
 
@@ -61,7 +61,7 @@ async def test_any_secret_of_the_ring_signs(place: int) -> None:
     """Whichever secret is chosen signs, and the answer to it is signed with the same."""
     async with (
         Sandbox(credentials=RING) as box,
-        VeriffClient(RING.signing_with(place), base_url=box.base_url) as veriff,
+        VeriffClient(RING.with_signing_secret(place), base_url=box.base_url) as veriff,
     ):
         session = await veriff.create_session()
         assert await session.decision() is None
@@ -69,17 +69,17 @@ async def test_any_secret_of_the_ring_signs(place: int) -> None:
 
 def test_rings_are_changed_by_making_new_ones() -> None:
     """A new secret goes first, a chosen one too, a deleted one is left out, and six are too many."""
-    assert RING.rotated("next").secrets == ("next", "newest", "older", "oldest")
-    assert RING.rotated("older").secrets == ("older", "newest", "oldest")
-    assert RING.signing_with(2).secrets == ("oldest", "newest", "older")
-    assert RING.without(0).secrets == ("older", "oldest")
+    assert RING.with_rotated_secret("next").secrets == ("next", "newest", "older", "oldest")
+    assert RING.with_rotated_secret("older").secrets == ("older", "newest", "oldest")
+    assert RING.with_signing_secret(2).secrets == ("oldest", "newest", "older")
+    assert RING.without_secret(0).secrets == ("older", "oldest")
     assert RING.secrets == ("newest", "older", "oldest")
     with pytest.raises(ConfigurationError, match="more than 5"):
-        RING.rotated("4").rotated("5").rotated("6")
-    with pytest.raises(ConfigurationError, match="place 3"):
-        RING.signing_with(3)
+        RING.with_rotated_secret("4").with_rotated_secret("5").with_rotated_secret("6")
+    with pytest.raises(ConfigurationError, match="index 3"):
+        RING.with_signing_secret(3)
     with pytest.raises(ConfigurationError, match="only secret"):
-        Credentials(KEY, "only").without(0)
+        Credentials(KEY, "only").without_secret(0)
 
 
 async def test_nothing_else_is_taken_for_credentials(veriff: VeriffClient) -> None:

@@ -117,8 +117,8 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
     "Job(media)": lambda value: Job("job", value),
     "Job(timeout)": lambda value: Job("job", [Media(PICTURE, "face")], timeout=value),
     "Credentials.sign": CREDENTIALS.sign,
-    "Credentials.signing_with": CREDENTIALS.signing_with,
-    "Credentials.without": CREDENTIALS.without,
+    "Credentials.with_signing_secret": CREDENTIALS.with_signing_secret,
+    "Credentials.without_secret": CREDENTIALS.without_secret,
     "read_manifest(timeout)": lambda value: read_manifest("jobs.csv", timeout=value),
     "to_json(time_digits)": lambda value: to_json(
         Decision(session_id=SESSION, status=Status.APPROVED), time_digits=value
@@ -201,7 +201,7 @@ async def test_wrong_options_of_a_session_are_refused(box: Sandbox, veriff: Veri
         lambda value: session.download_certificate_document(SESSION, value, "folder/"),
         lambda value: veriff.import_faces(session_ids=[SESSION], extra=value),
         lambda value: veriff.report_fraud(FraudReport(SESSION, cast("Any", value))),
-        lambda value: check_media(Media(PICTURE, "face", fit=value)),
+        lambda value: check_media(Media(PICTURE, "face", max_side=value)),
         lambda value: anext(verify_many(veriff, value, journal=MemoryJournal())),
         lambda value: anext(verify_many(veriff, [], journal=MemoryJournal(), pace=value)),
         lambda value: anext(verify_many(veriff, [], journal=MemoryJournal(), max_outage=value)),

@@ -80,6 +80,7 @@ if TYPE_CHECKING:
         ConnectError as ConnectError,
         ConnectTimeoutError as ConnectTimeoutError,
         DecisionTimeoutError as DecisionTimeoutError,
+        DecodeError as DecodeError,
         InboxError as InboxError,
         JobChangedError as JobChangedError,
         JobFailedError as JobFailedError,
@@ -95,7 +96,6 @@ if TYPE_CHECKING:
         MediaUnsupportedError as MediaUnsupportedError,
         NotFoundError as NotFoundError,
         OutcomeUnknownError as OutcomeUnknownError,
-        PayloadError as PayloadError,
         PayloadTooLargeError as PayloadTooLargeError,
         PermissionDeniedError as PermissionDeniedError,
         RateLimitedError as RateLimitedError,
@@ -106,6 +106,7 @@ if TYPE_CHECKING:
         TransportError as TransportError,
         VeriffError as VeriffError,
         WebhookError as WebhookError,
+        WebhookPayloadError as WebhookPayloadError,
     )
     from veriff_async.models.collected import (
         Browser as Browser,
@@ -165,12 +166,12 @@ else:
             "credentials": "Credentials",
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
-                "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError InboxError JobChangedError "
-                "JobFailedError JobTakenError JournalError MediaChangedError MediaEmptyError MediaError "
-                "MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError MediaUnsupportedError "
-                "NotFoundError OutcomeUnknownError PayloadError PayloadTooLargeError PermissionDeniedError "
+                "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError InboxError "
+                "JobChangedError JobFailedError JobTakenError JournalError MediaChangedError MediaEmptyError "
+                "MediaError MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError "
+                "MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError PermissionDeniedError "
                 "RateLimitedError RequestTimeoutError ResponseError ServerError SignatureError TransportError "
-                "VeriffError WebhookError"
+                "VeriffError WebhookError WebhookPayloadError"
             ),
             "models.collected": "Browser CollectedData Device Network",
             "models.decision": "Decision DecisionSource",

@@ -295,7 +295,7 @@ class VeriffClient(Services):
             ConfigurationError: It is set to something that is no `Credentials`.
 
         Example:
-            >>> veriff.credentials = veriff.credentials.rotated(new_secret)
+            >>> veriff.credentials = veriff.credentials.with_rotated_secret(new_secret)
         """
         return self._api.credentials
 

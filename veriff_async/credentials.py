@@ -127,8 +127,8 @@ class Credentials:
         """All live secrets, the signing one first."""
         return (self.shared_secret, *self.previous_secrets)
 
-    def rotated(self, new_secret: str) -> Self:
-        """Return the same with a new secret that signs; all others go on being verified with.
+    def with_rotated_secret(self, new_secret: str) -> Self:
+        """Return a copy that signs with a new secret and still verifies with all others.
 
         Raises:
             ConfigurationError: The secret is empty or has white space around it, or it would be the sixth.
@@ -136,40 +136,40 @@ class Credentials:
         others = tuple(secret for secret in self.secrets if secret != new_secret)
         return evolve(self, shared_secret=new_secret, previous_secrets=others)
 
-    def signing_with(self, place: int) -> Self:
-        """Return the same, signing with another secret of the ring.
+    def with_signing_secret(self, index: int) -> Self:
+        """Return a copy that signs with another of its secrets.
 
         Args:
-            place: Its place in `secrets`, as `verify` tells it.
+            index: The index of that secret in `secrets`, as `verify` returns it.
 
         Raises:
-            ConfigurationError: There is no such place.
+            ConfigurationError: There is no secret with this index.
         """
-        return self.rotated(self._at(place))
+        return self.with_rotated_secret(self._secret_at(index))
 
-    def without(self, place: int) -> Self:
-        """Return the same without one secret, once it is deleted in the Customer Portal.
+    def without_secret(self, index: int) -> Self:
+        """Return a copy without one secret, once it is deleted in the Customer Portal.
 
         Args:
-            place: Its place in `secrets`.
+            index: The index of that secret in `secrets`.
 
         Raises:
-            ConfigurationError: There is no such place, or it is the only secret.
+            ConfigurationError: There is no secret with this index, or it is the only secret.
         """
-        gone = self._at(place)
+        removed = self._secret_at(index)
         if len(self.secrets) == 1:
-            msg = "The only secret cannot be left out: add its successor first, with rotated()."
+            msg = "The only secret cannot be removed: add its successor first, with with_rotated_secret()."
             raise ConfigurationError(msg)
-        first, *others = [secret for secret in self.secrets if secret != gone]
+        first, *others = [secret for secret in self.secrets if secret != removed]
         return evolve(self, shared_secret=first, previous_secrets=tuple(others))
 
-    def _at(self, place: int) -> str:
-        if type(place) is not int or not 0 <= place < len(self.secrets):
+    def _secret_at(self, index: int) -> str:
+        if type(index) is not int or not 0 <= index < len(self.secrets):
             last = len(self.secrets) - 1
-            places = f"a place from 0 to {last}" if last else "place 0, since there is only one secret"
-            msg = f"There is no secret at place {shown(place)}: give {places}. The secret at place 0 signs."
+            valid = f"an index from 0 to {last}" if last else "index 0, since there is only one secret"
+            msg = f"There is no secret with index {shown(index)}: pass {valid}. The secret with index 0 signs."
             raise ConfigurationError(msg)
-        return self.secrets[place]
+        return self.secrets[index]
 
     def sign(self, payload: Buffer) -> str:
         """Sign a whole payload with the shared secret.

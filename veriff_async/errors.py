@@ -23,7 +23,8 @@ The class says what the caller can do; numbers and texts are attributes::
     │   └─ MediaNotSavedError               a download cannot be written
     │       └─ MediaExistsError             there is a file already
     ├─ WebhookError                         whoever posted it; answer with .status_hint
-    │   ├─ SignatureError                   └─ PayloadError
+    │   ├─ SignatureError                   └─ WebhookPayloadError
+    ├─ DecodeError                          from_json: not the JSON of the model
     ├─ InboxError
     ├─ BatchError                           of a job or its journal
     │   ├─ JobChangedError                  give the old input, or a new id
@@ -55,6 +56,7 @@ __all__ = (
     "ConnectError",
     "ConnectTimeoutError",
     "DecisionTimeoutError",
+    "DecodeError",
     "InboxError",
     "JobChangedError",
     "JobFailedError",
@@ -70,7 +72,6 @@ __all__ = (
     "MediaUnsupportedError",
     "NotFoundError",
     "OutcomeUnknownError",
-    "PayloadError",
     "PayloadTooLargeError",
     "PermissionDeniedError",
     "RateLimitedError",
@@ -81,6 +82,7 @@ __all__ = (
     "TransportError",
     "VeriffError",
     "WebhookError",
+    "WebhookPayloadError",
 )
 
 SignatureFault = Literal["missing", "malformed", "mismatch", "foreign_client", "foreign_integration"]
@@ -327,26 +329,39 @@ class SignatureError(WebhookError):
     """The request does not prove that it comes from Veriff.
 
     Attributes:
-        why: ``"missing"``, ``"malformed"``, ``"mismatch"``, ``"foreign_client"`` or ``"foreign_integration"``.
+        reason: ``"missing"``, ``"malformed"``, ``"mismatch"``, ``"foreign_client"`` or ``"foreign_integration"``.
     """
 
     status_hint = 401
 
-    def __init__(self, message: str, *, why: SignatureFault) -> None:
+    def __init__(self, message: str, *, reason: SignatureFault) -> None:
         """Take the sentence to show and the kind of fault."""
         super().__init__(message)
-        self.why: SignatureFault = why
+        self.reason: SignatureFault = reason
 
 
-class PayloadError(WebhookError):
-    """Not a body that can be read, though signed rightly where it came as a webhook.
+class WebhookPayloadError(WebhookError):
+    """The signature of the webhook is valid, but its body cannot be decoded.
 
     Attributes:
-        problems: What was wrong and where, never the values.
+        problems: The problems and their JSON paths, never the values.
     """
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
-        """Take the sentence to show and the list of problems."""
+        """Store the problems. `message` is the sentence to show."""
+        super().__init__(message)
+        self.problems: tuple[str, ...] = tuple(problems)
+
+
+class DecodeError(VeriffError):
+    """`from_json` was given JSON that is not the JSON of the model.
+
+    Attributes:
+        problems: The problems and their JSON paths, never the values.
+    """
+
+    def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
+        """Store the problems. `message` is the sentence to show."""
         super().__init__(message)
         self.problems: tuple[str, ...] = tuple(problems)
 

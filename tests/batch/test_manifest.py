@@ -52,7 +52,7 @@ def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
     """Columns are contexts, fields of the models and options; a byte order mark, spaces and empty lines do no harm."""
     text = (
         "\ufeffid, document-front,face,first_name,gender,document_type,document_number,full_address,vendor_data,"
-        "end_user_id,callback,timeout,fit,proof_of_address_types\r\n"
+        "end_user_id,callback,timeout,max_side,proof_of_address_types\r\n"
         'u1,front.jpg; face é.jpg, front.jpg ,"Ada, Countess",F,PASSPORT,AB12,"12 Square\nLondon",v,'
         "c4f3d0ac-65b1-4a0f-8a4e-3f4de0a1b9aa,https://example.com/back,2.5,1920,UTILITY_BILL;TAX_STATEMENT\r\n"
         "\r\n,,,,,,,,,,,,,\r\n"
@@ -63,7 +63,7 @@ def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
     assert isinstance(first, Row)
     assert (2, "u1", 2.5) == (first.line, first.job.id, first.job.timeout)
     assert ["document-front", "document-front", "face"] == [media.context for media in first.job.media]
-    assert [1920] * 3 == [media.fit for media in first.job.media]
+    assert [1920] * 3 == [media.max_side for media in first.job.media]
     assert first.job.options == {
         "person": Person(first_name="Ada, Countess", gender=Gender.FEMALE),
         "document": Document(type=DocumentType.PASSPORT, number="AB12"),
@@ -81,7 +81,7 @@ def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> Non
     line = {
         "id": "u1",
         "media": [
-            {"path": "front.jpg", "context": "document-front", "timestamp": "2024-05-31T12:00:00Z", "fit": 800},
+            {"path": "front.jpg", "context": "document-front", "timestamp": "2024-05-31T12:00:00Z", "max_side": 800},
             {"path": str(folder / "face é.jpg"), "context": "face", "mimetype": "image/jpeg"},
         ],
         "person": {"first_name": "Ada", "last_name": None},
@@ -89,13 +89,13 @@ def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> Non
         "consents": [{"type": "ine", "approved": True}],
         "extra": {"features": ["selfid"]},
         "timeout": 10,
-        "fit": 1920,
+        "max_side": 1920,
         "document": None,
     }
     [row] = read(folder, json.dumps(line) + "\n\n", name="jobs.JSONL")
 
     assert isinstance(row, Row)
-    assert [800, 1920] == [media.fit for media in row.job.media]
+    assert [800, 1920] == [media.max_side for media in row.job.media]
     assert datetime(2024, 5, 31, 12, tzinfo=UTC) == row.job.media[0].timestamp
     assert row.job.options == {
         "person": Person(first_name="Ada"),
@@ -197,7 +197,7 @@ def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
         '{"id": "i", ' + media + ', "timeout": 1e400}': "no JSON object",
         '{"id": "j", ' + media + ', "timeout": ' + "9" * 400 + "}": "timeout cannot be right",
         '{"id": "k", "media": [{"path": "front.jpg", "context": "face", "timestamp": "2024-05-31"}]}': "time zone",
-        '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "fit": true}]}': "most pixels",
+        '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "max_side": true}]}': "most pixels",
         '{"id": "m", ' + media + ', "extra": ' + '{"a":' * 200 + "1" + "}" * 200 + "}": "levels",
         '{"id": "n", ' + media + ', "consents": [{"type": "ine"}]}': "approved",
         '{"id": "o", ' + media + ', "document": {"country": "' + SECRET + '"}}': "document.country",
@@ -252,7 +252,7 @@ def test_any_bytes_give_rows_or_bad_rows(
 ) -> None:
     """Nothing that a file may hold raises; lines are numbered in their order."""
     folder = tmp_path_factory.getbasetemp()
-    header = b"id,face,first_name,timeout,fit\n" if is_csv else b""
+    header = b"id,face,first_name,timeout,max_side\n" if is_csv else b""
     rows = read(folder, header + data, name="any.csv" if is_csv else "any.jsonl")
     lines = [row.line for row in rows]
 

@@ -91,7 +91,7 @@ def test_what_is_said_of_media_counts() -> None:
 
     for media in (
         Media(PICTURE, "document-front"),
-        Media(PICTURE, "face", fit=500),
+        Media(PICTURE, "face", max_side=500),
         Media(PICTURE, "face", mimetype="image/jpeg"),
     ):
         assert not same(before, described(Job("user-42", [media]), None))
@@ -102,7 +102,7 @@ def test_what_would_be_refused_is_found_before() -> None:
     with pytest.raises(MediaUnsupportedError):
         described(job(b"GIF89a" + bytes(100)), None)
     with pytest.raises(ConfigurationError):
-        described(Job("user-42", [Media(PICTURE, "face", fit=0)]), None)
+        described(Job("user-42", [Media(PICTURE, "face", max_side=0)]), None)
     with pytest.raises(ConfigurationError):
         described(Job("user-42", [Media(PICTURE, "face")], options={"callback": "http://insecure.example"}), None)
 

@@ -372,7 +372,7 @@ async def test_each_secret_is_tried(box: Sandbox) -> None:
 
     old = await found({**box.environ, "VERIFF_SHARED_SECRET": f"{good},{OTHER}"})
     turned = await found({**box.environ, "VERIFF_SHARED_SECRET": f"{OTHER},{good}"})
-    box.credentials = box.credentials.rotated(OTHER)
+    box.credentials = box.credentials.with_rotated_secret(OTHER)
     both = await found({**box.environ})
 
     assert failed(old) == []

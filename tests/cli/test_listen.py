@@ -28,7 +28,7 @@ from veriff_async.cli.listen import display
 from veriff_async.cli.listen.forward import Forwarded, Forwarder
 from veriff_async.cli.listen.server import serving
 from veriff_async.cli.trigger_samples import samples
-from veriff_async.inbox import Ignored, Recorded, SqliteInbox
+from veriff_async.inbox import IgnoredReason, RecordResult, SqliteInbox
 from veriff_async.sandbox import Sandbox, WebhookKind
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def test_every_kind_has_its_words(kind: str, words: str) -> None:
     sample = samples(WebhookKind(kind), session_id=str(uuid4()), status=None, now=datetime.now(UTC))[0]
     body = dump(sample.body)
     event = parse_webhook({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
-    late = Recorded(event=event, ignored=Ignored.LATE)
+    late = RecordResult(event=event, ignored=IgnoredReason.STALE)
 
     assert display.recorded_line(late, place=0).endswith(f"  {words}  late")
     assert display.recorded_document(late, place=1)["late"] is True
@@ -305,7 +305,7 @@ def test_every_kind_has_its_words(kind: str, words: str) -> None:
 
 def test_an_unknown_kind_has_a_line() -> None:
     """A kind that is newer than this version is shown as such, and whatever became of it when it was handed on."""
-    unknown = Recorded(event=UnknownEvent(raw={}))
+    unknown = RecordResult(event=UnknownEvent(raw={}))
     left_out = Forwarded(kind="unknown", session_id=None, answer=None)
     failed = Forwarded(kind="unknown", session_id=None, answer=Answered(status=None, problem="gone", seconds=1))
 

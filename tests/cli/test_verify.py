@@ -191,16 +191,16 @@ def test_wrong_use_is_said_before_anything_is_done(arguments: tuple[str, ...]) -
 
 
 def test_large_pictures_are_said_once_and_scaled_on_demand(run: Run, served: Sandbox, tmp_path: Path) -> None:
-    """A picture above Veriff's advice is a warning that names --fit, as an object with --json; --fit heeds it."""
+    """A picture above Veriff's advice is a warning that names --max-side, an object with --json."""
     large = tmp_path / "large.jpg"
     Image.new("RGB", (2000, 40)).save(large)
 
     warned = run("verify", "--face", str(large), "--json", **served.environ)
     sent_whole = served.sessions[-1].media[0].size
-    fitted = run("verify", "--face", str(large), "--json", "--fit", "200", **served.environ)
+    fitted = run("verify", "--face", str(large), "--json", "--max-side", "200", **served.environ)
 
     assert (warned.returncode, fitted.returncode, fitted.stderr) == (0, 0, "")
-    assert "--fit 1920" in json.loads(warned.stderr)["warning"]
+    assert "--max-side 1920" in json.loads(warned.stderr)["warning"]
     assert sent_whole == large.stat().st_size > served.sessions[-1].media[0].size
 
 

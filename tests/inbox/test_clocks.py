@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from veriff_async.inbox import Ignored, MemoryInbox, RedisInbox, Retention, SqliteInbox
+from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
 from veriff_async.testing import decided, moved
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ async def test_a_process_whose_clock_is_ahead_empties_nothing(tmp_path: Path, da
         await fill(right)
         for number in range(3):
             await wrong.record(moved(f"new-{number}", "started"))
-            assert (await wrong.record(decided(SESSIONS[number], "approved"))).ignored is Ignored.REPEATED
+            assert (await wrong.record(decided(SESSIONS[number], "approved"))).ignored is IgnoredReason.DUPLICATE
             assert set(SESSIONS) == set(await wrong.look(SESSIONS))
             assert 1 == len(await wrong.history(SESSIONS[number]))
             await right.record(moved(f"other-{number}", "started"))

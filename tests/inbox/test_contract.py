@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from tests.servers import RedisServer
     from veriff_async import WebhookEvent
-    from veriff_async.inbox import Inbox, Recorded, Retention, SessionState
+    from veriff_async.inbox import Inbox, RecordResult, Retention, SessionState
 
 
 class TestMemoryInbox(InboxContract):
@@ -126,7 +126,7 @@ class _Backwards(MemoryInbox):
 
 
 class _Proud(MemoryInbox):
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         return evolve(await super().record(event, source=source), ignored=None)
 
 

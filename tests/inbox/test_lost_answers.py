@@ -11,7 +11,7 @@ import pytest
 from tests.inbox.test_redis import client_of
 from veriff_async import Credentials, InboxError, WebhookReceiver
 from veriff_async._protocol.webhook import dump_event
-from veriff_async.inbox import Ignored, RedisInbox
+from veriff_async.inbox import IgnoredReason, RedisInbox
 from veriff_async.models.decision import DecisionSource
 from veriff_async.testing import decided, moved
 from veriff_async.testing._harness import keys
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from tests.servers import RedisServer
-    from veriff_async.inbox import Recorded
+    from veriff_async.inbox import RecordResult
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +90,7 @@ async def cutting(server: RedisServer) -> AsyncGenerator[CuttingProxy]:
 @pytest.mark.parametrize("cuts", [1, 2])
 async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: bytes, cuts: int) -> None:
     """Whichever answer is lost, the handler is called once, and Veriff's repetition is a repetition."""
-    called: list[Recorded] = []
+    called: list[RecordResult] = []
     async with (
         cutting(redis_server) as proxy,
         RedisInbox(proxy.url) as inbox,
@@ -115,7 +115,7 @@ async def test_a_lost_answer_about_a_polled_decision_counts_once(redis_server: R
         await inbox.record(event, source=DecisionSource.POLL)
         proxy.cut, proxy.cuts = b"EXEC", 1
 
-        assert [None, Ignored.REPEATED] == [(await inbox.record(event)).ignored for _ in range(2)]
+        assert [None, IgnoredReason.DUPLICATE] == [(await inbox.record(event)).ignored for _ in range(2)]
 
 
 async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisServer) -> None:
@@ -129,7 +129,7 @@ async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisSe
         async with RedisInbox(redis_server.url) as other:
             while len(await keys(other)) < 2:
                 pass
-            assert (await other.record(decided("s", "approved"))).is_repeated
+            assert (await other.record(decided("s", "approved"))).is_duplicate
         proxy.refuses = False
 
         assert (await recording).ignored is None
@@ -151,7 +151,7 @@ async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: Re
         proxy.refuses = False
 
         results = [(await inbox.record(decided("s", "approved"))).ignored for _ in range(2)]
-        assert [None, Ignored.REPEATED] == results
+        assert [None, IgnoredReason.DUPLICATE] == results
 
 
 async def test_a_record_that_was_refused_fails_at_once(redis_server: RedisServer) -> None:

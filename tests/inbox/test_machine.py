@@ -20,9 +20,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from veriff_async import Credentials, PollPolicy, VeriffClient
 from veriff_async._protocol.decision_order import identity, is_final
-from veriff_async._protocol.session_state import advance
+from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import decision_event
-from veriff_async.inbox import Ignored, MemoryInbox, RedisInbox, Retention, SqliteInbox
+from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.testing import decided, moved, screened
@@ -134,29 +134,29 @@ class Machine(RuleBasedStateMachine):
             assert expected == await inbox.look(["one", "two", "three"])
         for place, session_id, task in list(self.waits):
             state = expected.get(session_id)
-            if task.done() or (state and state.current and state.current.status != "review"):
+            if task.done() or (state and state.effective_decision and state.effective_decision.status != "review"):
                 self.waits.remove((place, session_id, task))
                 found = await task
                 assert found.status != "review"
                 assert identity(found) in [identity(decision) for decision in self.told[session_id]]
 
-    def expect(self, session_id: str, event: WebhookEvent, source: DecisionSource) -> Ignored | None:
+    def expect(self, session_id: str, event: WebhookEvent, source: DecisionSource) -> IgnoredReason | None:
         """Return why an event is to be ignored, and keep it."""
         story = self.stories[session_id]
         story.touched = self.time
         if isinstance(event, DecisionEvent):
             self.told[session_id].append(event.decision)
-        is_kept = event.key in [kept.key for kept in story.events]
+        is_kept = event.dedup_key in [kept.dedup_key for kept in story.events]
         if not is_kept:
             story.events.append(event)
         before = story.state
-        story.state, ignored = advance(before, event, source, is_kept=is_kept, at=self.time)
+        story.state, ignored = apply_event(before, event, source, is_duplicate=is_kept, recorded_at=self.time)
         if before and is_final(before.status):
             assert story.state
             assert is_final(story.state.status)
         if isinstance(event, DecisionEvent) and event.decision.is_final and not (before and is_final(before.status)):
             assert story.state
-            assert event.decision == story.state.current
+            assert event.decision == story.state.effective_decision
         return ignored
 
     async def changed(self, session_ids: set[str]) -> None:
@@ -194,7 +194,7 @@ class Machine(RuleBasedStateMachine):
             assert (self.stories[session_id].state, ignored) == (recorded.state, recorded.ignored)
             await self.changed(set() if ignored else {session_id})
             history = await self.inboxes[1 - place].history(session_id)
-            assert [kept.key for kept in self.stories[session_id].events] == [kept.key for kept in history]
+            assert [kept.dedup_key for kept in self.stories[session_id].events] == [kept.dedup_key for kept in history]
 
         self.do(record())
 
@@ -205,8 +205,8 @@ class Machine(RuleBasedStateMachine):
         async def record() -> None:
             await self.settle()
             # When the first webhook about a polled decision counts among others, the history does not show.
-            kept = {event.key for story in self.stories.values() for event in story.events}
-            fresh = [(place, event) for place, event in batch if event.key not in kept]
+            kept = {event.dedup_key for story in self.stories.values() for event in story.events}
+            fresh = [(place, event) for place, event in batch if event.dedup_key not in kept]
             recorded = await asyncio.gather(*(self.inboxes[place].record(event) for place, event in fresh))
             changed = {each.event.session_id for each in recorded if each.ignored is None}
             for session_id in {event.session_id or "" for _, event in fresh}:
@@ -215,9 +215,11 @@ class Machine(RuleBasedStateMachine):
                 for event in history[known:]:
                     self.expect(session_id, event, DecisionSource.WEBHOOK)
                 self.stories[session_id].touched = self.time
-                assert [event.key for event in history] == [event.key for event in self.stories[session_id].events]
-                assert {event.key for _, event in batch if event.session_id == session_id} <= {
-                    event.key for event in history
+                assert [event.dedup_key for event in history] == [
+                    event.dedup_key for event in self.stories[session_id].events
+                ]
+                assert {event.dedup_key for _, event in batch if event.session_id == session_id} <= {
+                    event.dedup_key for event in history
                 }
             await self.changed({session_id for session_id in changed if session_id})
 

@@ -70,13 +70,13 @@ async def test_repetitions_go_by_the_key() -> None:
     for event in (first, turned, first, bare, fuller, other, fuller, bare, turned, moved("s", "started"), other):
         recorded = await inbox.record(event)
 
-        assert recorded.is_repeated == (event.key in known)
-        known.add(event.key)
+        assert recorded.is_duplicate == (event.dedup_key in known)
+        known.add(event.dedup_key)
     assert len(known) == len(await inbox.history("s"))
 
     await inbox.record(moved("s", "submitted"))
-    assert not (await inbox.record(turned)).is_repeated, "the oldest was forgotten"
-    assert (await inbox.record(other)).is_repeated
+    assert not (await inbox.record(turned)).is_duplicate, "the oldest was forgotten"
+    assert (await inbox.record(other)).is_duplicate
 
 
 def test_threads_and_their_loops_share_it() -> None:

@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 
 from veriff_async._protocol.webhook import event_from
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.inbox import Ignored, Inbox, RedisInbox, Retention
+from veriff_async.inbox import IgnoredReason, Inbox, RedisInbox, Retention
 from veriff_async.testing.factories import decided, moved, screened
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: Re
         assert ["s", "s"] == [await anext(feed), await anext(feed)]
         assert {"s": recorded.state} == await other.look(["s", "unknown"])
         assert [first, last] == list(await other.history("s"))
-        assert [first.key, last.key] == [event.key for event in await other.history("s")]
+        assert [first.dedup_key, last.dedup_key] == [event.dedup_key for event in await other.history("s")]
         assert () == await other.history("unknown")
 
 
@@ -130,7 +130,7 @@ async def test_of_many_deliveries_at_once_one_counts(redis_server: RedisServer) 
         async with following(inboxes[0]) as feed:
             found = await asyncio.gather(*(inbox.record(decided("s", "approved")) for inbox in inboxes * 5))
 
-            assert [None] + [Ignored.REPEATED] * 19 == sorted((each.ignored for each in found), key=str)
+            assert [None] + [IgnoredReason.DUPLICATE] * 19 == sorted((each.ignored for each in found), key=str)
             assert 1 == len(await inboxes[0].history("s"))
             await inboxes[1].record(moved("end", "started"))
             assert ["s", "end"] == [await anext(feed), await anext(feed)]
@@ -155,7 +155,7 @@ async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) 
         await inbox.record(decided("old", "approved"))
         await inbox.record(moved("young", "started"))
         now[0] += 59
-        assert (await inbox.record(moved("young", "started"))).is_repeated
+        assert (await inbox.record(moved("young", "started"))).is_duplicate
         now[0] += 2
         assert {"young"} == set(await inbox.look(["old", "young"]))
         assert () == await inbox.history("old")
@@ -206,7 +206,7 @@ async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin:
         assert events[-3:] == list(await inbox.history("s"))
         assert "approved" == (await inbox.look(["s"]))["s"].status
         assert 4 + 2 * 3 == await admin.hlen("{veriff}:session:s")
-        assert (await inbox.record(events[7])).is_repeated
+        assert (await inbox.record(events[7])).is_duplicate
 
 
 async def test_everything_has_an_end(inbox: RedisInbox, admin: Redis) -> None:
@@ -395,7 +395,7 @@ async def test_a_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox)
             await asyncio.sleep(0)
         record.cancel()
         await asyncio.wait([record])
-        assert not (await inbox.record(moved(f"t{turns}", "started"))).is_repeated
+        assert not (await inbox.record(moved(f"t{turns}", "started"))).is_duplicate
 
     assert 30 == len(await inbox.look([f"t{turns}" for turns in range(30)]))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from veriff_async import ConfigurationError, InboxError
-from veriff_async.inbox import Ignored, Retention, SqliteInbox
+from veriff_async.inbox import IgnoredReason, Retention, SqliteInbox
 from veriff_async.testing.factories import decided, moved, screened
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ async def test_a_record_is_written_though_nobody_waits_for_it(inbox: SqliteInbox
         await recording
     again = await inbox.record(decided("s", "approved"))
 
-    assert Ignored.REPEATED is again.ignored
+    assert IgnoredReason.DUPLICATE is again.ignored
 
 
 async def test_what_cannot_be_written_is_told_and_undone(inbox: SqliteInbox, path: Path) -> None:
@@ -182,7 +182,7 @@ async def test_the_newest_events_are_kept(path: Path) -> None:
         await inbox.record(decided("s", "approved", minute=9))
 
         assert 3 == len(await inbox.history("s"))
-        assert (await inbox.look(["s"]))["s"].current is not None
+        assert (await inbox.look(["s"]))["s"].effective_decision is not None
 
 
 async def test_many_sessions_are_forgotten_little_by_little(path: Path) -> None:

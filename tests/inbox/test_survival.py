@@ -20,7 +20,7 @@ import pytest
 from aiohttp import ClientError, ClientSession
 
 from veriff_async import Credentials
-from veriff_async._protocol.session_state import advance
+from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import RedisInbox, SqliteInbox
 from veriff_async.testing import decided, moved
@@ -72,7 +72,7 @@ async def live(inbox, session):
         decided(session, "approved", attempt="second", minute=2),
     ):
         await inbox.record(event)
-        os.write(1, f"{session} {event.key}\\n".encode())
+        os.write(1, f"{session} {event.dedup_key}\\n".encode())
 
 
 async def main():
@@ -157,12 +157,12 @@ async def lost(inbox: Inbox, expected: dict[str, list[str]]) -> list[str]:
     states = await inbox.look(expected)
     for session, keys in expected.items():
         events = await inbox.history(session)
-        kept = [event.key for event in events]
+        kept = [event.dedup_key for event in events]
         assert len(kept) == len(set(kept))
         missing += [key for key in keys if key not in kept]
         state = None
         for event in events:
-            state, _ = advance(state, event)
+            state, _ = apply_event(state, event)
         assert state == states.get(session)
     return missing
 
@@ -240,7 +240,7 @@ async def post(port: int, some: list[tuple[str, WebhookEvent]], told: Callable[[
             with suppress(ClientError):
                 async with http.post(f"http://127.0.0.1:{port}/hooks", data=body, headers=headers) as answer:
                     if answer.status == 200:
-                        found[session].append(event.key)
+                        found[session].append(event.dedup_key)
                         told(sum(map(len, found.values())))
 
     async with ClientSession(headers={"content-type": "application/json"}) as http:
@@ -270,4 +270,4 @@ def test_what_a_receiver_answered_survives(tmp_path: Path) -> None:
         with started(SERVING, place, name, "0", CREDENTIALS.api_key, "a fake secret") as (_, output):
             port = int(output.readline())
             run(lambda: post(port, sent, lambda _: None))  # noqa: B023  the same
-        check(place, {session: [event.key for other, event in sent if other == session] for session, _ in sent})
+        check(place, {session: [event.dedup_key for other, event in sent if other == session] for session, _ in sent})

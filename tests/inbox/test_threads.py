@@ -12,7 +12,7 @@ import pytest
 
 from veriff_async import ConfigurationError, InboxError, JournalError
 from veriff_async.batch import JobRecord, SqliteJournal
-from veriff_async.inbox import Ignored, SqliteInbox
+from veriff_async.inbox import IgnoredReason, SqliteInbox
 from veriff_async.testing import decided, moved
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
                 await anext(feed)
 
         assert (await inbox.record(decided("s", "approved"))).ignored is None
-        assert (await inbox.record(moved("s", "started"))).ignored is Ignored.REPEATED
+        assert (await inbox.record(moved("s", "started"))).ignored is IgnoredReason.DUPLICATE
         assert {"s"} == set(await inbox.look(["s"]))
     assert 1 == sum(record.levelno == logging.ERROR for record in caplog.records)
 

@@ -110,7 +110,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[VeriffError]]
     "of another type": (lambda _: GIF, {}, MediaUnsupportedError),
     "empty": (lambda _: b"", {}, MediaEmptyError),
     "too large": (lambda _: JPEG + bytes(18_000_000), {}, MediaTooLargeError),
-    "not decodable": (lambda _: LARGE, {"fit": 100}, MediaUnsupportedError),
+    "not decodable": (lambda _: LARGE, {"max_side": 100}, MediaUnsupportedError),
     "an address": (lambda _: "https://storage.example/front.jpg", {}, MediaUnsupportedError),
     "a closed file": (lambda _: closed(), {}, MediaError),
     "not to be read": (lambda _: cast("bytes", 5), {}, ConfigurationError),
@@ -212,7 +212,7 @@ async def test_verify_reads_streams_before_it_creates_a_session(
         ("front.jpg", "must be a list"),
         (Media(SMALL, "face"), "must be a list"),
         (["front.jpg"], "takes Media"),
-        ([Media(SMALL, "face", fit=0)], "fit must be"),
+        ([Media(SMALL, "face", max_side=0)], "max_side must be"),
     ],
 )
 async def test_a_call_without_media_creates_nothing(
@@ -240,7 +240,7 @@ async def test_submit_is_verify_without_the_wait(box: Sandbox, veriff: VeriffCli
     media = [
         Media(LARGE, "document-front"),
         Media(pieces(LARGE), "document-back"),
-        Media(pieces(picture(900)), "face", fit=300),
+        Media(pieces(picture(900)), "face", max_side=300),
     ]
     session = await veriff.submit(media=media, vendor_data="user-42")
 

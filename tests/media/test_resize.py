@@ -78,7 +78,7 @@ async def test_a_large_picture_is_scaled_down(
     box: Sandbox, veriff: VeriffClient, form: str, mode: str, arrives: str
 ) -> None:
     """The longer side fits, the other keeps its share, and the type is what the documentation says."""
-    content = await sent(box, veriff, Media(picture((1000, 500), form, mode), "face", fit=200))
+    content = await sent(box, veriff, Media(picture((1000, 500), form, mode), "face", max_side=200))
 
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.size) == (arrives, (200, 100))
@@ -89,7 +89,7 @@ async def test_a_scaled_picture_stands_upright_and_says_nothing(box: Sandbox, ve
     profile = b"a profile of colours" * 10
     lying = picture((1000, 500), exif=noted(), icc_profile=profile)
 
-    content = await sent(box, veriff, Media(lying, "face", fit=200))
+    content = await sent(box, veriff, Media(lying, "face", max_side=200))
 
     with Image.open(io.BytesIO(content)) as image:
         assert image.size == (100, 200)
@@ -97,14 +97,14 @@ async def test_a_scaled_picture_stands_upright_and_says_nothing(box: Sandbox, ve
         assert image.info["icc_profile"] == profile
 
 
-@pytest.mark.parametrize("fit", [1000, 1920])
-async def test_a_picture_that_fits_is_left_alone(box: Sandbox, veriff: VeriffClient, fit: int) -> None:
+@pytest.mark.parametrize("max_side", [1000, 1920])
+async def test_a_picture_that_fits_is_left_alone(box: Sandbox, veriff: VeriffClient, max_side: int) -> None:
     """A picture that is small enough goes byte for byte as it is, with its notes, and so does a PDF."""
     small = picture((1000, 500), exif=noted())
     page = b"%PDF-1.7\n" + bytes(100)
 
-    assert small == await sent(box, veriff, Media(small, "face", fit=fit))
-    assert page == await sent(box, veriff, Media(page, "address-front", fit=fit))
+    assert small == await sent(box, veriff, Media(small, "face", max_side=max_side))
+    assert page == await sent(box, veriff, Media(page, "address-front", max_side=max_side))
 
 
 async def test_any_source_can_be_scaled(box: Sandbox, veriff: VeriffClient, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ async def test_any_source_can_be_scaled(box: Sandbox, veriff: VeriffClient, tmp_
         yield content
 
     for source in (path, io.BytesIO(content), stream()):
-        arrived = await sent(box, veriff, Media(source, "face", fit=200))
+        arrived = await sent(box, veriff, Media(source, "face", max_side=200))
         with Image.open(io.BytesIO(arrived)) as image:
             assert image.size == (200, 100)
 
@@ -131,15 +131,15 @@ async def test_what_is_too_large_to_send_may_be_scaled(box: Sandbox, veriff: Ver
 
     with pytest.raises(MediaTooLargeError):
         await sent(box, veriff, Media(out.getvalue(), "face"))
-    with Image.open(io.BytesIO(await sent(box, veriff, Media(out.getvalue(), "face", fit=300)))) as image:
+    with Image.open(io.BytesIO(await sent(box, veriff, Media(out.getvalue(), "face", max_side=300)))) as image:
         assert image.size == (300, 300)
 
 
 async def test_a_broken_picture_cannot_be_scaled(veriff: VeriffClient) -> None:
-    """A header without its picture is told, where fit needs the picture."""
+    """A header without its picture is told, where max_side needs the picture."""
     session = await veriff.create_session()
     with pytest.raises(MediaUnsupportedError, match="cannot be decoded"):
-        await session.upload(Media(picture((1000, 500))[:800], "face", fit=200))
+        await session.upload(Media(picture((1000, 500))[:800], "face", max_side=200))
 
 
 def grey(width: int, height: int) -> bytes:
@@ -157,7 +157,7 @@ def grey(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(12_000, 9_000), (12_240, 16_320), (20_000, 700)])
 async def test_a_very_large_jpeg_is_scaled(box: Sandbox, veriff: VeriffClient, size: tuple[int, int]) -> None:
     """A JPEG of 108 or 200 megapixels, or a long one, is decoded at a fraction of its size and fits."""
-    content = await sent(box, veriff, Media(grey(*size), "face", fit=1920))
+    content = await sent(box, veriff, Media(grey(*size), "face", max_side=1920))
 
     with Image.open(io.BytesIO(content)) as image:
         assert max(image.size) == 1920
@@ -180,7 +180,7 @@ async def test_a_picture_with_damaged_notes_is_scaled(box: Sandbox, veriff: Veri
     whole = picture((1000, 500))
     noted_badly = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + whole[2:]
 
-    with Image.open(io.BytesIO(await sent(box, veriff, Media(noted_badly, "face", fit=200)))) as image:
+    with Image.open(io.BytesIO(await sent(box, veriff, Media(noted_badly, "face", max_side=200)))) as image:
         assert image.size == (200, 100)
 
 
@@ -193,8 +193,8 @@ async def test_a_jpeg_without_its_end_is_scaled(
     whole = picture((1000, 500), progressive=progressive)
     assert whole.endswith(b"\xff\xd9")
 
-    expected = await sent(box, veriff, Media(whole, "face", fit=200))
-    assert expected == await sent(box, veriff, Media(whole[:-2] + end, "face", fit=200))
+    expected = await sent(box, veriff, Media(whole, "face", max_side=200))
+    assert expected == await sent(box, veriff, Media(whole[:-2] + end, "face", max_side=200))
 
 
 @pytest.mark.parametrize("missing", [10, 100, 600])
@@ -204,19 +204,19 @@ async def test_a_jpeg_without_a_part_of_its_picture_is_refused(veriff: VeriffCli
     Image.effect_noise((1000, 500), 90).save(out, "JPEG")
     session = await veriff.create_session()
     with pytest.raises(MediaUnsupportedError, match="cannot be decoded"):
-        await session.upload(Media(out.getvalue()[:-missing], "face", fit=200))
+        await session.upload(Media(out.getvalue()[:-missing], "face", max_side=200))
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "L", "RGB", "CMYK"])
-@pytest.mark.parametrize("fit", [150, 400, 900])
-async def test_a_scaled_picture_looks_the_same(box: Sandbox, veriff: VeriffClient, mode: str, fit: int) -> None:
+@pytest.mark.parametrize("max_side", [150, 400, 900])
+async def test_a_scaled_picture_looks_the_same(box: Sandbox, veriff: VeriffClient, mode: str, max_side: int) -> None:
     """Whatever is done on the way, strip by strip or at a fraction, the picture is that of a plain reduction."""
     ramp = Image.radial_gradient("L").resize((1001, 703))
     original = Image.merge("RGBA", (ramp, ramp.rotate(90), ramp, ramp)).convert(mode)
     out = io.BytesIO()
     original.save(out, "JPEG" if mode == "CMYK" else "PNG")
 
-    content = await sent(box, veriff, Media(out.getvalue(), "face", fit=fit))
+    content = await sent(box, veriff, Media(out.getvalue(), "face", max_side=max_side))
 
     with Image.open(io.BytesIO(content)) as image:
         expected = original.convert("RGBA").convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
@@ -264,7 +264,7 @@ async def test_a_progressive_jpeg_is_bounded_by_its_coefficients(veriff: VeriffC
     session = await veriff.create_session()
 
     with pytest.raises(MediaUnsupportedError, match="16320 x 16320 pixels"):
-        await session.upload(Media(bomb, "face", fit=1920))
+        await session.upload(Media(bomb, "face", max_side=1920))
 
 
 async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient) -> None:
@@ -274,7 +274,7 @@ async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient
     session = await veriff.create_session()
 
     with pytest.raises(MediaUnsupportedError, match="40000 x 40000"):
-        await session.upload(Media(bytes(bomb), "face", fit=200))
+        await session.upload(Media(bytes(bomb), "face", max_side=200))
 
 
 async def test_a_header_that_says_two_things_is_refused(veriff: VeriffClient) -> None:
@@ -287,28 +287,28 @@ async def test_a_header_that_says_two_things_is_refused(veriff: VeriffClient) ->
     session = await veriff.create_session()
 
     with pytest.raises(MediaUnsupportedError):
-        await session.upload(Media(small[: at + length] + bytes(huge) + small[at + length :], "face", fit=100))
+        await session.upload(Media(small[: at + length] + bytes(huge) + small[at + length :], "face", max_side=100))
 
 
 async def test_a_file_that_is_held_whole_has_a_limit(veriff: VeriffClient) -> None:
     """What is decoded is held whole, so that a file without end is refused before it is read."""
     session = await veriff.create_session()
     with pytest.raises(MediaTooLargeError, match="scaled down here"):
-        await session.upload(Media(picture((300, 200)) + bytes(65 * 2**20), "face", fit=100))
+        await session.upload(Media(picture((300, 200)) + bytes(65 * 2**20), "face", max_side=100))
 
 
-@pytest.mark.parametrize("fit", [0, -1, True, 1.5, "1920"])
-async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, fit: Any) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("max_side", [0, -1, True, 1.5, "1920"])
+async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, max_side: Any) -> None:  # noqa: ANN401
     """Anything else is refused before anything is sent."""
     session = await veriff.create_session()
-    with pytest.raises(ConfigurationError, match="fit must be"):
-        await session.upload(Media(picture((64, 64)), "face", fit=fit))
+    with pytest.raises(ConfigurationError, match="max_side must be"):
+        await session.upload(Media(picture((64, 64)), "face", max_side=max_side))
 
 
 async def test_a_large_picture_is_told(box: Sandbox, veriff: VeriffClient) -> None:
     """A longer side above 1920 pixels is told with the figures and the remedy, at the line that uploads."""
     session = await veriff.create_session()
-    with pytest.warns(ImageSizeWarning, match=r"face has 1921 x 16 pixels.*fit=1920") as caught:
+    with pytest.warns(ImageSizeWarning, match=r"face has 1921 x 16 pixels.*max_side=1920") as caught:
         await session.upload(Media(picture((1921, 16)), "face"))
 
     assert [__file__] == [warning.filename for warning in caught]
@@ -316,16 +316,16 @@ async def test_a_large_picture_is_told(box: Sandbox, veriff: VeriffClient) -> No
 
 
 @pytest.mark.parametrize(
-    ("size", "fit"), [((1920, 16), None), ((16, 1920), None), ((1921, 16), 1920), ((1921, 16), 100)]
+    ("size", "max_side"), [((1920, 16), None), ((16, 1920), None), ((1921, 16), 1920), ((1921, 16), 100)]
 )
 async def test_what_is_or_becomes_small_is_not_told(
-    veriff: VeriffClient, size: tuple[int, int], fit: int | None
+    veriff: VeriffClient, size: tuple[int, int], max_side: int | None
 ) -> None:
     """A picture that is small enough, or is made so, is nobody's concern."""
     session = await veriff.create_session()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        await session.upload(Media(picture(size), "face", fit=fit))
+        await session.upload(Media(picture(size), "face", max_side=max_side))
 
 
 def test_without_its_extra_heic_says_what_to_install(tmp_path: Path) -> None:
@@ -343,9 +343,9 @@ async def main():
     heic = b"\\0\\0\\0\\x18ftypheic\\0\\0\\0\\0heicmif1" + bytes(60)
     async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
         session = await veriff.create_session()
-        await session.upload(Media(jpeg.getvalue(), "face", fit=100))
+        await session.upload(Media(jpeg.getvalue(), "face", max_side=100))
         try:
-            await session.upload(Media(heic, "face", fit=100))
+            await session.upload(Media(heic, "face", max_side=100))
         except ConfigurationError as error:
             print(error, len(box.requests))
 
@@ -358,7 +358,7 @@ asyncio.run(main())
 
 
 def test_without_the_extra_fit_says_what_to_install(tmp_path: Path) -> None:
-    """Where Pillow is missing, fit is refused before anything is sent, with the command; the rest goes on working."""
+    """Where Pillow is missing, max_side is refused before anything is sent; everything else works."""
     program = """
 import asyncio, sys
 sys.modules["PIL"] = sys.modules["PIL.Image"] = None
@@ -371,7 +371,7 @@ async def main():
         picture = b"\\xff\\xd8\\xff\\xe0" + bytes(60)
         await session.upload(Media(picture, "face"))
         try:
-            await session.upload(Media(picture, "face", fit=1920))
+            await session.upload(Media(picture, "face", max_side=1920))
         except ConfigurationError as error:
             print(error, len(box.requests))
 

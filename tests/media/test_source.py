@@ -270,8 +270,8 @@ async def test_an_object_that_blocks_while_it_is_sent_is_named(
 
 
 @pytest.mark.parametrize("method", ["seekable", "tell", "seek", "read"])
-@pytest.mark.parametrize("fit", [None, 100])
-async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, fit: int | None) -> None:
+@pytest.mark.parametrize("max_side", [None, 100])
+async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, max_side: int | None) -> None:
     """A file object that hangs in any of its methods, before it is sent, fails after `stall` and is named."""
     released = threading.Event()
 
@@ -299,7 +299,7 @@ async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, fi
         async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
             session = await veriff.create_session()
             with pytest.raises(MediaSourceError, match="gave nothing") as caught:
-                await session.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", fit=fit))
+                await session.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", max_side=max_side))
     finally:
         released.set()
 

@@ -72,7 +72,7 @@ async def test_pieces_of_any_length_give_the_signature_of_the_whole(lengths: ran
 @pytest.mark.parametrize(
     ("media", "content"),
     [
-        (Media(b"", "face", fit=1920), CONTENT),
+        (Media(b"", "face", max_side=1920), CONTENT),
         (Media(b"", "no-context-of-veriff"), CONTENT),
         (Media(b"", "face"), CONTENT[:1000]),
     ],

@@ -22,13 +22,13 @@ from veriff_async import (
     Consent,
     Credentials,
     Decision,
+    DecodeError,
     Device,
     DownloadedMedia,
     FraudReport,
     Media,
     Network,
     NfcData,
-    PayloadError,
     Person,
     RetryPolicy,
     UploadProgress,
@@ -37,7 +37,7 @@ from veriff_async import (
     to_json,
 )
 from veriff_async.batch import Job
-from veriff_async.inbox import Recorded, SessionState
+from veriff_async.inbox import RecordResult, SessionState
 from veriff_async.models import Reason
 from veriff_async.models.reasons import ReasonFamily
 from veriff_async.testing import strategy_for
@@ -58,7 +58,7 @@ MADE_BY_HAND: Final[dict[type[object], object]] = {
     DownloadedMedia: DownloadedMedia(media_id="1", path=Path("front.jpg"), size=1),
     Reason: Reason(101, ReasonFamily.DECLINE, "meaning", "hint"),
 }
-WITHOUT_JSON: Final = (*MADE_BY_HAND, SessionState, Recorded)
+WITHOUT_JSON: Final = (*MADE_BY_HAND, SessionState, RecordResult)
 
 
 def example_of(model: type[Any], data: DataObject) -> object:
@@ -135,8 +135,8 @@ def test_further_members_of_collected_data_survive() -> None:
     ],
 )
 def test_unreadable_json_is_named(model: type[Any], sent: Any, problem: str) -> None:  # noqa: ANN401  anything
-    """JSON that does not fit any model, one of a request included, raises PayloadError, which says where."""
-    with pytest.raises(PayloadError) as caught:
+    """JSON that does not fit any model, one of a request included, raises DecodeError, which says where."""
+    with pytest.raises(DecodeError) as caught:
         from_json(model, sent)
 
     assert (problem,) == caught.value.problems
@@ -146,7 +146,7 @@ def test_a_circle_is_refused() -> None:
     """A mapping that contains itself is not JSON."""
     circle: dict[str, object] = {}
     circle["self"] = circle
-    with pytest.raises(PayloadError):
+    with pytest.raises(DecodeError):
         from_json(Person, circle)
     with pytest.raises(ConfigurationError, match="nested too deeply"):
         to_json(Person(raw=circle))

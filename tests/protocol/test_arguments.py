@@ -12,9 +12,9 @@ from hypothesis import given, strategies as st
 from veriff_async import (
     ConfigurationError,
     Credentials,
-    PayloadError,
     SignatureError,
     VeriffError,
+    WebhookPayloadError,
     explain_signature,
     parse_webhook,
     verify_webhook,
@@ -177,7 +177,7 @@ def test_no_header_raises_a_foreign_exception(
     """Headers of any text, lone surrogates and control characters included, give a value or a refusal."""
     try:
         entry(headers, body, CREDENTIALS)
-    except (SignatureError, PayloadError) as error:
+    except (SignatureError, WebhookPayloadError) as error:
         assert_silent(error)
 
 
@@ -186,28 +186,28 @@ def test_no_header_raises_a_foreign_exception(
     | st.dictionaries(st.text(max_size=5), JSON)
 )
 def test_no_signed_json_raises_a_foreign_exception(root: dict[str, object]) -> None:
-    """Signed JSON with members of any type is an event with a key, or a PayloadError that shows none of it."""
+    """Signed JSON with members of any type is an event with a key, or a WebhookPayloadError that shows none of it."""
     body = json.dumps({**root, "vendorData": CANARY}).encode()
     try:
         event = parse_webhook({**HEADERS, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
-    except PayloadError as error:
+    except WebhookPayloadError as error:
         assert_silent(error)
     else:
-        assert event.key
+        assert event.dedup_key
 
 
 @given(webhook=signed_webhooks(CREDENTIALS), data=st.data())
 def test_no_changed_message_raises_a_foreign_exception(
     webhook: tuple[dict[str, str], bytes], data: st.DataObject
 ) -> None:
-    """A message of Veriff's whose members were given other values, and signed, is an event or a PayloadError."""
+    """A message of Veriff's whose members were given other values, and signed, is an event or a WebhookPayloadError."""
     root = json.loads(webhook[1])
     for name in data.draw(st.lists(st.sampled_from(sorted(root)), max_size=3)) if root else ():
         root[name] = data.draw(JSON)
     body = json.dumps(root).encode()
     try:
-        assert parse_webhook({**HEADERS, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS).key
-    except PayloadError as error:
+        assert parse_webhook({**HEADERS, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS).dedup_key
+    except WebhookPayloadError as error:
         assert_silent(error)
 
 

@@ -64,17 +64,17 @@ def test_at_most_five_secrets_live_at_once() -> None:
 
 def test_only_secret_cannot_be_left_out() -> None:
     """The error for leaving out the only secret names the successor that is missing, not an empty secret."""
-    with pytest.raises(ConfigurationError, match=r"add its successor first, with rotated\(\)"):
-        Credentials("key", "1").without(0)
+    with pytest.raises(ConfigurationError, match=r"add its successor first, with with_rotated_secret\(\)"):
+        Credentials("key", "1").without_secret(0)
 
 
-@pytest.mark.parametrize(("place", "words"), [(1, "only one secret"), (-1, "only one"), ("0", "'0'"), (True, "True")])
-def test_place_of_a_secret_is_checked(place: object, words: str) -> None:
-    """A place that no secret has is refused with the places that there are."""
+@pytest.mark.parametrize(("index", "words"), [(1, "only one secret"), (-1, "only one"), ("0", "'0'"), (True, "True")])
+def test_index_of_secret_is_checked(index: object, words: str) -> None:
+    """An index without a secret is refused, and the error names the valid ones."""
     with pytest.raises(ConfigurationError, match=words):
-        Credentials("key", "1").without(place)  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="a place from 0 to 1"):
-        Credentials("key", "1", previous_secrets=["2"]).without(2)
+        Credentials("key", "1").without_secret(index)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="an index from 0 to 1"):
+        Credentials("key", "1", previous_secrets=["2"]).without_secret(2)
 
 
 def test_one_text_is_no_list_of_secrets() -> None:

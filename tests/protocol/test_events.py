@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async import Credentials, Decision, PayloadError, SignatureError, Status, errors
+from veriff_async import Credentials, Decision, SignatureError, Status, WebhookPayloadError, errors
 from veriff_async._protocol.json.decode import UnreadableError
 from veriff_async._protocol.webhook import decision_event, dump_event, load_event, parse_webhook
 from veriff_async.models.events import (
@@ -226,9 +226,9 @@ def test_depth_of_a_message_has_a_fixed_limit(opening: str) -> None:
 
     for frames in (0, 300):
         event = call(frames, nested(249))
-        assert event.key
-        assert event.key == load_event("unknown", dump_event(event)).key
-        with pytest.raises(PayloadError, match="less depth"):
+        assert event.dedup_key
+        assert event.dedup_key == load_event("unknown", dump_event(event)).dedup_key
+        with pytest.raises(WebhookPayloadError, match="less depth"):
             call(frames, nested(250))
 
 
@@ -252,9 +252,9 @@ def test_a_key_is_of_one_message(value: dict[str, object]) -> None:
     again = _receive(dict(reversed(value.items())))
     other = _receive({**value, "vendorData": "somebody else"})
 
-    assert _receive(value).key == again.key
-    assert again.key != other.key
-    assert CANARY not in again.key
+    assert _receive(value).dedup_key == again.dedup_key
+    assert again.dedup_key != other.dedup_key
+    assert CANARY not in again.dedup_key
 
 
 def test_the_oldest_events_have_fewer_fields() -> None:
@@ -321,7 +321,7 @@ def test_what_proves_nothing_is_refused(changes: dict[str, str | None], why: str
     with pytest.raises(SignatureError) as caught:
         parse_webhook(headers, body, CREDENTIALS)
 
-    assert (why, 401) == (caught.value.why, caught.value.status_hint)
+    assert (why, 401) == (caught.value.reason, caught.value.status_hint)
     _assert_silent(caught.value)
 
 
@@ -333,7 +333,7 @@ def test_a_signature_holds_for_its_bytes_only() -> None:
     for at in range(len(body)):
         with pytest.raises(SignatureError) as caught:
             parse_webhook(headers, body[:at] + bytes([body[at] ^ 1]) + body[at + 1 :], CREDENTIALS)
-        assert "mismatch" == caught.value.why
+        assert "mismatch" == caught.value.reason
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_a_signature_holds_for_its_bytes_only() -> None:
 )
 def test_what_is_signed_and_unreadable_is_named_by_path(body: bytes, problem: str) -> None:
     """A signed body that cannot be read says where, without its values."""
-    with pytest.raises(PayloadError) as caught:
+    with pytest.raises(WebhookPayloadError) as caught:
         parse_webhook(_signed(body), body, CREDENTIALS)
 
     assert ((problem,), 400) == (caught.value.problems, caught.value.status_hint)
@@ -359,10 +359,10 @@ def test_what_is_signed_and_unreadable_is_named_by_path(body: bytes, problem: st
 
 @given(st.binary())
 def test_any_signed_bytes_are_an_event_or_our_error(body: bytes) -> None:
-    """Any signed bytes give an event or a PayloadError with nothing behind it."""
+    """Any signed bytes give an event or a WebhookPayloadError with nothing behind it."""
     try:
         parse_webhook(_signed(body), body, CREDENTIALS)
-    except PayloadError as error:
+    except WebhookPayloadError as error:
         _assert_silent(error)
 
 
@@ -377,11 +377,11 @@ def test_any_headers_are_refused(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("value", [DECIDED, SUBMITTED], ids=["decision", "event"])
 def test_a_body_cut_anywhere_is_refused_silently(value: dict[str, object]) -> None:
-    """Cut at every place and signed so, a body is a PayloadError that repeats none of it."""
+    """Cut at every place and signed so, a body is a WebhookPayloadError that repeats none of it."""
     body = _body(value)
 
     for end in range(len(body)):
-        with pytest.raises(PayloadError) as caught:
+        with pytest.raises(WebhookPayloadError) as caught:
             parse_webhook(_signed(body[:end]), body[:end], CREDENTIALS)
         _assert_silent(caught.value)
 
@@ -399,7 +399,7 @@ def test_an_event_survives_a_store(event: WebhookEvent) -> None:
 
     found = load_event(sent.kind, dump_event(sent))
 
-    assert (type(sent), sent.key, sent.raw) == (type(found), found.key, found.raw)
+    assert (type(sent), sent.dedup_key, sent.raw) == (type(found), found.dedup_key, found.raw)
     assert event == sent == found
 
 
@@ -425,7 +425,7 @@ def test_what_cannot_be_written_again_is_not_read(text: str) -> None:
     body = text.encode()
     try:
         event = parse_webhook(_signed(body), body, CREDENTIALS)
-    except PayloadError as error:
+    except WebhookPayloadError as error:
         _assert_silent(error)
     else:
         assert json.loads(text) == json.loads(dump_event(event))
@@ -437,7 +437,7 @@ def test_a_decision_that_was_asked_for_is_an_event(decision: Decision) -> None:
     event = decision_event(decision)
 
     assert (decision, decision.session_id) == (event.decision, event.session_id)
-    assert event.key == load_event("decision", dump_event(event)).key
+    assert event.dedup_key == load_event("decision", dump_event(event)).dedup_key
 
 
 def test_polled_and_posted_have_one_key() -> None:
@@ -446,4 +446,4 @@ def test_polled_and_posted_have_one_key() -> None:
     polled = _receive(dict(reversed(DECIDED.items())))
     assert isinstance(polled, DecisionEvent)
 
-    assert posted.key == decision_event(polled.decision).key
+    assert posted.dedup_key == decision_event(polled.decision).dedup_key

@@ -52,11 +52,11 @@ def explain(body: bytes, signature: str, *, other_text: str | None = None, **hea
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_changed_body_is_recognised(received: bytes, cause: SignatureCause, place: int) -> None:
     """Whatever was done to a body on its way to the check is told, with the secret that explains it."""
-    found = explain(received, RING.signing_with(place).sign(SENT))
+    found = explain(received, RING.with_signing_secret(place).sign(SENT))
 
     assert cause is found.cause
     assert found.matches is (cause is SignatureCause.MATCHES)
-    assert found.place in {place, None}
+    assert found.secret_index in {place, None}
 
 
 def test_line_ends_are_recognised() -> None:
@@ -99,9 +99,9 @@ def test_the_older_hash_is_recognised() -> None:
 @pytest.mark.parametrize("sent", [SENT, SENT + b"?>", b"\xfb\xff"])
 def test_a_body_still_in_base64_is_recognised(sent: bytes, encode: Callable[[bytes], bytes]) -> None:
     """A body that a gateway passed on in base64, in any of its forms, is recognised with the secret that signed it."""
-    found = explain(encode(sent), RING.signing_with(1).sign(sent))
+    found = explain(encode(sent), RING.with_signing_secret(1).sign(sent))
 
-    assert (SignatureCause.BASE64_BODY, 1) == (found.cause, found.place)
+    assert (SignatureCause.BASE64_BODY, 1) == (found.cause, found.secret_index)
     assert "isBase64Encoded" in found.advice
 
 
@@ -113,13 +113,13 @@ def test_the_older_header_alone_is_recognised(secret: str) -> None:
 
     assert (SignatureCause.LEGACY_HEADER, RING.secrets.index(secret)) == (
         (found := explain_signature(headers, SENT, RING)).cause,
-        found.place,
+        found.secret_index,
     )
     assert SignatureCause.LEGACY_HEADER is explain_signature({**headers, "X-SIGNATURE": "?"}, SENT, RING).cause
     assert SignatureCause.FOREIGN_CLIENT is explain_signature({**headers, "X-Auth-Client": "b"}, SENT, RING).cause
     with pytest.raises(SignatureError, match="only the older X-SIGNATURE") as refused:
         verify_webhook(headers, SENT, RING)
-    assert "missing" == refused.value.why
+    assert "missing" == refused.value.reason
 
 
 def test_the_older_header_beside_the_newer_one_is_ignored() -> None:

@@ -138,7 +138,7 @@ def test_a_webhook_has_one_key_before_and_after_it_was_stored() -> None:
 def _key(body: bytes) -> str:
     credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "secret")
     headers = {"x-auth-client": credentials.api_key, "x-hmac-signature": credentials.sign(body)}
-    return parse_webhook(headers, body, credentials).key
+    return parse_webhook(headers, body, credentials).dedup_key
 
 
 @pytest.mark.parametrize("value", [{"a": math.nan}, {"a": math.inf}, {"a": object()}, {"a": {1, 2}}, {("a",): 1}])

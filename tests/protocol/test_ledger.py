@@ -12,12 +12,12 @@ from hypothesis import example, given, strategies as st
 from veriff_async import Decision, Status
 from veriff_async._protocol.decision_order import identity, is_final
 from veriff_async._protocol.json.decode import UnreadableError, dump
-from veriff_async._protocol.session_state import advance, dump_state, is_untold, load_state
+from veriff_async._protocol.session_state import apply_event, dump_state, is_untold, load_state
 from veriff_async._protocol.webhook import decision_event
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.fullauto import FullAutoDecision
-from veriff_async.models.state import Ignored, SessionState
+from veriff_async.models.state import IgnoredReason, SessionState
 from veriff_async.testing import decided, full_auto, moved, screened, strategy_for, webhook_events
 from veriff_async.testing.factories import answered
 
@@ -126,9 +126,9 @@ def told(messages: Iterable[WebhookEvent]) -> SessionState | None:
     """Return the state after messages, each of which counts once."""
     state, seen = None, set[str]()
     for message in messages:
-        if message.key not in seen:
-            seen.add(message.key)
-            state, _ = advance(state, message)
+        if message.dedup_key not in seen:
+            seen.add(message.dedup_key)
+            state, _ = apply_event(state, message)
     return state
 
 
@@ -141,7 +141,7 @@ def after(*messages: WebhookEvent) -> SessionState:
 
 def outcome(state: SessionState | None) -> object:
     """Return what an application acts on."""
-    return None if state is None else (state.status, state.current and identity(state.current))
+    return None if state is None else (state.status, state.effective_decision and identity(state.effective_decision))
 
 
 def said(message: WebhookEvent) -> Status | None:
@@ -161,9 +161,9 @@ def test_every_step_of_a_story_is_its_state(story: tuple[WebhookEvent, ...]) -> 
     state = None
     for message in story:
         before = state
-        state, ignored = advance(state, message)
+        state, ignored = apply_event(state, message)
         if (status := said(message)) is None:
-            assert (before, Ignored.UNRELATED) == (state, ignored)
+            assert (before, IgnoredReason.IRRELEVANT) == (state, ignored)
         else:
             assert (status, None) == (state and state.status, ignored)
 
@@ -183,63 +183,75 @@ def test_repetitions_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
         for later in range(place + 1, len(story) + 1):
             state = None
             for message in (*story[:later], again, *story[later:]):
-                state, _ = advance(state, message)
+                state, _ = apply_event(state, message)
             assert outcome(told(story)) == outcome(state)
 
 
 @pytest.mark.parametrize(
     ("before", "message", "ignored"),
     [
-        ((moved("s", "submitted"),), moved("s", "started"), Ignored.LATE),
-        ((moved("s", "submitted"),), moved("s", "submitted"), Ignored.SAME),
-        ((decided("s", "review"),), moved("s", "submitted"), Ignored.LATE),
-        ((decided("s", "newer"),), moved("s", "submitted"), Ignored.LATE),
-        ((decided("s", RESUBMIT),), moved("s", "submitted"), Ignored.LATE),
-        ((decided("s", RESUBMIT),), decided("s", "review"), Ignored.LATE),
-        ((decided("s", RESUBMIT),), decided("s", RESUBMIT, ip="::1"), Ignored.SAME),
-        ((decided("s", RESUBMIT, minute=2),), decided("s", RESUBMIT, minute=1), Ignored.LATE),
-        ((decided("s", RESUBMIT), moved("s", "started", attempt="second")), moved("s", "submitted"), Ignored.LATE),
-        ((decided("s", RESUBMIT), moved("s", "started", attempt="second")), decided("s", "review"), Ignored.LATE),
+        ((moved("s", "submitted"),), moved("s", "started"), IgnoredReason.STALE),
+        ((moved("s", "submitted"),), moved("s", "submitted"), IgnoredReason.UNCHANGED),
+        ((decided("s", "review"),), moved("s", "submitted"), IgnoredReason.STALE),
+        ((decided("s", "newer"),), moved("s", "submitted"), IgnoredReason.STALE),
+        ((decided("s", RESUBMIT),), moved("s", "submitted"), IgnoredReason.STALE),
+        ((decided("s", RESUBMIT),), decided("s", "review"), IgnoredReason.STALE),
+        ((decided("s", RESUBMIT),), decided("s", RESUBMIT, ip="::1"), IgnoredReason.UNCHANGED),
+        ((decided("s", RESUBMIT, minute=2),), decided("s", RESUBMIT, minute=1), IgnoredReason.STALE),
+        (
+            (decided("s", RESUBMIT), moved("s", "started", attempt="second")),
+            moved("s", "submitted"),
+            IgnoredReason.STALE,
+        ),
+        (
+            (decided("s", RESUBMIT), moved("s", "started", attempt="second")),
+            decided("s", "review"),
+            IgnoredReason.STALE,
+        ),
         # The decision on an attempt comes after the next attempt began: it is late, however late it was made.
         (
             (decided("s", "review", minute=1), moved("s", "started", attempt="second")),
             decided("s", RESUBMIT, minute=2),
-            Ignored.LATE,
+            IgnoredReason.STALE,
         ),
-        ((full_auto("s", RESUBMIT),), moved("s", "submitted"), Ignored.LATE),
-        ((full_auto("s", RESUBMIT),), full_auto("s", RESUBMIT), Ignored.SAME),
-        ((full_auto("s", RESUBMIT), moved("s", "started", attempt="second")), full_auto("s", RESUBMIT), Ignored.LATE),
-        ((full_auto("s", "approved"),), full_auto("s", "approved"), Ignored.SAME),
-        ((full_auto("s", "approved"),), decided("s", "declined", minute=9), Ignored.OVER),
+        ((full_auto("s", RESUBMIT),), moved("s", "submitted"), IgnoredReason.STALE),
+        ((full_auto("s", RESUBMIT),), full_auto("s", RESUBMIT), IgnoredReason.UNCHANGED),
+        (
+            (full_auto("s", RESUBMIT), moved("s", "started", attempt="second")),
+            full_auto("s", RESUBMIT),
+            IgnoredReason.STALE,
+        ),
+        ((full_auto("s", "approved"),), full_auto("s", "approved"), IgnoredReason.UNCHANGED),
+        ((full_auto("s", "approved"),), decided("s", "declined", minute=9), IgnoredReason.FINAL),
         # Decisions of the oldest kind name no attempt; the latest is meant.
-        ((moved("s", "submitted"), decided("s", RESUBMIT, attempt=None)), moved("s", "submitted"), Ignored.LATE),
-        ((decided("s", "approved"),), decided("s", "approved", attempt="second"), Ignored.SAME),
-        ((decided("s", "approved"),), decided("s", "declined"), Ignored.OVER),
-        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=2), Ignored.OVER),
-        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=1), Ignored.OVER),
-        ((decided("s", "approved"),), decided("s", "review", minute=9), Ignored.OVER),
-        ((decided("s", "expired"),), decided("s", "approved", minute=9), Ignored.OVER),
-        ((decided("s", "approved"),), moved("s", "started", attempt="second"), Ignored.OVER),
-        ((decided("s", "approved"),), screened("s"), Ignored.UNRELATED),
+        ((moved("s", "submitted"), decided("s", RESUBMIT, attempt=None)), moved("s", "submitted"), IgnoredReason.STALE),
+        ((decided("s", "approved"),), decided("s", "approved", attempt="second"), IgnoredReason.UNCHANGED),
+        ((decided("s", "approved"),), decided("s", "declined"), IgnoredReason.FINAL),
+        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=2), IgnoredReason.FINAL),
+        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=1), IgnoredReason.FINAL),
+        ((decided("s", "approved"),), decided("s", "review", minute=9), IgnoredReason.FINAL),
+        ((decided("s", "expired"),), decided("s", "approved", minute=9), IgnoredReason.FINAL),
+        ((decided("s", "approved"),), moved("s", "started", attempt="second"), IgnoredReason.FINAL),
+        ((decided("s", "approved"),), screened("s"), IgnoredReason.IRRELEVANT),
         # A submission that answered an older request is recorded after the decision on it.
-        ((decided("s", RESUBMIT, minute=2),), answered("s", minute=1), Ignored.LATE),
-        ((decided("s", RESUBMIT, attempt="second", minute=2),), answered("s", minute=1), Ignored.LATE),
-        ((decided("s", "review", attempt="second", minute=2),), answered("s", minute=1), Ignored.LATE),
-        ((decided("s", "approved", minute=2),), answered("s", minute=1), Ignored.OVER),
-        ((answered("s", minute=1),), decided("s", RESUBMIT, minute=1), Ignored.SAME),
-        ((answered("s", minute=1),), decided("s", RESUBMIT, attempt=None, minute=1), Ignored.SAME),
-        ((answered("s", minute=1),), moved("s", "submitted"), Ignored.LATE),
-        ((answered("s", minute=2),), decided("s", "review", minute=1), Ignored.LATE),
-        ((answered("s", minute=1),), answered("s", minute=1), Ignored.SAME),
+        ((decided("s", RESUBMIT, minute=2),), answered("s", minute=1), IgnoredReason.STALE),
+        ((decided("s", RESUBMIT, attempt="second", minute=2),), answered("s", minute=1), IgnoredReason.STALE),
+        ((decided("s", "review", attempt="second", minute=2),), answered("s", minute=1), IgnoredReason.STALE),
+        ((decided("s", "approved", minute=2),), answered("s", minute=1), IgnoredReason.FINAL),
+        ((answered("s", minute=1),), decided("s", RESUBMIT, minute=1), IgnoredReason.UNCHANGED),
+        ((answered("s", minute=1),), decided("s", RESUBMIT, attempt=None, minute=1), IgnoredReason.UNCHANGED),
+        ((answered("s", minute=1),), moved("s", "submitted"), IgnoredReason.STALE),
+        ((answered("s", minute=2),), decided("s", "review", minute=1), IgnoredReason.STALE),
+        ((answered("s", minute=1),), answered("s", minute=1), IgnoredReason.UNCHANGED),
     ],
 )
 def test_what_changes_nothing_says_why(
-    before: tuple[WebhookEvent, ...], message: WebhookEvent, ignored: Ignored
+    before: tuple[WebhookEvent, ...], message: WebhookEvent, ignored: IgnoredReason
 ) -> None:
     """A message that is late, says the same, or comes after the end leaves the state as it is, for that reason."""
     state = after(*before)
 
-    assert (state, ignored) == advance(state, message)
+    assert (state, ignored) == apply_event(state, message)
 
 
 @pytest.mark.parametrize(
@@ -272,7 +284,7 @@ def test_what_changes_nothing_says_why(
 )
 def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:
     """A message that tells something newer changes the state to what it says."""
-    state, ignored = advance(after(*before), message)
+    state, ignored = apply_event(after(*before), message)
 
     assert state is not None
     assert (None, status) == (ignored, state.status)
@@ -285,7 +297,7 @@ def test_no_message_lowers_an_end(story: list[WebhookEvent]) -> None:
     state: SessionState | None = None
     for message in story:
         before = state
-        state, ignored = advance(state, message)
+        state, ignored = apply_event(state, message)
         if before is not None and before.status.is_final and state is not None and state != before:
             assert ignored is None
             assert state.status.is_final
@@ -300,12 +312,12 @@ def test_a_message_counts_or_says_why(story: list[WebhookEvent]) -> None:
     state = None
     for message in story:
         before = state
-        state, ignored = advance(state, message)
+        state, ignored = apply_event(state, message)
         assert ignored is not None or before != state
         if ignored is not None and isinstance(message, DecisionEvent) and state is not None and state != before:
             # It proved an order, and is not what stands.
-            assert state.current is None or identity(state.current) != identity(message.decision)
-        again, ignored = advance(state, message)
+            assert state.effective_decision is None or identity(state.effective_decision) != identity(message.decision)
+        again, ignored = apply_event(state, message)
         assert (again, False) == (state, ignored is None)
 
 
@@ -315,7 +327,7 @@ def test_an_end_that_was_told_is_known(story: list[WebhookEvent], end: str) -> N
     open_ones = [message for message in story if not is_final(said(message) or Status.CREATED)]
     for place in range(len(open_ones) + 1):
         state = after(*open_ones[:place], decided("s", end, attempt="second"), *open_ones[place:])
-        assert [end, end] == [state.status, *([state.current.status] if state.current else [])]
+        assert [end, end] == [state.status, *([state.effective_decision.status] if state.effective_decision else [])]
 
 
 def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
@@ -324,11 +336,11 @@ def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
     decision = after(decided("s", "approved", minute=1)).decision
     assert decision is not None
 
-    state, ignored = advance(before, decision_event(decision), DecisionSource.POLL)
+    state, ignored = apply_event(before, decision_event(decision), DecisionSource.POLL)
 
     assert state is not None
     assert (True, False, None) == (is_untold(before), is_untold(state), ignored)
-    assert (None, decision, DecisionSource.POLL) == (before.current, state.current, state.source)
+    assert (None, decision, DecisionSource.POLL) == (before.effective_decision, state.effective_decision, state.source)
 
 
 def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
@@ -336,8 +348,8 @@ def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
     first = after(decided("s", RESUBMIT))
     second = after(decided("s", RESUBMIT), moved("s", "started", attempt="second"))
 
-    assert first.decision == first.current == second.decision
-    assert (None, "second") == (second.current, second.attempt_id)
+    assert first.decision == first.effective_decision == second.decision
+    assert (None, "second") == (second.effective_decision, second.attempt_id)
     assert not is_untold(second)
 
 
@@ -352,7 +364,7 @@ def test_attempts_are_bounded() -> None:
 def test_any_event_is_taken(event: WebhookEvent, before: WebhookEvent) -> None:
     """An event of any kind and content gives a state that can be written and read again, or none."""
     for state in (None, after(moved("s", "started"), before)):
-        now, _ = advance(state, event)
+        now, _ = apply_event(state, event)
         assert now is None or now == load_state(dump_state(now))
 
 

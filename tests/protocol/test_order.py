@@ -10,10 +10,10 @@ import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
 
-from veriff_async._protocol.session_state import advance, dump_state, load_state
+from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
-from veriff_async.models.state import Ignored
+from veriff_async.models.state import IgnoredReason
 from veriff_async.testing import decided, full_auto, moved
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def state_after(messages: Iterable[tuple[float, WebhookEvent]]) -> SessionState:
     """Return the state after messages, each recorded at some second since the start."""
     state = None
     for second, message in messages:
-        state, _ = advance(state, message, at=START + second)
+        state, _ = apply_event(state, message, recorded_at=START + second)
         # A store writes it and reads it again between two messages.
         state = state and load_state(dump_state(state))
     assert state is not None
@@ -52,7 +52,7 @@ def state_after(messages: Iterable[tuple[float, WebhookEvent]]) -> SessionState:
 
 def outcome(state: SessionState) -> tuple[object, ...]:
     """Return what an application acts on."""
-    return state.status, state.attempt_id, state.current and state.current.attempt_id
+    return state.status, state.attempt_id, state.effective_decision and state.effective_decision.attempt_id
 
 
 @given(data=st.data(), last=st.integers(4, len(STORY)), is_held_back=st.booleans())
@@ -80,7 +80,7 @@ def test_without_comparable_times_most_orders_end_right() -> None:
     for names in permutations(events):
         state = None
         for name in names:
-            state, _ = advance(state, events[name])
+            state, _ = apply_event(state, events[name])
         assert state is not None
         begun = min(map(names.index, second))
         firsts = [names.index(name) for name in first]
@@ -94,12 +94,12 @@ def test_a_late_webhook_about_an_unheard_attempt_reverts_nothing(late: WebhookEv
     """An attempt that has begun is newer than one that only a request, a review or a Full Auto webhook names."""
     before = state_after([(0, moved("s", "submitted", attempt="second"))])
 
-    state, ignored = advance(before, late)
+    state, ignored = apply_event(before, late)
 
     assert state is not None
-    assert (Ignored.LATE, "submitted", "second") == (ignored, state.status, state.attempt_id)
-    again, ignored = advance(state, moved("s", "submitted"))
-    assert (state, Ignored.LATE) == (again, ignored)
+    assert (IgnoredReason.STALE, "submitted", "second") == (ignored, state.status, state.attempt_id)
+    again, ignored = apply_event(state, moved("s", "submitted"))
+    assert (state, IgnoredReason.STALE) == (again, ignored)
 
 
 def test_a_third_attempt_is_not_reverted_either() -> None:
@@ -107,17 +107,19 @@ def test_a_third_attempt_is_not_reverted_either() -> None:
     story = [decided("s", RESUBMIT, minute=1), moved("s", "submitted", attempt="third")]
     before = state_after((10 * HOUR, message) for message in story)
 
-    state, ignored = advance(before, decided("s", RESUBMIT, attempt="second", minute=9), at=START + 11 * HOUR)
+    state, ignored = apply_event(
+        before, decided("s", RESUBMIT, attempt="second", minute=9), recorded_at=START + 11 * HOUR
+    )
 
     assert state is not None
-    assert (Ignored.LATE, "submitted", "third") == (ignored, state.status, state.attempt_id)
+    assert (IgnoredReason.STALE, "submitted", "third") == (ignored, state.status, state.attempt_id)
 
 
 def test_what_polling_names_first_is_the_newest() -> None:
     """An answer of Veriff's is about the session as it is: a new attempt in it counts, even without a time."""
     before = state_after([(0, moved("s", "submitted"))])
 
-    state, ignored = advance(before, decided("s", RESUBMIT, attempt="second"), DecisionSource.POLL)
+    state, ignored = apply_event(before, decided("s", RESUBMIT, attempt="second"), DecisionSource.POLL)
 
     assert (None, RESUBMIT) == (ignored, state and state.status)
 
@@ -126,20 +128,22 @@ def test_an_answer_from_before_a_submission_is_old() -> None:
     """Polling that still shows the request of before a submission does not count, and is remembered as passed."""
     before = state_after([(HOUR, moved("s", "submitted", attempt="second"))])
 
-    state, ignored = advance(before, decided("s", RESUBMIT, minute=30), DecisionSource.POLL, at=START + HOUR + 1)
+    state, ignored = apply_event(
+        before, decided("s", RESUBMIT, minute=30), DecisionSource.POLL, recorded_at=START + HOUR + 1
+    )
 
     assert state is not None
-    assert (Ignored.LATE, "submitted", None) == (ignored, state.status, state.current)
+    assert (IgnoredReason.STALE, "submitted", None) == (ignored, state.status, state.effective_decision)
     assert state.decision is not None
 
 
 @pytest.mark.parametrize("at", [None, START - HOUR, START + 9 * 24 * HOUR])
 def test_times_that_cannot_be_compared_are_not(at: float | None) -> None:
     """A decision from the future, or older than Veriff's repetitions, is ordered by arrival: clocks differ."""
-    state, _ = advance(None, moved("s", "submitted"), at=at)
-    state, _ = advance(state, moved("s", "submitted", attempt="second"), at=at)
+    state, _ = apply_event(None, moved("s", "submitted"), recorded_at=at)
+    state, _ = apply_event(state, moved("s", "submitted", attempt="second"), recorded_at=at)
 
-    state, ignored = advance(state, decided("s", RESUBMIT, attempt="second", minute=0), at=at)
+    state, ignored = apply_event(state, decided("s", RESUBMIT, attempt="second", minute=0), recorded_at=at)
 
     assert (None, RESUBMIT) == (ignored, state and state.status)
 
@@ -152,8 +156,8 @@ def test_a_time_without_a_zone_is_not_compared(place: str) -> None:
     strange = evolve(event, decision=evolve(event.decision, decision_time=naive))
     events = (strange, decided("s", RESUBMIT, minute=9)) if place == "known" else (event, strange)
 
-    state, _ = advance(None, events[0], at=START + HOUR)
-    state, _ = advance(state, events[1], at=START + HOUR)
+    state, _ = apply_event(None, events[0], recorded_at=START + HOUR)
+    state, _ = apply_event(state, events[1], recorded_at=START + HOUR)
 
     assert state is not None
 

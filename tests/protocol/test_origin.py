@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from veriff_async import Credentials, SignatureError, verify_webhook
-from veriff_async.webhooks import Origin
+from veriff_async.webhooks import WebhookVerification
 
 RING = Credentials("key", "newest", previous_secrets=["older", "oldest"], integration_id="ours")
 BODY = b'{"id":"1"}'
@@ -14,18 +14,20 @@ BODY = b'{"id":"1"}'
 @pytest.mark.parametrize("place", range(3))
 def test_it_is_told_which_secret_signed(place: int) -> None:
     """The place of the secret is told, so that one sees when an older one is not used any more."""
-    headers = {"x-auth-client": "KEY", "x-hmac-signature": RING.signing_with(place).sign(BODY)}
+    headers = {"x-auth-client": "KEY", "x-hmac-signature": RING.with_signing_secret(place).sign(BODY)}
 
-    assert Origin(place) == verify_webhook(headers, BODY, RING)
+    assert WebhookVerification(place) == verify_webhook(headers, BODY, RING)
 
 
 def test_the_integration_is_compared() -> None:
     """A message for another integration of the same key is refused; one that names none passes."""
     headers = {"x-auth-client": "key", "x-hmac-signature": RING.sign(BODY)}
 
-    assert Origin(0, "OURS") == verify_webhook({**headers, "Vrf-Integration-Id": "OURS"}, BODY, RING)
+    assert WebhookVerification(0, "OURS") == verify_webhook({**headers, "Vrf-Integration-Id": "OURS"}, BODY, RING)
     with pytest.raises(SignatureError) as caught:
         verify_webhook({**headers, "vrf-integration-id": "theirs"}, BODY, RING)
-    assert caught.value.why == "foreign_integration"
+    assert caught.value.reason == "foreign_integration"
     anybody = Credentials("key", "newest")
-    assert Origin(0, "theirs") == verify_webhook({**headers, "vrf-integration-id": "theirs"}, BODY, anybody)
+    assert WebhookVerification(0, "theirs") == verify_webhook(
+        {**headers, "vrf-integration-id": "theirs"}, BODY, anybody
+    )

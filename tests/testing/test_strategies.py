@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve, fields, has
 from hypothesis import given, settings, strategies as st
 
-from veriff_async import Credentials, Decision, PayloadError, VeriffError, from_json, models, parse_webhook, to_json
+from veriff_async import Credentials, Decision, DecodeError, VeriffError, from_json, models, parse_webhook, to_json
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.models.events import UnknownEvent
 from veriff_async.testing import signed_webhooks, strategy_for, webhook_events
@@ -80,12 +80,12 @@ def test_unknown_members_survive(model: type[AttrsInstance], data: DataObject) -
 @settings(max_examples=8)
 @given(data=st.data())
 def test_any_members_are_read_or_refused(model: type[AttrsInstance], data: DataObject) -> None:
-    """Members of any kind give a model, or a PayloadError that says where and not what."""
+    """Members of any kind give a model, or a DecodeError that says where and not what."""
     made = to_json(data.draw(strategy_for(model)))
     path = data.draw(st.sampled_from(sorted(made))) if made else "nothing"
     value = data.draw(st.none() | st.integers() | st.floats() | st.text() | st.lists(st.text()) | st.booleans())
 
-    with suppress(PayloadError):
+    with suppress(DecodeError):
         assert isinstance(from_json(model, {**made, path: value}), model)
 
 
@@ -127,7 +127,7 @@ def test_members_keep_the_form_in_which_they_came(model: type[AttrsInstance], da
 
     try:
         found = from_json(model, sent)
-    except PayloadError:
+    except DecodeError:
         return
     assert lost(sent, to_json(found)) == []
 
@@ -167,8 +167,8 @@ def test_every_kind_of_webhook_is_told_from_every_other(event: WebhookEvent) -> 
 
     assert type(event) is type(found[0])
     assert event == found[0]
-    assert found[0].key == found[1].key
-    assert found[0].key.startswith(f"{event.kind}:")
+    assert found[0].dedup_key == found[1].dedup_key
+    assert found[0].dedup_key.startswith(f"{event.kind}:")
 
 
 @given(data=st.data(), webhook=signed_webhooks(CREDENTIALS))
@@ -178,7 +178,7 @@ def test_webhooks_that_are_cut_or_flipped_are_refused(data: DataObject, webhook:
     place = data.draw(st.integers(0, len(body) - 1))
     flipped = body[:place] + bytes([body[place] ^ data.draw(st.integers(1, 255))]) + body[place + 1 :]
 
-    assert parse_webhook(headers, body, CREDENTIALS).key
+    assert parse_webhook(headers, body, CREDENTIALS).dedup_key
     for broken in (body[:place], flipped):
         with pytest.raises(VeriffError):
             parse_webhook(headers, broken, CREDENTIALS)
@@ -194,7 +194,7 @@ def test_any_signed_bytes_give_an_event_or_an_error_of_ours(
 
     for raw in (junk, body[:place], body[:place] + junk + body[place:]):
         with suppress(VeriffError):
-            assert parse_webhook(signed(raw), raw, CREDENTIALS).key
+            assert parse_webhook(signed(raw), raw, CREDENTIALS).dedup_key
 
 
 @pytest.mark.parametrize("name", ["strategy_for", "signed_webhooks"])

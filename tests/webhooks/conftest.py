@@ -15,7 +15,7 @@ from aiohttp import web
 from attrs import frozen
 
 from veriff_async import Credentials
-from veriff_async.inbox import MemoryInbox, Recorded
+from veriff_async.inbox import MemoryInbox, RecordResult
 from veriff_async.models.decision import DecisionSource
 from veriff_async.webhooks import WebhookReceiver, aiohttp_handler, asgi_app
 
@@ -57,7 +57,7 @@ class OwnInbox(MemoryInbox):
         if not waits:
             self.goes_on.set()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Keep an event, sooner or later."""
         if self.error is not None:
             raise self.error

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
-    from veriff_async.inbox import MemoryInbox, Recorded
+    from veriff_async.inbox import MemoryInbox, RecordResult
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +37,7 @@ class Told:
         self.steps: list[str] = []
         self.goes_on = asyncio.Event()
 
-    async def __call__(self, _recorded: Recorded) -> None:
+    async def __call__(self, _recorded: RecordResult) -> None:
         """Wait for the end."""
         await self.goes_on.wait()
         self.steps.append("told")

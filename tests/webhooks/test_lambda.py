@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.servers import RedisServer
-    from veriff_async.inbox import Recorded
+    from veriff_async.inbox import RecordResult
 
 __all__ = ("one_server",)
 
@@ -144,7 +144,7 @@ def test_every_invocation_receives(
     called: list[str | None] = []
     inbox = MemoryInbox()
 
-    async def call(recorded: Recorded) -> None:
+    async def call(recorded: RecordResult) -> None:
         await asyncio.sleep(0)
         called.append(recorded.event.session_id)
 

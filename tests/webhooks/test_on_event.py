@@ -23,7 +23,7 @@ from veriff_async.webhooks import WebhookReceiver, _tasks
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from veriff_async.inbox import MemoryInbox, Recorded
+    from veriff_async.inbox import MemoryInbox, RecordResult
 
 pytestmark = pytest.mark.anyio
 
@@ -40,13 +40,13 @@ class Slow:
 
     def __init__(self) -> None:
         """Begin with nothing told."""
-        self.told: list[Recorded] = []
+        self.told: list[RecordResult] = []
         self.began = asyncio.Event()
         self.goes_on = asyncio.Event()
         self.ended = 0
         self.cancelled = 0
 
-    async def __call__(self, recorded: Recorded) -> None:
+    async def __call__(self, recorded: RecordResult) -> None:
         """Take what was recorded."""
         self.told.append(recorded)
         self.began.set()
@@ -60,7 +60,7 @@ class Slow:
 
 async def test_it_is_given_what_was_recorded(inbox: MemoryInbox) -> None:
     """It has the event, the state and what became of it, and is not called for a repetition."""
-    told: list[Recorded] = []
+    told: list[RecordResult] = []
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver)]
 
@@ -87,7 +87,7 @@ async def test_a_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> Non
     threads: list[int] = []
     goes_on = threading.Event()
 
-    def block(_recorded: Recorded) -> None:
+    def block(_recorded: RecordResult) -> None:
         threads.append(threading.get_ident())
         goes_on.wait()
 
@@ -106,11 +106,11 @@ async def test_a_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
     """Partials and functions around a coroutine function are awaited on the loop."""
     threads: list[int] = []
 
-    async def note(_word: str, _recorded: Recorded) -> None:
+    async def note(_word: str, _recorded: RecordResult) -> None:
         await asyncio.sleep(0)
         threads.append(threading.get_ident())
 
-    def around(recorded: Recorded) -> object:
+    def around(recorded: RecordResult) -> object:
         return note("", recorded)
 
     for function in (partial(note, ""), around):
@@ -122,16 +122,16 @@ async def test_a_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
 async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The event is recorded and answered 200, and the log has type, file and line of the error, not its text."""
 
-    async def fail(recorded: Recorded) -> None:
+    async def fail(recorded: RecordResult) -> None:
         await asyncio.sleep(0)
         raise ValueError(recorded, "ada@example.com")
 
-    async def await_what_was_cancelled(_recorded: Recorded) -> None:
+    async def await_what_was_cancelled(_recorded: RecordResult) -> None:
         gone = asyncio.get_running_loop().create_future()
         gone.cancel()
         await gone
 
-    functions: list[Callable[[Recorded], object]] = [fail, await_what_was_cancelled, lambda _: 1 // 0]
+    functions: list[Callable[[RecordResult], object]] = [fail, await_what_was_cancelled, lambda _: 1 // 0]
     for number, function in enumerate(functions):
         async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=1) as receiver:
             assert 200 == await take(receiver, message("started", f"{number}"))
@@ -150,20 +150,20 @@ async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogC
 async def test_failure_is_located(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The log names file and line where an error was raised and of the user's function, in a thread and on the loop."""
 
-    def raise_deep(_recorded: Recorded) -> None:
+    def raise_deep(_recorded: RecordResult) -> None:
         json.loads("ada@example.com")
 
-    async def raise_later(recorded: Recorded) -> None:
+    async def raise_later(recorded: RecordResult) -> None:
         await asyncio.sleep(0)
         raise_deep(recorded)
 
     class OddError(BaseException):
         """An exception that is no Exception, as some libraries have."""
 
-    async def raise_odd(_recorded: Recorded) -> None:
+    async def raise_odd(_recorded: RecordResult) -> None:
         raise OddError
 
-    functions: list[Callable[[Recorded], object]] = [raise_deep, raise_later, raise_odd, partial(raise_later)]
+    functions: list[Callable[[RecordResult], object]] = [raise_deep, raise_later, raise_odd, partial(raise_later)]
     for number, function in enumerate(functions):
         async with WebhookReceiver(CREDENTIALS, inbox, on_event=function) as receiver:
             assert 200 == await take(receiver, message(session_id=f"{number}"))
@@ -185,14 +185,14 @@ async def test_queued_calls_leave_the_loop_to_others(inbox: MemoryInbox, kind: s
     turn, calls_in = 0, Counter[int]()
     goes_on = asyncio.Event()
 
-    async def wait_first(_recorded: Recorded) -> None:
+    async def wait_first(_recorded: RecordResult) -> None:
         await goes_on.wait()
         calls_in[turn] += 1
 
-    async def return_at_once(_recorded: Recorded) -> None:
+    async def return_at_once(_recorded: RecordResult) -> None:
         calls_in[turn] += 1
 
-    def plain(_recorded: Recorded) -> None:
+    def plain(_recorded: RecordResult) -> None:
         calls_in[turn] += 1
 
     function = {"async": wait_first, "async that returns at once": return_at_once, "plain": plain}[kind]
@@ -215,7 +215,7 @@ async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> No
     """A program that cancels every task of the loop loses the calls that ran; the others follow the next event."""
     slow, told = Slow(), list[object]()
 
-    async def call(recorded: Recorded) -> None:
+    async def call(recorded: RecordResult) -> None:
         await slow(recorded)
         told.append(recorded)
 
@@ -343,7 +343,7 @@ async def test_a_blocked_thread_does_not_hold_up_the_end(inbox: MemoryInbox, tra
     goes_on = threading.Event()
     began = threading.Event()
 
-    def block(_recorded: Recorded) -> None:
+    def block(_recorded: RecordResult) -> None:
         began.set()
         goes_on.wait()
 
@@ -410,7 +410,7 @@ async def test_a_decision_that_polling_reported_first_is_not_missed(inbox: Memor
     """Its first webhook calls the function as news, with the same JSON or a fuller one; the next ones do not."""
     decisions: list[str] = []
 
-    async def report(recorded: Recorded) -> None:  # as in docs/receiving.md
+    async def report(recorded: RecordResult) -> None:  # as in docs/receiving.md
         if recorded.ignored is None and isinstance(recorded.event, DecisionEvent):
             decisions.append(recorded.event.decision.status)
 
@@ -427,9 +427,9 @@ async def test_an_exit_in_its_thread_ends_only_the_call(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     """A function that exits in its thread fails like any other: the server goes on, and so do the later calls."""
-    told: list[Recorded] = []
+    told: list[RecordResult] = []
 
-    def leave(recorded: Recorded) -> None:
+    def leave(recorded: RecordResult) -> None:
         told.append(recorded)
         raise kind
 
@@ -442,9 +442,9 @@ async def test_an_exit_in_its_thread_ends_only_the_call(
 
 async def test_it_may_close_the_receiver(inbox: MemoryInbox) -> None:
     """A function that closes the receiver does not wait for itself."""
-    closed: list[Recorded] = []
+    closed: list[RecordResult] = []
 
-    async def close(recorded: Recorded) -> None:
+    async def close(recorded: RecordResult) -> None:
         await receiver.aclose()
         closed.append(recorded)
 
@@ -484,7 +484,7 @@ asyncio.run(main())
     assert (0, b"") == (ended.returncode, ended.stdout)
 
 
-async def never_run(_recorded: Recorded) -> AsyncGenerator[None]:
+async def never_run(_recorded: RecordResult) -> AsyncGenerator[None]:
     """Be a function with a yield by mistake."""
     yield
 

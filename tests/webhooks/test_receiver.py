@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 
 import veriff_async.webhooks
 from tests.webhooks.conftest import CREDENTIALS, message, signed
-from veriff_async import ConfigurationError, Credentials, InboxError, PayloadError, SignatureError
+from veriff_async import ConfigurationError, Credentials, InboxError, SignatureError, WebhookPayloadError
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
 from veriff_async.webhooks import Reply, WebhookReceiver, aiohttp_app, aiohttp_handler, asgi_app
@@ -132,7 +132,7 @@ async def test_other_buffers_are_bodies(receiver: WebhookReceiver, kind: Callabl
 
     assert 200 == (await receiver.answer("POST", signed(BODY), kind(BODY))).status
     assert 200 == (await receiver.answer("POST", signed(BODY), chunks())).status
-    assert (await receiver.receive(signed(BODY), kind(BODY))).is_repeated
+    assert (await receiver.receive(signed(BODY), kind(BODY))).is_duplicate
 
 
 @given(webhook=signed_webhooks(CREDENTIALS), in_chunks=st.booleans())
@@ -203,7 +203,7 @@ async def test_receive_raises_what_is_wrong(receiver: WebhookReceiver, inbox: Me
     """For a framework of one's own every fault is an error with a status to answer with, and nothing is recorded."""
     with pytest.raises(SignatureError):
         await receiver.receive(signed(BODY, x_hmac_signature="0" * 64), BODY)
-    with pytest.raises(PayloadError):
+    with pytest.raises(WebhookPayloadError):
         await receiver.receive(signed(b"{"), b"{")
     assert () == await inbox.history("8f0d1ab6")
     assert (await receiver.receive(signed(BODY), BODY)).state is not None
@@ -230,7 +230,7 @@ async def test_an_inbox_that_never_waits_may_fail_too() -> None:
 async def test_credentials_change_while_it_runs(receiver: WebhookReceiver) -> None:
     """A secret that is added serves at once, and one that is deleted no longer does."""
     assert 401 == (await receiver.answer("POST", signed(BODY, secret="newest"), BODY)).status
-    receiver.credentials = receiver.credentials.rotated("newest").without(2)
+    receiver.credentials = receiver.credentials.with_rotated_secret("newest").without_secret(2)
     assert 200 == (await receiver.answer("POST", signed(BODY, secret="newest"), BODY)).status
     assert 401 == (await receiver.answer("POST", signed(BODY, secret="old"), BODY)).status
     with pytest.raises(ConfigurationError, match="credentials is a str"):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-    from veriff_async.inbox import Recorded
+    from veriff_async.inbox import RecordResult
 
 BODY: Final = message()
 
@@ -38,7 +38,7 @@ class Noting:
         """Begin with none."""
         self.sessions: list[str | None] = []
 
-    async def __call__(self, recorded: Recorded) -> None:
+    async def __call__(self, recorded: RecordResult) -> None:
         """Note one, a moment later."""
         await asyncio.sleep(0)
         self.sessions.append(recorded.event.session_id)
@@ -73,7 +73,7 @@ def test_loop_that_ended_without_closing_blocks_no_later_one() -> None:
     """Records and calls that a loop took with it occupy no slot in the next, and events left over are counted."""
     ended, began = False, list[str | None]()
 
-    async def hang(recorded: Recorded) -> None:
+    async def hang(recorded: RecordResult) -> None:
         began.append(recorded.event.session_id)
         if not ended:
             await asyncio.Event().wait()

@@ -80,8 +80,8 @@ async def check_media(*media: Media) -> None:
 
     `VeriffClient.verify`, `VeriffClient.submit` and `VerificationSession.upload` make the same checks first. Call it
     yourself to answer a user before you begin, or for media that are uploaded later. Open files are read from where
-    they stand and put back there. With ``fit`` a picture is decoded. A stream that can be read only once is not read,
-    so only its arguments are checked.
+    they stand and put back there. With ``max_side`` a picture is decoded. A stream that can be read only once is not
+    read, so only its arguments are checked.
 
     Args:
         media: What to check.
@@ -164,7 +164,7 @@ class Preparing:
         return await self._scale(item, item.draft)
 
     async def _look_at(self, media: Sequence[Media]) -> list[PreparedMedia]:
-        if all(isinstance(item.source, bytes) and item.fit is None for item in media):
+        if all(isinstance(item.source, bytes) and item.max_side is None for item in media):
             return look_at(media)
         if not any(may_block(item.source) for item in media):
             return await to_thread.run_sync(look_at, media, limiter=self._threads)
@@ -182,7 +182,7 @@ class Preparing:
         jobs: list[Callable[[], Awaitable[object]]] = [
             partial(self._scale, item, item.draft)
             for item in prepared
-            if item.draft is not None and item.media.fit is not None
+            if item.draft is not None and item.media.max_side is not None
         ]
         for item in prepared:
             rewinds = seeks_async(item.media.source)
@@ -205,7 +205,7 @@ class Preparing:
                 await source.seek(start)
 
     async def _scale(self, item: PreparedMedia, before: Draft) -> Draft:
-        if item.media.fit is None:
+        if item.media.max_side is None:
             return before
         with naming(item.index, item.media):
             scale = partial(fitted, before)
@@ -232,7 +232,7 @@ def look_at(media: Sequence[Media], done: list[PreparedMedia] | None = None) -> 
         media: The media of one call.
         done: Takes each media when it is done; a new list is used and returned when it is left out.
     """
-    if any(item.fit is not None for item in media):
+    if any(item.max_side is not None for item in media):
         require()
     prepared = [] if done is None else done
     room = _HELD
@@ -286,8 +286,8 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     if not all(isinstance(item, Media) for item in items):
         msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
         raise ConfigurationError(msg)
-    if not all(item.fit is None or (type(item.fit) is int and item.fit > 0) for item in items):
-        msg = "fit must be a number of pixels above zero, for example 1920."
+    if not all(item.max_side is None or (type(item.max_side) is int and item.max_side > 0) for item in items):
+        msg = "max_side must be a number of pixels above zero, for example 1920."
         raise ConfigurationError(msg)
     streams = [id(item.source) for item in items if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
     if len(set(streams)) < len(streams):

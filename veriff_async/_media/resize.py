@@ -66,7 +66,7 @@ def require() -> None:
         pass
     else:
         return
-    msg = 'fit needs Pillow, an extra of this package: pip install "veriff-async[images]".'
+    msg = 'max_side needs Pillow, an extra of this package: pip install "veriff-async[images]".'
     raise ConfigurationError(msg)
 
 
@@ -79,15 +79,15 @@ def fitted(looked_at: Draft) -> Draft:
         ConfigurationError: It is HEIC or HEIF, and the extra for these is not installed.
     """
     media, size = looked_at.media, looked_at.dimensions
-    if media.fit is None or looked_at.mimetype == PDF or (size is not None and max(size) <= media.fit):
+    if media.max_side is None or looked_at.mimetype == PDF or (size is not None and max(size) <= media.max_side):
         return looked_at
     if size is not None:
         # Before anything is read: a decoder needs a byte for a pixel at least, and only JPEG can be decoded smaller.
         _check(size, 0 if looked_at.mimetype == "image/jpeg" else size[0] * size[1])
-    content = _scaled(_whole(looked_at.source), media.fit, looked_at.mimetype)
+    content = _scaled(_whole(looked_at.source), media.max_side, looked_at.mimetype)
     if content is None:
         return looked_at
-    return draft(evolve(media, fit=None, mimetype=None), BytesSource(memoryview(content), constant=True), of=media)
+    return draft(evolve(media, max_side=None, mimetype=None), BytesSource(memoryview(content), constant=True), of=media)
 
 
 def _check(size: tuple[int, int], needed: int) -> None:
@@ -105,21 +105,24 @@ def _whole(source: Source) -> io.BytesIO:
     return content
 
 
-def _scaled(content: io.BytesIO, fit: int, mimetype: str) -> bytes | None:
+def _scaled(content: io.BytesIO, max_side: int, mimetype: str) -> bytes | None:
     """Return the picture made smaller, or ``None`` when it is small enough."""
     form = _FORMATS.get(mimetype, "JPEG")
     try:
         image = _open(content, _DECODERS.get(mimetype, "JPEG"))
         width, height = image.size
-        if max(width, height) <= fit:
+        if max(width, height) <= max_side:
             return None
-        target = max(1, round(width * fit / max(width, height))), max(1, round(height * fit / max(width, height)))
+        target = (
+            max(1, round(width * max_side / max(width, height))),
+            max(1, round(height * max_side / max(width, height))),
+        )
         image = _decoded(image, content, form, target)
         return _written(_resized(image, form, target, (width, height)), form)
     except (MediaUnsupportedError, ConfigurationError):
         raise
     except Exception:  # noqa: BLE001  decoders raise anything for what somebody made to break them
-        msg = "The picture cannot be decoded, so it cannot be scaled down: give a whole one, or leave fit out."
+        msg = "The picture cannot be decoded, so it cannot be scaled down: give a whole one, or leave max_side out."
     raise MediaUnsupportedError(msg)
 
 
@@ -141,7 +144,7 @@ def _decoder(name: str) -> Callable[[io.BytesIO, str], object]:
         pass
     else:
         return decoder
-    msg = 'fit needs pillow-heif for HEIC and HEIF, an extra of this package: pip install "veriff-async[heic]".'
+    msg = 'max_side needs pillow-heif for HEIC and HEIF, an extra of this package: pip install "veriff-async[heic]".'
     raise ConfigurationError(msg)
 
 

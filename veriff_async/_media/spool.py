@@ -127,7 +127,7 @@ class _Head:
     """The first bytes of a stream, and what they say about the rest."""
 
     def __init__(self, media: Media) -> None:
-        self._scaled = media.fit is not None
+        self._scaled = media.max_side is not None
         self._start = b""
         self._type: str | None = None
         self._limit = 0

@@ -58,12 +58,12 @@ class Draft:
         """What to say about a picture that is larger than Veriff advises, or ``None`` for any other."""
         if self.dimensions is None or max(self.dimensions) <= MAX_SIDE:
             return None
-        if self.media.fit is not None and self.media.fit <= MAX_SIDE:
+        if self.media.max_side is not None and self.media.max_side <= MAX_SIDE:
             return None
         width, height = self.dimensions
         return (
             f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
-            f"the longer side: give Media(..., fit={MAX_SIDE}) to scale it down."
+            f"the longer side: give Media(..., max_side={MAX_SIDE}) to scale it down."
         )
 
     @property
@@ -79,7 +79,7 @@ class Draft:
     @property
     def threadless(self) -> bool:
         """Whether no worker thread has anything to do with its upload."""
-        return self.inline and self.media.fit is None
+        return self.inline and self.media.max_side is None
 
     def sign(self, credentials: Credentials) -> SignedBody:
         """Read the source once and sign what will be sent. Blocking unless `inline`.
@@ -149,14 +149,14 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
         MediaError: It cannot be read.
     """
     context = context_of(media)
-    scaled = media.fit is not None
+    scaled = media.max_side is not None
     with closing(source.open()) as reader:
         read_at = partial(_part, source.view) if isinstance(source, BytesSource) else _Forward(reader).read_at
         mimetype = type_of(read_at(0, HEAD))
         check_size(mimetype, source.size, scaled=scaled)
         size = dimensions(mimetype, read_at)
     check_stated(media, mimetype)
-    if size is not None and media.fit is not None and max(size) <= media.fit:
+    if size is not None and media.max_side is not None and max(size) <= media.max_side:
         check_size(mimetype, source.size)
     return Draft(of or media, source, image_envelope(context, mimetype, media.timestamp), mimetype, size)
 

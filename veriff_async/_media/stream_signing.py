@@ -40,7 +40,7 @@ class StreamSigner:
     def begin(self, head: bytes) -> None:
         """Look at the first bytes, as many as `sniff` needs; `take` gets them too."""
         mimetype = sniff(head)
-        if mimetype is None or self._media.fit is not None:
+        if mimetype is None or self._media.max_side is not None:
             return
         try:
             self._envelope = image_envelope(context_of(self._media), mimetype, self._media.timestamp)

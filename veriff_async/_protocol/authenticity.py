@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from veriff_async.credentials import Credentials
 
-__all__ = ("Claim", "Origin", "claim_of", "verify_webhook")
+__all__ = ("Claim", "WebhookVerification", "claim_of", "verify_webhook")
 
 
 _CLIENT: Final = "client"
@@ -74,15 +74,16 @@ class Claim:
 
 
 @frozen
-class Origin:
-    """Who a message was proven to come from.
+class WebhookVerification:
+    """The result of a successful verification.
 
     Attributes:
-        place: The place of the secret that signed it, in `Credentials.secrets`; above 0, an older one is still in use.
-        integration_id: The integration that it names.
+        secret_index: The index in `Credentials.secrets` of the secret that signed the message. An index above 0 means
+            that an older secret is still in use.
+        integration_id: The integration that the message names.
     """
 
-    place: int
+    secret_index: int
     integration_id: str | None = None
 
 
@@ -105,7 +106,7 @@ def claim_of(headers: Mapping[str, str]) -> Claim:
     return Claim(client, signature, integration or None, not (clients_agree and signatures_agree), legacy)
 
 
-def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> Origin:
+def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookVerification:
     """Check that a message comes from Veriff, for this integration.
 
     `parse_webhook` does this first; alone it tells which secret is in use, for example to see when an older one can be
@@ -121,7 +122,7 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
 
     Raises:
         SignatureError: The API key or integration is missing or another, or the signature is missing, malformed or
-            wrong; ``.why`` says which.
+            wrong; ``.reason`` says which.
         ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
@@ -132,27 +133,27 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
         if value is None:
             legacy = ", only the older X-SIGNATURE, which is not checked" if claim.legacy else ""
             msg = f"The webhook has no {name} header{legacy}: check that the proxy in front of you passes it on."
-            raise SignatureError(msg, why="missing")
+            raise SignatureError(msg, reason="missing")
     if claim.disagrees:
         msg = "The webhook's two families of headers disagree: answer 401, it is not Veriff's."
-        raise SignatureError(msg, why="malformed")
+        raise SignatureError(msg, reason="malformed")
     if claim.is_foreign(credentials):
         msg = "The webhook names another API key: check which integration sends to this address."
-        raise SignatureError(msg, why="foreign_client")
+        raise SignatureError(msg, reason="foreign_client")
     if claim.is_of_other_integration(credentials):
         msg = "The webhook names another integration: check which integration sends to this address."
-        raise SignatureError(msg, why="foreign_integration")
+        raise SignatureError(msg, reason="foreign_integration")
     if not is_signature(claim.signature or ""):
         msg = "The webhook's signature is not 64 hex digits: answer 401, it is not Veriff's."
-        raise SignatureError(msg, why="malformed")
-    place = credentials.verify(body, claim.signature or "")
-    if place is None:
+        raise SignatureError(msg, reason="malformed")
+    secret_index = credentials.verify(body, claim.signature or "")
+    if secret_index is None:
         msg = (
             "The webhook's signature matches no live secret: verify the raw bytes as they came, give every secret that "
             "the API Keys page lists, and see what explain_signature says."
         )
-        raise SignatureError(msg, why="mismatch")
-    return Origin(place, claim.integration)
+        raise SignatureError(msg, reason="mismatch")
+    return WebhookVerification(secret_index, claim.integration)
 
 
 def _agreed(values: list[str]) -> tuple[str | None, bool]:

@@ -30,7 +30,7 @@ _SCAN: Final = frozenset({0xD9, 0xDA})
 class ImageSizeWarning(UserWarning):
     """A picture has a longer side than the 1920 pixels that Veriff advises "to avoid issues".
 
-    It is scaled down there, or here with ``Media(..., fit=1920)``. Python shows a warning once for each place in a
+    It is scaled down there, or here with ``Media(..., max_side=1920)``. Python shows a warning once for each place in a
     program, unless its filters say otherwise.
     """
 

@@ -143,7 +143,6 @@ def too_large(mimetype: str, count: str, *, scaled: bool) -> MediaTooLargeError:
     elif scaled:
         msg = f"The picture has {count}: {limit} are the most that is scaled down here, so send a smaller picture."
     else:
-        msg = (
-            f"The image has {count}, Veriff takes at most {limit}: send a smaller picture, or make it smaller with fit."
-        )
+        advice = "send a smaller picture, or scale it down with max_side"
+        msg = f"The image has {count}, Veriff takes at most {limit}: {advice}."
     return MediaTooLargeError(msg)

@@ -29,14 +29,14 @@ from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.json import as_list, as_object
-from veriff_async.models.state import Ignored, OpenAttempt, SessionState
+from veriff_async.models.state import IgnoredReason, OpenAttempt, SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("advance", "dump_state", "is_untold", "load_state")
+__all__ = ("apply_event", "dump_state", "is_untold", "load_state")
 
 _MOST_ATTEMPTS: Final = 32
 """Attempts that are remembered; documented are ten, and hostile input must not make a state grow."""
@@ -46,14 +46,14 @@ _COMPARABLE: Final = 8 * 86_400
 """Seconds before it is recorded in which a decision must have been made, for both times to be compared."""
 
 
-def advance(
+def apply_event(
     state: SessionState | None,
     event: WebhookEvent,
     source: DecisionSource = DecisionSource.WEBHOOK,
     *,
-    is_kept: bool = False,
-    at: float | None = None,
-) -> tuple[SessionState | None, Ignored | None]:
+    is_duplicate: bool = False,
+    recorded_at: float | None = None,
+) -> tuple[SessionState | None, IgnoredReason | None]:
     """Return the state after a message, and why the message itself does not count, if so.
 
     A message that does not count may still change the state, since it can prove in which order two attempts were. So a
@@ -63,39 +63,39 @@ def advance(
         state: The state of the session before, if it has one.
         event: The message.
         source: Who reported it.
-        is_kept: Whether the store keeps this very message already. It is a repetition then, unless it is the first
+        is_duplicate: Whether the store keeps this very message already. It is a repetition then, unless it is the first
             webhook about a decision that polling reported.
-        at: When it is recorded, in seconds since 1970; without it, rule 3 of this module is not used.
+        recorded_at: When it is recorded, in seconds since 1970; without it, rule 3 of this module is not used.
     """
     if state is not None and source is not DecisionSource.POLL and _is_polled(state, event):
         # The first webhook about it counts, so that a function which handles webhooks learns of every decision once.
         return evolve(state, source=source), None
-    if not is_kept:
-        return _apply(state, event, source, at)
+    if not is_duplicate:
+        return _apply(state, event, source, recorded_at)
     if isinstance(event, SessionEvent) and event.answered_decision is not None:
         # The client's own event, which nothing delivers late: a submission may be refused, and made again.
-        after, ignored = _apply(state, event, source, at)
+        after, ignored = _apply(state, event, source, recorded_at)
         if after != state:
             return after, ignored
-    return state, Ignored.REPEATED
+    return state, IgnoredReason.DUPLICATE
 
 
 def _apply(
-    state: SessionState | None, event: WebhookEvent, source: DecisionSource, at: float | None
-) -> tuple[SessionState | None, Ignored | None]:
+    state: SessionState | None, event: WebhookEvent, source: DecisionSource, recorded_at: float | None
+) -> tuple[SessionState | None, IgnoredReason | None]:
     match event:
         case DecisionEvent(decision=decision):
-            return _decided(state or _unseen(decision.session_id), decision, source, at)
+            return _decided(state or _unseen(decision.session_id), decision, source, recorded_at)
         case SessionEvent(answered_decision=Decision() as answered, action=action):
             before = state or _unseen(answered.session_id)
             is_refused = action == answered.status
-            return _stands_again(before, answered) if is_refused else _answered(before, answered, source, at)
+            return _stands_again(before, answered) if is_refused else _answered(before, answered, source, recorded_at)
         case SessionEvent(session_id=session_id, attempt_id=attempt, action=action):
-            return _moved(state or _unseen(session_id), attempt, action, at)
+            return _moved(state or _unseen(session_id), attempt, action, recorded_at)
         case FullAutoEvent(session_id=session_id, attempt_id=attempt, decision=found):
             return _told(state or _unseen(session_id), attempt, found.status)
         case _:
-            return state, Ignored.UNRELATED
+            return state, IgnoredReason.IRRELEVANT
 
 
 def is_untold(state: SessionState) -> bool:
@@ -103,7 +103,7 @@ def is_untold(state: SessionState) -> bool:
 
     So it is after a Full Auto webhook, which has a form of its own.
     """
-    return state.status in DECIDED and state.current is None
+    return state.status in DECIDED and state.effective_decision is None
 
 
 def _unseen(session_id: str) -> SessionState:
@@ -112,7 +112,7 @@ def _unseen(session_id: str) -> SessionState:
 
 def _is_polled(state: SessionState, event: WebhookEvent) -> bool:
     """Return whether an event is about the decision that stands, which polling reported and no webhook yet."""
-    current = state.current
+    current = state.effective_decision
     if current is None or state.source is not DecisionSource.POLL:
         return False
     match event:
@@ -125,22 +125,24 @@ def _is_polled(state: SessionState, event: WebhookEvent) -> bool:
 
 
 def _decided(
-    state: SessionState, decision: Decision, source: DecisionSource, at: float | None
-) -> tuple[SessionState, Ignored | None]:
+    state: SessionState, decision: Decision, source: DecisionSource, recorded_at: float | None
+) -> tuple[SessionState, IgnoredReason | None]:
     known = state.decision
     if known is not None and is_same(known, decision):
-        return state, Ignored.SAME
+        return state, IgnoredReason.UNCHANGED
     if is_final(state.status):
         if not _corrects(state, decision):
             return state, _after_the_end(state, decision.status)
     elif not is_final(decision.status):
-        newer = _begun_after(state, decision, at)
+        newer = _begun_after(state, decision, recorded_at)
         if newer is not None:
             is_latest = known is None or is_later(decision, known) is True
             passed = (decision, source) if is_latest else None
-            return _at(_with_passed(state, decision.attempt_id), newer.attempt_id, newer.status, passed), Ignored.LATE
-        if not _counts(state, decision, source, at):
-            return _with_older(state, decision), Ignored.LATE
+            return _at(
+                _with_passed(state, decision.attempt_id), newer.attempt_id, newer.status, passed
+            ), IgnoredReason.STALE
+        if not _counts(state, decision, source, recorded_at):
+            return _with_older(state, decision), IgnoredReason.STALE
     return _at(state, decision.attempt_id, decision.status, (decision, source)), None
 
 
@@ -154,30 +156,30 @@ def _corrects(state: SessionState, decision: Decision) -> bool:
     return is_next and is_later(decision, known) is True
 
 
-def _begun_after(state: SessionState, decision: Decision, at: float | None) -> OpenAttempt | None:
+def _begun_after(state: SessionState, decision: Decision, recorded_at: float | None) -> OpenAttempt | None:
     """Return the newest attempt that is undecided and was first heard of after a decision on another one was made."""
-    made = _comparable(decision, at)
+    made = _comparable(decision, recorded_at)
     if made is None:
         return None
     others = [attempt for attempt in state.open_attempts if attempt.attempt_id != decision.attempt_id]
     return next((attempt for attempt in reversed(others) if attempt.heard is not None and attempt.heard > made), None)
 
 
-def _comparable(decision: Decision, at: float | None) -> float | None:
+def _comparable(decision: Decision, recorded_at: float | None) -> float | None:
     """Return when a decision was made, if that can be compared with the clock of the inbox."""
-    if at is None or decision.attempt_id is None or decision.decision_time is None:
+    if recorded_at is None or decision.attempt_id is None or decision.decision_time is None:
         return None
     if decision.decision_time.tzinfo is None:
         return None
     made = decision.decision_time.timestamp()
-    return made if 0 <= at - made <= _COMPARABLE else None
+    return made if 0 <= recorded_at - made <= _COMPARABLE else None
 
 
-def _counts(state: SessionState, decision: Decision, source: DecisionSource, at: float | None) -> bool:
+def _counts(state: SessionState, decision: Decision, source: DecisionSource, recorded_at: float | None) -> bool:
     """Tell whether a decision that does not end the session is news, rather than late."""
     known, attempt = state.decision, decision.attempt_id
     if _is_about_another(state, attempt):
-        if _comparable(decision, at) is not None:
+        if _comparable(decision, recorded_at) is not None:
             return True  # made after every open attempt was heard of, see `_begun_after`
         if source is not DecisionSource.POLL or _is_passed(state, attempt):
             return False
@@ -197,21 +199,21 @@ def _is_about_another(state: SessionState, attempt: str | None) -> bool:
 
 
 def _moved(
-    state: SessionState, attempt: str | None, action: Status, at: float | None
-) -> tuple[SessionState, Ignored | None]:
+    state: SessionState, attempt: str | None, action: Status, recorded_at: float | None
+) -> tuple[SessionState, IgnoredReason | None]:
     if is_final(state.status):
         return state, _after_the_end(state, action)
     known = state.decision
     is_decided = known is not None and attempt is not None and known.attempt_id == attempt
     if is_decided or _is_passed(state, attempt):
-        return _with_progress(state, attempt, action), Ignored.LATE
+        return _with_progress(state, attempt, action), IgnoredReason.STALE
     after, ignored = _step(state, attempt, action)
-    return (after if ignored or attempt is None else _with_open(after, attempt, action, at)), ignored
+    return (after if ignored or attempt is None else _with_open(after, attempt, action, recorded_at)), ignored
 
 
 def _answered(
-    state: SessionState, answered: Decision, source: DecisionSource, at: float | None
-) -> tuple[SessionState, Ignored | None]:
+    state: SessionState, answered: Decision, source: DecisionSource, recorded_at: float | None
+) -> tuple[SessionState, IgnoredReason | None]:
     """Put the request for resubmission behind that this application answered with a submission.
 
     Nothing but that request is put behind: a decision on the new attempt may be recorded before the submission is.
@@ -220,12 +222,12 @@ def _answered(
         return state, _after_the_end(state, Status.SUBMITTED)
     known = state.decision
     is_known = known is not None and is_same(known, answered)
-    if not is_known and known is not None and not _counts(state, answered, source, at):
-        return state, Ignored.LATE
+    if not is_known and known is not None and not _counts(state, answered, source, recorded_at):
+        return state, IgnoredReason.STALE
     # The inbox may have missed the request, and hold the review before it.
-    status = answered.status if state.current is not None else state.status
+    status = answered.status if state.effective_decision is not None else state.status
     if status != Status.SUBMITTED and not can_follow(status, Status.SUBMITTED):
-        return state, Ignored.LATE
+        return state, IgnoredReason.STALE
     attempts = state.attempts
     if answered.attempt_id is not None and answered.attempt_id not in attempts:
         attempts = (answered.attempt_id, *attempts)[-_MOST_ATTEMPTS:]
@@ -233,45 +235,45 @@ def _answered(
     after = evolve(state, status=Status.SUBMITTED, attempts=attempts, open_attempts=open_attempts)
     if not is_known:
         after = evolve(after, decision=answered, source=source)
-    return after, Ignored.SAME if after == state else None
+    return after, IgnoredReason.UNCHANGED if after == state else None
 
 
-def _stands_again(state: SessionState, answered: Decision) -> tuple[SessionState, Ignored | None]:
+def _stands_again(state: SessionState, answered: Decision) -> tuple[SessionState, IgnoredReason | None]:
     """Let a request for resubmission stand again, because Veriff refused the submission that was to answer it."""
     known = state.decision
     if state.status != Status.SUBMITTED or known is None or not is_same(known, answered):
-        return state, Ignored.LATE
+        return state, IgnoredReason.STALE
     # An attempt that a webhook has reported meanwhile is newer than the request, whatever became of this submission.
     newest = next((begun for begun in state.open_attempts if begun.attempt_id == state.attempt_id), None)
     status = answered.status if newest is None else newest.status
-    return (state, Ignored.SAME) if status == state.status else (evolve(state, status=status), None)
+    return (state, IgnoredReason.UNCHANGED) if status == state.status else (evolve(state, status=status), None)
 
 
-def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:
+def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, IgnoredReason | None]:
     if is_final(state.status):
         return state, _after_the_end(state, status)
     if not is_final(status):
         if _is_passed(state, attempt):
-            return state, Ignored.LATE
+            return state, IgnoredReason.STALE
         if _is_about_another(state, attempt):
-            return _with_passed(state, attempt), Ignored.LATE
+            return _with_passed(state, attempt), IgnoredReason.STALE
     return _step(state, attempt, status)
 
 
-def _step(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, Ignored | None]:
+def _step(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, IgnoredReason | None]:
     if attempt is not None and attempt != state.attempt_id:
         return _at(state, attempt, status), None
     if state.status == status:
-        return state, Ignored.SAME
+        return state, IgnoredReason.UNCHANGED
     # What follows a request for resubmission is another attempt, unless it is the end.
     is_closed = attempt is not None and state.status == Status.RESUBMISSION_REQUESTED and not is_final(status)
     if is_closed or not can_follow(state.status, status):
-        return state, Ignored.LATE
+        return state, IgnoredReason.STALE
     return _at(state, attempt, status), None
 
 
-def _after_the_end(state: SessionState, status: Status) -> Ignored:
-    return Ignored.SAME if status == state.status else Ignored.OVER
+def _after_the_end(state: SessionState, status: Status) -> IgnoredReason:
+    return IgnoredReason.UNCHANGED if status == state.status else IgnoredReason.FINAL
 
 
 def _is_passed(state: SessionState, attempt: str | None) -> bool:
@@ -304,9 +306,9 @@ def _with_passed(state: SessionState, attempt: str | None) -> SessionState:
     return evolve(state, attempts=attempts, open_attempts=_without(state, attempt))
 
 
-def _with_open(state: SessionState, attempt: str, status: Status, at: float | None) -> SessionState:
+def _with_open(state: SessionState, attempt: str, status: Status, recorded_at: float | None) -> SessionState:
     """Return the state with an attempt that has begun, and when it was first heard of."""
-    heard = next((other.heard for other in state.open_attempts if other.attempt_id == attempt), at)
+    heard = next((other.heard for other in state.open_attempts if other.attempt_id == attempt), recorded_at)
     begun = OpenAttempt(attempt_id=attempt, status=status, heard=heard)
     return evolve(state, open_attempts=(*_without(state, attempt), begun)[-_MOST_ATTEMPTS:])
 

@@ -63,12 +63,12 @@ class SignatureExplanation:
     Attributes:
         cause: What is the matter.
         advice: One sentence with the remedy.
-        place: The place of the secret that explains it, in `Credentials.secrets`.
+        secret_index: The index of the secret that explains it, in `Credentials.secrets`.
     """
 
     cause: SignatureCause
     advice: str
-    place: int | None = None
+    secret_index: int | None = None
 
     @property
     def matches(self) -> bool:
@@ -121,7 +121,7 @@ def explain_signature(
 
     It tries the mistakes that are made most: a body that was parsed and written again, one that is still in base64,
     white space at its end, another charset, another key or integration, a secret that was decoded first, and the older
-    X-SIGNATURE header in place of X-HMAC-SIGNATURE.
+    X-SIGNATURE header in secret_index of X-HMAC-SIGNATURE.
 
     Args:
         headers: The message's headers, names in any case.
@@ -153,7 +153,7 @@ def explain_signature(
         return _explained(hopeless)
     found = _search(signature, body, credentials, other_text)
     if found.cause is SignatureCause.MATCHES and signature != written.lower():
-        found = _explained(SignatureCause.BASE64, found.place)
+        found = _explained(SignatureCause.BASE64, found.secret_index)
     if found.cause in {SignatureCause.MATCHES, SignatureCause.UNKNOWN}:
         # Another key goes with another secret, so that nothing else can explain it; and what matches is refused for it.
         if claim.is_foreign(credentials):
@@ -186,14 +186,14 @@ def _hopeless(claim: Claim, signature: str, body: bytes) -> SignatureCause | Non
 
 def _search(signature: str, body: bytes, credentials: Credentials, other_text: str | None) -> SignatureExplanation:
     for cause, text in _texts(body, other_text):
-        place = credentials.verify(text, signature)
-        if place is not None:
-            return _explained(cause, place)
-    for place, secret in enumerate(credentials.secrets):
+        secret_index = credentials.verify(text, signature)
+        if secret_index is not None:
+            return _explained(cause, secret_index)
+    for secret_index, secret in enumerate(credentials.secrets):
         if any(_is(signature, hmac.digest(key, body, "sha256")) for key in _keys(secret)):
-            return _explained(SignatureCause.SECRET_FORM, place)
+            return _explained(SignatureCause.SECRET_FORM, secret_index)
         if _is(signature, hashlib.sha256(body + secret.encode()).digest()):
-            return _explained(SignatureCause.PLAIN_HASH, place)
+            return _explained(SignatureCause.PLAIN_HASH, secret_index)
     return _explained(SignatureCause.UNKNOWN if body else SignatureCause.EMPTY_BODY)
 
 
@@ -293,5 +293,5 @@ def _from_base64(text: str) -> str:
     return digest.hex() if len(digest) == _DIGEST else ""
 
 
-def _explained(cause: SignatureCause, place: int | None = None) -> SignatureExplanation:
-    return SignatureExplanation(cause, _ADVICE[cause], place)
+def _explained(cause: SignatureCause, secret_index: int | None = None) -> SignatureExplanation:
+    return SignatureExplanation(cause, _ADVICE[cause], secret_index)

@@ -10,7 +10,7 @@ from veriff_async._protocol.authenticity import verify_webhook
 from veriff_async._protocol.json.decode import UnreadableError, dump, load_object, read
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
-from veriff_async.errors import PayloadError
+from veriff_async.errors import WebhookPayloadError
 from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
 from veriff_async.models.events import (
@@ -77,7 +77,7 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
 
     Raises:
         SignatureError: The API key or integration is another, or the signature is missing, malformed or wrong.
-        PayloadError: It is signed, but cannot be read.
+        WebhookPayloadError: It is signed, but cannot be read.
         ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
 
     Example:
@@ -94,7 +94,7 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
     except UnreadableError as error:
         problems = error.problems
     msg = f"The webhook is signed, but cannot be read ({'; '.join(problems)}): look for a newer veriff-async."
-    raise PayloadError(msg, problems=problems)
+    raise WebhookPayloadError(msg, problems=problems)
 
 
 def _check_depth(body: bytes, root: JsonObject) -> None:

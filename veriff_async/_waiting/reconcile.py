@@ -146,7 +146,7 @@ class _Run:
 
     async def _settle(self, session_id: str) -> None:
         before = await self._state(session_id)
-        if before is not None and before.current is not None and before.current.is_final:
+        if before is not None and before.effective_decision is not None and before.effective_decision.is_final:
             self.found.known += 1
             return
         decision = await self.client.session(session_id).decision()

@@ -35,7 +35,7 @@ from veriff_async.errors import (
     VeriffError,
 )
 from veriff_async.models.decision import DecisionSource
-from veriff_async.models.state import Ignored
+from veriff_async.models.state import IgnoredReason
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from veriff_async.models.decision import Decision
     from veriff_async.models.enums import Status
     from veriff_async.models.events import WebhookEvent
-    from veriff_async.models.state import Recorded, SessionState
+    from veriff_async.models.state import RecordResult, SessionState
 
 __all__ = ("Waits",)
 
@@ -201,8 +201,8 @@ class Waits:
             last: The last decision that the caller knows.
         """
         state = await self.known(session_id)
-        passed = None if state is None or state.current is not None else state.decision
-        known = [None if state is None else state.current, self._memory.latest(session_id), last]
+        passed = None if state is None or state.effective_decision is not None else state.decision
+        known = [None if state is None else state.effective_decision, self._memory.latest(session_id), last]
         known = [each for each in known if each is None or passed is None or not is_same(each, passed)]
         request = self._memory.request_to_answer(*known)
         if request is not None or self._memory.is_new(session_id):
@@ -276,7 +276,7 @@ class Waits:
     ) -> Decision:
         """Return a decision that the inbox knows, or else that Veriff shows when it is asked once."""
         state = await self.known(session_id)
-        current = None if state is None or state.current is None else state.current
+        current = None if state is None or state.effective_decision is None else state.effective_decision
         if current is not None and not self._memory.is_answered(current) and is_news(current, last) and until(current):
             return evolve(current, source=DecisionSource.KNOWN)
         asked = self._memory.moment()
@@ -292,7 +292,7 @@ class Waits:
         if decision is not None:
             await self.learn(decision, asked)
 
-    async def _record(self, event: WebhookEvent, consequence: str) -> Recorded | None:
+    async def _record(self, event: WebhookEvent, consequence: str) -> RecordResult | None:
         """Record an event; return ``None`` when the inbox fails."""
         if self._inbox is None:
             return None
@@ -363,7 +363,7 @@ class Waits:
         if watched is None:
             return
         watched.last_status = state.status
-        current = state.current
+        current = state.effective_decision
         if current is not None and not self._memory.is_answered(current):
             watched.passed = None  # it stands, also if an attempt seemed to be newer until its own decision came
             is_shown = watched.recorded == identity(current)
@@ -425,13 +425,13 @@ class Waits:
                 await asyncio.sleep(0)
 
 
-def _stands(recorded: Recorded, decision: Decision) -> bool:
+def _stands(recorded: RecordResult, decision: Decision) -> bool:
     """Return whether a decision that was recorded is the one to act on."""
     state = recorded.state
-    if state is None or (state.current is not None and is_same(state.current, decision)):
+    if state is None or (state.effective_decision is not None and is_same(state.effective_decision, decision)):
         return True
     # A correction that does not prove to be later: the inbox keeps the first end, and Veriff shows this one now.
-    is_end = recorded.ignored is Ignored.OVER and decision.status.is_final
+    is_end = recorded.ignored is IgnoredReason.FINAL and decision.status.is_final
     return is_end and (state.decision is None or is_later(decision, state.decision) is not False)
 
 

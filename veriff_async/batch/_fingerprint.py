@@ -48,7 +48,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
     said = {
         "session": create_body(options_of(job)),
         "media": [
-            [one.context, one.mimetype, one.timestamp and one.timestamp.isoformat(), one.fit] for one in job.media
+            [one.context, one.mimetype, one.timestamp and one.timestamp.isoformat(), one.max_side] for one in job.media
         ],
     }
     earlier = [None] * len(job.media) if known is None else list(known.media)
@@ -58,7 +58,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
         with naming(index, one):
             stamps.append(_stamp(one, was, is_over=is_over))
     media = [
-        MediaRecord(context=str(one.context), stamp=at, scaled=one.fit is not None)
+        MediaRecord(context=str(one.context), stamp=at, scaled=one.max_side is not None)
         for one, at in zip(job.media, stamps, strict=True)
     ]
     return JobRecord(job_id=job.id, options=hashlib.sha256(dump(said)).hexdigest(), media=tuple(media))

@@ -197,7 +197,7 @@ class Course:
 
     async def _check(self, job: Job) -> None:
         """Check what `begin` did not, since a session cannot be taken back: decode pictures, read async files."""
-        if not any(one.fit is not None or seeks_async(one.source) for one in job.media):
+        if not any(one.max_side is not None or seeks_async(one.source) for one in job.media):
             return
         try:
             await check_media(*job.media)

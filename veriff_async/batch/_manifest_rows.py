@@ -40,10 +40,10 @@ _CONTEXTS: Final = tuple(str(context) for context in MediaContext if "video" not
 _TEXTS: Final = ("vendor_data", "end_user_id", "callback")
 _MEMBERS: Final = (
     *("id", "media", "person", "document", "address", *_TEXTS),
-    *("consents", "proof_of_address_types", "extra", "timeout", "fit"),
+    *("consents", "proof_of_address_types", "extra", "timeout", "max_side"),
 )
 _COLUMNS: Final = (
-    *("id", *_CONTEXTS, *_TEXTS, "timeout", "fit", "proof_of_address_types", "full_address", *_PERSON),
+    *("id", *_CONTEXTS, *_TEXTS, "timeout", "max_side", "proof_of_address_types", "full_address", *_PERSON),
     *(f"document_{name}" for name in _DOCUMENT),
 )
 _LONGEST_WAIT: Final = 1e9  # seconds; no clock of a loop is sure to count further
@@ -107,7 +107,7 @@ class Columns:
             raise RefusedError(msg)
         filled = {name: text for name, cell in zip(self.names, cells, strict=True) if (text := cell.strip())}
         found: dict[str, object] = {name: filled[name] for name in ("id", *_TEXTS) if name in filled}
-        found |= {name: _number(name, filled[name]) for name in ("timeout", "fit") if name in filled}
+        found |= {name: _number(name, filled[name]) for name in ("timeout", "max_side") if name in filled}
         found["person"] = {name: filled[name] for name in _PERSON if name in filled}
         found["document"] = {name: filled[word] for name in _DOCUMENT if (word := f"document_{name}") in filled}
         if "full_address" in filled:
@@ -198,12 +198,12 @@ def _media(found: Mapping[str, object], folder: Path) -> list[Media]:
     if not several:
         msg = "There are no media: give the path of one picture or more, for example of a document-front and a face."
         raise RefusedError(msg)
-    fit = _pixels("fit", found["fit"]) if "fit" in found else None
-    return [_one(f"media {number}", one, folder, fit) for number, one in enumerate(several, 1)]
+    max_side = _pixels("max_side", found["max_side"]) if "max_side" in found else None
+    return [_one(f"media {number}", one, folder, max_side) for number, one in enumerate(several, 1)]
 
 
-def _one(where: str, value: object, folder: Path, fit: int | None) -> Media:
-    said = _members(_object(where, value), ("path", "context", "mimetype", "timestamp", "fit"), f"The {where}")
+def _one(where: str, value: object, folder: Path, max_side: int | None) -> Media:
+    said = _members(_object(where, value), ("path", "context", "mimetype", "timestamp", "max_side"), f"The {where}")
     for name in ("path", "context"):
         if name not in said:
             msg = f'{where} has no {name}: give one such as {{"path": "front.jpg", "context": "document-front"}}.'
@@ -217,7 +217,7 @@ def _one(where: str, value: object, folder: Path, fit: int | None) -> Media:
         context,
         mimetype=_text(f"{where}: mimetype", said["mimetype"]) if "mimetype" in said else None,
         timestamp=_moment(where, said["timestamp"]) if "timestamp" in said else None,
-        fit=_pixels(f"{where}: fit", said["fit"]) if "fit" in said else fit,
+        max_side=_pixels(f"{where}: max_side", said["max_side"]) if "max_side" in said else max_side,
     )
 
 

@@ -52,13 +52,13 @@ def read_manifest(
     Everything that the library would refuse later is found here, before anything is sent. However many rows there are,
     one at a time is in memory; ids are compared by digests on the disk.
 
-    A ``.csv`` file has a header of the columns ``id``, `MediaContext` words such as ``document-front`` and ``face``
-    (a cell is a path, or several parted by semicolons), ``vendor_data``, ``end_user_id``, ``callback``, ``timeout``,
-    ``fit``, ``full_address``, ``proof_of_address_types``, the fields of `Person` such as ``first_name``, and those of
-    `Document` with ``document_`` before them. A ``.jsonl`` or ``.ndjson`` file has an object in each line, with ``id``,
-    ``media`` (a list of objects with ``path``, ``context`` and perhaps ``mimetype``, ``timestamp``, ``fit``),
-    ``person``, ``document``, ``address``, ``consents``, ``extra`` and the rest of what `create_session` takes, in the
-    same names. Paths are relative to the folder of the file.
+    A ``.csv`` file has a header of the columns ``id``, `MediaContext` words such as ``document-front`` and ``face`` (a
+    cell is a path, or several parted by semicolons), ``vendor_data``, ``end_user_id``, ``callback``, ``timeout``,
+    ``max_side``, ``full_address``, ``proof_of_address_types``, the fields of `Person` such as ``first_name``, and
+    those of `Document` with ``document_`` before them. A ``.jsonl`` or ``.ndjson`` file has an object in each line,
+    with ``id``, ``media`` (a list of objects with ``path``, ``context`` and perhaps ``mimetype``, ``timestamp``,
+    ``max_side``), ``person``, ``document``, ``address``, ``consents``, ``extra`` and the rest of what `create_session`
+    takes, in the same names. Paths are relative to the folder of the file.
 
     Args:
         path: The file.
@@ -92,7 +92,7 @@ def media_problem(job: Job) -> str | None:
     for media in job.media:
         try:
             source = reusable_source(media.source)
-            if media.fit is not None:
+            if media.max_side is not None:
                 _can_scale()
             if source is not None:
                 draft(media, source)

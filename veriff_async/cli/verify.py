@@ -100,7 +100,9 @@ class Verified:
 )
 @person_option
 @click.option("--vendor-data", metavar="ID", help="Your own id of the end-user; no personal data.")
-@click.option("--fit", type=click.IntRange(min=1), metavar="PIXELS", help="Scale pictures down to this longer side.")
+@click.option(
+    "--max-side", type=click.IntRange(min=1), metavar="PIXELS", help="Scale pictures down to this longer side."
+)
 @click.option("--no-wait", is_flag=True, help="End when the session is submitted, without a decision.")
 @timeout_option
 @show_person_option
@@ -115,7 +117,7 @@ def verify(  # noqa: PLR0913  the options of the command
     others: Sequence[tuple[str, Path]],
     person_file: BinaryIO | None,
     vendor_data: str | None,
-    fit: int | None,
+    max_side: int | None,
     no_wait: bool,
     timeout: float,
     show_person: bool,
@@ -137,7 +139,7 @@ def verify(  # noqa: PLR0913  the options of the command
         options["person"] = person_from(person_file)
     if vendor_data is not None:
         options["vendor_data"] = vendor_data
-    media = [Media(path, context, fit=fit) for context, path in files]
+    media = [Media(path, context, max_side=max_side) for context, path in files]
     _check(media)
     order = Order(media=media, options=options, timeout=None if no_wait else timeout, env_file=env_file)
     done = run(run_verify(client_from_settings(env_file), order, progress_screen(), course()))
@@ -160,7 +162,7 @@ def _check(media: Sequence[Media]) -> None:
     for warning in caught:
         # In the words of the command line.
         reason = str(warning.message).partition(": give ")[0]
-        warn(f"{reason}: --fit {MAX_SIDE} scales it down.")
+        warn(f"{reason}: --max-side {MAX_SIDE} scales it down.")
     # Said once, here.
     warnings.filterwarnings("ignore", category=ImageSizeWarning)
 

@@ -9,21 +9,33 @@ from typing import TYPE_CHECKING
 from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
+    from veriff_async._protocol.session_state import (
+        apply_event as apply_event,
+        dump_state as dump_state,
+        load_state as load_state,
+    )
+    from veriff_async._protocol.webhook import dump_event as dump_event, load_event as load_event
     from veriff_async.config import Retention as Retention
     from veriff_async.inbox._protocol import Inbox as Inbox
     from veriff_async.inbox.memory import MemoryInbox as MemoryInbox
     from veriff_async.inbox.redis import RedisInbox as RedisInbox
     from veriff_async.inbox.sqlite import SqliteInbox as SqliteInbox
-    from veriff_async.models.state import Ignored as Ignored, Recorded as Recorded, SessionState as SessionState
+    from veriff_async.models.state import (
+        IgnoredReason as IgnoredReason,
+        RecordResult as RecordResult,
+        SessionState as SessionState,
+    )
 else:
     __getattr__, __dir__, __all__ = attach(
         __name__,
         {
+            "_protocol.session_state": "apply_event dump_state load_state",
+            "_protocol.webhook": "dump_event load_event",
             "config": "Retention",
             "inbox._protocol": "Inbox",
             "inbox.memory": "MemoryInbox",
             "inbox.redis": "RedisInbox",
             "inbox.sqlite": "SqliteInbox",
-            "models.state": "Ignored Recorded SessionState",
+            "models.state": "IgnoredReason RecordResult SessionState",
         },
     )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 
     from veriff_async.models.events import WebhookEvent
-    from veriff_async.models.state import Recorded, SessionState
+    from veriff_async.models.state import RecordResult, SessionState
 
 __all__ = ("Inbox",)
 
@@ -24,10 +24,10 @@ class Inbox(Protocol):
     an `InboxError`: a receiver then answers 503, so that Veriff tries again, and waits go on by polling.
     """
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Keep an event, and the state of its session after it, for good before this returns.
 
-        The same event (by its ``key``) is kept once, and a message that comes late never lowers a state.
+        The same event (by its ``dedup_key``) is kept once, and a message that comes late never lowers a state.
 
         Args:
             event: What was verified and read. Clients record decisions that they asked for, and a `SessionEvent` with

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.inbox_clock import Clock
 from veriff_async._protocol.json.decode import UnreadableError
-from veriff_async._protocol.session_state import advance, dump_state, load_state
+from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.sqlite_file import FileGuard, close_database, open_database
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.models.state import Recorded
+from veriff_async.models.state import RecordResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -242,16 +242,16 @@ class Shelves:
         rows = self._db.execute("SELECT changed, id FROM session WHERE changed > ? ORDER BY changed", (number,))
         return [(changed, _text(session)) for changed, session in rows]
 
-    def keep(self, event: WebhookEvent, source: DecisionSource) -> Recorded:
+    def keep(self, event: WebhookEvent, source: DecisionSource) -> RecordResult:
         """Keep an event, inside a transaction.
 
         Raises:
             InboxError: What is kept of its session cannot be read.
         """
-        session, key, now = _bytes(event.session_id or ""), _bytes(event.key), self._time
+        session, key, now = _bytes(event.session_id or ""), _bytes(event.dedup_key), self._time
         before, events = self._found(session)
         kept = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
-        state, ignored = advance(before, event, source, is_kept=kept is not None, at=now)
+        state, ignored = apply_event(before, event, source, is_duplicate=kept is not None, recorded_at=now)
         text = None if state is None or state is before else dump_state(state)
         # Everything that can fail for this event alone is behind: an error must not leave an event without its state.
         number = self._added(session, event) if kept is None else self._next_number()
@@ -265,7 +265,7 @@ class Shelves:
         )
         if kept is None and events >= self._retention.events:
             self._forget_first(session)
-        return Recorded(event=event, state=state, ignored=ignored)
+        return RecordResult(event=event, state=state, ignored=ignored)
 
     def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
         """Return what is known of sessions.
@@ -299,7 +299,7 @@ class Shelves:
 
     def _added(self, session: bytes, event: WebhookEvent) -> int:
         """Insert an event, and return its number."""
-        row = (session, _bytes(event.key), event.kind, dump_event(event))
+        row = (session, _bytes(event.dedup_key), event.kind, dump_event(event))
         return self._db.execute("INSERT INTO event (session, key, kind, body) VALUES (?, ?, ?, ?)", row).lastrowid or 0
 
     def _next_number(self) -> int:

@@ -13,15 +13,16 @@ from attrs import define, field
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.json.decode import dump, load_object, read
 from veriff_async._protocol.json.encode import to_json
-from veriff_async._protocol.session_state import advance
+from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._pubsub import Feeds
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
+from veriff_async.models.events import dedup_prefix
 from veriff_async.models.json import digest
-from veriff_async.models.state import OpenAttempt, Recorded, SessionState
+from veriff_async.models.state import OpenAttempt, RecordResult, SessionState
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
@@ -57,14 +58,14 @@ class _Shelf:
 
     def name(self, event: WebhookEvent, body: bytes) -> str | None:
         """Return under which name an event is to be kept, or ``None`` when it is kept already."""
-        short = event.told
+        short = dedup_prefix(event)
         kept = self.events.get(short)
         if kept is not None and event.raw and (kept[1] == body or digest(load_object(kept[1])) == digest(event.raw)):
             return None
         if kept is None and event.raw and not self.by_key:
             return short
         self.by_key = True
-        return None if event.key in self.events else event.key
+        return None if event.dedup_key in self.events else event.dedup_key
 
 
 class MemoryInbox:
@@ -115,14 +116,14 @@ class MemoryInbox:
         if not is_used:
             await self.aclose()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Keep an event; see `Inbox.record`."""
         require_asyncio()
         return self.record_now(event, source=source)
 
     def record_now(
         self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, body: bytes | None = None
-    ) -> Recorded:
+    ) -> RecordResult:
         """Keep an event without a coroutine, since nothing is waited for; otherwise as `record`.
 
         Args:
@@ -169,14 +170,14 @@ class MemoryInbox:
             self._shelves.clear()
         self._feeds.end(InboxError("The inbox was closed: wait beside another one."))
 
-    def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[Recorded, bool]:
+    def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
         """Keep an event; return the result, and whether the state is another one than before."""
         self._forget_old()
         session_id, now = event.session_id or None, self._now()
         shelf = self._shelves.get(session_id) or _Shelf()
         before = None if shelf.state is None else _loaded(shelf.state)
         name = shelf.name(event, body)
-        after, ignored = advance(before, event, source, is_kept=name is None, at=self._wall_clock())
+        after, ignored = apply_event(before, event, source, is_duplicate=name is None, recorded_at=self._wall_clock())
         state = shelf.state if after is None or after is before else _dumped(after, event, body)
         # Everything that can fail is behind: an error must not leave an event without its state.
         self._shelves[session_id] = shelf
@@ -188,7 +189,7 @@ class MemoryInbox:
             del shelf.events[next(iter(shelf.events))]
         if len(self._shelves) > self._retention.sessions:
             self._shelves.popitem(last=False)
-        return Recorded(event=event, state=after, ignored=ignored), after is not before
+        return RecordResult(event=event, state=after, ignored=ignored), after is not before
 
     def _forget_old(self) -> None:
         oldest = self._now() - self._retention.seconds

@@ -16,13 +16,13 @@ from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.request_arguments import check_number, check_text
-from veriff_async._protocol.session_state import advance, dump_state, load_state
+from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.redis import Connections, ResponseError, watching
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.models.decision import DecisionSource
-from veriff_async.models.state import Recorded
+from veriff_async.models.state import RecordResult
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -73,7 +73,7 @@ class _Attempt:
     """
 
     token: bytes = field(factory=lambda: secrets.token_hex(8).encode(), repr=False)
-    sent: Recorded | None = None
+    sent: RecordResult | None = None
 
 
 def _member(session_id: str | None) -> str:
@@ -169,18 +169,18 @@ class RedisInbox:
         self._entered = 0
         await self._server.aclose()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Keep an event; see `Inbox.record`.
 
         If the connection breaks after the transaction was sent, the server is asked for up to 30 seconds whether it was
         kept, so that the event counts once: here, and not for whoever records it next.
         """
-        attempt = self._unconfirmed.pop(event.key, None) or _Attempt()
+        attempt = self._unconfirmed.pop(event.dedup_key, None) or _Attempt()
         try:
             recorded, surplus = await self._keep_confirmed(event, source, attempt)
         except BaseException:
             if attempt.sent is not None:
-                self._unconfirmed[event.key] = attempt
+                self._unconfirmed[event.dedup_key] = attempt
                 if len(self._unconfirmed) > _UNCONFIRMED:
                     self._unconfirmed.popitem(last=False)
             raise
@@ -192,7 +192,7 @@ class RedisInbox:
 
     async def _keep_confirmed(
         self, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
-    ) -> tuple[Recorded, int]:
+    ) -> tuple[RecordResult, int]:
         """Record an event; as long as it is unknown whether that was done, try again."""
         require_asyncio()
         loop = asyncio.get_running_loop()
@@ -242,9 +242,9 @@ class RedisInbox:
 
     async def _keep(
         self, client: Redis, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
-    ) -> tuple[Recorded, int]:
+    ) -> tuple[RecordResult, int]:
         """Record an event; return what became of it, and how many sessions are too many or too old."""
-        key, mark = self._key(_member(event.session_id)), f"key:{event.key}"
+        key, mark = self._key(_member(event.session_id)), f"key:{event.dedup_key}"
         while True:  # until nobody has changed the session in between
             async with watching(client) as pipe:
                 await pipe.watch(key)
@@ -257,12 +257,12 @@ class RedisInbox:
                     return attempt.sent, 0
                 attempt.sent = None
                 before = load_state(text) if text else None
-                state, ignored = advance(before, event, source, is_kept=kept is not None, at=now)
+                state, ignored = apply_event(before, event, source, is_duplicate=kept is not None, recorded_at=now)
                 fields, gone = cast("_Added", ({}, []))
                 if kept is None:
                     fields, gone = await self._added(pipe, key, event, int(first or 0), int(after or 0))
-                recorded = Recorded(event=event, state=state, ignored=ignored)
-                if not recorded.is_repeated:
+                recorded = RecordResult(event=event, state=state, ignored=ignored)
+                if not recorded.is_duplicate:
                     fields[mark] = attempt.token
                 pipe.multi()  # type: ignore[no-untyped-call]
                 if is_over:
@@ -274,7 +274,7 @@ class RedisInbox:
                     pipe.xadd(self._changes, {"session": state.session_id}, maxlen=_CHANGES)
                     pipe.pexpire(self._changes, self._expiry)
                 self._touch(pipe, event.session_id, fields, now)
-                attempt.sent = None if recorded.is_repeated else recorded
+                attempt.sent = None if recorded.is_duplicate else recorded
                 try:
                     *_, count, old = await pipe.execute()
                 except ResponseError:  # the server answered: nothing was kept
@@ -295,7 +295,7 @@ class RedisInbox:
         if gone:
             bodies = cast("list[bytes | None]", await pipe.hmget(key, gone))
             gone += [b"key:" + body.rsplit(b"\n", 2)[0] for body in bodies if body]
-        body = b"\n".join((event.key.encode("utf-8", "surrogatepass"), event.kind.encode(), dump_event(event)))
+        body = b"\n".join((event.dedup_key.encode("utf-8", "surrogatepass"), event.kind.encode(), dump_event(event)))
         return {"first": keep, "after": after + 1, f"event:{after}": body}, gone
 
     def _touch(self, pipe: Pipeline, session_id: str | None, fields: dict[FieldT, EncodableT], now: float) -> None:

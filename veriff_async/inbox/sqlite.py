@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from veriff_async._storage.sqlite_worker import Worker
     from veriff_async.models.events import WebhookEvent
-    from veriff_async.models.state import Recorded, SessionState
+    from veriff_async.models.state import RecordResult, SessionState
 
 __all__ = ("SqliteInbox",)
 
@@ -132,7 +132,7 @@ class SqliteInbox:
         if not is_used:
             await self.aclose()
 
-    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> Recorded:
+    async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Keep an event; see `Inbox.record`."""
         writer, _ = await self._ready()
         return await _done_by(writer, lambda shelves: shelves.keep(event, source))

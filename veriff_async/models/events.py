@@ -1,6 +1,6 @@
 """What Veriff posts to a webhook: one class for each kind, told apart with ``match``.
 
-Every event has its session, the JSON it came as, and a `key`: the same for the same message, however often it is
+Every event has its session, the JSON it came as, and a `dedup_key`: the same for the same message, however often it is
 delivered. Kind, session, attempt, word, moment and a digest of the message make it up.
 """
 
@@ -32,6 +32,7 @@ __all__ = (
     "UserStatusEvent",
     "WatchlistEvent",
     "WebhookEvent",
+    "dedup_prefix",
 )
 
 
@@ -48,19 +49,20 @@ class _Event:
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
     @cached_property
-    def key(self) -> str:
-        """The same for the same message, for telling repetitions; it is made when it is first asked for."""
-        return f"{self.told}:{digest(self.raw) if self.raw else ''}"
+    def dedup_key(self) -> str:
+        """The same text for every delivery of one message, so that stores can deduplicate. Computed on first use."""
+        return f"{dedup_prefix(self)}:{digest(self.raw) if self.raw else ''}"
 
-    @property
-    def told(self) -> str:
-        """The key without its digest: most keys differ in it already, and it is quick to have."""
-        parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in self._told()]
-        return ":".join((self.kind, *parts))
-
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         """Return session, attempt, word and moment of the message, as far as it has them."""
         raise NotImplementedError
+
+
+def dedup_prefix(event: _Event) -> str:
+    """Return the dedup key without its digest, which is cheap to compute and differs for most pairs of messages."""
+    fields = event._dedup_fields()  # noqa: SLF001  an event must not offer this to its users
+    parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in fields]
+    return ":".join((event.kind, *parts))
 
 
 @frozen(kw_only=True)
@@ -104,7 +106,7 @@ class SessionEvent(_AttemptEvent):
     feature: str | None = None
     answered_decision: Decision | None = None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.code or self.action, None
 
 
@@ -130,7 +132,7 @@ class AddressEvent(_Event):
     feature: str | None = None
     vendor_data: str | None = None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.address_id, self.code or self.action, None
 
 
@@ -147,7 +149,7 @@ class DecisionEvent(_Event):
         """The session."""
         return self.decision.session_id
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         found = self.decision
         return found.session_id, found.attempt_id, found.status, found.decision_time
 
@@ -176,7 +178,7 @@ class FullAutoEvent(_AttemptEvent):
     acceptance_time: datetime | None = None
     time: datetime | None = None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.decision.status, self.time
 
 
@@ -193,7 +195,7 @@ class WatchlistEvent(_Event):
         """The session; older payloads have the attempt only."""
         return self.screening.session_id
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         found = self.screening
         return found.session_id, found.attempt_id, found.match_status, found.created_at
 
@@ -218,7 +220,7 @@ class UserStatusEvent(_AttemptEvent):
     status: UserDefinedStatus = UserDefinedStatus()
     time: datetime | None = None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.status.status_code, self.time
 
 
@@ -246,7 +248,7 @@ class IneEvent(_AttemptEvent):
     version: str | None = None
     time: datetime | None = None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.code, self.time
 
 
@@ -272,7 +274,7 @@ class CurpEvent(_AttemptEvent):
     code: int | None = None
     version: str | None = None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.code or self.status, None
 
 
@@ -294,7 +296,7 @@ class IneCurpEvent(_AttemptEvent):
     ine: IneRecord = IneRecord()
     curp: CurpResult = CurpResult()
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, self.attempt_id, self.curp.status_curp, None
 
 
@@ -312,7 +314,7 @@ class UnknownEvent(_Event):
         found = self.raw.get("sessionId")
         return found if isinstance(found, str) else None
 
-    def _told(self) -> tuple[object, object, object, object]:
+    def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, None, None, None
 
 

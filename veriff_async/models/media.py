@@ -57,7 +57,7 @@ class Media:
         filename: A name for your own display of progress; it is never sent.
         mimetype: Its type, if you know it; it is found from the first bytes, and one that contradicts them is refused.
         timestamp: When the picture was taken (aware).
-        fit: Scale a picture down when its longer side has more pixels than this; 1920 is what Veriff advises. It needs
+        max_side: Scale a picture down when its longer side has more pixels than this; Veriff advises 1920. It needs
             the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``.
             JPEG, PNG and WebP stay what they are, HEIC and HEIF become JPEG, JPEG
             and WebP are written with quality 90. The picture stands upright afterwards, and what the camera noted
@@ -72,13 +72,13 @@ class Media:
     filename: str | None = field(default=None, kw_only=True, repr=False)
     mimetype: str | None = field(default=None, kw_only=True)
     timestamp: datetime | None = field(default=None, kw_only=True)
-    fit: int | None = field(default=None, kw_only=True)
+    max_side: int | None = field(default=None, kw_only=True)
 
     def __hash__(self) -> int:
         """Hash any source: a bytearray has no hash of its own, and equal bytes of any type have to hash alike."""
         source = self.source
         known = source if isinstance(source, str | os.PathLike) else isinstance(source, bytes | bytearray | memoryview)
-        return hash((known, self.context, self.filename, self.mimetype, self.timestamp, self.fit))
+        return hash((known, self.context, self.filename, self.mimetype, self.timestamp, self.max_side))
 
 
 @frozen(kw_only=True)

@@ -10,7 +10,7 @@ from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import WebhookEvent
 
-__all__ = ("Ignored", "OpenAttempt", "Recorded", "SessionState")
+__all__ = ("IgnoredReason", "OpenAttempt", "RecordResult", "SessionState")
 
 
 @frozen(kw_only=True)
@@ -36,7 +36,7 @@ class SessionState:
         session_id: The session.
         status: Its latest status: what an attempt came to, or what was decided.
         attempts: The attempts that messages named, the latest last.
-        decision: The last decision that counted; see `current` for whether it still stands.
+        decision: The last decision that counted; see `effective_decision` for whether it still stands.
         source: Who told the decision: ``poll`` until a webhook about it comes, then ``webhook``.
         open_attempts: Attempts that have begun and are undecided; `_protocol.session_state` orders by them.
     """
@@ -54,31 +54,31 @@ class SessionState:
         return self.attempts[-1] if self.attempts else None
 
     @property
-    def current(self) -> Decision | None:
-        """The decision, unless a newer attempt has put it behind."""
+    def effective_decision(self) -> Decision | None:
+        """The decision, or ``None`` when a newer attempt has superseded it."""
         decision = self.decision
         if decision is None or decision.status != self.status or decision.attempt_id not in {None, self.attempt_id}:
             return None
         return decision
 
 
-class Ignored(StrEnum):
+class IgnoredReason(StrEnum):
     """Why a message does not count for the state of its session."""
 
-    REPEATED = "repeated"
-    """This very message was recorded before; it is not kept twice."""
-    SAME = "same"
-    """It tells what the state says already."""
-    LATE = "late"
-    """It tells of something that was passed by before it came."""
-    OVER = "over"
-    """The session is over; only a later correction by Veriff counts."""
-    UNRELATED = "unrelated"
-    """Messages of its kind tell nothing of a state."""
+    DUPLICATE = "duplicate"
+    """The same message, by its ``dedup_key``, was recorded before. It is not stored twice."""
+    UNCHANGED = "unchanged"
+    """The state already contains what the message reports."""
+    STALE = "stale"
+    """A newer attempt or a newer status was recorded before the message came."""
+    FINAL = "final"
+    """The session has a final decision, which only a later correction by Veriff replaces."""
+    IRRELEVANT = "irrelevant"
+    """Messages of this kind do not change the state of a session."""
 
 
 @frozen(kw_only=True)
-class Recorded:
+class RecordResult:
     """What became of a message that was recorded.
 
     Attributes:
@@ -89,9 +89,9 @@ class Recorded:
 
     event: WebhookEvent
     state: SessionState | None = None
-    ignored: Ignored | None = None
+    ignored: IgnoredReason | None = None
 
     @property
-    def is_repeated(self) -> bool:
+    def is_duplicate(self) -> bool:
         """Whether the very same message was recorded before."""
-        return self.ignored is Ignored.REPEATED
+        return self.ignored is IgnoredReason.DUPLICATE

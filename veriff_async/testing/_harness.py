@@ -176,4 +176,4 @@ async def state(inbox: Inbox, session_id: str = "s") -> SessionState:
 
 async def keys(inbox: Inbox, session_id: str | None = "s") -> list[str]:
     """Return the keys of the events that are kept of a session."""
-    return [event.key for event in await inbox.history(session_id)]
+    return [event.dedup_key for event in await inbox.history(session_id)]

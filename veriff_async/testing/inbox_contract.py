@@ -15,7 +15,7 @@ from veriff_async.errors import InboxError
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent
-from veriff_async.models.state import Ignored
+from veriff_async.models.state import IgnoredReason
 from veriff_async.testing._harness import Store, following, hear, keys, rule, same, state
 from veriff_async.testing._subscription_rules import FollowersContract
 from veriff_async.testing.factories import answered, decided, decision_of, full_auto, moved, screened
@@ -60,7 +60,7 @@ class InboxContract(FollowersContract):
 
         recorded = await mine.record(event)
 
-        same((recorded.event.key, recorded.ignored), (event.key, None), "a first message")
+        same((recorded.event.dedup_key, recorded.ignored), (event.dedup_key, None), "a first message")
         same(recorded.state, await state(mine), "the state that was recorded")
         same(recorded.state, await state(other), "the state in another handle")
         same((await state(other)).status, Status.STARTED, "the state after the first message")
@@ -74,7 +74,7 @@ class InboxContract(FollowersContract):
 
         for inbox in (mine, other, mine):
             again = await inbox.record(decided("s", "approved", minute=1))
-            same((again.is_repeated, again.state), (True, before.state), "a message that came again")
+            same((again.is_duplicate, again.state), (True, before.state), "a message that came again")
         same(len(await keys(other)), 2, "messages that are kept")
 
     @rule
@@ -85,7 +85,7 @@ class InboxContract(FollowersContract):
 
         recorded = await asyncio.gather(*deliveries)
 
-        same(sum(not each.is_repeated for each in recorded), 1, "deliveries that counted")
+        same(sum(not each.is_duplicate for each in recorded), 1, "deliveries that counted")
         same({each.state and each.state.status for each in recorded}, {Status.APPROVED}, "states that were returned")
         same(len(await keys(handles[1])), 1, "messages that are kept")
 
@@ -108,7 +108,7 @@ class InboxContract(FollowersContract):
             same((recorded.state and recorded.state.status, recorded.ignored), (status, None), "each step")
         found = await state(handles[0])
         same(found.attempts, ("first", "second"), "attempts")
-        same(found.current and found.current.attempt_id, "second", "the decision that stands")
+        same(found.effective_decision and found.effective_decision.attempt_id, "second", "the decision that stands")
         same(found.source, DecisionSource.WEBHOOK, "who told the decision")
 
     @rule
@@ -124,11 +124,11 @@ class InboxContract(FollowersContract):
             await mine.record(event)
         before = await state(mine)
         steps = (
-            (moved("s", "submitted"), Ignored.LATE),
-            (decided("s", "review", minute=1), Ignored.LATE),
-            (moved("s", "started", attempt="second"), Ignored.REPEATED),
-            (decided("s", "resubmission_requested", minute=9, ip="::1"), Ignored.SAME),
-            (screened("s"), Ignored.UNRELATED),
+            (moved("s", "submitted"), IgnoredReason.STALE),
+            (decided("s", "review", minute=1), IgnoredReason.STALE),
+            (moved("s", "started", attempt="second"), IgnoredReason.DUPLICATE),
+            (decided("s", "resubmission_requested", minute=9, ip="::1"), IgnoredReason.UNCHANGED),
+            (screened("s"), IgnoredReason.IRRELEVANT),
         )
 
         for event, why in steps:
@@ -155,7 +155,7 @@ class InboxContract(FollowersContract):
 
         for event in late:
             recorded = await other.record(event)
-            same((recorded.state, recorded.ignored), (before, Ignored.OVER), "a message after the end")
+            same((recorded.state, recorded.ignored), (before, IgnoredReason.FINAL), "a message after the end")
         same(await state(mine), before, "the state afterwards")
 
     @rule
@@ -168,7 +168,7 @@ class InboxContract(FollowersContract):
         late = await mine.record(decided("s", "declined", minute=1, ip="::1"))
 
         same((corrected.state and corrected.state.status, corrected.ignored), ("approved", None), "a correction")
-        same((late.state, late.ignored), (corrected.state, Ignored.OVER), "the decision that was corrected")
+        same((late.state, late.ignored), (corrected.state, IgnoredReason.FINAL), "the decision that was corrected")
 
     @rule
     async def test_first_webhook_of_a_polled_decision_counts(self, store: Store) -> None:
@@ -182,14 +182,20 @@ class InboxContract(FollowersContract):
             before = await mine.record(polled, source=DecisionSource.POLL)
             results = [(await other.record(posted)).ignored, (await mine.record(posted)).ignored]
 
-            same(results, [None, Ignored.REPEATED], "webhooks about a decision that polling reported")
+            same(results, [None, IgnoredReason.DUPLICATE], "webhooks about a decision that polling reported")
             same(
-                (await other.record(decided(session_id, "approved", minute=1, ip="::2"))).ignored, Ignored.SAME, "more"
+                (await other.record(decided(session_id, "approved", minute=1, ip="::2"))).ignored,
+                IgnoredReason.UNCHANGED,
+                "more",
             )
             found = await state(mine, session_id)
             same((found.source, before.state and before.state.source), ("webhook", "poll"), "who reported it")
-            same(found.current, before.state and before.state.current, "the decision that stands")
-            same((await mine.record(polled, source=DecisionSource.POLL)).ignored, Ignored.REPEATED, "polling again")
+            same(found.effective_decision, before.state and before.state.effective_decision, "the decision that stands")
+            same(
+                (await mine.record(polled, source=DecisionSource.POLL)).ignored,
+                IgnoredReason.DUPLICATE,
+                "polling again",
+            )
         same(len(await keys(mine)), 2, "messages that are kept: the same one once")
 
     @rule
@@ -210,9 +216,9 @@ class InboxContract(FollowersContract):
         repeated = (decided("s", "resubmission_requested", minute=1), moved("s", "submitted"), moved("s", "started"))
 
         for event in repeated:
-            same((await other.record(event)).ignored, Ignored.LATE, "a message of the earlier attempt")
+            same((await other.record(event)).ignored, IgnoredReason.STALE, "a message of the earlier attempt")
             found = await state(mine)
-            same((found.status, found.attempt_id, found.current), ("submitted", "second", None), "the state")
+            same((found.status, found.attempt_id, found.effective_decision), ("submitted", "second", None), "the state")
 
     @rule
     async def test_order_goes_by_decision_times(self, store: Store) -> None:
@@ -225,7 +231,9 @@ class InboxContract(FollowersContract):
         late = await mine.record(decided("s", "resubmission_requested", minute=30))
         found = await state(other)
         same(
-            (late.ignored, found.status, found.attempt_id), (Ignored.LATE, "submitted", "second"), "an earlier attempt"
+            (late.ignored, found.status, found.attempt_id),
+            (IgnoredReason.STALE, "submitted", "second"),
+            "an earlier attempt",
         )
 
         # The request for the first attempt is never sent when the end-user submits again within five minutes.
@@ -267,7 +275,11 @@ class InboxContract(FollowersContract):
 
         for again in (finer, evolve(finer, attempt_id=None)):
             recorded = await other.record(decision_event(again), source=DecisionSource.POLL)
-            same((recorded.state, recorded.ignored), (before, Ignored.SAME), "a decision with another precision")
+            same(
+                (recorded.state, recorded.ignored),
+                (before, IgnoredReason.UNCHANGED),
+                "a decision with another precision",
+            )
 
     @rule
     async def test_a_submission_puts_its_request_behind(self, store: Store) -> None:
@@ -288,10 +300,16 @@ class InboxContract(FollowersContract):
             for event in (*late, answered(name, minute=2)):
                 await other.record(event)
                 found = await state(other, name)
-                same((found.status, found.current), (Status.SUBMITTED, None), "the state after a late message")
+                same(
+                    (found.status, found.effective_decision), (Status.SUBMITTED, None), "the state after a late message"
+                )
             await mine.record(decided(name, "resubmission_requested", attempt="second", minute=3))
             found = await state(other, name)
-            same(found.current and found.current.attempt_id, "second", "the decision on the new attempt")
+            same(
+                found.effective_decision and found.effective_decision.attempt_id,
+                "second",
+                "the decision on the new attempt",
+            )
 
     @rule
     async def test_a_submission_puts_no_newer_decision_behind(self, store: Store) -> None:
@@ -315,7 +333,11 @@ class InboxContract(FollowersContract):
                 for refused, status in ((False, Status.SUBMITTED), (True, Status.RESUBMISSION_REQUESTED)):
                     await mine.record(answered(name, minute=2, refused=refused), source=DecisionSource.POLL)
                     found = await state(other, name)
-                    same((found.status, found.current is not None), (status, refused), "the state of the request")
+                    same(
+                        (found.status, found.effective_decision is not None),
+                        (status, refused),
+                        "the state of the request",
+                    )
         await mine.record(moved("known", "submitted", attempt="second"))
         before = await state(mine, "known")
         await mine.record(answered("known", minute=2, refused=True), source=DecisionSource.POLL)
@@ -329,9 +351,9 @@ class InboxContract(FollowersContract):
 
         for event in (screened("s"), unknown):
             recorded = await mine.record(event)
-            same((recorded.state, recorded.ignored), (None, Ignored.UNRELATED), "a message without a state")
+            same((recorded.state, recorded.ignored), (None, IgnoredReason.IRRELEVANT), "a message without a state")
         same(dict(await other.look(["s"])), {}, "states of a session without one")
-        same(await keys(other), [screened("s").key, unknown.key], "messages that are kept")
+        same(await keys(other), [screened("s").dedup_key, unknown.dedup_key], "messages that are kept")
 
     @rule
     async def test_events_without_a_session_are_kept(self, store: Store) -> None:
@@ -342,7 +364,7 @@ class InboxContract(FollowersContract):
         for event in (*events, *events):
             same((await mine.record(event)).state, None, "the state of no session")
         await mine.record(moved("None", "started"))
-        same(await keys(other, None), [event.key for event in events], "messages that are kept")
+        same(await keys(other, None), [event.dedup_key for event in events], "messages that are kept")
 
     @rule
     async def test_history_is_whole_and_in_order(self, store: Store) -> None:
@@ -357,7 +379,7 @@ class InboxContract(FollowersContract):
 
         same(found, events, "events")
         same([dict(event.raw) for event in found], [dict(event.raw) for event in events], "their JSON")
-        same([event.key for event in found], [event.key for event in events], "their keys")
+        same([event.dedup_key for event in found], [event.dedup_key for event in events], "their keys")
         same(list(await mine.history("another")), [], "events of an unknown session")
 
     @rule
@@ -374,7 +396,11 @@ class InboxContract(FollowersContract):
         after = await store.open()
         same(await state(after), before.state, "the state after closing")
         same(len(await keys(after)), 2, "messages after closing")
-        same((await after.record(moved("s", "started"))).ignored, Ignored.REPEATED, "a message from before the closing")
+        same(
+            (await after.record(moved("s", "started"))).ignored,
+            IgnoredReason.DUPLICATE,
+            "a message from before the closing",
+        )
 
     @rule
     async def test_old_sessions_go(self, store: Store) -> None:
@@ -402,8 +428,14 @@ class InboxContract(FollowersContract):
             await inbox.record(moved(session_id, "started"))
 
         same(set(await inbox.look("abcd")), {"a", "c", "d"}, "sessions that are kept")
-        same((await inbox.record(moved("c", "started"))).ignored, Ignored.REPEATED, "a message of one that is kept")
-        same(await keys(inbox, "b") + await keys(inbox, "d"), [moved("d", "started").key], "messages that are kept")
+        same(
+            (await inbox.record(moved("c", "started"))).ignored,
+            IgnoredReason.DUPLICATE,
+            "a message of one that is kept",
+        )
+        same(
+            await keys(inbox, "b") + await keys(inbox, "d"), [moved("d", "started").dedup_key], "messages that are kept"
+        )
 
     @rule
     async def test_events_are_bounded(self, store: Store) -> None:
@@ -414,8 +446,8 @@ class InboxContract(FollowersContract):
         for event in (decided("s", "approved"), *events):
             await inbox.record(event)
 
-        same(await keys(inbox), [event.key for event in events[-3:]], "messages that are kept")
-        same((await inbox.record(events[-1])).ignored, Ignored.REPEATED, "the newest message, come again")
+        same(await keys(inbox), [event.dedup_key for event in events[-3:]], "messages that are kept")
+        same((await inbox.record(events[-1])).ignored, IgnoredReason.DUPLICATE, "the newest message, come again")
         same((await state(inbox)).status, Status.APPROVED, "the state, whose message is gone")
 
     @rule

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
-    from veriff_async._protocol.authenticity import Origin as Origin
+    from veriff_async._protocol.authenticity import WebhookVerification as WebhookVerification
     from veriff_async._protocol.signature_diagnosis import (
         SignatureCause as SignatureCause,
         SignatureExplanation as SignatureExplanation,
@@ -25,7 +25,7 @@ else:
     __getattr__, __dir__, __all__ = attach(
         __name__,
         {
-            "_protocol.authenticity": "Origin",
+            "_protocol.authenticity": "WebhookVerification",
             "_protocol.signature_diagnosis": "SignatureCause SignatureExplanation",
             "webhooks._http": "Reply",
             "webhooks.aiohttp": "aiohttp_app aiohttp_handler",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
     from contextvars import Context
 
-    from veriff_async.models.state import Recorded
+    from veriff_async.models.state import RecordResult
 
 __all__ = ("CallCounters", "Calls", "OnEvent", "check_function")
 
@@ -37,7 +37,7 @@ _NOT_THE_USERS: Final = (__file__, blocking_source.__file__)
 """The files whose frames stand above the user's function in a traceback."""
 
 if TYPE_CHECKING:
-    OnEvent = Callable[[Recorded], object]
+    OnEvent = Callable[[RecordResult], object]
     """A function or a coroutine function; what it returns is not looked at."""
 
 
@@ -79,7 +79,7 @@ class Calls:
         self._tasks = tasks
         self._counters = counters
         self._context = context
-        self._behind: deque[Recorded] = deque()
+        self._behind: deque[RecordResult] = deque()
         self._dispatcher: asyncio.Task[object] | None = None
         self._has_room = asyncio.Event()
         self._is_over = False
@@ -90,7 +90,7 @@ class Calls:
         """Calls that have not begun."""
         return len(self._behind)
 
-    def add(self, recorded: Recorded) -> None:
+    def add(self, recorded: RecordResult) -> None:
         """Have the function called, as soon as others are done; needs a running loop."""
         if self._is_over or len(self._behind) >= _MOST_BEHIND:
             self._counters.left_out += 1
@@ -136,7 +136,7 @@ class Calls:
         if self._behind and not task.cancelled():  # when all are cancelled, the loop is ending
             self._ensure_dispatcher()
 
-    async def _call(self, recorded: Recorded) -> None:
+    async def _call(self, recorded: RecordResult) -> None:
         try:
             if is_async(self._function):
                 found = self._function(recorded)
@@ -185,7 +185,7 @@ def check_function(function: object) -> None:
     try:
         expected.bind(None)
     except TypeError:
-        problem = ConfigurationError("on_event must take one argument: it is called with a Recorded alone.")
+        problem = ConfigurationError("on_event must take one argument: it is called with a RecordResult alone.")
     else:
         return
     raise problem
@@ -195,7 +195,7 @@ def _is_generator(function: object) -> bool:
     return inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
 
 
-def _call_in_thread(function: OnEvent, recorded: Recorded) -> object:
+def _call_in_thread(function: OnEvent, recorded: RecordResult) -> object:
     try:
         return function(recorded)
     except (SystemExit, KeyboardInterrupt) as error:

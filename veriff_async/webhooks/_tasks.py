@@ -15,7 +15,7 @@ from veriff_async.errors import InboxError
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from veriff_async.models.state import Recorded
+    from veriff_async.models.state import RecordResult
     from veriff_async.webhooks._callbacks import Calls
 
 __all__ = ("LoopWork",)
@@ -45,7 +45,7 @@ class LoopWork:
         self._tasks = tasks
         self._recording = 0
         # Records whose request was answered, the oldest first.
-        self._late: dict[asyncio.Task[Recorded | InboxError], None] = {}
+        self._late: dict[asyncio.Task[RecordResult | InboxError], None] = {}
         self._has_warned = False
 
     def check_open(self) -> None:
@@ -58,7 +58,7 @@ class LoopWork:
             msg = "The receiver is closed: answer 503, and close it only after the server."
             raise InboxError(msg)
 
-    async def record(self, work: Coroutine[None, None, Recorded | InboxError], timeout: float) -> Recorded:  # noqa: ASYNC109  waiting ends, the record does not
+    async def record(self, work: Coroutine[None, None, RecordResult | InboxError], timeout: float) -> RecordResult:  # noqa: ASYNC109  waiting ends, the record does not
         """Record an event in a task of its own, and wait for it.
 
         A server that cancels its request, or an inbox that is late, must not separate the record from what follows it:
@@ -119,7 +119,7 @@ class LoopWork:
         if self.calls is not None:
             self.calls.give_up()
 
-    def _leave_running(self, task: asyncio.Task[Recorded | InboxError]) -> None:
+    def _leave_running(self, task: asyncio.Task[RecordResult | InboxError]) -> None:
         self._late[task] = None
         task.add_done_callback(self._forget)
         if len(self._late) > _MOST_RECORDING:
@@ -130,5 +130,5 @@ class LoopWork:
                 self._has_warned = True
                 _LOG.error("the inbox does not finish its records: cancelling the oldest of %d", _MOST_RECORDING + 1)
 
-    def _forget(self, task: asyncio.Task[Recorded | InboxError]) -> None:
+    def _forget(self, task: asyncio.Task[RecordResult | InboxError]) -> None:
         self._late.pop(task, None)

@@ -17,7 +17,7 @@ from veriff_async._protocol.arguments import check_number
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials, check_text
 from veriff_async._protocol.webhook import parse_webhook
-from veriff_async.errors import ConfigurationError, InboxError, PayloadError, SignatureError
+from veriff_async.errors import ConfigurationError, InboxError, SignatureError, WebhookPayloadError
 from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.webhooks import _http
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.events import WebhookEvent
-    from veriff_async.models.state import Recorded
+    from veriff_async.models.state import RecordResult
     from veriff_async.webhooks._allowed_networks import Network
     from veriff_async.webhooks._callbacks import OnEvent
     from veriff_async.webhooks._http import Reply
@@ -211,7 +211,7 @@ class WebhookReceiver:
             del self._works[asyncio.get_running_loop()]
             self._work()
 
-    async def receive(self, headers: Mapping[str, str], body: bytes) -> Recorded:
+    async def receive(self, headers: Mapping[str, str], body: bytes) -> RecordResult:
         """Verify, read and record one webhook, for a framework of your own; `answer` does this and speaks HTTP.
 
         The address of the sender is not checked here; `answer` does that. Once the event is verified it is recorded
@@ -227,7 +227,7 @@ class WebhookReceiver:
 
         Raises:
             SignatureError: It is not Veriff's, or of another integration; nothing was recorded.
-            PayloadError: It is signed, but cannot be read; nothing was recorded.
+            WebhookPayloadError: It is signed, but cannot be read; nothing was recorded.
             InboxError: It may not have been recorded, because the inbox failed, was slower than `record_timeout`, or
                 the receiver is closed: answer 503.
             ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
@@ -239,7 +239,7 @@ class WebhookReceiver:
         work = self._work()
         try:
             event = parse_webhook(headers, body, self._credentials)
-        except (SignatureError, PayloadError):
+        except (SignatureError, WebhookPayloadError):
             self._refused += 1
             raise
         try:
@@ -290,7 +290,7 @@ class WebhookReceiver:
             await self.receive(headers, await self._read(body))
         except _RefusedError as refused:
             return self._refuse(refused.reply)
-        except (SignatureError, PayloadError) as error:
+        except (SignatureError, WebhookPayloadError) as error:
             _LOG.warning("refused a webhook with %d, %s: %s", error.status_hint, type(error).__name__, error)
             return _http.FOREIGN if isinstance(error, SignatureError) else _http.UNREADABLE
         except InboxError as error:
@@ -374,7 +374,7 @@ class WebhookReceiver:
             return inbox
         return None
 
-    def _kept_now(self, work: LoopWork, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> Recorded:
+    def _kept_now(self, work: LoopWork, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
         """Record an event here and now: what does not wait is not cancelled on the way, and needs no task."""
         try:
             recorded = inbox.record_now(event, body=body)
@@ -384,18 +384,18 @@ class WebhookReceiver:
             return self._counted(work, recorded)
         raise failed
 
-    async def _record(self, work: LoopWork, event: WebhookEvent) -> Recorded | InboxError:
+    async def _record(self, work: LoopWork, event: WebhookEvent) -> RecordResult | InboxError:
         """Record an event and have `on_event` called; an error is returned, since nobody may be there to catch it."""
         try:
             recorded = await self._inbox.record(event)
-            _ = recorded.is_repeated  # an inbox of the user's own may return anything
+            _ = recorded.is_duplicate  # an inbox of the user's own may return anything
         except Exception as error:  # noqa: BLE001  an inbox of the user's own
             return _failed(error)
         return self._counted(work, recorded)
 
-    def _counted(self, work: LoopWork, recorded: Recorded) -> Recorded:
+    def _counted(self, work: LoopWork, recorded: RecordResult) -> RecordResult:
         """Count what was recorded, and have `on_event` called."""
-        is_repeated = recorded.is_repeated
+        is_repeated = recorded.is_duplicate
         self._recorded += 1
         self._repeated += is_repeated
         if work.calls is not None and not is_repeated:

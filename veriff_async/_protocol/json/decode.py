@@ -20,7 +20,7 @@ from pybase64 import b64decode
 
 from veriff_async._protocol.json.compiled import write_reader
 from veriff_async._protocol.json.paths import OURS, RAW, flattened, places
-from veriff_async.errors import ConfigurationError, PayloadError
+from veriff_async.errors import ConfigurationError, DecodeError
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
 from veriff_async.models.numbers import as_javascript, with_javascript_numbers
@@ -147,7 +147,7 @@ def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _
         value: The JSON, parsed or not. A parsed one is copied, so later changes to it do not reach the model.
 
     Raises:
-        PayloadError: It is not a JSON object, or lacks what the model requires; ``.problems`` says where.
+        DecodeError: It is not a JSON object, or lacks what the model requires; ``.problems`` says where.
         ConfigurationError: `model` is not a model of JSON, for example a `Media`, which holds a file.
 
     Example:
@@ -159,7 +159,7 @@ def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _
     except UnreadableError as error:
         problems = error.problems
     msg = f"This is not the JSON of a {model.__name__} ({'; '.join(problems)}): pass the JSON as Veriff sends it."
-    raise PayloadError(msg, problems=problems)
+    raise DecodeError(msg, problems=problems)
 
 
 def check_model(model: object) -> None:

@@ -209,7 +209,7 @@ async def _others(poster: Poster, root: str, credentials: Credentials, *, is_fir
     refused: list[int] = []
     unclear: list[int] = []
     for place in range(1, len(credentials.secrets)):
-        request = requests.decision(credentials.signing_with(place), str(uuid4()))
+        request = requests.decision(credentials.with_signing_secret(place), str(uuid4()))
         answered = await _ask(poster, root, request)
         outcome = Outcome.WARNING if answered.status is None else _judged(request, answered).outcome
         if outcome is not Outcome.OK:

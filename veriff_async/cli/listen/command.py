@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import click
 from anyio import CapacityLimiter, to_thread
 
-from veriff_async import Credentials, InboxError, PayloadError, SignatureError, verify_webhook
+from veriff_async import Credentials, InboxError, SignatureError, WebhookPayloadError, verify_webhook
 from veriff_async._protocol.signature_diagnosis import explain_signature
 from veriff_async.cli._http import check_url
 from veriff_async.cli._options import env_file_option, json_option, show_person_option
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from veriff_async.cli._output import Screen
     from veriff_async.cli.listen.forward import Forwarded
-    from veriff_async.inbox import Inbox, Recorded
+    from veriff_async.inbox import Inbox, RecordResult
 
 __all__ = ("listen", "run_listen")
 
@@ -145,7 +145,7 @@ class Report:
         """Tell that it is over."""
         self._tell({"what": "stopped"}, "Stopped.", at=False)
 
-    def recorded(self, recorded: Recorded, *, place: int) -> None:
+    def recorded(self, recorded: RecordResult, *, place: int) -> None:
         """Tell of a webhook; `place` is that of the secret that signed it."""
         person = display.person_of(recorded.event) if self._show_person else EMPTY
         line = display.recorded_line(recorded, place=place)
@@ -207,7 +207,7 @@ class _Ear:
             credentials = self._receiver.credentials
             found = await to_thread.run_sync(explain_signature, headers, body, credentials, limiter=self._explaining)
             return self._refuse(_http.FOREIGN, cause=found.cause.value, advice=found.advice)
-        except PayloadError as error:
+        except WebhookPayloadError as error:
             problems = "; ".join(error.problems) or "it is no JSON of Veriff's"
             return self._refuse(
                 _http.UNREADABLE,
@@ -217,7 +217,7 @@ class _Ear:
         except InboxError as error:
             return self._refuse(_http.NOT_RECORDED, cause="not recorded", advice=str(error))
         event = recorded.event
-        self._report.recorded(recorded, place=verify_webhook(headers, body, self._receiver.credentials).place)
+        self._report.recorded(recorded, place=verify_webhook(headers, body, self._receiver.credentials).secret_index)
         if self._forwarder is not None:
             self._forwarder.add(event.kind, event.session_id, headers, body)
         return _http.RECORDED

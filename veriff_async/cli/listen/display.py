@@ -17,23 +17,23 @@ from veriff_async.models.events import (
     WatchlistEvent,
 )
 from veriff_async.models.json import EMPTY, as_object
-from veriff_async.models.state import Ignored
+from veriff_async.models.state import IgnoredReason
 
 if TYPE_CHECKING:
     from veriff_async.cli.listen.forward import Forwarded
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.json import JsonObject
-    from veriff_async.models.state import Recorded
+    from veriff_async.models.state import RecordResult
 
 __all__ = ("forward_document", "forward_line", "person_of", "recorded_document", "recorded_line", "told")
 
 _REMARKS: Final = {
     None: "",
-    Ignored.REPEATED: "repeated",
-    Ignored.SAME: "known already",
-    Ignored.LATE: "late",
-    Ignored.OVER: "after the end of its session",
-    Ignored.UNRELATED: "",
+    IgnoredReason.DUPLICATE: "repeated",
+    IgnoredReason.UNCHANGED: "known already",
+    IgnoredReason.STALE: "late",
+    IgnoredReason.FINAL: "after the end of its session",
+    IgnoredReason.IRRELEVANT: "",
 }
 
 
@@ -81,7 +81,7 @@ def _plain(value: object) -> object:
     return found["value"] if found is not None and "value" in found else value
 
 
-def recorded_line(recorded: Recorded, *, place: int) -> str:
+def recorded_line(recorded: RecordResult, *, place: int) -> str:
     """Return a line for people, but for the time."""
     event = recorded.event
     status, code = told(event)
@@ -92,7 +92,7 @@ def recorded_line(recorded: Recorded, *, place: int) -> str:
     ).rstrip()
 
 
-def recorded_document(recorded: Recorded, *, place: int) -> dict[str, object]:
+def recorded_document(recorded: RecordResult, *, place: int) -> dict[str, object]:
     """Return the same for programs."""
     event = recorded.event
     status, code = told(event)
@@ -103,8 +103,8 @@ def recorded_document(recorded: Recorded, *, place: int) -> dict[str, object]:
         "session_id": event.session_id,
         "status": None if status is None else str(status),
         "code": code,
-        "repeated": recorded.is_repeated,
-        "late": recorded.ignored is Ignored.LATE,
+        "repeated": recorded.is_duplicate,
+        "late": recorded.ignored is IgnoredReason.STALE,
         "ignored": recorded.ignored and str(recorded.ignored),
         "secret": place + 1,
     }
