@@ -1,4 +1,4 @@
-"""Ada Specimen, who was never born: a face made of splines."""
+"""The portrait of Ada Specimen, an invented person: a face made of splines."""
 
 # Pillow's own types name numpy's, which need not be installed.
 # pyright: reportUnknownMemberType=false
@@ -10,11 +10,11 @@ from typing import Final
 
 from PIL import Image, ImageChops, ImageFilter, ImageOps
 
-from veriff_async.cli.specimens.pen import FINE, Pen, Point, curve, gradient, points, rosette, soft
+from tools.draw_specimens.pen import FINE, Pen, Point, curve, gradient, points, rosette, soft
 
 __all__ = ("PORTRAIT", "draw_portrait")
 
-PORTRAIT: Final = (1000, 1250)  # the size the face is thought in
+PORTRAIT: Final = (1000, 1250)  # the coordinates in which the face is designed
 
 SKIN: Final = (236, 188, 160)
 SHADE: Final = (176, 108, 92)
@@ -40,7 +40,7 @@ _COLLAR: Final = points("386,948 404,928 448,996 500,1016 552,996 596,928 614,94
 
 
 def draw_portrait(width: int) -> Image.Image:
-    """Draw the bust on its ground, `FINE` times as wide as asked, for a reduction that smooths it."""
+    """Draw the bust on its background, `FINE` times as wide as `width`; reducing it smooths the lines."""
     size = (width * FINE, width * FINE * PORTRAIT[1] // PORTRAIT[0])
     return _drawn().resize(size, Image.Resampling.LANCZOS)
 
@@ -183,13 +183,13 @@ def _fringe(pen: Pen) -> None:
 
 
 def _bare() -> Image.Image:
-    """Where skin and wool lie in front of the hair."""
+    """Return the mask of skin and wool in front of the hair."""
     skin = ImageChops.subtract(_mask(_HEAD), _mask(_FRINGE_RIGHT, _FRINGE_LEFT))
     return ImageChops.lighter(skin, ImageChops.lighter(_mask(_NECK), _mask(_SHOULDERS)))
 
 
 def _engrave(image: Image.Image) -> Image.Image:
-    """Cut the shadows into lines, as an engraver of banknotes does; no camera makes such a picture."""
+    """Cut the shadows into lines, as in the engraving of a banknote."""
     lines = Image.new("L", image.size)
     pen = Pen(lines)
     for row in range(-20, 180):

@@ -1,4 +1,4 @@
-"""What the specimens are drawn with: lines, curves, guilloches, paper."""
+"""Drawing primitives: lines, curves, guilloches, paper grain."""
 
 # Pillow's own types name numpy's, which need not be installed.
 # pyright: reportUnknownMemberType=false
@@ -40,7 +40,7 @@ Point: TypeAlias = tuple[float, float]
 Colour: TypeAlias = tuple[int, ...]
 Style: TypeAlias = tuple[float, float]  # size of the letters and how bold they are, in pixels
 
-FINE: Final = 2  # everything is drawn this much larger and then reduced, which smooths the lines
+FINE: Final = 2  # supersampling: everything is drawn this much larger and then reduced, which smooths lines
 _RINGS: Final = 14  # waves in one ring of a guilloche
 
 INK: Final = (24, 44, 74)
@@ -122,7 +122,7 @@ def gradient(size: tuple[int, int], colours: Sequence[Colour], turn: float) -> I
 
 
 def waves(pen: Pen, area: tuple[float, float], colours: Sequence[Colour], *, count: int, swing: float) -> None:
-    """Cover an area with fine lines that breathe together, as on a banknote."""
+    """Cover an area with fine parallel waves, as on a banknote."""
     width, height = area
     for number in range(count):
         share = number / (count - 1)
@@ -135,7 +135,7 @@ def waves(pen: Pen, area: tuple[float, float], colours: Sequence[Colour], *, cou
 
 
 def rosette(pen: Pen, centre: Point, radius: float, colours: Sequence[Colour], *, petals: int = 15) -> None:
-    """Draw a guilloche: rings inside each other, each woven of one wave that is turned again and again."""
+    """Draw a guilloche: nested rings, each made of one wave repeated at several phases."""
     for number, (size, swing) in enumerate(((0.86, 0.14), (0.64, 0.12), (0.44, 0.1))):
         for ring in range(_RINGS):
             line: list[Point] = []
@@ -168,7 +168,7 @@ def emblem(pen: Pen, centre: Point, radius: float, colour: Colour) -> None:
 
 
 def grain(image: Image.Image, seed: int, strength: float) -> Image.Image:
-    """Lay the grain of paper over a picture."""
+    """Add paper grain to a picture. Strong grain makes JPEGs large."""
     noise = Image.frombytes("L", image.size, Random(seed).randbytes(image.width * image.height))  # noqa: S311  paper
     fibres = ImageChops.blend(noise.filter(ImageFilter.GaussianBlur(0.7)), noise.filter(ImageFilter.BoxBlur(2)), 0.4)
     relief = ImageOps.autocontrast(fibres, cutoff=0.5).convert("RGB")
@@ -188,6 +188,6 @@ def stamp(image: Image.Image, centre: Point, size: float, *, turn: float, streng
 def soft(
     image: Image.Image, mask: Image.Image, colour: Colour, blur: float, *, inside: Image.Image | None = None
 ) -> None:
-    """Paint a colour through a blurred mask, held inside another one."""
+    """Paint a colour through a blurred mask, clipped by another mask."""
     mask = mask.filter(ImageFilter.GaussianBlur(blur * FINE))
     image.paste(colour, (0, 0), ImageChops.multiply(mask, inside) if inside else mask)

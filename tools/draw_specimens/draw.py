@@ -1,6 +1,6 @@
 """Draw the specimens: front and back of an invented identity card, and a drawn face.
 
-Run it to draw them again: `python -m veriff_async.cli.specimens.draw [FOLDER]` (Pillow, from the extra
+Run it to draw them again: `python -m tools.draw_specimens.draw [FOLDER]` (Pillow, from the extra
 `[images]`). The country, its emblem and the person are invented, and every picture says SPECIMEN. XEX is one
 of the country codes that ISO 3166 leaves to its users, so no state has it. Seeds are fixed: the same Pillow
 draws the same pixels.
@@ -11,15 +11,13 @@ draws the same pixels.
 
 from __future__ import annotations
 
-import sys
 from io import BytesIO
-from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from veriff_async.cli.specimens.pen import (
+from tools.draw_specimens.pen import (
     FINE,
     GOLD,
     INK,
@@ -37,17 +35,21 @@ from veriff_async.cli.specimens.pen import (
     stamp,
     waves,
 )  # fmt: skip
-from veriff_async.cli.specimens.portrait import draw_portrait
+from tools.draw_specimens.portrait import draw_portrait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ("check_digit", "draw_back", "draw_face", "draw_front", "encode", "machine_lines", "main")
+__all__ = ("PICTURES", "check_digit", "encode", "machine_lines")
 
+# Cards and face are designed in these coordinates, and written at `SCALE` of them.
 CARD: Final = (1640, 1034)  # the shape of an ID-1 card, 85.6 mm x 54 mm
 SHEET: Final = (1840, 1234)
-SELFIE: Final = (1280, 1600)  # the longer side stays under the documented 1920 px
-LARGEST: Final = 500_000  # bytes; each picture takes the best quality of JPEG that stays under it
+SELFIE: Final = (1280, 1600)
+SCALE: Final = 0.7
+
+MAX_BYTES: Final = 165_000
+"""Size limit of one JPEG. The three pictures together stay below 500 KiB of the wheel."""
 
 _NOTICE: Final = "SPECIMEN  ·  NOT A DOCUMENT  ·  NO STATE ISSUES THIS CARD"
 _FIELDS: Final = (
@@ -94,7 +96,7 @@ def draw_front() -> Image.Image:
 
 
 def draw_back() -> Image.Image:
-    """Draw the side with the lines for machines."""
+    """Draw the side with the machine-readable lines."""
     card = _paper(((230, 220, 240), (246, 240, 222), (204, 230, 228)))
     pen = Pen(card)
     _heading(pen, "CARD OF AN INVENTED PERSON  ·  ELPENSITA")
@@ -121,18 +123,18 @@ def draw_back() -> Image.Image:
 
 
 def draw_face() -> Image.Image:
-    """Draw the selfie: an engraving that nobody takes for a photograph."""
+    """Draw the selfie in the style of an engraving, so that it cannot pass for a photograph."""
     image = draw_portrait(SELFIE[0])
     pen = Pen(image)
     pen.plate((0, 1440, SELFIE[0], SELFIE[1]), 0, (250, 246, 236, 236))
     pen.text((640, 1502), "SPECIMEN", (74, 2), RED, anchor="mm")
     pen.text((640, 1560), "A drawing, not a person", (26, 0), INK, anchor="mm")
     stamp(image, (330, 190), 92, turn=14, strength=0.34)
-    return grain(image.resize(SELFIE, Image.Resampling.LANCZOS), 13, 0.2)
+    return grain(image.resize(_scaled(SELFIE), Image.Resampling.LANCZOS), 13, 0.04)
 
 
 def machine_lines() -> tuple[str, str, str]:
-    """Compose the three lines of a TD1 card with their check digits, as ICAO 9303 part 5 lays them out."""
+    """Return the three machine-readable lines of a TD1 card with their check digits (ICAO 9303 part 5)."""
     number, birth, expiry = "SPEC00042", "901210", "351231"
     first = f"I<XEX{number}{check_digit(number)}".ljust(30, "<")
     dates = f"{birth}{check_digit(birth)}F{expiry}{check_digit(expiry)}"
@@ -141,9 +143,9 @@ def machine_lines() -> tuple[str, str, str]:
 
 
 def check_digit(field: str) -> int:
-    """Weigh a field of the machine lines (ICAO 9303 part 3, section 4.9)."""
+    """Return the check digit of a field of the machine-readable lines (ICAO 9303 part 3, section 4.9)."""
     values = (0 if character == "<" else int(character, 36) for character in field)
-    return sum(value * (7, 3, 1)[place % 3] for place, value in enumerate(values)) % 10
+    return sum(value * (7, 3, 1)[index % 3] for index, value in enumerate(values)) % 10
 
 
 def _paper(colours: tuple[tuple[int, ...], ...]) -> Image.Image:
@@ -181,7 +183,7 @@ def _photo(pen: Pen, corner: tuple[int, int], width: int) -> None:
 
 
 def _ghost(pen: Pen, corner: tuple[int, int], width: int) -> None:
-    """Repeat the portrait small and pale, as cards do against forgers."""
+    """Repeat the portrait small and pale, as real cards do against forgery."""
     small = ImageOps.colorize(draw_portrait(width).convert("L"), TEAL, (250, 244, 236))
     mask = Image.new("L", small.size)
     ImageDraw.Draw(mask).ellipse((4, 4, small.width - 4, small.height - 4), fill=190)
@@ -200,8 +202,8 @@ def _chip(pen: Pen, corner: tuple[int, int]) -> None:
 
 
 def _barcode(pen: Pen, corner: tuple[int, int], width: int, height: int) -> None:
-    """Draw a field of squares that looks like a code and says nothing."""
-    dice, side = Random(42), 10  # noqa: S311  squares, not secrets
+    """Draw random squares that look like a 2D barcode and encode nothing."""
+    rng, side = Random(42), 10  # noqa: S311  squares, not secrets
     pen.plate(
         (corner[0] - 12, corner[1] - 12, corner[0] + width + 12, corner[1] + height + 12),
         8,
@@ -209,7 +211,7 @@ def _barcode(pen: Pen, corner: tuple[int, int], width: int, height: int) -> None
     )
     for x in range(corner[0], corner[0] + width, side):
         for y in range(corner[1], corner[1] + height, side):
-            if dice.random() < 0.5:  # noqa: PLR2004  half of the squares
+            if rng.random() < 0.5:  # noqa: PLR2004  half of the squares
                 pen.shape([(x, y), (x + side, y), (x + side, y + side), (x, y + side)], (30, 34, 44))
 
 
@@ -223,17 +225,26 @@ def _photograph(card: Image.Image, seed: int) -> Image.Image:
     table.paste((14, 18, 28), (0, 0), shadow.filter(ImageFilter.GaussianBlur(22 * FINE)))
     Pen(outline).plate((0, 0, *CARD), 52, 255)
     table.paste(card, (edge[0] * FINE, edge[1] * FINE), outline)
-    return grain(table.resize(SHEET, Image.Resampling.LANCZOS), seed, 0.17)
+    return grain(table.resize(_scaled(SHEET), Image.Resampling.LANCZOS), seed, 0.04)
+
+
+def _scaled(size: tuple[int, int]) -> tuple[int, int]:
+    return round(size[0] * SCALE), round(size[1] * SCALE)
 
 
 def encode(picture: Image.Image) -> bytes:
-    """Encode as JPEG, as well as fits into `LARGEST` bytes."""
+    """Encode as JPEG in the best quality that needs at most `MAX_BYTES`.
+
+    Raises:
+        ValueError: Even low quality needs more.
+    """
     for quality in range(95, 60, -1):
         buffer = BytesIO()
-        picture.save(buffer, "JPEG", quality=quality, optimize=True, comment=b"SPECIMEN, an invented picture")
-        if buffer.tell() <= LARGEST:
+        comment = b"SPECIMEN, an invented picture"
+        picture.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True, comment=comment)
+        if buffer.tell() <= MAX_BYTES:
             return buffer.getvalue()
-    message = "The picture does not fit: lessen its grain."
+    message = "The picture does not fit into MAX_BYTES: reduce its grain or SCALE."
     raise ValueError(message)
 
 
@@ -242,13 +253,3 @@ PICTURES: Final[dict[str, Callable[[], Image.Image]]] = {
     "document-back.jpg": draw_back,
     "face.jpg": draw_face,
 }
-
-
-def main(folder: Path) -> None:
-    """Write all pictures into a folder."""
-    for name, draw in PICTURES.items():
-        (folder / name).write_bytes(encode(draw()))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
