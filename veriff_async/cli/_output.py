@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
 from textwrap import fill
 from typing import TYPE_CHECKING, Final
@@ -26,25 +25,13 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-    from veriff_async.cli.demo_summary import Outcome
-
-__all__ = ("Screen", "as_json", "decision_facts", "megabytes", "personal_facts")
+__all__ = ("Screen", "decision_facts", "megabytes", "personal_facts")
 
 _WIDEST: Final = 100  # columns of text; longer lines are hard to read
 
 _NARROWEST: Final = 20  # columns of text beside an indentation
 
 _SHORT: Final = 8  # figures of an id that tell files apart
-
-_NEXT: Final = (
-    "In Veriff's Customer Portal open Workspace > All integrations > your integration > API Keys.",
-    (
-        "Put what it shows into the environment: VERIFF_API_KEY (API key), VERIFF_SHARED_SECRET (shared secret "
-        "key) and VERIFF_BASE_URL (base URL). Begin with a test integration, whose decisions you trigger in the portal."
-    ),
-    "Make the client with VeriffClient.from_env(): the calls of this demo run against Veriff unchanged.",
-    "To develop and test without credentials, keep a local Veriff running: veriff-async sandbox",
-)
 
 
 def megabytes(count: int) -> str:
@@ -63,7 +50,7 @@ class Screen:
         """Take the console, and see whether somebody watches it."""
         self._console = console
         # FORCE_COLOR makes a pipe look like a terminal to rich, but nobody watches a bar move in a file.
-        self._live = console.is_interactive and console.file.isatty()
+        self.is_live = console.is_interactive and console.file.isatty()
 
     def say(self, words: str, *, style: str | None = None, indent: int | None = None) -> None:
         """Write a line, with no markup and no colours of its own.
@@ -74,7 +61,7 @@ class Screen:
             indent: Where the further lines of a sentence begin on a terminal, which is wrapped between words; without
                 it the terminal wraps the line, and what is copied from there, such as a command, is one line.
         """
-        if indent is not None and self._live:
+        if indent is not None and self.is_live:
             width = max(self._console.width, indent + _NARROWEST)
             words = fill(words, width, subsequent_indent=" " * indent, break_on_hyphens=False)
         self._console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
@@ -82,7 +69,7 @@ class Screen:
     @contextmanager
     def uploads(self, media: Sequence[Media]) -> Generator[Callable[[UploadProgress], None]]:
         """Show one bar for each file, moved by what really went out."""
-        if not self._live:
+        if not self.is_live:
             yield _Lines(self).update
             return
         with self._bars() as progress:
@@ -96,7 +83,7 @@ class Screen:
     @contextmanager
     def downloads(self) -> Generator[Callable[[DownloadProgress], None]]:
         """Show one bar for each file as it begins to come, by the first figures of its id."""
-        if not self._live:
+        if not self.is_live:
             yield _Lines(self).received
             return
         with self._bars() as progress:
@@ -122,7 +109,7 @@ class Screen:
     @contextmanager
     def waiting(self, words: str) -> Generator[None]:
         """Show that something is waited for."""
-        if self._live:
+        if self.is_live:
             with self._console.status(words):
                 yield
         else:
@@ -131,7 +118,7 @@ class Screen:
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
         """Show rows of text; where nobody watches, each is a line with tabs between its cells, without a head."""
-        if not self._live:
+        if not self.is_live:
             for row in rows:
                 self._line("\t".join(map(_printable, row)))
             self._console.file.flush()
@@ -150,7 +137,7 @@ class Screen:
         """Show a decision, with the person's data only when that was asked for."""
         shown = decision_facts(decision) | (personal_facts(decision) if show_person else {})
         rows = [(name.replace("_", " "), _printable(str(value))) for name, value in shown.items() if value is not None]
-        if not self._live:
+        if not self.is_live:
             for name, value in rows:
                 self.say(f"  {name}: {value}")
             return
@@ -159,13 +146,12 @@ class Screen:
             table.add_row(name, escape(value), style="bold green" if value == Status.APPROVED else None)
         self._console.print(table)
 
-    def story(self, outcome: Outcome) -> None:
-        """Tell what just happened, step by step, and what to do next."""
-        for title, steps in (("What just happened", _steps(outcome)), ("What to do next", _NEXT)):
-            self.say(f"\n{title}", style="bold")
-            for number, step in enumerate(steps, 1):
-                head = f"  {number}. "
-                self.say(fill(step, min(self._console.width, _WIDEST), initial_indent=head, subsequent_indent="     "))
+    def numbered(self, title: str, items: Sequence[str]) -> None:
+        """Write a title and a numbered list, wrapped between words."""
+        self.say(f"\n{title}", style="bold")
+        for number, item in enumerate(items, 1):
+            head = f"  {number}. "
+            self.say(fill(item, min(self._console.width, _WIDEST), initial_indent=head, subsequent_indent="     "))
 
 
 class _Lines:
@@ -220,37 +206,3 @@ def personal_facts(decision: Decision) -> dict[str, str | int | None]:
         "document_country": document.country,
         "document_number": document.number,
     }
-
-
-def _steps(outcome: Outcome) -> tuple[str, ...]:
-    files, sent = megabytes(outcome.size), megabytes(outcome.sent)
-    return (
-        f"A local Veriff, the sandbox, started at {outcome.base_url} with an API key and a secret of its own.",
-        f"create_session() made session {outcome.decision.session_id} with a signed POST.",
-        (
-            f"upload() streamed {len(outcome.uploaded)} pictures side by side in {outcome.upload_seconds:.2f} s: "
-            f"{files} of files, {sent} on the wire. Each was read in two passes, one to sign and one to send; none "
-            "was ever whole in memory."
-        ),
-        "submit() told Veriff with a signed PATCH that all pictures are there.",
-        (
-            f"wait_for_decision() asked until the decision was made, {outcome.decision_seconds:.2f} s later. The "
-            "signature of every answer was verified."
-        ),
-    )
-
-
-def as_json(outcome: Outcome, *, show_person: bool) -> str:
-    """Write an outcome for a program to read."""
-    document: dict[str, object] = {
-        "decision": decision_facts(outcome.decision),
-        "uploaded": [{"context": one.context, "id": one.id, "size": one.size} for one in outcome.uploaded],
-        "bytes": {"files": outcome.size, "sent": outcome.sent},
-        "seconds": {
-            "upload": round(outcome.upload_seconds, 3),
-            "decision": round(outcome.decision_seconds, 3),
-        },
-    }
-    if show_person:
-        document["person"] = personal_facts(outcome.decision)
-    return json.dumps(document, indent=2)

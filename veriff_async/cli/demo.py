@@ -1,34 +1,79 @@
-"""The whole flow on real pictures, against a Veriff that starts in the same process."""
+"""The demo command: the whole flow on real pictures, against a sandbox in the same process."""
 
 from __future__ import annotations
 
+import json
+import time
 from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 import click
+from attrs import field, frozen
 
 from veriff_async import Media, Person, PollPolicy, VeriffClient
 from veriff_async.cli._options import FILE, json_option, show_person_option
-from veriff_async.cli._output import Screen, as_json
+from veriff_async.cli._output import Screen, decision_facts, megabytes, personal_facts
 from veriff_async.cli._runtime import run
 from veriff_async.cli._streams import print_result, progress_console, result_console
-from veriff_async.cli.demo_summary import Outcome
 from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
 
-    from veriff_async import UploadProgress
+    from veriff_async import Decision, UploadedMedia, UploadProgress
 
 __all__ = ("CONTEXTS", "demo", "run_demo")
 
 CONTEXTS: Final = ("document-front", "document-back", "face")
 
-_DECIDE_AFTER: Final = 1.0  # seconds; long enough to be seen, real decisions take minutes
-_PATIENCE: Final = 60.0  # seconds
+_PADDED_SIZE: Final = 720_000
+"""Bytes of a specimen at upload: the size of a real picture. The stored ones are small to keep the wheel small."""
+
+_UPLOAD_SECONDS: Final = 1.2
+"""Least duration of the upload on a terminal: on loopback nobody could see the progress bars move otherwise."""
+
+_DECIDE_AFTER: Final = 1.0
+"""Seconds until the sandbox decides. Real decisions take minutes."""
+
+_DECISION_TIMEOUT: Final = 60.0
+
+_NEXT_STEPS: Final = (
+    "In Veriff's Customer Portal open Workspace > All integrations > your integration > API Keys.",
+    (
+        "Set these environment variables to the values shown there: VERIFF_API_KEY (API key), VERIFF_SHARED_SECRET "
+        "(shared secret key) and VERIFF_BASE_URL (base URL). Start with a test integration, whose decisions you "
+        "trigger in the portal."
+    ),
+    "Create the client with VeriffClient.from_env(): the calls of this demo run against Veriff unchanged.",
+    "To develop and test without credentials, run the sandbox on its own: veriff-async sandbox",
+)
+
+
+@frozen(kw_only=True)
+class DemoResult:
+    """The result of the demo.
+
+    Attributes:
+        base_url: Address of the sandbox.
+        uploaded: The receipts, in the order of the pictures.
+        file_bytes: Size of all files.
+        sent_bytes: Size of all request bodies that carried them.
+        upload_seconds: From the first upload to the last receipt.
+        decision_seconds: From the submission to the decision.
+        decision: The decision.
+    """
+
+    base_url: str
+    uploaded: tuple[UploadedMedia, ...]
+    file_bytes: int
+    sent_bytes: int
+    upload_seconds: float
+    decision_seconds: float
+    decision: Decision
 
 
 @click.command()
@@ -38,81 +83,130 @@ _PATIENCE: Final = 60.0  # seconds
 @show_person_option
 @json_option
 def demo(*, front: Path | None, back: Path | None, face: Path | None, for_program: bool, show_person: bool) -> None:
-    """Run the whole flow, from files to decision, against a local Veriff.
+    """Run the whole flow, from files to decision, against a local sandbox.
 
-    Nothing leaves this machine. Pictures that you do not give are specimens of the package.
+    Nothing leaves this machine. Specimen pictures replace those that you do not give.
     """
     screen = Screen(progress_console(quiet=True) if for_program else result_console())
-    outcome = run(run_demo({"document-front": front, "document-back": back, "face": face}, screen))
+    result = run(run_demo({"document-front": front, "document-back": back, "face": face}, screen))
     if for_program:
-        print_result(as_json(outcome, show_person=show_person))
+        print_result(json.dumps(_document(result, show_person=show_person), indent=2))
         return
-    screen.decision(outcome.decision, show_person=show_person)
-    screen.story(outcome)
+    screen.decision(result.decision, show_person=show_person)
+    screen.numbered("What just happened", _explanation(result))
+    screen.numbered("What to do next", _NEXT_STEPS)
 
 
-async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> Outcome:
-    """Verify the pictures against a fresh sandbox.
+async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> DemoResult:
+    """Verify pictures against a new sandbox.
 
     Args:
-        files: A file for each context; the specimen of the package stands in for ``None``.
-        screen: Where to show progress.
+        files: A file for each context; a specimen of the package replaces `None`.
+        screen: Receives the progress.
     """
-    with ExitStack() as unpacked:
-        paths = {
-            context: files.get(context) or unpacked.enter_context(specimen(f"{context}.jpg")) for context in CONTEXTS
-        }
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="veriff-async-demo-")))
+        paths = {context: files.get(context) or _padded_specimen(context, folder) for context in CONTEXTS}
         media = [Media(path, context, filename=path.name) for context, path in paths.items()]
-        size = sum(path.stat().st_size for path in paths.values())
+        file_bytes = sum(path.stat().st_size for path in paths.values())
+        poll = PollPolicy(interval=0.2, backoff_factor=1.0, max_interval=0.2)
         async with (
-            Sandbox(decide_after=_DECIDE_AFTER) as box,
-            VeriffClient(
-                box.credentials,
-                base_url=box.base_url,
-                poll=PollPolicy(interval=0.2, backoff_factor=1.0, max_interval=0.2),
-            ) as veriff,
+            Sandbox(decide_after=_DECIDE_AFTER) as sandbox,
+            VeriffClient(sandbox.credentials, base_url=sandbox.base_url, poll=poll) as veriff,
         ):
-            return await _verify(veriff, media, screen, size=size, base_url=box.base_url)
+            return await _verify(veriff, media, screen, file_bytes=file_bytes, base_url=sandbox.base_url)
 
 
-async def _verify(veriff: VeriffClient, media: list[Media], screen: Screen, *, size: int, base_url: str) -> Outcome:
+def _padded_specimen(context: str, folder: Path) -> Path:
+    """Write a specimen with zeros after the end of its JPEG, which image decoders ignore."""
+    path = folder / f"{context}.jpg"
+    with specimen(path.name) as stored:
+        path.write_bytes(stored.read_bytes().ljust(_PADDED_SIZE, b"\0"))
+    return path
+
+
+async def _verify(
+    veriff: VeriffClient, media: list[Media], screen: Screen, *, file_bytes: int, base_url: str
+) -> DemoResult:
     screen.say("Creating a session")
     session = await veriff.create_session(
         person=Person(first_name="Ada", last_name="Specimen"), vendor_data="veriff-async demo"
     )
     screen.say(f"Uploading {len(media)} pictures")
-    started, sent = perf_counter(), _Counter()
-    with screen.uploads(media) as shown:
-        uploaded = await session.upload(*media, progress=sent.before(shown))
+    started = perf_counter()
+    with screen.uploads(media) as show:
+        throttle = _Throttle(show, expected_bytes=file_bytes * 4 // 3, seconds=_UPLOAD_SECONDS if screen.is_live else 0)
+        uploaded = await session.upload(*media, progress=throttle.update)
     uploaded_at = perf_counter()
     await session.submit()
     submitted_at = perf_counter()
     with screen.waiting("Waiting for the decision"):
-        decision = await session.wait_for_decision(timeout=_PATIENCE)
-    return Outcome(
+        decision = await session.wait_for_decision(timeout=_DECISION_TIMEOUT)
+    return DemoResult(
         base_url=base_url,
         uploaded=tuple(uploaded),
-        size=size,
-        sent=sent.total,
+        file_bytes=file_bytes,
+        sent_bytes=throttle.body_bytes,
         upload_seconds=uploaded_at - started,
         decision_seconds=perf_counter() - submitted_at,
         decision=decision,
     )
 
 
-class _Counter:
-    """Adds up the bodies, each once however often its upload is tried."""
+@frozen
+class _Throttle:
+    """Passes progress on, counts body bytes, and slows the upload down so that its bars can be watched.
 
-    def __init__(self) -> None:
-        self._bodies: dict[int, int] = {}
+    `update` runs on the event loop and sleeps there, which stops the client and the sandbox alike. A program must never
+    do this in a callback; here it is the simplest way to make loopback as slow as a network.
+    """
+
+    show: Callable[[UploadProgress], None]
+    expected_bytes: int
+    seconds: float
+    _sent: dict[int, int] = field(factory=dict[int, int], init=False)
+    _totals: dict[int, int] = field(factory=dict[int, int], init=False)
 
     @property
-    def total(self) -> int:
-        return sum(self._bodies.values())
+    def body_bytes(self) -> int:
+        """Size of all bodies; a repeated upload counts once."""
+        return sum(self._totals.values())
 
-    def before(self, shown: Callable[[UploadProgress], None]) -> Callable[[UploadProgress], None]:
-        def update(event: UploadProgress) -> None:
-            self._bodies[id(event.media)] = event.total_bytes
-            shown(event)
+    def update(self, event: UploadProgress) -> None:
+        """Take one progress event."""
+        key = id(event.media)
+        new_bytes = event.bytes_sent - self._sent.get(key, 0)
+        self._sent[key], self._totals[key] = event.bytes_sent, event.total_bytes
+        self.show(event)
+        if self.seconds and new_bytes > 0:
+            time.sleep(self.seconds * new_bytes / self.expected_bytes)
 
-        return update
+
+def _explanation(result: DemoResult) -> tuple[str, ...]:
+    return (
+        f"The sandbox, a local Veriff, started at {result.base_url} with its own API key and secret.",
+        f"create_session() created session {result.decision.session_id} with a signed POST.",
+        (
+            f"upload() streamed {len(result.uploaded)} pictures concurrently in {result.upload_seconds:.2f} s: "
+            f"{megabytes(result.file_bytes)} of files, {megabytes(result.sent_bytes)} on the wire. It read each file "
+            "twice, to sign it and to send it, and never held a whole one in memory. (On a terminal the demo slows "
+            "uploads down to show the progress bars.)"
+        ),
+        "submit() sent a signed PATCH that completes the session.",
+        (
+            f"wait_for_decision() polled until the decision was made, {result.decision_seconds:.2f} s later. The "
+            "client verified the signature of every response."
+        ),
+    )
+
+
+def _document(result: DemoResult, *, show_person: bool) -> dict[str, object]:
+    document: dict[str, object] = {
+        "decision": decision_facts(result.decision),
+        "uploaded": [{"context": media.context, "id": media.id, "size": media.size} for media in result.uploaded],
+        "bytes": {"files": result.file_bytes, "sent": result.sent_bytes},
+        "seconds": {"upload": round(result.upload_seconds, 3), "decision": round(result.decision_seconds, 3)},
+    }
+    if show_person:
+        document["person"] = personal_facts(result.decision)
+    return document
