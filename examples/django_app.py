@@ -42,7 +42,7 @@ receiver = WebhookReceiver(Credentials.from_env(), inbox, max_body=MOST)
 @csrf_exempt
 async def receive_webhook(request: HttpRequest) -> HttpResponse:
     """Hand over the raw body, at most one byte more than is taken."""
-    reply = await receiver.answer(request.method or "", request.headers, request.read(MOST + 1))
+    reply = await receiver.handle(request.method or "", request.headers, request.read(MOST + 1))
     return HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
 
 

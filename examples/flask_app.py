@@ -34,7 +34,7 @@ def create_app() -> Flask:
     def receive_webhook() -> Response:
         request.max_content_length = 1_048_576  # a larger body is Flask's own 413
         reply = portal.call(
-            receiver.answer, request.method, dict(request.headers.items()), request.get_data(cache=False)
+            receiver.handle, request.method, dict(request.headers.items()), request.get_data(cache=False)
         )
         return Response(reply.body, status=reply.status, headers=dict(reply.headers))
 

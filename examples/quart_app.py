@@ -31,5 +31,5 @@ def create_app() -> Quart:
 
     # In front of Quart, which would read the body by rules of its own. At shutdown it closes the receiver before the
     # inbox is closed.
-    app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", otherwise=app.asgi_app)  # type: ignore[method-assign]
+    app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", fallback=app.asgi_app)  # type: ignore[method-assign]
     return app

@@ -59,7 +59,7 @@ class Moody(MemoryInbox):
     def __init__(self) -> None:
         """Begin without trouble."""
         super().__init__()
-        self.troubles: dict[str, list[BaseException]] = {"look": [], "record": [], "changes": [], "next": []}
+        self.troubles: dict[str, list[BaseException]] = {"get_states": [], "record": [], "subscribe": [], "next": []}
         self.unreadable: set[str] = set()
 
     def trouble(self, call: str) -> None:
@@ -72,17 +72,17 @@ class Moody(MemoryInbox):
         self.trouble("record")
         return await super().record(event, source=source)
 
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Look, or fail."""
-        self.trouble("look")
+        self.trouble("get_states")
         if self.unreadable & set(session_ids):
             raise InboxError
-        return await super().look(session_ids)
+        return await super().get_states(session_ids)
 
-    async def changes(self) -> AsyncGenerator[str | None]:
+    async def subscribe(self) -> AsyncGenerator[str | None]:
         """Follow, or fail at the beginning or in the middle."""
-        self.trouble("changes")
-        async for session_id in super().changes():
+        self.trouble("subscribe")
+        async for session_id in super().subscribe():
             yield session_id
             self.trouble("next")
 
@@ -121,7 +121,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
-@pytest.mark.parametrize("call", ["look", "changes", "next"])
+@pytest.mark.parametrize("call", ["get_states", "subscribe", "next"])
 async def test_the_follower_of_the_inbox_goes_on(
     box: Sandbox, call: str, trouble: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -187,7 +187,7 @@ async def test_the_poller_goes_on(trouble: BaseException, caplog: pytest.LogCapt
 async def test_a_cancelled_wait_stays_cancelled(box: Sandbox) -> None:
     """A cancellation of the caller comes through at once, however the inbox behaves."""
     inbox = Moody()
-    inbox.troubles["look"] = [asyncio.CancelledError() for _ in range(3)]
+    inbox.troubles["get_states"] = [asyncio.CancelledError() for _ in range(3)]
     async with client(box, inbox) as veriff:
         waiting = asyncio.create_task(veriff.session("s").wait_for_decision(timeout=20))
         await asyncio.sleep(0)

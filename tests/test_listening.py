@@ -57,14 +57,14 @@ class Moody(MemoryInbox):
             raise self.trouble
         return await super().record(event, source=source)
 
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Look, or break."""
         self.looks += 1
         if self.trouble is not None:
             raise self.trouble
-        return await super().look(session_ids)
+        return await super().get_states(session_ids)
 
-    async def changes(self) -> AsyncGenerator[str | None]:
+    async def subscribe(self) -> AsyncGenerator[str | None]:
         """Tell that there is a feed, and nothing more, until it ends."""
         self.feeds += 1
         if self.trouble is not None:
@@ -257,7 +257,7 @@ async def test_a_lost_webhook_is_asked_for(
     decision = await waiting
     assert (True, DecisionSource.POLL) == (decision.is_approved, decision.source)
 
-    state = (await inbox.look([session.id]))[session.id]
+    state = (await inbox.get_states([session.id]))[session.id]
     assert (decision, DecisionSource.POLL) == (state.decision, state.source)
     assert DecisionSource.KNOWN == (await veriff.session(session.id).wait_for_decision(timeout=900)).source
     assert 1 == asked(box)
@@ -313,8 +313,8 @@ async def test_a_question_of_the_caller_is_recorded(
     box.decide(session.id, "approved")
     await session.decision()
 
-    assert (await inbox.look([session.id]))[session.id].decision == await session.decision()
-    assert 1 == len(await inbox.history(session.id))
+    assert (await inbox.get_states([session.id]))[session.id].decision == await session.decision()
+    assert 1 == len(await inbox.get_events(session.id))
 
 
 @pytest.mark.parametrize("trouble", [InboxError("it is down"), OSError("connection of a user's own")])

@@ -72,7 +72,7 @@ BadRow Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnkno
 SqliteJournal Stamp Step collect_many read_manifest settle submit_many verify_many verify_one
 """
 PINNED_WEBHOOKS = """
-AsgiWebhooks ReceiverStatistics Reply SignatureCause SignatureExplanation WebhookReceiver WebhookVerification
+AsgiWebhooks ReceiverStatistics SignatureCause SignatureExplanation WebhookReceiver WebhookResponse WebhookVerification
 aiohttp_app aiohttp_handler asgi_app
 """
 
@@ -144,9 +144,9 @@ def test_names_are_documented(room: str, name: str) -> None:
         veriff_async.reconcile,
         veriff_async.WebhookReceiver.receive,
         inbox.Inbox.record,
-        inbox.Inbox.look,
-        inbox.Inbox.changes,
-        inbox.Inbox.history,
+        inbox.Inbox.get_states,
+        inbox.Inbox.subscribe,
+        inbox.Inbox.get_events,
         batch.verify_many,
         batch.submit_many,
         batch.collect_many,

@@ -80,7 +80,7 @@ async def test_what_is_missing_is_recorded(box: Sandbox, veriff: VeriffClient, i
         set(found.failed),
     )
     assert isinstance(found.failed[ids[3]], NotFoundError)
-    states = await inbox.look(ids)
+    states = await inbox.get_states(ids)
     assert {ids[0]: Status.APPROVED, ids[1]: Status.REVIEW} == {one: state.status for one, state in states.items()}
     assert {DecisionSource.POLL} == {state.source for state in states.values()}
 
@@ -229,11 +229,11 @@ async def test_no_more_workers_than_sessions(veriff: VeriffClient, ids: list[str
     before, most = len(asyncio.all_tasks()), 0
 
     class Counting(MemoryInbox):
-        async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
             nonlocal most
             most = max(most, sum("reconcil" in repr(task) for task in asyncio.all_tasks()) - 1)
             await asyncio.sleep(0)
-            return await super().look(session_ids)
+            return await super().get_states(session_ids)
 
     found = await reconcile(veriff, Counting(), ids, concurrency=concurrency)
 
@@ -252,7 +252,7 @@ async def test_one_bad_id_is_its_own_failure(veriff: VeriffClient, ids: list[str
 
 
 @pytest.mark.parametrize("trouble", [InboxError("damaged"), OSError(5, "mine"), asyncio.CancelledError()])
-@pytest.mark.parametrize("call", ["look", "record"])
+@pytest.mark.parametrize("call", ["get_states", "record"])
 async def test_one_unreadable_record_is_its_own_failure(
     veriff: VeriffClient, ids: list[str], trouble: BaseException, call: str
 ) -> None:
@@ -261,12 +261,12 @@ async def test_one_unreadable_record_is_its_own_failure(
     class Damaged(MemoryInbox):
         reads = 0
 
-        async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
             if ids[0] in session_ids:
                 self.reads += 1
-                if call == "look" or self.reads > 1:
+                if call == "get_states" or self.reads > 1:
                     raise trouble
-            return await super().look(session_ids)
+            return await super().get_states(session_ids)
 
         async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
             if event.session_id == ids[0]:
@@ -283,7 +283,7 @@ async def test_an_inbox_that_fails_for_all_ends_it(veriff: VeriffClient, ids: li
     """An inbox that answers for no session ends the whole with its own error."""
 
     class Broken(MemoryInbox):
-        async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
             raise OSError(5, "mine")
 
     with pytest.raises(OSError, match="mine"):

@@ -569,7 +569,7 @@ def _check_parts(*, inbox: object, retry: object, poll: object, timeouts: object
     check_optional("retry", retry, RetryPolicy, remedy="pass RetryPolicy(...), or None for the default")
     check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the default")
     check_optional("timeouts", timeouts, Timeouts, remedy="pass Timeouts(...), or None for the defaults")
-    methods = (callable(getattr(inbox, name, None)) for name in ("record", "look", "changes"))
+    methods = (callable(getattr(inbox, name, None)) for name in ("record", "get_states", "subscribe"))
     if inbox is not None and (isinstance(inbox, type) or not all(methods)):
         msg = f"inbox must be an Inbox, not {type_name(inbox)}: pass for example MemoryInbox(), or leave it out."
         raise ConfigurationError(msg)

@@ -92,18 +92,19 @@ class Retention:
     """How much an inbox keeps; what was touched longest ago goes first, a session as a whole.
 
     Args:
-        seconds: How long a session is kept after the last message about it. Veriff repeats a webhook for up to seven
-            days, and one that comes after its session is gone counts as new.
-        sessions: Most sessions at once.
-        events: Most messages of one session, the newest; older ones are then not known as repeated any more.
+        max_age: Seconds that a session is kept after its last event. Veriff repeats a webhook for up to seven days; one
+            that arrives after its session was deleted counts as new.
+        max_sessions: The number of sessions that are kept.
+        max_events_per_session: The number of events that are kept of one session, the newest. A repeated event is not
+            recognized once the first one was deleted.
 
     Raises:
         ConfigurationError: A value is zero or negative.
     """
 
-    seconds: float = field(default=30 * 86_400.0, validator=_positive)
-    sessions: int = field(default=1_000_000, validator=_count)
-    events: int = field(default=1_000, validator=_count)
+    max_age: float = field(default=30 * 86_400.0, validator=_positive)
+    max_sessions: int = field(default=1_000_000, validator=_count)
+    max_events_per_session: int = field(default=1_000, validator=_count)
 
 
 @frozen(kw_only=True)
@@ -133,7 +134,7 @@ def check_retention(value: object) -> Retention:
     Raises:
         ConfigurationError: It is of another type, such as a number of seconds.
     """
-    return check_instance("retention", value, Retention, "pass Retention(seconds=...)")
+    return check_instance("retention", value, Retention, "pass Retention(max_age=...)")
 
 
 def check_clock(value: Callable[[], float]) -> Callable[[], float]:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.cli.conftest import Receiver
-    from veriff_async.webhooks import Reply
+    from veriff_async.webhooks import WebhookResponse
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
     Start = Callable[..., subprocess.Popen[str]]
@@ -321,10 +321,10 @@ async def test_a_body_that_breaks_off_or_drips(travel: Callable[[float], None]) 
     refused: list[int] = []
 
     class Taker:
-        async def take(self, headers: Mapping[str, str], body: bytes) -> Reply:
+        async def take(self, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
             raise AssertionError
 
-        def refused(self, reply: Reply) -> None:
+        def refused(self, reply: WebhookResponse) -> None:
             refused.append(reply.status)
 
     async with serving(Taker(), host="localhost", port=0, path="/") as url:

@@ -67,5 +67,5 @@ async def test_a_framework_receives(programs: Programs, tmp_path: Path, name: st
         assert 413 == await too_large(urlsplit(url).port or 0, is_read=name == "django")
 
     async with SqliteInbox(tmp_path / f"{name}.db") as inbox:
-        assert ["8f0d1ab6"] == [event.session_id for event in await inbox.history("8f0d1ab6")]
-        assert () == await inbox.history(None)
+        assert ["8f0d1ab6"] == [event.session_id for event in await inbox.get_events("8f0d1ab6")]
+        assert () == await inbox.get_events(None)

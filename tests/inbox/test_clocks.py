@@ -46,10 +46,10 @@ async def test_a_process_whose_clock_is_ahead_empties_nothing(tmp_path: Path, da
         for number in range(3):
             await wrong.record(moved(f"new-{number}", "started"))
             assert (await wrong.record(decided(SESSIONS[number], "approved"))).ignored is IgnoredReason.DUPLICATE
-            assert set(SESSIONS) == set(await wrong.look(SESSIONS))
-            assert 1 == len(await wrong.history(SESSIONS[number]))
+            assert set(SESSIONS) == set(await wrong.get_states(SESSIONS))
+            assert 1 == len(await wrong.get_events(SESSIONS[number]))
             await right.record(moved(f"other-{number}", "started"))
-        assert set(SESSIONS) == set(await right.look(SESSIONS))
+        assert set(SESSIONS) == set(await right.get_states(SESSIONS))
 
 
 @pytest.mark.parametrize("days", [31, 400])
@@ -60,7 +60,7 @@ async def test_what_a_process_records_whose_clock_is_behind_is_kept(tmp_path: Pa
         await right.record(moved("first", "started"))
         await fill(wrong)
         await right.record(moved("next", "started"))
-        assert {*SESSIONS, "first"} == set(await right.look([*SESSIONS, "first"]))
+        assert {*SESSIONS, "first"} == set(await right.get_states([*SESSIONS, "first"]))
 
 
 async def test_a_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -83,8 +83,8 @@ async def test_a_long_silence_is_over_after_a_day(tmp_path: Path) -> None:
         for days in (60.0, 0.5, 0.5):
             now[0] += days * DAY
             await inbox.record(moved("new", "started"))
-        assert {} == dict(await inbox.look(SESSIONS))
-        assert {"new"} == set(await inbox.look(["new"]))
+        assert {} == dict(await inbox.get_states(SESSIONS))
+        assert {"new"} == set(await inbox.get_states(["new"]))
 
 
 async def test_redis_goes_by_the_time_of_its_server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,16 +95,16 @@ async def test_redis_goes_by_the_time_of_its_server(redis_server: RedisServer, m
             patched.setattr(time, "time", partial(next, count(time.time() + 400 * DAY)))
             await inbox.record(moved("new", "started"))
             await inbox.record(decided(SESSIONS[0], "approved"))
-            assert set(SESSIONS) == set(await inbox.look(SESSIONS))
-            assert 1 == len(await inbox.history(SESSIONS[1]))
+            assert set(SESSIONS) == set(await inbox.get_states(SESSIONS))
+            assert 1 == len(await inbox.get_events(SESSIONS[1]))
 
 
 async def test_redis_forgets_by_the_time_of_its_server(redis_server: RedisServer) -> None:
     """What is older than the retention by the server's time is not shown, and goes."""
-    async with RedisInbox(redis_server.url, retention=Retention(seconds=1e-6)) as inbox:
+    async with RedisInbox(redis_server.url, retention=Retention(max_age=1e-6)) as inbox:
         await fill(inbox)
-        assert {} == dict(await inbox.look(SESSIONS))
-        assert () == await inbox.history(SESSIONS[0])
+        assert {} == dict(await inbox.get_states(SESSIONS))
+        assert () == await inbox.get_events(SESSIONS[0])
 
 
 async def test_a_changed_system_clock_empties_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,4 +114,4 @@ async def test_a_changed_system_clock_empties_no_memory(monkeypatch: pytest.Monk
         ahead: Any = clock(400)
         monkeypatch.setattr(time, "time", partial(next, count(ahead())))
         await inbox.record(moved("new", "started"))
-        assert set(SESSIONS) == set(await inbox.look(SESSIONS))
+        assert set(SESSIONS) == set(await inbox.get_states(SESSIONS))

@@ -116,13 +116,13 @@ class TestRedisInboxOnUvloop(_Uvloop, TestRedisInbox):
 
 
 class _Forgetful(MemoryInbox):
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        return dict(list((await super().look(session_ids)).items())[:10])
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        return dict(list((await super().get_states(session_ids)).items())[:10])
 
 
 class _Backwards(MemoryInbox):
-    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
-        return (await super().history(session_id))[::-1]
+    async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        return (await super().get_events(session_id))[::-1]
 
 
 class _Proud(MemoryInbox):

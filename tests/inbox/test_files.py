@@ -88,19 +88,19 @@ async def test_no_event_is_acknowledged_into_a_file_that_is_gone(path: Path, har
             await asyncio.to_thread(delete, path)  # what is left of it belongs to no file
         await inbox.record(moved("after", "started"))
     async with SqliteInbox(path) as inbox:
-        assert "after" in await inbox.look(["before", "lost", "after"])
+        assert "after" in await inbox.get_states(["before", "lost", "after"])
 
 
 @pytest.mark.parametrize("harm", [delete, replace, move_folder])
 async def test_who_only_reads_notices_it_too(path: Path, harm: Callable[[Path], None]) -> None:
     """A process that only waits does not watch a file that nobody else writes to: its feed ends, and begins anew."""
     async with SqliteInbox(path) as reading:
-        async with aclosing(reading.changes()) as feed:
+        async with aclosing(reading.subscribe()) as feed:
             await anext(feed)
             await asyncio.to_thread(harm, path)
             with pytest.raises(InboxError, match="was deleted or replaced"):
                 await anext(feed)
-        async with SqliteInbox(path) as writing, aclosing(reading.changes()) as feed:
+        async with SqliteInbox(path) as writing, aclosing(reading.subscribe()) as feed:
             await anext(feed)
             await writing.record(moved("s", "started"))
             assert "s" == await anext(feed)
@@ -112,7 +112,7 @@ async def test_a_backup_that_is_put_back_is_not_overwritten(path: Path) -> None:
     async with SqliteInbox(backup) as inbox:
         await inbox.record(moved("backup", "started"))
     async with SqliteInbox(path) as inbox, SqliteInbox(path) as other:
-        await other.look(["before"])
+        await other.get_states(["before"])
         await inbox.record(moved("before", "started"))
         await asyncio.to_thread(os.link, path, old)
         await asyncio.to_thread(os.replace, backup, path)
@@ -120,11 +120,11 @@ async def test_a_backup_that_is_put_back_is_not_overwritten(path: Path) -> None:
             await inbox.record(moved("again", "started"))
         await inbox.record(moved("again", "started"))
         with pytest.raises(InboxError, match="was deleted or replaced"):
-            await other.look(["before"])
+            await other.get_states(["before"])
         for each in (inbox, other):
-            assert {"backup", "again"} == set(await each.look(["backup", "before", "again"]))
+            assert {"backup", "again"} == set(await each.get_states(["backup", "before", "again"]))
     async with SqliteInbox(old) as inbox:
-        assert "before" in await inbox.look(["before"])
+        assert "before" in await inbox.get_states(["before"])
 
 
 async def test_a_journal_that_is_put_back_is_not_overwritten(path: Path) -> None:
@@ -217,13 +217,13 @@ async def test_what_is_forgotten_is_gone_from_the_disk(
     """After retention no byte of a person is in the file or in its log, on any build of SQLite, while it is open."""
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
     now = [1_800_000_000.0]
-    retention = Retention(seconds=3600)
+    retention = Retention(max_age=3600)
     async with (
         SqliteInbox(path, retention=retention, now=lambda: now[0]) as inbox,
         SqliteInbox(path, retention=retention, now=lambda: now[0]) as other,
     ):
         if others == "a reader":
-            await other.look(["s"])
+            await other.get_states(["s"])
         ids = [f"person-{number}" for number in range(count)]
         await asyncio.gather(*(inbox.record(decided(session_id, "approved", minute=1)) for session_id in ids))
         await asyncio.gather(*(inbox.record(screened(session_id)) for session_id in ids))
@@ -241,7 +241,7 @@ async def test_the_oldest_events_of_a_session_are_gone_from_the_disk(
 ) -> None:
     """So are the events that make room for newer ones, and the sessions that make room for others."""
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
-    async with SqliteInbox(path, retention=Retention(events=2, sessions=3)) as inbox:
+    async with SqliteInbox(path, retention=Retention(max_events_per_session=2, max_sessions=3)) as inbox:
         for number in range(6):
             await inbox.record(decided("s", "review", minute=number, ip=f"secret-{number}"))
         for number in range(6):
@@ -325,7 +325,7 @@ async def test_a_file_that_was_inherited_open_is_refused(path: Path, kind: str, 
     if kind == "inbox":
         expected = {"open": {"parent", "later"}, "closed": {"parent", "child"}, "never opened": {"child"}}
         async with SqliteInbox(path) as inbox:
-            assert expected[moment] == set(await inbox.look(["parent", "child", "later"]))
+            assert expected[moment] == set(await inbox.get_states(["parent", "child", "later"]))
 
 
 SERVICE: Final = """
@@ -372,7 +372,7 @@ async def test_a_spawned_process_may_outlive_its_parent(path: Path) -> None:
     done = await asyncio.to_thread(partial(subprocess.run, command, check=False, capture_output=True, text=True))
     assert (0, "") == (done.returncode, done.stderr)
     async with SqliteInbox(path) as inbox:
-        assert 22 == len(await inbox.look(["p", *(f"c-{number}" for number in range(21))]))
+        assert 22 == len(await inbox.get_states(["p", *(f"c-{number}" for number in range(21))]))
 
 
 async def test_a_file_with_several_names_is_refused(path: Path) -> None:
@@ -381,7 +381,7 @@ async def test_a_file_with_several_names_is_refused(path: Path) -> None:
         await inbox.record(moved("s", "started"))
         await asyncio.to_thread(path.with_name("soft.db").symlink_to, path)
         async with SqliteInbox(path.with_name("soft.db")) as same:
-            assert {"s"} == set(await same.look(["s"]))
+            assert {"s"} == set(await same.get_states(["s"]))
         await asyncio.to_thread(path.with_name("hard.db").hardlink_to, path)
         with pytest.raises(ConfigurationError, match="2 hard links"):
-            await SqliteInbox(path.with_name("hard.db")).look(["s"])
+            await SqliteInbox(path.with_name("hard.db")).get_states(["s"])

@@ -96,12 +96,12 @@ async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: byt
         RedisInbox(proxy.url) as inbox,
         WebhookReceiver(CREDENTIALS, inbox, on_event=called.append) as receiver,
     ):
-        await inbox.look(["s"])
+        await inbox.get_states(["s"])
         proxy.cut, proxy.cuts = command, cuts
         event = decided("s", "approved")
         body = dump_event(event)
         headers = {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": CREDENTIALS.sign(body)}
-        statuses = [(await receiver.answer("POST", headers, body)).status for _ in range(3)]
+        statuses = [(await receiver.handle("POST", headers, body)).status for _ in range(3)]
 
         assert 200 == statuses[-1]
         assert 1 == len(await keys(inbox))

@@ -86,7 +86,7 @@ class Follower:
         self.heard.discard(session_id)
 
     async def _follow(self) -> None:
-        async with aclosing(self._inbox.changes()) as feed:
+        async with aclosing(self._inbox.subscribe()) as feed:
             async for changed in feed:
                 self.heard.add(changed)
                 self._woken.set()
@@ -131,7 +131,7 @@ class Machine(RuleBasedStateMachine):
                 del self.stories[session_id]
         expected = {session_id: story.state for session_id, story in self.stories.items() if story.state}
         for inbox in self.inboxes:
-            assert expected == await inbox.look(["one", "two", "three"])
+            assert expected == await inbox.get_states(["one", "two", "three"])
         for place, session_id, task in list(self.waits):
             state = expected.get(session_id)
             if task.done() or (state and state.effective_decision and state.effective_decision.status != "review"):
@@ -193,7 +193,7 @@ class Machine(RuleBasedStateMachine):
             ignored = self.expect(session_id, event, source)
             assert (self.stories[session_id].state, ignored) == (recorded.state, recorded.ignored)
             await self.changed(set() if ignored else {session_id})
-            history = await self.inboxes[1 - place].history(session_id)
+            history = await self.inboxes[1 - place].get_events(session_id)
             assert [kept.dedup_key for kept in self.stories[session_id].events] == [kept.dedup_key for kept in history]
 
         self.do(record())
@@ -211,7 +211,7 @@ class Machine(RuleBasedStateMachine):
             changed = {each.event.session_id for each in recorded if each.ignored is None}
             for session_id in {event.session_id or "" for _, event in fresh}:
                 known = len(self.stories[session_id].events)
-                history = await self.inboxes[0].history(session_id)
+                history = await self.inboxes[0].get_events(session_id)
                 for event in history[known:]:
                     self.expect(session_id, event, DecisionSource.WEBHOOK)
                 self.stories[session_id].touched = self.time
@@ -348,7 +348,7 @@ def test_any_story_in_memory() -> None:
 
         def new_inbox(self) -> Inbox:
             if not self.inboxes:
-                return MemoryInbox(retention=Retention(seconds=KEPT), now=lambda: self.time)
+                return MemoryInbox(retention=Retention(max_age=KEPT), now=lambda: self.time)
             return self.inboxes[0]
 
     tell_stories(InMemory, 30)
@@ -363,7 +363,7 @@ def test_any_story_in_sqlite(tmp_path: Path) -> None:
             self.folder = Path(tempfile.mkdtemp(dir=tmp_path))
 
         def new_inbox(self) -> Inbox:
-            return SqliteInbox(self.folder / "inbox.db", retention=Retention(seconds=KEPT), now=lambda: self.time)
+            return SqliteInbox(self.folder / "inbox.db", retention=Retention(max_age=KEPT), now=lambda: self.time)
 
         def teardown(self) -> None:
             super().teardown()
@@ -381,6 +381,6 @@ def test_any_story_in_redis(redis_server: RedisServer) -> None:
             redis_server.flush()
 
         def new_inbox(self) -> Inbox:
-            return RedisInbox(redis_server.url, retention=Retention(seconds=KEPT), now=lambda: self.time)
+            return RedisInbox(redis_server.url, retention=Retention(max_age=KEPT), now=lambda: self.time)
 
     tell_stories(InRedis, 6)

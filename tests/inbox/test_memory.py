@@ -30,30 +30,30 @@ async def test_nothing_is_left_when_it_is_closed() -> None:
     async with MemoryInbox() as inbox:
         await inbox.record(moved("s", "started"))
 
-    assert {} == await inbox.look(["s"])
+    assert {} == await inbox.get_states(["s"])
 
 
 async def test_it_keeps_a_hundred_thousand_sessions_by_default() -> None:
     """Without a retention the number of sessions is bounded for a memory, and with one as it says."""
-    inbox = MemoryInbox(retention=Retention(sessions=2))
+    inbox = MemoryInbox(retention=Retention(max_sessions=2))
     for number in range(4):
         await inbox.record(moved(str(number), "started"))
 
-    assert {"2", "3"} == set(await inbox.look([str(number) for number in range(4)]))
-    assert 100_000 == MemoryInbox()._retention.sessions
+    assert {"2", "3"} == set(await inbox.get_states([str(number) for number in range(4)]))
+    assert 100_000 == MemoryInbox()._retention.max_sessions
 
 
 async def test_age_counts_without_a_message() -> None:
     """A session that has grown too old is gone when it is looked at, though nothing was recorded since."""
     time = 0.0
-    inbox = MemoryInbox(retention=Retention(seconds=10), now=lambda: time)
+    inbox = MemoryInbox(retention=Retention(max_age=10), now=lambda: time)
     await inbox.record(moved("s", "started"))
     time = 9.0
-    assert {"s"} == set(await inbox.look(["s"]))
+    assert {"s"} == set(await inbox.get_states(["s"]))
     time = 10.0
 
-    assert {} == await inbox.look(["s"])
-    assert () == await inbox.history("s")
+    assert {} == await inbox.get_states(["s"])
+    assert () == await inbox.get_events("s")
 
 
 async def test_repetitions_go_by_the_key() -> None:
@@ -64,7 +64,7 @@ async def test_repetitions_go_by_the_key() -> None:
     fuller = DecisionEvent(decision=first.decision, raw={**first.raw, "more": 1})
     other = DecisionEvent(decision=first.decision, raw={**first.raw, "more": True})
     bare = SessionEvent(session_id="s", action=Status.STARTED)
-    inbox = MemoryInbox(retention=Retention(events=5))
+    inbox = MemoryInbox(retention=Retention(max_events_per_session=5))
     known: set[str] = set()
 
     for event in (first, turned, first, bare, fuller, other, fuller, bare, turned, moved("s", "started"), other):
@@ -72,7 +72,7 @@ async def test_repetitions_go_by_the_key() -> None:
 
         assert recorded.is_duplicate == (event.dedup_key in known)
         known.add(event.dedup_key)
-    assert len(known) == len(await inbox.history("s"))
+    assert len(known) == len(await inbox.get_events("s"))
 
     await inbox.record(moved("s", "submitted"))
     assert not (await inbox.record(turned)).is_duplicate, "the oldest was forgotten"
@@ -94,7 +94,7 @@ def test_threads_and_their_loops_share_it() -> None:
 
     async def follow() -> set[str | None]:
         heard: set[str | None] = set()
-        async with aclosing(inbox.changes()) as feed:
+        async with aclosing(inbox.subscribe()) as feed:
             assert await anext(feed) is None
             threads = [Thread(target=live, args=(thread,)) for thread in range(4)]
             for thread in threads:
@@ -111,4 +111,4 @@ def test_threads_and_their_loops_share_it() -> None:
 
 
 async def _known(inbox: MemoryInbox, sessions: set[str]) -> list[str]:
-    return list(await inbox.look(sessions))
+    return list(await inbox.get_states(sessions))

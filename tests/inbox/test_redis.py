@@ -51,7 +51,7 @@ async def admin(redis_server: RedisServer) -> AsyncGenerator[Redis]:
 @asynccontextmanager
 async def following(inbox: Inbox) -> AsyncGenerator[AsyncGenerator[str | None]]:
     """Follow the changes, from the first ``None`` on."""
-    async with aclosing(inbox.changes()) as feed:
+    async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         yield feed
 
@@ -84,10 +84,10 @@ async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: Re
         recorded = await inbox.record(last)
 
         assert ["s", "s"] == [await anext(feed), await anext(feed)]
-        assert {"s": recorded.state} == await other.look(["s", "unknown"])
-        assert [first, last] == list(await other.history("s"))
-        assert [first.dedup_key, last.dedup_key] == [event.dedup_key for event in await other.history("s")]
-        assert () == await other.history("unknown")
+        assert {"s": recorded.state} == await other.get_states(["s", "unknown"])
+        assert [first, last] == list(await other.get_events("s"))
+        assert [first.dedup_key, last.dedup_key] == [event.dedup_key for event in await other.get_events("s")]
+        assert () == await other.get_events("unknown")
 
 
 CHILD = """
@@ -97,7 +97,7 @@ from veriff_async.testing.factories import decided
 
 async def main():
     async with RedisInbox(sys.argv[1]) as inbox:
-        feed = inbox.changes()
+        feed = inbox.subscribe()
         async for session_id in feed:
             print(session_id, flush=True)
             if session_id is not None:
@@ -131,7 +131,7 @@ async def test_of_many_deliveries_at_once_one_counts(redis_server: RedisServer) 
             found = await asyncio.gather(*(inbox.record(decided("s", "approved")) for inbox in inboxes * 5))
 
             assert [None] + [IgnoredReason.DUPLICATE] * 19 == sorted((each.ignored for each in found), key=str)
-            assert 1 == len(await inboxes[0].history("s"))
+            assert 1 == len(await inboxes[0].get_events("s"))
             await inboxes[1].record(moved("end", "started"))
             assert ["s", "end"] == [await anext(feed), await anext(feed)]
 
@@ -144,21 +144,21 @@ async def test_a_state_is_not_lowered_by_a_race(redis_server: RedisServer) -> No
         for _ in range(5):
             await asyncio.gather(*(inbox.record(event) for event in events for inbox in (one, two)))
 
-        assert "approved" == (await one.look(["s"]))["s"].status
-        assert 5 == len(await one.history("s"))
+        assert "approved" == (await one.get_states(["s"]))["s"].status
+        assert 5 == len(await one.get_events("s"))
 
 
 async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) -> None:
     """A session is kept for its time after the last message about it; then nobody sees it, and it is removed."""
     now = [1000.0]
-    async with RedisInbox(redis_server.url, retention=Retention(seconds=60), now=lambda: now[0]) as inbox:
+    async with RedisInbox(redis_server.url, retention=Retention(max_age=60), now=lambda: now[0]) as inbox:
         await inbox.record(decided("old", "approved"))
         await inbox.record(moved("young", "started"))
         now[0] += 59
         assert (await inbox.record(moved("young", "started"))).is_duplicate
         now[0] += 2
-        assert {"young"} == set(await inbox.look(["old", "young"]))
-        assert () == await inbox.history("old")
+        assert {"young"} == set(await inbox.get_states(["old", "young"]))
+        assert () == await inbox.get_events("old")
         assert await admin.exists("{veriff}:session:old")
         await inbox.record(screened(None))
         assert not await admin.exists("{veriff}:session:old")
@@ -166,18 +166,18 @@ async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) 
         now[0] += 58
         again = await inbox.record(moved("young", "started"))
 
-        assert (None, 1) == (again.ignored, len(await inbox.history("young")))
+        assert (None, 1) == (again.ignored, len(await inbox.get_events("young")))
 
 
 async def test_sessions_are_bounded(redis_server: RedisServer, admin: Redis) -> None:
     """The sessions that were touched longest ago go first, with all that is kept of them."""
     time = count(1000)
-    async with RedisInbox(redis_server.url, retention=Retention(sessions=3), now=lambda: next(time)) as inbox:
+    async with RedisInbox(redis_server.url, retention=Retention(max_sessions=3), now=lambda: next(time)) as inbox:
         for name in "cbadc":
             await inbox.record(moved(name, "started"))
 
         assert ["session:a", "session:d", "session:c"] == await admin.zrange("{veriff}:touched", 0, -1)
-        assert set("acd") == set(await inbox.look(list("abcd")))
+        assert set("acd") == set(await inbox.get_states(list("abcd")))
         assert 5 == len(await admin.keys("{veriff}:*"))
 
 
@@ -185,7 +185,7 @@ async def test_many_that_are_too_many_go_side_by_side(redis_server: RedisServer,
     """When less is to be kept than was, records remove what is too much, and none that is new."""
     async with RedisInbox(redis_server.url) as inbox:
         await asyncio.gather(*(inbox.record(moved(f"s{number}", "started")) for number in range(40)))
-    async with RedisInbox(redis_server.url, retention=Retention(sessions=5)) as inbox:
+    async with RedisInbox(redis_server.url, retention=Retention(max_sessions=5)) as inbox:
         await asyncio.gather(*(inbox.record(moved(f"new{number}", "started")) for number in range(5)))
         await inbox.record(moved("new0", "started"))
 
@@ -195,16 +195,16 @@ async def test_many_that_are_too_many_go_side_by_side(redis_server: RedisServer,
 async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin: Redis) -> None:
     """The oldest events of a session go first, with their keys; its state stays, also when the bound was lowered."""
     events = [event_from({"sessionId": "s", "eventType": "new\nkind", "number": number}) for number in range(8)]
-    async with RedisInbox(redis_server.url, retention=Retention(events=6)) as inbox:
+    async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=6)) as inbox:
         await inbox.record(decided("s", "approved"))
         for event in events[:7]:
             await inbox.record(event)
-        assert 6 == len(await inbox.history("s"))
-    async with RedisInbox(redis_server.url, retention=Retention(events=3)) as inbox:
+        assert 6 == len(await inbox.get_events("s"))
+    async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=3)) as inbox:
         await inbox.record(events[7])
 
-        assert events[-3:] == list(await inbox.history("s"))
-        assert "approved" == (await inbox.look(["s"]))["s"].status
+        assert events[-3:] == list(await inbox.get_events("s"))
+        assert "approved" == (await inbox.get_states(["s"]))["s"].status
         assert 4 + 2 * 3 == await admin.hlen("{veriff}:session:s")
         assert (await inbox.record(events[7])).is_duplicate
 
@@ -225,12 +225,12 @@ async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
     async with RedisInbox(redis_server.url, timeout=0.2) as inbox:
         await inbox.record(moved("s", "started"))
         redis_server.freeze()
-        for asked in (inbox.record(moved("s", "submitted")), inbox.look(["s"]), inbox.history("s")):
+        for asked in (inbox.record(moved("s", "submitted")), inbox.get_states(["s"]), inbox.get_events("s")):
             with pytest.raises(InboxError, match="did not answer in time"):
                 await asked
         redis_server.thaw()
 
-        assert "started" == (await inbox.look(["s"]))["s"].status
+        assert "started" == (await inbox.get_states(["s"]))["s"].status
 
 
 async def test_a_stall_amid_a_record_is_told(redis_server: RedisServer, admin: Redis) -> None:
@@ -260,20 +260,20 @@ async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis
         await inbox.record(moved("s", "started"))
 
         assert await next_one is None
-        assert {"s"} == set(await inbox.look(["s"]))
+        assert {"s"} == set(await inbox.get_states(["s"]))
         await inbox.record(moved("s", "submitted"))
         assert "s" == await anext(feed)
 
 
 async def test_a_feed_ends_when_the_server_stays_away(redis_server: RedisServer, admin: Redis) -> None:
     """After some tries a feed tells that it has broken off, and none can begin."""
-    async with RedisInbox(redis_server.url) as inbox, aclosing(inbox.changes()) as feed:
+    async with RedisInbox(redis_server.url) as inbox, aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         await to_thread.run_sync(redis_server.kill)
         with pytest.raises(InboxError, match="cannot be reached"):
             await anext(feed)
         with pytest.raises(InboxError, match="cannot be reached"):
-            await anext(inbox.changes())
+            await anext(inbox.subscribe())
 
 
 async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redis) -> None:
@@ -285,7 +285,7 @@ async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redi
         await inbox.record(moved("s", "submitted"))
 
         assert "s" == await anext(feed)
-        assert "submitted" == (await inbox.look(["s"]))["s"].status
+        assert "submitted" == (await inbox.get_states(["s"]))["s"].status
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "XTRIM {veriff}:changes MAXLEN 0", "DEL {veriff}:changes"])
@@ -299,7 +299,7 @@ async def test_a_stream_that_was_cut_is_noticed(inbox: RedisInbox, admin: Redis,
         await admin.execute_command(*command.split())  # type: ignore[no-untyped-call]
         await inbox.record(moved("other", "started"))
         assert await next_one is None
-        assert {"other"} == set(await inbox.look(["other"]))
+        assert {"other"} == set(await inbox.get_states(["other"]))
         next_one = asyncio.ensure_future(anext(feed))
         (asleep,) = await blocked(admin)
         await admin.execute_command(*command.split())  # type: ignore[no-untyped-call]
@@ -355,7 +355,7 @@ async def test_a_feed_that_was_cancelled_leaves_no_connection(inbox: RedisInbox,
 async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis) -> None:
     """A closed inbox has no connection, its feeds end with an error, and it says why it does no more."""
     inbox = RedisInbox(redis_server.url)
-    feed = inbox.changes()
+    feed = inbox.subscribe()
     assert await anext(feed) is None
     await inbox.record(moved("s", "started"))
     assert "s" == await anext(feed)
@@ -366,7 +366,12 @@ async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis
 
     with pytest.raises(InboxError, match="was closed while"):
         await next_one
-    for asked in (inbox.record(moved("s", "started")), inbox.look(["s"]), inbox.history("s"), anext(inbox.changes())):
+    for asked in (
+        inbox.record(moved("s", "started")),
+        inbox.get_states(["s"]),
+        inbox.get_events("s"),
+        anext(inbox.subscribe()),
+    ):
         with pytest.raises(InboxError, match="inbox is closed"):
             await asked
     while await others(admin):
@@ -397,7 +402,7 @@ async def test_a_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox)
         await asyncio.wait([record])
         assert not (await inbox.record(moved(f"t{turns}", "started"))).is_duplicate
 
-    assert 30 == len(await inbox.look([f"t{turns}" for turns in range(30)]))
+    assert 30 == len(await inbox.get_states([f"t{turns}" for turns in range(30)]))
 
 
 def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
@@ -406,17 +411,17 @@ def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
 
     async def first() -> None:
         await inbox.record(moved("s", "started"))
-        for asked in (inbox.record(moved("s", "submitted")), inbox.look(["s"]), anext(inbox.changes())):
+        for asked in (inbox.record(moved("s", "submitted")), inbox.get_states(["s"]), anext(inbox.subscribe())):
             with pytest.raises(ConfigurationError, match="make one for each"):
                 await to_thread.run_sync(asyncio.run, asked)
-        assert "started" == (await inbox.look(["s"]))["s"].status
+        assert "started" == (await inbox.get_states(["s"]))["s"].status
         await to_thread.run_sync(redis_server.kill)
         with pytest.raises(InboxError, match="cannot be reached"):  # and nothing is left open
-            await inbox.look(["s"])
+            await inbox.get_states(["s"])
 
     async def second() -> None:
         await inbox.record(moved("t", "started"))
-        assert "started" == (await inbox.look(["t"]))["t"].status
+        assert "started" == (await inbox.get_states(["t"]))["t"].status
         await inbox.aclose()
 
     asyncio.run(first())
@@ -480,7 +485,7 @@ async def test_what_a_url_asks_for_does_not_change_answers(redis_server: RedisSe
         await inbox.record(moved("s", "started"))
 
         assert "s" == await anext(feed)
-        assert 1 == len(await inbox.history("s"))
+        assert 1 == len(await inbox.get_events("s"))
 
 
 def test_a_missing_package_is_named() -> None:
@@ -498,7 +503,7 @@ async def test_a_client_says_how_to_connect(redis_server: RedisServer, admin: Re
         async with RedisInbox(mine) as inbox, following(inbox) as feed:
             await inbox.record(moved("s", "started"))
             assert "s" == await anext(feed)
-            assert 1 == len(await inbox.history("s"))
+            assert 1 == len(await inbox.get_events("s"))
             assert ["1", "1"] == [client["db"] for client in await admin.client_list() if client["name"] == "mine"]
         assert mine.connection_pool.connection_kwargs["decode_responses"]
     assert not await admin.keys("*")
@@ -511,7 +516,7 @@ async def test_what_cannot_be_read_is_told(inbox: RedisInbox, admin: Redis) -> N
         await inbox.record(moved("s", "started"))
     await inbox.record(moved("t", "started"))
     await admin.hset("{veriff}:session:t", "state", "theirs")
-    for asked in (inbox.record(moved("t", "submitted")), inbox.look(["t"])):
+    for asked in (inbox.record(moved("t", "submitted")), inbox.get_states(["t"])):
         with pytest.raises(InboxError, match="look for a newer"):
             await asked
 
@@ -529,4 +534,4 @@ async def test_a_server_that_does_not_write_is_told(
             await inbox.record(moved("s", "started"))
     finally:
         await admin.config_set("maxmemory", "0")
-    assert {} == await inbox.look(["s"])
+    assert {} == await inbox.get_states(["s"])

@@ -33,11 +33,11 @@ def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> AnyInbox:
 
 async def works(inbox: Inbox, session_id: str) -> bool:
     """Record a decision, and return whether a feed reports it and a lookup finds it."""
-    async with aclosing(inbox.changes()) as feed:
+    async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         await inbox.record(decided(session_id, "approved"))
         changed = await anext(feed)
-    return changed == session_id and session_id in await inbox.look([session_id])
+    return changed == session_id and session_id in await inbox.get_states([session_id])
 
 
 def test_inbox_opens_again_in_each_loop(inbox: AnyInbox) -> None:
@@ -60,11 +60,11 @@ def test_inbox_stays_open_while_a_block_uses_it(inbox: AnyInbox) -> None:
             async with inbox:
                 assert await works(inbox, "inner")
             assert await works(inbox, "outer")
-            assert "inner" in await inbox.look(["inner"])
+            assert "inner" in await inbox.get_states(["inner"])
             await inbox.aclose()
             if not isinstance(inbox, MemoryInbox):  # which has nothing to open
                 with pytest.raises(InboxError, match="closed"):
-                    await inbox.look(["inner"])
+                    await inbox.get_states(["inner"])
 
     asyncio.run(nest())
 

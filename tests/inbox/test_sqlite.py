@@ -83,20 +83,20 @@ async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
     """A text is no inbox, nor is another program's database, nor one of a newer version."""
     await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
     with pytest.raises(InboxError, match="SQLITE_NOTADB"):
-        await SqliteInbox(path).look(["s"])
+        await SqliteInbox(path).get_states(["s"])
     await asyncio.to_thread(path.unlink)
     await altered(path, "CREATE TABLE mine (a)")
     with pytest.raises(ConfigurationError, match="file is none, or of a newer veriff-async"):
-        await SqliteInbox(path).look(["s"])
+        await SqliteInbox(path).get_states(["s"])
     await altered(path, "DROP TABLE mine", "PRAGMA user_version = 99")
     with pytest.raises(ConfigurationError, match="file is none, or of a newer veriff-async"):
-        await SqliteInbox(path).look(["s"])
+        await SqliteInbox(path).get_states(["s"])
 
 
 async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
     """A closed inbox takes nothing, tells nothing, and does not open itself again."""
     await inbox.record(decided("s", "approved"))
-    feed = inbox.changes()
+    feed = inbox.subscribe()
     assert await anext(feed) is None
     await inbox.aclose()
     await inbox.aclose()
@@ -105,7 +105,7 @@ async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
     with pytest.raises(InboxError, match="was closed"):
         await inbox.record(decided("s", "approved"))
     with pytest.raises(InboxError, match="was closed"):
-        await inbox.look(["s"])
+        await inbox.get_states(["s"])
     await SqliteInbox("never-opened.db").aclose()
 
 
@@ -142,7 +142,7 @@ async def test_what_cannot_be_written_is_told_and_undone(inbox: SqliteInbox, pat
     assert {InboxError} == {type(error) for error in found}
     assert all("SQLITE_CONSTRAINT" in str(error) and "no more" not in str(error) for error in found)
     await altered(path, "DROP TRIGGER full")
-    assert 1 == len(await inbox.history("s"))
+    assert 1 == len(await inbox.get_events("s"))
 
     assert (await inbox.record(decided("s", "approved"))).ignored is None
 
@@ -154,41 +154,41 @@ async def test_what_cannot_be_read_is_told(inbox: SqliteInbox, path: Path, damag
         await inbox.record(decided(session, "approved"))
     await altered(path, f"UPDATE session SET state = {damage} WHERE id = x'73'")  # noqa: S608  a test's own
     await altered(path, f"UPDATE event SET body = {damage} WHERE number = 1")  # noqa: S608  a test's own
-    for question in (inbox.look(["s"]), inbox.history("s"), inbox.record(moved("s", "started"))):
+    for question in (inbox.get_states(["s"]), inbox.get_events("s"), inbox.record(moved("s", "started"))):
         with pytest.raises(InboxError, match="cannot be read: look whether its file was written by others"):
             await question
 
-    assert {"other"} == set(await inbox.look(["other"]))
-    assert 1 == len(await inbox.history("other"))
+    assert {"other"} == set(await inbox.get_states(["other"]))
+    assert 1 == len(await inbox.get_events("other"))
 
 
 async def test_a_file_that_breaks_ends_the_feed(inbox: SqliteInbox, path: Path) -> None:
     """Whoever follows changes that cannot be read any more is told so, rather than left asleep."""
-    async with aclosing(inbox.changes()) as feed:
+    async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         await altered(path, "DROP TABLE session")
         with pytest.raises(InboxError, match="file cannot be used"):
             await anext(feed)
     with pytest.raises(InboxError, match="file cannot be used"):
-        await inbox.look(["s"])
+        await inbox.get_states(["s"])
 
 
 async def test_the_newest_events_are_kept(path: Path) -> None:
     """Of one session no more events are kept than was said, and of none likewise; the state stays."""
-    async with SqliteInbox(path, retention=Retention(events=3)) as inbox:
+    async with SqliteInbox(path, retention=Retention(max_events_per_session=3)) as inbox:
         for minute in range(6):
             await inbox.record(decided("s", "review", minute=minute))
             await inbox.record(screened(f"name {minute}"))
         await inbox.record(decided("s", "approved", minute=9))
 
-        assert 3 == len(await inbox.history("s"))
-        assert (await inbox.look(["s"]))["s"].effective_decision is not None
+        assert 3 == len(await inbox.get_events("s"))
+        assert (await inbox.get_states(["s"]))["s"].effective_decision is not None
 
 
 async def test_many_sessions_are_forgotten_little_by_little(path: Path) -> None:
     """What is too old goes with the records that follow, and no record has to forget all of it."""
     time = 0.0
-    async with SqliteInbox(path, retention=Retention(seconds=100), now=lambda: time) as inbox:
+    async with SqliteInbox(path, retention=Retention(max_age=100), now=lambda: time) as inbox:
         await asyncio.gather(*(inbox.record(decided(f"s{number}", "approved")) for number in range(1200)))
         time = 101.0
         for number in range(4):
@@ -211,7 +211,7 @@ async def main():
     async with SqliteInbox(sys.argv[1]) as inbox:
         await inbox.record(decided("early", "approved"))
         async with SqliteInbox(sys.argv[1]) as second:
-            assert await second.look(["early"])
+            assert await second.get_states(["early"])
         print("open", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         await inbox.record(decided("late", "approved"))
@@ -233,13 +233,13 @@ async def test_others_that_open_and_close_it_take_nothing_along(path: Path) -> N
     assert child.stdin is not None
     assert b"open\n" == await child.stdout.readline()
     async with SqliteInbox(path) as inbox:
-        assert {"early"} == set(await inbox.look(["early", "late"]))
+        assert {"early"} == set(await inbox.get_states(["early", "late"]))
     child.stdin.write(b"\n")
     assert b"recorded\n" == await child.stdout.readline()
     child.kill()
     await child.wait()
     async with SqliteInbox(path) as inbox:
-        assert {"early", "late"} == set(await inbox.look(["early", "late"]))
+        assert {"early", "late"} == set(await inbox.get_states(["early", "late"]))
 
 
 async def test_what_is_recorded_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,4 +291,4 @@ async def test_a_process_that_forks_makes_its_own(path: Path) -> None:
     done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
     assert (0, "") == (done.returncode, done.stderr)
     async with SqliteInbox(path) as inbox:
-        assert {"parent", "later"} == set(await inbox.look(["parent", "child", "later"]))
+        assert {"parent", "later"} == set(await inbox.get_states(["parent", "child", "later"]))

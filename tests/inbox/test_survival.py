@@ -154,9 +154,9 @@ def acknowledged(place: str, name: str, step: int, lines: int, spins: int) -> di
 async def lost(inbox: Inbox, expected: dict[str, list[str]]) -> list[str]:
     """Return what is missing of what was acknowledged; every state must be what its events make it."""
     missing: list[str] = []
-    states = await inbox.look(expected)
+    states = await inbox.get_states(expected)
     for session, keys in expected.items():
-        events = await inbox.history(session)
+        events = await inbox.get_events(session)
         kept = [event.dedup_key for event in events]
         assert len(kept) == len(set(kept))
         missing += [key for key in keys if key not in kept]

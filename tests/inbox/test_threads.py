@@ -50,7 +50,7 @@ def test_a_loop_that_closes_at_any_moment_ends_no_thread(tmp_path: Path, kind: s
     async def use() -> None:
         if kind == "inbox":
             await inbox.record(moved("s", "started"))
-            await inbox.look(["s"])
+            await inbox.get_states(["s"])
         else:
             await journal.read("a")
 
@@ -88,7 +88,7 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
     """Whatever ends a thread, its followers are told, the inbox starts another one, and the log says it once."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         await inbox.record(moved("s", "started"))
-        async with aclosing(inbox.changes()) as feed:
+        async with aclosing(inbox.subscribe()) as feed:
             await anext(feed)
             assert inbox._workers is not None
             inbox._workers[place].put(end_thread, lambda *_: None)
@@ -97,7 +97,7 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
 
         assert (await inbox.record(decided("s", "approved"))).ignored is None
         assert (await inbox.record(moved("s", "started"))).ignored is IgnoredReason.DUPLICATE
-        assert {"s"} == set(await inbox.look(["s"]))
+        assert {"s"} == set(await inbox.get_states(["s"]))
     assert 1 == sum(record.levelno == logging.ERROR for record in caplog.records)
 
 
@@ -105,11 +105,11 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
 async def test_those_who_wait_for_a_thread_that_fails_are_told(tmp_path: Path) -> None:
     """No record and no question waits for an answer that nobody will give."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
-        await inbox.look([])
+        await inbox.get_states([])
         assert inbox._workers is not None
         for worker in inbox._workers:
             worker.put(end_thread, lambda *_: None)
-        waiting = [inbox.record(moved("s", "started")), inbox.look(["s"]), inbox.history("s")]
+        waiting = [inbox.record(moved("s", "started")), inbox.get_states(["s"]), inbox.get_events("s")]
         results = await asyncio.gather(*waiting, return_exceptions=True)
 
         assert all(isinstance(result, InboxError) or not isinstance(result, Exception) for result in results)

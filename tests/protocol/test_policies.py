@@ -57,8 +57,8 @@ def test_defaults_are_valid_and_equal(kind: type[Policy]) -> None:
 
 def test_an_inbox_keeps_longer_than_veriff_repeats() -> None:
     """By default a session is kept for thirty days, and Veriff repeats a webhook for seven."""
-    assert 30 * 24 * 3600 == Retention().seconds
-    assert 7 * 24 * 3600 < Retention().seconds
+    assert 30 * 24 * 3600 == Retention().max_age
+    assert 7 * 24 * 3600 < Retention().max_age
 
 
 def test_polling_beside_an_inbox_is_late_and_seldom() -> None:

@@ -107,7 +107,7 @@ async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
         told.steps.append("inbox closed")
 
     inner = Starlette(routes=[Route("/hello", hello)], lifespan=asynccontextmanager(life))
-    async with under_uvicorn(asgi_app(receiver, path=PATH, otherwise=inner)) as server:
+    async with under_uvicorn(asgi_app(receiver, path=PATH, fallback=inner)) as server:
         assert 200 == (await server.post(BODY, signed(BODY))).status
         assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}/")).status
         assert b"hello" == (await server.post(b"", {}, method="GET", path="/hello")).body
@@ -139,7 +139,7 @@ async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox)
     async def inner(scope: MutableMapping[str, object], receive: object, send: object) -> None:
         raise ValueError(scope["type"])
 
-    async with under_uvicorn(asgi_app(receiver, path=PATH, otherwise=inner)) as server:
+    async with under_uvicorn(asgi_app(receiver, path=PATH, fallback=inner)) as server:
         assert 200 == (await server.post(BODY, signed(BODY))).status
         told.goes_on.set()
     assert ["told"] == told.steps
@@ -162,7 +162,7 @@ async def test_asgi_lets_a_failing_start_fail(receiver: WebhookReceiver) -> None
         said.append(heard)
 
     with pytest.raises(OSError, match="lifespan"):
-        await asgi_app(receiver, otherwise=inner)({"type": "lifespan"}, receive, send)
+        await asgi_app(receiver, fallback=inner)({"type": "lifespan"}, receive, send)
     assert ["lifespan.startup.failed"] == [heard["type"] for heard in said]
 
 
@@ -193,10 +193,10 @@ async def test_a_path_that_no_request_has_is_refused(
         adapter(receiver, path)
 
 
-async def test_otherwise_is_an_application(receiver: WebhookReceiver) -> None:
+async def test_fallback_is_an_application(receiver: WebhookReceiver) -> None:
     """What is no application is refused when the adapter is made, not answered 500 at the first request."""
-    with pytest.raises(ConfigurationError, match="otherwise must be an ASGI application"):
-        asgi_app(receiver, path=PATH, otherwise="app")  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match="fallback must be an ASGI application"):
+        asgi_app(receiver, path=PATH, fallback="app")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

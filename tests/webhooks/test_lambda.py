@@ -186,7 +186,7 @@ def test_the_example(loop: asyncio.AbstractEventLoop, one_server: RedisServer, m
     spec.loader.exec_module(example)
     for number, gateway in enumerate(GATEWAYS, start=1):
         assert 200 == invoke(example.handler, gateway, message(session_id=f"{number}"), is_encoded=number % 2 == 0)
-        states = loop.run_until_complete(example.inbox.look([f"{number}"]))
+        states = loop.run_until_complete(example.inbox.get_states([f"{number}"]))
         assert [f"{number}"] == list(states)
         assert 0 == example.receiver.statistics().running
     loop.run_until_complete(example.inbox.aclose())

@@ -32,7 +32,7 @@ BODY: Final = message()
 
 async def take(receiver: WebhookReceiver, body: bytes = BODY) -> int:
     """Have a webhook received, and return the status of the answer."""
-    return (await receiver.answer("POST", signed(body), body)).status
+    return (await receiver.handle("POST", signed(body), body)).status
 
 
 class Slow:
@@ -137,9 +137,9 @@ async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogC
             assert 200 == await take(receiver, message("started", f"{number}"))
             assert 200 == await take(receiver, message("submitted", f"{number}"))
         assert (2, 2, 0) == (
-            len(await inbox.history(f"{number}")),
+            len(await inbox.get_events(f"{number}")),
             receiver.statistics().failed,
-            receiver.statistics().left_out,
+            receiver.statistics().callbacks_dropped,
         )
 
     assert all(word in caplog.text for word in ("ValueError", "CancelledError", "ZeroDivisionError"))
@@ -286,7 +286,7 @@ async def test_a_late_record_is_told_once(travel: Callable[[float], None]) -> No
         inbox.goes_on.set()
         assert 200 == await take(receiver)
 
-    assert (1, 1, 1) == (len(told), receiver.statistics().unrecorded, receiver.statistics().repeated)
+    assert (1, 1, 1) == (len(told), receiver.statistics().record_failures, receiver.statistics().repeated)
 
 
 async def test_an_inbox_that_hangs_takes_no_end_of_events(travel: Callable[[float], None]) -> None:
@@ -334,8 +334,8 @@ async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, travel: Cal
     travel(10.1)
     await closing
 
-    assert (1, 0, 1) == (slow.cancelled, slow.ended, receiver.statistics().left_out)
-    assert 2 == len(await inbox.history("8f0d1ab6"))
+    assert (1, 0, 1) == (slow.cancelled, slow.ended, receiver.statistics().callbacks_dropped)
+    assert 2 == len(await inbox.get_events("8f0d1ab6"))
 
 
 async def test_a_blocked_thread_does_not_hold_up_the_end(inbox: MemoryInbox, travel: Callable[[float], None]) -> None:
@@ -363,10 +363,10 @@ async def test_a_closed_receiver_is_503(inbox: MemoryInbox) -> None:
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         await receiver.aclose()
     assert 503 == await take(receiver)
-    assert 401 == (await receiver.answer("POST", signed(BODY, x_hmac_signature="0" * 64), BODY)).status
+    assert 401 == (await receiver.handle("POST", signed(BODY, x_hmac_signature="0" * 64), BODY)).status
     with pytest.raises(InboxError, match="closed"):
         await receiver.receive(signed(BODY), BODY)
-    assert () == await inbox.history("8f0d1ab6")
+    assert () == await inbox.get_events("8f0d1ab6")
 
 
 async def test_closing_cancels_a_record_that_hangs(travel: Callable[[float], None]) -> None:
@@ -396,9 +396,9 @@ async def test_a_function_that_is_too_far_behind_is_left_out(
         calls.add(recorded)
     assert 200 == await take(receiver, message("submitted"))
 
-    assert (10_000, 1) == (receiver.statistics().waiting, receiver.statistics().left_out)
+    assert (10_000, 1) == (receiver.statistics().waiting, receiver.statistics().callbacks_dropped)
     assert "too slow" in caplog.text
-    assert 2 == len(await inbox.history("8f0d1ab6"))
+    assert 2 == len(await inbox.get_events("8f0d1ab6"))
     closing = asyncio.create_task(receiver.aclose())
     await asyncio.sleep(0)
     travel(10.1)

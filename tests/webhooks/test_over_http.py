@@ -36,7 +36,7 @@ MIB: Final = 2**20
 
 async def kept(inbox: MemoryInbox) -> int:
     """Count what is recorded of the session, and of none."""
-    return len(await inbox.history("8f0d1ab6")) + len(await inbox.history(None))
+    return len(await inbox.get_events("8f0d1ab6")) + len(await inbox.get_events(None))
 
 
 async def test_a_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) -> None:
@@ -182,7 +182,7 @@ async def test_an_unknown_kind_is_taken(server: Server, inbox: MemoryInbox) -> N
     body = b'{"eventType":"newer","data":{}}'
 
     assert 200 == (await server.post(body, signed(body))).status
-    assert ["unknown"] == [event.kind for event in await inbox.history(None)]
+    assert ["unknown"] == [event.kind for event in await inbox.get_events(None)]
 
 
 async def test_a_repetition_is_taken_and_kept_once(
@@ -225,7 +225,7 @@ async def test_an_inbox_that_fails_is_503(error: Exception, caplog: pytest.LogCa
     async with WebhookReceiver(CREDENTIALS, OwnInbox(error)) as receiver, under_aiohttp(in_aiohttp(receiver)) as server:
         answer = await server.post(BODY, signed(BODY))
 
-        assert (503, 1) == (answer.status, receiver.statistics().unrecorded)
+        assert (503, 1) == (answer.status, receiver.statistics().record_failures)
     assert "ada@example.com" not in caplog.text
     assert [logging.ERROR] == [record.levelno for record in caplog.records]
 

@@ -18,7 +18,7 @@ from tests.webhooks.conftest import CREDENTIALS, message, signed
 from veriff_async import ConfigurationError, Credentials, InboxError, SignatureError, WebhookPayloadError
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
-from veriff_async.webhooks import Reply, WebhookReceiver, aiohttp_app, aiohttp_handler, asgi_app
+from veriff_async.webhooks import WebhookReceiver, WebhookResponse, aiohttp_app, aiohttp_handler, asgi_app
 from veriff_async.webhooks._http import STATUSES, is_longer, refusal
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ async def answered(method: str, headers: dict[str, str], body: bytes, *, in_chun
             yield body[start : start + 7]
 
     async with WebhookReceiver(CREDENTIALS, MemoryInbox(), max_body=200_000) as receiver:
-        reply = await receiver.answer(method, headers, chunks() if in_chunks else body)
+        reply = await receiver.handle(method, headers, chunks() if in_chunks else body)
         return reply.status, receiver.statistics().recorded
 
 
@@ -78,7 +78,7 @@ ANYTHING: Final = st.one_of(
 
 @given(method=st.just("POST") | ANYTHING, headers=st.just(signed(BODY)) | ANYTHING, body=ANYTHING, chunk=ANYTHING)
 def test_no_argument_raises_a_foreign_exception(method: Any, headers: Any, body: Any, chunk: Any) -> None:  # noqa: ANN401
-    """Whatever a framework hands to `answer` and `receive`, they answer or raise an error of ours."""
+    """Whatever a framework hands to `handle` and `receive`, they answer or raise an error of ours."""
 
     async def chunks() -> AsyncGenerator[Any]:
         yield chunk
@@ -87,7 +87,7 @@ def test_no_argument_raises_a_foreign_exception(method: Any, headers: Any, body:
         async with WebhookReceiver(CREDENTIALS, MemoryInbox()) as receiver:
             for each in (body, chunks()):
                 with suppress(ConfigurationError):
-                    assert (await receiver.answer(method, headers, each)).status in STATUSES
+                    assert (await receiver.handle(method, headers, each)).status in STATUSES
             with suppress(ConfigurationError, SignatureError):
                 await receiver.receive(headers, body)
 
@@ -107,7 +107,7 @@ def test_no_argument_raises_a_foreign_exception(method: Any, headers: Any, body:
 async def test_wrong_types_name_the_mistake(receiver: WebhookReceiver, method: Any, body: Any, remedy: str) -> None:  # noqa: ANN401
     """A request of wrong types is a ConfigurationError that says what to pass, not an answer to Veriff."""
     with pytest.raises(ConfigurationError, match=remedy):
-        await receiver.answer(method, signed(BODY), body)
+        await receiver.handle(method, signed(BODY), body)
 
 
 @pytest.mark.anyio
@@ -118,7 +118,7 @@ async def test_chunks_of_text_name_the_mistake(receiver: WebhookReceiver) -> Non
         yield BODY.decode()
 
     with pytest.raises(ConfigurationError, match="a chunk of the body must be bytes, got str"):
-        await receiver.answer("POST", signed(BODY), texts())  # type: ignore[arg-type]
+        await receiver.handle("POST", signed(BODY), texts())  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio
@@ -130,8 +130,8 @@ async def test_other_buffers_are_bodies(receiver: WebhookReceiver, kind: Callabl
         yield kind(BODY[:9])
         yield kind(BODY[9:])
 
-    assert 200 == (await receiver.answer("POST", signed(BODY), kind(BODY))).status
-    assert 200 == (await receiver.answer("POST", signed(BODY), chunks())).status
+    assert 200 == (await receiver.handle("POST", signed(BODY), kind(BODY))).status
+    assert 200 == (await receiver.handle("POST", signed(BODY), chunks())).status
     assert (await receiver.receive(signed(BODY), kind(BODY))).is_duplicate
 
 
@@ -172,9 +172,9 @@ async def test_no_more_is_read_than_wanted(receiver: WebhookReceiver) -> None:
         finally:
             closed = True
 
-    assert 413 == (await receiver.answer("POST", signed(BODY), endless())).status
+    assert 413 == (await receiver.handle("POST", signed(BODY), endless())).status
     assert (1100, True) == (given_out, closed)
-    assert 413 == (await receiver.answer("POST", signed(BODY), bytes(1001))).status
+    assert 413 == (await receiver.handle("POST", signed(BODY), bytes(1001))).status
 
 
 @pytest.mark.anyio
@@ -191,11 +191,11 @@ async def test_a_body_has_some_seconds(receiver: WebhookReceiver, travel: Callab
         yield b"{"
         raise TimeoutError
 
-    answer = asyncio.create_task(receiver.answer("POST", signed(BODY), dripping()))
+    answer = asyncio.create_task(receiver.handle("POST", signed(BODY), dripping()))
     await began.wait()
     travel(4.1)
     assert 408 == (await answer).status
-    assert 400 == (await receiver.answer("POST", signed(BODY), failing())).status
+    assert 400 == (await receiver.handle("POST", signed(BODY), failing())).status
 
 
 @pytest.mark.anyio
@@ -205,7 +205,7 @@ async def test_receive_raises_what_is_wrong(receiver: WebhookReceiver, inbox: Me
         await receiver.receive(signed(BODY, x_hmac_signature="0" * 64), BODY)
     with pytest.raises(WebhookPayloadError):
         await receiver.receive(signed(b"{"), b"{")
-    assert () == await inbox.history("8f0d1ab6")
+    assert () == await inbox.get_events("8f0d1ab6")
     assert (await receiver.receive(signed(BODY), BODY)).state is not None
     assert (2, 1) == (receiver.statistics().refused, receiver.statistics().recorded)
 
@@ -221,18 +221,18 @@ async def test_an_inbox_that_never_waits_may_fail_too() -> None:
     async with WebhookReceiver(CREDENTIALS, MemoryInbox(now=now)) as receiver:
         with pytest.raises(InboxError, match="failed with LookupError") as failed:
             await receiver.receive(signed(BODY), BODY)
-        assert 503 == (await receiver.answer("POST", signed(BODY), BODY)).status
-        assert (0, 2) == (receiver.statistics().recorded, receiver.statistics().unrecorded)
+        assert 503 == (await receiver.handle("POST", signed(BODY), BODY)).status
+        assert (0, 2) == (receiver.statistics().recorded, receiver.statistics().record_failures)
     assert failed.value.__context__ is None
 
 
 @pytest.mark.anyio
 async def test_credentials_change_while_it_runs(receiver: WebhookReceiver) -> None:
     """A secret that is added serves at once, and one that is deleted no longer does."""
-    assert 401 == (await receiver.answer("POST", signed(BODY, secret="newest"), BODY)).status
+    assert 401 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
     receiver.credentials = receiver.credentials.with_rotated_secret("newest").without_secret(2)
-    assert 200 == (await receiver.answer("POST", signed(BODY, secret="newest"), BODY)).status
-    assert 401 == (await receiver.answer("POST", signed(BODY, secret="old"), BODY)).status
+    assert 200 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
+    assert 401 == (await receiver.handle("POST", signed(BODY, secret="old"), BODY)).status
     with pytest.raises(ConfigurationError, match="credentials is a str"):
         receiver.credentials = "newest"  # type: ignore[assignment]
     assert "newest" not in repr(receiver)
@@ -272,9 +272,9 @@ def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
 
 def test_answers_are_values() -> None:
     """Two answers that say the same are the same, and cannot be changed."""
-    assert Reply(200, b"yes") == Reply(200, b"yes")
+    assert WebhookResponse(200, b"yes") == WebhookResponse(200, b"yes")
     with pytest.raises(AttributeError):
-        Reply(200, b"yes").status = 500  # type: ignore[misc]
+        WebhookResponse(200, b"yes").status = 500  # type: ignore[misc]
 
 
 def test_names_are_loaded_when_used() -> None:
@@ -306,7 +306,7 @@ def test_an_integration_of_another_is_foreign() -> None:
             "vrf-integration-id": integration,
         }
         async with WebhookReceiver(credentials, MemoryInbox()) as receiver:
-            return (await receiver.answer("POST", headers, BODY)).status
+            return (await receiver.handle("POST", headers, BODY)).status
 
     assert (200, 401) == (asyncio.run(answer("one")), asyncio.run(answer("two")))
 

@@ -47,7 +47,7 @@ class Noting:
 async def status_of(receiver: WebhookReceiver, session_id: str = "8f0d1ab6") -> int:
     """Have a webhook received, and return the status of the answer."""
     body = message(session_id=session_id)
-    return (await receiver.answer("POST", signed(body), body)).status
+    return (await receiver.handle("POST", signed(body), body)).status
 
 
 def test_receiver_opens_again_in_each_loop() -> None:
@@ -66,7 +66,7 @@ def test_receiver_opens_again_in_each_loop() -> None:
         assert 503 == asyncio.run(status_of(receiver))  # closed for every loop that did not open it
 
     assert ["a0", "a1", "b0", "b1", "c0", "c1"] == noting.sessions
-    assert (6, 0) == (receiver.statistics().recorded, receiver.statistics().left_out)
+    assert (6, 0) == (receiver.statistics().recorded, receiver.statistics().callbacks_dropped)
 
 
 def test_loop_that_ended_without_closing_blocks_no_later_one() -> None:
@@ -97,7 +97,7 @@ def test_loop_that_ended_without_closing_blocks_no_later_one() -> None:
     assert (0, 0, 1) == (
         (now := receiver.statistics()).running,
         now.waiting,
-        now.left_out,
+        now.callbacks_dropped,
     )
 
 
@@ -141,7 +141,7 @@ def test_receiver_needs_asyncio() -> None:
 
 def around(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:
     """Wrap an application that has no lifespan, so that the adapter's own is all there is."""
-    return asgi_app(receiver, path=PATH, otherwise=Starlette())
+    return asgi_app(receiver, path=PATH, fallback=Starlette())
 
 
 def in_route(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:

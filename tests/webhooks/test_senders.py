@@ -115,12 +115,12 @@ async def test_receiver_answers_403_to_other_addresses() -> None:
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), allowed_networks=[ip_network("192.0.2.0/27")])
 
     statuses = [
-        (await receiver.answer("POST", signed(BODY), BODY, remote=remote)).status
+        (await receiver.handle("POST", signed(BODY), BODY, remote=remote)).status
         for remote in ("192.0.2.1", "203.0.113.1", None)
     ]
 
     assert statuses == [200, 403, 403]
-    assert (await receiver.answer("POST", signed(BODY, secret="wrong"), BODY, remote="192.0.2.1")).status == 401
+    assert (await receiver.handle("POST", signed(BODY, secret="wrong"), BODY, remote="192.0.2.1")).status == 401
     assert receiver.statistics().refused == 3
     await receiver.aclose()
 

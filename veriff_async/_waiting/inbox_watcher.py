@@ -143,7 +143,7 @@ class Listener:
         return next((type(error).__name__ for error in errors if error is not None), "CancelledError")
 
     async def _follow(self) -> None:
-        async with aclosing(self._inbox.changes()) as changes:
+        async with aclosing(self._inbox.subscribe()) as changes:
             async with asyncio.timeout(_PATIENCE) as start:
                 async for session_id in changes:
                     start.reschedule(None)
@@ -231,7 +231,7 @@ async def answer_of(inbox: Inbox, session_ids: Collection[str]) -> Mapping[str, 
         InboxError: See `in_time`.
         Exception: The error of the inbox.
     """
-    return await in_time(inbox.look(session_ids), _PATIENCE)
+    return await in_time(inbox.get_states(session_ids), _PATIENCE)
 
 
 async def in_time(call: Awaitable[_T], seconds: float) -> _T:

@@ -39,7 +39,7 @@ class Inbox(Protocol):
         """
         ...
 
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of those sessions that are known.
 
         Raises:
@@ -47,7 +47,7 @@ class Inbox(Protocol):
         """
         ...
 
-    def changes(self) -> AsyncGenerator[str | None]:
+    def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the id of each session whose state has changed, whichever process recorded it.
 
         The first thing that is yielded is ``None``, when from then on nothing is missed. A later ``None`` says that
@@ -58,7 +58,7 @@ class Inbox(Protocol):
         """
         ...
 
-    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
+    async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events that are kept of a session, or of none (``None``), in the order of their recording.
 
         Raises:

@@ -207,7 +207,7 @@ class Shelves:
 
     def _warn(self, ahead: float) -> None:
         """Say once that a clock is doubted, unless it would make no difference."""
-        oldest = self._age_at + ahead - self._retention.seconds
+        oldest = self._age_at + ahead - self._retention.max_age
         if ahead > 0 and not self._db.execute("SELECT 1 FROM session WHERE touched <= ?", (oldest,)).fetchone():
             return
         self._warned = True
@@ -225,7 +225,7 @@ class Shelves:
     def _oldest(self) -> float:
         """Return since when a session must have been touched to be kept, for a reader."""
         now, clock = self._now(), self._clock()
-        return (now if clock is None else clock.observe(now).reference(now)) - self._retention.seconds
+        return (now if clock is None else clock.observe(now).reference(now)) - self._retention.max_age
 
     def version(self) -> int:
         """Return a number that is another one after each commit of another connection."""
@@ -263,7 +263,7 @@ class Shelves:
             "changed = max(excluded.changed, changed), events = events + ?, touched = excluded.touched",
             (session, text, number if text else 0, now, kept is None),
         )
-        if kept is None and events >= self._retention.events:
+        if kept is None and events >= self._retention.max_events_per_session:
             self._forget_first(session)
         return RecordResult(event=event, state=state, ignored=ignored)
 
@@ -313,19 +313,19 @@ class Shelves:
         if row is None:
             return None, 0
         text, events, touched = row
-        if touched <= self._age_at - self._retention.seconds:
+        if touched <= self._age_at - self._retention.max_age:
             self._forget([session])
             return None, 0
         return None if text is None else _read(text), events
 
     def _forget_old(self) -> None:
-        oldest = self._age_at - self._retention.seconds
+        oldest = self._age_at - self._retention.max_age
         self._forget_oldest("WHERE touched <= ?", (oldest,), _AT_ONCE)
         last: int = self._db.execute("SELECT ifnull(max(rowid), 0) FROM session").fetchone()[0]
         if last < self._count_at:
             return
         # Counting takes a look at every row, so it is done again only when so many may have come that it matters.
-        most = self._retention.sessions
+        most = self._retention.max_sessions
         count: int = self._db.execute("SELECT count(*) FROM session").fetchone()[0]
         if count > most:
             self._forget_oldest("", (), min(_AT_ONCE, count - most + most // 100))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ("MemoryInbox",)
 
-_IN_MEMORY: Final = Retention(sessions=100_000)
+_IN_MEMORY: Final = Retention(max_sessions=100_000)
 
 
 _State: TypeAlias = tuple[str, str, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
@@ -137,8 +137,8 @@ class MemoryInbox:
             self._feeds.tell([recorded.state.session_id])
         return recorded
 
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Return what is known of sessions; see `Inbox.look`."""
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        """Return what is known of sessions; see `Inbox.get_states`."""
         require_asyncio()
         with self._lock:
             self._forget_old()
@@ -146,15 +146,15 @@ class MemoryInbox:
             states = {session_id: shelf.state for session_id, shelf in found if shelf}
         return {session_id: _loaded(state) for session_id, state in states.items() if state}
 
-    async def changes(self) -> AsyncGenerator[str | None]:
-        """Yield the sessions that change; see `Inbox.changes`."""
+    async def subscribe(self) -> AsyncGenerator[str | None]:
+        """Yield the sessions that change; see `Inbox.subscribe`."""
         require_asyncio()
         async with aclosing(self._feeds.follow()) as feed:
             async for session_id in feed:
                 yield session_id
 
-    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
-        """Return the events of a session; see `Inbox.history`."""
+    async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        """Return the events of a session; see `Inbox.get_events`."""
         require_asyncio()
         with self._lock:
             self._forget_old()
@@ -185,14 +185,14 @@ class MemoryInbox:
         shelf.touched, shelf.state = now, state
         if name is not None:
             shelf.events[name] = event.kind, body
-        if len(shelf.events) > self._retention.events:
+        if len(shelf.events) > self._retention.max_events_per_session:
             del shelf.events[next(iter(shelf.events))]
-        if len(self._shelves) > self._retention.sessions:
+        if len(self._shelves) > self._retention.max_sessions:
             self._shelves.popitem(last=False)
         return RecordResult(event=event, state=after, ignored=ignored), after is not before
 
     def _forget_old(self) -> None:
-        oldest = self._now() - self._retention.seconds
+        oldest = self._now() - self._retention.max_age
         while self._shelves and next(iter(self._shelves.values())).touched <= oldest:
             self._shelves.popitem(last=False)
 

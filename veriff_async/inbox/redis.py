@@ -137,7 +137,7 @@ class RedisInbox:
         self._touched = f"{prefix}:touched"
         self._retention = Retention() if retention is None else check_retention(retention)
         # A minute more than by the clock of the inbox, which is the one that counts.
-        self._expiry = int(min((self._retention.seconds + 60) * 1000, 2**53))
+        self._expiry = int(min((self._retention.max_age + 60) * 1000, 2**53))
         self._now = None if now is None else check_clock(now)
         self._entered = 0
         self._unconfirmed: OrderedDict[str, _Attempt] = OrderedDict()
@@ -206,18 +206,18 @@ class RedisInbox:
                     raise
             await asyncio.sleep(next(pauses, _PAUSES[-1]))
 
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Return what is known of sessions; see `Inbox.look`."""
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        """Return what is known of sessions; see `Inbox.get_states`."""
         client = self._server.here()
         return await self._server.asked(client, self._states(client, list(dict.fromkeys(session_ids))))
 
-    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
-        """Return the events of a session; see `Inbox.history`."""
+    async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        """Return the events of a session; see `Inbox.get_events`."""
         client = self._server.here()
         return await self._server.asked(client, self._events(client, session_id))
 
-    async def changes(self) -> AsyncGenerator[str | None]:
-        """Yield the sessions that change; see `Inbox.changes`."""
+    async def subscribe(self) -> AsyncGenerator[str | None]:
+        """Yield the sessions that change; see `Inbox.subscribe`."""
         place: bytes | None = None
         pauses: Iterator[float] | None = None
         async with self._server.apart() as client:  # The end of its connection is to be noticed, to say None.
@@ -280,7 +280,7 @@ class RedisInbox:
                 except ResponseError:  # the server answered: nothing was kept
                     attempt.sent = None
                     raise
-                return recorded, max(count - self._retention.sessions, old)
+                return recorded, max(count - self._retention.max_sessions, old)
 
     async def _read(self, client: Redis, key: str, names: list[str]) -> tuple[float, list[bytes | None]]:
         """Return the time, the server's unless another was given, and fields of a session, in one round trip."""
@@ -290,7 +290,7 @@ class RedisInbox:
 
     async def _added(self, pipe: Pipeline, key: str, event: WebhookEvent, first: int, after: int) -> _Added:
         """Return the fields of a new event, and those of the oldest that make room for it."""
-        keep = max(first, after + 1 - self._retention.events)
+        keep = max(first, after + 1 - self._retention.max_events_per_session)
         gone = [b"event:%d" % place for place in range(first, keep)]
         if gone:
             bodies = cast("list[bytes | None]", await pipe.hmget(key, gone))
@@ -307,7 +307,7 @@ class RedisInbox:
         pipe.zadd(self._touched, {member: now})
         pipe.pexpire(self._touched, self._expiry)
         pipe.zcard(self._touched)
-        pipe.zcount(self._touched, "-inf", now - self._retention.seconds)
+        pipe.zcount(self._touched, "-inf", now - self._retention.max_age)
 
     async def _forget(self, client: Redis, surplus: int) -> None:
         """Forget sessions that are too many or too old, unless they are touched meanwhile."""
@@ -330,10 +330,10 @@ class RedisInbox:
         order = await client.zrange(self._touched, 0, most - 1)  # pyright: ignore[reportUnknownMemberType]  as it has it
         count = await client.zcard(self._touched)
         now = self._time(*await client.time())  # pyright: ignore[reportUnknownMemberType]  as redis-py has it
-        old = await client.zcount(self._touched, "-inf", now - self._retention.seconds)
+        old = await client.zcount(self._touched, "-inf", now - self._retention.max_age)
         return [
             str(member, "utf-8", "surrogatepass")
-            for member in cast("list[bytes]", order)[: max(0, count - self._retention.sessions, old)]
+            for member in cast("list[bytes]", order)[: max(0, count - self._retention.max_sessions, old)]
         ]
 
     async def _states(self, client: Redis, session_ids: list[str]) -> dict[str, SessionState]:
@@ -393,7 +393,7 @@ class RedisInbox:
         return int(seconds) + int(microseconds) / 1e6 if self._now is None else self._now()
 
     def _is_over(self, touched: float, now: float) -> bool:
-        return touched <= now - self._retention.seconds
+        return touched <= now - self._retention.max_age
 
     def _key(self, member: str) -> str:
         return f"{self._prefix}:{member}"

@@ -137,14 +137,14 @@ class SqliteInbox:
         writer, _ = await self._ready()
         return await _done_by(writer, lambda shelves: shelves.keep(event, source))
 
-    async def look(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Return what is known of sessions; see `Inbox.look`."""
+    async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
+        """Return what is known of sessions; see `Inbox.get_states`."""
         _, reader = await self._ready()
         wanted = tuple(session_ids)
         return await _done_by(reader, lambda shelves: shelves.states(wanted))
 
-    async def changes(self) -> AsyncGenerator[str | None]:
-        """Yield the sessions that change in any process; see `Inbox.changes`."""
+    async def subscribe(self) -> AsyncGenerator[str | None]:
+        """Yield the sessions that change in any process; see `Inbox.subscribe`."""
         _, reader = await self._ready()
         async with aclosing(self._feeds.follow()) as feed:
             await anext(feed)
@@ -153,8 +153,8 @@ class SqliteInbox:
             async for session_id in feed:
                 yield session_id
 
-    async def history(self, session_id: str | None) -> Sequence[WebhookEvent]:
-        """Return the events of a session; see `Inbox.history`."""
+    async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
+        """Return the events of a session; see `Inbox.get_events`."""
         _, reader = await self._ready()
         return await _done_by(reader, lambda shelves: shelves.events(session_id))
 

@@ -154,7 +154,7 @@ async def _ended() -> None:
 @asynccontextmanager
 async def following(inbox: Inbox) -> AsyncGenerator[AsyncGenerator[str | None]]:
     """Follow the changes of an inbox, from the moment when nothing is missed."""
-    async with aclosing(inbox.changes()) as feed:
+    async with aclosing(inbox.subscribe()) as feed:
         same(await anext(feed), None, "what a feed yields first")
         yield feed
 
@@ -167,13 +167,13 @@ async def hear(feed: AsyncGenerator[str | None], session_id: str) -> None:
 
 async def state(inbox: Inbox, session_id: str = "s") -> SessionState:
     """Return the state of a session, which must be known."""
-    found = await inbox.look([session_id])
+    found = await inbox.get_states([session_id])
     if session_id not in found:
-        msg = "A session that was recorded is not known to look()."
+        msg = "A session that was recorded is not known to get_states()."
         raise AssertionError(msg)
     return found[session_id]
 
 
 async def keys(inbox: Inbox, session_id: str | None = "s") -> list[str]:
     """Return the keys of the events that are kept of a session."""
-    return [event.dedup_key for event in await inbox.history(session_id)]
+    return [event.dedup_key for event in await inbox.get_events(session_id)]

@@ -80,7 +80,7 @@ class FollowersContract(Trial):
             heard: set[str] = set()
             while heard != sessions:
                 changed = await anext(feed)
-                heard |= set(await other.look(sessions)) if changed is None else {changed}
+                heard |= set(await other.get_states(sessions)) if changed is None else {changed}
 
     @rule
     async def test_a_closed_feed_leaves_nothing(self, store: Store) -> None:

@@ -54,7 +54,7 @@ class InboxContract(FollowersContract):
 
     @rule
     async def test_what_is_recorded_is_known(self, store: Store) -> None:
-        """What `record` returns is what `look` finds, from the same handle and from another."""
+        """What `record` returns is what `get_states` finds, from the same handle and from another."""
         mine, other = await store.two()
         event = moved("s", "started")
 
@@ -260,7 +260,7 @@ class InboxContract(FollowersContract):
         outcomes = [isinstance(result, Exception) for result in (failed, fine)]
         same(outcomes, [True, False], "which of two records at the same time fail")
         same(await keys(other), [], "which events are kept of it")
-        same(dict(await other.look(["s"])), {}, "which states are kept of it")
+        same(dict(await other.get_states(["s"])), {}, "which states are kept of it")
         same((await other.record(event)).ignored, None, "the event, recorded again")
 
     @rule
@@ -352,7 +352,7 @@ class InboxContract(FollowersContract):
         for event in (screened("s"), unknown):
             recorded = await mine.record(event)
             same((recorded.state, recorded.ignored), (None, IgnoredReason.IRRELEVANT), "a message without a state")
-        same(dict(await other.look(["s"])), {}, "states of a session without one")
+        same(dict(await other.get_states(["s"])), {}, "states of a session without one")
         same(await keys(other), [screened("s").dedup_key, unknown.dedup_key], "messages that are kept")
 
     @rule
@@ -375,12 +375,12 @@ class InboxContract(FollowersContract):
         for place, event in enumerate((*events, *reversed(events))):
             await (mine, other)[place % 2].record(event)
 
-        found = list(await other.history("s"))
+        found = list(await other.get_events("s"))
 
         same(found, events, "events")
         same([dict(event.raw) for event in found], [dict(event.raw) for event in events], "their JSON")
         same([event.dedup_key for event in found], [event.dedup_key for event in events], "their keys")
-        same(list(await mine.history("another")), [], "events of an unknown session")
+        same(list(await mine.get_events("another")), [], "events of an unknown session")
 
     @rule
     async def test_what_was_recorded_survives(self, store: Store) -> None:
@@ -405,7 +405,7 @@ class InboxContract(FollowersContract):
     @rule
     async def test_old_sessions_go(self, store: Store) -> None:
         """A session goes as a whole when its last message is too old; one that is still spoken of stays."""
-        store.retention = Retention(seconds=30 * _DAY)
+        store.retention = Retention(max_age=30 * _DAY)
         mine, other = await store.two()
         await mine.record(decided("old", "approved"))
         await mine.record(moved("s", "started"))
@@ -414,20 +414,20 @@ class InboxContract(FollowersContract):
         store.time += 20 * _DAY
         await mine.record(moved("new", "started"))
 
-        same(set(await other.look(["old", "s", "new"])), {"s", "new"}, "sessions that are kept")
+        same(set(await other.get_states(["old", "s", "new"])), {"s", "new"}, "sessions that are kept")
         same(len(await keys(mine, "old") + await keys(mine)), 2, "messages that are kept")
         same((await other.record(decided("old", "approved"))).ignored, None, "a message of a session that is gone")
 
     @rule
     async def test_sessions_are_bounded(self, store: Store) -> None:
         """With more sessions than are to be kept, those go of which nothing was heard for longest."""
-        store.retention = Retention(sessions=3)
+        store.retention = Retention(max_sessions=3)
         inbox = await store.open()
         for session_id in ("a", "b", "c", "a", "d"):
             store.time += 1
             await inbox.record(moved(session_id, "started"))
 
-        same(set(await inbox.look("abcd")), {"a", "c", "d"}, "sessions that are kept")
+        same(set(await inbox.get_states("abcd")), {"a", "c", "d"}, "sessions that are kept")
         same(
             (await inbox.record(moved("c", "started"))).ignored,
             IgnoredReason.DUPLICATE,
@@ -440,7 +440,7 @@ class InboxContract(FollowersContract):
     @rule
     async def test_events_are_bounded(self, store: Store) -> None:
         """Of one session the newest messages are kept, and its state stays."""
-        store.retention = Retention(events=3)
+        store.retention = Retention(max_events_per_session=3)
         inbox = await store.open()
         events = [event_from({"sessionId": "s", "number": number}) for number in range(5)]
         for event in (decided("s", "approved"), *events):
@@ -456,10 +456,14 @@ class InboxContract(FollowersContract):
         inbox = await store.open()
         await asyncio.gather(*(inbox.record(moved(f"s-{number}", "started")) for number in range(50)))
 
-        found = await inbox.look({f"s-{number}" for number in range(5_000)})
+        found = await inbox.get_states({f"s-{number}" for number in range(5_000)})
         same(set(found), {f"s-{number}" for number in range(50)}, "sessions that are known")
         same([known.session_id for known in found.values()], list(found), "whose states they are")
-        same({**await inbox.look([]), **await inbox.look(["?"])}, {}, "what is known of nothing and of nobody")
+        same(
+            {**await inbox.get_states([]), **await inbox.get_states(["?"])},
+            {},
+            "states of no and of an unknown session",
+        )
 
     @rule
     async def test_ids_are_any_text(self, store: Store) -> None:
@@ -469,7 +473,7 @@ class InboxContract(FollowersContract):
             for odd in _ODD:
                 await mine.record(decided(odd, "approved", attempt=odd))
                 await hear(feed, odd)
-        found = await other.look(_ODD)
+        found = await other.get_states(_ODD)
         same(set(found), set(_ODD), "sessions with odd ids")
         for odd in found:
             same((found[odd].session_id, len(await keys(other, odd)) > 0), (odd, True), "a session with an odd id")
@@ -498,7 +502,7 @@ class InboxContract(FollowersContract):
 
         await asyncio.gather(*(handles[place % 3 % 2].record(event) for place, event in enumerate(events)))
 
-        found = await handles[0].look(ids)
+        found = await handles[0].get_states(ids)
         same({state.status for state in found.values()}, {Status.APPROVED}, "states")
         same({len(await keys(handles[1], session_id)) for session_id in ids}, {4}, "messages of each session")
 
@@ -509,7 +513,7 @@ class InboxContract(FollowersContract):
 
         await asyncio.gather(*(inbox.record(moved(f"s-{place}", "started")) for place, inbox in enumerate(handles)))
 
-        same(len(await handles[0].look([f"s-{place}" for place in range(6)])), 6, "sessions that are known")
+        same(len(await handles[0].get_states([f"s-{place}" for place in range(6)])), 6, "sessions that are known")
 
     @rule
     async def test_a_cancelled_record_breaks_nothing(self, store: Store) -> None:

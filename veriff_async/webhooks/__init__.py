@@ -14,7 +14,7 @@ if TYPE_CHECKING:
         SignatureCause as SignatureCause,
         SignatureExplanation as SignatureExplanation,
     )
-    from veriff_async.webhooks._http import Reply as Reply
+    from veriff_async.webhooks._http import WebhookResponse as WebhookResponse
     from veriff_async.webhooks.aiohttp import aiohttp_app as aiohttp_app, aiohttp_handler as aiohttp_handler
     from veriff_async.webhooks.asgi import AsgiWebhooks as AsgiWebhooks, asgi_app as asgi_app
     from veriff_async.webhooks.receiver import (
@@ -27,7 +27,7 @@ else:
         {
             "_protocol.authenticity": "WebhookVerification",
             "_protocol.signature_diagnosis": "SignatureCause SignatureExplanation",
-            "webhooks._http": "Reply",
+            "webhooks._http": "WebhookResponse",
             "webhooks.aiohttp": "aiohttp_app aiohttp_handler",
             "webhooks.asgi": "AsgiWebhooks asgi_app",
             "webhooks.receiver": "ReceiverStatistics WebhookReceiver",

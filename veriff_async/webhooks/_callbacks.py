@@ -46,7 +46,7 @@ class CallCounters:
     """Calls of one function that failed, and events that it was not called for, over all event loops."""
 
     failed: int = 0
-    left_out: int = 0
+    callbacks_dropped: int = 0
 
 
 class _ExitError(Exception):
@@ -93,7 +93,7 @@ class Calls:
     def add(self, recorded: RecordResult) -> None:
         """Have the function called, as soon as others are done; needs a running loop."""
         if self._is_over or len(self._behind) >= _MOST_BEHIND:
-            self._counters.left_out += 1
+            self._counters.callbacks_dropped += 1
             why = "the receiver is closed" if self._is_over else "it is too slow"
             _LOG.error("on_event was not called for an event, because %s; the event is recorded", why)
             return
@@ -104,7 +104,7 @@ class Calls:
         """Leave out the calls that have not begun, and all later ones."""
         self._is_over = True
         if self._behind:
-            self._counters.left_out += len(self._behind)
+            self._counters.callbacks_dropped += len(self._behind)
             _LOG.error("closed before on_event was called for %d events; they are recorded", len(self._behind))
             self._behind.clear()
 

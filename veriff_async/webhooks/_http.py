@@ -30,7 +30,7 @@ __all__ = (
     "TOO_LARGE",
     "TOO_SLOW",
     "UNREADABLE",
-    "Reply",
+    "WebhookResponse",
     "check_path",
     "check_receiver",
     "is_json",
@@ -44,7 +44,7 @@ _TEXT: Final = MappingProxyType({"content-type": "text/plain; charset=utf-8"})
 
 
 @frozen
-class Reply:
+class WebhookResponse:
     """What to answer a request with.
 
     Attributes:
@@ -58,18 +58,18 @@ class Reply:
     headers: Mapping[str, str] = _TEXT
 
 
-RECORDED: Final = Reply(200, b"The webhook is recorded.")
-BROKEN_OFF: Final = Reply(400, b"The body broke off.")
-UNREADABLE: Final = Reply(400, b"The body is signed, but cannot be read.")
+RECORDED: Final = WebhookResponse(200, b"The webhook is recorded.")
+BROKEN_OFF: Final = WebhookResponse(400, b"The body broke off.")
+UNREADABLE: Final = WebhookResponse(400, b"The body is signed, but cannot be read.")
 # It does not say what is wrong: whoever guesses keys and signatures learns nothing, and the log tells the owner.
-FOREIGN: Final = Reply(401, b"This is no webhook of Veriff's for this integration.")
-NOT_ALLOWED: Final = Reply(403, b"Webhooks are not taken from this address.")
-NOT_HERE: Final = Reply(404, b"Webhooks are received at another path.")
-NOT_POSTED: Final = Reply(405, b"A webhook is posted.", MappingProxyType({**_TEXT, "allow": "POST"}))
-TOO_SLOW: Final = Reply(408, b"The body came too slowly.")
-TOO_LARGE: Final = Reply(413, b"The body is larger than a webhook.")
-NOT_JSON: Final = Reply(415, b"A webhook is JSON, neither compressed nor encoded otherwise.")
-NOT_RECORDED: Final = Reply(503, b"The webhook could not be recorded: send it again.")
+FOREIGN: Final = WebhookResponse(401, b"This is no webhook of Veriff's for this integration.")
+NOT_ALLOWED: Final = WebhookResponse(403, b"Webhooks are not taken from this address.")
+NOT_HERE: Final = WebhookResponse(404, b"Webhooks are received at another path.")
+NOT_POSTED: Final = WebhookResponse(405, b"A webhook is posted.", MappingProxyType({**_TEXT, "allow": "POST"}))
+TOO_SLOW: Final = WebhookResponse(408, b"The body came too slowly.")
+TOO_LARGE: Final = WebhookResponse(413, b"The body is larger than a webhook.")
+NOT_JSON: Final = WebhookResponse(415, b"A webhook is JSON, neither compressed nor encoded otherwise.")
+NOT_RECORDED: Final = WebhookResponse(503, b"The webhook could not be recorded: send it again.")
 
 STATUSES: Final = frozenset({200, 400, 401, 403, 405, 408, 413, 415, 503})
 """All that a receiver answers with."""
@@ -81,7 +81,7 @@ def check_receiver(receiver: object) -> None:
     Raises:
         ConfigurationError: It is no receiver.
     """
-    if isinstance(receiver, type) or not callable(getattr(receiver, "answer", None)):
+    if isinstance(receiver, type) or not callable(getattr(receiver, "handle", None)):
         msg = f"receiver must be a WebhookReceiver, got {type(receiver).__name__}: make one of credentials and inbox."
         raise ConfigurationError(msg)
 
@@ -100,7 +100,7 @@ def check_path(path: object) -> str:
     return text
 
 
-def refusal(method: str, headers: Mapping[str, str], max_body: int) -> Reply | None:
+def refusal(method: str, headers: Mapping[str, str], max_body: int) -> WebhookResponse | None:
     """Return what a request is refused with before its body is read; ``None`` when it may be a webhook.
 
     Raises:

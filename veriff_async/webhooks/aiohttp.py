@@ -34,7 +34,7 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
     check_receiver(receiver)
 
     async def handle(request: web.Request) -> web.Response:
-        reply = await receiver.answer(
+        reply = await receiver.handle(
             request.method, request.headers, request.content.iter_any(), remote=request.remote
         )
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)

@@ -14,7 +14,7 @@ from veriff_async.webhooks._http import NOT_HERE, check_path, check_receiver
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
 
-    from veriff_async.webhooks._http import Reply
+    from veriff_async.webhooks._http import WebhookResponse
     from veriff_async.webhooks.receiver import WebhookReceiver
 
 __all__ = ("AsgiWebhooks", "asgi_app")
@@ -26,43 +26,43 @@ _Send = Callable[..., Awaitable[None]]
 
 
 def asgi_app(
-    receiver: WebhookReceiver, *, path: str | None = None, otherwise: Callable[..., Awaitable[object]] | None = None
+    receiver: WebhookReceiver, *, path: str | None = None, fallback: Callable[..., Awaitable[object]] | None = None
 ) -> AsgiWebhooks:
     """Return an ASGI application that receives webhooks.
 
-    It speaks the lifespan protocol: it opens the receiver at each start and closes it at shutdown, before `otherwise`
+    It speaks the lifespan protocol: it opens the receiver at each start and closes it at shutdown, before `fallback`
     shuts down. A framework that it is mounted in does not pass that on, so open and close the receiver in the lifespan
     of your application there, by ``async with receiver``.
 
     Args:
         receiver: What takes the webhooks.
         path: Where, with and without a slash at its end; ``None`` is everywhere, for an application that is mounted.
-        otherwise: The application that everything else goes to; without one the rest is answered 404.
+        fallback: The application that everything else goes to; without one the rest is answered 404.
 
     Raises:
-        ConfigurationError: The receiver is of another type, the path is not one, or `otherwise` cannot be called.
+        ConfigurationError: The receiver is of another type, the path is not one, or `fallback` cannot be called.
 
     Example:
         >>> app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))  # FastAPI, Starlette
-        >>> app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", otherwise=app.asgi_app)  # Quart
+        >>> app.asgi_app = asgi_app(receiver, path="/webhooks/veriff", fallback=app.asgi_app)  # Quart
     """
-    return AsgiWebhooks(receiver, path, otherwise)
+    return AsgiWebhooks(receiver, path, fallback)
 
 
 class AsgiWebhooks:
     """What `asgi_app` returns: an object rather than a function, so that a route of Starlette takes it as it is."""
 
     def __init__(
-        self, receiver: WebhookReceiver, path: str | None, otherwise: Callable[..., Awaitable[object]] | None
+        self, receiver: WebhookReceiver, path: str | None, fallback: Callable[..., Awaitable[object]] | None
     ) -> None:
         """Take what `asgi_app` is given."""
         check_receiver(receiver)
         if path is not None:
             check_path(path)
-        _check_otherwise(otherwise)
+        _check_fallback(fallback)
         self._receiver = receiver
         self._path = path
-        self._otherwise = otherwise
+        self._fallback = fallback
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Serve one connection."""
@@ -70,9 +70,9 @@ class AsgiWebhooks:
         if kind == "lifespan":
             await self._live(scope, receive, send)
         elif kind == "http" and self._is_here(scope):
-            await self._answer(scope, receive, send)
-        elif self._otherwise is not None:
-            await self._otherwise(scope, receive, send)
+            await self._handle(scope, receive, send)
+        elif self._fallback is not None:
+            await self._fallback(scope, receive, send)
         elif kind == "http":
             await _send_reply(send, NOT_HERE)
         elif kind == "websocket":
@@ -87,7 +87,7 @@ class AsgiWebhooks:
         here = self._path.rstrip("/")
         return path in {here, root + here}
 
-    async def _answer(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+    async def _handle(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         is_gone = False
 
         async def chunks() -> AsyncGenerator[bytes]:
@@ -104,7 +104,7 @@ class AsgiWebhooks:
         headers = _joined(cast("Iterable[tuple[bytes, bytes]]", scope.get("headers") or ()))
         client = cast("Sequence[object] | None", scope.get("client"))
         remote = str(client[0]) if client else None
-        reply = await self._receiver.answer(str(scope.get("method")), headers, chunks(), remote=remote)
+        reply = await self._receiver.handle(str(scope.get("method")), headers, chunks(), remote=remote)
         if not is_gone:
             await _send_reply(send, reply)
 
@@ -127,9 +127,9 @@ class AsgiWebhooks:
             has_spoken = True
             await send(message)
 
-        if self._otherwise is not None:
+        if self._fallback is not None:
             try:
-                await self._otherwise(scope, heard, said)
+                await self._fallback(scope, heard, said)
             except Exception:
                 # So an application says that it knows no lifespan, Django's for one; the receiver has one all the same.
                 if has_spoken:
@@ -143,9 +143,9 @@ class AsgiWebhooks:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _check_otherwise(otherwise: object) -> None:
-    if otherwise is not None and not callable(otherwise):
-        msg = f"otherwise must be an ASGI application, got {type(otherwise).__name__}: pass one, or leave it out."
+def _check_fallback(fallback: object) -> None:
+    if fallback is not None and not callable(fallback):
+        msg = f"fallback must be an ASGI application, got {type(fallback).__name__}: pass one, or leave it out."
         raise ConfigurationError(msg)
 
 
@@ -159,7 +159,7 @@ def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return headers
 
 
-async def _send_reply(send: _Send, reply: Reply) -> None:
+async def _send_reply(send: _Send, reply: WebhookResponse) -> None:
     headers = {**reply.headers, "content-length": str(len(reply.body))}
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": reply.status, "headers": pairs})

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from veriff_async.models.state import RecordResult
     from veriff_async.webhooks._allowed_networks import Network
     from veriff_async.webhooks._callbacks import OnEvent
-    from veriff_async.webhooks._http import Reply
+    from veriff_async.webhooks._http import WebhookResponse
 
 __all__ = ("ReceiverStatistics", "WebhookReceiver")
 
@@ -51,9 +51,9 @@ class ReceiverStatistics:
         recorded: Webhooks that were recorded, repetitions included.
         repeated: Of these, those that had been recorded before.
         refused: Requests that were no webhook of Veriff's for this integration, or too large, too slow, unreadable.
-        unrecorded: Webhooks that were answered 503, so that Veriff sends them again.
+        record_failures: Webhooks that were answered 503, so that Veriff sends them again.
         failed: Calls of `on_event` that raised.
-        left_out: Calls of `on_event` that were not made, because it was too far behind or the receiver was closed.
+        callbacks_dropped: Calls of `on_event` that were not made: it was too far behind, or the receiver was closed.
         running: Calls of `on_event` that run now.
         waiting: Calls of `on_event` that are yet to begin.
     """
@@ -61,9 +61,9 @@ class ReceiverStatistics:
     recorded: int
     repeated: int
     refused: int
-    unrecorded: int
+    record_failures: int
     failed: int
-    left_out: int
+    callbacks_dropped: int
     running: int
     waiting: int
 
@@ -71,7 +71,7 @@ class ReceiverStatistics:
 class _RefusedError(Exception):
     """A body that is not read on."""
 
-    def __init__(self, reply: Reply) -> None:
+    def __init__(self, reply: WebhookResponse) -> None:
         super().__init__(reply.status)
         self.reply = reply
 
@@ -100,7 +100,7 @@ class WebhookReceiver:
         close_timeout: Seconds that `aclose` waits for what runs.
         max_running: Calls of `on_event` at once; with 1 they keep the order of recording.
         allowed_networks: Networks that webhooks may come from, for example ``["192.0.2.0/27"]``; ``None`` allows every
-            address. Checked by `answer` against `remote`, in addition to the signature, which is the proof. Veriff
+            address. Checked by `handle` against `remote`, in addition to the signature, which is the proof. Veriff
             publishes its addresses on https://devdocs.veriff.com/docs/allowlisted-urls-and-ip-addresses; they may
             change, so read them there. Behind a proxy, see `trusted_proxies`.
         trusted_proxies: Networks of your own proxies. Only for a connection from one of them is the sender read from
@@ -112,7 +112,7 @@ class WebhookReceiver:
 
     Example:
         >>> async with SqliteInbox("inbox.db") as inbox, WebhookReceiver(Credentials.from_env(), inbox) as receiver:
-        ...     reply = await receiver.answer(request.method, request.headers, await request.body())
+        ...     reply = await receiver.handle(request.method, request.headers, await request.body())
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
@@ -149,7 +149,7 @@ class WebhookReceiver:
         self._counters = CallCounters()
         self._works: dict[asyncio.AbstractEventLoop, LoopWork] = {}
         self._is_closed = False
-        self._recorded = self._repeated = self._refused = self._unrecorded = 0
+        self._recorded = self._repeated = self._refused = self._record_failures = 0
         warm_up(DecisionEvent, SessionEvent)
 
     @property
@@ -189,9 +189,9 @@ class WebhookReceiver:
             recorded=self._recorded,
             repeated=self._repeated,
             refused=self._refused,
-            unrecorded=self._unrecorded,
+            record_failures=self._record_failures,
             failed=self._counters.failed,
-            left_out=self._counters.left_out,
+            callbacks_dropped=self._counters.callbacks_dropped,
             running=sum(each.running for each in calls),
             waiting=sum(each.waiting for each in calls),
         )
@@ -212,9 +212,9 @@ class WebhookReceiver:
             self._work()
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> RecordResult:
-        """Verify, read and record one webhook, for a framework of your own; `answer` does this and speaks HTTP.
+        """Verify, read and record one webhook, for a framework of your own; `handle` does this and speaks HTTP.
 
-        The address of the sender is not checked here; `answer` does that. Once the event is verified it is recorded
+        The address of the sender is not checked here; `handle` does that. Once the event is verified it is recorded
         even if this call is cancelled. With a `MemoryInbox` nothing is waited for, so that this call gives the loop to
         nobody.
 
@@ -249,17 +249,17 @@ class WebhookReceiver:
                 return self._kept_now(work, quick, event, bytes(body))
             return await work.record(self._record(work, event), self._record_timeout)
         except InboxError:
-            self._unrecorded += 1
+            self._record_failures += 1
             raise
 
-    async def answer(
+    async def handle(
         self,
         method: str,
         headers: Mapping[str, str],
         body: bytes | AsyncIterable[bytes],
         *,
         remote: str | None = None,
-    ) -> Reply:
+    ) -> WebhookResponse:
         """Take one request, and return what to answer it with; every rule of HTTP is in here.
 
         Args:
@@ -277,7 +277,7 @@ class WebhookReceiver:
             ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
 
         Example:
-            >>> reply = await receiver.answer(request.method, request.headers, request.stream())
+            >>> reply = await receiver.handle(request.method, request.headers, request.stream())
             >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
         """
         require_asyncio()
@@ -340,7 +340,7 @@ class WebhookReceiver:
             self._on_event, most=self._max_running, tasks=tasks, counters=self._counters, context=self._context
         )
 
-    def _refuse(self, reply: Reply) -> Reply:
+    def _refuse(self, reply: WebhookResponse) -> WebhookResponse:
         self._refused += 1
         _LOG.warning("refused a webhook with %d: %s", reply.status, reply.body.decode())
         return reply

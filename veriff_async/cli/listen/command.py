@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ("listen", "run_listen")
 
-_LOOP: Final = _http.Reply(508, b"This webhook was forwarded by this receiver, and came back to it.")
+_LOOP: Final = _http.WebhookResponse(508, b"This webhook was forwarded by this receiver, and came back to it.")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -153,7 +153,7 @@ class Report:
             line += f"\n          {part}: {json.dumps(members, ensure_ascii=False)}"
         self._tell(display.recorded_document(recorded, place=place) | dict(person), line)
 
-    def refused(self, reply: _http.Reply, *, cause: str, advice: str, style: str = "red") -> None:
+    def refused(self, reply: _http.WebhookResponse, *, cause: str, advice: str, style: str = "red") -> None:
         """Tell of a request that was refused, and why."""
         document = {"what": "refused", "answered": reply.status, "cause": cause, "advice": advice}
         self._tell(document, f"{reply.status}  refused      {advice}", style=style)
@@ -196,7 +196,7 @@ class _Ear:
         # An explanation hashes a body some hundred times: one after the other, so that nobody can make it many.
         self._explaining = CapacityLimiter(1)
 
-    async def take(self, headers: Mapping[str, str], body: bytes) -> _http.Reply:
+    async def take(self, headers: Mapping[str, str], body: bytes) -> _http.WebhookResponse:
         """Verify, record and tell; what is refused is explained."""
         if self._forwarder is not None and self._forwarder.mark.is_on(headers):
             advice = "It was forwarded from here and came back: give --forward-to the address of your application."
@@ -222,10 +222,10 @@ class _Ear:
             self._forwarder.add(event.kind, event.session_id, headers, body)
         return _http.RECORDED
 
-    def refused(self, reply: _http.Reply) -> None:
+    def refused(self, reply: _http.WebhookResponse) -> None:
         """Tell of a request that was refused unread."""
         self._refuse(reply, cause="no webhook", advice=reply.body.decode())
 
-    def _refuse(self, reply: _http.Reply, *, cause: str, advice: str) -> _http.Reply:
+    def _refuse(self, reply: _http.WebhookResponse, *, cause: str, advice: str) -> _http.WebhookResponse:
         self._report.refused(reply, cause=cause, advice=advice)
         return reply

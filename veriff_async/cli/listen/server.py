@@ -35,11 +35,11 @@ _SHUTDOWN: Final = 1.0
 class Taker(Protocol):
     """Who takes the webhooks."""
 
-    async def take(self, headers: Mapping[str, str], body: bytes) -> _http.Reply:
+    async def take(self, headers: Mapping[str, str], body: bytes) -> _http.WebhookResponse:
         """Take what was posted, and say what to answer."""
         ...
 
-    def refused(self, reply: _http.Reply) -> None:
+    def refused(self, reply: _http.WebhookResponse) -> None:
         """Hear of a request that was refused before it could be a webhook."""
         ...
 
@@ -86,7 +86,7 @@ async def serving(taker: Taker, *, host: str, port: int, path: str) -> AsyncGene
         await runner.cleanup()
 
 
-async def _reply(request: web.Request, taker: Taker, path: str) -> _http.Reply:
+async def _reply(request: web.Request, taker: Taker, path: str) -> _http.WebhookResponse:
     reply = _http.NOT_HERE
     if request.path.rstrip("/") == path:
         early = _http.refusal(request.method, request.headers, _MOST)
@@ -98,7 +98,7 @@ async def _reply(request: web.Request, taker: Taker, path: str) -> _http.Reply:
     return reply
 
 
-async def _body(request: web.Request) -> bytes | _http.Reply:
+async def _body(request: web.Request) -> bytes | _http.WebhookResponse:
     limit = asyncio.timeout(_BODY_SECONDS)
     try:
         async with limit:
