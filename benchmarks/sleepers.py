@@ -19,7 +19,7 @@ from aiohttp import web
 from benchmarks.generator import post_steadily, request
 from veriff_async import Credentials, PollPolicy, VeriffClient, WebhookReceiver
 from veriff_async._protocol.json.decode import dump
-from veriff_async._protocol.webhook import decision_event
+from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
@@ -122,7 +122,7 @@ async def post(work: dict[str, object]) -> None:
 
 
 def _parcel(session_id: str) -> tuple[dict[str, str], bytes]:
-    body = dump(decision_event(_decision(session_id)).raw)
+    body = dump(event_from_decision(_decision(session_id)).raw)
     signature = CREDENTIALS.sign(body)
     headers = {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": signature, "content-type": "application/json"}
     return headers, body
@@ -150,7 +150,7 @@ async def crowd(work: dict[str, object]) -> None:
         began, used = time.monotonic(), time.process_time()
         await asyncio.sleep(float(str(work["idle"])))
         idle = (time.process_time() - used) / (time.monotonic() - began)
-        events = [decision_event(_decision(f"s{number}")) for number in range(count)]
+        events = [event_from_decision(_decision(f"s{number}")) for number in range(count)]
         began = time.monotonic()
         for start in range(0, count, 1000):
             await asyncio.gather(*(inbox.record(event) for event in events[start : start + 1000]))

@@ -71,5 +71,5 @@ async def test_who_is_approved_may_trade(
     await my_app.verify("user-42", first_name, b"\xff\xd8\xff\xe0 a picture")
 
     assert my_app.may_trade == {"user-42": may_trade}
-    await veriff_sandbox.settled()
+    await veriff_sandbox.wait_idle()
     assert [delivery.status for delivery in veriff_sandbox.deliveries] == [200]

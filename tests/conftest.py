@@ -15,7 +15,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
-from tests.loops import TravelLoop, can_travel
+from tests.loops import VirtualTimeLoop, has_virtual_time
 from veriff_async import VeriffClient
 from veriff_async.sandbox import Sandbox
 
@@ -47,28 +47,28 @@ _TURNS: Final = 10
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
     """Run on asyncio, in debug mode, on a loop whose time can be moved."""
-    return "asyncio", {"debug": True, "loop_factory": TravelLoop}
+    return "asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}
 
 
 @pytest.fixture
-def travel(anyio_backend: object) -> Callable[[float], None]:
+def advance_time(anyio_backend: object) -> Callable[[float], None]:
     """Move the time of the running loop forward by so many seconds."""
-    if not can_travel(anyio_backend):
+    if not has_virtual_time(anyio_backend):
         pytest.skip("the time of this loop cannot be moved")
 
     def move(seconds: float) -> None:
         loop = asyncio.get_running_loop()
-        assert isinstance(loop, TravelLoop)
-        loop.travel(seconds)
+        assert isinstance(loop, VirtualTimeLoop)
+        loop.advance_time(seconds)
 
     return move
 
 
 @pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
+async def sandbox() -> AsyncIterator[Sandbox]:
     """Run a sandbox in the test's own loop."""
-    async with Sandbox() as box:
-        yield box
+    async with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -78,9 +78,9 @@ def client_options() -> ClientOptions:
 
 
 @pytest.fixture
-async def veriff(box: Sandbox, client_options: ClientOptions) -> AsyncIterator[VeriffClient]:
+async def veriff(sandbox: Sandbox, client_options: ClientOptions) -> AsyncIterator[VeriffClient]:
     """Give a client of the sandbox, from its environment."""
-    async with VeriffClient.from_env(box.environ, **client_options) as veriff:
+    async with VeriffClient.from_env(sandbox.environ, **client_options) as veriff:
         yield veriff
 
 

@@ -12,9 +12,9 @@ import pytest
 
 __all__ = (
     "EagerLoop",
-    "TravelLoop",
-    "can_travel",
+    "VirtualTimeLoop",
     "every_loop",
+    "has_virtual_time",
     "needs_eager",
     "needs_uvloop",
     "new_eager",
@@ -22,7 +22,7 @@ __all__ = (
 )
 
 
-class TravelLoop(asyncio.SelectorEventLoop):
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A loop whose time can be moved forward, so that what waits for an hour waits for nothing."""
 
     def __init__(self) -> None:
@@ -36,13 +36,13 @@ class TravelLoop(asyncio.SelectorEventLoop):
         """Return the machine's time and what was travelled."""
         return monotonic() + self.ahead  # a loop in debug mode asks before and after each callback
 
-    def travel(self, seconds: float) -> None:
+    def advance_time(self, seconds: float) -> None:
         """Move the time forward; timers that fall due ring at the loop's next turn."""
         self.ahead += seconds
         self.call_soon(lambda: None)
 
 
-class EagerLoop(TravelLoop):
+class EagerLoop(VirtualTimeLoop):
     """A loop whose tasks run until their first await before `create_task` returns (Python 3.12)."""
 
     def __init__(self) -> None:
@@ -66,18 +66,18 @@ def new_uvloop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-def can_travel(backend: object) -> bool:
+def has_virtual_time(backend: object) -> bool:
     """Return whether the time of a backend's loops can be moved."""
     options: object = backend[1] if isinstance(backend, tuple) else None
     factory = options.get("loop_factory") if isinstance(options, dict) else None
-    return isinstance(factory, type) and issubclass(factory, TravelLoop)
+    return isinstance(factory, type) and issubclass(factory, VirtualTimeLoop)
 
 
 needs_eager = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
 needs_uvloop = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
 
 LOOPS: Final = (
-    pytest.param(("asyncio", {"debug": True, "loop_factory": TravelLoop}), id="debug"),
+    pytest.param(("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}), id="debug"),
     pytest.param(("asyncio", {"debug": True, "loop_factory": EagerLoop}), id="eager", marks=needs_eager),
     pytest.param(("asyncio", {"loop_factory": new_uvloop}), id="uvloop", marks=needs_uvloop),
 )

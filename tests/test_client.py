@@ -51,18 +51,18 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_promise(box: Sandbox, veriff: VeriffClient, pictures: Path) -> None:
+async def test_the_promise(sandbox: Sandbox, veriff: VeriffClient, pictures: Path) -> None:
     """Create, upload from disk, submit and wait: the ten lines of the README."""
     session = await veriff.create_session(person=Person(first_name="Ada"), vendor_data="user-42")
     await session.upload(Media(pictures / "front.jpg", "document-front"), Media(pictures / "selfie.jpg", "face"))
     await session.submit()
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     decision = await session.wait_for_decision(timeout=900)
 
     assert (session.id, Status.APPROVED, "user-42") == (decision.session_id, decision.status, decision.vendor_data)
     assert "Ada" == decision.person.first_name
     assert Status.APPROVED == session.status
-    kept = {media.context: media.sha256 for media in box.session(session.id).media}
+    kept = {media.context: media.sha256 for media in sandbox.session(session.id).media}
     sent = {"document-front": JPEG + b"front.jpg", "face": JPEG + b"selfie.jpg"}
     assert {context: hashlib.sha256(picture).hexdigest() for context, picture in sent.items()} == kept
 
@@ -79,31 +79,33 @@ async def test_all_in_one_call(veriff: VeriffClient) -> None:
     assert seen[-1].bytes_sent == seen[-1].total_bytes
 
 
-async def test_a_session_of_its_own(box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_of_its_own(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """`open_session` brings a client along, from arguments or from the environment."""
-    async with open_session(box.credentials, base_url=box.base_url, vendor_data="user-1", max_uploads=2) as session:
+    async with open_session(
+        sandbox.credentials, base_url=sandbox.base_url, vendor_data="user-1", max_uploads=2
+    ) as session:
         assert ("user-1", Status.CREATED) == (session.vendor_data, session.status)
-    for name, value in box.environ.items():
+    for name, value in sandbox.environ.items():
         monkeypatch.setenv(name, value)
     async with open_session(vendor_data="user-2") as session:
         await session.submit()
 
-    assert ["user-1", "user-2"] == [seen.vendor_data for seen in box.sessions]
+    assert ["user-1", "user-2"] == [seen.vendor_data for seen in sandbox.sessions]
 
 
-async def test_attaching_needs_no_request(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_attaching_needs_no_request(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A session of another process is attached to by its id alone."""
     made = await veriff.create_session()
-    box.decide(made.id, "approved")
-    requests = len(box.requests)
+    sandbox.decide(made.id, "approved")
+    requests = len(sandbox.requests)
     attached = veriff.session(made.id)
 
     assert (made.id, None, None, None) == (attached.id, attached.url, attached.status, attached.vendor_data)
-    assert requests == len(box.requests)
+    assert requests == len(sandbox.requests)
     assert (await attached.wait_for_decision(timeout=900)).is_approved
 
 
-async def test_everything_that_is_given_is_sent(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_everything_that_is_given_is_sent(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Each option arrives in Veriff's words; what is absent is left out, never null."""
     end_user = uuid.uuid4()
     await veriff.create_session(
@@ -114,7 +116,7 @@ async def test_everything_that_is_given_is_sent(box: Sandbox, veriff: VeriffClie
         callback="https://example.com/done",
         extra={"lang": "en", "consents": [{"type": "ine", "approved": True, "note": None}], "nothing": None},
     )
-    (seen,) = box.sessions
+    (seen,) = sandbox.sessions
 
     assert {"firstName": "Ada", "gender": "F", "dateOfBirth": "1815-12-10"} == seen.person
     assert {"type": "PASSPORT", "country": "GB", "number": "A1"} == seen.document
@@ -171,13 +173,13 @@ async def test_nothing_is_sent_as_null() -> None:
     ],
 )
 async def test_what_veriff_would_refuse_is_not_sent(
-    box: Sandbox, veriff: VeriffClient, options: dict[str, object], named: str
+    sandbox: Sandbox, veriff: VeriffClient, options: dict[str, object], named: str
 ) -> None:
     """The error names the field, shows no value, and no request leaves."""
     with pytest.raises(ConfigurationError, match=named):
         await veriff.create_session(**options)  # type: ignore[arg-type]
 
-    assert () == box.requests
+    assert () == sandbox.requests
 
 
 @pytest.mark.parametrize("session_id", ["", "../sessions", "a b", "a/b", "ä", None])
@@ -274,16 +276,16 @@ def test_the_environment_must_name_the_address() -> None:
         VeriffClient.from_env({"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret"})
 
 
-async def test_reprs_show_nothing_secret(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_reprs_show_nothing_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Client and session show where and which, neither key nor secret nor the end-user's page."""
     session = await veriff.create_session()
 
-    assert f"<VeriffClient {box.base_url}>" == repr(veriff)
+    assert f"<VeriffClient {sandbox.base_url}>" == repr(veriff)
     assert f"<VerificationSession {session.id} created>" == repr(session)
     assert session.url is not None
     assert f"<VerificationSession {session.id} of unknown status>" == repr(veriff.session(session.id))
     await veriff.aclose()
-    assert f"<VeriffClient {box.base_url} closed>" == repr(veriff)
+    assert f"<VeriffClient {sandbox.base_url} closed>" == repr(veriff)
 
 
 async def test_statistics_tell_what_was_done(veriff: VeriffClient) -> None:
@@ -380,7 +382,7 @@ def test_every_option_has_one_type() -> None:
     assert set(of_class) - {"self", "credentials", "base_url"} == set(of_options)
 
 
-async def test_an_option_may_be_none(box: Sandbox) -> None:
+async def test_an_option_may_be_none(sandbox: Sandbox) -> None:
     """An option that is ``None`` has its default."""
-    async with VeriffClient.from_env(box.environ, poll=None, retry=None, timeouts=None, inbox=None) as veriff:
+    async with VeriffClient.from_env(sandbox.environ, poll=None, retry=None, timeouts=None, inbox=None) as veriff:
         assert (await veriff.create_session()).id

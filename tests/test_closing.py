@@ -143,7 +143,7 @@ async def test_closing_ends_an_upload_whose_server_stopped_reading(
 
 
 async def test_failed_upload_leaves_no_connection_that_closing_waits_for(
-    travel: Callable[[float], None],
+    advance_time: Callable[[float], None],
 ) -> None:
     """An upload that timed out has aborted its connection: nothing keeps the buffer of a server that does not read."""
     async with listening() as server:
@@ -152,7 +152,7 @@ async def test_failed_upload_leaves_no_connection_that_closing_waits_for(
         async with running(upload(veriff)) as task:
             await server.connected.wait()
             await anyio.wait_all_tasks_blocked()
-            travel(700)
+            advance_time(700)
         assert task.result() is RequestTimeoutError
         await until_sockets(before + 1)  # the server's own side
         await veriff.aclose()
@@ -196,10 +196,10 @@ async def test_closing_ends_what_waits_for_bytes(tmp_path: Path, work: str) -> N
         assert [] == await to_thread.run_sync(os.listdir, tmp_path)
 
 
-async def test_closing_ends_calls_that_wait_to_repeat(box: Sandbox) -> None:
+async def test_closing_ends_calls_that_wait_to_repeat(sandbox: Sandbox) -> None:
     """A call that pauses before a retry, or that a slow-down holds back, ends when the client is closed."""
-    box.inject(Fault.status(503, retry_after=50), path="/v1/sessions/*/media", times=10)
-    veriff = VeriffClient(box.credentials, base_url=box.base_url)
+    sandbox.inject(Fault.status(503, retry_after=50), path="/v1/sessions/*/media", times=10)
+    veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     session = await veriff.create_session()
     async with running(session.media()) as first:
         while not veriff.statistics().retries:
@@ -237,9 +237,9 @@ async def test_closing_ends_calls_that_wait_for_their_turn() -> None:
             assert {ClientClosedError} == set(await gathered)
 
 
-async def test_calls_after_closing_say_that_the_client_is_closed(box: Sandbox, tmp_path: Path) -> None:
+async def test_calls_after_closing_say_that_the_client_is_closed(sandbox: Sandbox, tmp_path: Path) -> None:
     """Every call of a closed client raises `ClientClosedError`, and a second `aclose` does nothing."""
-    async with VeriffClient(box.credentials, base_url=box.base_url) as veriff:
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url) as veriff:
         session = await veriff.create_session()
     await veriff.aclose()
     for call in (
@@ -253,9 +253,9 @@ async def test_calls_after_closing_say_that_the_client_is_closed(box: Sandbox, t
         assert await outcome_of(call) is ClientClosedError
 
 
-async def test_closing_inside_a_callback_of_its_own_upload_does_not_deadlock(box: Sandbox) -> None:
+async def test_closing_inside_a_callback_of_its_own_upload_does_not_deadlock(sandbox: Sandbox) -> None:
     """An upload whose own callback closes the client does not make `aclose` wait for itself."""
-    veriff = VeriffClient(box.credentials, base_url=box.base_url)
+    veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     session = await veriff.create_session()
     closed = asyncio.Event()
 
@@ -280,9 +280,9 @@ async def test_cancelling_a_call_stays_a_cancellation_while_the_client_closes() 
             await task
 
 
-async def test_cancelled_closing_still_closes_the_connections(box: Sandbox) -> None:
+async def test_cancelled_closing_still_closes_the_connections(sandbox: Sandbox) -> None:
     """`aclose` that is cancelled leaves no connection open."""
-    veriff = VeriffClient(box.credentials, base_url=box.base_url)
+    veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     await veriff.create_session()
     closing = asyncio.ensure_future(veriff.aclose())
     await asyncio.sleep(0)

@@ -67,14 +67,14 @@ OWN_WAY: Final[dict[str, Callable[..., object]]] = {
 }
 # That each of these tells its kind is held by tests/sandbox/test_happenings.py.
 TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
-    WebhookKind.EVENT: Sandbox.end_user_starts,
+    WebhookKind.EVENT: Sandbox.start_attempt,
     WebhookKind.DECISION: Sandbox.decide,
     WebhookKind.FULL_AUTO: Sandbox.decide,
-    WebhookKind.WATCHLIST: Sandbox.screen,
-    WebhookKind.USER_STATUS: Sandbox.give_status,
-    WebhookKind.INE: Sandbox.answer_registry,
-    WebhookKind.CURP: Sandbox.answer_registry,
-    WebhookKind.INE_CURP: Sandbox.answer_registry,
+    WebhookKind.WATCHLIST: Sandbox.complete_watchlist_screening,
+    WebhookKind.USER_STATUS: Sandbox.set_user_status,
+    WebhookKind.INE: Sandbox.complete_registry_check,
+    WebhookKind.CURP: Sandbox.complete_registry_check,
+    WebhookKind.INE_CURP: Sandbox.complete_registry_check,
     WebhookKind.ADDRESS: Sandbox.submit_address,
 }
 HEAD: Final = """\

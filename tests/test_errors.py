@@ -104,10 +104,10 @@ def test_every_error_is_tried_here() -> None:
 @samples
 @pytest.mark.parametrize("travel", [_again, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
 def test_errors_survive_a_journey(
-    error: errors.VeriffError, travel: Callable[[errors.VeriffError], errors.VeriffError]
+    error: errors.VeriffError, advance_time: Callable[[errors.VeriffError], errors.VeriffError]
 ) -> None:
     """Pickled or copied, an error keeps its class, its sentence and every attribute."""
-    arrived = travel(error)
+    arrived = advance_time(error)
 
     assert type(error) is type(arrived)
     assert (str(error), error.args, vars(error)) == (str(arrived), arrived.args, vars(arrived))

@@ -28,7 +28,7 @@ from veriff_async.batch import Job, MemoryJournal, RedisJournal, SqliteJournal
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models import FraudCategory
 from veriff_async.sandbox import Sandbox
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
@@ -74,7 +74,7 @@ def values(made: dict[str, object]) -> dict[str, object]:
         "journal": MemoryJournal(),
         "media": [PICTURE],
         "person": Person(first_name="Ada", last_name="Byron", id_number="1", date_of_birth="1990-01-01"),
-        "event": moved("s", "started"),
+        "event": session_event("s", "started"),
         "session_ids": [ID],
         "jobs": [],
         "job": Job("a", media=[PICTURE]),
@@ -186,4 +186,4 @@ async def test_a_guest_in_a_loop_is_told_too() -> None:
 
     assert 1 == len(found)
     require_asyncio()
-    await asyncio.create_task(MemoryInbox().record(decided("s", "approved")))
+    await asyncio.create_task(MemoryInbox().record(decision_event("s", "approved")))

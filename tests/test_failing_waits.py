@@ -25,7 +25,7 @@ from veriff_async import (
     Status,
     VeriffClient,
 )
-from veriff_async._protocol.webhook import decision_event
+from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.waiters import Waits
 from veriff_async.inbox import MemoryInbox, SqliteInbox
 from veriff_async.models.decision import Decision
@@ -87,14 +87,14 @@ class Moody(MemoryInbox):
             self.trouble("next")
 
 
-def client(box: Sandbox, inbox: Inbox | None, poll: PollPolicy = NEVER) -> VeriffClient:
+def client(sandbox: Sandbox, inbox: Inbox | None, poll: PollPolicy = NEVER) -> VeriffClient:
     """Make a client that waits beside an inbox."""
-    return VeriffClient.from_env(box.environ, poll=poll, retry=RetryPolicy(max_attempts=1), inbox=inbox)
+    return VeriffClient.from_env(sandbox.environ, poll=poll, retry=RetryPolicy(max_attempts=1), inbox=inbox)
 
 
 def decided(session_id: str, status: Status = Status.APPROVED) -> WebhookEvent:
     """Make the webhook of a decision."""
-    return decision_event(Decision(session_id=session_id, status=status))
+    return event_from_decision(Decision(session_id=session_id, status=status))
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -108,9 +108,9 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name.startswith("veriff_async")]
 
 
-def asked(box: Sandbox) -> int:
+def asked(sandbox: Sandbox) -> int:
     """Return how often a decision was asked for."""
-    return sum(seen.path.endswith("/decision") for seen in box.requests)
+    return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
 
 
 @pytest.fixture(autouse=True)
@@ -123,12 +123,12 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("call", ["get_states", "subscribe", "next"])
 async def test_the_follower_of_the_inbox_goes_on(
-    box: Sandbox, call: str, trouble: BaseException, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, call: str, trouble: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever the inbox raises, a `CancelledError` of its own included, it is followed again, and said so once."""
     inbox = Moody()
     inbox.troubles[call].append(trouble)
-    async with client(box, inbox) as veriff:
+    async with client(sandbox, inbox) as veriff:
         waits = [asyncio.create_task(veriff.session(f"s{number}").wait_for_decision(timeout=20)) for number in range(3)]
         await until(lambda: not inbox.troubles[call] and veriff.statistics().waiters == 3)
         for number in range(3):
@@ -140,20 +140,20 @@ async def test_the_follower_of_the_inbox_goes_on(
 
 @pytest.mark.parametrize("name", ["listener", "inbox feed", "inbox look", "poller", "question"])
 async def test_a_task_that_other_code_cancels_starts_again(
-    box: Sandbox, name: str, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A framework that cancels a background task ends no wait: the task starts again, and says so once."""
     inbox = MemoryInbox()
-    async with client(box, inbox, OFTEN) as veriff:
+    async with client(sandbox, inbox, OFTEN) as veriff:
         session = await veriff.create_session()
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
-        await until(lambda: asked(box) > 0)
+        await until(lambda: asked(sandbox) > 0)
         found = [task for task in asyncio.all_tasks() if task.get_name() == f"veriff-async {name}"]
         await until(lambda: name != "question" or bool(questions()))
         for task in questions() if name == "question" else found:
             task.cancel()
-        before = asked(box)
-        await until(lambda: asked(box) > before + 1)
+        before = asked(sandbox)
+        await until(lambda: asked(sandbox) > before + 1)
         await inbox.record(decided(session.id, Status.DECLINED))
         assert (await waiting).status == Status.DECLINED
 
@@ -184,11 +184,11 @@ async def test_the_poller_goes_on(trouble: BaseException, caplog: pytest.LogCapt
     assert 1 == len(lines(caplog))
 
 
-async def test_a_cancelled_wait_stays_cancelled(box: Sandbox) -> None:
+async def test_a_cancelled_wait_stays_cancelled(sandbox: Sandbox) -> None:
     """A cancellation of the caller comes through at once, however the inbox behaves."""
     inbox = Moody()
     inbox.troubles["get_states"] = [asyncio.CancelledError() for _ in range(3)]
-    async with client(box, inbox) as veriff:
+    async with client(sandbox, inbox) as veriff:
         waiting = asyncio.create_task(veriff.session("s").wait_for_decision(timeout=20))
         await asyncio.sleep(0)
         waiting.cancel()
@@ -199,13 +199,13 @@ async def test_a_cancelled_wait_stays_cancelled(box: Sandbox) -> None:
 
 @pytest.mark.parametrize("bad", [{"s0"}, {"s7"}, {"s0", "s3", "s9"}, {f"s{number}" for number in range(9)}])
 async def test_an_unreadable_record_stops_its_session_alone(
-    box: Sandbox, bad: set[str], caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, bad: set[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Sessions whose records can be read are served, the others are polled; each is named once in the log."""
     inbox = Moody()
     inbox.unreadable = set(bad)
     ids = [f"s{number}" for number in range(10)]
-    async with client(box, inbox) as veriff:
+    async with client(sandbox, inbox) as veriff:
         waits = {one: asyncio.create_task(veriff.session(one).wait_for_decision(timeout=20)) for one in ids}
         await until(lambda: len(lines(caplog)) == len(bad))
         for one in ids:
@@ -221,13 +221,13 @@ async def test_an_unreadable_record_stops_its_session_alone(
     assert bad == {line.split()[9][:-1] for line in lines(caplog)}
 
 
-async def test_an_unreadable_record_is_polled_as_without_an_inbox(box: Sandbox) -> None:
+async def test_an_unreadable_record_is_polled_as_without_an_inbox(sandbox: Sandbox) -> None:
     """A session whose record cannot be read is asked for soon, while the others keep the pace of a safety net."""
     inbox = Moody()
-    async with VeriffClient.from_env(box.environ, inbox=inbox, retry=RetryPolicy(max_attempts=1)) as veriff:
+    async with VeriffClient.from_env(sandbox.environ, inbox=inbox, retry=RetryPolicy(max_attempts=1)) as veriff:
         session, other = [await veriff.create_session() for _ in range(2)]
-        box.decide(session.id, "approved")
-        box.decide(other.id, "approved")
+        sandbox.decide(session.id, "approved")
+        sandbox.decide(other.id, "approved")
         inbox.unreadable = {session.id}
         waiting = asyncio.create_task(other.wait_for_decision(timeout=20))
         assert (DecisionSource.POLL, True) == ((await session.wait_for_decision(timeout=20)).source, not waiting.done())
@@ -241,10 +241,10 @@ def damage(path: Path) -> None:
         database.execute("UPDATE session SET state = X'00' WHERE id = X'626164'")
 
 
-async def test_a_damaged_row_of_sqlite(box: Sandbox, tmp_path: Path) -> None:
+async def test_a_damaged_row_of_sqlite(sandbox: Sandbox, tmp_path: Path) -> None:
     """A row that another program damaged stops no wait for another session."""
     path = tmp_path / "inbox.db"
-    async with SqliteInbox(path) as inbox, client(box, inbox) as veriff:
+    async with SqliteInbox(path) as inbox, client(sandbox, inbox) as veriff:
         await inbox.record(decided("bad"))
         await inbox.record(decided("good"))
         await asyncio.to_thread(damage, path)
@@ -257,35 +257,42 @@ async def test_a_damaged_row_of_sqlite(box: Sandbox, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault.status(401), Fault.status(403), Fault.status(400), Fault.status(500), Fault.corrupt(), Fault.forge()],
+    [
+        Fault.status(401),
+        Fault.status(403),
+        Fault.status(400),
+        Fault.status(500),
+        Fault.corrupt_response(),
+        Fault.forge_signature(),
+    ],
     ids=["401", "403", "400", "500", "corrupt", "forged"],
 )
 async def test_no_answer_ends_a_wait_that_a_webhook_can_end(
-    box: Sandbox, fault: Fault, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, fault: Fault, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While the inbox serves, refused, malformed and forged answers are asked for again, with one line in the log."""
     inbox = MemoryInbox()
-    async with client(box, inbox, OFTEN) as veriff:
+    async with client(sandbox, inbox, OFTEN) as veriff:
         session = await veriff.create_session()
-        box.inject(fault, path=DECISION, times=1_000)
+        sandbox.inject(fault, path=DECISION, times=1_000)
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
         with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
-            await until(lambda: asked(box) > 4)
+            await until(lambda: asked(sandbox) > 4)
             await inbox.record(decided(session.id))
             assert (DecisionSource.WEBHOOK, True) == ((await waiting).source, True)
         assert 1 == len(lines(caplog))
 
 
-async def test_an_unknown_session_ends_its_wait(box: Sandbox) -> None:
+async def test_an_unknown_session_ends_its_wait(sandbox: Sandbox) -> None:
     """A session that neither Veriff nor the inbox nor the client knows ends its wait, and no other."""
     inbox = MemoryInbox()
-    async with client(box, inbox, OFTEN) as veriff:
+    async with client(sandbox, inbox, OFTEN) as veriff:
         session = await veriff.create_session()
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
         with pytest.raises(NotFoundError):
             await veriff.session("11111111-2222-3333-4444-555555555555").wait_for_decision(timeout=20)
         assert not waiting.done()
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
         assert (await waiting).is_approved
 
 
@@ -294,83 +301,83 @@ async def test_an_unknown_session_ends_its_wait(box: Sandbox) -> None:
     [
         (Fault.status(401), AuthenticationError, 1),
         (Fault.status(403), PermissionDeniedError, 1),
-        (Fault.corrupt(), ResponseError, 3),
-        (Fault.forge(), ResponseError, 3),
+        (Fault.corrupt_response(), ResponseError, 3),
+        (Fault.forge_signature(), ResponseError, 3),
     ],
     ids=["401", "403", "corrupt", "forged"],
 )
 async def test_a_refusal_ends_a_wait_without_an_inbox(
-    box: Sandbox, fault: Fault, kind: type[Exception], times: int
+    sandbox: Sandbox, fault: Fault, kind: type[Exception], times: int
 ) -> None:
     """Without an inbox a refusal ends the waits for its session, and so do three answers in a row without trust."""
-    async with client(box, None, OFTEN) as veriff:
+    async with client(sandbox, None, OFTEN) as veriff:
         session, other = [await veriff.create_session() for _ in range(2)]
-        box.inject(fault, path=f"/v1/sessions/{session.id}/decision", times=1_000)
+        sandbox.inject(fault, path=f"/v1/sessions/{session.id}/decision", times=1_000)
         waiting = asyncio.create_task(other.wait_for_decision(timeout=20))
-        before = sum(session.id in seen.path for seen in box.requests)
+        before = sum(session.id in seen.path for seen in sandbox.requests)
         with pytest.raises(kind):
             await session.wait_for_decision(timeout=20)
-        assert times == sum(session.id in seen.path for seen in box.requests) - before
+        assert times == sum(session.id in seen.path for seen in sandbox.requests) - before
         assert not waiting.done()
-        box.decide(other.id, "approved")
+        sandbox.decide(other.id, "approved")
         assert (await waiting).is_approved
 
 
-async def test_one_garbled_answer_is_asked_for_again(box: Sandbox) -> None:
+async def test_one_garbled_answer_is_asked_for_again(sandbox: Sandbox) -> None:
     """Without an inbox, too, one or two answers that cannot be read are not the end."""
-    async with client(box, None, OFTEN) as veriff:
+    async with client(sandbox, None, OFTEN) as veriff:
         session = await veriff.create_session()
-        box.inject(Fault.corrupt(), path=DECISION, times=2)
-        box.decide(session.id, "approved")
+        sandbox.inject(Fault.corrupt_response(), path=DECISION, times=2)
+        sandbox.decide(session.id, "approved")
         assert (await session.wait_for_decision(timeout=20)).is_approved
 
 
-async def test_the_timeout_says_why_asking_failed(box: Sandbox) -> None:
+async def test_the_timeout_says_why_asking_failed(sandbox: Sandbox) -> None:
     """A wait that ends without a decision names the error of the last question."""
-    async with client(box, MemoryInbox(), OFTEN) as veriff:
+    async with client(sandbox, MemoryInbox(), OFTEN) as veriff:
         session = await veriff.create_session()
-        box.inject(Fault.status(401), path=DECISION, times=1_000)
+        sandbox.inject(Fault.status(401), path=DECISION, times=1_000)
         with pytest.raises(DecisionTimeoutError, match="last status: created, asking failed with AuthenticationError"):
             await session.wait_for_decision(timeout=0.2)
 
 
 @pytest.mark.parametrize("trouble", TROUBLE[:-1], ids=lambda error: type(error).__name__)
-async def test_a_decision_that_cannot_be_recorded_is_returned(box: Sandbox, trouble: BaseException) -> None:
+async def test_a_decision_that_cannot_be_recorded_is_returned(sandbox: Sandbox, trouble: BaseException) -> None:
     """An inbox that takes nothing keeps no decision that was asked for from its waits."""
     inbox = Moody()
-    async with client(box, inbox, OFTEN) as veriff:
+    async with client(sandbox, inbox, OFTEN) as veriff:
         session = await veriff.create_session()
         inbox.troubles["record"] = [trouble]
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
         decision = await session.wait_for_decision(timeout=20)
 
     assert (True, DecisionSource.POLL) == (decision.is_approved, decision.source)
 
 
-async def test_a_timeout_of_zero_asks_once(box: Sandbox) -> None:
+async def test_a_timeout_of_zero_asks_once(sandbox: Sandbox) -> None:
     """Zero returns what the inbox knows, or else what Veriff shows to one question."""
     inbox = MemoryInbox()
-    async with client(box, inbox) as veriff:
+    async with client(sandbox, inbox) as veriff:
         session = await veriff.create_session()
         with pytest.raises(DecisionTimeoutError, match="within 0 s"):
             await session.wait_for_decision(timeout=0)
-        assert 1 == asked(box)
-        box.decide(session.id, "review")
+        assert 1 == asked(sandbox)
+        sandbox.decide(session.id, "review")
         with pytest.raises(DecisionTimeoutError, match="last status: review"):
             await session.wait_for_decision(timeout=0)
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
         assert DecisionSource.POLL == (await session.wait_for_decision(timeout=0.0)).source
         assert DecisionSource.KNOWN == (await session.wait_for_decision(timeout=0)).source
-        assert 3 == asked(box)
-        box.inject(Fault.status(500), path=DECISION)
+        assert 3 == asked(sandbox)
+        sandbox.inject(Fault.status(500), path=DECISION)
         with pytest.raises(ServerError):
             await (await veriff.create_session()).wait_for_decision(timeout=0)
 
 
 @pytest.mark.parametrize("seconds", [float("inf"), 1e300])
-async def test_a_very_long_timeout_is_none(box: Sandbox, seconds: float) -> None:
+async def test_a_very_long_timeout_is_none(sandbox: Sandbox, seconds: float) -> None:
     """A timeout that no loop can count waits for as long as it takes."""
-    async with client(box, None, OFTEN) as veriff:
+    async with client(sandbox, None, OFTEN) as veriff:
         session = await veriff.create_session()
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
         assert (await session.wait_for_decision(timeout=seconds)).is_approved

@@ -9,7 +9,7 @@ import pytest
 
 from tests.loops import every_loop
 from veriff_async import PollPolicy, RateLimitedError, Status, VeriffClient
-from veriff_async._protocol.webhook import decision_event
+from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.registry import Wait, Watched
 from veriff_async._waiting.waiters import Waits
 from veriff_async.inbox import MemoryInbox
@@ -61,7 +61,7 @@ async def end(waits: Waits, *tasks: asyncio.Task[Decision]) -> None:
     await waits.aclose()
 
 
-async def test_each_wait_keeps_its_own_pace(travel: Callable[[float], None]) -> None:
+async def test_each_wait_keeps_its_own_pace(advance_time: Callable[[float], None]) -> None:
     """A wait with a policy of its own is asked for by that policy, whichever other waits its session has."""
     questions = Questions()
     waits = Waits(questions.ask, poll=NEVER)
@@ -71,24 +71,24 @@ async def test_each_wait_keeps_its_own_pace(travel: Callable[[float], None]) -> 
     await turns()
     assert {} == questions.asked
     for second in range(10, 100, 10):
-        travel(10)
+        advance_time(10)
         await turns()
         assert {"s": second // 10} == questions.asked
     tasks[0].cancel()
     await turns()
-    travel(10)
+    advance_time(10)
     await turns()
     assert {"s": 10} == questions.asked
-    travel(99)
+    advance_time(99)
     await turns()
     assert {"s": 10} == questions.asked
-    travel(1)
+    advance_time(1)
     await turns()
     assert {"s": 11} == questions.asked
     await end(waits, *tasks)
 
 
-async def test_a_further_wait_slows_no_other_down(travel: Callable[[float], None]) -> None:
+async def test_a_further_wait_slows_no_other_down(advance_time: Callable[[float], None]) -> None:
     """A wait that begins later with a slower policy, or with none, leaves the pace of the first as it is."""
     questions = Questions()
     waits = Waits(questions.ask, poll=NEVER)
@@ -97,7 +97,7 @@ async def test_a_further_wait_slows_no_other_down(travel: Callable[[float], None
     for expected in range(1, 5):
         tasks += [begin(waits), begin(waits, poll=NEVER), begin(waits, poll=PollPolicy(initial_delay=1e5))]
         await turns()
-        travel(10)
+        advance_time(10)
         await turns()
         assert {"s": expected} == questions.asked
     await end(waits, *tasks)
@@ -191,23 +191,23 @@ async def test_waits_of_one_session_take_linear_time(order: str) -> None:
     await waits.aclose()
 
 
-async def test_all_waits_of_one_session_wake(box: Sandbox) -> None:
+async def test_all_waits_of_one_session_wake(sandbox: Sandbox) -> None:
     """Many waits for one session, begun before and after a review, all wake by one record."""
     inbox = MemoryInbox()
-    async with VeriffClient.from_env(box.environ, inbox=inbox, poll=NEVER) as veriff:
+    async with VeriffClient.from_env(sandbox.environ, inbox=inbox, poll=NEVER) as veriff:
         session = veriff.session("s")
         tasks = [asyncio.create_task(session.wait_for_decision(timeout=None)) for _ in range(300)]
         await turns()
-        await inbox.record(decision_event(Decision(session_id="s", status=Status.REVIEW)))
+        await inbox.record(event_from_decision(Decision(session_id="s", status=Status.REVIEW)))
         await turns()
         tasks += [asyncio.create_task(session.wait_for_decision(timeout=None)) for _ in range(300)]
         await turns()
         assert 600 == veriff.statistics().waiters
-        await inbox.record(decision_event(Decision(session_id="s", status=Status.APPROVED)))
+        await inbox.record(event_from_decision(Decision(session_id="s", status=Status.APPROVED)))
         assert {Status.APPROVED} == {decision.status for decision in await asyncio.gather(*tasks)}
 
 
-async def test_one_retry_after_silences_no_one(travel: Callable[[float], None]) -> None:
+async def test_one_retry_after_silences_no_one(advance_time: Callable[[float], None]) -> None:
     """However long Veriff asks to wait after one answer, sessions are asked for again after a minute."""
     questions = Questions()
     questions.error = RateLimitedError("slow down", status=429, retry_after=1e9)
@@ -216,11 +216,11 @@ async def test_one_retry_after_silences_no_one(travel: Callable[[float], None]) 
     await turns()
     assert 1 <= sum(questions.asked.values()) <= 3
     before = sum(questions.asked.values())
-    travel(59)
+    advance_time(59)
     await turns()
     assert before == sum(questions.asked.values())
     for _ in range(5):
-        travel(1)
+        advance_time(1)
         await turns()
     assert 3 == len(questions.asked)
     await end(waits, *tasks)

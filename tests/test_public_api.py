@@ -60,7 +60,8 @@ SourceDocument Specimen Status Timestamp TimestampHash TransportationResult Unkn
 UserDefinedStatus UserStatusEvent ValidationResult WatchlistEvent WatchlistHit WatchlistScreening WebhookEvent YesNo
 """
 PINNED_SANDBOX = """
-AttemptView Clock Delivery Fault ImportedFace RealClock Rules Sandbox SeenRequest SessionView StoredMedia VirtualClock
+AttemptView Clock Delivery Fault ImportedFace RealClock ReceivedRequest
+Sandbox SandboxOptions SessionView StoredMedia VirtualClock
 WebhookKind
 """
 PINNED_INBOX = """

@@ -42,7 +42,7 @@ from veriff_async.models import (
 )
 from veriff_async.models.person import Address
 from veriff_async.models.session import Consent
-from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -70,13 +70,13 @@ async def session(veriff: VeriffClient) -> VerificationSession:
 async def strict() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
     """Run a sandbox whose clock stands still, and a client that tries once."""
     async with (
-        Sandbox(clock=VirtualClock()) as box,
-        VeriffClient(box.credentials, base_url=box.base_url, retry=RetryPolicy(max_attempts=1)) as veriff,
+        Sandbox(clock=VirtualClock()) as sandbox,
+        VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
-        yield box, veriff
+        yield sandbox, veriff
 
 
-async def test_what_a_session_is_created_with_arrives(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_what_a_session_is_created_with_arrives(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Address, consents and kinds of proof of address are sent in Veriff's words."""
     session = await veriff.create_session(
         address=Address(full_address="1 High Street"),
@@ -85,15 +85,15 @@ async def test_what_a_session_is_created_with_arrives(box: Sandbox, veriff: Veri
     )
 
     assert session.status == Status.CREATED
-    assert box.session(session.id).status == Status.CREATED
+    assert sandbox.session(session.id).status == Status.CREATED
 
 
-async def test_a_chip_is_uploaded(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_chip_is_uploaded(sandbox: Sandbox, session: VerificationSession) -> None:
     """What was read from a chip is taken as one file of the session, until it is submitted."""
     receipt = await session.upload_nfc(CHIP)
 
     assert (receipt.mimetype, receipt.session_id) == ("application/json", session.id)
-    (stored,) = box.session(session.id).media
+    (stored,) = sandbox.session(session.id).media
     assert (receipt.id, receipt.size) == (stored.id, stored.size)
     await session.submit()
     with pytest.raises(ConflictError):
@@ -106,11 +106,11 @@ async def test_a_chip_needs_all_its_files(session: VerificationSession) -> None:
         await session.upload_nfc(NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b""))
 
 
-async def test_what_a_device_tells_is_collected(box: Sandbox, session: VerificationSession) -> None:
+async def test_what_a_device_tells_is_collected(sandbox: Sandbox, session: VerificationSession) -> None:
     """Data of device and network are taken for the open attempt, absent ones left out, and refused after submission."""
     receipt = await session.send_collected_data(COLLECTED)
 
-    view = box.session(session.id)
+    view = sandbox.session(session.id)
     assert (session.id, view.attempts[-1].id) == (receipt.session_id, receipt.attempt_id)
     assert view.collected_data == {
         "providerName": "us",
@@ -138,11 +138,11 @@ async def test_collected_data_are_checked(session: VerificationSession, data: Co
         await session.send_collected_data(data)
 
 
-async def test_attempts_come_newest_first(box: Sandbox, session: VerificationSession) -> None:
+async def test_attempts_come_newest_first(sandbox: Sandbox, session: VerificationSession) -> None:
     """A resubmission opens a second attempt; a status of the user's own stands with the attempt that it was given."""
     await session.submit()
-    box.decide(session.id, "resubmission_requested")
-    box.give_status(session.id, UserDefinedStatus(status="Look again", status_code="look-again", reason="odd"))
+    sandbox.decide(session.id, "resubmission_requested")
+    sandbox.set_user_status(session.id, UserDefinedStatus(status="Look again", status_code="look-again", reason="odd"))
 
     newest, oldest = await session.attempts()
 
@@ -152,12 +152,12 @@ async def test_attempts_come_newest_first(box: Sandbox, session: VerificationSes
     assert newest.created_time is not None
 
 
-async def test_media_are_told(box: Sandbox, veriff: VeriffClient, session: VerificationSession) -> None:
+async def test_media_are_told(sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession) -> None:
     """The media of the newest attempt that has any can be asked for, and those of every attempt by its id."""
     receipts = await session.upload(PICTURE, Media(bytes.fromhex("ffd8ffe1") + bytes(60), "document-front"))
     chip = await session.upload_nfc(CHIP)
     await session.submit()
-    box.decide(session.id, "resubmission_requested")
+    sandbox.decide(session.id, "resubmission_requested")
 
     found = await session.media()
 
@@ -171,12 +171,14 @@ async def test_media_are_told(box: Sandbox, veriff: VeriffClient, session: Verif
         await veriff.attempt_media(session.id)
 
 
-async def test_the_person_is_told(box: Sandbox, session: VerificationSession) -> None:
+async def test_the_person_is_told(sandbox: Sandbox, session: VerificationSession) -> None:
     """The person is the one of the creation, then the one that was read, with the matches that a search found."""
     before = await session.person()
     await session.submit()
-    box.decide(session.id, "approved", person=Person(first_name="Augusta", date_of_birth="1990-01-01"))
-    box.match(session.id, PepSanctionMatch(provider="lists", hits=(PepHit(doc=PepEntity(name="A. B."), score=1.5),)))
+    sandbox.decide(session.id, "approved", person=Person(first_name="Augusta", date_of_birth="1990-01-01"))
+    sandbox.set_pep_matches(
+        session.id, PepSanctionMatch(provider="lists", hits=(PepHit(doc=PepEntity(name="A. B."), score=1.5),))
+    )
     after = await session.person()
 
     assert (before.first_name, before.id_code, before.pep_sanction_matches) == ("Ada", "123456789", ())
@@ -185,12 +187,12 @@ async def test_the_person_is_told(box: Sandbox, session: VerificationSession) ->
     assert search.hits[0].doc == PepEntity(name="A. B.")
 
 
-async def test_a_screening_is_told_and_its_watch_stopped(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_screening_is_told_and_its_watch_stopped(sandbox: Sandbox, session: VerificationSession) -> None:
     """The result of a screening can be asked for once it is there; its watch can be stopped once."""
     with pytest.raises(NotFoundError):
         await session.watchlist_screening()
     hit = WatchlistHit(matched_name="Ada Byron", match_types=("name_exact",))
-    box.screen(
+    sandbox.complete_watchlist_screening(
         session.id,
         WatchlistScreening(
             match_status=MatchStatus.POSSIBLE_MATCH,
@@ -211,7 +213,7 @@ async def test_a_screening_is_told_and_its_watch_stopped(box: Sandbox, session: 
         await session.stop_monitoring()
 
 
-async def test_registries_are_told(box: Sandbox, session: VerificationSession) -> None:
+async def test_registries_are_told(sandbox: Sandbox, session: VerificationSession) -> None:
     """What each registry says can be asked for, once it has answered."""
     with pytest.raises(NotFoundError):
         await session.ine_registry()
@@ -222,7 +224,7 @@ async def test_registries_are_told(box: Sandbox, session: VerificationSession) -
         TransportationResult(status="valid"),
     )
     for answer in answers:
-        box.answer_registry(session.id, answer)
+        sandbox.complete_registry_check(session.id, answer)
 
     assert answers == (
         await session.ine_registry(),
@@ -234,25 +236,28 @@ async def test_registries_are_told(box: Sandbox, session: VerificationSession) -
     assert answers[1].status_curp.is_active
 
 
-async def test_pictures_have_timestamps(box: Sandbox, session: VerificationSession) -> None:
+async def test_pictures_have_timestamps(sandbox: Sandbox, session: VerificationSession) -> None:
     """The digest under a timestamp is that of the picture that was uploaded."""
     (receipt,) = await session.upload(PICTURE)
 
     (found,) = await session.timestamps()
 
     assert found.data_hash is not None
-    assert (receipt.id, box.session(session.id).media[0].sha256) == (found.id, found.data_hash.value)
+    assert (receipt.id, sandbox.session(session.id).media[0].sha256) == (found.id, found.data_hash.value)
 
 
 async def test_a_decision_without_humans(strict: tuple[Sandbox, VeriffClient]) -> None:
     """An ordinary integration has no such decision; one of the Essential plan has nothing else."""
     _, ordinary = strict
     unknown = await ordinary.create_session()
-    async with Sandbox(rules=Rules(full_auto=True)) as box, VeriffClient.from_env(box.environ) as veriff:
+    async with (
+        Sandbox(options=SandboxOptions(full_auto=True)) as sandbox,
+        VeriffClient.from_env(sandbox.environ) as veriff,
+    ):
         session = await veriff.create_session(person=Person(first_name="Ada"))
         assert await session.full_auto_decision() is None
         await session.submit()
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
 
         found = await session.full_auto_decision()
 
@@ -264,17 +269,17 @@ async def test_a_decision_without_humans(strict: tuple[Sandbox, VeriffClient]) -
 
 async def test_a_deleted_session_is_gone(strict: tuple[Sandbox, VeriffClient]) -> None:
     """A session can be deleted unless it is being decided, and nothing of it can be asked for afterwards."""
-    box, veriff = strict
+    sandbox, veriff = strict
     session = await veriff.create_session()
     await session.submit()
     with pytest.raises(BadRequestError) as caught:
         await session.delete()
     assert caught.value.code == "1305"
-    box.decide(session.id, "declined")
+    sandbox.decide(session.id, "declined")
 
     await session.delete()
 
-    assert box.session(session.id).deleted
+    assert sandbox.session(session.id).deleted
     for call in (session.decision, session.attempts, session.delete):
         with pytest.raises(NotFoundError):
             await call()
@@ -282,7 +287,7 @@ async def test_a_deleted_session_is_gone(strict: tuple[Sandbox, VeriffClient]) -
 
 async def test_deletions_are_counted(strict: tuple[Sandbox, VeriffClient]) -> None:
     """Five sessions can be deleted in an hour and ten in a day, and more a day later."""
-    box, veriff = strict
+    sandbox, veriff = strict
 
     async def delete(count: int) -> None:
         for _ in range(count):
@@ -291,32 +296,35 @@ async def test_deletions_are_counted(strict: tuple[Sandbox, VeriffClient]) -> No
     await delete(5)
     with pytest.raises(RateLimitedError):
         await delete(1)
-    box.advance(3_601)
+    sandbox.advance(3_601)
     await delete(5)
-    box.advance(3_601)
+    sandbox.advance(3_601)
     with pytest.raises(RateLimitedError):
         await delete(1)
-    box.advance(DAY)
+    sandbox.advance(DAY)
     await delete(1)
 
 
-async def test_a_spent_quota_is_told_at_once(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_spent_quota_is_told_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The sixth deletion of an hour is not tried again, and no other call waits for it."""
     for _ in range(5):
         await (await veriff.create_session()).delete()
     session = await veriff.create_session()
-    asked = len(box.requests)
+    asked = len(sandbox.requests)
 
     with pytest.raises(RateLimitedError):
         await session.delete()
     assert await session.decision() is None
 
-    assert len(box.requests) == asked + 2
+    assert len(sandbox.requests) == asked + 2
 
 
 async def test_deletion_may_be_off(strict: tuple[Sandbox, VeriffClient]) -> None:
     """Where Veriff has not enabled it, a deletion is refused as not permitted."""
-    async with Sandbox(rules=Rules(may_delete=False)) as box, VeriffClient.from_env(box.environ) as veriff:
+    async with (
+        Sandbox(options=SandboxOptions(allow_deletion=False)) as sandbox,
+        VeriffClient.from_env(sandbox.environ) as veriff,
+    ):
         session = await veriff.create_session()
         with pytest.raises(PermissionDeniedError):
             await session.delete()

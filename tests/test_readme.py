@@ -43,8 +43,8 @@ def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monke
             tmp_path.joinpath(name).write_bytes(path.read_bytes())
     script = tmp_path / "example.py"
     script.write_text(code, encoding="utf-8")
-    with Sandbox(decide_after=0) as box:
-        for name, value in box.environ.items():
+    with Sandbox(decide_after=0) as sandbox:
+        for name, value in sandbox.environ.items():
             monkeypatch.setenv(name, value)
         done = subprocess.run(  # noqa: S603  our own example
             [sys.executable, "-W", "ignore" if may_warn else "error", str(script)],

@@ -52,22 +52,22 @@ def client_options() -> ClientOptions:
 
 
 @pytest.fixture
-async def ids(box: Sandbox, veriff: VeriffClient) -> list[str]:
+async def ids(sandbox: Sandbox, veriff: VeriffClient) -> list[str]:
     """Give an approved session, one in review, one undecided, and one that nobody knows."""
     sessions = [await veriff.create_session() for _ in range(3)]
     for session in sessions:
         await session.submit()
-    box.decide(sessions[0].id, "approved")
-    box.decide(sessions[1].id, "review")
+    sandbox.decide(sessions[0].id, "approved")
+    sandbox.decide(sessions[1].id, "review")
     return [*(session.id for session in sessions), str(uuid.uuid4())]
 
 
-def asked(box: Sandbox) -> int:
+def asked(sandbox: Sandbox) -> int:
     """Return how often a decision was asked for."""
-    return sum(seen.path.endswith("/decision") for seen in box.requests)
+    return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
 
 
-async def test_what_is_missing_is_recorded(box: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+async def test_what_is_missing_is_recorded(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
     """Decisions that the inbox misses are recorded, and a failure of one session does not stop the others."""
     inbox = MemoryInbox()
     found = await reconcile(veriff, inbox, ids)
@@ -86,25 +86,30 @@ async def test_what_is_missing_is_recorded(box: Sandbox, veriff: VeriffClient, i
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_a_second_time_finds_nothing_new(box: Sandbox, veriff: VeriffClient, ids: list[str], same: bool) -> None:  # noqa: FBT001
+async def test_a_second_time_finds_nothing_new(
+    sandbox: Sandbox,
+    veriff: VeriffClient,
+    ids: list[str],
+    same: bool,  # noqa: FBT001  a case
+) -> None:
     """Final decisions that are known are not asked for again, whether or not the client waits beside the same inbox."""
     inbox = MemoryInbox()
-    async with VeriffClient.from_env(box.environ, inbox=inbox if same else None) as client:
+    async with VeriffClient.from_env(sandbox.environ, inbox=inbox if same else None) as client:
         first = await reconcile(client, inbox, ids[:3])
-        before = asked(box)
+        before = asked(sandbox)
         second = await reconcile(client, inbox, ids[:3])
 
     assert (2, 3) == (len(first.recorded), first.done)
     assert (1, [], 1, 1) == (second.known, second.recorded, second.unchanged, second.undecided)
-    assert before + 2 == asked(box)
+    assert before + 2 == asked(sandbox)
 
 
-async def test_it_wakes_whoever_waits(box: Sandbox, ids: list[str]) -> None:
+async def test_it_wakes_whoever_waits(sandbox: Sandbox, ids: list[str]) -> None:
     """A wait beside the inbox ends by what another program reconciled."""
     inbox = MemoryInbox()
     async with (
-        VeriffClient.from_env(box.environ, inbox=inbox) as app,
-        VeriffClient.from_env(box.environ) as job,
+        VeriffClient.from_env(sandbox.environ, inbox=inbox) as app,
+        VeriffClient.from_env(sandbox.environ) as job,
     ):
         waiting = asyncio.create_task(app.session(ids[0]).wait_for_decision(timeout=900))
         await asyncio.sleep(0)
@@ -134,9 +139,11 @@ async def test_it_tells_how_far_it_is(veriff: VeriffClient, ids: list[str]) -> N
     assert [1, 2, 3, 4] == seen
 
 
-async def test_a_broken_answer_is_a_failure_of_its_session(box: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+async def test_a_broken_answer_is_a_failure_of_its_session(
+    sandbox: Sandbox, veriff: VeriffClient, ids: list[str]
+) -> None:
     """Trouble on the way to Veriff is told by session."""
-    box.inject(Fault.status(500), path="/v1/sessions/*/decision")
+    sandbox.inject(Fault.status(500), path="/v1/sessions/*/decision")
     found = await reconcile(veriff, MemoryInbox(), ids[:2], concurrency=1)
 
     assert ([ids[1]], [ids[0]]) == (found.recorded, list(found.failed))
@@ -166,9 +173,9 @@ async def test_an_error_of_the_source_ends_it(veriff: VeriffClient, ids: list[st
         await reconcile(veriff, MemoryInbox(), ids, progress=broken)
 
 
-async def test_it_can_be_cancelled(box: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+async def test_it_can_be_cancelled(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
     """Cancelling leaves nothing behind."""
-    box.inject(Fault.hang(), path="/v1/sessions/*/decision", times=4)
+    sandbox.inject(Fault.hang(), path="/v1/sessions/*/decision", times=4)
     running = asyncio.create_task(reconcile(veriff, MemoryInbox(), ids))
     while veriff.statistics().requests < 10:  # noqa: ASYNC110  what is waited for is on the other side of a socket
         await asyncio.sleep(0)

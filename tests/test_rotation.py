@@ -17,25 +17,25 @@ RING = Credentials(KEY, "newest", previous_secrets=["older", "oldest"])
 PICTURE = Media(b"\xff\xd8\xff\xe0" + bytes(60), "face")
 
 
-async def test_a_new_secret_signs_from_now_on(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_new_secret_signs_from_now_on(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """After the swap requests are signed with the new secret, over the same connections; the old one can go."""
     session = await veriff.create_session()
-    both = box.credentials.with_rotated_secret("a-new-secret")
-    box.credentials = both
+    both = sandbox.credentials.with_rotated_secret("a-new-secret")
+    sandbox.credentials = both
 
     veriff.credentials = veriff.credentials.with_rotated_secret("a-new-secret")
     await session.upload(PICTURE)
-    box.credentials = both.without_secret(1)
+    sandbox.credentials = both.without_secret(1)
     await session.submit()
 
     assert both == veriff.credentials
     assert await session.decision() is None
 
 
-async def test_a_deleted_secret_is_refused(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_deleted_secret_is_refused(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A client that still signs with a secret that is gone is told so, and goes on after the swap."""
     session = await veriff.create_session()
-    box.credentials = box.credentials.with_rotated_secret("a-new-secret").without_secret(1)
+    sandbox.credentials = sandbox.credentials.with_rotated_secret("a-new-secret").without_secret(1)
 
     with pytest.raises(AuthenticationError, match="compare VERIFF_SHARED_SECRET"):
         await session.submit()
@@ -43,11 +43,11 @@ async def test_a_deleted_secret_is_refused(box: Sandbox, veriff: VeriffClient) -
     await session.submit()
 
 
-async def test_a_call_under_way_ends_with_its_own_secret(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_call_under_way_ends_with_its_own_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The answer to a request that was signed before the swap is checked with what signed it."""
     session = await veriff.create_session()
-    box.inject(Fault.status(503, retry_after=0), path="*/attempts")
-    box.credentials = box.credentials.with_rotated_secret("a-new-secret")
+    sandbox.inject(Fault.status(503, retry_after=0), path="*/attempts")
+    sandbox.credentials = sandbox.credentials.with_rotated_secret("a-new-secret")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(session.attempts)
         await anyio.lowlevel.checkpoint()
@@ -60,8 +60,8 @@ async def test_a_call_under_way_ends_with_its_own_secret(box: Sandbox, veriff: V
 async def test_any_secret_of_the_ring_signs(place: int) -> None:
     """Whichever secret is chosen signs, and the answer to it is signed with the same."""
     async with (
-        Sandbox(credentials=RING) as box,
-        VeriffClient(RING.with_signing_secret(place), base_url=box.base_url) as veriff,
+        Sandbox(credentials=RING) as sandbox,
+        VeriffClient(RING.with_signing_secret(place), base_url=sandbox.base_url) as veriff,
     ):
         session = await veriff.create_session()
         assert await session.decision() is None

@@ -21,10 +21,10 @@ from veriff_async import (
 )
 from veriff_async.config import RetryPolicy
 from veriff_async.models import FraudCategory, LookupStatus, ParsedAddress, ReportStatus
-from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
-    from veriff_async.sandbox import SeenRequest
+    from veriff_async.sandbox import ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -32,29 +32,29 @@ PICTURE = b"\xff\xd8\xff\xe0" + bytes(60)
 PERSON = Person(first_name="Ada", last_name="Byron", id_number="123456789", date_of_birth="1990-01-01")
 
 
-async def decided(box: Sandbox, veriff: VeriffClient) -> str:
+async def decided(sandbox: Sandbox, veriff: VeriffClient) -> str:
     """Open a session and let it be approved."""
     session = await veriff.create_session()
     await session.submit()
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     return session.id
 
 
-async def test_a_person_is_looked_up(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_person_is_looked_up(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A check of registries is a session that is submitted already, whose decision is waited for as ever."""
     session = await veriff.validate_registry(PERSON, vendor_data="user-42")
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
 
     assert (session.status, session.vendor_data) == (Status.SUBMITTED, "user-42")
     assert (await session.wait_for_decision(timeout=20)).is_approved
 
 
-async def test_an_address_stands_for_a_date_of_birth(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_an_address_stands_for_a_date_of_birth(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Registries find a person by number and name, with a date of birth or an address."""
     person = Person(full_name="Ada Byron", id_number="123456789")
     address = Address(parsed_address=ParsedAddress(street="High Street", house_number="1", postcode="12345"))
 
-    assert (await veriff.validate_registry(person, address=address)).id in {view.id for view in box.sessions}
+    assert (await veriff.validate_registry(person, address=address)).id in {view.id for view in sandbox.sessions}
 
 
 @pytest.mark.parametrize(
@@ -72,20 +72,20 @@ async def test_what_registries_need_is_checked(veriff: VeriffClient, person: Per
             await call(person)
 
 
-async def test_a_person_is_looked_up_at_once(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_person_is_looked_up_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The synchronous host answers with the decision, and with what the registries say."""
     decision = await veriff.validate_registry_sync(PERSON)
 
     (result,) = decision.additional_verified_data.validation_results
     assert (decision.is_approved, result.first_name) == (True, "match")
-    assert box.requests[-1].path == "/sync/v1/validate-registry"
+    assert sandbox.requests[-1].path == "/sync/v1/validate-registry"
 
 
-async def test_hosts_can_be_elsewhere(box: Sandbox) -> None:
+async def test_hosts_can_be_elsewhere(sandbox: Sandbox) -> None:
     """Feedback and synchronous checks go to the hosts that the client is given, or that the environment names."""
-    async with Sandbox(credentials=box.credentials) as other:
+    async with Sandbox(credentials=sandbox.credentials) as other:
         environ = {
-            **box.environ,
+            **sandbox.environ,
             "VERIFF_FEEDBACK_URL": other.feedback_url,
             "VERIFF_SYNC_URL": other.sync_url,
         }
@@ -95,17 +95,17 @@ async def test_hosts_can_be_elsewhere(box: Sandbox) -> None:
             await veriff.validate_registry(PERSON)
 
         assert [seen.path for seen in other.requests] == ["/v1/feedback/fraud-categories", "/sync/v1/validate-registry"]
-        assert [seen.path for seen in box.requests] == ["/v1/validate-registry"]
+        assert [seen.path for seen in sandbox.requests] == ["/v1/validate-registry"]
 
 
-async def test_an_older_address_is_told(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_an_older_address_is_told(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A proof of address of the older make is asked for by the id of its event."""
     session = await veriff.create_session()
     await session.upload(Media(PICTURE, "address-front"))
-    address_id = box.submit_address(session.id)
+    address_id = sandbox.submit_address(session.id)
 
     before = await veriff.address(address_id)
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     after = await veriff.address(address_id)
 
     assert before is None
@@ -124,9 +124,9 @@ async def test_kinds_of_fraud_are_told(veriff: VeriffClient) -> None:
     assert all(info.description for info in found)
 
 
-async def test_frauds_are_reported_one_by_one(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_frauds_are_reported_one_by_one(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """One report of a call may be taken and another refused; a report can be looked up, and is taken once."""
-    known = await decided(box, veriff)
+    known = await decided(sandbox, veriff)
     undecided = (await veriff.create_session()).id
     report = FraudReport(known, [FraudCategory.INJECTED_MEDIA, "selfie_is_manipulated"], comment="seen later")
 
@@ -170,17 +170,17 @@ async def test_ten_reports_are_looked_up_at_once(veriff: VeriffClient, session_i
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # a loop in debug mode takes twice as long for so many
 async def test_feedback_has_a_limit() -> None:
     """The thousand and first request within a minute is refused with the API's own word."""
-    seen: list[SeenRequest] = []
+    seen: list[ReceivedRequest] = []
     once = RetryPolicy(max_attempts=1)
     async with (
-        Sandbox(clock=VirtualClock(), on_request=seen.append) as box,
-        VeriffClient(box.credentials, base_url=box.base_url, retry=once) as veriff,
+        Sandbox(clock=VirtualClock(), on_request=seen.append) as sandbox,
+        VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=once) as veriff,
     ):
         for _ in range(1000):
             await veriff.fraud_categories()
         with pytest.raises(RateLimitedError) as caught:
             await veriff.fraud_categories()
-        box.advance(61)
+        sandbox.advance(61)
         await veriff.fraud_categories()
 
     assert caught.value.code == "RATE_LIMIT_EXCEEDED"
@@ -189,16 +189,19 @@ async def test_feedback_has_a_limit() -> None:
 
 async def test_what_feedback_signs_can_be_the_older_text() -> None:
     """Older pages sign the path alone: a sandbox that does so refuses what the newer pages say."""
-    async with Sandbox(rules=Rules(feedback_signs_body=False)) as box, VeriffClient.from_env(box.environ) as veriff:
+    async with (
+        Sandbox(options=SandboxOptions(feedback_signs_body=False)) as sandbox,
+        VeriffClient.from_env(sandbox.environ) as veriff,
+    ):
         assert await veriff.fraud_categories()
         with pytest.raises(AuthenticationError):
             await veriff.fraud_reports(["8f0d1ab6-0000-4000-8000-000000000001"])
 
 
-async def test_feedback_refuses_another_key(box: Sandbox) -> None:
+async def test_feedback_refuses_another_key(sandbox: Sandbox) -> None:
     """The feedback API knows the key by a header of its own, and refuses in a form of its own."""
-    other = Credentials("5b0d1ab6-0000-4000-8000-000000000001", box.credentials.shared_secret)
-    async with VeriffClient(other, base_url=box.base_url) as veriff:
+    other = Credentials("5b0d1ab6-0000-4000-8000-000000000001", sandbox.credentials.shared_secret)
+    async with VeriffClient(other, base_url=sandbox.base_url) as veriff:
         with pytest.raises(AuthenticationError) as caught:
             await veriff.fraud_categories()
 

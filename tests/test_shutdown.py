@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def decided(box: Sandbox, veriff: VeriffClient) -> bool:
+async def decided(sandbox: Sandbox, veriff: VeriffClient) -> bool:
     """Create a session, have it decided, and return whether the client learns of it."""
     session = await veriff.create_session()
     await session.submit()
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     return (await session.wait_for_decision(timeout=30)).is_approved
 
 
@@ -36,9 +36,9 @@ async def waiting(veriff: VeriffClient) -> asyncio.Task[object]:
     return wait
 
 
-async def test_client_opens_again_in_each_loop(box: Sandbox) -> None:
+async def test_client_opens_again_in_each_loop(sandbox: Sandbox) -> None:
     """A client that `async with` enters again works as a new one does, in the same event loop and in another."""
-    veriff = VeriffClient.from_env(box.environ, inbox=MemoryInbox())
+    veriff = VeriffClient.from_env(sandbox.environ, inbox=MemoryInbox())
 
     async def start_twice() -> None:
         for _ in range(2):
@@ -53,10 +53,10 @@ async def test_client_opens_again_in_each_loop(box: Sandbox) -> None:
     await start_twice()
     await asyncio.to_thread(asyncio.run, start_twice())
     async with veriff:
-        assert await decided(box, veriff)
+        assert await decided(sandbox, veriff)
 
 
-async def test_ending_waits_ends_nothing_else(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_ending_waits_ends_nothing_else(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """All waits of a client end at once, later ones too, and its other calls go on."""
     wait = await waiting(veriff)
     veriff.end_waits()
@@ -112,12 +112,12 @@ async def test_ignored_signals_stay_ignored(veriff: VeriffClient) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-async def test_other_threads_handle_no_signals(box: Sandbox) -> None:
+async def test_other_threads_handle_no_signals(sandbox: Sandbox) -> None:
     """In a thread, where test clients run applications, nothing is changed and nothing fails."""
     before = signal.getsignal(signal.SIGTERM)
 
     async def serve() -> None:
-        async with VeriffClient.from_env(box.environ) as veriff:
+        async with VeriffClient.from_env(sandbox.environ) as veriff:
             with end_waits_on_signals(veriff):
                 assert before is signal.getsignal(signal.SIGTERM)
                 assert (await veriff.create_session()).id

@@ -51,9 +51,9 @@ async def session(veriff: VeriffClient) -> VerificationSession:
     return session
 
 
-def asked(box: Sandbox) -> int:
+def asked(sandbox: Sandbox) -> int:
     """Return how often a decision was asked for."""
-    return sum(seen.path.endswith("/decision") for seen in box.requests)
+    return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
 
 
 async def until(holds: Callable[[], bool]) -> None:
@@ -62,88 +62,90 @@ async def until(holds: Callable[[], bool]) -> None:
         await asyncio.sleep(0)
 
 
-async def idle(veriff: VeriffClient, box: Sandbox) -> None:
+async def idle(veriff: VeriffClient, sandbox: Sandbox) -> None:
     """Let the loop turn until the poller has asked and sleeps."""
     before = -1
-    while before != veriff.statistics().requests or asked(box) == 0:
+    while before != veriff.statistics().requests or asked(sandbox) == 0:
         before = veriff.statistics().requests
         for _ in range(200):
             await asyncio.sleep(0)
 
 
-async def test_a_decision_that_stands_is_returned_at_once(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_decision_that_stands_is_returned_at_once(sandbox: Sandbox, session: VerificationSession) -> None:
     """A decision that came before the wait needs one question."""
-    box.decide(session.id, "declined")
+    sandbox.decide(session.id, "declined")
 
     assert Status.DECLINED == (await session.wait_for_decision(timeout=900)).status
-    assert 1 == asked(box)
+    assert 1 == asked(sandbox)
 
 
 async def test_a_decision_that_comes_later_wakes_the_wait(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """The poller asks again after the policy's pause, and the wait ends with the answer."""
     waiting = asyncio.create_task(
         session.wait_for_decision(timeout=900, poll=PollPolicy(interval=100, max_interval=100))
     )
-    await idle(veriff, box)
-    travel(80)
-    await idle(veriff, box)
-    assert 1 == asked(box)
-    box.decide(session.id, "approved")
-    travel(20)
+    await idle(veriff, sandbox)
+    advance_time(80)
+    await idle(veriff, sandbox)
+    assert 1 == asked(sandbox)
+    sandbox.decide(session.id, "approved")
+    advance_time(20)
 
     assert (await waiting).is_approved
-    assert 2 == asked(box)
+    assert 2 == asked(sandbox)
 
 
 async def test_pauses_grow_up_to_the_longest(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """Without an answer the questions become rarer, as the policy says."""
     poll = PollPolicy(interval=100, backoff_factor=10, max_interval=2000)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=None, poll=poll))
-    await idle(veriff, box)
+    await idle(veriff, sandbox)
     for pause in (100, 1000, 2000, 2000):
-        before = asked(box)
-        travel(pause * 0.8)
-        await idle(veriff, box)
-        assert before == asked(box)
-        travel(pause * 0.2)
-        await until(lambda before=before: asked(box) == before + 1)  # type: ignore[misc]
-        await idle(veriff, box)
+        before = asked(sandbox)
+        advance_time(pause * 0.8)
+        await idle(veriff, sandbox)
+        assert before == asked(sandbox)
+        advance_time(pause * 0.2)
+        await until(lambda before=before: asked(sandbox) == before + 1)  # type: ignore[misc]
+        await idle(veriff, sandbox)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
 
 
-async def test_many_waits_share_one_rate(box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]) -> None:
+async def test_many_waits_share_one_rate(
+    sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
+) -> None:
     """However many sessions are waited for, each gets its turn and the rate of the client is kept."""
     sessions = [await veriff.create_session() for _ in range(30)]
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
     loop = asyncio.get_running_loop()
     began = loop.time()
-    while asked(box) < 40:
-        travel(0.1)
-        await idle(veriff, box)
-        assert asked(box) <= 10 * (loop.time() - began) + 2
+    while asked(sandbox) < 40:
+        advance_time(0.1)
+        await idle(veriff, sandbox)
+        assert asked(sandbox) <= 10 * (loop.time() - began) + 2
 
-    first_round = [seen.path for seen in box.requests if seen.path.endswith("/decision")][:30]
+    first_round = [seen.path for seen in sandbox.requests if seen.path.endswith("/decision")][:30]
     assert 30 == len(set(first_round))
     for one in sessions:
-        box.decide(one.id, "approved")
+        sandbox.decide(one.id, "approved")
     while not all(wait.done() for wait in waits):
-        travel(1.0)
-        await idle(veriff, box)
+        advance_time(1.0)
+        await idle(veriff, sandbox)
     assert {Status.APPROVED} == {(await wait).status for wait in waits}
 
 
 async def test_waits_that_come_while_others_go_are_asked_for() -> None:
     """A wait that begins just when the last ones of its session end is asked for like the first."""
-    dice = random.Random(1)  # noqa: S311  the same moments in every run
+    rng = random.Random(1)  # noqa: S311  the same moments in every run
 
     async def turns(most: int) -> None:
-        for _ in range(dice.randrange(most)):
+        for _ in range(rng.randrange(most)):
             await asyncio.sleep(0)
 
     async def ask(session_id: str) -> Decision:
@@ -160,47 +162,47 @@ async def test_waits_that_come_while_others_go_are_asked_for() -> None:
     await waits.aclose()
 
 
-async def test_waits_for_one_session_share_its_questions(box: Sandbox, session: VerificationSession) -> None:
+async def test_waits_for_one_session_share_its_questions(sandbox: Sandbox, session: VerificationSession) -> None:
     """Ten coroutines that wait for the same session all wake, and cost no ten questions."""
     waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for _ in range(10)]
     await asyncio.sleep(0)
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     found = await asyncio.gather(*waits)
 
     assert [True] * 10 == [decision.is_approved for decision in found]
-    assert 2 >= asked(box)
+    assert 2 >= asked(sandbox)
 
 
 async def test_a_review_announces_another_decision(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """By default a review does not end the wait; `until` can say otherwise."""
-    box.decide(session.id, "review")
+    sandbox.decide(session.id, "review")
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     reviewed = await session.wait_for_decision(timeout=900, until=lambda found: found.status == Status.REVIEW)
     assert Status.REVIEW == reviewed.status
-    await idle(veriff, box)
+    await idle(veriff, sandbox)
     assert not waiting.done()
-    box.decide(session.id, "approved")
-    travel(3)
+    sandbox.decide(session.id, "approved")
+    advance_time(3)
 
     assert (await waiting).is_approved
 
 
 async def test_a_resubmission_is_waited_for_anew(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """After a request for resubmission, a second wait waits for a newer decision."""
-    box.decide(session.id, "resubmission_requested")
+    sandbox.decide(session.id, "resubmission_requested")
     first = await session.wait_for_decision(timeout=900)
     assert first.needs_resubmission
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    await idle(veriff, box)
+    await idle(veriff, sandbox)
     assert not waiting.done()
     await session.upload(Media(JPEG, "face"))
     await session.submit()
-    box.decide(session.id, "resubmission_requested")
-    travel(3)
+    sandbox.decide(session.id, "resubmission_requested")
+    advance_time(3)
     second = await waiting
 
     assert second.needs_resubmission
@@ -208,24 +210,24 @@ async def test_a_resubmission_is_waited_for_anew(
 
 
 async def test_a_question_of_the_caller_wakes_the_waits_too(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession
 ) -> None:
     """Whoever learns of a decision first tells everybody."""
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    await idle(veriff, box)
-    box.decide(session.id, "approved")
+    await idle(veriff, sandbox)
+    sandbox.decide(session.id, "approved")
     await session.decision()
 
     assert (await waiting).is_approved
 
 
 async def test_the_timeout_names_the_session(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """A wait that ends without a decision says for which session, and what was known last."""
     waiting = asyncio.create_task(session.wait_for_decision(timeout=60))
-    await idle(veriff, box)
-    travel(61)
+    await idle(veriff, sandbox)
+    advance_time(61)
     with pytest.raises(DecisionTimeoutError, match=r"within 60 s \(last status: submitted\): wait again") as caught:
         await waiting
 
@@ -240,57 +242,57 @@ async def test_a_timeout_must_be_a_time(session: VerificationSession, seconds: f
         await session.wait_for_decision(timeout=seconds)
 
 
-async def test_a_wait_needs_no_timeout(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_wait_needs_no_timeout(sandbox: Sandbox, session: VerificationSession) -> None:
     """`None` waits for as long as it takes."""
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
 
     assert (await session.wait_for_decision(timeout=None)).is_approved
 
 
 async def test_passing_trouble_does_not_end_a_wait(
-    box: Sandbox,
+    sandbox: Sandbox,
     veriff: VeriffClient,
     session: VerificationSession,
-    travel: Callable[[float], None],
+    advance_time: Callable[[float], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A question that fails is asked again at its next turn, and told in the log without any detail."""
-    box.inject(Fault.status(500), path=DECISION)
+    sandbox.inject(Fault.status(500), path=DECISION)
     # aiohttp itself asks once more on a connection that it kept, so one drop would go unnoticed.
-    box.inject(Fault.drop(), path=DECISION, times=2)
+    sandbox.inject(Fault.drop(), path=DECISION, times=2)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
         for kind in ("ServerError", "TransportError"):
             told = f"failed with {kind}; it will be asked again"
             await until(lambda told=told: told in caplog.text)  # type: ignore[misc]
-            travel(5)
-    box.decide(session.id, "approved")
+            advance_time(5)
+    sandbox.decide(session.id, "approved")
     while not waiting.done():
-        travel(5)
-        await idle(veriff, box)
+        advance_time(5)
+        await idle(veriff, sandbox)
 
     assert (await waiting).is_approved
 
 
 async def test_a_slow_down_holds_for_all_waits(
-    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
     """When Veriff says for how long nobody should ask, no session is asked for until then."""
     sessions = [await veriff.create_session() for _ in range(3)]
-    box.inject(Fault.status(429, retry_after=50), path=DECISION)
+    sandbox.inject(Fault.status(429, retry_after=50), path=DECISION)
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
-    await until(lambda: asked(box) > 0)
-    travel(0.5)
-    await idle(veriff, box)
-    before = asked(box)
+    await until(lambda: asked(sandbox) > 0)
+    advance_time(0.5)
+    await idle(veriff, sandbox)
+    before = asked(sandbox)
     for one in sessions:
-        box.decide(one.id, "approved")
-    travel(45)
-    await idle(veriff, box)
-    assert before == asked(box)
+        sandbox.decide(one.id, "approved")
+    advance_time(45)
+    await idle(veriff, sandbox)
+    assert before == asked(sandbox)
     while not all(wait.done() for wait in waits):
-        travel(2)
-        await idle(veriff, box)
+        advance_time(2)
+        await idle(veriff, sandbox)
 
     assert [True] * 3 == [(await wait).is_approved for wait in waits]
 
@@ -311,7 +313,7 @@ class _Failed(BaseException):
 
 @pytest.mark.parametrize("kind", [StopIteration, asyncio.CancelledError, GeneratorExit, _Failed])
 async def test_nothing_that_until_raises_reaches_other_waits(
-    box: Sandbox, veriff: VeriffClient, session: VerificationSession, kind: type[BaseException]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, kind: type[BaseException]
 ) -> None:
     """An `until` that raises ends its own wait, also with what a future or a task would take for something else."""
 
@@ -323,7 +325,7 @@ async def test_nothing_that_until_raises_reaches_other_waits(
         for each in (None, broken, None)
     ]
     await asyncio.sleep(0)
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     first, failed, last = await asyncio.gather(*waits, return_exceptions=True)
 
     assert isinstance(first, Decision)
@@ -347,14 +349,14 @@ async def test_until_is_a_plain_function(session: VerificationSession, given: ob
         await session.wait_for_decision(until=given)  # type: ignore[arg-type]
 
 
-async def test_an_error_of_until_belongs_to_its_wait(box: Sandbox, session: VerificationSession) -> None:
+async def test_an_error_of_until_belongs_to_its_wait(sandbox: Sandbox, session: VerificationSession) -> None:
     """A predicate that raises ends its own wait with its own error, and no other."""
 
     def broken(_: Decision) -> bool:
         msg = "mine"
         raise LookupError(msg)
 
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
     mine, other = await asyncio.gather(
         session.wait_for_decision(timeout=900, until=broken),
         session.wait_for_decision(timeout=900),
@@ -365,11 +367,11 @@ async def test_an_error_of_until_belongs_to_its_wait(box: Sandbox, session: Veri
     assert not isinstance(other, BaseException)
 
 
-async def test_cancelling_leaves_nothing_behind(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_cancelling_leaves_nothing_behind(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A cancelled wait takes its future, its timer and its part of the poller along."""
     sessions = [await veriff.create_session() for _ in range(5)]
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
-    await until(lambda: asked(box) > 0)
+    await until(lambda: asked(sandbox) > 0)
     assert 5 == veriff.statistics().waiters
     for wait in waits:
         wait.cancel()
@@ -379,12 +381,12 @@ async def test_cancelling_leaves_nothing_behind(box: Sandbox, veriff: VeriffClie
     await until(lambda: not any("poller" in task.get_name() for task in asyncio.all_tasks()))
 
 
-async def test_closing_the_client_ends_its_waits(box: Sandbox) -> None:
+async def test_closing_the_client_ends_its_waits(sandbox: Sandbox) -> None:
     """A wait does not outlive its client, and none can begin after it."""
-    veriff = VeriffClient(box.credentials, base_url=box.base_url)
+    veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     session = await veriff.create_session()
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    await until(lambda: asked(box) == 1)
+    await until(lambda: asked(sandbox) == 1)
     await veriff.aclose()
     with pytest.raises(ClientClosedError, match="client was closed"):
         await waiting
@@ -392,11 +394,11 @@ async def test_closing_the_client_ends_its_waits(box: Sandbox) -> None:
         await session.wait_for_decision(timeout=900)
 
 
-async def test_a_wait_can_begin_while_another_ends(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_wait_can_begin_while_another_ends(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The poller that ends with its last wait does not take a new one along."""
     for _ in range(5):
         session = await veriff.create_session()
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
         assert (await session.wait_for_decision(timeout=900)).is_approved
         waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
         await asyncio.sleep(0)

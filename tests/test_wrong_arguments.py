@@ -174,17 +174,17 @@ def test_names_that_are_not_texts_are_written_as_json_does(raw: dict[Any, object
 
 @pytest.mark.parametrize("option", ["progress", "timeout"])
 async def test_nothing_is_created_before_the_options_are_checked(
-    box: Sandbox, veriff: VeriffClient, option: str
+    sandbox: Sandbox, veriff: VeriffClient, option: str
 ) -> None:
     """An option of `verify` that cannot be meant is refused before a session is created."""
     for value in (math.nan, "x", _async, -1, Hostile()):
         with pytest.raises(ConfigurationError, match=option):
             await veriff.verify(media=[Media(PICTURE, "face")], **{option: value})  # type: ignore[arg-type]
 
-    assert box.sessions == ()
+    assert sandbox.sessions == ()
 
 
-async def test_wrong_options_of_a_session_are_refused(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_wrong_options_of_a_session_are_refused(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Options of calls about a session are checked before the first request."""
     session = veriff.session(SESSION)
     media = Media(PICTURE, "face")
@@ -213,7 +213,7 @@ async def test_wrong_options_of_a_session_are_refused(box: Sandbox, veriff: Veri
                 await call(value)
             assert CANARY not in str(caught.value)
 
-    assert box.requests == ()
+    assert sandbox.requests == ()
 
 
 @pytest.mark.parametrize("value", [5, _async])
@@ -227,7 +227,7 @@ async def test_a_plain_function_where_an_async_one_is_needed(veriff: VeriffClien
 
 
 @pytest.mark.parametrize("part", ["extra", "device", "network", "browser", "email", "provider_name"])
-async def test_collected_data_of_other_types_are_refused(box: Sandbox, veriff: VeriffClient, part: str) -> None:
+async def test_collected_data_of_other_types_are_refused(sandbox: Sandbox, veriff: VeriffClient, part: str) -> None:
     """Every part of collected data is of its own type, fields of its parts included."""
     fine: dict[str, Any] = {
         "provider_name": "provider",
@@ -243,20 +243,20 @@ async def test_collected_data_of_other_types_are_refused(box: Sandbox, veriff: V
         with pytest.raises(ConfigurationError):
             await veriff.session(SESSION).send_collected_data(CollectedData(**fine | {part: value}))
 
-    assert box.requests == ()
+    assert sandbox.requests == ()
 
 
 @pytest.mark.parametrize(
     "extra", [{"a": 10**5000}, {"a": _nested()}, _nested(), {"a": -(10**400)}], ids=["huge", "deep", "deeper", "low"]
 )
 async def test_further_members_that_cannot_be_sent_are_refused(
-    box: Sandbox, veriff: VeriffClient, extra: dict[str, object]
+    sandbox: Sandbox, veriff: VeriffClient, extra: dict[str, object]
 ) -> None:
     """Numbers that no parser reads, and nesting that none follows, are refused before anything is sent."""
     with pytest.raises(ConfigurationError, match="extra cannot be sent"):
         await veriff.create_session(extra=extra)
 
-    assert box.requests == ()
+    assert sandbox.requests == ()
 
 
 @pytest.mark.parametrize("value", [CANARY, 5, Hostile(), [CANARY]], ids=["text", "number", "hostile", "list"])

@@ -95,7 +95,7 @@ class TestLeases:
     """A claim in Redis lasts as long as its process, and a write needs it."""
 
     async def test_leases_are_renewed_while_they_are_held(
-        self, redis_server: RedisServer, admin: Redis, travel: Callable[[float], None]
+        self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
         """One task renews all claims before they run out, and ends with the last of them."""
         before = asyncio.all_tasks()
@@ -107,7 +107,7 @@ class TestLeases:
             for _ in range(2):
                 await admin.pexpire(LEASE, 100_000)
                 await asyncio.sleep(0)
-                travel(251)
+                advance_time(251)
                 while await admin.pttl(LEASE) <= 100_000:
                     pass
             assert keeper in asyncio.all_tasks()
@@ -143,7 +143,7 @@ class TestLeases:
         self,
         redis_server: RedisServer,
         admin: Redis,
-        travel: Callable[[float], None],
+        advance_time: Callable[[float], None],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         """Who cancels the task that renews claims does not end them: it is started again, and the log says so."""
@@ -154,12 +154,12 @@ class TestLeases:
             keeper.cancel()
             await asyncio.wait([keeper])
             await asyncio.sleep(0)
-            travel(63)
+            advance_time(63)
             while not (again := asyncio.all_tasks() - before):
                 await admin.pttl(LEASE)
             await admin.pexpire(LEASE, 100_000)
             await asyncio.sleep(0)
-            travel(251)
+            advance_time(251)
             while await admin.pttl(LEASE) <= 100_000:
                 pass
             await journal.write(record_of("a"))
@@ -169,7 +169,7 @@ class TestLeases:
         assert ["the renewal of claims ended with CancelledError; it is started again"] == logged
 
     async def test_renewing_finds_what_was_lost(
-        self, redis_server: RedisServer, admin: Redis, travel: Callable[[float], None]
+        self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
         """A claim that another has by now is not renewed, nor is what was lost taken back; others are."""
         before = asyncio.all_tasks()
@@ -178,7 +178,7 @@ class TestLeases:
             (keeper,) = asyncio.all_tasks() - before
             await admin.set(LEASE, "another's")
             await asyncio.sleep(0)
-            travel(251)
+            advance_time(251)
             await asyncio.wait([keeper])  # it has nothing to renew any more
             with pytest.raises(JobTakenError, match="is taken by a run"):
                 await journal.write(record_of("a"))
@@ -187,20 +187,20 @@ class TestLeases:
         assert "another's" == await admin.get(LEASE)
 
     async def test_leases_outlive_a_server_that_is_away(
-        self, redis_server: RedisServer, admin: Redis, travel: Callable[[float], None]
+        self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
         """While the server does not answer, writes fail; when it does again the claims that it knows are renewed."""
         async with RedisJournal(redis_server.url, lease=1000, timeout=0.2) as journal:
             await journal.claim("a")
             await admin.pexpire(LEASE, 100_000)
             redis_server.freeze()
-            travel(251)
+            advance_time(251)
             with pytest.raises(JournalError, match="did not answer in time"):
                 await journal.write(record_of("a"))
             await journal.release("b")
             redis_server.thaw()
             while await admin.pttl(LEASE) <= 100_000:
-                travel(70)
+                advance_time(70)
                 await asyncio.sleep(0)
             await journal.write(record_of("a", Step.CREATING))
             assert record_of("a", Step.CREATING) == await journal.read("a")

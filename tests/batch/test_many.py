@@ -49,7 +49,7 @@ from veriff_async.batch import (
     verify_many,
     verify_one,
 )
-from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -64,11 +64,11 @@ QUICK: Final = Pace(first=1000.0)
 CONTEXTS: Final = ("document-front", "document-back", "face")
 
 
-class DiesError(Exception):
+class SimulatedCrash(Exception):  # noqa: N818  a death, not an error
     """The end of a process."""
 
 
-class Dying(MemoryJournal):
+class CrashingJournal(MemoryJournal):
     """A journal whose process dies at one of its writes, before or after the record is safe."""
 
     def __init__(self, records: dict[str, JobRecord], *, at: int, safe: bool) -> None:
@@ -85,14 +85,14 @@ class Dying(MemoryJournal):
         if self.writes != self._at or self._safe:
             await super().write(record)
         if self.writes == self._at:
-            raise DiesError
+            raise SimulatedCrash
 
 
 @pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
+async def sandbox() -> AsyncIterator[Sandbox]:
     """Run a sandbox that decides at once."""
-    async with Sandbox(decide_after=0) as box:
-        yield box
+    async with Sandbox(decide_after=0) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -126,20 +126,20 @@ async def results(stream: AsyncIterator[JobResult]) -> dict[str, JobResult]:
     return {result.job_id: result async for result in stream}
 
 
-def posted(box: Sandbox) -> int:
+def posted(sandbox: Sandbox) -> int:
     """Return how many sessions were asked for."""
-    return sum(seen.path == "/v1/sessions" for seen in box.requests)
+    return sum(seen.path == "/v1/sessions" for seen in sandbox.requests)
 
 
-def assert_once(box: Sandbox, names: set[str]) -> None:
+def assert_once(sandbox: Sandbox, names: set[str]) -> None:
     """Check on the sandbox's own books that each job has one session, each picture once, and a decision."""
-    assert sorted(names) == sorted(session.vendor_data or "" for session in box.sessions)
-    for session in box.sessions:
+    assert sorted(names) == sorted(session.vendor_data or "" for session in sandbox.sessions)
+    for session in sandbox.sessions:
         assert sorted(CONTEXTS) == sorted(media.context for media in session.media)
         assert Status.APPROVED == session.status
 
 
-async def test_each_job_has_a_result(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_each_job_has_a_result(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """Jobs of any iterator come out decided, each once, with the id of the job as the session's vendor_data."""
 
     async def given() -> AsyncIterator[Job]:
@@ -151,10 +151,10 @@ async def test_each_job_has_a_result(box: Sandbox, veriff: VeriffClient, journal
     assert {one.id for one in jobs(12)} == set(found)
     assert all(result.decision is not None and result.decision.is_approved for result in found.values())
     assert {Step.DECIDED: 12} == dict(await journal.tally())
-    assert_once(box, set(found))
+    assert_once(sandbox, set(found))
 
 
-async def test_each_step_is_written_before_and_after(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_each_step_is_written_before_and_after(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """What is asked of Veriff stands in the journal before, and what came of it before the next is asked."""
     seen: list[tuple[Step, int]] = []
     missing: list[int] = []
@@ -164,7 +164,7 @@ async def test_each_step_is_written_before_and_after(box: Sandbox, veriff: Verif
             await super().write(record)
             missing.append(len(record.missing))
             if missing[-1] in {0, 3}:  # the answers to pictures that go side by side come as they come
-                seen.append((record.step, len(box.requests)))
+                seen.append((record.step, len(sandbox.requests)))
 
     await results(verify_many(veriff, [job("user-42")], journal=Watched(), pace=QUICK))
 
@@ -180,38 +180,38 @@ async def test_each_step_is_written_before_and_after(box: Sandbox, veriff: Verif
     ] == seen
 
 
-async def test_settled_jobs_are_known(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_settled_jobs_are_known(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """A run with the same journal asks nothing more, and gives the decisions again."""
     first = await results(verify_many(veriff, jobs(3), journal=journal, pace=QUICK))
-    asked = len(box.requests)
+    asked = len(sandbox.requests)
 
     again = await results(verify_many(veriff, jobs(3), journal=journal, pace=QUICK))
 
-    assert asked == len(box.requests)
+    assert asked == len(sandbox.requests)
     assert [one.decision for one in first.values()] == [again[name].decision for name in first]
     assert all(result.known for result in again.values())
     assert not any(result.known for result in first.values())
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["written", "not written"])
-async def test_a_death_at_any_write_costs_nothing(box: Sandbox, veriff: VeriffClient, safe: bool) -> None:  # noqa: FBT001
+async def test_a_death_at_any_write_costs_nothing(sandbox: Sandbox, veriff: VeriffClient, safe: bool) -> None:  # noqa: FBT001
     """Wherever a run dies, those after it end each job with one session, each picture once, and no decision lost."""
     names = set[str]()
     for at in range(1, 12):
         one, records = job(f"user-{at}"), dict[str, JobRecord]()
-        with suppress(DiesError):  # some deaths are later than the last write
-            await results(verify_many(veriff, [one], journal=Dying(records, at=at, safe=safe), pace=QUICK))
+        with suppress(SimulatedCrash):  # some deaths are later than the last write
+            await results(verify_many(veriff, [one], journal=CrashingJournal(records, at=at, safe=safe), pace=QUICK))
         again = MemoryJournal()
         again._records = records
         result = await verify_one(veriff, one, journal=again)
         if isinstance(result.error, OutcomeUnknownError):
             # As a person would look in the portal.
-            held = [session.id for session in box.sessions if session.vendor_data == one.id]
+            held = [session.id for session in sandbox.sessions if session.vendor_data == one.id]
             await settle(again, one.id, session_id=held[0] if held else None)
             result = await verify_one(veriff, one, journal=again)
         assert result.decision is not None, result.error
         names.add(one.id)
-    assert_once(box, names)
+    assert_once(sandbox, names)
 
 
 @pytest.mark.parametrize(
@@ -219,40 +219,40 @@ async def test_a_death_at_any_write_costs_nothing(box: Sandbox, veriff: VeriffCl
     [("POST", "/v1/sessions"), ("POST", "/v1/sessions/*/media"), ("PATCH", None), ("GET", "*/decision")],
 )
 async def test_a_lost_answer_costs_nothing(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, method: str, path: str | None
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, method: str, path: str | None
 ) -> None:
     """When what was asked is done and the answer is lost, the next run finds it done."""
-    box.inject(Fault.lose_answer(), method=method, path=path)
+    sandbox.inject(Fault.lose_response(), method=method, path=path)
     first = await verify_one(veriff, job("user-42"), journal=journal)
     if isinstance(first.error, OutcomeUnknownError):
-        await settle(journal, "user-42", session_id=box.sessions[0].id)
+        await settle(journal, "user-42", session_id=sandbox.sessions[0].id)
 
     second = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert second.decision is not None, second.error
-    assert_once(box, {"user-42"})
+    assert_once(sandbox, {"user-42"})
 
 
 @pytest.mark.parametrize("answered", [True, False])
 async def test_a_creation_in_doubt_is_left_for_its_owner(
-    box: Sandbox,
+    sandbox: Sandbox,
     veriff: VeriffClient,
     journal: MemoryJournal,
     answered: bool,  # noqa: FBT001
 ) -> None:
     """Nothing is created again before `settle` says whether there is a session."""
-    box.inject(Fault.lose_answer() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
+    sandbox.inject(Fault.lose_response() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
 
     for _ in range(2):
         found = await verify_one(veriff, job("user-42"), journal=journal)
         assert isinstance(found.error, OutcomeUnknownError)
         assert Step.UNKNOWN is found.step
-    assert 1 == posted(box)
-    await settle(journal, "user-42", session_id=box.sessions[0].id if answered else None)
+    assert 1 == posted(sandbox)
+    await settle(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert found.decision is not None
-    assert_once(box, {"user-42"})
+    assert_once(sandbox, {"user-42"})
     with pytest.raises(ConfigurationError, match="No creation of job user-42 is in doubt"):
         await settle(journal, "user-42", session_id=None)
 
@@ -260,23 +260,23 @@ async def test_a_creation_in_doubt_is_left_for_its_owner(
 @pytest.mark.parametrize("wrong", ["mistyped", "11111111-2222-4333-8444-555555555555"])
 @pytest.mark.parametrize("answered", [True, False])
 async def test_wrong_session_can_be_corrected(
-    box: Sandbox,
+    sandbox: Sandbox,
     veriff: VeriffClient,
     journal: MemoryJournal,
     wrong: str,
     answered: bool,  # noqa: FBT001
 ) -> None:
     """A job that failed because `settle` was given a session that Veriff does not know can be settled again."""
-    box.inject(Fault.lose_answer() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
+    sandbox.inject(Fault.lose_response() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
     await verify_one(veriff, job("user-42"), journal=journal)
     await settle(journal, "user-42", session_id=wrong)
     assert Step.FAILED is (await verify_one(veriff, job("user-42"), journal=journal)).step
 
-    await settle(journal, "user-42", session_id=box.sessions[0].id if answered else None)
+    await settle(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert found.decision is not None, found.error
-    assert_once(box, {"user-42"})
+    assert_once(sandbox, {"user-42"})
 
 
 async def test_settling_names_a_job_that_is_not_there(journal: MemoryJournal) -> None:
@@ -286,10 +286,10 @@ async def test_settling_names_a_job_that_is_not_there(journal: MemoryJournal) ->
 
 
 async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
     """``recreate`` makes another session, ``fail`` ends the job until it is tried again on demand."""
-    box.inject(Fault.lose_answer(), method="POST", path="/v1/sessions")
+    sandbox.inject(Fault.lose_response(), method="POST", path="/v1/sessions")
     failed = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="fail")
     assert isinstance(failed.error, OutcomeUnknownError)
     assert Step.FAILED is failed.step
@@ -299,21 +299,21 @@ async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
     assert "OutcomeUnknownError" == known.error.kind
     again = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="recreate", retry_failed=True)
     assert again.decision is not None
-    assert 2 == posted(box)
+    assert 2 == posted(sandbox)
 
-    box.inject(Fault.lose_answer(), method="POST", path="/v1/sessions")
+    sandbox.inject(Fault.lose_response(), method="POST", path="/v1/sessions")
     at_once = await verify_one(veriff, job("user-43"), journal=journal, on_unknown="recreate")
     assert at_once.decision is not None
-    assert 4 == posted(box)
+    assert 4 == posted(sandbox)
 
 
 async def test_a_failure_stops_no_other(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
 ) -> None:
     """A bad picture and a refused session are results with their errors; nothing is created for a bad picture."""
     bad = Job("bad", [Media(tmp_path / "missing.jpg", "face")])
     refused = job("refused")
-    box.inject(Fault.status(400, code="1104"), method="PATCH")
+    sandbox.inject(Fault.status(400, code="1104"), method="PATCH")
     first = await results(verify_many(veriff, [refused], journal=journal, pace=QUICK))
     found = first | await results(verify_many(veriff, [bad, *jobs(3)], journal=journal, pace=QUICK))
 
@@ -321,7 +321,7 @@ async def test_a_failure_stops_no_other(
     assert Step.FAILED is found["bad"].step
     assert isinstance(found["refused"].error, BadRequestError)
     assert {Step.FAILED: 2, Step.DECIDED: 3} == dict(await journal.tally())
-    assert 4 == posted(box)
+    assert 4 == posted(sandbox)
     known = await results(verify_many(veriff, [bad, refused], journal=journal, pace=QUICK))
     assert isinstance(known["refused"].error, JobFailedError)
     assert known["refused"].known
@@ -331,20 +331,20 @@ async def test_a_failure_stops_no_other(
     assert all(result.decision is not None for result in mended.values())
 
 
-async def test_what_passes_goes_on(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_what_passes_goes_on(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """A job that Veriff's trouble stopped stands where it stood, and is no failure."""
-    box.inject(Fault.status(500), method="POST", path="/v1/sessions/*/media")
+    sandbox.inject(Fault.status(500), method="POST", path="/v1/sessions/*/media")
     stopped = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(stopped.error, ServerError)
     assert Step.UPLOADING is stopped.step
 
-    box.inject(Fault.drop(), method="PATCH")
+    sandbox.inject(Fault.drop(), method="PATCH")
     stopped = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(stopped.error, TransportError)
     assert Step.SUBMITTING is stopped.step
 
     assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
-    assert_once(box, {"user-42"})
+    assert_once(sandbox, {"user-42"})
 
 
 @pytest.mark.parametrize(
@@ -352,7 +352,7 @@ async def test_what_passes_goes_on(box: Sandbox, veriff: VeriffClient, journal: 
     [
         (Fault.status(500), OutcomeUnknownError, Step.UNKNOWN),
         (Fault.status(502), OutcomeUnknownError, Step.UNKNOWN),
-        (Fault.corrupt(), OutcomeUnknownError, Step.UNKNOWN),
+        (Fault.corrupt_response(), OutcomeUnknownError, Step.UNKNOWN),
         (Fault.status(503), ServerError, Step.NEW),
         (Fault.status(429), RateLimitedError, Step.NEW),
         (Fault.status(400, code="1102"), BadRequestError, Step.FAILED),
@@ -360,10 +360,10 @@ async def test_what_passes_goes_on(box: Sandbox, veriff: VeriffClient, journal: 
     ids=lambda value: str(getattr(value, "http_status", "")),
 )
 async def test_what_a_creation_comes_to(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, fault: Fault, error: type[Exception], step: Step
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, fault: Fault, error: type[Exception], step: Step
 ) -> None:
     """Only an answer that says so means that nothing was created, and only a refusal fails the job."""
-    box.inject(fault, method="POST", path="/v1/sessions")
+    sandbox.inject(fault, method="POST", path="/v1/sessions")
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert isinstance(found.error, error)
@@ -375,10 +375,10 @@ async def test_what_a_creation_comes_to(  # noqa: PLR0913, PLR0917  fixtures, an
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_what_would_meet_every_job_ends_the_run(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
 ) -> None:
     """A creation that is refused as such, or a client that is closed, fails no job, and puts none in doubt."""
-    box.inject(Fault.status(status), method="POST", path="/v1/sessions")
+    sandbox.inject(Fault.status(status), method="POST", path="/v1/sessions")
     with pytest.raises(ApiError):
         await results(verify_many(veriff, jobs(3), journal=journal, concurrency=1, pace=QUICK))
     await veriff.aclose()
@@ -390,13 +390,13 @@ async def test_what_would_meet_every_job_ends_the_run(
 
 @pytest.mark.parametrize(("was_begun", "code", "is_done"), [(0, "1304", 0), (1, "1304", 1), (1, "1302", 0)])
 async def test_a_second_submission_is_no_error(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, was_begun: int, code: str, is_done: int
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, was_begun: int, code: str, is_done: int
 ) -> None:
     """That a session was submitted before is taken for our own doing only when a run had begun to submit it."""
     for _ in range(was_begun):
-        box.inject(Fault.drop(), method="PATCH")
+        sandbox.inject(Fault.drop(), method="PATCH")
         await verify_one(veriff, job("user-42"), journal=journal)
-    box.inject(Fault.status(400, code=code), method="PATCH")
+    sandbox.inject(Fault.status(400, code=code), method="PATCH")
     found = await verify_one(veriff, job("user-42"), journal=journal, wait=False)
 
     assert (Step.SUBMITTED if is_done else Step.FAILED) is found.step
@@ -404,18 +404,18 @@ async def test_a_second_submission_is_no_error(  # noqa: PLR0913, PLR0917  fixtu
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
 async def test_a_list_that_is_refused_is_no_failure(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
 ) -> None:
     """That Veriff lists media before the submission is a guess: when it does not, they are uploaded again."""
-    box.inject(Fault.lose_answer(), path="/v1/sessions/*/media")
+    sandbox.inject(Fault.lose_response(), path="/v1/sessions/*/media")
     await verify_one(veriff, job("user-42"), journal=journal)
-    box.inject(Fault.status(status), method="GET", path="/v1/sessions/*/media")
+    sandbox.inject(Fault.status(status), method="GET", path="/v1/sessions/*/media")
 
     assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
 
 
 async def test_what_a_job_brings_along_stops_no_other(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
     """A stream that breaks off with an error of its own is its job's, and goes on when it is given again."""
 
@@ -444,23 +444,25 @@ async def test_what_a_job_brings_along_stops_no_other(
 async def test_a_session_that_ended_meanwhile_is_decided(journal: MemoryJournal) -> None:
     """What Veriff refuses because the session has expired is settled by the decision that says so."""
     async with (
-        Sandbox(clock=VirtualClock()) as box,
-        VeriffClient.from_env(box.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
+        Sandbox(clock=VirtualClock()) as sandbox,
+        VeriffClient.from_env(sandbox.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
-        box.inject(Fault.drop(), path="/v1/sessions/*/media", times=3)
+        sandbox.inject(Fault.drop(), path="/v1/sessions/*/media", times=3)
         stopped = await verify_one(veriff, job("user-42"), journal=journal)
         assert Step.UPLOADING is stopped.step
-        box.advance(8 * 86_400)
+        sandbox.advance(8 * 86_400)
         ended = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert ended.decision is not None, ended.error
     assert ended.decision.status in {Status.EXPIRED, Status.ABANDONED}
 
 
-async def test_what_refused_a_job_is_what_failed_it(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_what_refused_a_job_is_what_failed_it(
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+) -> None:
     """When the question whether a refused session is decided is refused too, the first refusal is the job's failure."""
-    box.inject(Fault.status(409), method="PATCH")
-    box.inject(Fault.status(404), method="GET", path="*/decision")
+    sandbox.inject(Fault.status(409), method="PATCH")
+    sandbox.inject(Fault.status(404), method="GET", path="*/decision")
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert isinstance(found.error, ConflictError)
@@ -472,18 +474,18 @@ async def test_what_refused_a_job_is_what_failed_it(box: Sandbox, veriff: Veriff
 
 async def test_a_review_is_not_the_end(journal: MemoryJournal) -> None:
     """Asked once, a job in review stays submitted, as it does for whoever waits."""
-    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+    async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         await submit_many(veriff, jobs(1), journal=journal, pace=QUICK)
-        box.decide(box.sessions[0].id, "review")
+        sandbox.decide(sandbox.sessions[0].id, "review")
         [once] = (await results(collect_many(veriff, journal=journal, timeout=0))).values()
         assert (None, Step.SUBMITTED) == (once.decision, once.step)
-        box.decide(box.sessions[0].id, "approved")
+        sandbox.decide(sandbox.sessions[0].id, "approved")
         [late] = (await results(collect_many(veriff, journal=journal, timeout=0))).values()
         assert late.decision is not None
 
 
 async def test_every_request_takes_its_turn(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
     """With one request a second two jobs of five requests take nine seconds, and two questions another."""
     slow = Pace(first=1.0, lowest=1.0, highest=1.0)
@@ -492,7 +494,7 @@ async def test_every_request_takes_its_turn(
     async def in_time(work: Awaitable[object]) -> float:
         began, task = loop.time(), asyncio.ensure_future(work)
         while not task.done():
-            travel(0.02)
+            advance_time(0.02)
             await asyncio.sleep(0)
         await task
         return loop.time() - began
@@ -501,7 +503,7 @@ async def test_every_request_takes_its_turn(
     assert await in_time(results(collect_many(veriff, journal=journal, timeout=0, pace=slow))) >= 1
 
 
-async def test_side_by_side_uploads_are_all_written(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_side_by_side_uploads_are_all_written(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """However long the journal takes, no receipt is forgotten for another."""
 
     class Slow(MemoryJournal):
@@ -519,14 +521,14 @@ async def test_side_by_side_uploads_are_all_written(box: Sandbox, veriff: Veriff
 
 
 async def test_changed_input_is_noticed(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
 ) -> None:
     """Another picture, option or context under the id of a job that was begun is refused, and nothing is asked."""
     path = anyio.Path(tmp_path / "face.jpg")
     await path.write_bytes(PICTURE)
     before = Job("user-42", [Media(path, "face")], options={"person": Person(first_name="Ada")})
     await verify_one(veriff, before, journal=journal)
-    asked = len(box.requests)
+    asked = len(sandbox.requests)
 
     await path.write_bytes(PICTURE[:-2] + b"..")
     changed = [
@@ -537,7 +539,7 @@ async def test_changed_input_is_noticed(
     ]
     for one in changed:
         assert isinstance((await verify_one(veriff, one, journal=journal)).error, JobChangedError)
-    assert asked == len(box.requests)
+    assert asked == len(sandbox.requests)
 
     same = Job("user-42", [Media(PICTURE, "face")], options={"person": Person(first_name="Ada")})
     assert (await verify_one(veriff, same, journal=journal)).known
@@ -545,7 +547,9 @@ async def test_changed_input_is_noticed(
     assert (await verify_one(veriff, before, journal=journal)).known, "what is up need not be kept"
 
 
-async def test_a_job_that_is_given_twice_runs_once(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_a_job_that_is_given_twice_runs_once(
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+) -> None:
     """The second of two at once is told that the first has it."""
     found = [result async for result in verify_many(veriff, [job("user-42")] * 2, journal=journal, pace=QUICK)]
 
@@ -555,24 +559,24 @@ async def test_a_job_that_is_given_twice_runs_once(box: Sandbox, veriff: VeriffC
     taken = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(taken.error, JobTakenError)
     assert (done.session_id, Step.DECIDED) == (taken.session_id, taken.step)
-    assert_once(box, {"user-42"})
+    assert_once(sandbox, {"user-42"})
 
 
-async def test_a_refused_key_ends_the_run(box: Sandbox, journal: MemoryJournal) -> None:
+async def test_a_refused_key_ends_the_run(sandbox: Sandbox, journal: MemoryJournal) -> None:
     """What would meet every job alike is raised, alone, and the jobs are as they were."""
-    wrong = Credentials(box.credentials.api_key, "another secret")
-    async with VeriffClient(wrong, base_url=box.base_url) as veriff:
+    wrong = Credentials(sandbox.credentials.api_key, "another secret")
+    async with VeriffClient(wrong, base_url=sandbox.base_url) as veriff:
         with pytest.raises(AuthenticationError):
             await results(verify_many(veriff, jobs(20), journal=journal, concurrency=4, pace=QUICK))
 
     assert set(await journal.tally()) <= {Step.NEW, Step.CREATING}
-    async with VeriffClient.from_env(box.environ) as veriff:
+    async with VeriffClient.from_env(sandbox.environ) as veriff:
         await submit_many(veriff, jobs(20), journal=journal, on_unknown="recreate", pace=QUICK)
-    assert {f"user-{number}" for number in range(20)} == {session.vendor_data for session in box.sessions}
-    assert 20 == len(box.sessions)
+    assert {f"user-{number}" for number in range(20)} == {session.vendor_data for session in sandbox.sessions}
+    assert 20 == len(sandbox.sessions)
 
 
-async def test_a_journal_that_fails_ends_the_run(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_journal_that_fails_ends_the_run(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Nothing is asked of Veriff that cannot be written down."""
 
     class Full(MemoryJournal):
@@ -582,10 +586,10 @@ async def test_a_journal_that_fails_ends_the_run(box: Sandbox, veriff: VeriffCli
 
     with pytest.raises(JournalError, match=r"It is full\."):
         await results(verify_many(veriff, jobs(3), journal=Full(), pace=QUICK))
-    assert () == box.requests
+    assert () == sandbox.requests
 
 
-async def test_the_window_bounds_what_is_open(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_the_window_bounds_what_is_open(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """No more jobs are taken than there are seats, and none is lost when the reader stops for a while."""
     taken, seen = list[str](), list[tuple[int, int]]()
 
@@ -610,9 +614,9 @@ async def test_the_window_bounds_what_is_open(box: Sandbox, veriff: VeriffClient
     assert 2 == max(waiting for _, waiting in seen)
 
 
-async def test_progress_adds_up(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_progress_adds_up(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """At the end every job that was taken is decided, failed, unknown or stopped, and none is open."""
-    box.inject(Fault.status(500), method="PATCH", times=1)
+    sandbox.inject(Fault.status(500), method="PATCH", times=1)
     last: list[Progress] = []
     await results(verify_many(veriff, jobs(5), journal=journal, pace=QUICK, progress=last.append))
 
@@ -625,7 +629,7 @@ async def test_progress_adds_up(box: Sandbox, veriff: VeriffClient, journal: Mem
     assert (5, 4, 1) == (last[-1].decided, last[-1].known, last[-1].submitted)
 
 
-async def test_closing_early_loses_no_session(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_closing_early_loses_no_session(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """A run that is left in the middle awaits its creations, so that none is in doubt, and the next goes on."""
     async with aclosing(verify_many(veriff, jobs(20), journal=journal, concurrency=8, pace=QUICK)) as run:
         await anext(run)
@@ -639,36 +643,36 @@ async def test_closing_early_loses_no_session(box: Sandbox, veriff: VeriffClient
     }
 
     await results(verify_many(veriff, jobs(20), journal=journal, pace=QUICK))
-    assert_once(box, {f"user-{number}" for number in range(20)})
+    assert_once(sandbox, {f"user-{number}" for number in range(20)})
 
 
-async def test_stopping_begins_nothing_new(box: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+async def test_stopping_begins_nothing_new(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """Jobs that have not asked for their session when a run is stopped do not ask any more."""
     pace = Pace(first=1.0, lowest=1.0, highest=1.0)
     run = asyncio.ensure_future(submit_many(veriff, jobs(8), journal=journal, pace=pace))
-    while not box.sessions:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+    while not sandbox.sessions:  # noqa: ASYNC110  what is waited for is on the other side of a socket
         await asyncio.sleep(0)
     run.cancel()
     await asyncio.wait([run])
 
-    assert 1 == posted(box)
+    assert 1 == posted(sandbox)
     assert {Step.CREATED: 1} == dict(await journal.tally())
 
 
 async def test_stopping_waits_for_creations_so_long_and_no_longer(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
     """A creation that is not answered within ten seconds of being stopped is in doubt."""
-    box.inject(Fault.hang(), method="POST", path="/v1/sessions")
+    sandbox.inject(Fault.hang(), method="POST", path="/v1/sessions")
     run = asyncio.ensure_future(verify_one(veriff, job("user-42"), journal=journal))
     while veriff.statistics().requests == 0:  # noqa: ASYNC110  it is on its way
         await asyncio.sleep(0)
     run.cancel()
-    travel(9)
+    advance_time(9)
     for _ in range(20):
         await asyncio.sleep(0)
     assert not run.done()
-    travel(2)
+    advance_time(2)
     await asyncio.wait([run])
 
     assert {Step.CREATING: 1} == dict(await journal.tally())
@@ -678,20 +682,20 @@ async def test_stopping_waits_for_creations_so_long_and_no_longer(
 
 async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> None:
     """One coroutine submits, another gathers the decisions, at any time and in any process."""
-    async with Sandbox() as box, VeriffClient.from_env(box.environ, poll=PollPolicy(interval=0.01)) as veriff:
+    async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ, poll=PollPolicy(interval=0.01)) as veriff:
         assert [] == await submit_many(veriff, jobs(4), journal=journal, pace=QUICK)
         assert {Step.SUBMITTED: 4} == dict(await journal.tally())
 
         once = await results(collect_many(veriff, journal=journal, timeout=0))
         assert [None] * 4 == [result.decision for result in once.values()]
-        box.decide(box.sessions[0].id, "declined")
+        sandbox.decide(sandbox.sessions[0].id, "declined")
         once = await results(collect_many(veriff, journal=journal, timeout=0))
         assert 1 == sum(result.decision is not None for result in once.values())
 
         late = await results(collect_many(veriff, journal=journal, timeout=0.05))
         assert 3 == sum(isinstance(result.error, DecisionTimeoutError) for result in late.values())
-        for session in box.sessions[1:]:
-            box.decide(session.id, "approved")
+        for session in sandbox.sessions[1:]:
+            sandbox.decide(session.id, "approved")
         rest = await results(collect_many(veriff, journal=journal))
         assert 3 == sum(result.decision is not None for result in rest.values())
     assert {Step.DECIDED: 4} == dict(await journal.tally())
@@ -699,19 +703,19 @@ async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> No
 
 async def test_a_wait_that_ends_without_a_decision_goes_on_later(journal: MemoryJournal) -> None:
     """A job's own timeout is its error, and the job stays submitted."""
-    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+    async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         found = await verify_one(veriff, job("user-42", timeout=0.01), journal=journal)
         assert isinstance(found.error, DecisionTimeoutError)
         assert Step.SUBMITTED is found.step
-        box.decide(box.sessions[0].id, "approved")
+        sandbox.decide(sandbox.sessions[0].id, "approved")
         assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
 
 
 async def test_a_batch_slows_down_when_veriff_objects(
-    box: Sandbox, veriff: VeriffClient, journal: MemoryJournal, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
     """After a 429 the pace is half, and nothing is sent before the time that Veriff asked for has passed."""
-    box.inject(Fault.status(429, retry_after=30), method="POST", path="/v1/sessions", times=1)
+    sandbox.inject(Fault.status(429, retry_after=30), method="POST", path="/v1/sessions", times=1)
     rates: list[float] = []
     run = verify_many(
         veriff,
@@ -726,11 +730,11 @@ async def test_a_batch_slows_down_when_veriff_objects(
         assert refused.error is not None
         while len(rates) < 4:  # noqa: ASYNC110  the next job has its seat
             await asyncio.sleep(0)
-        asked = len(box.requests)
+        asked = len(sandbox.requests)
         for _ in range(100):
             await asyncio.sleep(0)
-        assert asked == len(box.requests)
-        travel(31)
+        assert asked == len(sandbox.requests)
+        advance_time(31)
         assert (await anext(stream)).decision is not None
     assert 20 < min(rates) < 50, "one answer is one objection"
 
@@ -738,16 +742,16 @@ async def test_a_batch_slows_down_when_veriff_objects(
 async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> None:
     """Against a Veriff that bears 40 requests a second, all jobs get through, and few requests are refused."""
     async with (
-        Sandbox(decide_after=0, rules=Rules(requests_per_second=40)) as box,
+        Sandbox(decide_after=0, options=SandboxOptions(requests_per_second=40)) as sandbox,
         VeriffClient.from_env(
-            box.environ, poll=PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1)
+            sandbox.environ, poll=PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1)
         ) as veriff,
     ):
         found = await results(verify_many(veriff, jobs(12), journal=journal, pace=Pace(first=20.0)))
-        refused = sum(seen.status == 429 for seen in box.requests)
+        refused = sum(seen.status == 429 for seen in sandbox.requests)
 
     assert all(result.decision is not None for result in found.values())
-    assert refused < len(box.requests) / 3
+    assert refused < len(sandbox.requests) / 3
 
 
 @pytest.mark.parametrize(

@@ -47,10 +47,10 @@ LONG: Final = 10**6
 
 
 @pytest.fixture
-async def box() -> AsyncIterator[Sandbox]:
+async def sandbox() -> AsyncIterator[Sandbox]:
     """Run a sandbox that decides at once."""
-    async with Sandbox(decide_after=0) as box:
-        yield box
+    async with Sandbox(decide_after=0) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def jobs(count: int) -> list[Job]:
 
 
 @asynccontextmanager
-async def passing(travel: Callable[[float], None], veriff: VeriffClient) -> AsyncIterator[None]:
+async def passing(advance_time: Callable[[float], None], veriff: VeriffClient) -> AsyncIterator[None]:
     """Let the time until the next probe pass at once inside of the block."""
 
     async def tick() -> None:
@@ -81,7 +81,7 @@ async def passing(travel: Callable[[float], None], veriff: VeriffClient) -> Asyn
             await asyncio.sleep(0.002)
             state = breaker_of(veriff)._state
             if state.is_open:
-                travel(max(0.0, state.next_probe - asyncio.get_running_loop().time()))
+                advance_time(max(0.0, state.next_probe - asyncio.get_running_loop().time()))
 
     task = asyncio.ensure_future(tick())
     try:
@@ -92,9 +92,9 @@ async def passing(travel: Callable[[float], None], veriff: VeriffClient) -> Asyn
             await task
 
 
-def posted(box: Sandbox) -> int:
+def posted(sandbox: Sandbox) -> int:
     """Return how many sessions were asked for."""
-    return sum(seen.path == "/v1/sessions" and seen.method == "POST" for seen in box.requests)
+    return sum(seen.path == "/v1/sessions" and seen.method == "POST" for seen in sandbox.requests)
 
 
 @pytest.mark.parametrize(
@@ -104,9 +104,9 @@ def posted(box: Sandbox) -> int:
 )
 @pytest.mark.parametrize("method", [None, "after creation"])
 async def test_an_outage_pauses_the_batch(
-    box: Sandbox,
+    sandbox: Sandbox,
     veriff: VeriffClient,
-    travel: Callable[[float], None],
+    advance_time: Callable[[float], None],
     fault: Fault,
     method: str | None,
 ) -> None:
@@ -119,12 +119,12 @@ async def test_an_outage_pauses_the_batch(
     run = verify_many(
         veriff, jobs(16), journal=journal, concurrency=4, pace=QUICK, max_outage=None, progress=seen.append
     )
-    async with passing(travel, veriff):
+    async with passing(advance_time, veriff):
         async for result in run:
             found.append(result)
             if len(found) == 5:
                 path = None if method is None else "/v1/sessions/*"
-                box.inject(fault, path=path, times=30)
+                sandbox.inject(fault, path=path, times=30)
 
     assert 16 == len(found)
     unknown = [result for result in found if isinstance(result.error, OutcomeUnknownError)]
@@ -136,30 +136,30 @@ async def test_an_outage_pauses_the_batch(
 
 
 async def test_submitting_and_collecting_pause_too(
-    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
     """`submit_many` and `collect_many` outlast an outage as `verify_many` does."""
     journal = MemoryJournal()
-    async with passing(travel, veriff):
-        box.inject(Fault.status(504), path="/v1/sessions/*", times=20)
+    async with passing(advance_time, veriff):
+        sandbox.inject(Fault.status(504), path="/v1/sessions/*", times=20)
         assert [] == await submit_many(veriff, jobs(6), journal=journal, pace=QUICK, max_outage=None)
-        box.inject(Fault.status(500), times=20)
+        sandbox.inject(Fault.status(500), times=20)
         found = [
             result async for result in collect_many(veriff, journal=journal, timeout=0, pace=QUICK, max_outage=None)
         ]
 
     assert [True] * 6 == [result.decision is not None for result in found]
-    assert 6 == posted(box)
+    assert 6 == posted(sandbox)
 
 
 async def test_an_outage_that_lasts_too_long_ends_the_run(
-    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
     """After `max_outage` seconds the run ends with the error, no job has failed, and a later run goes on."""
     journal = MemoryJournal()
     assert [] == await submit_many(veriff, jobs(1), journal=journal, pace=QUICK)
-    box.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
-    async with passing(travel, veriff):
+    sandbox.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
+    async with passing(advance_time, veriff):
         with pytest.raises(ServerError):
             await submit_many(veriff, jobs(8), journal=journal, pace=QUICK, max_outage=20)
 
@@ -169,22 +169,22 @@ async def test_an_outage_that_lasts_too_long_ends_the_run(
         await submit_many(veriff, [], journal=journal, max_outage=-1)
 
 
-async def test_a_single_job_does_not_create_during_an_outage(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_single_job_does_not_create_during_an_outage(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A queue that delivers one job after the other during an outage leaves very few creations in doubt."""
     journal = MemoryJournal()
-    box.inject(Fault.status(502), times=LONG)
+    sandbox.inject(Fault.status(502), times=LONG)
 
     found = [await verify_one(veriff, job(f"user-{number}"), journal=journal) for number in range(20)]
 
     assert isinstance(found[0].error, OutcomeUnknownError)
     assert all(isinstance(result.error, ServerError) and result.step is Step.NEW for result in found[1:])
-    assert 1 == posted(box)
+    assert 1 == posted(sandbox)
 
 
-async def test_an_error_of_one_job_alone_pauses_nothing(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_an_error_of_one_job_alone_pauses_nothing(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A job that fails while a probe succeeds is stopped with its error, and the others go on at once."""
     seen: list[Progress] = []
-    box.inject(Fault.drop(), method="PATCH")
+    sandbox.inject(Fault.drop(), method="PATCH")
     found = [r async for r in verify_many(veriff, jobs(6), journal=MemoryJournal(), pace=QUICK, progress=seen.append)]
 
     assert 1 == sum(isinstance(result.error, TransportError) for result in found)
@@ -193,26 +193,26 @@ async def test_an_error_of_one_job_alone_pauses_nothing(box: Sandbox, veriff: Ve
 
 
 async def test_a_stream_that_is_read_is_not_sent_again(
-    box: Sandbox, veriff: VeriffClient, travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
     """A job whose picture can be read only once stops with the outage's error; it does not fail for good."""
 
     async def stream() -> AsyncIterator[bytes]:
         yield PICTURE
 
-    box.inject(Fault.status(502), method="POST", path="/v1/sessions/*", times=2)
+    sandbox.inject(Fault.status(502), method="POST", path="/v1/sessions/*", times=2)
     given = [Job("user-42", [Media(stream(), "face")])]
-    async with passing(travel, veriff):
+    async with passing(advance_time, veriff):
         [found] = [result async for result in verify_many(veriff, given, journal=MemoryJournal(), pace=QUICK)]
 
     assert isinstance(found.error, ServerError)
     assert Step.UPLOADING is found.step
 
 
-async def test_a_pause_is_left_at_once(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_pause_is_left_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Cancelling a run that is paused neither waits for the next probe nor sends anything."""
     paused = asyncio.Event()
-    box.inject(Fault.status(502), times=LONG)
+    sandbox.inject(Fault.status(502), times=LONG)
 
     def progress(now: Progress) -> None:
         if now.paused:
@@ -224,12 +224,12 @@ async def test_a_pause_is_left_at_once(box: Sandbox, veriff: VeriffClient) -> No
     task = asyncio.ensure_future(run())
     await paused.wait()
     task.cancel()
-    asked = len(box.requests)
+    asked = len(sandbox.requests)
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    assert len(box.requests) <= asked + 1
-    assert 1 == posted(box), "before the first success, creations leave one at a time"
+    assert len(sandbox.requests) <= asked + 1
+    assert 1 == posted(sandbox), "before the first success, creations leave one at a time"
 
 
 steps = st.sampled_from(["success", "failure", "unknown", "probe failed", "probe succeeded"])

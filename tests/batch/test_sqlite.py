@@ -19,7 +19,7 @@ import pytest
 from veriff_async import ConfigurationError, JobTakenError, JournalError
 from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal, Step
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing import decided
+from veriff_async.testing import decision_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -251,7 +251,7 @@ async def test_a_file_of_something_else_is_left_alone(path: Path, kind: str) -> 
     """What is no journal, or a newer one, is refused with what to do, and stays as it is."""
     if kind == "an inbox":
         async with SqliteInbox(path) as inbox:
-            await inbox.record(decided("s", "approved"))
+            await inbox.record(decision_event("s", "approved"))
     elif kind == "a text":
         await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
     elif kind == "newer":

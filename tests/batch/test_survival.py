@@ -23,7 +23,7 @@ from veriff_async.sandbox import Sandbox
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from veriff_async.sandbox import SeenRequest
+    from veriff_async.sandbox import ReceivedRequest
 
 JOBS: Final = int(os.environ.get("VERIFF_JOBS", "40"))
 KILLS: Final = int(os.environ.get("VERIFF_KILLS", "4"))
@@ -70,7 +70,7 @@ class Books:
         self.reached.clear()
         self._left = requests
 
-    def seen(self, request: SeenRequest) -> None:
+    def seen(self, request: ReceivedRequest) -> None:
         """Count."""
         self.requests += 1
         if request.method == "PATCH" and request.status == 200:
@@ -80,12 +80,12 @@ class Books:
             self.reached.set()
 
 
-async def settle_what_is_in_doubt(path: Path, box: Sandbox) -> int:
+async def settle_what_is_in_doubt(path: Path, sandbox: Sandbox) -> int:
     """Settle creations whose answer was lost, as a person would who looks into the portal; return how many."""
-    async with VeriffClient.from_env(box.environ) as veriff:
+    async with VeriffClient.from_env(sandbox.environ) as veriff:
         for _ in range(3):  # what the dead process had sent is read, and answered, before these are
             await veriff.fraud_categories()
-    held = {session.vendor_data: session.id for session in box.sessions}
+    held = {session.vendor_data: session.id for session in sandbox.sessions}
     async with SqliteJournal(path) as journal:
         names = [record.job_id async for record in journal.records(Step.CREATING, Step.UNKNOWN)]
         for name in names:
@@ -99,20 +99,20 @@ def test_a_batch_survives_being_killed(tmp_path: Path) -> None:
     """However often it is killed, each job has one session, each picture once, a decision, and nothing is over."""
     for context in ("document-front", "document-back", "face"):
         (tmp_path / f"{context}.jpg").write_bytes(b"\xff\xd8\xff\xda" + os.urandom(20_000) + b"\xff\xd9")
-    dice, books, killed, doubtful = random.Random(KILLS), Books(), 0, 0  # noqa: S311  the same moments in every run
-    with Sandbox(decide_after=0, on_request=books.seen) as box:
+    rng, books, killed, doubtful = random.Random(KILLS), Books(), 0, 0  # noqa: S311  the same moments in every run
+    with Sandbox(decide_after=0, on_request=books.seen) as sandbox:
         for _ in range(KILLS):
-            books.wait_for(dice.randrange(1, 2 * REQUESTS * JOBS // (KILLS + 1)))
-            with started(tmp_path, box) as process:
+            books.wait_for(rng.randrange(1, 2 * REQUESTS * JOBS // (KILLS + 1)))
+            with started(tmp_path, sandbox) as process:
                 # It may end before that, when there is little left to do.
                 while not books.reached.wait(0.05) and process.poll() is None:
                     pass
                 killed += process.poll() is None
                 process.kill()
-            doubtful += anyio.run(settle_what_is_in_doubt, tmp_path / "batch.db", box)
-        with started(tmp_path, box) as process:
+            doubtful += anyio.run(settle_what_is_in_doubt, tmp_path / "batch.db", sandbox)
+        with started(tmp_path, sandbox) as process:
             assert 0 == process.wait(SECONDS)
-        sessions = box.sessions
+        sessions = sandbox.sessions
 
     assert {f"user-{number}": 1 for number in range(JOBS)} == Counter(session.vendor_data for session in sessions)
     for session in sessions:
@@ -130,7 +130,7 @@ async def tally(path: Path) -> dict[Step, int]:
         return dict(await journal.tally())
 
 
-def started(folder: Path, box: Sandbox) -> subprocess.Popen[bytes]:
+def started(folder: Path, sandbox: Sandbox) -> subprocess.Popen[bytes]:
     """Start the batch in a process of its own."""
     command = [sys.executable, "-c", RUNNING, str(folder), str(JOBS)]
-    return subprocess.Popen(command, env={**os.environ, **box.environ})  # noqa: S603  our own script
+    return subprocess.Popen(command, env={**os.environ, **sandbox.environ})  # noqa: S603  our own script

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from tests.servers import RedisServer
     from veriff_async.batch import Job, JobResult, RedisJournal
-    from veriff_async.sandbox import SeenRequest
+    from veriff_async.sandbox import ReceivedRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unmeasured")]  # its workers are killed, and tell nothing
 
@@ -51,11 +51,11 @@ ROOT: Final = Path(__file__).parent.parent.parent
 
 
 @asynccontextmanager
-async def working(url: str, box: Sandbox) -> AsyncGenerator[None]:
+async def working(url: str, sandbox: Sandbox) -> AsyncGenerator[None]:
     """Run three workers, each a process of its own, and the process that would start another for one that died."""
     command = (sys.executable, "-m", "taskiq", "worker", "tests.batch.worker:broker", "--workers=3")
     options = ("--max-async-tasks=4", "--log-level=ERROR")
-    env = {**os.environ, **box.environ, URL: url, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, **sandbox.environ, URL: url, "PYTHONPATH": str(ROOT)}
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen((*command, *options), cwd=ROOT, env=env, start_new_session=True)  # noqa: S603  our own
@@ -71,11 +71,11 @@ async def working(url: str, box: Sandbox) -> AsyncGenerator[None]:
 class Run:
     """One run: the broker and its stream, the journal, and the books of the sandbox."""
 
-    def __init__(self, broker: RedisStreamBroker, tasks: BatchTasks, journal: RedisJournal, box: Sandbox) -> None:
+    def __init__(self, broker: RedisStreamBroker, tasks: BatchTasks, journal: RedisJournal, sandbox: Sandbox) -> None:
         """Take what the run is made of."""
         self.tasks = tasks
         self.journal = journal
-        self.box = box
+        self.sandbox = sandbox
         self.server: Redis = Redis(connection_pool=broker.connection_pool)
         self.names = [f"user-{number}" for number in range(JOBS)]
 
@@ -107,23 +107,23 @@ async def test_a_worker_that_is_killed_loses_nothing(one_server: RedisServer) ->
     """Of three workers one is killed amid its jobs: each job is decided once, and no session is without a job."""
     amid, seen = asyncio.Event(), Counter[str]()
 
-    def count(request: SeenRequest) -> None:
+    def count(request: ReceivedRequest) -> None:
         seen[request.method] += 1
         if seen["PATCH"] > JOBS // 4:
             amid.set()
 
     broker, tasks = tasks_of(one_server.url)
-    async with Sandbox(decide_after=0.05, on_request=count) as box, journal_of(one_server.url) as journal:
+    async with Sandbox(decide_after=0.05, on_request=count) as sandbox, journal_of(one_server.url) as journal:
         await broker.startup()
-        run = Run(broker, tasks, journal, box)
-        async with working(one_server.url, box):
+        run = Run(broker, tasks, journal, sandbox)
+        async with working(one_server.url, sandbox):
             await run.give(run.names)
             await amid.wait()
             os.kill((await run.busy())[0], signal.SIGKILL)
             await run.until(Step.DECIDED, Step.UNKNOWN)
             doubtful = [record.job_id async for record in journal.records(Step.UNKNOWN)]
             for name in doubtful:  # as a person would who looks into the portal
-                held = {session.vendor_data: session.id for session in box.sessions}
+                held = {session.vendor_data: session.id for session in sandbox.sessions}
                 await settle(journal, name, session_id=held.get(name))
             await run.give(doubtful)
             await run.until(Step.DECIDED)
@@ -131,11 +131,13 @@ async def test_a_worker_that_is_killed_loses_nothing(one_server: RedisServer) ->
         await run.server.aclose()
         await broker.shutdown()
 
-    sessions = box.sessions
-    print(f"{JOBS} jobs, {len(doubtful)} creations in doubt, {len(box.requests)} requests")  # noqa: T201
+    sessions = sandbox.sessions
+    print(f"{JOBS} jobs, {len(doubtful)} creations in doubt, {len(sandbox.requests)} requests")  # noqa: T201
     assert dict.fromkeys(run.names, 1) == Counter(session.vendor_data for session in sessions)
     assert {(Status.APPROVED, 1)} == {(session.status, len(session.attempts)) for session in sessions}
-    submitted = Counter(request.path for request in box.requests if request.method == "PATCH" and request.status == 200)
+    submitted = Counter(
+        request.path for request in sandbox.requests if request.method == "PATCH" and request.status == 200
+    )
     assert {1} == set(submitted.values())
     assert {name.encode() for name in run.names} == heard
 
@@ -143,7 +145,7 @@ async def test_a_worker_that_is_killed_loses_nothing(one_server: RedisServer) ->
 class Desk(InMemoryBroker):
     """A broker with one worker in this process, which notes what is acknowledged, where anything is."""
 
-    def __init__(self, box: Sandbox, *, acknowledges: bool = True) -> None:
+    def __init__(self, sandbox: Sandbox, *, acknowledges: bool = True) -> None:
         """Make the tasks as a program does."""
         super().__init__(await_inplace=True)
         self.acknowledged = 0
@@ -152,13 +154,13 @@ class Desk(InMemoryBroker):
         self.heard: list[JobResult] = []
         self.error: Exception | None = None
         self._acknowledges = acknowledges
-        self._box = box
+        self._sandbox = sandbox
         self.tasks = BatchTasks(
             self, client=self._client, journal=lambda: self.journal, load=self._load, on_result=self._hear
         )
 
     def _client(self) -> VeriffClient:
-        self.clients.append(VeriffClient.from_env(self._box.environ))
+        self.clients.append(VeriffClient.from_env(self._sandbox.environ))
         return self.clients[-1]
 
     async def _load(self, job_id: str) -> Job:
@@ -193,40 +195,40 @@ class Desk(InMemoryBroker):
 
 
 @pytest.fixture
-async def desk(box: Sandbox) -> AsyncGenerator[Desk]:
+async def desk(sandbox: Sandbox) -> AsyncGenerator[Desk]:
     """Give a worker of the sandbox."""
-    desk = Desk(box)
+    desk = Desk(sandbox)
     await desk.startup()
     yield desk
     await desk.shutdown()
 
 
-async def test_a_message_is_acknowledged_when_its_job_is_done(desk: Desk, box: Sandbox) -> None:
+async def test_a_message_is_acknowledged_when_its_job_is_done(desk: Desk, sandbox: Sandbox) -> None:
     """Submitting and collecting are done apart, each result says where the job stands, and nothing of the person."""
     submitted = await desk.done("a", submitted=True)
-    session = box.sessions[0]
+    session = sandbox.sessions[0]
     told: dict[str, str | None] = {"job_id": "a", "session_id": session.id, "step": "submitted"}
     assert {**told, "status": None, "error": None} == submitted
     assert {"submitted": 1} == await desk.collected()
     await desk.journal.claim("a")
     assert {"taken": 1} == await desk.collected()
     await desk.journal.release("a")
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
 
     assert {"decided": 1} == await desk.collected()
     assert {} == await desk.collected()
     assert {**told, "step": "decided", "status": "approved", "error": None} == await desk.done("a")
     assert 6 == desk.acknowledged
     assert [None, "approved", "approved"] == [one.decision and one.decision.status for one in desk.heard]
-    assert 1 == len(box.sessions)
+    assert 1 == len(sandbox.sessions)
 
 
-async def test_what_may_go_well_later_is_left_with_the_broker(desk: Desk, box: Sandbox) -> None:
+async def test_what_may_go_well_later_is_left_with_the_broker(desk: Desk, sandbox: Sandbox) -> None:
     """A claim of another worker, a refused key, or a database that is away leaves the message, without a result."""
     await desk.journal.claim("a")
     assert await desk.done("a", submitted=True) is None
     await desk.journal.release("a")
-    box.inject(Fault.status(401), path="/v1/sessions")
+    sandbox.inject(Fault.status(401), path="/v1/sessions")
     assert await desk.done("a", submitted=True) is None
     desk.error = ConnectionResetError("the database is away")
     assert isinstance(await desk.done("a"), ConnectionResetError)
@@ -237,12 +239,12 @@ async def test_what_may_go_well_later_is_left_with_the_broker(desk: Desk, box: S
     assert 1 == desk.acknowledged
 
 
-async def test_what_needs_a_person_is_told(desk: Desk, box: Sandbox) -> None:
+async def test_what_needs_a_person_is_told(desk: Desk, sandbox: Sandbox) -> None:
     """A job that cannot be read, or whose creation is in doubt, is a result with the error's class."""
     desk.error = ConfigurationError("no such job")
     refused = as_told(await desk.done("a"))
     desk.error = None
-    box.inject(Fault.lose_answer(), path="/v1/sessions")
+    sandbox.inject(Fault.lose_response(), path="/v1/sessions")
     doubtful = as_told(await desk.done("a"))
 
     assert ("ConfigurationError", "failed") == (refused["error"], refused["step"])
@@ -261,7 +263,7 @@ async def test_what_needs_a_person_is_told(desk: Desk, box: Sandbox) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_an_error_of_load_leaves_the_message(desk: Desk, box: Sandbox, error: Exception) -> None:
+async def test_an_error_of_load_leaves_the_message(desk: Desk, sandbox: Sandbox, error: Exception) -> None:
     """Whatever `load` raises except ConfigurationError, the message stays and the job is done when it is delivered."""
     desk.error = error
     found = await desk.done("a", submitted=True)
@@ -271,13 +273,13 @@ async def test_an_error_of_load_leaves_the_message(desk: Desk, box: Sandbox, err
     assert [] == desk.heard
     desk.error = None
     assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
-    assert 1 == len(box.sessions)
+    assert 1 == len(sandbox.sessions)
 
 
-async def test_a_base_url_of_another_server_leaves_the_message(desk: Desk, box: Sandbox) -> None:
+async def test_a_base_url_of_another_server_leaves_the_message(desk: Desk, sandbox: Sandbox) -> None:
     """An error that every job would meet is not the job's: 404 and 403 to a creation leave the message."""
     for status in (404, 403, 401):
-        box.inject(Fault.status(status), method="POST", path="/v1/sessions")
+        sandbox.inject(Fault.status(status), method="POST", path="/v1/sessions")
         assert await desk.done("a", submitted=True) is None
 
     assert 0 == desk.acknowledged
@@ -285,14 +287,14 @@ async def test_a_base_url_of_another_server_leaves_the_message(desk: Desk, box: 
 
 
 async def test_what_ends_a_job_is_recorded_and_reported(
-    desk: Desk, box: Sandbox, caplog: pytest.LogCaptureFixture
+    desk: Desk, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A job that cannot be made, or whose session was deleted, is in the journal, in a result and in the log."""
     desk.error = ConfigurationError("no such job")
     await desk.done("a")
     desk.error = None
     await desk.done("b", submitted=True)
-    box.inject(Fault.status(404), method="GET")
+    sandbox.inject(Fault.status(404), method="GET")
     assert {"failed": 1} == await desk.collected()
 
     found = {record.job_id: record.failure.kind async for record in desk.journal.records(Step.FAILED) if record.failure}
@@ -304,9 +306,9 @@ async def test_what_ends_a_job_is_recorded_and_reported(
     assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
 
 
-async def test_a_broker_without_acknowledgement_hears_the_error(box: Sandbox) -> None:
+async def test_a_broker_without_acknowledgement_hears_the_error(sandbox: Sandbox) -> None:
     """Where nothing can be left with the broker, the error is raised, for middlewares that try again."""
-    desk = Desk(box, acknowledges=False)
+    desk = Desk(sandbox, acknowledges=False)
     with pytest.raises(ConfigurationError, match="not at work"):
         await desk.tasks.verify("a")
     await desk.startup()
@@ -325,9 +327,9 @@ async def test_a_broker_without_acknowledgement_hears_the_error(box: Sandbox) ->
 class Failing(Desk):
     """A worker whose program cannot take some results for a time."""
 
-    def __init__(self, box: Sandbox, *failing: str) -> None:
+    def __init__(self, sandbox: Sandbox, *failing: str) -> None:
         """Fail once for each of these jobs."""
-        super().__init__(box)
+        super().__init__(sandbox)
         self._failing = set(failing)
 
     async def _hear(self, result: JobResult) -> None:
@@ -337,14 +339,14 @@ class Failing(Desk):
         await super()._hear(result)
 
 
-async def test_a_result_that_cannot_be_taken_is_given_again(box: Sandbox) -> None:
+async def test_a_result_that_cannot_be_taken_is_given_again(sandbox: Sandbox) -> None:
     """A failure of `on_result` while collecting loses no decision, and holds up none of the other jobs."""
-    desk = Failing(box, "a", "c")
+    desk = Failing(sandbox, "a", "c")
     await desk.startup()
     for job_id in "abcd":
         await desk.done(job_id, submitted=True)
-    for session in box.sessions:
-        box.decide(session.id, "approved")
+    for session in sandbox.sessions:
+        sandbox.decide(session.id, "approved")
     desk.heard.clear()
 
     assert {"decided": 4} == await desk.collected()
@@ -354,7 +356,7 @@ async def test_a_result_that_cannot_be_taken_is_given_again(box: Sandbox) -> Non
     await desk.shutdown()
 
 
-async def test_a_job_with_another_id_is_refused(desk: Desk, box: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_with_another_id_is_refused(desk: Desk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mistake in `load` is recorded for the job that was asked for, and no session is created for another."""
 
     async def another(_job_id: str) -> Job:
@@ -364,7 +366,7 @@ async def test_a_job_with_another_id_is_refused(desk: Desk, box: Sandbox, monkey
     told = as_told(await desk.done("a"))
 
     assert ("a", "failed", "ConfigurationError") == (told["job_id"], told["step"], told["error"])
-    assert [] == list(box.sessions)
+    assert [] == list(sandbox.sessions)
     assert await desk.journal.read("another") is None
 
 

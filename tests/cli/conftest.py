@@ -53,15 +53,15 @@ def read_until() -> Callable[[int, str | None], str]:
 @pytest.fixture
 def served() -> Iterator[Sandbox]:
     """Run a sandbox that decides at once, in a thread of the tests' process."""
-    with Sandbox(decide_after=0) as box:
-        yield box
+    with Sandbox(decide_after=0) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
 def patient() -> Iterator[Sandbox]:
     """Run a sandbox that decides when it is told to."""
-    with Sandbox() as box:
-        yield box
+    with Sandbox() as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(scope="module")

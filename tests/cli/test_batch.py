@@ -24,14 +24,14 @@ from veriff_async.cli.batch.results import results_in
 from veriff_async.cli.batch.saved_options import Plan, plan_of, remember
 from veriff_async.inbox import SqliteInbox
 from veriff_async.sandbox import Fault, Sandbox
-from veriff_async.testing import decided
+from veriff_async.testing import decision_event
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Iterator, Mapping
 
     from veriff_async import WebhookEvent
-    from veriff_async.sandbox import SeenRequest
+    from veriff_async.sandbox import ReceivedRequest
 
     Start = Callable[..., subprocess.Popen[str]]
     RunInTerminal = Callable[..., tuple[int, str]]
@@ -47,7 +47,7 @@ class Books:
 
     def __init__(self) -> None:
         """Make the sandbox; it decides at once."""
-        self.box = Sandbox(decide_after=0, on_request=self._seen)
+        self.sandbox = Sandbox(decide_after=0, on_request=self._seen)
         self._left = 0
         self._method = ""
         self._act: Callable[[], object] = int
@@ -56,7 +56,7 @@ class Books:
         """Do something, in the sandbox's thread, when so many more requests of a method were answered."""
         self._left, self._method, self._act = count, method, act
 
-    def _seen(self, request: SeenRequest) -> None:
+    def _seen(self, request: ReceivedRequest) -> None:
         self._left -= request.method == self._method
         if self._left == 0:
             self._method = ""
@@ -64,7 +64,7 @@ class Books:
 
     def sessions(self, *job_ids: str) -> Counter[tuple[str | None, str]]:
         """Count sessions by job and status."""
-        known = [session for session in self.box.sessions if session.vendor_data in job_ids]
+        known = [session for session in self.sandbox.sessions if session.vendor_data in job_ids]
         return Counter((session.vendor_data, str(session.status)) for session in known)
 
 
@@ -72,7 +72,7 @@ class Books:
 def books() -> Iterator[Books]:
     """Give a sandbox with its books, which ends with the test, its worker threads too."""
     books = Books()
-    with books.box:
+    with books.sandbox:
         yield books
 
 
@@ -102,7 +102,7 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     ids = [f"stopped {number}" for number in range(JOBS)]
     rows = [f"{job_id},front.jpg;front.jpg,Ada {SECRET}" for job_id in ids]
     (folder / "jobs.csv").write_text("\n".join(["id,document-front,first_name", *rows, f"{ids[0]},front.jpg,", ""]))
-    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.box.environ.items()))
+    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.sandbox.environ.items()))
     (folder / "secret.env").chmod(0o600)
 
     def interrupt(process: int) -> None:
@@ -135,7 +135,7 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     assert dict.fromkeys(ids, 1) == Counter(line["job_id"] for line in results)
     assert {("decided", "approved", None)} == {(line["step"], line["status"], line["error"]) for line in results}
     assert {(job_id, "approved"): 1 for job_id in ids} == books.sessions(*ids)
-    held = {session.id: len(session.media) for session in books.box.sessions if session.vendor_data in ids}
+    held = {session.id: len(session.media) for session in books.sandbox.sessions if session.vendor_data in ids}
     assert {line["session_id"]: 2 for line in results} == held
     assert SECRET not in (folder / "results.jsonl").read_text()
     assert 0o600 == (folder / "results.jsonl").stat().st_mode & 0o777
@@ -144,7 +144,7 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
 def test_readable_secrets_are_warned_of_once(folder: Path, books: Books, start: Start) -> None:
     """A command that reads a file of secrets twice warns once that others may read it."""
     (folder / "jobs.csv").write_text("id,document-front\nwarned,front.jpg\n")
-    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.box.environ.items()))
+    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.sandbox.environ.items()))
     (folder / "secret.env").chmod(0o644)
 
     words = "batch run jobs.csv --journal warned.db --out warned.jsonl --env-file secret.env --json"
@@ -166,10 +166,10 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
             for job_id in ("made", "lost", "refused", "good")
         )
     )
-    for fault in (Fault.lose_answer(), Fault.drop(after=1), Fault.status(400, code="1104")):
-        books.box.inject(fault, method="POST", path="/v1/sessions")
+    for fault in (Fault.lose_response(), Fault.drop(after=1), Fault.status(400, code="1104")):
+        books.sandbox.inject(fault, method="POST", path="/v1/sessions")
     words = "batch run jobs.jsonl --journal=a.db --out=r.jsonl --concurrency=1"
-    process = start(*words.split(), **books.box.environ)
+    process = start(*words.split(), **books.sandbox.environ)
     code, out, err = after(process)
 
     assert 1 == code, err
@@ -182,10 +182,10 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
     commands = re.findall(r"veriff-async (batch settle [^\r\n]+)", shown)
     assert [f"batch settle --journal a.db --session ID {job_id}" for job_id in ("made", "lost")] == commands
 
-    [session] = [session for session in books.box.sessions if session.vendor_data == "made"]
+    [session] = [session for session in books.sandbox.sessions if session.vendor_data == "made"]
     assert 0 == after(start(*shlex.split(commands[0].replace("ID", session.id))))[0]
     assert 0 == after(start(*shlex.split(commands[1].replace("--session ID", "--recreate"))))[0]
-    code, out, err = after(start("batch", "resume", "--journal=a.db", "--retry-failed", **books.box.environ))
+    code, out, err = after(start("batch", "resume", "--journal=a.db", "--retry-failed", **books.sandbox.environ))
 
     assert (0, "decided\tapproved\t4\n") == (code, out), err
     assert {(job_id, "approved"): 1 for job_id in ("made", "lost", "refused", "good")} == books.sessions(
@@ -203,13 +203,13 @@ def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, 
         f"id,face,date_of_birth\nbad-1,front.jpg,{SECRET}\n,front.jpg,\nbad-2,front.jpg,\n"
     )
     (folder / "other.jsonl").write_text("{}\n")
-    before = len(books.box.requests)
+    before = len(books.sandbox.requests)
     commands = [
         ("jobs.csv", "--journal=a.db", "--out=r.jsonl"),
         ("jobs.csv", "--check", "--json"),
         ("jobs.csv", "--journal=b.db", "--out=other.jsonl", "--skip-bad"),
     ]
-    processes = [start("batch", "run", *command, **books.box.environ) for command in commands]
+    processes = [start("batch", "run", *command, **books.sandbox.environ) for command in commands]
     done = [after(process) for process in processes]
     refused, checked, mistaken = done
 
@@ -221,25 +221,27 @@ def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, 
     assert "{}\n" == (folder / "other.jsonl").read_text()
     assert not (folder / "a.db").exists()
     assert not (folder / "r.jsonl").exists()
-    assert before == len(books.box.requests)
+    assert before == len(books.sandbox.requests)
     assert SECRET not in repr(done)
 
 
 def test_submitting_and_collecting_are_parted(folder: Path, start: Start) -> None:
     """--submit-only ends when all are submitted; collect needs the journal alone, or an inbox too."""
     (folder / "jobs.csv").write_text("id,face,first_name\nlater-1,front.jpg,Ada\nlater-2,front.jpg,Grace\n")
-    with Sandbox(decide_after=None) as box:
+    with Sandbox(decide_after=None) as sandbox:
 
         def begun(*words: str) -> subprocess.Popen[str]:
-            return start("batch", *words, "--journal=a.db", "--out=r.jsonl", **box.environ)
+            return start("batch", *words, "--journal=a.db", "--out=r.jsonl", **sandbox.environ)
 
         submitted = after(begun("run", "jobs.csv", "--submit-only"))
         (folder / "jobs.csv").unlink()
         resuming = begun("resume")  # it ends before it takes the journal
-        first, second = (session.id for session in sorted(box.sessions, key=lambda session: session.vendor_data or ""))
-        box.decide(first, Status.APPROVED)  # no webhook tells of it: beside an inbox it would be asked for seldom
+        first, second = (
+            session.id for session in sorted(sandbox.sessions, key=lambda session: session.vendor_data or "")
+        )
+        sandbox.decide(first, Status.APPROVED)  # no webhook tells of it: beside an inbox it would be asked for seldom
         early, resumed = after(begun("collect", "--timeout=0", "--show-person", "--json")), after(resuming)
-        anyio.run(record, folder / "inbox.db", decided(second, Status.APPROVED))
+        anyio.run(record, folder / "inbox.db", decision_event(second, Status.APPROVED))
         late = after(begun("collect", "--json", "--inbox=inbox.db"))
 
     assert (0, "submitted\t\t2\n") == submitted[:2]

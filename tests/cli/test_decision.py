@@ -29,11 +29,11 @@ UNKNOWN: Final = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(1000) + b"\xff\xd9"
 
 
-def submitted(box: Sandbox) -> str:
+def submitted(sandbox: Sandbox) -> str:
     """Submit a session, and return its id."""
 
     async def work() -> str:
-        async with VeriffClient.from_env(box.environ) as veriff:
+        async with VeriffClient.from_env(sandbox.environ) as veriff:
             session = await veriff.create_session(person=Person(first_name="Grace"))
             await session.upload(Media(PICTURE, "face"))
             await session.submit()
@@ -102,9 +102,9 @@ def test_a_session_that_is_unknown_has_nothing_to_go_on_with(run: Run, served: S
 def test_ctrl_c_while_waiting_says_how_to_go_on(start: Start, form: tuple[str, ...]) -> None:
     """Exit code 130 with the command to give; a program reads session and advice."""
     asked = Event()
-    with Sandbox(on_request=lambda seen: asked.set() if seen.path.endswith("/decision") else None) as box:
-        session_id = submitted(box)
-        process = start("decision", session_id, "--wait", *form, **box.environ)
+    with Sandbox(on_request=lambda seen: asked.set() if seen.path.endswith("/decision") else None) as sandbox:
+        session_id = submitted(sandbox)
+        process = start("decision", session_id, "--wait", *form, **sandbox.environ)
         assert asked.wait(SECONDS)
 
         process.send_signal(signal.SIGINT)

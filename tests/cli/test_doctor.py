@@ -21,7 +21,7 @@ from aiohttp import web
 from veriff_async import Credentials, SignatureError, verify_webhook
 from veriff_async.cli.doctor.checks import CHECKS, Finding, Outcome, clock, of_variables, of_versions, of_webhook
 from veriff_async.cli.doctor.command import diagnose
-from veriff_async.sandbox import Fault, Rules, Sandbox
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
     import subprocess
@@ -101,9 +101,9 @@ def certificate(authority: trustme.CA, *names: str, until: datetime | None = Non
 def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
     """With a Veriff and a receiver that are right, nothing fails, and nothing was created nor is a secret shown."""
     receiver.answer = lambda headers, body: 200 if is_signed(headers, body) else 401
-    with Sandbox() as box:
-        code, shown = run_in_terminal("doctor", "--webhook-url", receiver.url, **box.environ)
-        secret, sessions = box.credentials.shared_secret, box.sessions
+    with Sandbox() as sandbox:
+        code, shown = run_in_terminal("doctor", "--webhook-url", receiver.url, **sandbox.environ)
+        secret, sessions = sandbox.credentials.shared_secret, sandbox.sessions
 
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in shown.splitlines()]
     assert code == 0
@@ -143,8 +143,8 @@ def test_long_findings_are_wrapped_between_words(run_in_terminal: Callable[..., 
 def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:
     """A wrong secret from a file is exit code 1 and one finding, beside which the others stand as they are."""
     file = tmp_path / "settings"
-    with Sandbox() as box:
-        lines = [f"{name}={value}" for name, value in {**box.environ, "VERIFF_SHARED_SECRET": OTHER}.items()]
+    with Sandbox() as sandbox:
+        lines = [f"{name}={value}" for name, value in {**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}.items()]
         file.write_text("\n".join(lines))
         file.chmod(0o600)
         done = run("doctor", "--json", "--env-file", str(file))
@@ -296,13 +296,15 @@ async def test_a_server_without_tls(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("speaks", "words"), [(True, "closed during the handshake"), (False, "not agreed on in 5 seconds")]
 )
-async def test_a_handshake_that_does_not_end(travel: Callable[[float], None], words: str, *, speaks: bool) -> None:
+async def test_a_handshake_that_does_not_end(
+    advance_time: Callable[[float], None], words: str, *, speaks: bool
+) -> None:
     """Who closes the connection, and who says nothing, does not hold the doctor up."""
 
     async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = await reader.read(1)
         if hello and not speaks:
-            travel(6)
+            advance_time(6)
             await reader.read()
         writer.close()
 
@@ -351,10 +353,10 @@ def test_a_clock_is_judged_by_seconds() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_wrong_key_is_told_from_a_wrong_secret(box: Sandbox) -> None:
+async def test_a_wrong_key_is_told_from_a_wrong_secret(sandbox: Sandbox) -> None:
     """Code 1803 is the key and 1818 the secret, and each is named by its variable alone."""
-    key = (await found({**box.environ, "VERIFF_API_KEY": OTHER}))["credentials"]
-    secret = (await found({**box.environ, "VERIFF_SHARED_SECRET": OTHER}))["credentials"]
+    key = (await found({**sandbox.environ, "VERIFF_API_KEY": OTHER}))["credentials"]
+    secret = (await found({**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}))["credentials"]
 
     assert (key.outcome, secret.outcome) == (Outcome.FAILED, Outcome.FAILED)
     assert "1803" in key.says
@@ -362,18 +364,18 @@ async def test_a_wrong_key_is_told_from_a_wrong_secret(box: Sandbox) -> None:
     assert "VERIFF_SHARED_SECRET" not in key.says
     assert "1818" in secret.says
     assert "VERIFF_API_KEY" not in secret.says
-    assert box.sessions == ()
+    assert sandbox.sessions == ()
 
 
 @pytest.mark.anyio
-async def test_each_secret_is_tried(box: Sandbox) -> None:
+async def test_each_secret_is_tried(sandbox: Sandbox) -> None:
     """A further secret that is refused is named by its place, and one that would be accepted is told too."""
-    good = box.credentials.shared_secret
+    good = sandbox.credentials.shared_secret
 
-    old = await found({**box.environ, "VERIFF_SHARED_SECRET": f"{good},{OTHER}"})
-    turned = await found({**box.environ, "VERIFF_SHARED_SECRET": f"{OTHER},{good}"})
-    box.credentials = box.credentials.with_rotated_secret(OTHER)
-    both = await found({**box.environ})
+    old = await found({**sandbox.environ, "VERIFF_SHARED_SECRET": f"{good},{OTHER}"})
+    turned = await found({**sandbox.environ, "VERIFF_SHARED_SECRET": f"{OTHER},{good}"})
+    sandbox.credentials = sandbox.credentials.with_rotated_secret(OTHER)
+    both = await found({**sandbox.environ})
 
     assert failed(old) == []
     assert old["other secrets"].outcome is Outcome.WARNING
@@ -387,30 +389,30 @@ async def test_each_secret_is_tried(box: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("fault", "name", "words"),
     [
-        (Fault.forge(), "answer signature", "signature does not match"),
+        (Fault.forge_signature(), "answer signature", "signature does not match"),
         (Fault.status(503), "credentials", "HTTP 503"),
         (Fault.status(301), "credentials", "redirects"),
         (Fault.status(401), "credentials", "HTTP 401"),
         (Fault.drop(), "answer", "broke off"),
     ],
 )
-async def test_an_answer_that_is_wrong(box: Sandbox, fault: Fault, name: str, words: str) -> None:
+async def test_an_answer_that_is_wrong(sandbox: Sandbox, fault: Fault, name: str, words: str) -> None:
     """Whatever comes instead of an answer is told for what it is, and fails alone."""
     # What was cut off unanswered is asked a second time.
-    box.inject(fault, times=2 if name == "answer" else 1)
+    sandbox.inject(fault, times=2 if name == "answer" else 1)
 
-    findings = await found(box.environ)
+    findings = await found(sandbox.environ)
 
     assert failed(findings) == [name]
     assert words in findings[name].says
 
 
 @pytest.mark.anyio
-async def test_what_is_neither_accepted_nor_refused(box: Sandbox) -> None:
+async def test_what_is_neither_accepted_nor_refused(sandbox: Sandbox) -> None:
     """Too many requests say nothing about the credentials, so they are a warning."""
-    box.inject(Fault.status(429))
+    sandbox.inject(Fault.status(429))
 
-    findings = await found(box.environ)
+    findings = await found(sandbox.environ)
 
     assert failed(findings) == []
     assert findings["credentials"].outcome is Outcome.WARNING
@@ -430,8 +432,8 @@ async def test_a_server_that_is_not_veriff(serve: Serve) -> None:
 @pytest.mark.anyio
 async def test_unsigned_refusals_are_no_fault() -> None:
     """Whether Veriff signs its refusals is not documented, so that an unsigned one is skipped."""
-    async with Sandbox(rules=Rules(sign_errors=False)) as box:
-        findings = await found(box.environ)
+    async with Sandbox(options=SandboxOptions(sign_errors=False)) as sandbox:
+        findings = await found(sandbox.environ)
 
     assert failed(findings) == []
     assert findings["credentials"].outcome is Outcome.OK
@@ -450,12 +452,12 @@ async def test_unsigned_refusals_are_no_fault() -> None:
     ],
 )
 async def test_a_receiver_is_tried(
-    box: Sandbox, receiver: Receiver, signed: int, others: int, wrong: list[str]
+    sandbox: Sandbox, receiver: Receiver, signed: int, others: int, wrong: list[str]
 ) -> None:
     """It must answer 200 to a signed sample, and refuse both an unsigned and a forged one."""
-    receiver.answer = lambda headers, body: signed if is_signed(headers, body, box.credentials) else others
+    receiver.answer = lambda headers, body: signed if is_signed(headers, body, sandbox.credentials) else others
 
-    findings = await found(box.environ, receiver.url)
+    findings = await found(sandbox.environ, receiver.url)
 
     assert failed(findings) == wrong
     assert len(receiver.posted) == 3

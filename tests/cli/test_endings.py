@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import click
 
-    from veriff_async.sandbox import SeenRequest
+    from veriff_async.sandbox import ReceivedRequest
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -50,16 +50,16 @@ class Books:
 
     def __init__(self) -> None:
         """Make the sandbox; it decides at once."""
-        self.act: Callable[[SeenRequest], None] = lambda _seen: None
-        self.box = Sandbox(decide_after=0, on_request=self._seen)
+        self.act: Callable[[ReceivedRequest], None] = lambda _seen: None
+        self.sandbox = Sandbox(decide_after=0, on_request=self._seen)
 
-    def _seen(self, seen: SeenRequest) -> None:
+    def _seen(self, seen: ReceivedRequest) -> None:
         self.act(seen)
 
     def kill_at(self, process: subprocess.Popen[str], number: int, method: str, path: str = "") -> None:
         """Send a signal when a request was answered, once."""
 
-        def act(seen: SeenRequest) -> None:
+        def act(seen: ReceivedRequest) -> None:
             if seen.method == method and path in seen.path:
                 self.act = lambda _seen: None
                 process.send_signal(number)
@@ -71,7 +71,7 @@ class Books:
 def books() -> Iterator[Books]:
     """Give a sandbox."""
     books = Books()
-    with books.box:
+    with books.sandbox:
         yield books
 
 
@@ -109,7 +109,7 @@ def result_of(job_id: str) -> JobResult:
 def test_a_batch_that_is_terminated_ends_as_with_ctrl_c(folder: Path, books: Books, number: signal.Signals) -> None:
     """SIGTERM and SIGHUP wait for creations under way, and say how to go on, with 128 and the signal's number."""
     words = ("batch", "run", "jobs.csv", "--journal", "the.db", "--out", "r.jsonl", "--json", "--concurrency", "2")
-    process = begin(*words, environ=books.box.environ)
+    process = begin(*words, environ=books.sandbox.environ)
     books.kill_at(process, number, "PATCH")
     out, err = process.communicate(timeout=SECONDS)
 
@@ -117,21 +117,21 @@ def test_a_batch_that_is_terminated_ends_as_with_ctrl_c(folder: Path, books: Boo
     [error] = errors_of(err)
     assert ("Interrupted", ENDED[number], number.name) == (error["type"], error["exit_code"], error["signal"])
     assert "veriff-async batch resume" in str(error["advice"])
-    done = begin("batch", "resume", "--journal", "the.db", "--json", environ=books.box.environ)
+    done = begin("batch", "resume", "--journal", "the.db", "--json", environ=books.sandbox.environ)
     out, err = done.communicate(timeout=SECONDS)
     assert [{"step": "decided", "detail": "approved", "jobs": 6}] == json.loads(out)["outcomes"], err
-    assert 6 == len(books.box.sessions)
+    assert 6 == len(books.sandbox.sessions)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_session_that_is_being_created_is_named(folder: Path, books: Books, number: signal.Signals) -> None:
     """A command that is stopped during a creation waits for its answer, and reports the session's id."""
-    process = begin("verify", "--face", "a.jpg", environ=books.box.environ)
+    process = begin("verify", "--face", "a.jpg", environ=books.sandbox.environ)
     books.kill_at(process, number, "POST", "/v1/sessions")
     _, err = process.communicate(timeout=SECONDS)
 
     assert ENDED[number] == process.returncode
-    assert books.box.sessions[0].id in err, err
+    assert books.sandbox.sessions[0].id in err, err
     assert folder.exists()
 
 
@@ -146,17 +146,17 @@ def test_a_result_that_cannot_be_written_is_not_lost(
         if where == "closed":
             shell = ["sh", "-c", 'exec "$@" >&-', "sh", *COMMAND, *words]
             process = subprocess.Popen(  # noqa: S603  our own command
-                shell, stderr=subprocess.PIPE, text=True, env=environment(books.box.environ)
+                shell, stderr=subprocess.PIPE, text=True, env=environment(books.sandbox.environ)
             )
         else:
             reader, writer = os.pipe()
             os.close(reader)
             full = os.open("/dev/full", os.O_WRONLY) if where == "full" else writer
             stack.callback(os.close, writer)
-            process = begin(*words, environ=books.box.environ, stdout=full)
+            process = begin(*words, environ=books.sandbox.environ, stdout=full)
         _, err = process.communicate(timeout=SECONDS)
 
-    session = books.box.sessions[0]
+    session = books.sandbox.sessions[0]
     assert 1 == process.returncode, err
     assert "approved" == session.status
     if form:
@@ -172,7 +172,7 @@ def test_a_result_that_cannot_be_written_is_not_lost(
 def test_results_go_through_a_pipe(folder: Path, books: Books) -> None:
     """`--out /dev/stdout` writes each result to the pipe, and the document after them."""
     words = ("batch", "run", "jobs.csv", "--journal", "the.db", "--out", "/dev/stdout", "--json")
-    out, err = begin(*words, environ=books.box.environ).communicate(timeout=SECONDS)
+    out, err = begin(*words, environ=books.sandbox.environ).communicate(timeout=SECONDS)
 
     lines, document = out.splitlines()[:6], out.split("\n", 6)[6]
     assert {f"u{number}" for number in range(6)} == {json.loads(line)["job_id"] for line in lines}, err
@@ -184,7 +184,7 @@ def test_results_and_the_document_share_a_file(folder: Path, books: Books) -> No
     """`--out /dev/stdout > file` writes one after the other; neither overwrites the other."""
     with (folder / "all.txt").open("w") as file:
         words = ("batch", "run", "jobs.csv", "--journal", "the.db", "--out", "/dev/stdout", "--json")
-        process = begin(*words, environ=books.box.environ, stdout=file.fileno())
+        process = begin(*words, environ=books.sandbox.environ, stdout=file.fileno())
         _, err = process.communicate(timeout=SECONDS)
 
     out = (folder / "all.txt").read_text()
@@ -363,11 +363,11 @@ def test_a_time_that_is_not_a_number_is_noticed_before_a_creation(
     folder: Path, books: Books, run: Run, arguments: tuple[str, ...]
 ) -> None:
     """NaN lies within every range, and is wrong usage all the same: no session is created for it."""
-    ended = run(*arguments, "--json", **books.box.environ)
+    ended = run(*arguments, "--json", **books.sandbox.environ)
 
     assert 2 == ended.returncode
     assert "is not a number of seconds" in str(errors_of(ended.stderr))
-    assert [] == list(books.box.sessions)
+    assert [] == list(books.sandbox.sessions)
 
 
 @pytest.mark.parametrize("option", ["--timeout", "--max-outage"])
@@ -396,7 +396,7 @@ def test_a_manifest_is_not_a_pipe(tmp_path: Path, books: Books) -> None:
     os.mkfifo(tmp_path / "jobs.csv")
     out, journal = str(tmp_path / "out.jsonl"), str(tmp_path / "batch.db")
     arguments = ["batch", "run", str(tmp_path / "jobs.csv"), "--journal", journal, "--out", out]
-    ended = CliRunner().invoke(cli, arguments, env=books.box.environ)
+    ended = CliRunner().invoke(cli, arguments, env=books.sandbox.environ)
 
     assert (1, True) == (ended.exit_code, "cannot be a pipe" in ended.stderr)
 

@@ -83,20 +83,20 @@ def read_until(terminal: int, words: str, shown: str = "", *, times: int = 1) ->
     return shown
 
 
-async def live(box: Sandbox, url: str, file: Path) -> str:
+async def live(sandbox: Sandbox, url: str, file: Path) -> str:
     """Let a session live while another process waits for it, and have its decision posted twice."""
-    box.webhook_urls = dict.fromkeys(WebhookKind, url)
+    sandbox.webhook_urls = dict.fromkeys(WebhookKind, url)
     poll = PollPolicy(interval=600, max_interval=600)
-    async with SqliteInbox(file) as inbox, VeriffClient.from_env(box.environ, inbox=inbox, poll=poll) as veriff:
+    async with SqliteInbox(file) as inbox, VeriffClient.from_env(sandbox.environ, inbox=inbox, poll=poll) as veriff:
         session = await veriff.create_session()
-        box.end_user_starts(session.id)
-        box.end_user_submits(session.id)
-        await box.settled()
-        box.decide(session.id, "declined", person={"firstName": "Ada"})
+        sandbox.start_attempt(session.id)
+        sandbox.submit_attempt(session.id)
+        await sandbox.wait_idle()
+        sandbox.decide(session.id, "declined", person={"firstName": "Ada"})
         assert (await session.wait_for_decision(timeout=SECONDS)).status == "declined"
-        await box.settled()
-        box.resend(session.id)
-        await box.settled()
+        await sandbox.wait_idle()
+        sandbox.resend(session.id)
+        await sandbox.wait_idle()
     return session.id
 
 
@@ -105,19 +105,19 @@ def test_the_life_of_a_session_is_shown_in_a_terminal(
 ) -> None:
     """Each webhook of a local Veriff has a line, wakes other processes, and is handed on with body and signature."""
     file = tmp_path / "inbox.db"
-    with Sandbox() as box:
+    with Sandbox() as sandbox:
         arguments = ("--port", "0", "--path", "/hooks", "--inbox", str(file), "--forward-to", receiver.url)
-        process, terminal = start_in_terminal("listen", *arguments, **box.environ)
+        process, terminal = start_in_terminal("listen", *arguments, **sandbox.environ)
         shown = read_until(terminal, "Ctrl-C stops it.")
         url = shown.split()[shown.split().index("at") + 1].rstrip(";")
-        session_id = anyio.run(live, box, f"{url}/", file)
+        session_id = anyio.run(live, sandbox, f"{url}/", file)
         shown = read_until(terminal, "forwarded", shown, times=4)
         assert post(url, signed="", headers={"x-auth-client": ""}) == 401
         process.send_signal(signal.SIGINT)
         shown = read_until(terminal, "Stopped.", shown)
         assert process.wait(SECONDS) == 0
-        events = [parse_webhook(headers, body, box.credentials) for headers, body in receiver.posted]
-        sent = {delivery.status for delivery in box.deliveries}
+        events = [parse_webhook(headers, body, sandbox.credentials) for headers, body in receiver.posted]
+        sent = {delivery.status for delivery in sandbox.deliveries}
 
     assert url.endswith("/hooks")
     assert sent == {200}
@@ -126,7 +126,7 @@ def test_the_life_of_a_session_is_shown_in_a_terminal(
     assert "submitted 7002" in shown
     assert "401  refused      Look for a proxy that drops the X-AUTH-CLIENT or X-HMAC-SIGNATURE header." in shown
     assert "declined 9102  repeated" in shown
-    assert box.credentials.shared_secret not in shown
+    assert sandbox.credentials.shared_secret not in shown
     assert "Ada" not in shown
 
 
@@ -237,7 +237,9 @@ def test_what_is_missing_is_named(arguments: list[str], words: str, monkeypatch:
 
 
 @pytest.mark.anyio
-async def test_an_application_that_hangs_holds_up_nothing(receiver: Receiver, travel: Callable[[float], None]) -> None:
+async def test_an_application_that_hangs_holds_up_nothing(
+    receiver: Receiver, advance_time: Callable[[float], None]
+) -> None:
     """What waits behind a slow application is bounded, and left out at the end; each is told."""
     told: list[Forwarded] = []
     reached, released = Event(), Event()
@@ -253,12 +255,12 @@ async def test_an_application_that_hangs_holds_up_nothing(receiver: Receiver, tr
         for _ in range(103):
             forwarder.add("event", str(uuid4()), {}, b"{}")
         assert len(told) == 3
-        travel(11)
+        advance_time(11)
         while len(told) == 3:
             await checkpoint()
         reached.clear()
         await to_thread.run_sync(reached.wait)
-        asyncio.get_running_loop().call_later(0, travel, 3)
+        asyncio.get_running_loop().call_later(0, advance_time, 3)
     released.set()
 
     problems = [each.answer and each.answer.problem for each in told]
@@ -316,7 +318,7 @@ def test_an_unknown_kind_has_a_line() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_that_breaks_off_or_drips(travel: Callable[[float], None]) -> None:
+async def test_a_body_that_breaks_off_or_drips(advance_time: Callable[[float], None]) -> None:
     """Half a body is refused as that, and one that does not come to its end is given up."""
     refused: list[int] = []
 
@@ -335,7 +337,7 @@ async def test_a_body_that_breaks_off_or_drips(travel: Callable[[float], None]) 
             if ends:
                 writer.write_eof()
             while not refused if ends else len(refused) < 2:
-                travel(0 if ends else 1)
+                advance_time(0 if ends else 1)
                 await checkpoint()
             writer.close()
             await reader.read()

@@ -37,15 +37,15 @@ def plain(written: str) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
 
 
-def with_media(box: Sandbox) -> str:
+def with_media(sandbox: Sandbox) -> str:
     """Submit a session with two pictures, and one more in its second attempt; return its id."""
 
     async def work() -> str:
-        async with VeriffClient.from_env(box.environ) as veriff:
+        async with VeriffClient.from_env(sandbox.environ) as veriff:
             session = await veriff.create_session()
             await session.upload(Media(FRONT, "document-front"), Media(FACE, "face"))
             await session.submit()
-            box.decide(session.id, "resubmission_requested")
+            sandbox.decide(session.id, "resubmission_requested")
             await session.upload(Media(AGAIN, "document-front"))
             await session.submit()
             return session.id
@@ -124,7 +124,7 @@ def test_ctrl_c_leaves_no_half_file_and_says_how_to_go_on(
     """A file that stalls half way is gone after Ctrl-C; the advice is the command that skips what is down."""
     session_id, folder = with_media(patient), tmp_path / "my files"
     (media,) = patient.session(session_id).attempts[-1].media
-    patient.inject(Fault.stall_answer(after=500), method="GET", path="/v1/media/*")
+    patient.inject(Fault.stall_response(after=500), method="GET", path="/v1/media/*")
     process, terminal = start_in_terminal("media", "download", session_id, "--to", str(folder), **patient.environ)
     written = read_until(terminal, media.id[:8])
 

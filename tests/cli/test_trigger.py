@@ -130,7 +130,9 @@ async def test_who_is_not_there_is_named() -> None:
         (None, "no answer came in 5 seconds"),
     ],
 )
-async def test_what_is_no_answer_has_words(said: bytes | None, words: str, travel: Callable[[float], None]) -> None:
+async def test_what_is_no_answer_has_words(
+    said: bytes | None, words: str, advance_time: Callable[[float], None]
+) -> None:
     """A connection that is cut, another protocol and silence are told apart; of a long answer the beginning is read."""
     asked = asyncio.Event()
 
@@ -148,7 +150,7 @@ async def test_what_is_no_answer_has_words(said: bytes | None, words: str, trave
         post = asyncio.create_task(poster.post(f"http://127.0.0.1:{port}/", {}, b"{}"))
         await asked.wait()
         if said is None:
-            travel(6)
+            advance_time(6)
         answered = await post
 
     assert words in answered.words()

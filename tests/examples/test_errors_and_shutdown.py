@@ -40,9 +40,11 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-async def app(example: ModuleType, box: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+async def app(
+    example: ModuleType, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[str]:
     """Serve an example in this process, and give its address."""
-    for variable, value in {**box.environ, "VERIFF_INBOX": str(tmp_path / "inbox.db")}.items():
+    for variable, value in {**sandbox.environ, "VERIFF_INBOX": str(tmp_path / "inbox.db")}.items():
         monkeypatch.setenv(variable, value)
     if example.__name__ == "fastapi_app":
         serving = under_uvicorn(example.create_app())
@@ -94,8 +96,8 @@ async def test_a_mistake_of_the_user_is_4xx(app: str) -> None:
 @pytest.mark.parametrize("name", ["fastapi", "aiohttp"])
 async def test_open_waits_end_when_the_server_stops(programs: Programs, name: str) -> None:
     """A server that is asked to stop answers 503 to the requests that wait for a decision, and then it stops."""
-    async with Sandbox() as box:
-        async with programs(name, box.environ) as url:
+    async with Sandbox() as sandbox:
+        async with programs(name, sandbox.environ) as url:
             user = Caller(url)
             session_id = await user.submitted()
             pid = (await user.call("GET", "/health"))["pid"]

@@ -62,12 +62,12 @@ class Caller:
 async def test_a_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None:
     """Of two worker processes one records the webhook, and the request that hangs in the other is answered by it."""
     async with (
-        Sandbox() as box,
-        programs("fastapi", box.environ) as url,
+        Sandbox() as sandbox,
+        programs("fastapi", sandbox.environ) as url,
         Caller(url) as waiting,
         Caller(url) as watching,
     ):
-        box.webhook_url = f"{url}/webhooks/veriff"
+        sandbox.webhook_url = f"{url}/webhooks/veriff"
         session_id = await waiting.submitted()
         pid = (await waiting.call("GET", "/health"))["pid"]
         assert isinstance(pid, int)
@@ -77,14 +77,14 @@ async def test_a_webhook_to_one_worker_wakes_the_other(programs: Programs) -> No
         os.kill(pid, signal.SIGSTOP)
         try:
             assert pid != (await watching.call("GET", "/health"))["pid"]
-            box.decide(session_id, "approved")
-            await box.settled()
+            sandbox.decide(session_id, "approved")
+            await sandbox.wait_idle()
         finally:
             os.kill(pid, signal.SIGCONT)
 
-        assert [200] == [delivery.status for delivery in box.deliveries]
+        assert [200] == [delivery.status for delivery in sandbox.deliveries]
         assert {"status": "approved", "source": "webhook", "pid": pid} == await decision
-        assert not [seen for seen in box.requests if seen.path.endswith("/decision")]
+        assert not [seen for seen in sandbox.requests if seen.path.endswith("/decision")]
 
 
 async def watched(url: str, pid: int) -> None:
@@ -99,15 +99,20 @@ async def watched(url: str, pid: int) -> None:
 
 async def test_an_application_of_aiohttp(programs: Programs) -> None:
     """The same in one process: a request that hangs is answered when the webhook comes."""
-    async with Sandbox() as box, programs("aiohttp", box.environ) as url, Caller(url) as first, Caller(url) as second:
-        box.webhook_url = f"{url}/webhooks/veriff"
+    async with (
+        Sandbox() as sandbox,
+        programs("aiohttp", sandbox.environ) as url,
+        Caller(url) as first,
+        Caller(url) as second,
+    ):
+        sandbox.webhook_url = f"{url}/webhooks/veriff"
         session_id = await first.submitted()
         decision = asyncio.create_task(first.call("GET", f"/sessions/{session_id}/decision"))
         await second.is_waiting()
-        box.decide(session_id, "declined")
-        await box.settled()
+        sandbox.decide(session_id, "declined")
+        await sandbox.wait_idle()
 
-        assert [200] == [delivery.status for delivery in box.deliveries]
+        assert [200] == [delivery.status for delivery in sandbox.deliveries]
         assert ("declined", "webhook") == ((found := await decision)["status"], found["source"])
 
 

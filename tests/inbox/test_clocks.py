@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def clock(days: float) -> Callable[[], float]:
 
 async def fill(inbox: Inbox) -> None:
     """Record a decision on each session."""
-    await asyncio.gather(*(inbox.record(decided(session_id, "approved")) for session_id in SESSIONS))
+    await asyncio.gather(*(inbox.record(decision_event(session_id, "approved")) for session_id in SESSIONS))
 
 
 @pytest.mark.parametrize("days", [31, 29, 400, 100_000])
@@ -44,11 +44,11 @@ async def test_a_process_whose_clock_is_ahead_empties_nothing(tmp_path: Path, da
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(days)) as wrong:
         await fill(right)
         for number in range(3):
-            await wrong.record(moved(f"new-{number}", "started"))
-            assert (await wrong.record(decided(SESSIONS[number], "approved"))).ignored is IgnoredReason.DUPLICATE
+            await wrong.record(session_event(f"new-{number}", "started"))
+            assert (await wrong.record(decision_event(SESSIONS[number], "approved"))).ignored is IgnoredReason.DUPLICATE
             assert set(SESSIONS) == set(await wrong.get_states(SESSIONS))
             assert 1 == len(await wrong.get_events(SESSIONS[number]))
-            await right.record(moved(f"other-{number}", "started"))
+            await right.record(session_event(f"other-{number}", "started"))
         assert set(SESSIONS) == set(await right.get_states(SESSIONS))
 
 
@@ -57,9 +57,9 @@ async def test_what_a_process_records_whose_clock_is_behind_is_kept(tmp_path: Pa
     """What it has acknowledged is not too old for the others, nor removed with their next record."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(-days)) as wrong:
-        await right.record(moved("first", "started"))
+        await right.record(session_event("first", "started"))
         await fill(wrong)
-        await right.record(moved("next", "started"))
+        await right.record(session_event("next", "started"))
         assert {*SESSIONS, "first"} == set(await right.get_states([*SESSIONS, "first"]))
 
 
@@ -69,7 +69,7 @@ async def test_a_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.Log
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(31)) as wrong:
         await fill(right)
         for number in range(3):
-            await wrong.record(moved(f"new-{number}", "started"))
+            await wrong.record(session_event(f"new-{number}", "started"))
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert 1 == len(warnings)
     assert "31 days after the last record" in warnings[0]
@@ -82,7 +82,7 @@ async def test_a_long_silence_is_over_after_a_day(tmp_path: Path) -> None:
         await fill(inbox)
         for days in (60.0, 0.5, 0.5):
             now[0] += days * DAY
-            await inbox.record(moved("new", "started"))
+            await inbox.record(session_event("new", "started"))
         assert {} == dict(await inbox.get_states(SESSIONS))
         assert {"new"} == set(await inbox.get_states(["new"]))
 
@@ -93,8 +93,8 @@ async def test_redis_goes_by_the_time_of_its_server(redis_server: RedisServer, m
         await fill(inbox)
         with monkeypatch.context() as patched:
             patched.setattr(time, "time", partial(next, count(time.time() + 400 * DAY)))
-            await inbox.record(moved("new", "started"))
-            await inbox.record(decided(SESSIONS[0], "approved"))
+            await inbox.record(session_event("new", "started"))
+            await inbox.record(decision_event(SESSIONS[0], "approved"))
             assert set(SESSIONS) == set(await inbox.get_states(SESSIONS))
             assert 1 == len(await inbox.get_events(SESSIONS[1]))
 
@@ -113,5 +113,5 @@ async def test_a_changed_system_clock_empties_no_memory(monkeypatch: pytest.Monk
         await fill(inbox)
         ahead: Any = clock(400)
         monkeypatch.setattr(time, "time", partial(next, count(ahead())))
-        await inbox.record(moved("new", "started"))
+        await inbox.record(session_event("new", "started"))
         assert set(SESSIONS) == set(await inbox.get_states(SESSIONS))

@@ -17,7 +17,7 @@ import pytest
 from veriff_async import ConfigurationError, InboxError, JournalError
 from veriff_async.batch import JobRecord, SqliteJournal, Step
 from veriff_async.inbox import Retention, SqliteInbox
-from veriff_async.testing import decided, moved, screened
+from veriff_async.testing import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,13 +80,13 @@ def path(tmp_path: Path) -> Path:
 async def test_no_event_is_acknowledged_into_a_file_that_is_gone(path: Path, harm: Callable[[Path], None]) -> None:
     """The next record fails instead of being lost; the one after it is in the file that is there then."""
     async with SqliteInbox(path) as inbox:
-        await inbox.record(moved("before", "started"))
+        await inbox.record(session_event("before", "started"))
         await asyncio.to_thread(harm, path)
         with pytest.raises(InboxError, match="was deleted or replaced while it was open"):
-            await inbox.record(moved("lost", "started"))
+            await inbox.record(session_event("lost", "started"))
         if harm in {delete_log, delete_alone}:
             await asyncio.to_thread(delete, path)  # what is left of it belongs to no file
-        await inbox.record(moved("after", "started"))
+        await inbox.record(session_event("after", "started"))
     async with SqliteInbox(path) as inbox:
         assert "after" in await inbox.get_states(["before", "lost", "after"])
 
@@ -102,7 +102,7 @@ async def test_who_only_reads_notices_it_too(path: Path, harm: Callable[[Path], 
                 await anext(feed)
         async with SqliteInbox(path) as writing, aclosing(reading.subscribe()) as feed:
             await anext(feed)
-            await writing.record(moved("s", "started"))
+            await writing.record(session_event("s", "started"))
             assert "s" == await anext(feed)
 
 
@@ -110,15 +110,15 @@ async def test_a_backup_that_is_put_back_is_not_overwritten(path: Path) -> None:
     """The log of a file that was replaced is written into that file, and not into the one that has taken its name."""
     backup, old = path.with_name("backup.db"), path.with_name("old.db")
     async with SqliteInbox(backup) as inbox:
-        await inbox.record(moved("backup", "started"))
+        await inbox.record(session_event("backup", "started"))
     async with SqliteInbox(path) as inbox, SqliteInbox(path) as other:
         await other.get_states(["before"])
-        await inbox.record(moved("before", "started"))
+        await inbox.record(session_event("before", "started"))
         await asyncio.to_thread(os.link, path, old)
         await asyncio.to_thread(os.replace, backup, path)
         with pytest.raises(InboxError, match="was deleted or replaced"):
-            await inbox.record(moved("again", "started"))
-        await inbox.record(moved("again", "started"))
+            await inbox.record(session_event("again", "started"))
+        await inbox.record(session_event("again", "started"))
         with pytest.raises(InboxError, match="was deleted or replaced"):
             await other.get_states(["before"])
         for each in (inbox, other):
@@ -167,10 +167,10 @@ async def test_a_change_of_the_folder_of_the_process_is_no_harm(path: Path, monk
     """A relative path means the file that was opened, also after the process has changed its folder."""
     await asyncio.to_thread(monkeypatch.chdir, path.parent)
     async with SqliteInbox(path.name) as inbox, SqliteJournal("batch.db") as journal:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         await journal.claim("a")
         await asyncio.to_thread(monkeypatch.chdir, "/")
-        await inbox.record(moved("s", "submitted"))
+        await inbox.record(session_event("s", "submitted"))
         await journal.write(JobRecord(job_id="a", options="", media=()))
 
 
@@ -225,12 +225,12 @@ async def test_what_is_forgotten_is_gone_from_the_disk(
         if others == "a reader":
             await other.get_states(["s"])
         ids = [f"person-{number}" for number in range(count)]
-        await asyncio.gather(*(inbox.record(decided(session_id, "approved", minute=1)) for session_id in ids))
-        await asyncio.gather(*(inbox.record(screened(session_id)) for session_id in ids))
+        await asyncio.gather(*(inbox.record(decision_event(session_id, "approved", minute=1)) for session_id in ids))
+        await asyncio.gather(*(inbox.record(watchlist_event(session_id)) for session_id in ids))
         assert b"person-0" in await asyncio.to_thread(content, path)
         now[0] += 3601
         for number in range(1 + count // 500):
-            await inbox.record(moved(f"new-{number}", "started"))
+            await inbox.record(session_event(f"new-{number}", "started"))
 
         left = await asyncio.to_thread(content, path)
         assert (0, 0) == (left.count(b"Ada"), left.count(b"person-"))
@@ -243,9 +243,9 @@ async def test_the_oldest_events_of_a_session_are_gone_from_the_disk(
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
     async with SqliteInbox(path, retention=Retention(max_events_per_session=2, max_sessions=3)) as inbox:
         for number in range(6):
-            await inbox.record(decided("s", "review", minute=number, ip=f"secret-{number}"))
+            await inbox.record(decision_event("s", "review", minute=number, ip=f"secret-{number}"))
         for number in range(6):
-            await inbox.record(moved(f"session-{number}", "started"))
+            await inbox.record(session_event(f"session-{number}", "started"))
 
         left = await asyncio.to_thread(content, path)
         assert [] == [number for number in range(4) if b"secret-%d" % number in left]
@@ -378,7 +378,7 @@ async def test_a_spawned_process_may_outlive_its_parent(path: Path) -> None:
 async def test_a_file_with_several_names_is_refused(path: Path) -> None:
     """Through a hard link SQLite finds neither the log nor the locks of others; a symbolic link leads to both."""
     async with SqliteInbox(path) as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         await asyncio.to_thread(path.with_name("soft.db").symlink_to, path)
         async with SqliteInbox(path.with_name("soft.db")) as same:
             assert {"s"} == set(await same.get_states(["s"]))

@@ -13,7 +13,7 @@ from veriff_async import Credentials, InboxError, WebhookReceiver
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import IgnoredReason, RedisInbox
 from veriff_async.models.decision import DecisionSource
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 from veriff_async.testing._harness import keys
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: byt
     ):
         await inbox.get_states(["s"])
         proxy.cut, proxy.cuts = command, cuts
-        event = decided("s", "approved")
+        event = decision_event("s", "approved")
         body = dump_event(event)
         headers = {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": CREDENTIALS.sign(body)}
         statuses = [(await receiver.handle("POST", headers, body)).status for _ in range(3)]
@@ -111,7 +111,7 @@ async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: byt
 async def test_a_lost_answer_about_a_polled_decision_counts_once(redis_server: RedisServer) -> None:
     """So it is when the transaction only noted that a webhook reported what polling had reported."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
-        event = decided("s", "approved", minute=1)
+        event = decision_event("s", "approved", minute=1)
         await inbox.record(event, source=DecisionSource.POLL)
         proxy.cut, proxy.cuts = b"EXEC", 1
 
@@ -121,15 +121,15 @@ async def test_a_lost_answer_about_a_polled_decision_counts_once(redis_server: R
 async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisServer) -> None:
     """While the server cannot be asked whether it kept an event, the record goes on asking, and returns the result."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url, timeout=0.5) as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         proxy.cut, proxy.cuts = b"EXEC", 1
-        recording = asyncio.create_task(inbox.record(decided("s", "approved")))
+        recording = asyncio.create_task(inbox.record(decision_event("s", "approved")))
         await proxy.is_cut.wait()
         proxy.refuses = True
         async with RedisInbox(redis_server.url) as other:
             while len(await keys(other)) < 2:
                 pass
-            assert (await other.record(decided("s", "approved"))).is_duplicate
+            assert (await other.record(decision_event("s", "approved"))).is_duplicate
         proxy.refuses = False
 
         assert (await recording).ignored is None
@@ -138,9 +138,9 @@ async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisSe
 async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: RedisServer) -> None:
     """Where the caller was cancelled before it knew, the event counts when this process is sent it again."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         proxy.cut, proxy.cuts = b"EXEC", 1
-        recording = asyncio.create_task(inbox.record(decided("s", "approved")))
+        recording = asyncio.create_task(inbox.record(decision_event("s", "approved")))
         await proxy.is_cut.wait()
         proxy.refuses = True
         async with RedisInbox(redis_server.url) as other:
@@ -150,18 +150,18 @@ async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: Re
         await asyncio.wait([recording])
         proxy.refuses = False
 
-        results = [(await inbox.record(decided("s", "approved"))).ignored for _ in range(2)]
+        results = [(await inbox.record(decision_event("s", "approved"))).ignored for _ in range(2)]
         assert [None, IgnoredReason.DUPLICATE] == results
 
 
 async def test_a_record_that_was_refused_fails_at_once(redis_server: RedisServer) -> None:
     """An answer that says no is an answer: nothing is asked again, and the error says what to do."""
     async with RedisInbox(redis_server.url) as inbox, client_of(redis_server) as admin:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         await admin.config_set("maxmemory", "1")  # pyright: ignore[reportUnknownMemberType]  its own
         try:
             with pytest.raises(InboxError, match="maxmemory"):
-                await inbox.record(decided("s", "approved"))
+                await inbox.record(decision_event("s", "approved"))
         finally:
             await admin.config_set("maxmemory", "0")  # pyright: ignore[reportUnknownMemberType]  its own
-        assert (await inbox.record(decided("s", "approved"))).ignored is None
+        assert (await inbox.record(decision_event("s", "approved"))).ignored is None

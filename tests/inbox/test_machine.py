@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from veriff_async import Credentials, PollPolicy, VeriffClient
 from veriff_async._protocol.decision_order import identity, is_final
 from veriff_async._protocol.session_state import apply_event
-from veriff_async._protocol.webhook import decision_event
+from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
-from veriff_async.testing import decided, moved, screened
+from veriff_async.testing import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -48,15 +48,15 @@ ids = st.sampled_from(["one", "two", "three"])
 places = st.sampled_from([0, 1])
 attempts = st.sampled_from(["first", "second"])
 minutes = st.none() | st.integers(0, 4)
-steps = st.builds(moved, ids, st.sampled_from(["started", "submitted"]), attempt=attempts)
+steps = st.builds(session_event, ids, st.sampled_from(["started", "submitted"]), attempt=attempts)
 decisions = st.builds(
-    decided,
+    decision_event,
     ids,
     st.sampled_from(["review", "resubmission_requested", "approved", "declined", "expired"]),
     attempt=attempts,
     minute=minutes,
 )
-messages = steps | decisions | st.builds(screened, ids)
+messages = steps | decisions | st.builds(watchlist_event, ids)
 
 
 @define
@@ -185,7 +185,7 @@ class Machine(RuleBasedStateMachine):
         """Record a message, of which a decision may have been asked for, in one of the processes."""
         source = DecisionSource.WEBHOOK
         if is_polled and isinstance(event, DecisionEvent):
-            event, source = decision_event(event.decision), DecisionSource.POLL
+            event, source = event_from_decision(event.decision), DecisionSource.POLL
         session_id = event.session_id or ""
 
         async def record() -> None:
@@ -293,7 +293,7 @@ class Machine(RuleBasedStateMachine):
         async def tick() -> None:
             for passed in (days * DAY / 2 + 1, days * DAY / 2 + 1, DAY):
                 self.time += passed
-                await self.inboxes[0].record(moved("something else", "started"))
+                await self.inboxes[0].record(session_event("something else", "started"))
             for _, follower in self.followers:
                 follower.heard.clear()
 

@@ -11,7 +11,7 @@ import pytest
 from veriff_async.inbox import Inbox, MemoryInbox, Retention
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, SessionEvent
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 
 pytestmark = pytest.mark.anyio
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 async def test_it_is_an_inbox() -> None:
     """It has every method of an inbox, and says how many sessions it knows, not which."""
     async with MemoryInbox() as inbox:
-        await inbox.record(moved("secret-id", "started"))
+        await inbox.record(session_event("secret-id", "started"))
 
         assert isinstance(inbox, Inbox)
         assert "<MemoryInbox of 1 sessions>" == repr(inbox)
@@ -28,7 +28,7 @@ async def test_it_is_an_inbox() -> None:
 async def test_nothing_is_left_when_it_is_closed() -> None:
     """Closing forgets everything."""
     async with MemoryInbox() as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
 
     assert {} == await inbox.get_states(["s"])
 
@@ -37,7 +37,7 @@ async def test_it_keeps_a_hundred_thousand_sessions_by_default() -> None:
     """Without a retention the number of sessions is bounded for a memory, and with one as it says."""
     inbox = MemoryInbox(retention=Retention(max_sessions=2))
     for number in range(4):
-        await inbox.record(moved(str(number), "started"))
+        await inbox.record(session_event(str(number), "started"))
 
     assert {"2", "3"} == set(await inbox.get_states([str(number) for number in range(4)]))
     assert 100_000 == MemoryInbox()._retention.max_sessions
@@ -47,7 +47,7 @@ async def test_age_counts_without_a_message() -> None:
     """A session that has grown too old is gone when it is looked at, though nothing was recorded since."""
     time = 0.0
     inbox = MemoryInbox(retention=Retention(max_age=10), now=lambda: time)
-    await inbox.record(moved("s", "started"))
+    await inbox.record(session_event("s", "started"))
     time = 9.0
     assert {"s"} == set(await inbox.get_states(["s"]))
     time = 10.0
@@ -58,7 +58,7 @@ async def test_age_counts_without_a_message() -> None:
 
 async def test_repetitions_go_by_the_key() -> None:
     """A message is repeated when its key was there before, whether or not another told the same in other words."""
-    first = decided("s", "approved")
+    first = decision_event("s", "approved")
     assert isinstance(first, DecisionEvent)
     turned = DecisionEvent(decision=first.decision, raw=dict(reversed(list(first.raw.items()))))
     fuller = DecisionEvent(decision=first.decision, raw={**first.raw, "more": 1})
@@ -67,14 +67,26 @@ async def test_repetitions_go_by_the_key() -> None:
     inbox = MemoryInbox(retention=Retention(max_events_per_session=5))
     known: set[str] = set()
 
-    for event in (first, turned, first, bare, fuller, other, fuller, bare, turned, moved("s", "started"), other):
+    for event in (
+        first,
+        turned,
+        first,
+        bare,
+        fuller,
+        other,
+        fuller,
+        bare,
+        turned,
+        session_event("s", "started"),
+        other,
+    ):
         recorded = await inbox.record(event)
 
         assert recorded.is_duplicate == (event.dedup_key in known)
         known.add(event.dedup_key)
     assert len(known) == len(await inbox.get_events("s"))
 
-    await inbox.record(moved("s", "submitted"))
+    await inbox.record(session_event("s", "submitted"))
     assert not (await inbox.record(turned)).is_duplicate, "the oldest was forgotten"
     assert (await inbox.record(other)).is_duplicate
 
@@ -86,7 +98,7 @@ def test_threads_and_their_loops_share_it() -> None:
 
     async def record(thread: int) -> None:
         for number in range(50):
-            await inbox.record(decided(f"{thread}-{number}", "approved"))
+            await inbox.record(decision_event(f"{thread}-{number}", "approved"))
 
     def live(thread: int) -> None:
         with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:

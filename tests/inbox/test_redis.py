@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from veriff_async._protocol.webhook import event_from
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.inbox import IgnoredReason, Inbox, RedisInbox, Retention
-from veriff_async.testing.factories import decided, moved, screened
+from veriff_async.testing.factories import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -79,7 +79,7 @@ async def test_it_is_an_inbox(inbox: RedisInbox) -> None:
 async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: RedisServer) -> None:
     """State and events are there for every inbox on the same server, and wake it."""
     async with RedisInbox(redis_server.url) as other, following(other) as feed:
-        first, last = moved("s", "started"), decided("s", "approved")
+        first, last = session_event("s", "started"), decision_event("s", "approved")
         await inbox.record(first)
         recorded = await inbox.record(last)
 
@@ -116,7 +116,7 @@ async def test_processes_wake_each_other(inbox: RedisInbox, redis_server: RedisS
     assert child.stdout is not None
     assert b"None\n" == await child.stdout.readline()
     async with following(inbox) as feed:
-        await inbox.record(moved("from-the-parent", "started"))
+        await inbox.record(session_event("from-the-parent", "started"))
 
         assert ["from-the-parent", "from-the-child"] == [await anext(feed), await anext(feed)]
     assert b"from-the-parent\n" == await child.stdout.readline()
@@ -128,18 +128,22 @@ async def test_of_many_deliveries_at_once_one_counts(redis_server: RedisServer) 
     async with AsyncExitStack() as stack:
         inboxes = [await stack.enter_async_context(RedisInbox(redis_server.url)) for _ in range(4)]
         async with following(inboxes[0]) as feed:
-            found = await asyncio.gather(*(inbox.record(decided("s", "approved")) for inbox in inboxes * 5))
+            found = await asyncio.gather(*(inbox.record(decision_event("s", "approved")) for inbox in inboxes * 5))
 
             assert [None] + [IgnoredReason.DUPLICATE] * 19 == sorted((each.ignored for each in found), key=str)
             assert 1 == len(await inboxes[0].get_events("s"))
-            await inboxes[1].record(moved("end", "started"))
+            await inboxes[1].record(session_event("end", "started"))
             assert ["s", "end"] == [await anext(feed), await anext(feed)]
 
 
 async def test_a_state_is_not_lowered_by_a_race(redis_server: RedisServer) -> None:
     """Whichever of many different messages is written first, the session ends as its last decision says."""
-    events = [moved("s", "started"), moved("s", "submitted"), decided("s", "review", minute=1)]
-    events += [decided("s", "approved", minute=2), screened("s"), moved("s", "started", attempt="first")]
+    events = [session_event("s", "started"), session_event("s", "submitted"), decision_event("s", "review", minute=1)]
+    events += [
+        decision_event("s", "approved", minute=2),
+        watchlist_event("s"),
+        session_event("s", "started", attempt_id="first"),
+    ]
     async with RedisInbox(redis_server.url) as one, RedisInbox(redis_server.url) as two:
         for _ in range(5):
             await asyncio.gather(*(inbox.record(event) for event in events for inbox in (one, two)))
@@ -152,19 +156,19 @@ async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) 
     """A session is kept for its time after the last message about it; then nobody sees it, and it is removed."""
     now = [1000.0]
     async with RedisInbox(redis_server.url, retention=Retention(max_age=60), now=lambda: now[0]) as inbox:
-        await inbox.record(decided("old", "approved"))
-        await inbox.record(moved("young", "started"))
+        await inbox.record(decision_event("old", "approved"))
+        await inbox.record(session_event("young", "started"))
         now[0] += 59
-        assert (await inbox.record(moved("young", "started"))).is_duplicate
+        assert (await inbox.record(session_event("young", "started"))).is_duplicate
         now[0] += 2
         assert {"young"} == set(await inbox.get_states(["old", "young"]))
         assert () == await inbox.get_events("old")
         assert await admin.exists("{veriff}:session:old")
-        await inbox.record(screened(None))
+        await inbox.record(watchlist_event(None))
         assert not await admin.exists("{veriff}:session:old")
         assert ["session:young", "none"] == await admin.zrange("{veriff}:touched", 0, -1)
         now[0] += 58
-        again = await inbox.record(moved("young", "started"))
+        again = await inbox.record(session_event("young", "started"))
 
         assert (None, 1) == (again.ignored, len(await inbox.get_events("young")))
 
@@ -174,7 +178,7 @@ async def test_sessions_are_bounded(redis_server: RedisServer, admin: Redis) -> 
     time = count(1000)
     async with RedisInbox(redis_server.url, retention=Retention(max_sessions=3), now=lambda: next(time)) as inbox:
         for name in "cbadc":
-            await inbox.record(moved(name, "started"))
+            await inbox.record(session_event(name, "started"))
 
         assert ["session:a", "session:d", "session:c"] == await admin.zrange("{veriff}:touched", 0, -1)
         assert set("acd") == set(await inbox.get_states(list("abcd")))
@@ -184,10 +188,10 @@ async def test_sessions_are_bounded(redis_server: RedisServer, admin: Redis) -> 
 async def test_many_that_are_too_many_go_side_by_side(redis_server: RedisServer, admin: Redis) -> None:
     """When less is to be kept than was, records remove what is too much, and none that is new."""
     async with RedisInbox(redis_server.url) as inbox:
-        await asyncio.gather(*(inbox.record(moved(f"s{number}", "started")) for number in range(40)))
+        await asyncio.gather(*(inbox.record(session_event(f"s{number}", "started")) for number in range(40)))
     async with RedisInbox(redis_server.url, retention=Retention(max_sessions=5)) as inbox:
-        await asyncio.gather(*(inbox.record(moved(f"new{number}", "started")) for number in range(5)))
-        await inbox.record(moved("new0", "started"))
+        await asyncio.gather(*(inbox.record(session_event(f"new{number}", "started")) for number in range(5)))
+        await inbox.record(session_event("new0", "started"))
 
         assert {f"session:new{number}" for number in range(5)} == set(await admin.zrange("{veriff}:touched", 0, -1))
 
@@ -196,7 +200,7 @@ async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin:
     """The oldest events of a session go first, with their keys; its state stays, also when the bound was lowered."""
     events = [event_from({"sessionId": "s", "eventType": "new\nkind", "number": number}) for number in range(8)]
     async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=6)) as inbox:
-        await inbox.record(decided("s", "approved"))
+        await inbox.record(decision_event("s", "approved"))
         for event in events[:7]:
             await inbox.record(event)
         assert 6 == len(await inbox.get_events("s"))
@@ -211,8 +215,8 @@ async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin:
 
 async def test_everything_has_an_end(inbox: RedisInbox, admin: Redis) -> None:
     """All keys share one hash tag, and Redis itself removes each when nobody comes any more."""
-    await inbox.record(decided("s", "approved"))
-    await inbox.record(screened(None))
+    await inbox.record(decision_event("s", "approved"))
+    await inbox.record(watchlist_event(None))
     keys: list[str] = list(map(str, await admin.keys("*")))
 
     assert {"changes", "none", "session:s", "touched"} == {key.removeprefix("{veriff}:") for key in keys}
@@ -223,9 +227,9 @@ async def test_everything_has_an_end(inbox: RedisInbox, admin: Redis) -> None:
 async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
     """A server that stops answering makes an error within the timeout, and is used again when it goes on."""
     async with RedisInbox(redis_server.url, timeout=0.2) as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         redis_server.freeze()
-        for asked in (inbox.record(moved("s", "submitted")), inbox.get_states(["s"]), inbox.get_events("s")):
+        for asked in (inbox.record(session_event("s", "submitted")), inbox.get_states(["s"]), inbox.get_events("s")):
             with pytest.raises(InboxError, match="did not answer in time"):
                 await asked
         redis_server.thaw()
@@ -237,7 +241,7 @@ async def test_a_stall_amid_a_record_is_told(redis_server: RedisServer, admin: R
     """A server that stops between the parts of records makes errors too, and takes no connection with it for good."""
     async with RedisInbox(redis_server.url, timeout=1) as inbox:
         await admin.client_pause(60_000, all=False)  # writing alone
-        records = [asyncio.ensure_future(inbox.record(moved(f"s{number}", "started"))) for number in range(20)]
+        records = [asyncio.ensure_future(inbox.record(session_event(f"s{number}", "started"))) for number in range(20)]
         await blocked(admin, 16)
         redis_server.freeze()
         found = await asyncio.gather(*records, return_exceptions=True)
@@ -245,7 +249,7 @@ async def test_a_stall_amid_a_record_is_told(redis_server: RedisServer, admin: R
         await admin.client_unpause()
 
         assert ["did not answer in time" in str(each) for each in found] == [True] * 20
-        await asyncio.gather(*(inbox.record(moved(f"t{number}", "started")) for number in range(20)))
+        await asyncio.gather(*(inbox.record(session_event(f"t{number}", "started")) for number in range(20)))
 
 
 async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
@@ -255,13 +259,13 @@ async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis
         await blocked(admin)
         await to_thread.run_sync(redis_server.kill)
         with pytest.raises(InboxError, match="cannot be reached"):
-            await inbox.record(moved("s", "started"))
+            await inbox.record(session_event("s", "started"))
         await to_thread.run_sync(redis_server.start)
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
 
         assert await next_one is None
         assert {"s"} == set(await inbox.get_states(["s"]))
-        await inbox.record(moved("s", "submitted"))
+        await inbox.record(session_event("s", "submitted"))
         assert "s" == await anext(feed)
 
 
@@ -279,10 +283,10 @@ async def test_a_feed_ends_when_the_server_stays_away(redis_server: RedisServer,
 async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redis) -> None:
     """Connections that were closed while nobody used them are opened again without an error, and nothing is missed."""
     async with following(inbox) as feed:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         assert "s" == await anext(feed)
         await admin.client_kill_filter(_type="normal", skipme=True)
-        await inbox.record(moved("s", "submitted"))
+        await inbox.record(session_event("s", "submitted"))
 
         assert "s" == await anext(feed)
         assert "submitted" == (await inbox.get_states(["s"]))["s"].status
@@ -292,12 +296,12 @@ async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redi
 async def test_a_stream_that_was_cut_is_noticed(inbox: RedisInbox, admin: Redis, command: str) -> None:
     """A follower whose place in the stream is gone is told to look at everything, whether or not something follows."""
     async with following(inbox) as feed:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         assert "s" == await anext(feed)
         next_one = asyncio.ensure_future(anext(feed))
         await blocked(admin)
         await admin.execute_command(*command.split())  # type: ignore[no-untyped-call]
-        await inbox.record(moved("other", "started"))
+        await inbox.record(session_event("other", "started"))
         assert await next_one is None
         assert {"other"} == set(await inbox.get_states(["other"]))
         next_one = asyncio.ensure_future(anext(feed))
@@ -333,7 +337,7 @@ async def test_an_idle_feed_says_nothing(inbox: RedisInbox, admin: Redis) -> Non
             await admin.client_unblock(int(asleep))
         await blocked(admin)
         assert not next_one.done()
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
 
         assert "s" == await next_one
 
@@ -357,7 +361,7 @@ async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis
     inbox = RedisInbox(redis_server.url)
     feed = inbox.subscribe()
     assert await anext(feed) is None
-    await inbox.record(moved("s", "started"))
+    await inbox.record(session_event("s", "started"))
     assert "s" == await anext(feed)
     next_one = asyncio.ensure_future(anext(feed))
     await blocked(admin)
@@ -367,7 +371,7 @@ async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis
     with pytest.raises(InboxError, match="was closed while"):
         await next_one
     for asked in (
-        inbox.record(moved("s", "started")),
+        inbox.record(session_event("s", "started")),
         inbox.get_states(["s"]),
         inbox.get_events("s"),
         anext(inbox.subscribe()),
@@ -382,7 +386,7 @@ async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis
 async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> None:
     """Records that are under way when the inbox is closed end well or with an error, and leave no connection."""
     inbox = RedisInbox(redis_server.url)
-    records = [asyncio.ensure_future(inbox.record(moved(f"s{number}", "started"))) for number in range(40)]
+    records = [asyncio.ensure_future(inbox.record(session_event(f"s{number}", "started"))) for number in range(40)]
     await asyncio.wait(records, return_when=asyncio.FIRST_COMPLETED)
     await inbox.aclose()
     found = await asyncio.gather(*records, return_exceptions=True)
@@ -395,12 +399,12 @@ async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> 
 async def test_a_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox) -> None:
     """A record that is cancelled at any moment spoils no later one."""
     for turns in range(30):
-        record = asyncio.ensure_future(inbox.record(moved(f"s{turns}", "started")))
+        record = asyncio.ensure_future(inbox.record(session_event(f"s{turns}", "started")))
         for _ in range(turns):
             await asyncio.sleep(0)
         record.cancel()
         await asyncio.wait([record])
-        assert not (await inbox.record(moved(f"t{turns}", "started"))).is_duplicate
+        assert not (await inbox.record(session_event(f"t{turns}", "started"))).is_duplicate
 
     assert 30 == len(await inbox.get_states([f"t{turns}" for turns in range(30)]))
 
@@ -410,8 +414,8 @@ def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
     inbox = RedisInbox(redis_server.url)
 
     async def first() -> None:
-        await inbox.record(moved("s", "started"))
-        for asked in (inbox.record(moved("s", "submitted")), inbox.get_states(["s"]), anext(inbox.subscribe())):
+        await inbox.record(session_event("s", "started"))
+        for asked in (inbox.record(session_event("s", "submitted")), inbox.get_states(["s"]), anext(inbox.subscribe())):
             with pytest.raises(ConfigurationError, match="make one for each"):
                 await to_thread.run_sync(asyncio.run, asked)
         assert "started" == (await inbox.get_states(["s"]))["s"].status
@@ -420,7 +424,7 @@ def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
             await inbox.get_states(["s"])
 
     async def second() -> None:
-        await inbox.record(moved("t", "started"))
+        await inbox.record(session_event("t", "started"))
         assert "started" == (await inbox.get_states(["t"]))["t"].status
         await inbox.aclose()
 
@@ -432,7 +436,7 @@ def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
 async def test_an_inbox_that_is_dropped_warns(redis_server: RedisServer, admin: Redis) -> None:
     """Of an inbox that nobody closed redis-py says so, and its connections close all the same."""
     dropped = [RedisInbox(redis_server.url)]
-    await dropped[0].record(moved("s", "started"))
+    await dropped[0].record(session_event("s", "started"))
 
     def drop() -> None:
         dropped.clear()
@@ -450,11 +454,11 @@ async def test_nothing_secret_is_shown(redis_server: RedisServer, admin: Redis) 
     place = redis_server.url.removeprefix("redis://")
     try:
         async with RedisInbox(f"redis://:sesame-right@{place}?password=sesame-other") as inbox:
-            await inbox.record(moved("s", "started"))
+            await inbox.record(session_event("s", "started"))
             assert "sesame" not in repr(inbox)
         async with RedisInbox(f"redis://ada:sesame-wrong@{place}") as inbox:
             with pytest.raises(InboxError, match="refuses the login") as caught:
-                await inbox.record(moved("s", "started"))
+                await inbox.record(session_event("s", "started"))
             assert "sesame" not in repr(inbox) + str(caught.value)
             assert (None, None) == (caught.value.__cause__, caught.value.__context__)
     finally:
@@ -482,7 +486,7 @@ async def test_what_a_url_asks_for_does_not_change_answers(redis_server: RedisSe
     """Options of a url that would change what the inbox reads are without effect, others are kept."""
     more = "?decode_responses=true&protocol=3&socket_timeout=0.001&max_connections=1&timeout=1&client_name=mine"
     async with RedisInbox(redis_server.url + more, prefix="other") as inbox, following(inbox) as feed:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
 
         assert "s" == await anext(feed)
         assert 1 == len(await inbox.get_events("s"))
@@ -501,7 +505,7 @@ async def test_a_client_says_how_to_connect(redis_server: RedisServer, admin: Re
     options: dict[str, Any] = {"decode_responses": True, "protocol": 3, "client_name": "mine", "db": 1}
     async with Redis.from_url(redis_server.url.removesuffix("/0"), **options) as mine:
         async with RedisInbox(mine) as inbox, following(inbox) as feed:
-            await inbox.record(moved("s", "started"))
+            await inbox.record(session_event("s", "started"))
             assert "s" == await anext(feed)
             assert 1 == len(await inbox.get_events("s"))
             assert ["1", "1"] == [client["db"] for client in await admin.client_list() if client["name"] == "mine"]
@@ -513,10 +517,10 @@ async def test_what_cannot_be_read_is_told(inbox: RedisInbox, admin: Redis) -> N
     """What others wrote under the names of the inbox is an error, not a crash."""
     await admin.set("{veriff}:session:s", "theirs")
     with pytest.raises(InboxError, match="refuses a command"):
-        await inbox.record(moved("s", "started"))
-    await inbox.record(moved("t", "started"))
+        await inbox.record(session_event("s", "started"))
+    await inbox.record(session_event("t", "started"))
     await admin.hset("{veriff}:session:t", "state", "theirs")
-    for asked in (inbox.record(moved("t", "submitted")), inbox.get_states(["t"])):
+    for asked in (inbox.record(session_event("t", "submitted")), inbox.get_states(["t"])):
         with pytest.raises(InboxError, match="look for a newer"):
             await asked
 
@@ -527,11 +531,11 @@ async def test_a_server_that_does_not_write_is_told(
     """A record on a replica or on a full server was not kept, and says what to do."""
     async with RedisInbox(redis_replica.url) as replica:
         with pytest.raises(InboxError, match="it is a replica"):
-            await replica.record(moved("s", "started"))
+            await replica.record(session_event("s", "started"))
     await admin.config_set("maxmemory", "1mb")
     try:
         with pytest.raises(InboxError, match="memory is full"):
-            await inbox.record(moved("s", "started"))
+            await inbox.record(session_event("s", "started"))
     finally:
         await admin.config_set("maxmemory", "0")
     assert {} == await inbox.get_states(["s"])

@@ -10,7 +10,7 @@ import pytest
 
 from veriff_async import InboxError
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ async def works(inbox: Inbox, session_id: str) -> bool:
     """Record a decision, and return whether a feed reports it and a lookup finds it."""
     async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
-        await inbox.record(decided(session_id, "approved"))
+        await inbox.record(decision_event(session_id, "approved"))
         changed = await anext(feed)
     return changed == session_id and session_id in await inbox.get_states([session_id])
 

@@ -16,7 +16,7 @@ import pytest
 
 from veriff_async import ConfigurationError, InboxError
 from veriff_async.inbox import IgnoredReason, Retention, SqliteInbox
-from veriff_async.testing.factories import decided, moved, screened
+from veriff_async.testing.factories import decision_event, session_event, watchlist_event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -52,7 +52,7 @@ async def altered(path: Path, *statements: str) -> None:
 
 async def test_the_file_is_for_its_owner_alone(inbox: SqliteInbox, path: Path) -> None:
     """What tells of persons is not readable for others, the log beside it neither, and the repr shows no path."""
-    await inbox.record(decided("s", "approved"))
+    await inbox.record(decision_event("s", "approved"))
     files = [path.with_name(name) for name in ("inbox.db", "inbox.db-wal", "inbox.db-shm")]
     assert [0o600] * 3 == await asyncio.to_thread(lambda: [stat.S_IMODE(file.stat().st_mode) for file in files])
     assert "<SqliteInbox open>" == repr(inbox)
@@ -75,7 +75,7 @@ async def test_options_that_cannot_work_are_refused(make: Callable[[], SqliteInb
 async def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     """No folder is made up, and the error names what to look at, not the path."""
     with pytest.raises(InboxError, match=r"cannot be opened \(No such file or directory\)") as caught:
-        await SqliteInbox(tmp_path / "none" / "inbox.db").record(decided("s", "approved"))
+        await SqliteInbox(tmp_path / "none" / "inbox.db").record(decision_event("s", "approved"))
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -95,7 +95,7 @@ async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
 
 async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
     """A closed inbox takes nothing, tells nothing, and does not open itself again."""
-    await inbox.record(decided("s", "approved"))
+    await inbox.record(decision_event("s", "approved"))
     feed = inbox.subscribe()
     assert await anext(feed) is None
     await inbox.aclose()
@@ -103,7 +103,7 @@ async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
     with pytest.raises(InboxError, match="was closed"):
         await anext(feed)
     with pytest.raises(InboxError, match="was closed"):
-        await inbox.record(decided("s", "approved"))
+        await inbox.record(decision_event("s", "approved"))
     with pytest.raises(InboxError, match="was closed"):
         await inbox.get_states(["s"])
     await SqliteInbox("never-opened.db").aclose()
@@ -112,7 +112,7 @@ async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
 async def test_one_that_is_left_open_warns(path: Path) -> None:
     """Whoever forgets to close it is told, and its threads end."""
     inbox = SqliteInbox(path)
-    await inbox.record(decided("s", "approved"))
+    await inbox.record(decision_event("s", "approved"))
     threads = inbox._workers
     with pytest.warns(ResourceWarning, match="unclosed <SqliteInbox open>"):
         del inbox
@@ -122,39 +122,39 @@ async def test_one_that_is_left_open_warns(path: Path) -> None:
 
 async def test_a_record_is_written_though_nobody_waits_for_it(inbox: SqliteInbox) -> None:
     """Cancelling a record does not undo it; whether it is there is known by looking."""
-    recording = asyncio.create_task(inbox.record(decided("s", "approved")))
+    recording = asyncio.create_task(inbox.record(decision_event("s", "approved")))
     await asyncio.sleep(0)
     recording.cancel()
     with pytest.raises(asyncio.CancelledError):
         await recording
-    again = await inbox.record(decided("s", "approved"))
+    again = await inbox.record(decision_event("s", "approved"))
 
     assert IgnoredReason.DUPLICATE is again.ignored
 
 
 async def test_what_cannot_be_written_is_told_and_undone(inbox: SqliteInbox, path: Path) -> None:
     """When SQLite refuses, nothing is acknowledged and nothing half written; when it takes again, all is well."""
-    await inbox.record(moved("s", "started"))
+    await inbox.record(session_event("s", "started"))
     await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON session BEGIN SELECT raise(ABORT, 'no more'); END")
     found = await asyncio.gather(
-        *(inbox.record(decided("s", "approved", minute=minute)) for minute in range(5)), return_exceptions=True
+        *(inbox.record(decision_event("s", "approved", minute=minute)) for minute in range(5)), return_exceptions=True
     )
     assert {InboxError} == {type(error) for error in found}
     assert all("SQLITE_CONSTRAINT" in str(error) and "no more" not in str(error) for error in found)
     await altered(path, "DROP TRIGGER full")
     assert 1 == len(await inbox.get_events("s"))
 
-    assert (await inbox.record(decided("s", "approved"))).ignored is None
+    assert (await inbox.record(decision_event("s", "approved"))).ignored is None
 
 
 @pytest.mark.parametrize("damage", ["x'7b'", "'{'", "7"])
 async def test_what_cannot_be_read_is_told(inbox: SqliteInbox, path: Path, damage: str) -> None:
     """Damage to one session is told to whoever asks for it, and touches no other."""
     for session in ("s", "other"):
-        await inbox.record(decided(session, "approved"))
+        await inbox.record(decision_event(session, "approved"))
     await altered(path, f"UPDATE session SET state = {damage} WHERE id = x'73'")  # noqa: S608  a test's own
     await altered(path, f"UPDATE event SET body = {damage} WHERE number = 1")  # noqa: S608  a test's own
-    for question in (inbox.get_states(["s"]), inbox.get_events("s"), inbox.record(moved("s", "started"))):
+    for question in (inbox.get_states(["s"]), inbox.get_events("s"), inbox.record(session_event("s", "started"))):
         with pytest.raises(InboxError, match="cannot be read: look whether its file was written by others"):
             await question
 
@@ -177,9 +177,9 @@ async def test_the_newest_events_are_kept(path: Path) -> None:
     """Of one session no more events are kept than was said, and of none likewise; the state stays."""
     async with SqliteInbox(path, retention=Retention(max_events_per_session=3)) as inbox:
         for minute in range(6):
-            await inbox.record(decided("s", "review", minute=minute))
-            await inbox.record(screened(f"name {minute}"))
-        await inbox.record(decided("s", "approved", minute=9))
+            await inbox.record(decision_event("s", "review", minute=minute))
+            await inbox.record(watchlist_event(f"name {minute}"))
+        await inbox.record(decision_event("s", "approved", minute=9))
 
         assert 3 == len(await inbox.get_events("s"))
         assert (await inbox.get_states(["s"]))["s"].effective_decision is not None
@@ -189,10 +189,10 @@ async def test_many_sessions_are_forgotten_little_by_little(path: Path) -> None:
     """What is too old goes with the records that follow, and no record has to forget all of it."""
     time = 0.0
     async with SqliteInbox(path, retention=Retention(max_age=100), now=lambda: time) as inbox:
-        await asyncio.gather(*(inbox.record(decided(f"s{number}", "approved")) for number in range(1200)))
+        await asyncio.gather(*(inbox.record(decision_event(f"s{number}", "approved")) for number in range(1200)))
         time = 101.0
         for number in range(4):
-            await inbox.record(decided(f"new{number}", "approved"))
+            await inbox.record(decision_event(f"new{number}", "approved"))
     assert [4, 4] == await asyncio.to_thread(_rows, path)
 
 
@@ -253,7 +253,7 @@ async def test_what_is_recorded_is_on_the_disk(path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
     async with SqliteInbox(path) as inbox:
-        await inbox.record(decided("s", "approved"))
+        await inbox.record(decision_event("s", "approved"))
     assert [2, 2] == found
 
 

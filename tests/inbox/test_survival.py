@@ -23,7 +23,7 @@ from veriff_async import Credentials
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import RedisInbox, SqliteInbox
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -113,12 +113,12 @@ asyncio.run(main())
 
 def moments(kind: str, most_steps: int) -> Iterator[tuple[str, int, int, int]]:
     """Yield names and moments of deaths: by its own hand at a step, or from outside after some lines and a while."""
-    dice = random.Random(kind)  # noqa: S311  the same moments in every run
+    rng = random.Random(kind)  # noqa: S311  the same moments in every run
     for number in range(KILLS):
         if number % 2:
-            yield f"{kind}-{number}", dice.randrange(1, most_steps), 0, 0
+            yield f"{kind}-{number}", rng.randrange(1, most_steps), 0, 0
         else:
-            yield f"{kind}-{number}", 0, dice.randrange(40), dice.randrange(60_000)
+            yield f"{kind}-{number}", 0, rng.randrange(40), rng.randrange(60_000)
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def check(place: str, expected: dict[str, list[str]]) -> None:
 
     async def look() -> list[str]:
         async with RedisInbox(place) if place.startswith("redis:") else SqliteInbox(place) as inbox:
-            await inbox.record(moved("after the death", "started"))
+            await inbox.record(session_event("after the death", "started"))
             return await lost(inbox, expected)
 
     assert [] == run(look)
@@ -222,8 +222,8 @@ def test_what_redis_acknowledged_survives(redis_server: RedisServer) -> None:
 def webhooks(name: str) -> list[tuple[str, WebhookEvent]]:
     """Return the webhooks of some sessions, in a random order."""
     sessions = [f"{name}-{number}" for number in range(12)]
-    found = [(session, decided(session, "approved", minute=1)) for session in sessions]
-    found += [(session, moved(session, "submitted")) for session in sessions]
+    found = [(session, decision_event(session, "approved", minute=1)) for session in sessions]
+    found += [(session, session_event(session, "submitted")) for session in sessions]
     random.Random(name).shuffle(found)  # noqa: S311  the same order in every run
     return found
 

@@ -13,7 +13,7 @@ import pytest
 from veriff_async import ConfigurationError, InboxError, JournalError
 from veriff_async.batch import JobRecord, SqliteJournal
 from veriff_async.inbox import IgnoredReason, SqliteInbox
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_a_loop_that_closes_at_any_moment_ends_no_thread(tmp_path: Path, kind: s
 
     async def use() -> None:
         if kind == "inbox":
-            await inbox.record(moved("s", "started"))
+            await inbox.record(session_event("s", "started"))
             await inbox.get_states(["s"])
         else:
             await journal.read("a")
@@ -87,7 +87,7 @@ def end_thread(*_: object) -> None:
 async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever ends a thread, its followers are told, the inbox starts another one, and the log says it once."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         async with aclosing(inbox.subscribe()) as feed:
             await anext(feed)
             assert inbox._workers is not None
@@ -95,8 +95,8 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
             with pytest.raises(InboxError, match="thread of the inbox failed with SystemExit"):
                 await anext(feed)
 
-        assert (await inbox.record(decided("s", "approved"))).ignored is None
-        assert (await inbox.record(moved("s", "started"))).ignored is IgnoredReason.DUPLICATE
+        assert (await inbox.record(decision_event("s", "approved"))).ignored is None
+        assert (await inbox.record(session_event("s", "started"))).ignored is IgnoredReason.DUPLICATE
         assert {"s"} == set(await inbox.get_states(["s"]))
     assert 1 == sum(record.levelno == logging.ERROR for record in caplog.records)
 
@@ -109,11 +109,11 @@ async def test_those_who_wait_for_a_thread_that_fails_are_told(tmp_path: Path) -
         assert inbox._workers is not None
         for worker in inbox._workers:
             worker.put(end_thread, lambda *_: None)
-        waiting = [inbox.record(moved("s", "started")), inbox.get_states(["s"]), inbox.get_events("s")]
+        waiting = [inbox.record(session_event("s", "started")), inbox.get_states(["s"]), inbox.get_events("s")]
         results = await asyncio.gather(*waiting, return_exceptions=True)
 
         assert all(isinstance(result, InboxError) or not isinstance(result, Exception) for result in results)
-        assert (await inbox.record(decided("s", "approved"))).state is not None
+        assert (await inbox.record(decision_event("s", "approved"))).state is not None
 
 
 @pytest.mark.anyio
@@ -125,13 +125,13 @@ async def test_a_clock_that_fails_fails_one_record(tmp_path: Path) -> None:
         return times[0]
 
     async with SqliteInbox(tmp_path / "inbox.db", now=now) as inbox:
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
         running = threads()
         times.clear()
         with pytest.raises(InboxError, match="IndexError"):
-            await inbox.record(moved("s", "submitted"))
+            await inbox.record(session_event("s", "submitted"))
         times.append(2.0)
-        assert (await inbox.record(moved("s", "submitted"))).ignored is None
+        assert (await inbox.record(session_event("s", "submitted"))).ignored is None
         assert running == threads()
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from veriff_async import Status
-from veriff_async.sandbox import Fault, Rules, Sandbox
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from blockbuster import BlockBuster
 
-    from veriff_async.sandbox import SeenRequest
+    from veriff_async.sandbox import ReceivedRequest
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unmeasured"), pytest.mark.timeout(600)]
 
@@ -37,8 +37,8 @@ FAULTS: Final = (
     Fault.status(503, retry_after=0),
     Fault.status(500),
     Fault.drop(),
-    Fault.lose_answer(),
-    Fault.cut_answer(after=10),
+    Fault.lose_response(),
+    Fault.truncate_response(after=10),
 )
 PATHS: Final = ("/v1/sessions/*/media", "/v1/sessions/*/decision", "/v1/sessions/*", "/v1/sessions")
 REQUESTS_PER_FAULT: Final = 20
@@ -54,8 +54,8 @@ class Load:
 
     def __init__(self, total: int, rng: random.Random, *, webhook_url: str) -> None:
         """Start without a session."""
-        self.box = Sandbox(
-            rules=Rules(retry_seconds=0.3),
+        self.sandbox = Sandbox(
+            options=SandboxOptions(webhook_retry_seconds=0.3),
             webhook_urls={"decision": webhook_url, "event": webhook_url},
             on_request=self.on_request,
         )
@@ -69,11 +69,11 @@ class Load:
         self.requests = 0
         self.rng = rng
 
-    def on_request(self, request: SeenRequest) -> None:
+    def on_request(self, request: ReceivedRequest) -> None:
         """Note each submission that the sandbox accepted, and let a later request fail, a creation or any other."""
         self.requests += 1
         if self.requests % REQUESTS_PER_FAULT == 0:
-            self.box.inject(self.rng.choice(FAULTS), path=self.rng.choice(PATHS))
+            self.sandbox.inject(self.rng.choice(FAULTS), path=self.rng.choice(PATHS))
         if request.method == "PATCH":
             self.submissions.put_nowait(request.path.split("/")[3])
 
@@ -82,7 +82,7 @@ class Load:
         asked: set[str] = set()
         while True:
             session_id = await self.submissions.get()
-            session = self.box.session(session_id)
+            session = self.sandbox.session(session_id)
             # A lost answer hides the submission from the client, which then submits once more.
             if session.status != Status.SUBMITTED:
                 continue
@@ -91,7 +91,7 @@ class Load:
             if number % 5 == 0 and session_id not in asked:
                 asked.add(session_id)
                 status = Status.RESUBMISSION_REQUESTED
-            self.box.decide(session_id, status)
+            self.sandbox.decide(session_id, status)
 
     async def run_worker(
         self, database: str, port: int, numbers: Iterable[int], *, lifetimes: Sequence[float] = ()
@@ -103,7 +103,7 @@ class Load:
                 *(sys.executable, "-m", "tests.load.worker", database, str(port)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
-                env=os.environ | dict(self.box.environ),
+                env=os.environ | dict(self.sandbox.environ),
             )
             assert process.stdin is not None
             jobs = [(number, self.sessions.get(number)) for number in sorted(mine & self.left)]
@@ -158,7 +158,7 @@ async def test_every_wait_ends_with_the_right_decision(tmp_path: Path, blockbust
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as reserved:
         port = reserved.getsockname()[1]
     load = Load(LOAD, rng, webhook_url=f"http://127.0.0.1:{port}/")
-    async with load.box as box:
+    async with load.sandbox as sandbox:
         numbers = list(range(LOAD))
         database = str(tmp_path / "inbox.db")
         lives = [rng.uniform(1, 2 + LOAD / 250) for _ in range(4)]
@@ -177,6 +177,6 @@ async def test_every_wait_ends_with_the_right_decision(tmp_path: Path, blockbust
         }
         assert wrong == {}
         assert set(load.received) == set(numbers)
-        created = Counter(int(session.vendor_data or "") for session in box.sessions)
+        created = Counter(int(session.vendor_data or "") for session in sandbox.sessions)
         # A kill can come between a creation and the line that reports it.
         assert all(created[number] <= 1 + load.unknown[number] + load.kills for number in numbers)

@@ -28,11 +28,11 @@ CREDENTIALS: Final = Credentials("key", "secret")
 
 
 @pytest.fixture
-async def session(box: Sandbox, veriff: VeriffClient) -> VerificationSession:
+async def session(sandbox: Sandbox, veriff: VeriffClient) -> VerificationSession:
     """Give a session with one certificate, of one PDF."""
     session = await veriff.create_session()
     await session.upload(Media(PDF, "generic-document-front"), Media(b"\xff\xd8\xff\xe0", "face"))
-    box.issue_certificate(session.id)
+    sandbox.issue_certificate(session.id)
     return session
 
 
@@ -83,13 +83,15 @@ async def test_document_can_be_streamed(session: VerificationSession) -> None:
     assert stream.mimetype == "application/pdf"
 
 
-@pytest.mark.parametrize("fault", [Fault.forge(), Fault.corrupt(at=5000)], ids=["forged", "corrupt"])
+@pytest.mark.parametrize(
+    "fault", [Fault.forge_signature(), Fault.corrupt_response(offset=5000)], ids=["forged", "corrupt"]
+)
 async def test_wrong_signature_keeps_nothing(
-    box: Sandbox, session: VerificationSession, tmp_path: Path, fault: Fault
+    sandbox: Sandbox, session: VerificationSession, tmp_path: Path, fault: Fault
 ) -> None:
     """A document that is not what was signed is an error, and no file of it is kept."""
     (certificate,) = await session.certificates()
-    box.inject(fault, path="/v1/sessions/*/certificates/*/files/*")
+    sandbox.inject(fault, path="/v1/sessions/*/certificates/*/files/*")
 
     with pytest.raises(ResponseError):
         await session.download_certificate_document(certificate, certificate.source_documents[0], tmp_path)
@@ -106,12 +108,12 @@ async def test_unknown_document_is_not_found(session: VerificationSession, tmp_p
             await session.download_certificate_document(certificate_id, document_id, tmp_path)
 
 
-async def test_sandbox_certifies_pdfs_only(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_sandbox_certifies_pdfs_only(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A session without a PDF has nothing to certify."""
     session = await veriff.create_session()
 
     with pytest.raises(ConfigurationError, match="no PDF"):
-        box.issue_certificate(session.id)
+        sandbox.issue_certificate(session.id)
 
 
 @pytest.mark.parametrize("part", ["../x", "", "a/b", "a?b"])

@@ -164,21 +164,21 @@ async def test_targets(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -
 
 @pytest.mark.parametrize("target", ["folder", "file"])
 async def test_a_file_that_is_there_is_kept(
-    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, target: str
+    sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, target: str
 ) -> None:
     """It is refused before anything is asked, left alone, or replaced, as the caller says."""
     goal = tmp_path if target == "folder" else tmp_path / "mine.jpg"
     first = await veriff.download_media(front, goal)
     mine = bytes(len(PICTURE))
     await to_thread.run_sync(first.path.write_bytes, mine)
-    asked = len(box.requests)
+    asked = len(sandbox.requests)
 
     with pytest.raises(MediaExistsError):
         await veriff.download_media(front, goal)
     skipped = await veriff.download_media(front, goal, if_exists="skip")
 
     assert (skipped.skipped, skipped.size, skipped.path) == (True, len(PICTURE), first.path)
-    assert asked == len(box.requests)
+    assert asked == len(sandbox.requests)
     assert await content_of(first.path) == mine
     replaced = await veriff.download_media(front, goal, if_exists="replace")
     assert await content_of(first.path) == PICTURE
@@ -261,7 +261,7 @@ async def test_skip_takes_nothing_else_for_the_finished_download(
 
 
 async def test_skip_does_not_take_a_folder_for_the_finished_download(
-    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
+    sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
 ) -> None:
     """A folder that has the name of the file is an error, also when its own size is that of the file."""
     folder = tmp_path / f"document-front-{front.id}.jpg"
@@ -377,7 +377,7 @@ async def test_limit_of_a_download_is_a_whole_number(veriff: VeriffClient, tmp_p
     ids=["minimum rate", "total"],
 )
 async def test_stream_keeps_the_same_limits_as_a_download(
-    tmp_path: Path, travel: Callable[[float], None], limits: Timeouts
+    tmp_path: Path, advance_time: Callable[[float], None], limits: Timeouts
 ) -> None:
     """A file that drips ends a stream and a download with `RequestTimeoutError`, by minimum rate or total."""
     pieces = 0
@@ -389,7 +389,7 @@ async def test_stream_keeps_the_same_limits_as_a_download(
         for pieces in range(100):  # noqa: B007  the test reads how far it came
             await response.write(b"x")
             await anyio.wait_all_tasks_blocked()
-            travel(0.3)
+            advance_time(0.3)
         return response
 
     async with serving(drip, retry=RetryPolicy(max_attempts=1), timeouts=limits) as veriff:
@@ -402,7 +402,7 @@ async def test_stream_keeps_the_same_limits_as_a_download(
         assert pieces < 60
 
 
-async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(travel: Callable[[float], None]) -> None:
+async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(advance_time: Callable[[float], None]) -> None:
     """A caller that takes hours over each piece of a stream still gets the whole file."""
     async with serving(answering(PICTURE), timeouts=Timeouts(idle=1, min_bytes_per_second=1000, total=2)) as veriff:
         received = 0
@@ -410,7 +410,7 @@ async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(travel: Ca
             async for piece in stream:
                 received += len(piece)
                 await anyio.wait_all_tasks_blocked()
-                travel(3600)
+                advance_time(3600)
 
     assert received == len(PICTURE)
 
@@ -482,12 +482,12 @@ async def test_names_of_the_server_are_never_used(tmp_path: Path) -> None:
 
 
 async def test_a_download_that_breaks_off_begins_again(
-    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
+    sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
 ) -> None:
     """After a cut in the middle, passing errors and a 429, the file is whole, and told from the beginning again."""
     told: list[DownloadProgress] = []
-    for fault in (Fault.cut_answer(after=1_500_000), Fault.status(502), Fault.status(429, retry_after=0)):
-        box.inject(fault, path="/v1/media/*")
+    for fault in (Fault.truncate_response(after=1_500_000), Fault.status(502), Fault.status(429, retry_after=0)):
+        sandbox.inject(fault, path="/v1/media/*")
 
     found = await veriff.download_media(front, tmp_path, progress=told.append)
 
@@ -501,17 +501,17 @@ async def test_a_download_that_breaks_off_begins_again(
 @pytest.mark.parametrize(
     ("fault", "times", "error"),
     [
-        (Fault.corrupt(at=1000), 1, ResponseError),
-        (Fault.forge(), 1, ResponseError),
-        (Fault.cut_answer(after=1000), 9, TransportError),
+        (Fault.corrupt_response(offset=1000), 1, ResponseError),
+        (Fault.forge_signature(), 1, ResponseError),
+        (Fault.truncate_response(after=1000), 9, TransportError),
         (Fault.status(404), 1, NotFoundError),
     ],
 )
 async def test_what_is_not_proven_is_not_kept(  # noqa: PLR0913, PLR0917
-    box: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, fault: Fault, times: int, error: type
+    sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, fault: Fault, times: int, error: type
 ) -> None:
     """What is not what was signed, or never whole, leaves nothing in the folder."""
-    box.inject(fault, path="/v1/media/*", times=times)
+    sandbox.inject(fault, path="/v1/media/*", times=times)
 
     with pytest.raises(error):
         await veriff.download_media(front, tmp_path)
@@ -519,11 +519,11 @@ async def test_what_is_not_proven_is_not_kept(  # noqa: PLR0913, PLR0917
     assert await names(tmp_path) == []
 
 
-async def test_what_does_not_move_is_told(box: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+async def test_what_does_not_move_is_told(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
     """An answer that stops in the middle runs out of time, and leaves nothing."""
-    box.inject(Fault.stall_answer(after=100_000), path="/v1/media/*")
+    sandbox.inject(Fault.stall_response(after=100_000), path="/v1/media/*")
 
-    async with VeriffClient(box.credentials, base_url=box.base_url, **IMPATIENT) as veriff:
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, **IMPATIENT) as veriff:
         with pytest.raises(RequestTimeoutError):
             await veriff.download_media(front, tmp_path)
 
@@ -625,16 +625,16 @@ async def test_a_stream_can_be_left(veriff: VeriffClient, front: MediaFile) -> N
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (Fault.corrupt(at=2_000_000), ResponseError),
-        (Fault.forge(), ResponseError),
-        (Fault.cut_answer(after=1_000_000), TransportError),
+        (Fault.corrupt_response(offset=2_000_000), ResponseError),
+        (Fault.forge_signature(), ResponseError),
+        (Fault.truncate_response(after=1_000_000), TransportError),
     ],
 )
 async def test_a_stream_says_at_its_end_what_it_was_worth(
-    box: Sandbox, veriff: VeriffClient, front: MediaFile, fault: Fault, error: type[Exception]
+    sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, fault: Fault, error: type[Exception]
 ) -> None:
     """Pieces come before they can be checked; the end is an error when they are not what was signed, or not all."""
-    box.inject(fault, path="/v1/media/*")
+    sandbox.inject(fault, path="/v1/media/*")
     pieces: list[bytes] = []
 
     with pytest.raises(error):
@@ -643,10 +643,10 @@ async def test_a_stream_says_at_its_end_what_it_was_worth(
     assert pieces
 
 
-async def test_a_stream_begins_after_what_passes(box: Sandbox, veriff: VeriffClient, front: MediaFile) -> None:
+async def test_a_stream_begins_after_what_passes(sandbox: Sandbox, veriff: VeriffClient, front: MediaFile) -> None:
     """What goes wrong before the first piece is tried again, and what does not pass is told."""
-    box.inject(Fault.status(503, retry_after=0), path="/v1/media/*")
-    box.inject(Fault.drop(), path="/v1/media/*")
+    sandbox.inject(Fault.status(503, retry_after=0), path="/v1/media/*")
+    sandbox.inject(Fault.drop(), path="/v1/media/*")
     async with veriff.stream_media(front) as stream:
         assert stream.size == len(PICTURE)
     with pytest.raises(NotFoundError):
@@ -654,19 +654,19 @@ async def test_a_stream_begins_after_what_passes(box: Sandbox, veriff: VeriffCli
             pass
 
 
-async def test_a_stream_that_stops_is_told(box: Sandbox, front: MediaFile) -> None:
+async def test_a_stream_that_stops_is_told(sandbox: Sandbox, front: MediaFile) -> None:
     """Nothing for too long is an error."""
-    box.inject(Fault.stall_answer(after=100_000), path="/v1/media/*")
+    sandbox.inject(Fault.stall_response(after=100_000), path="/v1/media/*")
 
-    async with VeriffClient(box.credentials, base_url=box.base_url, **IMPATIENT) as veriff:
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, **IMPATIENT) as veriff:
         with pytest.raises(RequestTimeoutError):
             await read_whole(veriff, front)
 
 
-async def test_signatures_may_be_left_unchecked(box: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+async def test_signatures_may_be_left_unchecked(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
     """A client that is told not to verify takes what comes, stream and file."""
-    box.inject(Fault.forge(), path="/v1/media/*", times=2)
-    async with VeriffClient(box.credentials, base_url=box.base_url, verify_responses=False) as veriff:
+    sandbox.inject(Fault.forge_signature(), path="/v1/media/*", times=2)
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, verify_responses=False) as veriff:
         assert (await veriff.download_media(front, tmp_path)).size == len(PICTURE)
         async with veriff.stream_media(front) as stream:
             assert len([piece async for piece in stream]) > 1
@@ -689,10 +689,12 @@ async def test_all_media_of_a_session_come_down(
     assert [media.skipped for media in again] == [True] * 3
 
 
-async def test_earlier_attempts_can_be_asked_for(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+async def test_earlier_attempts_can_be_asked_for(
+    sandbox: Sandbox, session: VerificationSession, tmp_path: Path
+) -> None:
     """A session's media are those of the newest attempt, or of all of them, each once."""
     await session.submit()
-    box.decide(session.id, "resubmission_requested")
+    sandbox.decide(session.id, "resubmission_requested")
     (late,) = await session.upload(Media(SMALL, "document-back"))
 
     newest = await session.download_all(tmp_path / "newest")
@@ -704,9 +706,9 @@ async def test_earlier_attempts_can_be_asked_for(box: Sandbox, session: Verifica
     assert len({media.media_id for media in everything}) == 3
 
 
-async def test_one_failure_ends_the_others(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+async def test_one_failure_ends_the_others(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
     """The error tells what is down already; what is not whole is not there, and a further call goes on."""
-    box.inject(Fault.status(404), path="/v1/media/*")
+    sandbox.inject(Fault.status(404), path="/v1/media/*")
 
     with pytest.raises(NotFoundError) as caught:
         await session.download_all(tmp_path, concurrency=1)
@@ -719,10 +721,12 @@ async def test_one_failure_ends_the_others(box: Sandbox, session: VerificationSe
     assert [media.skipped for media in rest] == [False, True, True]
 
 
-async def test_a_later_failure_tells_what_is_down(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+async def test_a_later_failure_tells_what_is_down(
+    sandbox: Sandbox, session: VerificationSession, tmp_path: Path
+) -> None:
     """What came down before the failure stays, and is told with it."""
     kept = (await session.media()).all[0]
-    box.inject(Fault.status(404), path=f"/v1/media/{(await session.media()).all[1].id}")
+    sandbox.inject(Fault.status(404), path=f"/v1/media/{(await session.media()).all[1].id}")
 
     with pytest.raises(NotFoundError) as caught:
         await session.download_all(tmp_path, concurrency=1)
@@ -746,10 +750,10 @@ def test_downloads_leave_connections_for_others(max_downloads: int) -> None:
         VeriffClient(CREDENTIALS, base_url="https://stationapi.veriff.com", max_downloads=max_downloads)
 
 
-async def test_streams_nest_in_one_task(box: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+async def test_streams_nest_in_one_task(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
     """Any public call works inside a stream's block in the same task, however few downloads may run at once."""
     async with (
-        VeriffClient(box.credentials, base_url=box.base_url, max_downloads=1) as veriff,
+        VeriffClient(sandbox.credentials, base_url=sandbox.base_url, max_downloads=1) as veriff,
         veriff.stream_media(front) as outer,
         veriff.stream_media(front) as inner,
     ):
@@ -759,7 +763,7 @@ async def test_streams_nest_in_one_task(box: Sandbox, front: MediaFile, tmp_path
         await session.upload(Media(PICTURE, "document-front"), Media(PICTURE, "face"))
         downloaded = await veriff.download_media(front, tmp_path)
         await session.submit()
-        box.decide(session.id, "approved")
+        sandbox.decide(session.id, "approved")
         assert (await session.wait_for_decision(timeout=900)).is_approved
         rest = [[piece async for piece in stream] for stream in (outer, inner)]
 
@@ -767,9 +771,9 @@ async def test_streams_nest_in_one_task(box: Sandbox, front: MediaFile, tmp_path
         assert downloaded.size == len(PICTURE)
 
 
-async def test_streams_interleave_in_one_task(box: Sandbox, front: MediaFile) -> None:
+async def test_streams_interleave_in_one_task(sandbox: Sandbox, front: MediaFile) -> None:
     """Streams of one task may end in any order, and all slots are free again afterwards."""
-    async with VeriffClient(box.credentials, base_url=box.base_url, max_downloads=2) as veriff:
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, max_downloads=2) as veriff:
         streams = [veriff.stream_media(front) for _ in range(5)]
         opened = [await stream.__aenter__() for stream in streams]
         assert 5 == veriff.statistics().active_downloads
@@ -779,9 +783,9 @@ async def test_streams_interleave_in_one_task(box: Sandbox, front: MediaFile) ->
         assert 0 == veriff.statistics().active_downloads
 
 
-async def test_streams_of_other_tasks_wait_for_a_slot(box: Sandbox, front: MediaFile) -> None:
+async def test_streams_of_other_tasks_wait_for_a_slot(sandbox: Sandbox, front: MediaFile) -> None:
     """More tasks than `max_downloads` take turns; a block that another task leaves gives its slot back."""
-    async with VeriffClient(box.credentials, base_url=box.base_url, max_downloads=1) as veriff:
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, max_downloads=1) as veriff:
         stream, second = veriff.stream_media(front), veriff.stream_media(front)
         await asyncio.create_task(stream.__aenter__())
         entering = asyncio.create_task(second.__aenter__())

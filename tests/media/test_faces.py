@@ -18,7 +18,7 @@ from veriff_async import (
 from veriff_async._protocol import requests
 from veriff_async._protocol.json.decode import load_object
 from veriff_async.credentials import Credentials
-from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 from veriff_async.sandbox._errors import Refusal
 from veriff_async.sandbox._face_import import FaceDesk
 
@@ -39,49 +39,55 @@ def faces(count: int) -> list[FaceImage]:
 
 async def test_pictures_and_sessions_are_imported() -> None:
     """The quota that is left comes back, and what arrived is what was sent."""
-    async with Sandbox(rules=Rules(face_quota=20)) as box, VeriffClient.from_env(box.environ) as veriff:
+    async with (
+        Sandbox(options=SandboxOptions(face_quota=20)) as sandbox,
+        VeriffClient.from_env(sandbox.environ) as veriff,
+    ):
         receipt = await veriff.import_faces(images=faces(2), session_ids=[ID])
 
         assert receipt.available_quota == 17
-        assert [face.name for face in box.imported_faces] == ["face-0", "face-1", None]
-        assert box.imported_faces[0].sha256 == hashlib.sha256(PICTURE).hexdigest()
-        assert box.imported_faces[2].session_id == ID
+        assert [face.name for face in sandbox.imported_faces] == ["face-0", "face-1", None]
+        assert sandbox.imported_faces[0].sha256 == hashlib.sha256(PICTURE).hexdigest()
+        assert sandbox.imported_faces[2].session_id == ID
 
 
-async def test_large_pictures_are_imported(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_large_pictures_are_imported(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Pictures that are larger together than any other body are taken."""
     await veriff.import_faces(images=[FaceImage("large", PICTURE + bytes(3_000_000))])
 
-    assert box.imported_faces[0].is_processed
+    assert sandbox.imported_faces[0].is_processed
 
 
 async def test_same_name_is_processed_once_in_five_minutes() -> None:
     """A name that comes again within five minutes is taken and not processed; later it is."""
-    async with Sandbox(clock=VirtualClock()) as box, VeriffClient.from_env(box.environ) as veriff:
+    async with Sandbox(clock=VirtualClock()) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         for seconds in (0, 299, 2):
-            box.advance(seconds)
+            sandbox.advance(seconds)
             await veriff.import_faces(images=faces(1))
 
-        assert [face.is_processed for face in box.imported_faces] == [True, False, True]
+        assert [face.is_processed for face in sandbox.imported_faces] == [True, False, True]
 
 
 async def test_spent_quota_is_refused() -> None:
     """More faces than the quota allows are refused, and none of them is imported."""
-    async with Sandbox(rules=Rules(face_quota=1)) as box, VeriffClient.from_env(box.environ) as veriff:
+    async with (
+        Sandbox(options=SandboxOptions(face_quota=1)) as sandbox,
+        VeriffClient.from_env(sandbox.environ) as veriff,
+    ):
         with pytest.raises(BadRequestError):
             await veriff.import_faces(images=faces(2))
 
-        assert box.imported_faces == ()
+        assert sandbox.imported_faces == ()
 
 
-async def test_lost_answer_is_an_unknown_outcome(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_lost_answer_is_an_unknown_outcome(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """An import whose answer is lost is sent once, and its outcome is unknown."""
-    box.inject(Fault.lose_answer(), path="/v1/faces/import")
+    sandbox.inject(Fault.lose_response(), path="/v1/faces/import")
 
     with pytest.raises(OutcomeUnknownError):
         await veriff.import_faces(images=faces(1))
 
-    assert len(box.imported_faces) == 1
+    assert len(sandbox.imported_faces) == 1
 
 
 @pytest.mark.parametrize(
@@ -104,14 +110,14 @@ async def test_lost_answer_is_an_unknown_outcome(box: Sandbox, veriff: VeriffCli
     ],
 )
 async def test_faces_are_checked_before_anything_is_sent(
-    box: Sandbox, veriff: VeriffClient, images: list[FaceImage], session_ids: list[str], words: str
+    sandbox: Sandbox, veriff: VeriffClient, images: list[FaceImage], session_ids: list[str], words: str
 ) -> None:
     """Faces that cannot be imported are refused in words that show neither name nor picture, and nothing is sent."""
     with pytest.raises(ConfigurationError, match=words) as caught:
         await veriff.import_faces(images=images, session_ids=session_ids)
 
     assert "Canary" not in str(caught.value)
-    assert not box.requests
+    assert not sandbox.requests
 
 
 def test_picture_is_not_in_a_repr() -> None:

@@ -143,7 +143,7 @@ def wrong(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Medi
 
 
 async def test_verify_creates_nothing_for_a_wrong_media(
-    box: Sandbox, veriff: VeriffClient, wrong: tuple[Media, type[VeriffError]]
+    sandbox: Sandbox, veriff: VeriffClient, wrong: tuple[Media, type[VeriffError]]
 ) -> None:
     """A media that cannot be uploaded is refused before a session exists, and the error says which it is."""
     media, kind = wrong
@@ -154,11 +154,11 @@ async def test_verify_creates_nothing_for_a_wrong_media(
         assert str(caught.value).startswith("media[1] (document-back): ")
         assert caught.value.session_id is None
 
-    assert () == tuple(box.requests)
+    assert () == tuple(sandbox.requests)
 
 
 async def test_upload_sends_nothing_for_a_wrong_media(
-    box: Sandbox, session: VerificationSession, wrong: tuple[Media, type[VeriffError]]
+    sandbox: Sandbox, session: VerificationSession, wrong: tuple[Media, type[VeriffError]]
 ) -> None:
     """A media that cannot be uploaded is refused before any other is sent, wherever it stands."""
     media, kind = wrong
@@ -166,7 +166,7 @@ async def test_upload_sends_nothing_for_a_wrong_media(
         await session.upload(media, Media(SMALL, "document-front"), Media(pieces(SMALL), "face"))
 
     assert MediaReference(index=0, context=MediaContext.DOCUMENT_BACK) == caught.value.media
-    assert 1 == len(box.requests)
+    assert 1 == len(sandbox.requests)
 
 
 async def test_check_media_says_the_same(wrong: tuple[Media, type[VeriffError]]) -> None:
@@ -179,7 +179,7 @@ async def test_check_media_says_the_same(wrong: tuple[Media, type[VeriffError]])
 
 
 async def test_a_batch_creates_nothing_for_a_wrong_media(
-    box: Sandbox, veriff: VeriffClient, wrong: tuple[Media, type[VeriffError]]
+    sandbox: Sandbox, veriff: VeriffClient, wrong: tuple[Media, type[VeriffError]]
 ) -> None:
     """A job whose media cannot be uploaded creates no session."""
     media, kind = wrong
@@ -188,19 +188,19 @@ async def test_a_batch_creates_nothing_for_a_wrong_media(
     assert isinstance(result.error, kind)
     assert result.error.media is not None
     assert 1 == result.error.media.index
-    assert () == tuple(box.requests)
+    assert () == tuple(sandbox.requests)
 
 
 @pytest.mark.parametrize("content", [GIF, b"", JPEG + bytes(18_500_000)], ids=["type", "empty", "size"])
 async def test_verify_reads_streams_before_it_creates_a_session(
-    box: Sandbox, veriff: VeriffClient, content: bytes
+    sandbox: Sandbox, veriff: VeriffClient, content: bytes
 ) -> None:
     """A stream is read and checked before there is a session, which could not be taken back."""
     with pytest.raises(MediaError) as caught:
         await veriff.verify(media=[Media(SMALL, "document-front"), Media(pieces(content), "face")])
 
     assert MediaReference(index=1, context=MediaContext.FACE) == caught.value.media
-    assert () == tuple(box.requests)
+    assert () == tuple(sandbox.requests)
 
 
 @pytest.mark.parametrize(
@@ -216,26 +216,26 @@ async def test_verify_reads_streams_before_it_creates_a_session(
     ],
 )
 async def test_a_call_without_media_creates_nothing(
-    box: Sandbox, veriff: VeriffClient, media: object, words: str
+    sandbox: Sandbox, veriff: VeriffClient, media: object, words: str
 ) -> None:
     """No media, or something else than a list of them, is refused before anything is created."""
     for call in (veriff.verify, veriff.submit):
         with pytest.raises(ConfigurationError, match=words):
             await call(media=cast("list[Media]", media))
 
-    assert () == tuple(box.requests)
+    assert () == tuple(sandbox.requests)
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "900"])
-async def test_a_wrong_timeout_creates_nothing(box: Sandbox, veriff: VeriffClient, seconds: object) -> None:
+async def test_a_wrong_timeout_creates_nothing(sandbox: Sandbox, veriff: VeriffClient, seconds: object) -> None:
     """The last argument that `verify` needs is checked first, too."""
     with pytest.raises(ConfigurationError, match="timeout"):
         await veriff.verify(media=[Media(SMALL, "face")], timeout=cast("float", seconds))
 
-    assert () == tuple(box.requests)
+    assert () == tuple(sandbox.requests)
 
 
-async def test_submit_is_verify_without_the_wait(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_submit_is_verify_without_the_wait(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """`submit` uploads all, streams and scaled pictures included, and submits."""
     media = [
         Media(LARGE, "document-front"),
@@ -245,7 +245,9 @@ async def test_submit_is_verify_without_the_wait(box: Sandbox, veriff: VeriffCli
     session = await veriff.submit(media=media, vendor_data="user-42")
 
     assert Status.SUBMITTED == session.status
-    assert ["document-back", "document-front", "face"] == sorted(one.context for one in box.session(session.id).media)
+    assert ["document-back", "document-front", "face"] == sorted(
+        one.context for one in sandbox.session(session.id).media
+    )
 
 
 @pytest.mark.parametrize(
@@ -257,17 +259,17 @@ async def test_submit_is_verify_without_the_wait(box: Sandbox, veriff: VeriffCli
     ],
 )
 async def test_an_error_of_verify_names_the_session(
-    box: Sandbox, veriff: VeriffClient, path: str, fault: Fault, kind: type[VeriffError]
+    sandbox: Sandbox, veriff: VeriffClient, path: str, fault: Fault, kind: type[VeriffError]
 ) -> None:
     """Whatever fails after the creation, the error says which session exists."""
-    box.inject(fault, method="PATCH" if path.endswith("*") else "POST", path=path)
+    sandbox.inject(fault, method="PATCH" if path.endswith("*") else "POST", path=path)
     with pytest.raises(kind) as caught:
         await veriff.verify(media=[Media(SMALL, "face")])
 
-    assert [caught.value.session_id] == [seen.id for seen in box.sessions]
+    assert [caught.value.session_id] == [seen.id for seen in sandbox.sessions]
 
 
-async def test_other_exceptions_of_verify_note_the_session(veriff: VeriffClient, box: Sandbox) -> None:
+async def test_other_exceptions_of_verify_note_the_session(veriff: VeriffClient, sandbox: Sandbox) -> None:
     """An exception that is not ours, and cancellation, pass unchanged with a note that names the session."""
 
     def broken(_: object) -> None:
@@ -275,15 +277,15 @@ async def test_other_exceptions_of_verify_note_the_session(veriff: VeriffClient,
 
     with pytest.raises(LookupError) as caught:
         await veriff.verify(media=[Media(SMALL, "face")], progress=broken)
-    assert [f"Session {box.sessions[0].id} was created before."] == caught.value.__notes__
+    assert [f"Session {sandbox.sessions[0].id} was created before."] == caught.value.__notes__
     with pytest.raises(DecisionTimeoutError) as late:
         await veriff.verify(media=[Media(SMALL, "face")], timeout=0.001)
-    assert late.value.session_id == box.sessions[1].id
+    assert late.value.session_id == sandbox.sessions[1].id
 
 
-async def test_an_error_of_one_upload_names_its_media(box: Sandbox, session: VerificationSession) -> None:
+async def test_an_error_of_one_upload_names_its_media(sandbox: Sandbox, session: VerificationSession) -> None:
     """A refusal by Veriff says which picture it refused, too."""
-    box.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
+    sandbox.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
     with pytest.raises(BadRequestError) as caught:
         await session.upload(*(Media(SMALL, context) for context in ("face", "document-front")), concurrency=1)
 
@@ -291,7 +293,9 @@ async def test_an_error_of_one_upload_names_its_media(box: Sandbox, session: Ver
 
 
 @pytest.mark.parametrize("rolled", [False, True])
-async def test_an_upload_file_is_read_like_a_file(box: Sandbox, session: VerificationSession, *, rolled: bool) -> None:
+async def test_an_upload_file_is_read_like_a_file(
+    sandbox: Sandbox, session: VerificationSession, *, rolled: bool
+) -> None:
     """Starlette's UploadFile is checked and sent as often as wanted, and stands afterwards where it stood."""
     file = await asyncio.to_thread(uploaded_file, LARGE, rolled=rolled)
     media = Media(cast("MediaSource", file), "face")
@@ -299,7 +303,7 @@ async def test_an_upload_file_is_read_like_a_file(box: Sandbox, session: Verific
     await session.upload(media)
     await session.upload(media)
 
-    assert [len(LARGE)] * 2 == [one.size for one in box.session(session.id).media]
+    assert [len(LARGE)] * 2 == [one.size for one in sandbox.session(session.id).media]
     assert 0 == file.file.tell()
     await file.close()
 

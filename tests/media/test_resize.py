@@ -50,11 +50,11 @@ def noted() -> bytes:
     return exif.tobytes()
 
 
-async def sent(box: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
+async def sent(sandbox: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
     """Upload a media and return what the sandbox has of it."""
     session = await veriff.create_session()
     await session.upload(media)
-    (stored,) = box.session(session.id).media
+    (stored,) = sandbox.session(session.id).media
     content = await to_thread.run_sync(stored.path.read_bytes)
     assert hashlib.sha256(content).hexdigest() == stored.sha256
     return content
@@ -75,21 +75,21 @@ async def sent(box: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
     ],
 )
 async def test_a_large_picture_is_scaled_down(
-    box: Sandbox, veriff: VeriffClient, form: str, mode: str, arrives: str
+    sandbox: Sandbox, veriff: VeriffClient, form: str, mode: str, arrives: str
 ) -> None:
     """The longer side fits, the other keeps its share, and the type is what the documentation says."""
-    content = await sent(box, veriff, Media(picture((1000, 500), form, mode), "face", max_side=200))
+    content = await sent(sandbox, veriff, Media(picture((1000, 500), form, mode), "face", max_side=200))
 
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.size) == (arrives, (200, 100))
 
 
-async def test_a_scaled_picture_stands_upright_and_says_nothing(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_scaled_picture_stands_upright_and_says_nothing(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """What the camera noted as rotation is done, and its notes are gone, place included; the profile stays."""
     profile = b"a profile of colours" * 10
     lying = picture((1000, 500), exif=noted(), icc_profile=profile)
 
-    content = await sent(box, veriff, Media(lying, "face", max_side=200))
+    content = await sent(sandbox, veriff, Media(lying, "face", max_side=200))
 
     with Image.open(io.BytesIO(content)) as image:
         assert image.size == (100, 200)
@@ -98,16 +98,16 @@ async def test_a_scaled_picture_stands_upright_and_says_nothing(box: Sandbox, ve
 
 
 @pytest.mark.parametrize("max_side", [1000, 1920])
-async def test_a_picture_that_fits_is_left_alone(box: Sandbox, veriff: VeriffClient, max_side: int) -> None:
+async def test_a_picture_that_fits_is_left_alone(sandbox: Sandbox, veriff: VeriffClient, max_side: int) -> None:
     """A picture that is small enough goes byte for byte as it is, with its notes, and so does a PDF."""
     small = picture((1000, 500), exif=noted())
     page = b"%PDF-1.7\n" + bytes(100)
 
-    assert small == await sent(box, veriff, Media(small, "face", max_side=max_side))
-    assert page == await sent(box, veriff, Media(page, "address-front", max_side=max_side))
+    assert small == await sent(sandbox, veriff, Media(small, "face", max_side=max_side))
+    assert page == await sent(sandbox, veriff, Media(page, "address-front", max_side=max_side))
 
 
-async def test_any_source_can_be_scaled(box: Sandbox, veriff: VeriffClient, tmp_path: Path) -> None:
+async def test_any_source_can_be_scaled(sandbox: Sandbox, veriff: VeriffClient, tmp_path: Path) -> None:
     """A path, an open file and a stream are scaled as bytes are."""
     content = picture((1000, 500))
     path = tmp_path / "front.jpg"
@@ -117,12 +117,12 @@ async def test_any_source_can_be_scaled(box: Sandbox, veriff: VeriffClient, tmp_
         yield content
 
     for source in (path, io.BytesIO(content), stream()):
-        arrived = await sent(box, veriff, Media(source, "face", max_side=200))
+        arrived = await sent(sandbox, veriff, Media(source, "face", max_side=200))
         with Image.open(io.BytesIO(arrived)) as image:
             assert image.size == (200, 100)
 
 
-async def test_what_is_too_large_to_send_may_be_scaled(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_what_is_too_large_to_send_may_be_scaled(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A file above Veriff's limit is refused as it is, and taken once it is scaled down."""
     noise = Image.effect_noise((5000, 5000), 90)
     out = io.BytesIO()
@@ -130,8 +130,8 @@ async def test_what_is_too_large_to_send_may_be_scaled(box: Sandbox, veriff: Ver
     assert len(out.getvalue()) > 18_000_000
 
     with pytest.raises(MediaTooLargeError):
-        await sent(box, veriff, Media(out.getvalue(), "face"))
-    with Image.open(io.BytesIO(await sent(box, veriff, Media(out.getvalue(), "face", max_side=300)))) as image:
+        await sent(sandbox, veriff, Media(out.getvalue(), "face"))
+    with Image.open(io.BytesIO(await sent(sandbox, veriff, Media(out.getvalue(), "face", max_side=300)))) as image:
         assert image.size == (300, 300)
 
 
@@ -155,9 +155,9 @@ def grey(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(12_000, 9_000), (12_240, 16_320), (20_000, 700)])
-async def test_a_very_large_jpeg_is_scaled(box: Sandbox, veriff: VeriffClient, size: tuple[int, int]) -> None:
+async def test_a_very_large_jpeg_is_scaled(sandbox: Sandbox, veriff: VeriffClient, size: tuple[int, int]) -> None:
     """A JPEG of 108 or 200 megapixels, or a long one, is decoded at a fraction of its size and fits."""
-    content = await sent(box, veriff, Media(grey(*size), "face", max_side=1920))
+    content = await sent(sandbox, veriff, Media(grey(*size), "face", max_side=1920))
 
     with Image.open(io.BytesIO(content)) as image:
         assert max(image.size) == 1920
@@ -175,26 +175,26 @@ async def test_a_very_large_jpeg_is_scaled(box: Sandbox, veriff: VeriffClient, s
     ],
     ids=["noise", "empty", "short", "endless"],
 )
-async def test_a_picture_with_damaged_notes_is_scaled(box: Sandbox, veriff: VeriffClient, notes: bytes) -> None:
+async def test_a_picture_with_damaged_notes_is_scaled(sandbox: Sandbox, veriff: VeriffClient, notes: bytes) -> None:
     """Notes of a camera that cannot be read never keep a picture from being scaled: viewers show it all the same."""
     whole = picture((1000, 500))
     noted_badly = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + whole[2:]
 
-    with Image.open(io.BytesIO(await sent(box, veriff, Media(noted_badly, "face", max_side=200)))) as image:
+    with Image.open(io.BytesIO(await sent(sandbox, veriff, Media(noted_badly, "face", max_side=200)))) as image:
         assert image.size == (200, 100)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\x00\x00"])
 async def test_a_jpeg_without_its_end_is_scaled(
-    box: Sandbox, veriff: VeriffClient, end: bytes, *, progressive: bool
+    sandbox: Sandbox, veriff: VeriffClient, end: bytes, *, progressive: bool
 ) -> None:
     """A JPEG that lacks its end marker alone gives the same picture as the whole one."""
     whole = picture((1000, 500), progressive=progressive)
     assert whole.endswith(b"\xff\xd9")
 
-    expected = await sent(box, veriff, Media(whole, "face", max_side=200))
-    assert expected == await sent(box, veriff, Media(whole[:-2] + end, "face", max_side=200))
+    expected = await sent(sandbox, veriff, Media(whole, "face", max_side=200))
+    assert expected == await sent(sandbox, veriff, Media(whole[:-2] + end, "face", max_side=200))
 
 
 @pytest.mark.parametrize("missing", [10, 100, 600])
@@ -209,14 +209,16 @@ async def test_a_jpeg_without_a_part_of_its_picture_is_refused(veriff: VeriffCli
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "L", "RGB", "CMYK"])
 @pytest.mark.parametrize("max_side", [150, 400, 900])
-async def test_a_scaled_picture_looks_the_same(box: Sandbox, veriff: VeriffClient, mode: str, max_side: int) -> None:
+async def test_a_scaled_picture_looks_the_same(
+    sandbox: Sandbox, veriff: VeriffClient, mode: str, max_side: int
+) -> None:
     """Whatever is done on the way, strip by strip or at a fraction, the picture is that of a plain reduction."""
     ramp = Image.radial_gradient("L").resize((1001, 703))
     original = Image.merge("RGBA", (ramp, ramp.rotate(90), ramp, ramp)).convert(mode)
     out = io.BytesIO()
     original.save(out, "JPEG" if mode == "CMYK" else "PNG")
 
-    content = await sent(box, veriff, Media(out.getvalue(), "face", max_side=max_side))
+    content = await sent(sandbox, veriff, Media(out.getvalue(), "face", max_side=max_side))
 
     with Image.open(io.BytesIO(content)) as image:
         expected = original.convert("RGBA").convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
@@ -305,14 +307,14 @@ async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, max_side: Any) ->
         await session.upload(Media(picture((64, 64)), "face", max_side=max_side))
 
 
-async def test_a_large_picture_is_told(box: Sandbox, veriff: VeriffClient) -> None:
+async def test_a_large_picture_is_told(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A longer side above 1920 pixels is told with the figures and the remedy, at the line that uploads."""
     session = await veriff.create_session()
     with pytest.warns(ImageSizeWarning, match=r"face has 1921 x 16 pixels.*max_side=1920") as caught:
         await session.upload(Media(picture((1921, 16)), "face"))
 
     assert [__file__] == [warning.filename for warning in caught]
-    assert len(box.session(session.id).media) == 1
+    assert len(sandbox.session(session.id).media) == 1
 
 
 @pytest.mark.parametrize(
@@ -341,13 +343,13 @@ async def main():
     jpeg = io.BytesIO()
     Image.new("RGB", (300, 200)).save(jpeg, "JPEG")
     heic = b"\\0\\0\\0\\x18ftypheic\\0\\0\\0\\0heicmif1" + bytes(60)
-    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+    async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         session = await veriff.create_session()
         await session.upload(Media(jpeg.getvalue(), "face", max_side=100))
         try:
             await session.upload(Media(heic, "face", max_side=100))
         except ConfigurationError as error:
-            print(error, len(box.requests))
+            print(error, len(sandbox.requests))
 
 asyncio.run(main())
 """
@@ -366,14 +368,14 @@ from veriff_async import ConfigurationError, Media, VeriffClient
 from veriff_async.sandbox import Sandbox
 
 async def main():
-    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+    async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         session = await veriff.create_session()
         picture = b"\\xff\\xd8\\xff\\xe0" + bytes(60)
         await session.upload(Media(picture, "face"))
         try:
             await session.upload(Media(picture, "face", max_side=1920))
         except ConfigurationError as error:
-            print(error, len(box.requests))
+            print(error, len(sandbox.requests))
 
 asyncio.run(main())
 """

@@ -70,9 +70,9 @@ async def session(veriff: VeriffClient) -> VerificationSession:
     return await veriff.create_session()
 
 
-def kept(box: Sandbox) -> list[str]:
+def kept(sandbox: Sandbox) -> list[str]:
     """Return the digests of the pictures that the sandbox keeps."""
-    return [media.sha256 for seen in box.sessions for media in seen.media]
+    return [media.sha256 for seen in sandbox.sessions for media in seen.media]
 
 
 def digest(content: bytes) -> str:
@@ -119,7 +119,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[tuple[BinaryIO, BinaryIO]]:
 
 
 async def test_a_pause_is_not_the_end(
-    box: Sandbox, session: VerificationSession, ends: tuple[BinaryIO, BinaryIO]
+    sandbox: Sandbox, session: VerificationSession, ends: tuple[BinaryIO, BinaryIO]
 ) -> None:
     """A pipe that is empty for a while is read on until its writer closes it."""
     file, writing = ends
@@ -132,22 +132,22 @@ async def test_a_pause_is_not_the_end(
     writing.close()
     await uploading
 
-    assert [digest(LARGE[:50_000])] == kept(box)
+    assert [digest(LARGE[:50_000])] == kept(sandbox)
 
 
 async def test_a_silent_pipe_fails_in_time(
-    session: VerificationSession, ends: tuple[BinaryIO, BinaryIO], travel: Callable[[float], None]
+    session: VerificationSession, ends: tuple[BinaryIO, BinaryIO], advance_time: Callable[[float], None]
 ) -> None:
     """A source that gives nothing for `Timeouts.idle` is named by its error, which does not blame the network."""
     uploading = asyncio.create_task(session.upload(Media(ends[0], "face")))
     while not uploading.done():
-        travel(STALL / 4)
+        advance_time(STALL / 4)
         await turns()
     with pytest.raises(MediaSourceError, match=r"media\[0\] \(face\): The media's source gave nothing for 30 s"):
         await uploading
 
 
-async def test_silent_pipes_hold_up_nothing(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+async def test_silent_pipes_hold_up_nothing(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
     """More silent pipes than the client has threads delay neither other uploads nor their own cancellation."""
     pipes = [pipe() for _ in range(20)]
     waiting = [asyncio.create_task(session.upload(Media(file, "face"))) for file, _ in pipes]
@@ -159,7 +159,7 @@ async def test_silent_pipes_hold_up_nothing(box: Sandbox, session: VerificationS
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
 
-    assert [digest(LARGE)] * 2 == kept(box)
+    assert [digest(LARGE)] * 2 == kept(sandbox)
     assert all(task.cancelled() for task in waiting)
     for file, writing in pipes:
         file.close()
@@ -237,7 +237,7 @@ BLOCKING: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("options", list(BLOCKING.values()), ids=list(BLOCKING))
 async def test_an_object_that_blocks_is_cancelled_at_once(
-    box: Sandbox, session: VerificationSession, options: dict[str, Any], tmp_path: Path
+    sandbox: Sandbox, session: VerificationSession, options: dict[str, Any], tmp_path: Path
 ) -> None:
     """Cancelling does not wait for an object that blocks, wherever in its upload it does, and others go on."""
     path = tmp_path / "picture.jpg"
@@ -250,28 +250,28 @@ async def test_an_object_that_blocks_is_cancelled_at_once(
         await asyncio.wait([uploading])
 
     assert uploading.cancelled()
-    assert [digest(LARGE)] == kept(box)
+    assert [digest(LARGE)] == kept(sandbox)
 
 
 async def test_an_object_that_blocks_while_it_is_sent_is_named(
-    box: Sandbox, session: VerificationSession, travel: Callable[[float], None]
+    sandbox: Sandbox, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """A source that stops in the middle of sending is blamed, not the network, and is not tried again."""
     with blocking(seekable=True, passes=2, after=600_000) as source:
         uploading = asyncio.create_task(session.upload(Media(cast("BinaryIO", source), "face")))
         await asyncio.to_thread(source.reached.wait)
         while not uploading.done():
-            travel(STALL)
+            advance_time(STALL)
             await turns()
         with pytest.raises(MediaSourceError, match="gave nothing for 30 s"):
             await uploading
 
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
 @pytest.mark.parametrize("method", ["seekable", "tell", "seek", "read"])
 @pytest.mark.parametrize("max_side", [None, 100])
-async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, max_side: int | None) -> None:
+async def test_an_object_that_blocks_fails_in_time(sandbox: Sandbox, method: str, max_side: int | None) -> None:
     """A file object that hangs in any of its methods, before it is sent, fails after `stall` and is named."""
     released = threading.Event()
 
@@ -296,7 +296,7 @@ async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, ma
 
     timeouts = Timeouts(idle=0.05)
     try:
-        async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
+        async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, timeouts=timeouts) as veriff:
             session = await veriff.create_session()
             with pytest.raises(MediaSourceError, match="gave nothing") as caught:
                 await session.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", max_side=max_side))
@@ -305,10 +305,10 @@ async def test_an_object_that_blocks_fails_in_time(box: Sandbox, method: str, ma
 
     assert caught.value.media is not None
     assert caught.value.media.index == 1
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
-async def test_a_slow_object_is_not_a_silent_one(box: Sandbox) -> None:
+async def test_a_slow_object_is_not_a_silent_one(sandbox: Sandbox) -> None:
     """Only the wait for one piece counts, not the whole of a file that comes slowly."""
 
     class Slow(io.BytesIO):
@@ -319,13 +319,15 @@ async def test_a_slow_object_is_not_a_silent_one(box: Sandbox) -> None:
             return super().read(size)
 
     timeouts = Timeouts(idle=0.15)
-    async with VeriffClient(box.credentials, base_url=box.base_url, timeouts=timeouts) as veriff:
+    async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, timeouts=timeouts) as veriff:
         await (await veriff.create_session()).upload(Media(Slow(LARGE), "face"))
 
-    assert [digest(LARGE)] == kept(box)
+    assert [digest(LARGE)] == kept(sandbox)
 
 
-async def test_empty_pieces_are_no_progress(session: VerificationSession, travel: Callable[[float], None]) -> None:
+async def test_empty_pieces_are_no_progress(
+    session: VerificationSession, advance_time: Callable[[float], None]
+) -> None:
     """A stream that gives empty pieces for ever fails after `stall`, and the loop goes on meanwhile."""
 
     async def empty_pieces() -> AsyncIterator[bytes]:
@@ -335,15 +337,15 @@ async def test_empty_pieces_are_no_progress(session: VerificationSession, travel
     uploading = asyncio.create_task(session.upload(Media(empty_pieces(), "face")))
     await turns()
     while not uploading.done():
-        travel(STALL)
+        advance_time(STALL)
         await turns()
     with pytest.raises(MediaSourceError, match="gave nothing"):
         await uploading
 
 
-async def test_a_response_of_an_http_client_is_named(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_response_of_an_http_client_is_named(sandbox: Sandbox, session: VerificationSession) -> None:
     """A response in place of its body is a mistake that names what to give instead; the body itself is accepted."""
-    url = f"{box.base_url}/healthz"
+    url = f"{sandbox.base_url}/healthz"
     async with (
         httpx.AsyncClient() as other,
         ClientSession() as browser,
@@ -382,7 +384,9 @@ async def test_a_path_that_no_file_can_have_is_named(session: VerificationSessio
             await session.upload(Media(path, "face"))
 
 
-async def test_a_silent_stream_fails_in_time(session: VerificationSession, travel: Callable[[float], None]) -> None:
+async def test_a_silent_stream_fails_in_time(
+    session: VerificationSession, advance_time: Callable[[float], None]
+) -> None:
     """An async stream has the same limit for each of its pieces, and time between its pieces starts it anew."""
     more, asked = asyncio.Event(), asyncio.Semaphore(0)
 
@@ -396,14 +400,14 @@ async def test_a_silent_stream_fails_in_time(session: VerificationSession, trave
 
     uploading = asyncio.create_task(session.upload(Media(pausing(), "face")))
     await asked.acquire()
-    travel(STALL - 1)
+    advance_time(STALL - 1)
     await turns()
     more.set()
     await asked.acquire()
-    travel(STALL - 1)
+    advance_time(STALL - 1)
     await turns()
     assert not uploading.done()
-    travel(2)
+    advance_time(2)
     with pytest.raises(MediaSourceError, match="gave nothing for 30 s"):
         await uploading
 
@@ -441,15 +445,15 @@ class NothingYetInThread(NothingYet):
 @pytest.mark.parametrize("kind", [NothingYet, NothingYetInThread])
 @pytest.mark.parametrize("raises", [False, True])
 async def test_nothing_yet_is_not_the_end(
-    box: Sandbox, session: VerificationSession, kind: type[NothingYet], *, raises: bool
+    sandbox: Sandbox, session: VerificationSession, kind: type[NothingYet], *, raises: bool
 ) -> None:
     """None and BlockingIOError mean that there is nothing yet; only empty bytes are the end."""
     await session.upload(Media(cast("MediaSource", kind(raises=raises)), "face"))
 
-    assert [digest(LARGE)] == kept(box)
+    assert [digest(LARGE)] == kept(sandbox)
 
 
-async def test_a_source_that_fails_is_named(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_source_that_fails_is_named(sandbox: Sandbox, session: VerificationSession) -> None:
     """Whatever a source raises becomes our error, with the class it raised and without its text."""
 
     async def failing(error: Exception) -> AsyncIterator[bytes]:
@@ -461,7 +465,7 @@ async def test_a_source_that_fails_is_named(box: Sandbox, session: VerificationS
             await session.upload(Media(failing(error), "face"))
         assert "Ada" not in repr(caught.value) + repr(caught.value.__context__)
 
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
 @pytest.mark.parametrize("piece", ["text", 5, None])
@@ -525,7 +529,7 @@ async def test_an_error_of_progress_is_the_callers(
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EROFS])
 async def test_a_temporary_folder_that_fails_is_named(
-    box: Sandbox, session: VerificationSession, monkeypatch: pytest.MonkeyPatch, number: int
+    sandbox: Sandbox, session: VerificationSession, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """Where no temporary file can be made, the error says why and what to do."""
 
@@ -538,7 +542,7 @@ async def test_a_temporary_folder_that_fails_is_named(
 
     assert "TMPDIR" in str(caught.value)
     assert "Ada" not in str(caught.value)
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
 async def test_a_missing_temporary_folder_is_named(
@@ -565,7 +569,7 @@ async def test_too_many_open_files_are_named(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_no_descriptor_for_a_connection_is_not_tried_again(box: Sandbox, number: int) -> None:
+async def test_no_descriptor_for_a_connection_is_not_tried_again(sandbox: Sandbox, number: int) -> None:
     """A connection that this machine has no descriptor for is reported with the limit, after one try."""
 
     def refuse(_: object) -> socket.socket:
@@ -573,7 +577,7 @@ async def test_no_descriptor_for_a_connection_is_not_tried_again(box: Sandbox, n
 
     async with (
         ClientSession(connector=TCPConnector(socket_factory=refuse)) as http,
-        VeriffClient(box.credentials, base_url=box.base_url, http_session=http) as veriff,
+        VeriffClient(sandbox.credentials, base_url=sandbox.base_url, http_session=http) as veriff,
     ):
         with pytest.raises(ConnectError, match="ulimit -n"):
             await veriff.session("8f0d1ab6-0000-4000-8000-000000000001").decision()
@@ -629,7 +633,7 @@ def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("opened", [False, True])
 @pytest.mark.parametrize("change", [*SAME.values(), write], ids=[*SAME, "write"])
 async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combined
-    box: Sandbox,
+    sandbox: Sandbox,
     session: VerificationSession,
     tmp_path: Path,
     change: Callable[[Path], object],
@@ -661,11 +665,11 @@ async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combi
         source.close()
 
     assert [] == left
-    assert ([] if change is write else [digest(LARGE)]) == kept(box)
+    assert ([] if change is write else [digest(LARGE)]) == kept(sandbox)
 
 
 async def test_a_write_through_a_memory_map_is_noticed(
-    box: Sandbox, session: VerificationSession, tmp_path: Path
+    sandbox: Sandbox, session: VerificationSession, tmp_path: Path
 ) -> None:
     """A page that is dirty already is written to without a new time, and noticed all the same."""
     path = tmp_path / "picture.jpg"
@@ -680,7 +684,7 @@ async def test_a_write_through_a_memory_map_is_noticed(
         with pytest.raises(MediaChangedError):
             await session.upload(Media(path, "face"), progress=disturb)
 
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
 async def test_which_kinds_may_block(tmp_path: Path) -> None:

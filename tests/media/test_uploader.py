@@ -170,9 +170,9 @@ def source(request: pytest.FixtureRequest, content: bytes, tmp_path: Path) -> It
         source.close()
 
 
-def kept(box: Sandbox) -> list[str]:
+def kept(sandbox: Sandbox) -> list[str]:
     """Return the digests of the pictures that the sandbox keeps."""
-    return [media.sha256 for seen in box.sessions for media in seen.media]
+    return [media.sha256 for seen in sandbox.sessions for media in seen.media]
 
 
 def digest(content: bytes) -> str:
@@ -180,52 +180,52 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def uploads(box: Sandbox) -> int:
+def uploads(sandbox: Sandbox) -> int:
     """Return how many uploads the sandbox has seen."""
-    return sum(seen.path.endswith("/media") for seen in box.requests)
+    return sum(seen.path.endswith("/media") for seen in sandbox.requests)
 
 
 async def test_every_source_arrives_whole(
-    box: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
+    sandbox: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
 ) -> None:
     """Whatever holds the bytes, the same bytes arrive, with their type and size."""
     (uploaded,) = await session.upload(Media(source, "face"))
 
-    assert [digest(content)] == kept(box)
+    assert [digest(content)] == kept(sandbox)
     assert (len(content), "image/jpeg", "face") == (uploaded.size, uploaded.mimetype, uploaded.context)
     assert not uploaded.repeated
 
 
 async def test_every_source_survives_a_broken_connection(
-    box: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
+    sandbox: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
 ) -> None:
     """A second try sends the whole again, also of what could be read only once."""
-    box.inject(Fault.drop(after=len(content) // 2), path=MEDIA)
+    sandbox.inject(Fault.drop(after=len(content) // 2), path=MEDIA)
     (uploaded,) = await session.upload(Media(source, "face"))
 
-    assert [digest(content)] == kept(box)
+    assert [digest(content)] == kept(sandbox)
     assert uploaded.repeated
 
 
-async def test_a_pipe_is_read_once_and_sent_whole(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_pipe_is_read_once_and_sent_whole(sandbox: Sandbox, session: VerificationSession) -> None:
     """A file that cannot seek is kept while it is signed and sent."""
     with await asyncio.to_thread(pipe, LARGE) as source:
         await session.upload(Media(source, "face"))
 
-    assert [digest(LARGE[:60_000])] == kept(box)
+    assert [digest(LARGE[:60_000])] == kept(sandbox)
 
 
-async def test_an_anyio_file_is_read(box: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+async def test_an_anyio_file_is_read(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
     """Files of anyio have an async read."""
     path = anyio.Path(tmp_path / "picture.jpg")
     await path.write_bytes(LARGE)
     async with await anyio.open_file(path, "rb") as file:
         await session.upload(Media(cast("MediaSource", file), "face"))
 
-    assert [digest(LARGE)] == kept(box)
+    assert [digest(LARGE)] == kept(sandbox)
 
 
-async def test_a_request_body_is_handed_on(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_request_body_is_handed_on(sandbox: Sandbox, session: VerificationSession) -> None:
     """A web application relays what a browser sends, without reading it whole."""
 
     async def relay(request: web.Request) -> web.Response:
@@ -242,18 +242,18 @@ async def test_a_request_body_is_handed_on(box: Sandbox, session: VerificationSe
         assert 200 == answer.status
     await runner.cleanup()
 
-    assert [digest(LARGE)] == kept(box)
+    assert [digest(LARGE)] == kept(sandbox)
 
 
 async def test_without_the_page_cache_threads_read(
-    box: Sandbox, session: VerificationSession, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, session: VerificationSession, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the system cannot say what takes no waiting, the same bytes arrive."""
     monkeypatch.setattr(source_module, "_NOWAIT", 0)
     path = await asyncio.to_thread(path_to, content, tmp_path)
     await session.upload(Media(path, "face"))
 
-    assert [digest(content)] == kept(box)
+    assert [digest(content)] == kept(sandbox)
 
 
 @pytest.mark.parametrize(
@@ -349,7 +349,7 @@ def faulty(tmp_path: Path) -> Iterator[Sources]:
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_every_fault_is_told_before_a_byte_leaves(
-    box: Sandbox,
+    sandbox: Sandbox,
     session: VerificationSession,
     faulty: Sources,
     fault: tuple[Callable[[Sources], Media], type[VeriffError], str],
@@ -361,15 +361,15 @@ async def test_every_fault_is_told_before_a_byte_leaves(
 
     assert kind is type(caught.value)
     assert str(faulty.folder) not in str(caught.value)
-    assert 0 == uploads(box)
+    assert 0 == uploads(sandbox)
 
 
-async def test_what_is_looked_at_first_holds_all_back(box: Sandbox, session: VerificationSession) -> None:
+async def test_what_is_looked_at_first_holds_all_back(sandbox: Sandbox, session: VerificationSession) -> None:
     """One bad file among good ones, and none is sent."""
     with pytest.raises(MediaUnsupportedError):
         await session.upload(Media(SMALL, "document-front"), Media(b"GIF89a", "face"))
 
-    assert 0 == uploads(box)
+    assert 0 == uploads(sandbox)
 
 
 async def test_a_file_that_may_not_be_read_is_told(
@@ -414,7 +414,7 @@ async def test_common_slips_are_forgiven(session: VerificationSession) -> None:
         await session.upload(Media(JPEG, MediaContext("face-of-tomorrow")))
 
 
-async def test_a_stream_that_is_too_long_is_not_read_on(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_stream_that_is_too_long_is_not_read_on(sandbox: Sandbox, session: VerificationSession) -> None:
     """A stream is left as soon as it has more bytes than Veriff takes of anything."""
     taken = 0
 
@@ -428,7 +428,7 @@ async def test_a_stream_that_is_too_long_is_not_read_on(box: Sandbox, session: V
         await session.upload(Media(endless(), "face"))
 
     assert 21_000_000 >= taken
-    assert 0 == uploads(box)
+    assert 0 == uploads(sandbox)
 
 
 def rested(path: Path) -> Path:
@@ -441,26 +441,26 @@ def rested(path: Path) -> Path:
     "case", list(itertools.product(["rested", "fresh"], ["written to", "grown", "cut", "replaced"])), ids=" and ".join
 )
 async def test_a_file_that_changes_is_never_sent_whole(
-    box: Sandbox, veriff: VeriffClient, tmp_path: Path, case: tuple[str, str], travel: Callable[[float], None]
+    sandbox: Sandbox, veriff: VeriffClient, tmp_path: Path, case: tuple[str, str], advance_time: Callable[[float], None]
 ) -> None:
     """Between signing and sending a file may change: then the last piece does not leave."""
     path = await asyncio.to_thread(path_to, LARGE, tmp_path)
     rest, change = case
     if rest == "rested":
         rested(path)
-    box.inject(Fault.status(503, retry_after=30), path=MEDIA)
+    sandbox.inject(Fault.status(503, retry_after=30), path=MEDIA)
     session = await veriff.create_session()
     uploading = asyncio.create_task(session.upload(Media(path, "face")))
-    while uploads(box) == 0:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+    while uploads(sandbox) == 0:  # noqa: ASYNC110  what is waited for is on the other side of a socket
         await asyncio.sleep(0)
     await asyncio.to_thread(CHANGES[change], path)
     while not uploading.done():
-        travel(1.2 * veriff.statistics().cooldown_remaining)  # those who wait are spread over a tenth more
+        advance_time(1.2 * veriff.statistics().cooldown_remaining)  # those who wait are spread over a tenth more
         await asyncio.sleep(0)
     with pytest.raises(MediaChangedError, match="changed while it was uploaded"):
         await uploading
 
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
 def write_into(path: Path) -> None:
@@ -485,7 +485,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-async def test_bytes_that_change_are_never_sent_whole(box: Sandbox, session: VerificationSession) -> None:
+async def test_bytes_that_change_are_never_sent_whole(sandbox: Sandbox, session: VerificationSession) -> None:
     """A bytearray that is written to meanwhile is a changed media, too."""
     source = bytearray(LARGE)
 
@@ -495,16 +495,16 @@ async def test_bytes_that_change_are_never_sent_whole(box: Sandbox, session: Ver
     with pytest.raises(MediaChangedError):
         await session.upload(Media(source, "face"), progress=spoil)
 
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
-async def test_a_file_that_is_closed_meanwhile_is_told(box: Sandbox, session: VerificationSession) -> None:
+async def test_a_file_that_is_closed_meanwhile_is_told(sandbox: Sandbox, session: VerificationSession) -> None:
     """A file that its owner closes during the upload cannot be read to its end."""
     source = io.BytesIO(LARGE)
     with pytest.raises(MediaError, match=r"stays open meanwhile"):
         await session.upload(Media(source, "face"), progress=lambda _: source.close())
 
-    assert [] == kept(box)
+    assert [] == kept(sandbox)
 
 
 async def test_results_keep_the_order(session: VerificationSession) -> None:
@@ -518,14 +518,14 @@ async def test_results_keep_the_order(session: VerificationSession) -> None:
 CONTEXTS = ["document-front", "document-back", "face", "address-front", "face-pre"]
 
 
-async def test_each_receipt_is_told_when_it_comes(box: Sandbox, session: VerificationSession) -> None:
+async def test_each_receipt_is_told_when_it_comes(sandbox: Sandbox, session: VerificationSession) -> None:
     """What is up is told at once with its place, also when another fails, and what is raised about it ends the call."""
     told: dict[int, str] = {}
 
     async def note(place: int, receipt: UploadedMedia) -> None:
         told[place] = receipt.id
 
-    box.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
+    sandbox.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
     with pytest.raises(BadRequestError):
         await session.upload(*(Media(SMALL, context) for context in CONTEXTS), concurrency=1, on_uploaded=note)
     assert {} == told
@@ -552,10 +552,10 @@ async def test_progress_tells_every_step(session: VerificationSession) -> None:
     assert 10 < sum(event.media is large for event in seen)
 
 
-async def test_progress_begins_again_with_a_second_try(box: Sandbox, session: VerificationSession) -> None:
+async def test_progress_begins_again_with_a_second_try(sandbox: Sandbox, session: VerificationSession) -> None:
     """A try that is repeated starts from nothing."""
     seen: list[int] = []
-    box.inject(Fault.drop(after=600_000), path=MEDIA)
+    sandbox.inject(Fault.drop(after=600_000), path=MEDIA)
     await session.upload(Media(LARGE, "face"), progress=lambda event: seen.append(event.bytes_sent))
 
     assert any(later < earlier for earlier, later in itertools.pairwise(seen))
@@ -574,7 +574,7 @@ async def test_an_error_of_progress_ends_the_upload(session: VerificationSession
         await session.upload(Media(content, "face"), progress=broken)
 
 
-async def test_the_first_failure_cancels_the_others(box: Sandbox, session: VerificationSession) -> None:
+async def test_the_first_failure_cancels_the_others(sandbox: Sandbox, session: VerificationSession) -> None:
     """The error is the first one, alone, and says which pictures were already up."""
     order: list[str] = []
 
@@ -584,7 +584,7 @@ async def test_the_first_failure_cancels_the_others(box: Sandbox, session: Verif
         await asyncio.Event().wait()
 
     async def failing() -> AsyncIterator[bytes]:
-        while len(kept(box)) < 1:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+        while len(kept(sandbox)) < 1:  # noqa: ASYNC110  what is waited for is on the other side of a socket
             await asyncio.sleep(0)
         yield b"GIF89a"
 

@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from veriff_async import Credentials, Decision, SignatureError, Status, WebhookPayloadError, errors
 from veriff_async._protocol.json.decode import UnreadableError
-from veriff_async._protocol.webhook import decision_event, dump_event, load_event, parse_webhook
+from veriff_async._protocol.webhook import dump_event, event_from_decision, load_event, parse_webhook
 from veriff_async.models.events import (
     AddressEvent,
     CurpEvent,
@@ -434,7 +434,7 @@ def test_what_cannot_be_written_again_is_not_read(text: str) -> None:
 @given(strategy_for(Decision))
 def test_a_decision_that_was_asked_for_is_an_event(decision: Decision) -> None:
     """The answer to a question and the webhook of the same content have the same key."""
-    event = decision_event(decision)
+    event = event_from_decision(decision)
 
     assert (decision, decision.session_id) == (event.decision, event.session_id)
     assert event.dedup_key == load_event("decision", dump_event(event)).dedup_key
@@ -446,4 +446,4 @@ def test_polled_and_posted_have_one_key() -> None:
     polled = _receive(dict(reversed(DECIDED.items())))
     assert isinstance(polled, DecisionEvent)
 
-    assert posted.dedup_key == decision_event(polled.decision).dedup_key
+    assert posted.dedup_key == event_from_decision(polled.decision).dedup_key

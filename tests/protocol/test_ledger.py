@@ -13,13 +13,20 @@ from veriff_async import Decision, Status
 from veriff_async._protocol.decision_order import identity, is_final
 from veriff_async._protocol.json.decode import UnreadableError, dump
 from veriff_async._protocol.session_state import apply_event, dump_state, is_untold, load_state
-from veriff_async._protocol.webhook import decision_event
+from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.state import IgnoredReason, SessionState
-from veriff_async.testing import decided, full_auto, moved, screened, strategy_for, webhook_events
-from veriff_async.testing.factories import answered
+from veriff_async.testing import (
+    decision_event,
+    full_auto_event,
+    session_event,
+    strategy_for,
+    watchlist_event,
+    webhook_events,
+)
+from veriff_async.testing.factories import resubmitted_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,81 +37,90 @@ RESUBMIT = "resubmission_requested"
 
 # The messages of one session from its start to its end, by attempt and by the minute of a decision.
 STORIES: dict[str, tuple[WebhookEvent, ...]] = {
-    "straight": (moved("s", "started"), moved("s", "submitted"), decided("s", "approved", minute=1)),
+    "straight": (
+        session_event("s", "started"),
+        session_event("s", "submitted"),
+        decision_event("s", "approved", minute=1),
+    ),
     "reviewed": (
-        moved("s", "started"),
-        moved("s", "submitted"),
-        decided("s", "review", minute=1),
-        decided("s", "declined", minute=2),
+        session_event("s", "started"),
+        session_event("s", "submitted"),
+        decision_event("s", "review", minute=1),
+        decision_event("s", "declined", minute=2),
     ),
     "resubmitted": (
-        moved("s", "started"),
-        moved("s", "submitted"),
-        decided("s", RESUBMIT, minute=1),
-        moved("s", "started", attempt="second"),
-        moved("s", "submitted", attempt="second"),
-        decided("s", "approved", attempt="second", minute=2),
+        session_event("s", "started"),
+        session_event("s", "submitted"),
+        decision_event("s", RESUBMIT, minute=1),
+        session_event("s", "started", attempt_id="second"),
+        session_event("s", "submitted", attempt_id="second"),
+        decision_event("s", "approved", attempt_id="second", minute=2),
     ),
     "review of each": (
-        decided("s", "review", minute=1),
-        decided("s", RESUBMIT, minute=2),
-        moved("s", "submitted", attempt="second"),
-        decided("s", "review", attempt="second", minute=3),
-        decided("s", "declined", attempt="second", minute=4),
+        decision_event("s", "review", minute=1),
+        decision_event("s", RESUBMIT, minute=2),
+        session_event("s", "submitted", attempt_id="second"),
+        decision_event("s", "review", attempt_id="second", minute=3),
+        decision_event("s", "declined", attempt_id="second", minute=4),
     ),
     "without times": (
-        moved("s", "submitted"),
-        decided("s", RESUBMIT),
-        moved("s", "started", attempt="second"),
-        moved("s", "submitted", attempt="second"),
-        decided("s", "approved", attempt="second"),
+        session_event("s", "submitted"),
+        decision_event("s", RESUBMIT),
+        session_event("s", "started", attempt_id="second"),
+        session_event("s", "submitted", attempt_id="second"),
+        decision_event("s", "approved", attempt_id="second"),
     ),
     "of the oldest kind": (
-        moved("s", "started", attempt=None),
-        moved("s", "submitted", attempt=None),
-        decided("s", RESUBMIT, attempt=None, minute=1),
-        moved("s", "started", attempt=None),
-        decided("s", "declined", attempt=None, minute=2),
+        session_event("s", "started", attempt_id=None),
+        session_event("s", "submitted", attempt_id=None),
+        decision_event("s", RESUBMIT, attempt_id=None, minute=1),
+        session_event("s", "started", attempt_id=None),
+        decision_event("s", "declined", attempt_id=None, minute=2),
     ),
     "within five minutes": (
-        moved("s", "started"),
-        moved("s", "submitted"),
-        moved("s", "started", attempt="second"),
-        moved("s", "submitted", attempt="second"),
-        decided("s", "approved", attempt="second", minute=9),
+        session_event("s", "started"),
+        session_event("s", "submitted"),
+        session_event("s", "started", attempt_id="second"),
+        session_event("s", "submitted", attempt_id="second"),
+        decision_event("s", "approved", attempt_id="second", minute=9),
     ),
-    "expired": (moved("s", "started"), decided("s", "expired", attempt=None)),
+    "expired": (session_event("s", "started"), decision_event("s", "expired", attempt_id=None)),
     "abandoned": (
-        decided("s", RESUBMIT, minute=1),
-        moved("s", "started", attempt="second"),
-        decided("s", "abandoned", attempt="second"),
+        decision_event("s", RESUBMIT, minute=1),
+        session_event("s", "started", attempt_id="second"),
+        decision_event("s", "abandoned", attempt_id="second"),
     ),
-    "screened": (screened("s"), moved("s", "submitted"), decided("s", "approved", minute=1), screened("s")),
+    "screened": (
+        watchlist_event("s"),
+        session_event("s", "submitted"),
+        decision_event("s", "approved", minute=1),
+        watchlist_event("s"),
+    ),
     "corrected": (
-        moved("s", "submitted"),
-        decided("s", "declined", minute=1),
-        decided("s", "approved", minute=2),
-        decided("s", "declined", minute=3),
+        session_event("s", "submitted"),
+        decision_event("s", "declined", minute=1),
+        decision_event("s", "approved", minute=2),
+        decision_event("s", "declined", minute=3),
     ),
     "full auto": (
-        moved("s", "submitted"),
-        full_auto("s", RESUBMIT),
-        moved("s", "submitted", attempt="second"),
-        full_auto("s", "approved", attempt="second"),
+        session_event("s", "submitted"),
+        full_auto_event("s", RESUBMIT),
+        session_event("s", "submitted", attempt_id="second"),
+        full_auto_event("s", "approved", attempt_id="second"),
     ),
 }
 STORIES["submitted again here"] = (
-    moved("s", "submitted"),
-    decided("s", RESUBMIT, minute=1),
-    answered("s", minute=1),
-    decided("s", RESUBMIT, attempt="second", minute=2),
-    answered("s", attempt="second", minute=2),
-    decided("s", "approved", attempt="third", minute=3),
+    session_event("s", "submitted"),
+    decision_event("s", RESUBMIT, minute=1),
+    resubmitted_event("s", minute=1),
+    decision_event("s", RESUBMIT, attempt_id="second", minute=2),
+    resubmitted_event("s", attempt_id="second", minute=2),
+    decision_event("s", "approved", attempt_id="third", minute=3),
 )
 STORIES["submitted again, not decided"] = (
-    moved("s", "submitted"),
-    decided("s", RESUBMIT, minute=1),
-    answered("s", minute=1),
+    session_event("s", "submitted"),
+    decision_event("s", RESUBMIT, minute=1),
+    resubmitted_event("s", minute=1),
 )
 each_story = pytest.mark.parametrize("story", STORIES.values(), ids=STORIES)
 
@@ -114,11 +130,11 @@ minutes = st.none() | st.integers(0, 5)
 actions = st.sampled_from(["started", "submitted", "newer"])
 words = st.sampled_from(["review", RESUBMIT, "approved", "declined", "expired", "abandoned", "newer"])
 messages = st.one_of(
-    st.builds(moved, sessions, actions, attempt=attempts),
-    st.builds(decided, sessions, words, attempt=attempts, minute=minutes, ip=st.sampled_from([None, "::1"])),
-    st.builds(full_auto, sessions, words, attempt=attempts),
-    st.builds(screened, sessions),
-    st.builds(answered, sessions, attempt=attempts, minute=minutes),
+    st.builds(session_event, sessions, actions, attempt=attempts),
+    st.builds(decision_event, sessions, words, attempt=attempts, minute=minutes, ip=st.sampled_from([None, "::1"])),
+    st.builds(full_auto_event, sessions, words, attempt=attempts),
+    st.builds(watchlist_event, sessions),
+    st.builds(resubmitted_event, sessions, attempt=attempts, minute=minutes),
 )
 
 
@@ -190,59 +206,79 @@ def test_repetitions_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
 @pytest.mark.parametrize(
     ("before", "message", "ignored"),
     [
-        ((moved("s", "submitted"),), moved("s", "started"), IgnoredReason.STALE),
-        ((moved("s", "submitted"),), moved("s", "submitted"), IgnoredReason.UNCHANGED),
-        ((decided("s", "review"),), moved("s", "submitted"), IgnoredReason.STALE),
-        ((decided("s", "newer"),), moved("s", "submitted"), IgnoredReason.STALE),
-        ((decided("s", RESUBMIT),), moved("s", "submitted"), IgnoredReason.STALE),
-        ((decided("s", RESUBMIT),), decided("s", "review"), IgnoredReason.STALE),
-        ((decided("s", RESUBMIT),), decided("s", RESUBMIT, ip="::1"), IgnoredReason.UNCHANGED),
-        ((decided("s", RESUBMIT, minute=2),), decided("s", RESUBMIT, minute=1), IgnoredReason.STALE),
+        ((session_event("s", "submitted"),), session_event("s", "started"), IgnoredReason.STALE),
+        ((session_event("s", "submitted"),), session_event("s", "submitted"), IgnoredReason.UNCHANGED),
+        ((decision_event("s", "review"),), session_event("s", "submitted"), IgnoredReason.STALE),
+        ((decision_event("s", "newer"),), session_event("s", "submitted"), IgnoredReason.STALE),
+        ((decision_event("s", RESUBMIT),), session_event("s", "submitted"), IgnoredReason.STALE),
+        ((decision_event("s", RESUBMIT),), decision_event("s", "review"), IgnoredReason.STALE),
+        ((decision_event("s", RESUBMIT),), decision_event("s", RESUBMIT, ip="::1"), IgnoredReason.UNCHANGED),
+        ((decision_event("s", RESUBMIT, minute=2),), decision_event("s", RESUBMIT, minute=1), IgnoredReason.STALE),
         (
-            (decided("s", RESUBMIT), moved("s", "started", attempt="second")),
-            moved("s", "submitted"),
+            (decision_event("s", RESUBMIT), session_event("s", "started", attempt_id="second")),
+            session_event("s", "submitted"),
             IgnoredReason.STALE,
         ),
         (
-            (decided("s", RESUBMIT), moved("s", "started", attempt="second")),
-            decided("s", "review"),
+            (decision_event("s", RESUBMIT), session_event("s", "started", attempt_id="second")),
+            decision_event("s", "review"),
             IgnoredReason.STALE,
         ),
         # The decision on an attempt comes after the next attempt began: it is late, however late it was made.
         (
-            (decided("s", "review", minute=1), moved("s", "started", attempt="second")),
-            decided("s", RESUBMIT, minute=2),
+            (decision_event("s", "review", minute=1), session_event("s", "started", attempt_id="second")),
+            decision_event("s", RESUBMIT, minute=2),
             IgnoredReason.STALE,
         ),
-        ((full_auto("s", RESUBMIT),), moved("s", "submitted"), IgnoredReason.STALE),
-        ((full_auto("s", RESUBMIT),), full_auto("s", RESUBMIT), IgnoredReason.UNCHANGED),
+        ((full_auto_event("s", RESUBMIT),), session_event("s", "submitted"), IgnoredReason.STALE),
+        ((full_auto_event("s", RESUBMIT),), full_auto_event("s", RESUBMIT), IgnoredReason.UNCHANGED),
         (
-            (full_auto("s", RESUBMIT), moved("s", "started", attempt="second")),
-            full_auto("s", RESUBMIT),
+            (full_auto_event("s", RESUBMIT), session_event("s", "started", attempt_id="second")),
+            full_auto_event("s", RESUBMIT),
             IgnoredReason.STALE,
         ),
-        ((full_auto("s", "approved"),), full_auto("s", "approved"), IgnoredReason.UNCHANGED),
-        ((full_auto("s", "approved"),), decided("s", "declined", minute=9), IgnoredReason.FINAL),
+        ((full_auto_event("s", "approved"),), full_auto_event("s", "approved"), IgnoredReason.UNCHANGED),
+        ((full_auto_event("s", "approved"),), decision_event("s", "declined", minute=9), IgnoredReason.FINAL),
         # Decisions of the oldest kind name no attempt; the latest is meant.
-        ((moved("s", "submitted"), decided("s", RESUBMIT, attempt=None)), moved("s", "submitted"), IgnoredReason.STALE),
-        ((decided("s", "approved"),), decided("s", "approved", attempt="second"), IgnoredReason.UNCHANGED),
-        ((decided("s", "approved"),), decided("s", "declined"), IgnoredReason.FINAL),
-        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=2), IgnoredReason.FINAL),
-        ((decided("s", "approved", minute=2),), decided("s", "declined", minute=1), IgnoredReason.FINAL),
-        ((decided("s", "approved"),), decided("s", "review", minute=9), IgnoredReason.FINAL),
-        ((decided("s", "expired"),), decided("s", "approved", minute=9), IgnoredReason.FINAL),
-        ((decided("s", "approved"),), moved("s", "started", attempt="second"), IgnoredReason.FINAL),
-        ((decided("s", "approved"),), screened("s"), IgnoredReason.IRRELEVANT),
+        (
+            (session_event("s", "submitted"), decision_event("s", RESUBMIT, attempt_id=None)),
+            session_event("s", "submitted"),
+            IgnoredReason.STALE,
+        ),
+        (
+            (decision_event("s", "approved"),),
+            decision_event("s", "approved", attempt_id="second"),
+            IgnoredReason.UNCHANGED,
+        ),
+        ((decision_event("s", "approved"),), decision_event("s", "declined"), IgnoredReason.FINAL),
+        ((decision_event("s", "approved", minute=2),), decision_event("s", "declined", minute=2), IgnoredReason.FINAL),
+        ((decision_event("s", "approved", minute=2),), decision_event("s", "declined", minute=1), IgnoredReason.FINAL),
+        ((decision_event("s", "approved"),), decision_event("s", "review", minute=9), IgnoredReason.FINAL),
+        ((decision_event("s", "expired"),), decision_event("s", "approved", minute=9), IgnoredReason.FINAL),
+        ((decision_event("s", "approved"),), session_event("s", "started", attempt_id="second"), IgnoredReason.FINAL),
+        ((decision_event("s", "approved"),), watchlist_event("s"), IgnoredReason.IRRELEVANT),
         # A submission that answered an older request is recorded after the decision on it.
-        ((decided("s", RESUBMIT, minute=2),), answered("s", minute=1), IgnoredReason.STALE),
-        ((decided("s", RESUBMIT, attempt="second", minute=2),), answered("s", minute=1), IgnoredReason.STALE),
-        ((decided("s", "review", attempt="second", minute=2),), answered("s", minute=1), IgnoredReason.STALE),
-        ((decided("s", "approved", minute=2),), answered("s", minute=1), IgnoredReason.FINAL),
-        ((answered("s", minute=1),), decided("s", RESUBMIT, minute=1), IgnoredReason.UNCHANGED),
-        ((answered("s", minute=1),), decided("s", RESUBMIT, attempt=None, minute=1), IgnoredReason.UNCHANGED),
-        ((answered("s", minute=1),), moved("s", "submitted"), IgnoredReason.STALE),
-        ((answered("s", minute=2),), decided("s", "review", minute=1), IgnoredReason.STALE),
-        ((answered("s", minute=1),), answered("s", minute=1), IgnoredReason.UNCHANGED),
+        ((decision_event("s", RESUBMIT, minute=2),), resubmitted_event("s", minute=1), IgnoredReason.STALE),
+        (
+            (decision_event("s", RESUBMIT, attempt_id="second", minute=2),),
+            resubmitted_event("s", minute=1),
+            IgnoredReason.STALE,
+        ),
+        (
+            (decision_event("s", "review", attempt_id="second", minute=2),),
+            resubmitted_event("s", minute=1),
+            IgnoredReason.STALE,
+        ),
+        ((decision_event("s", "approved", minute=2),), resubmitted_event("s", minute=1), IgnoredReason.FINAL),
+        ((resubmitted_event("s", minute=1),), decision_event("s", RESUBMIT, minute=1), IgnoredReason.UNCHANGED),
+        (
+            (resubmitted_event("s", minute=1),),
+            decision_event("s", RESUBMIT, attempt_id=None, minute=1),
+            IgnoredReason.UNCHANGED,
+        ),
+        ((resubmitted_event("s", minute=1),), session_event("s", "submitted"), IgnoredReason.STALE),
+        ((resubmitted_event("s", minute=2),), decision_event("s", "review", minute=1), IgnoredReason.STALE),
+        ((resubmitted_event("s", minute=1),), resubmitted_event("s", minute=1), IgnoredReason.UNCHANGED),
     ],
 )
 def test_what_changes_nothing_says_why(
@@ -257,29 +293,49 @@ def test_what_changes_nothing_says_why(
 @pytest.mark.parametrize(
     ("before", "message", "status"),
     [
-        ((decided("s", RESUBMIT, attempt=None),), moved("s", "started", attempt=None), "started"),
-        ((decided("s", RESUBMIT, minute=1),), decided("s", "review", attempt="second", minute=2), "review"),
-        ((decided("s", RESUBMIT, minute=1),), decided("s", "approved", minute=2), "approved"),
-        ((decided("s", RESUBMIT),), full_auto("s", "declined"), "declined"),
-        ((decided("s", "review", minute=1),), decided("s", "review", minute=2), "review"),
-        ((decided("s", "approved", minute=1),), decided("s", "approved", minute=2), "approved"),
+        ((decision_event("s", RESUBMIT, attempt_id=None),), session_event("s", "started", attempt_id=None), "started"),
+        (
+            (decision_event("s", RESUBMIT, minute=1),),
+            decision_event("s", "review", attempt_id="second", minute=2),
+            "review",
+        ),
+        ((decision_event("s", RESUBMIT, minute=1),), decision_event("s", "approved", minute=2), "approved"),
+        ((decision_event("s", RESUBMIT),), full_auto_event("s", "declined"), "declined"),
+        ((decision_event("s", "review", minute=1),), decision_event("s", "review", minute=2), "review"),
+        ((decision_event("s", "approved", minute=1),), decision_event("s", "approved", minute=2), "approved"),
         # The first attempt was heard of last; the times of its decisions show that it was the first.
         (
-            (moved("s", "started", attempt="second"), moved("s", "started"), decided("s", RESUBMIT, minute=1)),
-            decided("s", "review", attempt="second", minute=2),
+            (
+                session_event("s", "started", attempt_id="second"),
+                session_event("s", "started"),
+                decision_event("s", RESUBMIT, minute=1),
+            ),
+            decision_event("s", "review", attempt_id="second", minute=2),
             "review",
         ),
         # The end is the end, even that of an attempt which seemed to be passed.
-        ((moved("s", "started"), moved("s", "started", attempt="second")), decided("s", "approved"), "approved"),
-        ((moved("s", "started"), moved("s", "started", attempt="second")), full_auto("s", "approved"), "approved"),
-        ((full_auto("s", "approved"),), decided("s", "approved", minute=1), "approved"),
-        ((decided("s", RESUBMIT), full_auto("s", "approved")), decided("s", "approved"), "approved"),
-        ((decided("s", RESUBMIT, minute=1),), answered("s", minute=1), "submitted"),
-        ((decided("s", "review", minute=1),), answered("s", minute=2), "submitted"),
-        ((moved("s", "started", attempt="second"),), answered("s", minute=1), "submitted"),
-        ((answered("s", minute=1),), decided("s", RESUBMIT, attempt="second", minute=2), RESUBMIT),
-        ((answered("s", minute=1),), decided("s", RESUBMIT, minute=2), RESUBMIT),
-        ((answered("s"),), decided("s", RESUBMIT, attempt="second"), RESUBMIT),
+        (
+            (session_event("s", "started"), session_event("s", "started", attempt_id="second")),
+            decision_event("s", "approved"),
+            "approved",
+        ),
+        (
+            (session_event("s", "started"), session_event("s", "started", attempt_id="second")),
+            full_auto_event("s", "approved"),
+            "approved",
+        ),
+        ((full_auto_event("s", "approved"),), decision_event("s", "approved", minute=1), "approved"),
+        (
+            (decision_event("s", RESUBMIT), full_auto_event("s", "approved")),
+            decision_event("s", "approved"),
+            "approved",
+        ),
+        ((decision_event("s", RESUBMIT, minute=1),), resubmitted_event("s", minute=1), "submitted"),
+        ((decision_event("s", "review", minute=1),), resubmitted_event("s", minute=2), "submitted"),
+        ((session_event("s", "started", attempt_id="second"),), resubmitted_event("s", minute=1), "submitted"),
+        ((resubmitted_event("s", minute=1),), decision_event("s", RESUBMIT, attempt_id="second", minute=2), RESUBMIT),
+        ((resubmitted_event("s", minute=1),), decision_event("s", RESUBMIT, minute=2), RESUBMIT),
+        ((resubmitted_event("s"),), decision_event("s", RESUBMIT, attempt_id="second"), RESUBMIT),
     ],
 )
 def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:
@@ -291,7 +347,7 @@ def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookE
 
 
 @given(st.lists(messages, max_size=12))
-@example([full_auto("s", RESUBMIT), moved("s", "submitted")])
+@example([full_auto_event("s", RESUBMIT), session_event("s", "submitted")])
 def test_no_message_lowers_an_end(story: list[WebhookEvent]) -> None:
     """Once a state is final, only a correction that is provably later changes it, to another end."""
     state: SessionState | None = None
@@ -326,17 +382,17 @@ def test_an_end_that_was_told_is_known(story: list[WebhookEvent], end: str) -> N
     """Whatever came before and comes after, the one final decision is the state, and is there to be returned."""
     open_ones = [message for message in story if not is_final(said(message) or Status.CREATED)]
     for place in range(len(open_ones) + 1):
-        state = after(*open_ones[:place], decided("s", end, attempt="second"), *open_ones[place:])
+        state = after(*open_ones[:place], decision_event("s", end, attempt_id="second"), *open_ones[place:])
         assert [end, end] == [state.status, *([state.effective_decision.status] if state.effective_decision else [])]
 
 
 def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
     """After a Full Auto webhook the decision itself is yet to be asked for; what Veriff then says completes it."""
-    before = after(moved("s", "submitted"), full_auto("s", "approved"))
-    decision = after(decided("s", "approved", minute=1)).decision
+    before = after(session_event("s", "submitted"), full_auto_event("s", "approved"))
+    decision = after(decision_event("s", "approved", minute=1)).decision
     assert decision is not None
 
-    state, ignored = apply_event(before, decision_event(decision), DecisionSource.POLL)
+    state, ignored = apply_event(before, event_from_decision(decision), DecisionSource.POLL)
 
     assert state is not None
     assert (True, False, None) == (is_untold(before), is_untold(state), ignored)
@@ -345,8 +401,8 @@ def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
 
 def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
     """After a resubmission the decision stands until another attempt begins, and is remembered then."""
-    first = after(decided("s", RESUBMIT))
-    second = after(decided("s", RESUBMIT), moved("s", "started", attempt="second"))
+    first = after(decision_event("s", RESUBMIT))
+    second = after(decision_event("s", RESUBMIT), session_event("s", "started", attempt_id="second"))
 
     assert first.decision == first.effective_decision == second.decision
     assert (None, "second") == (second.effective_decision, second.attempt_id)
@@ -355,7 +411,7 @@ def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
 
 def test_attempts_are_bounded() -> None:
     """However many attempts messages name, a state remembers the newest few."""
-    state = after(*(moved("s", "started", attempt=str(number)) for number in range(1_000)))
+    state = after(*(session_event("s", "started", attempt_id=str(number)) for number in range(1_000)))
 
     assert ("999", 32) == (state.attempt_id, len(state.attempts))
 
@@ -363,7 +419,7 @@ def test_attempts_are_bounded() -> None:
 @given(event=webhook_events(), before=messages)
 def test_any_event_is_taken(event: WebhookEvent, before: WebhookEvent) -> None:
     """An event of any kind and content gives a state that can be written and read again, or none."""
-    for state in (None, after(moved("s", "started"), before)):
+    for state in (None, after(session_event("s", "started"), before)):
         now, _ = apply_event(state, event)
         assert now is None or now == load_state(dump_state(now))
 
@@ -397,7 +453,7 @@ def test_what_is_no_state_is_unreadable(text: bytes) -> None:
 )
 def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> None:
     """A state with a part of any kind is read without it where it can be missing, or is an error of ours."""
-    found = json.loads(dump_state(after(decided("s", "approved"))))
+    found = json.loads(dump_state(after(decision_event("s", "approved"))))
     try:
         state = load_state(dump(found | {name: value}))
     except UnreadableError:
@@ -410,7 +466,7 @@ def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> N
 @given(st.data())
 def test_a_state_that_is_cut_is_unreadable(data: st.DataObject) -> None:
     """A state of which any piece is missing is an error of ours, and shows nothing of it."""
-    text = dump_state(after(decided("s", "approved", minute=1)))
+    text = dump_state(after(decision_event("s", "approved", minute=1)))
     with pytest.raises(UnreadableError) as caught:
         load_state(text[: data.draw(st.integers(0, len(text) - 1))])
 
@@ -420,6 +476,6 @@ def test_a_state_that_is_cut_is_unreadable(data: st.DataObject) -> None:
 
 def test_newer_words_of_a_state_are_taken() -> None:
     """What a newer version has written is read as far as it is known."""
-    found = json.loads(dump_state(after(moved("s", "started")))) | {"source": "carrier pigeon", "newer": 1}
+    found = json.loads(dump_state(after(session_event("s", "started")))) | {"source": "carrier pigeon", "newer": 1}
 
-    assert after(moved("s", "started")) == load_state(dump(found))
+    assert after(session_event("s", "started")) == load_state(dump(found))

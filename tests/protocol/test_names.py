@@ -124,7 +124,7 @@ async def test_unknown_option_of_open_session_and_verify() -> None:
     with pytest.raises(TypeError, match="did you mean 'vendor_data'"):
         async with open_session(**options):
             pytest.fail("a session was created")
-    async with Sandbox() as box, VeriffClient.from_env(box.environ) as veriff:
+    async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         with pytest.raises(TypeError, match="did you mean 'vendor_data'"):
             await veriff.verify(media=[PICTURE], **options)
         with pytest.raises(TypeError, match="did you mean 'vendor_data'"):
@@ -133,15 +133,15 @@ async def test_unknown_option_of_open_session_and_verify() -> None:
             await veriff.create_session(**options)
         with pytest.raises(TypeError, match="did you mean 'timeout'"):
             await veriff.verify(media=[PICTURE], **cast("Any", {"time_out": 5}))
-        assert not box.requests
+        assert not sandbox.requests
 
 
 def test_unknown_detail_of_a_decision_suggests_the_right_name() -> None:
     """A detail that the sandbox would ignore is refused, and the session stays undecided."""
-    with Sandbox() as box:
+    with Sandbox() as sandbox:
         details: dict[str, Any] = {"reasonCode": 106}
         with pytest.raises(TypeError, match="did you mean 'reason_code'"):
-            box.decide("any", "declined", **details)
+            sandbox.decide("any", "declined", **details)
 
 
 def test_unknown_option_of_the_sandbox_suggests_the_right_name() -> None:
@@ -312,11 +312,11 @@ def test_dates_are_sent_as_texts() -> None:
 def test_dates_of_a_decision_are_sent_as_texts() -> None:
     """The sandbox writes a date of a model as Veriff does, and refuses a model of another class."""
     day: Any = date(2020, 2, 29)
-    with Sandbox() as box:
+    with Sandbox() as sandbox:
         with pytest.raises(ConfigurationError, match="person must be a Person"):
-            box.decide("any", "approved", person=cast("Any", "Ada"))
+            sandbox.decide("any", "approved", person=cast("Any", "Ada"))
         with pytest.raises(ConfigurationError, match="no such session"):
-            box.decide("any", "approved", person=Person(date_of_birth=day))
+            sandbox.decide("any", "approved", person=Person(date_of_birth=day))
 
 
 def test_other_calls_refuse_values_of_another_kind() -> None:

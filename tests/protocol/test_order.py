@@ -14,7 +14,7 @@ from veriff_async._protocol.session_state import apply_event, dump_state, load_s
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason
-from veriff_async.testing import decided, full_auto, moved
+from veriff_async.testing import decision_event, full_auto_event, session_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,14 +28,14 @@ HOUR: Final = 3600.0
 
 # The minute of each message, and the message: three attempts, of which the last waits for its decision.
 STORY: Final = (
-    (1, moved("s", "started")),
-    (2, moved("s", "submitted")),
-    (5, decided("s", RESUBMIT, minute=5)),
-    (20, moved("s", "started", attempt="second")),
-    (22, moved("s", "submitted", attempt="second")),
-    (30, decided("s", RESUBMIT, attempt="second", minute=30)),
-    (40, moved("s", "started", attempt="third")),
-    (42, moved("s", "submitted", attempt="third")),
+    (1, session_event("s", "started")),
+    (2, session_event("s", "submitted")),
+    (5, decision_event("s", RESUBMIT, minute=5)),
+    (20, session_event("s", "started", attempt_id="second")),
+    (22, session_event("s", "submitted", attempt_id="second")),
+    (30, decision_event("s", RESUBMIT, attempt_id="second", minute=30)),
+    (40, session_event("s", "started", attempt_id="third")),
+    (42, session_event("s", "submitted", attempt_id="third")),
 )
 
 
@@ -74,9 +74,12 @@ def test_an_outage_changes_no_outcome(data: st.DataObject, last: int, is_held_ba
 
 def test_without_comparable_times_most_orders_end_right() -> None:
     """Without times only those orders can mislead in which the older attempt is named last, before its decision."""
-    first = {"started": moved("s", "started"), "submitted": moved("s", "submitted")}
-    second = {"start": moved("s", "started", attempt="second"), "end": moved("s", "submitted", attempt="second")}
-    events = {**first, **second, "decision": decided("s", RESUBMIT)}
+    first = {"started": session_event("s", "started"), "submitted": session_event("s", "submitted")}
+    second = {
+        "start": session_event("s", "started", attempt_id="second"),
+        "end": session_event("s", "submitted", attempt_id="second"),
+    }
+    events = {**first, **second, "decision": decision_event("s", RESUBMIT)}
     for names in permutations(events):
         state = None
         for name in names:
@@ -89,26 +92,28 @@ def test_without_comparable_times_most_orders_end_right() -> None:
             assert ("submitted", "second") == (state.status, state.attempt_id)
 
 
-@pytest.mark.parametrize("late", [decided("s", RESUBMIT, minute=1), decided("s", "review"), full_auto("s", RESUBMIT)])
+@pytest.mark.parametrize(
+    "late", [decision_event("s", RESUBMIT, minute=1), decision_event("s", "review"), full_auto_event("s", RESUBMIT)]
+)
 def test_a_late_webhook_about_an_unheard_attempt_reverts_nothing(late: WebhookEvent) -> None:
     """An attempt that has begun is newer than one that only a request, a review or a Full Auto webhook names."""
-    before = state_after([(0, moved("s", "submitted", attempt="second"))])
+    before = state_after([(0, session_event("s", "submitted", attempt_id="second"))])
 
     state, ignored = apply_event(before, late)
 
     assert state is not None
     assert (IgnoredReason.STALE, "submitted", "second") == (ignored, state.status, state.attempt_id)
-    again, ignored = apply_event(state, moved("s", "submitted"))
+    again, ignored = apply_event(state, session_event("s", "submitted"))
     assert (state, IgnoredReason.STALE) == (again, ignored)
 
 
 def test_a_third_attempt_is_not_reverted_either() -> None:
     """The rule holds for every attempt, also where an older decision is known that was earlier still."""
-    story = [decided("s", RESUBMIT, minute=1), moved("s", "submitted", attempt="third")]
+    story = [decision_event("s", RESUBMIT, minute=1), session_event("s", "submitted", attempt_id="third")]
     before = state_after((10 * HOUR, message) for message in story)
 
     state, ignored = apply_event(
-        before, decided("s", RESUBMIT, attempt="second", minute=9), recorded_at=START + 11 * HOUR
+        before, decision_event("s", RESUBMIT, attempt_id="second", minute=9), recorded_at=START + 11 * HOUR
     )
 
     assert state is not None
@@ -117,19 +122,19 @@ def test_a_third_attempt_is_not_reverted_either() -> None:
 
 def test_what_polling_names_first_is_the_newest() -> None:
     """An answer of Veriff's is about the session as it is: a new attempt in it counts, even without a time."""
-    before = state_after([(0, moved("s", "submitted"))])
+    before = state_after([(0, session_event("s", "submitted"))])
 
-    state, ignored = apply_event(before, decided("s", RESUBMIT, attempt="second"), DecisionSource.POLL)
+    state, ignored = apply_event(before, decision_event("s", RESUBMIT, attempt_id="second"), DecisionSource.POLL)
 
     assert (None, RESUBMIT) == (ignored, state and state.status)
 
 
 def test_an_answer_from_before_a_submission_is_old() -> None:
     """Polling that still shows the request of before a submission does not count, and is remembered as passed."""
-    before = state_after([(HOUR, moved("s", "submitted", attempt="second"))])
+    before = state_after([(HOUR, session_event("s", "submitted", attempt_id="second"))])
 
     state, ignored = apply_event(
-        before, decided("s", RESUBMIT, minute=30), DecisionSource.POLL, recorded_at=START + HOUR + 1
+        before, decision_event("s", RESUBMIT, minute=30), DecisionSource.POLL, recorded_at=START + HOUR + 1
     )
 
     assert state is not None
@@ -140,10 +145,10 @@ def test_an_answer_from_before_a_submission_is_old() -> None:
 @pytest.mark.parametrize("at", [None, START - HOUR, START + 9 * 24 * HOUR])
 def test_times_that_cannot_be_compared_are_not(at: float | None) -> None:
     """A decision from the future, or older than Veriff's repetitions, is ordered by arrival: clocks differ."""
-    state, _ = apply_event(None, moved("s", "submitted"), recorded_at=at)
-    state, _ = apply_event(state, moved("s", "submitted", attempt="second"), recorded_at=at)
+    state, _ = apply_event(None, session_event("s", "submitted"), recorded_at=at)
+    state, _ = apply_event(state, session_event("s", "submitted", attempt_id="second"), recorded_at=at)
 
-    state, ignored = apply_event(state, decided("s", RESUBMIT, attempt="second", minute=0), recorded_at=at)
+    state, ignored = apply_event(state, decision_event("s", RESUBMIT, attempt_id="second", minute=0), recorded_at=at)
 
     assert (None, RESUBMIT) == (ignored, state and state.status)
 
@@ -151,10 +156,10 @@ def test_times_that_cannot_be_compared_are_not(at: float | None) -> None:
 @pytest.mark.parametrize("place", ["known", "new"])
 def test_a_time_without_a_zone_is_not_compared(place: str) -> None:
     """A hand-made decision whose time has no zone raises nothing: it is ordered as one without a time."""
-    event, naive = decided("s", "review", minute=5), datetime(2026, 1, 1)  # noqa: DTZ001  that is the point
+    event, naive = decision_event("s", "review", minute=5), datetime(2026, 1, 1)  # noqa: DTZ001  that is the point
     assert isinstance(event, DecisionEvent)
     strange = evolve(event, decision=evolve(event.decision, decision_time=naive))
-    events = (strange, decided("s", RESUBMIT, minute=9)) if place == "known" else (event, strange)
+    events = (strange, decision_event("s", RESUBMIT, minute=9)) if place == "known" else (event, strange)
 
     state, _ = apply_event(None, events[0], recorded_at=START + HOUR)
     state, _ = apply_event(state, events[1], recorded_at=START + HOUR)
@@ -164,5 +169,5 @@ def test_a_time_without_a_zone_is_not_compared(place: str) -> None:
 
 def test_attempts_that_are_undecided_are_bounded() -> None:
     """However many attempts messages name, a state remembers the newest few; after the end it needs none."""
-    state = state_after((0, moved("s", "started", attempt=str(number))) for number in range(100))
+    state = state_after((0, session_event("s", "started", attempt_id=str(number))) for number in range(100))
     assert 32 == len(state.open_attempts)

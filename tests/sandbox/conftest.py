@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Protocol
 
-    class Boxes(Protocol):
+    class StartSandbox(Protocol):
         """A way to start a sandbox with a caller of its own."""
 
         def __call__(self, **options: Any) -> AbstractAsyncContextManager[Caller]:  # noqa: ANN401  passed on
@@ -60,7 +60,7 @@ class Caller:
     """Calls a sandbox with nothing but aiohttp and the standard library."""
 
     http: ClientSession
-    box: Sandbox
+    sandbox: Sandbox
 
     async def send(
         self, method: str, path: str, *, data: object = None, headers: Mapping[str, str] | None = None
@@ -69,17 +69,17 @@ class Caller:
         if isinstance(data, bytes) and len(data) > LARGE:
             data = BytesIO(data)
         async with self.http.request(
-            method, self.box.base_url + path, data=data, headers=headers, allow_redirects=False
+            method, self.sandbox.base_url + path, data=data, headers=headers, allow_redirects=False
         ) as answer:
             return Reply(answer.status, answer.headers, await answer.read())
 
     def signature(self, payload: bytes = b"", *, secret: str | None = None) -> hmac.HMAC:
         """Sign as Veriff's documents say, with the standard library alone."""
-        return hmac.new((secret or self.box.credentials.shared_secret).encode(), payload, hashlib.sha256)
+        return hmac.new((secret or self.sandbox.credentials.shared_secret).encode(), payload, hashlib.sha256)
 
     def signed(self, payload: bytes, *, secret: str | None = None, family: str = "X") -> dict[str, str]:
         """Return the headers that a signed request has."""
-        credentials = self.box.credentials
+        credentials = self.sandbox.credentials
         return {
             f"{family}-AUTH-CLIENT": credentials.api_key,
             f"{family}-HMAC-SIGNATURE": self.signature(payload, secret=secret).hexdigest(),
@@ -153,22 +153,22 @@ class Receiver:
 
 
 @pytest.fixture
-async def boxes() -> AsyncIterator[Boxes]:
+async def start_sandbox() -> AsyncIterator[StartSandbox]:
     """Give a way to start sandboxes with options."""
     async with ClientSession() as http:
 
         @asynccontextmanager
         async def start(**options: Any) -> AsyncIterator[Caller]:  # noqa: ANN401  passed on
-            async with Sandbox(**options) as box:
-                yield Caller(http, box)
+            async with Sandbox(**options) as sandbox:
+                yield Caller(http, sandbox)
 
         yield start
 
 
 @pytest.fixture
-async def caller(boxes: Boxes) -> AsyncIterator[Caller]:
+async def caller(start_sandbox: StartSandbox) -> AsyncIterator[Caller]:
     """Give a caller of a sandbox whose clock stands still."""
-    async with boxes(clock=VirtualClock()) as started:
+    async with start_sandbox(clock=VirtualClock()) as started:
         yield started
 
 

@@ -14,7 +14,7 @@ from veriff_async._protocol.signing import sign
 from veriff_async.sandbox import VirtualClock
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Boxes, Caller, Reply
+    from tests.sandbox.conftest import Caller, Reply, StartSandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ async def test_wrong_keys_are_told_apart(caller: Caller, key: str, code: str) ->
 @pytest.mark.parametrize("signature", ["", "abc", WRONG[:-1], "g" * 64, "é" * 32])
 async def test_a_signature_that_is_none_has_a_code(caller: Caller, signature: str) -> None:
     """What is not 64 hex digits is refused as no SHA-256 hex string."""
-    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key, "X-HMAC-SIGNATURE": signature}
+    headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key, "X-HMAC-SIGNATURE": signature}
 
     assert (401, "1812") == await refused(caller, headers)
     assert (401, "1812") == await refused(caller, headers, method="PATCH")
@@ -60,7 +60,7 @@ async def test_a_signature_that_is_none_has_a_code(caller: Caller, signature: st
 
 async def test_only_a_creation_may_go_unsigned(caller: Caller) -> None:
     """A missing signature is refused everywhere but where a session is created."""
-    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key}
+    headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key}
     session_id = await caller.create()
 
     assert 201 == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).status
@@ -72,7 +72,7 @@ async def test_only_a_creation_may_go_unsigned(caller: Caller) -> None:
 
 async def test_a_wrong_signature_is_told_by_what_it_should_have_signed(caller: Caller) -> None:
     """The signature of an id and that of a body have codes of their own; a creation's is checked when it is there."""
-    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key, "X-HMAC-SIGNATURE": WRONG}
+    headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key, "X-HMAC-SIGNATURE": WRONG}
     session_id = await caller.create()
 
     assert (401, "1818") == await refused(caller, headers)
@@ -81,7 +81,7 @@ async def test_a_wrong_signature_is_told_by_what_it_should_have_signed(caller: C
     body = json.dumps({"image": {"context": "face", "content": PICTURE}}).encode()
     upload = await caller.send("POST", f"/v1/sessions/{session_id}/media", data=body, headers=headers)
     assert (401, "1819") == upload.refusal
-    assert () == caller.box.session(session_id).media
+    assert () == caller.sandbox.session(session_id).media
 
 
 async def test_the_bytes_are_signed_and_not_their_meaning(caller: Caller) -> None:
@@ -144,17 +144,17 @@ def check_signed(reply: Reply, caller: Caller, secret: str) -> None:
     """Check that an answer is signed with a secret, in both families."""
     for older, newer in ALIASES:
         assert reply.headers[older] == reply.headers[newer]
-    assert caller.box.credentials.api_key == reply.headers["x-auth-client"]
+    assert caller.sandbox.credentials.api_key == reply.headers["x-auth-client"]
     assert sign(secret, reply.body) == reply.headers["x-hmac-signature"]
     assert reply.headers["vrf-integration-id"]
 
 
 async def test_every_answer_is_signed(caller: Caller) -> None:
     """Answers to each endpoint, refusals included, carry the signature of their bytes in both families."""
-    secret = caller.box.credentials.shared_secret
+    secret = caller.sandbox.credentials.shared_secret
     created = await caller.post("/v1/sessions", {"verification": {}})
     session_id = created.json["verification"]["id"]
-    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key}
+    headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key}
 
     for reply in (
         created,
@@ -169,10 +169,10 @@ async def test_every_answer_is_signed(caller: Caller) -> None:
         check_signed(reply, caller, secret)
 
 
-async def test_an_answer_is_signed_with_the_secret_that_signed_the_request(boxes: Boxes) -> None:
+async def test_an_answer_is_signed_with_the_secret_that_signed_the_request(start_sandbox: StartSandbox) -> None:
     """While secrets are rotated each caller gets answers that it can check; an unsigned creation gets the newest."""
     credentials = Credentials(str(uuid4()), "new", previous_secrets=("old", "older"), integration_id=str(uuid4()))
-    async with boxes(clock=VirtualClock(), credentials=credentials) as caller:
+    async with start_sandbox(clock=VirtualClock(), credentials=credentials) as caller:
         for secret in credentials.secrets:
             headers = caller.signed(BODY, secret=secret)
             reply = await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)

@@ -22,13 +22,13 @@ from veriff_async.models import (
 from veriff_async.models.insight import Insight
 from veriff_async.models.record import PepHit, PepSanctionMatch
 from veriff_async.models.registry import IneResult, TransportationResult
-from veriff_async.sandbox import Fault, Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
 from veriff_async.sandbox._faults import FaultKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.sandbox.conftest import Boxes, Caller, Receiver
+    from tests.sandbox.conftest import Caller, Receiver, StartSandbox
 
 UNREADABLE: dict[str, object] = {"newer": {1, 2}}
 DETAILS: list[dict[str, Any]] = [
@@ -70,17 +70,17 @@ async def test_a_decision_that_cannot_be_written_is_not_made(
     """A value that has no JSON is refused with an error of ours; session, decision and deliveries stay as they were."""
     session_id = await caller.create()
     if with_address:
-        caller.box.webhook_url = caller.box.base_url + "/no-receiver"
+        caller.sandbox.webhook_url = caller.sandbox.base_url + "/no-receiver"
 
     with pytest.raises(ConfigurationError):
-        caller.box.decide(session_id, "declined", **details)
-    await caller.box.settled()
+        caller.sandbox.decide(session_id, "declined", **details)
+    await caller.sandbox.wait_idle()
 
-    assert Status.CREATED == caller.box.session(session_id).status
-    assert () == caller.box.deliveries
+    assert Status.CREATED == caller.sandbox.session(session_id).status
+    assert () == caller.sandbox.deliveries
     reply = await caller.decision(session_id)
     assert (200, None) == (reply.status, reply.json["verification"])
-    caller.box.decide(session_id, "declined")
+    caller.sandbox.decide(session_id, "declined")
     assert 200 == (await caller.decision(session_id)).status
 
 
@@ -89,24 +89,26 @@ async def test_an_unknown_option_of_a_decision_is_refused(caller: Caller) -> Non
     """A misspelt option raises TypeError, which suggests the right name, and decides nothing."""
     session_id = await caller.create()
     with pytest.raises(TypeError, match="did you mean 'risk_score'"):
-        caller.box.decide(session_id, "approved", riskscore=1.0)  # type: ignore[call-arg]
-    assert Status.CREATED == caller.box.session(session_id).status
+        caller.sandbox.decide(session_id, "approved", riskscore=1.0)  # type: ignore[call-arg]
+    assert Status.CREATED == caller.sandbox.session(session_id).status
 
 
 HAPPENINGS: list[Callable[[Sandbox, Any], object]] = [
-    lambda box, session: box.decide(session, 5),  # type: ignore[arg-type]
-    lambda box, session: box.decide([session], "approved"),  # type: ignore[arg-type]
-    lambda box, session: box.decide(session, "created"),
-    lambda box, session: box.screen(session, WatchlistScreening(match_status=MatchStatus.NO_MATCH, raw=UNREADABLE)),
-    lambda box, session: box.screen(session, "match"),  # type: ignore[arg-type]
-    lambda box, session: box.match(session, PepSanctionMatch(hits=(PepHit(score=math.nan),))),
-    lambda box, session: box.match(session, 5),  # type: ignore[arg-type]
-    lambda box, session: box.give_status(session, UserDefinedStatus(raw=UNREADABLE)),
-    lambda box, session: box.give_status(session, "good"),  # type: ignore[arg-type]
-    lambda box, session: box.answer_registry(session, IneResult(raw=UNREADABLE)),
-    lambda box, session: box.answer_registry(session, TransportationResult(raw=UNREADABLE)),
-    lambda box, session: box.answer_registry(session, None),  # type: ignore[arg-type]
-    lambda box, session: box.resend(session, 5),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.decide(session, 5),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.decide([session], "approved"),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.decide(session, "created"),
+    lambda sandbox, session: sandbox.complete_watchlist_screening(
+        session, WatchlistScreening(match_status=MatchStatus.NO_MATCH, raw=UNREADABLE)
+    ),
+    lambda sandbox, session: sandbox.complete_watchlist_screening(session, "match"),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.set_pep_matches(session, PepSanctionMatch(hits=(PepHit(score=math.nan),))),
+    lambda sandbox, session: sandbox.set_pep_matches(session, 5),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.set_user_status(session, UserDefinedStatus(raw=UNREADABLE)),
+    lambda sandbox, session: sandbox.set_user_status(session, "good"),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.complete_registry_check(session, IneResult(raw=UNREADABLE)),
+    lambda sandbox, session: sandbox.complete_registry_check(session, TransportationResult(raw=UNREADABLE)),
+    lambda sandbox, session: sandbox.complete_registry_check(session, None),  # type: ignore[arg-type]
+    lambda sandbox, session: sandbox.resend(session, 5),  # type: ignore[arg-type]
 ]
 
 
@@ -121,7 +123,7 @@ async def test_nothing_else_that_cannot_be_written_happens(
     before = [(reply.status, reply.body) for reply in [await caller.get(path, session_id) for path in paths]]
 
     with pytest.raises(ConfigurationError):
-        happen(caller.box, session_id)
+        happen(caller.sandbox, session_id)
 
     assert before == [(reply.status, reply.body) for reply in [await caller.get(path, session_id) for path in paths]]
 
@@ -130,7 +132,7 @@ async def test_nothing_else_that_cannot_be_written_happens(
 async def test_a_refused_report_of_fraud_takes_none(caller: Caller) -> None:
     """A request with one report that cannot be read takes none of its reports."""
     session_id = await caller.create()
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
     reports: list[object] = [{"sessionId": session_id, "categories": ["injected_media"]}]
 
     async def report(*more: object) -> tuple[int, object]:
@@ -146,12 +148,21 @@ async def test_a_refused_report_of_fraud_takes_none(caller: Caller) -> None:
     assert (200, "reported") == (status, answer["reports"][0]["status"])
 
 
-@pytest.mark.parametrize("name", ["hold_seconds", "days_to_decide", "retry_seconds", "retry_days", "receiver_seconds"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resubmission_hold_seconds",
+        "session_lifetime_days",
+        "webhook_retry_seconds",
+        "webhook_retry_days",
+        "webhook_timeout_seconds",
+    ],
+)
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, "5", None, True, 1e300])
 def test_rules_are_checked(name: str, value: object) -> None:
     """A number of a rule that is not finite, negative, too large or of another type is refused when it is set."""
-    with pytest.raises(ConfigurationError, match=f"Rules.{name}"):
-        Rules(**cast("dict[str, Any]", {name: value}))
+    with pytest.raises(ConfigurationError, match=f"SandboxOptions.{name}"):
+        SandboxOptions(**cast("dict[str, Any]", {name: value}))
 
 
 @pytest.mark.parametrize(
@@ -173,8 +184,8 @@ def test_rules_are_checked(name: str, value: object) -> None:
 )
 def test_rules_of_every_kind_are_checked(rule: dict[str, Any]) -> None:
     """So are flags, statuses and choices."""
-    with pytest.raises(ConfigurationError, match="Rules"):
-        Rules(**rule)
+    with pytest.raises(ConfigurationError, match="SandboxOptions"):
+        SandboxOptions(**rule)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +203,7 @@ def test_rules_of_every_kind_are_checked(rule: dict[str, Any]) -> None:
         lambda: Fault.status(400, before_body="yes"),  # type: ignore[arg-type]
         lambda: Fault.drop(after=-1),
         lambda: Fault.hang(after=1.5),  # type: ignore[arg-type]
-        lambda: Fault.corrupt(at=math.inf),  # type: ignore[arg-type]
+        lambda: Fault.corrupt_response(offset=math.inf),  # type: ignore[arg-type]
         lambda: Fault(kind="drop"),  # type: ignore[arg-type]
         lambda: Fault(kind=FaultKind.STATUS, headers={"X-A": "1\n"}),
         lambda: Fault(kind=FaultKind.STATUS, headers={"X A": "1"}),
@@ -231,17 +242,17 @@ ADDRESSES = [
 def test_addresses_are_checked(url: Any) -> None:  # noqa: ANN401  what callers without types pass
     """An address that nothing can be posted to is refused wherever it is set, and the one before stays."""
     before = {"decision": "http://127.0.0.1:1/hook"}
-    box = Sandbox(webhook_urls=before)
+    sandbox = Sandbox(webhook_urls=before)
     with pytest.raises(ConfigurationError, match="webhook_url"):
         Sandbox(webhook_url=url)
     with pytest.raises(ConfigurationError, match="webhook_url"):
         Sandbox(webhook_urls={"event": url})
     with pytest.raises(ConfigurationError, match="webhook_url"):
-        box.webhook_url = url
+        sandbox.webhook_url = url
     with pytest.raises(ConfigurationError, match="webhook_url"):
-        box.webhook_urls = {"event": url}
+        sandbox.webhook_urls = {"event": url}
 
-    assert before == box.webhook_urls
+    assert before == sandbox.webhook_urls
 
 
 @pytest.mark.parametrize(
@@ -257,8 +268,8 @@ def test_addresses_are_checked(url: Any) -> None:  # noqa: ANN401  what callers 
         {"decide_after": "3"},
         {"credentials": "key"},
         {"clock": 5},
-        {"rules": {"full_auto": True}},
-        {"rules": 0},
+        {"options": {"full_auto": True}},
+        {"options": 0},
         {"media_folder": 5},
         {"on_request": "print"},
         {"on_delivery": 5},
@@ -277,10 +288,10 @@ def test_options_are_checked(options: dict[str, Any]) -> None:
 def test_credentials_are_checked_when_they_are_set() -> None:
     """Something else than credentials is refused, and the credentials before stay."""
     credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "secret")
-    box = Sandbox(credentials=credentials)
+    sandbox = Sandbox(credentials=credentials)
     with pytest.raises(ConfigurationError):
-        box.credentials = "secret"  # type: ignore[assignment]
-    assert credentials is box.credentials
+        sandbox.credentials = "secret"  # type: ignore[assignment]
+    assert credentials is sandbox.credentials
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1, "5", None, 1e12])
@@ -308,18 +319,20 @@ def test_the_time_stays_in_the_calendar() -> None:
 
 
 @pytest.mark.anyio
-async def test_interrupted_deliveries_are_made_at_the_next_start(boxes: Boxes, receiver: Receiver) -> None:
+async def test_interrupted_deliveries_are_made_at_the_next_start(
+    start_sandbox: StartSandbox, receiver: Receiver
+) -> None:
     """A webhook that was under way when the sandbox stopped is posted when it is entered again."""
     receiver.holds = asyncio.Event()
-    async with boxes(webhook_url=receiver.url, rules=Rules(receiver_seconds=3600)) as caller:
-        caller.box.decide(await caller.create(), "approved")
+    async with start_sandbox(webhook_url=receiver.url, options=SandboxOptions(webhook_timeout_seconds=3600)) as caller:
+        caller.sandbox.decide(await caller.create(), "approved")
         first = await receiver.next()
-        box = caller.box
+        sandbox = caller.sandbox
     receiver.holds.set()
 
-    async with box:
+    async with sandbox:
         again = await receiver.next()
-        await box.settled()
+        await sandbox.wait_idle()
 
     assert first.body == again.body
-    assert [200] == [delivery.status for delivery in box.deliveries]
+    assert [200] == [delivery.status for delivery in sandbox.deliveries]

@@ -9,10 +9,10 @@ from uuid import UUID
 
 import pytest
 
-from veriff_async.sandbox import Rules, VirtualClock
+from veriff_async.sandbox import SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Boxes, Caller
+    from tests.sandbox.conftest import Caller, StartSandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ async def test_an_approval_is_shaped_as_those_really_received(caller: Caller) ->
     )
     await caller.submit(session_id)
 
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
 
     root = (await caller.decision(session_id)).json
     assert ["status", "verification", "technicalData"] == list(root)
@@ -66,7 +66,7 @@ async def test_a_decision_holds_what_veriff_has_words_for(caller: Caller) -> Non
     session_id = await caller.create(person=person, document={"type": "ID_CARD", "secret": 2})
     await caller.submit(session_id)
 
-    caller.box.decide(session_id, "approved", person={"occupation": "countess"})
+    caller.sandbox.decide(session_id, "approved", person={"occupation": "countess"})
 
     verification = (await caller.decision(session_id)).json["verification"]
     assert ("F", "countess") == (verification["person"]["gender"], verification["person"]["occupation"])
@@ -78,7 +78,7 @@ async def test_text_that_is_no_unicode_comes_back(caller: Caller) -> None:
     """Half a surrogate pair, which JSON can say and UTF-8 cannot, is answered and not an error of the server."""
     session_id = await caller.create(vendorData="\ud800", person={"firstName": "\udfff"})
     await caller.submit(session_id)
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
 
     verification = (await caller.decision(session_id)).json["verification"]
     assert ("\ud800", "\udfff") == (verification["vendorData"], verification["person"]["firstName"])
@@ -93,7 +93,7 @@ async def test_each_decision_has_its_code(caller: Caller, status: str, code: int
     session_id = await caller.create()
     await caller.submit(session_id)
 
-    caller.box.decide(session_id, status)
+    caller.sandbox.decide(session_id, status)
 
     verification = (await caller.decision(session_id)).json["verification"]
     assert (status, code) == (verification["status"], verification["code"])
@@ -104,7 +104,7 @@ async def test_reason_person_and_document_are_the_testers_to_choose(caller: Call
     session_id = await caller.create(person={"firstName": "Ada"})
     await caller.submit(session_id)
 
-    caller.box.decide(
+    caller.sandbox.decide(
         session_id,
         "declined",
         reason="Physical document not used",
@@ -120,25 +120,25 @@ async def test_reason_person_and_document_are_the_testers_to_choose(caller: Call
 
 
 @pytest.mark.parametrize(
-    ("rules", "name", "value"),
+    ("options", "name", "value"),
     [
-        (Rules(code_is_null=True), "code", None),
-        (Rules(reason_code_as_text=True), "reasonCode", "101"),
-        (Rules(), "acceptanceTime", "2025-01-01T00:00:00.000000Z"),
-        (Rules(time_digits=3), "acceptanceTime", "2025-01-01T00:00:00.000Z"),
-        (Rules(time_digits=3), "decisionTime", "2025-01-01T00:00:01.500Z"),
+        (SandboxOptions(code_is_null=True), "code", None),
+        (SandboxOptions(reason_code_as_text=True), "reasonCode", "101"),
+        (SandboxOptions(), "acceptanceTime", "2025-01-01T00:00:00.000000Z"),
+        (SandboxOptions(time_digits=3), "acceptanceTime", "2025-01-01T00:00:00.000Z"),
+        (SandboxOptions(time_digits=3), "decisionTime", "2025-01-01T00:00:01.500Z"),
     ],
     ids=str,
 )
 async def test_rules_choose_between_what_was_documented_and_what_was_seen(
-    boxes: Boxes, rules: Rules, name: str, value: object
+    start_sandbox: StartSandbox, options: SandboxOptions, name: str, value: object
 ) -> None:
     """Each difference between documents and real payloads can be had either way."""
-    async with boxes(clock=VirtualClock(), rules=rules) as caller:
+    async with start_sandbox(clock=VirtualClock(), options=options) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
-        caller.box.advance(1.5)
-        caller.box.decide(session_id, "declined", reason_code=101)
+        caller.sandbox.advance(1.5)
+        caller.sandbox.decide(session_id, "declined", reason_code=101)
 
         assert value == (await caller.decision(session_id)).json["verification"][name]
 
@@ -160,7 +160,7 @@ async def test_magic_first_names_decide_by_themselves(caller: Caller, first_name
     assert (await caller.decision(session_id)).json["verification"] is None
 
     await caller.submit(session_id)
-    caller.box.advance(0)
+    caller.sandbox.advance(0)
 
     assert status == (await caller.decision(session_id)).json["verification"]["status"]
 
@@ -169,32 +169,32 @@ async def test_other_first_names_wait_for_somebody_to_decide(caller: Caller) -> 
     """A test integration decides nothing by itself."""
     session_id = await caller.create(person={"firstName": "April"})
     await caller.submit(session_id)
-    caller.box.advance(DAY)
+    caller.sandbox.advance(DAY)
 
     assert (await caller.decision(session_id)).json["verification"] is None
 
 
-async def test_a_sandbox_may_decide_by_itself(boxes: Boxes) -> None:
+async def test_a_sandbox_may_decide_by_itself(start_sandbox: StartSandbox) -> None:
     """`decide_after` approves a submitted session that many seconds later, and not before."""
-    async with boxes(clock=VirtualClock(), decide_after=30) as caller:
+    async with start_sandbox(clock=VirtualClock(), decide_after=30) as caller:
         session_id = await caller.create()
-        caller.box.advance(60)
+        caller.sandbox.advance(60)
         await caller.submit(session_id)
-        caller.box.advance(29)
+        caller.sandbox.advance(29)
         assert (await caller.decision(session_id)).json["verification"] is None
 
-        caller.box.advance(1)
+        caller.sandbox.advance(1)
 
         assert "approved" == (await caller.decision(session_id)).json["verification"]["status"]
 
 
-async def test_what_a_person_decided_first_stays(boxes: Boxes) -> None:
+async def test_what_a_person_decided_first_stays(start_sandbox: StartSandbox) -> None:
     """The decision that a sandbox would take by itself never comes over one that was taken by call."""
-    async with boxes(clock=VirtualClock(), decide_after=30) as caller:
+    async with start_sandbox(clock=VirtualClock(), decide_after=30) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
-        caller.box.decide(session_id, "declined")
-        caller.box.advance(60)
+        caller.sandbox.decide(session_id, "declined")
+        caller.sandbox.advance(60)
 
         assert "declined" == (await caller.decision(session_id)).json["verification"]["status"]
 
@@ -204,13 +204,13 @@ async def test_a_resubmission_opens_a_new_attempt(caller: Caller) -> None:
     session_id = await caller.create()
     await caller.upload(session_id, PICTURE)
     await caller.submit(session_id)
-    caller.box.decide(session_id, "resubmission_requested", reason_code=203)
+    caller.sandbox.decide(session_id, "resubmission_requested", reason_code=203)
     first = (await caller.decision(session_id)).json["verification"]
 
     assert 200 == (await caller.upload(session_id, PICTURE)).status
     assert 200 == (await caller.submit(session_id)).status
     assert (400, "1304") == (await caller.submit(session_id)).refusal
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
 
     second = (await caller.decision(session_id)).json["verification"]
     assert ("resubmission_requested", "approved") == (first["status"], second["status"])
@@ -224,20 +224,20 @@ async def test_the_tenth_resubmission_is_a_decline(caller: Caller) -> None:
     statuses = []
     for _ in range(10):
         await caller.submit(session_id)
-        caller.box.advance(0)
+        caller.sandbox.advance(0)
         verification = (await caller.decision(session_id)).json["verification"]
         statuses.append((verification["status"], verification["reasonCode"]))
 
     assert [("resubmission_requested", 203)] * 9 + [("declined", 539)] == statuses
 
 
-async def test_a_decision_has_the_time_at_which_it_was_due(boxes: Boxes) -> None:
+async def test_a_decision_has_the_time_at_which_it_was_due(start_sandbox: StartSandbox) -> None:
     """However far the clock is moved at once, each decision comes at its own time."""
-    async with boxes(clock=VirtualClock(), decide_after=30) as caller:
+    async with start_sandbox(clock=VirtualClock(), decide_after=30) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
 
-        caller.box.advance(DAY)
+        caller.sandbox.advance(DAY)
 
         verification = (await caller.decision(session_id)).json["verification"]
         assert "2025-01-01T00:00:30.000000Z" == verification["decisionTime"]
@@ -247,7 +247,7 @@ async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
     """Nothing can be uploaded to, or submitted in, a session that was approved."""
     session_id = await caller.create()
     await caller.submit(session_id)
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
 
     assert 409 == (await caller.upload(session_id, PICTURE)).refusal[0]
     assert (400, "1304") == (await caller.submit(session_id)).refusal
@@ -263,19 +263,19 @@ async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
     ],
 )
 async def test_a_session_ends_after_seven_days(  # noqa: PLR0913, PLR0917
-    boxes: Boxes, uploads: int, submits: int, abandoned_code: Literal[9104, 9121], status: str, code: int
+    start_sandbox: StartSandbox, uploads: int, submits: int, abandoned_code: Literal[9104, 9121], status: str, code: int
 ) -> None:
     """It is expired when nobody began it and abandoned when somebody did, without a decision time."""
-    async with boxes(clock=VirtualClock(), rules=Rules(abandoned_code=abandoned_code)) as caller:
+    async with start_sandbox(clock=VirtualClock(), options=SandboxOptions(abandoned_code=abandoned_code)) as caller:
         session_id = await caller.create()
         for _ in range(uploads):
             await caller.upload(session_id, PICTURE)
         for _ in range(submits):
             await caller.submit(session_id)
-        caller.box.advance(7 * DAY - 1)
+        caller.sandbox.advance(7 * DAY - 1)
         assert (await caller.decision(session_id)).json["verification"] is None
 
-        caller.box.advance(1)
+        caller.sandbox.advance(1)
 
         verification = (await caller.decision(session_id)).json["verification"]
         assert (status, code, None) == (verification["status"], verification["code"], verification["decisionTime"])
@@ -285,9 +285,9 @@ async def test_a_decided_session_does_not_expire(caller: Caller) -> None:
     """Seven days later an approval is still one."""
     session_id = await caller.create()
     await caller.submit(session_id)
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
 
-    caller.box.advance(8 * DAY)
+    caller.sandbox.advance(8 * DAY)
 
     assert "approved" == (await caller.decision(session_id)).json["verification"]["status"]
 
@@ -296,7 +296,7 @@ async def test_bodies_are_compact_json(caller: Caller) -> None:
     """Answers carry no spaces between their parts and no escapes for what is not ASCII, as real ones."""
     session_id = await caller.create(vendorData="José ✓")
     await caller.submit(session_id)
-    caller.box.decide(session_id, "approved")
+    caller.sandbox.decide(session_id, "approved")
 
     body = (await caller.decision(session_id)).body
 

@@ -21,7 +21,7 @@ from veriff_async.models import REASONS, BiometricAuthentication, BiometricDetai
 from veriff_async.models.decision import Decision
 from veriff_async.models.reasons import ReasonFamily
 from veriff_async.models.verified import AdditionalVerifiedData
-from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -37,8 +37,8 @@ PERSON: Final = Person(full_name="Ada Specimen", id_number="1")
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
     """Give a sandbox on a virtual clock, and a client of it."""
-    async with Sandbox(clock=VirtualClock()) as box, VeriffClient.from_env(box.environ) as veriff:
-        yield box, veriff
+    async with Sandbox(clock=VirtualClock()) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
+        yield sandbox, veriff
 
 
 @pytest.mark.parametrize("state", ["submitted", "review"])
@@ -46,11 +46,11 @@ async def test_deletion_is_refused_while_a_session_is_being_decided(
     pair: tuple[Sandbox, VeriffClient], state: str
 ) -> None:
     """A session that is submitted or in review cannot be deleted, and the code is 1305."""
-    box, veriff = pair
+    sandbox, veriff = pair
     session = await veriff.create_session()
     await session.submit()
     if state == "review":
-        box.decide(session.id, "review")
+        sandbox.decide(session.id, "review")
 
     with pytest.raises(BadRequestError) as caught:
         await session.delete()
@@ -63,12 +63,12 @@ async def test_deletion_is_refused_while_a_session_is_being_decided(
 )
 async def test_deletion_works_in_every_documented_state(pair: tuple[Sandbox, VeriffClient], state: str) -> None:
     """A session in any of the seven documented states is deleted, and not found afterwards."""
-    box, veriff = pair
+    sandbox, veriff = pair
     session = await veriff.create_session()
     if state == "started":
-        box.end_user_starts(session.id)
+        sandbox.start_attempt(session.id)
     elif state != "created":
-        box.decide(session.id, state)
+        sandbox.decide(session.id, state)
 
     await session.delete()
 
@@ -91,12 +91,12 @@ async def test_second_submission_is_refused_in_veriffs_words(pair: tuple[Sandbox
 @pytest.mark.parametrize("code", sorted(REASONS))
 async def test_every_known_code_has_its_reason(pair: tuple[Sandbox, VeriffClient], code: int) -> None:
     """A decision with a known reason code says the description of that code, and none of them is null."""
-    box, veriff = pair
+    sandbox, veriff = pair
     known = REASONS[code]
     is_decline = known.family in {ReasonFamily.DECLINE, ReasonFamily.GRANULAR_DECLINE}
     session = await veriff.create_session()
 
-    box.decide(session.id, "declined" if is_decline else "resubmission_requested", reason_code=code)
+    sandbox.decide(session.id, "declined" if is_decline else "resubmission_requested", reason_code=code)
 
     decision = await session.decision()
     assert decision is not None
@@ -106,10 +106,10 @@ async def test_every_known_code_has_its_reason(pair: tuple[Sandbox, VeriffClient
 
 async def test_own_reason_goes_before_the_description(pair: tuple[Sandbox, VeriffClient]) -> None:
     """A reason that the test gives is sent as it is, with a known code and with an unknown one."""
-    box, veriff = pair
+    sandbox, veriff = pair
     for code in (106, 99_999):
         session = await veriff.create_session()
-        box.decide(session.id, "declined", reason="my words", reason_code=code)
+        sandbox.decide(session.id, "declined", reason="my words", reason_code=code)
         decision = await session.decision()
         assert decision is not None
         assert (decision.reason, decision.reason_code) == ("my words", code)
@@ -132,10 +132,10 @@ def test_documented_descriptions() -> None:
 
 async def test_tenth_resubmission_is_declined_in_veriffs_words(pair: tuple[Sandbox, VeriffClient]) -> None:
     """The decline with code 539 says that the limit was exceeded, whatever reason the test gave."""
-    box, veriff = pair
+    sandbox, veriff = pair
     session = await veriff.create_session()
     for _ in range(10):
-        box.decide(session.id, "resubmission_requested", reason="again")
+        sandbox.decide(session.id, "resubmission_requested", reason="again")
         if not (await session.decision() or pytest.fail("undecided")).is_final:
             await session.submit()
 
@@ -146,14 +146,14 @@ async def test_tenth_resubmission_is_declined_in_veriffs_words(pair: tuple[Sandb
 
 async def test_decision_says_when_its_attempt_was_submitted(pair: tuple[Sandbox, VeriffClient]) -> None:
     """The submission time is that of the decided attempt, and absent where nothing was submitted."""
-    box, veriff = pair
+    sandbox, veriff = pair
     session = await veriff.create_session()
     undecided = await veriff.create_session()
-    box.advance(60)
+    sandbox.advance(60)
     await session.submit()
-    box.advance(60)
-    box.decide(session.id, "approved")
-    box.decide(undecided.id, "declined")
+    sandbox.advance(60)
+    sandbox.decide(session.id, "approved")
+    sandbox.decide(undecided.id, "declined")
 
     decision = await session.decision()
     assert decision is not None
@@ -165,10 +165,10 @@ async def test_decision_says_when_its_attempt_was_submitted(pair: tuple[Sandbox,
 
 async def test_other_end_user_ids_come_back_with_a_warning(pair: tuple[Sandbox, VeriffClient]) -> None:
     """An end-user id that is not a UUID is sent and echoed as it is, and each call warns without showing it."""
-    box, veriff = pair
+    sandbox, veriff = pair
     with pytest.warns(EndUserIdWarning) as caught:
         session = await veriff.create_session(end_user_id="Customer-42")
-    box.decide(session.id, "approved")
+    sandbox.decide(session.id, "approved")
 
     assert "Customer-42" not in str(caught[0].message)
     assert caught[0].filename == __file__
@@ -177,8 +177,8 @@ async def test_other_end_user_ids_come_back_with_a_warning(pair: tuple[Sandbox, 
 
 async def test_rule_refuses_other_end_user_ids() -> None:
     """With the rule, an end-user id that is not a UUID is refused with code 1104."""
-    rules = Rules(end_user_id_must_be_uuid=True)
-    async with Sandbox(rules=rules) as box, VeriffClient.from_env(box.environ) as veriff:
+    options = SandboxOptions(end_user_id_must_be_uuid=True)
+    async with Sandbox(options=options) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         with pytest.warns(EndUserIdWarning), pytest.raises(BadRequestError) as caught:
             await veriff.create_session(end_user_id="Customer-42")
 
@@ -215,12 +215,12 @@ COMPLETE: Final = (
 @pytest.mark.parametrize("address", INCOMPLETE, ids=str)
 async def test_registries_need_a_whole_address(pair: tuple[Sandbox, VeriffClient], address: Address) -> None:
     """Without a date of birth, an address that has neither documented form is refused before anything is sent."""
-    box, veriff = pair
+    sandbox, veriff = pair
 
     with pytest.raises(ConfigurationError, match="full_address"):
         await veriff.validate_registry(PERSON, address=address)
 
-    assert not box.requests
+    assert not sandbox.requests
 
 
 @pytest.mark.parametrize("address", COMPLETE, ids=["whole", "in parts"])
@@ -234,7 +234,7 @@ async def test_registries_take_either_form_of_an_address(pair: tuple[Sandbox, Ve
 async def test_older_path_of_a_media_file(caller: Caller) -> None:
     """A path that other clients call answers with the same signed bytes as the documented one."""
     session_id = await caller.create()
-    async with VeriffClient.from_env(caller.box.environ) as veriff:
+    async with VeriffClient.from_env(caller.sandbox.environ) as veriff:
         uploaded = await veriff.session(session_id).upload(Media(PICTURE, "face"))
     media_id = uploaded[0].id
 

@@ -21,7 +21,7 @@ from veriff_async.sandbox._store import Store
 from veriff_async.sandbox._temp_folder import OwnFolder
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Boxes
+    from tests.sandbox.conftest import StartSandbox
 
 PICTURE: Final = "/9j/4AAQSkZJRg=="
 PROGRAM: Final = """
@@ -76,19 +76,19 @@ def test_pictures_are_readable_by_their_owner_only(tmp_path: Path, given: bool) 
     folder.mkdir(mode=0o755)
     before = os.umask(0)
     try:
-        with Sandbox(media_folder=folder if given else None) as box:
-            path = anyio.run(_uploaded, box)
+        with Sandbox(media_folder=folder if given else None) as sandbox:
+            path = anyio.run(_uploaded, sandbox)
             assert 0o600 == mode_of(path)
             assert (0o755 if given else 0o700) == mode_of(path.parent)
     finally:
         os.umask(before)
 
 
-async def _uploaded(box: Sandbox) -> Path:
-    async with VeriffClient.from_env(box.environ) as veriff:
+async def _uploaded(sandbox: Sandbox) -> Path:
+    async with VeriffClient.from_env(sandbox.environ) as veriff:
         session = await veriff.create_session()
         await session.upload(Media(b64decode(PICTURE), "face"))
-        return box.session(session.id).media[0].path
+        return sandbox.session(session.id).media[0].path
 
 
 def test_a_new_folder_of_the_users_own_is_readable_by_its_owner_only(tmp_path: Path) -> None:
@@ -180,30 +180,30 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(monkeypatch: py
 
 
 @pytest.mark.anyio
-async def test_what_is_listed_can_be_served(boxes: Boxes, tmp_path: Path) -> None:
+async def test_what_is_listed_can_be_served(start_sandbox: StartSandbox, tmp_path: Path) -> None:
     """A sandbox that is entered again lists the pictures that it has: those of a given folder, no lost ones."""
     for folder, count in ((None, 0), (tmp_path / "mine", 1)):
-        async with boxes(clock=VirtualClock(), media_folder=folder) as caller:
+        async with start_sandbox(clock=VirtualClock(), media_folder=folder) as caller:
             session_id = await caller.create()
             await caller.upload(session_id, PICTURE)
-            box = caller.box
-        assert 1 == len(box.session(session_id).media)
+            sandbox = caller.sandbox
+        assert 1 == len(sandbox.session(session_id).media)
 
-        async with box:
+        async with sandbox:
             path = f"/v1/sessions/{session_id}/media"
             images = (await caller.get(path, session_id)).json["images"]
-            assert count == len(images) == len(box.session(session_id).media)
+            assert count == len(images) == len(sandbox.session(session_id).media)
             for image in images:
                 assert 200 == (await caller.get(f"/v1/media/{image['id']}", image["id"])).status
 
 
 @pytest.mark.anyio
-async def test_a_picture_that_its_owner_has_removed_is_not_found(boxes: Boxes, tmp_path: Path) -> None:
+async def test_a_picture_that_its_owner_has_removed_is_not_found(start_sandbox: StartSandbox, tmp_path: Path) -> None:
     """A file that is gone from the user's folder is answered with 404."""
-    async with boxes(clock=VirtualClock(), media_folder=tmp_path) as caller:
+    async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path) as caller:
         session_id = await caller.create()
         await caller.upload(session_id, PICTURE)
-        (media,) = caller.box.session(session_id).media
+        (media,) = caller.sandbox.session(session_id).media
         await anyio.Path(media.path).unlink()
 
         assert 404 == (await caller.get(f"/v1/media/{media.id}", media.id)).status

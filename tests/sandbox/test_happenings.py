@@ -31,12 +31,12 @@ from veriff_async.models import (
     TransportationResult,
     UserDefinedStatus,
 )
-from veriff_async.sandbox import Rules, Sandbox, VirtualClock, WebhookKind
+from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock, WebhookKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from tests.sandbox.conftest import Boxes, Caller, Receiver
+    from tests.sandbox.conftest import Caller, Receiver, StartSandbox
     from veriff_async import WebhookEvent
 
 pytestmark = pytest.mark.anyio
@@ -44,29 +44,33 @@ pytestmark = pytest.mark.anyio
 PERSON: Final = {"firstName": "Ada", "lastName": "Byron"}
 HOLD: Final = 300
 HAPPENINGS: Final[dict[type[WebhookEvent], Callable[[Sandbox, str], object]]] = {
-    SessionEvent: Sandbox.end_user_starts,
-    DecisionEvent: lambda box, session_id: box.decide(session_id, "approved"),
-    WatchlistEvent: Sandbox.screen,
-    UserStatusEvent: lambda box, session_id: box.give_status(session_id, UserDefinedStatus(status="Look again")),
-    IneEvent: lambda box, session_id: box.answer_registry(session_id, IneResult(active=True)),
-    CurpEvent: lambda box, session_id: box.answer_registry(session_id, CurpResult(curp="BXAA900101HDFRRS09")),
-    IneCurpEvent: lambda box, session_id: box.answer_registry(session_id, IneCurpResult()),
+    SessionEvent: Sandbox.start_attempt,
+    DecisionEvent: lambda sandbox, session_id: sandbox.decide(session_id, "approved"),
+    WatchlistEvent: Sandbox.complete_watchlist_screening,
+    UserStatusEvent: lambda sandbox, session_id: sandbox.set_user_status(
+        session_id, UserDefinedStatus(status="Look again")
+    ),
+    IneEvent: lambda sandbox, session_id: sandbox.complete_registry_check(session_id, IneResult(active=True)),
+    CurpEvent: lambda sandbox, session_id: sandbox.complete_registry_check(
+        session_id, CurpResult(curp="BXAA900101HDFRRS09")
+    ),
+    IneCurpEvent: lambda sandbox, session_id: sandbox.complete_registry_check(session_id, IneCurpResult()),
     AddressEvent: Sandbox.submit_address,
 }
 
 
 @pytest.fixture
-async def told(boxes: Boxes, receiver: Receiver) -> AsyncIterator[Caller]:
+async def told(start_sandbox: StartSandbox, receiver: Receiver) -> AsyncIterator[Caller]:
     """Give a sandbox that posts every kind of webhook to the receiver, and whose clock stands still."""
     urls = dict.fromkeys(WebhookKind, receiver.url)
-    async with boxes(clock=VirtualClock(), webhook_urls=urls) as started:
+    async with start_sandbox(clock=VirtualClock(), webhook_urls=urls) as started:
         yield started
 
 
-async def next_event(receiver: Receiver, box: Sandbox) -> WebhookEvent:
+async def next_event(receiver: Receiver, sandbox: Sandbox) -> WebhookEvent:
     """Wait for the next webhook, verified as the library does."""
     arrival = await receiver.next()
-    return parse_webhook(arrival.headers, arrival.body, box.credentials)
+    return parse_webhook(arrival.headers, arrival.body, sandbox.credentials)
 
 
 @pytest.mark.parametrize(("kind", "happen"), HAPPENINGS.items(), ids=[kind.kind for kind in HAPPENINGS])
@@ -75,29 +79,29 @@ async def test_each_happening_is_told_as_its_kind(
 ) -> None:
     """Whatever happens to a session is told once, signed, as the kind that is documented for it, with its ids."""
     session_id = await told.create(person=PERSON, vendorData="user-42")
-    happen(told.box, session_id)
+    happen(told.sandbox, session_id)
 
-    event = await next_event(receiver, told.box)
+    event = await next_event(receiver, told.sandbox)
 
     assert kind is type(event)
     assert session_id == event.session_id
     assert event.raw.get("vendorData", "user-42") == "user-42"
-    await told.box.settled()
-    assert 1 == len(told.box.deliveries)
+    await told.sandbox.wait_idle()
+    assert 1 == len(told.sandbox.deliveries)
 
 
-async def test_kinds_have_addresses_of_their_own(boxes: Boxes, receiver: Receiver) -> None:
+async def test_kinds_have_addresses_of_their_own(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A kind without an address is told to nobody; each other goes to its own."""
-    async with boxes(clock=VirtualClock(), webhook_urls={"watchlist": receiver.url}) as caller:
+    async with start_sandbox(clock=VirtualClock(), webhook_urls={"watchlist": receiver.url}) as caller:
         session_id = await caller.create()
         for happen in HAPPENINGS.values():
-            happen(caller.box, session_id)
-        await caller.box.settled()
+            happen(caller.sandbox, session_id)
+        await caller.sandbox.wait_idle()
 
-        assert isinstance(await next_event(receiver, caller.box), WatchlistEvent)
-        assert 1 == len(caller.box.deliveries)
-        assert caller.box.webhook_url is None
-        assert dict(caller.box.webhook_urls) == {WebhookKind.WATCHLIST: receiver.url}
+        assert isinstance(await next_event(receiver, caller.sandbox), WatchlistEvent)
+        assert 1 == len(caller.sandbox.deliveries)
+        assert caller.sandbox.webhook_url is None
+        assert dict(caller.sandbox.webhook_urls) == {WebhookKind.WATCHLIST: receiver.url}
 
 
 @pytest.mark.parametrize("urls", [{"watch": "http://127.0.0.1/"}, {"decision": "not an address"}])
@@ -107,100 +111,106 @@ def test_addresses_are_checked(urls: dict[str, str]) -> None:
         Sandbox(webhook_urls=urls)
 
 
-async def test_an_integration_without_humans_tells_in_its_own_form(boxes: Boxes, receiver: Receiver) -> None:
+async def test_an_integration_without_humans_tells_in_its_own_form(
+    start_sandbox: StartSandbox, receiver: Receiver
+) -> None:
     """With the Essential plan the decision has its own form, and no started or submitted attempt is told."""
     urls = dict.fromkeys(WebhookKind, receiver.url)
-    async with boxes(clock=VirtualClock(), rules=Rules(full_auto=True), webhook_urls=urls) as caller:
+    async with start_sandbox(clock=VirtualClock(), options=SandboxOptions(full_auto=True), webhook_urls=urls) as caller:
         session_id = await caller.create(person=PERSON)
         await caller.submit(session_id)
-        caller.box.decide(session_id, "declined")
+        caller.sandbox.decide(session_id, "declined")
 
-        event = await next_event(receiver, caller.box)
+        event = await next_event(receiver, caller.sandbox)
 
         assert isinstance(event, FullAutoEvent)
         assert (Status.DECLINED, "Ada") == (event.decision.status, event.decision.person.first_name.value)
-        await caller.box.settled()
-        assert 1 == len(caller.box.deliveries)
+        await caller.sandbox.wait_idle()
+        assert 1 == len(caller.sandbox.deliveries)
 
 
 async def test_an_attempt_is_told_step_by_step(told: Caller, receiver: Receiver) -> None:
     """An end-user who works on Veriff's page starts and submits each attempt, and both are told."""
     session_id = await told.create()
-    told.box.end_user_starts(session_id)
-    told.box.end_user_submits(session_id)
-    told.box.decide(session_id, "approved")
+    told.sandbox.start_attempt(session_id)
+    told.sandbox.submit_attempt(session_id)
+    told.sandbox.decide(session_id, "approved")
 
-    codes = [event.code for _ in range(2) if isinstance(event := await next_event(receiver, told.box), SessionEvent)]
+    codes = [
+        event.code for _ in range(2) if isinstance(event := await next_event(receiver, told.sandbox), SessionEvent)
+    ]
 
     assert [7001, 7002] == codes
-    assert isinstance(await next_event(receiver, told.box), DecisionEvent)
-    for late in (told.box.end_user_starts, told.box.end_user_submits):
+    assert isinstance(await next_event(receiver, told.sandbox), DecisionEvent)
+    for late in (told.sandbox.start_attempt, told.sandbox.submit_attempt):
         with pytest.raises(ConfigurationError, match="approved"):
             late(session_id)
 
 
-async def test_the_first_upload_may_start_an_attempt(boxes: Boxes, receiver: Receiver) -> None:
+async def test_the_first_upload_may_start_an_attempt(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """Whether a picture that comes by API starts the attempt is not known: a rule decides."""
-    async with boxes(rules=Rules(uploads_start=True), webhook_urls={"event": receiver.url}) as caller:
+    async with start_sandbox(
+        options=SandboxOptions(upload_starts_attempt=True), webhook_urls={"event": receiver.url}
+    ) as caller:
         session_id = await caller.create()
         for _ in range(2):
             assert 200 == (await caller.upload(session_id, "/9j/4AAQSkZJRg==")).status
 
-        assert Status.STARTED == caller.box.session(session_id).status
-        event = await next_event(receiver, caller.box)
+        assert Status.STARTED == caller.sandbox.session(session_id).status
+        event = await next_event(receiver, caller.sandbox)
         assert isinstance(event, SessionEvent)
         assert 7001 == event.code
-        await caller.box.settled()
-        assert 1 == len(caller.box.deliveries)
+        await caller.sandbox.wait_idle()
+        assert 1 == len(caller.sandbox.deliveries)
 
 
 async def test_a_request_for_resubmission_is_held_back(told: Caller, receiver: Receiver) -> None:
     """While the end-user can answer on Veriff's page, the request is held back; it goes out after five minutes."""
-    told.box.webhook_urls = {WebhookKind.DECISION: receiver.url}
+    told.sandbox.webhook_urls = {WebhookKind.DECISION: receiver.url}
     session_id = await told.create()
-    told.box.end_user_starts(session_id)
-    told.box.end_user_submits(session_id)
-    told.box.decide(session_id, "resubmission_requested")
+    told.sandbox.start_attempt(session_id)
+    told.sandbox.submit_attempt(session_id)
+    told.sandbox.decide(session_id, "resubmission_requested")
 
-    told.box.advance(HOLD - 1)
-    await told.box.settled()
-    assert () == told.box.deliveries
-    told.box.advance(1)
+    told.sandbox.advance(HOLD - 1)
+    await told.sandbox.wait_idle()
+    assert () == told.sandbox.deliveries
+    told.sandbox.advance(1)
 
-    event = await next_event(receiver, told.box)
+    event = await next_event(receiver, told.sandbox)
     assert isinstance(event, DecisionEvent)
     assert event.decision.needs_resubmission
 
 
 async def test_an_answered_request_is_not_told(told: Caller, receiver: Receiver) -> None:
     """When the end-user submits again within the five minutes, the request for it is never told."""
-    told.box.webhook_urls = {WebhookKind.DECISION: receiver.url}
+    told.sandbox.webhook_urls = {WebhookKind.DECISION: receiver.url}
     session_id = await told.create()
     for _ in range(2):
-        told.box.end_user_starts(session_id)
-        told.box.end_user_submits(session_id)
-        if told.box.session(session_id).attempts[1:] == ():
-            told.box.decide(session_id, "resubmission_requested")
-    told.box.advance(HOLD)
-    told.box.decide(session_id, "approved")
+        told.sandbox.start_attempt(session_id)
+        told.sandbox.submit_attempt(session_id)
+        if told.sandbox.session(session_id).attempts[1:] == ():
+            told.sandbox.decide(session_id, "resubmission_requested")
+    told.sandbox.advance(HOLD)
+    told.sandbox.decide(session_id, "approved")
 
-    event = await next_event(receiver, told.box)
+    event = await next_event(receiver, told.sandbox)
 
     assert isinstance(event, DecisionEvent)
     assert event.decision.is_approved
-    await told.box.settled()
-    assert 1 == len(told.box.deliveries)
+    await told.sandbox.wait_idle()
+    assert 1 == len(told.sandbox.deliveries)
 
 
 async def test_a_webhook_can_be_sent_again(told: Caller, receiver: Receiver) -> None:
     """The Customer Portal sends a webhook again with the same body; what was never sent cannot be."""
     session_id = await told.create()
     with pytest.raises(ConfigurationError, match="decision"):
-        told.box.resend(session_id)
-    told.box.decide(session_id, "approved")
+        told.sandbox.resend(session_id)
+    told.sandbox.decide(session_id, "approved")
 
     first = await receiver.next()
-    told.box.resend(session_id)
+    told.sandbox.resend(session_id)
     second = await receiver.next()
 
     assert first.body == second.body
@@ -211,14 +221,14 @@ async def test_a_deletion_ends_an_undecided_session(told: Caller, receiver: Rece
     session_id = await told.create()
     reply = await told.send("DELETE", f"/v1/sessions/{session_id}", headers=told.signed(session_id.encode()))
 
-    event = await next_event(receiver, told.box)
+    event = await next_event(receiver, told.sandbox)
 
     assert {"status": "success", "verification": {"id": session_id}} == reply.json
     assert isinstance(event, DecisionEvent)
     assert Status.EXPIRED == event.decision.status
-    told.box.advance(8 * 86_400)
-    await told.box.settled()
-    assert 1 == len(told.box.deliveries)
+    told.sandbox.advance(8 * 86_400)
+    await told.sandbox.wait_idle()
+    assert 1 == len(told.sandbox.deliveries)
 
 
 async def test_errors_of_a_deletion_have_a_form_of_their_own(told: Caller) -> None:
@@ -308,7 +318,7 @@ async def test_the_synchronous_host_wants_the_key_twice(told: Caller) -> None:
 async def test_older_registries_want_a_version(told: Caller, query: str) -> None:
     """The older calls of Mexico's registries need a version, which is not signed."""
     session_id = await told.create()
-    told.box.answer_registry(session_id, IneResult(active=False))
+    told.sandbox.complete_registry_check(session_id, IneResult(active=False))
 
     reply = await told.get(f"/v1/sessions/{session_id}/decision/ine-registry{query}", session_id)
 
@@ -351,7 +361,7 @@ async def test_a_decision_can_say_all_that_one_can(told: Caller, receiver: Recei
     session_id = await told.create(person=PERSON)
     data = AdditionalVerifiedData(estimated_age=30)
     label = RiskLabel(label="session_crosslinked_with_velocity_abuse", session_ids=("another",))
-    told.box.decide(
+    told.sandbox.decide(
         session_id,
         "declined",
         reason_code=106,
@@ -362,7 +372,7 @@ async def test_a_decision_can_say_all_that_one_can(told: Caller, receiver: Recei
         risk_labels=(label,),
     )
 
-    event = await next_event(receiver, told.box)
+    event = await next_event(receiver, told.sandbox)
 
     assert isinstance(event, DecisionEvent)
     found = event.decision
@@ -375,7 +385,7 @@ async def test_a_decision_can_say_all_that_one_can(told: Caller, receiver: Recei
 async def test_a_registry_of_licences_tells_nobody(told: Caller) -> None:
     """The form of its webhook is not known, so there is none."""
     session_id = await told.create()
-    told.box.answer_registry(session_id, TransportationResult(status="valid"))
-    await told.box.settled()
+    told.sandbox.complete_registry_check(session_id, TransportationResult(status="valid"))
+    await told.sandbox.wait_idle()
 
-    assert () == told.box.deliveries
+    assert () == told.sandbox.deliveries

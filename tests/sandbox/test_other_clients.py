@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from veriff_async.sandbox import Fault, Rules
+from veriff_async.sandbox import Fault, SandboxOptions
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Boxes, Caller, Receiver
+    from tests.sandbox.conftest import Caller, Receiver, StartSandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -46,11 +46,11 @@ async def test_a_browser_may_reach_a_private_network(caller: Caller) -> None:
 
 async def test_a_preflight_is_not_a_request_to_veriff(caller: Caller) -> None:
     """A preflight and a check of health meet no fault, count towards no limit, and are not listed."""
-    caller.box.inject(Fault.status(500))
+    caller.sandbox.inject(Fault.status(500))
 
     assert 204 == (await caller.send("OPTIONS", "/v1/sessions", headers=PREFLIGHT)).status
     assert (200, {"status": "ok"}) == ((health := await caller.send("GET", "/healthz")).status, health.json)
-    assert () == caller.box.requests
+    assert () == caller.sandbox.requests
     assert 500 == (await caller.send("GET", "/elsewhere")).status
 
 
@@ -69,7 +69,11 @@ async def test_a_page_can_create_a_session(caller: Caller) -> None:
             "newer": 1,
         }
     ).encode()
-    headers = {"Origin": ORIGIN, "x-auth-client": caller.box.credentials.api_key, "content-type": "application/json"}
+    headers = {
+        "Origin": ORIGIN,
+        "x-auth-client": caller.sandbox.credentials.api_key,
+        "content-type": "application/json",
+    }
 
     reply = await caller.send("POST", "/v1/sessions", data=body, headers=headers)
 
@@ -78,11 +82,11 @@ async def test_a_page_can_create_a_session(caller: Caller) -> None:
     assert "X-HMAC-SIGNATURE" in reply.headers["Access-Control-Expose-Headers"]
 
 
-@pytest.mark.parametrize("fault", [Fault.status(503), Fault.cut_answer(after=3), Fault.corrupt()])
+@pytest.mark.parametrize("fault", [Fault.status(503), Fault.truncate_response(after=3), Fault.corrupt_response()])
 async def test_refusals_and_faults_can_be_read_by_a_page_too(caller: Caller, fault: Fault) -> None:
     """Every answer has the headers without which a page cannot read it, those that go wrong on purpose included."""
-    caller.box.inject(fault)
-    async with caller.http.post(caller.box.base_url + "/v1/sessions", headers={"Origin": ORIGIN}) as answer:
+    caller.sandbox.inject(fault)
+    async with caller.http.post(caller.sandbox.base_url + "/v1/sessions", headers={"Origin": ORIGIN}) as answer:
         assert ORIGIN == answer.headers["Access-Control-Allow-Origin"]
 
 
@@ -94,10 +98,10 @@ async def test_a_body_that_is_not_gzip_is_a_bad_request(caller: Caller, path: st
     session_id = await caller.create()
     body = b'{"verification":{}}'
     path = path.format(id=session_id)
-    headers = {**caller.signed(body), "VRF-AUTH-CLIENT": caller.box.credentials.api_key, "Content-Encoding": "gzip"}
+    headers = {**caller.signed(body), "VRF-AUTH-CLIENT": caller.sandbox.credentials.api_key, "Content-Encoding": "gzip"}
 
     assert 400 == (await caller.send("POST", path, data=body, headers=headers)).status
-    assert 1 == len(caller.box.sessions)
+    assert 1 == len(caller.sandbox.sessions)
 
 
 async def test_a_body_that_is_gzip_is_read(caller: Caller) -> None:
@@ -106,22 +110,24 @@ async def test_a_body_that_is_gzip_is_read(caller: Caller) -> None:
     headers = {**caller.signed(body), "Content-Encoding": "gzip"}
 
     assert 201 == (await caller.send("POST", "/v1/sessions", data=gzip.compress(body), headers=headers)).status
-    assert "user-42" == caller.box.sessions[0].vendor_data
+    assert "user-42" == caller.sandbox.sessions[0].vendor_data
 
 
 async def test_a_fault_meets_a_body_that_is_not_gzip(caller: Caller) -> None:
     """A fault that reads the body first goes wrong as it was asked to, whatever the body is."""
-    caller.box.inject(Fault.status(503))
+    caller.sandbox.inject(Fault.status(503))
     reply = await caller.send("POST", "/v1/sessions", data=b"{}", headers={"Content-Encoding": "gzip"})
 
     assert 503 == reply.status
 
 
-async def test_numbers_of_webhooks_are_javascripts(boxes: Boxes, receiver: Receiver) -> None:
+async def test_numbers_of_webhooks_are_javascripts(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A receiver that serialises a webhook again, with JavaScript's numbers, gets the body that was signed."""
-    async with boxes(webhook_url=receiver.url, rules=Rules(time_digits=3)) as caller:
+    async with start_sandbox(webhook_url=receiver.url, options=SandboxOptions(time_digits=3)) as caller:
         session_id = await caller.create()
-        caller.box.decide(session_id, "approved", risk_score=1e-05, person={"firstName": "Ada", "newer": [32.0, 1e21]})
+        caller.sandbox.decide(
+            session_id, "approved", risk_score=1e-05, person={"firstName": "Ada", "newer": [32.0, 1e21]}
+        )
         posted = (await receiver.next()).body
         answered = (await caller.decision(session_id)).body
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from veriff_async import ConfigurationError, Status
 from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final
 from veriff_async._protocol.json.decode import dump
-from veriff_async.sandbox import Rules
+from veriff_async.sandbox import SandboxOptions
 from veriff_async.sandbox._errors import Refusal
 from veriff_async.sandbox._records import SessionView, StoredMedia, WebhookKind, view
 from veriff_async.sandbox._scenario import Due, Effect, Post, Scenario, Verdict
@@ -70,7 +70,7 @@ def test_any_json_is_taken_or_refused(verification: object, text: str, value: ob
 @given(verification=VERIFICATIONS)
 def test_what_was_taken_can_be_decided_and_written(verification: object) -> None:
     """Whatever opened a session, its decision is JSON."""
-    scenario = Scenario(Rules(), new_id=lambda: str(UUID(int=1)), decide_after=None)
+    scenario = Scenario(SandboxOptions(), new_id=lambda: str(UUID(int=1)), decide_after=None)
     if refused(lambda: scenario.create({"verification": verification}, now=START, host="")):
         return
     (session,) = scenario.sessions
@@ -93,7 +93,7 @@ class Life(RuleBasedStateMachine):
         """Open the session."""
         super().__init__()
         ids = count(1)
-        self.scenario = Scenario(Rules(), new_id=lambda: str(UUID(int=next(ids), version=4)), decide_after=30)
+        self.scenario = Scenario(SandboxOptions(), new_id=lambda: str(UUID(int=next(ids), version=4)), decide_after=30)
         self.now = START
         self.due: list[Due] = []
         self.posted: list[object] = []

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import RateLimitedError, RetryPolicy, VeriffClient
-from veriff_async.sandbox import Rules, Sandbox, VirtualClock
+from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
 from veriff_async.sandbox._rate_limit import Turnstile
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ def test_without_a_rate_everything_passes() -> None:
 async def test_a_client_that_is_too_quick_is_told() -> None:
     """The request that is one too many is a 429 with a pause, and the next second is free again."""
     async with (
-        Sandbox(rules=Rules(requests_per_second=2), clock=VirtualClock()) as box,
-        VeriffClient.from_env(box.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
+        Sandbox(options=SandboxOptions(requests_per_second=2), clock=VirtualClock()) as sandbox,
+        VeriffClient.from_env(sandbox.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
         for _ in range(2):
             await veriff.create_session()
         with pytest.raises(RateLimitedError) as refused:
             await veriff.create_session()
         assert 1.0 == refused.value.retry_after
-        box.advance(1)
+        sandbox.advance(1)
 
-        async with VeriffClient.from_env(box.environ) as another:
+        async with VeriffClient.from_env(sandbox.environ) as another:
             await another.create_session()
-        assert 3 == len(box.sessions)
+        assert 3 == len(sandbox.sessions)

@@ -14,13 +14,13 @@ import anyio
 import pytest
 from aiohttp import ClientError
 
-from veriff_async.sandbox import Rules, VirtualClock
+from veriff_async.sandbox import SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from tests.sandbox.conftest import Boxes, Caller
+    from tests.sandbox.conftest import Caller, StartSandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -79,7 +79,7 @@ async def test_every_documented_type_is_kept_byte_for_byte(
 
     await caller.upload(session_id, prefix + encoded(picture))
 
-    (stored,) = caller.box.session(session_id).media
+    (stored,) = caller.sandbox.session(session_id).media
     assert (mimetype, len(picture)) == (stored.mimetype, stored.size)
     assert hashlib.sha256(picture).hexdigest() == stored.sha256
     assert picture == await anyio.Path(stored.path).read_bytes()
@@ -108,15 +108,17 @@ async def test_every_documented_context_is_taken(caller: Caller, context: str) -
     ],
     ids=range(9),
 )
-async def test_each_wrong_picture_has_its_code(boxes: Boxes, tmp_path: Path, image: object, code: str) -> None:
+async def test_each_wrong_picture_has_its_code(
+    start_sandbox: StartSandbox, tmp_path: Path, image: object, code: str
+) -> None:
     """A body that is wrong is refused with a code, and leaves nothing behind."""
-    async with boxes(clock=VirtualClock(), media_folder=tmp_path) as caller:
+    async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path) as caller:
         session_id = await caller.create()
 
         reply = await caller.post(f"/v1/sessions/{session_id}/media", {"image": image})
 
         assert (400, code) == reply.refusal
-        assert () == caller.box.session(session_id).media
+        assert () == caller.sandbox.session(session_id).media
         assert [] == await files(tmp_path)
 
 
@@ -137,7 +139,7 @@ async def test_bodies_of_other_languages_are_read(caller: Caller) -> None:
     reply = await caller.post(f"/v1/sessions/{session_id}/media", text.encode())
 
     assert 200 == reply.status
-    assert hashlib.sha256(picture).hexdigest() == caller.box.session(session_id).media[0].sha256
+    assert hashlib.sha256(picture).hexdigest() == caller.sandbox.session(session_id).media[0].sha256
 
 
 async def test_bodies_without_a_length_are_read(caller: Caller) -> None:
@@ -152,7 +154,7 @@ async def test_bodies_without_a_length_are_read(caller: Caller) -> None:
     reply = await caller.send("POST", f"/v1/sessions/{session_id}/media", data=pieces(), headers=caller.signed(body))
 
     assert 200 == reply.status
-    assert hashlib.sha256(JPEG).hexdigest() == caller.box.session(session_id).media[0].sha256
+    assert hashlib.sha256(JPEG).hexdigest() == caller.sandbox.session(session_id).media[0].sha256
 
 
 async def test_the_same_context_may_come_again(caller: Caller) -> None:
@@ -163,7 +165,7 @@ async def test_the_same_context_may_come_again(caller: Caller) -> None:
     second = await caller.upload(session_id, encoded(JPEG), "face")
 
     assert first.json["image"]["id"] != second.json["image"]["id"]
-    assert ["face", "face"] == [stored.context for stored in caller.box.session(session_id).media]
+    assert ["face", "face"] == [stored.context for stored in caller.sandbox.session(session_id).media]
 
 
 async def test_after_submission_nothing_is_taken(caller: Caller) -> None:
@@ -175,21 +177,21 @@ async def test_after_submission_nothing_is_taken(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rules", "head", "size", "status"),
+    ("options", "head", "size", "status"),
     [
-        (Rules(), b"\xff\xd8\xff\xe0", 17_999_996, 200),
-        (Rules(), b"\xff\xd8\xff\xe0", 18_000_000, 413),
-        (Rules(oversize_status=400), b"\xff\xd8\xff\xe0", 18_000_000, 400),
-        (Rules(), b"%PDF-1.7", 19_999_999, 200),
-        (Rules(), b"%PDF-1.7", 20_000_000, 413),
+        (SandboxOptions(), b"\xff\xd8\xff\xe0", 17_999_996, 200),
+        (SandboxOptions(), b"\xff\xd8\xff\xe0", 18_000_000, 413),
+        (SandboxOptions(oversize_status=400), b"\xff\xd8\xff\xe0", 18_000_000, 400),
+        (SandboxOptions(), b"%PDF-1.7", 19_999_999, 200),
+        (SandboxOptions(), b"%PDF-1.7", 20_000_000, 413),
     ],
     ids=range(5),
 )
 async def test_sizes_are_limited(  # noqa: PLR0913, PLR0917
-    boxes: Boxes, tmp_path: Path, rules: Rules, head: bytes, size: int, status: int
+    start_sandbox: StartSandbox, tmp_path: Path, options: SandboxOptions, head: bytes, size: int, status: int
 ) -> None:
     """An image stays under 24 MB of base64, a PDF under 20 MB; a file that is larger is refused and not kept."""
-    async with boxes(clock=VirtualClock(), rules=rules, media_folder=tmp_path) as caller:
+    async with start_sandbox(clock=VirtualClock(), options=options, media_folder=tmp_path) as caller:
         session_id = await caller.create()
         content = encoded(head + bytes(size - len(head)))
         try:
@@ -199,7 +201,7 @@ async def test_sizes_are_limited(  # noqa: PLR0913, PLR0917
             reply = None
 
         assert reply is None or status == reply.status
-        kept = caller.box.session(session_id).media
+        kept = caller.sandbox.session(session_id).media
         assert [size] * (status == 200) == [stored.size for stored in kept]
         assert len(kept) == len(await files(tmp_path))
 
@@ -220,7 +222,7 @@ async def test_a_large_picture_costs_no_memory(caller: Caller) -> None:
     signer = caller.signature()
     async for part in pieces():
         signer.update(part)
-    headers = {"X-AUTH-CLIENT": caller.box.credentials.api_key, "X-HMAC-SIGNATURE": signer.hexdigest()}
+    headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key, "X-HMAC-SIGNATURE": signer.hexdigest()}
     gc.collect()
     tracemalloc.start()
     try:
@@ -232,7 +234,7 @@ async def test_a_large_picture_costs_no_memory(caller: Caller) -> None:
         tracemalloc.stop()
 
     assert 200 == reply.status
-    assert 49_152 * count == caller.box.session(session_id).media[0].size
+    assert 49_152 * count == caller.sandbox.session(session_id).media[0].size
     assert peak - before < 5_000_000 < len(piece) * count / 3
 
 
@@ -246,12 +248,12 @@ async def test_uploads_run_side_by_side(caller: Caller) -> None:
             group.start_soon(caller.upload, session_id, encoded(picture), "face")
 
     expected = {hashlib.sha256(picture).hexdigest() for picture in pictures}
-    assert expected == {stored.sha256 for stored in caller.box.session(session_id).media}
+    assert expected == {stored.sha256 for stored in caller.sandbox.session(session_id).media}
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(boxes: Boxes, tmp_path: Path) -> None:
+async def test_an_upload_that_breaks_off_leaves_nothing(start_sandbox: StartSandbox, tmp_path: Path) -> None:
     """What a client stops sending in the middle is neither kept nor left on the disk."""
-    async with boxes(clock=VirtualClock(), media_folder=tmp_path) as caller:
+    async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path) as caller:
         session_id = await caller.create()
         sent = anyio.Event()
 
@@ -265,7 +267,7 @@ async def test_an_upload_that_breaks_off_leaves_nothing(boxes: Boxes, tmp_path: 
             group.start_soon(lambda: caller.send("POST", path, data=pieces(), headers=caller.signed(b"")))
             await sent.wait()
             group.cancel_scope.cancel()
-        kept = caller.box.session(session_id).media
+        kept = caller.sandbox.session(session_id).media
         unknown = await caller.decision(str(uuid4()))
 
     assert () == kept
@@ -273,21 +275,21 @@ async def test_an_upload_that_breaks_off_leaves_nothing(boxes: Boxes, tmp_path: 
     assert [] == await files(tmp_path)
 
 
-async def test_files_of_a_sandbox_without_a_folder_go_with_it(boxes: Boxes) -> None:
+async def test_files_of_a_sandbox_without_a_folder_go_with_it(start_sandbox: StartSandbox) -> None:
     """The temporary folder is gone when the sandbox has stopped, and a folder of the user's own stays."""
-    async with boxes() as caller:
+    async with start_sandbox() as caller:
         session_id = await caller.create()
         await caller.upload(session_id, encoded(JPEG))
-        path = anyio.Path(caller.box.session(session_id).media[0].path)
+        path = anyio.Path(caller.sandbox.session(session_id).media[0].path)
         assert await path.exists()
 
     assert not await path.exists()
     assert not await path.parent.exists()
 
 
-async def test_files_in_the_users_folder_stay(boxes: Boxes, tmp_path: Path) -> None:
+async def test_files_in_the_users_folder_stay(start_sandbox: StartSandbox, tmp_path: Path) -> None:
     """Pictures are there to be looked at after the sandbox has stopped."""
-    async with boxes(media_folder=tmp_path) as caller:
+    async with start_sandbox(media_folder=tmp_path) as caller:
         await caller.upload(await caller.create(), encoded(JPEG))
 
     (name,) = await files(tmp_path)

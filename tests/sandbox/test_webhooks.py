@@ -12,10 +12,10 @@ from uuid import uuid4
 import pytest
 
 from veriff_async import Credentials
-from veriff_async.sandbox import Rules, VirtualClock
+from veriff_async.sandbox import SandboxOptions, VirtualClock
 
 if TYPE_CHECKING:
-    from tests.sandbox.conftest import Boxes, Caller, Receiver
+    from tests.sandbox.conftest import Caller, Receiver, StartSandbox
 
 pytestmark = pytest.mark.anyio
 
@@ -30,11 +30,11 @@ async def submitted(caller: Caller, **verification: object) -> str:
     return session_id
 
 
-async def test_a_decision_is_posted_as_it_is_answered(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_decision_is_posted_as_it_is_answered(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """The webhook has the very bytes of ``GET /decision``: compact JSON, without escapes."""
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
         session_id = await submitted(caller, vendorData="José✓")
-        caller.box.decide(session_id, "approved")
+        caller.sandbox.decide(session_id, "approved")
 
         arrival = await receiver.next()
 
@@ -44,11 +44,11 @@ async def test_a_decision_is_posted_as_it_is_answered(boxes: Boxes, receiver: Re
         assert session_id == arrival.json["verification"]["id"]
 
 
-async def test_a_webhook_is_signed_with_the_newest_secret(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_webhook_is_signed_with_the_newest_secret(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """Both families of headers carry the key and the signature of the raw bytes, beside the integration's id."""
     credentials = Credentials(str(uuid4()), "new", previous_secrets=("old",), integration_id=str(uuid4()))
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url, credentials=credentials) as caller:
-        caller.box.decide(await submitted(caller), "approved")
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url, credentials=credentials) as caller:
+        caller.sandbox.decide(await submitted(caller), "approved")
         arrival = await receiver.next()
 
         signature = caller.signature(arrival.body, secret="new").hexdigest()
@@ -64,124 +64,128 @@ async def test_a_webhook_is_signed_with_the_newest_secret(boxes: Boxes, receiver
 
 async def test_without_an_address_nothing_is_posted(caller: Caller) -> None:
     """A sandbox without a webhook address decides all the same."""
-    caller.box.decide(await submitted(caller), "approved")
-    await caller.box.settled()
+    caller.sandbox.decide(await submitted(caller), "approved")
+    await caller.sandbox.wait_idle()
 
-    assert () == caller.box.deliveries
+    assert () == caller.sandbox.deliveries
 
 
 async def test_the_address_may_come_later(caller: Caller, receiver: Receiver) -> None:
     """What is decided after the address was set is posted there."""
-    caller.box.webhook_url = receiver.url
+    caller.sandbox.webhook_url = receiver.url
     session_id = await submitted(caller)
 
-    caller.box.decide(session_id, "declined", reason_code=101)
+    caller.sandbox.decide(session_id, "declined", reason_code=101)
 
     verification = (await receiver.next()).json["verification"]
     assert (session_id, 101) == (verification["id"], verification["reasonCode"])
-    assert receiver.url == caller.box.webhook_url
+    assert receiver.url == caller.sandbox.webhook_url
 
 
 @pytest.mark.parametrize("status", [201, 204, 302, 307, 400, 500, 503])
-async def test_only_200_counts_and_a_redirect_is_not_followed(boxes: Boxes, receiver: Receiver, status: int) -> None:
+async def test_only_200_counts_and_a_redirect_is_not_followed(
+    start_sandbox: StartSandbox, receiver: Receiver, status: int
+) -> None:
     """Every other answer brings the same bytes again an hour later, and not before."""
     receiver.answers = [status]
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        caller.box.decide(await submitted(caller), "approved")
-        await caller.box.settled()
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        caller.sandbox.decide(await submitted(caller), "approved")
+        await caller.sandbox.wait_idle()
         first = await receiver.next()
-        caller.box.advance(HOUR - 1)
-        await caller.box.settled()
+        caller.sandbox.advance(HOUR - 1)
+        await caller.sandbox.wait_idle()
         assert receiver.arrived.empty()
 
-        caller.box.advance(1)
-        await caller.box.settled()
+        caller.sandbox.advance(1)
+        await caller.sandbox.wait_idle()
 
         assert first.body == (await receiver.next()).body
-        assert [status, 200] == [delivery.status for delivery in caller.box.deliveries]
-        caller.box.advance(DAY)
-        await caller.box.settled()
+        assert [status, 200] == [delivery.status for delivery in caller.sandbox.deliveries]
+        caller.sandbox.advance(DAY)
+        await caller.sandbox.wait_idle()
         assert receiver.arrived.empty()
 
 
-async def test_a_delivery_is_given_up_after_a_week(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_delivery_is_given_up_after_a_week(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """It is tried once an hour for seven days, and never again."""
     receiver.answers = [500] * 500
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        caller.box.decide(await submitted(caller), "approved")
-        await caller.box.settled()
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        caller.sandbox.decide(await submitted(caller), "approved")
+        await caller.sandbox.wait_idle()
         for _ in range(10 * 24):
-            caller.box.advance(HOUR)
-            await caller.box.settled()
+            caller.sandbox.advance(HOUR)
+            await caller.sandbox.wait_idle()
 
-        deliveries = caller.box.deliveries
+        deliveries = caller.sandbox.deliveries
         assert 168 <= len(deliveries) <= 169
-        assert timedelta(days=7) >= deliveries[-1].at - deliveries[0].at > timedelta(days=6, hours=22)
+        assert timedelta(days=7) >= deliveries[-1].sent_at - deliveries[0].sent_at > timedelta(days=6, hours=22)
 
 
-async def test_a_week_may_pass_at_once(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_week_may_pass_at_once(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """When the clock is moved over several tries, the delivery goes on from where it is now."""
     receiver.answers = [500]
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        caller.box.decide(await submitted(caller), "approved")
-        await caller.box.settled()
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+        caller.sandbox.decide(await submitted(caller), "approved")
+        await caller.sandbox.wait_idle()
 
-        caller.box.advance(6 * DAY)
-        await caller.box.settled()
+        caller.sandbox.advance(6 * DAY)
+        await caller.sandbox.wait_idle()
 
-        assert [500, 200] == [delivery.status for delivery in caller.box.deliveries]
+        assert [500, 200] == [delivery.status for delivery in caller.sandbox.deliveries]
 
 
-async def test_deliveries_do_not_wait_for_each_other(boxes: Boxes, receiver: Receiver) -> None:
+async def test_deliveries_do_not_wait_for_each_other(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A delivery that fails holds up no other."""
     receiver.answers = [500]
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
         first, second = await submitted(caller), await submitted(caller)
-        caller.box.decide(first, "approved")
-        await caller.box.settled()
-        caller.box.decide(second, "approved")
-        await caller.box.settled()
+        caller.sandbox.decide(first, "approved")
+        await caller.sandbox.wait_idle()
+        caller.sandbox.decide(second, "approved")
+        await caller.sandbox.wait_idle()
 
         arrived = [(await receiver.next()).json["verification"]["id"] for _ in range(2)]
         assert [first, second] == arrived
 
 
-async def test_a_receiver_that_is_not_there_is_tried_again(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_receiver_that_is_not_there_is_tried_again(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A refused connection is a failed try without a status."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook"
-        async with boxes(clock=VirtualClock(), webhook_url=url) as caller:
-            caller.box.decide(await submitted(caller), "approved")
-            await caller.box.settled()
-            caller.box.advance(HOUR)
-            await caller.box.settled()
+        async with start_sandbox(clock=VirtualClock(), webhook_url=url) as caller:
+            caller.sandbox.decide(await submitted(caller), "approved")
+            await caller.sandbox.wait_idle()
+            caller.sandbox.advance(HOUR)
+            await caller.sandbox.wait_idle()
 
-            assert [(url, None), (url, None)] == [(each.url, each.status) for each in caller.box.deliveries]
+            assert [(url, None), (url, None)] == [(each.url, each.status) for each in caller.sandbox.deliveries]
 
 
-async def test_a_receiver_that_takes_too_long_has_failed(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_receiver_that_takes_too_long_has_failed(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A receiver has some seconds to answer; then the try counts as failed and comes again."""
     receiver.holds = asyncio.Event()
-    async with boxes(clock=VirtualClock(), rules=Rules(receiver_seconds=0.1), webhook_url=receiver.url) as caller:
-        caller.box.decide(await submitted(caller), "approved")
-        await caller.box.settled()
+    async with start_sandbox(
+        clock=VirtualClock(), options=SandboxOptions(webhook_timeout_seconds=0.1), webhook_url=receiver.url
+    ) as caller:
+        caller.sandbox.decide(await submitted(caller), "approved")
+        await caller.sandbox.wait_idle()
         receiver.holds.set()
-        caller.box.advance(HOUR)
-        await caller.box.settled()
+        caller.sandbox.advance(HOUR)
+        await caller.sandbox.wait_idle()
 
-        assert [None, 200] == [delivery.status for delivery in caller.box.deliveries]
+        assert [None, 200] == [delivery.status for delivery in caller.sandbox.deliveries]
 
 
-async def test_each_decision_of_a_session_is_posted(boxes: Boxes, receiver: Receiver) -> None:
+async def test_each_decision_of_a_session_is_posted(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A resubmission is posted at once, as for pictures that came by API, and so is what follows it."""
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
         session_id = await submitted(caller)
-        caller.box.decide(session_id, "review")
-        caller.box.decide(session_id, "resubmission_requested")
+        caller.sandbox.decide(session_id, "review")
+        caller.sandbox.decide(session_id, "resubmission_requested")
         await caller.submit(session_id)
-        caller.box.decide(session_id, "approved")
-        await caller.box.settled()
+        caller.sandbox.decide(session_id, "approved")
+        await caller.sandbox.wait_idle()
 
         decisions = [(await receiver.next()).json["verification"] for _ in range(3)]
         statuses = {decision["status"] for decision in decisions}
@@ -189,45 +193,45 @@ async def test_each_decision_of_a_session_is_posted(boxes: Boxes, receiver: Rece
         assert 2 == len({decision["attemptId"] for decision in decisions})
 
 
-async def test_the_end_of_a_session_is_posted_too(boxes: Boxes, receiver: Receiver) -> None:
+async def test_the_end_of_a_session_is_posted_too(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """An expired session has a decision webhook of its own."""
-    async with boxes(clock=VirtualClock(), webhook_url=receiver.url) as caller:
+    async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
         await caller.create()
 
-        caller.box.advance(7 * DAY)
+        caller.sandbox.advance(7 * DAY)
 
         verification = (await receiver.next()).json["verification"]
         assert ("expired", None) == (verification["status"], verification["decisionTime"])
 
 
-async def test_a_delivery_remembers_what_was_sent(boxes: Boxes, receiver: Receiver) -> None:
+async def test_a_delivery_remembers_what_was_sent(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """Address, bytes, headers, the receiver's status and the time on the sandbox's clock."""
     clock = VirtualClock()
-    async with boxes(clock=clock, webhook_url=receiver.url) as caller:
-        caller.box.decide(await submitted(caller), "approved")
-        await caller.box.settled()
+    async with start_sandbox(clock=clock, webhook_url=receiver.url) as caller:
+        caller.sandbox.decide(await submitted(caller), "approved")
+        await caller.sandbox.wait_idle()
         arrival = await receiver.next()
 
-        (delivery,) = caller.box.deliveries
+        (delivery,) = caller.sandbox.deliveries
         assert (receiver.url, arrival.body, 200, clock.now()) == (
             delivery.url,
             delivery.body,
             delivery.status,
-            delivery.at,
+            delivery.sent_at,
         )
         assert arrival.headers["x-hmac-signature"] == delivery.headers["x-hmac-signature"]
 
 
-async def test_deliveries_can_be_followed(boxes: Boxes, receiver: Receiver) -> None:
+async def test_deliveries_can_be_followed(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """`on_delivery` is told of every try, failed or not."""
     receiver.answers = [500]
     told: list[int | None] = []
-    async with boxes(
+    async with start_sandbox(
         clock=VirtualClock(), webhook_url=receiver.url, on_delivery=lambda delivery: told.append(delivery.status)
     ) as caller:
-        caller.box.decide(await submitted(caller), "approved")
-        await caller.box.settled()
-        caller.box.advance(HOUR)
-        await caller.box.settled()
+        caller.sandbox.decide(await submitted(caller), "approved")
+        await caller.sandbox.wait_idle()
+        caller.sandbox.advance(HOUR)
+        await caller.sandbox.wait_idle()
 
     assert [500, 200] == told

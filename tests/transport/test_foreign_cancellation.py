@@ -77,7 +77,7 @@ SOURCES: dict[str, Callable[[], object]] = {
 @every_loop
 @pytest.mark.parametrize("source", list(SOURCES.values()), ids=list(SOURCES))
 async def test_cancelled_source_fails_the_upload(
-    box: Sandbox, session: VerificationSession, source: Callable[[], object]
+    sandbox: Sandbox, session: VerificationSession, source: Callable[[], object]
 ) -> None:
     """A source that raises CancelledError fails its upload, alone or among others, and the error names the media."""
     for media in ([], [Media(SMALL, "document-front")]):
@@ -86,19 +86,19 @@ async def test_cancelled_source_fails_the_upload(
         assert caught.value.media is not None
         assert caught.value.media.context == "face"
 
-    assert all(stored.context == "document-front" for stored in box.session(session.id).media)
+    assert all(stored.context == "document-front" for stored in sandbox.session(session.id).media)
 
 
 @pytest.mark.parametrize("source", list(SOURCES.values()), ids=list(SOURCES))
 async def test_cancelled_source_creates_no_session(
-    box: Sandbox, veriff: VeriffClient, source: Callable[[], object]
+    sandbox: Sandbox, veriff: VeriffClient, source: Callable[[], object]
 ) -> None:
     """`submit` never submits a session without a picture whose source raised CancelledError."""
-    before = len(box.sessions)
+    before = len(sandbox.sessions)
     with pytest.raises(MediaSourceError):
         await veriff.submit(media=[Media(SMALL, "document-front"), Media(cast("BinaryIO", source()), "face")])
 
-    assert before == len(box.sessions)
+    assert before == len(sandbox.sessions)
 
 
 @every_loop

@@ -35,7 +35,7 @@ from veriff_async import (
     VeriffClient,
     VeriffError,
 )
-from veriff_async.sandbox import Fault, Rules, Sandbox
+from veriff_async.sandbox import Fault, Sandbox, SandboxOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -246,13 +246,13 @@ async def test_certain_refusals_are_repeated_or_final(call: Call) -> None:
 async def test_signed_503_is_repeated_and_an_unsigned_one_is_unknown() -> None:
     """A 503 proves that nothing was created only if Veriff signed it; what a proxy answers proves nothing."""
     for signed in (True, False):
-        async with Sandbox(rules=Rules(sign_errors=signed)) as box:
-            box.inject(Fault.status(503, retry_after=0), path="/v1/sessions", times=9)
-            async with VeriffClient(box.credentials, base_url=box.base_url, retry=QUICK) as veriff:
+        async with Sandbox(options=SandboxOptions(sign_errors=signed)) as sandbox:
+            sandbox.inject(Fault.status(503, retry_after=0), path="/v1/sessions", times=9)
+            async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK) as veriff:
                 with pytest.raises(ServerError if signed else OutcomeUnknownError):
                     await create(veriff)
 
-            assert (4 if signed else 1) == len(box.requests)
+            assert (4 if signed else 1) == len(sandbox.requests)
 
 
 @every_loop
@@ -280,7 +280,7 @@ async def test_refused_connect_is_no_unknown_outcome(call: Call) -> None:
 )
 @each_once
 async def test_handshake_that_times_out_is_no_unknown_outcome(
-    call: Call, timeouts: Timeouts, travel: Callable[[float], None]
+    call: Call, timeouts: Timeouts, advance_time: Callable[[float], None]
 ) -> None:
     """Whichever limit ends a TLS handshake, nothing was sent: the error is a timeout and a `ConnectError`."""
     connected = asyncio.Event()
@@ -304,7 +304,7 @@ async def test_handshake_that_times_out_is_no_unknown_outcome(
             await connected.wait()
             for _ in range(20):
                 await asyncio.sleep(0)
-            travel(3.1)
+            advance_time(3.1)
             error = await calling
 
     assert isinstance(error, ConnectTimeoutError)
@@ -438,13 +438,13 @@ async def test_connection_of_a_slow_answer_is_not_used_again() -> None:
 
 
 @every_loop
-async def test_closing_the_client_during_a_creation_is_unknown(box: Sandbox) -> None:
+async def test_closing_the_client_during_a_creation_is_unknown(sandbox: Sandbox) -> None:
     """A creation that was sent when the client was closed may exist; any other call ends with `ClientClosedError`."""
-    box.inject(Fault.hang(), times=2)
-    veriff = VeriffClient(box.credentials, base_url=box.base_url, retry=QUICK)
+    sandbox.inject(Fault.hang(), times=2)
+    veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK)
     creating = asyncio.create_task(_outcome(create(veriff)))
     asking = asyncio.create_task(_outcome(veriff.session(str(uuid.uuid4())).decision()))
-    await until(lambda: not box._desk._faults._armed)
+    await until(lambda: not sandbox._desk._faults._armed)
     await veriff.aclose()
 
     assert isinstance(await creating, OutcomeUnknownError)
@@ -463,7 +463,7 @@ async def test_closing_the_client_between_two_tries_is_certain() -> None:
 
 
 @pytest.mark.parametrize("header", ["0", "Thu, 01 Jan 2015 00:00:00 GMT"], ids=["zero", "past"])
-async def test_refused_calls_wait_a_minimum(header: str, travel: Callable[[float], None]) -> None:
+async def test_refused_calls_wait_a_minimum(header: str, advance_time: Callable[[float], None]) -> None:
     """However little the server asks for, no call is sent again at once, and not all at the same time."""
     async with (
         serving(response(429, Retry_After=header, Date=header if header != "0" else "")) as server,
@@ -476,7 +476,7 @@ async def test_refused_calls_wait_a_minimum(header: str, travel: Callable[[float
         assert 20 == len(server.requests)
         assert veriff.statistics().cooldown_remaining > 0.1
         while not all(call.done() for call in calls):
-            travel(0.05)
+            advance_time(0.05)
             await asyncio.sleep(0)
 
     assert all(isinstance(call.result(), RateLimitedError) for call in calls)
@@ -492,7 +492,7 @@ async def test_dates_are_read_by_the_clock_of_the_server() -> None:
     assert 7200 == caught.value.retry_after
 
 
-async def test_calls_do_not_resume_all_at_once(travel: Callable[[float], None]) -> None:
+async def test_calls_do_not_resume_all_at_once(advance_time: Callable[[float], None]) -> None:
     """After a shared slow-down the waiting calls are sent one after the other; `Recovery` says how fast."""
     async with (
         serving(response(429, Retry_After="10"), response(404)) as server,
@@ -502,16 +502,16 @@ async def test_calls_do_not_resume_all_at_once(travel: Callable[[float], None]) 
         await until(lambda: bool(veriff.statistics().rate_limited))
         calls = [asyncio.create_task(_outcome(veriff.session(ID).decision())) for _ in range(100)]
         await turns(50)
-        travel(9)
+        advance_time(9)
         await turns(50)
         assert 1 == len(server.requests)
-        travel(1.05)
+        advance_time(1.05)
         await turns(20)
         assert len(server.requests) < 50
         while not all(call.done() for call in calls):
-            travel(0.05)
+            advance_time(0.05)
             await turns(5)
-        travel(5)
+        advance_time(5)
         await first
 
     assert 102 == len(server.requests)
@@ -533,7 +533,7 @@ async def test_waiting_for_a_slow_down_is_within_the_seconds() -> None:
         assert 1 == len(server.requests)
 
 
-async def test_slow_down_ends_a_retry_with_its_own_error(travel: Callable[[float], None]) -> None:
+async def test_slow_down_ends_a_retry_with_its_own_error(advance_time: Callable[[float], None]) -> None:
     """A call that another one's slow-down holds back for too long ends with the error of its own last try."""
     async with (
         serving(response(500), response(429, Retry_After="50")) as server,
@@ -542,14 +542,14 @@ async def test_slow_down_ends_a_retry_with_its_own_error(travel: Callable[[float
         call = asyncio.create_task(_outcome(veriff.session(ID).decision()))
         await until(lambda: bool(veriff.statistics().retries))
         await _outcome(veriff.session(ID).decision())
-        travel(1)
+        advance_time(1)
         error = await call
 
     assert isinstance(error, ServerError)
     assert 500 == error.status
 
 
-async def test_waiting_for_a_slow_down_costs_no_attempt(travel: Callable[[float], None]) -> None:
+async def test_waiting_for_a_slow_down_costs_no_attempt(advance_time: Callable[[float], None]) -> None:
     """A call that waited for another one's slow-down has all its attempts left."""
     async with serving(response(429, Retry_After="20"), response(500)) as server:
         async with client_of(server, RetryPolicy(max_attempts=1)) as veriff:
@@ -561,7 +561,7 @@ async def test_waiting_for_a_slow_down_costs_no_attempt(travel: Callable[[float]
             before = len(server.requests)
             second = asyncio.create_task(_outcome(veriff.session(ID).media()))
             while not (first.done() and second.done()):
-                travel(0.5)
+                advance_time(0.5)
                 await asyncio.sleep(0)
 
     assert 3 == sum(line.endswith("/media") for line in server.lines[before:])
@@ -569,7 +569,7 @@ async def test_waiting_for_a_slow_down_costs_no_attempt(travel: Callable[[float]
 
 @pytest.mark.parametrize("connect", [0.5, 5.0, 10.0])
 @pytest.mark.parametrize("direction", ["answer", "body"])
-async def test_stall_is_detected_in_time(connect: float, direction: str, travel: Callable[[float], None]) -> None:
+async def test_stall_is_detected_in_time(connect: float, direction: str, advance_time: Callable[[float], None]) -> None:
     """Whatever the other limits are, a try ends when nothing moved for `Timeouts.idle`, within a tenth of it."""
     received, ended = asyncio.Event(), asyncio.Event()
 
@@ -591,10 +591,10 @@ async def test_stall_is_detected_in_time(connect: float, direction: str, travel:
             calling = asyncio.create_task(_outcome(work))
             await received.wait()
             await until_still(lambda: veriff.statistics().bytes_sent)
-            travel(28)
+            advance_time(28)
             await turns(5)
             early = calling.done()
-            travel(4)
+            advance_time(4)
             await turns(20)
             late = calling.done()
         ended.set()

@@ -17,7 +17,7 @@ import pytest
 from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
 from veriff_async import ConfigurationError, DecisionEvent, DecisionSource, InboxError, SessionEvent
 from veriff_async._protocol.webhook import dump_event
-from veriff_async.testing import decided
+from veriff_async.testing import decision_event
 from veriff_async.webhooks import WebhookReceiver, _tasks
 
 if TYPE_CHECKING:
@@ -275,13 +275,13 @@ async def test_a_cancelled_call_is_recorded_and_told() -> None:
     assert 1 == len(told)
 
 
-async def test_a_late_record_is_told_once(travel: Callable[[float], None]) -> None:
+async def test_a_late_record_is_told_once(advance_time: Callable[[float], None]) -> None:
     """An inbox slower than Veriff's patience makes 503; what it records after all is told, its repetition not."""
     inbox, told = OwnInbox(waits=True), list[object]()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
         late = asyncio.create_task(take(receiver))
         await inbox.kept.wait()
-        travel(4.1)
+        advance_time(4.1)
         assert 503 == await late
         inbox.goes_on.set()
         assert 200 == await take(receiver)
@@ -289,20 +289,20 @@ async def test_a_late_record_is_told_once(travel: Callable[[float], None]) -> No
     assert (1, 1, 1) == (len(told), receiver.statistics().record_failures, receiver.statistics().repeated)
 
 
-async def test_an_inbox_that_hangs_takes_no_end_of_events(travel: Callable[[float], None]) -> None:
+async def test_an_inbox_that_hangs_takes_no_end_of_events(advance_time: Callable[[float], None]) -> None:
     """Beyond a thousand events that an inbox sits on, further ones are answered 503 at once."""
     inbox = OwnInbox(waits=True)
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         waiting = [asyncio.create_task(take(receiver, message(session_id=f"{number}"))) for number in range(1000)]
         await inbox.kept.wait()  # the first to be asked for; the others began with it
         assert 503 == await take(receiver)
-        travel(4.1)
+        advance_time(4.1)
         assert {503} == set(await asyncio.gather(*waiting))
         inbox.goes_on.set()
 
 
 async def test_records_that_hang_leave_their_slots(
-    travel: Callable[[float], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that hangs has no slot once its request is answered; the oldest are cancelled, with one log line."""
     monkeypatch.setattr(_tasks, "_MOST_RECORDING", 50)  # as many as there are would take seconds
@@ -314,7 +314,7 @@ async def test_records_that_hang_leave_their_slots(
             waiting = [asyncio.create_task(take(receiver, body)) for body in bodies]
             await inbox.kept.wait()
             assert 503 == await take(receiver)
-            travel(4.1)
+            advance_time(4.1)
             assert {503} == set(await asyncio.gather(*waiting))
         inbox.goes_on.set()
         assert 200 == await take(receiver)
@@ -323,7 +323,7 @@ async def test_records_that_hang_leave_their_slots(
     assert 51 == receiver.statistics().recorded  # the newer fifty were recorded after all
 
 
-async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, travel: Callable[[float], None]) -> None:
+async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
     """What does not end is cancelled, what has not begun is left out, and all of it is recorded."""
     slow = Slow()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
@@ -331,14 +331,16 @@ async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, travel: Cal
     await slow.began.wait()
     closing = asyncio.create_task(receiver.aclose())
     await asyncio.sleep(0)
-    travel(10.1)
+    advance_time(10.1)
     await closing
 
     assert (1, 0, 1) == (slow.cancelled, slow.ended, receiver.statistics().callbacks_dropped)
     assert 2 == len(await inbox.get_events("8f0d1ab6"))
 
 
-async def test_a_blocked_thread_does_not_hold_up_the_end(inbox: MemoryInbox, travel: Callable[[float], None]) -> None:
+async def test_a_blocked_thread_does_not_hold_up_the_end(
+    inbox: MemoryInbox, advance_time: Callable[[float], None]
+) -> None:
     """A function in a thread cannot be cancelled: it is left behind to end by itself."""
     goes_on = threading.Event()
     began = threading.Event()
@@ -353,7 +355,7 @@ async def test_a_blocked_thread_does_not_hold_up_the_end(inbox: MemoryInbox, tra
         await asyncio.sleep(0)
     closing = asyncio.create_task(receiver.aclose())
     await asyncio.sleep(0)
-    travel(10.1)
+    advance_time(10.1)
     await closing
     goes_on.set()
 
@@ -369,7 +371,7 @@ async def test_a_closed_receiver_is_503(inbox: MemoryInbox) -> None:
     assert () == await inbox.get_events("8f0d1ab6")
 
 
-async def test_closing_cancels_a_record_that_hangs(travel: Callable[[float], None]) -> None:
+async def test_closing_cancels_a_record_that_hangs(advance_time: Callable[[float], None]) -> None:
     """A record that an inbox sits on is given up in the end, and its request answered 503."""
     inbox = OwnInbox(waits=True)
     receiver = WebhookReceiver(CREDENTIALS, inbox, record_timeout=60)
@@ -377,13 +379,13 @@ async def test_closing_cancels_a_record_that_hangs(travel: Callable[[float], Non
     await inbox.kept.wait()
     closing = asyncio.create_task(receiver.aclose())
     await asyncio.sleep(0)
-    travel(10.1)
+    advance_time(10.1)
     await closing
     assert 503 == await late
 
 
 async def test_a_function_that_is_too_far_behind_is_left_out(
-    inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, travel: Callable[[float], None]
+    inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, advance_time: Callable[[float], None]
 ) -> None:
     """Ten thousand events wait for it and no more; the rest is recorded all the same."""
     slow = Slow()
@@ -401,7 +403,7 @@ async def test_a_function_that_is_too_far_behind_is_left_out(
     assert 2 == len(await inbox.get_events("8f0d1ab6"))
     closing = asyncio.create_task(receiver.aclose())
     await asyncio.sleep(0)
-    travel(10.1)
+    advance_time(10.1)
     await closing
 
 
@@ -414,9 +416,9 @@ async def test_a_decision_that_polling_reported_first_is_not_missed(inbox: Memor
         if recorded.ignored is None and isinstance(recorded.event, DecisionEvent):
             decisions.append(recorded.event.decision.status)
 
-    await inbox.record(decided("s", "approved", minute=1), source=DecisionSource.POLL)
+    await inbox.record(decision_event("s", "approved", minute=1), source=DecisionSource.POLL)
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=report) as receiver:
-        for body in (dump_event(decided("s", "approved", minute=1, ip=each)) for each in (ip, ip, "::2")):
+        for body in (dump_event(decision_event("s", "approved", minute=1, ip=each)) for each in (ip, ip, "::2")):
             assert 200 == await take(receiver, body)
 
     assert ["approved"] == decisions

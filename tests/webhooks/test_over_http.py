@@ -51,15 +51,15 @@ async def test_a_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) 
 async def test_the_local_veriff_delivers(server: Server, receiver: WebhookReceiver) -> None:
     """Every kind of webhook that it posts to one address is taken at the first try."""
     urls = dict.fromkeys(WebhookKind, server.url)
-    async with Sandbox(webhook_urls=urls) as box, VeriffClient.from_env(box.environ) as veriff:
-        receiver.credentials = box.credentials
+    async with Sandbox(webhook_urls=urls) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
+        receiver.credentials = sandbox.credentials
         session = await veriff.create_session(vendor_data="user-42")
         await session.submit()
-        box.decide(session.id, "approved")
-        await box.settled()
+        sandbox.decide(session.id, "approved")
+        await sandbox.wait_idle()
 
-        assert {200} == {delivery.status for delivery in box.deliveries}
-        assert len(box.deliveries) == receiver.statistics().recorded > 1
+        assert {200} == {delivery.status for delivery in sandbox.deliveries}
+        assert len(sandbox.deliveries) == receiver.statistics().recorded > 1
 
 
 @pytest.mark.parametrize("secret", ["new", "old"])

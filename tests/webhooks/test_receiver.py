@@ -178,7 +178,7 @@ async def test_no_more_is_read_than_wanted(receiver: WebhookReceiver) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_has_some_seconds(receiver: WebhookReceiver, travel: Callable[[float], None]) -> None:
+async def test_a_body_has_some_seconds(receiver: WebhookReceiver, advance_time: Callable[[float], None]) -> None:
     """A body that does not come to its end is 408, and one whose connection fails 400."""
     began = asyncio.Event()
 
@@ -193,7 +193,7 @@ async def test_a_body_has_some_seconds(receiver: WebhookReceiver, travel: Callab
 
     answer = asyncio.create_task(receiver.handle("POST", signed(BODY), dripping()))
     await began.wait()
-    travel(4.1)
+    advance_time(4.1)
     assert 408 == (await answer).status
     assert 400 == (await receiver.handle("POST", signed(BODY), failing())).status
 

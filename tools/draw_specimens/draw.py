@@ -168,13 +168,13 @@ def _heading(pen: Pen, kind: str) -> None:
 
 def _photo(pen: Pen, corner: tuple[int, int], width: int) -> None:
     photo = draw_portrait(width)
-    box = (corner[0], corner[1], corner[0] + width, corner[1] + width * 5 // 4)
+    sandbox = (corner[0], corner[1], corner[0] + width, corner[1] + width * 5 // 4)
     mask = Image.new("L", pen.image.size)
-    Pen(mask).plate(box, 18, 255)
+    Pen(mask).plate(sandbox, 18, 255)
     full = Image.new("RGB", pen.image.size)
     full.paste(photo, (corner[0] * FINE, corner[1] * FINE))
     pen.image.paste(full, (0, 0), mask)
-    left, top, right, bottom = box
+    left, top, right, bottom = sandbox
     pen.line([(left, bottom + 14), (right, bottom + 14)], GOLD, 3)
     pen.text(((left + right) / 2, bottom + 66), "SPECIMEN 00042", (30, 0.4), INK, anchor="ms")
     micro = "SPECIMEN " * 60
@@ -219,9 +219,9 @@ def _photograph(card: Image.Image, seed: int) -> Image.Image:
     """Lay the card on a table, with its shadow and the grain of both."""
     table = gradient((SHEET[0] * FINE, SHEET[1] * FINE), ((64, 78, 96), (116, 126, 138)), 38)
     edge = ((SHEET[0] - CARD[0]) // 2, (SHEET[1] - CARD[1]) // 2)
-    box = (edge[0], edge[1], edge[0] + CARD[0], edge[1] + CARD[1])
+    sandbox = (edge[0], edge[1], edge[0] + CARD[0], edge[1] + CARD[1])
     shadow, outline = Image.new("L", table.size), Image.new("L", card.size)
-    Pen(shadow).plate((box[0] + 6, box[1] + 14, box[2] + 6, box[3] + 14), 52, 200)
+    Pen(shadow).plate((sandbox[0] + 6, sandbox[1] + 14, sandbox[2] + 6, sandbox[3] + 14), 52, 200)
     table.paste((14, 18, 28), (0, 0), shadow.filter(ImageFilter.GaussianBlur(22 * FINE)))
     Pen(outline).plate((0, 0, *CARD), 52, 255)
     table.paste(card, (edge[0] * FINE, edge[1] * FINE), outline)

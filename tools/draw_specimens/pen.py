@@ -71,12 +71,12 @@ class Pen:
     def disc(self, centre: Point, radius: float, colour: Colour | int, *, tall: float = 1) -> None:
         """Fill an ellipse that is `tall` times as high as it is wide."""
         (x, y), high = centre, radius * tall
-        box = ((x - radius) * FINE, (y - high) * FINE, (x + radius) * FINE, (y + high) * FINE)
-        self._draw.ellipse(box, fill=colour)
+        sandbox = ((x - radius) * FINE, (y - high) * FINE, (x + radius) * FINE, (y + high) * FINE)
+        self._draw.ellipse(sandbox, fill=colour)
 
-    def plate(self, box: tuple[float, float, float, float], radius: float, colour: Colour | int) -> None:
+    def plate(self, sandbox: tuple[float, float, float, float], radius: float, colour: Colour | int) -> None:
         """Fill a rectangle with round corners."""
-        left, top, right, bottom = (side * FINE for side in box)
+        left, top, right, bottom = (side * FINE for side in sandbox)
         self._draw.rounded_rectangle((left, top, right, bottom), radius=radius * FINE, fill=colour)
 
     def text(self, at: Point, words: str, style: Style, colour: Colour | int, *, anchor: str = "ls") -> None:

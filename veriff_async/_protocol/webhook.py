@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
 
 __all__ = (
-    "decision_event",
     "dump_event",
     "event_from",
+    "event_from_decision",
+    "event_from_resubmission",
     "load_event",
     "parse_webhook",
-    "resubmission_event",
     "without_details",
 )
 
@@ -125,7 +125,7 @@ def event_from(root: JsonObject) -> WebhookEvent:
     return _made(_kind(root), root)
 
 
-def decision_event(decision: Decision) -> DecisionEvent:
+def event_from_decision(decision: Decision) -> DecisionEvent:
     """Make of a decision that was asked for the event that a webhook of the same content is."""
     raw = decision.raw or to_json(decision)
     return DecisionEvent(decision=decision, raw=raw)
@@ -141,7 +141,7 @@ def without_details(decision: Decision) -> Decision:
     )
 
 
-def resubmission_event(answered: Decision, *, refused: bool = False) -> SessionEvent:
+def event_from_resubmission(answered: Decision, *, refused: bool = False) -> SessionEvent:
     """Make the event that a client records when it submits a new attempt, or when that submission was refused.
 
     Args:

@@ -14,7 +14,7 @@ from veriff_async._protocol.arguments import check_function
 from veriff_async._protocol.decision_order import is_same
 from veriff_async._protocol.request_arguments import check_concurrency
 from veriff_async._protocol.validation import check_id
-from veriff_async._protocol.webhook import decision_event
+from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.inbox_watcher import PROBE, answer_of, in_time
 from veriff_async.errors import ConfigurationError, InboxError, VeriffError
 from veriff_async.models.decision import DecisionSource
@@ -170,7 +170,7 @@ class _Run:
 
     async def _recorded(self, decision: Decision) -> SessionState | None:
         try:
-            event = decision_event(decision)
+            event = event_from_decision(decision)
             return (await in_time(self.inbox.record(event, source=DecisionSource.POLL), _PATIENCE)).state
         except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
             try:

@@ -168,9 +168,9 @@ class Waits:
         if watched is not None and not self._serves:  # an inbox that fails may take its time to do so
             watched.show(decision, DecisionSource.POLL)
         if self._inbox is not None and not is_recorded:
-            from veriff_async._protocol.webhook import decision_event
+            from veriff_async._protocol.webhook import event_from_decision
 
-            recorded = await self._record(decision_event(decision), "a decision that was asked for is not in it")
+            recorded = await self._record(event_from_decision(decision), "a decision that was asked for is not in it")
             watched = self._watched.get(decision.session_id)
             if recorded is not None and not _stands(recorded, decision):
                 return False
@@ -249,9 +249,9 @@ class Waits:
         """Record a submission, or that it was refused; return whether there is nothing left to record."""
         if self._inbox is None:
             return True
-        from veriff_async._protocol.webhook import resubmission_event
+        from veriff_async._protocol.webhook import event_from_resubmission
 
-        event = resubmission_event(answered, refused=refused)
+        event = event_from_resubmission(answered, refused=refused)
         what = "that a submission was refused" if refused else "of a submission"
         return await self._record(event, f"other processes do not know {what}") is not None
 

@@ -27,7 +27,7 @@ from veriff_async.sandbox._app import HEALTH_PATH
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from veriff_async.sandbox import Delivery, SeenRequest
+    from veriff_async.sandbox import Delivery, ReceivedRequest
 
 __all__ = ("own_credentials", "run_sandbox", "sandbox")
 
@@ -95,10 +95,10 @@ async def run_sandbox(
             decide_after=decide_after,
             on_request=lambda seen: screen.say(_request_line(seen)),
             on_delivery=lambda delivery: screen.say(_delivery_line(delivery)),
-        ) as box:
+        ) as sandbox:
             # An IPv6 address for all interfaces takes IPv4 only on some systems, so nothing is promised for it.
             addresses = await to_thread.run_sync(_addresses) if host in {"", "0.0.0.0"} else []  # noqa: S104
-            _announce(box, screen, addresses, with_secret=credentials is None)
+            _announce(sandbox, screen, addresses, with_secret=credentials is None)
             await stopped.wait()
     screen.say("Stopped.")
 
@@ -114,12 +114,12 @@ def _addresses() -> list[str]:
     return list(dict.fromkeys(address for address in found if not address.startswith("127.")))
 
 
-def _announce(box: Sandbox, screen: Screen, addresses: list[str], *, with_secret: bool) -> None:
-    for name, value in box.environ.items():
+def _announce(sandbox: Sandbox, screen: Screen, addresses: list[str], *, with_secret: bool) -> None:
+    for name, value in sandbox.environ.items():
         if with_secret or name in _URLS:
             print_result(f"export {name}={shlex.quote(value)}")
-    screen.say(f"A local Veriff listens at {box.base_url}; give clients the variables above. Ctrl-C stops it.")
-    port = urlsplit(box.base_url).port
+    screen.say(f"A local Veriff listens at {sandbox.base_url}; give clients the variables above. Ctrl-C stops it.")
+    port = urlsplit(sandbox.base_url).port
     for address in addresses:
         screen.say(
             f"Other machines and containers reach it at http://{address}:{port}, for example GET {HEALTH_PATH}. "
@@ -127,7 +127,7 @@ def _announce(box: Sandbox, screen: Screen, addresses: list[str], *, with_secret
         )
 
 
-def _request_line(seen: SeenRequest) -> str:
+def _request_line(seen: ReceivedRequest) -> str:
     return f"{datetime.now().astimezone():%H:%M:%S}  {seen.status or '---'}  {seen.method:<6} {seen.path}"
 
 

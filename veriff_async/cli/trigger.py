@@ -19,7 +19,7 @@ from veriff_async.cli._runtime import print_json, result_screen, run
 from veriff_async.cli._settings import settings_from
 from veriff_async.cli._streams import say
 from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
-from veriff_async.sandbox import Rules, WebhookKind
+from veriff_async.sandbox import SandboxOptions, WebhookKind
 from veriff_async.sandbox._webhooks import packed
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ("Sent", "send_samples", "trigger")
 
 _ALL: Final = "all"
-_RULES: Final = Rules()
+_OPTIONS: Final = SandboxOptions()
 
 
 @frozen
@@ -116,12 +116,12 @@ async def send_samples(  # noqa: PLR0913  what a sample is made of
         show: Called with each as soon as it was answered.
     """
     done: list[Sent] = []
-    async with Poster(_RULES.receiver_seconds) as poster:
+    async with Poster(_OPTIONS.webhook_timeout_seconds) as poster:
         for kind in kinds:
             now = datetime.now(UTC)
             word = status if status in STATUSES.get(kind, ()) else None
             for sample in samples(kind, session_id=session_id, status=word, now=now):
-                parcel = packed(url, sample.body, credentials=credentials, rules=_RULES, now=now)
+                parcel = packed(url, sample.body, credentials=credentials, options=_OPTIONS, now=now)
                 sent = Sent(sample, await poster.post(url, parcel.headers, parcel.body))
                 if show is not None:
                     show(sent)

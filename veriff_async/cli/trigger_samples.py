@@ -15,7 +15,7 @@ from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.registry import CurpResult, CurpStatus, IneCurpResult, IneRecord, IneResult
 from veriff_async.models.watchlist import CheckType, MatchStatus, WatchlistScreening
-from veriff_async.sandbox import Rules, WebhookKind, _session_data
+from veriff_async.sandbox import SandboxOptions, WebhookKind, _session_data
 from veriff_async.sandbox._scenario import Post, Scenario, Verdict
 
 if TYPE_CHECKING:
@@ -102,14 +102,14 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
 
 def _scenario(session_id: str, *, full_auto: bool) -> Scenario:
     made = iter((session_id, *(str(uuid5(NAMESPACE_URL, f"{session_id}/attempts/{place}")) for place in range(2))))
-    return Scenario(Rules(full_auto=full_auto), new_id=lambda: next(made), decide_after=None)
+    return Scenario(SandboxOptions(full_auto=full_auto), new_id=lambda: next(made), decide_after=None)
 
 
 def _told_elsewhere(kind: WebhookKind, session: Session, now: datetime) -> list[Post]:
     """Return what is told of a session beside its life."""
     if kind == WebhookKind.USER_STATUS:
         given = UserDefinedStatus(status="Sample", status_code="sample", reason="Sample reason", reason_code="sample")
-        return _session_data.give_status(session, given, now=now)
+        return _session_data.set_user_status(session, given, now=now)
     if kind == WebhookKind.ADDRESS:
         return _session_data.submit_address(session, str(uuid5(NAMESPACE_URL, f"{session.id}/address")))
     curp = CurpResult(status_curp=CurpStatus.AN)
@@ -118,7 +118,7 @@ def _told_elsewhere(kind: WebhookKind, session: Session, now: datetime) -> list[
         WebhookKind.CURP: curp,
         WebhookKind.INE_CURP: IneCurpResult(ine=IneRecord(active=True), curp=curp),
     }
-    return _session_data.answer_registry(session, results[kind], now=now)
+    return _session_data.complete_registry_check(session, results[kind], now=now)
 
 
 def _body(effect: object) -> JsonObject:

@@ -1,10 +1,10 @@
 """A local Veriff: run everything for real, without an account."""
 
-from veriff_async.sandbox._behaviour import Rules
 from veriff_async.sandbox._clock import Clock, RealClock, VirtualClock
 from veriff_async.sandbox._face_import import ImportedFace
 from veriff_async.sandbox._faults import Fault
-from veriff_async.sandbox._records import AttemptView, Delivery, SeenRequest, SessionView, StoredMedia, WebhookKind
+from veriff_async.sandbox._options import SandboxOptions
+from veriff_async.sandbox._records import AttemptView, Delivery, ReceivedRequest, SessionView, StoredMedia, WebhookKind
 from veriff_async.sandbox._server import Sandbox
 
 __all__ = (
@@ -14,9 +14,9 @@ __all__ = (
     "Fault",
     "ImportedFace",
     "RealClock",
-    "Rules",
+    "ReceivedRequest",
     "Sandbox",
-    "SeenRequest",
+    "SandboxOptions",
     "SessionView",
     "StoredMedia",
     "VirtualClock",

@@ -20,7 +20,7 @@ from veriff_async.sandbox import _auth
 from veriff_async.sandbox._errors import Refusal
 from veriff_async.sandbox._faults import Fault, FaultKind
 from veriff_async.sandbox._handlers import FILE, FORM, SECRET, Counter, answered
-from veriff_async.sandbox._records import SeenRequest
+from veriff_async.sandbox._records import ReceivedRequest
 
 if TYPE_CHECKING:
     import asyncio
@@ -160,7 +160,7 @@ class _Answers:
             if isinstance(answer, web.FileResponse) and request.get(_FORGING, False):
                 answer.headers.update(_auth.signed_headers(self._desk.credentials, sign(_FORGED, b"")))
             body = answer.body if isinstance(answer, web.Response) else None
-            if isinstance(body, bytes) and (answer.status < 300 or self._desk.rules.sign_errors):  # noqa: PLR2004
+            if isinstance(body, bytes) and (answer.status < 300 or self._desk.options.sign_errors):  # noqa: PLR2004
                 secret = request.get(SECRET, self._desk.credentials.shared_secret)
                 if request.get(_FORGING, False):
                     secret = _FORGED
@@ -185,7 +185,7 @@ class _Trouble:
             request[_FORGING] = fault is not None and fault.kind is FaultKind.FORGE
             answer = await self._happen(request, handler, fault)
             status = None if answer is None else answer.status
-            self._desk.saw(SeenRequest(method=request.method, path=request.path, status=status))
+            self._desk.saw(ReceivedRequest(method=request.method, path=request.path, status=status))
             # Nobody gets this one: its connection is gone.
             return web.Response() if answer is None else answer
 
@@ -207,13 +207,13 @@ class _Trouble:
             return answer
         if fault.kind is FaultKind.CORRUPT:
             return await _changed(request, await handler(request), fault.after)
-        if fault.kind in {FaultKind.CUT_ANSWER, FaultKind.STALL_ANSWER}:
+        if fault.kind in {FaultKind.TRUNCATE_RESPONSE, FaultKind.STALL_RESPONSE}:
             await _begin(request, await handler(request), fault.after)
-        elif fault.kind is FaultKind.LOSE_ANSWER:
+        elif fault.kind is FaultKind.LOSE_RESPONSE:
             await handler(request)
         else:
             await _read(request, up_to=fault.after)
-        if fault.kind in {FaultKind.HANG, FaultKind.STALL_ANSWER}:
+        if fault.kind in {FaultKind.HANG, FaultKind.STALL_RESPONSE}:
             await self._closing.wait()
         if request.transport is not None:
             request.transport.abort()

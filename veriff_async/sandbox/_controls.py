@@ -81,7 +81,7 @@ class Stage:
         verdict = _verdict(Status(check_text("status", status)), details)
         self._desk.change(session_id, lambda scenario, session, now: scenario.decide(session, verdict, now=now))
 
-    def end_user_starts(self, session_id: str) -> None:
+    def start_attempt(self, session_id: str) -> None:
         """Let the end-user open Veriff's page, which starts the attempt (event 7001).
 
         Raises:
@@ -89,7 +89,7 @@ class Stage:
         """
         self._desk.change(session_id, lambda scenario, session, _: scenario.start(session))
 
-    def end_user_submits(self, session_id: str) -> None:
+    def submit_attempt(self, session_id: str) -> None:
         """Let the end-user submit the attempt on Veriff's page (event 7002).
 
         Raises:
@@ -97,7 +97,7 @@ class Stage:
         """
         self._desk.change(session_id, lambda scenario, session, now: scenario.hand_in(session, now=now))
 
-    def screen(self, session_id: str, screening: WatchlistScreening | None = None) -> None:
+    def complete_watchlist_screening(self, session_id: str, screening: WatchlistScreening | None = None) -> None:
         """Let a screening against lists end, and post its webhook.
 
         Args:
@@ -116,7 +116,7 @@ class Stage:
             found = check_model("screening", screening, WatchlistScreening)
         self._desk.change(session_id, lambda _, session, now: _session_data.screen(session, found, now=now))
 
-    def match(self, session_id: str, *matches: PepSanctionMatch) -> None:
+    def set_pep_matches(self, session_id: str, *matches: PepSanctionMatch) -> None:
         """Let searches in lists of politically exposed persons and sanctions end; they are told with the person.
 
         Raises:
@@ -126,16 +126,16 @@ class Stage:
             check_model("match", each, PepSanctionMatch)
         self._desk.change(session_id, lambda _, session, __: _session_data.match(session, matches))
 
-    def give_status(self, session_id: str, status: UserDefinedStatus) -> None:
+    def set_user_status(self, session_id: str, status: UserDefinedStatus) -> None:
         """Let somebody give the attempt a status in the Customer Portal, and post its webhook.
 
         Raises:
             ConfigurationError: There is no such session.
         """
         check_model("status", status, UserDefinedStatus)
-        self._desk.change(session_id, lambda _, session, now: _session_data.give_status(session, status, now=now))
+        self._desk.change(session_id, lambda _, session, now: _session_data.set_user_status(session, status, now=now))
 
-    def answer_registry(
+    def complete_registry_check(
         self, session_id: str, result: IneResult | CurpResult | IneCurpResult | TransportationResult
     ) -> None:
         """Let a registry answer, and post its webhook.
@@ -149,7 +149,9 @@ class Stage:
                 break
         else:
             check_model("result", result, IneResult)
-        self._desk.change(session_id, lambda _, session, now: _session_data.answer_registry(session, result, now=now))
+        self._desk.change(
+            session_id, lambda _, session, now: _session_data.complete_registry_check(session, result, now=now)
+        )
 
     def issue_certificate(self, session_id: str) -> str:
         """Let a preservation certificate be issued for the PDFs of a session (NOM-151).

@@ -34,9 +34,9 @@ class FaultKind(Enum):
     STATUS = auto()
     DROP = auto()
     HANG = auto()
-    LOSE_ANSWER = auto()
-    CUT_ANSWER = auto()
-    STALL_ANSWER = auto()
+    LOSE_RESPONSE = auto()
+    TRUNCATE_RESPONSE = auto()
+    STALL_RESPONSE = auto()
     CORRUPT = auto()
     FORGE = auto()
 
@@ -119,27 +119,27 @@ class Fault:
         return cls(kind=FaultKind.HANG, after=after)
 
     @classmethod
-    def lose_answer(cls) -> Self:
+    def lose_response(cls) -> Self:
         """Do what was asked, and break the connection off instead of answering."""
-        return cls(kind=FaultKind.LOSE_ANSWER)
+        return cls(kind=FaultKind.LOSE_RESPONSE)
 
     @classmethod
-    def cut_answer(cls, *, after: int = 0) -> Self:
+    def truncate_response(cls, *, after: int = 0) -> Self:
         """Do what was asked, and break the connection off after so many bytes of the answer's body."""
-        return cls(kind=FaultKind.CUT_ANSWER, after=after)
+        return cls(kind=FaultKind.TRUNCATE_RESPONSE, after=after)
 
     @classmethod
-    def stall_answer(cls, *, after: int = 0) -> Self:
+    def stall_response(cls, *, after: int = 0) -> Self:
         """Do what was asked, and send nothing more after so many bytes of the answer's body."""
-        return cls(kind=FaultKind.STALL_ANSWER, after=after)
+        return cls(kind=FaultKind.STALL_RESPONSE, after=after)
 
     @classmethod
-    def corrupt(cls, *, at: int = 0) -> Self:
+    def corrupt_response(cls, *, offset: int = 0) -> Self:
         """Do what was asked, and change one byte of the answer's body after it was signed."""
-        return cls(kind=FaultKind.CORRUPT, after=at)
+        return cls(kind=FaultKind.CORRUPT, after=offset)
 
     @classmethod
-    def forge(cls) -> Self:
+    def forge_signature(cls) -> Self:
         """Do what was asked, and sign the answer with a secret that nobody has."""
         return cls(kind=FaultKind.FORGE)
 

@@ -127,7 +127,7 @@ class Counter:
         async for chunk in request.content.iter_chunked(_CHUNK):
             body += chunk
             if len(body) > _MOST_FACES:
-                raise Refusal(self._desk.rules.oversize_status, None, "Request body is too large")
+                raise Refusal(self._desk.options.oversize_status, None, "Request body is too large")
         self._check_body(request, bytes(body))
         answer = self._desk.import_faces(await to_thread.run_sync(_object, bytes(body)))
         return answered(answer, status=202)
@@ -202,7 +202,7 @@ class Counter:
         _auth.check_client(request.headers, self._desk.credentials)
         session_id, media_id = request.match_info["id"], str(uuid4())
         verifier = self._desk.credentials.verifier()
-        intake = Intake(oversize_status=self._desk.rules.oversize_status)
+        intake = Intake(oversize_status=self._desk.options.oversize_status)
         async with self._store.incoming(media_id) as incoming:
             refusal: Refusal | None = None
             async for chunk in request.content.iter_chunked(_CHUNK):
@@ -210,7 +210,7 @@ class Counter:
                 try:
                     await incoming.write(intake.feed(chunk) if refusal is None else b"")
                 except Refusal as found:
-                    if found.status == self._desk.rules.oversize_status:
+                    if found.status == self._desk.options.oversize_status:
                         raise
                     # Whoever is not Veriff's customer is told that first, and for that the whole body is needed.
                     refusal = found
@@ -268,7 +268,7 @@ class Counter:
         body = await request.read()
         verifier = self._desk.credentials.verifier()
         verifier.update(request.path.encode())
-        if request.method == "POST" and self._desk.rules.feedback_signs_body:
+        if request.method == "POST" and self._desk.options.feedback_signs_body:
             verifier.update(b"\n" + body)
         self._check(request, verifier, of_body=request.method == "POST")
         return body

@@ -34,7 +34,7 @@ from veriff_async.models.session import SessionInfo
 from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication, ValidationResult
 
 if TYPE_CHECKING:
-    from veriff_async.sandbox._behaviour import Rules
+    from veriff_async.sandbox._options import SandboxOptions
     from veriff_async.sandbox._records import Session, StoredMedia
 
 __all__ = ("REGISTRY_MATCH", "Verdict", "decision", "event", "full_auto", "media", "no_decision", "session", "token")
@@ -139,14 +139,14 @@ def no_decision() -> dict[str, object]:
     return {"status": "success", "verification": None, "technicalData": {"ip": None}}
 
 
-def decision(found: Session, verdict: Verdict, *, now: datetime, rules: Rules) -> dict[str, object]:
+def decision(found: Session, verdict: Verdict, *, now: datetime, options: SandboxOptions) -> dict[str, object]:
     """Return a decision, as a webhook posts it and ``GET /decision`` answers it."""
     nobody = verdict.status in {Status.EXPIRED, Status.ABANDONED}
     told = Decision(
         session_id=found.id,
         attempt_id=found.attempt.id,
         status=verdict.status,
-        code=None if rules.code_is_null else _code(verdict.status, rules),
+        code=None if options.code_is_null else _code(verdict.status, options),
         reason=verdict.reason,
         reason_code=verdict.reason_code,
         vendor_data=found.vendor_data,
@@ -163,14 +163,16 @@ def decision(found: Session, verdict: Verdict, *, now: datetime, rules: Rules) -
         risk_labels=verdict.risk_labels,
         insights=verdict.insights,
     )
-    body = to_json(told, time_digits=rules.time_digits)
+    body = to_json(told, time_digits=options.time_digits)
     verification = body["verification"]
-    if rules.reason_code_as_text and verdict.reason_code is not None and isinstance(verification, dict):
+    if options.reason_code_as_text and verdict.reason_code is not None and isinstance(verification, dict):
         verification["reasonCode"] = str(verdict.reason_code)
     return body
 
 
-def full_auto(found: Session, verdict: Verdict, *, now: datetime, rules: Rules) -> tuple[JsonObject, JsonObject]:
+def full_auto(
+    found: Session, verdict: Verdict, *, now: datetime, options: SandboxOptions
+) -> tuple[JsonObject, JsonObject]:
     """Return a decision that was made without a human: the webhook, and the answer, which is flat."""
     person, document = _person(found, verdict), _document(found, verdict)
     told = FullAutoDecision(
@@ -207,11 +209,11 @@ def full_auto(found: Session, verdict: Verdict, *, now: datetime, rules: Rules) 
         time=now,
         decision=told,
     )
-    return to_json(posted, time_digits=rules.time_digits), {"status": "success", **to_json(told)}
+    return to_json(posted, time_digits=options.time_digits), {"status": "success", **to_json(told)}
 
 
-def _code(status: Status, rules: Rules) -> int | None:
-    return rules.abandoned_code if status == Status.ABANDONED else _CODES.get(status)
+def _code(status: Status, options: SandboxOptions) -> int | None:
+    return options.abandoned_code if status == Status.ABANDONED else _CODES.get(status)
 
 
 def _person(found: Session, verdict: Verdict) -> Person:

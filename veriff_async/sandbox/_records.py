@@ -21,8 +21,8 @@ __all__ = (
     "AttemptView",
     "Delivery",
     "IssuedCertificate",
+    "ReceivedRequest",
     "RegistryResult",
-    "SeenRequest",
     "Session",
     "SessionView",
     "StoredMedia",
@@ -179,7 +179,7 @@ class SessionView:
 
 
 @frozen(kw_only=True)
-class SeenRequest:
+class ReceivedRequest:
     """A request that the sandbox has answered.
 
     Attributes:
@@ -202,14 +202,14 @@ class Delivery:
         body: The raw body.
         headers: The headers of the request.
         status: HTTP status of the receiver's answer, or ``None`` when none came.
-        at: When, on the sandbox's clock.
+        sent_at: When, on the sandbox's clock.
     """
 
     url: str
     body: bytes = field(repr=False)
     headers: dict[str, str] = field(repr=False, hash=False)
     status: int | None
-    at: datetime
+    sent_at: datetime
 
 
 def view(session: Session) -> SessionView:

@@ -29,7 +29,7 @@ from veriff_async.sandbox._records import Attempt, Session, StoredMedia, Webhook
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from veriff_async.sandbox._behaviour import Rules
+    from veriff_async.sandbox._options import SandboxOptions
 
 __all__ = ("Due", "Effect", "Post", "Scenario", "Verdict")
 
@@ -98,9 +98,9 @@ Effect = Post | Due
 class Scenario:
     """All sessions of one integration."""
 
-    def __init__(self, rules: Rules, *, new_id: Callable[[], str], decide_after: float | None) -> None:
+    def __init__(self, options: SandboxOptions, *, new_id: Callable[[], str], decide_after: float | None) -> None:
         """Take the rules, where ids come from, and the seconds after which a submitted session is approved."""
-        self.rules = rules
+        self.options = options
         self._new_id = new_id
         self._decide_after = decide_after
         self._sessions: dict[str, Session] = {}
@@ -127,19 +127,19 @@ class Scenario:
 
     def create(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/sessions``."""
-        session = self._open(_validation.check_verification(body, self.rules), now)
+        session = self._open(_validation.check_verification(body, self.options), now)
         return _payloads.session(session, host), [self._end(session)]
 
     def validate_registry(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/validate-registry``: a session that is submitted at once."""
-        session = self._open(_validation.check_registry(body, self.rules), now)
+        session = self._open(_validation.check_registry(body, self.options), now)
         session.status = session.attempt.status = Status.SUBMITTED
         session.attempt.submitted_at = now
         return _payloads.session(session, host), [self._end(session), *self._decision_to_come(session, now)]
 
     def validate_registry_sync(self, body: JsonObject, *, now: datetime) -> JsonObject:
         """Answer the same call of the synchronous host, whose answer has the decision; its form is a guess."""
-        session = self._open(_validation.check_registry(body, self.rules), now)
+        session = self._open(_validation.check_registry(body, self.options), now)
         session.attempt.submitted_at = now
         verdict = Verdict(status=_magic(session) or Status.APPROVED, additional_verified_data=_payloads.REGISTRY_MATCH)
         self._decide(session, verdict, now)
@@ -154,7 +154,7 @@ class Scenario:
         """Answer ``POST /v1/sessions/{id}/media``."""
         self.check_upload(session_id)
         session = self.find(session_id)
-        starts = self.rules.uploads_start and session.attempt.status == Status.CREATED
+        starts = self.options.upload_starts_attempt and session.attempt.status == Status.CREATED
         session.attempt.media.append(stored)
         return _payloads.media(stored, session.id, host), self._began(session) if starts else []
 
@@ -170,7 +170,7 @@ class Scenario:
     def delete(self, session_id: str, *, now: datetime) -> tuple[JsonObject, list[Effect]]:
         """Answer ``DELETE /v1/sessions/{id}``."""
         session = self.find(session_id)
-        if not self.rules.may_delete:
+        if not self.options.allow_deletion:
             raise Refusal(403, None, "Deletion is not enabled for this integration")
         if session.status not in _DELETABLE:
             raise Refusal(400, "1305", "Session is not in a completed status")
@@ -302,7 +302,7 @@ class Scenario:
         return session
 
     def _end(self, session: Session) -> Due:
-        return Due(session.created_at + timedelta(days=self.rules.days_to_decide), session.id)
+        return Due(session.created_at + timedelta(days=self.options.session_lifetime_days), session.id)
 
     def _began(self, session: Session) -> list[Effect]:
         session.status = session.attempt.status = Status.STARTED
@@ -316,7 +316,7 @@ class Scenario:
 
     def _told(self, session: Session, action: Status) -> list[Effect]:
         # Documented: such events are folded into the decision of an integration without humans.
-        return [] if self.rules.full_auto else [Post(session.id, WebhookKind.EVENT, _payloads.event(session, action))]
+        return [] if self.options.full_auto else [Post(session.id, WebhookKind.EVENT, _payloads.event(session, action))]
 
     def _count_deletion(self, now: datetime) -> None:
         for most, span in _DELETIONS:
@@ -341,18 +341,25 @@ class Scenario:
         verdict = _completed(self._within_limit(session, verdict))
         # Held back for end-users who can answer on Veriff's page; told at once when the pictures came by API.
         held = verdict.status == Status.RESUBMISSION_REQUESTED and session.opened and not session.attempt.media
-        if self.rules.full_auto:
-            body, session.full_auto = _payloads.full_auto(session, verdict, now=now, rules=self.rules)
+        if self.options.full_auto:
+            body, session.full_auto = _payloads.full_auto(session, verdict, now=now, options=self.options)
             post = Post(session.id, WebhookKind.FULL_AUTO, body)
         else:
-            session.decision = _payloads.decision(session, verdict, now=now, rules=self.rules)
+            session.decision = _payloads.decision(session, verdict, now=now, options=self.options)
             post = Post(session.id, WebhookKind.DECISION, session.decision)
         session.status = session.attempt.status = verdict.status
         if verdict.status == Status.RESUBMISSION_REQUESTED:
             session.attempts.append(Attempt(self._new_id(), now))
         if not held:
             return [post]
-        return [Due(now + timedelta(seconds=self.rules.hold_seconds), session.id, session.attempt.id, post=post)]
+        return [
+            Due(
+                now + timedelta(seconds=self.options.resubmission_hold_seconds),
+                session.id,
+                session.attempt.id,
+                post=post,
+            )
+        ]
 
     def _within_limit(self, session: Session, verdict: Verdict) -> Verdict:
         if verdict.status != Status.RESUBMISSION_REQUESTED:

@@ -32,9 +32,9 @@ from veriff_async.sandbox._arguments import (
     check_text,
     check_url,
 )
-from veriff_async.sandbox._behaviour import Rules
 from veriff_async.sandbox._clock import RealClock, VirtualClock
 from veriff_async.sandbox._controls import Stage
+from veriff_async.sandbox._options import SandboxOptions
 from veriff_async.sandbox._records import WebhookKind
 from veriff_async.sandbox._scenario import Scenario
 from veriff_async.sandbox._scheduler import Driver
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from veriff_async.sandbox._clock import Clock
     from veriff_async.sandbox._face_import import ImportedFace
     from veriff_async.sandbox._faults import Fault
-    from veriff_async.sandbox._records import Delivery, SeenRequest, SessionView, StoredMedia
+    from veriff_async.sandbox._records import Delivery, ReceivedRequest, SessionView, StoredMedia
 
 __all__ = ("Sandbox",)
 
@@ -65,9 +65,9 @@ _LAST_PORT: Final = 65_535
 class Sandbox(Stage):
     """A local Veriff over real HTTP, with sessions, pictures, decisions and webhooks.
 
-    ``async with Sandbox() as box:`` serves from the running loop; ``with Sandbox() as box:`` serves from a thread with
-    a loop of its own, for synchronous tests and for tests whose loop must not be shared. Its methods may be called
-    from any thread and any loop, in both forms.
+    ``async with Sandbox() as sandbox:`` serves from the running loop; ``with Sandbox() as sandbox:`` serves from a
+    thread with a loop of its own, for synchronous tests and for tests whose loop must not be shared. Its methods may be
+    called from any thread and any loop, in both forms.
 
     A sandbox that is entered again knows its sessions, and posts the webhooks whose delivery the stop interrupted.
     The pictures of a temporary folder are gone then, so it lists them no more. ``GET /healthz`` answers 200 while it
@@ -84,7 +84,7 @@ class Sandbox(Stage):
         webhook_urls: Where other kinds are posted to, each its own address as in the Customer Portal.
         decide_after: Seconds from submission to an approval; ``None`` leaves it to `decide`.
         clock: The time; `VirtualClock` for tests in which days pass.
-        rules: What is done where the documents are silent or at odds.
+        options: What is done where the documents are silent or at odds.
         media_folder: Where pictures are kept; a temporary folder by default. It is removed when the sandbox stops or
             the process ends, or, after a kill, when the next sandbox starts. Only their owner can read the pictures.
         on_request: Called in the server's loop after each request.
@@ -95,9 +95,9 @@ class Sandbox(Stage):
             listened on.
 
     Example:
-        >>> async with Sandbox() as box, VeriffClient(box.credentials, base_url=box.base_url) as veriff:
+        >>> async with Sandbox() as sandbox, VeriffClient(sandbox.credentials, base_url=sandbox.base_url) as veriff:
         ...     session = await veriff.create_session(vendor_data="user-42")
-        ...     box.decide(session.id, "approved")
+        ...     sandbox.decide(session.id, "approved")
     """
 
     @explain_options("Sandbox", "Pass options by name, for example Sandbox(decide_after=0).")
@@ -111,9 +111,9 @@ class Sandbox(Stage):
         webhook_urls: Mapping[WebhookKind, str] | Mapping[str, str] | None = None,
         decide_after: float | None = None,
         clock: Clock | None = None,
-        rules: Rules | None = None,
+        options: SandboxOptions | None = None,
         media_folder: Path | None = None,
-        on_request: Callable[[SeenRequest], None] | None = None,
+        on_request: Callable[[ReceivedRequest], None] | None = None,
         on_delivery: Callable[[Delivery], None] | None = None,
     ) -> None:
         """Check the options; nothing listens yet."""
@@ -127,14 +127,18 @@ class Sandbox(Stage):
         self._host = check_text("host", host)
         self._port = port
         self._media_folder = None if media_folder is None else _folder(media_folder)
-        rules = Rules() if rules is None else check_instance("rules", rules, Rules, remedy="pass Rules(...)")
+        options = (
+            SandboxOptions()
+            if options is None
+            else check_instance("options", options, SandboxOptions, remedy="pass SandboxOptions(...)")
+        )
         if credentials is not None:
             check_credentials(credentials)
         self._desk = Desk(
-            rules=rules,
+            options=options,
             credentials=credentials or Credentials(str(uuid4()), str(uuid4()), integration_id=str(uuid4())),
             clock=clock or RealClock(),
-            scenario=Scenario(rules, new_id=lambda: str(uuid4()), decide_after=decide_after),
+            scenario=Scenario(options, new_id=lambda: str(uuid4()), decide_after=decide_after),
             nudge=self._nudge,
         )
         self._desk.on_request = on_request
@@ -279,7 +283,7 @@ class Sandbox(Stage):
         return self._desk.imported_faces
 
     @property
-    def requests(self) -> tuple[SeenRequest, ...]:
+    def requests(self) -> tuple[ReceivedRequest, ...]:
         """The requests that were answered, oldest first; the last ten thousand of them."""
         return self._desk.requests
 
@@ -315,7 +319,7 @@ class Sandbox(Stage):
         clock.advance(seconds)
         self._desk.catch_up()
 
-    async def settled(self) -> None:
+    async def wait_idle(self) -> None:
         """Return when nothing is due and no webhook is under way; from any loop.
 
         Raises:
@@ -328,7 +332,7 @@ class Sandbox(Stage):
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(driver.until_quiet(), loop))
 
-    def settle(self, timeout: float = 10.0) -> None:
+    def wait_idle_sync(self, timeout: float = 10.0) -> None:
         """Wait for the same in a synchronous test.
 
         Raises:
@@ -338,7 +342,7 @@ class Sandbox(Stage):
         check_number("timeout", timeout)
         loop, driver = self._running()
         if _is_running_here(loop):
-            msg = "settle() would block the loop that the sandbox runs in: await settled() there."
+            msg = "wait_idle_sync() would block the loop that the sandbox runs in: await wait_idle() there."
             raise ConfigurationError(msg)
         asyncio.run_coroutine_threadsafe(driver.until_quiet(), loop).result(timeout)
 
@@ -364,7 +368,7 @@ class Sandbox(Stage):
             store = await to_thread.run_sync(Store, self._media_folder)
             parts.push_async_callback(to_thread.run_sync, store.close)
             await to_thread.run_sync(self._desk.resume, _is_there)
-            courier = Courier(self._desk.rules)
+            courier = Courier(self._desk.options)
             parts.push_async_callback(courier.aclose)
             closing = asyncio.Event()
             app = build_app(self._desk, store, closing)

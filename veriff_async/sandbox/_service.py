@@ -9,6 +9,7 @@ import heapq
 import logging
 from collections import deque
 from contextlib import contextmanager
+from datetime import timedelta
 from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
     from veriff_async.credentials import Credentials
     from veriff_async.models.json import JsonObject
-    from veriff_async.sandbox._behaviour import Rules
     from veriff_async.sandbox._clock import Clock
     from veriff_async.sandbox._face_import import ImportedFace
     from veriff_async.sandbox._faults import Fault
-    from veriff_async.sandbox._records import Delivery, SeenRequest, Session, SessionView, StoredMedia, WebhookKind
+    from veriff_async.sandbox._options import SandboxOptions
+    from veriff_async.sandbox._records import Delivery, ReceivedRequest, Session, SessionView, StoredMedia, WebhookKind
     from veriff_async.sandbox._scenario import Effect
 
 __all__ = ("Desk",)
@@ -52,24 +53,30 @@ class Desk:
     """The sandbox's memory, and its list of what is to happen when."""
 
     def __init__(
-        self, *, rules: Rules, credentials: Credentials, clock: Clock, scenario: Scenario, nudge: Callable[[], None]
+        self,
+        *,
+        options: SandboxOptions,
+        credentials: Credentials,
+        clock: Clock,
+        scenario: Scenario,
+        nudge: Callable[[], None],
     ) -> None:
         """Take what it is made of; `nudge` is called when something may have become due."""
-        self.rules = rules
+        self.options = options
         self.credentials = credentials
         self.clock = clock
         self.host = ""
         self.webhook_urls: dict[WebhookKind, str] = {}
-        self.on_request: Callable[[SeenRequest], None] | None = None
+        self.on_request: Callable[[ReceivedRequest], None] | None = None
         self.on_delivery: Callable[[Delivery], None] | None = None
         self._scenario = scenario
         self._frauds = FraudDesk(self._reported, new_id=scenario.new_id)
-        self._faces = FaceDesk(rules.face_quota)
+        self._faces = FaceDesk(options.face_quota)
         self._nudge = nudge
         self._lock = Lock()
         self._faults = Faults()
-        self._turnstile = Turnstile(rules.requests_per_second)
-        self._requests: deque[SeenRequest] = deque(maxlen=_REMEMBERED)
+        self._turnstile = Turnstile(options.requests_per_second)
+        self._requests: deque[ReceivedRequest] = deque(maxlen=_REMEMBERED)
         self._deliveries: deque[Delivery] = deque(maxlen=_REMEMBERED)
         self._agenda: list[tuple[datetime, int, Due | Parcel]] = []
         self._order = count()
@@ -220,14 +227,14 @@ class Desk:
         with self._lock:
             return self._faults.take(method, path) or self._turnstile.refusal(self.clock.now().timestamp())
 
-    def saw(self, request: SeenRequest) -> None:
+    def saw(self, request: ReceivedRequest) -> None:
         """Remember a request."""
         with self._lock:
             self._requests.append(request)
         _tell(self.on_request, request)
 
     @property
-    def requests(self) -> tuple[SeenRequest, ...]:
+    def requests(self) -> tuple[ReceivedRequest, ...]:
         """The last requests."""
         with self._lock:
             return tuple(self._requests)
@@ -243,7 +250,7 @@ class Desk:
         with self._lock:
             self._under_way = [other for other in self._under_way if other is not parcel]
             self._deliveries.append(delivery)
-            again = self.clock.now() + self.rules.between_tries
+            again = self.clock.now() + timedelta(seconds=self.options.webhook_retry_seconds)
             if not delivered(delivery) and again <= parcel.until:
                 self._plan(again, parcel)
         _tell(self.on_delivery, delivery)
@@ -323,7 +330,7 @@ class Desk:
         url = self.webhook_urls.get(effect.kind)
         if url is None:
             return []
-        return [(now, packed(url, effect.body, credentials=self.credentials, rules=self.rules, now=now))]
+        return [(now, packed(url, effect.body, credentials=self.credentials, options=self.options, now=now))]
 
     def _plan(self, at: datetime, item: Due | Parcel) -> None:
         heapq.heappush(self._agenda, (at, next(self._order), item))

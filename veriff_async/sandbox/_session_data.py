@@ -45,18 +45,18 @@ if TYPE_CHECKING:
 
 __all__ = (
     "address",
-    "answer_registry",
     "attempts",
     "certificate_file",
     "certificates",
     "collect",
-    "give_status",
+    "complete_registry_check",
     "issue_certificate",
     "match",
     "media",
     "person",
     "registry",
     "screen",
+    "set_user_status",
     "stop_monitoring",
     "submit_address",
     "timestamps",
@@ -246,7 +246,7 @@ def match(session: Session, matches: tuple[PepSanctionMatch, ...]) -> list[Post]
     return []
 
 
-def give_status(session: Session, status: UserDefinedStatus, *, now: datetime) -> list[Post]:
+def set_user_status(session: Session, status: UserDefinedStatus, *, now: datetime) -> list[Post]:
     """Let somebody give the attempt a status in the Customer Portal."""
     given = status if status.created_at is not None else evolve(status, created_at=now)
     session.attempt.labels.append(given)
@@ -262,7 +262,7 @@ def give_status(session: Session, status: UserDefinedStatus, *, now: datetime) -
     return [Post(session.id, WebhookKind.USER_STATUS, to_json(told))]
 
 
-def answer_registry(session: Session, result: RegistryResult, *, now: datetime) -> list[Post]:
+def complete_registry_check(session: Session, result: RegistryResult, *, now: datetime) -> list[Post]:
     """Let a registry answer; one of driving licences tells nobody, since the form of its webhook is not known."""
     session.registries[type(result)] = result
     told: IneEvent | CurpEvent | IneCurpEvent

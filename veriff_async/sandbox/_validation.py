@@ -17,8 +17,8 @@ from pybase64 import b64decode
 from veriff_async._protocol.limits import MAX_COLLECTED_TEXT, MAX_VENDOR_DATA
 from veriff_async.models.enums import DocumentType, MediaContext
 from veriff_async.models.json import EMPTY, JsonObject, as_object
-from veriff_async.sandbox._behaviour import Rules
 from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._options import SandboxOptions
 
 __all__ = (
     "check_collected_data",
@@ -31,7 +31,7 @@ __all__ = (
     "submitted_status",
 )
 
-_DEFAULTS: Final = Rules()
+_DEFAULTS: Final = SandboxOptions()
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _ID_LENGTHS: Final = range(20, 41)
 _NUMBER: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
@@ -46,7 +46,7 @@ def check_id(value: str) -> None:
         raise Refusal(400, "1002", "ID in the path must be a UUID")
 
 
-def check_verification(body: JsonObject, rules: Rules = _DEFAULTS) -> JsonObject:
+def check_verification(body: JsonObject, options: SandboxOptions = _DEFAULTS) -> JsonObject:
     """Check the body of a creation and return its ``verification`` object, without nulls."""
     found = as_object(body.get("verification"))
     if found is None:
@@ -55,15 +55,15 @@ def check_verification(body: JsonObject, rules: Rules = _DEFAULTS) -> JsonObject
     # Integrators were seen to send an empty callback on purpose, for none.
     _check_callback(None if known.get("callback") == "" else known.get("callback"))
     _check_vendor_data(known.get("vendorData"))
-    _check_end_user_id(known.get("endUserId"), rules)
+    _check_end_user_id(known.get("endUserId"), options)
     _check_person(_part(known, "person"))
     _check_document(_part(known, "document"))
     return known
 
 
-def check_registry(body: JsonObject, rules: Rules = _DEFAULTS) -> JsonObject:
+def check_registry(body: JsonObject, options: SandboxOptions = _DEFAULTS) -> JsonObject:
     """Check the body of a check of registries (codes 1308 to 1310) and return its ``verification`` object."""
-    known = check_verification(body, rules)
+    known = check_verification(body, options)
     person, address = _part(known, "person"), _part(known, "address")
     if "idNumber" not in person:
         raise Refusal(400, "1308", "Mandatory parameter idNumber is missing")
@@ -160,10 +160,10 @@ def _check_vendor_data(value: object) -> None:
         raise Refusal(400, "1500", f"vendorData must be at most {MAX_VENDOR_DATA} characters")
 
 
-def _check_end_user_id(value: object, rules: Rules) -> None:
+def _check_end_user_id(value: object, options: SandboxOptions) -> None:
     if value is None:
         return
-    if not isinstance(value, str) or (rules.end_user_id_must_be_uuid and not _is_uuid(value)):
+    if not isinstance(value, str) or (options.end_user_id_must_be_uuid and not _is_uuid(value)):
         raise Refusal(400, "1104", "endUserId must be a UUID")
 
 

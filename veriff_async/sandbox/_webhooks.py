@@ -20,7 +20,7 @@ from veriff_async.sandbox._records import Delivery
 if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
     from veriff_async.models.json import JsonObject
-    from veriff_async.sandbox._behaviour import Rules
+    from veriff_async.sandbox._options import SandboxOptions
 
 __all__ = ("Courier", "Parcel", "delivered", "packed")
 
@@ -44,7 +44,7 @@ class Parcel:
     until: datetime
 
 
-def packed(url: str, body: JsonObject, *, credentials: Credentials, rules: Rules, now: datetime) -> Parcel:
+def packed(url: str, body: JsonObject, *, credentials: Credentials, options: SandboxOptions, now: datetime) -> Parcel:
     """Write and sign a webhook; the signing secret stands for the one promoted to master in the Customer Portal.
 
     Raises:
@@ -52,15 +52,15 @@ def packed(url: str, body: JsonObject, *, credentials: Credentials, rules: Rules
     """
     raw = dump_json(body)
     headers = {"content-type": "application/json", **signed_headers(credentials, credentials.sign(raw))}
-    return Parcel(url=url, body=raw, headers=headers, until=now + timedelta(days=rules.retry_days))
+    return Parcel(url=url, body=raw, headers=headers, until=now + timedelta(days=options.webhook_retry_days))
 
 
 class Courier:
     """Posts webhooks."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, options: SandboxOptions) -> None:
         """Open the connections; needs a running loop."""
-        timeout = aiohttp.ClientTimeout(total=rules.receiver_seconds)
+        timeout = aiohttp.ClientTimeout(total=options.webhook_timeout_seconds)
         self._http = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
 
     async def post(self, parcel: Parcel, *, now: datetime) -> Delivery:
@@ -73,7 +73,7 @@ class Courier:
                 status = answer.status
         except (aiohttp.ClientError, OSError, ValueError):
             status = None
-        return Delivery(url=parcel.url, body=parcel.body, headers=parcel.headers, status=status, at=now)
+        return Delivery(url=parcel.url, body=parcel.body, headers=parcel.headers, status=status, sent_at=now)
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -9,10 +9,10 @@ from veriff_async._lazy import attach
 
 if TYPE_CHECKING:
     from veriff_async.testing.factories import (
-        decided as decided,
-        full_auto as full_auto,
-        moved as moved,
-        screened as screened,
+        decision_event as decision_event,
+        full_auto_event as full_auto_event,
+        session_event as session_event,
+        watchlist_event as watchlist_event,
     )
     from veriff_async.testing.inbox_contract import InboxContract as InboxContract
     from veriff_async.testing.journal_contract import JournalContract as JournalContract
@@ -25,7 +25,7 @@ else:
     __getattr__, __dir__, __all__ = attach(
         __name__,
         {
-            "testing.factories": "decided full_auto moved screened",
+            "testing.factories": "decision_event full_auto_event session_event watchlist_event",
             "testing.inbox_contract": "InboxContract",
             "testing.journal_contract": "JournalContract",
             "testing.strategies": "signed_webhooks strategy_for webhook_events",

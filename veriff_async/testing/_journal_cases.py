@@ -13,7 +13,7 @@ from veriff_async.errors import JobTakenError, MediaEmptyError, VeriffError
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.testing._harness import as_test, same
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -95,7 +95,7 @@ def all_records() -> tuple[JobRecord, ...]:
 
 def decision_of(*, source: DecisionSource = DecisionSource.WEBHOOK, more: object = "é") -> Decision:
     """Return a decision with more in it than this version knows."""
-    event = decided("s", "approved", minute=1)
+    event = decision_event("s", "approved", minute=1)
     event = event_from({**event.raw, "newer": [more, None, 1.5]})
     if not isinstance(event, DecisionEvent):
         msg = "a decision is told by no DecisionEvent"

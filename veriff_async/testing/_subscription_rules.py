@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from veriff_async.errors import InboxError
 from veriff_async.models.enums import Status
 from veriff_async.testing._harness import Store, Trial, following, hear, rule, same, state
-from veriff_async.testing.factories import decided, moved
+from veriff_async.testing.factories import decision_event, session_event
 
 if TYPE_CHECKING:
     from veriff_async.inbox._protocol import Inbox
@@ -26,7 +26,7 @@ class FollowersContract(Trial):
         async with following(mine) as near, following(other) as far:
             for number in range(3):
                 session_id = f"s-{number}"
-                await mine.record(moved(session_id, "started"))
+                await mine.record(session_event(session_id, "started"))
                 for feed in (near, far):
                     await hear(feed, session_id)
                 same((await state(other, session_id)).status, Status.STARTED, "the state that was heard of")
@@ -35,21 +35,21 @@ class FollowersContract(Trial):
     async def test_who_comes_late_sees_what_came_early(self, store: Store) -> None:
         """To begin a feed and then to look misses nothing, whether it was recorded before or after."""
         mine, other = await store.two()
-        await mine.record(decided("early", "approved"))
+        await mine.record(decision_event("early", "approved"))
 
         async with following(other) as feed:
             same((await state(other, "early")).status, Status.APPROVED, "what came before the feed")
-            await mine.record(decided("late", "declined"))
+            await mine.record(decision_event("late", "declined"))
             await hear(feed, "late")
 
     @rule
     async def test_nothing_is_missed_after_the_first_word(self, store: Store) -> None:
         """A change that another handle records right after the first ``None`` of a feed is heard."""
         mine, other = await store.two()
-        await mine.record(moved("first", "started"))
+        await mine.record(session_event("first", "started"))
         for number in range(20):
             async with following(mine) as feed:
-                await other.record(moved(f"s-{number}", "started"))
+                await other.record(session_event(f"s-{number}", "started"))
                 await hear(feed, f"s-{number}")
 
     @rule
@@ -67,7 +67,7 @@ class FollowersContract(Trial):
         followers = [asyncio.create_task(follow(inbox)) for inbox in handles * 10]
         for _ in followers:
             await ready.acquire()
-        await handles[0].record(decided("s", "approved"))
+        await handles[0].record(decision_event("s", "approved"))
         same(set(await asyncio.gather(*followers)), {Status.APPROVED}, "what the followers see")
 
     @rule
@@ -76,7 +76,7 @@ class FollowersContract(Trial):
         mine, other = await store.two()
         sessions = {f"s-{number}" for number in range(50)}
         async with following(other) as feed:
-            await asyncio.gather(*(mine.record(decided(session_id, "approved")) for session_id in sessions))
+            await asyncio.gather(*(mine.record(decision_event(session_id, "approved")) for session_id in sessions))
             heard: set[str] = set()
             while heard != sessions:
                 changed = await anext(feed)
@@ -95,7 +95,7 @@ class FollowersContract(Trial):
                 sleeper.cancel()
                 await asyncio.wait([sleeper])
             async with following(other) as feed:
-                await mine.record(moved(f"s-{number}", "started"))
+                await mine.record(session_event(f"s-{number}", "started"))
                 await hear(feed, f"s-{number}")
 
     @rule

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._protocol.webhook import event_from, resubmission_event
+from veriff_async._protocol.webhook import event_from, event_from_resubmission
 from veriff_async.models.events import DecisionEvent
 
 if TYPE_CHECKING:
     from veriff_async.models.decision import Decision
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("answered", "decided", "decision_of", "full_auto", "moved", "screened")
+__all__ = ("decision_event", "decision_of", "full_auto_event", "resubmitted_event", "session_event", "watchlist_event")
 
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _CODES: Final = {
@@ -27,18 +27,18 @@ _CODES: Final = {
 }
 
 
-def moved(session_id: str, action: str, *, attempt: str | None = "first") -> WebhookEvent:
+def session_event(session_id: str, action: str, *, attempt_id: str | None = "first") -> WebhookEvent:
     """Return the webhook of an attempt that was started or submitted.
 
     Args:
         session_id: The session.
         action: ``started`` or ``submitted``.
-        attempt: The id of the attempt.
+        attempt_id: The id of the attempt.
     """
     return event_from(
         {
             "id": session_id,
-            "attemptId": attempt,
+            "attemptId": attempt_id,
             "feature": "selfid",
             "code": _CODES.get(action, 0),
             "action": action,
@@ -48,15 +48,15 @@ def moved(session_id: str, action: str, *, attempt: str | None = "first") -> Web
     )
 
 
-def decided(
-    session_id: str, status: str, *, attempt: str | None = "first", minute: int | None = None, ip: str | None = None
+def decision_event(
+    session_id: str, status: str, *, attempt_id: str | None = "first", minute: int | None = None, ip: str | None = None
 ) -> WebhookEvent:
     """Return the webhook of a decision.
 
     Args:
         session_id: The session.
         status: What was decided, for example ``approved``.
-        attempt: The id of the attempt.
+        attempt_id: The id of the attempt.
         minute: When it was decided, so many minutes after the first of January 2026; messages without it do not tell.
         ip: Address of the device; another one makes another message of the same decision.
     """
@@ -66,7 +66,7 @@ def decided(
             "status": "success",
             "verification": {
                 "id": session_id,
-                "attemptId": attempt,
+                "attemptId": attempt_id,
                 "status": status,
                 "code": _CODES.get(status),
                 "decisionTime": moment and moment.replace("+00:00", "Z"),
@@ -86,41 +86,41 @@ def decision_of(event: WebhookEvent) -> Decision:
     raise TypeError(msg)
 
 
-def answered(
-    session_id: str, *, attempt: str | None = "first", minute: int | None = None, refused: bool = False
+def resubmitted_event(
+    session_id: str, *, attempt_id: str | None = "first", minute: int | None = None, refused: bool = False
 ) -> WebhookEvent:
     """Return the event that a client records after it submitted again.
 
     Args:
         session_id: The session.
-        attempt: The id of the attempt that was to be repeated.
-        minute: When that was decided; see `decided`.
+        attempt_id: The id of the attempt that was to be repeated.
+        minute: When that was decided; see `decision_event`.
         refused: Whether the event says that Veriff refused the submission.
     """
-    request = decided(session_id, "resubmission_requested", attempt=attempt, minute=minute)
-    return resubmission_event(decision_of(request), refused=refused)
+    request = decision_event(session_id, "resubmission_requested", attempt_id=attempt_id, minute=minute)
+    return event_from_resubmission(decision_of(request), refused=refused)
 
 
-def full_auto(session_id: str, status: str, *, attempt: str | None = "first") -> WebhookEvent:
+def full_auto_event(session_id: str, status: str, *, attempt_id: str | None = "first") -> WebhookEvent:
     """Return the webhook of a decision that was made without a human.
 
     Args:
         session_id: The session.
         status: What was decided, for example ``approved``.
-        attempt: The id of the attempt.
+        attempt_id: The id of the attempt.
     """
     return event_from(
         {
             "status": "success",
             "eventType": "fullauto",
             "sessionId": session_id,
-            "attemptId": attempt,
+            "attemptId": attempt_id,
             "data": {"verification": {"decision": status}},
         }
     )
 
 
-def screened(session_id: str | None) -> WebhookEvent:
+def watchlist_event(session_id: str | None) -> WebhookEvent:
     """Return the webhook of a watchlist screening, which says nothing of the session's state.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve
 
-from veriff_async._protocol.webhook import decision_event, event_from
+from veriff_async._protocol.webhook import event_from, event_from_decision
 from veriff_async.config import Retention
 from veriff_async.errors import InboxError
 from veriff_async.models.decision import DecisionSource
@@ -18,7 +18,14 @@ from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason
 from veriff_async.testing._harness import Store, following, hear, keys, rule, same, state
 from veriff_async.testing._subscription_rules import FollowersContract
-from veriff_async.testing.factories import answered, decided, decision_of, full_auto, moved, screened
+from veriff_async.testing.factories import (
+    decision_event,
+    decision_of,
+    full_auto_event,
+    resubmitted_event,
+    session_event,
+    watchlist_event,
+)
 
 if TYPE_CHECKING:
     from veriff_async.models.events import WebhookEvent
@@ -56,7 +63,7 @@ class InboxContract(FollowersContract):
     async def test_what_is_recorded_is_known(self, store: Store) -> None:
         """What `record` returns is what `get_states` finds, from the same handle and from another."""
         mine, other = await store.two()
-        event = moved("s", "started")
+        event = session_event("s", "started")
 
         recorded = await mine.record(event)
 
@@ -69,11 +76,11 @@ class InboxContract(FollowersContract):
     async def test_an_event_is_kept_once(self, store: Store) -> None:
         """The same event, by its key, is kept once, whichever handle it comes to."""
         mine, other = await store.two()
-        await mine.record(moved("s", "started"))
-        before = await mine.record(decided("s", "approved", minute=1))
+        await mine.record(session_event("s", "started"))
+        before = await mine.record(decision_event("s", "approved", minute=1))
 
         for inbox in (mine, other, mine):
-            again = await inbox.record(decided("s", "approved", minute=1))
+            again = await inbox.record(decision_event("s", "approved", minute=1))
             same((again.is_duplicate, again.state), (True, before.state), "a message that came again")
         same(len(await keys(other)), 2, "messages that are kept")
 
@@ -81,7 +88,7 @@ class InboxContract(FollowersContract):
     async def test_one_of_many_at_once_counts(self, store: Store) -> None:
         """Of many deliveries of one message at the same time, exactly one is not called repeated."""
         handles = await store.two()
-        deliveries = (inbox.record(decided("s", "approved")) for inbox in handles * 20)
+        deliveries = (inbox.record(decision_event("s", "approved")) for inbox in handles * 20)
 
         recorded = await asyncio.gather(*deliveries)
 
@@ -94,13 +101,13 @@ class InboxContract(FollowersContract):
         """A session goes from start to end by way of a review and a second attempt, each handle hearing its part."""
         handles = await store.two()
         steps = (
-            (moved("s", "started"), "started"),
-            (moved("s", "submitted"), "submitted"),
-            (decided("s", "review", minute=1), "review"),
-            (decided("s", "resubmission_requested", minute=2), "resubmission_requested"),
-            (moved("s", "started", attempt="second"), "started"),
-            (moved("s", "submitted", attempt="second"), "submitted"),
-            (decided("s", "approved", attempt="second", minute=3), "approved"),
+            (session_event("s", "started"), "started"),
+            (session_event("s", "submitted"), "submitted"),
+            (decision_event("s", "review", minute=1), "review"),
+            (decision_event("s", "resubmission_requested", minute=2), "resubmission_requested"),
+            (session_event("s", "started", attempt_id="second"), "started"),
+            (session_event("s", "submitted", attempt_id="second"), "submitted"),
+            (decision_event("s", "approved", attempt_id="second", minute=3), "approved"),
         )
 
         for place, (event, status) in enumerate(steps):
@@ -115,20 +122,20 @@ class InboxContract(FollowersContract):
     async def test_what_is_late_says_why(self, store: Store) -> None:
         """Late, repeated and unrelated messages leave a state as it is, and say why; all but repeated ones are kept."""
         mine, other = await store.two()
-        second = moved("s", "submitted", attempt="second")
+        second = session_event("s", "submitted", attempt_id="second")
         for event in (
-            decided("s", "resubmission_requested", minute=9),
-            moved("s", "started", attempt="second"),
+            decision_event("s", "resubmission_requested", minute=9),
+            session_event("s", "started", attempt_id="second"),
             second,
         ):
             await mine.record(event)
         before = await state(mine)
         steps = (
-            (moved("s", "submitted"), IgnoredReason.STALE),
-            (decided("s", "review", minute=1), IgnoredReason.STALE),
-            (moved("s", "started", attempt="second"), IgnoredReason.DUPLICATE),
-            (decided("s", "resubmission_requested", minute=9, ip="::1"), IgnoredReason.UNCHANGED),
-            (screened("s"), IgnoredReason.IRRELEVANT),
+            (session_event("s", "submitted"), IgnoredReason.STALE),
+            (decision_event("s", "review", minute=1), IgnoredReason.STALE),
+            (session_event("s", "started", attempt_id="second"), IgnoredReason.DUPLICATE),
+            (decision_event("s", "resubmission_requested", minute=9, ip="::1"), IgnoredReason.UNCHANGED),
+            (watchlist_event("s"), IgnoredReason.IRRELEVANT),
         )
 
         for event, why in steps:
@@ -141,16 +148,16 @@ class InboxContract(FollowersContract):
     async def test_a_final_state_is_never_lowered(self, store: Store) -> None:
         """Nothing but a correction that proves to be later changes a final state."""
         mine, other = await store.two()
-        before = (await mine.record(decided("s", "approved", minute=5))).state
+        before = (await mine.record(decision_event("s", "approved", minute=5))).state
         late = (
-            moved("s", "started"),
-            moved("s", "submitted", attempt="third"),
-            decided("s", "review", minute=9),
-            decided("s", "resubmission_requested", minute=9),
-            decided("s", "declined", minute=4),
-            decided("s", "declined"),
-            decided("s", "expired", minute=9),
-            full_auto("s", "declined"),
+            session_event("s", "started"),
+            session_event("s", "submitted", attempt_id="third"),
+            decision_event("s", "review", minute=9),
+            decision_event("s", "resubmission_requested", minute=9),
+            decision_event("s", "declined", minute=4),
+            decision_event("s", "declined"),
+            decision_event("s", "expired", minute=9),
+            full_auto_event("s", "declined"),
         )
 
         for event in late:
@@ -162,10 +169,10 @@ class InboxContract(FollowersContract):
     async def test_a_later_correction_counts(self, store: Store) -> None:
         """Veriff's correction of a final decision replaces it, and the first one is late from then on."""
         mine, other = await store.two()
-        await mine.record(decided("s", "declined", minute=1))
+        await mine.record(decision_event("s", "declined", minute=1))
 
-        corrected = await other.record(decided("s", "approved", minute=2))
-        late = await mine.record(decided("s", "declined", minute=1, ip="::1"))
+        corrected = await other.record(decision_event("s", "approved", minute=2))
+        late = await mine.record(decision_event("s", "declined", minute=1, ip="::1"))
 
         same((corrected.state and corrected.state.status, corrected.ignored), ("approved", None), "a correction")
         same((late.state, late.ignored), (corrected.state, IgnoredReason.FINAL), "the decision that was corrected")
@@ -175,16 +182,16 @@ class InboxContract(FollowersContract):
         """The first webhook about a decision that polling reported counts, as the same message or a fuller one."""
         mine, other = await store.two()
         for session_id, ip in (("s", None), ("fuller", "::1")):
-            event = decided(session_id, "approved", minute=1)
-            polled = decision_event(event.decision) if isinstance(event, DecisionEvent) else event
-            posted = decided(session_id, "approved", minute=1, ip=ip)
+            event = decision_event(session_id, "approved", minute=1)
+            polled = event_from_decision(event.decision) if isinstance(event, DecisionEvent) else event
+            posted = decision_event(session_id, "approved", minute=1, ip=ip)
 
             before = await mine.record(polled, source=DecisionSource.POLL)
             results = [(await other.record(posted)).ignored, (await mine.record(posted)).ignored]
 
             same(results, [None, IgnoredReason.DUPLICATE], "webhooks about a decision that polling reported")
             same(
-                (await other.record(decided(session_id, "approved", minute=1, ip="::2"))).ignored,
+                (await other.record(decision_event(session_id, "approved", minute=1, ip="::2"))).ignored,
                 IgnoredReason.UNCHANGED,
                 "more",
             )
@@ -202,7 +209,7 @@ class InboxContract(FollowersContract):
     async def test_a_change_of_who_reported_wakes_followers(self, store: Store) -> None:
         """Followers hear of the first webhook about a decision that polling reported, though no event is added."""
         mine, other = await store.two()
-        event = decided("s", "approved", minute=1)
+        event = decision_event("s", "approved", minute=1)
         await mine.record(event, source=DecisionSource.POLL)
         async with following(other) as feed:
             await mine.record(event)
@@ -212,8 +219,12 @@ class InboxContract(FollowersContract):
     async def test_decision_of_an_earlier_attempt_reverts_nothing(self, store: Store) -> None:
         """After an outage, what is repeated of an earlier attempt leaves the attempt that has begun since."""
         mine, other = await store.two()
-        await mine.record(moved("s", "submitted", attempt="second"))
-        repeated = (decided("s", "resubmission_requested", minute=1), moved("s", "submitted"), moved("s", "started"))
+        await mine.record(session_event("s", "submitted", attempt_id="second"))
+        repeated = (
+            decision_event("s", "resubmission_requested", minute=1),
+            session_event("s", "submitted"),
+            session_event("s", "started"),
+        )
 
         for event in repeated:
             same((await other.record(event)).ignored, IgnoredReason.STALE, "a message of the earlier attempt")
@@ -225,10 +236,10 @@ class InboxContract(FollowersContract):
         """A decision that was made before another attempt was first heard of is about an earlier one, in any order."""
         store.time = _START + 3600
         mine, other = await store.two()
-        await mine.record(moved("s", "submitted", attempt="second"))
+        await mine.record(session_event("s", "submitted", attempt_id="second"))
         store.time += 3600
-        await other.record(moved("s", "submitted"))
-        late = await mine.record(decided("s", "resubmission_requested", minute=30))
+        await other.record(session_event("s", "submitted"))
+        late = await mine.record(decision_event("s", "resubmission_requested", minute=30))
         found = await state(other)
         same(
             (late.ignored, found.status, found.attempt_id),
@@ -237,16 +248,16 @@ class InboxContract(FollowersContract):
         )
 
         # The request for the first attempt is never sent when the end-user submits again within five minutes.
-        await mine.record(moved("held back", "submitted"))
+        await mine.record(session_event("held back", "submitted"))
         store.time += 600
-        newer = decided("held back", "resubmission_requested", attempt="second", minute=125)
+        newer = decision_event("held back", "resubmission_requested", attempt_id="second", minute=125)
         same((await other.record(newer)).ignored, None, "a decision made after the first attempt was heard of")
 
     @rule
     async def test_a_record_that_fails_leaves_nothing(self, store: Store) -> None:
         """An error while an event is recorded leaves neither the event nor its state, and it can be recorded again."""
         mine, other = await store.two()
-        event = decided("s", "approved", minute=1)
+        event = decision_event("s", "approved", minute=1)
         if not isinstance(event, DecisionEvent):
             raise TypeError(event)
         # The event can be written, and the state after it cannot.
@@ -254,7 +265,7 @@ class InboxContract(FollowersContract):
         broken = evolve(event, decision=evolve(event.decision, raw=unwritable))
 
         failed, fine = await asyncio.gather(
-            mine.record(broken), mine.record(decided("another", "approved")), return_exceptions=True
+            mine.record(broken), mine.record(decision_event("another", "approved")), return_exceptions=True
         )
 
         outcomes = [isinstance(result, Exception) for result in (failed, fine)]
@@ -267,14 +278,14 @@ class InboxContract(FollowersContract):
     async def test_times_of_any_precision_are_one_decision(self, store: Store) -> None:
         """A decision in milliseconds and in microseconds, or with and without its attempt, is one decision."""
         mine, other = await store.two()
-        posted = decided("s", "resubmission_requested", minute=1)
+        posted = decision_event("s", "resubmission_requested", minute=1)
         before = (await mine.record(posted)).state
         decision = decision_of(posted)
         moment = decision.decision_time
         finer = evolve(decision, decision_time=moment and moment + timedelta(microseconds=678), raw={})
 
         for again in (finer, evolve(finer, attempt_id=None)):
-            recorded = await other.record(decision_event(again), source=DecisionSource.POLL)
+            recorded = await other.record(event_from_decision(again), source=DecisionSource.POLL)
             same(
                 (recorded.state, recorded.ignored),
                 (before, IgnoredReason.UNCHANGED),
@@ -289,21 +300,25 @@ class InboxContract(FollowersContract):
         """
         for name, known in (("known", True), ("unknown", False)):
             mine, other = await store.two()
-            asked = decided(name, "resubmission_requested", minute=2)
+            asked = decision_event(name, "resubmission_requested", minute=2)
             if known:
-                await mine.record(moved(name, "submitted"))
+                await mine.record(session_event(name, "submitted"))
                 await other.record(asked)
-            recorded = await mine.record(answered(name, minute=2), source=DecisionSource.POLL)
+            recorded = await mine.record(resubmitted_event(name, minute=2), source=DecisionSource.POLL)
 
             same(recorded.ignored, None, "a submission after a request for another attempt")
-            late = (asked, decided(name, "resubmission_requested", minute=2, ip="::1"), moved(name, "submitted"))
-            for event in (*late, answered(name, minute=2)):
+            late = (
+                asked,
+                decision_event(name, "resubmission_requested", minute=2, ip="::1"),
+                session_event(name, "submitted"),
+            )
+            for event in (*late, resubmitted_event(name, minute=2)):
                 await other.record(event)
                 found = await state(other, name)
                 same(
                     (found.status, found.effective_decision), (Status.SUBMITTED, None), "the state after a late message"
                 )
-            await mine.record(decided(name, "resubmission_requested", attempt="second", minute=3))
+            await mine.record(decision_event(name, "resubmission_requested", attempt_id="second", minute=3))
             found = await state(other, name)
             same(
                 found.effective_decision and found.effective_decision.attempt_id,
@@ -315,10 +330,10 @@ class InboxContract(FollowersContract):
     async def test_a_submission_puts_no_newer_decision_behind(self, store: Store) -> None:
         """A submission that is recorded after the decision on it leaves that decision standing."""
         mine, other = await store.two()
-        await mine.record(decided("s", "resubmission_requested", minute=2))
+        await mine.record(decision_event("s", "resubmission_requested", minute=2))
         for status, minute in (("resubmission_requested", 3), ("approved", 4)):
-            before = (await mine.record(decided("s", status, attempt="second", minute=minute))).state
-            recorded = await other.record(answered("s", minute=2), source=DecisionSource.POLL)
+            before = (await mine.record(decision_event("s", status, attempt_id="second", minute=minute))).state
+            recorded = await other.record(resubmitted_event("s", minute=2), source=DecisionSource.POLL)
 
             same(recorded.state, before, "the state after a submission that was recorded late")
 
@@ -328,19 +343,19 @@ class InboxContract(FollowersContract):
         mine, other = await store.two()
         for name, known in (("known", True), ("unknown", False)):
             if known:
-                await mine.record(decided(name, "resubmission_requested", minute=2))
+                await mine.record(decision_event(name, "resubmission_requested", minute=2))
             for _ in range(2):
                 for refused, status in ((False, Status.SUBMITTED), (True, Status.RESUBMISSION_REQUESTED)):
-                    await mine.record(answered(name, minute=2, refused=refused), source=DecisionSource.POLL)
+                    await mine.record(resubmitted_event(name, minute=2, refused=refused), source=DecisionSource.POLL)
                     found = await state(other, name)
                     same(
                         (found.status, found.effective_decision is not None),
                         (status, refused),
                         "the state of the request",
                     )
-        await mine.record(moved("known", "submitted", attempt="second"))
+        await mine.record(session_event("known", "submitted", attempt_id="second"))
         before = await state(mine, "known")
-        await mine.record(answered("known", minute=2, refused=True), source=DecisionSource.POLL)
+        await mine.record(resubmitted_event("known", minute=2, refused=True), source=DecisionSource.POLL)
         same(await state(other, "known"), before, "the state of an attempt that was submitted meanwhile")
 
     @rule
@@ -349,21 +364,21 @@ class InboxContract(FollowersContract):
         mine, other = await store.two()
         unknown = event_from({"eventType": "newer.kind", "sessionId": "s", "data": {"a": [1, None, "é"]}})
 
-        for event in (screened("s"), unknown):
+        for event in (watchlist_event("s"), unknown):
             recorded = await mine.record(event)
             same((recorded.state, recorded.ignored), (None, IgnoredReason.IRRELEVANT), "a message without a state")
         same(dict(await other.get_states(["s"])), {}, "states of a session without one")
-        same(await keys(other), [screened("s").dedup_key, unknown.dedup_key], "messages that are kept")
+        same(await keys(other), [watchlist_event("s").dedup_key, unknown.dedup_key], "messages that are kept")
 
     @rule
     async def test_events_without_a_session_are_kept(self, store: Store) -> None:
         """Messages that name no session are kept together, once each, and belong to no session."""
         mine, other = await store.two()
-        events = (event_from({"type": "newer"}), screened(None))
+        events = (event_from({"type": "newer"}), watchlist_event(None))
 
         for event in (*events, *events):
             same((await mine.record(event)).state, None, "the state of no session")
-        await mine.record(moved("None", "started"))
+        await mine.record(session_event("None", "started"))
         same(await keys(other, None), [event.dedup_key for event in events], "messages that are kept")
 
     @rule
@@ -371,7 +386,13 @@ class InboxContract(FollowersContract):
         """The events of a session come back as they were recorded: kind, order, key and JSON, and none twice."""
         mine, other = await store.two()
         unknown = event_from({"sessionId": "s", "n": 1.5, "deep": [{"é": None}], "": "\u0000"})
-        events = [moved("s", "started"), unknown, screened("s"), full_auto("s", "approved"), decided("s", "approved")]
+        events = [
+            session_event("s", "started"),
+            unknown,
+            watchlist_event("s"),
+            full_auto_event("s", "approved"),
+            decision_event("s", "approved"),
+        ]
         for place, event in enumerate((*events, *reversed(events))):
             await (mine, other)[place % 2].record(event)
 
@@ -389,15 +410,15 @@ class InboxContract(FollowersContract):
             msg = "this inbox is not durable"
             raise unittest.SkipTest(msg)
         mine = await store.open()
-        await mine.record(moved("s", "started"))
-        before = await mine.record(decided("s", "approved", minute=1))
+        await mine.record(session_event("s", "started"))
+        before = await mine.record(decision_event("s", "approved", minute=1))
         await store.close()
 
         after = await store.open()
         same(await state(after), before.state, "the state after closing")
         same(len(await keys(after)), 2, "messages after closing")
         same(
-            (await after.record(moved("s", "started"))).ignored,
+            (await after.record(session_event("s", "started"))).ignored,
             IgnoredReason.DUPLICATE,
             "a message from before the closing",
         )
@@ -407,16 +428,18 @@ class InboxContract(FollowersContract):
         """A session goes as a whole when its last message is too old; one that is still spoken of stays."""
         store.retention = Retention(max_age=30 * _DAY)
         mine, other = await store.two()
-        await mine.record(decided("old", "approved"))
-        await mine.record(moved("s", "started"))
+        await mine.record(decision_event("old", "approved"))
+        await mine.record(session_event("s", "started"))
         store.time += 20 * _DAY
-        await other.record(moved("s", "submitted"))
+        await other.record(session_event("s", "submitted"))
         store.time += 20 * _DAY
-        await mine.record(moved("new", "started"))
+        await mine.record(session_event("new", "started"))
 
         same(set(await other.get_states(["old", "s", "new"])), {"s", "new"}, "sessions that are kept")
         same(len(await keys(mine, "old") + await keys(mine)), 2, "messages that are kept")
-        same((await other.record(decided("old", "approved"))).ignored, None, "a message of a session that is gone")
+        same(
+            (await other.record(decision_event("old", "approved"))).ignored, None, "a message of a session that is gone"
+        )
 
     @rule
     async def test_sessions_are_bounded(self, store: Store) -> None:
@@ -425,16 +448,18 @@ class InboxContract(FollowersContract):
         inbox = await store.open()
         for session_id in ("a", "b", "c", "a", "d"):
             store.time += 1
-            await inbox.record(moved(session_id, "started"))
+            await inbox.record(session_event(session_id, "started"))
 
         same(set(await inbox.get_states("abcd")), {"a", "c", "d"}, "sessions that are kept")
         same(
-            (await inbox.record(moved("c", "started"))).ignored,
+            (await inbox.record(session_event("c", "started"))).ignored,
             IgnoredReason.DUPLICATE,
             "a message of one that is kept",
         )
         same(
-            await keys(inbox, "b") + await keys(inbox, "d"), [moved("d", "started").dedup_key], "messages that are kept"
+            await keys(inbox, "b") + await keys(inbox, "d"),
+            [session_event("d", "started").dedup_key],
+            "messages that are kept",
         )
 
     @rule
@@ -443,7 +468,7 @@ class InboxContract(FollowersContract):
         store.retention = Retention(max_events_per_session=3)
         inbox = await store.open()
         events = [event_from({"sessionId": "s", "number": number}) for number in range(5)]
-        for event in (decided("s", "approved"), *events):
+        for event in (decision_event("s", "approved"), *events):
             await inbox.record(event)
 
         same(await keys(inbox), [event.dedup_key for event in events[-3:]], "messages that are kept")
@@ -454,7 +479,7 @@ class InboxContract(FollowersContract):
     async def test_many_are_looked_up_at_once(self, store: Store) -> None:
         """Thousands of ids are looked up in one call, and those that are unknown are left out."""
         inbox = await store.open()
-        await asyncio.gather(*(inbox.record(moved(f"s-{number}", "started")) for number in range(50)))
+        await asyncio.gather(*(inbox.record(session_event(f"s-{number}", "started")) for number in range(50)))
 
         found = await inbox.get_states({f"s-{number}" for number in range(5_000)})
         same(set(found), {f"s-{number}" for number in range(50)}, "sessions that are known")
@@ -471,7 +496,7 @@ class InboxContract(FollowersContract):
         mine, other = await store.two()
         async with following(other) as feed:
             for odd in _ODD:
-                await mine.record(decided(odd, "approved", attempt=odd))
+                await mine.record(decision_event(odd, "approved", attempt_id=odd))
                 await hear(feed, odd)
         found = await other.get_states(_ODD)
         same(set(found), set(_ODD), "sessions with odd ids")
@@ -484,11 +509,11 @@ class InboxContract(FollowersContract):
         inbox = await store.open()
         for odd in ("nul\x00inside", "half \ud83d a sign"):
             try:
-                await inbox.record(decided(odd, "approved"))
+                await inbox.record(decision_event(odd, "approved"))
                 same((await state(inbox, odd)).session_id, odd, "an id that was kept")
             except InboxError:
                 continue
-        await inbox.record(moved("s", "started"))
+        await inbox.record(session_event("s", "started"))
 
     @rule
     async def test_many_sessions_at_once(self, store: Store) -> None:
@@ -497,8 +522,14 @@ class InboxContract(FollowersContract):
         ids = [f"s-{number}" for number in range(50)]
         events: list[WebhookEvent] = []
         for session_id in ids:
-            events += [decided(session_id, "approved", attempt="second", minute=2), moved(session_id, "started")]
-            events += [decided(session_id, "resubmission_requested", minute=1), moved(session_id, "submitted")]
+            events += [
+                decision_event(session_id, "approved", attempt_id="second", minute=2),
+                session_event(session_id, "started"),
+            ]
+            events += [
+                decision_event(session_id, "resubmission_requested", minute=1),
+                session_event(session_id, "submitted"),
+            ]
 
         await asyncio.gather(*(handles[place % 3 % 2].record(event) for place, event in enumerate(events)))
 
@@ -511,7 +542,9 @@ class InboxContract(FollowersContract):
         """All workers of a server may begin at the same moment, on a store that none has used before."""
         handles = [await store.open() for _ in range(6)]
 
-        await asyncio.gather(*(inbox.record(moved(f"s-{place}", "started")) for place, inbox in enumerate(handles)))
+        await asyncio.gather(
+            *(inbox.record(session_event(f"s-{place}", "started")) for place, inbox in enumerate(handles))
+        )
 
         same(len(await handles[0].get_states([f"s-{place}" for place in range(6)])), 6, "sessions that are known")
 
@@ -520,13 +553,13 @@ class InboxContract(FollowersContract):
         """Whenever a record is cancelled, the message is whole there or not at all, and can be recorded again."""
         inbox = await store.open()
         for turns in range(6):
-            recording = asyncio.create_task(inbox.record(decided(f"s-{turns}", "approved")))
+            recording = asyncio.create_task(inbox.record(decision_event(f"s-{turns}", "approved")))
             for _ in range(turns):
                 await asyncio.sleep(0)
             recording.cancel()
             await asyncio.wait([recording])
         for turns in range(6):
-            await inbox.record(decided(f"s-{turns}", "approved"))
+            await inbox.record(decision_event(f"s-{turns}", "approved"))
             same((await state(inbox, f"s-{turns}")).status, Status.APPROVED, "the state afterwards")
             same(len(await keys(inbox, f"s-{turns}")), 1, "messages that are kept")
 
@@ -534,6 +567,6 @@ class InboxContract(FollowersContract):
     async def test_closing_twice_is_closing(self, store: Store) -> None:
         """A handle may be closed twice, used or not, and leaves no task behind."""
         used, unused = await store.two()
-        await used.record(moved("s", "started"))
+        await used.record(session_event("s", "started"))
         for inbox in (used, used, unused, unused):
             await inbox.aclose()

@@ -92,8 +92,8 @@ def veriff_sandbox(request: pytest.FixtureRequest, veriff_sandbox_options: Mappi
                 pytrace=False,
             )
         options |= mark.kwargs
-    with _made(Sandbox, options, "veriff_sandbox") as box:
-        yield box
+    with _made(Sandbox, options, "veriff_sandbox") as sandbox:
+        yield sandbox
 
 
 @pytest.fixture
