@@ -16,7 +16,7 @@ from benchmarks.table import Row, Table
 from benchmarks.uploads import write
 from benchmarks.work import KEY, MIB, SECRET, Work, answer_asked, samples
 from veriff_async import Credentials, Media, PollPolicy, VeriffClient
-from veriff_async.batch import Job, MemoryJournal, Pace, SqliteJournal, verify_many
+from veriff_async.batch import Job, MemoryJournal, RateLimits, SqliteJournal, verify_many
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -60,8 +60,10 @@ async def _batch(work: Work, *, jobs: int, on_disk: bool) -> AsyncIterator[Once]
                 SqliteJournal(Path(folder, name)) if on_disk else MemoryJournal() as journal,
             ):
                 # A sink bears whatever comes, and careful beginnings are not what is compared.
-                pace = Pace(first=10_000.0, highest=10_000.0)
-                async for result in verify_many(veriff, given(), journal=journal, concurrency=_WINDOW, pace=pace):
+                pace = RateLimits(initial=10_000.0, maximum=10_000.0)
+                async for result in verify_many(
+                    veriff, given(), journal=journal, concurrency=_WINDOW, rate_limits=pace
+                ):
                     assert result.decision is not None, result.error
 
         yield once

@@ -53,7 +53,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "JobChangedError": (errors.BatchError,),
     "JobFailedError": (errors.BatchError,),
     "JournalError": (errors.BatchError,),
-    "JobTakenError": (errors.JournalError,),
+    "JobClaimedError": (errors.JournalError,),
     "DecisionTimeoutError": (errors.VeriffError, TimeoutError),
 }
 TRANSPORT = (
@@ -74,7 +74,7 @@ SAMPLES: tuple[errors.VeriffError, ...] = (
     errors.WebhookPayloadError("Sentence.", problems=["expected an object @ $.verification"]),
     errors.DecodeError("Sentence.", problems=["expected an object @ $.person"]),
     errors.SignatureError("Sentence.", reason="mismatch"),
-    errors.JobFailedError("Sentence.", kind="MediaEmptyError"),
+    errors.JobFailedError("Sentence.", error_type="MediaEmptyError"),
     errors.DecisionTimeoutError("Sentence.", session_id="id", last_status="submitted"),
 )
 samples = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)

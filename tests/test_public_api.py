@@ -36,7 +36,7 @@ Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Bro
 ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType
 Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError DeprecatedHostWarning
 Device Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceImage FraudReport FullAutoEvent
-ImageSizeWarning InboxError IneCurpEvent IneEvent JobChangedError JobFailedError JobTakenError JournalError Media
+ImageSizeWarning InboxError IneCurpEvent IneEvent JobChangedError JobClaimedError JobFailedError JournalError Media
 MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaSourceError
 MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError
 PayloadTooLargeError PermissionDeniedError Person PollPolicy ProofOfAddress RateLimitedError ReconcileResult
@@ -69,8 +69,9 @@ IgnoredReason Inbox MemoryInbox RecordResult RedisInbox Retention SessionState S
 dump_state load_event load_state
 """
 PINNED_BATCH = """
-BadRow Failure Job JobRecord JobResult Journal MediaRecord MemoryJournal OnUnknown Pace Progress RedisJournal Row
-SqliteJournal Stamp Step collect_many read_manifest settle submit_many verify_many verify_one
+BatchProgress FileFingerprint InvalidRow Job JobFailure JobRecord JobResult JobState Journal ManifestRow MediaRecord
+MemoryJournal OnUnknown RateLimits RedisJournal SqliteJournal collect_many dump_record load_record read_manifest
+resolve_unknown submit_many verify_many verify_one
 """
 PINNED_WEBHOOKS = """
 AsgiWebhooks ReceiverStatistics SignatureCause SignatureExplanation WebhookReceiver WebhookResponse WebhookVerification
@@ -153,7 +154,7 @@ def test_names_are_documented(room: str, name: str) -> None:
         batch.collect_many,
         batch.verify_one,
         batch.read_manifest,
-        batch.settle,
+        batch.resolve_unknown,
     ],
 )
 def test_calls_say_what_they_raise(call: object) -> None:

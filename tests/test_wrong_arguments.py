@@ -35,7 +35,7 @@ from veriff_async import (
     to_json,
 )
 from veriff_async._protocol.arguments import check_function, check_number, check_path, shown
-from veriff_async.batch import Job, MemoryJournal, Pace, SqliteJournal, read_manifest, verify_many
+from veriff_async.batch import Job, MemoryJournal, RateLimits, SqliteJournal, read_manifest, verify_many
 from veriff_async.inbox import MemoryInbox, Retention, SqliteInbox
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
             PollPolicy: ("initial_delay", "interval", "backoff_factor", "max_interval", "max_rate"),
             Timeouts: ("connect", "idle", "min_bytes_per_second", "total"),
             Retention: ("seconds", "sessions", "events"),
-            Pace: ("first", "lowest", "highest"),
+            RateLimits: ("initial", "minimum", "maximum"),
         }.items()
         for name in names
     },
@@ -203,7 +203,7 @@ async def test_wrong_options_of_a_session_are_refused(sandbox: Sandbox, veriff: 
         lambda value: veriff.report_fraud(FraudReport(SESSION, cast("Any", value))),
         lambda value: check_media(Media(PICTURE, "face", max_side=value)),
         lambda value: anext(verify_many(veriff, value, journal=MemoryJournal())),
-        lambda value: anext(verify_many(veriff, [], journal=MemoryJournal(), pace=value)),
+        lambda value: anext(verify_many(veriff, [], journal=MemoryJournal(), rate_limits=value)),
         lambda value: anext(verify_many(veriff, [], journal=MemoryJournal(), max_outage=value)),
         lambda value: anext(verify_many(veriff, [], journal=MemoryJournal(), on_unknown=value)),
     ]

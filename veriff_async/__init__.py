@@ -83,8 +83,8 @@ if TYPE_CHECKING:
         DecodeError as DecodeError,
         InboxError as InboxError,
         JobChangedError as JobChangedError,
+        JobClaimedError as JobClaimedError,
         JobFailedError as JobFailedError,
-        JobTakenError as JobTakenError,
         JournalError as JournalError,
         MediaChangedError as MediaChangedError,
         MediaEmptyError as MediaEmptyError,
@@ -167,7 +167,7 @@ else:
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
                 "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError InboxError "
-                "JobChangedError JobFailedError JobTakenError JournalError MediaChangedError MediaEmptyError "
+                "JobChangedError JobClaimedError JobFailedError JournalError MediaChangedError MediaEmptyError "
                 "MediaError MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError "
                 "MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError PermissionDeniedError "
                 "RateLimitedError RequestTimeoutError ResponseError ServerError SignatureError TransportError "

@@ -29,7 +29,7 @@ The class says what the caller can do; numbers and texts are attributes::
     ├─ BatchError                           of a job or its journal
     │   ├─ JobChangedError                  give the old input, or a new id
     │   ├─ JobFailedError                   it failed in an earlier run: retry_failed=True tries it again
-    │   └─ JournalError ── JobTakenError    another run has the job
+    │   └─ JournalError ── JobClaimedError    another run has the job
     └─ DecisionTimeoutError (TimeoutError)  wait again, or later
 
 No message, repr or attribute that is shown holds a secret, a body or a person's data.
@@ -59,8 +59,8 @@ __all__ = (
     "DecodeError",
     "InboxError",
     "JobChangedError",
+    "JobClaimedError",
     "JobFailedError",
-    "JobTakenError",
     "JournalError",
     "MediaChangedError",
     "MediaEmptyError",
@@ -382,20 +382,20 @@ class JobFailedError(BatchError):
     """A job failed for good in an earlier run, as its journal has it.
 
     Attributes:
-        kind: Name of the class of the error that ended it, for example ``"MediaEmptyError"``.
+        error_type: Name of the class of the error that ended it, for example ``"MediaEmptyError"``.
     """
 
-    def __init__(self, message: str, *, kind: str) -> None:
+    def __init__(self, message: str, *, error_type: str) -> None:
         """Take the sentence to show and the kind of error."""
         super().__init__(message)
-        self.kind = kind
+        self.error_type = error_type
 
 
 class JournalError(BatchError):
     """The journal cannot be read or written, so nothing more may be done that it should remember."""
 
 
-class JobTakenError(JournalError):
+class JobClaimedError(JournalError):
     """Another run, or this one, has the job already."""
 
 

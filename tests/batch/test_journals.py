@@ -11,8 +11,8 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
-from veriff_async import ConfigurationError, JobTakenError, JournalError
-from veriff_async.batch import JobRecord, MediaRecord, MemoryJournal, RedisJournal, SqliteJournal, Step
+from veriff_async import ConfigurationError, JobClaimedError, JournalError
+from veriff_async.batch import JobRecord, JobState, MediaRecord, MemoryJournal, RedisJournal, SqliteJournal
 from veriff_async.testing import JournalContract
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class TestRedisJournal(JournalContract):
         return RedisJournal(self.url)
 
 
-def record_of(job_id: str, step: Step = Step.NEW) -> JobRecord:
+def record_of(job_id: str, state: JobState = JobState.NEW) -> JobRecord:
     """Return a record."""
-    return JobRecord(job_id=job_id, step=step, options="ab", media=(MediaRecord(context="face"),))
+    return JobRecord(job_id=job_id, state=state, options_digest="ab", media=(MediaRecord(context="face"),))
 
 
 @pytest.fixture
@@ -127,17 +127,17 @@ class TestLeases:
             await mine.claim("a")
             await mine.write(record_of("a"))
             await admin.delete(LEASE)  # as when the machine stood still for longer
-            with pytest.raises(JobTakenError, match="has run out"):
-                await mine.write(record_of("a", Step.CREATING))
+            with pytest.raises(JobClaimedError, match="has run out"):
+                await mine.write(record_of("a", JobState.CREATING))
             assert record_of("a") == await mine.claim("a")
 
             await admin.delete(LEASE)
             assert record_of("a") == await other.claim("a")
-            with pytest.raises(JobTakenError, match="has run out"):
-                await mine.write(record_of("a", Step.CREATING))
+            with pytest.raises(JobClaimedError, match="has run out"):
+                await mine.write(record_of("a", JobState.CREATING))
             await mine.release("a")
-            await other.write(record_of("a", Step.SUBMITTED))
-            assert record_of("a", Step.SUBMITTED) == await mine.read("a")
+            await other.write(record_of("a", JobState.SUBMITTED))
+            assert record_of("a", JobState.SUBMITTED) == await mine.read("a")
 
     async def test_a_renewal_that_others_end_is_started_again(
         self,
@@ -180,7 +180,7 @@ class TestLeases:
             await asyncio.sleep(0)
             advance_time(251)
             await asyncio.wait([keeper])  # it has nothing to renew any more
-            with pytest.raises(JobTakenError, match="is taken by a run"):
+            with pytest.raises(JobClaimedError, match="is taken by a run"):
                 await journal.write(record_of("a"))
             await journal.release("a")
 
@@ -202,8 +202,8 @@ class TestLeases:
             while await admin.pttl(LEASE) <= 100_000:
                 advance_time(70)
                 await asyncio.sleep(0)
-            await journal.write(record_of("a", Step.CREATING))
-            assert record_of("a", Step.CREATING) == await journal.read("a")
+            await journal.write(record_of("a", JobState.CREATING))
+            assert record_of("a", JobState.CREATING) == await journal.read("a")
 
     async def test_a_process_that_dies_frees_its_jobs(self, redis_server: RedisServer, admin: Redis) -> None:
         """A lease ends by itself, at most its own time after the last renewal."""
@@ -213,7 +213,7 @@ class TestLeases:
             )
             assert child.stdout is not None
             assert b"held\n" == await child.stdout.readline()
-            with pytest.raises(JobTakenError, match="let it end"):
+            with pytest.raises(JobClaimedError, match="let it end"):
                 await journal.claim("a")
             child.kill()
             await child.wait()
@@ -260,7 +260,7 @@ from veriff_async.batch import JobRecord, MediaRecord, RedisJournal
 async def main():
     async with RedisJournal(sys.argv[1], lease=0.5) as journal:
         await journal.claim("a")
-        await journal.write(JobRecord(job_id="a", options="ab", media=(MediaRecord(context="face"),)))
+        await journal.write(JobRecord(job_id="a", options_digest="ab", media=(MediaRecord(context="face"),)))
         print("held", flush=True)
         await asyncio.Event().wait()
 
@@ -275,13 +275,13 @@ class TestRedis:
     async def test_what_it_keeps_is_a_dozen_of_keys(self, redis_server: RedisServer, admin: Redis) -> None:
         """All keys share a hash tag and a prefix, and there are no more of them than steps, and four."""
         async with RedisJournal(redis_server.url, prefix="{spring}") as journal:
-            for number, step in enumerate((*Step, *Step)):
+            for number, state in enumerate((*JobState, *JobState)):
                 await journal.claim(str(number))
-                await journal.write(record_of(str(number), step))
+                await journal.write(record_of(str(number), state))
                 await journal.release(str(number))
             keys = await admin.keys("*")
 
-        assert len(Step) + 3 == len(keys)
+        assert len(JobState) + 3 == len(keys)
         assert {"{spring}"} == {str(key).partition(":")[0] for key in keys}
 
     async def test_what_cannot_be_read_is_told(self, redis_server: RedisServer, admin: Redis) -> None:
@@ -307,15 +307,17 @@ class TestRedis:
             try:
                 for asked in (
                     journal.claim("c"),
-                    journal.write(record_of("a", Step.CREATING)),
+                    journal.write(record_of("a", JobState.CREATING)),
                     journal.write(record_of("b")),
                 ):
                     with pytest.raises(JournalError, match="memory is full"):
                         await asked
             finally:
                 await admin.config_set("maxmemory", "0")
-            assert [record_of("a")] == [record async for record in journal.records()]
-            assert {Step.NEW: 1} == {step: count for step, count in (await journal.tally()).items() if count}
+            assert [record_of("a")] == [record async for record in journal.iter_records()]
+            assert {JobState.NEW: 1} == {
+                state: count for state, count in (await journal.count_by_state()).items() if count
+            }
 
     async def test_a_replica_is_told(self, redis_server: RedisServer, redis_replica: RedisServer) -> None:
         """A claim at a replica says what to do, and what was written can be read there."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import Address, ConfigurationError, Consent, Document, DocumentType, Person
-from veriff_async.batch import BadRow, Job, Row, read_manifest
+from veriff_async.batch import InvalidRow, Job, ManifestRow, read_manifest
 from veriff_async.batch._manifest_rows import _MEMBERS, RefusedError, job_of
 from veriff_async.models import Gender, ParsedAddress
 
@@ -31,21 +31,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def read(folder: Path, text: str | bytes, *, name: str = "jobs.csv", check_media: bool = True) -> list[Row | BadRow]:
+def read(
+    folder: Path, text: str | bytes, *, name: str = "jobs.csv", check_media: bool = True
+) -> list[ManifestRow | InvalidRow]:
     """Read a manifest of this text."""
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return list(read_manifest(path, check_media=check_media))
 
 
-def reasons(rows: list[Row | BadRow]) -> dict[int, str]:
+def reasons(rows: list[ManifestRow | InvalidRow]) -> dict[int, str]:
     """Return the lines that are bad, with the reasons."""
-    return {row.line: row.reason for row in rows if isinstance(row, BadRow)}
+    return {row.line: row.reason for row in rows if isinstance(row, InvalidRow)}
 
 
-def jobs(rows: list[Row | BadRow]) -> list[Job]:
+def jobs(rows: list[ManifestRow | InvalidRow]) -> list[Job]:
     """Return the jobs of the good rows."""
-    return [row.job for row in rows if isinstance(row, Row)]
+    return [row.job for row in rows if isinstance(row, ManifestRow)]
 
 
 def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
@@ -60,7 +62,7 @@ def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
     )
     first, second = read(folder, text)
 
-    assert isinstance(first, Row)
+    assert isinstance(first, ManifestRow)
     assert (2, "u1", 2.5) == (first.line, first.job.id, first.job.timeout)
     assert ["document-front", "document-front", "face"] == [media.context for media in first.job.media]
     assert [1920] * 3 == [media.max_side for media in first.job.media]
@@ -73,7 +75,7 @@ def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
         "callback": "https://example.com/back",
         "proof_of_address_types": ["UTILITY_BILL", "TAX_STATEMENT"],
     }
-    assert second == Row(6, Job("u2", second.job.media)) if isinstance(second, Row) else False
+    assert second == ManifestRow(6, Job("u2", second.job.media)) if isinstance(second, ManifestRow) else False
 
 
 def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
@@ -94,7 +96,7 @@ def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> Non
     }
     [row] = read(folder, json.dumps(line) + "\n\n", name="jobs.JSONL")
 
-    assert isinstance(row, Row)
+    assert isinstance(row, ManifestRow)
     assert [800, 1920] == [media.max_side for media in row.job.media]
     assert datetime(2024, 5, 31, 12, tzinfo=UTC) == row.job.media[0].timestamp
     assert row.job.options == {
@@ -152,7 +154,7 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
     assert all(word in found[line] for line, word in words.items()), found
     assert ["good"] == [job.id for job in jobs(rows)]
     assert SECRET not in repr(rows)
-    assert [None, "a"] == [row.job_id for row in rows if isinstance(row, BadRow) and row.line in {3, 17}]
+    assert [None, "a"] == [row.job_id for row in rows if isinstance(row, InvalidRow) and row.line in {3, 17}]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +175,7 @@ def test_a_header_that_cannot_be_right_ends_the_reading(folder: Path, text: str 
     """Nothing can be said of a row whose columns are not known; what is unknown is not repeated."""
     [bad] = read(folder, text)
 
-    assert isinstance(bad, BadRow)
+    assert isinstance(bad, InvalidRow)
     assert 1 == bad.line
     assert word in bad.reason
     assert SECRET not in bad.reason
@@ -257,7 +259,7 @@ def test_any_bytes_give_rows_or_bad_rows(
     lines = [row.line for row in rows]
 
     assert sorted(set(lines)) == lines
-    assert all(isinstance(row, Row | BadRow) for row in rows)
+    assert all(isinstance(row, ManifestRow | InvalidRow) for row in rows)
 
 
 NAMES = st.sampled_from(sorted({*_MEMBERS, "path", "context", "first_name", "gender", "type", "country", "approved"}))

@@ -20,8 +20,8 @@ from veriff_async import (
     Credentials,
     DecisionTimeoutError,
     JobChangedError,
+    JobClaimedError,
     JobFailedError,
-    JobTakenError,
     JournalError,
     Media,
     MediaError,
@@ -36,15 +36,15 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async.batch import (
+    BatchProgress,
     Job,
     JobRecord,
     JobResult,
+    JobState,
     MemoryJournal,
-    Pace,
-    Progress,
-    Step,
+    RateLimits,
     collect_many,
-    settle,
+    resolve_unknown,
     submit_many,
     verify_many,
     verify_one,
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(1000) + b"\xff\xd9"
-QUICK: Final = Pace(first=1000.0)
+QUICK: Final = RateLimits(initial=1000.0)
 CONTEXTS: Final = ("document-front", "document-back", "face")
 
 
@@ -146,51 +146,51 @@ async def test_each_job_has_a_result(sandbox: Sandbox, veriff: VeriffClient, jou
         for one in jobs(12):
             yield one
 
-    found = await results(verify_many(veriff, given(), journal=journal, concurrency=4, pace=QUICK))
+    found = await results(verify_many(veriff, given(), journal=journal, concurrency=4, rate_limits=QUICK))
 
     assert {one.id for one in jobs(12)} == set(found)
     assert all(result.decision is not None and result.decision.is_approved for result in found.values())
-    assert {Step.DECIDED: 12} == dict(await journal.tally())
+    assert {JobState.DECIDED: 12} == dict(await journal.count_by_state())
     assert_once(sandbox, set(found))
 
 
 async def test_each_step_is_written_before_and_after(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """What is asked of Veriff stands in the journal before, and what came of it before the next is asked."""
-    seen: list[tuple[Step, int]] = []
+    seen: list[tuple[JobState, int]] = []
     missing: list[int] = []
 
     class Watched(MemoryJournal):
         async def write(self, record: JobRecord) -> None:
             await super().write(record)
-            missing.append(len(record.missing))
+            missing.append(len(record.missing_indexes))
             if missing[-1] in {0, 3}:  # the answers to pictures that go side by side come as they come
-                seen.append((record.step, len(sandbox.requests)))
+                seen.append((record.state, len(sandbox.requests)))
 
-    await results(verify_many(veriff, [job("user-42")], journal=Watched(), pace=QUICK))
+    await results(verify_many(veriff, [job("user-42")], journal=Watched(), rate_limits=QUICK))
 
     assert [3, 3, 3, 2, 1, 0, 0, 0, 0] == missing
     assert [
-        (Step.CREATING, 0),
-        (Step.CREATED, 1),
-        (Step.UPLOADING, 1),
-        (Step.UPLOADING, 4),
-        (Step.SUBMITTING, 4),
-        (Step.SUBMITTED, 5),
-        (Step.DECIDED, 6),
+        (JobState.CREATING, 0),
+        (JobState.CREATED, 1),
+        (JobState.UPLOADING, 1),
+        (JobState.UPLOADING, 4),
+        (JobState.SUBMITTING, 4),
+        (JobState.SUBMITTED, 5),
+        (JobState.DECIDED, 6),
     ] == seen
 
 
 async def test_settled_jobs_are_known(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """A run with the same journal asks nothing more, and gives the decisions again."""
-    first = await results(verify_many(veriff, jobs(3), journal=journal, pace=QUICK))
+    first = await results(verify_many(veriff, jobs(3), journal=journal, rate_limits=QUICK))
     asked = len(sandbox.requests)
 
-    again = await results(verify_many(veriff, jobs(3), journal=journal, pace=QUICK))
+    again = await results(verify_many(veriff, jobs(3), journal=journal, rate_limits=QUICK))
 
     assert asked == len(sandbox.requests)
     assert [one.decision for one in first.values()] == [again[name].decision for name in first]
-    assert all(result.known for result in again.values())
-    assert not any(result.known for result in first.values())
+    assert all(result.from_journal for result in again.values())
+    assert not any(result.from_journal for result in first.values())
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["written", "not written"])
@@ -200,14 +200,16 @@ async def test_a_death_at_any_write_costs_nothing(sandbox: Sandbox, veriff: Veri
     for at in range(1, 12):
         one, records = job(f"user-{at}"), dict[str, JobRecord]()
         with suppress(SimulatedCrash):  # some deaths are later than the last write
-            await results(verify_many(veriff, [one], journal=CrashingJournal(records, at=at, safe=safe), pace=QUICK))
+            await results(
+                verify_many(veriff, [one], journal=CrashingJournal(records, at=at, safe=safe), rate_limits=QUICK)
+            )
         again = MemoryJournal()
         again._records = records
         result = await verify_one(veriff, one, journal=again)
         if isinstance(result.error, OutcomeUnknownError):
             # As a person would look in the portal.
             held = [session.id for session in sandbox.sessions if session.vendor_data == one.id]
-            await settle(again, one.id, session_id=held[0] if held else None)
+            await resolve_unknown(again, one.id, session_id=held[0] if held else None)
             result = await verify_one(veriff, one, journal=again)
         assert result.decision is not None, result.error
         names.add(one.id)
@@ -225,7 +227,7 @@ async def test_a_lost_answer_costs_nothing(
     sandbox.inject(Fault.lose_response(), method=method, path=path)
     first = await verify_one(veriff, job("user-42"), journal=journal)
     if isinstance(first.error, OutcomeUnknownError):
-        await settle(journal, "user-42", session_id=sandbox.sessions[0].id)
+        await resolve_unknown(journal, "user-42", session_id=sandbox.sessions[0].id)
 
     second = await verify_one(veriff, job("user-42"), journal=journal)
 
@@ -240,21 +242,21 @@ async def test_a_creation_in_doubt_is_left_for_its_owner(
     journal: MemoryJournal,
     answered: bool,  # noqa: FBT001
 ) -> None:
-    """Nothing is created again before `settle` says whether there is a session."""
+    """Nothing is created again before `resolve_unknown` says whether there is a session."""
     sandbox.inject(Fault.lose_response() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
 
     for _ in range(2):
         found = await verify_one(veriff, job("user-42"), journal=journal)
         assert isinstance(found.error, OutcomeUnknownError)
-        assert Step.UNKNOWN is found.step
+        assert JobState.UNKNOWN is found.state
     assert 1 == posted(sandbox)
-    await settle(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
+    await resolve_unknown(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert found.decision is not None
     assert_once(sandbox, {"user-42"})
     with pytest.raises(ConfigurationError, match="No creation of job user-42 is in doubt"):
-        await settle(journal, "user-42", session_id=None)
+        await resolve_unknown(journal, "user-42", session_id=None)
 
 
 @pytest.mark.parametrize("wrong", ["mistyped", "11111111-2222-4333-8444-555555555555"])
@@ -266,13 +268,13 @@ async def test_wrong_session_can_be_corrected(
     wrong: str,
     answered: bool,  # noqa: FBT001
 ) -> None:
-    """A job that failed because `settle` was given a session that Veriff does not know can be settled again."""
+    """A job that failed because `resolve_unknown` was given an unknown session can be corrected by a second call."""
     sandbox.inject(Fault.lose_response() if answered else Fault.drop(after=10), method="POST", path="/v1/sessions")
     await verify_one(veriff, job("user-42"), journal=journal)
-    await settle(journal, "user-42", session_id=wrong)
-    assert Step.FAILED is (await verify_one(veriff, job("user-42"), journal=journal)).step
+    await resolve_unknown(journal, "user-42", session_id=wrong)
+    assert JobState.FAILED is (await verify_one(veriff, job("user-42"), journal=journal)).state
 
-    await settle(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
+    await resolve_unknown(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert found.decision is not None, found.error
@@ -282,7 +284,7 @@ async def test_wrong_session_can_be_corrected(
 async def test_settling_names_a_job_that_is_not_there(journal: MemoryJournal) -> None:
     """The id of a job that the journal does not have is refused as such, not as a job without a doubt."""
     with pytest.raises(ConfigurationError, match="The journal has no job user-43"):
-        await settle(journal, "user-43", session_id=None)
+        await resolve_unknown(journal, "user-43", session_id=None)
 
 
 async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
@@ -292,11 +294,11 @@ async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
     sandbox.inject(Fault.lose_response(), method="POST", path="/v1/sessions")
     failed = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="fail")
     assert isinstance(failed.error, OutcomeUnknownError)
-    assert Step.FAILED is failed.step
+    assert JobState.FAILED is failed.state
 
     known = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(known.error, JobFailedError)
-    assert "OutcomeUnknownError" == known.error.kind
+    assert "OutcomeUnknownError" == known.error.error_type
     again = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="recreate", retry_failed=True)
     assert again.decision is not None
     assert 2 == posted(sandbox)
@@ -314,20 +316,20 @@ async def test_a_failure_stops_no_other(
     bad = Job("bad", [Media(tmp_path / "missing.jpg", "face")])
     refused = job("refused")
     sandbox.inject(Fault.status(400, code="1104"), method="PATCH")
-    first = await results(verify_many(veriff, [refused], journal=journal, pace=QUICK))
-    found = first | await results(verify_many(veriff, [bad, *jobs(3)], journal=journal, pace=QUICK))
+    first = await results(verify_many(veriff, [refused], journal=journal, rate_limits=QUICK))
+    found = first | await results(verify_many(veriff, [bad, *jobs(3)], journal=journal, rate_limits=QUICK))
 
     assert isinstance(found["bad"].error, MediaError)
-    assert Step.FAILED is found["bad"].step
+    assert JobState.FAILED is found["bad"].state
     assert isinstance(found["refused"].error, BadRequestError)
-    assert {Step.FAILED: 2, Step.DECIDED: 3} == dict(await journal.tally())
+    assert {JobState.FAILED: 2, JobState.DECIDED: 3} == dict(await journal.count_by_state())
     assert 4 == posted(sandbox)
-    known = await results(verify_many(veriff, [bad, refused], journal=journal, pace=QUICK))
+    known = await results(verify_many(veriff, [bad, refused], journal=journal, rate_limits=QUICK))
     assert isinstance(known["refused"].error, JobFailedError)
-    assert known["refused"].known
+    assert known["refused"].from_journal
     # The file that has come since makes another job of it, which nothing was asked of Veriff for.
     await anyio.Path(tmp_path / "missing.jpg").write_bytes(PICTURE)
-    mended = await results(verify_many(veriff, [bad, refused], journal=journal, retry_failed=True, pace=QUICK))
+    mended = await results(verify_many(veriff, [bad, refused], journal=journal, retry_failed=True, rate_limits=QUICK))
     assert all(result.decision is not None for result in mended.values())
 
 
@@ -336,41 +338,46 @@ async def test_what_passes_goes_on(sandbox: Sandbox, veriff: VeriffClient, journ
     sandbox.inject(Fault.status(500), method="POST", path="/v1/sessions/*/media")
     stopped = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(stopped.error, ServerError)
-    assert Step.UPLOADING is stopped.step
+    assert JobState.UPLOADING is stopped.state
 
     sandbox.inject(Fault.drop(), method="PATCH")
     stopped = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(stopped.error, TransportError)
-    assert Step.SUBMITTING is stopped.step
+    assert JobState.SUBMITTING is stopped.state
 
     assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
     assert_once(sandbox, {"user-42"})
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "step"),
+    ("fault", "error", "state"),
     [
-        (Fault.status(500), OutcomeUnknownError, Step.UNKNOWN),
-        (Fault.status(502), OutcomeUnknownError, Step.UNKNOWN),
-        (Fault.corrupt_response(), OutcomeUnknownError, Step.UNKNOWN),
-        (Fault.status(503), ServerError, Step.NEW),
-        (Fault.status(429), RateLimitedError, Step.NEW),
-        (Fault.status(400, code="1102"), BadRequestError, Step.FAILED),
+        (Fault.status(500), OutcomeUnknownError, JobState.UNKNOWN),
+        (Fault.status(502), OutcomeUnknownError, JobState.UNKNOWN),
+        (Fault.corrupt_response(), OutcomeUnknownError, JobState.UNKNOWN),
+        (Fault.status(503), ServerError, JobState.NEW),
+        (Fault.status(429), RateLimitedError, JobState.NEW),
+        (Fault.status(400, code="1102"), BadRequestError, JobState.FAILED),
     ],
     ids=lambda value: str(getattr(value, "http_status", "")),
 )
 async def test_what_a_creation_comes_to(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
-    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, fault: Fault, error: type[Exception], step: Step
+    sandbox: Sandbox,
+    veriff: VeriffClient,
+    journal: MemoryJournal,
+    fault: Fault,
+    error: type[Exception],
+    state: JobState,
 ) -> None:
     """Only an answer that says so means that nothing was created, and only a refusal fails the job."""
     sandbox.inject(fault, method="POST", path="/v1/sessions")
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
     assert isinstance(found.error, error)
-    assert step is found.step
+    assert state is found.state
     record = await journal.read("user-42")
     assert record is not None
-    assert step is record.step
+    assert state is record.state
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -380,12 +387,12 @@ async def test_what_would_meet_every_job_ends_the_run(
     """A creation that is refused as such, or a client that is closed, fails no job, and puts none in doubt."""
     sandbox.inject(Fault.status(status), method="POST", path="/v1/sessions")
     with pytest.raises(ApiError):
-        await results(verify_many(veriff, jobs(3), journal=journal, concurrency=1, pace=QUICK))
+        await results(verify_many(veriff, jobs(3), journal=journal, concurrency=1, rate_limits=QUICK))
     await veriff.aclose()
     with pytest.raises(ClientClosedError):
-        await results(verify_many(veriff, jobs(3), journal=journal, concurrency=1, pace=QUICK))
+        await results(verify_many(veriff, jobs(3), journal=journal, concurrency=1, rate_limits=QUICK))
 
-    assert {Step.NEW: 1} == dict(await journal.tally())
+    assert {JobState.NEW: 1} == dict(await journal.count_by_state())
 
 
 @pytest.mark.parametrize(("was_begun", "code", "is_done"), [(0, "1304", 0), (1, "1304", 1), (1, "1302", 0)])
@@ -399,7 +406,7 @@ async def test_a_second_submission_is_no_error(  # noqa: PLR0913, PLR0917  fixtu
     sandbox.inject(Fault.status(400, code=code), method="PATCH")
     found = await verify_one(veriff, job("user-42"), journal=journal, wait=False)
 
-    assert (Step.SUBMITTED if is_done else Step.FAILED) is found.step
+    assert (JobState.SUBMITTED if is_done else JobState.FAILED) is found.state
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
@@ -431,7 +438,7 @@ async def test_what_a_job_brings_along_stops_no_other(
         return whole()
 
     found = await results(
-        verify_many(veriff, [Job("broken", [Media(broken(), "face")]), *jobs(2)], journal=journal, pace=QUICK)
+        verify_many(veriff, [Job("broken", [Media(broken(), "face")]), *jobs(2)], journal=journal, rate_limits=QUICK)
     )
     assert isinstance(found["broken"].error, BatchError)
     assert "OSError" in str(found["broken"].error)
@@ -449,7 +456,7 @@ async def test_a_session_that_ended_meanwhile_is_decided(journal: MemoryJournal)
     ):
         sandbox.inject(Fault.drop(), path="/v1/sessions/*/media", times=3)
         stopped = await verify_one(veriff, job("user-42"), journal=journal)
-        assert Step.UPLOADING is stopped.step
+        assert JobState.UPLOADING is stopped.state
         sandbox.advance(8 * 86_400)
         ended = await verify_one(veriff, job("user-42"), journal=journal)
 
@@ -469,16 +476,16 @@ async def test_what_refused_a_job_is_what_failed_it(
     record = await journal.read("user-42")
     assert record is not None
     assert record.failure is not None
-    assert ("ConflictError", Step.SUBMITTING) == (record.failure.kind, record.failure.at)
+    assert ("ConflictError", JobState.SUBMITTING) == (record.failure.error_type, record.failure.state)
 
 
 async def test_a_review_is_not_the_end(journal: MemoryJournal) -> None:
     """Asked once, a job in review stays submitted, as it does for whoever waits."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
-        await submit_many(veriff, jobs(1), journal=journal, pace=QUICK)
+        await submit_many(veriff, jobs(1), journal=journal, rate_limits=QUICK)
         sandbox.decide(sandbox.sessions[0].id, "review")
         [once] = (await results(collect_many(veriff, journal=journal, timeout=0))).values()
-        assert (None, Step.SUBMITTED) == (once.decision, once.step)
+        assert (None, JobState.SUBMITTED) == (once.decision, once.state)
         sandbox.decide(sandbox.sessions[0].id, "approved")
         [late] = (await results(collect_many(veriff, journal=journal, timeout=0))).values()
         assert late.decision is not None
@@ -488,7 +495,7 @@ async def test_every_request_takes_its_turn(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
     """With one request a second two jobs of five requests take nine seconds, and two questions another."""
-    slow = Pace(first=1.0, lowest=1.0, highest=1.0)
+    slow = RateLimits(initial=1.0, minimum=1.0, maximum=1.0)
     loop = asyncio.get_running_loop()
 
     async def in_time(work: Awaitable[object]) -> float:
@@ -499,8 +506,8 @@ async def test_every_request_takes_its_turn(
         await task
         return loop.time() - began
 
-    assert await in_time(submit_many(veriff, jobs(2), journal=journal, pace=slow)) >= 9
-    assert await in_time(results(collect_many(veriff, journal=journal, timeout=0, pace=slow))) >= 1
+    assert await in_time(submit_many(veriff, jobs(2), journal=journal, rate_limits=slow)) >= 9
+    assert await in_time(results(collect_many(veriff, journal=journal, timeout=0, rate_limits=slow))) >= 1
 
 
 async def test_side_by_side_uploads_are_all_written(sandbox: Sandbox, veriff: VeriffClient) -> None:
@@ -517,7 +524,7 @@ async def test_side_by_side_uploads_are_all_written(sandbox: Sandbox, veriff: Ve
     record = await journal.read("user-42")
 
     assert record is not None
-    assert () == record.missing
+    assert () == record.missing_indexes
 
 
 async def test_changed_input_is_noticed(
@@ -526,39 +533,39 @@ async def test_changed_input_is_noticed(
     """Another picture, option or context under the id of a job that was begun is refused, and nothing is asked."""
     path = anyio.Path(tmp_path / "face.jpg")
     await path.write_bytes(PICTURE)
-    before = Job("user-42", [Media(path, "face")], options={"person": Person(first_name="Ada")})
+    before = Job("user-42", [Media(path, "face")], person=Person(first_name="Ada"))
     await verify_one(veriff, before, journal=journal)
     asked = len(sandbox.requests)
 
     await path.write_bytes(PICTURE[:-2] + b"..")
     changed = [
         before,
-        Job("user-42", [Media(PICTURE, "face")], options={"person": Person(first_name="Alan")}),
-        Job("user-42", [Media(PICTURE, "document-front")], options={"person": Person(first_name="Ada")}),
-        Job("user-42", [Media(PICTURE, "face")] * 2, options={"person": Person(first_name="Ada")}),
+        Job("user-42", [Media(PICTURE, "face")], person=Person(first_name="Alan")),
+        Job("user-42", [Media(PICTURE, "document-front")], person=Person(first_name="Ada")),
+        Job("user-42", [Media(PICTURE, "face")] * 2, person=Person(first_name="Ada")),
     ]
     for one in changed:
         assert isinstance((await verify_one(veriff, one, journal=journal)).error, JobChangedError)
     assert asked == len(sandbox.requests)
 
-    same = Job("user-42", [Media(PICTURE, "face")], options={"person": Person(first_name="Ada")})
-    assert (await verify_one(veriff, same, journal=journal)).known
+    same = Job("user-42", [Media(PICTURE, "face")], person=Person(first_name="Ada"))
+    assert (await verify_one(veriff, same, journal=journal)).from_journal
     await path.unlink()
-    assert (await verify_one(veriff, before, journal=journal)).known, "what is up need not be kept"
+    assert (await verify_one(veriff, before, journal=journal)).from_journal, "what is up need not be kept"
 
 
 async def test_a_job_that_is_given_twice_runs_once(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
     """The second of two at once is told that the first has it."""
-    found = [result async for result in verify_many(veriff, [job("user-42")] * 2, journal=journal, pace=QUICK)]
+    found = [result async for result in verify_many(veriff, [job("user-42")] * 2, journal=journal, rate_limits=QUICK)]
 
-    assert 1 == sum(isinstance(result.error, JobTakenError) for result in found)
+    assert 1 == sum(isinstance(result.error, JobClaimedError) for result in found)
     done = next(result for result in found if result.error is None)
     await journal.claim("user-42")
     taken = await verify_one(veriff, job("user-42"), journal=journal)
-    assert isinstance(taken.error, JobTakenError)
-    assert (done.session_id, Step.DECIDED) == (taken.session_id, taken.step)
+    assert isinstance(taken.error, JobClaimedError)
+    assert (done.session_id, JobState.DECIDED) == (taken.session_id, taken.state)
     assert_once(sandbox, {"user-42"})
 
 
@@ -567,11 +574,11 @@ async def test_a_refused_key_ends_the_run(sandbox: Sandbox, journal: MemoryJourn
     wrong = Credentials(sandbox.credentials.api_key, "another secret")
     async with VeriffClient(wrong, base_url=sandbox.base_url) as veriff:
         with pytest.raises(AuthenticationError):
-            await results(verify_many(veriff, jobs(20), journal=journal, concurrency=4, pace=QUICK))
+            await results(verify_many(veriff, jobs(20), journal=journal, concurrency=4, rate_limits=QUICK))
 
-    assert set(await journal.tally()) <= {Step.NEW, Step.CREATING}
+    assert set(await journal.count_by_state()) <= {JobState.NEW, JobState.CREATING}
     async with VeriffClient.from_env(sandbox.environ) as veriff:
-        await submit_many(veriff, jobs(20), journal=journal, on_unknown="recreate", pace=QUICK)
+        await submit_many(veriff, jobs(20), journal=journal, on_unknown="recreate", rate_limits=QUICK)
     assert {f"user-{number}" for number in range(20)} == {session.vendor_data for session in sandbox.sessions}
     assert 20 == len(sandbox.sessions)
 
@@ -585,7 +592,7 @@ async def test_a_journal_that_fails_ends_the_run(sandbox: Sandbox, veriff: Verif
             raise JournalError(msg)
 
     with pytest.raises(JournalError, match=r"It is full\."):
-        await results(verify_many(veriff, jobs(3), journal=Full(), pace=QUICK))
+        await results(verify_many(veriff, jobs(3), journal=Full(), rate_limits=QUICK))
     assert () == sandbox.requests
 
 
@@ -598,14 +605,16 @@ async def test_the_window_bounds_what_is_open(sandbox: Sandbox, veriff: VeriffCl
             taken.append(one.id)
             yield one
 
-    def look(progress: Progress) -> None:
-        seen.append((progress.open, progress.waiting))
+    def look(progress: BatchProgress) -> None:
+        seen.append((progress.running, progress.waiting))
 
-    run = verify_many(veriff, given(), journal=journal, concurrency=3, max_waiting=2, pace=QUICK, progress=look)
+    run = verify_many(veriff, given(), journal=journal, concurrency=3, max_waiting=2, rate_limits=QUICK, progress=look)
     async with aclosing(run) as stream:
         await anext(stream)
-        while (found := await journal.tally()).get(Step.DECIDED, 0) < 3 or found.get(Step.SUBMITTED, 0) < 3:  # noqa: ASYNC110
+        counts = await journal.count_by_state()
+        while counts.get(JobState.DECIDED, 0) < 3 or counts.get(JobState.SUBMITTED, 0) < 3:
             await asyncio.sleep(0)
+            counts = await journal.count_by_state()
         assert len(taken) <= 1 + 3 + 2 + 1
         rest = await results(stream)
 
@@ -617,46 +626,46 @@ async def test_the_window_bounds_what_is_open(sandbox: Sandbox, veriff: VeriffCl
 async def test_progress_adds_up(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """At the end every job that was taken is decided, failed, unknown or stopped, and none is open."""
     sandbox.inject(Fault.status(500), method="PATCH", times=1)
-    last: list[Progress] = []
-    await results(verify_many(veriff, jobs(5), journal=journal, pace=QUICK, progress=last.append))
+    last: list[BatchProgress] = []
+    await results(verify_many(veriff, jobs(5), journal=journal, rate_limits=QUICK, progress=last.append))
 
     done = last[-1]
-    assert (5, 4, 1, 0, 0) == (done.taken, done.decided, done.stopped, done.open, done.waiting)
-    assert (4, 0) == (done.submitted, done.known)
+    assert (5, 4, 1, 0, 0) == (done.accepted, done.decided, done.stopped, done.running, done.waiting)
+    assert (4, 0) == (done.submitted, done.resumed)
     assert done.rate > 0
     assert 0 == last[0].decided, "what was told stays as it was"
-    await results(verify_many(veriff, jobs(5), journal=journal, pace=QUICK, progress=last.append))
-    assert (5, 4, 1) == (last[-1].decided, last[-1].known, last[-1].submitted)
+    await results(verify_many(veriff, jobs(5), journal=journal, rate_limits=QUICK, progress=last.append))
+    assert (5, 4, 1) == (last[-1].decided, last[-1].resumed, last[-1].submitted)
 
 
 async def test_closing_early_loses_no_session(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """A run that is left in the middle awaits its creations, so that none is in doubt, and the next goes on."""
-    async with aclosing(verify_many(veriff, jobs(20), journal=journal, concurrency=8, pace=QUICK)) as run:
+    async with aclosing(verify_many(veriff, jobs(20), journal=journal, concurrency=8, rate_limits=QUICK)) as run:
         await anext(run)
-    assert set(await journal.tally()) <= {
-        Step.NEW,
-        Step.CREATED,
-        Step.UPLOADING,
-        Step.SUBMITTING,
-        Step.SUBMITTED,
-        Step.DECIDED,
+    assert set(await journal.count_by_state()) <= {
+        JobState.NEW,
+        JobState.CREATED,
+        JobState.UPLOADING,
+        JobState.SUBMITTING,
+        JobState.SUBMITTED,
+        JobState.DECIDED,
     }
 
-    await results(verify_many(veriff, jobs(20), journal=journal, pace=QUICK))
+    await results(verify_many(veriff, jobs(20), journal=journal, rate_limits=QUICK))
     assert_once(sandbox, {f"user-{number}" for number in range(20)})
 
 
 async def test_stopping_begins_nothing_new(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
     """Jobs that have not asked for their session when a run is stopped do not ask any more."""
-    pace = Pace(first=1.0, lowest=1.0, highest=1.0)
-    run = asyncio.ensure_future(submit_many(veriff, jobs(8), journal=journal, pace=pace))
+    pace = RateLimits(initial=1.0, minimum=1.0, maximum=1.0)
+    run = asyncio.ensure_future(submit_many(veriff, jobs(8), journal=journal, rate_limits=pace))
     while not sandbox.sessions:  # noqa: ASYNC110  what is waited for is on the other side of a socket
         await asyncio.sleep(0)
     run.cancel()
     await asyncio.wait([run])
 
     assert 1 == posted(sandbox)
-    assert {Step.CREATED: 1} == dict(await journal.tally())
+    assert {JobState.CREATED: 1} == dict(await journal.count_by_state())
 
 
 async def test_stopping_waits_for_creations_so_long_and_no_longer(
@@ -675,7 +684,7 @@ async def test_stopping_waits_for_creations_so_long_and_no_longer(
     advance_time(2)
     await asyncio.wait([run])
 
-    assert {Step.CREATING: 1} == dict(await journal.tally())
+    assert {JobState.CREATING: 1} == dict(await journal.count_by_state())
     found = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(found.error, OutcomeUnknownError)
 
@@ -683,8 +692,8 @@ async def test_stopping_waits_for_creations_so_long_and_no_longer(
 async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> None:
     """One coroutine submits, another gathers the decisions, at any time and in any process."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ, poll=PollPolicy(interval=0.01)) as veriff:
-        assert [] == await submit_many(veriff, jobs(4), journal=journal, pace=QUICK)
-        assert {Step.SUBMITTED: 4} == dict(await journal.tally())
+        assert [] == await submit_many(veriff, jobs(4), journal=journal, rate_limits=QUICK)
+        assert {JobState.SUBMITTED: 4} == dict(await journal.count_by_state())
 
         once = await results(collect_many(veriff, journal=journal, timeout=0))
         assert [None] * 4 == [result.decision for result in once.values()]
@@ -698,7 +707,7 @@ async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> No
             sandbox.decide(session.id, "approved")
         rest = await results(collect_many(veriff, journal=journal))
         assert 3 == sum(result.decision is not None for result in rest.values())
-    assert {Step.DECIDED: 4} == dict(await journal.tally())
+    assert {JobState.DECIDED: 4} == dict(await journal.count_by_state())
 
 
 async def test_a_wait_that_ends_without_a_decision_goes_on_later(journal: MemoryJournal) -> None:
@@ -706,7 +715,7 @@ async def test_a_wait_that_ends_without_a_decision_goes_on_later(journal: Memory
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         found = await verify_one(veriff, job("user-42", timeout=0.01), journal=journal)
         assert isinstance(found.error, DecisionTimeoutError)
-        assert Step.SUBMITTED is found.step
+        assert JobState.SUBMITTED is found.state
         sandbox.decide(sandbox.sessions[0].id, "approved")
         assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
 
@@ -722,7 +731,7 @@ async def test_a_batch_slows_down_when_veriff_objects(
         jobs(3),
         journal=journal,
         concurrency=1,
-        pace=Pace(first=50.0),
+        rate_limits=RateLimits(initial=50.0),
         progress=lambda now: rates.append(now.rate),
     )
     async with aclosing(run) as stream:
@@ -747,7 +756,7 @@ async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> N
             sandbox.environ, poll=PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1)
         ) as veriff,
     ):
-        found = await results(verify_many(veriff, jobs(12), journal=journal, pace=Pace(first=20.0)))
+        found = await results(verify_many(veriff, jobs(12), journal=journal, rate_limits=RateLimits(initial=20.0)))
         refused = sum(seen.status == 429 for seen in sandbox.requests)
 
     assert all(result.decision is not None for result in found.values())
@@ -763,8 +772,8 @@ async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> N
         lambda: Job("user-42", []),
         lambda: Job("user-42", ["face.jpg"]),  # type: ignore[list-item]
         lambda: Job("user-42", [Media(PICTURE, "face")], timeout=0),
-        lambda: Pace(first=0),
-        lambda: Pace(first=1, lowest=2),
+        lambda: RateLimits(initial=0),
+        lambda: RateLimits(initial=1, minimum=2),
     ],
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object]) -> None:

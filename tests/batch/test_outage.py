@@ -20,12 +20,12 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async.batch import (
+    BatchProgress,
     Job,
     JobResult,
+    JobState,
     MemoryJournal,
-    Pace,
-    Progress,
-    Step,
+    RateLimits,
     collect_many,
     submit_many,
     verify_many,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(500) + b"\xff\xd9"
-QUICK: Final = Pace(first=1000.0)
+QUICK: Final = RateLimits(initial=1000.0)
 LONG: Final = 10**6
 
 
@@ -113,11 +113,11 @@ async def test_an_outage_pauses_the_batch(
     """Whatever every request meets for a while, each job is decided after it, except creations that were in flight."""
     if method is None and fault.http_status == 403:
         pytest.skip("a creation that is refused with 403 ends the run: the integration may not create sessions")
-    seen: list[Progress] = []
+    seen: list[BatchProgress] = []
     found: list[JobResult] = []
     journal = MemoryJournal()
     run = verify_many(
-        veriff, jobs(16), journal=journal, concurrency=4, pace=QUICK, max_outage=None, progress=seen.append
+        veriff, jobs(16), journal=journal, concurrency=4, rate_limits=QUICK, max_outage=None, progress=seen.append
     )
     async with passing(advance_time, veriff):
         async for result in run:
@@ -129,7 +129,7 @@ async def test_an_outage_pauses_the_batch(
     assert 16 == len(found)
     unknown = [result for result in found if isinstance(result.error, OutcomeUnknownError)]
     assert len(unknown) <= 4, "no more than were in flight"
-    assert {Step.DECIDED, Step.UNKNOWN} >= {result.step for result in found}
+    assert {JobState.DECIDED, JobState.UNKNOWN} >= {result.state for result in found}
     assert any(now.paused for now in seen)
     assert not seen[-1].paused
     assert (0, 0) == (seen[-1].failed, seen[-1].stopped)
@@ -142,10 +142,11 @@ async def test_submitting_and_collecting_pause_too(
     journal = MemoryJournal()
     async with passing(advance_time, veriff):
         sandbox.inject(Fault.status(504), path="/v1/sessions/*", times=20)
-        assert [] == await submit_many(veriff, jobs(6), journal=journal, pace=QUICK, max_outage=None)
+        assert [] == await submit_many(veriff, jobs(6), journal=journal, rate_limits=QUICK, max_outage=None)
         sandbox.inject(Fault.status(500), times=20)
         found = [
-            result async for result in collect_many(veriff, journal=journal, timeout=0, pace=QUICK, max_outage=None)
+            result
+            async for result in collect_many(veriff, journal=journal, timeout=0, rate_limits=QUICK, max_outage=None)
         ]
 
     assert [True] * 6 == [result.decision is not None for result in found]
@@ -157,13 +158,15 @@ async def test_an_outage_that_lasts_too_long_ends_the_run(
 ) -> None:
     """After `max_outage` seconds the run ends with the error, no job has failed, and a later run goes on."""
     journal = MemoryJournal()
-    assert [] == await submit_many(veriff, jobs(1), journal=journal, pace=QUICK)
+    assert [] == await submit_many(veriff, jobs(1), journal=journal, rate_limits=QUICK)
     sandbox.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
     async with passing(advance_time, veriff):
         with pytest.raises(ServerError):
-            await submit_many(veriff, jobs(8), journal=journal, pace=QUICK, max_outage=20)
+            await submit_many(veriff, jobs(8), journal=journal, rate_limits=QUICK, max_outage=20)
 
-    assert {Step.SUBMITTED, Step.CREATED, Step.UPLOADING, Step.NEW} >= set(await journal.tally())
+    assert {JobState.SUBMITTED, JobState.CREATED, JobState.UPLOADING, JobState.NEW} >= set(
+        await journal.count_by_state()
+    )
     assert breaker_of(veriff).is_paused
     with pytest.raises(ConfigurationError, match="max_outage"):
         await submit_many(veriff, [], journal=journal, max_outage=-1)
@@ -177,15 +180,17 @@ async def test_a_single_job_does_not_create_during_an_outage(sandbox: Sandbox, v
     found = [await verify_one(veriff, job(f"user-{number}"), journal=journal) for number in range(20)]
 
     assert isinstance(found[0].error, OutcomeUnknownError)
-    assert all(isinstance(result.error, ServerError) and result.step is Step.NEW for result in found[1:])
+    assert all(isinstance(result.error, ServerError) and result.state is JobState.NEW for result in found[1:])
     assert 1 == posted(sandbox)
 
 
 async def test_an_error_of_one_job_alone_pauses_nothing(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A job that fails while a probe succeeds is stopped with its error, and the others go on at once."""
-    seen: list[Progress] = []
+    seen: list[BatchProgress] = []
     sandbox.inject(Fault.drop(), method="PATCH")
-    found = [r async for r in verify_many(veriff, jobs(6), journal=MemoryJournal(), pace=QUICK, progress=seen.append)]
+    found = [
+        r async for r in verify_many(veriff, jobs(6), journal=MemoryJournal(), rate_limits=QUICK, progress=seen.append)
+    ]
 
     assert 1 == sum(isinstance(result.error, TransportError) for result in found)
     assert 5 == sum(result.decision is not None for result in found)
@@ -203,10 +208,10 @@ async def test_a_stream_that_is_read_is_not_sent_again(
     sandbox.inject(Fault.status(502), method="POST", path="/v1/sessions/*", times=2)
     given = [Job("user-42", [Media(stream(), "face")])]
     async with passing(advance_time, veriff):
-        [found] = [result async for result in verify_many(veriff, given, journal=MemoryJournal(), pace=QUICK)]
+        [found] = [result async for result in verify_many(veriff, given, journal=MemoryJournal(), rate_limits=QUICK)]
 
     assert isinstance(found.error, ServerError)
-    assert Step.UPLOADING is found.step
+    assert JobState.UPLOADING is found.state
 
 
 async def test_a_pause_is_left_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
@@ -214,12 +219,12 @@ async def test_a_pause_is_left_at_once(sandbox: Sandbox, veriff: VeriffClient) -
     paused = asyncio.Event()
     sandbox.inject(Fault.status(502), times=LONG)
 
-    def progress(now: Progress) -> None:
+    def progress(now: BatchProgress) -> None:
         if now.paused:
             paused.set()
 
     async def run() -> None:
-        await submit_many(veriff, jobs(20), journal=MemoryJournal(), pace=QUICK, progress=progress)
+        await submit_many(veriff, jobs(20), journal=MemoryJournal(), rate_limits=QUICK, progress=progress)
 
     task = asyncio.ensure_future(run())
     await paused.wait()

@@ -8,13 +8,13 @@ from typing import Final
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async.batch import Pace
-from veriff_async.batch._rate_limit import Gauge
+from veriff_async.batch import RateLimits
+from veriff_async.batch._rate_limit import AimdRate
 
-BOUNDS: Final = Pace(first=10.0, lowest=1.0, highest=100.0)
+BOUNDS: Final = RateLimits(initial=10.0, minimum=1.0, maximum=100.0)
 
 
-def busy(gauge: Gauge, seconds: float, now: float = 0.0) -> list[float]:
+def busy(gauge: AimdRate, seconds: float, now: float = 0.0) -> list[float]:
     """Take turns as soon as they are due, for some seconds, and return when they were."""
     turns: list[float] = []
     while not turns or turns[-1] < now + seconds:
@@ -24,38 +24,38 @@ def busy(gauge: Gauge, seconds: float, now: float = 0.0) -> list[float]:
 
 def test_it_begins_careful_and_grows_quickly() -> None:
     """In its first second it lets some seventeen requests pass for ten, and it ends at its upper bound."""
-    gauge = Gauge.at(BOUNDS)
+    gauge = AimdRate.starting_at(BOUNDS)
 
     assert 15 <= sum(turn <= 1 for turn in busy(gauge, 1)) <= 20
     busy(gauge, 10)
-    assert BOUNDS.highest == gauge.rate
+    assert BOUNDS.maximum == gauge.rate
 
 
 def test_a_pace_that_is_not_made_use_of_does_not_grow() -> None:
     """Whoever asks less often than he may has not shown that more is borne."""
-    gauge = Gauge.at(BOUNDS)
+    gauge = AimdRate.starting_at(BOUNDS)
 
     assert [0.0, 1.0, 2.0] == [gauge.turn(float(second)) for second in range(3)]
-    assert BOUNDS.first == gauge.rate
+    assert BOUNDS.initial == gauge.rate
 
 
 def test_an_objection_halves_it_once() -> None:
     """What was sent before the first objection is answered likewise, and counts once; the pause is kept."""
-    gauge = Gauge.at(BOUNDS)
+    gauge = AimdRate.starting_at(BOUNDS)
     busy(gauge, 10)
 
     for _ in range(5):
         gauge.object(20.0, 3.0)
 
-    assert BOUNDS.highest / 2 == gauge.rate
+    assert BOUNDS.maximum / 2 == gauge.rate
     assert 23.0 == gauge.turn(20.0)
     gauge.object(24.0, 0.0)
-    assert gauge.rate < BOUNDS.highest / 3
+    assert gauge.rate < BOUNDS.maximum / 3
 
 
 def test_it_grows_slowly_after_an_objection() -> None:
     """By its first rate each second, no more."""
-    gauge = Gauge.at(BOUNDS)
+    gauge = AimdRate.starting_at(BOUNDS)
     busy(gauge, 10)
     gauge.object(20.0, 0.0)
 
@@ -70,15 +70,15 @@ def test_it_grows_slowly_after_an_objection() -> None:
 )
 def test_it_stays_within_its_bounds(story: list[tuple[float, float | None]], first: float) -> None:
     """Whatever happens, turns come in order and never before now, and the rate never leaves its bounds."""
-    pace = Pace(first=first, lowest=first / 3, highest=first * 5)
-    gauge, now, turns = Gauge.at(pace), 0.0, [0.0]
+    pace = RateLimits(initial=first, minimum=first / 3, maximum=first * 5)
+    gauge, now, turns = AimdRate.starting_at(pace), 0.0, [0.0]
     for step, pause in story:
         now += step
         if pause is not None:
             gauge.object(now, pause)
         turns.append(gauge.turn(now))
         assert turns[-1] >= now
-        assert pace.lowest <= gauge.rate <= pace.highest
+        assert pace.minimum <= gauge.rate <= pace.maximum
 
     assert all(before <= after for before, after in pairwise(turns))
     assert pytest.approx(gauge.due - turns[-1]) == 1 / gauge.rate or len(turns) == 1

@@ -9,35 +9,36 @@ import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
 
-from veriff_async import VeriffError
-from veriff_async._protocol.json.decode import UnreadableError
-from veriff_async.batch import Failure, JobRecord, MediaRecord, Stamp, Step
-from veriff_async.batch._records import dump_record, load_record
+from veriff_async import JournalError, VeriffError
+from veriff_async.batch import FileFingerprint, JobFailure, JobRecord, JobState, MediaRecord, dump_record, load_record
 from veriff_async.models import MediaFile
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.testing import strategy_for
 
 TEXTS: Final = st.text(max_size=20)
 STAMPS: Final = st.builds(
-    Stamp, size=st.integers(1, 2**40), written=st.none() | st.integers(0, 2**62), digest=st.text("0123456789abcdef")
+    FileFingerprint,
+    size=st.integers(1, 2**40),
+    mtime_ns=st.none() | st.integers(0, 2**62),
+    sha256=st.text("0123456789abcdef"),
 )
 MEDIA: Final = st.builds(
     MediaRecord,
     context=TEXTS,
-    stamp=st.none() | STAMPS,
-    scaled=st.booleans(),
-    begun=st.booleans(),
+    fingerprint=st.none() | STAMPS,
+    resized=st.booleans(),
+    upload_started=st.booleans(),
     media_id=st.none() | TEXTS,
 )
 RECORDS: Final = st.builds(
     JobRecord,
     job_id=TEXTS,
-    step=st.sampled_from(Step),
-    options=TEXTS,
+    state=st.sampled_from(JobState),
+    options_digest=TEXTS,
     media=st.lists(MEDIA, max_size=4).map(tuple),
     session_id=st.none() | TEXTS,
     decision=st.none() | strategy_for(Decision),
-    failure=st.none() | st.builds(Failure, kind=TEXTS, message=TEXTS, at=st.sampled_from(Step)),
+    failure=st.none() | st.builds(JobFailure, error_type=TEXTS, message=TEXTS, state=st.sampled_from(JobState)),
 )
 
 
@@ -49,10 +50,10 @@ def test_what_is_written_is_read_again(record: JobRecord) -> None:
 
 @given(RECORDS, st.data())
 def test_what_is_cut_or_spliced_is_told(record: JobRecord, data: st.DataObject) -> None:
-    """Any bytes are a record or an UnreadableError, never another exception."""
+    """Any bytes are a record or an JournalError, never another exception."""
     whole = dump_record(record)
     place, other = data.draw(st.integers(0, len(whole))), data.draw(st.binary(max_size=8))
-    with suppress(UnreadableError):
+    with suppress(JournalError):
         load_record(whole[:place] + other + whole[place + data.draw(st.integers(0, 4)) :])
 
 
@@ -62,35 +63,43 @@ def test_what_is_cut_or_spliced_is_told(record: JobRecord, data: st.DataObject) 
         b"",
         b"[]",
         b"{}",
-        b'{"id":"a","options":"","step":"lost","media":[]}',
-        b'{"id":"a","options":"","step":"new","media":[{"context":"face","stamp":[1]}]}',
-        b'{"id":"a","options":"","step":"new","media":[],"failure":["a"]}',
-        b'{"id":"a","options":"","step":"new","media":[],"decision":[]}',
+        b'{"job_id":"a","options_digest":"","state":"lost","media":[]}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":[{"context":"face","fingerprint":[1]}]}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":[{"context":"face","resized":1}]}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":[],"failure":["a"]}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":[],"decision":[]}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":{}}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":[],"from_a_newer_version":1}',
     ],
 )
 def test_what_is_no_record_is_told(text: bytes) -> None:
     """Another program's bytes are not taken for a record."""
-    with pytest.raises(UnreadableError):
+    with pytest.raises(JournalError):
         load_record(text)
 
 
 def test_the_source_of_a_decision_is_kept() -> None:
     """How a decision was learned of is told after a restart too."""
     decision = Decision(session_id="8f0d1ab6", status="approved", source=DecisionSource.WEBHOOK)  # type: ignore[arg-type]
-    found = load_record(dump_record(record(Step.SUBMITTED).decided(decision))).decision
+    found = load_record(dump_record(record(JobState.SUBMITTED).with_decision(decision))).decision
 
     assert found is not None
     assert DecisionSource.WEBHOOK is found.source
 
 
-def record(step: Step, *media: MediaRecord) -> JobRecord:
+def record(state: JobState, *media: MediaRecord) -> JobRecord:
     """Return a record of a job with a session."""
-    return JobRecord(job_id="user-42", step=step, options="", media=media, session_id="8f0d1ab6")
+    return JobRecord(job_id="user-42", state=state, options_digest="", media=media, session_id="8f0d1ab6")
 
 
 def shown(context: str, size: int, *, begun: bool = True, media_id: str | None = None) -> MediaRecord:
     """Return what is written of a media."""
-    return MediaRecord(context=context, stamp=Stamp(size=size, digest=f"{size:02x}"), begun=begun, media_id=media_id)
+    return MediaRecord(
+        context=context,
+        fingerprint=FileFingerprint(size=size, sha256=f"{size:02x}"),
+        upload_started=begun,
+        media_id=media_id,
+    )
 
 
 def held(media_id: str, context: str, size: int | None) -> MediaFile:
@@ -101,15 +110,15 @@ def held(media_id: str, context: str, size: int | None) -> MediaFile:
 def test_uploads_whose_answer_was_lost_are_found() -> None:
     """What was begun is known by what it shows and its size; each file that Veriff holds stands for one of them."""
     before = record(
-        Step.UPLOADING,
+        JobState.UPLOADING,
         shown("face", 10, media_id="known"),
         shown("face", 10),
         shown("face", 20),
         shown("document-front", 30),
         shown("document-back", 40, begun=False),
-        MediaRecord(context="document-back-2", begun=True),
+        MediaRecord(context="document-back-2", upload_started=True),
     )
-    after = before.found(
+    after = before.with_uploaded(
         [
             held("known", "face", 10),
             held("a", "face", 20),
@@ -121,28 +130,28 @@ def test_uploads_whose_answer_was_lost_are_found() -> None:
     )
 
     assert ["known", "e", "a", None, None, "d"] == [one.media_id for one in after.media]
-    assert (3, 4) == after.missing
+    assert (3, 4) == after.missing_indexes
 
 
 def test_a_doubt_is_settled_by_another_upload() -> None:
     """When fewer files are held than were begun alike, none is taken for up, unless their bytes are the same."""
-    pair = [shown("face", 10), evolve(shown("face", 10), stamp=Stamp(size=10, digest="1f"))]
-    stream, small = MediaRecord(context="face", begun=True), evolve(shown("face", 10), scaled=True)
+    pair = [shown("face", 10), evolve(shown("face", 10), fingerprint=FileFingerprint(size=10, sha256="1f"))]
+    stream, small = MediaRecord(context="face", upload_started=True), evolve(shown("face", 10), resized=True)
     one = [held("a", "face", 10)]
 
-    assert (0, 1) == record(Step.UPLOADING, *pair).found(one).missing
-    assert (0, 1) == record(Step.UPLOADING, stream, shown("face", 10)).found(one).missing
-    assert (0, 1) == record(Step.UPLOADING, shown("face", 10), shown("face", 20)).found(
+    assert (0, 1) == record(JobState.UPLOADING, *pair).with_uploaded(one).missing_indexes
+    assert (0, 1) == record(JobState.UPLOADING, stream, shown("face", 10)).with_uploaded(one).missing_indexes
+    assert (0, 1) == record(JobState.UPLOADING, shown("face", 10), shown("face", 20)).with_uploaded(
         [held("a", "face", None)]
-    ).missing
-    assert (1,) == record(Step.UPLOADING, shown("face", 10), shown("face", 10)).found(one).missing
-    assert () == record(Step.UPLOADING, small).found([held("a", "face", 3)]).missing
+    ).missing_indexes
+    assert (1,) == record(JobState.UPLOADING, shown("face", 10), shown("face", 10)).with_uploaded(one).missing_indexes
+    assert () == record(JobState.UPLOADING, small).with_uploaded([held("a", "face", 3)]).missing_indexes
 
 
 def test_a_failed_job_goes_on_at_the_step_that_failed() -> None:
     """Trying again forgets the failure, and begins where it happened."""
-    failed = record(Step.SUBMITTING).failed(VeriffError("It is closed."))
+    failed = record(JobState.SUBMITTING).with_failure(VeriffError("It is closed."))
 
-    assert Failure(kind="VeriffError", message="It is closed.", at=Step.SUBMITTING) == failed.failure
-    assert record(Step.SUBMITTING) == failed.again()
-    assert record(Step.SUBMITTED) == record(Step.SUBMITTED).again()
+    assert JobFailure(error_type="VeriffError", message="It is closed.", state=JobState.SUBMITTING) == failed.failure
+    assert record(JobState.SUBMITTING) == failed.retry()
+    assert record(JobState.SUBMITTED) == record(JobState.SUBMITTED).retry()

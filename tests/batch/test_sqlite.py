@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from veriff_async import ConfigurationError, JobTakenError, JournalError
-from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal, Step
+from veriff_async import ConfigurationError, JobClaimedError, JournalError
+from veriff_async.batch import JobRecord, JobState, MediaRecord, SqliteJournal
 from veriff_async.inbox import SqliteInbox
 from veriff_async.testing import decision_event
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def record_of(job_id: str, step: Step = Step.NEW) -> JobRecord:
+def record_of(job_id: str, state: JobState = JobState.NEW) -> JobRecord:
     """Return a record."""
-    return JobRecord(job_id=job_id, step=step, options="ab", media=(MediaRecord(context="face"),))
+    return JobRecord(job_id=job_id, state=state, options_digest="ab", media=(MediaRecord(context="face"),))
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ from veriff_async.batch import JobRecord, MediaRecord, SqliteJournal
 async def main():
     async with SqliteJournal(sys.argv[1]) as journal:
         await journal.claim("a")
-        await journal.write(JobRecord(job_id="a", options="ab", media=(MediaRecord(context="face"),)))
+        await journal.write(JobRecord(job_id="a", options_digest="ab", media=(MediaRecord(context="face"),)))
         async with SqliteJournal(sys.argv[1]) as second:
             assert await second.read("a")
             try:
@@ -72,7 +72,7 @@ async def main():
                 print("held", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         await journal.claim("late")
-        await journal.write(JobRecord(job_id="late", options="ab", media=(MediaRecord(context="face"),)))
+        await journal.write(JobRecord(job_id="late", options_digest="ab", media=(MediaRecord(context="face"),)))
         print("written", flush=True)
         await asyncio.Event().wait()
 
@@ -98,16 +98,16 @@ async def test_one_process_runs_jobs_at_a_time(path: Path) -> None:
         for _ in range(2):
             with pytest.raises(JournalError, match="Another run uses this journal: let it end"):
                 await journal.claim("b")
-        with pytest.raises(JobTakenError):
-            await journal.write(record_of("a", Step.CREATED))
-        assert {Step.NEW: 2} == await journal.tally()
+        with pytest.raises(JobClaimedError):
+            await journal.write(record_of("a", JobState.CREATED))
+        assert {JobState.NEW: 2} == await journal.count_by_state()
         child.kill()
         await child.wait()
 
         assert record_of("a") == await journal.claim("a")
-        await journal.write(record_of("a", Step.CREATED))
-        records = [record async for record in journal.records()]
-        assert [record_of("a", Step.CREATED), record_of("late")] == records
+        await journal.write(record_of("a", JobState.CREATED))
+        records = [record async for record in journal.iter_records()]
+        assert [record_of("a", JobState.CREATED), record_of("late")] == records
     assert ["batch.db", "batch.db-run"] == await files_beside(path)
 
 
@@ -142,7 +142,7 @@ async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> N
             journal.claim("d"),
             journal.write(record_of("a")),
             journal.write(record_of("d")),
-            journal.tally(),
+            journal.count_by_state(),
         ):
             with pytest.raises(JournalError, match="was closed: make another one"):
                 await asked
@@ -152,7 +152,7 @@ async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> N
     assert [] == [thread for thread in threading.enumerate() if "journal" in thread.name]
     assert ["batch.db", "batch.db-run"] == await files_beside(path)
     async with SqliteJournal(path) as journal:
-        assert {Step.NEW: 3} == await journal.tally()
+        assert {JobState.NEW: 3} == await journal.count_by_state()
 
 
 @pytest.mark.parametrize("then", ["goes on", "closes"])
@@ -176,7 +176,7 @@ async def test_cancelling_every_task_loses_no_write(path: Path, then: str) -> No
     await asyncio.gather(*begun, return_exceptions=True)
     await journal.aclose()
     async with SqliteJournal(path) as journal:
-        assert {Step.NEW: 2 if closes else 3} == await journal.tally()
+        assert {JobState.NEW: 2 if closes else 3} == await journal.count_by_state()
 
 
 def test_a_loop_that_ends_midway_is_no_hindrance(path: Path) -> None:
@@ -262,14 +262,14 @@ async def test_a_file_of_something_else_is_left_alone(path: Path, kind: str) -> 
         await altered(path, "CREATE TABLE job (id)")
     before = await asyncio.to_thread(path.read_bytes)
 
-    for asked in (SqliteJournal(path).claim("a"), SqliteJournal(path).tally()):
+    for asked in (SqliteJournal(path).claim("a"), SqliteJournal(path).count_by_state()):
         with pytest.raises((ConfigurationError, JournalError), match=r"give another path|NOTADB"):
             await asked
     assert before == await asyncio.to_thread(path.read_bytes)
     if kind == "newer":
         await altered(path, "PRAGMA user_version = 1")
         async with SqliteJournal(path) as journal:
-            assert {} == await journal.tally()
+            assert {} == await journal.count_by_state()
 
 
 async def test_what_cannot_be_written_is_told_and_undone(path: Path) -> None:
@@ -279,19 +279,19 @@ async def test_what_cannot_be_written_is_told_and_undone(path: Path) -> None:
             await journal.claim(job_id)
         await journal.write(record_of("a"))
         await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT raise(ABORT, 'no more'); END")
-        writes = (record_of("b"), record_of("a", Step.CREATED), record_of("c"))
+        writes = (record_of("b"), record_of("a", JobState.CREATED), record_of("c"))
         found = await asyncio.gather(*map(journal.write, writes), return_exceptions=True)
 
         assert isinstance(found[1], JournalError)
         assert "SQLITE_CONSTRAINT_TRIGGER): look at its folder, its owner and the disk." in str(found[1])
         assert found[1].__cause__ is found[1].__context__ is None
         assert {job_id for job_id, each in zip("bac", found, strict=True) if each is None} == {
-            record.job_id async for record in journal.records() if record.job_id != "a"
+            record.job_id async for record in journal.iter_records() if record.job_id != "a"
         }
         assert record_of("a") == await journal.read("a")
         await altered(path, "DROP TRIGGER full")
         await asyncio.gather(*map(journal.write, writes))
-        assert {Step.NEW: 2, Step.CREATED: 1} == await journal.tally()
+        assert {JobState.NEW: 2, JobState.CREATED: 1} == await journal.count_by_state()
 
 
 async def test_what_cannot_be_read_is_told(path: Path) -> None:
@@ -303,7 +303,7 @@ async def test_what_cannot_be_read_is_told(path: Path) -> None:
             await journal.release(job_id)
         for damage in ("'[]'", "x'5b5d'", "7"):
             await altered(path, f"UPDATE job SET record = {damage} WHERE id = 'a'")  # noqa: S608  a test's own
-            for asked in (journal.claim("a"), journal.read("a"), anext(aiter(journal.records()))):
+            for asked in (journal.claim("a"), journal.read("a"), anext(aiter(journal.iter_records()))):
                 with pytest.raises(JournalError, match="look for a newer veriff-async"):
                     await asked
         assert record_of("b") == await journal.claim("b")
@@ -410,9 +410,9 @@ async def test_one_journal_is_one_run_whatever_path_is_used(path: Path, how: str
     other = await spelled(path, how)
     async with SqliteJournal(other if is_new else path) as first:
         await first.claim("a")
-        await first.write(record_of("a", Step.CREATING))
+        await first.write(record_of("a", JobState.CREATING))
         async with SqliteJournal(path if is_new else other) as second:
-            assert record_of("a", Step.CREATING) == await second.read("a")
+            assert record_of("a", JobState.CREATING) == await second.read("a")
             with pytest.raises(JournalError, match="Another run uses this journal"):
                 await second.claim("b")
 

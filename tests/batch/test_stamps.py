@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from veriff_async import ConfigurationError, Media, MediaError, MediaUnsupportedError, Person
-from veriff_async.batch import Job, Step
+from veriff_async.batch import Job, JobState
 from veriff_async.batch._fingerprint import described, options_of, same
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def test_the_same_bytes_are_the_same_wherever_they_are(path: Path) -> None:
         sources.append(io.BytesIO(PICTURE))
         records = [described(job(source), None) for source in sources]
 
-    assert 1 == len({record.media[0].stamp.digest for record in records if record.media[0].stamp})
+    assert 1 == len({record.media[0].fingerprint.sha256 for record in records if record.media[0].fingerprint})
     assert all(same(records[0], record) for record in records)
 
 
@@ -68,21 +68,21 @@ def test_a_stream_cannot_be_compared(path: Path) -> None:
     """What can be read only once has no stamp; with a session it passes for the same, before that for another."""
     before = described(job(stream()), None)
 
-    assert before.media[0].stamp is None
+    assert before.media[0].fingerprint is None
     assert not same(before, described(job(path), before))
-    assert same(before.created("8f0d1ab6"), described(job(path), before))
+    assert same(before.with_session("8f0d1ab6"), described(job(path), before))
 
 
-@pytest.mark.parametrize("step", [Step.SUBMITTING, Step.SUBMITTED, Step.DECIDED])
-def test_what_is_submitted_may_be_gone(path: Path, step: Step) -> None:
+@pytest.mark.parametrize("state", [JobState.SUBMITTING, JobState.SUBMITTED, JobState.DECIDED])
+def test_what_is_submitted_may_be_gone(path: Path, state: JobState) -> None:
     """Once nothing is uploaded any more, files need not be there, and nothing is said of their type."""
-    before = described(job(path), None).created("8f0d1ab6").at(step)
+    before = described(job(path), None).with_session("8f0d1ab6").with_state(state)
     path.unlink()
 
     assert same(before, described(job(path), before))
     with pytest.raises(MediaError):
-        described(job(path), before.at(Step.UPLOADING))
-    assert same(before, described(job(path), before.at(Step.UPLOADING).uploaded(0, "m")))
+        described(job(path), before.with_state(JobState.UPLOADING))
+    assert same(before, described(job(path), before.with_state(JobState.UPLOADING).with_media_id(0, "m")))
 
 
 def test_what_is_said_of_media_counts() -> None:
@@ -104,12 +104,12 @@ def test_what_would_be_refused_is_found_before() -> None:
     with pytest.raises(ConfigurationError):
         described(Job("user-42", [Media(PICTURE, "face", max_side=0)]), None)
     with pytest.raises(ConfigurationError):
-        described(Job("user-42", [Media(PICTURE, "face")], options={"callback": "http://insecure.example"}), None)
+        described(Job("user-42", [Media(PICTURE, "face")], callback="http://insecure.example"), None)
 
 
 def test_the_id_becomes_the_vendor_data() -> None:
     """A session can be found by its job, unless the options say otherwise."""
-    other = Job("user-42", [Media(PICTURE, "face")], options={"vendor_data": "42", "person": Person(first_name="Ada")})
+    other = Job("user-42", [Media(PICTURE, "face")], vendor_data="42", person=Person(first_name="Ada"))
 
     assert "user-42" == options_of(job(PICTURE)).get("vendor_data")
     assert "42" == options_of(other).get("vendor_data")

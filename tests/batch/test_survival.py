@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from veriff_async import Status, VeriffClient
-from veriff_async.batch import SqliteJournal, Step, settle
+from veriff_async.batch import JobState, SqliteJournal, resolve_unknown
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ SECONDS: Final = 50.0 + JOBS
 RUNNING: Final = """
 import asyncio, pathlib, sys
 from veriff_async import Media, PollPolicy, VeriffClient
-from veriff_async.batch import Job, Pace, SqliteJournal, verify_many
+from veriff_async.batch import Job, RateLimits, SqliteJournal, verify_many
 
 folder, count = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 CONTEXTS = ("document-front", "document-back", "face")
@@ -47,7 +47,7 @@ def jobs():
 async def main():
     poll = PollPolicy(interval=0.02, max_interval=0.5, backoff_factor=1.5, max_rate=500)
     async with SqliteJournal(folder / "batch.db") as journal, VeriffClient.from_env(poll=poll) as veriff:
-        async for result in verify_many(veriff, jobs(), journal=journal, pace=Pace(first=300)):
+        async for result in verify_many(veriff, jobs(), journal=journal, rate_limits=RateLimits(initial=300)):
             assert result.decision is not None, result
 
 
@@ -87,9 +87,9 @@ async def settle_what_is_in_doubt(path: Path, sandbox: Sandbox) -> int:
             await veriff.fraud_categories()
     held = {session.vendor_data: session.id for session in sandbox.sessions}
     async with SqliteJournal(path) as journal:
-        names = [record.job_id async for record in journal.records(Step.CREATING, Step.UNKNOWN)]
+        names = [record.job_id async for record in journal.iter_records(JobState.CREATING, JobState.UNKNOWN)]
         for name in names:
-            await settle(journal, name, session_id=held.get(name))
+            await resolve_unknown(journal, name, session_id=held.get(name))
     return len(names)
 
 
@@ -120,14 +120,14 @@ def test_a_batch_survives_being_killed(tmp_path: Path) -> None:
         assert 1 == len(session.attempts)
         assert ["document-back", "document-front", "face"] == sorted(media.context for media in session.media)
     assert [1] * JOBS == list(books.submitted.values())
-    assert anyio.run(tally, tmp_path / "batch.db") == {Step.DECIDED: JOBS}
+    assert anyio.run(count_by_state, tmp_path / "batch.db") == {JobState.DECIDED: JOBS}
     print(f"{JOBS} jobs, {killed} kills, {doubtful} creations in doubt, {books.requests} requests")  # noqa: T201
 
 
-async def tally(path: Path) -> dict[Step, int]:
+async def count_by_state(path: Path) -> dict[JobState, int]:
     """Return what the journal counts."""
     async with SqliteJournal(path) as journal:
-        return dict(await journal.tally())
+        return dict(await journal.count_by_state())
 
 
 def started(folder: Path, sandbox: Sandbox) -> subprocess.Popen[bytes]:

@@ -23,14 +23,14 @@ from veriff_async import (
     BadRequestError,
     ClientClosedError,
     ConfigurationError,
+    JobClaimedError,
     JobFailedError,
-    JobTakenError,
     MediaError,
     NotFoundError,
     Status,
     VeriffClient,
 )
-from veriff_async.batch import MemoryJournal, Step, settle
+from veriff_async.batch import JobState, MemoryJournal, resolve_unknown
 from veriff_async.batch.taskiq import BatchTasks
 from veriff_async.sandbox import Fault, Sandbox
 
@@ -89,7 +89,7 @@ class Run:
         workers = await self.server.xinfo_consumers("taskiq", "taskiq")
         return [int(worker["name"]) for worker in workers if worker["pending"]]
 
-    async def until(self, *steps: Step) -> None:
+    async def until(self, *states: JobState) -> None:
         """Wait until no message is left and all jobs stand at some steps; each question moves the broker, too.
 
         It looks for what a worker that died has left only after a message that is new.
@@ -97,8 +97,8 @@ class Run:
         while True:
             collecting = await self.tasks.collect.kiq()
             await collecting.wait_result(check_interval=0.02)
-            tally = await self.journal.tally()
-            if sum(tally.get(step, 0) for step in steps) == JOBS and not await self.busy():
+            counts = await self.journal.count_by_state()
+            if sum(counts.get(state, 0) for state in states) == JOBS and not await self.busy():
                 return
 
 
@@ -120,13 +120,13 @@ async def test_a_worker_that_is_killed_loses_nothing(one_server: RedisServer) ->
             await run.give(run.names)
             await amid.wait()
             os.kill((await run.busy())[0], signal.SIGKILL)
-            await run.until(Step.DECIDED, Step.UNKNOWN)
-            doubtful = [record.job_id async for record in journal.records(Step.UNKNOWN)]
+            await run.until(JobState.DECIDED, JobState.UNKNOWN)
+            doubtful = [record.job_id async for record in journal.iter_records(JobState.UNKNOWN)]
             for name in doubtful:  # as a person would who looks into the portal
                 held = {session.vendor_data: session.id for session in sandbox.sessions}
-                await settle(journal, name, session_id=held.get(name))
+                await resolve_unknown(journal, name, session_id=held.get(name))
             await run.give(doubtful)
-            await run.until(Step.DECIDED)
+            await run.until(JobState.DECIDED)
         heard = await run.server.smembers("heard")
         await run.server.aclose()
         await broker.shutdown()
@@ -207,17 +207,17 @@ async def test_a_message_is_acknowledged_when_its_job_is_done(desk: Desk, sandbo
     """Submitting and collecting are done apart, each result says where the job stands, and nothing of the person."""
     submitted = await desk.done("a", submitted=True)
     session = sandbox.sessions[0]
-    told: dict[str, str | None] = {"job_id": "a", "session_id": session.id, "step": "submitted"}
+    told: dict[str, str | None] = {"job_id": "a", "session_id": session.id, "state": "submitted"}
     assert {**told, "status": None, "error": None} == submitted
     assert {"submitted": 1} == await desk.collected()
     await desk.journal.claim("a")
-    assert {"taken": 1} == await desk.collected()
+    assert {"claimed": 1} == await desk.collected()
     await desk.journal.release("a")
     sandbox.decide(session.id, "approved")
 
     assert {"decided": 1} == await desk.collected()
     assert {} == await desk.collected()
-    assert {**told, "step": "decided", "status": "approved", "error": None} == await desk.done("a")
+    assert {**told, "state": "decided", "status": "approved", "error": None} == await desk.done("a")
     assert 6 == desk.acknowledged
     assert [None, "approved", "approved"] == [one.decision and one.decision.status for one in desk.heard]
     assert 1 == len(sandbox.sessions)
@@ -235,7 +235,7 @@ async def test_what_may_go_well_later_is_left_with_the_broker(desk: Desk, sandbo
     assert 0 == desk.acknowledged
     desk.error = None
 
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
     assert 1 == desk.acknowledged
 
 
@@ -247,8 +247,8 @@ async def test_what_needs_a_person_is_told(desk: Desk, sandbox: Sandbox) -> None
     sandbox.inject(Fault.lose_response(), path="/v1/sessions")
     doubtful = as_told(await desk.done("a"))
 
-    assert ("ConfigurationError", "failed") == (refused["error"], refused["step"])
-    assert ("OutcomeUnknownError", "unknown") == (doubtful["error"], doubtful["step"])
+    assert ("ConfigurationError", "failed") == (refused["error"], refused["state"])
+    assert ("OutcomeUnknownError", "unknown") == (doubtful["error"], doubtful["state"])
     assert 2 == desk.acknowledged
 
 
@@ -258,7 +258,7 @@ async def test_what_needs_a_person_is_told(desk: Desk, sandbox: Sandbox) -> None
         NotFoundError("of an API of your own", status=404),
         BadRequestError("of an API of your own", status=400),
         MediaError("it is not there yet"),
-        JobFailedError("in another batch", kind="MediaError"),
+        JobFailedError("in another batch", error_type="MediaError"),
         KeyError("user-42"),
     ],
     ids=lambda error: type(error).__name__,
@@ -272,7 +272,7 @@ async def test_an_error_of_load_leaves_the_message(desk: Desk, sandbox: Sandbox,
     assert found is None or isinstance(found, KeyError)
     assert [] == desk.heard
     desk.error = None
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
     assert 1 == len(sandbox.sessions)
 
 
@@ -283,7 +283,7 @@ async def test_a_base_url_of_another_server_leaves_the_message(desk: Desk, sandb
         assert await desk.done("a", submitted=True) is None
 
     assert 0 == desk.acknowledged
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
 
 
 async def test_what_ends_a_job_is_recorded_and_reported(
@@ -297,13 +297,17 @@ async def test_what_ends_a_job_is_recorded_and_reported(
     sandbox.inject(Fault.status(404), method="GET")
     assert {"failed": 1} == await desk.collected()
 
-    found = {record.job_id: record.failure.kind async for record in desk.journal.records(Step.FAILED) if record.failure}
+    found = {
+        record.job_id: record.failure.error_type
+        async for record in desk.journal.iter_records(JobState.FAILED)
+        if record.failure
+    }
     assert {"a": "ConfigurationError", "b": "NotFoundError"} == found
-    reported = [(one.job_id, type(one.error).__name__) for one in desk.heard if one.step is Step.FAILED]
+    reported = [(one.job_id, type(one.error).__name__) for one in desk.heard if one.state is JobState.FAILED]
     assert [("a", "ConfigurationError"), ("b", "NotFoundError")] == reported
     assert "Job a ends as failed: ConfigurationError." in caplog.messages
     # It was never begun, so it can be given again.
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
 
 
 async def test_a_broker_without_acknowledgement_hears_the_error(sandbox: Sandbox) -> None:
@@ -314,9 +318,9 @@ async def test_a_broker_without_acknowledgement_hears_the_error(sandbox: Sandbox
     await desk.startup()
     assert "at work" in repr(desk.tasks)
     await desk.journal.claim("a")
-    assert isinstance(await desk.done("a"), JobTakenError)
+    assert isinstance(await desk.done("a"), JobClaimedError)
     await desk.journal.release("a")
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["step"]
+    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
     await desk.shutdown()
 
     with pytest.raises(ClientClosedError):
@@ -365,7 +369,7 @@ async def test_a_job_with_another_id_is_refused(desk: Desk, sandbox: Sandbox, mo
     monkeypatch.setattr(desk.tasks, "_load", another)
     told = as_told(await desk.done("a"))
 
-    assert ("a", "failed", "ConfigurationError") == (told["job_id"], told["step"], told["error"])
+    assert ("a", "failed", "ConfigurationError") == (told["job_id"], told["state"], told["error"])
     assert [] == list(sandbox.sessions)
     assert await desk.journal.read("another") is None
 

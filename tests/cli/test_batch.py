@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve
 
 from veriff_async import ConfigurationError, Credentials, Status, VeriffClient
-from veriff_async.batch import BadRow, JobRecord, MediaRecord, Progress, SqliteJournal, Step
+from veriff_async.batch import BatchProgress, InvalidRow, JobRecord, JobState, MediaRecord, SqliteJournal
 from veriff_async.cli.batch.manifest import Checked, check
 from veriff_async.cli.batch.progress import Gauge, span
 from veriff_async.cli.batch.results import results_in
@@ -114,7 +114,7 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     assert (130, SECRET in written) == (code, False), written
     assert f"Line {JOBS + 2} (job {ids[0]}): The id was given on line 2 already" in written
     assert re.search(
-        rf"\d of {JOBS} jobs.*\r\nopen \d, waiting \d, decided \d, failed 0, unknown 0; 0\.\d\d MB", written
+        rf"\d of {JOBS} jobs.*\r\nrunning \d, waiting \d, decided \d, failed 0, unknown 0; 0\.\d\d MB", written
     )
     [command] = re.findall(r"To go on: (veriff-async batch resume .*?)\r?\n", written)
     with (folder / "results.jsonl").open("ab") as file:
@@ -130,10 +130,10 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     assert [f"Line {JOBS + 2} (job {ids[0]})"] == [
         json.loads(line)["warning"].split(":")[0] for line in err.splitlines()
     ]
-    assert [{"step": "decided", "detail": "approved", "jobs": JOBS}] == document["outcomes"]
+    assert [{"state": "decided", "detail": "approved", "jobs": JOBS}] == document["outcomes"]
     assert [JOBS + 2] == [row["line"] for row in document["bad_rows"]]
     assert dict.fromkeys(ids, 1) == Counter(line["job_id"] for line in results)
-    assert {("decided", "approved", None)} == {(line["step"], line["status"], line["error"]) for line in results}
+    assert {("decided", "approved", None)} == {(line["state"], line["status"], line["error"]) for line in results}
     assert {(job_id, "approved"): 1 for job_id in ids} == books.sessions(*ids)
     held = {session.id: len(session.media) for session in books.sandbox.sessions if session.vendor_data in ids}
     assert {line["session_id"]: 2 for line in results} == held
@@ -191,7 +191,7 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
     assert {(job_id, "approved"): 1 for job_id in ("made", "lost", "refused", "good")} == books.sessions(
         "made", "lost", "refused", "good"
     )
-    lines = [(line["job_id"], line["step"], line["error"]) for line in lines_of(folder / "r.jsonl")]
+    lines = [(line["job_id"], line["state"], line["error"]) for line in lines_of(folder / "r.jsonl")]
     assert ("refused", "failed", "BadRequestError") in lines
     assert ("refused", "decided", None) == [line for line in lines if line[0] == "refused"][-1]
     assert 5 == len(lines)
@@ -249,24 +249,24 @@ def test_submitting_and_collecting_are_parted(folder: Path, start: Start) -> Non
     assert 1 == resumed[0]
     assert "The manifest of the batch is gone" in resumed[2]
     assert 4 == early[0], "one is decided, one is not yet"
-    assert {"step": "decided", "detail": "approved", "jobs": 1} in json.loads(early[1])["outcomes"]
+    assert {"state": "decided", "detail": "approved", "jobs": 1} in json.loads(early[1])["outcomes"]
     assert 0 == late[0], late[2]
-    assert [{"step": "decided", "detail": "approved", "jobs": 1}] == json.loads(late[1])["outcomes"]
+    assert [{"state": "decided", "detail": "approved", "jobs": 1}] == json.loads(late[1])["outcomes"]
     people = [line.get("person") for line in lines_of(folder / "r.jsonl") if line["session_id"] == first]
     assert any("Ada" in json.dumps(person).title() for person in people), "shown when asked for"
-    assert {Step.DECIDED: 2} == anyio.run(tally, folder / "a.db")
+    assert {JobState.DECIDED: 2} == anyio.run(count_by_state, folder / "a.db")
 
 
 def test_files_of_jobs_that_have_a_session_may_be_gone(folder: Path) -> None:
     """What became of such a file is for the batch to say, which knows what is up; the others are looked at."""
     (folder / "jobs.csv").write_text("id,face\nknown,gone.jpg\nnew,gone.jpg\n")
-    bad: list[BadRow] = []
+    bad: list[InvalidRow] = []
 
     async def checked() -> Checked:
         async with SqliteJournal("a.db") as journal:
             await journal.claim("known")
-            record = JobRecord(job_id="known", options="", media=(MediaRecord(context="face"),))
-            await journal.write(record.created("8f0d1ab6"))
+            record = JobRecord(job_id="known", options_digest="", media=(MediaRecord(context="face"),))
+            await journal.write(record.with_session("8f0d1ab6"))
         return await check(folder / "jobs.csv", 900.0, folder / "a.db", bad.append)
 
     found = anyio.run(checked)
@@ -305,7 +305,7 @@ def test_what_stands_beside_a_journal_is_taken_only_as_it_was_written(folder: Pa
 
 def test_results_are_not_begun_where_they_cannot_be_written(folder: Path) -> None:
     """A folder that is not there, and another file that ends like a torn line, are found before anything is sent."""
-    (folder / "other.txt").write_text('{"job_id": "a", "step": "decided"}\n{"other": 1}\n{"job_id":"b"')
+    (folder / "other.txt").write_text('{"job_id": "a", "state": "decided"}\n{"other": 1}\n{"job_id":"b"')
     for name, words in (("no/r.jsonl", "cannot be written"), ("other.txt", "Line 2 of the file for results")):
         with pytest.raises(ConfigurationError, match=words), results_in(folder / name, show_person=False):
             pytest.fail("it was opened")
@@ -318,7 +318,7 @@ def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFi
     async def shown() -> str:
         async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:1") as veriff:
             gauge = Gauge(1000, veriff.statistics, is_submission=True)
-            gauge.update(Progress(known=1, open=3, submitted=4, decided=1, stopped=2))
+            gauge.update(BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2))
             async with gauge.shown(seldom=0):
                 while not (words := capsys.readouterr().err):  # noqa: ASYNC110  it turns the loop
                     await asyncio.sleep(0)
@@ -327,8 +327,8 @@ def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFi
     line = anyio.run(shown).splitlines()[0]
 
     assert re.fullmatch(
-        r"7 of 1000 jobs, \d+\.\d/s, \d+ (s|min) left; open 3, waiting 0, submitted 4, decided 1, failed 0, unknown 0, "
-        r"stopped 2; 0\.00 MB sent",
+        r"7 of 1000 jobs, \d+\.\d/s, \d+ (s|min) left; running 3, waiting 0, submitted 4, decided 1, failed 0, "
+        r"unknown 0, stopped 2; 0\.00 MB sent",
         line,
     )
     assert ["42 s", "3 min", "2 h 59 min"] == [span(seconds) for seconds in (42, 185, 3 * 3600 - 1)]
@@ -340,7 +340,7 @@ async def record(path: Path, event: WebhookEvent) -> None:
         await inbox.record(event)
 
 
-async def tally(path: Path) -> Mapping[Step, int]:
+async def count_by_state(path: Path) -> Mapping[JobState, int]:
     """Return what a journal counts."""
     async with SqliteJournal(path) as journal:
-        return await journal.tally()
+        return await journal.count_by_state()

@@ -24,7 +24,7 @@ from click.testing import CliRunner
 
 from tests.cli.conftest import COMMAND, environment
 from veriff_async import ConfigurationError, VeriffClient
-from veriff_async.batch import JobResult, Step
+from veriff_async.batch import JobResult, JobState
 from veriff_async.cli._commands import cli
 from veriff_async.cli._runtime import CommandLine
 from veriff_async.cli.batch.results import reader_of, results_in
@@ -102,7 +102,7 @@ def errors_of(stderr: str) -> list[dict[str, object]]:
 
 def result_of(job_id: str) -> JobResult:
     """Return a result that is written."""
-    return JobResult(job_id=job_id, session_id="8f0d1ab6", step=Step.FAILED)
+    return JobResult(job_id=job_id, session_id="8f0d1ab6", state=JobState.FAILED)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -119,7 +119,7 @@ def test_a_batch_that_is_terminated_ends_as_with_ctrl_c(folder: Path, books: Boo
     assert "veriff-async batch resume" in str(error["advice"])
     done = begin("batch", "resume", "--journal", "the.db", "--json", environ=books.sandbox.environ)
     out, err = done.communicate(timeout=SECONDS)
-    assert [{"step": "decided", "detail": "approved", "jobs": 6}] == json.loads(out)["outcomes"], err
+    assert [{"state": "decided", "detail": "approved", "jobs": 6}] == json.loads(out)["outcomes"], err
     assert 6 == len(books.sandbox.sessions)
 
 

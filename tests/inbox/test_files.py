@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from veriff_async import ConfigurationError, InboxError, JournalError
-from veriff_async.batch import JobRecord, SqliteJournal, Step
+from veriff_async.batch import JobRecord, JobState, SqliteJournal
 from veriff_async.inbox import Retention, SqliteInbox
 from veriff_async.testing import decision_event, session_event, watchlist_event
 
@@ -133,13 +133,13 @@ async def test_a_journal_that_is_put_back_is_not_overwritten(path: Path) -> None
     for place, name in ((backup, "kept"), (path, "other")):
         async with SqliteJournal(place) as journal:
             await journal.claim(name)
-            await journal.write(JobRecord(job_id=name, options="", media=()))
+            await journal.write(JobRecord(job_id=name, options_digest="", media=()))
             if place is path:
                 await asyncio.to_thread(os.replace, backup, path)
                 with pytest.raises(JournalError, match="was removed or replaced"):
-                    await journal.write(JobRecord(job_id=name, step=Step.CREATED, options="", media=()))
+                    await journal.write(JobRecord(job_id=name, state=JobState.CREATED, options_digest="", media=()))
     async with SqliteJournal(path) as journal:
-        assert ["kept"] == [record.job_id async for record in journal.records()]
+        assert ["kept"] == [record.job_id async for record in journal.iter_records()]
 
 
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
@@ -171,7 +171,7 @@ async def test_a_change_of_the_folder_of_the_process_is_no_harm(path: Path, monk
         await journal.claim("a")
         await asyncio.to_thread(monkeypatch.chdir, "/")
         await inbox.record(session_event("s", "submitted"))
-        await journal.write(JobRecord(job_id="a", options="", media=()))
+        await journal.write(JobRecord(job_id="a", options_digest="", media=()))
 
 
 @pytest.mark.parametrize("harm", [delete, replace, move_folder])
@@ -179,11 +179,11 @@ async def test_no_record_of_a_job_goes_into_a_file_that_is_gone(path: Path, harm
     """Every further write of a journal fails, since what it wrote before is gone."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
-        await journal.write(JobRecord(job_id="a", options="", media=()))
+        await journal.write(JobRecord(job_id="a", options_digest="", media=()))
         await asyncio.to_thread(harm, path)
         for _ in range(2):
             with pytest.raises(JournalError, match="was removed or replaced"):
-                await journal.write(JobRecord(job_id="a", step=Step.CREATED, options="", media=()))
+                await journal.write(JobRecord(job_id="a", state=JobState.CREATED, options_digest="", media=()))
 
 
 async def test_a_journal_whose_lock_is_gone_writes_nothing(path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_a_journal_whose_lock_is_gone_writes_nothing(path: Path) -> None:
         await journal.claim("a")
         await asyncio.to_thread(path.with_name("file.db-run").unlink)
         with pytest.raises(JournalError, match="was removed or replaced"):
-            await journal.write(JobRecord(job_id="a", options="", media=()))
+            await journal.write(JobRecord(job_id="a", options_digest="", media=()))
 
 
 def content(path: Path) -> bytes:

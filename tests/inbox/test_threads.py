@@ -142,8 +142,8 @@ async def test_a_journal_whose_thread_failed_says_so(tmp_path: Path, caplog: pyt
         await journal.claim("a")
         with pytest.raises(JournalError, match="thread failed with SystemExit"):
             await journal._do(end_thread)
-        record = JobRecord(job_id="a", options="", media=())
-        for asked in (journal.read("a"), journal.write(record), journal.claim("b"), journal.tally()):
+        record = JobRecord(job_id="a", options_digest="", media=())
+        for asked in (journal.read("a"), journal.write(record), journal.claim("b"), journal.count_by_state()):
             with pytest.raises(JournalError, match="thread failed with SystemExit: go on with another one"):
                 await asked
     async with SqliteJournal(tmp_path / "batch.db") as journal:

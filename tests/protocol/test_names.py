@@ -86,7 +86,7 @@ class Calls:
     @staticmethod
     def job(options: Mapping[str, object]) -> object:
         """Make a job."""
-        return Job("user-42", [PICTURE], options=cast("CreateOptions", options))
+        return Job("user-42", [PICTURE], **cast("CreateOptions", options))
 
 
 @pytest.mark.parametrize("call", [name for name in vars(Calls) if not name.startswith("_")])
@@ -325,5 +325,5 @@ def test_other_calls_refuse_values_of_another_kind() -> None:
         requests.send_collected_data(CREDENTIALS, "1", cast("Any", {"provider_name": "us"}))
     with pytest.raises(ConfigurationError, match="NfcData"):
         requests.upload_nfc(CREDENTIALS, "1", cast("Any", {"com": b"1"}))
-    with pytest.raises(ConfigurationError, match="options of job user-42"):
-        Job("user-42", [PICTURE], options=cast("Any", [("vendor_data", "x")]))
+    with pytest.raises(TypeError, match="options"):
+        Job("user-42", [PICTURE], **cast("Any", {"options": {"vendor_data": "x"}}))

@@ -27,8 +27,8 @@ from veriff_async.errors import (
     DecisionTimeoutError,
     InboxError,
     JobChangedError,
+    JobClaimedError,
     JobFailedError,
-    JobTakenError,
     JournalError,
     MediaError,
     MediaSourceError,
@@ -118,11 +118,11 @@ def is_outage(error: VeriffError) -> bool:
     return isinstance(error, TransportError | ResponseError)
 
 
-# The first class that matches counts, so a subclass stands above its base. JobTakenError, other BatchErrors and
+# The first class that matches counts, so a subclass stands above its base. JobClaimedError, other BatchErrors and
 # timeouts are transient: the job is unharmed, and the same call may succeed later.
 _CLASSES: Final[dict[ErrorKind, tuple[type[VeriffError], ...]]] = {
     ErrorKind.TRANSIENT: (
-        JobTakenError,
+        JobClaimedError,
         DecisionTimeoutError,
         InboxError,
         MediaSourceError,

@@ -11,24 +11,30 @@ from veriff_async._lazy import attach
 if TYPE_CHECKING:
     from veriff_async.batch._api import (
         collect_many as collect_many,
-        settle as settle,
+        resolve_unknown as resolve_unknown,
         submit_many as submit_many,
         verify_many as verify_many,
         verify_one as verify_one,
     )
     from veriff_async.batch._job_runner import OnUnknown as OnUnknown
-    from veriff_async.batch._rate_limit import Pace as Pace
+    from veriff_async.batch._rate_limit import RateLimits as RateLimits
     from veriff_async.batch._records import (
-        Failure as Failure,
+        FileFingerprint as FileFingerprint,
+        JobFailure as JobFailure,
         JobRecord as JobRecord,
+        JobState as JobState,
         MediaRecord as MediaRecord,
-        Stamp as Stamp,
-        Step as Step,
+        dump_record as dump_record,
+        load_record as load_record,
     )
-    from veriff_async.batch._runner import Progress as Progress
+    from veriff_async.batch._runner import BatchProgress as BatchProgress
     from veriff_async.batch.job import Job as Job, JobResult as JobResult
     from veriff_async.batch.journal import Journal as Journal
-    from veriff_async.batch.manifest import BadRow as BadRow, Row as Row, read_manifest as read_manifest
+    from veriff_async.batch.manifest import (
+        InvalidRow as InvalidRow,
+        ManifestRow as ManifestRow,
+        read_manifest as read_manifest,
+    )
     from veriff_async.batch.memory import MemoryJournal as MemoryJournal
     from veriff_async.batch.redis import RedisJournal as RedisJournal
     from veriff_async.batch.sqlite import SqliteJournal as SqliteJournal
@@ -36,14 +42,14 @@ else:
     __getattr__, __dir__, __all__ = attach(
         __name__,
         {
-            "batch._api": "collect_many settle submit_many verify_many verify_one",
+            "batch._api": "collect_many resolve_unknown submit_many verify_many verify_one",
             "batch._job_runner": "OnUnknown",
-            "batch._rate_limit": "Pace",
-            "batch._records": "Failure JobRecord MediaRecord Stamp Step",
-            "batch._runner": "Progress",
+            "batch._rate_limit": "RateLimits",
+            "batch._records": "FileFingerprint JobFailure JobRecord JobState MediaRecord dump_record load_record",
+            "batch._runner": "BatchProgress",
             "batch.job": "Job JobResult",
             "batch.journal": "Journal",
-            "batch.manifest": "BadRow Row read_manifest",
+            "batch.manifest": "InvalidRow ManifestRow read_manifest",
             "batch.memory": "MemoryJournal",
             "batch.redis": "RedisJournal",
             "batch.sqlite": "SqliteJournal",

@@ -14,8 +14,8 @@ from veriff_async._protocol.arguments import check_choice, check_function, check
 from veriff_async._protocol.validation import check_id
 from veriff_async.batch._circuit_breaker import breaker_of
 from veriff_async.batch._job_runner import OnUnknown, Run
-from veriff_async.batch._rate_limit import Pace, Throttle
-from veriff_async.batch._records import JobRecord, Step
+from veriff_async.batch._rate_limit import RateLimiter, RateLimits
+from veriff_async.batch._records import JobRecord, JobState
 from veriff_async.batch._runner import Window, told
 from veriff_async.batch.job import JobResult
 from veriff_async.errors import ConfigurationError
@@ -23,7 +23,7 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 
-    from veriff_async.batch._runner import Progress
+    from veriff_async.batch._runner import BatchProgress
     from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
     from veriff_async.client import VeriffClient
@@ -34,7 +34,7 @@ __all__ = (
     "attempt_one",
     "collect_many",
     "record_failure",
-    "settle",
+    "resolve_unknown",
     "submit_many",
     "verify_many",
     "verify_one",
@@ -46,7 +46,7 @@ MAX_OUTAGE: Final = 300.0
 _FEWEST_CREATIONS: Final = 4
 """Creations at once, or a quarter of the jobs if that is more: a creation is the shortest of a job's requests."""
 
-_UNHURRIED: Final = Pace(first=1000.0)
+_UNHURRIED: Final = RateLimits(initial=1000.0)
 """The pace of a single job: there is nothing to be careful with but the client's own slow-down."""
 
 
@@ -57,11 +57,11 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
     journal: Journal,
     concurrency: int = 32,
     max_waiting: int = 1000,
-    on_unknown: OnUnknown = "ask",
+    on_unknown: OnUnknown = "hold",
     retry_failed: bool = False,
-    pace: Pace | None = None,
+    rate_limits: RateLimits | None = None,
     max_outage: float | None = MAX_OUTAGE,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[BatchProgress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
     """Verify many people: create, upload, submit and wait, and yield what comes of each as it comes.
 
@@ -71,7 +71,7 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
 
     An outage fails no job. After three consecutive errors that may pass, or one creation whose outcome is unknown,
     nothing more is sent except probes, which only ask for a decision. When one succeeds, the jobs go on from where they
-    stand, slowly at first. `Progress.paused` shows it.
+    stand, slowly at first. `BatchProgress.paused` shows it.
 
     Memory is that of the window, `concurrency` and `max_waiting`, however many jobs there are. To stop early, close the
     generator (`contextlib.aclosing`); a creation under way is awaited, so that its session is not lost.
@@ -82,10 +82,11 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
         journal: Where steps are written.
         concurrency: Most jobs at once on their way to their submission: sessions that are open.
         max_waiting: Most jobs at once whose decision is waited for, or whose result is not taken yet.
-        on_unknown: What becomes of a job whose session may have been created, though no answer came: ``"ask"`` yields
-            `OutcomeUnknownError` and leaves it for `settle`; ``"recreate"`` creates another; ``"fail"`` ends the job.
+        on_unknown: How to treat a job whose session may have been created although no response arrived: ``"hold"``
+            yields `OutcomeUnknownError` and leaves the job for `resolve_unknown`; ``"recreate"`` creates another
+            session; ``"fail"`` ends the job.
         retry_failed: Whether jobs that failed for good in an earlier run are tried again, from the step that failed.
-        pace: Bounds of the pace.
+        rate_limits: Bounds of the pace.
         max_outage: Seconds that an outage may last before the run ends with its error; `None` for any time. It is 30 at
             most as long as no request has succeeded.
         progress: Called on the loop after each step of a job with the counts so far; it must not block.
@@ -110,7 +111,7 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
     """
     require_asyncio()
     window = _window(
-        client, journal, concurrency, max_waiting, on_unknown, retry_failed, pace, progress, patience=max_outage
+        client, journal, concurrency, max_waiting, on_unknown, retry_failed, rate_limits, progress, patience=max_outage
     )
     async with aclosing(told(partial(window.verify, jobs))) as results:
         async for result in results:
@@ -123,11 +124,11 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
     *,
     journal: Journal,
     concurrency: int = 32,
-    on_unknown: OnUnknown = "ask",
+    on_unknown: OnUnknown = "hold",
     retry_failed: bool = False,
-    pace: Pace | None = None,
+    rate_limits: RateLimits | None = None,
     max_outage: float | None = MAX_OUTAGE,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[BatchProgress], None] | None = None,
 ) -> list[JobResult]:
     """Submit many people's pictures, and leave the waiting to `collect_many`: a decision can take days.
 
@@ -138,7 +139,7 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         concurrency: Most jobs at once.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
-        pace: Bounds of the pace.
+        rate_limits: Bounds of the pace.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 
@@ -153,7 +154,9 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         ...     print(result.job_id, result.error)
     """
     require_asyncio()
-    window = _window(client, journal, concurrency, 1, on_unknown, retry_failed, pace, progress, patience=max_outage)
+    window = _window(
+        client, journal, concurrency, 1, on_unknown, retry_failed, rate_limits, progress, patience=max_outage
+    )
     async with aclosing(told(partial(window.submit, jobs))) as results:
         return [result async for result in results if result.error is not None]
 
@@ -164,9 +167,9 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
     journal: Journal,
     timeout: float | None = 900.0,  # noqa: ASYNC109  the timeout of each wait, see wait_for_decision
     max_waiting: int = 1000,
-    pace: Pace | None = None,
+    rate_limits: RateLimits | None = None,
     max_outage: float | None = MAX_OUTAGE,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[BatchProgress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
     """Gather the decisions on all jobs of a journal that are submitted, in this process or another, now or days later.
 
@@ -175,7 +178,7 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
         journal: Where the jobs are.
         timeout: Seconds to wait for each decision; ``0`` asks once for each, ``None`` waits as long as it takes.
         max_waiting: Most waits at once.
-        pace: Bounds of the pace of asking once; waits have the client's own.
+        rate_limits: Bounds of the pace of asking once; waits have the client's own.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 
@@ -199,9 +202,9 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
         journal,
         1,
         max_waiting,
-        "ask",
+        "hold",
         False,  # noqa: FBT003  retries nothing
-        pace,
+        rate_limits,
         progress,
         patience=max_outage,
     )
@@ -215,7 +218,7 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     job: Job,
     *,
     journal: Journal,
-    on_unknown: OnUnknown = "ask",
+    on_unknown: OnUnknown = "hold",
     retry_failed: bool = False,
     wait: bool = True,
 ) -> JobResult:
@@ -235,7 +238,7 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
         wait: Whether to wait for the decision, for the job's timeout; else the job ends as ``submitted``.
 
     Returns:
-        The result; its ``error`` says why there is no decision, for example `JobTakenError`: another worker has it.
+        The result; its ``error`` says why there is no decision, for example `JobClaimedError`: another worker has it.
 
     Raises:
         VeriffError: What `verify_many` raises.
@@ -275,18 +278,18 @@ async def record_failure(journal: Journal, job_id: str, error: VeriffError) -> J
     """
     stored = await journal.claim(job_id)
     try:
-        record = stored or JobRecord(job_id=job_id, options="", media=())
-        if record.step not in {Step.DECIDED, Step.FAILED}:
-            record = record.failed(error)
+        record = stored or JobRecord(job_id=job_id, options_digest="", media=())
+        if record.state not in {JobState.DECIDED, JobState.FAILED}:
+            record = record.with_failure(error)
             await journal.write(record)
     finally:
         await journal.release(job_id)
     return JobResult(
-        job_id=job_id, session_id=record.session_id, decision=record.decision, error=error, step=record.step
+        job_id=job_id, session_id=record.session_id, decision=record.decision, error=error, state=record.state
     )
 
 
-async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> None:
+async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | None) -> None:
     """Say what became of a creation whose answer was lost, so that the job goes on when it is given again.
 
     A session that turns out to be wrong can be corrected in the same way: when the job has failed because Veriff
@@ -303,7 +306,7 @@ async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> No
         JournalError: The journal cannot be written, or a run has the job.
 
     Example:
-        >>> await settle(journal, "user-42", session_id="8f0d1ab6-...")
+        >>> await resolve_unknown(journal, "user-42", session_id="8f0d1ab6-...")
     """
     require_asyncio()
     record = await journal.claim(job_id)
@@ -311,13 +314,13 @@ async def settle(journal: Journal, job_id: str, *, session_id: str | None) -> No
         if record is None:
             msg = f"The journal has no job {job_id}: compare the id with those of your jobs."
             raise ConfigurationError(msg)
-        if not record.may_be_settled:
+        if not record.is_resolvable:
             msg = f"No creation of job {job_id} is in doubt: look at its step in the journal."
             raise ConfigurationError(msg)
         if session_id is None:
-            await journal.write(evolve(record.again(), step=Step.NEW, session_id=None))
+            await journal.write(evolve(record.retry(), state=JobState.NEW, session_id=None))
         else:
-            await journal.write(record.again().created(check_id("session_id", session_id)))
+            await journal.write(record.retry().with_session(check_id("session_id", session_id)))
     finally:
         await journal.release(job_id)
 
@@ -329,8 +332,8 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     max_waiting: int,
     on_unknown: OnUnknown,
     retry_failed: bool,  # noqa: FBT001  it is the caller's own keyword
-    pace: Pace | None,
-    progress: Callable[[Progress], None] | None,
+    rate_limits: RateLimits | None,
+    progress: Callable[[BatchProgress], None] | None,
     *,
     patience: float | None,
     retries: bool = True,
@@ -340,9 +343,9 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     for name, value in (("concurrency", concurrency), ("max_waiting", max_waiting)):
         check_number(name, value, lowest=1, whole=True, remedy="give 1 or more")
     check_choice("on_unknown", on_unknown, get_args(OnUnknown))
-    check_optional("pace", pace, Pace, remedy="pass Pace(...), or None for the default")
+    check_optional("rate_limits", rate_limits, RateLimits, remedy="pass RateLimits(...), or None for the default")
     check_function("progress", progress)
-    throttle = Throttle(pace or Pace(), client.statistics)
+    throttle = RateLimiter(rate_limits or RateLimits(), client.statistics)
     run = Run(
         client=client,
         journal=journal,

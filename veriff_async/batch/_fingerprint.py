@@ -12,7 +12,7 @@ from veriff_async._media.source import PIECE, PathSource, reusable_source
 from veriff_async._media.stream_body import draft
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.session_request import CreateOptions, create_body
-from veriff_async.batch._records import JobRecord, MediaRecord, Stamp, Step
+from veriff_async.batch._records import FileFingerprint, JobRecord, JobState, MediaRecord
 from veriff_async.errors import MediaError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ("described", "options_of", "same", "undescribed")
 
-_UP: frozenset[Step] = frozenset({Step.SUBMITTING, Step.SUBMITTED, Step.DECIDED})
+_UP: frozenset[JobState] = frozenset({JobState.SUBMITTING, JobState.SUBMITTED, JobState.DECIDED})
 """Where nothing is uploaded any more, so that the files need not be there."""
 
 
@@ -52,35 +52,37 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
         ],
     }
     earlier = [None] * len(job.media) if known is None else list(known.media)
-    is_over = known is not None and known.again().step in _UP
-    stamps: list[Stamp | None] = []
+    is_over = known is not None and known.retry().state in _UP
+    stamps: list[FileFingerprint | None] = []
     for index, (one, was) in enumerate(_beside(job.media, earlier)):
         with naming(index, one):
             stamps.append(_stamp(one, was, is_over=is_over))
     media = [
-        MediaRecord(context=str(one.context), stamp=at, scaled=one.max_side is not None)
+        MediaRecord(context=str(one.context), fingerprint=at, resized=one.max_side is not None)
         for one, at in zip(job.media, stamps, strict=True)
     ]
-    return JobRecord(job_id=job.id, options=hashlib.sha256(dump(said)).hexdigest(), media=tuple(media))
+    return JobRecord(job_id=job.id, options_digest=hashlib.sha256(dump(said)).hexdigest(), media=tuple(media))
 
 
 def undescribed(job: Job) -> JobRecord:
     """Return the record of a job that cannot be read as it was given."""
-    return JobRecord(job_id=job.id, options="", media=tuple(MediaRecord(context=str(one.context)) for one in job.media))
+    return JobRecord(
+        job_id=job.id, options_digest="", media=tuple(MediaRecord(context=str(one.context)) for one in job.media)
+    )
 
 
 def same(record: JobRecord, now: JobRecord) -> bool:
     """Tell whether a job is what it was; what cannot be read twice or is gone cannot tell."""
-    if record.options != now.options or len(record.media) != len(now.media):
+    if record.options_digest != now.options_digest or len(record.media) != len(now.media):
         return False
-    pairs = [(was.stamp, one.stamp) for was, one in zip(record.media, now.media, strict=True)]
+    pairs = [(was.fingerprint, one.fingerprint) for was, one in zip(record.media, now.media, strict=True)]
     if record.session_id is None:  # nothing is up, so a file that has come since is another input
         return all(_content(was) == _content(one) for was, one in pairs)
     return all(was is None or one is None or _content(was) == _content(one) for was, one in pairs)
 
 
-def _content(stamp: Stamp | None) -> str | None:
-    return None if stamp is None else stamp.digest
+def _content(stamp: FileFingerprint | None) -> str | None:
+    return None if stamp is None else stamp.sha256
 
 
 def _beside(
@@ -90,8 +92,8 @@ def _beside(
         yield one, earlier[place] if place < len(earlier) else None
 
 
-def _stamp(media: Media, known: MediaRecord | None, *, is_over: bool) -> Stamp | None:
-    before = None if known is None else known.stamp
+def _stamp(media: Media, known: MediaRecord | None, *, is_over: bool) -> FileFingerprint | None:
+    before = None if known is None else known.fingerprint
     if not is_over and (known is None or known.media_id is None):
         return _seen(media, before, is_new=True)
     try:
@@ -100,16 +102,16 @@ def _stamp(media: Media, known: MediaRecord | None, *, is_over: bool) -> Stamp |
         return before
 
 
-def _seen(media: Media, before: Stamp | None, *, is_new: bool) -> Stamp | None:
+def _seen(media: Media, before: FileFingerprint | None, *, is_new: bool) -> FileFingerprint | None:
     source = reusable_source(media.source)
     if source is None:
         return None
     if is_new:
         draft(media, source)  # so that nothing is created for a picture that would be refused
     written = os.stat(source.path).st_mtime_ns if isinstance(source, PathSource) else None  # noqa: PTH116
-    if before is not None and written is not None and (before.size, before.written) == (source.size, written):
+    if before is not None and written is not None and (before.size, before.mtime_ns) == (source.size, written):
         return before
-    return Stamp(size=source.size, written=written, digest=_digest(source))
+    return FileFingerprint(size=source.size, mtime_ns=written, sha256=_digest(source))
 
 
 def _digest(source: Source) -> str:

@@ -14,7 +14,7 @@ from veriff_async._media.source import reusable_source
 from veriff_async._media.source_kinds import seeks_async
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage, is_repeated
 from veriff_async.batch._fingerprint import described, options_of, same, undescribed
-from veriff_async.batch._records import JobRecord, Step
+from veriff_async.batch._records import JobRecord, JobState
 from veriff_async.errors import (
     ApiError,
     AuthenticationError,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
     from veriff_async.batch._circuit_breaker import CircuitBreaker
-    from veriff_async.batch._rate_limit import Throttle
+    from veriff_async.batch._rate_limit import RateLimiter
     from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
     from veriff_async.client import VeriffClient
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 
 __all__ = ("Course", "OnUnknown", "Run", "ends_run")
 
-OnUnknown = Literal["ask", "recreate", "fail"]
-"""What becomes of a job whose session may have been created without an answer: it is left for `settle`, a session is
-created again, or the job fails."""
+OnUnknown = Literal["hold", "recreate", "fail"]
+"""How to treat a job whose session may have been created although no response arrived: leave it for `resolve_unknown`,
+create another session, or fail the job."""
 
 _WRONG_STATE: Final = "1304"
 """Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table)."""
@@ -53,7 +53,9 @@ _TRANSIENT: Final = ErrorKind.TRANSIENT
 _PATIENCE: Final = 10.0
 """Seconds that a run which is stopped gives to creations under way, whose sessions would else be unknown."""
 
-_ON_THE_WAY: Final = frozenset({Step.NEW, Step.CREATING, Step.UNKNOWN, Step.CREATED, Step.UPLOADING, Step.SUBMITTING})
+_ON_THE_WAY: Final = frozenset(
+    {JobState.NEW, JobState.CREATING, JobState.UNKNOWN, JobState.CREATED, JobState.UPLOADING, JobState.SUBMITTING}
+)
 
 
 @frozen(kw_only=True)
@@ -74,10 +76,10 @@ class Run:
 
     client: VeriffClient
     journal: Journal
-    throttle: Throttle
+    throttle: RateLimiter
     breaker: CircuitBreaker
     creating: asyncio.Semaphore
-    on_unknown: OnUnknown = "ask"
+    on_unknown: OnUnknown = "hold"
     retry_failed: bool = False
     patience: float | None = None
     retries: bool = True
@@ -112,15 +114,15 @@ class Course:
             ConfigurationError: An option would be refused.
         """
         # Before anything was asked of Veriff, a job may be given in another way; it begins anew then.
-        is_free = known is None or (known.session_id is None and known.again().step is Step.NEW)
+        is_free = known is None or (known.session_id is None and known.retry().state is JobState.NEW)
         try:
             now = await to_thread.run_sync(described, job, known)
         except VeriffError as error:
             if is_free:
-                await self._write(undescribed(job).failed(error))
+                await self._write(undescribed(job).with_failure(error))
             raise
         if known is not None and same(known, now):
-            self.record = known.again() if self.run.retry_failed else known
+            self.record = known.retry() if self.run.retry_failed else known
         elif is_free:
             self.record = now
         else:
@@ -130,7 +132,7 @@ class Course:
     @property
     def is_settled(self) -> bool:
         """Tell whether nothing is left to do."""
-        return self.record.step in {Step.DECIDED, Step.FAILED}
+        return self.record.state in {JobState.DECIDED, JobState.FAILED}
 
     async def submit(self, job: Job) -> None:
         """Bring the job to its submission, from wherever it stands.
@@ -139,7 +141,7 @@ class Course:
             OutcomeUnknownError: Its session may or may not exist, and is not to be created again.
             VeriffError: It stopped; what cannot be mended by trying again is written as failed.
         """
-        if self.record.step not in _ON_THE_WAY:
+        if self.record.state not in _ON_THE_WAY:
             return
         if self.record.session_id is None:
             await self._check(job)
@@ -193,7 +195,7 @@ class Course:
     async def _learn(self, decision: Decision | None) -> None:
         # A review announces another decision, as for whoever waits.
         if decision is not None and decision.status != Status.REVIEW:
-            await self._write(self.record.decided(decision))
+            await self._write(self.record.with_decision(decision))
 
     async def _check(self, job: Job) -> None:
         """Check what `begin` did not, since a session cannot be taken back: decode pictures, read async files."""
@@ -206,7 +208,7 @@ class Course:
             raise
 
     async def _create(self, job: Job) -> None:
-        if self.record.step is not Step.NEW and self.run.on_unknown != "recreate":
+        if self.record.state is not JobState.NEW and self.run.on_unknown != "recreate":
             raise await self._unsettled()
         try:
             await self._create_once(job)
@@ -221,7 +223,7 @@ class Course:
             await finished(self._ask_for_session(job), within=_PATIENCE)
 
     async def _ask_for_session(self, job: Job) -> None:
-        await self._write(self.record.at(Step.CREATING))
+        await self._write(self.record.with_state(JobState.CREATING))
         try:
             session = await self.run.client.create_session(**options_of(job))
         except VeriffError as error:
@@ -229,11 +231,11 @@ class Course:
             if kind is ErrorKind.UNKNOWN:
                 session_id = error.session_id if isinstance(error, OutcomeUnknownError) else None
                 raise await self._unsettled(session_id) from None
-            new = self.record.at(Step.NEW)
-            await self._write(new.failed(error) if kind is ErrorKind.JOB else new)
+            new = self.record.with_state(JobState.NEW)
+            await self._write(new.with_failure(error) if kind is ErrorKind.JOB else new)
             raise
         self.run.breaker.session_id = session.id
-        await self._write(self.record.created(session.id))
+        await self._write(self.record.with_session(session.id))
 
     async def _unsettled(self, session_id: str | None = None) -> OutcomeUnknownError:
         seen = "" if session_id is None else f" as {session_id}"
@@ -242,13 +244,13 @@ class Course:
             "it by its vendor_data and settle the job, or give it again with another on_unknown."
         )
         error = OutcomeUnknownError(msg, method="POST", path="/v1/sessions", session_id=session_id)
-        unknown = self.record.at(Step.UNKNOWN)
-        await self._write(unknown.failed(error) if self.run.on_unknown == "fail" else unknown)
+        unknown = self.record.with_state(JobState.UNKNOWN)
+        await self._write(unknown.with_failure(error) if self.run.on_unknown == "fail" else unknown)
         return error
 
     async def _find(self, session: VerificationSession) -> None:
         """Look what is up of what a run that died had begun, so that nothing is uploaded a second time."""
-        if not any(self.record.media[place].begun for place in self.record.missing):
+        if not any(self.record.media[place].upload_started for place in self.record.missing_indexes):
             return
         try:
             async with self.run.request():
@@ -257,16 +259,16 @@ class Course:
             if is_repeated(error.status) or isinstance(error, AuthenticationError):
                 raise
             return
-        await self._write(self.record.found(held.all))
+        await self._write(self.record.with_uploaded(held.all))
 
     async def _upload(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
-        if not self.record.missing:
+        if not self.record.missing_indexes:
             return
-        places = self.record.missing
-        await self._write(self.record.uploading())
+        places = self.record.missing_indexes
+        await self._write(self.record.with_uploads_started())
 
         async def write(place: int, receipt: UploadedMedia) -> None:
-            await self._write(self.record.uploaded(places[place], receipt.id))
+            await self._write(self.record.with_media_id(places[place], receipt.id))
 
         try:
             async with self.run.request(count=len(places)):
@@ -277,8 +279,8 @@ class Course:
             raise
 
     async def _hand_over(self, session: VerificationSession) -> None:
-        was_begun = self.record.step is Step.SUBMITTING
-        await self._write(self.record.at(Step.SUBMITTING))
+        was_begun = self.record.state is JobState.SUBMITTING
+        await self._write(self.record.with_state(JobState.SUBMITTING))
         try:
             async with self.run.request():
                 await session.submit()
@@ -286,7 +288,7 @@ class Course:
             # A run that died may have submitted it; the session is this job's alone.
             if not was_begun or error.code != _WRONG_STATE:
                 raise
-        await self._write(self.record.at(Step.SUBMITTED))
+        await self._write(self.record.with_state(JobState.SUBMITTED))
 
     async def _write(self, record: JobRecord) -> None:
         self.record = record  # at once: uploads that end side by side each add to what the others have written
@@ -298,11 +300,11 @@ class Course:
             return False
         if job is None or self.record.session_id is None:
             return True
-        return all(reusable_source(job.media[place].source) is not None for place in self.record.missing)
+        return all(reusable_source(job.media[place].source) is not None for place in self.record.missing_indexes)
 
     async def _fail_if_lasting(self, error: VeriffError) -> None:
         if _is_lasting(error):
-            await self._write(self.record.failed(error))
+            await self._write(self.record.with_failure(error))
 
     @property
     def _session(self) -> VerificationSession:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-__all__ = ("BadRow", "Columns", "RefusedError", "Row", "columns_of", "is_text", "job_of")
+__all__ = ("Columns", "InvalidRow", "ManifestRow", "RefusedError", "columns_of", "is_text", "job_of")
 
 _T = TypeVar("_T")
 
@@ -52,7 +52,7 @@ _DEEPEST: Final = 64
 
 
 @frozen
-class Row:
+class ManifestRow:
     """A row that a job was made of.
 
     Attributes:
@@ -65,7 +65,7 @@ class Row:
 
 
 @frozen
-class BadRow:
+class InvalidRow:
     """A row that no job can be made of.
 
     Attributes:
@@ -169,8 +169,8 @@ def job_of(found: Mapping[str, object], folder: Path, timeout: float | None) -> 
         job = Job(
             _text("id", found["id"]),
             _media(found, folder),
-            options=options,
             timeout=_seconds(found["timeout"]) if "timeout" in found else timeout,
+            **options,
         )
         create_body(options_of(job))
     except ConfigurationError as error:

@@ -19,58 +19,58 @@ if TYPE_CHECKING:
 
     from veriff_async.client import ClientStatistics
 
-__all__ = ("Gauge", "Pace", "Throttle")
+__all__ = ("AimdRate", "RateLimiter", "RateLimits")
 
 
 _positive: Final = number(above=True, remedy="give requests a second, above zero")
 
 
 @frozen(kw_only=True)
-class Pace:
+class RateLimits:
     """Bounds of a batch's pace, in requests a second (create, upload, submit; questions for decisions have their own).
 
     Args:
-        first: Where it begins, and by what it grows each second after the first 429.
-        lowest: Below this it is never halved.
-        highest: Above this it never grows.
+        initial: Where it begins, and by what it grows each second after the first 429.
+        minimum: Below this it is never halved.
+        maximum: Above this it never grows.
 
     Raises:
         ConfigurationError: One is not above zero, or they are in no order.
     """
 
-    first: float = field(default=20.0, validator=_positive)
-    lowest: float = field(default=0.5, validator=_positive)
-    highest: float = field(default=1000.0, validator=_positive)
+    initial: float = field(default=20.0, validator=_positive)
+    minimum: float = field(default=0.5, validator=_positive)
+    maximum: float = field(default=1000.0, validator=_positive)
 
     def __attrs_post_init__(self) -> None:
         """Compare the bounds."""
-        if not self.lowest <= self.first <= self.highest:
-            msg = "The pace is in no order: lowest must not be above first, nor first above highest."
+        if not self.minimum <= self.initial <= self.maximum:
+            msg = "RateLimits must satisfy minimum <= initial <= maximum."
             raise ConfigurationError(msg)
 
 
 @define
-class Gauge:
+class AimdRate:
     """The pace as it stands. Pure: times are given.
 
     Attributes:
-        pace: Its bounds.
+        limits: Its bounds.
         rate: Requests a second, now.
         objected: Whether Veriff has objected yet.
         due: When the next request may leave.
         held_until: Until when further objections are to what left before the last halving.
     """
 
-    pace: Pace
+    limits: RateLimits
     rate: float
     objected: bool = False
     due: float = 0.0
     held_until: float = 0.0
 
     @classmethod
-    def at(cls, pace: Pace) -> Gauge:
+    def starting_at(cls, limits: RateLimits) -> AimdRate:
         """Begin where a pace begins."""
-        return cls(pace, pace.first)
+        return cls(limits, limits.initial)
 
     def turn(self, now: float) -> float:
         """Take the next turn, and return when it is.
@@ -80,31 +80,31 @@ class Gauge:
         at = max(self.due, now)
         if self.due > now:
             # A turn of a second's `rate`, so the rate grows e-fold each second at first, and by `first` later.
-            step = self.pace.first / self.rate if self.objected else 1.0
-            self.rate = min(self.pace.highest, self.rate + step)
+            step = self.limits.initial / self.rate if self.objected else 1.0
+            self.rate = min(self.limits.maximum, self.rate + step)
         self.due = at + 1 / self.rate
         return at
 
     def restart(self) -> None:
         """Go no faster than at the beginning: after an outage, nothing is known of what the server can take."""
-        self.rate = min(self.rate, self.pace.first)
+        self.rate = min(self.rate, self.limits.initial)
 
     def object(self, now: float, pause: float) -> None:
         """Go half as fast, and not before a pause has passed; what was sent before that is answered likewise."""
         self.due = max(self.due, now + pause)
         if now < self.held_until:
             return
-        self.rate = max(self.pace.lowest, self.rate / 2)
+        self.rate = max(self.limits.minimum, self.rate / 2)
         self.objected = True
         self.held_until = now + max(1.0, pause)
 
 
-class Throttle:
+class RateLimiter:
     """Lets requests of a batch pass at its pace."""
 
-    def __init__(self, pace: Pace, statistics: Callable[[], ClientStatistics]) -> None:
+    def __init__(self, limits: RateLimits, statistics: Callable[[], ClientStatistics]) -> None:
         """Take the bounds, and where it is seen that Veriff objected."""
-        self._gauge = Gauge.at(pace)
+        self._gauge = AimdRate.starting_at(limits)
         self._statistics = statistics
         self._seen = statistics().rate_limited
 

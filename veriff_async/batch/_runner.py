@@ -13,13 +13,13 @@ from attrs import define, evolve, frozen
 from veriff_async._protocol.arguments import type_name
 from veriff_async.batch._fingerprint import undescribed
 from veriff_async.batch._job_runner import Course, ends_run
-from veriff_async.batch._records import Step
+from veriff_async.batch._records import JobState
 from veriff_async.batch.job import JobResult, check_job
 from veriff_async.errors import (
     BatchError,
     ConfigurationError,
+    JobClaimedError,
     JobFailedError,
-    JobTakenError,
     JournalError,
     MediaSourceError,
     RateLimitedError,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Tell: TypeAlias = MemoryObjectSendStream[JobResult]
     Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 
-__all__ = ("Progress", "Window", "told")
+__all__ = ("BatchProgress", "Window", "told")
 
 _T = TypeVar("_T")
 
@@ -47,13 +47,13 @@ _ATTEMPTS: Final = 5
 
 
 @frozen(kw_only=True)
-class Progress:
+class BatchProgress:
     """How far a run is.
 
     Attributes:
-        taken: Jobs that were taken from what was given.
-        known: Jobs of them that an earlier run had settled.
-        open: Jobs on their way to their submission now.
+        accepted: Jobs that were taken from what was given.
+        resumed: Jobs of them that an earlier run had settled.
+        running: Jobs on their way to their submission now.
         waiting: Jobs whose decision is waited for now, or whose result is not taken yet.
         submitted: Jobs that this run has found or made submitted; those that are known to be decided not counted.
         decided: Jobs with a decision, known ones included.
@@ -64,9 +64,9 @@ class Progress:
         paused: Whether requests to Veriff fail, so that no job goes on until a probe succeeds.
     """
 
-    taken: int = 0
-    known: int = 0
-    open: int = 0
+    accepted: int = 0
+    resumed: int = 0
+    running: int = 0
     waiting: int = 0
     submitted: int = 0
     decided: int = 0
@@ -81,14 +81,14 @@ class Window:
     """Takes jobs as there is room for them, and tells a result of each."""
 
     def __init__(
-        self, run: Run, *, concurrency: int, max_waiting: int, progress: Callable[[Progress], None] | None
+        self, run: Run, *, concurrency: int, max_waiting: int, progress: Callable[[BatchProgress], None] | None
     ) -> None:
         """Take what the jobs share, and how many there may be at once."""
         self._run = run
         self._open = asyncio.Semaphore(concurrency)
         self._waiting = asyncio.Semaphore(max_waiting)
         self._report = progress
-        self._progress = Progress()
+        self._progress = BatchProgress()
 
     async def verify(self, jobs: Jobs, tell: Tell) -> None:
         """Bring jobs to their decision."""
@@ -104,9 +104,9 @@ class Window:
         """Wait for the decisions on all jobs of the journal that are submitted."""
 
         async def submitted() -> AsyncGenerator[JobRecord]:
-            async for record in self._run.journal.records(Step.SUBMITTED):
+            async for record in self._run.journal.iter_records(JobState.SUBMITTED):
                 await self._waiting.acquire()
-                self._count(taken=1, submitted=1, waiting=1)
+                self._count(accepted=1, submitted=1, waiting=1)
                 yield record
 
         with self._watching():
@@ -133,11 +133,11 @@ class Window:
             async for job in given:
                 check_job(job)
                 await self._open.acquire()
-                self._count(taken=1, open=1)
+                self._count(accepted=1, running=1)
                 yield job
 
     async def _handle(self, job: Job, tell: Tell, *, waits: bool) -> None:
-        place = _Place(self._count, self._open, "open")
+        place = _Place(self._count, self._open, "running")
         try:
             result = await self._outcome(job.id, lambda known, way: self._advance(job, known, way, place, waits=waits))
             self._settled(result)
@@ -150,7 +150,7 @@ class Window:
         await _alone(job.id, course.begin(job, known))
         way.known = course.is_settled
         if way.known:
-            self._count(known=1)
+            self._count(resumed=1)
             return
         await self._retried(course, job, lambda: _alone(job.id, course.submit(job)))
         self._count(submitted=1)
@@ -185,7 +185,7 @@ class Window:
 
         async def decide(known: JobRecord | None, way: _Way) -> None:
             way.course = course = Course(self._run, known or record)
-            if course.record.step is Step.SUBMITTED:  # otherwise another run was quicker
+            if course.record.state is JobState.SUBMITTED:  # otherwise another run was quicker
                 await self._retried(course, None, lambda: course.decide(timeout))
 
         try:
@@ -205,7 +205,7 @@ class Window:
                 await advance(way.record, way)
             finally:
                 await journal.release(job_id)
-        except JobTakenError as taken:
+        except JobClaimedError as taken:
             way.record = await journal.read(job_id)
             error = taken
         except JournalError:
@@ -220,8 +220,8 @@ class Window:
         return _result(job_id, way, error)
 
     def _settled(self, result: JobResult) -> None:
-        counts = {Step.DECIDED: "decided", Step.FAILED: "failed", Step.UNKNOWN: "unknown"}
-        name = counts.get(result.step, "stopped" if result.error is not None else "")
+        counts = {JobState.DECIDED: "decided", JobState.FAILED: "failed", JobState.UNKNOWN: "unknown"}
+        name = counts.get(result.state, "stopped" if result.error is not None else "")
         self._count(**({name: 1} if name else {}))
 
     def _count(self, **steps: int) -> None:
@@ -314,17 +314,17 @@ async def _side_by_side(things: AsyncGenerator[_T], handle: Callable[[_T], Corou
 def _result(job_id: str, way: _Way, error: VeriffError | None) -> JobResult:
     record = way.record if way.course is None else way.course.record
     if record is None:
-        return JobResult(job_id=job_id, session_id=None, error=error, step=Step.NEW)
+        return JobResult(job_id=job_id, session_id=None, error=error, state=JobState.NEW)
     if error is None and record.failure is not None:
         msg = f"Job {job_id} failed in an earlier run, and is tried again on demand only: {record.failure.message}"
-        error = JobFailedError(msg, kind=record.failure.kind)
+        error = JobFailedError(msg, error_type=record.failure.error_type)
     return JobResult(
         job_id=job_id,
         session_id=record.session_id,
         decision=record.decision if error is None else None,
         error=error,
-        step=record.step,
-        known=way.known,
+        state=record.state,
+        from_journal=way.known,
     )
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Final, Unpack, cast
 
 from attrs import field, frozen
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from attrs import Attribute
 
     from veriff_async._protocol.session_request import CreateOptions
-    from veriff_async.batch._records import Step
+    from veriff_async.batch._records import JobState
     from veriff_async.errors import VeriffError
     from veriff_async.models.decision import Decision
 
@@ -27,7 +27,7 @@ __all__ = ("Job", "JobResult")
 _LONGEST: Final = 1000  # characters: as much as Veriff takes for vendor_data
 
 
-def _check_name(_job: object, _attribute: Attribute[str], value: object) -> None:
+def _check_id(_job: object, _attribute: Attribute[str], value: object) -> None:
     if not isinstance(value, str) or not value or len(value) > _LONGEST or not value.isprintable():
         msg = "A job's id cannot be used: give 1 to 1000 printable characters of your own."
         raise ConfigurationError(msg)
@@ -44,46 +44,60 @@ def _check_timeout(job: Job, _attribute: object, value: float | None) -> None:
         check_number(f"The timeout of job {job.id}", value, above=True, remedy="give seconds above zero, or None")
 
 
-def _check_options(job: Job, _attribute: object, value: object) -> None:
-    if not isinstance(value, Mapping):
-        kind = type(value).__name__
-        msg = f'The options of job {job.id} must be a mapping such as {{"vendor_data": "user-42"}}, not {kind}.'
-        raise ConfigurationError(msg)
-    check_names(f"Job {job.id}", cast("Mapping[object, object]", value), CREATE_OPTIONS)
+def _check_options(job: Job, _attribute: object, value: CreateOptions) -> None:
+    check_names(f"Job {job.id}", value, CREATE_OPTIONS)
 
 
-def _nothing() -> CreateOptions:
-    return {}
-
-
-def _tuple(media: Iterable[Media]) -> tuple[Media, ...]:
+def _to_tuple(media: Iterable[Media]) -> tuple[Media, ...]:
     return tuple(media) if isinstance(cast("object", media), Iterable) else ()  # for `_check_media` to refuse
 
 
-@frozen
+@frozen(init=False)
 class Job:
     """One verification of a batch.
 
     Args:
-        id: An id of your own, the same each time the job is given: it is what a journal knows the job by. It becomes
-            the session's ``vendor_data`` unless `options` says otherwise, so that a session can be found by it.
-        media: What to upload. Paths, bytes and seekable files can be read again after a restart; a stream must be given
-            afresh.
-        options: What the session is made with; see `VeriffClient.create_session`.
-        timeout: Seconds to wait for the decision, once submitted; ``None`` for as long as it takes.
+        id: Your own id for the job, the same each time the job is passed: the journal finds the job by it. It becomes
+            the session's ``vendor_data`` unless you pass another, so that the session can be found by it.
+        media: The media to upload. Paths, bytes and seekable files can be read again after a restart; a stream must be
+            passed again.
+        timeout: Seconds to wait for the decision after the submission; ``None`` waits as long as it takes.
+        **options: The options of the session, for example ``person`` or ``callback``; see
+            `VeriffClient.create_session`. The attribute ``options`` holds them.
 
     Raises:
-        ConfigurationError: One of them cannot be right.
+        ConfigurationError: An argument is invalid.
         TypeError: An option is unknown; the message suggests the right name.
 
     Example:
         >>> job = Job("user-42", [Media("front.jpg", "document-front"), Media("selfie.jpg", "face")])
     """
 
-    id: str = field(validator=_check_name)
-    media: tuple[Media, ...] = field(converter=_tuple, validator=_check_media, repr=False)
-    options: CreateOptions = field(factory=_nothing, validator=_check_options, repr=False, hash=False, kw_only=True)
-    timeout: float | None = field(default=900.0, validator=_check_timeout, kw_only=True)
+    id: str = field(validator=_check_id)
+    media: tuple[Media, ...] = field(converter=_to_tuple, validator=_check_media, repr=False)
+    options: CreateOptions = field(validator=_check_options, repr=False, hash=False)
+    timeout: float | None = field(validator=_check_timeout)
+
+    if TYPE_CHECKING:
+
+        def __attrs_init__(
+            self,
+            id: str,  # noqa: A002
+            media: Iterable[Media],
+            options: CreateOptions,
+            timeout: float | None,
+        ) -> None: ...
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        media: Iterable[Media],
+        *,
+        timeout: float | None = 900.0,
+        **options: Unpack[CreateOptions],
+    ) -> None:
+        """Check the arguments; nothing is read yet."""
+        self.__attrs_init__(id, media, options, timeout)
 
 
 def check_job(job: object) -> None:
@@ -110,14 +124,14 @@ class JobResult:
         decision: The decision, or ``None``.
         error: Why there is no decision, or ``None``. An `OutcomeUnknownError` has the id of a session that may have
             been created, if it could be read.
-        step: Where the job stands in the journal. What did not end as ``decided`` or ``failed`` goes on when the job is
-            given again.
-        known: Whether the journal had the outcome already, from an earlier run.
+        state: The job's state in the journal. A job that did not end as ``decided`` or ``failed`` resumes when it is
+            passed again.
+        from_journal: Whether the journal had the outcome already, from an earlier run.
     """
 
     job_id: str
     session_id: str | None
     decision: Decision | None = field(default=None, repr=False)
     error: VeriffError | None = None
-    step: Step
-    known: bool = False
+    state: JobState
+    from_journal: bool = False

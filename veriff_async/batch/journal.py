@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from veriff_async.batch._records import JobRecord, Step
+    from veriff_async.batch._records import JobRecord, JobState
 
 __all__ = ("Journal",)
 
@@ -24,7 +24,7 @@ class Journal(Protocol):
         The claim ends with `release`, `aclose`, or the death of the process.
 
         Raises:
-            JobTakenError: A run that is alive has it, perhaps this one.
+            JobClaimedError: A run that is alive has it, perhaps this one.
         """
         ...
 
@@ -36,7 +36,7 @@ class Journal(Protocol):
         """Put a record in the place of the job's last; it is durable when this returns.
 
         Raises:
-            JobTakenError: This run does not hold the claim, or does no longer; nothing was written.
+            JobClaimedError: This run does not hold the claim, or does no longer; nothing was written.
         """
         ...
 
@@ -44,14 +44,14 @@ class Journal(Protocol):
         """Return what is written of a job, which anybody may have claimed."""
         ...
 
-    def records(self, *steps: Step) -> AsyncIterator[JobRecord]:
+    def iter_records(self, *states: JobState) -> AsyncIterator[JobRecord]:
         """Yield the records that stand at one of some steps, or all, those that were begun first first.
 
         What changes meanwhile may come or not; what does not change comes exactly once.
         """
         ...
 
-    async def tally(self) -> Mapping[Step, int]:
+    async def count_by_state(self) -> Mapping[JobState, int]:
         """Return how many jobs stand at each step; steps at which none stands may be left out."""
         ...
 

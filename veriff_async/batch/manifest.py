@@ -15,7 +15,15 @@ from veriff_async._protocol.arguments import check_number, check_path
 from veriff_async._protocol.json.decode import UnreadableError, load_object
 from veriff_async._protocol.limits import MAX_VENDOR_DATA
 from veriff_async.batch._dedup import Seen
-from veriff_async.batch._manifest_rows import BadRow, Columns, RefusedError, Row, columns_of, is_text, job_of
+from veriff_async.batch._manifest_rows import (
+    Columns,
+    InvalidRow,
+    ManifestRow,
+    RefusedError,
+    columns_of,
+    is_text,
+    job_of,
+)
 from veriff_async.errors import ConfigurationError, VeriffError
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     Found: TypeAlias = Mapping[str, object] | str
     Lines: TypeAlias = Iterator[tuple[int, bytes | None]]
 
-__all__ = ("BadRow", "Row", "media_problem", "read_manifest")
+__all__ = ("InvalidRow", "ManifestRow", "media_problem", "read_manifest")
 
 _LONGEST: Final = 1024 * 1024
 """Bytes of a line that is held in memory."""
@@ -46,7 +54,7 @@ def read_manifest(
     *,
     timeout: float | None = 900.0,
     check_media: bool = True,
-) -> Generator[Row | BadRow]:
+) -> Generator[ManifestRow | InvalidRow]:
     """Read a file of jobs, row by row, and say of each row whether a job can be made of it. Blocking.
 
     Everything that the library would refuse later is found here, before anything is sent. However many rows there are,
@@ -74,7 +82,7 @@ def read_manifest(
     Example:
         >>> rows = list(read_manifest("jobs.csv"))
         >>> for bad in rows:
-        ...     if isinstance(bad, BadRow):
+        ...     if isinstance(bad, InvalidRow):
         ...         print(bad.line, bad.reason)
     """
     file = Path(check_path("path", path))
@@ -107,31 +115,31 @@ def _rows(
     timeout: float | None,
     *,
     check_media: bool,
-) -> Generator[Row | BadRow]:
+) -> Generator[ManifestRow | InvalidRow]:
     folder = path.parent
     with _opened(path) as file, Seen() as seen:
         for line, found in reader(_lines(file)):
             if isinstance(found, str):
-                yield BadRow(line, found)
+                yield InvalidRow(line, found)
                 continue
             row = _made(line, found, folder, timeout)
-            job_id = row.job.id if isinstance(row, Row) else row.job_id
+            job_id = row.job.id if isinstance(row, ManifestRow) else row.job_id
             # An id counts as given even when the rest of its row is bad, so that mending that row reveals nothing new.
             if job_id is not None and (first := seen.note(job_id, line)) is not None:
-                yield BadRow(line, f"The id was given on line {first} already: give each row its own.", job_id)
-            elif isinstance(row, Row) and check_media and (problem := media_problem(row.job)) is not None:
-                yield BadRow(line, problem, job_id)
+                yield InvalidRow(line, f"The id was given on line {first} already: give each row its own.", job_id)
+            elif isinstance(row, ManifestRow) and check_media and (problem := media_problem(row.job)) is not None:
+                yield InvalidRow(line, problem, job_id)
             else:
                 yield row
 
 
-def _made(line: int, found: Mapping[str, object], folder: Path, timeout: float | None) -> Row | BadRow:
+def _made(line: int, found: Mapping[str, object], folder: Path, timeout: float | None) -> ManifestRow | InvalidRow:
     try:
-        return Row(line, job_of(found, folder, timeout))
+        return ManifestRow(line, job_of(found, folder, timeout))
     except RefusedError as error:
         job_id = found.get("id")
         is_shown = isinstance(job_id, str) and 0 < len(job_id) <= MAX_VENDOR_DATA and job_id.isprintable()
-        return BadRow(line, str(error), str(job_id) if is_shown else None)
+        return InvalidRow(line, str(error), str(job_id) if is_shown else None)
 
 
 def _opened(path: Path) -> BinaryIO:

@@ -6,13 +6,13 @@ from collections import Counter
 from typing import TYPE_CHECKING, Self
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async.errors import JobTakenError, JournalError
+from veriff_async.errors import JobClaimedError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
     from types import TracebackType
 
-    from veriff_async.batch._records import JobRecord, Step
+    from veriff_async.batch._records import JobRecord, JobState
 
 __all__ = ("MemoryJournal",)
 
@@ -22,7 +22,7 @@ class MemoryJournal:
 
     Example:
         >>> async for result in verify_many(veriff, jobs, journal=MemoryJournal()):
-        ...     print(result.job_id, result.step)
+        ...     print(result.job_id, result.state)
     """
 
     def __init__(self) -> None:
@@ -74,20 +74,20 @@ class MemoryJournal:
         self._check()
         return self._records.get(job_id)
 
-    async def records(self, *steps: Step) -> AsyncGenerator[JobRecord]:
-        """Yield records; see `Journal.records`."""
+    async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
+        """Yield records; see `Journal.iter_records`."""
         require_asyncio()
         self._check()
         for job_id in tuple(self._records):
             record = self._records[job_id]
-            if not steps or record.step in steps:
+            if not states or record.state in states:
                 yield record
 
-    async def tally(self) -> Mapping[Step, int]:
-        """Count jobs by step; see `Journal.tally`."""
+    async def count_by_state(self) -> Mapping[JobState, int]:
+        """Count jobs by step; see `Journal.count_by_state`."""
         require_asyncio()
         self._check()
-        return Counter(record.step for record in self._records.values())
+        return Counter(record.state for record in self._records.values())
 
     async def aclose(self) -> None:
         """Give all claims back; see `Journal.aclose`. What was kept is gone."""
@@ -101,6 +101,8 @@ class MemoryJournal:
             raise JournalError(msg)
 
 
-def taken(job_id: str) -> JobTakenError:
+def taken(job_id: str) -> JobClaimedError:
     """Return the error of a claim that somebody else holds."""
-    return JobTakenError(f"Job {job_id} is taken by a run that goes on: let it end, or give each run jobs of its own.")
+    return JobClaimedError(
+        f"Job {job_id} is taken by a run that goes on: let it end, or give each run jobs of its own."
+    )

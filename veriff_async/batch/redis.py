@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from attrs import field, frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.json.decode import UnreadableError
 from veriff_async._protocol.request_arguments import check_number, check_text
 from veriff_async._storage.redis import Connections
-from veriff_async.batch._records import Step, dump_record, load_record
+from veriff_async.batch._records import JobState, dump_record, load_record
 from veriff_async.batch.memory import taken
-from veriff_async.errors import ConfigurationError, JobTakenError, JournalError
+from veriff_async.errors import ConfigurationError, JobClaimedError, JournalError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
@@ -153,7 +152,7 @@ class RedisJournal:
         self._lease = lease
         self._records = f"{prefix}:records"
         self._order = f"{prefix}:order"
-        self._steps = {step: f"{prefix}:step:{step}" for step in Step}
+        self._states = {state: f"{prefix}:state:{state}" for state in JobState}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._claims: dict[str, _Claim] = {}
         self._taking: set[str] = set()
@@ -209,16 +208,16 @@ class RedisJournal:
         claim = self._claims.get(job_id)
         if claim is None:
             raise taken(job_id)
-        others = (key for step, key in self._steps.items() if step is not record.step)
+        others = (key for state, key in self._states.items() if state is not record.state)
         numbers = (self._order, f"{self._prefix}:number")
-        keys = (self._key(job_id), self._records, *numbers, self._steps[record.step], *others)
+        keys = (self._key(job_id), self._records, *numbers, self._states[record.state], *others)
         async with claim.turn:  # Connections do not keep an order, and what was written first may not come last.
             asked = _run(client, _WRITE, keys, (claim.token, job_id, dump_record(record)))
             is_mine = await self._answered(client, asked)
         if not is_mine:
             self._drop(job_id, claim)
             msg = f"The claim on job {job_id} has run out before it was renewed: give it again, and a longer lease."
-            raise JobTakenError(msg)
+            raise JobClaimedError(msg)
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return what is kept of a job; see `Journal.read`."""
@@ -226,9 +225,9 @@ class RedisJournal:
         found = await self._server.asked(client, self._found(client, [job_id]))
         return found[0] if found else None
 
-    async def records(self, *steps: Step) -> AsyncGenerator[JobRecord]:
-        """Yield records; see `Journal.records`."""
-        keys = [self._steps[step] for step in steps] or [self._order]
+    async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
+        """Yield records; see `Journal.iter_records`."""
+        keys = [self._states[state] for state in states] or [self._order]
         last = 0
         while True:
             client = self._here()
@@ -236,12 +235,12 @@ class RedisJournal:
             if not page:
                 return
             for record in await self._server.asked(client, self._found(client, list(page))):
-                if not steps or record.step in steps:
+                if not states or record.state in states:
                     yield record
             last = max(page.values())
 
-    async def tally(self) -> Mapping[Step, int]:
-        """Count jobs by step; see `Journal.tally`."""
+    async def count_by_state(self) -> Mapping[JobState, int]:
+        """Count jobs by step; see `Journal.count_by_state`."""
         client = self._here()
         return await self._server.asked(client, self._counted(client))
 
@@ -299,7 +298,7 @@ class RedisJournal:
             return False, None
         try:
             record = load_record(text) if isinstance(text, bytes) else None
-        except UnreadableError:
+        except JournalError:
             await self._give_back(client, {job_id: claim})
             raise
         self._claims[job_id] = claim
@@ -373,12 +372,12 @@ class RedisJournal:
         texts = cast("list[bytes | None]", await client.hmget(self._records, job_ids))
         return [load_record(text) for text in texts if text is not None]
 
-    async def _counted(self, client: Redis) -> dict[Step, int]:
+    async def _counted(self, client: Redis) -> dict[JobState, int]:
         async with client.pipeline() as pipe:
-            for key in self._steps.values():
+            for key in self._states.values():
                 pipe.zcard(key)
             counts = cast("list[int]", await pipe.execute())
-        return dict(zip(self._steps, counts, strict=True))
+        return dict(zip(self._states, counts, strict=True))
 
     @property
     def _milliseconds(self) -> int:

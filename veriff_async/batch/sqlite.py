@@ -21,7 +21,6 @@ from anyio import to_thread
 from attrs import frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.json.decode import UnreadableError
 from veriff_async._storage.sqlite_file import (
     FileGuard,
     FileReplacedError,
@@ -30,7 +29,7 @@ from veriff_async._storage.sqlite_file import (
     open_database,
     real_path,
 )
-from veriff_async.batch._records import Step, dump_record, load_record
+from veriff_async.batch._records import JobState, dump_record, load_record
 from veriff_async.batch.memory import taken
 from veriff_async.errors import ConfigurationError, JournalError
 
@@ -63,18 +62,18 @@ BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS job (
     number INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which jobs were begun
     id TEXT NOT NULL UNIQUE,
-    step TEXT NOT NULL,
+    state TEXT NOT NULL,
     record BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS job_step ON job (step, number);
+CREATE INDEX IF NOT EXISTS job_state ON job (state, number);
 PRAGMA application_id = {_APPLICATION};
 PRAGMA user_version = {_VERSION};
 COMMIT;
 """
 
 _PUT: Final = """
-INSERT INTO job (id, step, record) VALUES (?, ?, ?)
-ON CONFLICT (id) DO UPDATE SET step = excluded.step, record = excluded.record
+INSERT INTO job (id, state, record) VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET state = excluded.state, record = excluded.record
 """
 
 
@@ -107,7 +106,7 @@ class SqliteJournal:
     Example:
         >>> async with SqliteJournal("batch.db") as journal, VeriffClient.from_env() as veriff:
         ...     async for result in verify_many(veriff, jobs, journal=journal):
-        ...         print(result.job_id, result.step)
+        ...         print(result.job_id, result.state)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -175,23 +174,23 @@ class SqliteJournal:
         self._kept()
         if record.job_id not in self._claims:
             raise taken(record.job_id)
-        row = (record.job_id, record.step.value, dump_record(record))
+        row = (record.job_id, record.state.value, dump_record(record))
         await self._do(lambda db: db.execute(_PUT, row), writes=True)
 
     async def read(self, job_id: str) -> JobRecord | None:
         """Return what is written of a job; see `Journal.read`."""
         return await self._do(lambda db: _found(db, job_id))
 
-    async def records(self, *steps: Step) -> AsyncGenerator[JobRecord]:
-        """Yield records; see `Journal.records`."""
-        last, wanted = 0, steps or tuple(Step)
+    async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
+        """Yield records; see `Journal.iter_records`."""
+        last, wanted = 0, states or tuple(JobState)
         while page := await self._do(partial(_page, last, wanted)):
             for _, record in page:
                 yield record
             last = page[-1][0]
 
-    async def tally(self) -> Mapping[Step, int]:
-        """Count jobs by step; see `Journal.tally`."""
+    async def count_by_state(self) -> Mapping[JobState, int]:
+        """Count jobs by step; see `Journal.count_by_state`."""
         return await self._do(_tally)
 
     async def aclose(self) -> None:
@@ -427,28 +426,24 @@ def _outcome(task: _Task, db: sqlite3.Connection) -> _Outcome:
 
 def _found(db: sqlite3.Connection, job_id: str) -> JobRecord | None:
     row = db.execute("SELECT record FROM job WHERE id = ?", (job_id,)).fetchone()
-    return None if row is None else _loaded(row[0])
+    return None if row is None else _load(row[0])
 
 
-def _page(after: int, steps: Sequence[Step], db: sqlite3.Connection) -> list[tuple[int, JobRecord]]:
-    places = ", ".join("?" * len(steps))
+def _page(after: int, states: Sequence[JobState], db: sqlite3.Connection) -> list[tuple[int, JobRecord]]:
+    places = ", ".join("?" * len(states))
     rows = db.execute(
-        f"SELECT number, record FROM job WHERE number > ? AND step IN ({places}) ORDER BY number LIMIT ?",  # noqa: S608
-        (after, *(step.value for step in steps), _AT_ONCE),
+        f"SELECT number, record FROM job WHERE number > ? AND state IN ({places}) ORDER BY number LIMIT ?",  # noqa: S608
+        (after, *(state.value for state in states), _AT_ONCE),
     ).fetchall()  # all, since a reading that breaks off midway would keep its view of the file
-    return [(number, _loaded(record)) for number, record in rows]
+    return [(number, _load(record)) for number, record in rows]
 
 
-def _tally(db: sqlite3.Connection) -> dict[Step, int]:
-    return {Step(step): count for step, count in db.execute("SELECT step, count(*) FROM job GROUP BY step")}
+def _tally(db: sqlite3.Connection) -> dict[JobState, int]:
+    return {JobState(state): count for state, count in db.execute("SELECT state, count(*) FROM job GROUP BY state")}
 
 
-def _loaded(text: object) -> JobRecord:
-    try:
-        return load_record(text if isinstance(text, bytes) else b"")  # what is no bytes others have written
-    except UnreadableError:
-        msg = "What the journal keeps of a job cannot be read: look for a newer veriff-async."
-    raise JournalError(msg)
+def _load(value: object) -> JobRecord:
+    return load_record(value if isinstance(value, bytes) else b"")  # another program may have written a text
 
 
 def _replaced() -> JournalError:

@@ -11,12 +11,12 @@ from attrs import frozen
 
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error
 from veriff_async.batch._api import attempt_one, collect_many, record_failure
-from veriff_async.batch._records import Step
+from veriff_async.batch._records import JobState
 from veriff_async.batch.job import check_job
 from veriff_async.errors import (
     ConfigurationError,
     DecisionTimeoutError,
-    JobTakenError,
+    JobClaimedError,
     VeriffError,
 )
 
@@ -119,7 +119,7 @@ class BatchTasks:
         journal: Callable[[], AbstractAsyncContextManager[Journal]],
         load: Callable[[str], Awaitable[Job]],
         on_result: Callable[[JobResult], Awaitable[None]] | None = None,
-        on_unknown: OnUnknown = "ask",
+        on_unknown: OnUnknown = "hold",
         retry_failed: bool = False,
         name: str = "veriff",
     ) -> None:
@@ -182,7 +182,7 @@ class BatchTasks:
         if result.error is not None and _is_for_later(result.error):
             raise _left(context, result.error) from None
         if result.error is not None:
-            _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.step, type(result.error).__name__)
+            _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.state, type(result.error).__name__)
         outcome = _told(result)
         if self._on_result is not None:
             await self._on_result(result)
@@ -211,9 +211,9 @@ class BatchTasks:
         try:
             async with aclosing(collect_many(worker.client, journal=worker.journal, timeout=0)) as results:
                 async for result in results:
-                    is_taken = isinstance(result.error, JobTakenError)
-                    counts["taken" if is_taken else str(result.step)] += 1
-                    if result.decision is not None or result.step is Step.FAILED:
+                    is_taken = isinstance(result.error, JobClaimedError)
+                    counts["claimed" if is_taken else str(result.state)] += 1
+                    if result.decision is not None or result.state is JobState.FAILED:
                         await self._hand_over(result)
         except VeriffError as error:
             raise _left(context, error) from None
@@ -265,7 +265,7 @@ def _told(result: JobResult) -> Outcome:
     return {
         "job_id": result.job_id,
         "session_id": result.session_id,
-        "step": str(result.step),
+        "state": str(result.state),
         "status": None if decision is None else str(decision.status),
         "error": None if result.error is None else type(result.error).__name__,
     }

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, TypeVar
 from attrs import evolve
 
 from veriff_async._protocol.webhook import event_from
-from veriff_async.batch._records import Failure, JobRecord, MediaRecord, Stamp, Step
-from veriff_async.errors import JobTakenError, MediaEmptyError, VeriffError
+from veriff_async.batch._records import FileFingerprint, JobFailure, JobRecord, JobState, MediaRecord
+from veriff_async.errors import JobClaimedError, MediaEmptyError, VeriffError
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.testing._harness import as_test, same
@@ -73,23 +73,29 @@ def rule(body: Callable[[_Contract, Handles], Awaitable[None]]) -> Callable[[_Co
 
 def record_of(job_id: str) -> JobRecord:
     """Return the record of a job that is new."""
-    media = (MediaRecord(context="document-front", stamp=Stamp(size=3, digest="ab")), MediaRecord(context="face"))
-    return JobRecord(job_id=job_id, options="cd", media=media)
+    media = (
+        MediaRecord(context="document-front", fingerprint=FileFingerprint(size=3, sha256="ab")),
+        MediaRecord(context="face"),
+    )
+    return JobRecord(job_id=job_id, options_digest="cd", media=media)
 
 
 def all_records() -> tuple[JobRecord, ...]:
     """Return a record of each kind there is."""
-    written = evolve(record_of("written"), media=(MediaRecord(context="é", stamp=Stamp(size=0, written=7, digest="")),))
-    failure = Failure(kind="MediaEmptyError", message='It is "empty": 日本.', at=Step.UPLOADING)
+    written = evolve(
+        record_of("written"),
+        media=(MediaRecord(context="é", fingerprint=FileFingerprint(size=0, mtime_ns=7, sha256="")),),
+    )
+    failure = JobFailure(error_type="MediaEmptyError", message='It is "empty": 日本.', state=JobState.UPLOADING)
     return (
-        *(record_of(f"at {step}").at(step) for step in Step),
+        *(record_of(f"at {step}").with_state(step) for step in JobState),
         written,
-        record_of("created").created("s-1"),
-        record_of("uploading").created("s-2").uploading(),
-        record_of("uploaded").created("s-3").uploading().uploaded(1, "m-1"),
-        record_of("decided").created("s-4").decided(decision_of()),
-        evolve(record_of("failure").at(Step.FAILED), failure=failure),
-        record_of("failed").at(Step.UPLOADING).failed(MediaEmptyError("It is empty: give another.")),
+        record_of("created").with_session("s-1"),
+        record_of("uploading").with_session("s-2").with_uploads_started(),
+        record_of("uploaded").with_session("s-3").with_uploads_started().with_media_id(1, "m-1"),
+        record_of("decided").with_session("s-4").with_decision(decision_of()),
+        evolve(record_of("failure").with_state(JobState.FAILED), failure=failure),
+        record_of("failed").with_state(JobState.UPLOADING).with_failure(MediaEmptyError("It is empty: give another.")),
     )
 
 
@@ -119,14 +125,14 @@ async def kept(journal: Journal, job_id: str) -> JobRecord:
     return found
 
 
-async def counted(journal: Journal) -> dict[Step, int]:
-    """Return the tally without steps at which no job stands."""
-    return {step: count for step, count in (await journal.tally()).items() if count}
+async def counted(journal: Journal) -> dict[JobState, int]:
+    """Return the count_by_state without steps at which no job stands."""
+    return {step: count for step, count in (await journal.count_by_state()).items() if count}
 
 
 async def refused(asked: Awaitable[object], what: str, *errors: type[VeriffError]) -> None:
     """Fail unless something is refused, as another's job when nothing else is said."""
-    expected = errors or (JobTakenError,)
+    expected = errors or (JobClaimedError,)
     try:
         found: object = await asked
     except VeriffError as error:

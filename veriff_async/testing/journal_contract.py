@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from attrs import evolve
 
-from veriff_async.batch._records import MediaRecord, Stamp, Step
-from veriff_async.errors import JobTakenError, JournalError
+from veriff_async.batch._records import FileFingerprint, JobState, MediaRecord
+from veriff_async.errors import JobClaimedError, JournalError
 from veriff_async.models.decision import DecisionSource
 from veriff_async.testing._harness import same
 from veriff_async.testing._journal_cases import (
@@ -82,7 +82,7 @@ class JournalContract:
     async def test_decisions_are_kept_whole(self, store: Handles) -> None:
         """A decision comes back as the same model, with what this version does not know in it, and who told it."""
         journal = await store.open()
-        record = record_of("a").decided(decision_of(source=DecisionSource.POLL))
+        record = record_of("a").with_decision(decision_of(source=DecisionSource.POLL))
         await put(journal, record)
 
         found = await kept(journal, "a")
@@ -108,7 +108,7 @@ class JournalContract:
         journal = await store.open()
         found = await asyncio.gather(*(journal.claim("a") for _ in range(20)), return_exceptions=True)
 
-        same(sum(isinstance(each, JobTakenError) for each in found), 19, "claims that were refused")
+        same(sum(isinstance(each, JobClaimedError) for each in found), 19, "claims that were refused")
         same(found.count(None), 1, "claims that were given")
 
     @rule
@@ -131,9 +131,9 @@ class JournalContract:
         await refused(journal.write(record_of("a")), "a record of a job that was not claimed")
         same(await journal.read("a"), None, "what is kept of it")
         await put(journal, record_of("a"))
-        await refused(journal.write(record_of("a").created("s")), "a record of a job that was released")
+        await refused(journal.write(record_of("a").with_session("s")), "a record of a job that was released")
         same(await journal.read("a"), record_of("a"), "what is kept of it")
-        same(dict(await counted(journal)), {Step.NEW: 1}, "jobs at each step")
+        same(dict(await counted(journal)), {JobState.NEW: 1}, "jobs at each step")
 
     @rule
     async def test_reading_needs_no_claim(self, store: Handles) -> None:
@@ -141,7 +141,11 @@ class JournalContract:
         journal, other = await store.open(), await store.open()
         same(await journal.read("a"), None, "what is kept of a job that is unknown")
         await journal.claim("a")
-        for record in (record_of("a"), record_of("a").created("s"), record_of("a").created("s").uploading()):
+        for record in (
+            record_of("a"),
+            record_of("a").with_session("s"),
+            record_of("a").with_session("s").with_uploads_started(),
+        ):
             await journal.write(record)
             same([await journal.read("a"), await other.read("a")], [record, record], "what is read of a claimed job")
 
@@ -153,22 +157,24 @@ class JournalContract:
         for job_id in ids:
             await put(journal, record_of(job_id))
         for job_id in sorted(ids)[::5]:
-            await put(journal, record_of(job_id).created(job_id))
+            await put(journal, record_of(job_id).with_session(job_id))
 
-        found = [record async for record in journal.records()]
+        found = [record async for record in journal.iter_records()]
         same([record.job_id for record in found], ids, "jobs in their order")
-        same(sum(record.step is Step.CREATED for record in found), len(ids[::5]), "records that were written again")
+        same(
+            sum(record.state is JobState.CREATED for record in found), len(ids[::5]), "records that were written again"
+        )
 
     @rule
     async def test_records_are_asked_for_by_step(self, store: Handles) -> None:
         """Only records at the steps that are asked for come, in the order of all."""
-        journal, steps = await store.open(), tuple(Step)
+        journal, steps = await store.open(), tuple(JobState)
         for number in range(_MANY):
-            await put(journal, record_of(str(number)).at(steps[number % len(steps)]))
+            await put(journal, record_of(str(number)).with_state(steps[number % len(steps)]))
 
-        for wanted in ((Step.SUBMITTED,), (Step.FAILED, Step.NEW, Step.DECIDED), steps):
+        for wanted in ((JobState.SUBMITTED,), (JobState.FAILED, JobState.NEW, JobState.DECIDED), steps):
             ids = [str(number) for number in range(_MANY) if steps[number % len(steps)] in wanted]
-            same([one.job_id async for one in journal.records(*wanted)], ids, f"jobs at {', '.join(wanted)}")
+            same([one.job_id async for one in journal.iter_records(*wanted)], ids, f"jobs at {', '.join(wanted)}")
 
     @rule
     async def test_records_that_do_not_change_come_once(self, store: Handles) -> None:
@@ -178,11 +184,11 @@ class JournalContract:
             await put(journal, record_of(str(number)))
         seen: list[str] = []
 
-        async for record in journal.records(Step.NEW, Step.CREATED):
+        async for record in journal.iter_records(JobState.NEW, JobState.CREATED):
             seen.append(record.job_id)
             changed = _MANY - len(seen) if len(seen) % 2 else len(seen)
             if changed % 2 and len(seen) % 3 == 0:
-                await put(journal, record_of(str(changed)).created("s"))
+                await put(journal, record_of(str(changed)).with_session("s"))
             if len(seen) < _MANY and len(seen) % 5 == 0:
                 await put(journal, record_of(f"late-{len(seen)}"))
 
@@ -196,22 +202,22 @@ class JournalContract:
         journal = await store.open()
         for number in range(3):
             await put(journal, record_of(str(number)))
-        first = await anext(aiter(journal.records()))
+        first = await anext(aiter(journal.iter_records()))
         same(first.job_id, "0", "the first record")
-        same(len([record async for record in journal.records()]), 3, "records of another reading")
+        same(len([record async for record in journal.iter_records()]), 3, "records of another reading")
 
     @rule
     async def test_jobs_are_counted_by_step(self, store: Handles) -> None:
-        """The tally counts each job once, at the step where it stands."""
+        """The count_by_state counts each job once, at the step where it stands."""
         journal = await store.open()
         same(dict(await counted(journal)), {}, "jobs of a journal that is new")
         for number in range(4):
             await put(journal, record_of(str(number)))
-        await put(journal, record_of("0").created("s"))
-        await put(journal, record_of("1").created("s").at(Step.SUBMITTED))
-        await put(journal, record_of("0").decided(decision_of()))
+        await put(journal, record_of("0").with_session("s"))
+        await put(journal, record_of("1").with_session("s").with_state(JobState.SUBMITTED))
+        await put(journal, record_of("0").with_decision(decision_of()))
 
-        same(await counted(journal), {Step.NEW: 2, Step.SUBMITTED: 1, Step.DECIDED: 1}, "jobs at each step")
+        same(await counted(journal), {JobState.NEW: 2, JobState.SUBMITTED: 1, JobState.DECIDED: 1}, "jobs at each step")
 
     @rule
     async def test_ids_are_any_printable_text(self, store: Handles) -> None:
@@ -220,9 +226,11 @@ class JournalContract:
         for odd in _ODD:
             await journal.claim(odd)
             await refused(journal.claim(odd), "a claim on an odd id that is claimed")
-            await journal.write(record_of(odd).created(odd))
+            await journal.write(record_of(odd).with_session(odd))
 
-        same([record.job_id async for record in journal.records(Step.CREATED)], list(_ODD), "jobs with odd ids")
+        same(
+            [record.job_id async for record in journal.iter_records(JobState.CREATED)], list(_ODD), "jobs with odd ids"
+        )
         for odd in _ODD:
             same((await kept(journal, odd)).session_id, odd, "the record of a job with an odd id")
             await journal.release(odd)
@@ -232,8 +240,13 @@ class JournalContract:
     async def test_records_may_be_big(self, store: Handles) -> None:
         """A job with thousands of media and a decision of a million letters is kept like any other."""
         journal = await store.open()
-        one = MediaRecord(context="document-front", stamp=Stamp(size=1, digest="d" * 64), begun=True, media_id="m" * 36)
-        record = evolve(record_of("a"), media=(one,) * 5_000).decided(decision_of(more="é" * 1_000_000))
+        one = MediaRecord(
+            context="document-front",
+            fingerprint=FileFingerprint(size=1, sha256="d" * 64),
+            upload_started=True,
+            media_id="m" * 36,
+        )
+        record = evolve(record_of("a"), media=(one,) * 5_000).with_decision(decision_of(more="é" * 1_000_000))
         await put(journal, record)
 
         same(await kept(journal, "a") == record, True, "whether a big record is as it was")  # noqa: FBT003  it is
@@ -246,25 +259,25 @@ class JournalContract:
         async def go(number: int) -> None:
             record = record_of(str(number))
             await journal.claim(record.job_id)
-            for step in (Step.CREATING, Step.CREATED, Step.SUBMITTED):
-                await journal.write(record.at(step))
+            for step in (JobState.CREATING, JobState.CREATED, JobState.SUBMITTED):
+                await journal.write(record.with_state(step))
             await journal.release(record.job_id)
 
         await asyncio.gather(*map(go, range(_MANY)))
 
-        same(await counted(journal), {Step.SUBMITTED: _MANY}, "jobs at each step")
+        same(await counted(journal), {JobState.SUBMITTED: _MANY}, "jobs at each step")
 
     @rule
     async def test_writes_keep_their_order(self, store: Handles) -> None:
         """Of writes that are begun side by side, the one that was begun last stays."""
         journal = await store.open()
-        records = [record_of("a").created(str(number)) for number in range(50)]
+        records = [record_of("a").with_session(str(number)) for number in range(50)]
         await journal.claim("a")
         await asyncio.gather(*map(journal.write, records))
         same(await journal.read("a"), records[-1], "the record that stays")
 
         for number in range(20):
-            early = asyncio.ensure_future(journal.write(record_of("a").created(f"early {number}")))
+            early = asyncio.ensure_future(journal.write(record_of("a").with_session(f"early {number}")))
             for _ in range(number):
                 await asyncio.sleep(0)
             early.cancel()
@@ -282,9 +295,9 @@ class JournalContract:
                 same(await journal.claim(job_id), None, "a claim after one that was cancelled")
             await cancelled(journal.write(record_of(job_id)), turns)
             same(await journal.read(job_id) in {None, record_of(job_id)}, True, "whether a record is whole")  # noqa: FBT003
-            await journal.write(record_of(job_id).created("s"))
+            await journal.write(record_of(job_id).with_session("s"))
             await journal.release(job_id)
-            same(await journal.claim(job_id), record_of(job_id).created("s"), "the record after all")
+            same(await journal.claim(job_id), record_of(job_id).with_session("s"), "the record after all")
 
     @rule
     async def test_a_closed_journal_says_so(self, store: Handles) -> None:
@@ -296,10 +309,10 @@ class JournalContract:
             await handle.aclose()
 
         await journal.release("a")
-        asked = (journal.claim("b"), journal.read("a"), journal.tally(), anext(aiter(journal.records())))
+        asked = (journal.claim("b"), journal.read("a"), journal.count_by_state(), anext(aiter(journal.iter_records())))
         for call in (*asked, unused.claim("a")):
             await refused(call, "a call of a closed journal", JournalError)
-        await refused(journal.write(record_of("a")), "a record for a closed journal", JournalError, JobTakenError)
+        await refused(journal.write(record_of("a")), "a record for a closed journal", JournalError, JobClaimedError)
 
     @rule
     async def test_what_was_written_survives(self, store: Handles) -> None:
@@ -313,9 +326,9 @@ class JournalContract:
         await store.close()
 
         journal = await store.open()
-        same([record async for record in journal.records()], list(records), "records after closing")
+        same([record async for record in journal.iter_records()], list(records), "records after closing")
         await put(journal, record_of("later"))
-        same([one.job_id async for one in journal.records()][-1], "later", "the last that was begun")
+        same([one.job_id async for one in journal.iter_records()][-1], "later", "the last that was begun")
         same(await journal.claim(records[0].job_id), records[0], "the record that a claim gives after closing")
 
     @rule
@@ -326,11 +339,11 @@ class JournalContract:
         await mine.claim("a")
         await mine.write(record_of("a"))
         await refused(other.claim("a"), "a claim on a job of another handle")
-        await refused(other.write(record_of("a").created("s")), "a record of a job of another handle")
+        await refused(other.write(record_of("a").with_session("s")), "a record of a job of another handle")
         await other.claim("b")
         await mine.release("a")
         same(await other.claim("a"), record_of("a"), "the record that another handle goes on with")
-        await refused(mine.write(record_of("a").created("s")), "a record of a job that another handle has now")
+        await refused(mine.write(record_of("a").with_session("s")), "a record of a job that another handle has now")
         same(await mine.read("a"), record_of("a"), "what is kept of it")
         await other.aclose()
         same([await mine.claim("a"), await mine.claim("b")], [record_of("a"), None], "jobs of a handle that was closed")
@@ -345,7 +358,7 @@ class JournalContract:
         found = await asyncio.gather(*claims, return_exceptions=True)
 
         same(found.count(None), 20, "claims that were given")
-        same(sum(isinstance(each, JobTakenError) for each in found), 60, "claims that were refused")
+        same(sum(isinstance(each, JobClaimedError) for each in found), 60, "claims that were refused")
 
     @staticmethod
     def _needs(has: bool, what: str) -> None:  # noqa: FBT001  what the class says of itself

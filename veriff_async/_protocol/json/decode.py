@@ -1,4 +1,4 @@
-"""JSON to models; the only module that knows cattrs, which it imports when first used.
+"""JSON to models; it and `strict` are the only modules that know cattrs, and import it when first used.
 
 Reading is lenient where documents and real answers differ (numbers as text, null or missing keys, ``""`` for unknown,
 times with three or six digits): an optional field that cannot be read is ``None`` and stays in ``.raw``. Errors carry

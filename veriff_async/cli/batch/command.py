@@ -34,7 +34,7 @@ from veriff_async.cli.batch.saved_options import Plan, plan_of
 from veriff_async.cli.decision_output import again
 
 if TYPE_CHECKING:
-    from veriff_async.batch import BadRow
+    from veriff_async.batch import InvalidRow
     from veriff_async.cli.batch.manifest import Checked
     from veriff_async.cli.batch.runner import Told
     from veriff_async.cli.batch.summary import Outcomes
@@ -70,7 +70,7 @@ def batch() -> None:
 @click.option(
     "--on-unknown",
     type=_ON_UNKNOWN,
-    default="ask",
+    default="hold",
     show_default=True,
     help="What becomes of a job whose session may have been created without an answer.",
 )
@@ -314,17 +314,17 @@ def _checked(manifest: Path, timeout: float, journal: Path | None) -> Checked:
         return run(check(manifest, timeout, known, lambda row: screen.say(_bad(row))))
 
 
-def _bad(row: BadRow) -> str:
+def _bad(row: InvalidRow) -> str:
     job = "" if row.job_id is None else f" (job {row.job_id})"
     return f"Line {row.line}{job}: {row.reason}"
 
 
-def _say_changed(known: set[int], row: BadRow) -> None:
+def _say_changed(known: set[int], row: InvalidRow) -> None:
     if row.line not in known:
         warn(f"Left out, since it changed meanwhile: {_bad(row)}")
 
 
-def _tell(journal: Path, out: Path, told: Told, *, bad: list[BadRow] | None) -> None:
+def _tell(journal: Path, out: Path, told: Told, *, bad: list[InvalidRow] | None) -> None:
     outcomes = told.outcomes
     if course().for_program:
         document: dict[str, object] = {
@@ -351,7 +351,7 @@ def _tell(journal: Path, out: Path, told: Told, *, bad: list[BadRow] | None) -> 
 
 
 def _table(outcomes: Outcomes) -> None:
-    result_screen().table(("step", "status or error", "jobs"), outcomes.rows(), title="Jobs")
+    result_screen().table(("state", "status or error", "jobs"), outcomes.rows(), title="Jobs")
 
 
 def _ask(journal: Path, outcomes: Outcomes) -> None:

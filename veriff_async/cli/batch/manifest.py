@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 from attrs import define, field
 
-from veriff_async.batch import BadRow, Row, SqliteJournal, read_manifest
+from veriff_async.batch import InvalidRow, ManifestRow, SqliteJournal, read_manifest
 from veriff_async.batch.manifest import media_problem
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Checked:
     """
 
     good: int = 0
-    bad: list[BadRow] = field(factory=list[BadRow])
+    bad: list[InvalidRow] = field(factory=list[InvalidRow])
 
     @property
     def total(self) -> int:
@@ -47,7 +47,7 @@ class Checked:
         return {"rows": self.total, "good": self.good, "bad_rows": rows}
 
 
-async def check(manifest: Path, seconds: float, journal: Path | None, tell: Callable[[BadRow], None]) -> Checked:
+async def check(manifest: Path, seconds: float, journal: Path | None, tell: Callable[[InvalidRow], None]) -> Checked:
     """Look at every row and its files.
 
     Args:
@@ -66,22 +66,24 @@ async def check(manifest: Path, seconds: float, journal: Path | None, tell: Call
 
 
 async def jobs_of(
-    manifest: Path, seconds: float, journal: Journal, changed: Callable[[BadRow], None]
+    manifest: Path, seconds: float, journal: Journal, changed: Callable[[InvalidRow], None]
 ) -> AsyncGenerator[Job]:
     """Yield the jobs of all good rows; a bad one is left out, and told to `changed`."""
     async with aclosing(_rows(manifest, seconds, journal)) as rows:
         async for row in rows:
-            if isinstance(row, Row):
+            if isinstance(row, ManifestRow):
                 yield row.job
             else:
                 changed(row)
 
 
-async def _checked(manifest: Path, seconds: float, journal: Journal | None, tell: Callable[[BadRow], None]) -> Checked:
+async def _checked(
+    manifest: Path, seconds: float, journal: Journal | None, tell: Callable[[InvalidRow], None]
+) -> Checked:
     checked = Checked()
     async with aclosing(_rows(manifest, seconds, journal)) as rows:
         async for row in rows:
-            if isinstance(row, BadRow):
+            if isinstance(row, InvalidRow):
                 checked.bad.append(row)
                 tell(row)
             else:
@@ -89,18 +91,18 @@ async def _checked(manifest: Path, seconds: float, journal: Journal | None, tell
     return checked
 
 
-async def _rows(manifest: Path, seconds: float, journal: Journal | None) -> AsyncGenerator[Row | BadRow]:
+async def _rows(manifest: Path, seconds: float, journal: Journal | None) -> AsyncGenerator[ManifestRow | InvalidRow]:
     with closing(read_manifest(manifest, timeout=seconds, check_media=False)) as rows:
         while page := await to_thread.run_sync(_page, rows):
             for row, problem in page:
-                if not isinstance(row, Row) or problem is None or await _has_session(journal, row.job.id):
+                if not isinstance(row, ManifestRow) or problem is None or await _has_session(journal, row.job.id):
                     yield row
                 else:
-                    yield BadRow(row.line, problem, row.job.id)
+                    yield InvalidRow(row.line, problem, row.job.id)
 
 
-def _page(rows: Iterator[Row | BadRow]) -> list[tuple[Row | BadRow, str | None]]:
-    return [(row, media_problem(row.job) if isinstance(row, Row) else None) for row in islice(rows, _PAGE)]
+def _page(rows: Iterator[ManifestRow | InvalidRow]) -> list[tuple[ManifestRow | InvalidRow, str | None]]:
+    return [(row, media_problem(row.job) if isinstance(row, ManifestRow) else None) for row in islice(rows, _PAGE)]
 
 
 async def _has_session(journal: Journal | None, job_id: str) -> bool:

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from veriff_async.batch import Progress
+from veriff_async.batch import BatchProgress
 from veriff_async.cli._output import megabytes
 from veriff_async.cli._streams import progress_console
 
@@ -55,9 +55,9 @@ class Gauge:
         self._console = progress_console(quiet=quiet)
         self._live = self._console.is_interactive and self._console.file.isatty()
         self._began = monotonic()
-        self.progress: Progress = Progress()
+        self.progress: BatchProgress = BatchProgress()
 
-    def update(self, progress: Progress) -> None:
+    def update(self, progress: BatchProgress) -> None:
         """Take the counts, which change in place."""
         self.progress = progress
 
@@ -98,7 +98,7 @@ class Gauge:
         return Group(bar, Text(self._states()))
 
     def _counts(self) -> str:
-        speed = (self.done - self.progress.known) / max(self.seconds, _OFTEN)
+        speed = (self.done - self.progress.resumed) / max(self.seconds, _OFTEN)
         words = f"{self.done} of {self._total} jobs"
         if self.progress.paused:
             return f"{words}, paused: requests fail"
@@ -108,7 +108,7 @@ class Gauge:
 
     def _states(self) -> str:
         now = self.progress
-        states = {"open": now.open, "waiting": now.waiting}
+        states = {"running": now.running, "waiting": now.waiting}
         if self.is_submission:
             states |= {"submitted": now.submitted}
         states |= {"decided": now.decided, "failed": now.failed, "unknown": now.unknown}

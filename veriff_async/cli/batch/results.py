@@ -14,7 +14,7 @@ from anyio import to_thread
 
 from veriff_async import ConfigurationError, JobFailedError
 from veriff_async._protocol.json.decode import UnreadableError, dump, load_object
-from veriff_async.batch import Step
+from veriff_async.batch import JobState
 from veriff_async.batch._dedup import Seen
 from veriff_async.cli._output import decision_facts, personal_facts
 from veriff_async.models.json import EMPTY
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Results", "kind_of", "reader_of", "results_in")
 
-_SETTLED: Final = frozenset({Step.DECIDED, Step.FAILED})
+_SETTLED: Final = frozenset({JobState.DECIDED, JobState.FAILED})
 _FACTS: Final = ("status", "code", "reason", "reason_code", "decision_time")
 _BEGINNING: Final = b'{"job_id":'
 _UNTIL_READ: Final = 0.05
@@ -44,7 +44,7 @@ def kind_of(result: JobResult) -> str | None:
     error = result.error
     if error is None:
         return None
-    return error.kind if isinstance(error, JobFailedError) else type(error).__name__
+    return error.error_type if isinstance(error, JobFailedError) else type(error).__name__
 
 
 @asynccontextmanager
@@ -108,9 +108,9 @@ class Results:
             ConfigurationError: The disk is full, the reader of the pipe has ended, or the like.
         """
         kind = kind_of(result)
-        if result.step not in _SETTLED:
+        if result.state not in _SETTLED:
             return
-        mark = _mark(result.job_id, result.step, kind)
+        mark = _mark(result.job_id, result.state, kind)
         if self._seen is None or await to_thread.run_sync(self._seen.note, mark, 0) is None:
             line = dump(self._document(result, kind)) + b"\n"
             with _translated():
@@ -140,7 +140,7 @@ class Results:
         document: dict[str, object] = {
             "job_id": result.job_id,
             "session_id": result.session_id,
-            "step": result.step,
+            "state": result.state,
             **{name: facts[name] for name in _FACTS},
             "error": kind,
             "message": None if result.error is None else str(result.error),
@@ -150,8 +150,8 @@ class Results:
         return document
 
 
-def _mark(job_id: str, step: object, kind: object) -> str:
-    return f"{job_id}\0{step}\0{kind or ''}"
+def _mark(job_id: str, state: object, kind: object) -> str:
+    return f"{job_id}\0{state}\0{kind or ''}"
 
 
 def _opened(path: Path) -> tuple[int, bool]:
@@ -249,8 +249,8 @@ def _line_mark(line: bytes, number: int) -> str:
     found: JsonObject = EMPTY
     with suppress(UnreadableError):
         found = load_object(line)
-    job_id, step = found.get("job_id"), found.get("step")
-    if not isinstance(job_id, str) or not isinstance(step, str):
+    job_id, state = found.get("job_id"), found.get("state")
+    if not isinstance(job_id, str) or not isinstance(state, str):
         msg = f"Line {number} of the file for results is no result: give a file of its own, which need not be there."
         raise ConfigurationError(msg)
-    return _mark(job_id, step, found.get("error"))
+    return _mark(job_id, state, found.get("error"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 from attrs import frozen
 
-from veriff_async.batch import SqliteJournal, Step, collect_many, settle, submit_many, verify_many
+from veriff_async.batch import JobState, SqliteJournal, collect_many, resolve_unknown, submit_many, verify_many
 from veriff_async.cli.batch.manifest import jobs_of
 from veriff_async.cli.batch.progress import Gauge
 from veriff_async.cli.batch.results import reader_of, results_in
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import VeriffClient
-    from veriff_async.batch import BadRow, Job, JobResult
+    from veriff_async.batch import InvalidRow, Job, JobResult
     from veriff_async.cli.batch.results import Results
     from veriff_async.cli.batch.saved_options import Plan
 
@@ -57,7 +57,7 @@ async def run_plan(  # noqa: PLR0913  what a batch is made of
     total: int,
     retry_failed: bool,
     max_outage: float,
-    changed: Callable[[BadRow], None],
+    changed: Callable[[InvalidRow], None],
     quiet: bool,
 ) -> Told:
     """Verify or submit what a manifest holds, or go on with it."""
@@ -92,7 +92,7 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
 ) -> Told:
     """Gather the decisions on what is submitted."""
     async with SqliteJournal(journal) as store:
-        total = (await store.tally()).get(Step.SUBMITTED, 0)
+        total = (await store.count_by_state()).get(JobState.SUBMITTED, 0)
     async with _connected(connect, inbox) as veriff:
         gauge = Gauge(total, veriff.statistics, quiet=quiet)
         async with _running(
@@ -115,17 +115,17 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
 async def look(journal: Path) -> Outcomes:
     """Count what a journal holds; a run may go on meanwhile."""
     outcomes = Outcomes()
-    async with SqliteJournal(journal) as store, aclosing(store.records()) as records:
+    async with SqliteJournal(journal) as store, aclosing(store.iter_records()) as records:
         async for record in records:
             known = record.decision and str(record.decision.status)
-            outcomes.count(record.step, known or (record.failure.kind if record.failure else ""), record.job_id)
+            outcomes.count(record.state, known or (record.failure.error_type if record.failure else ""), record.job_id)
     return outcomes
 
 
 async def settle_job(journal: Path, job_id: str, session_id: str | None) -> None:
     """Say what became of a creation in doubt."""
     async with SqliteJournal(journal) as store:
-        await settle(store, job_id, session_id=session_id)
+        await resolve_unknown(store, job_id, session_id=session_id)
 
 
 @frozen
@@ -209,4 +209,4 @@ async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_fai
     for result in left:
         await run.add(result)
     now = run.gauge.progress
-    run.outcomes.counts += Counter({(Step.SUBMITTED, ""): now.submitted, (Step.DECIDED, ""): now.decided})
+    run.outcomes.counts += Counter({(JobState.SUBMITTED, ""): now.submitted, (JobState.DECIDED, ""): now.decided})
