@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import Address, Decision, Document, DocumentType, Person, Status, UploadedMedia
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object, read, warm_up
+from veriff_async._protocol.json.decode import dump, load_object, read, warm_up
 from veriff_async._protocol.json.encode import render
+from veriff_async.errors import DecodeError
 from veriff_async.models import AdditionalVerifiedData, ParsedAddress, RiskLabel
 from veriff_async.models.enums import Gender
 from veriff_async.models.events import SessionEvent
@@ -66,7 +67,7 @@ def test_any_bytes_are_an_object_or_unreadable(body: bytes) -> None:
     """Any bytes give an object or the one error, with nothing behind it that would keep the bytes."""
     try:
         assert isinstance(load_object(body), dict)
-    except UnreadableError as error:
+    except DecodeError as error:
         assert error.problems[0] in {"expected UTF-8 @ $", "expected JSON @ $", "expected a JSON object @ $"}  # noqa: PT017
         assert (None, None) == (error.__cause__, error.__context__)  # noqa: PT017
 
@@ -93,7 +94,7 @@ def test_any_bytes_are_an_object_or_unreadable(body: bytes) -> None:
 )
 def test_what_is_wrong_is_named(body: bytes, problem: str) -> None:
     """The error tells bytes that are no text, text that is no JSON, and JSON that is no object."""
-    with pytest.raises(UnreadableError, match=re.escape(problem)) as caught:
+    with pytest.raises(DecodeError, match=re.escape(problem)) as caught:
         load_object(body)
 
     assert (problem,) == caught.value.problems
@@ -106,7 +107,7 @@ def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -
     """Any JSON gives the model or paths of what was wrong, never the values, with nothing behind the error."""
     try:
         assert isinstance(read(model, value), model)
-    except UnreadableError as error:
+    except DecodeError as error:
         assert all(PROBLEM.fullmatch(problem) for problem in error.problems)  # noqa: PT017
         assert (None, None) == (error.__cause__, error.__context__)  # noqa: PT017
 
@@ -129,11 +130,11 @@ def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -
 )
 def test_paths_have_the_answers_own_keys(model: type[object], value: object, problems: tuple[str, ...]) -> None:
     """Every required field that is missing or of another kind is named as the answer would, without its value."""
-    with pytest.raises(UnreadableError) as caught:
+    with pytest.raises(DecodeError) as caught:
         read(model, value)
 
     assert problems == caught.value.problems
-    assert "; ".join(problems) == str(caught.value)
+    assert "; ".join(problems) in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from hypothesis import example, given, strategies as st
 
 from veriff_async import Decision, Status
 from veriff_async._protocol.decision_order import identity, is_final
-from veriff_async._protocol.json.decode import UnreadableError, dump
+from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.session_state import apply_event, dump_state, is_untold, load_state
 from veriff_async._protocol.webhook import event_from_decision
+from veriff_async.errors import DecodeError
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.fullauto import FullAutoDecision
@@ -443,7 +444,7 @@ def test_a_state_survives_a_store(state: SessionState) -> None:
 @given(text=st.binary(max_size=60) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(dump))
 def test_what_is_no_state_is_unreadable(text: bytes) -> None:
     """Bytes that no state was written as are an error of ours."""
-    with pytest.raises(UnreadableError):
+    with pytest.raises(DecodeError):
         load_state(text)
 
 
@@ -456,7 +457,7 @@ def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> N
     found = json.loads(dump_state(after(decision_event("s", "approved"))))
     try:
         state = load_state(dump(found | {name: value}))
-    except UnreadableError:
+    except DecodeError:
         assert name in {"id", "status", "decision"}
     else:
         assert state.session_id == (value if name == "id" else "s")
@@ -467,7 +468,7 @@ def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> N
 def test_a_state_that_is_cut_is_unreadable(data: st.DataObject) -> None:
     """A state of which any piece is missing is an error of ours, and shows nothing of it."""
     text = dump_state(after(decision_event("s", "approved", minute=1)))
-    with pytest.raises(UnreadableError) as caught:
+    with pytest.raises(DecodeError) as caught:
         load_state(text[: data.draw(st.integers(0, len(text) - 1))])
 
     assert "Ada" not in str(caught.value)

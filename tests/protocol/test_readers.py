@@ -14,8 +14,9 @@ from hypothesis import given, settings, strategies as st
 
 from veriff_async import Decision, Person, Status, UnknownEvent, WebhookEvent
 from veriff_async._protocol.json import decode
-from veriff_async._protocol.json.decode import UnreadableError, read
+from veriff_async._protocol.json.decode import read
 from veriff_async._protocol.json.paths import RAW, places
+from veriff_async.errors import DecodeError
 from veriff_async.models import AdditionalVerifiedData
 from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.media import MediaList, UploadedMedia
@@ -101,11 +102,11 @@ def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data:
     message = data.draw(messages(model))
     try:
         found: object = read(model, message)
-    except UnreadableError as error:
+    except DecodeError as error:
         found = error.problems
     try:
         expected: object = decode._explain(model, message, "$")  # type: ignore[arg-type]
-    except UnreadableError as error:
+    except DecodeError as error:
         expected = error.problems
 
     assert found == expected

@@ -10,7 +10,8 @@ from attrs import field, frozen
 from veriff_async import errors
 from veriff_async._protocol.authenticity import claim_of
 from veriff_async._protocol.error_codes import class_of, remedy
-from veriff_async._protocol.json.decode import UnreadableError, load_object, read
+from veriff_async._protocol.json.decode import load_object, read
+from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ def success(answer: Answer) -> JsonObject:
         raise refusal(answer)
     try:
         return load_object(answer.body)
-    except UnreadableError as error:
+    except DecodeError as error:
         problems = error.problems
     raise unreadable(answer, problems)
 
@@ -198,7 +199,7 @@ def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$"
     """
     try:
         return read(model, value, path=path)
-    except UnreadableError as error:
+    except DecodeError as error:
         problems = error.problems
     raise unreadable(answer, problems)
 
@@ -234,7 +235,7 @@ def refusal(answer: Answer) -> errors.ApiError:
     """Return the error that says what Veriff refused, why, and what to do."""
     try:
         body = load_object(answer.body)
-    except UnreadableError:
+    except DecodeError:
         body = EMPTY
     code, reason = body.get("code"), body.get("message")
     # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither

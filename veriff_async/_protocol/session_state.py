@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 
 from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final, is_later, is_same
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object, read
+from veriff_async._protocol.json.decode import decode_error, dump, load_object, read
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
@@ -369,14 +369,14 @@ def load_state(text: bytes) -> SessionState:
     """Read what `dump_state` wrote.
 
     Raises:
-        UnreadableError: It is nothing that this version wrote, or a newer one in a form that it knows.
+        DecodeError: It is nothing that this version wrote, or a newer one in a form that it knows.
     """
     found = load_object(text)
     session_id, status = found.get("id"), found.get("status")
     attempts, decision, source = found.get("attempts"), found.get("decision"), found.get("source")
     if not isinstance(session_id, str) or not isinstance(status, str):
         problem = "expected a text @ $.id and $.status"
-        raise UnreadableError(problem)
+        raise decode_error(problem)
     return SessionState(
         session_id=session_id,
         status=Status(status),

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 from attrs import evolve
 
 from veriff_async._protocol.authenticity import verify_webhook
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object, read
+from veriff_async._protocol.json.decode import decode_error, dump, load_object, read
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
-from veriff_async.errors import WebhookPayloadError
+from veriff_async.errors import DecodeError, WebhookPayloadError
 from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
 from veriff_async.models.events import (
@@ -91,7 +91,7 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
         root = load_object(body)
         _check_depth(body, root)
         return event_from(root)
-    except UnreadableError as error:
+    except DecodeError as error:
         problems = error.problems
     msg = f"The webhook is signed, but cannot be read ({'; '.join(problems)}): look for a newer veriff-async."
     raise WebhookPayloadError(msg, problems=problems)
@@ -107,7 +107,7 @@ def _check_depth(body: bytes, root: JsonObject) -> None:
         if not level:
             return
     problem = "expected JSON of less depth @ $"
-    raise UnreadableError(problem)
+    raise decode_error(problem)
 
 
 def _items(value: object) -> Iterable[object]:
@@ -120,7 +120,7 @@ def event_from(root: JsonObject) -> WebhookEvent:
     """Read the body of a webhook, whose origin was checked before.
 
     Raises:
-        UnreadableError: It is of a known kind, and lacks what that kind cannot be without.
+        DecodeError: It is of a known kind, and lacks what that kind cannot be without.
     """
     return _made(_kind(root), root)
 
@@ -162,7 +162,7 @@ def load_event(kind: str, body: bytes) -> WebhookEvent:
     """Read what `dump_event` wrote.
 
     Raises:
-        UnreadableError: It is nothing that an event was written as.
+        DecodeError: It is nothing that an event was written as.
     """
     return _made(_KINDS.get(kind, UnknownEvent), load_object(body))
 

@@ -9,8 +9,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.json.decode import UnreadableError
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, DecodeError
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis
@@ -40,7 +39,7 @@ _REMEDIES: Final = {
     "ReadOnlyError": "it is a replica; give the address of the primary",
     "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less",
     "ResponseError": "it refuses a command; see its log, and that it is Redis 6.2, Valkey or newer",
-    "UnreadableError": "what it keeps under the prefix cannot be read; look for a newer veriff-async",
+    "DecodeError": "what it keeps under the prefix cannot be read; look for a newer veriff-async",
     "Exception": "it cannot be reached or understood; see whether it runs where it is looked for",
 }
 
@@ -167,7 +166,7 @@ class Connections:
             async with asyncio.timeout(seconds + 0.2), asyncio.timeout(seconds):
                 return await work
         # From Python 3.12 on, asyncio says TypeError when a connection was closed before somebody writes.
-        except (RedisError, OSError, UnreadableError, ValueError, KeyError, TypeError) as error:
+        except (RedisError, OSError, DecodeError, ValueError, KeyError, TypeError) as error:
             why = next(_REMEDIES[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REMEDIES)
             if client is self._client:  # Its connections may lead to a server that died or is no longer the primary.
                 self._client = None

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
-from veriff_async._protocol.json.decode import UnreadableError
 from veriff_async._protocol.json.strict import dump_strict, load_strict
-from veriff_async.errors import JournalError
+from veriff_async.errors import DecodeError, JournalError
 from veriff_async.models.decision import Decision  # noqa: TC001  cattrs reads the annotations
 
 if TYPE_CHECKING:
@@ -219,6 +218,6 @@ def load_record(text: bytes) -> JobRecord:
     """
     try:
         return load_strict(JobRecord, text)
-    except UnreadableError:
+    except DecodeError:
         msg = "A record of the journal cannot be read: look for a newer veriff-async."
     raise JournalError(msg)

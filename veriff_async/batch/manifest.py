@@ -12,7 +12,7 @@ from veriff_async._media.resize import require
 from veriff_async._media.source import reusable_source
 from veriff_async._media.stream_body import draft
 from veriff_async._protocol.arguments import check_number, check_path
-from veriff_async._protocol.json.decode import UnreadableError, load_object
+from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_VENDOR_DATA
 from veriff_async.batch._dedup import Seen
 from veriff_async.batch._manifest_rows import (
@@ -24,7 +24,7 @@ from veriff_async.batch._manifest_rows import (
     is_text,
     job_of,
 )
-from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.errors import ConfigurationError, DecodeError, VeriffError
 
 if TYPE_CHECKING:
     import os
@@ -187,7 +187,7 @@ def _json_members(lines: Lines) -> Generator[tuple[int, Found]]:
 def _json_object(line: bytes) -> Mapping[str, object] | str:
     try:
         return load_object(line)
-    except UnreadableError as error:
+    except DecodeError as error:
         if "UTF-8" in error.problems[0]:
             return f"The line is not UTF-8: {_UTF8}."
     return "The line is no JSON object: put each job into one line, as {...} and no comma after it."

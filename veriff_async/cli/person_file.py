@@ -9,8 +9,9 @@ import click
 from attrs import fields
 
 from veriff_async import ConfigurationError, Person
-from veriff_async._protocol.json.decode import UnreadableError, load_object
+from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.option_names import closest
+from veriff_async.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +57,7 @@ def person_from(file: BinaryIO) -> Person:
     if len(data) <= _MOST:
         try:
             found = load_object(data)
-        except UnreadableError:
+        except DecodeError:
             found = None  # said below: a parser's own words may quote the person
     if found is None:
         msg = (

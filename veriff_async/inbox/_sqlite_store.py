@@ -12,11 +12,10 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.inbox_clock import Clock
-from veriff_async._protocol.json.decode import UnreadableError
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.sqlite_file import FileGuard, close_database, open_database
-from veriff_async.errors import ConfigurationError, InboxError
+from veriff_async.errors import ConfigurationError, DecodeError, InboxError
 from veriff_async.models.state import RecordResult
 
 if TYPE_CHECKING:
@@ -364,14 +363,14 @@ def _text(stored: bytes) -> str:
 
 def _read(text: object) -> SessionState:
     # SQLite lets other programs put any kind of value into a column.
-    with suppress(UnreadableError):
+    with suppress(DecodeError):
         if isinstance(text, bytes):
             return load_state(text)
     raise _damaged()
 
 
 def _read_event(kind: object, body: object) -> WebhookEvent:
-    with suppress(UnreadableError):
+    with suppress(DecodeError):
         if isinstance(kind, str) and isinstance(body, bytes):
             return load_event(kind, body)
     raise _damaged()

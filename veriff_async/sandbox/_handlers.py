@@ -9,9 +9,10 @@ from uuid import uuid4
 from aiohttp import web
 from anyio import to_thread
 
-from veriff_async._protocol.json.decode import UnreadableError, load_object
+from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.json.encode import dump_json
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_IMPORTED_FACES
+from veriff_async.errors import DecodeError
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.sandbox import _auth, _session_data, _validation
 from veriff_async.sandbox._errors import Refusal
@@ -292,5 +293,5 @@ def answered(body: JsonObject, *, status: int = 200) -> web.Response:
 def _object(body: bytes) -> JsonObject:
     try:
         return load_object(body)
-    except UnreadableError:
+    except DecodeError:
         raise Refusal(400, "1104", "Request body is not a JSON object") from None

@@ -13,8 +13,9 @@ from attrs import frozen
 from pybase64 import b64decode
 
 from veriff_async._protocol.file_type import HEAD, PDF, sniff
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object
+from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
+from veriff_async.errors import DecodeError
 from veriff_async.models.json import as_object
 from veriff_async.sandbox import _validation
 from veriff_async.sandbox._errors import Refusal
@@ -107,7 +108,7 @@ class Intake:
         self._skeleton += self._rest
         try:
             root = load_object(bytes(self._skeleton))
-        except UnreadableError:
+        except DecodeError:
             raise Refusal(400, "1104", "Request body is not a JSON object") from None
         # Both are guesses at the member of a chip's reading; the better one is what the client sends.
         chip = as_object(root.get("nfcDocument", root.get("nfc")))

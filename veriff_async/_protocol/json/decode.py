@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from veriff_async._protocol.json.compiled import Hook, Reader
     from veriff_async.models.json import JsonObject
 
-__all__ = ("UnreadableError", "check_model", "dump", "from_json", "load_object", "read", "stringify", "warm_up")
+__all__ = ("check_model", "decode_error", "dump", "from_json", "load_object", "read", "stringify", "warm_up")
 
 _T = TypeVar("_T")
 
@@ -55,13 +55,9 @@ _ASCII_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
-class UnreadableError(Exception):
-    """Bytes or JSON that do not fit; the caller says whose fault it is."""
-
-    def __init__(self, *problems: str) -> None:
-        """Take what was wrong and where (``"required field missing @ $.verification.id"``)."""
-        super().__init__("; ".join(problems))
-        self.problems = problems
+def decode_error(*problems: str) -> DecodeError:
+    """Return the error for problems such as ``"required field missing @ $.verification.id"``."""
+    return DecodeError(f"The JSON does not have the expected form: {'; '.join(problems)}.", problems=problems)
 
 
 def dump(value: object) -> bytes:
@@ -99,7 +95,7 @@ def load_object(body: bytes) -> JsonObject:
     """Read a JSON object.
 
     Raises:
-        UnreadableError: The bytes are not UTF-8, not JSON, too deep, or JSON but no object.
+        DecodeError: The bytes are not UTF-8, not JSON, too deep, or JSON but no object.
     """
     problem = "expected a JSON object @ $"
     try:
@@ -112,7 +108,7 @@ def load_object(body: bytes) -> JsonObject:
     else:
         if isinstance(value, dict):
             return cast("JsonObject", value)
-    raise UnreadableError(problem)
+    raise decode_error(problem)
 
 
 def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | None = None) -> _T:
@@ -125,12 +121,12 @@ def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | N
         raw: What the model keeps as its ``.raw``, when that is more than `value`.
 
     Raises:
-        UnreadableError: It is no object, or a field that cannot be missing is missing or of another type.
+        DecodeError: It is no object, or a field that cannot be missing is missing or of another type.
     """
     known = as_object(value)
     if known is None:
         problem = f"expected an object @ {path}"
-        raise UnreadableError(problem)
+        raise decode_error(problem)
     kind = cast("type[AttrsInstance]", model)
     try:
         return cast("_T", _maker(kind, detailed=False)(known, known if raw is None else raw))
@@ -156,7 +152,7 @@ def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _
     check_model(model)
     try:
         return read(model, _loaded(value))
-    except UnreadableError as error:
+    except DecodeError as error:
         problems = error.problems
     msg = f"This is not the JSON of a {model.__name__} ({'; '.join(problems)}): pass the JSON as Veriff sends it."
     raise DecodeError(msg, problems=problems)
@@ -193,7 +189,7 @@ def _loaded(value: object) -> JsonObject:
         pass
     except RecursionError:
         problem = "expected JSON @ $"
-    raise UnreadableError(problem)
+    raise decode_error(problem)
 
 
 def _copied(members: JsonObject) -> dict[str, object]:
@@ -233,7 +229,7 @@ def _explain(model: type[AttrsInstance], value: JsonObject, path: str) -> object
         return _maker(model, detailed=True)(value, value)
     except ClassValidationError as error:
         problems = _problems(error, model, path)
-    raise UnreadableError(*problems)
+    raise decode_error(*problems)
 
 
 def _problems(error: ClassValidationError, model: type[AttrsInstance], path: str) -> list[str]:

@@ -11,10 +11,10 @@ from attrs import NOTHING, fields, frozen, has
 from pybase64 import b64encode
 
 from veriff_async._protocol.arguments import shown
-from veriff_async._protocol.json.decode import UnreadableError, check_model, read, stringify
+from veriff_async._protocol.json.decode import check_model, read, stringify
 from veriff_async._protocol.json.paths import claimed_paths, places
 from veriff_async._protocol.json.schema import FORMS, IN_MILLISECONDS, Fixed
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, DecodeError
 from veriff_async.models.json import EMPTY, as_list, as_object
 from veriff_async.models.numbers import as_javascript
 
@@ -152,7 +152,7 @@ class _Writer:
             return None
         try:
             return read(kind, raw)
-        except UnreadableError:
+        except DecodeError:
             return None
 
     def _put(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origi
 
 from attrs import evolve
 
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object, read
+from veriff_async._protocol.json.decode import decode_error, dump, load_object, read
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.json import as_object
@@ -41,14 +41,14 @@ def load_strict(model: type[_T], text: bytes) -> _T:
     """Read what `dump_strict` wrote.
 
     Raises:
-        UnreadableError: This version did not write it.
+        DecodeError: This version did not write it.
     """
     members = load_object(text)
     try:
         return _converter().structure(members, model)
     except Exception:  # noqa: BLE001  cattrs and attrs raise many classes, and their texts may hold personal data
         problem = f"expected a {model.__name__} @ $"
-    raise UnreadableError(problem)
+    raise decode_error(problem)
 
 
 @cache

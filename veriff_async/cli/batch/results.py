@@ -13,10 +13,11 @@ import anyio
 from anyio import to_thread
 
 from veriff_async import ConfigurationError, JobFailedError
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object
+from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.batch import JobState
 from veriff_async.batch._dedup import Seen
 from veriff_async.cli._output import decision_facts, personal_facts
+from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def _read(descriptor: int, seen: Seen) -> None:
 
 def _line_mark(line: bytes, number: int) -> str:
     found: JsonObject = EMPTY
-    with suppress(UnreadableError):
+    with suppress(DecodeError):
         found = load_object(line)
     job_id, state = found.get("job_id"), found.get("state")
     if not isinstance(job_id, str) or not isinstance(state, str):

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final, get_args
 from attrs import frozen
 
 from veriff_async import ConfigurationError
-from veriff_async._protocol.json.decode import UnreadableError, load_object
+from veriff_async._protocol.json.decode import load_object
 from veriff_async.batch import OnUnknown
+from veriff_async.errors import DecodeError
 
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
@@ -100,7 +101,7 @@ def plan_of(journal: Path) -> Plan | None:
         plan = _plan(load_object(_place(journal).read_bytes()))
     except FileNotFoundError:
         return None
-    except (OSError, UnreadableError):
+    except (OSError, DecodeError):
         plan = None
     if plan is None:
         msg = "How the batch was begun cannot be read beside its journal: begin it again with the same manifest."

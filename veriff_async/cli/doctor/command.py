@@ -19,7 +19,7 @@ from veriff_async import Credentials, ResponseError
 from veriff_async._protocol import requests
 from veriff_async._protocol.authenticity import claim_of
 from veriff_async._protocol.headers import HMAC_SIGNATURE
-from veriff_async._protocol.json.decode import UnreadableError, dump, load_object
+from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async._protocol.response import Answer, check_origin, refusal
 from veriff_async.cli._exits import Exit
 from veriff_async.cli._http import Poster, check_url
@@ -30,6 +30,7 @@ from veriff_async.cli.doctor import checks
 from veriff_async.cli.doctor.checks import Finding, Outcome
 from veriff_async.cli.doctor.network import reach
 from veriff_async.cli.trigger_samples import samples
+from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 from veriff_async.sandbox import SandboxOptions, WebhookKind
 from veriff_async.sandbox._webhooks import packed
@@ -273,7 +274,7 @@ def _versions() -> Finding:
 def _json(answered: Answered) -> Mapping[str, object]:
     try:
         return load_object(answered.body)
-    except UnreadableError:
+    except DecodeError:
         return EMPTY
 
 
