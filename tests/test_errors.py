@@ -102,12 +102,12 @@ def test_every_error_is_tried_here() -> None:
 
 
 @samples
-@pytest.mark.parametrize("travel", [_again, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
-def test_errors_survive_a_journey(
-    error: errors.VeriffError, advance_time: Callable[[errors.VeriffError], errors.VeriffError]
+@pytest.mark.parametrize("duplicate", [_again, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
+def test_errors_survive_pickling_and_copying(
+    error: errors.VeriffError, duplicate: Callable[[errors.VeriffError], errors.VeriffError]
 ) -> None:
     """Pickled or copied, an error keeps its class, its sentence and every attribute."""
-    arrived = advance_time(error)
+    arrived = duplicate(error)
 
     assert type(error) is type(arrived)
     assert (str(error), error.args, vars(error)) == (str(arrived), arrived.args, vars(arrived))

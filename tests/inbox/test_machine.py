@@ -48,12 +48,12 @@ ids = st.sampled_from(["one", "two", "three"])
 places = st.sampled_from([0, 1])
 attempts = st.sampled_from(["first", "second"])
 minutes = st.none() | st.integers(0, 4)
-steps = st.builds(session_event, ids, st.sampled_from(["started", "submitted"]), attempt=attempts)
+steps = st.builds(session_event, ids, st.sampled_from(["started", "submitted"]), attempt_id=attempts)
 decisions = st.builds(
     decision_event,
     ids,
     st.sampled_from(["review", "resubmission_requested", "approved", "declined", "expired"]),
-    attempt=attempts,
+    attempt_id=attempts,
     minute=minutes,
 )
 messages = steps | decisions | st.builds(watchlist_event, ids)

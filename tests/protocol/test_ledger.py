@@ -131,11 +131,11 @@ minutes = st.none() | st.integers(0, 5)
 actions = st.sampled_from(["started", "submitted", "newer"])
 words = st.sampled_from(["review", RESUBMIT, "approved", "declined", "expired", "abandoned", "newer"])
 messages = st.one_of(
-    st.builds(session_event, sessions, actions, attempt=attempts),
-    st.builds(decision_event, sessions, words, attempt=attempts, minute=minutes, ip=st.sampled_from([None, "::1"])),
-    st.builds(full_auto_event, sessions, words, attempt=attempts),
+    st.builds(session_event, sessions, actions, attempt_id=attempts),
+    st.builds(decision_event, sessions, words, attempt_id=attempts, minute=minutes, ip=st.sampled_from([None, "::1"])),
+    st.builds(full_auto_event, sessions, words, attempt_id=attempts),
     st.builds(watchlist_event, sessions),
-    st.builds(resubmitted_event, sessions, attempt=attempts, minute=minutes),
+    st.builds(resubmitted_event, sessions, attempt_id=attempts, minute=minutes),
 )
 
 
