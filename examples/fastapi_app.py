@@ -19,8 +19,8 @@ from veriff_async import (
     ApiError,
     AuthenticationError,
     ClientClosedError,
-    ConfigurationError,
     DecisionTimeoutError,
+    InvalidArgumentError,
     Media,
     MediaError,
     PermissionDeniedError,
@@ -44,7 +44,7 @@ def status_of(error: VeriffError) -> int:
     match error:
         case ClientClosedError() | TransportError() | RateLimitedError():
             return 503  # try again
-        case ConfigurationError() | MediaError():
+        case InvalidArgumentError() | MediaError():
             return 400  # an unknown kind of picture, no session id, a file that is no picture, an empty one
         case AuthenticationError() | PermissionDeniedError():
             return 502  # our own API key

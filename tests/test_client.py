@@ -21,6 +21,7 @@ from veriff_async import (
     DeprecatedHostWarning,
     Document,
     DocumentType,
+    InvalidArgumentError,
     Media,
     NotFoundError,
     Person,
@@ -176,7 +177,7 @@ async def test_what_veriff_would_refuse_is_not_sent(
     sandbox: Sandbox, veriff: VeriffClient, options: dict[str, object], named: str
 ) -> None:
     """The error names the field, shows no value, and no request leaves."""
-    with pytest.raises(ConfigurationError, match=named):
+    with pytest.raises(InvalidArgumentError, match=named):
         await veriff.create_session(**options)  # type: ignore[arg-type]
 
     assert () == sandbox.requests
@@ -185,7 +186,7 @@ async def test_what_veriff_would_refuse_is_not_sent(
 @pytest.mark.parametrize("session_id", ["", "../sessions", "a b", "a/b", "ä", None])
 async def test_an_id_that_cannot_be_one_is_refused(veriff: VeriffClient, session_id: str) -> None:
     """An id that would change the path is never put into one."""
-    with pytest.raises(ConfigurationError, match="session_id"):
+    with pytest.raises(InvalidArgumentError, match="session_id"):
         veriff.session(session_id)
 
 

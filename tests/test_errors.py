@@ -20,6 +20,7 @@ CANARY = "Canary-7f3a"
 BASES: dict[str, tuple[type[BaseException], ...]] = {
     "VeriffError": (Exception,),
     "ConfigurationError": (errors.VeriffError, ValueError),
+    "InvalidArgumentError": (errors.VeriffError, ValueError),
     "ClientClosedError": (errors.VeriffError, RuntimeError),
     "TransportError": (errors.VeriffError,),
     "ConnectError": (errors.TransportError,),
@@ -67,6 +68,7 @@ API = tuple(kind for kind in (getattr(errors, name) for name in BASES) if issubc
 SAMPLES: tuple[errors.VeriffError, ...] = (
     *(getattr(errors, name)("Sentence.") for name in BASES if getattr(errors, name).__init__ is Exception.__init__),
     errors.ConfigurationError("Sentence."),
+    errors.InvalidArgumentError("Sentence."),
     errors.ClientClosedError("Sentence."),
     *(kind("Sentence.", method="GET", path="/v1/sessions/id/decision") for kind in TRANSPORT),
     *(kind("Sentence.", status=429, code="1302", reason=CANARY, retry_after=2.5) for kind in API),

@@ -9,9 +9,9 @@ import pytest
 from veriff_async import (
     BadRequestError,
     CollectedData,
-    ConfigurationError,
     ConflictError,
     Device,
+    InvalidArgumentError,
     Media,
     Network,
     NfcData,
@@ -102,7 +102,7 @@ async def test_a_chip_is_uploaded(sandbox: Sandbox, session: VerificationSession
 
 async def test_a_chip_needs_all_its_files(session: VerificationSession) -> None:
     """A reading that lacks a file is refused before anything is sent."""
-    with pytest.raises(ConfigurationError, match="dg2"):
+    with pytest.raises(InvalidArgumentError, match="dg2"):
         await session.upload_nfc(NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b""))
 
 
@@ -134,7 +134,7 @@ async def test_what_a_device_tells_is_collected(sandbox: Sandbox, session: Verif
 )
 async def test_collected_data_are_checked(session: VerificationSession, data: CollectedData, name: str) -> None:
     """Data that Veriff would refuse are named before anything is sent."""
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(InvalidArgumentError, match=name):
         await session.send_collected_data(data)
 
 

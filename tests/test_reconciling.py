@@ -10,9 +10,9 @@ import pytest
 
 from tests.loops import every_loop
 from veriff_async import (
-    ConfigurationError,
     DecisionSource,
     InboxError,
+    InvalidArgumentError,
     Media,
     NotFoundError,
     ReconcileResult,
@@ -195,25 +195,25 @@ async def test_a_repeated_session_is_news_once(veriff: VeriffClient, ids: list[s
 async def test_concurrency_is_a_whole_number(veriff: VeriffClient, tmp_path: Path, concurrency: int) -> None:
     """Every call that does several things at once refuses another number, and what is none, before it begins."""
     session = veriff.session("8f0d1ab6")
-    with pytest.raises(ConfigurationError, match="concurrency must be 1 or more"):
+    with pytest.raises(InvalidArgumentError, match="concurrency must be 1 or more"):
         await reconcile(veriff, MemoryInbox(), [], concurrency=concurrency)
-    with pytest.raises(ConfigurationError, match="concurrency must be 1 or more"):
+    with pytest.raises(InvalidArgumentError, match="concurrency must be 1 or more"):
         await session.download_all(tmp_path, concurrency=concurrency)
     if concurrency is not None:
-        with pytest.raises(ConfigurationError, match="concurrency must be 1 or more"):
+        with pytest.raises(InvalidArgumentError, match="concurrency must be 1 or more"):
             await session.upload(Media(b"\xff\xd8\xff\xe0", "face"), concurrency=concurrency)
 
 
 async def test_somebody_must_ask(veriff: VeriffClient) -> None:
     """A concurrency below one is refused."""
-    with pytest.raises(ConfigurationError, match="1 or more"):
+    with pytest.raises(InvalidArgumentError, match="1 or more"):
         await reconcile(veriff, MemoryInbox(), [], concurrency=0)
 
 
 @pytest.mark.parametrize("ids", ["8f0d1ab6", b"8f0d1ab6", bytearray(b"8f0d1ab6"), 5, None])
 async def test_ids_are_several(veriff: VeriffClient, ids: object) -> None:
     """A single text, and what has no items, is refused before anything is asked."""
-    with pytest.raises(ConfigurationError, match="session_ids must be"):
+    with pytest.raises(InvalidArgumentError, match="session_ids must be"):
         await reconcile(veriff, MemoryInbox(), ids)  # type: ignore[arg-type]
 
 
@@ -255,7 +255,7 @@ async def test_one_bad_id_is_its_own_failure(veriff: VeriffClient, ids: list[str
     found = await reconcile(veriff, MemoryInbox(), [bad, *ids[:2], bad])  # type: ignore[list-item]
 
     assert set(ids[:2]) == set(found.recorded)
-    assert ["ConfigurationError"] == [type(error).__name__ for error in found.failed.values()]
+    assert ["InvalidArgumentError"] == [type(error).__name__ for error in found.failed.values()]
 
 
 @pytest.mark.parametrize("trouble", [InboxError("damaged"), OSError(5, "mine"), asyncio.CancelledError()])

@@ -84,5 +84,5 @@ def test_rings_are_changed_by_making_new_ones() -> None:
 
 async def test_nothing_else_is_taken_for_credentials(veriff: VeriffClient) -> None:
     """What is no credentials is refused when it is set, not when the next request is signed."""
-    with pytest.raises(ConfigurationError, match="credentials is a"):
+    with pytest.raises(ConfigurationError, match="credentials must be a Credentials instance"):
         veriff.credentials = cast("Credentials", "a-new-secret")

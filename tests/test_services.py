@@ -9,9 +9,9 @@ import pytest
 from veriff_async import (
     Address,
     AuthenticationError,
-    ConfigurationError,
     Credentials,
     FraudReport,
+    InvalidArgumentError,
     Media,
     NotFoundError,
     Person,
@@ -68,7 +68,7 @@ async def test_an_address_stands_for_a_date_of_birth(sandbox: Sandbox, veriff: V
 async def test_what_registries_need_is_checked(veriff: VeriffClient, person: Person, name: str) -> None:
     """A person whom no registry can find is refused before anything is sent, on either host."""
     for call in (veriff.validate_registry, veriff.validate_registry_sync):
-        with pytest.raises(ConfigurationError, match=name):
+        with pytest.raises(InvalidArgumentError, match=name):
             await call(person)
 
 
@@ -156,14 +156,14 @@ async def test_frauds_are_reported_one_by_one(sandbox: Sandbox, veriff: VeriffCl
 )
 async def test_reports_are_checked(veriff: VeriffClient, reports: list[FraudReport], name: str) -> None:
     """A report that Veriff would refuse is named before anything is sent."""
-    with pytest.raises(ConfigurationError, match=name):
+    with pytest.raises(InvalidArgumentError, match=name):
         await veriff.report_fraud(*reports)
 
 
 @pytest.mark.parametrize("session_ids", [[], ["8f0d1ab6-0000-4000-8000-000000000001"] * 11, "one text"])
 async def test_ten_reports_are_looked_up_at_once(veriff: VeriffClient, session_ids: list[str]) -> None:
     """Reports of one to ten sessions can be asked for."""
-    with pytest.raises(ConfigurationError, match="session_ids"):
+    with pytest.raises(InvalidArgumentError, match="session_ids"):
         await veriff.fraud_reports(session_ids)
 
 

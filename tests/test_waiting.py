@@ -13,9 +13,9 @@ import pytest
 from tests.loops import every_loop
 from veriff_async import (
     ClientClosedError,
-    ConfigurationError,
     Decision,
     DecisionTimeoutError,
+    InvalidArgumentError,
     Media,
     PollPolicy,
     RetryPolicy,
@@ -238,7 +238,7 @@ async def test_the_timeout_names_the_session(
 @pytest.mark.parametrize("seconds", [float("nan"), -1.0, "5", True])
 async def test_a_timeout_must_be_a_time(session: VerificationSession, seconds: float) -> None:
     """A timeout that is no time is refused at once."""
-    with pytest.raises(ConfigurationError, match="timeout must be seconds from zero on"):
+    with pytest.raises(InvalidArgumentError, match="timeout must be seconds from zero on"):
         await session.wait_for_decision(timeout=seconds)
 
 
@@ -345,7 +345,7 @@ class _Later:
 @pytest.mark.parametrize("given", [5, "approved", Status.APPROVED, _later, _Later()])
 async def test_until_is_a_plain_function(session: VerificationSession, given: object) -> None:
     """What cannot decide is refused when the wait begins, not when the decision comes."""
-    with pytest.raises(ConfigurationError, match="until must be a"):
+    with pytest.raises(InvalidArgumentError, match="until must be a"):
         await session.wait_for_decision(until=given)  # type: ignore[arg-type]
 
 

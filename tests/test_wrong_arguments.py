@@ -20,6 +20,7 @@ from veriff_async import (
     DecisionEvent,
     Device,
     FraudReport,
+    InvalidArgumentError,
     Media,
     Network,
     PollPolicy,
@@ -128,7 +129,7 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
 
 @pytest.mark.parametrize("name", CALLS)
 def test_wrong_values_raise_our_error_and_are_not_shown(name: str) -> None:
-    """Any value of another type or range is a ConfigurationError that is short and shows no text of the value."""
+    """Any value of another type or range is an error of ours that is short and shows no text of the value."""
     for value in WRONG:
         message = refused(CALLS[name], value)
 
@@ -178,7 +179,7 @@ async def test_nothing_is_created_before_the_options_are_checked(
 ) -> None:
     """An option of `verify` that cannot be meant is refused before a session is created."""
     for value in (math.nan, "x", _async, -1, Hostile()):
-        with pytest.raises(ConfigurationError, match=option):
+        with pytest.raises(InvalidArgumentError, match=option):
             await veriff.verify(media=[Media(PICTURE, "face")], **{option: value})  # type: ignore[arg-type]
 
     assert sandbox.sessions == ()
@@ -209,7 +210,7 @@ async def test_wrong_options_of_a_session_are_refused(sandbox: Sandbox, veriff: 
     ]
     for call in calls:
         for value in (-1, object(), Hostile(), {1}):
-            with pytest.raises(ConfigurationError) as caught:
+            with pytest.raises(InvalidArgumentError) as caught:
                 await call(value)
             assert CANARY not in str(caught.value)
 
@@ -220,9 +221,9 @@ async def test_wrong_options_of_a_session_are_refused(sandbox: Sandbox, veriff: 
 async def test_a_plain_function_where_an_async_one_is_needed(veriff: VeriffClient, value: object) -> None:
     """An async function is refused where its result would count as true; a plain one where it is awaited is named."""
     session = await veriff.create_session()
-    with pytest.raises(ConfigurationError, match="until must be a"):
+    with pytest.raises(InvalidArgumentError, match="until must be a"):
         await session.wait_for_decision(until=cast("Any", value))
-    with pytest.raises(ConfigurationError, match="on_uploaded must be an async function"):
+    with pytest.raises(InvalidArgumentError, match="on_uploaded must be an async function"):
         await session.upload(Media(PICTURE, "face"), on_uploaded=cast("Any", lambda _index, _receipt: None))
 
 
@@ -240,7 +241,7 @@ async def test_collected_data_of_other_types_are_refused(sandbox: Sandbox, verif
         "browser": [Browser(language=cast("Any", value)) for value in (5, Hostile())],
     }
     for value in (5, object(), [1], Hostile(), *within.get(part, [])):
-        with pytest.raises(ConfigurationError):
+        with pytest.raises(InvalidArgumentError):
             await veriff.session(SESSION).send_collected_data(CollectedData(**fine | {part: value}))
 
     assert sandbox.requests == ()
@@ -253,7 +254,7 @@ async def test_further_members_that_cannot_be_sent_are_refused(
     sandbox: Sandbox, veriff: VeriffClient, extra: dict[str, object]
 ) -> None:
     """Numbers that no parser reads, and nesting that none follows, are refused before anything is sent."""
-    with pytest.raises(ConfigurationError, match="extra cannot be sent"):
+    with pytest.raises(InvalidArgumentError, match="extra cannot be sent"):
         await veriff.create_session(extra=extra)
 
     assert sandbox.requests == ()
@@ -263,7 +264,7 @@ async def test_further_members_that_cannot_be_sent_are_refused(
 def test_a_model_with_fields_of_other_types_is_refused_in_words(value: object) -> None:
     """A model whose field holds another type than its own raises our error when it is written."""
     for model in (DecisionEvent(decision=cast("Any", value)), WatchlistEvent(screening=cast("Any", value))):
-        with pytest.raises(ConfigurationError) as caught:
+        with pytest.raises(InvalidArgumentError) as caught:
             dump_json(model)
         assert CANARY not in str(caught.value)
 

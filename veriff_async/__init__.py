@@ -82,6 +82,7 @@ if TYPE_CHECKING:
         DecisionTimeoutError as DecisionTimeoutError,
         DecodeError as DecodeError,
         InboxError as InboxError,
+        InvalidArgumentError as InvalidArgumentError,
         JobChangedError as JobChangedError,
         JobClaimedError as JobClaimedError,
         JobFailedError as JobFailedError,
@@ -167,8 +168,8 @@ else:
             "errors": (
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
                 "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError InboxError "
-                "JobChangedError JobClaimedError JobFailedError JournalError MediaChangedError MediaEmptyError "
-                "MediaError MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError "
+                "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError MediaChangedError "
+                "MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError "
                 "MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError PermissionDeniedError "
                 "RateLimitedError RequestTimeoutError ResponseError ServerError SignatureError TransportError "
                 "VeriffError WebhookError WebhookPayloadError"

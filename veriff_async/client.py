@@ -37,7 +37,7 @@ from veriff_async._waiting.decision_memory import DecisionMemory
 from veriff_async._waiting.waiters import Waits
 from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
 from veriff_async.credentials import Credentials, environment_of
-from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError, VeriffError
 from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
@@ -369,7 +369,7 @@ class VeriffClient(Services):
 
         Raises:
             TypeError: An option is unknown; the message suggests the right name. Nothing was sent.
-            ConfigurationError: A value would be refused; the message names the field. Nothing was sent.
+            InvalidArgumentError: A value would be refused; the message names the field. Nothing was sent.
             OutcomeUnknownError: Nothing proves whether a session was created: the connection broke after the request
                 was sent, or the answer is a 5xx or unusable. ``.session_id`` is its id if that could be read.
             AuthenticationError: The API key is not right.
@@ -401,7 +401,7 @@ class VeriffClient(Services):
             The session.
 
         Raises:
-            ConfigurationError: What the registries need is missing, or a value would be refused.
+            InvalidArgumentError: What the registries need is missing, or a value would be refused.
             OutcomeUnknownError: Nothing proves whether a session was created: the connection broke after the request
                 was sent, or the answer is a 5xx or unusable. ``.session_id`` is its id if that could be read.
             ApiError: Veriff refused, for example for a missing number (codes 1308 to 1310).
@@ -418,7 +418,7 @@ class VeriffClient(Services):
         """Attach to a session that exists, without asking Veriff: in another process, or after a restart.
 
         Raises:
-            ConfigurationError: The id cannot be one of Veriff's.
+            InvalidArgumentError: The id cannot be one of Veriff's.
         """
         return self._attach(SessionInfo(id=check_id("session_id", session_id)))
 
@@ -444,7 +444,7 @@ class VeriffClient(Services):
 
         Raises:
             MediaError: A media cannot be uploaded; its ``media`` says which. Without a ``session_id`` nothing was sent.
-            ConfigurationError: There is no media, or an argument cannot be right.
+            InvalidArgumentError: There is no media, or an argument cannot be right.
             VeriffError: What `create_session`, `VerificationSession.upload` and `VerificationSession.submit` raise. Its
                 ``session_id`` names the session if it was created.
 
@@ -492,7 +492,7 @@ class VeriffClient(Services):
     async def _submit(
         self, media: Sequence[Media], progress: Callable[[UploadProgress], None] | None, options: CreateOptions
     ) -> VerificationSession:
-        check_function("progress", progress)
+        check_function("progress", progress, error=InvalidArgumentError)
         # Counted from there to the caller of `submit` or `verify`.
         prepared = await self._uploads.prepare(media, stacklevel=5)
         try:

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import field, frozen
 
-from veriff_async._protocol.arguments import number
-from veriff_async._protocol.request_arguments import check_instance
+from veriff_async._protocol.arguments import check_instance, number
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -134,7 +133,7 @@ def check_retention(value: object) -> Retention:
     Raises:
         ConfigurationError: It is of another type, such as a number of seconds.
     """
-    return check_instance("retention", value, Retention, "pass Retention(max_age=...)")
+    return check_instance("retention", value, Retention, remedy="pass Retention(max_age=...)")
 
 
 def check_clock(value: Callable[[], float]) -> Callable[[], float]:

@@ -3,7 +3,8 @@
 The class says what the caller can do; numbers and texts are attributes::
 
     VeriffError
-    ├─ ConfigurationError (ValueError)      mend the arguments or the environment
+    ├─ ConfigurationError (ValueError)      fix an option, a credential or the environment
+    ├─ InvalidArgumentError (ValueError)    fix an argument of this call
     ├─ ClientClosedError (RuntimeError)     open a new client
     ├─ TransportError                       no usable answer came
     │   ├─ ConnectError                     nothing was sent: try again
@@ -58,6 +59,7 @@ __all__ = (
     "DecisionTimeoutError",
     "DecodeError",
     "InboxError",
+    "InvalidArgumentError",
     "JobChangedError",
     "JobClaimedError",
     "JobFailedError",
@@ -96,7 +98,7 @@ class VeriffError(Exception):
             order of its arguments; empty for every other call.
         downloaded: What ``VerificationSession.download_all`` had already brought down; empty for every other call.
         media: Which media the error is about (context and index among those of the call), or ``None`` when it is about
-            none of them. The message of a `MediaError` or `ConfigurationError` begins with it.
+            none of them. The message of a `MediaError` or `InvalidArgumentError` begins with it.
         session_id: The session that exists although the call failed: set by ``VeriffClient.verify`` and
             ``VeriffClient.submit`` once they have created it, and by errors that are about one session.
         repeated: Whether an earlier try of the same call may have reached Veriff, so that this error, of the last try,
@@ -129,9 +131,19 @@ def _with_media(media: MediaReference | None, sentence: str) -> str:
 
 
 class ConfigurationError(VeriffError, ValueError):
-    """An argument, option or environment variable cannot work; the message names it.
+    """An option of a long-lived object, a credential or an environment variable cannot work; the message names it.
 
-    Raised when the value is given, before anything is sent.
+    Raised by constructors such as ``VeriffClient(...)`` and ``SqliteInbox(...)``, and when an extra is not installed.
+    It is a mistake of the deployment: every call would meet it. For an argument of one call, see
+    `InvalidArgumentError`.
+    """
+
+
+class InvalidArgumentError(VeriffError, ValueError):
+    """An argument of this call cannot work, or Veriff would refuse it; the message names it.
+
+    Raised before anything is sent. It concerns this call only, so it may be the mistake of an end-user whose data the
+    program passes on: a web application answers it with a 4xx status, and a `ConfigurationError` with 500.
     """
 
     def __str__(self) -> str:

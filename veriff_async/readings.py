@@ -42,7 +42,7 @@ class SessionReadings:
             The receipt.
 
         Raises:
-            ConfigurationError: One of the four is missing.
+            InvalidArgumentError: One of the four is missing.
             ConflictError: The session was already submitted.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
@@ -59,7 +59,7 @@ class SessionReadings:
             Which attempt it was taken for.
 
         Raises:
-            ConfigurationError: A required value is missing, or one would be refused.
+            InvalidArgumentError: A required value is missing, or one would be refused.
             OutcomeUnknownError: Nothing proves whether the data arrived. Whether Veriff takes them twice is not
                 documented.
 

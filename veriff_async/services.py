@@ -136,7 +136,7 @@ class Services:
             The result; what each registry says is in ``additional_verified_data.validation_results``.
 
         Raises:
-            ConfigurationError: What the registries need is missing, or a value would be refused.
+            InvalidArgumentError: What the registries need is missing, or a value would be refused.
             OutcomeUnknownError: Nothing proves whether a session was created; see `VeriffClient.create_session`.
 
         See https://devdocs.veriff.com/apidocs/validate-registry-3.
@@ -165,7 +165,7 @@ class Services:
             The quota that is left.
 
         Raises:
-            ConfigurationError: There are none or more than ten, or one would be refused. Nothing was sent.
+            InvalidArgumentError: There are none or more than ten, or one would be refused. Nothing was sent.
             OutcomeUnknownError: Nothing proves whether the faces were imported.
 
         Example:
@@ -197,7 +197,7 @@ class Services:
             One receipt for each report: look at its ``is_reported``.
 
         Raises:
-            ConfigurationError: A report would be refused; the message says why.
+            InvalidArgumentError: A report would be refused; the message says why.
             OutcomeUnknownError: Nothing proves whether the reports arrived. If you send them again, Veriff refuses
                 those that it already has.
 
@@ -218,7 +218,7 @@ class Services:
             One lookup for each session.
 
         Raises:
-            ConfigurationError: There are none, or more than ten.
+            InvalidArgumentError: There are none, or more than ten.
 
         See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
         """

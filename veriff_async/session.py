@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._media.downloader import SaveOptions
-from veriff_async._protocol.arguments import check_optional, shown
+from veriff_async._protocol.arguments import check_condition, check_optional, shown
 from veriff_async._protocol.decision_order import can_follow
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
-from veriff_async._protocol.request_arguments import check_condition
 from veriff_async._protocol.validation import check_id
 from veriff_async.config import PollPolicy
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.certificate import Certificate, CertificateFile, SourceDocument
 from veriff_async.models.enums import Status
 from veriff_async.readings import SessionReadings
@@ -87,7 +86,7 @@ class VerificationSession(SessionReadings):
 
         Raises:
             MediaError: A file is missing, empty, too large, of a type that Veriff does not take, or changed meanwhile.
-            ConfigurationError: A context, timestamp or source cannot be right.
+            InvalidArgumentError: A context, timestamp or source cannot be right.
             ConflictError: The session was already submitted.
             NotFoundError: This integration knows no such session.
             ApiError: Veriff refused for another reason.
@@ -154,7 +153,7 @@ class VerificationSession(SessionReadings):
             Where the files are, pictures first, then videos and readings of a chip.
 
         Raises:
-            ConfigurationError: `concurrency` or `if_exists` cannot be right.
+            InvalidArgumentError: `concurrency` or `if_exists` cannot be right.
             MediaExistsError: A file is there already.
             MediaNotSavedError: The folder or a file cannot be written.
             NotFoundError: This integration knows no such session.
@@ -298,7 +297,7 @@ class VerificationSession(SessionReadings):
             The decision; look at its ``status``. Its ``source`` tells how it was learned of.
 
         Raises:
-            ConfigurationError: The timeout is not a number of seconds, or is below zero; or `until` is not a plain
+            InvalidArgumentError: The timeout is not a number of seconds, or is below zero; or `until` is not a plain
                 function.
             DecisionTimeoutError: No such decision came in time; waiting again is safe.
             ClientClosedError: The client was closed meanwhile.
@@ -313,7 +312,13 @@ class VerificationSession(SessionReadings):
         """
         if until is not None:
             check_condition("until", until)
-        check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the client's own")
+        check_optional(
+            "poll",
+            poll,
+            PollPolicy,
+            remedy="pass PollPolicy(...), or None for the client's own",
+            error=InvalidArgumentError,
+        )
         decision = await self._waits.wait(
             self.id,
             until=until or _is_conclusive,
@@ -350,14 +355,14 @@ def seconds_of(timeout: float | None) -> float | None:
     """Return the seconds of a timeout, or ``None`` for no limit.
 
     Raises:
-        ConfigurationError: It is not a number of seconds, or below zero.
+        InvalidArgumentError: It is not a number of seconds, or below zero.
     """
     value: object = timeout
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         msg = f"timeout must be seconds from zero on, or None to wait for as long as it takes, got {shown(value)}."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     return None if value > _FOR_EVER else float(value)
 
 

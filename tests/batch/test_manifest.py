@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async import Address, ConfigurationError, Consent, Document, DocumentType, Person
+from veriff_async import Address, Consent, Document, DocumentType, InvalidArgumentError, Person
 from veriff_async.batch import InvalidRow, Job, ManifestRow, read_manifest
 from veriff_async.batch._manifest_rows import _MEMBERS, RefusedError, job_of
 from veriff_async.models import Gender, ParsedAddress
@@ -237,12 +237,12 @@ def test_media_are_looked_at_on_demand_only(folder: Path) -> None:
 
 def test_a_file_that_cannot_be_read_is_told_without_its_name(tmp_path: Path) -> None:
     """The ending and the timeout are checked at once, the file when it is opened."""
-    with pytest.raises(ConfigurationError, match=r"ends in \.csv"):
+    with pytest.raises(InvalidArgumentError, match=r"ends in \.csv"):
         read_manifest(tmp_path / "jobs.xlsx")
-    with pytest.raises(ConfigurationError, match="The timeout is 0"):
+    with pytest.raises(InvalidArgumentError, match="The timeout is 0"):
         read_manifest(tmp_path / "jobs.csv", timeout=0)
     for name in (f"{SECRET}.csv", f"\0{SECRET}.jsonl"):
-        with pytest.raises(ConfigurationError, match="cannot be read") as caught:
+        with pytest.raises(InvalidArgumentError, match="cannot be read") as caught:
             next(read_manifest(tmp_path / name))
         assert SECRET not in str(caught.value)
         assert caught.value.__context__ is None

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import (
-    ConfigurationError,
+    InvalidArgumentError,
     Media,
     OutcomeUnknownError,
     PollPolicy,
@@ -168,7 +168,7 @@ async def test_an_outage_that_lasts_too_long_ends_the_run(
         await journal.count_by_state()
     )
     assert breaker_of(veriff).is_paused
-    with pytest.raises(ConfigurationError, match="max_outage"):
+    with pytest.raises(InvalidArgumentError, match="max_outage"):
         await submit_many(veriff, [], journal=journal, max_outage=-1)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from veriff_async import ConfigurationError, Media, MediaError, MediaUnsupportedError, Person
+from veriff_async import InvalidArgumentError, Media, MediaError, MediaUnsupportedError, Person
 from veriff_async.batch import Job, JobState
 from veriff_async.batch._fingerprint import described, options_of, same
 
@@ -101,9 +101,9 @@ def test_what_would_be_refused_is_found_before() -> None:
     """A picture of no known type and an option that Veriff does not take cost no session."""
     with pytest.raises(MediaUnsupportedError):
         described(job(b"GIF89a" + bytes(100)), None)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InvalidArgumentError):
         described(Job("user-42", [Media(PICTURE, "face", max_side=0)]), None)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InvalidArgumentError):
         described(Job("user-42", [Media(PICTURE, "face")], callback="http://insecure.example"), None)
 
 

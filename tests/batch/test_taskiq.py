@@ -369,7 +369,7 @@ async def test_a_job_with_another_id_is_refused(desk: Desk, sandbox: Sandbox, mo
     monkeypatch.setattr(desk.tasks, "_load", another)
     told = as_told(await desk.done("a"))
 
-    assert ("a", "failed", "ConfigurationError") == (told["job_id"], told["state"], told["error"])
+    assert ("a", "failed", "InvalidArgumentError") == (told["job_id"], told["state"], told["error"])
     assert [] == list(sandbox.sessions)
     assert await desk.journal.read("another") is None
 

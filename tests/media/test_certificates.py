@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
-from veriff_async import ConfigurationError, Media, MediaExistsError, NotFoundError, ResponseError, VeriffClient
+from veriff_async import (
+    InvalidArgumentError,
+    Media,
+    MediaExistsError,
+    NotFoundError,
+    ResponseError,
+    VeriffClient,
+)
 from veriff_async._protocol import requests, responses
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.response import Answer
@@ -112,7 +119,7 @@ async def test_sandbox_certifies_pdfs_only(sandbox: Sandbox, veriff: VeriffClien
     """A session without a PDF has nothing to certify."""
     session = await veriff.create_session()
 
-    with pytest.raises(ConfigurationError, match="no PDF"):
+    with pytest.raises(InvalidArgumentError, match="no PDF"):
         sandbox.issue_certificate(session.id)
 
 
@@ -120,7 +127,7 @@ async def test_sandbox_certifies_pdfs_only(sandbox: Sandbox, veriff: VeriffClien
 def test_ids_stay_in_their_place_of_the_path(part: str) -> None:
     """An id that would change the path is refused before anything is sent."""
     for certificate_id, file_id in ((part, ID), (ID, part)):
-        with pytest.raises(ConfigurationError, match="cannot be sent"):
+        with pytest.raises(InvalidArgumentError, match="cannot be sent"):
             requests.download_certificate_file(CREDENTIALS, ID, certificate_id, file_id)
 
 

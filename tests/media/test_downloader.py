@@ -21,6 +21,7 @@ from veriff_async import (
     ConfigurationError,
     Credentials,
     DownloadedMedia,
+    InvalidArgumentError,
     Media,
     MediaExistsError,
     MediaNotSavedError,
@@ -364,9 +365,9 @@ async def test_download_above_its_limit_is_refused(tmp_path: Path, announced: bo
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "1"])
 async def test_limit_of_a_download_is_a_whole_number(veriff: VeriffClient, tmp_path: Path, limit: Any) -> None:  # noqa: ANN401
     """A limit that is no whole number of bytes is refused before anything is sent."""
-    with pytest.raises(ConfigurationError, match="max_bytes"):
+    with pytest.raises(InvalidArgumentError, match="max_bytes"):
         await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=limit)
-    with pytest.raises(ConfigurationError, match="max_bytes"):
+    with pytest.raises(InvalidArgumentError, match="max_bytes"):
         async with veriff.stream_media(MEDIA_ID, max_bytes=limit):
             pass
 
@@ -447,16 +448,16 @@ async def test_places_that_take_no_file_are_told(veriff: VeriffClient, front: Me
 @pytest.mark.parametrize("if_exists", ["overwrite", None, 1])
 async def test_what_becomes_of_files_is_one_of_three(veriff: VeriffClient, tmp_path: Path, if_exists: Any) -> None:  # noqa: ANN401
     """Anything else is refused before anything is asked."""
-    with pytest.raises(ConfigurationError, match="error, replace, skip"):
+    with pytest.raises(InvalidArgumentError, match="error, replace, skip"):
         await veriff.download_media(MEDIA_ID, tmp_path, if_exists=if_exists)
 
 
 @pytest.mark.parametrize("media_id", ["../up", "a/b", "", "a\0b", "a" * 65])
 async def test_ids_name_no_other_place(veriff: VeriffClient, tmp_path: Path, media_id: str) -> None:
     """An id that could leave the folder or the path is refused before anything is asked."""
-    with pytest.raises(ConfigurationError, match="media_id"):
+    with pytest.raises(InvalidArgumentError, match="media_id"):
         await veriff.download_media(media_id, tmp_path)
-    with pytest.raises(ConfigurationError, match="media_id"):
+    with pytest.raises(InvalidArgumentError, match="media_id"):
         async with veriff.stream_media(media_id):
             pass
 
@@ -739,7 +740,7 @@ async def test_an_empty_session_has_nothing_to_bring_down(veriff: VeriffClient, 
     session = await veriff.create_session()
 
     assert await session.download_all(tmp_path) == []
-    with pytest.raises(ConfigurationError, match="concurrency"):
+    with pytest.raises(InvalidArgumentError, match="concurrency"):
         await session.download_all(tmp_path, concurrency=0)
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 
 from veriff_async import (
     BadRequestError,
-    ConfigurationError,
     FaceImage,
+    InvalidArgumentError,
     OutcomeUnknownError,
     VeriffClient,
 )
@@ -113,7 +113,7 @@ async def test_faces_are_checked_before_anything_is_sent(
     sandbox: Sandbox, veriff: VeriffClient, images: list[FaceImage], session_ids: list[str], words: str
 ) -> None:
     """Faces that cannot be imported are refused in words that show neither name nor picture, and nothing is sent."""
-    with pytest.raises(ConfigurationError, match=words) as caught:
+    with pytest.raises(InvalidArgumentError, match=words) as caught:
         await veriff.import_faces(images=images, session_ids=session_ids)
 
     assert "Canary" not in str(caught.value)

@@ -18,9 +18,9 @@ from starlette.datastructures import UploadFile
 from veriff_async import (
     ApiError,
     BadRequestError,
-    ConfigurationError,
     DecisionTimeoutError,
     ImageSizeWarning,
+    InvalidArgumentError,
     Media,
     MediaContext,
     MediaEmptyError,
@@ -113,7 +113,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[VeriffError]]
     "not decodable": (lambda _: LARGE, {"max_side": 100}, MediaUnsupportedError),
     "an address": (lambda _: "https://storage.example/front.jpg", {}, MediaUnsupportedError),
     "a closed file": (lambda _: closed(), {}, MediaError),
-    "not to be read": (lambda _: cast("bytes", 5), {}, ConfigurationError),
+    "not to be read": (lambda _: cast("bytes", 5), {}, InvalidArgumentError),
     "of a stated type": (lambda _: SMALL, {"mimetype": "image/png"}, MediaUnsupportedError),
     "an UploadFile": (lambda _: cast("MediaSource", uploaded_file(GIF)), {}, MediaUnsupportedError),
     "an UploadFile on disk": (
@@ -220,7 +220,7 @@ async def test_a_call_without_media_creates_nothing(
 ) -> None:
     """No media, or something else than a list of them, is refused before anything is created."""
     for call in (veriff.verify, veriff.submit):
-        with pytest.raises(ConfigurationError, match=words):
+        with pytest.raises(InvalidArgumentError, match=words):
             await call(media=cast("list[Media]", media))
 
     assert () == tuple(sandbox.requests)
@@ -229,7 +229,7 @@ async def test_a_call_without_media_creates_nothing(
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "900"])
 async def test_a_wrong_timeout_creates_nothing(sandbox: Sandbox, veriff: VeriffClient, seconds: object) -> None:
     """The last argument that `verify` needs is checked first, too."""
-    with pytest.raises(ConfigurationError, match="timeout"):
+    with pytest.raises(InvalidArgumentError, match="timeout"):
         await veriff.verify(media=[Media(SMALL, "face")], timeout=cast("float", seconds))
 
     assert () == tuple(sandbox.requests)

@@ -15,7 +15,13 @@ import pytest
 from anyio import to_thread
 from PIL import Image, ImageChops, ImageStat
 
-from veriff_async import ConfigurationError, ImageSizeWarning, Media, MediaTooLargeError, MediaUnsupportedError
+from veriff_async import (
+    ImageSizeWarning,
+    InvalidArgumentError,
+    Media,
+    MediaTooLargeError,
+    MediaUnsupportedError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -303,7 +309,7 @@ async def test_a_file_that_is_held_whole_has_a_limit(veriff: VeriffClient) -> No
 async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, max_side: Any) -> None:  # noqa: ANN401
     """Anything else is refused before anything is sent."""
     session = await veriff.create_session()
-    with pytest.raises(ConfigurationError, match="max_side must be"):
+    with pytest.raises(InvalidArgumentError, match="max_side must be"):
         await session.upload(Media(picture((64, 64)), "face", max_side=max_side))
 
 

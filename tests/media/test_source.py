@@ -20,8 +20,8 @@ import pytest
 from aiohttp import ClientSession, TCPConnector
 
 from veriff_async import (
-    ConfigurationError,
     ConnectError,
+    InvalidArgumentError,
     Media,
     MediaChangedError,
     MediaError,
@@ -353,7 +353,7 @@ async def test_a_response_of_an_http_client_is_named(sandbox: Sandbox, session: 
         browser.get(url) as response,
     ):
         for source in (streamed, response):
-            with pytest.raises(ConfigurationError, match="response of an HTTP client"):
+            with pytest.raises(InvalidArgumentError, match="response of an HTTP client"):
                 await session.upload(Media(cast("MediaSource", source), "face"))
         for body in (streamed.aiter_bytes(), response.content):
             with pytest.raises(MediaUnsupportedError):  # the body is JSON
@@ -475,7 +475,7 @@ async def test_a_source_of_something_else_is_named(session: VerificationSession,
     async def odd() -> AsyncIterator[bytes]:
         yield cast("bytes", piece)
 
-    with pytest.raises(ConfigurationError, match=type(piece).__name__):
+    with pytest.raises(InvalidArgumentError, match=type(piece).__name__):
         await session.upload(Media(odd(), "face"))
 
 

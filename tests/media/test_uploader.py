@@ -21,9 +21,9 @@ from aiohttp import ClientSession, web
 
 from veriff_async import (
     BadRequestError,
-    ConfigurationError,
     ConflictError,
     Credentials,
+    InvalidArgumentError,
     Media,
     MediaChangedError,
     MediaContext,
@@ -317,18 +317,18 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
     ),
     "large image": (lambda s: Media(s.image, "face"), MediaTooLargeError, "make it smaller"),
     "large PDF": (lambda s: Media(s.pdf, "face"), MediaTooLargeError, "Veriff takes fewer than 20000000"),
-    "unknown context": (lambda _: Media(JPEG, "selfie"), ConfigurationError, "context that Veriff does not document"),
+    "unknown context": (lambda _: Media(JPEG, "selfie"), InvalidArgumentError, "context that Veriff does not document"),
     "naive time": (
         lambda _: Media(JPEG, "face", timestamp=datetime(2025, 1, 1)),  # noqa: DTZ001  what is refused
-        ConfigurationError,
+        InvalidArgumentError,
         "no time zone",
     ),
-    "text file": (lambda s: Media(cast("BinaryIO", s.text), "face"), ConfigurationError, 'mode "rb"'),
+    "text file": (lambda s: Media(cast("BinaryIO", s.text), "face"), InvalidArgumentError, 'mode "rb"'),
     "closed file": (lambda s: Media(s.closed, "face"), MediaError, "closed or cannot be read"),
-    "no source": (lambda _: Media(cast("bytes", 42), "face"), ConfigurationError, "nothing to read"),
+    "no source": (lambda _: Media(cast("bytes", 42), "face"), InvalidArgumentError, "nothing to read"),
     "stream of text": (
         lambda _: Media(cast("AsyncIterator[bytes]", texts()), "face"),
-        ConfigurationError,
+        InvalidArgumentError,
         "something else than bytes",
     ),
 }
@@ -398,7 +398,7 @@ async def test_a_call_that_cannot_be_meant_is_refused(
     session: VerificationSession, media: list[Media], options: dict[str, int], words: str
 ) -> None:
     """Mistakes in the call itself are configuration errors."""
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(InvalidArgumentError, match=words):
         await session.upload(*media, **options)  # type: ignore[arg-type]
 
 

@@ -18,7 +18,6 @@ from hypothesis import given, settings, strategies as st
 
 from veriff_async import (
     CollectedData,
-    ConfigurationError,
     Consent,
     Credentials,
     Decision,
@@ -26,6 +25,7 @@ from veriff_async import (
     Device,
     DownloadedMedia,
     FraudReport,
+    InvalidArgumentError,
     Media,
     Network,
     NfcData,
@@ -148,7 +148,7 @@ def test_a_circle_is_refused() -> None:
     circle["self"] = circle
     with pytest.raises(DecodeError):
         from_json(Person, circle)
-    with pytest.raises(ConfigurationError, match="nested too deeply"):
+    with pytest.raises(InvalidArgumentError, match="nested too deeply"):
         to_json(Person(raw=circle))
 
 
@@ -162,9 +162,9 @@ class Foreign:
 @pytest.mark.parametrize("other", [*WITHOUT_JSON, int, dict, Foreign, Credentials, RetryPolicy, Job, "Decision", None])
 def test_other_classes_are_refused(other: Any) -> None:  # noqa: ANN401  what callers without types pass
     """A class that does not stand for JSON is refused in words, by `from_json` and by `to_json`."""
-    with pytest.raises(ConfigurationError, match=r"model must be a class of veriff_async that stands for JSON"):
+    with pytest.raises(InvalidArgumentError, match=r"model must be a class of veriff_async that stands for JSON"):
         from_json(other, {})
-    with pytest.raises(ConfigurationError, match="model must be a class"):
+    with pytest.raises(InvalidArgumentError, match="model must be a class"):
         to_json(cast("Any", MADE_BY_HAND.get(other, other)))
 
 

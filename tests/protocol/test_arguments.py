@@ -12,6 +12,7 @@ from hypothesis import given, strategies as st
 from veriff_async import (
     ConfigurationError,
     Credentials,
+    InvalidArgumentError,
     SignatureError,
     VeriffError,
     WebhookPayloadError,
@@ -93,8 +94,8 @@ class Released:
 def test_body_of_another_type_names_the_mistake(
     entry: Callable[..., object], make: Callable[[], object], remedy: str
 ) -> None:
-    """A body that is not bytes is a ConfigurationError that says what came and what to pass."""
-    with pytest.raises(ConfigurationError, match=f"body must be bytes, {remedy}"):
+    """A body that is not bytes is an InvalidArgumentError that says what came and what to pass."""
+    with pytest.raises(InvalidArgumentError, match=f"body must be bytes, {remedy}"):
         entry(HEADERS, make(), CREDENTIALS)
 
 
@@ -114,8 +115,8 @@ def test_body_of_another_type_names_the_mistake(
     ],
 )
 def test_headers_of_another_type_name_the_mistake(entry: Callable[..., object], headers: object, remedy: str) -> None:
-    """Headers that are no mapping of texts are a ConfigurationError that says what came and what to pass."""
-    with pytest.raises(ConfigurationError, match=f"headers must be a mapping.*{remedy}"):
+    """Headers that are no mapping of texts are an InvalidArgumentError that says what came and what to pass."""
+    with pytest.raises(InvalidArgumentError, match=f"headers must be a mapping.*{remedy}"):
         entry(headers, BODY, CREDENTIALS)
 
 
@@ -123,7 +124,9 @@ def test_headers_of_another_type_name_the_mistake(entry: Callable[..., object], 
 @pytest.mark.parametrize("credentials", [None, "secret-canary", ("key", "secret-canary"), Credentials])
 def test_credentials_of_another_type_name_the_mistake(entry: Callable[..., object], credentials: Any) -> None:  # noqa: ANN401
     """Anything but Credentials is a ConfigurationError, which does not show what was passed."""
-    with pytest.raises(ConfigurationError, match=r"credentials is a .*pass Credentials\(") as raised:
+    with pytest.raises(
+        ConfigurationError, match=r"credentials must be a Credentials instance.*pass Credentials\("
+    ) as raised:
         entry(HEADERS, BODY, credentials)
     assert "canary" not in str(raised.value)
 
@@ -146,7 +149,7 @@ def test_headers_need_no_mapping_class(entry: Callable[..., object]) -> None:
 
 def test_other_text_is_text() -> None:
     """The other text of an explanation is a str, and anything else an error that names it."""
-    with pytest.raises(ConfigurationError, match="other_text must be a str, got bytes"):
+    with pytest.raises(InvalidArgumentError, match="other_text must be a str, not bytes"):
         explain_signature(HEADERS, BODY, CREDENTIALS, other_text=b"id")  # type: ignore[arg-type]
 
 
@@ -227,5 +230,5 @@ class _NoPairs:
 def test_headers_without_pairs_are_refused(items: object) -> None:
     """Headers whose items are no pairs of name and value are refused with an error of ours that names their type."""
     for entry in ENTRIES:
-        with pytest.raises(ConfigurationError, match="_NoPairs"):
+        with pytest.raises(InvalidArgumentError, match="_NoPairs"):
             entry(_NoPairs(items), b"{}", CREDENTIALS)

@@ -8,7 +8,7 @@ import pytest
 from attrs import evolve
 from hypothesis import given, strategies as st
 
-from veriff_async import ConfigurationError, Document, DocumentType, Person
+from veriff_async import Document, DocumentType, InvalidArgumentError, Person
 from veriff_async._protocol.validation import (
     check_callback,
     check_document,
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[object], object], tuple[object, ...]]] = {
 )
 def test_refusals_name_the_field_and_hide_the_value(name: str, value: object) -> None:
     """What Veriff would refuse is refused with the field's name, without the value, and with no exception behind."""
-    with pytest.raises(ConfigurationError, match=rf"^{name} cannot be sent: .*\.$") as caught:
+    with pytest.raises(InvalidArgumentError, match=rf"^{name} cannot be sent: .*\.$") as caught:
         REFUSED[name][0](value)
 
     assert CANARY not in repr(caught.value)
@@ -120,7 +120,7 @@ def test_vendor_data_is_any_text(value: str) -> None:
 
 def test_the_length_of_vendor_data_is_told() -> None:
     """The refusal of a text that is too long says how long it is and may be."""
-    with pytest.raises(ConfigurationError, match="it has 1001 characters, Veriff takes 1000"):
+    with pytest.raises(InvalidArgumentError, match="it has 1001 characters, Veriff takes 1000"):
         check_vendor_data("x" * 1001)
 
 

@@ -26,6 +26,7 @@ TABLE: dict[VeriffError, tuple[ErrorKind, ErrorKind]] = {
     errors.OutcomeUnknownError("", **CALL): (UNKNOWN, UNKNOWN),
     errors.ResponseError(""): (TRANSIENT, UNKNOWN),
     errors.ConfigurationError(""): (JOB, JOB),
+    errors.InvalidArgumentError(""): (JOB, JOB),
     errors.MediaError(""): (JOB, JOB),
     errors.MediaEmptyError(""): (JOB, JOB),
     errors.MediaChangedError(""): (JOB, JOB),

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from veriff_async import (
-    ConfigurationError,
     Credentials,
     Decision,
+    InvalidArgumentError,
     Person,
     Status,
     dump_json,
@@ -144,14 +144,14 @@ def _key(body: bytes) -> str:
 @pytest.mark.parametrize("value", [{"a": math.nan}, {"a": math.inf}, {"a": object()}, {"a": {1, 2}}, {("a",): 1}])
 def test_what_has_no_json_is_refused(value: dict[str, object]) -> None:
     """A value that JSON has no form for is refused with an error of ours that does not show it."""
-    with pytest.raises(ConfigurationError, match="cannot be written as JSON") as caught:
+    with pytest.raises(InvalidArgumentError, match="cannot be written as JSON") as caught:
         dump_json(value)
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
 def test_a_model_with_a_number_that_is_not_finite_is_refused() -> None:
     """A model is no exception."""
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InvalidArgumentError):
         dump_json(Decision(session_id="1", status=Status.APPROVED, risk_score=math.nan))
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InvalidArgumentError):
         dump_json(Person(raw={"newer": math.inf}))

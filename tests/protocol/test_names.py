@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from veriff_async import Address, ConfigurationError, Credentials, Document, Media, Person, VeriffClient, open_session
+from veriff_async import (
+    Address,
+    ConfigurationError,
+    Credentials,
+    Document,
+    InvalidArgumentError,
+    Media,
+    Person,
+    VeriffClient,
+    open_session,
+)
 from veriff_async._protocol import requests
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.option_names import check_names, closest, explain_options
@@ -267,7 +277,7 @@ def test_key_of_a_person_is_never_shown(key: str) -> None:
 )
 def test_value_of_another_kind_is_refused_by_its_option(option: str, value: object) -> None:
     """What is neither the model, a mapping of its fields, nor a date is refused, and the value is not shown."""
-    with pytest.raises(ConfigurationError, match=option) as raised:
+    with pytest.raises(InvalidArgumentError, match=option) as raised:
         body_of(**{option: value})
 
     assert CANARY not in str(raised.value)
@@ -289,7 +299,7 @@ def test_any_value_is_sent_or_refused(option: str, value: object) -> None:
     """Whatever an option holds, it is sent as JSON, or refused with our error or a TypeError that names a field."""
     try:
         request = requests.create_session(CREDENTIALS, cast("CreateOptions", {option: value}))
-    except ConfigurationError:
+    except InvalidArgumentError:
         return
     except TypeError as error:
         words = str(error)
@@ -313,17 +323,17 @@ def test_dates_of_a_decision_are_sent_as_texts() -> None:
     """The sandbox writes a date of a model as Veriff does, and refuses a model of another class."""
     day: Any = date(2020, 2, 29)
     with Sandbox() as sandbox:
-        with pytest.raises(ConfigurationError, match="person must be a Person"):
+        with pytest.raises(InvalidArgumentError, match="person must be a Person"):
             sandbox.decide("any", "approved", person=cast("Any", "Ada"))
-        with pytest.raises(ConfigurationError, match="no such session"):
+        with pytest.raises(InvalidArgumentError, match="no such session"):
             sandbox.decide("any", "approved", person=Person(date_of_birth=day))
 
 
 def test_other_calls_refuse_values_of_another_kind() -> None:
     """Data of a device and of a chip are objects of their classes; a mapping is refused clearly."""
-    with pytest.raises(ConfigurationError, match="CollectedData"):
+    with pytest.raises(InvalidArgumentError, match="CollectedData"):
         requests.send_collected_data(CREDENTIALS, "1", cast("Any", {"provider_name": "us"}))
-    with pytest.raises(ConfigurationError, match="NfcData"):
+    with pytest.raises(InvalidArgumentError, match="NfcData"):
         requests.upload_nfc(CREDENTIALS, "1", cast("Any", {"com": b"1"}))
     with pytest.raises(TypeError, match="options"):
         Job("user-42", [PICTURE], **cast("Any", {"options": {"vendor_data": "x"}}))

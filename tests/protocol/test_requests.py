@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async import Address, ConfigurationError, Credentials, Document, DocumentType, Person
+from veriff_async import Address, Credentials, Document, DocumentType, InvalidArgumentError, Person
 from veriff_async._protocol.requests import create_session, decision, submit_session, upload_media
 from veriff_async._protocol.signing import sign
 from veriff_async.models import ParsedAddress
@@ -90,7 +90,7 @@ def test_the_integration_is_named_when_it_is_known(endpoint: str) -> None:
 )
 def test_only_an_id_stands_in_the_path(build: Callable[[Credentials, str], Request], session_id: str) -> None:
     """What is no id cannot reach another path or header, and is not shown."""
-    with pytest.raises(ConfigurationError, match=r"^session_id cannot be sent") as caught:
+    with pytest.raises(InvalidArgumentError, match=r"^session_id cannot be sent") as caught:
         build(CREDENTIALS, session_id)
 
     assert CANARY not in str(caught.value)
@@ -209,7 +209,7 @@ def test_named_options_count_before_extra() -> None:
 )
 def test_extra_that_json_cannot_hold_is_refused(extra: dict[str, object]) -> None:
     """A value or key that JSON has no form for is refused, naming extra and showing nothing of it."""
-    with pytest.raises(ConfigurationError, match=r"^extra cannot be sent: .*\.$") as caught:
+    with pytest.raises(InvalidArgumentError, match=r"^extra cannot be sent: .*\.$") as caught:
         create_session(CREDENTIALS, {"extra": extra})
 
     assert CANARY not in repr(caught.value)
@@ -229,7 +229,7 @@ def test_extra_that_json_cannot_hold_is_refused(extra: dict[str, object]) -> Non
 )
 def test_refused_options_are_named(options: CreateOptions, name: str) -> None:
     """An option that Veriff would refuse is refused before anything is sent."""
-    with pytest.raises(ConfigurationError, match=f"^{name} cannot be sent"):
+    with pytest.raises(InvalidArgumentError, match=f"^{name} cannot be sent"):
         create_session(CREDENTIALS, options)
 
 

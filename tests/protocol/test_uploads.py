@@ -7,7 +7,13 @@ from typing import Any, cast
 
 import pytest
 
-from veriff_async import ConfigurationError, Media, MediaContext, MediaTooLargeError, MediaUnsupportedError
+from veriff_async import (
+    InvalidArgumentError,
+    Media,
+    MediaContext,
+    MediaTooLargeError,
+    MediaUnsupportedError,
+)
 from veriff_async._protocol.file_type import PDF
 from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, size_limit
 
@@ -54,7 +60,7 @@ def test_a_stated_type_that_contradicts_is_refused(stated: str) -> None:
 @pytest.mark.parametrize("stated", [5, b"image/jpeg", ("image/jpeg", None)])
 def test_a_type_that_is_not_a_text_is_refused(stated: object) -> None:
     """What `mimetypes.guess_type` returns, for one, is not a type but a pair."""
-    with pytest.raises(ConfigurationError, match=type(stated).__name__):
+    with pytest.raises(InvalidArgumentError, match=type(stated).__name__):
         check_stated(Media(b"", "face", mimetype=cast("Any", stated)), "image/jpeg")
 
 
@@ -62,7 +68,7 @@ def test_a_time_needs_a_zone() -> None:
     """A time without a zone, and a text, are refused."""
     check_stated(Media(b"", "face", timestamp=datetime(2026, 1, 1, tzinfo=UTC)), PDF)
     for wrong in (datetime(2026, 1, 1), "2026-01-01"):  # noqa: DTZ001  what is refused
-        with pytest.raises(ConfigurationError, match="time zone"):
+        with pytest.raises(InvalidArgumentError, match="time zone"):
             check_stated(Media(b"", "face", timestamp=cast("Any", wrong)), PDF)
 
 
@@ -79,7 +85,7 @@ def test_every_type_has_a_limit_that_its_error_names(mimetype: str, *, scaled: b
 def test_a_context_of_nobody_is_refused_and_not_repeated(context: object) -> None:
     """A context that is not one of Veriff's may hold anything, so no error repeats it."""
     media = Media(b"", cast("Any", context))
-    with pytest.raises(ConfigurationError, match="MediaContext"):
+    with pytest.raises(InvalidArgumentError, match="MediaContext"):
         context_of(media)
     assert "media[3]" == str(reference_to(3, media))
 

@@ -9,8 +9,8 @@ import pytest
 from veriff_async import (
     Address,
     BadRequestError,
-    ConfigurationError,
     EndUserIdWarning,
+    InvalidArgumentError,
     Media,
     NotFoundError,
     Person,
@@ -190,7 +190,7 @@ async def test_rule_refuses_other_end_user_ids() -> None:
 )
 def test_misspelt_kind_of_webhook_suggests_the_right_one(kind: str, name: str) -> None:
     """An address for a kind that does not exist would never be used, so it is refused with the kind that was meant."""
-    with pytest.raises(ConfigurationError, match=f"did you mean '{name}'"):
+    with pytest.raises(InvalidArgumentError, match=f"did you mean '{name}'"):
         Sandbox(webhook_urls={kind: "http://127.0.0.1:1"})
 
 
@@ -217,7 +217,7 @@ async def test_registries_need_a_whole_address(pair: tuple[Sandbox, VeriffClient
     """Without a date of birth, an address that has neither documented form is refused before anything is sent."""
     sandbox, veriff = pair
 
-    with pytest.raises(ConfigurationError, match="full_address"):
+    with pytest.raises(InvalidArgumentError, match="full_address"):
         await veriff.validate_registry(PERSON, address=address)
 
     assert not sandbox.requests

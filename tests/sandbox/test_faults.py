@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from aiohttp import ClientError
 
-from veriff_async import ConfigurationError
+from veriff_async import InvalidArgumentError
 from veriff_async.sandbox import Fault, Sandbox, VirtualClock
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ async def test_every_request_is_remembered(caller: Caller) -> None:
 )
 async def test_a_fault_that_cannot_be_is_refused(misuse: Callable[[], object]) -> None:
     """A status that no answer has, fewer than no bytes and fewer than one time are mistakes."""
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(InvalidArgumentError):
         misuse()
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from veriff_async import (
     AddressEvent,
-    ConfigurationError,
     CurpEvent,
     DecisionEvent,
     FullAutoEvent,
     IneCurpEvent,
     IneEvent,
+    InvalidArgumentError,
     Person,
     SessionEvent,
     Status,
@@ -107,7 +107,7 @@ async def test_kinds_have_addresses_of_their_own(start_sandbox: StartSandbox, re
 @pytest.mark.parametrize("urls", [{"watch": "http://127.0.0.1/"}, {"decision": "not an address"}])
 def test_addresses_are_checked(urls: dict[str, str]) -> None:
     """A kind that nothing is, and an address that is none, are refused."""
-    with pytest.raises(ConfigurationError, match="webhook_url"):
+    with pytest.raises(InvalidArgumentError, match="webhook_url"):
         Sandbox(webhook_urls=urls)
 
 
@@ -143,7 +143,7 @@ async def test_an_attempt_is_told_step_by_step(told: Caller, receiver: Receiver)
     assert [7001, 7002] == codes
     assert isinstance(await next_event(receiver, told.sandbox), DecisionEvent)
     for late in (told.sandbox.start_attempt, told.sandbox.submit_attempt):
-        with pytest.raises(ConfigurationError, match="approved"):
+        with pytest.raises(InvalidArgumentError, match="approved"):
             late(session_id)
 
 
@@ -205,7 +205,7 @@ async def test_an_answered_request_is_not_told(told: Caller, receiver: Receiver)
 async def test_a_webhook_can_be_sent_again(told: Caller, receiver: Receiver) -> None:
     """The Customer Portal sends a webhook again with the same body; what was never sent cannot be."""
     session_id = await told.create()
-    with pytest.raises(ConfigurationError, match="decision"):
+    with pytest.raises(InvalidArgumentError, match="decision"):
         told.sandbox.resend(session_id)
     told.sandbox.decide(session_id, "approved")
 

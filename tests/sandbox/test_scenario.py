@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from veriff_async import ConfigurationError, Status
+from veriff_async import InvalidArgumentError, Status
 from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final
 from veriff_async._protocol.json.decode import dump
 from veriff_async.sandbox import SandboxOptions
@@ -149,7 +149,7 @@ class Life(RuleBasedStateMachine):
         before = self.view()
         try:
             self.note(self.scenario.decide(self.scenario.known(self.id), Verdict(status=status), now=self.now))
-        except ConfigurationError:
+        except InvalidArgumentError:
             assert not can_follow(before.status, status)
             assert before == self.view()
         else:

@@ -24,11 +24,10 @@ from veriff_async._media.file_writer import (
     incomplete_file,
     is_complete,
 )
-from veriff_async._protocol.arguments import check_choice, check_function, check_path
-from veriff_async._protocol.request_arguments import check_concurrency
+from veriff_async._protocol.arguments import check_choice, check_concurrency, check_function, check_path
 from veriff_async._protocol.response import check_origin
 from veriff_async._protocol.validation import check_id
-from veriff_async.errors import ConfigurationError, MediaExistsError, MediaNotSavedError, VeriffError
+from veriff_async.errors import InvalidArgumentError, MediaExistsError, MediaNotSavedError, VeriffError
 from veriff_async.models.certificate import CertificateFile
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 
@@ -63,7 +62,7 @@ class SaveOptions:
     """How one call saves files.
 
     Raises:
-        ConfigurationError: A value cannot be right.
+        InvalidArgumentError: A value cannot be right.
     """
 
     if_exists: IfExists
@@ -72,8 +71,8 @@ class SaveOptions:
 
     def __attrs_post_init__(self) -> None:
         """Check the values before anything is sent."""
-        check_choice("if_exists", self.if_exists, get_args(IfExists))
-        check_function("progress", self.progress)
+        check_choice("if_exists", self.if_exists, get_args(IfExists), error=InvalidArgumentError)
+        check_function("progress", self.progress, error=InvalidArgumentError)
         _check_max_bytes(self.max_bytes)
 
 
@@ -198,7 +197,7 @@ class Downloader:
         """Download one file; see `VeriffClient.download_media`."""
         require_asyncio()
         _id_of(media)
-        path = check_path("target", target)
+        path = check_path("target", target, error=InvalidArgumentError)
         folder, name = await to_thread.run_sync(_place, Path(path), _is_folder(path), limiter=self._threads)
         return await self._save(media, folder, name, options)
 
@@ -214,7 +213,7 @@ class Downloader:
         """Download the media of a session; see `VerificationSession.download_all`."""
         require_asyncio()
         check_concurrency(concurrency)
-        path = Path(check_path("folder", folder))
+        path = Path(check_path("folder", folder, error=InvalidArgumentError))
         files = await self._files(session_id, all_attempts=all_attempts)
         place, _ = await to_thread.run_sync(_place, path, True, limiter=self._threads)  # noqa: FBT003
         jobs = [partial(self._save, file, place, None, options) for file in files]
@@ -288,7 +287,7 @@ class Downloader:
 def _check_max_bytes(max_bytes: int) -> None:
     if type(max_bytes) is not int or max_bytes < 1:
         msg = "max_bytes must be a number of bytes, 1 or more."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
 
 
 def _id_of(media: Downloadable) -> str:

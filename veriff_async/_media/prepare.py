@@ -32,7 +32,7 @@ from veriff_async._media.stream_body import Draft, draft
 from veriff_async._protocol.image_size import ImageSizeWarning
 from veriff_async._protocol.media_rules import reference_to
 from veriff_async.config import Timeouts
-from veriff_async.errors import ConfigurationError, MediaSourceError, VeriffError
+from veriff_async.errors import InvalidArgumentError, MediaSourceError, VeriffError
 from veriff_async.models.media import Media
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ async def check_media(*media: Media) -> None:
     Raises:
         MediaError: A media is missing, empty, too large, cannot be decoded, or is of a type that Veriff does not
             accept; the error's ``media`` says which.
-        ConfigurationError: There is no media, or an argument of one cannot be right.
+        InvalidArgumentError: There is no media, or an argument of one cannot be right.
 
     Warns:
         ImageSizeWarning: A picture is larger than Veriff advises.
@@ -137,7 +137,7 @@ class Preparing:
 
         Raises:
             MediaError: One cannot be uploaded.
-            ConfigurationError: An argument cannot be right.
+            InvalidArgumentError: An argument cannot be right.
         """
         prepared = await self._look_at(check_arguments(media))
         try:
@@ -273,24 +273,24 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
         The media.
 
     Raises:
-        ConfigurationError: There is none, or one cannot be right.
+        InvalidArgumentError: There is none, or one cannot be right.
     """
     given: object = media
     if isinstance(given, Media | str | bytes) or not isinstance(given, Iterable):
         msg = 'media must be a list, for example [Media("front.jpg", "document-front")].'
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     items = tuple(media)
     if not items:
         msg = "There is nothing to upload: give at least one Media."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     if not all(isinstance(item, Media) for item in items):
         msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     if not all(item.max_side is None or (type(item.max_side) is int and item.max_side > 0) for item in items):
         msg = "max_side must be a number of pixels above zero, for example 1920."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     streams = [id(item.source) for item in items if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
     if len(set(streams)) < len(streams):
         msg = "The same open file or stream is given twice, and can only be read by one upload: open it twice."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     return items

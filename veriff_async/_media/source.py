@@ -28,7 +28,7 @@ from veriff_async._media.source_errors import (
 )
 from veriff_async._media.source_kinds import is_closed, is_http_response, may_block, raw_of, reads_async, sync_file
 from veriff_async._protocol.source_mistakes import explain_path
-from veriff_async.errors import ConfigurationError, MediaError, MediaUnsupportedError, VeriffError
+from veriff_async.errors import InvalidArgumentError, MediaError, MediaUnsupportedError, VeriffError
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -439,7 +439,7 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     Raises:
         MediaError: It is missing, a directory, not a regular file, or may not be read.
         MediaEmptyError: It holds no bytes.
-        ConfigurationError: It is nothing that can be read as bytes.
+        InvalidArgumentError: It is nothing that can be read as bytes.
     """
     found: Source | None
     if isinstance(source, str | os.PathLike):
@@ -466,7 +466,7 @@ def _bytes_source(source: bytes | bytearray | memoryview, hold: int) -> BytesSou
             view, constant = memoryview(view.tobytes()), True
     except ValueError:
         msg = "The media is a memoryview that was released: give it before its release, or give bytes."
-        raise ConfigurationError(msg) from None
+        raise InvalidArgumentError(msg) from None
     if not constant and view.nbytes <= hold:
         return BytesSource(memoryview(bytes(view)), constant=True)
     return BytesSource(view, constant=constant)
@@ -498,13 +498,13 @@ def _path_source(path: str, hold: int) -> Source:
 def _file_source(source: object) -> Source | None:
     if isinstance(source, io.TextIOBase):
         msg = 'The media is a file in text mode: open it with mode "rb".'
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     if is_http_response(source):
         msg = (
             f"The media is a response of an HTTP client ({type(source).__name__}): give its body, which is "
             "response.aiter_bytes() of httpx, response.content of aiohttp, response.raw of requests."
         )
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     if isinstance(source, AsyncIterable) or reads_async(source):
         return None
     if not callable(getattr(source, "read", None)):
@@ -512,7 +512,7 @@ def _file_source(source: object) -> Source | None:
             f"The media is nothing to read ({type(source).__name__}): give a path, bytes, a binary file, an async "
             "reader or an async iterator."
         )
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     file = cast("BinaryIO", source)
     try:
         with source_time():

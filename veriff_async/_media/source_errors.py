@@ -7,7 +7,7 @@ import os
 from typing import Final
 
 from veriff_async._media.source_kinds import is_closed
-from veriff_async.errors import ConfigurationError, MediaEmptyError, MediaSourceError
+from veriff_async.errors import InvalidArgumentError, MediaEmptyError, MediaSourceError
 
 __all__ = ("TOO_MANY_FILES", "empty", "not_bytes", "source_failed", "stalled", "too_many_files", "unreadable")
 
@@ -32,9 +32,9 @@ def source_failed(error: BaseException) -> MediaSourceError:
     return MediaSourceError(f"The media's source failed ({reason}): check what it reads from, and give it anew.")
 
 
-def not_bytes(piece: object) -> ConfigurationError:
+def not_bytes(piece: object) -> InvalidArgumentError:
     """Return the error for a source that gives text, for one."""
-    return ConfigurationError(
+    return InvalidArgumentError(
         f"The media's source gave something else than bytes ({type(piece).__name__}): open it in binary mode."
     )
 

@@ -74,7 +74,7 @@ async def spool(media: Media, *, threads: CapacityLimiter, stall: float, early: 
         MediaEmptyError: There are none.
         MediaSourceError: The source failed, or gave nothing for `stall` seconds; or the
             temporary file cannot be written.
-        ConfigurationError: The source gives something else than bytes.
+        InvalidArgumentError: The source gives something else than bytes.
     """
     try:
         async with aclosing(_pieces(media.source, threads)) as pieces, _Pieces(media.source, pieces, stall) as read:
@@ -266,7 +266,7 @@ class _Pieces:
 
         Raises:
             MediaSourceError: The source failed.
-            ConfigurationError: It gave something else than bytes.
+            InvalidArgumentError: It gave something else than bytes.
         """
         self._asked = self._loop.time()
         try:

@@ -145,7 +145,7 @@ def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
     Raises:
         MediaUnsupportedError: Its type is not taken by Veriff, or not the one that was stated.
         MediaTooLargeError: It is larger than Veriff takes.
-        ConfigurationError: Its context or timestamp cannot be right.
+        InvalidArgumentError: Its context or timestamp cannot be right.
         MediaError: It cannot be read.
     """
     context = context_of(media)

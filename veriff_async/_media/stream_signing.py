@@ -9,7 +9,7 @@ from veriff_async._media.stream_body import Proof, SignedBody
 from veriff_async._protocol.file_type import sniff
 from veriff_async._protocol.media_rules import context_of
 from veriff_async._protocol.upload_body import encode, image_envelope
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from veriff_async._media.stream_body import Draft
@@ -44,7 +44,7 @@ class StreamSigner:
             return
         try:
             self._envelope = image_envelope(context_of(self._media), mimetype, self._media.timestamp)
-        except ConfigurationError:
+        except InvalidArgumentError:
             return
         self._signer = self.credentials.signer()
         self._signer.update(self._envelope.prefix)

@@ -13,9 +13,8 @@ from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.prepare import Preparing, naming
 from veriff_async._media.stream_signing import StreamSigner
-from veriff_async._protocol.arguments import check_function, type_name
-from veriff_async._protocol.request_arguments import check_concurrency
-from veriff_async.errors import ConfigurationError, VeriffError
+from veriff_async._protocol.arguments import check_concurrency, check_function, type_name
+from veriff_async.errors import InvalidArgumentError, VeriffError
 from veriff_async.models.media import UploadProgress
 
 if TYPE_CHECKING:
@@ -69,8 +68,8 @@ class Uploader:
         require_asyncio()
         if concurrency is not None:
             check_concurrency(concurrency)
-        check_function("progress", progress)
-        check_function("on_uploaded", on_uploaded, may_be_async=True)
+        check_function("progress", progress, error=InvalidArgumentError)
+        check_function("on_uploaded", on_uploaded, may_be_async=True, error=InvalidArgumentError)
         async with self._api.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
             prepared = await self._preparing.prepare(media, stacklevel=4)
@@ -166,4 +165,4 @@ def _awaitable(result: object) -> Awaitable[object]:
     if isawaitable(result):
         return result
     msg = f"on_uploaded must be an async function, but it returned {type_name(result)}: define it with async def."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)

@@ -1,16 +1,20 @@
 """Checks of single values that a program passes: numbers, flags, functions, objects, words and paths.
 
-A message shows numbers, flags and short words alone. Any other value may be a secret or a person's data, may be of any
-length, and its own text may fail to be made.
+A message shows only numbers, flags and short words. Any other value may be a secret or a person's data, may be of any
+length, and its ``repr`` may raise.
+
+Constructors and calls share these checks, and raise different errors: `ConfigurationError` for an option of a
+long-lived object, `InvalidArgumentError` for an argument of one call. A caller passes the class as `error`; the default
+is that of a constructor.
 """
 
 from __future__ import annotations
 
 import math
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -19,20 +23,27 @@ if TYPE_CHECKING:
 
 __all__ = (
     "LARGEST",
+    "ArgumentError",
     "Validator",
     "check_choice",
+    "check_concurrency",
+    "check_condition",
     "check_flag",
     "check_function",
     "check_instance",
     "check_number",
     "check_optional",
     "check_path",
+    "check_text",
     "number",
     "shown",
     "type_name",
 )
 
 _T = TypeVar("_T")
+
+ArgumentError: TypeAlias = type[ConfigurationError] | type[InvalidArgumentError]
+"""The class of the error that a check raises."""
 
 LARGEST: Final = 2**53 - 1
 """The largest whole number that every JSON parser reads exactly; a larger one is no count of anything."""
@@ -57,17 +68,18 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
     highest: float = math.inf,
     above: bool = False,
     whole: bool = False,
+    error: ArgumentError = ConfigurationError,
 ) -> float:
     """Check a number from `lowest` to `highest`; with `above`, `lowest` itself is refused.
 
     Raises:
-        ConfigurationError: It is another value, a bool, not a number at all (NaN), or an int that no float holds.
+        ConfigurationError: (or `error`) It is another value, a bool, NaN, or an int that no float holds.
     """
     found = _number(value, whole=whole)
     if found is not None and lowest <= found <= highest and (found > lowest or not above):
         return found
     msg = f"{name} is {shown(value)}: {remedy}."
-    raise ConfigurationError(msg)
+    raise error(msg)
 
 
 def _number(value: object, *, whole: bool) -> float | None:
@@ -89,70 +101,78 @@ def number(*, remedy: str, lowest: float = 0, above: bool = False, whole: bool =
     return check
 
 
-def check_flag(name: str, value: object) -> None:
+def check_flag(name: str, value: object, *, error: ArgumentError = ConfigurationError) -> None:
     """Check a value that is true or false.
 
     Raises:
-        ConfigurationError: It is something else, for example the text of an environment variable.
+        ConfigurationError: (or `error`) It is something else, for example the text of an environment variable.
     """
     if not isinstance(value, bool):
         msg = f"{name} is {shown(value)}: pass True or False."
-        raise ConfigurationError(msg)
+        raise error(msg)
 
 
-def check_choice(name: str, value: object, known: Collection[str]) -> None:
+def check_choice(
+    name: str, value: object, known: Collection[str], *, error: ArgumentError = ConfigurationError
+) -> None:
     """Check one of a few words.
 
     Raises:
-        ConfigurationError: It is something else.
+        ConfigurationError: (or `error`) It is something else.
     """
     if not isinstance(value, str) or value not in known:
         msg = f"{name} is {shown(value)}: give one of {', '.join(known)}."
-        raise ConfigurationError(msg)
+        raise error(msg)
 
 
-def check_instance(name: str, value: object, kind: type[_T], *, remedy: str) -> _T:
+def check_instance(
+    name: str, value: object, kind: type[_T], *, remedy: str, error: ArgumentError = ConfigurationError
+) -> _T:
     """Check that a value is of a class.
 
     Raises:
-        ConfigurationError: It is of another class.
+        ConfigurationError: (or `error`) It is of another class.
     """
     if isinstance(value, kind):
         return value
     msg = f"{name} must be a {kind.__name__}, not {type_name(value)}: {remedy}."
-    raise ConfigurationError(msg)
+    raise error(msg)
 
 
-def check_optional(name: str, value: object, kind: type[_T], *, remedy: str) -> _T | None:
+def check_optional(
+    name: str, value: object, kind: type[_T], *, remedy: str, error: ArgumentError = ConfigurationError
+) -> _T | None:
     """Check that a value is of a class, or ``None``.
 
     Raises:
-        ConfigurationError: It is of another class.
+        ConfigurationError: (or `error`) It is of another class.
     """
-    return None if value is None else check_instance(name, value, kind, remedy=remedy)
+    return None if value is None else check_instance(name, value, kind, remedy=remedy, error=error)
 
 
-def check_function(name: str, value: object, *, may_be_async: bool = False) -> None:
+def check_function(
+    name: str, value: object, *, may_be_async: bool = False, error: ArgumentError = ConfigurationError
+) -> None:
     """Check a function, or ``None``.
 
     The result of an async function is true and never awaited, where a plain one is called.
 
     Raises:
-        ConfigurationError: It cannot be called, or is async where it must not be.
+        ConfigurationError: (or `error`) It cannot be called, or is async where it must not be.
     """
     if value is not None and not callable(value):
         msg = f"{name} must be a function, not {type_name(value)}."
-        raise ConfigurationError(msg)
+        raise error(msg)
     if not may_be_async and iscoroutinefunction(value):
         msg = f"{name} must be a plain function, not an async one: it is called, and not awaited."
-        raise ConfigurationError(msg)
+        raise error(msg)
 
 
-def check_path(name: str, value: object) -> str:
+def check_path(name: str, value: object, *, error: ArgumentError = ConfigurationError) -> str:
     """Return the text of a path.
 
     Raises:
-        ConfigurationError: It is not a path, or has a character that no path can have.
+        ConfigurationError: (or `error`) It is not a path, or has a character that no path can have.
     """
     convert = getattr(value, "__fspath__", None)
     path: object = convert() if callable(convert) and not isinstance(value, type) else value
@@ -163,7 +183,44 @@ def check_path(name: str, value: object) -> str:
     else:
         problem = f"is {shown(path)}"
     msg = f"{name} {problem}: give a path as text or pathlib.Path."
-    raise ConfigurationError(msg)
+    raise error(msg)
+
+
+def check_text(name: str, value: object, *, error: ArgumentError = ConfigurationError) -> str:
+    """Check a text.
+
+    Raises:
+        ConfigurationError: (or `error`) It is of another type.
+    """
+    if isinstance(value, str):
+        return value
+    msg = f"{name} must be a str, not {type_name(value)}: pass it as text."
+    raise error(msg)
+
+
+def check_concurrency(value: object) -> None:
+    """Check the number of operations that a call may run at the same time.
+
+    Raises:
+        InvalidArgumentError: It is not a whole number of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+        msg = f"concurrency must be 1 or more, a whole number, got {shown(value)}."
+        raise InvalidArgumentError(msg)
+
+
+def check_condition(name: str, value: object) -> None:
+    """Check a plain function that returns true or false. An async one returns a coroutine, which is always true.
+
+    Raises:
+        InvalidArgumentError: It cannot be called, or is an async function.
+    """
+    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  of an object
+        msg = f"{name} must be a plain function, not an async one: nothing would await its result."
+        raise InvalidArgumentError(msg)
+    if not callable(value):
+        msg = f"{name} must be a function of a decision, not {type_name(value)}: pass a lambda, for example."
+        raise InvalidArgumentError(msg)
 
 
 def _can_be_path(text: str) -> bool:

@@ -91,7 +91,7 @@ def claim_of(headers: Mapping[str, str]) -> Claim:
     """Read the headers of a message; names in any case.
 
     Raises:
-        ConfigurationError: They are no mapping of str to str.
+        InvalidArgumentError: They are no mapping of str to str.
     """
     # A header may come twice, and some mappings give both; each mapping is gone through once.
     said: dict[str, list[str]] = {_CLIENT: [], _SIGNATURE: [], _INTEGRATION: [], _LEGACY: []}
@@ -123,7 +123,7 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
     Raises:
         SignatureError: The API key or integration is missing or another, or the signature is missing, malformed or
             wrong; ``.reason`` says which.
-        ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
+        InvalidArgumentError: An argument is of a wrong type; the message names the likely mistake.
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """

@@ -26,6 +26,7 @@ from veriff_async.errors import (
     ConnectError,
     DecisionTimeoutError,
     InboxError,
+    InvalidArgumentError,
     JobChangedError,
     JobClaimedError,
     JobFailedError,
@@ -130,7 +131,7 @@ _CLASSES: Final[dict[ErrorKind, tuple[type[VeriffError], ...]]] = {
         TransportError,
     ),
     ErrorKind.FATAL: (AuthenticationError, ClientClosedError, JournalError),
-    ErrorKind.JOB: (MediaError, ConfigurationError, JobChangedError, JobFailedError),
+    ErrorKind.JOB: (MediaError, InvalidArgumentError, ConfigurationError, JobChangedError, JobFailedError),
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from veriff_async._protocol.file_type import PDF, sniff
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
 from veriff_async._protocol.source_mistakes import explain_text
-from veriff_async.errors import ConfigurationError, MediaTooLargeError, MediaUnsupportedError
+from veriff_async.errors import InvalidArgumentError, MediaTooLargeError, MediaUnsupportedError
 from veriff_async.models.enums import MediaContext
 from veriff_async.models.media import MediaReference
 
@@ -45,7 +45,7 @@ def context_of(media: Media) -> MediaContext:
     """Return what a media shows.
 
     Raises:
-        ConfigurationError: It is not a word of Veriff's.
+        InvalidArgumentError: It is not a word of Veriff's.
     """
     given: object = media.context
     context = MediaContext(given) if isinstance(given, str) else None
@@ -55,14 +55,14 @@ def context_of(media: Media) -> MediaContext:
         "A media has a context that Veriff does not document: give one of MediaContext, for example "
         '"document-front" or "face", or wrap a newer word in MediaContext(...).'
     )
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def reference_to(index: int, media: Media) -> MediaReference:
     """Return what identifies a media in an error; a context that is not one of Veriff's may hold anything."""
     try:
         return MediaReference(index=index, context=context_of(media))
-    except ConfigurationError:
+    except InvalidArgumentError:
         return MediaReference(index=index, context=None)
 
 
@@ -89,19 +89,19 @@ def check_stated(media: Media, mimetype: str) -> None:
 
     Raises:
         MediaUnsupportedError: The stated type is not the type of its bytes.
-        ConfigurationError: Type or time are of the wrong kind, or the time has no time zone.
+        InvalidArgumentError: Type or time are of the wrong kind, or the time has no time zone.
     """
     if media.mimetype is not None:
         _check_type(media.mimetype, mimetype)
     if media.timestamp is not None and getattr(media.timestamp, "tzinfo", None) is None:
         msg = "The timestamp of the media has no time zone: give an aware datetime."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
 
 
 def _check_type(stated: object, mimetype: str) -> None:
     if not isinstance(stated, str):
         msg = f"mimetype must be a text such as {mimetype!r}, not {type(stated).__name__}: leave it out."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     name = stated.lower().partition(";")[0].strip()
     if name not in _NO_INFORMATION and _SAME.get(name, name) != _SAME.get(mimetype, mimetype):
         msg = f"The media is {mimetype}, not the stated type: leave mimetype out, or give the right file."

@@ -15,7 +15,7 @@ from attrs import field, frozen
 
 from veriff_async._protocol import headers
 from veriff_async._protocol.json.decode import dump
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from veriff_async._protocol.base_url import Host
@@ -120,13 +120,13 @@ def without_nulls(members: Mapping[str, object], name: str = "extra") -> dict[st
     """Drop null members: the API was seen to treat a null property unlike an absent one.
 
     Raises:
-        ConfigurationError: It holds what JSON cannot; the message says `name`.
+        InvalidArgumentError: It holds what JSON cannot; the message says `name`.
     """
     try:
         return {_key(key, name): _sendable(value, name) for key, value in members.items() if value is not None}
     except RecursionError:
         msg = f"{name} cannot be sent: it is nested too deeply, or contains itself."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def _headers(credentials: Credentials, signature: str) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _sendable(value: object, name: str) -> object:
     if value is None or isinstance(value, str) or (isinstance(value, int | float) and _is_finite(value)):
         return value
     msg = f"{name} cannot be sent: give what JSON can hold, texts, finite numbers, lists and mappings."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def _is_finite(value: float) -> bool:
@@ -158,4 +158,4 @@ def _key(key: object, name: str) -> str:
     if isinstance(key, str):
         return key
     msg = f"{name} cannot be sent: every key must be a text."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)

@@ -7,12 +7,11 @@ of a header or body is ever part of a message.
 from __future__ import annotations
 
 from collections.abc import Coroutine, Mapping
-from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, cast
 
-from veriff_async._protocol import arguments
+from veriff_async._protocol.arguments import type_name
 from veriff_async.credentials import Credentials
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,17 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = (
     "as_bytes",
-    "check_concurrency",
-    "check_condition",
     "check_credentials",
-    "check_instance",
-    "check_number",
-    "check_text",
     "header_items",
     "header_text",
 )
-
-_T = TypeVar("_T")
 
 _HEADERS: Final = "headers must be a mapping of names to values, both str"
 
@@ -44,15 +36,15 @@ def as_bytes(body: object, name: str = "body") -> bytes:
         name: What the error calls it.
 
     Raises:
-        ConfigurationError: It is of another type; the message names the likely mistake.
+        InvalidArgumentError: It is of another type; the message names the likely mistake.
     """
     if isinstance(body, bytes):
         return body
     copied = _copy(body)
     if copied is not None:
         return copied
-    msg = f"{name} must be bytes, got {_type_of(body)}: {_body_remedy(body)}."
-    raise ConfigurationError(msg)
+    msg = f"{name} must be bytes, got {type_name(body)}: {_body_remedy(body)}."
+    raise InvalidArgumentError(msg)
 
 
 def _copy(body: object) -> bytes | None:
@@ -71,21 +63,21 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
     headers that are of no interest may be of any type, so `header_text` checks those that are read.
 
     Raises:
-        ConfigurationError: They are no mapping, or a name is no str; the message names the likely mistake.
+        InvalidArgumentError: They are no mapping, or a name is no str; the message names the likely mistake.
     """
     items = None if isinstance(headers, type) else getattr(headers, "items", None)
     if not callable(items):
-        msg = f"{_HEADERS}, got {_type_of(headers)}: {_headers_remedy(headers)}."
-        raise ConfigurationError(msg)
+        msg = f"{_HEADERS}, got {type_name(headers)}: {_headers_remedy(headers)}."
+        raise InvalidArgumentError(msg)
     pairs = _pairs(cast("Callable[[], Iterable[tuple[object, object]]]", items))
     if pairs is None:
-        msg = f"{_HEADERS}, but items() of {_type_of(headers)} gives no pairs: pass the headers of the request."
-        raise ConfigurationError(msg)
+        msg = f"{_HEADERS}, but items() of {type_name(headers)} gives no pairs: pass the headers of the request."
+        raise InvalidArgumentError(msg)
     for name, _ in pairs:
         if not isinstance(name, str):
             remedy = "decode names and values as latin-1" if isinstance(name, bytes) else "pass the request's headers"
-            msg = f"{_HEADERS}, but a name is of type {_type_of(name)}: {remedy}."
-            raise ConfigurationError(msg)
+            msg = f"{_HEADERS}, but a name is of type {type_name(name)}: {remedy}."
+            raise InvalidArgumentError(msg)
     return [(name.lower(), value) for name, value in cast("list[tuple[str, object]]", pairs)]
 
 
@@ -100,11 +92,11 @@ def header_text(name: str, value: object) -> str:
     """Return the value of a header that is read.
 
     Raises:
-        ConfigurationError: It is no str; the message names the likely mistake.
+        InvalidArgumentError: It is no str; the message names the likely mistake.
     """
     if isinstance(value, str):
         return value
-    kind = _type_of(value)
+    kind = type_name(value)
     if isinstance(value, list | tuple):
         remedy = "pass `headers` of the event, not `multiValueHeaders`, or the first of the values"
     elif isinstance(value, bytes):
@@ -112,7 +104,7 @@ def header_text(name: str, value: object) -> str:
     else:
         remedy = "leave out headers that have no value"
     msg = f"{_HEADERS}, but the value of {name} is of type {kind}: {remedy}."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def check_credentials(credentials: object) -> Credentials:
@@ -124,78 +116,10 @@ def check_credentials(credentials: object) -> Credentials:
     if isinstance(credentials, Credentials):
         return credentials
     msg = (
-        f"credentials is a {_type_of(credentials)}: pass Credentials(api_key, shared_secret) or Credentials.from_env()."
+        f"credentials must be a Credentials instance, not {type_name(credentials)}: "
+        "pass Credentials(api_key, shared_secret) or Credentials.from_env()."
     )
     raise ConfigurationError(msg)
-
-
-def check_text(name: str, value: object) -> str:
-    """Return an argument that is a text.
-
-    Raises:
-        ConfigurationError: It is of another type.
-    """
-    if isinstance(value, str):
-        return value
-    msg = f"{name} must be a str, got {_type_of(value)}: pass it as text."
-    raise ConfigurationError(msg)
-
-
-def check_instance(name: str, value: object, kind: type[_T], remedy: str) -> _T:
-    """Return an argument that is an instance of a class.
-
-    Args:
-        name: What the error calls it.
-        value: The argument.
-        kind: The class.
-        remedy: What to pass instead.
-
-    Raises:
-        ConfigurationError: It is of another type.
-    """
-    if isinstance(value, kind):
-        return value
-    msg = f"{name} must be a {kind.__name__}, got {_type_of(value)}: {remedy}."
-    raise ConfigurationError(msg)
-
-
-def check_number(name: str, value: object, unit: str) -> float:
-    """Return an argument that is a number above zero.
-
-    Raises:
-        ConfigurationError: It is none.
-    """
-    return arguments.check_number(name, value, above=True, remedy=f"give {unit} above zero")
-
-
-def check_concurrency(value: object) -> int:
-    """Return how many things may be done at once.
-
-    Raises:
-        ConfigurationError: It is not a whole number of at least 1.
-    """
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= arguments.LARGEST:
-        return value
-    msg = f"concurrency must be 1 or more, a whole number, got {arguments.shown(value)}."
-    raise ConfigurationError(msg)
-
-
-def check_condition(name: str, value: object) -> None:
-    """Check that an argument is a function that answers at once: the result of an async one is true, whatever it is.
-
-    Raises:
-        ConfigurationError: It cannot be called, or is an async function.
-    """
-    if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  of an object
-        msg = f"{name} must be a plain function, got an async one: nothing would await its result."
-        raise ConfigurationError(msg)
-    if not callable(value):
-        msg = f"{name} must be a function of a decision, got {_type_of(value)}."
-        raise ConfigurationError(msg)
-
-
-def _type_of(value: object) -> str:
-    return "None" if value is None else type(value).__name__
 
 
 def _body_remedy(body: object) -> str:

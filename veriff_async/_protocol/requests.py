@@ -63,7 +63,7 @@ def create_session(credentials: Credentials, options: CreateOptions) -> Request:
     """Build ``POST /v1/sessions``; its signature is optional for Veriff, and always given.
 
     Raises:
-        ConfigurationError: A value would be refused; the message names the field.
+        InvalidArgumentError: A value would be refused; the message names the field.
 
     See https://devdocs.veriff.com/apidocs/v1sessions.
     """
@@ -151,7 +151,7 @@ def import_faces(
     and ``sessionIds``. `extra` goes before them.
 
     Raises:
-        ConfigurationError: There are none or more than ten, or one would be refused.
+        InvalidArgumentError: There are none or more than ten, or one would be refused.
 
     See https://devdocs.veriff.com/apidocs/bulk-import-face-images.
     """
@@ -177,7 +177,7 @@ def send_collected_data(credentials: Credentials, session_id: str, data: Collect
     """Build ``POST /v1/sessions/{id}/collected-data``; whether Veriff recognises a repetition is not documented.
 
     Raises:
-        ConfigurationError: A required value is missing, or one would be refused.
+        InvalidArgumentError: A required value is missing, or one would be refused.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
     """
@@ -254,7 +254,7 @@ def validate_registry(
     """Build ``POST /v1/validate-registry``; a session is made and submitted by it.
 
     Raises:
-        ConfigurationError: What the registries need is missing, or a value would be refused.
+        InvalidArgumentError: What the registries need is missing, or a value would be refused.
 
     See https://devdocs.veriff.com/apidocs/v1validate-registry.
     """
@@ -268,7 +268,7 @@ def validate_registry_sync(
     """Build ``POST /v1/validate-registry`` of the synchronous host, whose answer has the result.
 
     Raises:
-        ConfigurationError: What the registries need is missing, or a value would be refused.
+        InvalidArgumentError: What the registries need is missing, or a value would be refused.
 
     See https://devdocs.veriff.com/apidocs/validate-registry-3.
     """
@@ -287,7 +287,7 @@ def report_fraud(credentials: Credentials, reports: Sequence[FraudReport]) -> Re
     A report that exists already is refused, so the answer to a repetition would deny what the first try did.
 
     Raises:
-        ConfigurationError: A report would be refused; the message says which and why.
+        InvalidArgumentError: A report would be refused; the message says which and why.
 
     See https://devdocs.veriff.com/apidocs/report-fraud.
     """
@@ -299,7 +299,7 @@ def fraud_reports(credentials: Credentials, session_ids: Sequence[str]) -> Reque
     """Build ``POST /v1/feedback/fraud-reports/retrieve``.
 
     Raises:
-        ConfigurationError: There are none, or more than ten.
+        InvalidArgumentError: There are none, or more than ten.
 
     See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
     """

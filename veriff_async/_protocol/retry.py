@@ -17,7 +17,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.error_classifier import is_repeated
-from veriff_async.errors import ApiError, ConfigurationError, ConnectError
+from veriff_async.errors import ApiError, ConfigurationError, ConnectError, InvalidArgumentError
 
 if TYPE_CHECKING:
     from veriff_async.errors import VeriffError
@@ -105,4 +105,4 @@ def leaves_unsubmitted(error: VeriffError) -> bool:
     if isinstance(error, ApiError):
         is_submitted = error.status == _CONFLICT or error.code == _WRONG_TRANSITION
         return not is_submitted and not may_have_acted(error.status)
-    return isinstance(error, ConnectError | ConfigurationError)
+    return isinstance(error, ConnectError | InvalidArgumentError | ConfigurationError)

@@ -12,7 +12,7 @@ from veriff_async._protocol import validation
 from veriff_async._protocol.json.encode import render
 from veriff_async._protocol.option_names import check_names
 from veriff_async._protocol.request import without_nulls
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.document import Document
 from veriff_async.models.person import Address, ParsedAddress, Person
 from veriff_async.models.session import Consent
@@ -63,7 +63,7 @@ def create_body(options: CreateOptions) -> dict[str, object]:
 
     Raises:
         TypeError: An option is unknown; the message suggests the right name.
-        ConfigurationError: A value would be refused; the message names the field.
+        InvalidArgumentError: A value would be refused; the message names the field.
     """
     check_names("create_session()", options, CREATE_OPTIONS)
     described = _described(cast("RegistryOptions", options))
@@ -84,7 +84,7 @@ def registry_body(person: Person | Mapping[str, object], options: RegistryOption
 
     Raises:
         TypeError: An option is unknown; the message suggests the right name.
-        ConfigurationError: What the registries need is missing, or a value would be refused.
+        InvalidArgumentError: What the registries need is missing, or a value would be refused.
     """
     check_names("validate_registry()", options, ("person", *RegistryOptions.__annotations__))
     known, address = as_model("person", Person, person), options.get("address")
@@ -117,7 +117,7 @@ def as_model(name: str, model: type[_Model], value: object) -> _Model:
 
     Raises:
         TypeError: The mapping has a name that is no field; the message suggests the right one.
-        ConfigurationError: It is neither, or a field holds what cannot be sent.
+        InvalidArgumentError: It is neither, or a field holds what cannot be sent.
     """
     if isinstance(value, Mapping):
         members = cast("Mapping[str, object]", value)
@@ -127,7 +127,7 @@ def as_model(name: str, model: type[_Model], value: object) -> _Model:
     if not isinstance(value, model):
         kind = type(value).__name__
         msg = f"{name} must be a {model.__name__} or a mapping of its fields, not {kind}: pass {model.__name__}(...)."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     known = _with_texts(value)
     validation.check_fields(name, known)
     return known
@@ -154,7 +154,7 @@ def _nested(name: str, field: str, value: object) -> object:
     if field == "addresses":
         if not validation.is_collection(value):
             msg = f"{name} cannot be sent: give a list of addresses."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         return tuple(as_model(name, Address, each) for each in cast("Collection[object]", value))
     return value
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
+from veriff_async._protocol.arguments import check_text
 from veriff_async._protocol.authenticity import claim_of
-from veriff_async._protocol.request_arguments import as_bytes, check_credentials, check_text
+from veriff_async._protocol.request_arguments import as_bytes, check_credentials
 from veriff_async._protocol.signing import is_signature
+from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -133,7 +135,7 @@ def explain_signature(
         The cause with a remedy; nothing in it is secret or personal.
 
     Raises:
-        ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
+        InvalidArgumentError: An argument is of a wrong type; the message names the likely mistake.
 
     Example:
         >>> print(explain_signature(request.headers, body, credentials).advice)
@@ -142,7 +144,7 @@ def explain_signature(
     """
     body, credentials = as_bytes(body), check_credentials(credentials)
     if other_text is not None:
-        check_text("other_text", other_text)
+        check_text("other_text", other_text, error=InvalidArgumentError)
     claim = claim_of(headers)
     if claim.signature is None and claim.legacy is not None:
         return _explain_legacy(claim, body, credentials)

@@ -24,7 +24,7 @@ from veriff_async._protocol.limits import (
     MAX_IMPORTED_FACES,
     MAX_VENDOR_DATA,
 )
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import DocumentType
 from veriff_async.models.session import Consent
 
@@ -79,8 +79,8 @@ class EndUserIdWarning(UserWarning):
     """
 
 
-def _refuse(name: str, remedy: str) -> ConfigurationError:
-    return ConfigurationError(f"{name} cannot be sent: {remedy}.")
+def _refuse(name: str, remedy: str) -> InvalidArgumentError:
+    return InvalidArgumentError(f"{name} cannot be sent: {remedy}.")
 
 
 def check_id(name: str, value: object) -> str:

@@ -78,7 +78,7 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
     Raises:
         SignatureError: The API key or integration is another, or the signature is missing, malformed or wrong.
         WebhookPayloadError: It is signed, but cannot be read.
-        ConfigurationError: An argument is of a wrong type; the message names the likely mistake.
+        InvalidArgumentError: An argument is of a wrong type; the message names the likely mistake.
 
     Example:
         >>> event = parse_webhook(request.headers, await request.read(), credentials)

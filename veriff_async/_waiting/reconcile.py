@@ -10,13 +10,12 @@ from anyio import Semaphore, create_task_group
 from attrs import Factory, define, frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.arguments import check_function
+from veriff_async._protocol.arguments import check_concurrency, check_function
 from veriff_async._protocol.decision_order import is_same
-from veriff_async._protocol.request_arguments import check_concurrency
 from veriff_async._protocol.validation import check_id
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.inbox_watcher import PROBE, answer_of, in_time
-from veriff_async.errors import ConfigurationError, InboxError, VeriffError
+from veriff_async.errors import InboxError, InvalidArgumentError, VeriffError
 from veriff_async.models.decision import DecisionSource
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ async def reconcile(
         What was found, with the failures of single sessions.
 
     Raises:
-        ConfigurationError: `concurrency` is below 1, or `session_ids` is a single text.
+        InvalidArgumentError: `concurrency` is below 1, or `session_ids` is a single text.
         InboxError: The inbox cannot be read or written at all; what was recorded until then stays.
 
     Example:
@@ -93,7 +92,7 @@ async def reconcile(
     """
     require_asyncio()
     check_concurrency(concurrency)
-    check_function("progress", progress)
+    check_function("progress", progress, error=InvalidArgumentError)
     run = _Run(client, inbox, ReconcileResult(), progress)
     ids = _each(session_ids)
     # A worker for each session rather than a crew, so that there are never more than sessions.
@@ -210,19 +209,19 @@ def _each(session_ids: Iterable[object] | AsyncIterable[object]) -> AsyncGenerat
     """Return the ids one by one, from any iterable.
 
     Raises:
-        ConfigurationError: It is a single text, whose characters would be taken for ids, or nothing that has items.
+        InvalidArgumentError: It is a single text, whose characters would be taken for ids, or nothing that has items.
     """
     given: object = session_ids
     if isinstance(given, str | bytes | bytearray | memoryview):
         msg = "session_ids must be several ids, got a single text: put it into a list."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     if isinstance(session_ids, AsyncIterable):
         return _from_async(session_ids)
     try:
         return _from_sync(iter(session_ids))
     except TypeError:
         msg = f"session_ids must be an iterable of ids, got {type(given).__name__}."
-        raise ConfigurationError(msg) from None
+        raise InvalidArgumentError(msg) from None
 
 
 async def _from_async(session_ids: AsyncIterable[object]) -> AsyncGenerator[object]:

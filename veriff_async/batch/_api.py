@@ -18,7 +18,7 @@ from veriff_async.batch._rate_limit import RateLimiter, RateLimits
 from veriff_async.batch._records import JobRecord, JobState
 from veriff_async.batch._runner import Window, told
 from veriff_async.batch.job import JobResult
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
@@ -95,7 +95,7 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
         A result for each job, in the order of their decisions.
 
     Raises:
-        ConfigurationError: An option cannot be right, or what was given is no `Job`.
+        InvalidArgumentError: An option cannot be right, or what was given is no `Job`.
         AuthenticationError: The key or secret is refused: no job could go on.
         PermissionDeniedError: The integration may not create sessions.
         NotFoundError: There is no such API at the client's base URL.
@@ -196,7 +196,7 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
     require_asyncio()
     if timeout is not None and not timeout >= 0:
         msg = f"The timeout is {timeout!r}: give seconds, 0 to ask once, or None."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     window = _window(
         client,
         journal,
@@ -302,7 +302,7 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
             ``vendor_data``; ``None`` when there is none, so that it is created again.
 
     Raises:
-        ConfigurationError: It is certain which session the job has, or the session's id cannot be one.
+        InvalidArgumentError: It is certain which session the job has, or the session's id cannot be one.
         JournalError: The journal cannot be written, or a run has the job.
 
     Example:
@@ -313,10 +313,10 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
     try:
         if record is None:
             msg = f"The journal has no job {job_id}: compare the id with those of your jobs."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         if not record.is_resolvable:
             msg = f"No creation of job {job_id} is in doubt: look at its step in the journal."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         if session_id is None:
             await journal.write(evolve(record.retry(), state=JobState.NEW, session_id=None))
         else:
@@ -339,12 +339,20 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     retries: bool = True,
 ) -> Window:
     if patience is not None:
-        check_number("max_outage", patience, remedy="give seconds, or None to wait for any time")
+        check_number(
+            "max_outage", patience, remedy="give seconds, or None to wait for any time", error=InvalidArgumentError
+        )
     for name, value in (("concurrency", concurrency), ("max_waiting", max_waiting)):
-        check_number(name, value, lowest=1, whole=True, remedy="give 1 or more")
-    check_choice("on_unknown", on_unknown, get_args(OnUnknown))
-    check_optional("rate_limits", rate_limits, RateLimits, remedy="pass RateLimits(...), or None for the default")
-    check_function("progress", progress)
+        check_number(name, value, lowest=1, whole=True, remedy="give 1 or more", error=InvalidArgumentError)
+    check_choice("on_unknown", on_unknown, get_args(OnUnknown), error=InvalidArgumentError)
+    check_optional(
+        "rate_limits",
+        rate_limits,
+        RateLimits,
+        remedy="pass RateLimits(...), or None for the default",
+        error=InvalidArgumentError,
+    )
+    check_function("progress", progress, error=InvalidArgumentError)
     throttle = RateLimiter(rate_limits or RateLimits(), client.statistics)
     run = Run(
         client=client,

@@ -42,7 +42,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
 
     Raises:
         MediaError: A file that is still to be uploaded is missing, or nothing that Veriff takes.
-        ConfigurationError: An option would be refused.
+        InvalidArgumentError: An option would be refused.
     """
     check_arguments(job.media)
     said = {

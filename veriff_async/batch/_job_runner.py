@@ -111,7 +111,7 @@ class Course:
         Raises:
             JobChangedError: It is not what it was.
             MediaError: A file that is still to be uploaded is missing, or nothing that Veriff takes.
-            ConfigurationError: An option would be refused.
+            InvalidArgumentError: An option would be refused.
         """
         # Before anything was asked of Veriff, a job may be given in another way; it begins anew then.
         is_free = known is None or (known.session_id is None and known.retry().state is JobState.NEW)

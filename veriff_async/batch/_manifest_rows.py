@@ -15,7 +15,7 @@ from veriff_async._protocol.option_names import closest
 from veriff_async._protocol.session_request import CreateOptions, create_body
 from veriff_async.batch._fingerprint import options_of
 from veriff_async.batch.job import Job
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.document import Document
 from veriff_async.models.enums import DocumentType, Gender, MediaContext
 from veriff_async.models.json import as_list, as_object
@@ -173,7 +173,7 @@ def job_of(found: Mapping[str, object], folder: Path, timeout: float | None) -> 
             **options,
         )
         create_body(options_of(job))
-    except ConfigurationError as error:
+    except InvalidArgumentError as error:
         reason = str(error)
     else:
         return job

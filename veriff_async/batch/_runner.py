@@ -17,7 +17,7 @@ from veriff_async.batch._records import JobState
 from veriff_async.batch.job import JobResult, check_job
 from veriff_async.errors import (
     BatchError,
-    ConfigurationError,
+    InvalidArgumentError,
     JobClaimedError,
     JobFailedError,
     JournalError,
@@ -335,6 +335,6 @@ async def _each(jobs: Jobs) -> AsyncGenerator[Job]:
     else:
         if not isinstance(cast("object", jobs), Iterable):
             msg = f"jobs must be an iterable of Job, not {type_name(jobs)}: pass for example a list."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         for job in jobs:
             yield job

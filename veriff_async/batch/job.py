@@ -10,7 +10,7 @@ from attrs import field, frozen
 from veriff_async._protocol.arguments import check_number
 from veriff_async._protocol.option_names import check_names
 from veriff_async._protocol.session_request import CREATE_OPTIONS
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.media import Media
 
 if TYPE_CHECKING:
@@ -30,18 +30,24 @@ _LONGEST: Final = 1000  # characters: as much as Veriff takes for vendor_data
 def _check_id(_job: object, _attribute: Attribute[str], value: object) -> None:
     if not isinstance(value, str) or not value or len(value) > _LONGEST or not value.isprintable():
         msg = "A job's id cannot be used: give 1 to 1000 printable characters of your own."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
 
 
 def _check_media(job: Job, _attribute: Attribute[tuple[Media, ...]], value: tuple[object, ...]) -> None:
     if not value or not all(isinstance(one, Media) for one in value):
         msg = f'Job {job.id} has no media to upload: give a sequence like [Media("front.jpg", "document-front")].'
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
 
 
 def _check_timeout(job: Job, _attribute: object, value: float | None) -> None:
     if value is not None:
-        check_number(f"The timeout of job {job.id}", value, above=True, remedy="give seconds above zero, or None")
+        check_number(
+            f"The timeout of job {job.id}",
+            value,
+            above=True,
+            remedy="give seconds above zero, or None",
+            error=InvalidArgumentError,
+        )
 
 
 def _check_options(job: Job, _attribute: object, value: CreateOptions) -> None:
@@ -66,7 +72,7 @@ class Job:
             `VeriffClient.create_session`. The attribute ``options`` holds them.
 
     Raises:
-        ConfigurationError: An argument is invalid.
+        InvalidArgumentError: An argument is invalid.
         TypeError: An option is unknown; the message suggests the right name.
 
     Example:
@@ -104,14 +110,14 @@ def check_job(job: object) -> None:
     """Check that a program gave a job.
 
     Raises:
-        ConfigurationError: It is something else.
+        InvalidArgumentError: It is something else.
     """
     if not isinstance(job, Job):
         msg = (
             f"The batch takes jobs, not {type(job).__name__}: pass for example "
             'Job("user-42", [Media("front.jpg", "document-front")]).'
         )
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
 
 
 @frozen(kw_only=True)

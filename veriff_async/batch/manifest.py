@@ -24,7 +24,7 @@ from veriff_async.batch._manifest_rows import (
     is_text,
     job_of,
 )
-from veriff_async.errors import ConfigurationError, DecodeError, VeriffError
+from veriff_async.errors import DecodeError, InvalidArgumentError, VeriffError
 
 if TYPE_CHECKING:
     import os
@@ -77,7 +77,7 @@ def read_manifest(
         A generator of rows, in the file's order; close it when you stop early.
 
     Raises:
-        ConfigurationError: The file has another ending, or cannot be read.
+        InvalidArgumentError: The file has another ending, or cannot be read.
 
     Example:
         >>> rows = list(read_manifest("jobs.csv"))
@@ -85,13 +85,15 @@ def read_manifest(
         ...     if isinstance(bad, InvalidRow):
         ...         print(bad.line, bad.reason)
     """
-    file = Path(check_path("path", path))
+    file = Path(check_path("path", path, error=InvalidArgumentError))
     readers = {".csv": _csv_members, ".jsonl": _json_members, ".ndjson": _json_members}
     if (reader := readers.get(file.suffix.lower())) is None:
         msg = "A manifest is CSV or JSON Lines: give a file that ends in .csv, .jsonl or .ndjson."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     if timeout is not None:
-        check_number("The timeout", timeout, above=True, remedy="give seconds above zero, or None")
+        check_number(
+            "The timeout", timeout, above=True, remedy="give seconds above zero, or None", error=InvalidArgumentError
+        )
     return _rows(file, reader, timeout, check_media=check_media)
 
 
@@ -170,10 +172,10 @@ def _line(file: BinaryIO) -> bytes:
     raise _unreadable(reason)
 
 
-def _unreadable(reason: OSError | ValueError) -> ConfigurationError:
+def _unreadable(reason: OSError | ValueError) -> InvalidArgumentError:
     """Tell what is the matter without the path, which may hold a person's name."""
     problem = (reason.strerror if isinstance(reason, OSError) else None) or type(reason).__name__
-    return ConfigurationError(f"The manifest cannot be read ({problem}): give the path of a file that you may read.")
+    return InvalidArgumentError(f"The manifest cannot be read ({problem}): give the path of a file that you may read.")
 
 
 def _json_members(lines: Lines) -> Generator[tuple[int, Found]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 from attrs import field, frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.request_arguments import check_number, check_text
+from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._storage.redis import Connections
 from veriff_async.batch._records import JobState, dump_record, load_record
 from veriff_async.batch.memory import taken
@@ -142,8 +142,8 @@ class RedisJournal:
         self, server: str | Redis, *, prefix: str = "{veriff-batch}", lease: float = 30.0, timeout: float = 4.0
     ) -> None:
         """Check the arguments; nothing is opened yet."""
-        check_number("timeout", timeout, "seconds")
-        check_number("lease", lease, "seconds")
+        check_number("timeout", timeout, above=True, remedy="give seconds above zero")
+        check_number("lease", lease, above=True, remedy="give seconds above zero")
         if not lease < _LONGEST / 1000 or not check_text("prefix", prefix):
             msg = "RedisJournal needs a prefix, and a timeout and lease above zero: leave out what is unsure."
             raise ConfigurationError(msg)

@@ -16,6 +16,7 @@ from veriff_async.batch.job import check_job
 from veriff_async.errors import (
     ConfigurationError,
     DecisionTimeoutError,
+    InvalidArgumentError,
     JobClaimedError,
     VeriffError,
 )
@@ -78,9 +79,9 @@ class BatchTasks:
         broker: The broker; the tasks are registered with it, so make this where the broker is made.
         client: Makes the client of a worker process, for example ``VeriffClient.from_env``.
         journal: Makes its journal.
-        load: Returns a job by its id, the same each time. A `ConfigurationError`, for example of `Job`, ends the job:
-            the journal has it as failed, and `on_result` gets it. Any other exception, also one of this library like
-            `NotFoundError`, leaves the message to be delivered again.
+        load: Returns a job by its id, the same each time. An `InvalidArgumentError`, for example of `Job`, ends the
+            job: the journal has it as failed, and `on_result` gets it. Any other exception, also one of this library
+            like `NotFoundError`, leaves the message to be delivered again.
         on_result: Called with what came of a job before its message is acknowledged, so perhaps again after a crash:
             where your program takes the decision. What it raises leaves the message to be delivered again; if
             `collect` called it, the job gets a `verify` message of its own, and the other jobs go on.
@@ -194,7 +195,7 @@ class BatchTasks:
             job = await self._load(job_id)
             check_job(job)
             _check_id(job, job_id)
-        except ConfigurationError as error:
+        except (ConfigurationError, InvalidArgumentError) as error:
             return await record_failure(worker.journal, job_id, error)
         return await attempt_one(
             worker.client,
@@ -237,7 +238,7 @@ class BatchTasks:
 def _check_id(job: Job, job_id: str) -> None:
     if job.id != job_id:
         msg = "load returned a job with another id than it was asked for: make the Job with the id that load is given."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
 
 
 def _left(context: Context, error: VeriffError) -> Exception:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias, cast
 from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.request_arguments import check_number, check_text
+from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.redis import Connections, ResponseError, watching
@@ -127,7 +127,7 @@ class RedisInbox:
         now: Callable[[], float] | None = None,
     ) -> None:
         """Check the arguments; nothing is opened yet."""
-        check_number("timeout", timeout, "seconds")
+        check_number("timeout", timeout, above=True, remedy="give seconds above zero")
         if not check_text("prefix", prefix):
             msg = "prefix is empty: leave it out, or give a text that other programs do not use."
             raise ConfigurationError(msg)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar, cast
 from anyio import to_thread
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.request_arguments import check_number
+from veriff_async._protocol.arguments import check_number
 from veriff_async._storage.sqlite_file import FileGuard, database_path, real_path
 from veriff_async._storage.sqlite_worker import Reader, Writer
 from veriff_async.config import Retention, check_clock, check_retention
@@ -85,7 +85,7 @@ class SqliteInbox:
         """Check the options; nothing is opened yet."""
         self._path = database_path(path, owner="inbox", memory="MemoryInbox")
         self._retention = Retention() if retention is None else check_retention(retention)
-        self._watch = check_number("watch", watch, "seconds")
+        self._watch = check_number("watch", watch, above=True, remedy="give seconds above zero")
         self._now = check_clock(now)
         self._feeds = Feeds()
         self._lock = Lock()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from veriff_async._protocol import arguments
 from veriff_async._protocol.json.encode import dump_json
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from attrs import Attribute, AttrsInstance
@@ -48,40 +48,43 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
     highest: float = LONGEST,
     above: bool = False,
     whole: bool = False,
+    error: arguments.ArgumentError = InvalidArgumentError,
 ) -> float:
     """Check a finite number from `lowest` to `highest`; with `above`, `lowest` itself is refused.
 
     Raises:
-        ConfigurationError: It is another value, or a bool.
+        InvalidArgumentError: It is another value, or a bool.
     """
     kind = "a whole number" if whole else "a number"
     bound = f"above {lowest:.15g}" if above else f"from {lowest:.15g}"
     remedy = f"pass {kind} {bound} to {highest:.15g}"
-    return arguments.check_number(name, value, remedy=remedy, lowest=lowest, highest=highest, above=above, whole=whole)
+    return arguments.check_number(
+        name, value, remedy=remedy, lowest=lowest, highest=highest, above=above, whole=whole, error=error
+    )
 
 
-def check_text(name: str, value: object) -> str:
+def check_text(name: str, value: object, *, error: arguments.ArgumentError = InvalidArgumentError) -> str:
     """Check a text.
 
     Raises:
-        ConfigurationError: It is something else.
+        InvalidArgumentError: It is something else.
     """
     if isinstance(value, str):
         return value
     msg = f"{name} must be a text, not {arguments.type_name(value)}."
-    raise ConfigurationError(msg)
+    raise error(msg)
 
 
 def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, object]:
     """Check a mapping.
 
     Raises:
-        ConfigurationError: It is something else.
+        InvalidArgumentError: It is something else.
     """
     if isinstance(value, Mapping):
         return cast("Mapping[object, object]", value)
     msg = f"{name} must be a mapping, not {arguments.type_name(value)}: {remedy}."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def check_url(name: str, value: object) -> str:
@@ -90,7 +93,7 @@ def check_url(name: str, value: object) -> str:
     Veriff takes https on port 443 only; a receiver under test is rarely that.
 
     Raises:
-        ConfigurationError: It is not an absolute http or https URL.
+        InvalidArgumentError: It is not an absolute http or https URL.
     """
     if isinstance(value, str) and _NOT_IN_URL.search(value) is None:
         try:
@@ -100,28 +103,30 @@ def check_url(name: str, value: object) -> str:
         except ValueError:  # a port or an IPv6 address that is none
             pass
     msg = f"{name} is not an address to post to: pass an absolute URL, http://... or https://..., or None."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def check_header(name: object, value: object) -> None:
     """Check a header.
 
     Raises:
-        ConfigurationError: Its name or value cannot stand in a header, for example because of a line end.
+        InvalidArgumentError: Its name or value cannot stand in a header, for example because of a line end.
     """
     if isinstance(name, str) and _NAME.fullmatch(name) and isinstance(value, str) and not _CONTROL.search(value):
         return
     msg = "headers must be a mapping of header names to texts without line ends or other control characters."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
     """Check a model that the sandbox is to send later.
 
     Raises:
-        ConfigurationError: It is of another class, or something in it has no JSON.
+        InvalidArgumentError: It is of another class, or something in it has no JSON.
     """
-    model = arguments.check_instance(name, value, kind, remedy="pass a model of veriff_async")
+    model = arguments.check_instance(
+        name, value, kind, remedy="pass a model of veriff_async", error=InvalidArgumentError
+    )
     _check_json(name, model)
     return model
 
@@ -130,7 +135,7 @@ def check_members(name: str, value: object) -> Mapping[str, object]:
     """Check an object in Veriff's own words.
 
     Raises:
-        ConfigurationError: It is not a mapping, or something in it has no JSON.
+        InvalidArgumentError: It is not a mapping, or something in it has no JSON.
     """
     members = cast("Mapping[str, object]", check_mapping(name, value, remedy="pass a model, or Veriff's own words"))
     _check_json(name, members)
@@ -140,12 +145,12 @@ def check_members(name: str, value: object) -> Mapping[str, object]:
 def _check_json(name: str, value: AttrsInstance | Mapping[str, object]) -> None:
     try:
         dump_json(value)
-    except ConfigurationError:
+    except InvalidArgumentError:
         pass
     else:
         return
     msg = f"{name} cannot be written as JSON: its values must be texts, finite numbers, lists and mappings."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def number(
@@ -162,7 +167,7 @@ def number(
 
 def flag(instance: object, attribute: Attribute[bool], value: object) -> None:
     """Validate a field that is true or false."""
-    arguments.check_flag(f"{type(instance).__name__}.{attribute.name}", value)
+    arguments.check_flag(f"{type(instance).__name__}.{attribute.name}", value, error=InvalidArgumentError)
 
 
 def one_of(*known: int) -> arguments.Validator:
@@ -172,6 +177,6 @@ def one_of(*known: int) -> arguments.Validator:
         if isinstance(value, bool) or not isinstance(value, int) or value not in known:
             choice = " or ".join(map(str, known))
             msg = f"{type(instance).__name__}.{attribute.name} is {arguments.shown(value)}: pass {choice}."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
 
     return check

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 from veriff_async._protocol.arguments import check_instance
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 from veriff_async.sandbox._arguments import check_number
 
 __all__ = ("Clock", "RealClock", "VirtualClock")
@@ -68,5 +68,5 @@ class VirtualClock:
         now = self._now + timedelta(seconds=check_number("seconds", seconds))
         if now > _LATEST:
             msg = "The virtual clock does not go beyond the year 9000: pass fewer seconds."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         self._now = now

@@ -10,7 +10,7 @@ from veriff_async._protocol.arguments import LARGEST
 from veriff_async._protocol.json.encode import render
 from veriff_async._protocol.option_names import check_names
 from veriff_async._protocol.session_request import as_model
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.decision import RiskLabel
 from veriff_async.models.document import Document
@@ -73,7 +73,7 @@ class Stage:
                 ``risk_labels`` and ``insights``.
 
         Raises:
-            ConfigurationError: There is no such session, it cannot be decided like that, or a value has no JSON; the
+            InvalidArgumentError: There is no such session, it cannot be decided like that, or a value has no JSON; the
                 session is as before.
             TypeError: An option is unknown; the message suggests the right name.
         """
@@ -85,7 +85,7 @@ class Stage:
         """Let the end-user open Veriff's page, which starts the attempt (event 7001).
 
         Raises:
-            ConfigurationError: There is no such session, or its attempt was started before.
+            InvalidArgumentError: There is no such session, or its attempt was started before.
         """
         self._desk.change(session_id, lambda scenario, session, _: scenario.start(session))
 
@@ -93,7 +93,7 @@ class Stage:
         """Let the end-user submit the attempt on Veriff's page (event 7002).
 
         Raises:
-            ConfigurationError: There is no such session, or nothing to submit.
+            InvalidArgumentError: There is no such session, or nothing to submit.
         """
         self._desk.change(session_id, lambda scenario, session, now: scenario.hand_in(session, now=now))
 
@@ -105,7 +105,7 @@ class Stage:
             screening: What was found; nothing by default. Whose it is and when is filled in.
 
         Raises:
-            ConfigurationError: There is no such session.
+            InvalidArgumentError: There is no such session.
         """
         found = WatchlistScreening(
             match_status=MatchStatus.NO_MATCH,
@@ -120,7 +120,7 @@ class Stage:
         """Let searches in lists of politically exposed persons and sanctions end; they are told with the person.
 
         Raises:
-            ConfigurationError: There is no such session.
+            InvalidArgumentError: There is no such session.
         """
         for each in matches:
             check_model("match", each, PepSanctionMatch)
@@ -130,7 +130,7 @@ class Stage:
         """Let somebody give the attempt a status in the Customer Portal, and post its webhook.
 
         Raises:
-            ConfigurationError: There is no such session.
+            InvalidArgumentError: There is no such session.
         """
         check_model("status", status, UserDefinedStatus)
         self._desk.change(session_id, lambda _, session, now: _session_data.set_user_status(session, status, now=now))
@@ -141,7 +141,7 @@ class Stage:
         """Let a registry answer, and post its webhook.
 
         Raises:
-            ConfigurationError: There is no such session.
+            InvalidArgumentError: There is no such session.
         """
         for kind in (CurpResult, IneCurpResult, TransportationResult):
             if isinstance(result, kind):
@@ -160,7 +160,7 @@ class Stage:
             The id of the certificate.
 
         Raises:
-            ConfigurationError: There is no such session, or it has no PDF.
+            InvalidArgumentError: There is no such session, or it has no PDF.
         """
         certificate_id = str(uuid4())
         document_ids = iter(lambda: str(uuid4()), None)
@@ -177,7 +177,7 @@ class Stage:
             The id of the address.
 
         Raises:
-            ConfigurationError: There is no such session, or one was submitted before.
+            InvalidArgumentError: There is no such session, or one was submitted before.
         """
         address_id = str(uuid4())
         self._desk.change(session_id, lambda _, session, __: _session_data.submit_address(session, address_id))
@@ -187,7 +187,7 @@ class Stage:
         """Post the last webhook of a kind again, as somebody can in the Customer Portal.
 
         Raises:
-            ConfigurationError: There is no such session, or nothing of that kind was posted about it.
+            InvalidArgumentError: There is no such session, or nothing of that kind was posted about it.
         """
         self._desk.resend(session_id, WebhookKind(check_text("kind", kind)))
 
@@ -222,7 +222,7 @@ def _models(name: str, values: object, kind: type[_Model]) -> tuple[_Model, ...]
     if isinstance(values, Iterable):
         return tuple(check_model(name, item, kind) for item in cast("Iterable[object]", values))
     msg = f"{name} must be a sequence of {kind.__name__}, not {type(values).__name__}."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def _described(

@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from attrs.validators import optional
 
 from veriff_async._protocol.arguments import check_instance
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.sandbox._arguments import (
     LONGEST,
     check_header,
@@ -42,7 +43,13 @@ class FaultKind(Enum):
 
 
 def _check_kind(_fault: object, _attribute: Attribute[FaultKind], value: object) -> None:
-    check_instance("kind", value, FaultKind, remedy="make faults by the methods of Fault, for example Fault.drop()")
+    check_instance(
+        "kind",
+        value,
+        FaultKind,
+        remedy="make faults by the methods of Fault, for example Fault.drop()",
+        error=InvalidArgumentError,
+    )
 
 
 def _check_headers(_fault: object, _attribute: object, value: object) -> None:
@@ -62,7 +69,7 @@ class Fault:
     """One way in which a request goes wrong; made by the class methods, used with `Sandbox.inject`.
 
     Raises:
-        ConfigurationError: A value is not of its kind, or cannot stand in an answer.
+        InvalidArgumentError: A value is not of its kind, or cannot stand in an answer.
     """
 
     kind: FaultKind = field(validator=_check_kind)
@@ -93,7 +100,7 @@ class Fault:
             before_body: Whether to answer before the body of the request was read.
 
         Raises:
-            ConfigurationError: There is no such HTTP status for an answer, `retry_after` is not finite, or a text has
+            InvalidArgumentError: There is no such HTTP status for an answer, `retry_after` is not finite, or a text has
                 line ends.
         """
         if retry_after is not None and not isinstance(retry_after, str):
@@ -163,9 +170,15 @@ class Faults:
         """Let a fault happen to the next requests that match.
 
         Raises:
-            ConfigurationError: `times` is below 1, or a value is of another type.
+            InvalidArgumentError: `times` is below 1, or a value is of another type.
         """
-        check_instance("fault", fault, Fault, remedy="make it by the methods of Fault, for example Fault.drop()")
+        check_instance(
+            "fault",
+            fault,
+            Fault,
+            remedy="make it by the methods of Fault, for example Fault.drop()",
+            error=InvalidArgumentError,
+        )
         check_number("times", times, lowest=1, whole=True)
         for name, value in (("method", method), ("path", path)):
             if value is not None:

@@ -57,7 +57,7 @@ class SandboxOptions:
             second (a guess). ``None``, the default, is no limit: Veriff documents none except for two endpoints.
 
     Raises:
-        ConfigurationError: A value has the wrong type, is not finite, or is out of range.
+        InvalidArgumentError: A value has the wrong type, is not finite, or is out of range.
     """
 
     time_digits: Literal[3, 6] = field(default=6, validator=one_of(3, 6))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve, frozen
 
 from veriff_async._protocol.decision_order import DECIDED, OPEN_FOR_MEDIA, can_follow
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import Status
 from veriff_async.models.json import EMPTY, JsonObject, as_object
 from veriff_async.models.reasons import REASONS
@@ -194,11 +194,11 @@ class Scenario:
         """Let the end-user open Veriff's page, which starts the attempt.
 
         Raises:
-            ConfigurationError: The attempt was started or submitted before.
+            InvalidArgumentError: The attempt was started or submitted before.
         """
         if session.status not in OPEN_FOR_MEDIA or session.attempt.status != Status.CREATED:
             msg = f"The session is {session.status}, and its attempt cannot be started again."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         session.opened = True
         return self._began(session)
 
@@ -206,25 +206,25 @@ class Scenario:
         """Let the end-user submit the attempt on Veriff's page.
 
         Raises:
-            ConfigurationError: There is no attempt to submit.
+            InvalidArgumentError: There is no attempt to submit.
         """
         if session.status not in OPEN_FOR_MEDIA:
             msg = f"The session is {session.status}, and cannot be submitted."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         return self._handed_in(session, now)
 
     def decide(self, session: Session, verdict: Verdict, *, now: datetime) -> list[Effect]:
         """Decide about a session.
 
         Raises:
-            ConfigurationError: The status is no decision, or it cannot follow.
+            InvalidArgumentError: The status is no decision, or it cannot follow.
         """
         if verdict.status not in DECIDED:
             msg = f"A session cannot be decided like that: give one of {', '.join(sorted(DECIDED))}."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         if not can_follow(session.status, verdict.status):
             msg = f"The session is {session.status}, and {verdict.status} cannot follow."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         return self._decide(session, verdict, now)
 
     def come(self, due: Due, *, now: datetime) -> list[Effect]:
@@ -250,12 +250,12 @@ class Scenario:
         """Return a session that a test names.
 
         Raises:
-            ConfigurationError: There is no such session.
+            InvalidArgumentError: There is no such session.
         """
         session = self._changeable(check_text("session_id", session_id))
         if session is None:
             msg = "The sandbox has no such session: give an id that it made."
-            raise ConfigurationError(msg)
+            raise InvalidArgumentError(msg)
         return session
 
     @property

@@ -24,7 +24,7 @@ from veriff_async.credentials import (
     SECRET_VARIABLE,
     Credentials,
 )
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import ConfigurationError, InvalidArgumentError
 from veriff_async.sandbox._app import build_app
 from veriff_async.sandbox._arguments import (
     check_mapping,
@@ -93,6 +93,7 @@ class Sandbox(Stage):
     Raises:
         ConfigurationError: An option is of the wrong type, not finite or out of range, or the address cannot be
             listened on.
+        InvalidArgumentError: An address or kind of webhooks cannot be used.
 
     Example:
         >>> async with Sandbox() as sandbox, VeriffClient(sandbox.credentials, base_url=sandbox.base_url) as veriff:
@@ -118,13 +119,13 @@ class Sandbox(Stage):
     ) -> None:
         """Check the options; nothing listens yet."""
         if decide_after is not None:
-            check_number("decide_after", decide_after)
-        check_number("port", port, highest=_LAST_PORT, whole=True)
+            check_number("decide_after", decide_after, error=ConfigurationError)
+        check_number("port", port, highest=_LAST_PORT, whole=True, error=ConfigurationError)
         for name, function in (("on_request", on_request), ("on_delivery", on_delivery)):
             check_function(name, function)
         if clock is not None and not callable(getattr(clock, "now", None)):
             check_instance("clock", clock, RealClock, remedy="pass a VirtualClock or a RealClock")
-        self._host = check_text("host", host)
+        self._host = check_text("host", host, error=ConfigurationError)
         self._port = port
         self._media_folder = None if media_folder is None else _folder(media_folder)
         options = (
@@ -261,14 +262,14 @@ class Sandbox(Stage):
                 best = closest(kind, WebhookKind)
                 remedy = f"give some of {', '.join(WebhookKind)}." if best is None else f"did you mean {str(best)!r}?"
                 msg = f"webhook_urls has a kind that nothing is: {remedy}"
-                raise ConfigurationError(msg)
+                raise InvalidArgumentError(msg)
         self._desk.webhook_urls = known
 
     def session(self, session_id: str) -> SessionView:
         """Show a session as it stands.
 
         Raises:
-            ConfigurationError: There is no such session.
+            InvalidArgumentError: There is no such session.
         """
         return self._desk.view(session_id)
 
@@ -302,7 +303,7 @@ class Sandbox(Stage):
             times: How many of them.
 
         Raises:
-            ConfigurationError: `times` is below 1.
+            InvalidArgumentError: `times` is below 1.
         """
         self._desk.arm(fault, method=method, path=path, times=times)
 

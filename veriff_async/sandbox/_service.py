@@ -15,7 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async._protocol.json.encode import dump_json
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.sandbox import _session_data, _validation
 from veriff_async.sandbox._errors import Refusal
 from veriff_async.sandbox._face_import import FaceDesk
@@ -189,7 +189,7 @@ class Desk:
         """Let a test change something about a session.
 
         Raises:
-            ConfigurationError: There is no such session, or it cannot be changed like that.
+            InvalidArgumentError: There is no such session, or it cannot be changed like that.
         """
         with self._present() as now:
             self._note(change(self._scenario, self._scenario.known(session_id), now), now)
@@ -198,13 +198,13 @@ class Desk:
         """Post a webhook again, as somebody can in the Customer Portal.
 
         Raises:
-            ConfigurationError: There is no such session, or nothing of that kind was posted about it.
+            InvalidArgumentError: There is no such session, or nothing of that kind was posted about it.
         """
         with self._present() as now:
             body = self._scenario.known(session_id).posted.get(kind)
             if body is None:
                 msg = f"Nothing of the kind {kind} was posted about this session, so nothing can be posted again."
-                raise ConfigurationError(msg)
+                raise InvalidArgumentError(msg)
             self._note([Post(session_id, kind, body)], now)
 
     def view(self, session_id: str) -> SessionView:

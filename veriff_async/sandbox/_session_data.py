@@ -14,7 +14,7 @@ from pybase64 import b64encode
 from veriff_async._protocol.file_type import PDF
 from veriff_async._protocol.json.decode import read
 from veriff_async._protocol.json.encode import to_json
-from veriff_async.errors import ConfigurationError
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.attempt import Attempt, UserDefinedStatus
 from veriff_async.models.certificate import Certificate, SourceDocument
 from veriff_async.models.enums import MediaContext, Status
@@ -143,12 +143,12 @@ def issue_certificate(
     """Let a certificate be issued for the PDFs of the session; the decision webhook tells of it, nothing else does.
 
     Raises:
-        ConfigurationError: The session has no PDF.
+        InvalidArgumentError: The session has no PDF.
     """
     documents = [media for attempt in session.attempts for media in attempt.media if media.mimetype == PDF]
     if not documents:
         msg = "The session has no PDF to certify: upload one first."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     by_id = dict(zip(document_ids, documents, strict=False))
     session.certificates.append(IssuedCertificate(id=certificate_id, created_at=now, documents=by_id))
     return []
@@ -289,11 +289,11 @@ def submit_address(session: Session, address_id: str) -> list[Post]:
     """Let the end-user submit an older proof of address.
 
     Raises:
-        ConfigurationError: One was submitted before.
+        InvalidArgumentError: One was submitted before.
     """
     if session.address_id is not None:
         msg = "The session has a proof of address already: make another session."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     session.address_id = address_id
     told = AddressEvent(
         session_id=session.id,

@@ -48,7 +48,7 @@ def packed(url: str, body: JsonObject, *, credentials: Credentials, options: San
     """Write and sign a webhook; the signing secret stands for the one promoted to master in the Customer Portal.
 
     Raises:
-        ConfigurationError: Something in the body has no JSON.
+        InvalidArgumentError: Something in the body has no JSON.
     """
     raw = dump_json(body)
     headers = {"content-type": "application/json", **signed_headers(credentials, credentials.sign(raw))}

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
 
-from veriff_async._protocol.request_arguments import check_text, header_items, header_text
+from veriff_async._protocol.arguments import check_text
+from veriff_async._protocol.request_arguments import header_items, header_text
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def refusal(method: str, headers: Mapping[str, str], max_body: int) -> WebhookRe
     """Return what a request is refused with before its body is read; ``None`` when it may be a webhook.
 
     Raises:
-        ConfigurationError: The headers are no mapping of str to str.
+        InvalidArgumentError: The headers are no mapping of str to str.
     """
     if method != "POST":
         return NOT_POSTED

@@ -13,11 +13,17 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from attrs import frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.arguments import check_number
+from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._protocol.json.decode import warm_up
-from veriff_async._protocol.request_arguments import as_bytes, check_credentials, check_text
+from veriff_async._protocol.request_arguments import as_bytes, check_credentials
 from veriff_async._protocol.webhook import parse_webhook
-from veriff_async.errors import ConfigurationError, InboxError, SignatureError, WebhookPayloadError
+from veriff_async.errors import (
+    ConfigurationError,
+    InboxError,
+    InvalidArgumentError,
+    SignatureError,
+    WebhookPayloadError,
+)
 from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.webhooks import _http
@@ -230,7 +236,8 @@ class WebhookReceiver:
             WebhookPayloadError: It is signed, but cannot be read; nothing was recorded.
             InboxError: It may not have been recorded, because the inbox failed, was slower than `record_timeout`, or
                 the receiver is closed: answer 503.
-            ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
+            InvalidArgumentError: An argument is of a wrong type.
+            ConfigurationError: No event loop of asyncio is running.
 
         Example:
             >>> recorded = await receiver.receive(headers, body)
@@ -274,14 +281,15 @@ class WebhookReceiver:
             415, 413, 408, 401 or 400 for what is not a webhook; 503 for one that the inbox did not record.
 
         Raises:
-            ConfigurationError: An argument is of a wrong type, or no event loop of asyncio is running.
+            InvalidArgumentError: An argument is of a wrong type.
+            ConfigurationError: No event loop of asyncio is running.
 
         Example:
             >>> reply = await receiver.handle(request.method, request.headers, request.stream())
             >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
         """
         require_asyncio()
-        reply = _http.refusal(check_text("method", method), headers, self._max_body)
+        reply = _http.refusal(check_text("method", method, error=InvalidArgumentError), headers, self._max_body)
         if self._senders is not None and not self._senders.allow(remote, headers):
             reply = _http.NOT_ALLOWED
         if reply is not None:
@@ -361,7 +369,7 @@ class WebhookReceiver:
                     if held.tell() + len(piece) > self._max_body:
                         raise _RefusedError(_http.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
                     held.write(piece)
-        except (_RefusedError, ConfigurationError):
+        except (_RefusedError, InvalidArgumentError):
             raise
         except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
             raise _RefusedError(_http.TOO_SLOW if limit.expired() else _http.BROKEN_OFF) from None

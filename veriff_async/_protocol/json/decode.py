@@ -20,7 +20,7 @@ from pybase64 import b64decode
 
 from veriff_async._protocol.json.compiled import write_reader
 from veriff_async._protocol.json.paths import OURS, RAW, flattened, places
-from veriff_async.errors import ConfigurationError, DecodeError
+from veriff_async.errors import DecodeError, InvalidArgumentError
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
 from veriff_async.models.numbers import as_javascript, with_javascript_numbers
@@ -144,7 +144,7 @@ def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _
 
     Raises:
         DecodeError: It is not a JSON object, or lacks what the model requires; ``.problems`` says where.
-        ConfigurationError: `model` is not a model of JSON, for example a `Media`, which holds a file.
+        InvalidArgumentError: `model` is not a model of JSON, for example a `Media`, which holds a file.
 
     Example:
         >>> decision = from_json(Decision, stored_text)
@@ -162,7 +162,7 @@ def check_model(model: object) -> None:
     """Refuse a class that does not stand for JSON.
 
     Raises:
-        ConfigurationError: It is not a class of `veriff_async.models`, or one of its fields has no JSON.
+        InvalidArgumentError: It is not a class of `veriff_async.models`, or one of its fields has no JSON.
     """
     try:
         if _is_model(model):
@@ -171,7 +171,7 @@ def check_model(model: object) -> None:
         pass
     name = model.__name__ if isinstance(model, type) else f"an instance of {type(model).__name__}"
     msg = f"The model must be a class of veriff_async that stands for JSON, not {name}: pass for example Decision."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def _loaded(value: object) -> JsonObject:

@@ -14,7 +14,7 @@ from veriff_async._protocol.arguments import shown
 from veriff_async._protocol.json.decode import check_model, read, stringify
 from veriff_async._protocol.json.paths import claimed_paths, places
 from veriff_async._protocol.json.schema import FORMS, IN_MILLISECONDS, Fixed
-from veriff_async.errors import ConfigurationError, DecodeError
+from veriff_async.errors import DecodeError, InvalidArgumentError
 from veriff_async.models.json import EMPTY, as_list, as_object
 from veriff_async.models.numbers import as_javascript
 
@@ -55,7 +55,7 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
         What `json.dumps` takes.
 
     Raises:
-        ConfigurationError: `model` is not a model of JSON, or its ``raw`` is nested too deeply or contains itself.
+        InvalidArgumentError: `model` is not a model of JSON, or its ``raw`` is nested too deeply or contains itself.
 
     Example:
         >>> to_json(Decision(session_id="...", status=Status.APPROVED))["verification"]["status"]
@@ -65,7 +65,7 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
     digits: object = time_digits
     if digits is not None and (not isinstance(digits, int) or digits not in {_MILLISECONDS, _MICROSECONDS}):
         msg = f"time_digits is {shown(time_digits)}: give 3 or 6, or None for the digits that were read."
-        raise ConfigurationError(msg)
+        raise InvalidArgumentError(msg)
     try:
         return cast("dict[str, object]", as_javascript(_Writer(faithful=True, digits=time_digits).written(model)))
     except RecursionError:
@@ -74,7 +74,7 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
     except (TypeError, ValueError, AttributeError):  # not chained: its text may be a person's data
         name = type(model).__name__
         msg = f"This {name} cannot be written: one of its fields holds a value of another type than its own."
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def dump_json(value: AttrsInstance | JsonObject) -> bytes:
@@ -88,7 +88,7 @@ def dump_json(value: AttrsInstance | JsonObject) -> bytes:
         value: A model, or an object that `to_json` has made.
 
     Raises:
-        ConfigurationError: The value has no JSON, for example because a number in it is not finite.
+        InvalidArgumentError: The value has no JSON, for example because a number in it is not finite.
 
     Example:
         >>> body = dump_json(DecisionEvent(decision=decision))
@@ -98,12 +98,12 @@ def dump_json(value: AttrsInstance | JsonObject) -> bytes:
     try:
         return stringify(to_json(cast("AttrsInstance", value)) if members is None else members)
     except (ValueError, TypeError, RecursionError) as error:
-        if isinstance(error, ConfigurationError):
+        if isinstance(error, InvalidArgumentError):
             raise
     msg = (
         "The value cannot be written as JSON: pass a model, or a mapping of texts, finite numbers, lists and mappings."
     )
-    raise ConfigurationError(msg)
+    raise InvalidArgumentError(msg)
 
 
 def timestamp(moment: datetime, *, digits: int = _MILLISECONDS) -> str:
