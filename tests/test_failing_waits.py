@@ -1,4 +1,4 @@
-"""Waits go on: whatever fails for one session, in a background task, in the inbox, or in an answer of Veriff."""
+"""Waits continue whatever fails: one session, a background task, the inbox, or a response of Veriff."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async._protocol.webhook import event_from_decision
-from veriff_async._waiting.waiters import Waits
+from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.inbox import MemoryInbox, SqliteInbox
 from veriff_async.models.decision import Decision
 from veriff_async.sandbox import Fault
@@ -117,7 +117,7 @@ def asked(sandbox: Sandbox) -> int:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let background tasks start again at once."""
     for module in ("task", "inbox_watcher"):
-        monkeypatch.setattr(f"veriff_async._waiting.{module}._FIRST_PAUSE", 0.001)
+        monkeypatch.setattr(f"veriff_async._waiting.{module}._INITIAL_BACKOFF", 0.001)
 
 
 @pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
@@ -138,7 +138,7 @@ async def test_the_follower_of_the_inbox_goes_on(
     assert len(lines(caplog)) <= 1
 
 
-@pytest.mark.parametrize("name", ["listener", "inbox feed", "inbox look", "poller", "question"])
+@pytest.mark.parametrize("name", ["inbox watcher", "inbox subscription", "inbox lookup", "poller", "poll"])
 async def test_a_task_that_other_code_cancels_starts_again(
     sandbox: Sandbox, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -149,8 +149,8 @@ async def test_a_task_that_other_code_cancels_starts_again(
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
         await until(lambda: asked(sandbox) > 0)
         found = [task for task in asyncio.all_tasks() if task.get_name() == f"veriff-async {name}"]
-        await until(lambda: name != "question" or bool(questions()))
-        for task in questions() if name == "question" else found:
+        await until(lambda: name != "poll" or bool(questions()))
+        for task in questions() if name == "poll" else found:
             task.cancel()
         before = asked(sandbox)
         await until(lambda: asked(sandbox) > before + 1)
@@ -162,7 +162,7 @@ async def test_a_task_that_other_code_cancels_starts_again(
 
 def questions() -> list[asyncio.Task[object]]:
     """Return the questions in flight."""
-    return [task for task in asyncio.all_tasks() if task.get_name() == "veriff-async question"]
+    return [task for task in asyncio.all_tasks() if task.get_name() == "veriff-async poll"]
 
 
 @pytest.mark.parametrize("trouble", [asyncio.CancelledError(), OddError()], ids=lambda error: type(error).__name__)
@@ -175,12 +175,12 @@ async def test_the_poller_goes_on(trouble: BaseException, caplog: pytest.LogCapt
             raise troubles.pop()
         return Decision(session_id=session_id, status=Status.APPROVED)
 
-    waits = Waits(ask, poll=OFTEN)
+    waits = DecisionWaiters(ask, poll=OFTEN)
     decision = await waits.wait("s", until=lambda _: True, timeout=20)
     await waits.aclose()
 
     assert decision.is_approved
-    assert [f"failed with {type(trouble).__name__}; it will be asked again" in caplog.text] == [True]
+    assert [f"failed with {type(trouble).__name__}; it is retried" in caplog.text] == [True]
     assert 1 == len(lines(caplog))
 
 
@@ -218,7 +218,7 @@ async def test_an_unreadable_record_stops_its_session_alone(
             inbox._feeds.tell([one])
         assert [True] * 10 == [(await waits[one]).is_approved for one in ids]
 
-    assert bad == {line.split()[9][:-1] for line in lines(caplog)}
+    assert bad == {line.split("session ")[1].split(";")[0] for line in lines(caplog)}
 
 
 async def test_an_unreadable_record_is_polled_as_without_an_inbox(sandbox: Sandbox) -> None:
@@ -337,7 +337,7 @@ async def test_the_timeout_says_why_asking_failed(sandbox: Sandbox) -> None:
     async with client(sandbox, MemoryInbox(), OFTEN) as veriff:
         session = await veriff.create_session()
         sandbox.inject(Fault.status(401), path=DECISION, times=1_000)
-        with pytest.raises(DecisionTimeoutError, match="last status: created, asking failed with AuthenticationError"):
+        with pytest.raises(DecisionTimeoutError, match="last status: created, polling failed with AuthenticationError"):
             await session.wait_for_decision(timeout=0.2)
 
 

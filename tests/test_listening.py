@@ -112,8 +112,8 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def has_looked(veriff: VeriffClient) -> bool:
     """Tell whether everybody waits, and what the inbox knew before has been looked at."""
-    watched = veriff._waits._watched.values()
-    return bool(watched) and not any(wait.is_new for one in watched for wait in one.waits)
+    watched = veriff._waiters.sessions.values()
+    return bool(watched) and not any(wait.is_new for one in watched for wait in one.waiters)
 
 
 async def turns(number: int = 200) -> None:
@@ -203,7 +203,7 @@ async def test_a_request_that_was_answered_is_no_news(
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as restarted:
         before = asked(sandbox)
         waiting = asyncio.create_task(restarted.session(session.id).wait_for_decision(timeout=900))
-        await until(lambda: bool(restarted._waits._watched) and restarted.statistics().waiters == 1)
+        await until(lambda: bool(restarted._waiters.sessions) and restarted.statistics().waiters == 1)
         await turns()
         advance_time(31)
         await until(lambda: asked(sandbox) == before + 1)
@@ -331,14 +331,14 @@ async def test_a_failing_inbox_is_replaced_by_polling(
         waits = [asyncio.create_task(one.wait_for_decision(timeout=9000)) for one in (first, second)]
         with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
             await until(lambda: asked(sandbox) >= 2)
-        assert f"the inbox failed with {type(trouble).__name__}; waits go on by polling" in caplog.text
+        assert f"the inbox failed with {type(trouble).__name__}; waits continue by polling" in caplog.text
         sandbox.decide(first.id, "approved")
         advance_time(5)
         assert DecisionSource.POLL == (await waits[0]).source
 
         inbox.trouble = None
         advance_time(31)
-        await until(lambda: inbox.looks > 0 and veriff._waits._serves)
+        await until(lambda: inbox.looks > 0 and veriff._waiters._is_inbox_healthy)
         await turns()
         before = asked(sandbox)
         await MemoryInbox.record(inbox, decided(second.id))
@@ -363,7 +363,7 @@ async def test_a_failing_inbox_stops_no_call(sandbox: Sandbox, caplog: pytest.Lo
             decision = await session.decision()
 
     assert decision is not None
-    assert ["what it knows of a session is not used", "a decision that was asked for is not in it"] == [
+    assert ["the recorded state of a session is not used", "a polled decision is not recorded"] == [
         record.getMessage().partition("; ")[2] for record in caplog.records
     ]
 

@@ -23,7 +23,7 @@ async def test_work_that_ends_by_itself_starts_again(
     error: BaseException | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Work that returns, fails or meets the cancellation of something else starts again, and the log names its kind."""
-    monkeypatch.setattr("veriff_async._waiting.task._FIRST_PAUSE", 0.0)
+    monkeypatch.setattr("veriff_async._waiting.task._INITIAL_BACKOFF", 0.0)
     started, again = 0, asyncio.Event()
 
     async def work() -> None:
@@ -45,7 +45,7 @@ async def test_work_that_ends_by_itself_starts_again(
 
     assert started == 3
     problem = "an early end" if error is None else type(error).__name__
-    assert [f"the task of a test failed with {problem}; it starts again"] * 2 == [
+    assert [f"the task of a test failed with {problem}; it is restarted"] * 2 == [
         record.getMessage() for record in caplog.records if record.name == "veriff_async.waiting"
     ]
 

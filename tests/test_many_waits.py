@@ -10,8 +10,7 @@ import pytest
 from tests.loops import every_loop
 from veriff_async import PollPolicy, RateLimitedError, Status, VeriffClient
 from veriff_async._protocol.webhook import event_from_decision
-from veriff_async._waiting.registry import Wait, Watched
-from veriff_async._waiting.waiters import Waits
+from veriff_async._waiting.waiters import DecisionWaiters, SessionWaiters, Waiter
 from veriff_async.inbox import MemoryInbox
 from veriff_async.models.decision import Decision
 
@@ -48,12 +47,12 @@ async def turns(number: int = 20) -> None:
         await asyncio.sleep(0)
 
 
-def begin(waits: Waits, session_id: str = "s", poll: PollPolicy | None = None) -> asyncio.Task[Decision]:
+def begin(waits: DecisionWaiters, session_id: str = "s", poll: PollPolicy | None = None) -> asyncio.Task[Decision]:
     """Begin a wait."""
     return asyncio.create_task(waits.wait(session_id, until=lambda _: True, timeout=None, poll=poll))
 
 
-async def end(waits: Waits, *tasks: asyncio.Task[Decision]) -> None:
+async def end(waits: DecisionWaiters, *tasks: asyncio.Task[Decision]) -> None:
     """Cancel waits, and close what they belong to."""
     for task in tasks:
         task.cancel()
@@ -64,7 +63,7 @@ async def end(waits: Waits, *tasks: asyncio.Task[Decision]) -> None:
 async def test_each_wait_keeps_its_own_pace(advance_time: Callable[[float], None]) -> None:
     """A wait with a policy of its own is asked for by that policy, whichever other waits its session has."""
     questions = Questions()
-    waits = Waits(questions.ask, poll=NEVER)
+    waits = DecisionWaiters(questions.ask, poll=NEVER)
     often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
     seldom = PollPolicy(initial_delay=100, interval=100, max_interval=100, backoff_factor=1)
     tasks = [begin(waits, poll=often), begin(waits), begin(waits, poll=seldom)]
@@ -91,7 +90,7 @@ async def test_each_wait_keeps_its_own_pace(advance_time: Callable[[float], None
 async def test_a_further_wait_slows_no_other_down(advance_time: Callable[[float], None]) -> None:
     """A wait that begins later with a slower policy, or with none, leaves the pace of the first as it is."""
     questions = Questions()
-    waits = Waits(questions.ask, poll=NEVER)
+    waits = DecisionWaiters(questions.ask, poll=NEVER)
     often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
     tasks = [begin(waits, poll=often)]
     for expected in range(1, 5):
@@ -117,7 +116,7 @@ async def test_waits_with_equal_policies_share_questions() -> None:
         await release.wait()
         running -= 1
 
-    waits = Waits(ask, poll=PollPolicy(max_rate=1e6))
+    waits = DecisionWaiters(ask, poll=PollPolicy(max_rate=1e6))
     tasks = [
         begin(waits, poll=[None, PollPolicy(interval=2.0), PollPolicy(interval=3.0)][number % 3])
         for number in range(99)
@@ -130,7 +129,7 @@ async def test_waits_with_equal_policies_share_questions() -> None:
 
 async def test_cancelled_waits_leave_no_entry() -> None:
     """However many waits come and go, the queue of the poller holds about as many entries as sessions that wait."""
-    waits = Waits(Questions().ask, poll=NEVER, inbox=MemoryInbox())
+    waits = DecisionWaiters(Questions().ask, poll=NEVER, inbox=MemoryInbox())
     keep = [begin(waits, f"kept-{number}") for number in range(10)]
     await turns()
     for number in range(600):
@@ -139,23 +138,23 @@ async def test_cancelled_waits_leave_no_entry() -> None:
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-        assert len(waits._poller._queue) <= 2 * (len(keep) + 1) + 64
+        assert len(waits._poller._heap) <= 2 * (len(keep) + 1) + 64
     assert 10 == waits.count
-    assert {} == waits._paces
-    assert waits._listener is not None
-    assert 10 >= len(waits._listener._wanted)
+    assert {} == waits._custom_schedules
+    assert waits._watcher is not None
+    assert 10 >= len(waits._watcher._pending)
     await end(waits, *keep)
 
 
 async def test_rescheduling_leaves_no_entry() -> None:
     """A session that is scheduled again and again has one entry that counts, and few that do not."""
-    waits = Waits(Questions().ask, poll=NEVER)
+    waits = DecisionWaiters(Questions().ask, poll=NEVER)
     task = begin(waits)
     await turns()
-    watched = waits._watched["s"]
+    watched = waits.sessions["s"]
     for number in range(2_000):
         waits._poller.schedule(watched, 1e5 - number)
-    assert len(waits._poller._queue) <= 70
+    assert len(waits._poller._heap) <= 70
     await end(waits, task)
 
 
@@ -163,18 +162,18 @@ async def test_rescheduling_leaves_no_entry() -> None:
 async def test_waits_of_one_session_take_linear_time(order: str) -> None:
     """A further wait, its look at the inbox, and its end take the same steps, however many wait for the session."""
 
-    class Counted(list[Wait]):
+    class Counted(list[Waiter]):
         steps = 0
 
         def __iter__(self) -> object:  # type: ignore[override]
             Counted.steps += len(self)
             return super().__iter__()
 
-        def remove(self, _: Wait) -> None:
+        def remove(self, _: Waiter) -> None:
             raise AssertionError
 
-    waits = Waits(Questions().ask, poll=NEVER, inbox=MemoryInbox())
-    watched = waits._watched["s"] = Watched("s", waits=Counted())
+    waits = DecisionWaiters(Questions().ask, poll=NEVER, inbox=MemoryInbox())
+    watched = waits.sessions["s"] = SessionWaiters("s", waiters=Counted())
     tasks = []
     for number in range(600):
         tasks.append(begin(waits))
@@ -182,7 +181,7 @@ async def test_waits_of_one_session_take_linear_time(order: str) -> None:
             await asyncio.sleep(0)
     await turns()
     assert 600 == waits.count
-    assert not any(wait.is_new for wait in watched.waits)
+    assert not any(wait.is_new for wait in watched.waiters)
     for task in tasks if order == "oldest first" else reversed(tasks):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -211,7 +210,7 @@ async def test_one_retry_after_silences_no_one(advance_time: Callable[[float], N
     """However long Veriff asks to wait after one answer, sessions are asked for again after a minute."""
     questions = Questions()
     questions.error = RateLimitedError("slow down", status=429, retry_after=1e9)
-    waits = Waits(questions.ask, poll=PollPolicy(interval=1, max_interval=1, backoff_factor=1), inbox=None)
+    waits = DecisionWaiters(questions.ask, poll=PollPolicy(interval=1, max_interval=1, backoff_factor=1), inbox=None)
     tasks = [begin(waits, f"s{number}") for number in range(3)]
     await turns()
     assert 1 <= sum(questions.asked.values()) <= 3

@@ -30,10 +30,10 @@ def test_an_answer_counts_by_its_question_and_its_time() -> None:
         (decided(Status.REVIEW, attempt="a2", minute=0.5), False),
     ):
         memory = DecisionMemory()
-        began = memory.moment()
+        began = memory.sequence
         assert memory.add(decided(RESUBMIT, attempt="a2", minute=1))
         assert stands is memory.add(late, began)
-        assert memory.add(decided(Status.DECLINED, minute=None), memory.moment())
+        assert memory.add(decided(Status.DECLINED, minute=None), memory.sequence)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,6 @@ def test_what_a_client_remembers_is_bounded() -> None:
         memory.add_submission(session_id, Decision(session_id=session_id, status=RESUBMIT, ip="192.0.2.1"))
 
         memory.add_creation(f"new-{number}")
-    assert (1_000, 20_000, 20_000) == (len(memory._seen), len(memory._answered), len(memory._created))
+    assert (1_000, 20_000, 20_000) == (len(memory._seen), len(memory._submissions), len(memory._created))
     assert (False, True) == (memory.is_new("s29999"), memory.is_new("new-29999"))
     assert memory._seen["s29999"].decision.ip is None

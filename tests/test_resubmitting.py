@@ -26,7 +26,7 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async._protocol.webhook import event_from_decision
-from veriff_async._waiting.waiters import Waits
+from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
 from veriff_async.models.decision import Decision
 from veriff_async.sandbox import Fault
@@ -319,11 +319,11 @@ async def test_two_submissions_at_the_same_time(sandbox: Sandbox, first: str) ->
     inbox = MemoryInbox()
     async with client(sandbox, inbox) as veriff, client(sandbox, inbox) as other:
         session_id = await requested(sandbox, veriff)
-        waits, answered = veriff._waits, await veriff.session(session_id).decision()
+        waiters, answered = veriff._waiters, await veriff.session(session_id).decision()
         refusal = BadRequestError("refused", status=400)
 
         async def refused() -> None:
-            async with waits.submission(session_id, answered):
+            async with waiters.submissions.track(session_id, answered):
                 begun.set()
                 await asyncio.wait_for(proceed.wait(), 20)
                 raise refusal
@@ -331,7 +331,7 @@ async def test_two_submissions_at_the_same_time(sandbox: Sandbox, first: str) ->
         begun, proceed = asyncio.Event(), asyncio.Event()
         task = asyncio.create_task(refused())
         await begun.wait()
-        async with waits.submission(session_id, answered):
+        async with waiters.submissions.track(session_id, answered):
             await veriff._api.submit_session(session_id)
             if first == "the refusal":
                 proceed.set()
@@ -361,7 +361,7 @@ def decided(status: Status, *, attempt: str | None = "a1", minute: float | None 
     return Decision(session_id="s", status=status, attempt_id=attempt, decision_time=moment)
 
 
-async def told(waits: Waits, last: Decision | None = None) -> Decision:
+async def told(waits: DecisionWaiters, last: Decision | None = None) -> Decision:
     """Wait for any decision."""
     return await waits.wait("s", until=lambda _: True, timeout=None, last=last)
 
@@ -377,11 +377,13 @@ async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) ->
         answers.append(asyncio.get_running_loop().create_future())
         return await answers[-1]
 
-    waits = Waits(ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000))
+    waits = DecisionWaiters(
+        ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
+    )
     first, waiting = asyncio.create_task(told(waits)), asyncio.create_task(told(waits, last=newer))
     while not answers:  # noqa: ASYNC110  the poller is a task of its own
         await asyncio.sleep(0)
-    assert await waits.learn(newer, waits.moment())
+    assert await waits.publish(newer, waits.sequence)
     assert newer == await first
     answers[0].set_result(slow)
     while len(answers) < 2:  # noqa: ASYNC110  asked again
@@ -391,3 +393,14 @@ async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) ->
 
     assert (await waiting).is_approved
     await waits.aclose()
+
+
+async def test_submission_after_waits_were_ended_is_recorded(sandbox: Sandbox) -> None:
+    """A client whose waits were ended still records its submissions, so that no process returns the old request."""
+    inbox = MemoryInbox()
+    async with client(sandbox, inbox) as veriff, client(sandbox, inbox) as other:
+        session_id = await requested(sandbox, veriff)
+        veriff.end_waits()
+        await submit_again(veriff, session_id)
+
+        await expect_next(sandbox, other, session_id)

@@ -22,7 +22,7 @@ from veriff_async import (
     Status,
     VeriffClient,
 )
-from veriff_async._waiting.waiters import Waits
+from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.sandbox import Fault, Sandbox
 
 if TYPE_CHECKING:
@@ -152,7 +152,9 @@ async def test_waits_that_come_while_others_go_are_asked_for() -> None:
         await turns(4)
         return Decision(session_id=session_id, status=Status.APPROVED)
 
-    waits = Waits(ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000))
+    waits = DecisionWaiters(
+        ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
+    )
 
     async def wait() -> None:
         await turns(400)
@@ -263,7 +265,7 @@ async def test_passing_trouble_does_not_end_a_wait(
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
         for kind in ("ServerError", "TransportError"):
-            told = f"failed with {kind}; it will be asked again"
+            told = f"failed with {kind}; it is retried"
             await until(lambda told=told: told in caplog.text)  # type: ignore[misc]
             advance_time(5)
     sandbox.decide(session.id, "approved")

@@ -1,4 +1,4 @@
-"""The event loop that this library needs, and what a cancellation in it means."""
+"""Requirements on the event loop, and the meaning of a cancellation."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ __all__ = ("is_being_cancelled", "require_asyncio")
 
 
 def require_asyncio() -> None:
-    """Return if a task of asyncio runs, uvloop included.
+    """Check that an asyncio task is running, on asyncio's loop or uvloop.
 
-    Under trio there is none, also where trio is a guest in a loop of asyncio: connections, timers and waits would fail
+    Under trio there is none, even if trio runs as a guest in an asyncio loop. Connections, timers and waits would fail
     later, with errors that do not name the reason.
 
     Raises:
-        ConfigurationError: No task of asyncio runs.
+        ConfigurationError: No asyncio task is running.
     """
     try:
         task = asyncio.current_task()
@@ -28,9 +28,10 @@ def require_asyncio() -> None:
 
 
 def is_being_cancelled() -> bool:
-    """Return whether the running task was asked to end.
+    """Return whether the running task has been asked to end.
 
-    If not, a `CancelledError` that it meets comes from elsewhere: the caller's code awaited a task that was cancelled.
+    If not, a `CancelledError` in the task comes from something that it awaits: user code awaited a task that was
+    cancelled.
     """
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

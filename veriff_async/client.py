@@ -34,7 +34,7 @@ from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async._protocol.session_request import CREATE_OPTIONS, CreateOptions
 from veriff_async._protocol.validation import check_id
 from veriff_async._waiting.decision_memory import DecisionMemory
-from veriff_async._waiting.waiters import Waits
+from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
 from veriff_async.credentials import Credentials, environment_of
 from veriff_async.errors import ConfigurationError, InvalidArgumentError, VeriffError
@@ -258,7 +258,7 @@ class VeriffClient(Services):
         self._downloads = Downloader(
             self._api, max_downloads=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
-        self._waits = Waits(self._api.decision, poll=parts.poll, inbox=parts.inbox, memory=parts.memory)
+        self._waiters = DecisionWaiters(self._api.decision, poll=parts.poll, inbox=parts.inbox, memory=parts.memory)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -335,7 +335,7 @@ class VeriffClient(Services):
         Other calls go on. It is for the moment when a server begins to stop: most servers wait for open requests first,
         and tell the application of the shutdown only afterwards; see `end_waits_on_signals`.
         """
-        self._waits.end()
+        self._waiters.end()
 
     async def aclose(self) -> None:
         """End all waits and calls with `ClientClosedError`, and close the connections; a second call does nothing.
@@ -344,7 +344,7 @@ class VeriffClient(Services):
         """
         require_asyncio()
         try:
-            await self._waits.aclose()
+            await self._waiters.aclose()
         finally:
             await self._pool.aclose()
 
@@ -517,12 +517,12 @@ class VeriffClient(Services):
             bytes_sent=counters.bytes_sent,
             active_uploads=self._uploads.running,
             active_downloads=self._downloads.running,
-            waiters=self._waits.count,
+            waiters=self._waiters.count,
         )
 
     def _attach(self, info: SessionInfo) -> VerificationSession:
         return VerificationSession(
-            info, api=self._api, uploads=self._uploads, downloads=self._downloads, waits=self._waits
+            info, api=self._api, uploads=self._uploads, downloads=self._downloads, waiters=self._waiters
         )
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from veriff_async._http.api import Api
     from veriff_async._media.downloader import Downloader, IfExists, MediaStream
     from veriff_async._media.uploader import Uploader
-    from veriff_async._waiting.waiters import Waits
+    from veriff_async._waiting.waiters import DecisionWaiters
     from veriff_async.models.decision import Decision
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
     from veriff_async.models.session import SessionInfo
@@ -43,7 +43,9 @@ class VerificationSession(SessionReadings):
         vendor_data: What was given at creation, when Veriff told it to this object.
     """
 
-    def __init__(self, info: SessionInfo, *, api: Api, uploads: Uploader, downloads: Downloader, waits: Waits) -> None:
+    def __init__(
+        self, info: SessionInfo, *, api: Api, uploads: Uploader, downloads: Downloader, waiters: DecisionWaiters
+    ) -> None:
         """Attach to a session; use the client's methods instead."""
         self.id: str = info.id
         self.url: str | None = info.url
@@ -52,7 +54,7 @@ class VerificationSession(SessionReadings):
         self._api = api
         self._uploads = uploads
         self._downloads = downloads
-        self._waits = waits
+        self._waiters = waiters
         self._last: Decision | None = None
 
     def __repr__(self) -> str:
@@ -120,8 +122,8 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
-        answered = await self._waits.request_to_answer(self.id, self._last)
-        async with self._waits.submission(self.id, answered):
+        answered = await self._waiters.submissions.find_request(self.id, self._last)
+        async with self._waiters.submissions.track(self.id, answered):
             info = await self._api.submit_session(self.id)
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
@@ -266,9 +268,9 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
-        asked = self._waits.moment()
+        asked_at = self._waiters.sequence
         decision = await self._api.decision(self.id)
-        if decision is not None and await self._waits.learn(decision, asked):
+        if decision is not None and await self._waiters.publish(decision, asked_at):
             self._learn(decision)
         return decision
 
@@ -319,7 +321,7 @@ class VerificationSession(SessionReadings):
             remedy="pass PollPolicy(...), or None for the client's own",
             error=InvalidArgumentError,
         )
-        decision = await self._waits.wait(
+        decision = await self._waiters.wait(
             self.id,
             until=until or _is_conclusive,
             timeout=seconds_of(timeout),

@@ -1,9 +1,16 @@
-"""Follows the inbox for all waits of a client, and looks at sessions when a wait begins or they change.
+"""Watches the inbox on behalf of all waiters of a client.
 
-Theory of operation: one feed of changes says which sessions to look at, and one loop looks at them, many at once. If
-either ends for any reason, both start again after a pause, with a look at every session; until a look succeeds the
-client polls as if there were no inbox. A look that fails although the inbox answers for another session is repeated
-with halves of its sessions, so that one record that cannot be read stops nothing but its own session.
+One subscription reports *which* sessions changed, and one loop looks those sessions up, many at once. Changes carry no
+state, so a change that is lost, repeated or late costs at most a lookup:
+
+    look_up(), for a new waiter ──► _pending ──► _look_up_pending ──► observer.on_state
+    _subscribe, for a change    ──►
+
+* If the subscription or the lookups end for any reason, both start again after a pause. A subscription starts with a
+  lookup of every session, so nothing that happened in between is missed.
+* From such an end until the next successful lookup, the observer polls as if there were no inbox.
+* A lookup of many sessions may fail because of one damaged record. If the inbox can still look up an id that does not
+  exist, the sessions are looked up in halves until the damaged ones are found; the observer polls these.
 """
 
 from __future__ import annotations
@@ -13,125 +20,119 @@ import logging
 import random
 from contextlib import aclosing
 from itertools import islice
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol
 
-from veriff_async._event_loop import is_being_cancelled
+from veriff_async._waiting.inbox_calls import LOOKUP_TIMEOUT, PROBE_ID, get_states
 from veriff_async._waiting.task import RestartableTask
-from veriff_async.errors import InboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from veriff_async._waiting.registry import Wait, Watched
+    from veriff_async._waiting.waiters import SessionWaiters, Waiter
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.state import SessionState
 
-__all__ = ("PROBE", "Listener", "answer_of", "in_time")
-
-_T = TypeVar("_T")
+__all__ = ("InboxObserver", "InboxWatcher")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
-PROBE: Final = "veriff-async-probe"
-"""An id that no session has: an inbox that answers for it serves, and what failed was the record of another session."""
+_BATCH_SIZE: Final = 500
+"""Sessions in one lookup, so that other tasks can run between the batches when there are very many waiters."""
 
-_LOOKED_AT_ONCE: Final = 500
-"""Sessions in one look, so that a loop with very many waits turns in between."""
-
-_PATIENCE: Final = 60.0
-"""Seconds for one look, and for the first word of a feed, after which the inbox counts as failing."""
-
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
+_INITIAL_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 30.0
 
 
-class Listener:
-    """Follows an inbox while a wait is open.
+class InboxObserver(Protocol):
+    """The owner of an inbox watcher: it has the waiters and receives what the watcher finds."""
+
+    @property
+    def sessions(self) -> Mapping[str, SessionWaiters]:
+        """The sessions that have waiters, by id."""
+
+    def on_state(self, state: SessionState, waiters: Sequence[Waiter] | None) -> None:
+        """Handle the state of a session, which is new to some of its waiters; ``None`` stands for all."""
+
+    def on_inbox_health(self, *, is_healthy: bool) -> None:
+        """Handle a lookup that succeeded, or a failure; called repeatedly with the same health, too."""
+
+    def on_unreadable(self, session_id: str) -> None:
+        """Handle a session whose record cannot be read."""
+
+
+class InboxWatcher:
+    """Watches an inbox while there are waiters.
 
     Args:
         inbox: The inbox.
-        watched: The sessions that are waited for, by id.
-        on_state: Called with each state that was found, and the waits that it is new to; ``None`` for all.
-        on_health: Called with whether the inbox serves, after each look and each failure.
-        on_unreadable: Called with a session whose record cannot be read.
+        observer: Has the waiters and receives what the watcher finds.
     """
 
-    def __init__(
-        self,
-        inbox: Inbox,
-        watched: Mapping[str, Watched],
-        *,
-        on_state: Callable[[SessionState, Sequence[Wait] | None], None],
-        on_health: Callable[[bool], None],
-        on_unreadable: Callable[[str], None],
-    ) -> None:
+    def __init__(self, inbox: Inbox, observer: InboxObserver) -> None:
         """Start nothing yet."""
         self._inbox = inbox
-        self._watched = watched
-        self._on_state = on_state
-        self._on_health = on_health
-        self._on_unreadable = on_unreadable
+        self._observer = observer
         self.unreadable: set[str] = set()
         """Sessions whose records cannot be read."""
-        self._wanted: dict[str, Wait | list[Wait] | None] = {}
-        """Sessions to look at, in this order, with the waits that a state is new to; ``None`` for all.
+        self._pending: dict[str, Waiter | list[Waiter] | None] = {}
+        """Sessions to look up, in this order, with the waiters that a state is new to; ``None`` for all.
 
-        A list for each session would add four per cent to the memory of a wait, when very many begin at once.
+        A list for each session would add four per cent to the memory of a waiter when very many start together.
         """
         self._wake = asyncio.Event()
-        self._is_following = False
-        self._is_warned = False
-        self._pause = _FIRST_PAUSE
-        self._task = RestartableTask("veriff-async listener", self._run)
+        self._is_subscribed = False
+        self._has_warned = False
+        self._backoff = _INITIAL_BACKOFF
+        self._task = RestartableTask("veriff-async inbox watcher", self._run)
 
-    def look(self, session_id: str, wait: Wait) -> None:
-        """Look at a session for a wait that begins."""
-        if session_id not in self._wanted:
-            self._wanted[session_id] = wait
-        elif (waits := self._wanted[session_id]) is not None:
-            if isinstance(waits, list):
-                waits.append(wait)
+    def look_up(self, session_id: str, waiter: Waiter) -> None:
+        """Look a session up for a new waiter."""
+        if session_id not in self._pending:
+            self._pending[session_id] = waiter
+        elif (waiters := self._pending[session_id]) is not None:
+            if isinstance(waiters, list):
+                waiters.append(waiter)
             else:
-                self._wanted[session_id] = [waits, wait]
-        if self._is_following:  # else the feed begins with a look at everything
+                self._pending[session_id] = [waiters, waiter]
+        if self._is_subscribed:  # otherwise the subscription starts with a lookup of everything
             self._wake.set()
         self._task.start()
 
     def forget(self, session_id: str) -> None:
-        """Look no more at a session, because its last wait has ended."""
-        self._wanted.pop(session_id, None)
+        """Drop a session whose last waiter has gone."""
+        self._pending.pop(session_id, None)
         self.unreadable.discard(session_id)
 
     def stop(self) -> None:
-        """Stop, because no wait is open."""
-        self._wanted.clear()
-        self._is_following = False
+        """Stop watching, because there are no waiters."""
+        self._pending.clear()
+        self._is_subscribed = False
         self._task.stop()
 
     async def aclose(self) -> None:
-        """Stop, and wait for the end of it."""
+        """Stop watching, and wait for the end of the background task."""
         self.stop()
         await self._task.aclose()
 
     async def _run(self) -> None:
-        self._pause = _FIRST_PAUSE
+        self._backoff = _INITIAL_BACKOFF
         while True:
-            problem = await self._serve()
-            self._is_following = False
-            if not self._is_warned:
-                self._is_warned = True
-                _LOG.warning("the inbox failed with %s; waits go on by polling, and it is tried again", problem)
-            self._on_health(False)  # noqa: FBT003  the name of the callback says what it is
-            await asyncio.sleep(self._pause * random.uniform(0.5, 1.0))  # noqa: S311  no secret
-            self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            problem = await self._watch_until_failure()
+            self._is_subscribed = False
+            if not self._has_warned:
+                self._has_warned = True
+                _LOG.warning("the inbox failed with %s; waits continue by polling, and the inbox is retried", problem)
+            self._observer.on_inbox_health(is_healthy=False)
+            await asyncio.sleep(self._backoff * random.uniform(0.5, 1.0))  # noqa: S311  no secret
+            self._backoff = min(self._backoff * 2, _MAX_BACKOFF)
 
-    async def _serve(self) -> str:
-        """Follow and look until one of the two ends, however it does; return the class of the error."""
+    async def _watch_until_failure(self) -> str:
+        """Subscribe and look up until one of them ends, and return the class of its error."""
         loop = asyncio.get_running_loop()
-        # No task group: it takes a CancelledError that the inbox raises for a task that was meant to end.
+        # Not a task group: it would treat a CancelledError that the inbox raises as the end of a cancelled child.
         tasks = [
-            loop.create_task(self._follow(), name="veriff-async inbox feed"),
-            loop.create_task(self._look(), name="veriff-async inbox look"),
+            loop.create_task(self._subscribe(), name="veriff-async inbox subscription"),
+            loop.create_task(self._look_up_pending(), name="veriff-async inbox lookup"),
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -142,113 +143,91 @@ class Listener:
         errors = [None if task.cancelled() else task.exception() for task in done]
         return next((type(error).__name__ for error in errors if error is not None), "CancelledError")
 
-    async def _follow(self) -> None:
+    async def _subscribe(self) -> None:
         async with aclosing(self._inbox.subscribe()) as changes:
-            async with asyncio.timeout(_PATIENCE) as start:
+            # The deadline covers the first change only, which an inbox reports as soon as the subscription is active.
+            async with asyncio.timeout(LOOKUP_TIMEOUT) as deadline:
                 async for session_id in changes:
-                    start.reschedule(None)
+                    deadline.reschedule(None)
                     self._on_change(session_id)
-        msg = "its feed has ended"
+        msg = "the subscription has ended"
         raise EOFError(msg)
 
     def _on_change(self, session_id: str | None) -> None:
-        self._is_following = True
+        """Schedule lookups for a change; ``None`` means that any session may have changed."""
+        self._is_subscribed = True
         if session_id is None:
-            self._wanted |= dict.fromkeys(self._watched)
-        elif session_id in self._watched:
-            self._wanted[session_id] = None
+            self._pending |= dict.fromkeys(self._observer.sessions)
+        elif session_id in self._observer.sessions:
+            self._pending[session_id] = None
         self._wake.set()
 
-    async def _look(self) -> None:
+    async def _look_up_pending(self) -> None:
         while True:
-            await self._wait_for_work()
-            while self._wanted:
-                some = {session_id: self._new(session_id) for session_id in islice(self._wanted, _LOOKED_AT_ONCE)}
-                everyone = {session_id for session_id in some if self._wanted.pop(session_id) is None}
-                try:
-                    states = await self._states(list(some))
-                except BaseException:
-                    self._wanted |= dict.fromkeys(session_id for session_id in some if session_id in self._watched)
-                    raise
-                for session_id, state in states.items():
-                    self._show(session_id, state, None if session_id in everyone else some.get(session_id))
-                for session_id in some.keys() - self.unreadable:
-                    for wait in some[session_id]:
-                        wait.is_new = False
-            self._pause = _FIRST_PAUSE
-            self._is_warned = False
-            self._on_health(True)  # noqa: FBT003  the name of the callback says what it is
+            await self._wait_for_pending()
+            while self._pending:
+                await self._look_up_batch()
+            self._backoff = _INITIAL_BACKOFF
+            self._has_warned = False
+            self._observer.on_inbox_health(is_healthy=True)
 
-    async def _wait_for_work(self) -> None:
-        """Sleep until there is a session to look at; sessions that cannot be read are tried again now and then."""
+    async def _look_up_batch(self) -> None:
+        # The new waiters are collected before the lookup: for those that join during it, the state may be out of date.
+        batch = {session_id: self._new_waiters(session_id) for session_id in islice(self._pending, _BATCH_SIZE)}
+        changed = {session_id for session_id in batch if self._pending.pop(session_id) is None}
         try:
-            async with asyncio.timeout(_LONGEST_PAUSE if self.unreadable else None):
+            states = await self._get_states(list(batch))
+        except BaseException:
+            sessions = self._observer.sessions
+            self._pending |= dict.fromkeys(session_id for session_id in batch if session_id in sessions)
+            raise
+        for session_id, state in states.items():
+            self._report(session_id, state, None if session_id in changed else batch.get(session_id))
+        for session_id in batch.keys() - self.unreadable:
+            for waiter in batch[session_id]:
+                waiter.is_new = False
+
+    async def _wait_for_pending(self) -> None:
+        """Sleep until there is a session to look up; unreadable sessions are retried now and then."""
+        try:
+            async with asyncio.timeout(_MAX_BACKOFF if self.unreadable else None):
                 await self._wake.wait()
         except TimeoutError:
-            self._wanted |= dict.fromkeys(self.unreadable)
+            self._pending |= dict.fromkeys(self.unreadable)
         self._wake.clear()
 
-    def _show(self, session_id: str, state: SessionState, waits: list[Wait] | None) -> None:
+    def _report(self, session_id: str, state: SessionState, waiters: list[Waiter] | None) -> None:
         try:
-            self._on_state(state, waits)
-        except Exception:  # noqa: BLE001  an inbox of the user's own may return anything
+            self._observer.on_state(state, waiters)
+        except Exception:  # noqa: BLE001  a user's inbox may return anything
             self._set_unreadable(session_id)
 
-    def _new(self, session_id: str) -> list[Wait]:
-        """Return the waits that one look at a session is for."""
-        waits, watched = self._wanted[session_id], self._watched.get(session_id)
-        if waits is None:
-            return [] if watched is None else [wait for wait in watched.waits if wait.is_new]
-        return waits if isinstance(waits, list) else [waits]
+    def _new_waiters(self, session_id: str) -> list[Waiter]:
+        """Return the waiters for which a session is looked up for the first time."""
+        waiters, session = self._pending[session_id], self._observer.sessions.get(session_id)
+        if waiters is None:
+            return [] if session is None else [waiter for waiter in session.waiters if waiter.is_new]
+        return waiters if isinstance(waiters, list) else [waiters]
 
-    async def _states(self, session_ids: list[str]) -> Mapping[str, SessionState]:
+    async def _get_states(self, session_ids: list[str]) -> Mapping[str, SessionState]:
+        """Look sessions up, and set those apart whose records cannot be read."""
         try:
-            found = await answer_of(self._inbox, session_ids)
-        except Exception:  # noqa: BLE001  an inbox of the user's own may raise anything
-            await answer_of(self._inbox, [PROBE])
+            states = await get_states(self._inbox, session_ids)
+        except Exception:  # noqa: BLE001  a user's inbox may raise anything
+            await get_states(self._inbox, [PROBE_ID])  # raises if the whole inbox fails
         else:
             self.unreadable.difference_update(session_ids)
-            return found
+            return states
         if len(session_ids) == 1:
             self._set_unreadable(session_ids[0])
             return {}
         half = len(session_ids) // 2
-        first = await self._states(session_ids[:half])
-        return {**first, **await self._states(session_ids[half:])}
+        first = await self._get_states(session_ids[:half])
+        return {**first, **await self._get_states(session_ids[half:])}
 
     def _set_unreadable(self, session_id: str) -> None:
-        if session_id in self.unreadable or session_id not in self._watched:
+        if session_id in self.unreadable or session_id not in self._observer.sessions:
             return
         self.unreadable.add(session_id)
-        _LOG.warning("the inbox cannot read what it keeps of session %s; the session is polled instead", session_id)
-        self._on_unreadable(session_id)
-
-
-async def answer_of(inbox: Inbox, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-    """Look at sessions.
-
-    Raises:
-        InboxError: See `in_time`.
-        Exception: The error of the inbox.
-    """
-    return await in_time(inbox.get_states(session_ids), _PATIENCE)
-
-
-async def in_time(call: Awaitable[_T], seconds: float) -> _T:
-    """Await a call of an inbox, which may be code of the user's own.
-
-    Raises:
-        InboxError: It takes too long, or raises a `CancelledError` although the calling task was not cancelled.
-        Exception: The error of the inbox.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            return await call
-    except TimeoutError:
-        problem = "does not answer"
-    except asyncio.CancelledError:
-        if is_being_cancelled():
-            raise
-        problem = "cancelled a call"
-    msg = f"The inbox {problem}: look at its server, its disk and its log."
-    raise InboxError(msg)
+        _LOG.warning("the inbox cannot read its record of session %s; the session is polled instead", session_id)
+        self._observer.on_unreadable(session_id)

@@ -1,4 +1,4 @@
-"""Signals that stop a program: they end waits before the server begins to wait for them."""
+"""Ends waits when the program receives a signal to stop, before the server starts to wait for open requests."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 def end_waits_on_signals(client: VeriffClient) -> Generator[None]:
     """End the waits of a client as soon as SIGTERM or SIGINT arrives, and leave everything else to the server.
 
-    uvicorn, for one, answers open requests before it tells the application of the shutdown, so a request that waits for
-    a decision would delay it by its whole timeout. Use this in the lifespan of the application: the wait raises
-    `ClientClosedError`, the request is answered, and the server stops. The handlers that were there before are called
-    as well, and are there again after the block. Outside of the main thread, where no server handles signals, it does
-    nothing.
+    Servers such as uvicorn answer open requests before they notify the application of the shutdown, so a request that
+    waits for a decision would delay the shutdown by its whole timeout. Use this context manager in the lifespan of the
+    application: the wait raises `ClientClosedError`, the request is answered, and the server stops.
+
+    The previous signal handlers are called as well, and restored after the block. Outside of the main thread, where no
+    server handles signals, the context manager does nothing.
 
     Args:
-        client: Its waits are ended, see `VeriffClient.end_waits`.
+        client: The client whose waits end, see `VeriffClient.end_waits`.
 
     Example:
         >>> async with inbox, veriff, receiver:
@@ -41,17 +42,17 @@ def end_waits_on_signals(client: VeriffClient) -> Generator[None]:
         yield
         return
     loop = asyncio.get_running_loop()
-    # A handler that was not set from Python is None and cannot be called, and a signal may be ignored on purpose.
+    # `None` is a handler that was not set from Python, which cannot be called. SIG_IGN was set on purpose.
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
-    previous = {number: was for number, was in previous.items() if was not in {None, signal.SIG_IGN}}
+    previous = {number: handler for number, handler in previous.items() if handler not in {None, signal.SIG_IGN}}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed, so nothing waits
+        with suppress(RuntimeError):  # the loop is closed, so there are no waits
             loop.call_soon_threadsafe(client.end_waits)
-        was = previous[signal.Signals(number)]
-        if callable(was):
-            was(number, frame)
-        else:
+        handler = previous[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        else:  # SIG_DFL, which only the system can run
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
@@ -60,6 +61,6 @@ def end_waits_on_signals(client: VeriffClient) -> Generator[None]:
     try:
         yield
     finally:
-        for number, was in previous.items():
-            if signal.getsignal(number) is handle:
-                signal.signal(number, was)
+        for number, handler in previous.items():
+            if signal.getsignal(number) is handle:  # otherwise other code has set its own handler in the block
+                signal.signal(number, handler)

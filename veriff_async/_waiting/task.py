@@ -1,10 +1,16 @@
-"""A background task that runs while it is needed, and is restarted if it ends too early.
+"""A background task that can be stopped and restarted.
 
-Theory of operation: a task can end in three ways. It is stopped, because nothing needs it any more. It is cancelled
-by other code, for example by a framework that cancels every task of the loop. Or its work raises, and a
-`CancelledError` of something that the work awaits looks like a cancellation of the task itself; `is_being_cancelled`
-tells them apart. Only the first way is final: after the others the work starts again after a pause, and the log says
-so once for each end.
+A task can end in three ways:
+
+* It is stopped, because nothing needs it any more. Only this end is final.
+* It is cancelled by other code, for example by a framework that cancels all tasks of the loop.
+* Its work returns or raises. A `CancelledError` of something that the work awaits looks like a cancellation of the
+  task; `is_being_cancelled` distinguishes them.
+
+After the second and the third the work starts again after a pause that doubles each time, and the log says so once.
+
+`stop` does not wait, so the stopped task may still be ending while `start` creates the next one. Each start therefore
+has a token, `_Run`: code of an older start compares its token with the current one and does nothing if they differ.
 """
 
 from __future__ import annotations
@@ -25,27 +31,27 @@ __all__ = ("RestartableTask",)
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
-_FIRST_PAUSE: Final = 0.5
-_LONGEST_PAUSE: Final = 30.0
+_INITIAL_BACKOFF: Final = 0.5
+_MAX_BACKOFF: Final = 30.0
 
 
 @define(eq=False)
 class _Run:
-    """One start of the work, until it is stopped.
+    """The time from `start` to `stop`, in which several tasks may follow each other.
 
     Attributes:
-        pause: Seconds before the work starts again.
+        backoff: Seconds before the work starts again.
     """
 
-    pause: float = field(factory=lambda: _FIRST_PAUSE)
+    backoff: float = field(factory=lambda: _INITIAL_BACKOFF)
 
 
 class RestartableTask:
-    """At most one running task of its kind; one that was stopped may still be ending while the next starts.
+    """Runs at most one current task; tasks that were stopped may still be ending.
 
     Args:
-        name: The name of its tasks.
-        work: The work, which does not return before it is cancelled.
+        name: The name of its tasks, for the log.
+        work: The work, which is expected to run until it is cancelled.
     """
 
     def __init__(self, name: str, work: Callable[[], Coroutine[None, None, None]]) -> None:
@@ -54,19 +60,19 @@ class RestartableTask:
         self._work = work
         self._run: _Run | None = None
         self._task: asyncio.Task[None] | None = None
-        self._ending: set[asyncio.Task[None]] = set()
+        self._unfinished: set[asyncio.Task[None]] = set()
 
     def start(self) -> bool:
-        """Start the work, unless it runs; return whether this call started it."""
+        """Start the work unless it is running, and return whether this call started it."""
         if self._run is not None:
             return False
-        # Set before the task is made: an eager task (Python 3.12) works before `create_task` returns.
+        # Set before the task is created: an eager task (Python 3.12) runs before `create_task` returns.
         self._run = _Run()
-        self._create(self._run)
+        self._create_task(self._run)
         return True
 
     def stop(self) -> None:
-        """Cancel the work, if it runs."""
+        """Cancel the work if it is running, without waiting for its end."""
         task, self._run, self._task = self._task, None, None
         if task is not None:
             task.cancel()
@@ -74,17 +80,17 @@ class RestartableTask:
     async def aclose(self) -> None:
         """Stop the work, and wait until all its tasks have ended."""
         self.stop()
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await asyncio.gather(*self._unfinished, return_exceptions=True)
 
-    def _create(self, run: _Run) -> None:
+    def _create_task(self, run: _Run) -> None:
         if not self._is_current(run):
             return
         task = asyncio.get_running_loop().create_task(self._supervise(run), name=self._name)
-        self._ending.add(task)
-        task.add_done_callback(partial(self._on_end, run))
+        self._unfinished.add(task)
+        task.add_done_callback(partial(self._on_done, run))
         if self._is_current(run):
             self._task = task
-        else:  # stopped by its own first steps, when it is eager
+        else:  # an eager task whose first steps called `stop`, when `_task` was not set yet
             task.cancel()
 
     def _is_current(self, run: _Run) -> bool:
@@ -99,21 +105,21 @@ class RestartableTask:
                 if is_being_cancelled():
                     raise
                 problem = type(error).__name__
-            except Exception as error:  # noqa: BLE001  the work awaits code of users, which may raise anything
+            except Exception as error:  # noqa: BLE001  the work calls user code, which may raise anything
                 problem = type(error).__name__
-            await self._pause(run, problem)
+            await self._back_off(run, problem)
 
-    async def _pause(self, run: _Run, problem: str) -> None:
-        _LOG.warning("%s failed with %s; it starts again", self._name, problem)
-        pause, run.pause = run.pause, min(run.pause * 2, _LONGEST_PAUSE)
-        await asyncio.sleep(pause)
+    async def _back_off(self, run: _Run, problem: str) -> None:
+        _LOG.warning("%s failed with %s; it is restarted", self._name, problem)
+        backoff, run.backoff = run.backoff, min(run.backoff * 2, _MAX_BACKOFF)
+        await asyncio.sleep(backoff)
 
-    def _on_end(self, run: _Run, task: asyncio.Task[None]) -> None:
-        self._ending.discard(task)
+    def _on_done(self, run: _Run, task: asyncio.Task[None]) -> None:
+        self._unfinished.discard(task)
         error = None if task.cancelled() else task.exception()
         if not self._is_current(run):
             return
         problem = "CancelledError" if error is None else type(error).__name__
-        _LOG.warning("%s ended with %s; it starts again", self._name, problem)
-        # Not at once: when a loop ends it cancels all its tasks, and those that need this one stop it then.
-        asyncio.get_running_loop().call_later(run.pause, self._create, run)
+        _LOG.warning("%s ended with %s; it is restarted", self._name, problem)
+        # Not immediately: a loop that is shutting down cancels all its tasks, and the waits that need this one stop it.
+        asyncio.get_running_loop().call_later(run.backoff, self._create_task, run)

@@ -1,28 +1,52 @@
-"""Coroutines that wait for a decision: woken by the inbox or the poller, whichever learns of it first.
+"""Coroutines that wait for a decision.
 
-Theory of operation: a wait is one future. It is registered for its session first; then the inbox is looked at and the
-poller asks, and each decision that becomes known is shown to all waits of its session. The first that satisfies a wait
-resolves it: state, not messages, so order, repetition and lateness do not matter. A decision that a submission has
-answered, or that is older than one that is known, is shown to no wait. The last wait of the client stops both.
+A waiter is one future. Two sources can resolve it: the inbox watcher, when any process has recorded a webhook, and the
+poller, which asks Veriff. Both report *states* rather than events, so a decision that was recorded before the wait
+began, arrives twice or arrives late is handled by the same code:
+
+    wait()   1. register the waiter
+             2. schedule a poll and a lookup in the inbox
+             3. await the future
+             4. unregister, however the wait ended; the last waiter stops poller and watcher
+
+    webhook, in any process ─► inbox ─► InboxWatcher ─► on_state ──┐
+    Poller ──────────────────► poll ───────────────────► publish ──┼─► SessionWaiters.notify ─► Waiter.future
+    session.decision() ────────────────────────────────► publish ──┘
+
+`DecisionWaiters` owns poller and watcher and passes itself to them; they call it through `PollHandler` and
+`InboxObserver`, which list all that they need of it.
+
+Why no decision is lost, and no old one returned:
+  * A waiter is registered before anything is looked up, so there is no gap between lookup and sleep.
+  * Everything runs in one event loop, and nothing is awaited between the check of a decision and the result of a
+    future.
+  * A decision resolves a waiter only if it is newer than the one that its caller has (`decision_order.is_news`), no
+    submission has answered it (`DecisionMemory`), and no newer attempt has superseded it (`SessionWaiters.superseded`).
+  * A polled decision goes to the inbox first, which may know of a newer one. While the inbox fails, waiters come first.
+  * A session is polled only while it has waiters, once at a time, by the policy of each waiter.
+  * An error ends only the waiters of its session, and only if repeating the poll cannot help; see `_must_fail`.
+
+Cost per waiter: a future, a `Waiter` and a timer, about 2.4 KiB with its session. There is no task and no cancel scope
+per waiter: measured, those cost 5 to 10 KiB. Registration, notification and removal take the same time for each waiter,
+however many a session has.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from attrs import evolve
+from attrs import Factory, define, evolve
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.backoff import poll_pause
 from veriff_async._protocol.decision_order import identity, is_later, is_news, is_same
-from veriff_async._protocol.retry import leaves_unsubmitted
 from veriff_async._waiting.decision_memory import DecisionMemory
-from veriff_async._waiting.inbox_watcher import Listener, answer_of, in_time
+from veriff_async._waiting.inbox_calls import BestEffortInbox
+from veriff_async._waiting.inbox_watcher import InboxWatcher
 from veriff_async._waiting.poller import Poller
-from veriff_async._waiting.registry import OwnPace, Wait, Watched
+from veriff_async._waiting.submissions import Submissions
 from veriff_async.config import SAFETY_NET, PollPolicy
 from veriff_async.errors import (
     ClientClosedError,
@@ -32,85 +56,222 @@ from veriff_async.errors import (
     ResponseError,
     ServerError,
     TransportError,
-    VeriffError,
 )
 from veriff_async.models.decision import DecisionSource
 from veriff_async.models.state import IgnoredReason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-    from veriff_async._waiting.registry import Pace
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.decision import Decision
     from veriff_async.models.enums import Status
-    from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import RecordResult, SessionState
 
-__all__ = ("Waits",)
+__all__ = ("CustomSchedule", "DecisionWaiters", "PollSchedule", "SessionWaiters", "Waiter")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
-_AT_ONCE: Final = 1_000
-"""Sessions that get another turn before the loop does."""
+_RESCHEDULE_BATCH: Final = 1_000
+"""Sessions that are rescheduled before other tasks may run."""
 
-_RECORDING: Final = 10.0
-"""Seconds for a record of ours, after which waits do without it."""
+_TRANSIENT: Final = (TransportError, ServerError, RateLimitedError)
+"""Errors of a poll that never end a wait."""
 
-_PASSING: Final = (TransportError, ServerError, RateLimitedError)
+_MAX_BAD_RESPONSES: Final = 3
+"""Responses in a row that cannot be read or trusted, after which waiters fail: a proxy may garble one or two."""
 
-_UNREADABLE_IN_A_ROW: Final = 3
-"""Answers of a session that cannot be read or trusted, after which its waits end: a proxy may garble one or two."""
+_NEVER: Final = float("inf")
 
 
-class Waits:
-    """All waits of one client.
+# There can be very many waiters, so the next three classes hold only what is needed, without a weakref slot.
+
+
+@define(eq=False, weakref_slot=False)
+class Waiter:
+    """One waiting coroutine.
+
+    Attributes:
+        until: Whether a decision ends the wait.
+        future: Resolved by the first such decision.
+        schedule: How often the session is polled for this waiter.
+        last: The decision that the caller already has.
+        is_new: Whether the inbox was not looked up for it yet; a decision found then came before the wait.
+        index: Its index in `SessionWaiters.waiters`.
+    """
+
+    until: Callable[[Decision], bool]
+    future: asyncio.Future[Decision]
+    schedule: PollSchedule
+    last: Decision | None = None
+    is_new: bool = True
+    index: int = 0
+
+
+@define(eq=False, weakref_slot=False)
+class SessionWaiters:
+    """The waiters of one session; also the poll schedule of those that use the client's policy.
+
+    Attributes:
+        session_id: The session.
+        waiters: The waiters, in no particular order.
+        polls: Polls for this schedule since the last waiter started.
+        due: When the next poll is due, on the loop's clock; infinite during a poll.
+        last_status: The last known status.
+        superseded: A decision that belongs to an older attempt. Veriff keeps returning it for a while.
+        recorded: Identity of the decision that is current in the inbox, as far as is known.
+        poll_failures: Class of the error of the last poll, and how many polls in a row failed with it.
+    """
+
+    session_id: str
+    waiters: list[Waiter] = Factory(list[Waiter])
+    polls: int = 0
+    due: float = _NEVER
+    last_status: Status | None = None
+    superseded: Decision | None = None
+    recorded: tuple[object, ...] | None = None
+    poll_failures: tuple[str, int] | None = None
+
+    @property
+    def session(self) -> SessionWaiters:
+        """The session to poll."""
+        return self
+
+    @property
+    def policy(self) -> PollPolicy | None:
+        """``None``, which stands for the client's policy."""
+        return None
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a waiter with this schedule is left."""
+        return any(waiter.schedule is self and not waiter.future.done() for waiter in self.waiters)
+
+    def add(self, waiter: Waiter) -> None:
+        """Add a waiter."""
+        waiter.index = len(self.waiters)
+        self.waiters.append(waiter)
+
+    def remove(self, waiter: Waiter) -> None:
+        """Remove a waiter in constant time: the last one moves to its index."""
+        last = self.waiters.pop()
+        if last is not waiter:
+            self.waiters[waiter.index] = last
+            last.index = waiter.index
+
+    def notify(
+        self,
+        decision: Decision,
+        source: DecisionSource,
+        *,
+        from_inbox: bool = False,
+        waiters: Sequence[Waiter] | None = None,
+    ) -> None:
+        """Resolve the waiters that a decision satisfies.
+
+        Args:
+            decision: The decision.
+            source: How it was learned.
+            from_inbox: Whether it comes from the inbox, so that it may be older than the wait.
+            waiters: The waiters to notify; all if omitted.
+        """
+        if self.superseded is not None and is_same(self.superseded, decision):
+            return
+        self.last_status = decision.status
+        for waiter in tuple(self.waiters if waiters is None else waiters):
+            if waiter.future.done() or not is_news(decision, waiter.last):
+                continue
+            waiter_source = DecisionSource.KNOWN if from_inbox and waiter.is_new else source
+            try:
+                is_satisfied = waiter.until(decision)
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001  an error of the caller's function ends only the caller's wait
+                waiter.future.set_exception(_as_future_exception(error))
+            else:
+                if is_satisfied:
+                    waiter.future.set_result(evolve(decision, source=waiter_source))
+
+    def fail(self, error: Exception) -> None:
+        """End all waits with an error."""
+        for waiter in self.waiters:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+
+
+@define(eq=False, weakref_slot=False)
+class CustomSchedule:
+    """The poll schedule of the waiters of a session that were given the same ``poll=``.
+
+    Attributes:
+        session: The session to poll.
+        policy: The given policy.
+        waiter_count: How many waiters use it.
+        polls: Polls for this schedule since the last such waiter started.
+        due: When the next poll is due.
+    """
+
+    session: SessionWaiters
+    policy: PollPolicy
+    waiter_count: int = 0
+    polls: int = 0
+    due: float = _NEVER
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether a waiter with this schedule is left."""
+        waiters = self.session.waiters
+        return self.waiter_count > 0 and any(waiter.schedule is self and not waiter.future.done() for waiter in waiters)
+
+
+PollSchedule: TypeAlias = SessionWaiters | CustomSchedule
+
+
+class DecisionWaiters:
+    """All waiters of one client.
 
     Args:
-        ask: Asks for the decision on a session.
-        poll: How often; the inbox decides the default.
-        inbox: Where webhooks are recorded.
+        get_decision: Asks Veriff for the decision on a session.
+        poll: The client's polling policy; the default depends on the inbox.
+        inbox: The inbox that records webhooks.
         memory: The decisions that the client has seen, if it was open before.
     """
 
     def __init__(
         self,
-        ask: Callable[[str], Awaitable[Decision | None]],
+        get_decision: Callable[[str], Awaitable[Decision | None]],
         *,
         poll: PollPolicy | None = None,
         inbox: Inbox | None = None,
         memory: DecisionMemory | None = None,
     ) -> None:
         """Start nothing yet."""
-        self._alone = poll or PollPolicy()
-        self._beside = poll or (PollPolicy() if inbox is None else SAFETY_NET)
-        self._ask = ask
-        self._inbox = inbox
-        self._watched: dict[str, Watched] = {}
-        self._paces: dict[tuple[str, PollPolicy], OwnPace] = {}
+        self._policy_without_inbox = poll or PollPolicy()
+        self._policy_with_inbox = poll or (PollPolicy() if inbox is None else SAFETY_NET)
+        self._get_decision = get_decision
+        self._inbox = BestEffortInbox(inbox)
         self._memory = memory or DecisionMemory()
-        self._poller = Poller(self._ask_for, rate=self._alone.max_rate, pause=self._pause, fail=self._on_poll_error)
-        self._listener = (
-            None
-            if inbox is None
-            else Listener(
-                inbox,
-                self._watched,
-                on_state=self._on_state,
-                on_health=self._on_health,
-                on_unreadable=self._on_unreadable,
-            )
-        )
-        self._serves = True
-        self._turning: asyncio.Task[None] | None = None
-        self._closed = False
+        self.submissions = Submissions(get_decision, self._inbox, self._memory)
+        self.sessions: dict[str, SessionWaiters] = {}
+        """The sessions that have waiters, by id."""
+        self._custom_schedules: dict[tuple[str, PollPolicy], CustomSchedule] = {}
+        self._poller = Poller(self, max_rate=self._policy_without_inbox.max_rate)
+        self._watcher = None if inbox is None else InboxWatcher(inbox, self)
+        self._is_inbox_healthy = True
+        self._rescheduling: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     @property
     def count(self) -> int:
-        """How many coroutines wait."""
-        return sum(len(watched.waits) for watched in self._watched.values())
+        """How many coroutines are waiting."""
+        return sum(len(session.waiters) for session in self.sessions.values())
 
-    async def wait(  # noqa: PLR0913  what a wait is made of
+    @property
+    def sequence(self) -> int:
+        """Read it before a request for a decision, and pass it to `publish` with the response."""
+        return self._memory.sequence
+
+    async def wait(  # noqa: PLR0913  the parts of a wait
         self,
         session_id: str,
         *,
@@ -120,334 +281,280 @@ class Waits:
         last: Decision | None = None,
         last_status: Status | None = None,
     ) -> Decision:
-        """Return the first decision on a session that satisfies `until`, and is news after `last`.
+        """Return the first decision on a session that satisfies `until` and is newer than `last`.
 
         Raises:
             DecisionTimeoutError: `timeout` seconds passed.
-            ClientClosedError: The client was closed meanwhile.
-            VeriffError: Veriff refuses to tell, for example because it does not know the session; see `_ends_waits`.
+            ClientClosedError: The client was closed.
+            VeriffError: Veriff rejects the poll, for example because it does not know the session; see `_must_fail`.
         """
         require_asyncio()
-        if self._closed:
-            raise _closed()
+        if self._is_closed:
+            raise _closed_error()
         if timeout == 0:
-            return await self._wait_no_time(session_id, until, last, last_status)
+            return await self._check_once(session_id, until, last, last_status)
         loop = asyncio.get_running_loop()
-        watched = self._watch(session_id, last_status)
-        wait = Wait(until, loop.create_future(), self._pace(watched, poll), last)
-        watched.add(wait)
-        self._poll_for(wait, timeout)
-        if self._listener is not None:
-            self._listener.look(session_id, wait)
-        timer = None if timeout is None else loop.call_later(timeout, _expire, watched, wait, timeout)
+        session = self._get_session(session_id, last_status)
+        waiter = Waiter(until, loop.create_future(), self._get_schedule(session, poll), last)
+        session.add(waiter)
+        self._schedule_poll(waiter, timeout)
+        if self._watcher is not None:
+            self._watcher.look_up(session_id, waiter)
+        timer = None if timeout is None else loop.call_later(timeout, _expire, session, waiter, timeout)
         try:
-            return await wait.future
+            return await waiter.future
         finally:
             if timer is not None:
                 timer.cancel()
-            self._leave(watched, wait)
+            self._remove(session, waiter)
 
-    def moment(self) -> int:
-        """Return the present moment, to give to `learn` with the answer to a question that begins now."""
-        return self._memory.moment()
-
-    async def learn(self, decision: Decision, asked: int) -> bool:
-        """Show a decision that was asked for to the waits for its session, here and in other processes.
+    async def publish(self, decision: Decision, asked_at: int) -> bool:
+        """Notify the waiters for a polled decision, here and, through the inbox, in other processes.
 
         Args:
             decision: The decision.
-            asked: The `moment` at which the question began.
+            asked_at: The `sequence` when the request started.
 
         Returns:
-            Whether it stands: a submission may have answered it, or a newer decision may be known.
+            Whether the decision is current: a submission may have answered it, or a newer decision may be known.
         """
-        if not self._memory.add(decision, asked):
+        if not self._memory.add(decision, asked_at):
             return False
-        watched = self._watched.get(decision.session_id)
-        is_recorded = watched is not None and watched.recorded == identity(decision)
-        if watched is not None and not self._serves:  # an inbox that fails may take its time to do so
-            watched.show(decision, DecisionSource.POLL)
-        if self._inbox is not None and not is_recorded:
+        session = self.sessions.get(decision.session_id)
+        is_recorded = session is not None and session.recorded == identity(decision)
+        if session is not None and not self._is_inbox_healthy:  # the record below may run into its deadline
+            session.notify(decision, DecisionSource.POLL)
+        if self._inbox.inbox is not None and not is_recorded:
+            # Imported here because clients without an inbox never need it.
             from veriff_async._protocol.webhook import event_from_decision
 
-            recorded = await self._record(event_from_decision(decision), "a decision that was asked for is not in it")
-            watched = self._watched.get(decision.session_id)
-            if recorded is not None and not _stands(recorded, decision):
+            result = await self._inbox.record(
+                event_from_decision(decision), consequence="a polled decision is not recorded"
+            )
+            session = self.sessions.get(decision.session_id)  # waiters may have come or gone
+            if result is not None and not _is_effective(result, decision):
                 return False
-            if recorded is not None and watched is not None:
-                watched.recorded = identity(decision)
-        if watched is not None:
-            watched.show(decision, DecisionSource.POLL)
+            if result is not None and session is not None:
+                session.recorded = identity(decision)
+        if session is not None:
+            session.notify(decision, DecisionSource.POLL)
         return True
 
-    async def known(self, session_id: str) -> SessionState | None:
-        """Return the state that the inbox has of a session, or ``None``, also when the inbox fails."""
-        require_asyncio()
-        if self._inbox is None:
-            return None
-        try:
-            return (await answer_of(self._inbox, [session_id])).get(session_id)
-        except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
-            _LOG.warning("the inbox failed with %s; what it knows of a session is not used", type(error).__name__)
-            return None
-
-    async def request_to_answer(self, session_id: str, last: Decision | None) -> Decision | None:
-        """Return the request for resubmission that a submission of a session is about to answer, if there is one.
-
-        Veriff is asked only when nothing else tells, since it goes on to show the request after the submission.
-
-        Args:
-            session_id: The session.
-            last: The last decision that the caller knows.
-        """
-        state = await self.known(session_id)
-        passed = None if state is None or state.effective_decision is not None else state.decision
-        known = [None if state is None else state.effective_decision, self._memory.latest(session_id), last]
-        known = [each for each in known if each is None or passed is None or not is_same(each, passed)]
-        request = self._memory.request_to_answer(*known)
-        if request is not None or self._memory.is_new(session_id):
-            return request
-        asked = self._memory.moment()
-        try:
-            decision = await self._ask(session_id)
-        except VeriffError as error:
-            _LOG.info("asking for a decision before a submission failed with %s", type(error).__name__)
-            return None
-        if decision is None or (passed is not None and is_same(decision, passed)):
-            return None
-        return self._memory.request_to_answer(decision) if self._memory.add(decision, asked) else None
-
-    @asynccontextmanager
-    async def submission(self, session_id: str, answered: Decision | None) -> AsyncGenerator[None]:
-        """Let every later wait, here and in other processes, know of the submission that the block makes.
-
-        It is recorded before, since a process that is killed, or whose answer is lost, could not do so afterwards. A
-        submission that was certainly refused is taken back.
-
-        Args:
-            session_id: The session.
-            answered: The request for resubmission that it answers, if it answers one.
-        """
-        if answered is None or self._closed:
-            yield
-            self._memory.add_submission(session_id, None)
-            return
-        is_recorded = await self._record_submission(answered)
-        self._memory.add_submission(session_id, answered, is_certain=False)
-        try:
-            yield
-        except VeriffError as error:
-            if leaves_unsubmitted(error) and self._memory.remove_submission(answered):
-                await self._record_submission(answered, refused=True)
-            raise
-        was_taken_back = not self._memory.is_answered(answered)  # by another call that was refused at the same time
-        self._memory.add_submission(session_id, answered)
-        if was_taken_back or not is_recorded:
-            await self._record_submission(answered)
-
-    async def _record_submission(self, answered: Decision, *, refused: bool = False) -> bool:
-        """Record a submission, or that it was refused; return whether there is nothing left to record."""
-        if self._inbox is None:
-            return True
-        from veriff_async._protocol.webhook import event_from_resubmission
-
-        event = event_from_resubmission(answered, refused=refused)
-        what = "that a submission was refused" if refused else "of a submission"
-        return await self._record(event, f"other processes do not know {what}") is not None
-
     def end(self) -> None:
-        """End every wait with an error, now and later."""
-        self._closed = True
-        for watched in tuple(self._watched.values()):
-            watched.fail(_closed())
+        """End all waits, and every later one, with `ClientClosedError`."""
+        self._is_closed = True
+        for session in tuple(self.sessions.values()):
+            session.fail(_closed_error())
 
     async def aclose(self) -> None:
-        """End every wait, the poller and the listener."""
+        """End all waits, the poller and the inbox watcher."""
         self.end()
+        self.submissions.is_closed = True
         await self._poller.aclose()
-        if self._listener is not None:
-            await self._listener.aclose()
-        if self._turning is not None:
-            self._turning.cancel()
-            await asyncio.gather(self._turning, return_exceptions=True)
+        if self._watcher is not None:
+            await self._watcher.aclose()
+        if self._rescheduling is not None:
+            self._rescheduling.cancel()
+            await asyncio.gather(self._rescheduling, return_exceptions=True)
 
-    async def _wait_no_time(
+    async def _check_once(
         self, session_id: str, until: Callable[[Decision], bool], last: Decision | None, last_status: Status | None
     ) -> Decision:
-        """Return a decision that the inbox knows, or else that Veriff shows when it is asked once."""
-        state = await self.known(session_id)
-        current = None if state is None or state.effective_decision is None else state.effective_decision
-        if current is not None and not self._memory.is_answered(current) and is_news(current, last) and until(current):
-            return evolve(current, source=DecisionSource.KNOWN)
-        asked = self._memory.moment()
-        decision = await self._ask(session_id)
-        if decision is not None and await self.learn(decision, asked) and is_news(decision, last) and until(decision):
+        """Return a decision from the inbox or else from one poll."""
+        state = await self._inbox.get_state(session_id)
+        effective = None if state is None else state.effective_decision
+        is_known = effective is not None and not self._memory.is_answered(effective)
+        if effective is not None and is_known and is_news(effective, last) and until(effective):
+            return evolve(effective, source=DecisionSource.KNOWN)
+        asked_at = self._memory.sequence
+        decision = await self._get_decision(session_id)
+        is_current = decision is not None and await self.publish(decision, asked_at)
+        if decision is not None and is_current and is_news(decision, last) and until(decision):
             return evolve(decision, source=DecisionSource.POLL)
         status = last_status if state is None else state.status
-        raise _late(Watched(session_id, last_status=status if decision is None else decision.status), 0.0)
+        session = SessionWaiters(session_id, last_status=status if decision is None else decision.status)
+        raise _timeout_error(session, 0.0)
 
-    async def _ask_for(self, session_id: str) -> None:
-        asked = self._memory.moment()
-        decision = await self._ask(session_id)
-        if decision is not None:
-            await self.learn(decision, asked)
+    def _get_session(self, session_id: str, last_status: Status | None) -> SessionWaiters:
+        session = self.sessions.get(session_id)
+        if session is None:
+            session = self.sessions[session_id] = SessionWaiters(session_id)
+        session.last_status = session.last_status or last_status
+        return session
 
-    async def _record(self, event: WebhookEvent, consequence: str) -> RecordResult | None:
-        """Record an event; return ``None`` when the inbox fails."""
-        if self._inbox is None:
-            return None
-        try:
-            return await in_time(self._inbox.record(event, source=DecisionSource.POLL), _RECORDING)
-        except Exception as error:  # noqa: BLE001  an inbox of the user's own may raise anything
-            _LOG.warning("the inbox failed with %s; %s", type(error).__name__, consequence)
-            return None
-
-    def _watch(self, session_id: str, last_status: Status | None) -> Watched:
-        watched = self._watched.get(session_id)
-        if watched is None:
-            watched = self._watched[session_id] = Watched(session_id)
-        watched.last_status = watched.last_status or last_status
-        return watched
-
-    def _pace(self, watched: Watched, poll: PollPolicy | None) -> Pace:
-        """Return the pace of a wait that begins, which starts with its first pause."""
+    def _get_schedule(self, session: SessionWaiters, poll: PollPolicy | None) -> PollSchedule:
+        """Return the schedule of a new waiter, which starts again with the initial delay."""
         if poll is None:
-            watched.asked = 0
-            return watched
-        pace = self._paces.get((watched.session_id, poll))
-        if pace is None:
-            pace = self._paces[watched.session_id, poll] = OwnPace(watched, poll)
-        pace.asked = 0
-        pace.waits += 1
-        return pace
+            session.polls = 0
+            return session
+        schedule = self._custom_schedules.get((session.session_id, poll))
+        if schedule is None:
+            schedule = self._custom_schedules[session.session_id, poll] = CustomSchedule(session, poll)
+        schedule.polls = 0
+        schedule.waiter_count += 1
+        return schedule
 
-    def _poll_for(self, wait: Wait, timeout: float | None) -> None:
-        pace = wait.pace
-        # A wait that is short asks at least once: short waits in a row would otherwise never ask.
-        pause = self._pause(pace) if timeout is None else min(self._pause(pace), timeout / 2)
-        if asyncio.get_running_loop().time() + pause < pace.due:
-            self._poller.schedule(pace, pause)
+    def _schedule_poll(self, waiter: Waiter, timeout: float | None) -> None:
+        schedule = waiter.schedule
+        delay = self.poll_interval(schedule)
+        if timeout is not None:
+            # A wait that is shorter than the delay polls at least once; a series of such waits would otherwise never
+            # poll.
+            delay = min(delay, timeout / 2)
+        if asyncio.get_running_loop().time() + delay < schedule.due:  # a new waiter never postpones a poll
+            self._poller.schedule(schedule, delay)
 
-    def _leave(self, watched: Watched, wait: Wait) -> None:
-        watched.remove(wait)
-        pace = wait.pace
-        if isinstance(pace, OwnPace):
-            pace.waits -= 1
-            if not pace.waits:
-                self._paces.pop((watched.session_id, pace.policy), None)
-                self._poller.forget(pace)
-        if not watched.waits:
-            self._watched.pop(watched.session_id, None)
-            self._poller.forget(watched)
-            if self._listener is not None:
-                self._listener.forget(watched.session_id)
-        if not self._watched:
+    def _remove(self, session: SessionWaiters, waiter: Waiter) -> None:
+        session.remove(waiter)
+        schedule = waiter.schedule
+        if isinstance(schedule, CustomSchedule):
+            schedule.waiter_count -= 1
+            if not schedule.waiter_count:
+                self._custom_schedules.pop((session.session_id, schedule.policy), None)
+                self._poller.cancel(schedule)
+        if not session.waiters:
+            self.sessions.pop(session.session_id, None)
+            self._poller.cancel(session)
+            if self._watcher is not None:
+                self._watcher.forget(session.session_id)
+        if not self.sessions:
             self._poller.stop()
-            if self._listener is not None:
-                self._listener.stop()
+            if self._watcher is not None:
+                self._watcher.stop()
 
-    def _is_served(self, session_id: str) -> bool:
-        """Return whether the inbox would end a wait for a session."""
-        return self._listener is not None and self._serves and session_id not in self._listener.unreadable
+    def _is_watched(self, session_id: str) -> bool:
+        """Return whether a webhook for a session would end its waits."""
+        return self._watcher is not None and self._is_inbox_healthy and session_id not in self._watcher.unreadable
 
-    def _pause(self, pace: Pace) -> float:
-        is_served = self._is_served(pace.session.session_id)
-        policy = pace.policy or (self._beside if is_served else self._alone)
-        return poll_pause(policy, asked=pace.asked)
+    # Called by the poller (`PollHandler`).
 
-    def _on_state(self, state: SessionState, waits: Sequence[Wait] | None) -> None:
-        """Show what the inbox knows."""
-        from veriff_async._protocol.session_state import is_untold
+    async def poll(self, session_id: str) -> None:
+        """Ask Veriff for the decision on a session, and notify its waiters."""
+        asked_at = self._memory.sequence
+        decision = await self._get_decision(session_id)
+        if decision is not None:
+            await self.publish(decision, asked_at)
 
-        watched = self._watched.get(state.session_id)
-        if watched is None:
-            return
-        watched.last_status = state.status
-        current = state.effective_decision
-        if current is not None and not self._memory.is_answered(current):
-            watched.passed = None  # it stands, also if an attempt seemed to be newer until its own decision came
-            is_shown = watched.recorded == identity(current)
-            watched.recorded = identity(current)
-            source = state.source or DecisionSource.WEBHOOK
-            watched.show(current, source, from_inbox=True, waits=waits if is_shown else None)
-            return
-        watched.passed, watched.recorded = state.decision, None
-        if is_untold(state):
-            self._poller.schedule(watched, 0.0)
+    def poll_interval(self, schedule: PollSchedule) -> float:
+        """Return the seconds until a schedule is due again."""
+        policy = schedule.policy
+        if policy is None:
+            is_watched = self._is_watched(schedule.session.session_id)
+            policy = self._policy_with_inbox if is_watched else self._policy_without_inbox
+        return poll_pause(policy, asked=schedule.polls)
 
-    def _on_poll_error(self, watched: Watched, error: Exception) -> bool:
-        """End the waits for a session if an error of its question must; return whether they go on."""
-        if not self._ends_waits(watched, error):
+    def on_poll_error(self, session: SessionWaiters, error: Exception) -> bool:
+        """Fail the waiters of a session if an error of its poll requires it, and return whether they wait on."""
+        if not self._must_fail(session, error):
             return True
-        watched.fail(error)
+        session.fail(error)
         return False
 
-    def _ends_waits(self, watched: Watched, error: Exception) -> bool:
-        """Return whether a question that failed ends the waits for its session.
+    def _must_fail(self, session: SessionWaiters, error: Exception) -> bool:
+        """Return whether a failed poll ends the waits for its session.
 
-        Trouble on the way, 429 and 5xx never do. While the inbox serves, a webhook can still end them, so that nothing
-        does but "no such session" about one that neither the inbox nor this client has heard of. Without, a refusal
-        does (401, 403, 404 and other 4xx), since it would be repeated, and so do three answers in a row that cannot be
-        read or trusted.
+        Transport errors, 429 and 5xx never do. While the inbox works, a webhook can still end the waits, so only "no
+        such session" does, for a session that neither the inbox nor this client has heard of. Otherwise a rejection
+        does (401, 403, 404 and other 4xx), because it would be repeated, and so do three responses in a row that cannot
+        be read or trusted.
         """
-        if isinstance(error, _PASSING):
+        if isinstance(error, _TRANSIENT):
             return False
         if isinstance(error, ClientClosedError):
             return True
-        if self._is_served(watched.session_id):
-            return isinstance(error, NotFoundError) and watched.last_status is None
+        if self._is_watched(session.session_id):
+            return isinstance(error, NotFoundError) and session.last_status is None
         if isinstance(error, ResponseError):
-            kind, times = watched.trouble or ("", 0)
-            return kind == type(error).__name__ and times >= _UNREADABLE_IN_A_ROW - 1
+            error_type, times = session.poll_failures or ("", 0)
+            return error_type == type(error).__name__ and times >= _MAX_BAD_RESPONSES - 1
         return True
 
-    def _on_unreadable(self, session_id: str) -> None:
-        watched = self._watched.get(session_id)
-        if watched is not None and watched.due != float("inf"):
-            watched.asked = 0
-            self._poller.schedule(watched, self._pause(watched))
+    # Called by the inbox watcher (`InboxObserver`).
 
-    def _on_health(self, serves: bool) -> None:  # noqa: FBT001  one word for a state that has two
-        """Ask more often while the inbox fails, and seldom again when it serves."""
-        if serves == self._serves:
+    def on_state(self, state: SessionState, waiters: Sequence[Waiter] | None) -> None:
+        """Notify waiters of the decision that the inbox has on a session."""
+        from veriff_async._protocol.session_state import is_untold
+
+        session = self.sessions.get(state.session_id)
+        if session is None:
             return
-        self._serves = serves
-        if self._turning is not None:
-            self._turning.cancel()
-        self._turning = asyncio.get_running_loop().create_task(self._turn(), name="veriff-async change of pace")
+        session.last_status = state.status
+        effective = state.effective_decision
+        if effective is not None and not self._memory.is_answered(effective):
+            # A newer attempt had seemed to supersede this decision until the decision on that attempt was recorded.
+            session.superseded = None
+            is_notified = session.recorded == identity(effective)
+            session.recorded = identity(effective)
+            source = state.source or DecisionSource.WEBHOOK
+            session.notify(effective, source, from_inbox=True, waiters=waiters if is_notified else None)
+            return
+        session.superseded, session.recorded = state.decision, None
+        if is_untold(state):  # the webhook says that there is a decision, but does not contain it
+            self._poller.schedule(session, 0.0)
 
-    async def _turn(self) -> None:
-        for place, watched in enumerate(tuple(self._watched.values()), start=1):
-            if watched.is_wanted and watched.due != float("inf"):
-                watched.asked = 0
-                self._poller.schedule(watched, self._pause(watched))
-            if place % _AT_ONCE == 0:
+    def on_unreadable(self, session_id: str) -> None:
+        """Poll a session as without an inbox, because its record cannot be read."""
+        session = self.sessions.get(session_id)
+        if session is not None:
+            self._restart_schedule(session)
+
+    def on_inbox_health(self, *, is_healthy: bool) -> None:
+        """Poll more often while the inbox fails, and rarely again when it works."""
+        if is_healthy == self._is_inbox_healthy:
+            return
+        self._is_inbox_healthy = is_healthy
+        if self._rescheduling is not None:
+            self._rescheduling.cancel()
+        self._rescheduling = asyncio.get_running_loop().create_task(
+            self._reschedule_all(), name="veriff-async rescheduling"
+        )
+
+    async def _reschedule_all(self) -> None:
+        for number, session in enumerate(tuple(self.sessions.values()), start=1):
+            if session.is_needed:
+                self._restart_schedule(session)
+            if number % _RESCHEDULE_BATCH == 0:
                 await asyncio.sleep(0)
 
+    def _restart_schedule(self, session: SessionWaiters) -> None:
+        if session.due != _NEVER:  # otherwise a poll is running, and the next one is scheduled when it ends
+            session.polls = 0
+            self._poller.schedule(session, self.poll_interval(session))
 
-def _stands(recorded: RecordResult, decision: Decision) -> bool:
+
+def _as_future_exception(error: BaseException) -> BaseException:
+    """Return an exception that a future accepts and that the caller does not mistake for its own cancellation."""
+    if not isinstance(error, StopIteration | asyncio.CancelledError | GeneratorExit):
+        return error
+    replacement = RuntimeError(f"until raised {type(error).__name__}")  # as generators do (PEP 479)
+    replacement.__cause__ = error
+    return replacement
+
+
+def _is_effective(result: RecordResult, decision: Decision) -> bool:
     """Return whether a decision that was recorded is the one to act on."""
-    state = recorded.state
+    state = result.state
     if state is None or (state.effective_decision is not None and is_same(state.effective_decision, decision)):
         return True
-    # A correction that does not prove to be later: the inbox keeps the first end, and Veriff shows this one now.
-    is_end = recorded.ignored is IgnoredReason.FINAL and decision.status.is_final
+    # A correction that does not prove to be later: the inbox keeps the first final decision, but Veriff returns this
+    # one.
+    is_end = result.ignored is IgnoredReason.FINAL and decision.status.is_final
     return is_end and (state.decision is None or is_later(decision, state.decision) is not False)
 
 
-def _expire(watched: Watched, wait: Wait, timeout: float) -> None:
-    if not wait.future.done():
-        wait.future.set_exception(_late(watched, timeout))
+def _expire(session: SessionWaiters, waiter: Waiter, timeout: float) -> None:
+    if not waiter.future.done():
+        waiter.future.set_exception(_timeout_error(session, timeout))
 
 
-def _late(watched: Watched, timeout: float) -> DecisionTimeoutError:
-    last, trouble = watched.last_status, "" if watched.trouble is None else f", asking failed with {watched.trouble[0]}"
+def _timeout_error(session: SessionWaiters, timeout: float) -> DecisionTimeoutError:
+    failure = "" if session.poll_failures is None else f", polling failed with {session.poll_failures[0]}"
     msg = (
-        f"No decision on session {watched.session_id} came within {timeout:g} s "
-        f"(last status: {last or 'unknown'}{trouble}): wait again or later, the session goes on."
+        f"No decision on session {session.session_id} came within {timeout:g} s "
+        f"(last status: {session.last_status or 'unknown'}{failure}): wait again now or later, the session continues."
     )
-    return DecisionTimeoutError(msg, session_id=watched.session_id, last_status=last)
+    return DecisionTimeoutError(msg, session_id=session.session_id, last_status=session.last_status)
 
 
-def _closed() -> ClientClosedError:
+def _closed_error() -> ClientClosedError:
     return ClientClosedError("The client was closed, or its waits were ended: wait again with a client that is open.")
