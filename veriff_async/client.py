@@ -243,7 +243,7 @@ class VeriffClient(Services):
         """Make everything that belongs to one event loop and ends with `aclose`."""
         parts = self._parts
         self._pool = Pool(parts.http_session, max_connections=parts.max_connections, trust_env=parts.trust_env)
-        # One thread for each upload that holds a seat, and a few for files that are looked at or spooled meanwhile.
+        # One thread for each upload and download that is running, and a few for files that are inspected or spooled.
         threads = CapacityLimiter(parts.max_uploads + parts.max_downloads + 4)
         self._exchange = Exchange(
             roots=parts.hosts,
@@ -251,10 +251,9 @@ class VeriffClient(Services):
             retry=parts.retry,
             timeouts=parts.timeouts,
             verify_responses=parts.verify_responses,
-            threads=threads,
         )
         self._api = Api(credentials, self._exchange)
-        self._uploads = Uploader(self._api, max_uploads=parts.max_uploads, threads=threads, stall=parts.timeouts.idle)
+        self._uploads = Uploader(self._api, max_uploads=parts.max_uploads, threads=threads, idle=parts.timeouts.idle)
         self._downloads = Downloader(
             self._api, max_downloads=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
@@ -502,7 +501,7 @@ class VeriffClient(Services):
                 item.close()
             raise
         with _naming_session(session.id):
-            await self._uploads.send(session.id, prepared, progress)
+            await self._uploads.send(session.id, prepared, progress=progress)
             await session.submit()
         return session
 
@@ -515,8 +514,8 @@ class VeriffClient(Services):
             rate_limited=counters.rate_limited,
             cooldown_remaining=self._exchange.pace.cooldown_remaining,
             bytes_sent=counters.bytes_sent,
-            active_uploads=self._uploads.running,
-            active_downloads=self._downloads.running,
+            active_uploads=self._uploads.active,
+            active_downloads=self._downloads.active,
             waiters=self._waiters.count,
         )
 

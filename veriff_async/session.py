@@ -99,7 +99,7 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
         """
-        return await self._uploads.run(
+        return await self._uploads.upload(
             self.id, media, concurrency=concurrency, progress=progress, on_uploaded=on_uploaded
         )
 

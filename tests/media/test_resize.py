@@ -245,7 +245,7 @@ def png(side, colours, channels):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colours, 0, 0, 0))
     return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"PLTE", bytes(768)) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
-resize.require()
+resize.import_pillow()
 resize._scaled(io.BytesIO(png(64, 3, 1)), 32, "image/png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for colours, channels in (3, 1), (6, 4):

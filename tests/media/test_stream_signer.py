@@ -13,15 +13,15 @@ from anyio import CapacityLimiter
 from attrs import evolve
 
 from veriff_async import Credentials, Media
+from veriff_async._media.prepare import inspect
 from veriff_async._media.source import SMALL, BytesSource
 from veriff_async._media.spool import spool
-from veriff_async._media.stream_body import draft
-from veriff_async._media.stream_signing import StreamSigner
+from veriff_async._media.stream_body import StreamSigner, sign
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from veriff_async._media.source import Source
+from veriff_async._media.source import Source
 
 pytestmark = pytest.mark.anyio
 
@@ -45,9 +45,9 @@ async def spooled(media: Media, content: bytes, lengths: range) -> tuple[Source,
         for piece in cut(content, lengths):
             yield piece
 
-    early = StreamSigner(media, CREDENTIALS)
+    signer = StreamSigner(media, CREDENTIALS)
     streamed = evolve(media, source=pieces())
-    return await spool(streamed, threads=CapacityLimiter(4), stall=30, early=early), early
+    return await spool(streamed, threads=CapacityLimiter(4), idle=30, signer=signer), signer
 
 
 @pytest.mark.parametrize("lengths", [range(1, 300), range(1, 4), range(16_000, 70_000), range(300_000, 900_000)])
@@ -55,11 +55,11 @@ async def test_pieces_of_any_length_give_the_signature_of_the_whole(lengths: ran
     """However a stream is cut, it is signed as a file with the same bytes would be, and kept byte for byte."""
     media = Media(b"", "face", timestamp=datetime(2026, 1, 2, tzinfo=UTC))
     content = CONTENT if lengths.stop > 4 else CONTENT[: SMALL + 5000]
-    source, early = await spooled(media, content, lengths)
+    source, signer = await spooled(media, content, lengths)
     try:
-        ready = await asyncio.to_thread(draft, media, source)
-        whole = await asyncio.to_thread(ready.sign, CREDENTIALS)
-        signed = early.body(ready)
+        prepared = await asyncio.to_thread(inspect, media, source)
+        whole = await asyncio.to_thread(sign, prepared, CREDENTIALS)
+        signed = signer.finish(prepared)
     finally:
         source.close()
 
@@ -80,11 +80,11 @@ async def test_pieces_of_any_length_give_the_signature_of_the_whole(lengths: ran
 )
 async def test_what_cannot_be_foreseen_is_left_to_the_second_look(media: Media, content: bytes) -> None:
     """A media that is changed, refused or held whole is not signed early, and no error is raised before its time."""
-    source, early = await spooled(media, content, range(1000, 90_000))
+    source, signer = await spooled(media, content, range(1000, 90_000))
     try:
         known = Media(CONTENT, "face")
-        ready = await asyncio.to_thread(draft, known, source if content.startswith(CONTENT[:4]) else _source())
-        assert early.body(ready) is None
+        prepared = await asyncio.to_thread(inspect, known, source if content.startswith(CONTENT[:4]) else _source())
+        assert signer.finish(prepared) is None
     finally:
         source.close()
 
@@ -99,8 +99,8 @@ async def test_the_first_bytes_are_on_disk_before_the_last_have_come() -> None:
     loop = asyncio.get_running_loop()
 
     class Seen(StreamSigner):
-        def take(self, piece: bytes | bytearray) -> None:
-            super().take(piece)
+        def update(self, piece: bytes | bytearray) -> None:
+            super().update(piece)
             loop.call_soon_threadsafe(written.set)
 
     async def pausing() -> AsyncIterator[bytes]:
@@ -110,7 +110,7 @@ async def test_the_first_bytes_are_on_disk_before_the_last_have_come() -> None:
         yield CONTENT
 
     media = Media(pausing(), "face")
-    source = await spool(media, threads=CapacityLimiter(4), stall=30, early=Seen(media, CREDENTIALS))
+    source = await spool(media, threads=CapacityLimiter(4), idle=30, signer=Seen(media, CREDENTIALS))
     source.close()
 
     assert 3 * len(CONTENT) == source.size

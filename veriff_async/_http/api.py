@@ -11,11 +11,11 @@ from veriff_async._protocol.response import is_refusal, refusal
 from veriff_async._protocol.validation import EndUserIdWarning, warning_of_end_user_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
+    from veriff_async._http.payload import PayloadFactory
     from veriff_async._http.transport import Exchange, Opened, Sink
-    from veriff_async._media.stream_body import SignedBody
     from veriff_async._protocol.request import Request
     from veriff_async._protocol.session_request import CreateOptions, RegistryOptions
     from veriff_async.credentials import Credentials
@@ -65,14 +65,11 @@ class Api:
         responses.delete_session(await self._exchange.call(request))
 
     async def upload_media(
-        self, credentials: Credentials, session_id: str, body: SignedBody, moved: Callable[[int], None]
+        self, session_id: str, credentials: Credentials, signature: str, body: PayloadFactory
     ) -> UploadedMedia:
-        """Call ``POST /v1/sessions/{id}/media``.
-
-        `credentials` are those that signed the body, and `moved` is told the bytes that went out in the current try.
-        """
-        request = requests.upload_media(credentials, session_id, body.signature)
-        return responses.upload_media(await self._exchange.call(request, body, progress=moved))
+        """Call ``POST /v1/sessions/{id}/media`` with a body that `credentials` have signed."""
+        request = requests.upload_media(credentials, session_id, signature)
+        return responses.upload_media(await self._exchange.call(request, body))
 
     async def upload_nfc(self, session_id: str, nfc: NfcData) -> UploadedMedia:
         """Call ``POST /v1/sessions/{id}/media`` with what was read from a chip."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from aiohttp.payload import Payload
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ("BytesBody", "CallbackError", "SentOnce", "transport_of")
+__all__ = ("BytesBody", "CallbackError", "PayloadFactory", "SentOnce", "transport_of")
 
 
 class CallbackError(Exception):
@@ -43,17 +43,21 @@ class SentOnce(Payload):
 
     _autoclose = True
 
-    def __init__(self, value: object, *, size: int, on_start: Callable[[], None]) -> None:
+    def __init__(
+        self, value: object, *, size: int, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]
+    ) -> None:
         """Prepare one try.
 
         Args:
             value: The body, for subclasses.
             size: Its length in bytes.
             on_start: Called when the connection is established and the request begins to be sent.
+            on_bytes_sent: Called with the number of bytes after each piece that was handed to the connection.
         """
         super().__init__(value, content_type="application/json")
         self._size = size
         self._on_start = on_start
+        self._on_bytes_sent = on_bytes_sent
         self.started: bool = False
         """Whether bytes of the request may have been sent."""
         self.transport: asyncio.WriteTransport | None = None
@@ -85,32 +89,48 @@ class SentOnce(Payload):
         with _aborting(writer):
             await self.write_body(writer)
 
+    def failure(self, *, timed_out: bool) -> BaseException | None:
+        """Return why the body could not be written, if that is not the connection's fault.
+
+        Args:
+            timed_out: Whether the request ended because no byte moved.
+        """
+        del timed_out
+        return None
+
     @abstractmethod
     async def write_body(self, writer: AbstractStreamWriter) -> None:
         """Write the whole body to an established connection."""
 
 
+class PayloadFactory(Protocol):
+    """Makes the body of one try, for a body that is read from its source again in each."""
+
+    def __call__(self, *, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]) -> SentOnce:
+        """Return a new body; see `SentOnce` for the arguments."""
+        ...
+
+
 class BytesBody(SentOnce):
     """A body in memory, perhaps empty, written piece by piece so that its progress shows."""
 
-    def __init__(self, body: bytes, *, on_start: Callable[[], None], moved: Callable[[int], None]) -> None:
+    def __init__(self, body: bytes, *, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]) -> None:
         """Prepare one try.
 
         Args:
             body: What is sent.
             on_start: See `SentOnce`.
-            moved: Called with the number of bytes after each piece that was handed to the connection.
+            on_bytes_sent: See `SentOnce`.
         """
-        super().__init__(body, size=len(body), on_start=on_start)
+        super().__init__(body, size=len(body), on_start=on_start, on_bytes_sent=on_bytes_sent)
         self._body = memoryview(body)
-        self._moved = moved
 
     async def write_body(self, writer: AbstractStreamWriter) -> None:
         """Write the whole body; aiohttp sends the head of a request without a body itself."""
         for start in range(0, len(self._body), PIECE):
             piece = self._body[start : start + PIECE]
             await writer.write(piece)
-            self._moved(len(piece))
+            self._on_bytes_sent(len(piece))
 
 
 def transport_of(writer: AbstractStreamWriter) -> asyncio.WriteTransport | None:

@@ -32,7 +32,6 @@ from veriff_async._http.cooldown import Pace
 from veriff_async._http.payload import BytesBody
 from veriff_async._http.progress_timeout import Watch
 from veriff_async._media.source_errors import TOO_MANY_FILES
-from veriff_async._media.stream_body import SignedBody, StreamedPayload
 from veriff_async._protocol import backoff
 from veriff_async._protocol.response import (
     Answer,
@@ -59,9 +58,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
 
-    from anyio import CapacityLimiter
-
-    from veriff_async._http.payload import SentOnce
+    from veriff_async._http.payload import PayloadFactory, SentOnce
     from veriff_async._http.pool import Pool
     from veriff_async._protocol.base_url import Host
     from veriff_async._protocol.request import Request
@@ -145,15 +142,13 @@ class _Call:
 
     Attributes:
         request: What is sent.
-        body: Its streamed body, if it has one.
-        progress: Called with the bytes of the body that were sent in this try.
+        body: Makes its streamed body for each try, if it has one.
         into: Takes the body of a success, if that is a file.
         pending: Whether the request was sent, and nothing shows yet whether it was carried out.
     """
 
     request: Request
-    body: SignedBody | None
-    progress: Callable[[int], None] | None
+    body: PayloadFactory | None
     into: Sink | None
     pending: bool = False
 
@@ -171,7 +166,7 @@ class Counters:
 class Exchange:
     """Sends requests of one client over its pool."""
 
-    def __init__(  # noqa: PLR0913  what every call shares, named once
+    def __init__(
         self,
         *,
         roots: Mapping[Host, str],
@@ -179,7 +174,6 @@ class Exchange:
         retry: RetryPolicy,
         timeouts: Timeouts,
         verify_responses: bool,
-        threads: CapacityLimiter,
     ) -> None:
         """Take what every call of the client shares."""
         self._roots = roots
@@ -189,7 +183,6 @@ class Exchange:
         # aiohttp rounds limits above `ceil_threshold` up to whole seconds.
         self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, ceil_threshold=math.inf)
         self._verify = verify_responses
-        self._threads = threads
         self.pace: Pace = Pace()
         self.counters: Counters = Counters()
 
@@ -200,17 +193,15 @@ class Exchange:
     async def call(
         self,
         request: Request,
-        body: SignedBody | None = None,
+        body: PayloadFactory | None = None,
         *,
-        progress: Callable[[int], None] | None = None,
         into: Sink | None = None,
     ) -> Answer:
         """Send a request until there is an answer to give back.
 
         Args:
             request: What to send.
-            body: Its streamed body, if it has one.
-            progress: Called with the bytes of the body that were handed to the connection in this try.
+            body: Makes its streamed body for each try, if it has one.
             into: What takes the body of a success, instead of the answer.
 
         Returns:
@@ -229,7 +220,7 @@ class Exchange:
                 that must not be repeated, it is an OutcomeUnknownError.
         """
         require_asyncio()
-        call = _Call(request, body, progress, into)
+        call = _Call(request, body, into)
         try:
             async with self.guard():
                 answer = await self._repeat(request, partial(self._try, call))
@@ -336,12 +327,13 @@ class Exchange:
             call.pending = True
             watch.restart()
 
-        payload: SentOnce = BytesBody(request.body or b"", on_start=start, moved=watch.moved)
+        def on_bytes_sent(count: int) -> None:
+            self.counters.bytes_sent += count
+            watch.moved(count)
+
+        payload: SentOnce = BytesBody(request.body or b"", on_start=start, on_bytes_sent=watch.moved)
         if call.body is not None:
-            moved = self._counted(watch, call.progress)
-            payload = StreamedPayload(
-                call.body, on_start=start, moved=moved, threads=self._threads, stall=self._timeouts.idle
-            )
+            payload = call.body(on_start=start, on_bytes_sent=on_bytes_sent)
         try:
             async with watch, await self._send(request, payload, fresh=fresh, is_file=into is not None) as response:
                 watch.restart()
@@ -360,14 +352,13 @@ class Exchange:
         except (aiohttp.ClientError, OSError) as error:
             failed = _failed(error, sent=payload.started)
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
-        fault = payload.failure(timed_out=failed.timed_out) if isinstance(payload, StreamedPayload) else None
-        if fault is not None:
+        if (fault := payload.failure(timed_out=failed.timed_out)) is not None:
             raise fault
         return evolve(failed, session_id=session_id_in(request, bytes(content)))
 
     async def _open(self, request: Request, *, fresh: bool) -> Answer | _Failed:
         watch = Watch(self._timeouts)
-        payload = BytesBody(request.body or b"", on_start=watch.restart, moved=watch.moved)
+        payload = BytesBody(request.body or b"", on_start=watch.restart, on_bytes_sent=watch.moved)
         try:
             async with watch:
                 response = await self._send(request, payload, fresh=fresh, is_file=True)
@@ -401,19 +392,6 @@ class Exchange:
         if fresh:
             _use_once(response, payload)
         return response
-
-    def _counted(self, watch: Watch, progress: Callable[[int], None] | None) -> Callable[[int], None]:
-        sent = 0
-
-        def moved(count: int) -> None:
-            nonlocal sent
-            sent += count
-            self.counters.bytes_sent += count
-            watch.moved(count)
-            if progress is not None:
-                progress(sent)
-
-        return moved
 
     async def _read(
         self, request: Request, response: aiohttp.ClientResponse, watch: Watch, content: bytearray

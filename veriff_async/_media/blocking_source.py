@@ -64,7 +64,7 @@ def source_time() -> Generator[None]:
 
 
 async def run_abandonable(
-    function: Callable[[], _T], *, stall: float | None = None, name: str = "veriff-async source"
+    function: Callable[[], _T], *, idle: float | None = None, name: str = "veriff-async source"
 ) -> _T:
     """Call a function in a daemon thread of its own.
 
@@ -72,11 +72,11 @@ async def run_abandonable(
 
     Args:
         function: What to call. It may block for ever, and its result must hold nothing that has to be closed.
-        stall: Most seconds for each `source_time` in it, or ``None`` if the caller measures them.
+        idle: Most seconds for each `source_time` in it, or ``None`` if the caller measures them.
         name: The name of the thread.
 
     Raises:
-        MediaSourceError: The source gave nothing for `stall` seconds.
+        MediaSourceError: The source gave nothing for `idle` seconds.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
@@ -99,14 +99,14 @@ async def run_abandonable(
             loop.call_soon_threadsafe(deliver, finish)
 
     Thread(target=run, name=name, daemon=True).start()
-    left = stall
-    while not future.done() and left is not None and stall is not None:
+    left = idle
+    while not future.done() and left is not None and idle is not None:
         await asyncio.wait([future], timeout=left)
         since = measured.since
-        left = stall if since is None else stall - (monotonic() - since)
+        left = idle if since is None else idle - (monotonic() - since)
         if left <= 0 and not future.done():
             future.cancel()
-            raise stalled(stall)
+            raise stalled(idle)
     return await future
 
 

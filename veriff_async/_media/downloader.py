@@ -171,7 +171,7 @@ class Downloader:
         self._verify = verify
 
     @property
-    def running(self) -> int:
+    def active(self) -> int:
         """How many downloads hold a permit."""
         return self._slots.taken
 

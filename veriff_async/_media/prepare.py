@@ -1,12 +1,13 @@
 """Media before anything is sent: every check that needs no server, made once for each call.
 
-    media ──► arguments ──► look ──────────────► scale ──► ready
-                             │ read only once       ▲
-                             └──► spool ──► look ───┘
+    Media ──► check_arguments ──► inspect ──────────────► resize ──► PreparedMedia
+                                     │ read only once        ▲
+                                     └──► spool ──► inspect ─┘
 
-`look` reads the beginning and size of what can be read again. What can be read only once must be spooled before it can
-be checked: `VeriffClient.verify` and `submit` do that before they create a session, which cannot be taken back.
-`VerificationSession.upload` does it while other media are being sent, since a slow stream must not hold them up.
+`inspect` reads the size and the first bytes of a source that can be read again. A stream that can be read only once
+must be spooled before it can be checked. `VeriffClient.verify` and `submit` do so before they create a session, because
+a session cannot be undone. `VerificationSession.upload` spools while other media are being sent, because a slow stream
+must not delay them.
 """
 
 from __future__ import annotations
@@ -14,23 +15,25 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from anyio import CapacityLimiter, to_thread
-from attrs import define, evolve
+from attrs import define, evolve, field, frozen
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
-from veriff_async._media.resize import fitted, require
-from veriff_async._media.source import SMALL, BytesSource, reusable_source
+from veriff_async._media.resize import import_pillow, resize
+from veriff_async._media.source import PIECE, SMALL, BytesSource, reusable_source
 from veriff_async._media.source_kinds import may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
-from veriff_async._media.stream_body import Draft, draft
-from veriff_async._protocol.image_size import ImageSizeWarning
-from veriff_async._protocol.media_rules import reference_to
+from veriff_async._protocol.file_type import HEAD
+from veriff_async._protocol.image_size import ImageSizeWarning, dimensions
+from veriff_async._protocol.limits import MAX_SIDE
+from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, type_of
+from veriff_async._protocol.upload_body import image_envelope
 from veriff_async.config import Timeouts
 from veriff_async.errors import InvalidArgumentError, MediaSourceError, VeriffError
 from veriff_async.models.media import Media
@@ -39,13 +42,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
-    from veriff_async._media.source import Source
-    from veriff_async._media.stream_signing import StreamSigner
+    from veriff_async._media.source import Reader, Source
+    from veriff_async._media.stream_body import SignedBody, StreamSigner
+    from veriff_async._protocol.upload_body import Envelope
 
-__all__ = ("PreparedMedia", "Preparing", "check_arguments", "check_media", "look_at", "naming")
+__all__ = ("PendingUpload", "PreparedMedia", "Preparer", "check_arguments", "check_media", "error_context", "inspect")
 
-_HELD: Final = 16 * SMALL
-"""Bytes of small files that one call holds while they wait for their turn."""
+_MAX_HELD: Final = 16 * SMALL
+"""Bytes of small files that one call holds in memory while they wait to be sent."""
 
 
 class _AsyncFile(Protocol):
@@ -53,35 +57,82 @@ class _AsyncFile(Protocol):
     async def tell(self) -> int: ...
 
 
-@define
+@frozen
 class PreparedMedia:
-    """One media of a call, and how far it is prepared.
+    """A media whose type and size are known and accepted, ready to be signed.
 
     Attributes:
-        index: Its index among the media of the call.
-        media: The media as it was given.
-        draft: What is sent, or ``None`` for a stream that is still to be spooled.
-        early: The signature that was made while it was spooled.
+        media: The media as the caller gave it.
+        source: Its bytes, after spooling and resizing.
+        envelope: The JSON around them.
+        mimetype: The type that the bytes show.
+        dimensions: Width and height in pixels, or ``None`` if the header does not state them.
+    """
+
+    media: Media
+    source: Source
+    envelope: Envelope
+    mimetype: str
+    dimensions: tuple[int, int] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.source.size
+
+    @property
+    def length(self) -> int:
+        """Bytes of the whole request body."""
+        return self.envelope.length(self.source.size)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the bytes are in memory and so few that signing them takes less time than a hop to a thread."""
+        return isinstance(self.source, BytesSource) and self.source.size <= SMALL
+
+    @property
+    def size_warning(self) -> str | None:
+        """The warning about a picture that is larger than Veriff advises, or ``None``."""
+        if self.dimensions is None or max(self.dimensions) <= MAX_SIDE:
+            return None
+        if self.media.max_side is not None and self.media.max_side <= MAX_SIDE:
+            return None
+        width, height = self.dimensions
+        return (
+            f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
+            f"the longer side: give Media(..., max_side={MAX_SIDE}) to scale it down."
+        )
+
+
+@define
+class PendingUpload:
+    """One media of a call, and how far its upload has come: given, prepared, signed.
+
+    Attributes:
+        index: Its index among the media of the call, for errors and callbacks.
+        media: The media as the caller gave it.
+        prepared: The checked media, or ``None`` for a stream that is still to be spooled.
+        signed: The signed body, if it was made while the bytes were read for another reason.
     """
 
     index: int
     media: Media
-    draft: Draft | None = None
-    early: StreamSigner | None = None
+    prepared: PreparedMedia | None = None
+    signed: SignedBody | None = field(default=None, repr=False)
 
     def close(self) -> None:
-        """Drop the temporary file, if there is one."""
-        if self.draft is not None:
-            self.draft.source.close()
+        """Delete the temporary file, if there is one."""
+        if self.prepared is not None:
+            self.prepared.source.close()
 
 
 async def check_media(*media: Media) -> None:
     """Check whether media can be uploaded, without sending anything.
 
     `VeriffClient.verify`, `VeriffClient.submit` and `VerificationSession.upload` make the same checks first. Call it
-    yourself to answer a user before you begin, or for media that are uploaded later. Open files are read from where
-    they stand and put back there. With ``max_side`` a picture is decoded. A stream that can be read only once is not
-    read, so only its arguments are checked.
+    yourself to answer a user before you begin, or for media that are uploaded later. Open files are read from their
+    current position, which is restored. With ``max_side`` a picture is decoded. A stream that can be read only once is
+    not read, so only its arguments are checked.
 
     Args:
         media: What to check.
@@ -100,163 +151,252 @@ async def check_media(*media: Media) -> None:
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
     require_asyncio()
-    preparing = Preparing(threads=CapacityLimiter(4), stall=Timeouts().idle)
-    prepared = await preparing.prepare(media, stacklevel=3)
-    for item in prepared:
-        item.close()
+    preparer = Preparer(threads=CapacityLimiter(4), idle=Timeouts().idle)
+    for upload in await preparer.prepare(media, stacklevel=3):
+        upload.close()
 
 
-class Preparing:
-    """Prepares the media of one client: which threads that uses, and how long a source may stall."""
+class Preparer:
+    """Prepares the media of one client.
 
-    def __init__(self, *, threads: CapacityLimiter, stall: float) -> None:
+    Attributes:
+        hashing: Bounds the threads that sign and resize. Both keep a processor busy, so more threads than processors
+            would only compete for it, and for memory.
+    """
+
+    def __init__(self, *, threads: CapacityLimiter, idle: float) -> None:
         """Share worker threads.
 
         Args:
             threads: Bounds the threads that read files.
-            stall: Most seconds that a stream may take for its next piece.
+            idle: Most seconds that a stream may take for its next piece.
         """
         self._threads = threads
-        self._stall = stall
-        # Hashing and scaling keep a processor busy: more threads than processors would only take turns, and memory.
+        self._idle = idle
         self.hashing: CapacityLimiter = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     async def prepare(
-        self, media: Iterable[Media], *, stacklevel: int, early: Callable[[Media], StreamSigner] | None = None
-    ) -> list[PreparedMedia]:
-        """Check all media, before a byte of anything leaves.
+        self, media: Iterable[Media], *, stacklevel: int, signer_for: Callable[[Media], StreamSigner] | None = None
+    ) -> list[PendingUpload]:
+        """Check all media, before a byte of any is sent.
 
         Args:
             media: The media of one call.
             stacklevel: Frames from here to the caller whom a warning is about.
-            early: Begins to sign a media. Given, streams are spooled and checked too; left out, only those are that can
-                go back to where they stood.
+            signer_for: Makes the signer of a stream. With it, streams are spooled and checked too. Without it, only
+                those that can seek back are.
 
         Returns:
-            The media, to be closed by the caller.
+            One upload for each media; the caller closes them.
 
         Raises:
-            MediaError: One cannot be uploaded.
+            MediaError: A media cannot be uploaded.
             InvalidArgumentError: An argument cannot be right.
         """
-        prepared = await self._look_at(check_arguments(media))
-        try:
-            await self._spool_and_scale(prepared, early)
-        except BaseException:
-            for item in prepared:
-                item.close()
-            raise
-        for item in prepared:
-            if item.draft is not None and item.draft.oversize is not None:
-                warnings.warn(item.draft.oversize, ImageSizeWarning, stacklevel=stacklevel)
-        return prepared
+        uploads = await self._inspect(check_arguments(media))
+        await self.complete(uploads, stacklevel=stacklevel + 1, signer_for=signer_for)
+        return uploads
 
-    async def spool(self, item: PreparedMedia, early: StreamSigner | None) -> Draft:
-        """Read what can be read only once, and check it; return what is sent."""
-        with naming(item.index, item.media):
-            source = await spool(item.media, threads=self._threads, stall=self._stall, early=early)
+    async def complete(
+        self,
+        uploads: Sequence[PendingUpload],
+        *,
+        stacklevel: int,
+        signer_for: Callable[[Media], StreamSigner] | None = None,
+    ) -> None:
+        """Spool and resize the media that were only inspected; close all of them if that fails.
+
+        Args:
+            uploads: The uploads of one call.
+            stacklevel: See `prepare`.
+            signer_for: See `prepare`.
+
+        Raises:
+            MediaError: A media cannot be uploaded.
+        """
+        try:
+            await self._spool_and_resize(uploads, signer_for)
+        except BaseException:
+            for upload in uploads:
+                upload.close()
+            raise
+        for upload in uploads:
+            if upload.prepared is not None and upload.prepared.size_warning is not None:
+                warnings.warn(upload.prepared.size_warning, ImageSizeWarning, stacklevel=stacklevel)
+
+    async def spool(self, upload: PendingUpload, signer: StreamSigner | None) -> PreparedMedia:
+        """Read a stream that can be read only once, and check it."""
+        with error_context(upload.index, upload.media):
+            source = await spool(upload.media, threads=self._threads, idle=self._idle, signer=signer)
             try:
-                item.draft = await to_thread.run_sync(draft, item.media, source, limiter=self._threads)
+                prepared = await to_thread.run_sync(inspect, upload.media, source, limiter=self._threads)
             except BaseException:
                 source.close()
                 raise
-        item.early = early
-        return await self._scale(item, item.draft)
+        upload.prepared = prepared
+        upload.signed = None if signer is None else signer.finish(prepared)
+        return await self._resize(upload, prepared)
 
-    async def _look_at(self, media: Sequence[Media]) -> list[PreparedMedia]:
+    async def _inspect(self, media: Sequence[Media]) -> list[PendingUpload]:
         if all(isinstance(item.source, bytes) and item.max_side is None for item in media):
-            return look_at(media)
+            return _inspect_all(media)
         if not any(may_block(item.source) for item in media):
-            return await to_thread.run_sync(look_at, media, limiter=self._threads)
-        done: list[PreparedMedia] = []
+            return await to_thread.run_sync(_inspect_all, media, limiter=self._threads)
+        done: list[PendingUpload] = []
         try:
-            return await run_abandonable(partial(look_at, media, done), stall=self._stall)
+            return await run_abandonable(partial(_inspect_all, media, done), idle=self._idle)
         except MediaSourceError:
-            # The thread names its own errors; if it hangs, that is at the first media that is not done.
-            with naming(len(done), media[len(done)]):
+            # The thread adds the media to its own errors. If it hangs, it does so at the first media that is not done.
+            with error_context(len(done), media[len(done)]):
                 raise
 
-    async def _spool_and_scale(
-        self, prepared: Sequence[PreparedMedia], early: Callable[[Media], StreamSigner] | None
+    async def _spool_and_resize(
+        self, uploads: Sequence[PendingUpload], signer_for: Callable[[Media], StreamSigner] | None
     ) -> None:
         jobs: list[Callable[[], Awaitable[object]]] = [
-            partial(self._scale, item, item.draft)
-            for item in prepared
-            if item.draft is not None and item.media.max_side is not None
+            partial(self._resize, upload, upload.prepared)
+            for upload in uploads
+            if upload.prepared is not None and upload.media.max_side is not None
         ]
-        for item in prepared:
-            rewinds = seeks_async(item.media.source)
-            if item.draft is None and (rewinds or early is not None):
+        for upload in uploads:
+            rewinds = seeks_async(upload.media.source)
+            if upload.prepared is None and (rewinds or signer_for is not None):
                 spool = self._spool_and_rewind if rewinds else self.spool
-                jobs.append(partial(spool, item, None if early is None else early(item.media)))
+                jobs.append(partial(spool, upload, None if signer_for is None else signer_for(upload.media)))
         if jobs:
             _, failure = await gather_bounded(jobs, concurrency=len(jobs))
             if failure is not None:
                 raise failure
 
-    async def _spool_and_rewind(self, item: PreparedMedia, early: StreamSigner | None) -> Draft:
-        """Spool what has an async ``seek``, and put it back to where it stood."""
-        source = cast("_AsyncFile", item.media.source)
+    async def _spool_and_rewind(self, upload: PendingUpload, signer: StreamSigner | None) -> PreparedMedia:
+        """Spool a source with an async ``seek``, and restore its position."""
+        source = cast("_AsyncFile", upload.media.source)
         start = await source.tell() if hasattr(source, "tell") else 0
         try:
-            return await self.spool(item, early)
+            return await self.spool(upload, signer)
         finally:
             with suppress(Exception):
                 await source.seek(start)
 
-    async def _scale(self, item: PreparedMedia, before: Draft) -> Draft:
-        if item.media.max_side is None:
-            return before
-        with naming(item.index, item.media):
-            scale = partial(fitted, before)
-            if before.source.may_block:
-                after = await run_abandonable(scale, stall=self._stall)
+    async def _resize(self, upload: PendingUpload, prepared: PreparedMedia) -> PreparedMedia:
+        if upload.media.max_side is None:
+            return prepared
+        with error_context(upload.index, upload.media):
+            work = partial(_resize, prepared, upload.media.max_side)
+            if prepared.source.may_block:
+                resized = await run_abandonable(work, idle=self._idle)
             else:
-                after = await to_thread.run_sync(scale, limiter=self.hashing)
-            if after is before:
-                return before
-            source: Source = after.source
+                resized = await to_thread.run_sync(work, limiter=self.hashing)
+            if resized is None:
+                return prepared
+            source: Source = resized.source
             if isinstance(source, BytesSource) and source.size > SMALL:
                 source = await spool_bytes(bytes(source.view), self._threads)
-        item.draft, item.early = evolve(after, source=source), None
-        before.source.close()
-        return item.draft
+        upload.prepared, upload.signed = evolve(resized, source=source), None
+        prepared.source.close()
+        return upload.prepared
 
 
-def look_at(media: Sequence[Media], done: list[PreparedMedia] | None = None) -> list[PreparedMedia]:
-    """Look at the beginning and size of all media. Blocking.
+def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None) -> list[PendingUpload]:
+    """Inspect all media of a call, and read small files. Blocking.
 
-    Small files are read on this occasion, so that no further thread is asked for them.
+    Small files are read here, because this thread runs anyway: their upload then needs no other thread.
 
     Args:
         media: The media of one call.
-        done: Takes each media when it is done; a new list is used and returned when it is left out.
+        done: Receives each upload when it is done; a new list is used and returned when it is left out.
     """
     if any(item.max_side is not None for item in media):
-        require()
-    prepared = [] if done is None else done
-    room = _HELD
+        import_pillow()
+    uploads = [] if done is None else done
+    left = _MAX_HELD
     for index, item in enumerate(media):
-        with naming(index, item):
-            source = reusable_source(item.source, hold=min(SMALL, room))
+        with error_context(index, item):
+            source = reusable_source(item.source, hold=min(SMALL, left))
             if isinstance(source, BytesSource) and source.constant and not isinstance(item.source, bytes):
-                room -= source.size
-            prepared.append(PreparedMedia(index, item, None if source is None else draft(item, source)))
-    return prepared
+                left -= source.size
+            uploads.append(PendingUpload(index, item, None if source is None else inspect(item, source)))
+    return uploads
 
 
-class naming:  # noqa: N801  used as a function; a generator would take five times as long, for each upload
-    """Make every error of ours that leaves the block say which media it is about."""
+def inspect(media: Media, source: Source, *, is_resized: bool = False) -> PreparedMedia:
+    """Read the size and the first bytes of a media, and check every rule that needs no more. Blocking.
+
+    Args:
+        media: The media.
+        source: Its bytes.
+        is_resized: Whether these are the bytes of the resized picture, whose type may differ from the stated one.
+
+    Raises:
+        MediaUnsupportedError: Veriff does not accept its type, or it is not the type that was stated.
+        MediaTooLargeError: It is larger than Veriff accepts.
+        InvalidArgumentError: Its context or timestamp cannot be right.
+        MediaError: It cannot be read.
+    """
+    context = context_of(media)
+    max_side = None if is_resized else media.max_side
+    with closing(source.open()) as reader:
+        read_at = partial(_slice, source.view) if isinstance(source, BytesSource) else _ForwardReader(reader).read_at
+        mimetype = type_of(read_at(0, HEAD))
+        check_size(mimetype, source.size, scaled=max_side is not None)
+        pixels = dimensions(mimetype, read_at)
+    if not is_resized:
+        check_stated(media, mimetype)
+    if pixels is not None and max_side is not None and max(pixels) <= max_side:
+        check_size(mimetype, source.size)  # it is small enough already, so it is sent as it is
+    return PreparedMedia(media, source, image_envelope(context, mimetype, media.timestamp), mimetype, pixels)
+
+
+def _resize(prepared: PreparedMedia, max_side: int) -> PreparedMedia | None:
+    content = resize(prepared.source, prepared.mimetype, prepared.dimensions, max_side)
+    if content is None:
+        return None
+    return inspect(prepared.media, BytesSource(memoryview(content), constant=True), is_resized=True)
+
+
+def _slice(view: memoryview, offset: int, count: int) -> bytes:
+    return bytes(view[offset : offset + count])
+
+
+class _ForwardReader:
+    """Reads at rising offsets from a reader that cannot go back."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._window = b""
+        self._start = 0
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return the bytes at an offset; those before it cannot be read any more."""
+        skip = min(offset - self._start, len(self._window))
+        self._window, self._start = self._window[max(0, skip) :], self._start + max(0, skip)
+        if offset > self._start and not self._window:
+            self._reader.skip(offset - self._start)
+            self._start = offset
+        while offset == self._start and len(self._window) < count:
+            piece = self._read(min(max(HEAD, count - len(self._window)), PIECE))
+            self._window += piece
+            if not piece:
+                break
+        return self._window[:count] if offset == self._start else b""
+
+    def _read(self, count: int) -> bytes:
+        buffer = memoryview(bytearray(count))
+        return bytes(buffer[: self._reader.fill(buffer)])
+
+
+class error_context:  # noqa: N801  used as a function; a generator would take five times as long, for each upload
+    """Add the media to every `VeriffError` that leaves the block."""
 
     __slots__ = ("_index", "_media")
 
     def __init__(self, index: int, media: Media) -> None:
-        """Name a media by its index among those of the call."""
+        """Take a media and its index in the call."""
         self._index = index
         self._media = media
 
     def __enter__(self) -> None:
-        """Do nothing yet."""
+        """Do nothing."""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -1,4 +1,4 @@
-"""Pictures made smaller before they are sent; the only room that knows Pillow, which is an extra."""
+"""Scales pictures down before they are sent. The only module that imports Pillow, which is an extra."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from contextlib import closing, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, cast
 
-from attrs import evolve
-
-from veriff_async._media.source import PIECE, BytesSource
-from veriff_async._media.stream_body import draft
+from veriff_async._media.source import PIECE
 from veriff_async._protocol.file_type import PDF
 from veriff_async.errors import ConfigurationError, MediaUnsupportedError
 
@@ -21,9 +18,8 @@ if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
     from veriff_async._media.source import Source
-    from veriff_async._media.stream_body import Draft
 
-__all__ = ("fitted", "require")
+__all__ = ("import_pillow", "resize")
 
 _QUALITY: Final = 90
 _MOST_PIXELS: Final = 500_000_000
@@ -54,7 +50,7 @@ _COPIES: Final = {"WEBP": 3, "HEIF": 3}
 _END_OF_JPEG: Final = b"\xff\xd9"
 
 
-def require() -> None:
+def import_pillow() -> None:
     """Import Pillow. Blocking.
 
     Raises:
@@ -70,24 +66,29 @@ def require() -> None:
     raise ConfigurationError(msg)
 
 
-def fitted(looked_at: Draft) -> Draft:
-    """Scale a picture down to what its media asks for, if it is larger. Blocking, for a worker thread.
+def resize(source: Source, mimetype: str, size: tuple[int, int] | None, max_side: int) -> bytes | None:
+    """Scale a picture down if its longer side has more pixels than `max_side`. Blocking, for a worker thread.
+
+    Args:
+        source: The file.
+        mimetype: Its type.
+        size: Width and height in pixels, if the header states them.
+        max_side: Most pixels of the longer side.
+
+    Returns:
+        The file of the smaller picture, or ``None`` if the source can be sent as it is.
 
     Raises:
         MediaUnsupportedError: It cannot be decoded, or has too many pixels for that.
         MediaError: It cannot be read.
         ConfigurationError: It is HEIC or HEIF, and the extra for these is not installed.
     """
-    media, size = looked_at.media, looked_at.dimensions
-    if media.max_side is None or looked_at.mimetype == PDF or (size is not None and max(size) <= media.max_side):
-        return looked_at
+    if mimetype == PDF or (size is not None and max(size) <= max_side):
+        return None
     if size is not None:
         # Before anything is read: a decoder needs a byte for a pixel at least, and only JPEG can be decoded smaller.
-        _check(size, 0 if looked_at.mimetype == "image/jpeg" else size[0] * size[1])
-    content = _scaled(_whole(looked_at.source), media.max_side, looked_at.mimetype)
-    if content is None:
-        return looked_at
-    return draft(evolve(media, max_side=None, mimetype=None), BytesSource(memoryview(content), constant=True), of=media)
+        _check(size, 0 if mimetype == "image/jpeg" else size[0] * size[1])
+    return _scaled(_whole(source), max_side, mimetype)
 
 
 def _check(size: tuple[int, int], needed: int) -> None:

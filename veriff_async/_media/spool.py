@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from veriff_async._media.source import Source
-    from veriff_async._media.stream_signing import StreamSigner
+    from veriff_async._media.stream_body import StreamSigner
     from veriff_async.models.media import Media, MediaSource
 
 __all__ = ("spool", "spool_bytes")
@@ -56,7 +56,7 @@ _NOTHING_YET: Final = 0.01
 """Seconds until an object that had nothing yet, and that the loop cannot wait for, is asked again."""
 
 
-async def spool(media: Media, *, threads: CapacityLimiter, stall: float, early: StreamSigner | None = None) -> Source:
+async def spool(media: Media, *, threads: CapacityLimiter, idle: float, signer: StreamSigner | None = None) -> Source:
     """Read the source of a media that can be read only once, and keep its bytes.
 
     A thread writes and signs what came, while what follows is read. Type and size are checked while it comes, so that a
@@ -65,26 +65,26 @@ async def spool(media: Media, *, threads: CapacityLimiter, stall: float, early: 
     Args:
         media: Its source is an async iterator, an async reader or a file that cannot seek.
         threads: Bounds the worker threads.
-        stall: Most seconds that the source may take for its next piece.
-        early: Signs what does not stay in memory, if it is to be sent.
+        idle: Most seconds that the source may take for its next piece.
+        signer: Signs what does not stay in memory, if it is to be sent.
 
     Raises:
         MediaUnsupportedError: Veriff does not accept this type.
         MediaTooLargeError: It has more bytes than Veriff accepts of its type; no more than that was read.
         MediaEmptyError: There are none.
-        MediaSourceError: The source failed, or gave nothing for `stall` seconds; or the
+        MediaSourceError: The source failed, or gave nothing for `idle` seconds; or the
             temporary file cannot be written.
         InvalidArgumentError: The source gives something else than bytes.
     """
     try:
-        async with aclosing(_pieces(media.source, threads)) as pieces, _Pieces(media.source, pieces, stall) as read:
-            return await _spool(_Head(media), read, threads, early)
+        async with aclosing(_pieces(media.source, threads)) as pieces, _Pieces(media.source, pieces, idle) as read:
+            return await _spool(_Head(media), read, threads, signer)
     except TimeoutError:
         pass
-    raise stalled(stall)
+    raise stalled(idle)
 
 
-async def _spool(head: _Head, read: _Pieces, threads: CapacityLimiter, early: StreamSigner | None) -> Source:
+async def _spool(head: _Head, read: _Pieces, threads: CapacityLimiter, signer: StreamSigner | None) -> Source:
     kept, size = _Handful(), 0
     spooling: _Spooling | None = None
     try:
@@ -92,7 +92,7 @@ async def _spool(head: _Head, read: _Pieces, threads: CapacityLimiter, early: St
             size += kept.add(piece)
             head.take(piece, size)
             if size > SMALL and spooling is None:
-                spooling = _Spooling(threads, early)
+                spooling = _Spooling(threads, signer)
             if spooling is not None and kept.size >= _GATHERED:
                 await spooling.hand_over(kept.pieces)
                 kept = _Handful()
@@ -170,9 +170,9 @@ class _Handful:
 class _Spooling:
     """A file without a name, written and signed by a thread, one handful of pieces after another."""
 
-    def __init__(self, threads: CapacityLimiter, early: StreamSigner | None) -> None:
+    def __init__(self, threads: CapacityLimiter, signer: StreamSigner | None) -> None:
         self._threads = threads
-        self._early = early
+        self._signer = signer
         self._file: BinaryIO | None = None
         self._writing: asyncio.Task[None] | None = None
 
@@ -223,16 +223,16 @@ class _Spooling:
         if self._file is None:
             # Unnamed, and readable by this process alone: it is a picture of somebody's papers.
             self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  closed by the source
-            if self._early is not None:
-                self._early.begin(b"".join(pieces)[:HEAD])
+            if self._signer is not None:
+                self._signer.begin(b"".join(pieces)[:HEAD])
         pieces.reverse()
         while pieces:  # each is let go of as soon as it is written, since others come meanwhile
             piece = pieces.pop()
             rest = memoryview(piece)
             while rest:
                 rest = rest[self._file.write(rest) :]
-            if self._early is not None:
-                self._early.take(piece)
+            if self._signer is not None:
+                self._signer.update(piece)
 
 
 class _Pieces:
@@ -242,17 +242,17 @@ class _Pieces:
     second.
     """
 
-    def __init__(self, source: MediaSource, pieces: AsyncIterator[object], stall: float) -> None:
+    def __init__(self, source: MediaSource, pieces: AsyncIterator[object], idle: float) -> None:
         self._source = source
         self._pieces = pieces
-        self._stall = stall
+        self._idle = idle
         self._loop = asyncio.get_running_loop()
         self._asked: float | None = None
         self._deadline = asyncio.timeout(None)
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()
-        self._timer = self._loop.call_later(self._stall, self._look)
+        self._timer = self._loop.call_later(self._idle, self._look)
         return self
 
     async def __aexit__(
@@ -289,7 +289,7 @@ class _Pieces:
 
     def _look(self) -> None:
         now = self._loop.time()
-        due = (now if self._asked is None else self._asked) + self._stall
+        due = (now if self._asked is None else self._asked) + self._idle
         if due <= now:
             self._deadline.reschedule(now)
         else:

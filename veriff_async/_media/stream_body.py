@@ -1,8 +1,37 @@
-"""One upload from source to socket: looked at, signed in a first pass, sent and checked again in a second.
+"""How a media is signed and sent: two passes over its bytes, in constant memory.
 
-A large file is signed in a worker thread, and sent in pieces that come from the page cache, where the first pass left
-them, or else from a thread. A small file is held, and both passes are made over it on the loop; a tiny one is made into
-its body once, which is then signed and sent as it is.
+An upload is one JSON document with the file as base64 in the middle. Veriff requires the HMAC of that document in a
+header, so the signature must exist before the first byte of the body leaves. A file of 17 MiB cannot be held in memory
+for each upload, so it is read twice:
+
+    first pass    `sign`             source ──► base64 ──► HMAC                         ──► `SignedBody`
+    second pass   `StreamedPayload`  source ──► base64 ──► connection, and checked again
+
+The exact length of the document is known before the first pass, because base64 has a fixed ratio: the request has a
+``Content-Length`` and no chunked encoding.
+
+Memory is constant. A pass reads 96 KiB at a time into one buffer, and awaits the connection after each piece, so a slow
+network slows the reading down. Nothing grows with the size of the file.
+
+What the second pass checks
+  * A file may change between the passes. Its signature would then be wrong, and Veriff would blame the *secret*. So the
+    second pass compares before it sends the last piece, and raises `MediaChangedError` instead: the document is never
+    completed.
+  * `Proof` says what is compared. Inode, size and times (`Reader.stamp`) are proof for a file that has not been written
+    to for a minute. Times are too coarse for a file that changed just now, so its CRC-32 is compared. When the stamp
+    differs, the content may still be equal (the file was renamed, or its permissions changed): the signature of a third
+    read decides.
+  * Each try of a request repeats the second pass only. It opens the source again and starts at its beginning.
+
+Where the work is done
+  * Hashing and base64 run in a worker thread in the first pass. In the second pass the bytes are usually in the page
+    cache: `Reader.fill_now` reads them without blocking, on the event loop, and only a miss costs a hop to a thread.
+  * Media of up to 256 KiB are in memory (`BytesSource`), and both passes run on the loop: a hop to a thread would take
+    longer. For up to 64 KiB the whole document is built once, signed and sent as it is.
+
+Streams that can be read once are copied to a temporary file by `spool`. `StreamSigner` makes the first pass while they
+arrive: the first bytes say which type the media has, and that completes the start of the document. Only the second pass
+is left when the stream ends.
 """
 
 from __future__ import annotations
@@ -10,22 +39,19 @@ from __future__ import annotations
 import asyncio
 import zlib
 from contextlib import closing, contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from anyio import to_thread
 from attrs import field, frozen
 
 from veriff_async._http.payload import CallbackError, SentOnce, transport_of
 from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.source import PIECE, SMALL, TINY, BytesSource
+from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource
 from veriff_async._media.source_errors import source_failed, stalled
-from veriff_async._protocol.file_type import HEAD
-from veriff_async._protocol.image_size import dimensions
-from veriff_async._protocol.limits import MAX_SIDE
-from veriff_async._protocol.media_rules import check_size, check_stated, context_of, type_of
-from veriff_async._protocol.upload_body import Envelope, encode, image_envelope
-from veriff_async.errors import MediaChangedError, VeriffError
+from veriff_async._protocol.file_type import sniff
+from veriff_async._protocol.media_rules import context_of
+from veriff_async._protocol.upload_body import encode, image_envelope
+from veriff_async.errors import InvalidArgumentError, MediaChangedError, VeriffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -33,83 +59,37 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from anyio import CapacityLimiter
 
-    from veriff_async._media.source import Reader, Source
+    from veriff_async._media.prepare import PreparedMedia
+    from veriff_async._media.source import Reader
+    from veriff_async._protocol.signing import Signer
+    from veriff_async._protocol.upload_body import Envelope
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media
 
-_MOST_UNSENT: Final = 64 * 1024
-"""Bytes that a connection may hold back, which is what asyncio has for plain ones."""
+__all__ = ("Digest", "Proof", "SignedBody", "StreamSigner", "StreamedPayload", "sign")
 
-__all__ = ("Draft", "Proof", "SignedBody", "StreamedPayload", "draft")
+_MAX_WRITE_BUFFER: Final = 64 * 1024
+"""Bytes that a connection may buffer before writing to it waits; asyncio's own limit for connections without TLS."""
+
+_BASE64_GROUP: Final = 3
+"""Bytes that become one group of base64. Encoded pieces can be joined when each is a multiple of it long."""
 
 
-@frozen
-class Draft:
-    """A media whose type and size are known and allowed, ready to be signed."""
+class Digest(Protocol):
+    """A hash of `hashlib`."""
 
-    media: Media
-    source: Source
-    envelope: Envelope
-    mimetype: str
-    dimensions: tuple[int, int] | None = None
-
-    @property
-    def oversize(self) -> str | None:
-        """What to say about a picture that is larger than Veriff advises, or ``None`` for any other."""
-        if self.dimensions is None or max(self.dimensions) <= MAX_SIDE:
-            return None
-        if self.media.max_side is not None and self.media.max_side <= MAX_SIDE:
-            return None
-        width, height = self.dimensions
-        return (
-            f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
-            f"the longer side: give Media(..., max_side={MAX_SIDE}) to scale it down."
-        )
-
-    @property
-    def length(self) -> int:
-        """Length of the whole request body in bytes."""
-        return self.envelope.length(self.source.size)
-
-    @property
-    def inline(self) -> bool:
-        """Whether signing is quicker than asking a worker thread for it."""
-        return isinstance(self.source, BytesSource) and self.source.size <= SMALL
-
-    @property
-    def threadless(self) -> bool:
-        """Whether no worker thread has anything to do with its upload."""
-        return self.inline and self.media.max_side is None
-
-    def sign(self, credentials: Credentials) -> SignedBody:
-        """Read the source once and sign what will be sent. Blocking unless `inline`.
-
-        Raises:
-            MediaChangedError: The file is no longer as long as it was.
-            MediaError: It cannot be read.
-        """
-        self.source.keep()
-        with closing(_Reading(self)) as reading:
-            if self.source.size <= TINY:
-                body = self.envelope.prefix + encode(reading.read()) + self.envelope.suffix
-                return SignedBody(self, credentials.sign(body), credentials, whole=body)
-            return SignedBody(self, self.signature_of(reading, credentials), credentials, proof=reading.proof())
-
-    def signature_of(self, pieces: Iterable[memoryview], credentials: Credentials) -> str:
-        """Return the signature of the whole body around these pieces of the media."""
-        signer = credentials.signer()
-        for piece in self.envelope.wrap(pieces):
-            signer.update(piece)
-        return signer.hexdigest()
+    def update(self, data: memoryview, /) -> None:
+        """Add bytes."""
+        ...
 
 
 @frozen
 class Proof:
-    """What shows that two readings gave the same bytes.
+    """What shows that two passes read the same bytes.
 
     Attributes:
-        stamp: What the file system says of a file that was not written to for long, or ``None`` for all others.
-        checksum: The checksum of the bytes where there is no stamp.
+        stamp: `Reader.stamp` of a file whose times are proof, or ``None`` for all others.
+        checksum: CRC-32 of the bytes when there is no stamp.
     """
 
     stamp: object | None
@@ -118,99 +98,142 @@ class Proof:
 
 @frozen
 class SignedBody:
-    """A request body that can be sent any number of times; held whole only when it is small."""
+    """The request body of one upload, signed; it can be sent any number of times.
 
-    draft: Draft
+    Attributes:
+        prepared: The media in it.
+        signature: Hex HMAC of the whole body.
+        credentials: The credentials that signed it. The request must carry their API key, also when the client has
+            received new ones since.
+        whole: The whole body, if it is small.
+        proof: What the second pass compares, if the body is not held whole.
+    """
+
+    prepared: PreparedMedia
     signature: str = field(repr=False)
     credentials: Credentials = field(repr=False)
     whole: bytes | None = field(default=None, repr=False)
     proof: Proof | None = None
 
-    @property
-    def length(self) -> int:
-        """Length in bytes."""
-        return self.draft.length
 
-
-def draft(media: Media, source: Source, *, of: Media | None = None) -> Draft:
-    """Look at the beginning and size of a media. Blocking.
-
-    Every rule that needs no more than that is checked here, before anything is sent.
+def sign(prepared: PreparedMedia, credentials: Credentials, *, digest: Digest | None = None) -> SignedBody:
+    """Make the first pass: read the source once, and sign the body. Blocking unless `PreparedMedia.is_small`.
 
     Args:
-        media: The media.
-        source: Its bytes.
-        of: The media as it was given, when it was made smaller since.
+        prepared: The media.
+        credentials: The credentials to sign with.
+        digest: Also receives the bytes of the media, so that a caller who needs a digest does not read them again.
 
     Raises:
-        MediaUnsupportedError: Its type is not taken by Veriff, or not the one that was stated.
-        MediaTooLargeError: It is larger than Veriff takes.
-        InvalidArgumentError: Its context or timestamp cannot be right.
+        MediaChangedError: The file is no longer as long as it was.
         MediaError: It cannot be read.
     """
-    context = context_of(media)
-    scaled = media.max_side is not None
-    with closing(source.open()) as reader:
-        read_at = partial(_part, source.view) if isinstance(source, BytesSource) else _Forward(reader).read_at
-        mimetype = type_of(read_at(0, HEAD))
-        check_size(mimetype, source.size, scaled=scaled)
-        size = dimensions(mimetype, read_at)
-    check_stated(media, mimetype)
-    if size is not None and media.max_side is not None and max(size) <= media.max_side:
-        check_size(mimetype, source.size)
-    return Draft(of or media, source, image_envelope(context, mimetype, media.timestamp), mimetype, size)
+    envelope = prepared.envelope
+    with closing(_Pass(prepared)) as reading:
+        if prepared.size <= TINY and isinstance(prepared.source, BytesSource):
+            content = reading.read()
+            if digest is not None:
+                digest.update(content)
+            body = envelope.prefix + encode(content) + envelope.suffix
+            return SignedBody(prepared, credentials.sign(body), credentials, whole=body)
+        pieces = iter(reading) if digest is None else _digested(reading, digest)
+        signature = _signature(envelope, pieces, credentials)
+        return SignedBody(prepared, signature, credentials, proof=reading.proof())
 
 
-def _part(view: memoryview, place: int, count: int) -> bytes:
-    return bytes(view[place : place + count])
+def _signature(envelope: Envelope, pieces: Iterable[memoryview], credentials: Credentials) -> str:
+    signer = credentials.signer()
+    for piece in envelope.wrap(pieces):
+        signer.update(piece)
+    return signer.hexdigest()
 
 
-class _Forward:
-    """Reads at rising places of a reader that only goes forward."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._window = b""
-        self._start = 0
-
-    def read_at(self, place: int, count: int) -> bytes:
-        """Return the bytes at a place; what stands before it is forgotten."""
-        skip = min(place - self._start, len(self._window))
-        self._window, self._start = self._window[max(0, skip) :], self._start + max(0, skip)
-        if place > self._start and not self._window:
-            self._reader.skip(place - self._start)
-            self._start = place
-        while place == self._start and len(self._window) < count:
-            piece = self._some(min(max(HEAD, count - len(self._window)), PIECE))
-            self._window += piece
-            if not piece:
-                break
-        return self._window[:count] if place == self._start else b""
-
-    def _some(self, count: int) -> bytes:
-        buffer = memoryview(bytearray(count))
-        return bytes(buffer[: self._reader.fill(buffer)])
+def _digested(pieces: Iterable[memoryview], digest: Digest) -> Iterator[memoryview]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
-class _Reading:
-    """Read a source to its end, in full pieces, and see that it is what it was.
+class StreamSigner:
+    """Makes the first pass over a stream while it arrives.
 
-    All pieces of a file come in one buffer, so each is good until the next is read. Bytes in memory that nobody can
-    write to are handed on where they are.
-
-    The same bytes are the same file, whatever happened to its name, times or permissions in between. A file that was
-    not written to for long is trusted while its stamp stays the same, and compared by its signature when it does not.
-    For any other the checksums of both readings are compared.
+    It never raises for the media: `inspect` checks the whole media later, and raises the error there.
     """
 
-    def __init__(self, of: Draft, signed: SignedBody | None = None) -> None:
-        self._of = of
+    def __init__(self, media: Media, credentials: Credentials) -> None:
+        """Sign a media.
+
+        Args:
+            media: The media; only its context and timestamp are used.
+            credentials: The credentials to sign with.
+        """
+        self._media = media
+        self._credentials = credentials
+        self._envelope: Envelope | None = None
+        self._signer: Signer | None = None
+        self._remainder = b""
+
+    def begin(self, head: bytes) -> None:
+        """Look at the first bytes, as many as `sniff` needs; `update` gets them too."""
+        mimetype = sniff(head)
+        # A picture that is resized is not sent as it arrives.
+        if mimetype is None or self._media.max_side is not None:
+            return
+        try:
+            self._envelope = image_envelope(context_of(self._media), mimetype, self._media.timestamp)
+        except InvalidArgumentError:
+            return
+        self._signer = self._credentials.signer()
+        self._signer.update(self._envelope.prefix)
+
+    def update(self, piece: bytes | bytearray) -> None:
+        """Add the next piece, of any length. It keeps a processor busy; call it in a worker thread."""
+        if self._signer is None:
+            return
+        start = 0
+        if self._remainder:
+            start = min(_BASE64_GROUP - len(self._remainder), len(piece))
+            self._remainder += piece[:start]
+            if len(self._remainder) < _BASE64_GROUP:
+                return
+            self._signer.update(encode(self._remainder))
+        rest = memoryview(piece)[start:]
+        whole = len(rest) - len(rest) % _BASE64_GROUP
+        for offset in range(0, whole, PIECE):
+            self._signer.update(encode(rest[offset : min(offset + PIECE, whole)]))
+        self._remainder = bytes(rest[whole:])
+
+    def finish(self, prepared: PreparedMedia) -> SignedBody | None:
+        """Return the signed body of the stream, or ``None`` when `sign` has to make it.
+
+        That is when the head did not show the type, or when the stream was so short that it stays in memory.
+        """
+        if self._signer is None or self._envelope != prepared.envelope or prepared.is_small:
+            return None
+        signer, self._signer = self._signer, None
+        signer.update(encode(self._remainder))
+        signer.update(prepared.envelope.suffix)
+        # The temporary file is ours, so nothing can change between the passes.
+        return SignedBody(prepared, signer.hexdigest(), self._credentials, proof=Proof(PRIVATE, 0))
+
+
+class _Pass:
+    """One pass over a source, from its beginning to its end, in full pieces.
+
+    All pieces of a file come in one buffer, so each is valid until the next is read. Constant bytes in memory are
+    returned without a copy.
+    """
+
+    def __init__(self, prepared: PreparedMedia, signed: SignedBody | None = None) -> None:
+        """Begin a pass; with `signed` it is the second one, which must read the same bytes."""
+        source = prepared.source
+        self._prepared = prepared
         self._signed = signed
-        self._left = of.source.size
-        self._in_memory = isinstance(of.source, BytesSource)
-        self._there = of.source.view if isinstance(of.source, BytesSource) and of.source.constant else None
+        self._left = prepared.size
+        self._in_memory = isinstance(source, BytesSource)
+        self._constant = source.view if isinstance(source, BytesSource) and source.constant else None
         self._reader: Reader | None = None
-        self._buffer = memoryview(bytearray(min(PIECE, self._left) if self._there is None else 0))
+        self._buffer = memoryview(bytearray(min(PIECE, self._left) if self._constant is None else 0))
         self._stamp: object | None = None
         self._checksum = 0
 
@@ -223,15 +246,15 @@ class _Reading:
         return self._left == 0
 
     def read(self) -> memoryview:
-        """Return the next piece; the last one only when all that was read is what was signed. Blocking.
+        """Return the next piece; the last one only when all bytes are those that were signed. Blocking.
 
         Raises:
-            MediaChangedError: The source is shorter, longer or another than it was.
+            MediaChangedError: The source is shorter or longer than it was, or its bytes differ.
             MediaError: The source cannot be read.
         """
-        if self._there is not None:
-            done = self._of.source.size - self._left
-            piece = self._there[done : done + PIECE]
+        if self._constant is not None:
+            offset = self._prepared.size - self._left
+            piece = self._constant[offset : offset + PIECE]
             self._left -= len(piece)
             return piece
         reader = self._reader or self._open()
@@ -240,36 +263,38 @@ class _Reading:
         beyond = memoryview(bytearray(1))
         if reader.fill(piece) < len(piece) or (self.ended and reader.fill(beyond)):
             raise _changed()
-        self._sum(piece)
+        self._add_to_checksum(piece)
         if self.ended and self._signed is not None and not self._is_as_signed(self._signed, reader):
             raise _changed()
-        if self.ended and self._of.source.may_block:
-            reader.close()  # here, since going back to where it stood may block too
+        if self.ended and self._prepared.source.may_block:
+            reader.close()  # in this thread, since restoring the file's position may block too
         return piece
 
     def read_now(self) -> memoryview | None:
-        """Return the next piece if that takes no waiting; the last one of a file, with its checks, always does.
+        """Return the next piece if that does not block, else ``None``.
+
+        The last piece of a file always blocks, because of its checks.
 
         Raises:
-            MediaChangedError: Bytes in memory are others than they were.
+            MediaChangedError: Bytes in memory have changed.
         """
         if self._in_memory:
             return self.read()
         if self._reader is None or self._left <= PIECE or not self._reader.fill_now(self._buffer):
             return None
         self._left -= len(self._buffer)
-        self._sum(self._buffer)
+        self._add_to_checksum(self._buffer)
         return self._buffer
 
     def proof(self) -> Proof:
         return Proof(self._stamp, self._checksum)
 
     def close(self) -> None:
-        if self._reader is not None and not self._of.source.may_block:
+        if self._reader is not None and not self._prepared.source.may_block:
             self._reader.close()
 
     def _open(self) -> Reader:
-        reader = self._reader = self._of.source.open()
+        reader = self._reader = self._prepared.source.open()
         if self._signed is not None:
             self._stamp = None if self._signed.proof is None else self._signed.proof.stamp
         elif reader.is_settled():
@@ -281,17 +306,20 @@ class _Reading:
             return self.proof() == signed.proof
         if reader.stamp() == self._stamp:
             return True
-        # Renamed, linked, touched or its permissions changed; or written to. The signature is the digest that there is.
+        # Renamed, linked, touched, its permissions changed, or written to. The signature is the only digest that
+        # exists of what was signed, so it is made again from the bytes that are there now.
         reader.restart()
-        return self._of.signature_of(self._again(reader), signed.credentials) == signed.signature
+        pieces = self._read_again(reader)
+        return _signature(self._prepared.envelope, pieces, signed.credentials) == signed.signature
 
-    def _again(self, reader: Reader) -> Iterator[memoryview]:
+    def _read_again(self, reader: Reader) -> Iterator[memoryview]:
+        # Another buffer: the first one holds the last piece, which is still to be sent.
         buffer = memoryview(bytearray(len(self._buffer)))
         while count := reader.fill(buffer):
             yield buffer[:count]
 
-    def _sum(self, piece: memoryview) -> None:
-        # Against a file that is being written to, not against an attacker: the signature is, at Veriff's side.
+    def _add_to_checksum(self, piece: memoryview) -> None:
+        # CRC-32 detects a file that is being written to, not an attacker: Veriff checks the signature.
         if self._stamp is None:
             self._checksum = zlib.crc32(piece, self._checksum)
 
@@ -301,14 +329,14 @@ def _changed() -> MediaChangedError:
 
 
 @contextmanager
-def _shallow(writer: AbstractStreamWriter) -> Generator[None]:
-    """Let a connection over TLS hold back no more than a plain one does before it asks to wait: half a MiB else."""
+def _small_write_buffer(writer: AbstractStreamWriter) -> Generator[None]:
+    """Limit the write buffer of a TLS connection to that of a plain one; asyncio's limit for TLS is 512 KiB."""
     transport = transport_of(writer)
     if transport is None or not hasattr(transport, "get_write_buffer_limits"):  # not every loop has it for TLS
         yield
         return
     low, high = transport.get_write_buffer_limits()
-    transport.set_write_buffer_limits(high=min(high, _MOST_UNSENT))
+    transport.set_write_buffer_limits(high=min(high, _MAX_WRITE_BUFFER))
     try:
         yield
     finally:
@@ -316,65 +344,65 @@ def _shallow(writer: AbstractStreamWriter) -> Generator[None]:
 
 
 class StreamedPayload(SentOnce):
-    """The second pass: what aiohttp asks to write itself to the connection."""
+    """The second pass, as the body that aiohttp writes to the connection. Each try of a request needs its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  keyword-only
         self,
         signed: SignedBody,
         *,
         on_start: Callable[[], None],
-        moved: Callable[[int], None],
+        on_bytes_sent: Callable[[int], None],
+        on_progress: Callable[[int], None] | None,
         threads: CapacityLimiter,
-        stall: float,
+        idle: float,
     ) -> None:
-        """Prepare one sending of a body.
+        """Prepare one try.
 
         Args:
-            signed: What is sent.
+            signed: The body.
             on_start: See `SentOnce`.
-            moved: Called with the number of bytes after each piece that was handed to the connection.
+            on_bytes_sent: See `SentOnce`.
+            on_progress: Called after each piece with the bytes that were handed to the connection in this try. It may
+                call the user's code, so it may raise anything.
             threads: Bounds the worker threads.
-            stall: Seconds that the source may take for a piece; only named in an error, the caller measures them.
+            idle: Seconds that the source may take for a piece. Only named in an error: the caller measures them.
         """
-        super().__init__(signed, size=signed.length, on_start=on_start)
+        super().__init__(signed, size=signed.prepared.length, on_start=on_start, on_bytes_sent=on_bytes_sent)
         self._signed = signed
-        self._moved = moved
+        self._on_progress = on_progress
+        self._bytes_sent = 0
         self._threads = threads
-        self._stall = stall
+        self._idle = idle
         self._reads_source = False
         self._failure: BaseException | None = None
 
     def failure(self, *, timed_out: bool) -> BaseException | None:
-        """Return why the body could not be written, if the fault is not the connection's.
-
-        Args:
-            timed_out: Whether the request ended because nothing moved.
-        """
+        """Return why the body could not be written, if the source or the user's callback is at fault."""
         if self._failure is None and timed_out and self._reads_source:
-            return stalled(self._stall)
+            return stalled(self._idle)
         return self._failure
 
     async def write_body(self, writer: AbstractStreamWriter) -> None:
-        """Write the body, which is always exactly as long as was promised."""
+        """Write the body: exactly as many bytes as ``Content-Length`` states, or an exception before the last one."""
         if self._signed.whole is not None:
             await self._write(writer, self._signed.whole)
             return
-        envelope = self._signed.draft.envelope
-        with closing(_Reading(self._signed.draft, self._signed)) as reading, _shallow(writer):
-            await self._write(writer, envelope.prefix)
+        prepared = self._signed.prepared
+        with closing(_Pass(prepared, self._signed)) as reading, _small_write_buffer(writer):
+            await self._write(writer, prepared.envelope.prefix)
             while not reading.ended:
                 await self._write(writer, encode(await self._next(reading)))
-            await self._write(writer, envelope.suffix)
+            await self._write(writer, prepared.envelope.suffix)
 
-    async def _next(self, reading: _Reading) -> memoryview:
+    async def _next(self, reading: _Pass) -> memoryview:
         try:
             piece = reading.read_now()
             if piece is not None:
-                # A connection that takes everything at once would never give the loop to anybody else.
+                # A connection whose buffer is never full would not let other tasks run.
                 await asyncio.sleep(0)
                 return piece
             self._reads_source = True
-            if self._signed.draft.source.may_block:
+            if self._signed.prepared.source.may_block:
                 piece = await run_abandonable(reading.read)
             else:
                 piece = await to_thread.run_sync(reading.read, limiter=self._threads)
@@ -386,9 +414,13 @@ class StreamedPayload(SentOnce):
 
     async def _write(self, writer: AbstractStreamWriter, piece: bytes) -> None:
         await writer.write(piece)
+        self._on_bytes_sent(len(piece))
+        if self._on_progress is None:
+            return
+        self._bytes_sent += len(piece)
         try:
-            self._moved(len(piece))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the caller's function may raise anything
+            self._on_progress(self._bytes_sent)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the user's function may raise anything
             self._failure = error
             # aiohttp would take the callback's CancelledError for its own.
             raise CallbackError(error) from None

@@ -1,4 +1,10 @@
-"""Many uploads at once: all checked before the first byte leaves, side by side, in order, all or an error."""
+"""The uploads of a client: the media of a call are checked first, then sent concurrently; one failure cancels the rest.
+
+    upload ──► Preparer.prepare ──► _send_all ──► one task for each media:
+                                                  spool (streams only) ──► permit ──► sign ──► Transport
+
+`VeriffClient.verify` and batches call `prepare` and `send` themselves, because they create the session between the two.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +17,8 @@ from anyio import Semaphore, to_thread
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
-from veriff_async._media.prepare import Preparing, naming
-from veriff_async._media.stream_signing import StreamSigner
+from veriff_async._media.prepare import Preparer, error_context
+from veriff_async._media.stream_body import SignedBody, StreamedPayload, StreamSigner, sign
 from veriff_async._protocol.arguments import check_concurrency, check_function, type_name
 from veriff_async.errors import InvalidArgumentError, VeriffError
 from veriff_async.models.media import UploadProgress
@@ -23,8 +29,7 @@ if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
     from veriff_async._http.api import Api
-    from veriff_async._media.prepare import PreparedMedia
-    from veriff_async._media.stream_body import Draft, SignedBody
+    from veriff_async._media.prepare import PendingUpload, PreparedMedia
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
 
@@ -34,28 +39,33 @@ __all__ = ("Uploader",)
 class Uploader:
     """The uploads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, api: Api, *, max_uploads: int, threads: CapacityLimiter, stall: float) -> None:
+    def __init__(self, api: Api, *, max_uploads: int, threads: CapacityLimiter, idle: float) -> None:
         """Share what all uploads of a client use.
 
         Args:
             api: The calls of the client.
             max_uploads: Most uploads at once.
             threads: Bounds the threads that read files.
-            stall: Most seconds that a stream may take for its next piece.
+            idle: Most seconds that a stream may take for its next piece.
         """
         self._api = api
         self._semaphore = Semaphore(max_uploads, max_value=max_uploads, fast_acquire=True)
         self._max_uploads = max_uploads
         self._threads = threads
-        self._stall = stall
-        self._preparing = Preparing(threads=threads, stall=stall)
+        self._idle = idle
+        self._preparer = Preparer(threads=threads, idle=idle)
 
     @property
-    def running(self) -> int:
-        """How many uploads hold a permit."""
+    def active(self) -> int:
+        """How many uploads are being signed or sent."""
         return self._max_uploads - self._semaphore.value
 
-    async def run(
+    @property
+    def credentials(self) -> Credentials:
+        """The credentials that the next upload is signed with, for whoever calls `sign` before `send`."""
+        return self._api.credentials
+
+    async def upload(
         self,
         session_id: str,
         media: Sequence[Media],
@@ -72,47 +82,63 @@ class Uploader:
         check_function("on_uploaded", on_uploaded, may_be_async=True, error=InvalidArgumentError)
         async with self._api.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
-            prepared = await self._preparing.prepare(media, stacklevel=4)
-            return await self._send_all(session_id, prepared, concurrency, progress, on_uploaded)
+            uploads = await self._preparer.prepare(media, stacklevel=4)
+            return await self._send_all(session_id, uploads, concurrency, progress, on_uploaded)
 
-    async def prepare(self, media: Sequence[Media], *, stacklevel: int) -> list[PreparedMedia]:
-        """Check all media and spool streams, for a session that does not exist yet; see `Preparing.prepare`."""
+    async def prepare(self, media: Sequence[Media], *, stacklevel: int) -> list[PendingUpload]:
+        """Check all media and spool streams, for a session that does not exist yet; see `Preparer.prepare`."""
         require_asyncio()
         async with self._api.guard():
-            return await self._preparing.prepare(media, stacklevel=stacklevel, early=self._sign_early)
+            return await self._preparer.prepare(media, stacklevel=stacklevel, signer_for=self._signer_for)
+
+    async def complete(self, uploads: Sequence[PendingUpload], *, stacklevel: int) -> None:
+        """Spool and resize the media that were only inspected; see `Preparer.complete`."""
+        require_asyncio()
+        async with self._api.guard():
+            await self._preparer.complete(uploads, stacklevel=stacklevel, signer_for=self._signer_for)
 
     async def send(
         self,
         session_id: str,
-        prepared: Sequence[PreparedMedia],
-        progress: Callable[[UploadProgress], None] | None,
+        uploads: Sequence[PendingUpload],
+        *,
+        progress: Callable[[UploadProgress], None] | None = None,
+        on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
-        """Upload media that are prepared, and close them."""
+        """Send media that are prepared, and close them.
+
+        Args:
+            session_id: The session.
+            uploads: The media. One without `PendingUpload.prepared` is spooled; one without `PendingUpload.signed` is
+                signed.
+            progress: See `VerificationSession.upload`.
+            on_uploaded: See `VerificationSession.upload`; its first argument is `PendingUpload.index`.
+        """
         async with self._api.guard():
-            return await self._send_all(session_id, prepared, None, progress, None)
+            return await self._send_all(session_id, uploads, None, progress, on_uploaded)
 
     async def _send_all(
         self,
         session_id: str,
-        prepared: Sequence[PreparedMedia],
+        uploads: Sequence[PendingUpload],
         concurrency: int | None,
         progress: Callable[[UploadProgress], None] | None,
         on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None,
     ) -> list[UploadedMedia]:
-        async def upload(item: PreparedMedia) -> UploadedMedia:
-            receipt = await self._upload(session_id, item, progress)
+        async def run(upload: PendingUpload) -> UploadedMedia:
+            receipt = await self._upload(session_id, upload, progress)
             if on_uploaded is not None:
-                await _awaitable(on_uploaded(item.index, receipt))
+                await _awaitable(on_uploaded(upload.index, receipt))
             return receipt
 
-        jobs = [partial(upload, item) for item in prepared]
+        jobs = [partial(run, upload) for upload in uploads]
         # Small media are signed and sent without a thread.
-        threads = not all(item.draft is not None and item.draft.inline for item in prepared)
+        threads = not all(upload.prepared is not None and upload.prepared.is_small for upload in uploads)
         try:
-            uploaded, failure = await gather_bounded(jobs, concurrency=concurrency or len(prepared), threads=threads)
+            uploaded, failure = await gather_bounded(jobs, concurrency=concurrency or len(uploads), threads=threads)
         finally:
-            for item in prepared:
-                item.close()
+            for upload in uploads:
+                upload.close()
         if isinstance(failure, VeriffError):
             failure.uploaded = tuple(uploaded)
         if failure is not None:
@@ -120,45 +146,56 @@ class Uploader:
         return uploaded
 
     async def _upload(
-        self, session_id: str, item: PreparedMedia, progress: Callable[[UploadProgress], None] | None
+        self, session_id: str, upload: PendingUpload, progress: Callable[[UploadProgress], None] | None
     ) -> UploadedMedia:
-        # Before a permit is taken: a stream that comes slowly, from a browser perhaps, must not hold up other uploads.
-        ready = item.draft or await self._preparing.spool(item, self._sign_early(item.media))
-        with naming(item.index, item.media):
+        # Before a permit is taken: a slow stream, from a browser perhaps, must not delay other uploads.
+        prepared = upload.prepared or await self._preparer.spool(upload, self._signer_for(upload.media))
+        with error_context(upload.index, upload.media):
             try:
                 async with self._semaphore:
-                    return await self._send(session_id, ready, item, progress)
+                    signed = upload.signed
+                    # The credentials may have been replaced since, and Veriff may refuse the older ones by now.
+                    if signed is None or signed.credentials is not self._api.credentials:
+                        signed = await self._sign(prepared, self._api.credentials)
+                    return await self._send(session_id, signed, progress)
             finally:
-                item.close()
+                upload.close()
 
     async def _send(
-        self,
-        session_id: str,
-        ready: Draft,
-        item: PreparedMedia,
-        progress: Callable[[UploadProgress], None] | None,
+        self, session_id: str, signed: SignedBody, progress: Callable[[UploadProgress], None] | None
     ) -> UploadedMedia:
-        def moved(sent: int) -> None:
+        prepared = signed.prepared
+
+        def report(sent: int) -> None:
             if progress is not None:
-                progress(UploadProgress(media=item.media, bytes_sent=sent, total_bytes=ready.length))
+                progress(UploadProgress(media=prepared.media, bytes_sent=sent, total_bytes=prepared.length))
 
-        early, credentials = item.early, self._api.credentials
-        body = None if early is None else early.body(ready)
-        if early is not None and body is not None:
-            credentials = early.credentials
-        else:
-            body = await self._sign(ready, credentials)
-        return await self._api.upload_media(credentials, session_id, body, moved)
+        # The transport calls this once for each try.
+        payload = partial(
+            StreamedPayload,
+            signed,
+            on_progress=None if progress is None else report,
+            threads=self._threads,
+            idle=self._idle,
+        )
+        return await self._api.upload_media(session_id, signed.credentials, signed.signature, payload)
 
-    async def _sign(self, ready: Draft, credentials: Credentials) -> SignedBody:
-        if ready.inline:
-            return ready.sign(credentials)
-        if ready.source.may_block:
-            return await run_abandonable(partial(ready.sign, credentials), stall=self._stall)
-        return await to_thread.run_sync(ready.sign, credentials, limiter=self._preparing.hashing)
+    async def _sign(self, prepared: PreparedMedia, credentials: Credentials) -> SignedBody:
+        if prepared.is_small:
+            return sign(prepared, credentials)
+        work = partial(_keep_and_sign, prepared, credentials)
+        if prepared.source.may_block:
+            return await run_abandonable(work, idle=self._idle)
+        return await to_thread.run_sync(work, limiter=self._preparer.hashing)
 
-    def _sign_early(self, media: Media) -> StreamSigner:
+    def _signer_for(self, media: Media) -> StreamSigner:
         return StreamSigner(media, self._api.credentials)
+
+
+def _keep_and_sign(prepared: PreparedMedia, credentials: Credentials) -> SignedBody:
+    # The file may be renamed or deleted before it is sent, so it stays open until then.
+    prepared.source.keep()
+    return sign(prepared, credentials)
 
 
 def _awaitable(result: object) -> Awaitable[object]:

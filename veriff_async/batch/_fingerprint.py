@@ -7,9 +7,8 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING, cast
 
-from veriff_async._media.prepare import check_arguments, naming
+from veriff_async._media.prepare import check_arguments, error_context, inspect
 from veriff_async._media.source import PIECE, PathSource, reusable_source
-from veriff_async._media.stream_body import draft
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.session_request import CreateOptions, create_body
 from veriff_async.batch._records import FileFingerprint, JobRecord, JobState, MediaRecord
@@ -55,7 +54,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
     is_over = known is not None and known.retry().state in _UP
     stamps: list[FileFingerprint | None] = []
     for index, (one, was) in enumerate(_beside(job.media, earlier)):
-        with naming(index, one):
+        with error_context(index, one):
             stamps.append(_stamp(one, was, is_over=is_over))
     media = [
         MediaRecord(context=str(one.context), fingerprint=at, resized=one.max_side is not None)
@@ -107,7 +106,7 @@ def _seen(media: Media, before: FileFingerprint | None, *, is_new: bool) -> File
     if source is None:
         return None
     if is_new:
-        draft(media, source)  # so that nothing is created for a picture that would be refused
+        inspect(media, source)  # so that nothing is created for a picture that would be refused
     written = os.stat(source.path).st_mtime_ns if isinstance(source, PathSource) else None  # noqa: PTH116
     if before is not None and written is not None and (before.size, before.mtime_ns) == (source.size, written):
         return before

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
-from veriff_async._media.resize import require
+from veriff_async._media.prepare import inspect
+from veriff_async._media.resize import import_pillow
 from veriff_async._media.source import reusable_source
-from veriff_async._media.stream_body import draft
 from veriff_async._protocol.arguments import check_number, check_path
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_VENDOR_DATA
@@ -46,7 +46,7 @@ _MOST_LINES: Final = 64
 _MARK: Final = b"\xef\xbb\xbf"
 _UTF8: Final = 'save the file as UTF-8 (spreadsheets call it "CSV UTF-8")'
 
-_can_scale = cache(require)
+_can_scale = cache(import_pillow)
 
 
 def read_manifest(
@@ -105,7 +105,7 @@ def media_problem(job: Job) -> str | None:
             if media.max_side is not None:
                 _can_scale()
             if source is not None:
-                draft(media, source)
+                inspect(media, source)
         except VeriffError as error:
             return f"{media.context}: {error}"
     return None
