@@ -315,7 +315,7 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
         MediaUnsupportedError,
         "is image/jpeg, not the stated type",
     ),
-    "large image": (lambda s: Media(s.image, "face"), MediaTooLargeError, "make it smaller"),
+    "large image": (lambda s: Media(s.image, "face"), MediaTooLargeError, "send a smaller picture"),
     "large PDF": (lambda s: Media(s.pdf, "face"), MediaTooLargeError, "Veriff takes fewer than 20000000"),
     "unknown context": (lambda _: Media(JPEG, "selfie"), InvalidArgumentError, "context that Veriff does not document"),
     "naive time": (
