@@ -15,6 +15,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
+from tests.conditions import time_limit
 from tests.loops import VirtualTimeLoop, has_virtual_time
 from veriff_async import VeriffClient
 from veriff_async.sandbox import Sandbox
@@ -123,7 +124,7 @@ def _ends(thread: threading.Thread) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
-    """Fail an asynchronous test that leaves a task behind."""
+    """Fail an asynchronous test that does not end, or that leaves a task behind."""
     test = pyfuncitem.obj
     if not inspect.iscoroutinefunction(test):
         return
@@ -131,7 +132,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
     @functools.wraps(test)
     async def checked(*args: object, **kwargs: object) -> None:
         before = asyncio.all_tasks()
-        await test(*args, **kwargs)
+        async with time_limit(_seconds(pyfuncitem)):
+            await test(*args, **kwargs)
         for _ in range(_TURNS):
             left = [task for task in asyncio.all_tasks() - before if not _serves(task)]
             if not left:
@@ -140,3 +142,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         assert [] == left
 
     pyfuncitem.obj = checked
+
+
+def _seconds(item: pytest.Item) -> float:
+    """Return the time limit of a test, which expires before that of pytest-timeout."""
+    marker = item.get_closest_marker("timeout")
+    limit = marker.args[0] if marker is not None else item.config.getini("timeout")
+    return 0.75 * float(limit)

@@ -49,15 +49,19 @@ class InboxObserver(Protocol):
     @property
     def sessions(self) -> Mapping[str, SessionWaiters]:
         """The sessions that have waiters, by id."""
+        ...
 
     def on_state(self, state: SessionState, waiters: Sequence[Waiter] | None) -> None:
         """Handle the state of a session, which is new to some of its waiters; ``None`` stands for all."""
+        ...
 
     def on_inbox_health(self, *, is_healthy: bool) -> None:
         """Handle a lookup that succeeded, or a failure; called repeatedly with the same health, too."""
+        ...
 
     def on_unreadable(self, session_id: str) -> None:
         """Handle a session whose record cannot be read."""
+        ...
 
 
 class InboxWatcher:

@@ -51,12 +51,15 @@ class PollHandler(Protocol):
 
     async def poll(self, session_id: str) -> None:
         """Ask Veriff for the decision on a session, and notify its waiters."""
+        ...
 
     def poll_interval(self, schedule: PollSchedule) -> float:
         """Return the seconds until a schedule is due again."""
+        ...
 
     def on_poll_error(self, session: SessionWaiters, error: Exception) -> bool:
         """Handle a failed poll, and return whether the waiters of its session continue to wait."""
+        ...
 
 
 class Poller:

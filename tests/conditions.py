@@ -1,0 +1,72 @@
+"""Waiting for conditions in tests, with a limit in real time, since tests move the time of the loop."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
+__all__ = ("run_loop", "time_limit", "until", "until_still")
+
+SECONDS: Final = 30.0
+"""Long enough for a busy machine, and shorter than the timeout of a test."""
+
+
+async def until(condition: Callable[[], object], seconds: float = SECONDS) -> None:
+    """Run the loop until a condition is true, for what happens behind a socket, in a thread or in another task."""
+    end = monotonic() + seconds
+    while not condition():
+        if monotonic() > end:
+            pytest.fail(f"a condition was still false after {seconds:g} seconds")
+        await asyncio.sleep(0)
+
+
+async def until_still(count: Callable[[], int], turns: int = 500) -> None:
+    """Run the loop until a count stops growing."""
+    before = -1
+    while before != count():
+        before = count()
+        await run_loop(turns)
+
+
+async def run_loop(turns: int = 20) -> None:
+    """Run the loop for some iterations, so that everything that is ready has run."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def time_limit(seconds: float) -> AsyncGenerator[None]:
+    """Fail the running test when it takes too long.
+
+    pytest-timeout alone does not suffice for coroutines: it raises in the task that happens to run. If that is not the
+    task of the test, asyncio stores the exception in the wrong task, the test continues, and pytest hangs for ever.
+    """
+    loop = asyncio.get_running_loop()
+    end = monotonic() + seconds
+    timeout, is_over = asyncio.timeout(None), False
+
+    def check() -> None:
+        if is_over:
+            return
+        if monotonic() > end:
+            timeout.reschedule(loop.time())
+        else:
+            loop.call_later(1.0, check)
+
+    loop.call_later(1.0, check)
+    try:
+        async with timeout:
+            yield
+    except TimeoutError:
+        if not timeout.expired():
+            raise
+        pytest.fail(f"the test did not end within {seconds:g} seconds")
+    finally:
+        is_over = True
