@@ -27,8 +27,7 @@ from veriff_async._protocol import requests, responses
 from veriff_async._protocol.base_url import LOCAL_SYNC
 from veriff_async.readings import SessionReadings
 from veriff_async.sandbox import Sandbox, WebhookKind
-from veriff_async.sandbox._app import routes
-from veriff_async.sandbox._handlers import Counter
+from veriff_async.sandbox._routes import ROUTES
 from veriff_async.services import Services
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from types import FunctionType
 
     from veriff_async._protocol.request import Request
+    from veriff_async.sandbox._routes import Route
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "endpoints.md"
@@ -124,8 +124,6 @@ def used_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
 
 
 CALLED, NAMED = used_in_tests()
-NOBODY: Final = cast("Any", None)
-HANDLERS: Final = cast("tuple[tuple[str, str, FunctionType], ...]", routes(Counter(NOBODY, NOBODY)))
 
 
 def public_methods() -> Iterator[tuple[str, Callable[..., object]]]:
@@ -158,12 +156,17 @@ def sample_request(name: str) -> Request:
     return cast("Request", build(**arguments))
 
 
+def qualified_name(route: Route) -> str:
+    """Return the name of the method that answers a route."""
+    return cast("FunctionType", route.handler).__qualname__
+
+
 def handler(request: Request) -> str:
     """Return the handler of the sandbox that a request reaches."""
     path = (LOCAL_SYNC if request.host == "sync" else "") + request.path.partition("?")[0]
-    for pattern, method, found in HANDLERS:
-        if method == request.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", pattern), path):
-            return found.__qualname__
+    for route in ROUTES:
+        if route.method == request.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path), path):
+            return qualified_name(route)
     msg = f"the sandbox has no {request.method} {path}"
     raise AssertionError(msg)
 
@@ -243,4 +246,4 @@ def test_every_handler_of_the_sandbox_is_asked() -> None:
     """The sandbox has no endpoint that the client does not know."""
     asked = {handler(sample_request(name)) for name in requests.__all__}
 
-    assert {found.__qualname__ for _, _, found in HANDLERS} == asked
+    assert {qualified_name(route) for route in ROUTES} == asked

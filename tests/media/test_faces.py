@@ -19,8 +19,8 @@ from veriff_async._protocol import requests
 from veriff_async._protocol.json.decode import load_object
 from veriff_async.credentials import Credentials
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
-from veriff_async.sandbox._errors import Refusal
-from veriff_async.sandbox._face_import import FaceDesk
+from veriff_async.sandbox._errors import HTTPError
+from veriff_async.sandbox._face_import import FaceCollection
 
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
@@ -143,10 +143,10 @@ _JSON: Final = st.recursive(
 @given(body=st.dictionaries(st.sampled_from(["images", "sessionIds", "other"]), _JSON))
 def test_any_body_is_taken_or_refused(body: JsonObject) -> None:
     """Whatever JSON comes, the sandbox imports faces or refuses with a status, and counts the quota rightly."""
-    desk = FaceDesk(20)
+    service = FaceCollection(20)
     clock = VirtualClock()
     try:
-        left = desk.import_faces(body, now=clock.now())["availableQuota"]
-    except Refusal:
+        left = service.import_faces(body, now=clock.now())["availableQuota"]
+    except HTTPError:
         left = 20
-    assert left == 20 - len(desk.faces)
+    assert left == 20 - len(service.faces)

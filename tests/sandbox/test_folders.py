@@ -17,8 +17,8 @@ import pytest
 
 from veriff_async import Media, VeriffClient
 from veriff_async.sandbox import Sandbox, VirtualClock
-from veriff_async.sandbox._store import Store
-from veriff_async.sandbox._temp_folder import OwnFolder
+from veriff_async.sandbox._media_store import MediaStore
+from veriff_async.sandbox._temp_folder import LockedTempFolder
 
 if TYPE_CHECKING:
     from tests.sandbox.conftest import StartSandbox
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 PICTURE: Final = "/9j/4AAQSkZJRg=="
 PROGRAM: Final = """
 import sys
-from veriff_async.sandbox._temp_folder import OwnFolder
-folder = OwnFolder()
+from veriff_async.sandbox._temp_folder import LockedTempFolder
+folder = LockedTempFolder()
 (folder.path / "picture").write_bytes(b"x")
 print(folder.path, flush=True)
 sys.stdin.read()
@@ -93,7 +93,7 @@ async def _uploaded(sandbox: Sandbox) -> Path:
 
 def test_a_new_folder_of_the_users_own_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     """A given folder that did not exist is made for its owner only."""
-    Store(tmp_path / "new")
+    MediaStore(tmp_path / "new")
     assert 0o700 == mode_of(tmp_path / "new")
 
 
@@ -112,7 +112,7 @@ def test_the_next_start_removes_what_a_killed_process_left(other: subprocess.Pop
     end(other, number)
     assert (path / "picture").exists()
 
-    folder = OwnFolder()
+    folder = LockedTempFolder()
 
     assert not path.exists()
     assert folder.path.exists()
@@ -120,9 +120,9 @@ def test_the_next_start_removes_what_a_killed_process_left(other: subprocess.Pop
 
 def test_a_sandbox_that_runs_keeps_its_folder(other: subprocess.Popen[str]) -> None:
     """Sandboxes that start and stop never remove the folder of another one, in another process or in the same."""
-    path, own = folder_of(other), OwnFolder()
+    path, own = folder_of(other), LockedTempFolder()
     for _ in range(3):
-        OwnFolder().remove()
+        LockedTempFolder().remove()
 
     assert (path / "picture").exists()
     assert own.path.exists()
@@ -133,8 +133,8 @@ def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
     """A child that ends like any program leaves the folder to its parent."""
     program = (
         "import os, sys\n"
-        "from veriff_async.sandbox._temp_folder import OwnFolder\n"
-        "folder = OwnFolder()\n"
+        "from veriff_async.sandbox._temp_folder import LockedTempFolder\n"
+        "folder = LockedTempFolder()\n"
         "if os.fork() == 0:\n"
         "    sys.exit(0)\n"
         "os.wait()\n"
@@ -152,7 +152,7 @@ def test_other_things_of_that_name_stay(tmp_path: Path) -> None:
     (tmp_path / "veriff_async_sandbox_file").write_text("x")
     (tmp_path / "veriff_async_sandbox_link").symlink_to(tmp_path / "kept")
 
-    OwnFolder().remove()
+    LockedTempFolder().remove()
 
     assert {"kept", "veriff_async_sandbox_file", "veriff_async_sandbox_link"} == {
         one.name for one in tmp_path.iterdir()
@@ -173,7 +173,7 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(monkeypatch: py
 
     monkeypatch.setattr(tempfile, "mkdtemp", lose)
 
-    folder = OwnFolder()
+    folder = LockedTempFolder()
 
     assert made[1] == str(folder.path)
     assert folder.path.exists()

@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async.sandbox._errors import Refusal
-from veriff_async.sandbox._upload_parser import SKELETON_LIMIT, Described, Intake
+from veriff_async.sandbox._errors import HTTPError
+from veriff_async.sandbox._upload_parser import SKELETON_LIMIT, Described, UploadParser
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 JPEG = b"\xff\xd8\xff\xe0"
@@ -24,16 +24,16 @@ JSON = st.recursive(
 
 def read(body: bytes, cuts: list[int] | None = None) -> tuple[bytes, Described]:
     """Read a body that comes cut at the given places."""
-    intake = Intake(oversize_status=413)
+    parser = UploadParser(oversize_status=413)
     ends = sorted({0, *(cut % (len(body) + 1) for cut in cuts or ()), len(body)})
-    picture = b"".join(intake.feed(body[start:end]) for start, end in pairwise(ends))
-    last, described = intake.finish()
+    picture = b"".join(parser.feed(body[start:end]) for start, end in pairwise(ends))
+    last, described = parser.finish()
     return picture + last, described
 
 
-def refusal(body: bytes) -> Refusal:
+def refusal(body: bytes) -> HTTPError:
     """Return how a body is refused."""
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(HTTPError) as caught:
         read(body)
     return caught.value
 
@@ -115,7 +115,7 @@ def test_escapes_mean_what_json_says(parts: list[str], cuts: list[int]) -> None:
     except ValueError:
         expected = None
     if expected is None:
-        with pytest.raises(Refusal):
+        with pytest.raises(HTTPError):
             read(body, cuts)
     else:
         assert expected == read(body, cuts)[0]
@@ -124,7 +124,7 @@ def test_escapes_mean_what_json_says(parts: list[str], cuts: list[int]) -> None:
 @given(body=st.binary(), cuts=st.lists(st.integers(0, 100), max_size=4))
 def test_garbage_is_refused_and_nothing_else(body: bytes, cuts: list[int]) -> None:
     """Bytes that are no upload give a refusal, never another error."""
-    with pytest.raises(Refusal):
+    with pytest.raises(HTTPError):
         read(body, cuts)
 
 

@@ -16,9 +16,10 @@ from veriff_async import InvalidArgumentError, Status
 from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final
 from veriff_async._protocol.json.decode import dump
 from veriff_async.sandbox import SandboxOptions
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._decision_spec import DecisionSpec
+from veriff_async.sandbox._errors import HTTPError
 from veriff_async.sandbox._records import SessionView, StoredMedia, WebhookKind, view
-from veriff_async.sandbox._scenario import Due, Effect, Post, Scenario, Verdict
+from veriff_async.sandbox._scenario import Due, Effect, Post, Scenario
 from veriff_async.sandbox._validation import check_context, check_id, check_verification, submitted_status
 
 if TYPE_CHECKING:
@@ -46,11 +47,11 @@ VERIFICATIONS = VALUES | st.fixed_dictionaries(
 )
 
 
-def refused(ask: Callable[[], object]) -> Refusal | None:
+def refused(ask: Callable[[], object]) -> HTTPError | None:
     """Return how something is refused, if it is."""
     try:
         ask()
-    except Refusal as refusal:
+    except HTTPError as refusal:
         return refusal
     return None
 
@@ -75,7 +76,7 @@ def test_what_was_taken_can_be_decided_and_written(verification: object) -> None
         return
     (session,) = scenario.sessions
 
-    (effect,) = scenario.decide(session, Verdict(status=Status.APPROVED), now=START)
+    (effect,) = scenario.decide(session, DecisionSpec(status=Status.APPROVED), now=START)
 
     assert isinstance(effect, Post)
     assert dump(effect.body)
@@ -148,7 +149,7 @@ class Life(RuleBasedStateMachine):
         """Decide by call."""
         before = self.view()
         try:
-            self.note(self.scenario.decide(self.scenario.known(self.id), Verdict(status=status), now=self.now))
+            self.note(self.scenario.decide(self.scenario.known(self.id), DecisionSpec(status=status), now=self.now))
         except InvalidArgumentError:
             assert not can_follow(before.status, status)
             assert before == self.view()
@@ -162,7 +163,7 @@ class Life(RuleBasedStateMachine):
         while ready := [due for due in self.due if due.at <= self.now]:
             first = min(ready, key=lambda due: due.at)
             self.due.remove(first)
-            self.note(self.scenario.come(first, now=first.at))
+            self.note(self.scenario.run_due(first, now=first.at))
 
     @invariant()
     def the_story_holds(self) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from veriff_async import RateLimitedError, RetryPolicy, VeriffClient
 from veriff_async.sandbox import Sandbox, SandboxOptions, VirtualClock
-from veriff_async.sandbox._rate_limit import Turnstile
+from veriff_async.sandbox._rate_limit import TokenBucket
 
 if TYPE_CHECKING:
     from veriff_async.sandbox._faults import Fault
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 @given(st.floats(1, 100), st.lists(st.floats(0, 2), max_size=200))
 def test_no_more_than_the_rate_passes(rate: float, steps: list[float]) -> None:
     """In any stretch of time no more pass than its seconds times the rate, and one second's more."""
-    turnstile, now, passed = Turnstile(rate), 0.0, list[float]()
+    bucket, now, passed = TokenBucket(rate), 0.0, list[float]()
     for step in steps:
         now += step
-        if turnstile.refusal(now) is None:
+        if bucket.take(now) is None:
             passed.append(now)
 
     for first, began in enumerate(passed):
@@ -31,7 +31,7 @@ def test_no_more_than_the_rate_passes(rate: float, steps: list[float]) -> None:
 
 def test_without_a_rate_everything_passes() -> None:
     """Veriff documents no limit, so there is none unless it is asked for."""
-    refused: list[Fault | None] = [Turnstile(None).refusal(0.0) for _ in range(10)]
+    refused: list[Fault | None] = [TokenBucket(None).take(0.0) for _ in range(10)]
     assert [None] * 10 == refused
 
 

@@ -127,7 +127,7 @@ async def test_a_creation_is_not_repeated_blindly(
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK) as veriff:
         creating = asyncio.create_task(veriff.create_session())
         if fault.kind.name == "HANG":
-            await until(lambda: sandbox._desk._faults._armed == [])
+            await until(lambda: sandbox._service._faults._pending == [])
             advance_time(1000)
         with pytest.raises(OutcomeUnknownError, match="look for it by vendor_data"):
             await creating
@@ -211,7 +211,7 @@ async def test_a_server_that_stops_reading_is_left(
         session = await veriff.create_session()
         sandbox.inject(Fault.hang(after=after), path=MEDIA)
         uploading = asyncio.create_task(session.upload(Media(JPEG + bytes(16_000_000), "face")))
-        await until(lambda: sandbox._desk._faults._armed == [])
+        await until(lambda: sandbox._service._faults._pending == [])
         await until_still(lambda: veriff.statistics().bytes_sent)
         advance_time(46)
         (uploaded,) = await uploading
@@ -226,7 +226,7 @@ async def test_a_server_that_never_answers_is_a_timeout(
     async with opened(sandbox, retry=RetryPolicy(max_attempts=1)) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
-        await until(lambda: sandbox._desk._faults._armed == [])
+        await until(lambda: sandbox._service._faults._pending == [])
         advance_time(1000)
         with pytest.raises(RequestTimeoutError, match="ran out of time") as caught:
             await asking
@@ -240,7 +240,7 @@ async def test_a_try_has_a_total_time(sandbox: Sandbox, advance_time: Callable[[
     async with opened(sandbox, retry=RetryPolicy(max_attempts=1), timeouts=timeouts) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
-        await until(lambda: sandbox._desk._faults._armed == [])
+        await until(lambda: sandbox._service._faults._pending == [])
         advance_time(6)
         with pytest.raises(RequestTimeoutError):
             await asking

@@ -444,7 +444,7 @@ async def test_closing_the_client_during_a_creation_is_unknown(sandbox: Sandbox)
     veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK)
     creating = asyncio.create_task(_outcome(create(veriff)))
     asking = asyncio.create_task(_outcome(veriff.session(str(uuid.uuid4())).decision()))
-    await until(lambda: not sandbox._desk._faults._armed)
+    await until(lambda: not sandbox._service._faults._pending)
     await veriff.aclose()
 
     assert isinstance(await creating, OutcomeUnknownError)

@@ -20,7 +20,7 @@ from veriff_async.cli._settings import settings_from
 from veriff_async.cli._streams import say
 from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import SandboxOptions, WebhookKind
-from veriff_async.sandbox._webhooks import packed
+from veriff_async.sandbox._webhooks import build_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -121,8 +121,8 @@ async def send_samples(  # noqa: PLR0913  what a sample is made of
             now = datetime.now(UTC)
             word = status if status in STATUSES.get(kind, ()) else None
             for sample in samples(kind, session_id=session_id, status=word, now=now):
-                parcel = packed(url, sample.body, credentials=credentials, options=_OPTIONS, now=now)
-                sent = Sent(sample, await poster.post(url, parcel.headers, parcel.body))
+                webhook = build_webhook(url, sample.body, credentials=credentials, options=_OPTIONS, now=now)
+                sent = Sent(sample, await poster.post(url, webhook.headers, webhook.body))
                 if show is not None:
                     show(sent)
                 done.append(sent)

@@ -16,7 +16,8 @@ from veriff_async.models.enums import Status
 from veriff_async.models.registry import CurpResult, CurpStatus, IneCurpResult, IneRecord, IneResult
 from veriff_async.models.watchlist import CheckType, MatchStatus, WatchlistScreening
 from veriff_async.sandbox import SandboxOptions, WebhookKind, _session_data
-from veriff_async.sandbox._scenario import Post, Scenario, Verdict
+from veriff_async.sandbox._decision_spec import DecisionSpec
+from veriff_async.sandbox._scenario import Post, Scenario
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -86,17 +87,20 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
     session = scenario.known(session_id)
     if kind == WebhookKind.EVENT:
         words = (Status.STARTED, Status.SUBMITTED)
-        posts = [*scenario.start(session), *scenario.hand_in(session, now=now)]
+        posts = [*scenario.start(session), *scenario.submit_attempt(session, now=now)]
         told = [Sample(kind, word, _body(post)) for word, post in zip(words, posts, strict=True)]
         return [sample for sample in told if status in {None, sample.status}]
     if kind in {WebhookKind.DECISION, WebhookKind.FULL_AUTO}:
         word = status or Status.APPROVED
-        posts = scenario.decide(session, Verdict(status=Status(word)), now=now)
+        posts = scenario.decide(session, DecisionSpec(status=Status(word)), now=now)
         return [Sample(kind, word, _body(post)) for post in posts]
     if kind == WebhookKind.WATCHLIST:
         match = MatchStatus(status or MatchStatus.NO_MATCH)
         screening = WatchlistScreening(match_status=match, check_type=CheckType.INITIAL_RESULT)
-        return [Sample(kind, match, post.body) for post in _session_data.screen(session, screening, now=now)]
+        return [
+            Sample(kind, match, post.body)
+            for post in _session_data.complete_watchlist_screening(session, screening, now=now)
+        ]
     return [Sample(kind, None, post.body) for post in _told_elsewhere(kind, session, now)]
 
 

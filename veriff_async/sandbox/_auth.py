@@ -13,7 +13,7 @@ from uuid import UUID
 
 from veriff_async._protocol import headers
 from veriff_async._protocol.signing import is_signature
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._errors import HTTPError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,19 +48,19 @@ def check_api_key(found: Mapping[str, str], credentials: Credentials) -> None:
 
 def _check_key(client: str | None, name: str, credentials: Credentials) -> None:
     if client is None:
-        raise Refusal(401, "1801", f"Mandatory {name} header is missing")
+        raise HTTPError(401, "1801", f"Mandatory {name} header is missing")
     if client.strip().lower() == credentials.api_key.lower():
         return
     if not _is_uuid(client):
-        raise Refusal(401, "1802", "API key must be a UUID")
-    raise Refusal(401, "1803", "No integration has this API key")
+        raise HTTPError(401, "1802", "API key must be a UUID")
+    raise HTTPError(401, "1803", "No integration has this API key")
 
 
 def signature_of(found: Mapping[str, str]) -> str | None:
     """Return the signature of a request, if it has one (code 1812 when it is none)."""
     signature = _agreed(found, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
     if signature is not None and not is_signature(signature):
-        raise Refusal(401, "1812", "Signature must be a SHA-256 in hex")
+        raise HTTPError(401, "1812", "Signature must be a SHA-256 in hex")
     return signature
 
 
@@ -71,10 +71,10 @@ def check_signature(verifier: Verifier, signature: str | None, *, of_body: bool)
         The place of the secret that made it.
     """
     if signature is None:
-        raise Refusal(401, "1812", "Mandatory X-HMAC-SIGNATURE header is missing")
+        raise HTTPError(401, "1812", "Mandatory X-HMAC-SIGNATURE header is missing")
     matched = verifier.match(signature)
     if matched is None:
-        raise Refusal(401, "1819" if of_body else "1818", "HMAC signature does not match")
+        raise HTTPError(401, "1819" if of_body else "1818", "HMAC signature does not match")
     return matched
 
 
@@ -95,7 +95,7 @@ def _agreed(found: Mapping[str, str], name: str, newer: str) -> str | None:
     """Return the value of a header of either family; that a disagreeing pair is refused is a guess."""
     values = {found[each].strip() for each in (name, newer) if each in found}
     if len({value.lower() for value in values}) > 1:
-        raise Refusal(401, "1812", f"{name} and {newer} disagree")
+        raise HTTPError(401, "1812", f"{name} and {newer} disagree")
     return values.pop() if values else None
 
 

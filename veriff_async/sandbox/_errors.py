@@ -1,31 +1,37 @@
-"""How the sandbox says no: HTTP status, Veriff's code, and words.
+"""Errors as responses: HTTP status, Veriff's code, and a message.
 
-Codes from https://devdocs.veriff.com/docs/some-troubleshooting-codes-table. Which HTTP status goes with a code is
-mostly a guess; answers 404, 409 and 413 have no code that is known. An error has three documented forms: the usual one,
-that of a deletion, whose status is a number, and that of the feedback API, which has none.
+The codes are documented (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table). The HTTP status of a code
+is mostly a guess, and responses 404, 409 and 413 have no known code. Error responses have three documented forms: the
+usual one, that of a deletion, whose ``status`` is a number, and that of the feedback API, which has no ``status``.
 """
 
 from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-__all__ = ("Form", "Refusal")
+__all__ = ("ErrorForm", "HTTPError")
 
-Form: TypeAlias = Literal["usual", "deletion", "feedback"]
+ErrorForm: TypeAlias = Literal["usual", "deletion", "feedback"]
 
 
-class Refusal(Exception):  # noqa: N818  an answer, raised so that rules read as rules
-    """An answer that is no success."""
+class HTTPError(Exception):
+    """An error response. It is raised anywhere while a request is handled, and undoes the transaction."""
 
     def __init__(self, status: int, code: str | None, message: str) -> None:
-        """Take what the answer says."""
+        """Refuse a request.
+
+        Args:
+            status: HTTP status.
+            code: Veriff's code; ``None`` if no code is known.
+            message: Text for people; clients must not depend on it.
+        """
         super().__init__(message)
         self.status = status
         self.code = code
         self.message = message
 
-    def body(self, form: Form) -> dict[str, object]:
-        """Return the JSON of the answer: a code is a text in it, as documented."""
+    def body(self, form: ErrorForm) -> dict[str, object]:
+        """Return the JSON of the response. The code is a string in it, as documented."""
         status: dict[str, object] = {"status": self.status} if form == "deletion" else {"status": "fail"}
         code = {} if self.code is None else {"code": self.code}
         return {**({} if form == "feedback" else status), **code, "message": self.message}

@@ -16,9 +16,9 @@ from pybase64 import b64decode
 
 from veriff_async._protocol.limits import MAX_IMPORTED_FACES
 from veriff_async.models.json import EMPTY, JsonObject, as_list, as_object
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._errors import HTTPError
 
-__all__ = ("FaceDesk", "ImportedFace")
+__all__ = ("FaceCollection", "ImportedFace")
 
 _SAME_NAME: Final = timedelta(minutes=5)
 
@@ -40,7 +40,7 @@ class ImportedFace:
     is_processed: bool = True
 
 
-class FaceDesk:
+class FaceCollection:
     """The imported faces of one integration."""
 
     def __init__(self, quota: int) -> None:
@@ -62,11 +62,11 @@ class FaceDesk:
         images, sessions = as_list(body.get("images")), as_list(body.get("sessionIds"))
         count = len(images) + len(sessions)
         if not 1 <= count <= MAX_IMPORTED_FACES:
-            raise Refusal(400, "1104", f"There must be 1 to {MAX_IMPORTED_FACES} images")
+            raise HTTPError(400, "1104", f"There must be 1 to {MAX_IMPORTED_FACES} images")
         found = [_image(as_object(image) or EMPTY) for image in images]
         found += [ImportedFace(session_id=_text(session)) for session in sessions]
         if count > self._quota:
-            raise Refusal(400, "1104", "Quota is exceeded")
+            raise HTTPError(400, "1104", "Quota is exceeded")
         self._quota -= count
         self.faces += [self._noted(face, now) for face in found]
         return {"status": "success", "availableQuota": self._quota}
@@ -84,15 +84,15 @@ class FaceDesk:
 def _image(image: JsonObject) -> ImportedFace:
     name, content = _text(image.get("name")), image.get("content")
     if not isinstance(content, str) or not content:
-        raise Refusal(400, "1400", "Image data is missing")
+        raise HTTPError(400, "1400", "Image data is missing")
     try:
         data = b64decode(content.partition(";base64,")[2] or content, validate=True)
     except ValueError:
-        raise Refusal(400, "1401", "Image is not valid base64") from None
+        raise HTTPError(400, "1401", "Image is not valid base64") from None
     return ImportedFace(name=name, sha256=hashlib.sha256(data).hexdigest())
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        raise Refusal(400, "1104", "name and sessionIds must be strings")
+        raise HTTPError(400, "1104", "name and sessionIds must be strings")
     return value

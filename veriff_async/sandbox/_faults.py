@@ -1,4 +1,4 @@
-"""Trouble on demand: what a test wants to go wrong, and when."""
+"""Fault injection: requests that fail as a test has asked. Pure."""
 
 from __future__ import annotations
 
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 __all__ = ("Fault", "FaultKind", "Faults")
 
 
+_REMEDY: Final = "call a method of Fault, for example Fault.drop()"
+
+
 class FaultKind(Enum):
-    """Ways in which a request can go wrong."""
+    """Ways in which a request can fail."""
 
     STATUS = auto()
     DROP = auto()
@@ -38,18 +41,12 @@ class FaultKind(Enum):
     LOSE_RESPONSE = auto()
     TRUNCATE_RESPONSE = auto()
     STALL_RESPONSE = auto()
-    CORRUPT = auto()
-    FORGE = auto()
+    CORRUPT_RESPONSE = auto()
+    FORGE_SIGNATURE = auto()
 
 
 def _check_kind(_fault: object, _attribute: Attribute[FaultKind], value: object) -> None:
-    check_instance(
-        "kind",
-        value,
-        FaultKind,
-        remedy="make faults by the methods of Fault, for example Fault.drop()",
-        error=InvalidArgumentError,
-    )
+    check_instance("kind", value, FaultKind, remedy=_REMEDY, error=InvalidArgumentError)
 
 
 def _check_headers(_fault: object, _attribute: object, value: object) -> None:
@@ -66,10 +63,10 @@ _OPTIONAL_TEXT: Final = optional(_check_text)
 
 @frozen(kw_only=True)
 class Fault:
-    """One way in which a request goes wrong; made by the class methods, used with `Sandbox.inject`.
+    """One way in which a request fails; made by the class methods, used with `Sandbox.inject`.
 
     Raises:
-        InvalidArgumentError: A value is not of its kind, or cannot stand in an answer.
+        InvalidArgumentError: A value has the wrong type, or cannot be part of a response.
     """
 
     kind: FaultKind = field(validator=_check_kind)
@@ -90,18 +87,18 @@ class Fault:
         message: str = "Injected fault",
         before_body: bool = False,
     ) -> Self:
-        """Answer with an HTTP status, without doing what was asked.
+        """Respond with an HTTP status, without carrying out the request.
 
         Args:
             status: The HTTP status.
             retry_after: Value of a ``Retry-After`` header: seconds, or an HTTP date.
             code: Veriff's code in the body.
             message: Veriff's message in the body.
-            before_body: Whether to answer before the body of the request was read.
+            before_body: Whether to respond before the body of the request was read.
 
         Raises:
-            InvalidArgumentError: There is no such HTTP status for an answer, `retry_after` is not finite, or a text has
-                line ends.
+            InvalidArgumentError: The status is not from 200 to 599, `retry_after` is not finite, or a text has line
+                ends.
         """
         if retry_after is not None and not isinstance(retry_after, str):
             check_number("retry_after", retry_after, lowest=-LONGEST)
@@ -117,42 +114,42 @@ class Fault:
 
     @classmethod
     def drop(cls, *, after: int = 0) -> Self:
-        """Break the connection off after so many bytes of the body, without an answer."""
+        """Close the connection after so many bytes of the request's body, without a response."""
         return cls(kind=FaultKind.DROP, after=after)
 
     @classmethod
     def hang(cls, *, after: int = 0) -> Self:
-        """Stop reading after so many bytes of the body, and never answer."""
+        """Stop reading after so many bytes of the request's body, and never respond."""
         return cls(kind=FaultKind.HANG, after=after)
 
     @classmethod
     def lose_response(cls) -> Self:
-        """Do what was asked, and break the connection off instead of answering."""
+        """Carry out the request, and close the connection instead of responding."""
         return cls(kind=FaultKind.LOSE_RESPONSE)
 
     @classmethod
     def truncate_response(cls, *, after: int = 0) -> Self:
-        """Do what was asked, and break the connection off after so many bytes of the answer's body."""
+        """Carry out the request, and close the connection after so many bytes of the response's body."""
         return cls(kind=FaultKind.TRUNCATE_RESPONSE, after=after)
 
     @classmethod
     def stall_response(cls, *, after: int = 0) -> Self:
-        """Do what was asked, and send nothing more after so many bytes of the answer's body."""
+        """Carry out the request, and send nothing more after so many bytes of the response's body."""
         return cls(kind=FaultKind.STALL_RESPONSE, after=after)
 
     @classmethod
     def corrupt_response(cls, *, offset: int = 0) -> Self:
-        """Do what was asked, and change one byte of the answer's body after it was signed."""
-        return cls(kind=FaultKind.CORRUPT, after=offset)
+        """Carry out the request, and change one byte of the response's body after it was signed."""
+        return cls(kind=FaultKind.CORRUPT_RESPONSE, after=offset)
 
     @classmethod
     def forge_signature(cls) -> Self:
-        """Do what was asked, and sign the answer with a secret that nobody has."""
-        return cls(kind=FaultKind.FORGE)
+        """Carry out the request, and sign the response with a secret that the client does not have."""
+        return cls(kind=FaultKind.FORGE_SIGNATURE)
 
 
 @define
-class _Armed:
+class _PendingFault:
     fault: Fault
     method: str | None
     path: str | None
@@ -160,37 +157,35 @@ class _Armed:
 
 
 class Faults:
-    """The faults that are yet to happen, in the order in which they were asked for."""
+    """The faults that are yet to happen, in the order in which they were injected."""
 
     def __init__(self) -> None:
-        """Begin without any."""
-        self._armed: list[_Armed] = []
+        """Start without faults."""
+        self._pending: list[_PendingFault] = []
 
-    def arm(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
-        """Let a fault happen to the next requests that match.
+    def inject(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
+        """Let the next requests that match fail.
 
         Raises:
             InvalidArgumentError: `times` is below 1, or a value is of another type.
         """
-        check_instance(
-            "fault",
-            fault,
-            Fault,
-            remedy="make it by the methods of Fault, for example Fault.drop()",
-            error=InvalidArgumentError,
-        )
+        check_instance("fault", fault, Fault, remedy=_REMEDY, error=InvalidArgumentError)
         check_number("times", times, lowest=1, whole=True)
         for name, value in (("method", method), ("path", path)):
             if value is not None:
                 check_text(name, value)
-        self._armed.append(_Armed(fault, None if method is None else method.upper(), path, times))
+        self._pending.append(_PendingFault(fault, None if method is None else method.upper(), path, times))
+
+    def clear(self) -> None:
+        """Remove all faults."""
+        self._pending.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return what happens to a request, and count it off."""
-        for armed in self._armed:
-            if armed.method in {None, method} and (armed.path is None or fnmatchcase(path, armed.path)):
-                armed.times -= 1
-                if armed.times == 0:
-                    self._armed.remove(armed)
-                return armed.fault
+        """Return the first fault that matches a request, and count it."""
+        for pending in self._pending:
+            if pending.method in {None, method} and (pending.path is None or fnmatchcase(path, pending.path)):
+                pending.times -= 1
+                if pending.times == 0:
+                    self._pending.remove(pending)
+                return pending.fault
         return None

@@ -22,7 +22,7 @@ from veriff_async.models.feedback import (
     ReportStatus,
 )
 from veriff_async.models.json import as_list, as_object
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._errors import HTTPError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.sandbox._records import Session
 
-__all__ = ("FraudDesk",)
+__all__ = ("FraudReports",)
 
 _PER_MINUTE: Final = 1000
 
 
-class FraudDesk:
+class FraudReports:
     """The reports of one integration."""
 
     def __init__(self, find: Callable[[str], Session | None], *, new_id: Callable[[], str]) -> None:
@@ -45,12 +45,12 @@ class FraudDesk:
         self._reports: dict[str, FraudReportDetails] = {}
         self._requests: deque[datetime] = deque()
 
-    def count(self, now: datetime) -> None:
+    def count_request(self, now: datetime) -> None:
         """Count a request, and refuse it when there were too many within a minute."""
         while self._requests and self._requests[0] <= now - timedelta(minutes=1):
             self._requests.popleft()
         if len(self._requests) >= _PER_MINUTE:
-            raise Refusal(429, "RATE_LIMIT_EXCEEDED", f"Limit is {_PER_MINUTE} requests per minute")
+            raise HTTPError(429, "RATE_LIMIT_EXCEEDED", f"Limit is {_PER_MINUTE} requests per minute")
         self._requests.append(now)
 
     def categories(self) -> JsonObject:
@@ -120,5 +120,5 @@ class FraudDesk:
         return FraudReportLookup(session_id=session_id, status=LookupStatus.FOUND, details=filed)
 
 
-def _invalid(message: str) -> Refusal:
-    return Refusal(400, "1104", message)
+def _invalid(message: str) -> HTTPError:
+    return HTTPError(400, "1104", message)

@@ -8,11 +8,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid5
 
-from attrs import frozen
-
 from veriff_async._protocol.json.decode import dump, read
 from veriff_async._protocol.json.encode import to_json
-from veriff_async.models.decision import Decision, RiskLabel
+from veriff_async.models.decision import Decision
 from veriff_async.models.document import Document
 from veriff_async.models.enums import Gender, MediaContext, Status
 from veriff_async.models.events import FullAutoEvent, SessionEvent
@@ -26,18 +24,18 @@ from veriff_async.models.fullauto import (
     FullAutoDocument,
     FullAutoPerson,
 )
-from veriff_async.models.insight import Insight
-from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.json import JsonObject
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.person import Person
 from veriff_async.models.session import SessionInfo
-from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication, ValidationResult
+from veriff_async.models.verified import AdditionalVerifiedData, ValidationResult
 
 if TYPE_CHECKING:
+    from veriff_async.sandbox._decision_spec import DecisionSpec
     from veriff_async.sandbox._options import SandboxOptions
     from veriff_async.sandbox._records import Session, StoredMedia
 
-__all__ = ("REGISTRY_MATCH", "Verdict", "decision", "event", "full_auto", "media", "no_decision", "session", "token")
+__all__ = ("REGISTRY_MATCH", "decision", "event", "full_auto", "media", "no_decision", "session", "token")
 
 _CODES: Final = {
     Status.APPROVED: 9001,
@@ -55,25 +53,11 @@ _TOKEN_SECONDS: Final = 7 * 86_400
 _SCORES: Final = {Status.APPROVED: 0.98, Status.DECLINED: 0.02}
 
 REGISTRY_MATCH: Final = AdditionalVerifiedData(
-    validation_results=(ValidationResult(registry_name="sandbox", first_name="match", last_name="match"),)
+    validation_results=(
+        ValidationResult(registry_name="sandbox", first_name="set_pep_matches", last_name="set_pep_matches"),
+    )
 )
 """What a registry says when it finds the person; which words it has for a match is not documented."""
-
-
-@frozen(kw_only=True)
-class Verdict:
-    """What is decided about a session."""
-
-    status: Status
-    reason: str | None = None
-    reason_code: int | None = None
-    person: JsonObject = EMPTY
-    document: JsonObject = EMPTY
-    additional_verified_data: AdditionalVerifiedData = AdditionalVerifiedData()
-    biometric_authentication: BiometricAuthentication | None = None
-    risk_score: float | None = None
-    risk_labels: tuple[RiskLabel, ...] = ()
-    insights: tuple[Insight, ...] = ()
 
 
 def session(found: Session, host: str) -> dict[str, object]:
@@ -139,45 +123,45 @@ def no_decision() -> dict[str, object]:
     return {"status": "success", "verification": None, "technicalData": {"ip": None}}
 
 
-def decision(found: Session, verdict: Verdict, *, now: datetime, options: SandboxOptions) -> dict[str, object]:
+def decision(found: Session, spec: DecisionSpec, *, now: datetime, options: SandboxOptions) -> dict[str, object]:
     """Return a decision, as a webhook posts it and ``GET /decision`` answers it."""
-    nobody = verdict.status in {Status.EXPIRED, Status.ABANDONED}
+    nobody = spec.status in {Status.EXPIRED, Status.ABANDONED}
     told = Decision(
         session_id=found.id,
         attempt_id=found.attempt.id,
-        status=verdict.status,
-        code=None if options.code_is_null else _code(verdict.status, options),
-        reason=verdict.reason,
-        reason_code=verdict.reason_code,
+        status=spec.status,
+        code=None if options.code_is_null else _code(spec.status, options),
+        reason=spec.reason,
+        reason_code=spec.reason_code,
         vendor_data=found.vendor_data,
         end_user_id=found.end_user_id,
         acceptance_time=found.created_at,
         submission_time=found.attempt.submitted_at,
         # Null for expired and abandoned sessions, as seen; so is the address of sessions whose pictures came by API.
         decision_time=None if nobody else now,
-        person=Person() if nobody else _person(found, verdict),
-        document=Document() if nobody else _document(found, verdict),
-        additional_verified_data=verdict.additional_verified_data,
-        biometric_authentication=verdict.biometric_authentication,
-        risk_score=verdict.risk_score,
-        risk_labels=verdict.risk_labels,
-        insights=verdict.insights,
+        person=Person() if nobody else _person(found, spec),
+        document=Document() if nobody else _document(found, spec),
+        additional_verified_data=spec.additional_verified_data,
+        biometric_authentication=spec.biometric_authentication,
+        risk_score=spec.risk_score,
+        risk_labels=spec.risk_labels,
+        insights=spec.insights,
     )
     body = to_json(told, time_digits=options.time_digits)
     verification = body["verification"]
-    if options.reason_code_as_text and verdict.reason_code is not None and isinstance(verification, dict):
-        verification["reasonCode"] = str(verdict.reason_code)
+    if options.reason_code_as_text and spec.reason_code is not None and isinstance(verification, dict):
+        verification["reasonCode"] = str(spec.reason_code)
     return body
 
 
 def full_auto(
-    found: Session, verdict: Verdict, *, now: datetime, options: SandboxOptions
+    found: Session, spec: DecisionSpec, *, now: datetime, options: SandboxOptions
 ) -> tuple[JsonObject, JsonObject]:
     """Return a decision that was made without a human: the webhook, and the answer, which is flat."""
-    person, document = _person(found, verdict), _document(found, verdict)
+    person, document = _person(found, spec), _document(found, spec)
     told = FullAutoDecision(
-        status=verdict.status,
-        decision_score=_SCORES.get(verdict.status),
+        status=spec.status,
+        decision_score=_SCORES.get(spec.status),
         person=FullAutoPerson(
             first_name=_read(person.first_name),
             last_name=_read(person.last_name),
@@ -197,7 +181,7 @@ def full_auto(
             valid_until=_read(document.valid_until),
             first_issue=_read(document.first_issue),
         ),
-        insights=verdict.insights,
+        insights=spec.insights,
     )
     posted = FullAutoEvent(
         session_id=found.id,
@@ -216,18 +200,18 @@ def _code(status: Status, options: SandboxOptions) -> int | None:
     return options.abandoned_code if status == Status.ABANDONED else _CODES.get(status)
 
 
-def _person(found: Session, verdict: Verdict) -> Person:
+def _person(found: Session, spec: DecisionSpec) -> Person:
     """Return the person as given at creation, with what was found over it.
 
     That a test integration gives back names and document as they were sent is seen; a gender is always one letter.
     """
     given = {name: found.person.get(name) for name in _PERSON}
     given["gender"] = _GENDERS.get(given["gender"], given["gender"])
-    return read(Person, {**given, **verdict.person})
+    return read(Person, {**given, **spec.person})
 
 
-def _document(found: Session, verdict: Verdict) -> Document:
-    return read(Document, {**{name: found.document.get(name) for name in _DOCUMENT}, **verdict.document})
+def _document(found: Session, spec: DecisionSpec) -> Document:
+    return read(Document, {**{name: found.document.get(name) for name in _DOCUMENT}, **spec.document})
 
 
 def _read(value: str | None) -> FieldObject:

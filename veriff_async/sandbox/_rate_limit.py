@@ -1,40 +1,44 @@
-"""How many requests a second are let through: for programs that are to prove that they can be slowed down. Pure.
+"""The rate limit of the sandbox, for programs that must prove that they slow down. Pure.
 
-Veriff documents no such limit but for two calls; that the answer names a ``Retry-After`` is a guess.
+Veriff documents no rate limit except for two endpoints. The ``Retry-After`` of the response is a guess.
 """
 
 from __future__ import annotations
+
+from typing import Final
 
 from attrs import define
 
 from veriff_async.sandbox._faults import Fault
 
-__all__ = ("Turnstile",)
+__all__ = ("TokenBucket",)
 
-_PAUSE = 1  # second
+_RETRY_AFTER: Final = 1
+"""Seconds. The bucket has refilled by then."""
 
 
 @define
-class Turnstile:
-    """A bucket that holds a second's requests, and fills up as time goes by.
+class TokenBucket:
+    """A token bucket that holds the requests of one second.
 
     Attributes:
-        rate: Requests a second; ``None`` lets everything through.
+        rate: Requests a second; ``None`` is no limit.
     """
 
     rate: float | None
-    _left: float = 0.0
-    _at: float | None = None
+    _tokens: float = 0.0
+    _updated_at: float | None = None
 
-    def refusal(self, now: float) -> Fault | None:
-        """Take a request, at a time in seconds, and return how it is refused, if it is one too many."""
+    def take(self, now: float) -> Fault | None:
+        """Take a token, at a time in seconds; return a 429 if there is none."""
         if self.rate is None:
             return None
-        most = max(1.0, self.rate)
-        passed = most if self._at is None else max(0.0, now - self._at) * self.rate
-        self._at = now
-        self._left = min(most, self._left + passed)
-        if self._left < 1:
-            return Fault.status(429, retry_after=_PAUSE, message="Too many requests")
-        self._left -= 1
+        # Rates below one a second need a bucket of one token, or no request would ever pass.
+        capacity = max(1.0, self.rate)
+        refill = capacity if self._updated_at is None else max(0.0, now - self._updated_at) * self.rate
+        self._updated_at = now
+        self._tokens = min(capacity, self._tokens + refill)
+        if self._tokens < 1:
+            return Fault.status(429, retry_after=_RETRY_AFTER, message="Too many requests")
+        self._tokens -= 1
         return None

@@ -1,4 +1,4 @@
-"""What makes things happen at their time: the one task of a running sandbox."""
+"""The background task of a running sandbox: it runs due events and posts webhooks."""
 
 from __future__ import annotations
 
@@ -10,63 +10,74 @@ from anyio import create_task_group, move_on_after
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
-    from veriff_async.sandbox._service import Desk
-    from veriff_async.sandbox._webhooks import Courier, Parcel
+    from veriff_async.sandbox._service import SandboxService
+    from veriff_async.sandbox._webhooks import PendingWebhook, WebhookSender
 
-__all__ = ("Driver",)
+__all__ = ("Scheduler",)
 
 
-class Driver:
-    """Lets happen what is due, and posts webhooks side by side; lives in the server's loop."""
+class Scheduler:
+    """Sleeps until the next item of the agenda is due, and starts one task for each webhook.
 
-    def __init__(self, desk: Desk, courier: Courier) -> None:
-        """Take what it drives."""
-        self._desk = desk
-        self._courier = courier
-        self._wake = asyncio.Event()
-        self._quiet = asyncio.Event()
-        self._posting = 0
+    It lives in the server's event loop; `wake` and `join` must be called there.
+    """
 
-    def nudge(self) -> None:
-        """Look again at what is due."""
-        self._wake.set()
+    def __init__(self, service: SandboxService, sender: WebhookSender) -> None:
+        """Create a scheduler that is not running yet.
+
+        Args:
+            service: Holds the agenda.
+            sender: Posts webhooks.
+        """
+        self._service = service
+        self._sender = sender
+        self._woken = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._in_flight = 0
+
+    def wake(self) -> None:
+        """Look at the agenda again."""
+        self._woken.set()
 
     async def run(self) -> None:
-        """Drive until cancelled."""
+        """Run until cancelled."""
         try:
             async with create_task_group() as tasks:
                 while True:
-                    self._wake.clear()
-                    self._send(tasks)
-                    if not self._posting:
-                        self._quiet.set()
-                    with move_on_after(self._until_next()):
-                        await self._wake.wait()
+                    # Cleared before the agenda is read: a change after the reading wakes the task again.
+                    self._woken.clear()
+                    self._start_deliveries(tasks)
+                    if not self._in_flight:
+                        self._idle.set()
+                    with move_on_after(self._seconds_until_next()):
+                        await self._woken.wait()
         finally:
-            # Whoever waits for the end of what is under way has nothing to wait for any more.
-            self._quiet.set()
+            # A stopped sandbox delivers nothing more, so `join` would wait forever.
+            self._idle.set()
 
-    async def until_quiet(self) -> None:
-        """Return when nothing is due and no webhook is under way."""
-        self._quiet.clear()
-        self._wake.set()
-        await self._quiet.wait()
+    async def join(self) -> None:
+        """Return when nothing is due and no webhook is being posted."""
+        self._idle.clear()
+        self._woken.set()
+        await self._idle.wait()
 
-    def _send(self, tasks: TaskGroup) -> None:
-        for parcel in self._desk.due():
-            self._posting += 1
-            self._quiet.clear()
-            tasks.start_soon(self._deliver, parcel)
+    def _start_deliveries(self, tasks: TaskGroup) -> None:
+        for webhook in self._service.take_webhooks():
+            self._in_flight += 1
+            self._idle.clear()
+            tasks.start_soon(self._deliver, webhook)
 
-    async def _deliver(self, parcel: Parcel) -> None:
+    async def _deliver(self, webhook: PendingWebhook) -> None:
         try:
-            self._desk.came_back(parcel, await self._courier.post(parcel, now=self._desk.clock.now()))
+            delivery = await self._sender.post(webhook, now=self._service.clock.now())
+            self._service.record_delivery(webhook, delivery)
         finally:
-            self._posting -= 1
-            self._wake.set()
+            self._in_flight -= 1
+            self._woken.set()
 
-    def _until_next(self) -> float | None:
-        due = self._desk.next_due()
-        if due is None or not self._desk.clock.runs:
+    def _seconds_until_next(self) -> float | None:
+        due_at = self._service.next_due()
+        # A virtual clock moves by `Sandbox.advance` only, which wakes this task.
+        if due_at is None or not self._service.clock.runs:
             return None
-        return max(0.0, (due - self._desk.clock.now()).total_seconds())
+        return max(0.0, (due_at - self._service.clock.now()).total_seconds())

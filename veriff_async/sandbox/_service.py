@@ -1,6 +1,29 @@
-"""Everything the sandbox knows, behind one lock: asked by the HTTP side and by tests, from any thread.
+"""The state of the sandbox behind one lock, and what each endpoint does with it.
 
-The lock is held for a few steps of pure code, never while anything waits.
+Threads
+    HTTP handlers and the scheduler run in the server's event loop. Methods of `Sandbox` are called from any thread: a
+    test that uses ``with Sandbox()`` runs in another thread than the server. Both sides call this class, and nothing
+    else is shared between them. `SandboxService._lock` is the only lock for this state. It is held for a few steps of
+    pure code, never while anything waits for the network, a disk or an event loop. It is not reentrant, so no method
+    that takes it calls another one that does; `on_request` and `on_delivery` are called after it was released, because
+    these functions may call the sandbox.
+
+Time
+    The agenda is a heap of (time, order, item). An item is a `Due`, something that happens to a session, or a
+    `PendingWebhook`. `_at_present` runs every item that is due, each at its own time, before anything else reads or
+    changes the state. So nobody can observe that the scheduler was late, and `Sandbox.advance` over a week gives the
+    same result as a week of real time. The order number makes items of the same time run first in, first out.
+
+Transactions
+    `_at_present` wraps each change in `Scenario.transaction`: an exception restores every session that the change has
+    touched. `_schedule` does everything that can fail before it changes the agenda.
+
+Webhooks
+    A webhook that is due moves from the agenda to `_outbox`. The scheduler takes the outbox (`take_webhooks`), which
+    moves it to `_in_flight`, and reports each attempt (`record_delivery`), which puts a webhook that failed back on the
+    agenda. Webhooks start in the order of their events. They are posted side by side, as Veriff does, so a slow
+    receiver may see them in another order. A webhook is always in one of agenda, outbox and in-flight list; therefore
+    a stop loses none, and `resume` posts again what was in flight.
 """
 
 from __future__ import annotations
@@ -14,43 +37,76 @@ from itertools import count
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from attrs import field, frozen
+
 from veriff_async._protocol.json.encode import dump_json
 from veriff_async.errors import InvalidArgumentError
+from veriff_async.models.json import EMPTY, JsonObject
+from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.sandbox import _session_data, _validation
-from veriff_async.sandbox._errors import Refusal
-from veriff_async.sandbox._face_import import FaceDesk
+from veriff_async.sandbox._errors import HTTPError
+from veriff_async.sandbox._face_import import FaceCollection
 from veriff_async.sandbox._faults import Faults
-from veriff_async.sandbox._fraud import FraudDesk
-from veriff_async.sandbox._rate_limit import Turnstile
+from veriff_async.sandbox._fraud import FraudReports
+from veriff_async.sandbox._rate_limit import TokenBucket
 from veriff_async.sandbox._records import view
 from veriff_async.sandbox._scenario import Due, Post, Scenario
-from veriff_async.sandbox._webhooks import Parcel, delivered, packed
+from veriff_async.sandbox._webhooks import PendingWebhook, build_webhook, is_delivered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
 
     from veriff_async.credentials import Credentials
-    from veriff_async.models.json import JsonObject
     from veriff_async.sandbox._clock import Clock
     from veriff_async.sandbox._face_import import ImportedFace
     from veriff_async.sandbox._faults import Fault
     from veriff_async.sandbox._options import SandboxOptions
-    from veriff_async.sandbox._records import Delivery, ReceivedRequest, Session, SessionView, StoredMedia, WebhookKind
+    from veriff_async.sandbox._records import (
+        Delivery,
+        ReceivedRequest,
+        RegistryResult,
+        Session,
+        SessionView,
+        StoredMedia,
+        WebhookKind,
+    )
     from veriff_async.sandbox._scenario import Effect
 
-__all__ = ("Desk",)
+__all__ = ("ApiRequest", "SandboxService")
 
 _T = TypeVar("_T")
 
 _log: Final = logging.getLogger(__name__)
 
-_REMEMBERED: Final = 10_000
-"""Requests and deliveries that are kept for tests to look at."""
+_MAX_RECORDS: Final = 10_000
+"""Number of requests and deliveries that are kept for tests. It bounds the memory of a sandbox that runs for weeks."""
 
 
-class Desk:
-    """The sandbox's memory, and its list of what is to happen when."""
+@frozen(kw_only=True)
+class ApiRequest:
+    """A request whose API key and signature are valid.
+
+    Attributes:
+        ids: The ids in the path, by the names in the pattern of the route.
+        query: The query parameters.
+        body: The body; empty for requests without one.
+        media: The file of an upload, already on disk.
+    """
+
+    ids: Mapping[str, str] = field(factory=dict[str, str])
+    query: Mapping[str, str] = field(factory=dict[str, str])
+    body: JsonObject = EMPTY
+    media: tuple[StoredMedia, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The id that the path names first, which is the signed one."""
+        return self.ids["id"]
+
+
+class SandboxService:
+    """All sessions of a sandbox, and the agenda of future events."""
 
     def __init__(
         self,
@@ -59,9 +115,17 @@ class Desk:
         credentials: Credentials,
         clock: Clock,
         scenario: Scenario,
-        nudge: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
-        """Take what it is made of; `nudge` is called when something may have become due."""
+        """Start with an empty agenda.
+
+        Args:
+            options: The behaviour that can be chosen.
+            credentials: The credentials that requests must be signed with.
+            clock: The time.
+            scenario: The sessions.
+            wake: Called, from any thread and while the lock is held, when something may be due.
+        """
         self.options = options
         self.credentials = credentials
         self.clock = clock
@@ -70,168 +134,195 @@ class Desk:
         self.on_request: Callable[[ReceivedRequest], None] | None = None
         self.on_delivery: Callable[[Delivery], None] | None = None
         self._scenario = scenario
-        self._frauds = FraudDesk(self._reported, new_id=scenario.new_id)
-        self._faces = FaceDesk(options.face_quota)
-        self._nudge = nudge
+        self._frauds = FraudReports(self._find_reported, new_id=scenario.new_id)
+        self._faces = FaceCollection(options.face_quota)
+        self._wake_scheduler = wake
         self._lock = Lock()
         self._faults = Faults()
-        self._turnstile = Turnstile(options.requests_per_second)
-        self._requests: deque[ReceivedRequest] = deque(maxlen=_REMEMBERED)
-        self._deliveries: deque[Delivery] = deque(maxlen=_REMEMBERED)
-        self._agenda: list[tuple[datetime, int, Due | Parcel]] = []
+        self._bucket = TokenBucket(options.requests_per_second)
+        self._requests: deque[ReceivedRequest] = deque(maxlen=_MAX_RECORDS)
+        self._deliveries: deque[Delivery] = deque(maxlen=_MAX_RECORDS)
+        self._agenda: list[tuple[datetime, int, Due | PendingWebhook]] = []
         self._order = count()
-        self._outbox: list[Parcel] = []
-        self._under_way: list[Parcel] = []
+        self._outbox: list[PendingWebhook] = []
+        self._in_flight: list[PendingWebhook] = []
 
-    def create(self, body: JsonObject) -> JsonObject:
-        """Answer ``POST /v1/sessions``."""
-        return self._done(lambda now: self._scenario.create(body, now=now, host=self.host))
+    # Endpoints: `ROUTES` names the method and the path of each.
 
-    def validate_registry(self, body: JsonObject) -> JsonObject:
-        """Answer ``POST /v1/validate-registry``."""
-        return self._done(lambda now: self._scenario.validate_registry(body, now=now, host=self.host))
+    def create_session(self, request: ApiRequest) -> JsonObject:
+        """Create a session."""
+        return self._apply(lambda now: self._scenario.create(request.body, now=now, host=self.host))
 
-    def validate_registry_sync(self, body: JsonObject) -> JsonObject:
-        """Answer ``POST /v1/validate-registry`` of the synchronous host."""
-        with self._present() as now:
-            return self._scenario.validate_registry_sync(body, now=now)
+    def submit_session(self, request: ApiRequest) -> JsonObject:
+        """Submit the attempt of a session."""
+        return self._apply(lambda now: self._scenario.submit(request.id, request.body, now=now, host=self.host))
 
-    def check_upload(self, session_id: str) -> None:
-        """Refuse an upload to a session that takes none."""
-        with self._present():
-            self._scenario.check_upload(session_id)
+    def delete_session(self, request: ApiRequest) -> JsonObject:
+        """Delete a session."""
+        return self._apply(lambda now: self._scenario.delete(request.id, now=now))
 
-    def add_media(self, session_id: str, stored: StoredMedia) -> JsonObject:
-        """Answer ``POST /v1/sessions/{id}/media``."""
-        return self._done(lambda _: self._scenario.add_media(session_id, stored, host=self.host))
+    def upload_media(self, request: ApiRequest) -> JsonObject:
+        """Add an uploaded file to the attempt of a session."""
+        (stored,) = request.media
+        return self._apply(lambda _: self._scenario.add_media(request.id, stored, host=self.host))
 
-    def submit(self, session_id: str, body: JsonObject) -> JsonObject:
-        """Answer ``PATCH /v1/sessions/{id}``."""
-        return self._done(lambda now: self._scenario.submit(session_id, body, now=now, host=self.host))
+    def validate_registry(self, request: ApiRequest) -> JsonObject:
+        """Create a session that is submitted immediately; its decision comes by webhook."""
+        return self._apply(lambda now: self._scenario.validate_registry(request.body, now=now, host=self.host))
 
-    def delete(self, session_id: str) -> JsonObject:
-        """Answer ``DELETE /v1/sessions/{id}``."""
-        return self._done(lambda now: self._scenario.delete(session_id, now=now))
+    def validate_registry_sync(self, request: ApiRequest) -> JsonObject:
+        """Create a session and respond with its decision."""
+        with self._at_present() as now:
+            return self._scenario.validate_registry_sync(request.body, now=now)
 
-    def decision(self, session_id: str) -> JsonObject:
-        """Answer ``GET /v1/sessions/{id}/decision``."""
-        with self._present():
-            return self._scenario.decision(session_id)
+    def decision(self, request: ApiRequest) -> JsonObject:
+        """Return the decision of a session."""
+        with self._at_present():
+            return self._scenario.decision(request.id)
 
-    def full_auto_decision(self, session_id: str) -> JsonObject:
-        """Answer ``GET /v1/sessions/{id}/decision/fullauto``."""
-        with self._present():
-            return self._scenario.full_auto_decision(session_id)
+    def full_auto_decision(self, request: ApiRequest) -> JsonObject:
+        """Return the decision of an integration that decides without a human."""
+        with self._at_present():
+            return self._scenario.full_auto_decision(request.id)
 
-    def ask(self, session_id: str, question: Callable[[Session], _T]) -> _T:
-        """Answer a request about one session."""
-        with self._present():
-            return question(self._scenario.find(session_id))
-
-    def ask_address(self, address_id: str, question: Callable[[Session], _T]) -> _T:
-        """Answer a request about an older proof of address."""
-        with self._present():
-            for session in self._scenario.sessions:
-                if session.address_id == address_id and not session.deleted:
-                    return question(session)
-        raise Refusal(404, None, "Address not found")
-
-    def session_media(self, session_id: str) -> JsonObject:
-        """Answer ``GET /v1/sessions/{id}/media``: the newest attempt that anything was uploaded to."""
-        with self._present():
-            session = self._scenario.find(session_id)
-            return _session_data.media(session.shown, session, self.host, with_chips=True)
-
-    def attempt_media(self, attempt_id: str) -> JsonObject:
-        """Answer ``GET /v1/attempts/{id}/media``."""
-        with self._present():
-            _validation.check_id(attempt_id)
-            for session in self._scenario.sessions:
-                for attempt in session.attempts:
-                    if attempt.id == attempt_id.lower() and not session.deleted:
-                        return _session_data.media(attempt, session, self.host, with_chips=False)
-        raise Refusal(404, None, "Attempt not found")
-
-    def address_media(self, address_id: str) -> JsonObject:
-        """Answer ``GET /v1/address/{id}/media``."""
-        return self.ask_address(
-            address_id, lambda session: _session_data.media(session.shown, session, self.host, with_chips=False)
+    def session_media(self, request: ApiRequest) -> JsonObject:
+        """List the media of the newest attempt that has any."""
+        return self.read_session(
+            request.id, lambda session: _session_data.media(session.shown, session, self.host, with_chips=True)
         )
 
-    def stored_media(self, media_id: str) -> StoredMedia:
-        """Find a file for ``GET /v1/media/{id}``."""
-        with self._present():
-            _validation.check_id(media_id)
+    def attempt_media(self, request: ApiRequest) -> JsonObject:
+        """List the media of an attempt."""
+        with self._at_present():
+            _validation.check_id(request.id)
+            for session in self._scenario.sessions:
+                for attempt in session.attempts:
+                    if attempt.id == request.id.lower() and not session.deleted:
+                        return _session_data.media(attempt, session, self.host, with_chips=False)
+        raise HTTPError(404, None, "Attempt not found")
+
+    def download_media(self, request: ApiRequest) -> StoredMedia:
+        """Find a file by the id of its media."""
+        with self._at_present():
+            _validation.check_id(request.id)
             for session in self._scenario.sessions:
                 for stored in view(session).media:
-                    if stored.id == media_id.lower() and not session.deleted:
+                    if stored.id == request.id.lower() and not session.deleted:
                         return stored
-        raise Refusal(404, None, "Media not found")
+        raise HTTPError(404, None, "Media not found")
 
-    def feedback(self, question: Callable[[FraudDesk, datetime], JsonObject]) -> JsonObject:
-        """Answer a request to the feedback API."""
-        with self._present() as now:
-            self._frauds.count(now)
-            return question(self._frauds, now)
+    def certificates(self, request: ApiRequest) -> JsonObject:
+        """List the certificates of a session."""
+        return self.read_session(request.id, lambda session: _session_data.certificates(session, self.host))
 
-    def import_faces(self, body: JsonObject) -> JsonObject:
-        """Answer ``POST /v1/faces/import``."""
-        with self._present() as now:
-            return self._faces.import_faces(body, now=now)
+    def download_certificate_file(self, request: ApiRequest) -> StoredMedia:
+        """Find a file that a certificate is about."""
+        certificate_id, file_id = request.ids["certificate_id"], request.ids["file_id"]
+        return self.read_session(
+            request.id, lambda session: _session_data.certificate_file(session, certificate_id, file_id)
+        )
 
-    @property
-    def imported_faces(self) -> tuple[ImportedFace, ...]:
-        """The faces that were imported."""
+    def attempts(self, request: ApiRequest) -> JsonObject:
+        """List the attempts of a session."""
+        return self.read_session(request.id, _session_data.attempts)
+
+    def person(self, request: ApiRequest) -> JsonObject:
+        """Return the person of a session."""
+        return self.read_session(request.id, _session_data.person)
+
+    def timestamps(self, request: ApiRequest) -> JsonObject:
+        """Return the timestamps of a session's media."""
+        return self.read_session(request.id, _session_data.timestamps)
+
+    def watchlist_screening(self, request: ApiRequest) -> JsonObject:
+        """Return the watchlist screening of a session."""
+        return self.read_session(request.id, _session_data.watchlist_screening)
+
+    def stop_monitoring(self, request: ApiRequest) -> JsonObject:
+        """Stop the monitoring of a person."""
+        return self.read_session(request.id, lambda session: _session_data.stop_monitoring(session, request.body))
+
+    def send_collected_data(self, request: ApiRequest) -> JsonObject:
+        """Store data of the end-user's device."""
+        return self.read_session(request.id, lambda session: _session_data.collect(session, request.body))
+
+    def ine_registry(self, request: ApiRequest) -> JsonObject:
+        """Return the result of the INE registry."""
+        return self._read_registry(request, IneResult)
+
+    def curp_registry(self, request: ApiRequest) -> JsonObject:
+        """Return the result of the CURP registry."""
+        return self._read_registry(request, CurpResult)
+
+    def ine_curp_registry(self, request: ApiRequest) -> JsonObject:
+        """Return the combined result of both registries."""
+        return self._read_registry(request, IneCurpResult)
+
+    def transportation_registry(self, request: ApiRequest) -> JsonObject:
+        """Return the result of the registry of driving licences."""
+        return self._read_registry(request, TransportationResult)
+
+    def address(self, request: ApiRequest) -> JsonObject:
+        """Return an older proof of address."""
+        return self._read_address(request, _session_data.address)
+
+    def address_media(self, request: ApiRequest) -> JsonObject:
+        """List the media of an older proof of address."""
+        return self._read_address(
+            request, lambda session: _session_data.media(session.shown, session, self.host, with_chips=False)
+        )
+
+    def import_faces(self, request: ApiRequest) -> JsonObject:
+        """Import faces for comparison."""
+        with self._at_present() as now:
+            return self._faces.import_faces(request.body, now=now)
+
+    def fraud_categories(self, _: ApiRequest) -> JsonObject:
+        """List the categories of fraud."""
+        return self._answer_feedback(lambda frauds, _: frauds.categories())
+
+    def report_fraud(self, request: ApiRequest) -> JsonObject:
+        """Report sessions as fraud."""
+        return self._answer_feedback(lambda frauds, now: frauds.report(request.body, now=now))
+
+    def fraud_reports(self, request: ApiRequest) -> JsonObject:
+        """Return earlier reports of fraud."""
+        return self._answer_feedback(lambda frauds, _: frauds.retrieve(request.body))
+
+    def read_session(self, session_id: str, question: Callable[[Session], _T]) -> _T:
+        """Answer a question about the session that a request names."""
+        with self._at_present():
+            return question(self._scenario.find(session_id))
+
+    # What HTTP handlers and faults need besides.
+
+    def check_upload(self, session_id: str) -> None:
+        """Refuse an upload to a session that accepts none."""
+        with self._at_present():
+            self._scenario.check_upload(session_id)
+
+    def next_fault(self, method: str, path: str) -> Fault | None:
+        """Return how a request is to fail: by a fault that a test has injected, or by the rate limit."""
         with self._lock:
-            return tuple(self._faces.faces)
+            return self._faults.take(method, path) or self._bucket.take(self.clock.now().timestamp())
 
-    def change(self, session_id: str, change: Callable[[Scenario, Session, datetime], Sequence[Effect]]) -> None:
-        """Let a test change something about a session.
+    def record_request(self, request: ReceivedRequest) -> None:
+        """Record a request that was answered."""
+        with self._lock:
+            self._requests.append(request)
+        _call(self.on_request, request)
 
-        Raises:
-            InvalidArgumentError: There is no such session, or it cannot be changed like that.
-        """
-        with self._present() as now:
-            self._note(change(self._scenario, self._scenario.known(session_id), now), now)
-
-    def resend(self, session_id: str, kind: WebhookKind) -> None:
-        """Post a webhook again, as somebody can in the Customer Portal.
-
-        Raises:
-            InvalidArgumentError: There is no such session, or nothing of that kind was posted about it.
-        """
-        with self._present() as now:
-            body = self._scenario.known(session_id).posted.get(kind)
-            if body is None:
-                msg = f"Nothing of the kind {kind} was posted about this session, so nothing can be posted again."
-                raise InvalidArgumentError(msg)
-            self._note([Post(session_id, kind, body)], now)
+    # What tests read and change, by `Sandbox`.
 
     def view(self, session_id: str) -> SessionView:
         """Show a session."""
-        with self._present():
+        with self._at_present():
             return view(self._scenario.known(session_id))
 
     def views(self) -> tuple[SessionView, ...]:
         """Show all sessions."""
-        with self._present():
+        with self._at_present():
             return tuple(view(session) for session in self._scenario.sessions)
-
-    def arm(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
-        """Let something go wrong."""
-        with self._lock:
-            self._faults.arm(fault, method=method, path=path, times=times)
-
-    def take_fault(self, method: str, path: str) -> Fault | None:
-        """Return what goes wrong with a request."""
-        with self._lock:
-            return self._faults.take(method, path) or self._turnstile.refusal(self.clock.now().timestamp())
-
-    def saw(self, request: ReceivedRequest) -> None:
-        """Remember a request."""
-        with self._lock:
-            self._requests.append(request)
-        _tell(self.on_request, request)
 
     @property
     def requests(self) -> tuple[ReceivedRequest, ...]:
@@ -241,105 +332,159 @@ class Desk:
 
     @property
     def deliveries(self) -> tuple[Delivery, ...]:
-        """The last tries to deliver webhooks."""
+        """The last attempts to deliver webhooks."""
         with self._lock:
             return tuple(self._deliveries)
 
-    def came_back(self, parcel: Parcel, delivery: Delivery) -> None:
-        """Remember a try to deliver, and plan the next one when the receiver did not take it."""
+    @property
+    def imported_faces(self) -> tuple[ImportedFace, ...]:
+        """The imported faces."""
         with self._lock:
-            self._under_way = [other for other in self._under_way if other is not parcel]
-            self._deliveries.append(delivery)
-            again = self.clock.now() + timedelta(seconds=self.options.webhook_retry_seconds)
-            if not delivered(delivery) and again <= parcel.until:
-                self._plan(again, parcel)
-        _tell(self.on_delivery, delivery)
+            return tuple(self._faces.faces)
+
+    def change(self, session_id: str, change: Callable[[Scenario, Session, datetime], Sequence[Effect]]) -> None:
+        """Change a session.
+
+        Raises:
+            InvalidArgumentError: There is no such session, or this change is not possible.
+        """
+        with self._at_present() as now:
+            self._schedule(change(self._scenario, self._scenario.known(session_id), now), now)
+
+    def resend(self, session_id: str, kind: WebhookKind) -> None:
+        """Post the last webhook of a kind again.
+
+        Raises:
+            InvalidArgumentError: There is no such session, or it has had no webhook of this kind.
+        """
+        with self._at_present() as now:
+            body = self._scenario.known(session_id).posted.get(kind)
+            if body is None:
+                msg = f"The session has had no webhook of kind {kind}, so none can be posted again."
+                raise InvalidArgumentError(msg)
+            self._schedule([Post(session_id, kind, body)], now)
+
+    def inject(self, fault: Fault, *, method: str | None, path: str | None, times: int) -> None:
+        """Add a fault."""
+        with self._lock:
+            self._faults.inject(fault, method=method, path=path, times=times)
+
+    def clear_faults(self) -> None:
+        """Remove the faults that have not happened yet."""
+        with self._lock:
+            self._faults.clear()
+
+    # What the scheduler and the server call.
 
     def catch_up(self) -> None:
-        """Let happen what has become due since the time was moved."""
-        with self._present():
-            self._nudge()
+        """Run what has become due since the clock was moved."""
+        with self._at_present():
+            self._wake_scheduler()
 
-    def due(self) -> list[Parcel]:
-        """Let happen what is due, and return the webhooks that are to be posted now."""
-        with self._present():
-            parcels, self._outbox = self._outbox, []
-            self._under_way += parcels
-        return parcels
+    def take_webhooks(self) -> list[PendingWebhook]:
+        """Run what is due, and return the webhooks to be posted now."""
+        with self._at_present():
+            webhooks, self._outbox = self._outbox, []
+            self._in_flight += webhooks
+        return webhooks
 
-    def resume(self, is_there: Callable[[StoredMedia], bool]) -> None:
-        """Begin to serve again: what a stop has interrupted is delivered at once, and lost files are forgotten."""
+    def record_delivery(self, webhook: PendingWebhook, delivery: Delivery) -> None:
+        """Record an attempt to deliver, and schedule the next one if the receiver did not accept the webhook."""
         with self._lock:
-            self._outbox = self._under_way + self._outbox
-            self._under_way = []
-            self._scenario.forget_media(is_there)
+            self._in_flight = [other for other in self._in_flight if other is not webhook]
+            self._deliveries.append(delivery)
+            retry_at = self.clock.now() + timedelta(seconds=self.options.webhook_retry_seconds)
+            if not is_delivered(delivery) and retry_at <= webhook.expires_at:
+                self._push(retry_at, webhook)
+        _call(self.on_delivery, delivery)
 
     def next_due(self) -> datetime | None:
-        """Return when something is due next."""
+        """Return the time of the next item; ``None`` if the agenda is empty."""
         with self._lock:
             if self._outbox:
                 return self.clock.now()
             return self._agenda[0][0] if self._agenda else None
 
-    @contextmanager
-    def _present(self) -> Generator[datetime]:
-        """Hold the lock at a moment up to which everything has happened, each thing at its own time.
+    def resume(self, file_exists: Callable[[StoredMedia], bool]) -> None:
+        """Prepare for another start: post interrupted webhooks again, and forget media whose files are gone."""
+        with self._lock:
+            self._outbox = self._in_flight + self._outbox
+            self._in_flight = []
+            self._scenario.forget_media(file_exists)
 
-        The block changes the sessions completely, or not at all if it raises.
-        """
+    @contextmanager
+    def _at_present(self) -> Generator[datetime]:
+        """Hold the lock, run everything that is due, and open a transaction; yield the time."""
         with self._lock:
             now = self.clock.now()
             while self._agenda and self._agenda[0][0] <= now:
-                at, _, item = heapq.heappop(self._agenda)
-                if isinstance(item, Parcel):
+                due_at, _, item = heapq.heappop(self._agenda)
+                if isinstance(item, PendingWebhook):
                     self._outbox.append(item)
                 else:
                     with self._scenario.transaction():
-                        self._note(self._scenario.come(item, now=at), at)
+                        self._schedule(self._scenario.run_due(item, now=due_at), due_at)
             with self._scenario.transaction():
                 yield now
 
-    def _done(self, step: Callable[[datetime], tuple[JsonObject, Sequence[Effect]]]) -> JsonObject:
-        with self._present() as now:
-            answer, effects = step(now)
-            self._note(effects, now)
-        return answer
+    def _apply(self, step: Callable[[datetime], tuple[JsonObject, Sequence[Effect]]]) -> JsonObject:
+        """Run a request that changes sessions, schedule its effects, and return its response."""
+        with self._at_present() as now:
+            response, effects = step(now)
+            self._schedule(effects, now)
+        return response
 
-    def _reported(self, session_id: str) -> Session | None:
+    def _read_registry(self, request: ApiRequest, kind: type[RegistryResult]) -> JsonObject:
+        version = request.query.get("version")
+        return self.read_session(request.id, lambda session: _session_data.registry(session, kind, version))
+
+    def _read_address(self, request: ApiRequest, question: Callable[[Session], JsonObject]) -> JsonObject:
+        with self._at_present():
+            for session in self._scenario.sessions:
+                if session.address_id == request.id and not session.deleted:
+                    return question(session)
+        raise HTTPError(404, None, "Address not found")
+
+    def _answer_feedback(self, question: Callable[[FraudReports, datetime], JsonObject]) -> JsonObject:
+        with self._at_present() as now:
+            self._frauds.count_request(now)
+            return question(self._frauds, now)
+
+    def _find_reported(self, session_id: str) -> Session | None:
         try:
             return self._scenario.find(session_id)
-        except Refusal:
+        except HTTPError:
             return None
 
-    def _note(self, effects: Sequence[Effect], now: datetime) -> None:
-        # Everything that can fail comes before the first change of the agenda.
-        planned = [item for effect in effects for item in self._planned(effect, now)]
-        for at, item in planned:
-            self._plan(at, item)
+    def _schedule(self, effects: Sequence[Effect], now: datetime) -> None:
+        # Everything that can fail comes before the first change of the agenda, which no transaction restores.
+        items = [item for effect in effects for item in self._to_agenda(effect, now)]
+        for due_at, item in items:
+            self._push(due_at, item)
         if effects:
-            self._nudge()
+            self._wake_scheduler()
 
-    def _planned(self, effect: Effect, now: datetime) -> list[tuple[datetime, Due | Parcel]]:
+    def _to_agenda(self, effect: Effect, now: datetime) -> list[tuple[datetime, Due | PendingWebhook]]:
         if isinstance(effect, Due):
             if effect.post is not None:
                 dump_json(effect.post.body)
             return [(effect.at, effect)]
-        # Written even if nothing is posted: the same body answers requests.
+        # Serialised even if no URL is set, so that a value without JSON fails now: GET requests return the same body.
         dump_json(effect.body)
         self._scenario.known(effect.session_id).posted[effect.kind] = effect.body
         url = self.webhook_urls.get(effect.kind)
         if url is None:
             return []
-        return [(now, packed(url, effect.body, credentials=self.credentials, options=self.options, now=now))]
+        return [(now, build_webhook(url, effect.body, credentials=self.credentials, options=self.options, now=now))]
 
-    def _plan(self, at: datetime, item: Due | Parcel) -> None:
-        heapq.heappush(self._agenda, (at, next(self._order), item))
+    def _push(self, due_at: datetime, item: Due | PendingWebhook) -> None:
+        heapq.heappush(self._agenda, (due_at, next(self._order), item))
 
 
-def _tell(follower: Callable[[_T], None] | None, news: _T) -> None:
-    if follower is None:
+def _call(function: Callable[[_T], None] | None, argument: _T) -> None:
+    if function is None:
         return
     try:
-        follower(news)
-    except Exception:  # noqa: BLE001  a mistake in a test's own function; Veriff would go on, and so must the sandbox
-        _log.exception("A function that follows the sandbox has failed.")
+        function(argument)
+    except Exception:  # noqa: BLE001  an error in a test's own function must not change what the sandbox does
+        _log.exception("The on_request or on_delivery function of the sandbox has failed.")

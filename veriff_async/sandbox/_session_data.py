@@ -32,7 +32,7 @@ from veriff_async.models.record import PepSanctionMatch, PersonRecord
 from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
 from veriff_async.models.watchlist import Monitoring, MonitorStatus, SearchTerm, WatchlistScreening
 from veriff_async.sandbox import _payloads, _validation
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._errors import HTTPError
 from veriff_async.sandbox._records import IssuedCertificate, RegistryResult, WebhookKind
 from veriff_async.sandbox._scenario import Post
 
@@ -50,12 +50,12 @@ __all__ = (
     "certificates",
     "collect",
     "complete_registry_check",
+    "complete_watchlist_screening",
     "issue_certificate",
-    "match",
     "media",
     "person",
     "registry",
-    "screen",
+    "set_pep_matches",
     "set_user_status",
     "stop_monitoring",
     "submit_address",
@@ -134,7 +134,7 @@ def certificate_file(session: Session, certificate_id: str, file_id: str) -> Sto
         stored = issued.documents.get(file_id.lower())
         if issued.id == certificate_id.lower() and stored is not None:
             return stored
-    raise Refusal(404, None, "Certificate or file not found")
+    raise HTTPError(404, None, "Certificate or file not found")
 
 
 def issue_certificate(
@@ -158,7 +158,7 @@ def collect(session: Session, body: JsonObject) -> JsonObject:
     """Answer ``POST /v1/sessions/{id}/collected-data``; that its ids stand in ``data`` is a guess."""
     _validation.check_collected_data(body)
     if session.status not in {Status.CREATED, Status.STARTED}:
-        raise Refusal(400, "1304", f'Data cannot be collected in status "{session.status}"')
+        raise HTTPError(400, "1304", f'Data cannot be collected in status "{session.status}"')
     session.collected = body
     return {"status": "success", "data": {"sessionId": session.id, "attemptId": session.attempt.id}}
 
@@ -176,7 +176,7 @@ def person(session: Session) -> JsonObject:
 def watchlist_screening(session: Session) -> JsonObject:
     """Answer ``GET /v1/sessions/{id}/watchlist-screening``."""
     if session.screening is None:
-        raise Refusal(404, None, "Watchlist screening not found")
+        raise HTTPError(404, None, "Watchlist screening not found")
     return {"status": "success", "data": to_json(session.screening)}
 
 
@@ -184,9 +184,9 @@ def stop_monitoring(session: Session, body: JsonObject) -> JsonObject:
     """Answer ``PATCH /v1/sessions/{id}/watchlist-screening``."""
     _validation.disabled_monitoring(body)
     if session.screening is None:
-        raise Refusal(404, None, "Watchlist screening not found")
+        raise HTTPError(404, None, "Watchlist screening not found")
     if session.screening.monitor_status == MonitorStatus.DISABLED:
-        raise Refusal(400, None, "Monitoring is already disabled")
+        raise HTTPError(400, None, "Monitoring is already disabled")
     session.screening = evolve(session.screening, monitor_status=MonitorStatus.DISABLED)
     told = Monitoring(
         monitor_status=MonitorStatus.DISABLED,
@@ -200,10 +200,10 @@ def stop_monitoring(session: Session, body: JsonObject) -> JsonObject:
 def registry(session: Session, kind: type[RegistryResult], version: str | None) -> JsonObject:
     """Answer what a registry says; the version in the query is required for Mexico's."""
     if kind is not TransportationResult and not version:
-        raise Refusal(400, "1102", "Mandatory parameter version is missing")
+        raise HTTPError(400, "1102", "Mandatory parameter version is missing")
     found = session.registries.get(kind)
     if found is None:
-        raise Refusal(404, None, "Registry result not found")
+        raise HTTPError(404, None, "Registry result not found")
     return to_json(found)
 
 
@@ -221,7 +221,7 @@ def timestamps(session: Session) -> JsonObject:
     return {"status": "success", "timestamps": [to_json(item) for item in items]}
 
 
-def screen(session: Session, screening: WatchlistScreening, *, now: datetime) -> list[Post]:
+def complete_watchlist_screening(session: Session, screening: WatchlistScreening, *, now: datetime) -> list[Post]:
     """Let a screening against lists end; whose it is and when is filled in."""
     known = session.person
     name = known.get("fullName") or " ".join(str(known[part]) for part in ("firstName", "lastName") if part in known)
@@ -240,7 +240,7 @@ def screen(session: Session, screening: WatchlistScreening, *, now: datetime) ->
     return [Post(session.id, WebhookKind.WATCHLIST, to_json(WatchlistEvent(screening=told)))]
 
 
-def match(session: Session, matches: tuple[PepSanctionMatch, ...]) -> list[Post]:
+def set_pep_matches(session: Session, matches: tuple[PepSanctionMatch, ...]) -> list[Post]:
     """Let searches in lists of politically exposed persons and sanctions end, which tells nobody."""
     session.matches = matches
     return []

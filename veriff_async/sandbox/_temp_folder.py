@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("OwnFolder",)
+__all__ = ("LockedTempFolder",)
 
 _PREFIX: Final = "veriff_async_sandbox_"
 
@@ -76,7 +76,7 @@ else:
         os.close(lock)
 
 
-class OwnFolder:
+class LockedTempFolder:
     """A temporary folder that is locked until it is removed.
 
     Attributes:

@@ -18,12 +18,12 @@ from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import as_object
 from veriff_async.sandbox import _validation
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._errors import HTTPError
 
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
 
-__all__ = ("SKELETON_LIMIT", "Described", "Intake")
+__all__ = ("SKELETON_LIMIT", "Described", "UploadParser")
 
 # Room for what was read from a chip, whose portrait has some ten kilobytes.
 SKELETON_LIMIT: Final = 1024 * 1024
@@ -60,7 +60,7 @@ class Described:
     mimetype: str
 
 
-class Intake:
+class UploadParser:
     """Reads one upload body."""
 
     def __init__(self, *, oversize_status: int) -> None:
@@ -93,7 +93,7 @@ class Intake:
             at = ahead
         self._rest = data[at:]
         if len(self._skeleton) > SKELETON_LIMIT:
-            raise Refusal(self._oversize_status, None, "Request body too large")
+            raise HTTPError(self._oversize_status, None, "Request body too large")
         return b"".join(out)
 
     def finish(self) -> tuple[bytes, Described]:
@@ -109,7 +109,7 @@ class Intake:
         try:
             root = load_object(bytes(self._skeleton))
         except DecodeError:
-            raise Refusal(400, "1104", "Request body is not a JSON object") from None
+            raise HTTPError(400, "1104", "Request body is not a JSON object") from None
         # Both are guesses at the member of a chip's reading; the better one is what the client sends.
         chip = as_object(root.get("nfcDocument", root.get("nfc")))
         if chip is not None:
@@ -117,13 +117,13 @@ class Intake:
             return dump(chip), Described(None, "application/json")
         image = as_object(root.get("image"))
         if image is None:
-            raise Refusal(400, "1403", "Property image is missing")
+            raise HTTPError(400, "1403", "Property image is missing")
         if self._content is None:
-            raise Refusal(400, "1400", "Image data is missing")
+            raise HTTPError(400, "1400", "Image data is missing")
         last = self._content.end()
         mimetype = self._content.mimetype
         if mimetype is None:
-            raise Refusal(400, "1401", "Image is of no supported type")
+            raise HTTPError(400, "1401", "Image is of no supported type")
         return last, Described({key: value for key, value in image.items() if key != "content"}, mimetype)
 
     def _step(self, data: bytes, at: int, out: list[bytes]) -> int:
@@ -144,7 +144,7 @@ class Intake:
             self._in_content = not self._expects_key and self._path == _CONTENT
             if self._in_content:
                 if self._content is not None:
-                    raise Refusal(400, "1104", "Image data is given twice")
+                    raise HTTPError(400, "1104", "Image data is given twice")
                 self._content = _Content(self._oversize_status)
         elif sign in b"{[":
             # Inside a list there are no keys; None matches no path.
@@ -279,7 +279,7 @@ class _Content:
     def _check_size(self) -> None:
         pdf = self.mimetype == PDF
         if self._size >= MAX_PDF_BYTES if pdf else self._length >= MAX_IMAGE_BASE64:
-            raise Refusal(self._oversize_status, None, "File too large")
+            raise HTTPError(self._oversize_status, None, "File too large")
 
 
 def _unescaped(escape: bytes) -> bytes:
@@ -289,5 +289,5 @@ def _unescaped(escape: bytes) -> bytes:
     return _ESCAPES.get(escape[1:], b"?")
 
 
-def _not_base64() -> Refusal:
-    return Refusal(400, "1401", "Image is not valid base64")
+def _not_base64() -> HTTPError:
+    return HTTPError(400, "1401", "Image is not valid base64")

@@ -17,7 +17,7 @@ from pybase64 import b64decode
 from veriff_async._protocol.limits import MAX_COLLECTED_TEXT, MAX_VENDOR_DATA
 from veriff_async.models.enums import DocumentType, MediaContext
 from veriff_async.models.json import EMPTY, JsonObject, as_object
-from veriff_async.sandbox._errors import Refusal
+from veriff_async.sandbox._errors import HTTPError
 from veriff_async.sandbox._options import SandboxOptions
 
 __all__ = (
@@ -41,16 +41,16 @@ _GENDERS: Final = frozenset({"M", "MALE", "F", "FEMALE"})
 def check_id(value: str) -> None:
     """Check an id in a path (codes 1001 and 1002); the version of the UUID is not looked at."""
     if len(value) not in _ID_LENGTHS:
-        raise Refusal(400, "1001", "ID in the path must have 20 to 40 characters")
+        raise HTTPError(400, "1001", "ID in the path must have 20 to 40 characters")
     if not _is_uuid(value):
-        raise Refusal(400, "1002", "ID in the path must be a UUID")
+        raise HTTPError(400, "1002", "ID in the path must be a UUID")
 
 
 def check_verification(body: JsonObject, options: SandboxOptions = _DEFAULTS) -> JsonObject:
     """Check the body of a creation and return its ``verification`` object, without nulls."""
     found = as_object(body.get("verification"))
     if found is None:
-        raise Refusal(400, "1102", "Mandatory parameter verification is missing")
+        raise HTTPError(400, "1102", "Mandatory parameter verification is missing")
     known = {key: value for key, value in found.items() if value is not None}
     # Integrators were seen to send an empty callback on purpose, for none.
     _check_callback(None if known.get("callback") == "" else known.get("callback"))
@@ -66,11 +66,11 @@ def check_registry(body: JsonObject, options: SandboxOptions = _DEFAULTS) -> Jso
     known = check_verification(body, options)
     person, address = _part(known, "person"), _part(known, "address")
     if "idNumber" not in person:
-        raise Refusal(400, "1308", "Mandatory parameter idNumber is missing")
+        raise HTTPError(400, "1308", "Mandatory parameter idNumber is missing")
     if "fullName" not in person and not {"firstName", "lastName"} <= person.keys():
-        raise Refusal(400, "1309", "Either firstName and lastName or fullName are mandatory")
+        raise HTTPError(400, "1309", "Either firstName and lastName or fullName are mandatory")
     if "dateOfBirth" not in person and not _is_complete(address):
-        raise Refusal(400, "1310", "Either dateOfBirth or address are mandatory")
+        raise HTTPError(400, "1310", "Either dateOfBirth or address are mandatory")
     return known
 
 
@@ -78,37 +78,37 @@ def check_collected_data(body: JsonObject) -> None:
     """Check what is told of a device (codes 1102 and 1104, which are guesses here)."""
     device, network = as_object(body.get("device")), as_object(body.get("network"))
     if device is None or network is None or "providerName" not in body:
-        raise Refusal(400, "1102", "Mandatory parameters providerName, device and network are missing")
+        raise HTTPError(400, "1102", "Mandatory parameters providerName, device and network are missing")
     for text in (body["providerName"], device.get("fingerprint")):
         if not isinstance(text, str) or not 0 < len(text) <= MAX_COLLECTED_TEXT:
-            raise Refusal(400, "1104", "providerName and device.fingerprint must be strings of up to 255 characters")
+            raise HTTPError(400, "1104", "providerName and device.fingerprint must be strings of up to 255 characters")
     ip = as_object(network.get("ip")) or EMPTY
     if not any(isinstance(ip.get(name), str) for name in ("addressV4", "addressV6")):
-        raise Refusal(400, "1102", "Mandatory parameter network.ip.addressV4 or addressV6 is missing")
+        raise HTTPError(400, "1102", "Mandatory parameter network.ip.addressV4 or addressV6 is missing")
 
 
 def check_nfc(body: JsonObject) -> None:
     """Check what was read from a chip: all four files as base64; which codes are sent is a guess."""
     parts = [body.get(name) for name in ("com", "sod", "dg1", "dg2")]
     if not all(parts):
-        raise Refusal(400, "1102", "Mandatory parameters com, sod, dg1 and dg2 are missing")
+        raise HTTPError(400, "1102", "Mandatory parameters com, sod, dg1 and dg2 are missing")
     for part in parts:
         try:
             b64decode(part if isinstance(part, str) else "*", validate=True)
         except ValueError:
-            raise Refusal(400, "1401", "NFC data is not valid base64") from None
+            raise HTTPError(400, "1401", "NFC data is not valid base64") from None
 
 
 def disabled_monitoring(body: JsonObject) -> None:
     """Check the body that switches monitoring off: ``disabled`` is the only value."""
     if body.get("monitorStatus") != "disabled":
-        raise Refusal(400, "1104", "monitorStatus must be disabled")
+        raise HTTPError(400, "1104", "monitorStatus must be disabled")
 
 
 def check_context(value: object) -> str:
     """Check the context of a picture (code 1402)."""
     if not isinstance(value, str) or not MediaContext(value).known:
-        raise Refusal(400, "1402", "Image context is not known")
+        raise HTTPError(400, "1402", "Image context is not known")
     return value
 
 
@@ -116,9 +116,9 @@ def submitted_status(body: JsonObject) -> str:
     """Return the status that a submission asks for (code 1303 for all but ``submitted``)."""
     found = as_object(body.get("verification"))
     if found is None or found.get("status") is None:
-        raise Refusal(400, "1102", "Mandatory parameter status is missing")
+        raise HTTPError(400, "1102", "Mandatory parameter status is missing")
     if found["status"] != "submitted":
-        raise Refusal(400, "1303", "Status is not valid")
+        raise HTTPError(400, "1303", "Status is not valid")
     return "submitted"
 
 
@@ -135,7 +135,7 @@ def _part(known: JsonObject, name: str) -> JsonObject:
         return EMPTY
     part = as_object(known[name])
     if part is None:
-        raise Refusal(400, "1104", f"{name} must be an object")
+        raise HTTPError(400, "1104", f"{name} must be an object")
     return {key: value for key, value in part.items() if value is not None}
 
 
@@ -148,23 +148,23 @@ def _check_callback(value: object) -> None:
     except ValueError:
         secure = False
     if not secure:
-        raise Refusal(400, "1302", "Only HTTPS return URLs are allowed")
+        raise HTTPError(400, "1302", "Only HTTPS return URLs are allowed")
 
 
 def _check_vendor_data(value: object) -> None:
     if value is None:
         return
     if not isinstance(value, str):
-        raise Refusal(400, "1501", "vendorData must be a string")
+        raise HTTPError(400, "1501", "vendorData must be a string")
     if len(value) > MAX_VENDOR_DATA:
-        raise Refusal(400, "1500", f"vendorData must be at most {MAX_VENDOR_DATA} characters")
+        raise HTTPError(400, "1500", f"vendorData must be at most {MAX_VENDOR_DATA} characters")
 
 
 def _check_end_user_id(value: object, options: SandboxOptions) -> None:
     if value is None:
         return
     if not isinstance(value, str) or (options.end_user_id_must_be_uuid and not _is_uuid(value)):
-        raise Refusal(400, "1104", "endUserId must be a UUID")
+        raise HTTPError(400, "1104", "endUserId must be a UUID")
 
 
 def _check_person(person: JsonObject) -> None:
@@ -172,30 +172,30 @@ def _check_person(person: JsonObject) -> None:
     _check_texts(person, texts, "person")
     born = person.get("dateOfBirth")
     if isinstance(born, str) and _DATE.fullmatch(born) is None:
-        raise Refusal(400, "1203", "dateOfBirth is not a date of the form YYYY-MM-DD")
+        raise HTTPError(400, "1203", "dateOfBirth is not a date of the form YYYY-MM-DD")
     if not _is_date(born):
-        raise Refusal(400, "2003", "dateOfBirth is not a valid date")
+        raise HTTPError(400, "2003", "dateOfBirth is not a valid date")
     if "gender" in person and person["gender"] not in _GENDERS:
-        raise Refusal(400, "1104", "gender is not valid")
+        raise HTTPError(400, "1104", "gender is not valid")
 
 
 def _check_document(document: JsonObject) -> None:
     _check_texts(document, ("number", "type", "country", "idCardType"), "document")
     number, country = document.get("number"), document.get("country")
     if isinstance(number, str) and _NUMBER.fullmatch(number) is None:
-        raise Refusal(400, "2102", "Document number may hold letters and digits only")
+        raise HTTPError(400, "2102", "Document number may hold letters and digits only")
     if "type" in document and document["type"] not in set(DocumentType) - {DocumentType.OTHER}:
-        raise Refusal(400, "2103", "Document type is not supported")
+        raise HTTPError(400, "2103", "Document type is not supported")
     if isinstance(country, str) and not (len(country) == 2 and country.isascii() and country.isupper()):  # noqa: PLR2004
-        raise Refusal(400, "2104", "Document country is not supported")
+        raise HTTPError(400, "2104", "Document country is not supported")
     if not _is_date(document.get("firstIssue")):
-        raise Refusal(400, "1203", "firstIssue is not a date of the form YYYY-MM-DD")
+        raise HTTPError(400, "1203", "firstIssue is not a date of the form YYYY-MM-DD")
 
 
 def _check_texts(part: JsonObject, names: tuple[str, ...], where: str) -> None:
     for name in names:
         if name in part and not isinstance(part[name], str):
-            raise Refusal(400, "1104", f"{where}.{name} must be a string")
+            raise HTTPError(400, "1104", f"{where}.{name} must be a string")
 
 
 def _is_date(value: object) -> bool:

@@ -1,8 +1,8 @@
-"""Webhooks on their way: signed, posted, and tried again for as long as Veriff would.
+"""Building and posting webhooks.
 
-Documented: POST of JSON, only 200 counts, about one try an hour for seven days, each delivery on its own. Seen: compact
-JSON, ``x-auth-client`` and ``x-hmac-signature``. Guesses: the ``vrf-`` headers beside them, and that a redirect is not
-followed.
+Documented: a POST of JSON, of which only a response 200 counts, one attempt about every hour for seven days, each
+webhook by itself. Seen: compact JSON, ``x-auth-client`` and ``x-hmac-signature``. Guesses: the ``vrf-`` headers besides
+them, and that redirects are not followed.
 """
 
 from __future__ import annotations
@@ -22,64 +22,69 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.sandbox._options import SandboxOptions
 
-__all__ = ("Courier", "Parcel", "delivered", "packed")
+__all__ = ("PendingWebhook", "WebhookSender", "build_webhook", "is_delivered")
 
 _OK: Final = 200
 
 
 @frozen(kw_only=True)
-class Parcel:
+class PendingWebhook:
     """A webhook that is to be delivered.
 
     Attributes:
-        url: Where to.
-        body: The raw body, the same at every try.
+        url: The URL to post to.
+        body: The raw body. Each attempt sends the same bytes, so the signature stays valid.
         headers: The headers.
-        until: When it is given up.
+        expires_at: No attempt is made after this time.
     """
 
     url: str
     body: bytes
     headers: dict[str, str]
-    until: datetime
+    expires_at: datetime
 
 
-def packed(url: str, body: JsonObject, *, credentials: Credentials, options: SandboxOptions, now: datetime) -> Parcel:
-    """Write and sign a webhook; the signing secret stands for the one promoted to master in the Customer Portal.
+def build_webhook(
+    url: str, body: JsonObject, *, credentials: Credentials, options: SandboxOptions, now: datetime
+) -> PendingWebhook:
+    """Serialise and sign a webhook.
+
+    It is signed with the first secret, which stands for the one promoted to master in the Customer Portal.
 
     Raises:
-        InvalidArgumentError: Something in the body has no JSON.
+        InvalidArgumentError: A value in the body has no JSON.
     """
     raw = dump_json(body)
     headers = {"content-type": "application/json", **signed_headers(credentials, credentials.sign(raw))}
-    return Parcel(url=url, body=raw, headers=headers, until=now + timedelta(days=options.webhook_retry_days))
+    expires_at = now + timedelta(days=options.webhook_retry_days)
+    return PendingWebhook(url=url, body=raw, headers=headers, expires_at=expires_at)
 
 
-class Courier:
+class WebhookSender:
     """Posts webhooks."""
 
     def __init__(self, options: SandboxOptions) -> None:
-        """Open the connections; needs a running loop."""
+        """Open a connection pool; needs a running loop."""
         timeout = aiohttp.ClientTimeout(total=options.webhook_timeout_seconds)
         self._http = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
 
-    async def post(self, parcel: Parcel, *, now: datetime) -> Delivery:
-        """Try once to deliver."""
+    async def post(self, webhook: PendingWebhook, *, now: datetime) -> Delivery:
+        """Make one attempt to deliver, and return its result; failures are results, too."""
         status: int | None = None
         try:
             async with self._http.post(
-                parcel.url, data=parcel.body, headers=parcel.headers, allow_redirects=False
-            ) as answer:
-                status = answer.status
-        except (aiohttp.ClientError, OSError, ValueError):
+                webhook.url, data=webhook.body, headers=webhook.headers, allow_redirects=False
+            ) as response:
+                status = response.status
+        except (aiohttp.ClientError, OSError, ValueError):  # aiohttp raises ValueError for some hosts
             status = None
-        return Delivery(url=parcel.url, body=parcel.body, headers=parcel.headers, status=status, sent_at=now)
+        return Delivery(url=webhook.url, body=webhook.body, headers=webhook.headers, status=status, sent_at=now)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._http.close()
 
 
-def delivered(delivery: Delivery) -> bool:
-    """Tell whether the receiver has taken it: only 200 counts."""
+def is_delivered(delivery: Delivery) -> bool:
+    """Return whether the receiver has accepted the webhook: only 200 counts (documented)."""
     return delivery.status == _OK

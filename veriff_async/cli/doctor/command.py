@@ -33,7 +33,7 @@ from veriff_async.cli.trigger_samples import samples
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 from veriff_async.sandbox import SandboxOptions, WebhookKind
-from veriff_async.sandbox._webhooks import packed
+from veriff_async.sandbox._webhooks import build_webhook
 from veriff_async.version import __version__
 
 if TYPE_CHECKING:
@@ -229,8 +229,8 @@ async def _received(poster: Poster, url: str, credentials: Credentials | None) -
     now = datetime.now(UTC)
     sample, _ = samples(WebhookKind.EVENT, session_id=str(uuid4()), status=None, now=now)
     options = SandboxOptions()
-    right = packed(url, sample.body, credentials=credentials, options=options, now=now)
-    wrong = packed(url, sample.body, credentials=_nobody(credentials), options=options, now=now)
+    right = build_webhook(url, sample.body, credentials=credentials, options=options, now=now)
+    wrong = build_webhook(url, sample.body, credentials=_nobody(credentials), options=options, now=now)
     plain = {name: value for name, value in right.headers.items() if "signature" not in name}
     taken = await poster.post(url, right.headers, right.body)
     yield checks.of_webhook(signed, taken.status, taken.problem, should_be_taken=True)

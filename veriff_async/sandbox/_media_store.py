@@ -11,14 +11,14 @@ from anyio import CancelScope, to_thread
 
 from veriff_async._protocol.signing import Signer
 from veriff_async.errors import ConfigurationError
-from veriff_async.sandbox._temp_folder import OwnFolder
+from veriff_async.sandbox._temp_folder import LockedTempFolder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ("Incoming", "Store")
+__all__ = ("IncomingFile", "MediaStore")
 
 _GATHERED: Final = 1024 * 1024
 """Bytes that are gathered before a thread is asked to write them."""
@@ -26,7 +26,7 @@ _GATHERED: Final = 1024 * 1024
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # Windows has another mode for text
 
 
-class Store:
+class MediaStore:
     """A folder of pictures that only their owner can read; a temporary one is removed at the end, a given one kept."""
 
     def __init__(self, folder: Path | None) -> None:
@@ -35,11 +35,11 @@ class Store:
         Raises:
             ConfigurationError: The folder cannot be made.
         """
-        self._own: OwnFolder | None = None
+        self._temp_folder: LockedTempFolder | None = None
         try:
             if folder is None:
-                self._own = OwnFolder()
-                self._folder = self._own.path
+                self._temp_folder = LockedTempFolder()
+                self._folder = self._temp_folder.path
             else:
                 self._folder = folder
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -50,9 +50,9 @@ class Store:
         msg = f"The folder for pictures cannot be made ({problem}): give a folder that can be written to."
         raise ConfigurationError(msg)
 
-    def incoming(self, media_id: str) -> Incoming:
+    def incoming(self, media_id: str) -> IncomingFile:
         """Begin to receive a picture."""
-        return Incoming(self._folder / media_id)
+        return IncomingFile(self._folder / media_id)
 
     async def signature(self, path: Path, secret: str) -> str:
         """Sign a picture, without holding it in memory."""
@@ -60,8 +60,8 @@ class Store:
 
     def close(self) -> None:
         """Remove an own folder with all that is in it. Blocking."""
-        if self._own is not None:
-            self._own.remove()
+        if self._temp_folder is not None:
+            self._temp_folder.remove()
 
 
 def _signature(path: Path, secret: str) -> str:
@@ -72,7 +72,7 @@ def _signature(path: Path, secret: str) -> str:
     return signer.hexdigest()
 
 
-class Incoming:
+class IncomingFile:
     """A picture that is being received; what is not kept is removed."""
 
     def __init__(self, path: Path) -> None:
