@@ -1,4 +1,4 @@
-"""A background task that is restarted whatever ends it, until it is stopped."""
+"""A background task is restarted until it is stopped."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ pytestmark = pytest.mark.anyio
 
 @every_loop
 @pytest.mark.parametrize("error", [None, ValueError("secret"), asyncio.CancelledError("secret")])
-async def test_work_that_ends_by_itself_starts_again(
+async def test_work_that_ends_is_restarted(
     error: BaseException | None, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Work that returns, fails or meets the cancellation of something else starts again, and the log names its kind."""
+    """Work that returns, raises, or meets a foreign cancellation is restarted, and the log names the error."""
     monkeypatch.setattr("veriff_async._waiting.task._INITIAL_BACKOFF", 0.0)
     started, again = 0, asyncio.Event()
 
@@ -51,8 +51,8 @@ async def test_work_that_ends_by_itself_starts_again(
 
 
 @every_loop
-async def test_work_that_stops_its_own_task_does_not_start_again() -> None:
-    """A task that is stopped by its own first steps ends, also when these run before `start` returns."""
+async def test_work_that_stops_itself_is_not_restarted() -> None:
+    """A task whose first steps stop it ends, also if these steps run before `start` returns."""
     started: list[Callable[[], None]] = []
 
     async def work() -> None:

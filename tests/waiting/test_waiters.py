@@ -1,4 +1,4 @@
-"""Waiting for a decision: one poller for all, right under every order of events, and nothing left behind."""
+"""Waits without an inbox: polls are shared, every order of events is handled, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conditions import until
 from tests.loops import every_loop
+from tests.waiting.helpers import JPEG, OFTEN, count_polls
 from veriff_async import (
     ClientClosedError,
     Decision,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, every_loop]
 
-JPEG = b"\xff\xd8\xff\xe0"
 DECISION = "/v1/sessions/*/decision"
 
 
@@ -51,66 +52,55 @@ async def session(veriff: VeriffClient) -> VerificationSession:
     return session
 
 
-def asked(sandbox: Sandbox) -> int:
-    """Return how often a decision was asked for."""
-    return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not holds():  # noqa: ASYNC110  what is waited for is on the other side of a socket
-        await asyncio.sleep(0)
-
-
 async def idle(veriff: VeriffClient, sandbox: Sandbox) -> None:
     """Let the loop turn until the poller has asked and sleeps."""
     before = -1
-    while before != veriff.statistics().requests or asked(sandbox) == 0:
+    while before != veriff.statistics().requests or count_polls(sandbox) == 0:
         before = veriff.statistics().requests
         for _ in range(200):
             await asyncio.sleep(0)
 
 
-async def test_a_decision_that_stands_is_returned_at_once(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A decision that came before the wait needs one question."""
+async def test_existing_decision_is_returned_after_one_poll(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A decision that came before the wait needs one poll."""
     sandbox.decide(session.id, "declined")
 
     assert Status.DECLINED == (await session.wait_for_decision(timeout=900)).status
-    assert 1 == asked(sandbox)
+    assert 1 == count_polls(sandbox)
 
 
-async def test_a_decision_that_comes_later_wakes_the_wait(
+async def test_later_decision_ends_the_wait(
     sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
-    """The poller asks again after the policy's pause, and the wait ends with the answer."""
+    """The poller polls again after the interval of the policy, and the response ends the wait."""
     waiting = asyncio.create_task(
         session.wait_for_decision(timeout=900, poll=PollPolicy(interval=100, max_interval=100))
     )
     await idle(veriff, sandbox)
     advance_time(80)
     await idle(veriff, sandbox)
-    assert 1 == asked(sandbox)
+    assert 1 == count_polls(sandbox)
     sandbox.decide(session.id, "approved")
     advance_time(20)
 
     assert (await waiting).is_approved
-    assert 2 == asked(sandbox)
+    assert 2 == count_polls(sandbox)
 
 
-async def test_pauses_grow_up_to_the_longest(
+async def test_interval_grows_up_to_the_maximum(
     sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
-    """Without an answer the questions become rarer, as the policy says."""
+    """Without a decision, polls become rarer as the policy says."""
     poll = PollPolicy(interval=100, backoff_factor=10, max_interval=2000)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=None, poll=poll))
     await idle(veriff, sandbox)
     for pause in (100, 1000, 2000, 2000):
-        before = asked(sandbox)
+        before = count_polls(sandbox)
         advance_time(pause * 0.8)
         await idle(veriff, sandbox)
-        assert before == asked(sandbox)
+        assert before == count_polls(sandbox)
         advance_time(pause * 0.2)
-        await until(lambda before=before: asked(sandbox) == before + 1)  # type: ignore[misc]
+        await until(lambda before=before: count_polls(sandbox) == before + 1)  # type: ignore[misc]
         await idle(veriff, sandbox)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -120,15 +110,15 @@ async def test_pauses_grow_up_to_the_longest(
 async def test_many_waits_share_one_rate(
     sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
-    """However many sessions are waited for, each gets its turn and the rate of the client is kept."""
+    """Each of many sessions is polled in turn, within the rate of the client."""
     sessions = [await veriff.create_session() for _ in range(30)]
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
     loop = asyncio.get_running_loop()
     began = loop.time()
-    while asked(sandbox) < 40:
+    while count_polls(sandbox) < 40:
         advance_time(0.1)
         await idle(veriff, sandbox)
-        assert asked(sandbox) <= 10 * (loop.time() - began) + 2
+        assert count_polls(sandbox) <= 10 * (loop.time() - began) + 2
 
     first_round = [seen.path for seen in sandbox.requests if seen.path.endswith("/decision")][:30]
     assert 30 == len(set(first_round))
@@ -140,45 +130,43 @@ async def test_many_waits_share_one_rate(
     assert {Status.APPROVED} == {(await wait).status for wait in waits}
 
 
-async def test_waits_that_come_while_others_go_are_asked_for() -> None:
-    """A wait that begins just when the last ones of its session end is asked for like the first."""
+async def test_wait_that_starts_while_others_end_is_polled() -> None:
+    """A wait that starts just when the last ones of its session end is polled like the first."""
     rng = random.Random(1)  # noqa: S311  the same moments in every run
 
-    async def turns(most: int) -> None:
-        for _ in range(rng.randrange(most)):
+    async def run_loop_randomly(max_turns: int) -> None:
+        for _ in range(rng.randrange(max_turns)):
             await asyncio.sleep(0)
 
     async def ask(session_id: str) -> Decision:
-        await turns(4)
+        await run_loop_randomly(4)
         return Decision(session_id=session_id, status=Status.APPROVED)
 
-    waits = DecisionWaiters(
-        ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
-    )
+    waits = DecisionWaiters(ask, poll=OFTEN)
 
     async def wait() -> None:
-        await turns(400)
+        await run_loop_randomly(400)
         await waits.wait("8f0d1ab6", until=lambda _: True, timeout=20)
 
     await asyncio.gather(*(wait() for _ in range(200)))
     await waits.aclose()
 
 
-async def test_waits_for_one_session_share_its_questions(sandbox: Sandbox, session: VerificationSession) -> None:
-    """Ten coroutines that wait for the same session all wake, and cost no ten questions."""
+async def test_waits_for_one_session_share_polls(sandbox: Sandbox, session: VerificationSession) -> None:
+    """Ten coroutines that wait for the same session all wake, and do not cost ten polls."""
     waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for _ in range(10)]
     await asyncio.sleep(0)
     sandbox.decide(session.id, "approved")
     found = await asyncio.gather(*waits)
 
     assert [True] * 10 == [decision.is_approved for decision in found]
-    assert 2 >= asked(sandbox)
+    assert 2 >= count_polls(sandbox)
 
 
-async def test_a_review_announces_another_decision(
+async def test_review_does_not_end_a_wait(
     sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
-    """By default a review does not end the wait; `until` can say otherwise."""
+    """By default a review does not end the wait, and `until` can change that."""
     sandbox.decide(session.id, "review")
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     reviewed = await session.wait_for_decision(timeout=900, until=lambda found: found.status == Status.REVIEW)
@@ -191,7 +179,7 @@ async def test_a_review_announces_another_decision(
     assert (await waiting).is_approved
 
 
-async def test_a_resubmission_is_waited_for_anew(
+async def test_second_wait_expects_a_newer_decision(
     sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
     """After a request for resubmission, a second wait waits for a newer decision."""
@@ -211,10 +199,8 @@ async def test_a_resubmission_is_waited_for_anew(
     assert first.attempt_id != second.attempt_id
 
 
-async def test_a_question_of_the_caller_wakes_the_waits_too(
-    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession
-) -> None:
-    """Whoever learns of a decision first tells everybody."""
+async def test_decision_call_ends_waits(sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession) -> None:
+    """A decision that `session.decision()` returns also ends the waits for it."""
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     await idle(veriff, sandbox)
     sandbox.decide(session.id, "approved")
@@ -223,10 +209,10 @@ async def test_a_question_of_the_caller_wakes_the_waits_too(
     assert (await waiting).is_approved
 
 
-async def test_the_timeout_names_the_session(
+async def test_timeout_names_the_session_and_its_status(
     sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
-    """A wait that ends without a decision says for which session, and what was known last."""
+    """A wait that ends without a decision names the session and its last known status."""
     waiting = asyncio.create_task(session.wait_for_decision(timeout=60))
     await idle(veriff, sandbox)
     advance_time(61)
@@ -238,27 +224,27 @@ async def test_the_timeout_names_the_session(
 
 
 @pytest.mark.parametrize("seconds", [float("nan"), -1.0, "5", True])
-async def test_a_timeout_must_be_a_time(session: VerificationSession, seconds: float) -> None:
-    """A timeout that is no time is refused at once."""
+async def test_invalid_timeout_is_rejected(session: VerificationSession, seconds: float) -> None:
+    """A timeout that is not a number of seconds is rejected immediately."""
     with pytest.raises(InvalidArgumentError, match="timeout must be seconds from zero on"):
         await session.wait_for_decision(timeout=seconds)
 
 
-async def test_a_wait_needs_no_timeout(sandbox: Sandbox, session: VerificationSession) -> None:
+async def test_timeout_is_optional(sandbox: Sandbox, session: VerificationSession) -> None:
     """`None` waits for as long as it takes."""
     sandbox.decide(session.id, "approved")
 
     assert (await session.wait_for_decision(timeout=None)).is_approved
 
 
-async def test_passing_trouble_does_not_end_a_wait(
+async def test_transient_errors_do_not_end_a_wait(
     sandbox: Sandbox,
     veriff: VeriffClient,
     session: VerificationSession,
     advance_time: Callable[[float], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """A question that fails is asked again at its next turn, and told in the log without any detail."""
+    """A failed poll is repeated after the next interval, and logged without details."""
     sandbox.inject(Fault.status(500), path=DECISION)
     # aiohttp itself asks once more on a connection that it kept, so one drop would go unnoticed.
     sandbox.inject(Fault.drop(), path=DECISION, times=2)
@@ -276,22 +262,22 @@ async def test_passing_trouble_does_not_end_a_wait(
     assert (await waiting).is_approved
 
 
-async def test_a_slow_down_holds_for_all_waits(
+async def test_retry_after_pauses_all_polls(
     sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
-    """When Veriff says for how long nobody should ask, no session is asked for until then."""
+    """When Veriff asks for a pause, no session is polled until it ends."""
     sessions = [await veriff.create_session() for _ in range(3)]
     sandbox.inject(Fault.status(429, retry_after=50), path=DECISION)
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
-    await until(lambda: asked(sandbox) > 0)
+    await until(lambda: count_polls(sandbox) > 0)
     advance_time(0.5)
     await idle(veriff, sandbox)
-    before = asked(sandbox)
+    before = count_polls(sandbox)
     for one in sessions:
         sandbox.decide(one.id, "approved")
     advance_time(45)
     await idle(veriff, sandbox)
-    assert before == asked(sandbox)
+    assert before == count_polls(sandbox)
     while not all(wait.done() for wait in waits):
         advance_time(2)
         await idle(veriff, sandbox)
@@ -299,8 +285,8 @@ async def test_a_slow_down_holds_for_all_waits(
     assert [True] * 3 == [(await wait).is_approved for wait in waits]
 
 
-async def test_a_refusal_ends_every_wait_for_the_session(veriff: VeriffClient) -> None:
-    """When Veriff knows no such session, whoever waits for it is told."""
+async def test_rejection_ends_every_wait_for_its_session(veriff: VeriffClient) -> None:
+    """When Veriff does not know a session, all its waits end."""
     unknown = veriff.session(str(uuid.uuid4()))
     found = await asyncio.gather(
         unknown.wait_for_decision(timeout=900), unknown.wait_for_decision(timeout=900), return_exceptions=True
@@ -314,10 +300,10 @@ class _Failed(BaseException):
 
 
 @pytest.mark.parametrize("kind", [StopIteration, asyncio.CancelledError, GeneratorExit, _Failed])
-async def test_nothing_that_until_raises_reaches_other_waits(
+async def test_odd_errors_of_until_do_not_reach_other_waits(
     sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, kind: type[BaseException]
 ) -> None:
-    """An `until` that raises ends its own wait, also with what a future or a task would take for something else."""
+    """An `until` that raises ends only its own wait, also with exceptions that futures and tasks treat specially."""
 
     def broken(_: Decision) -> bool:
         raise kind
@@ -345,14 +331,14 @@ class _Later:
 
 
 @pytest.mark.parametrize("given", [5, "approved", Status.APPROVED, _later, _Later()])
-async def test_until_is_a_plain_function(session: VerificationSession, given: object) -> None:
-    """What cannot decide is refused when the wait begins, not when the decision comes."""
+async def test_until_must_be_a_plain_function(session: VerificationSession, given: object) -> None:
+    """A condition that cannot decide is rejected when the wait starts, not when the decision comes."""
     with pytest.raises(InvalidArgumentError, match="until must be a"):
         await session.wait_for_decision(until=given)  # type: ignore[arg-type]
 
 
-async def test_an_error_of_until_belongs_to_its_wait(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A predicate that raises ends its own wait with its own error, and no other."""
+async def test_error_of_until_ends_only_its_wait(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A condition that raises ends its own wait with its own error."""
 
     def broken(_: Decision) -> bool:
         msg = "mine"
@@ -369,11 +355,11 @@ async def test_an_error_of_until_belongs_to_its_wait(sandbox: Sandbox, session: 
     assert not isinstance(other, BaseException)
 
 
-async def test_cancelling_leaves_nothing_behind(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A cancelled wait takes its future, its timer and its part of the poller along."""
+async def test_cancelled_wait_leaves_nothing_behind(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """Cancelling a wait removes its future, its timer and its poll schedule."""
     sessions = [await veriff.create_session() for _ in range(5)]
     waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
-    await until(lambda: asked(sandbox) > 0)
+    await until(lambda: count_polls(sandbox) > 0)
     assert 5 == veriff.statistics().waiters
     for wait in waits:
         wait.cancel()
@@ -384,11 +370,11 @@ async def test_cancelling_leaves_nothing_behind(sandbox: Sandbox, veriff: Veriff
 
 
 async def test_closing_the_client_ends_its_waits(sandbox: Sandbox) -> None:
-    """A wait does not outlive its client, and none can begin after it."""
+    """A wait ends with its client, and none can start after it."""
     veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     session = await veriff.create_session()
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    await until(lambda: asked(sandbox) == 1)
+    await until(lambda: count_polls(sandbox) == 1)
     await veriff.aclose()
     with pytest.raises(ClientClosedError, match="client was closed"):
         await waiting
@@ -396,8 +382,8 @@ async def test_closing_the_client_ends_its_waits(sandbox: Sandbox) -> None:
         await session.wait_for_decision(timeout=900)
 
 
-async def test_a_wait_can_begin_while_another_ends(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The poller that ends with its last wait does not take a new one along."""
+async def test_wait_can_start_while_the_poller_stops(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """The poller that stops with its last wait does not take a new one with it."""
     for _ in range(5):
         session = await veriff.create_session()
         sandbox.decide(session.id, "approved")

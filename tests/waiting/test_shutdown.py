@@ -1,4 +1,4 @@
-"""Clients that stop and start again with their application, and waits that end when a server begins to stop."""
+"""Clients stop and start again with their application, and waits end when a server begins to stop."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conditions import until
 from veriff_async import ClientClosedError, VeriffClient, end_waits_on_signals
 from veriff_async.inbox import MemoryInbox
 
@@ -31,13 +32,12 @@ async def waiting(veriff: VeriffClient) -> asyncio.Task[object]:
     """Begin a wait that nothing ends, and return it once the client knows of it."""
     session = await veriff.create_session()
     wait = asyncio.create_task(session.wait_for_decision(timeout=3600))
-    while veriff.statistics().waiters == 0:  # noqa: ASYNC110  the client has no event of its own for this
-        await asyncio.sleep(0)
+    await until(lambda: veriff.statistics().waiters > 0)
     return wait
 
 
-async def test_client_opens_again_in_each_loop(sandbox: Sandbox) -> None:
-    """A client that `async with` enters again works as a new one does, in the same event loop and in another."""
+async def test_client_reopens_in_any_loop(sandbox: Sandbox) -> None:
+    """A client that `async with` enters again works like a new one, in the same event loop and in another."""
     veriff = VeriffClient.from_env(sandbox.environ, inbox=MemoryInbox())
 
     async def start_twice() -> None:
@@ -56,8 +56,8 @@ async def test_client_opens_again_in_each_loop(sandbox: Sandbox) -> None:
         assert await decided(sandbox, veriff)
 
 
-async def test_ending_waits_ends_nothing_else(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """All waits of a client end at once, later ones too, and its other calls go on."""
+async def test_end_waits_ends_only_waits(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """All waits of a client end, later ones too, and its other calls continue."""
     wait = await waiting(veriff)
     veriff.end_waits()
 
@@ -72,7 +72,7 @@ async def test_ending_waits_ends_nothing_else(sandbox: Sandbox, veriff: VeriffCl
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("way", ["of the process", "of the loop"])
 async def test_signal_ends_waits_and_reaches_the_server(veriff: VeriffClient, number: signal.Signals, way: str) -> None:
-    """A signal ends the waits, then the handler that was there before is called, and is there again afterwards."""
+    """A signal ends the waits, then the previous handler is called, and it is restored afterwards."""
     heard: list[str] = []
     before = signal.getsignal(number)
     loop = asyncio.get_running_loop()
@@ -87,8 +87,7 @@ async def test_signal_ends_waits_and_reaches_the_server(veriff: VeriffClient, nu
             signal.raise_signal(number)
             with pytest.raises(ClientClosedError):
                 await wait
-            while not heard:  # noqa: ASYNC110  the loop calls its handlers in a turn of its own
-                await asyncio.sleep(0)
+            await until(lambda: bool(heard))
         assert servers is signal.getsignal(number)
     finally:
         if way == "of the loop":
@@ -97,8 +96,8 @@ async def test_signal_ends_waits_and_reaches_the_server(veriff: VeriffClient, nu
     assert ["server"] == heard
 
 
-async def test_ignored_signals_stay_ignored(veriff: VeriffClient) -> None:
-    """A signal that the program ignores ends no wait."""
+async def test_ignored_signal_stays_ignored(veriff: VeriffClient) -> None:
+    """A signal that the program ignores does not end a wait."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with end_waits_on_signals(veriff):
@@ -112,8 +111,8 @@ async def test_ignored_signals_stay_ignored(veriff: VeriffClient) -> None:
         signal.signal(signal.SIGINT, before)
 
 
-async def test_other_threads_handle_no_signals(sandbox: Sandbox) -> None:
-    """In a thread, where test clients run applications, nothing is changed and nothing fails."""
+async def test_signals_are_not_handled_in_other_threads(sandbox: Sandbox) -> None:
+    """In a thread, where test clients run applications, the context manager does nothing."""
     before = signal.getsignal(signal.SIGTERM)
 
     async def serve() -> None:
@@ -140,6 +139,6 @@ asyncio.run(main())
 
 
 def test_signal_without_a_handler_ends_the_process(unmeasured: None) -> None:
-    """Where no server handles the signal, it does what it does by default."""
+    """If no server handles the signal, it has its default effect."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=False, timeout=50)  # noqa: S603  our own code
     assert -signal.SIGTERM == done.returncode

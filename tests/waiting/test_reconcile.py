@@ -1,4 +1,4 @@
-"""Reconciling: what webhooks did not tell is asked for, recorded, and wakes whoever waits."""
+"""Reconciling records the decisions that webhooks did not report, and ends the waits for them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conditions import until
 from tests.loops import every_loop
+from tests.waiting.helpers import count_polls
 from veriff_async import (
     DecisionSource,
     InboxError,
@@ -62,13 +64,8 @@ async def ids(sandbox: Sandbox, veriff: VeriffClient) -> list[str]:
     return [*(session.id for session in sessions), str(uuid.uuid4())]
 
 
-def asked(sandbox: Sandbox) -> int:
-    """Return how often a decision was asked for."""
-    return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
-
-
-async def test_what_is_missing_is_recorded(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
-    """Decisions that the inbox misses are recorded, and a failure of one session does not stop the others."""
+async def test_missing_decisions_are_recorded(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+    """Missing decisions are recorded, and a failure of one session does not stop the others."""
     inbox = MemoryInbox()
     found = await reconcile(veriff, inbox, ids)
 
@@ -86,26 +83,26 @@ async def test_what_is_missing_is_recorded(sandbox: Sandbox, veriff: VeriffClien
 
 
 @pytest.mark.parametrize("same", [True, False])
-async def test_a_second_time_finds_nothing_new(
+async def test_second_run_finds_nothing_new(
     sandbox: Sandbox,
     veriff: VeriffClient,
     ids: list[str],
     same: bool,  # noqa: FBT001  a case
 ) -> None:
-    """Final decisions that are known are not asked for again, whether or not the client waits beside the same inbox."""
+    """Known final decisions are not polled again, whether or not the client uses the same inbox."""
     inbox = MemoryInbox()
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox if same else None) as client:
         first = await reconcile(client, inbox, ids[:3])
-        before = asked(sandbox)
+        before = count_polls(sandbox)
         second = await reconcile(client, inbox, ids[:3])
 
     assert (2, 3) == (len(first.recorded), first.done)
     assert (1, [], 1, 1) == (second.known, second.recorded, second.unchanged, second.undecided)
-    assert before + 2 == asked(sandbox)
+    assert before + 2 == count_polls(sandbox)
 
 
-async def test_it_wakes_whoever_waits(sandbox: Sandbox, ids: list[str]) -> None:
-    """A wait beside the inbox ends by what another program reconciled."""
+async def test_reconciling_ends_waits(sandbox: Sandbox, ids: list[str]) -> None:
+    """A wait ends with a decision that another program reconciled."""
     inbox = MemoryInbox()
     async with (
         VeriffClient.from_env(sandbox.environ, inbox=inbox) as app,
@@ -118,8 +115,8 @@ async def test_it_wakes_whoever_waits(sandbox: Sandbox, ids: list[str]) -> None:
         assert (await waiting).is_approved
 
 
-async def test_ids_come_from_anywhere(veriff: VeriffClient, ids: list[str]) -> None:
-    """Ids may come from a list, an iterator, or an asynchronous one, such as the rows of a database."""
+async def test_ids_may_come_from_any_kind_of_iterator(veriff: VeriffClient, ids: list[str]) -> None:
+    """Ids may come from a list, an iterator, or an asynchronous iterator such as the rows of a database."""
 
     async def rows() -> AsyncIterator[str]:
         for one in ids[:2]:
@@ -131,32 +128,30 @@ async def test_ids_come_from_anywhere(veriff: VeriffClient, ids: list[str]) -> N
     assert 0 == (await reconcile(veriff, MemoryInbox(), [])).done
 
 
-async def test_it_tells_how_far_it_is(veriff: VeriffClient, ids: list[str]) -> None:
-    """Progress is told after each session."""
+async def test_progress_is_reported_after_each_session(veriff: VeriffClient, ids: list[str]) -> None:
+    """Progress is reported after each session."""
     seen: list[int] = []
     await reconcile(veriff, MemoryInbox(), ids, concurrency=1, progress=lambda found: seen.append(found.done))
 
     assert [1, 2, 3, 4] == seen
 
 
-async def test_a_broken_answer_is_a_failure_of_its_session(
-    sandbox: Sandbox, veriff: VeriffClient, ids: list[str]
-) -> None:
-    """Trouble on the way to Veriff is told by session."""
+async def test_error_of_veriff_fails_its_session(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+    """An error of Veriff is reported for its session."""
     sandbox.inject(Fault.status(500), path="/v1/sessions/*/decision")
     found = await reconcile(veriff, MemoryInbox(), ids[:2], concurrency=1)
 
     assert ([ids[1]], [ids[0]]) == (found.recorded, list(found.failed))
 
 
-async def test_a_broken_inbox_ends_it(veriff: VeriffClient, ids: list[str]) -> None:
-    """An inbox that takes nothing is the caller's to mend, and told as it is, not in a group."""
+async def test_error_of_the_inbox_ends_the_call(veriff: VeriffClient, ids: list[str]) -> None:
+    """An inbox that rejects every record ends the call with its own error, not with a group."""
     with pytest.raises(InboxError, match="it is full"):
         await reconcile(veriff, Full(), ids)
 
 
-async def test_an_error_of_the_source_ends_it(veriff: VeriffClient, ids: list[str]) -> None:
-    """What the source of ids raises, and what `progress` raises, comes through as it is."""
+async def test_error_of_the_iterable_ends_the_call(veriff: VeriffClient, ids: list[str]) -> None:
+    """Errors of the iterable and of `progress` are raised unchanged."""
 
     def rows() -> Iterator[str]:
         yield ids[0]
@@ -173,27 +168,26 @@ async def test_an_error_of_the_source_ends_it(veriff: VeriffClient, ids: list[st
         await reconcile(veriff, MemoryInbox(), ids, progress=broken)
 
 
-async def test_it_can_be_cancelled(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
+async def test_reconciling_can_be_cancelled(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
     """Cancelling leaves nothing behind."""
     sandbox.inject(Fault.hang(), path="/v1/sessions/*/decision", times=4)
     running = asyncio.create_task(reconcile(veriff, MemoryInbox(), ids))
-    while veriff.statistics().requests < 10:  # noqa: ASYNC110  what is waited for is on the other side of a socket
-        await asyncio.sleep(0)
+    await until(lambda: veriff.statistics().requests >= 10)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
 
 
-async def test_a_repeated_session_is_news_once(veriff: VeriffClient, ids: list[str]) -> None:
-    """A session that is given several times, also while it is in work, counts as recorded once."""
+async def test_repeated_session_is_recorded_once(veriff: VeriffClient, ids: list[str]) -> None:
+    """A session that is given several times, also concurrently, counts as recorded once."""
     found = await reconcile(veriff, MemoryInbox(), ids[:1] * 20)
 
     assert (ids[:1], 20) == (found.recorded, found.done)
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, 1.5, "8", True, None])
-async def test_concurrency_is_a_whole_number(veriff: VeriffClient, tmp_path: Path, concurrency: int) -> None:
-    """Every call that does several things at once refuses another number, and what is none, before it begins."""
+async def test_concurrency_must_be_a_positive_integer(veriff: VeriffClient, tmp_path: Path, concurrency: int) -> None:
+    """Every call with a `concurrency` rejects an invalid number before it starts."""
     session = veriff.session("8f0d1ab6")
     with pytest.raises(InvalidArgumentError, match="concurrency must be 1 or more"):
         await reconcile(veriff, MemoryInbox(), [], concurrency=concurrency)
@@ -204,21 +198,21 @@ async def test_concurrency_is_a_whole_number(veriff: VeriffClient, tmp_path: Pat
             await session.upload(Media(b"\xff\xd8\xff\xe0", "face"), concurrency=concurrency)
 
 
-async def test_somebody_must_ask(veriff: VeriffClient) -> None:
-    """A concurrency below one is refused."""
+async def test_concurrency_must_be_positive(veriff: VeriffClient) -> None:
+    """A concurrency below one is rejected."""
     with pytest.raises(InvalidArgumentError, match="1 or more"):
         await reconcile(veriff, MemoryInbox(), [], concurrency=0)
 
 
 @pytest.mark.parametrize("ids", ["8f0d1ab6", b"8f0d1ab6", bytearray(b"8f0d1ab6"), 5, None])
-async def test_ids_are_several(veriff: VeriffClient, ids: object) -> None:
-    """A single text, and what has no items, is refused before anything is asked."""
+async def test_single_id_is_rejected(veriff: VeriffClient, ids: object) -> None:
+    """A single string, or a value that is not iterable, is rejected before anything is polled."""
     with pytest.raises(InvalidArgumentError, match="session_ids must be"):
         await reconcile(veriff, MemoryInbox(), ids)  # type: ignore[arg-type]
 
 
-async def test_any_iterable_is_taken(veriff: VeriffClient, ids: list[str]) -> None:
-    """Ids may come from any iterable: a set, the keys of a mapping, a generator, or a class with items."""
+async def test_ids_may_come_from_any_iterable(veriff: VeriffClient, ids: list[str]) -> None:
+    """Ids may come from a set, a mapping, a generator, or a class with items."""
 
     class Rows:
         def __getitem__(self, place: int) -> str:
@@ -231,8 +225,8 @@ async def test_any_iterable_is_taken(veriff: VeriffClient, ids: list[str]) -> No
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 1_000_000])
-async def test_no_more_workers_than_sessions(veriff: VeriffClient, ids: list[str], concurrency: int) -> None:
-    """However many may run at once, there is at most one task for each session, and never more than may."""
+async def test_there_are_never_more_tasks_than_sessions(veriff: VeriffClient, ids: list[str], concurrency: int) -> None:
+    """There is at most one task for each session, and never more than `concurrency`."""
     before, most = len(asyncio.all_tasks()), 0
 
     class Counting(MemoryInbox):
@@ -250,8 +244,8 @@ async def test_no_more_workers_than_sessions(veriff: VeriffClient, ids: list[str
 
 
 @pytest.mark.parametrize("bad", ["", "not/an id", None, 5, ["x"], "\ud83d"])
-async def test_one_bad_id_is_its_own_failure(veriff: VeriffClient, ids: list[str], bad: object) -> None:
-    """An id that cannot be one is a failure of its own; all others are reconciled."""
+async def test_invalid_id_fails_alone(veriff: VeriffClient, ids: list[str], bad: object) -> None:
+    """An invalid id is reported as a failure, and all others are reconciled."""
     found = await reconcile(veriff, MemoryInbox(), [bad, *ids[:2], bad])  # type: ignore[list-item]
 
     assert set(ids[:2]) == set(found.recorded)
@@ -260,10 +254,10 @@ async def test_one_bad_id_is_its_own_failure(veriff: VeriffClient, ids: list[str
 
 @pytest.mark.parametrize("trouble", [InboxError("damaged"), OSError(5, "mine"), asyncio.CancelledError()])
 @pytest.mark.parametrize("call", ["get_states", "record"])
-async def test_one_unreadable_record_is_its_own_failure(
+async def test_unreadable_record_fails_its_session(
     veriff: VeriffClient, ids: list[str], trouble: BaseException, call: str
 ) -> None:
-    """A record of one session that cannot be read, or read but not written, is a failure of that session alone."""
+    """A record of one session that cannot be read, or cannot be written, fails only that session."""
 
     class Damaged(MemoryInbox):
         reads = 0
@@ -286,8 +280,8 @@ async def test_one_unreadable_record_is_its_own_failure(
     assert isinstance(found.failed[ids[0]], InboxError)
 
 
-async def test_an_inbox_that_fails_for_all_ends_it(veriff: VeriffClient, ids: list[str]) -> None:
-    """An inbox that answers for no session ends the whole with its own error."""
+async def test_inbox_that_is_down_ends_the_call(veriff: VeriffClient, ids: list[str]) -> None:
+    """An inbox that fails for every session ends the call with its own error."""
 
     class Broken(MemoryInbox):
         async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:

@@ -1,4 +1,4 @@
-"""Very many waits: each keeps its own pace, costs the same however many there are, and leaves nothing behind."""
+"""The poller: schedules are independent, and the cost of a wait does not grow with the number of waits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conditions import run_loop
 from tests.loops import every_loop
+from tests.waiting.helpers import NEVER
 from veriff_async import PollPolicy, RateLimitedError, Status, VeriffClient
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.waiters import DecisionWaiters, SessionWaiters, Waiter
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     from veriff_async.sandbox import Sandbox
 
 pytestmark = [pytest.mark.anyio, every_loop]
-
-NEVER = PollPolicy(initial_delay=1e6)
 
 
 class Questions:
@@ -41,12 +41,6 @@ class Questions:
         return None
 
 
-async def turns(number: int = 20) -> None:
-    """Let the loop turn, so that all that can go on has done so."""
-    for _ in range(number):
-        await asyncio.sleep(0)
-
-
 def begin(waits: DecisionWaiters, session_id: str = "s", poll: PollPolicy | None = None) -> asyncio.Task[Decision]:
     """Begin a wait."""
     return asyncio.create_task(waits.wait(session_id, until=lambda _: True, timeout=None, poll=poll))
@@ -60,50 +54,50 @@ async def end(waits: DecisionWaiters, *tasks: asyncio.Task[Decision]) -> None:
     await waits.aclose()
 
 
-async def test_each_wait_keeps_its_own_pace(advance_time: Callable[[float], None]) -> None:
-    """A wait with a policy of its own is asked for by that policy, whichever other waits its session has."""
+async def test_each_wait_keeps_its_own_schedule(advance_time: Callable[[float], None]) -> None:
+    """A wait with its own policy is polled by that policy, independently of the other waits for its session."""
     questions = Questions()
     waits = DecisionWaiters(questions.ask, poll=NEVER)
     often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
     seldom = PollPolicy(initial_delay=100, interval=100, max_interval=100, backoff_factor=1)
     tasks = [begin(waits, poll=often), begin(waits), begin(waits, poll=seldom)]
-    await turns()
+    await run_loop()
     assert {} == questions.asked
     for second in range(10, 100, 10):
         advance_time(10)
-        await turns()
+        await run_loop()
         assert {"s": second // 10} == questions.asked
     tasks[0].cancel()
-    await turns()
+    await run_loop()
     advance_time(10)
-    await turns()
+    await run_loop()
     assert {"s": 10} == questions.asked
     advance_time(99)
-    await turns()
+    await run_loop()
     assert {"s": 10} == questions.asked
     advance_time(1)
-    await turns()
+    await run_loop()
     assert {"s": 11} == questions.asked
     await end(waits, *tasks)
 
 
-async def test_a_further_wait_slows_no_other_down(advance_time: Callable[[float], None]) -> None:
-    """A wait that begins later with a slower policy, or with none, leaves the pace of the first as it is."""
+async def test_further_wait_does_not_slow_down_others(advance_time: Callable[[float], None]) -> None:
+    """A wait that starts later with a slower policy leaves the schedule of the first unchanged."""
     questions = Questions()
     waits = DecisionWaiters(questions.ask, poll=NEVER)
     often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
     tasks = [begin(waits, poll=often)]
     for expected in range(1, 5):
         tasks += [begin(waits), begin(waits, poll=NEVER), begin(waits, poll=PollPolicy(initial_delay=1e5))]
-        await turns()
+        await run_loop()
         advance_time(10)
-        await turns()
+        await run_loop()
         assert {"s": expected} == questions.asked
     await end(waits, *tasks)
 
 
-async def test_waits_with_equal_policies_share_questions() -> None:
-    """A hundred waits for one session, with equal policies or several, cost one question at a time."""
+async def test_schedules_of_one_session_never_poll_concurrently() -> None:
+    """A hundred waits for one session, with several policies, cost one poll at a time."""
     questions = Questions()
     release = asyncio.Event()
     running = most = 0
@@ -121,17 +115,17 @@ async def test_waits_with_equal_policies_share_questions() -> None:
         begin(waits, poll=[None, PollPolicy(interval=2.0), PollPolicy(interval=3.0)][number % 3])
         for number in range(99)
     ]
-    await turns(500)
+    await run_loop(500)
     assert ({"s": 1}, 1) == (questions.asked, most)
     release.set()
     await end(waits, *tasks)
 
 
-async def test_cancelled_waits_leave_no_entry() -> None:
-    """However many waits come and go, the queue of the poller holds about as many entries as sessions that wait."""
+async def test_cancelled_waits_do_not_grow_the_heap() -> None:
+    """The heap of the poller stays proportional to the sessions that have waiters, however many waits come and go."""
     waits = DecisionWaiters(Questions().ask, poll=NEVER, inbox=MemoryInbox())
     keep = [begin(waits, f"kept-{number}") for number in range(10)]
-    await turns()
+    await run_loop()
     for number in range(600):
         poll = PollPolicy(initial_delay=1e5 + number) if number % 2 else None
         task = begin(waits, f"s{number}", poll)
@@ -146,11 +140,11 @@ async def test_cancelled_waits_leave_no_entry() -> None:
     await end(waits, *keep)
 
 
-async def test_rescheduling_leaves_no_entry() -> None:
-    """A session that is scheduled again and again has one entry that counts, and few that do not."""
+async def test_rescheduling_does_not_grow_the_heap() -> None:
+    """A session that is rescheduled repeatedly has one current entry and few stale ones."""
     waits = DecisionWaiters(Questions().ask, poll=NEVER)
     task = begin(waits)
-    await turns()
+    await run_loop()
     watched = waits.sessions["s"]
     for number in range(2_000):
         waits._poller.schedule(watched, 1e5 - number)
@@ -159,8 +153,8 @@ async def test_rescheduling_leaves_no_entry() -> None:
 
 
 @pytest.mark.parametrize("order", ["oldest first", "newest first"])
-async def test_waits_of_one_session_take_linear_time(order: str) -> None:
-    """A further wait, its look at the inbox, and its end take the same steps, however many wait for the session."""
+async def test_many_waiters_of_one_session_take_linear_time(order: str) -> None:
+    """Each further waiter, its lookup and its removal take the same steps, however many a session has."""
 
     class Counted(list[Waiter]):
         steps = 0
@@ -179,7 +173,7 @@ async def test_waits_of_one_session_take_linear_time(order: str) -> None:
         tasks.append(begin(waits))
         if number % 10 == 0:
             await asyncio.sleep(0)
-    await turns()
+    await run_loop()
     assert 600 == waits.count
     assert not any(wait.is_new for wait in watched.waiters)
     for task in tasks if order == "oldest first" else reversed(tasks):
@@ -190,36 +184,36 @@ async def test_waits_of_one_session_take_linear_time(order: str) -> None:
     await waits.aclose()
 
 
-async def test_all_waits_of_one_session_wake(sandbox: Sandbox) -> None:
-    """Many waits for one session, begun before and after a review, all wake by one record."""
+async def test_one_record_wakes_all_waiters_of_a_session(sandbox: Sandbox) -> None:
+    """Many waiters of one session, started before and after a review, all wake by one record."""
     inbox = MemoryInbox()
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox, poll=NEVER) as veriff:
         session = veriff.session("s")
         tasks = [asyncio.create_task(session.wait_for_decision(timeout=None)) for _ in range(300)]
-        await turns()
+        await run_loop()
         await inbox.record(event_from_decision(Decision(session_id="s", status=Status.REVIEW)))
-        await turns()
+        await run_loop()
         tasks += [asyncio.create_task(session.wait_for_decision(timeout=None)) for _ in range(300)]
-        await turns()
+        await run_loop()
         assert 600 == veriff.statistics().waiters
         await inbox.record(event_from_decision(Decision(session_id="s", status=Status.APPROVED)))
         assert {Status.APPROVED} == {decision.status for decision in await asyncio.gather(*tasks)}
 
 
-async def test_one_retry_after_silences_no_one(advance_time: Callable[[float], None]) -> None:
-    """However long Veriff asks to wait after one answer, sessions are asked for again after a minute."""
+async def test_retry_after_is_capped(advance_time: Callable[[float], None]) -> None:
+    """However long Veriff asks to wait after one response, sessions are polled again after a minute."""
     questions = Questions()
     questions.error = RateLimitedError("slow down", status=429, retry_after=1e9)
     waits = DecisionWaiters(questions.ask, poll=PollPolicy(interval=1, max_interval=1, backoff_factor=1), inbox=None)
     tasks = [begin(waits, f"s{number}") for number in range(3)]
-    await turns()
+    await run_loop()
     assert 1 <= sum(questions.asked.values()) <= 3
     before = sum(questions.asked.values())
     advance_time(59)
-    await turns()
+    await run_loop()
     assert before == sum(questions.asked.values())
     for _ in range(5):
         advance_time(1)
-        await turns()
+        await run_loop()
     assert 3 == len(questions.asked)
     await end(waits, *tasks)

@@ -1,4 +1,4 @@
-"""Submitting again: every later wait expects the next decision, through whichever object, client or process."""
+"""After a submission, every later wait expects the next decision, in whichever object, client or process."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conditions import until
 from tests.loops import every_loop
 from tests.servers import RedisServer, one_server
+from tests.waiting.helpers import JPEG, OFTEN, count_polls, make_client
 from veriff_async import (
     ApiError,
     BadRequestError,
     DecisionSource,
     DecisionTimeoutError,
     Media,
-    PollPolicy,
     ResponseError,
     RetryPolicy,
     Status,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
     from veriff_async import WebhookEvent
     from veriff_async.client import ClientOptions
-    from veriff_async.inbox import Inbox, RecordResult
+    from veriff_async.inbox import RecordResult
     from veriff_async.sandbox import Sandbox
 
     OurInbox = MemoryInbox | SqliteInbox | RedisInbox
@@ -46,9 +47,7 @@ pytestmark = [pytest.mark.anyio, every_loop]
 
 __all__ = ("one_server",)  # a fixture
 
-JPEG = b"\xff\xd8\xff\xe0"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-OFTEN = PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
 RESUBMIT = Status.RESUBMISSION_REQUESTED
 
 
@@ -56,16 +55,6 @@ RESUBMIT = Status.RESUBMISSION_REQUESTED
 def client_options() -> ClientOptions:
     """Ask often, and do not repeat what fails."""
     return {"retry": RetryPolicy(max_attempts=1), "poll": OFTEN}
-
-
-def client(sandbox: Sandbox, inbox: Inbox | None = None) -> VeriffClient:
-    """Make another client, as another process would."""
-    return VeriffClient.from_env(sandbox.environ, poll=OFTEN, retry=RetryPolicy(max_attempts=1), inbox=inbox)
-
-
-def asked(sandbox: Sandbox) -> int:
-    """Return how often a decision was asked for."""
-    return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
 
 
 async def requested(sandbox: Sandbox, veriff: VeriffClient) -> str:
@@ -87,16 +76,15 @@ async def submit_again(veriff: VeriffClient, session_id: str) -> None:
 async def expect_next(sandbox: Sandbox, veriff: VeriffClient, session_id: str) -> None:
     """Wait through a new session object, and see that only the next decision ends it."""
     waiting = asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=20))
-    before = asked(sandbox)
-    while asked(sandbox) < before + 3 and not waiting.done():  # noqa: ASYNC110  the sandbox is on the other side of a socket
-        await asyncio.sleep(0)
+    before = count_polls(sandbox)
+    await until(lambda: count_polls(sandbox) >= before + 3 or waiting.done())
     assert not waiting.done()
     sandbox.decide(session_id, "approved")
     assert (await waiting).is_approved
 
 
-async def test_another_object_of_the_client_submits(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A submission through one object of a session is known to the waits through every other."""
+async def test_submission_is_known_to_other_session_objects(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A submission through one object of a session is known to waits through every other."""
     session_id = await requested(sandbox, veriff)
     await submit_again(veriff, session_id)
     with pytest.raises(DecisionTimeoutError):
@@ -105,24 +93,26 @@ async def test_another_object_of_the_client_submits(sandbox: Sandbox, veriff: Ve
     await expect_next(sandbox, veriff, session_id)
 
 
-async def test_a_request_that_is_not_answered_stands(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_unanswered_request_is_returned_by_every_object(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Until a submission answers it, every object of the client returns the request."""
     session_id = await requested(sandbox, veriff)
     for timeout in (20, 0):
         assert (await veriff.session(session_id).wait_for_decision(timeout=timeout)).needs_resubmission
 
 
-async def test_a_request_that_this_client_never_saw(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A client that learned of the request elsewhere asks for it before it submits, and waits for the next decision."""
-    async with client(sandbox) as other:
+async def test_request_unknown_to_the_client_is_polled_before_submission(
+    sandbox: Sandbox, veriff: VeriffClient
+) -> None:
+    """A client that does not know the request polls it before it submits, and waits for the next decision."""
+    async with make_client(sandbox, poll=OFTEN) as other:
         session_id = await requested(sandbox, other)
     await submit_again(veriff, session_id)
 
     await expect_next(sandbox, veriff, session_id)
 
 
-async def test_the_object_that_created_it_submits_again(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A request that was learned of by a webhook of the application's own is known to the object that created it."""
+async def test_second_submission_through_the_creating_object(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A request that the application learned of by its own webhook is known to the object that created the session."""
     session = await veriff.create_session()
     await session.submit()
     sandbox.decide(session.id, "resubmission_requested")
@@ -132,26 +122,26 @@ async def test_the_object_that_created_it_submits_again(sandbox: Sandbox, veriff
     await expect_next(sandbox, veriff, session.id)
 
 
-async def test_a_first_submission_costs_no_question(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The client that created a session submits it without a question, through any object."""
+async def test_first_submission_does_not_poll(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """The client that created a session submits it without a poll, through any object."""
     session = await veriff.create_session()
     await veriff.session(session.id).submit()
 
-    assert 0 == asked(sandbox)
+    assert 0 == count_polls(sandbox)
 
 
-async def test_a_submission_goes_on_when_the_question_fails(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A question before the submission that fails does not stop the submission."""
-    async with client(sandbox) as other:
+async def test_failed_poll_does_not_stop_a_submission(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A poll that fails before the submission does not stop the submission."""
+    async with make_client(sandbox, poll=OFTEN) as other:
         session = await other.create_session()
     sandbox.inject(Fault.status(403), path="/v1/sessions/*/decision")
     await veriff.session(session.id).submit()
 
-    assert 1 == asked(sandbox)
+    assert 1 == count_polls(sandbox)
 
 
-async def test_several_attempts(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """Each of several requests is returned once it stands, and never again once it is answered."""
+async def test_each_of_several_requests_is_returned_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """Each of several requests is returned once it is current, and never after it was answered."""
     session_id = await requested(sandbox, veriff)
     seen = {(await veriff.session(session_id).wait_for_decision(timeout=20)).attempt_id}
     for _ in range(3):
@@ -179,14 +169,16 @@ def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], O
 
 
 @pytest.mark.parametrize("learned", ["webhook", "poll", "neither"])
-async def test_another_process_submits(sandbox: Sandbox, open_inbox: Callable[[], OurInbox], learned: str) -> None:
-    """A submission in one process is known to the waits of every process, however the request came to the inbox."""
+async def test_submission_of_one_process_is_known_to_all(
+    sandbox: Sandbox, open_inbox: Callable[[], OurInbox], learned: str
+) -> None:
+    """A submission in one process is known to the waits of every process, however the inbox learned of the request."""
     inboxes = [open_inbox() for _ in range(3)]
     async with (
-        client(sandbox) as alone,
-        client(sandbox, inboxes[0]) as first,
-        client(sandbox, inboxes[1]) as second,
-        client(sandbox, inboxes[2]) as third,
+        make_client(sandbox, poll=OFTEN) as alone,
+        make_client(sandbox, inboxes[0], OFTEN) as first,
+        make_client(sandbox, inboxes[1], OFTEN) as second,
+        make_client(sandbox, inboxes[2], OFTEN) as third,
     ):
         session_id = await requested(sandbox, first if learned == "poll" else alone)
         if learned == "webhook":
@@ -202,8 +194,10 @@ async def test_another_process_submits(sandbox: Sandbox, open_inbox: Callable[[]
         await inbox.aclose()
 
 
-async def test_the_inbox_fails_at_the_submission(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
-    """A submission that the inbox did not take is known to the waits of the client all the same."""
+async def test_submission_that_the_inbox_rejected_is_known_to_its_client(
+    sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A submission that the inbox did not record is still known to the waits of the client."""
 
     class Full(MemoryInbox):
         is_full = False
@@ -214,7 +208,7 @@ async def test_the_inbox_fails_at_the_submission(sandbox: Sandbox, caplog: pytes
             return await super().record(event, source=source)
 
     inbox = Full()
-    async with client(sandbox, inbox) as veriff:
+    async with make_client(sandbox, inbox, OFTEN) as veriff:
         session_id = await requested(sandbox, veriff)
         inbox.is_full = True
         await submit_again(veriff, session_id)
@@ -230,13 +224,15 @@ async def expect_request(veriff: VeriffClient, session_id: str) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.lose_response(), Fault.forge_signature()])
-async def test_an_answer_that_is_lost(sandbox: Sandbox, open_inbox: Callable[[], OurInbox], fault: Fault) -> None:
-    """A submission that was carried out although the call failed is known to every later wait."""
+async def test_submission_with_lost_response_is_known_to_all(
+    sandbox: Sandbox, open_inbox: Callable[[], OurInbox], fault: Fault
+) -> None:
+    """A submission that succeeded although the call failed is known to every later wait."""
     async with (
         open_inbox() as mine,
         open_inbox() as theirs,
-        client(sandbox, mine) as veriff,
-        client(sandbox, theirs) as other,
+        make_client(sandbox, mine, OFTEN) as veriff,
+        make_client(sandbox, theirs, OFTEN) as other,
     ):
         session_id = await requested(sandbox, veriff)
         sandbox.inject(fault, method="PATCH")
@@ -249,8 +245,8 @@ async def test_an_answer_that_is_lost(sandbox: Sandbox, open_inbox: Callable[[],
         await expect_next(sandbox, other, session_id)
 
 
-async def test_an_answer_that_is_lost_without_an_inbox(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The client itself remembers such a submission, also when it could not connect again after that."""
+async def test_submission_with_lost_response_is_known_without_an_inbox(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """The client itself remembers such a submission."""
     session_id = await requested(sandbox, veriff)
     sandbox.inject(Fault.lose_response(), method="PATCH")
     with pytest.raises(TransportError):
@@ -274,10 +270,10 @@ asyncio.run(main(*sys.argv[1:]))
 """
 
 
-async def test_a_process_that_is_killed_while_it_submits(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A process that is killed after Veriff took its submission, and before it knows, has let the others know."""
+async def test_submission_of_a_killed_process_is_known(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A process that is killed after Veriff accepted its submission has already recorded it."""
     path = tmp_path / "inbox.db"
-    async with SqliteInbox(path) as inbox, client(sandbox, inbox) as veriff:
+    async with SqliteInbox(path) as inbox, make_client(sandbox, inbox, OFTEN) as veriff:
         session_id = await requested(sandbox, veriff)
         sandbox.inject(Fault.stall_response(), method="PATCH")
         arguments = (sys.executable, "-c", KILLED, str(path), session_id)
@@ -294,13 +290,15 @@ async def test_a_process_that_is_killed_while_it_submits(sandbox: Sandbox, tmp_p
 
 
 @pytest.mark.parametrize("status", [400, 429])
-async def test_a_submission_that_is_refused(sandbox: Sandbox, open_inbox: Callable[[], OurInbox], status: int) -> None:
-    """The request stands again, here and in other processes, until a submission succeeds; however often that fails."""
+async def test_rejected_submission_restores_the_request(
+    sandbox: Sandbox, open_inbox: Callable[[], OurInbox], status: int
+) -> None:
+    """After a rejection the request is current again, in every process, until a submission succeeds."""
     async with (
         open_inbox() as mine,
         open_inbox() as theirs,
-        client(sandbox, mine) as veriff,
-        client(sandbox, theirs) as other,
+        make_client(sandbox, mine, OFTEN) as veriff,
+        make_client(sandbox, theirs, OFTEN) as other,
     ):
         session_id = await requested(sandbox, veriff)
         for _ in range(2):
@@ -314,10 +312,10 @@ async def test_a_submission_that_is_refused(sandbox: Sandbox, open_inbox: Callab
 
 
 @pytest.mark.parametrize("first", ["the refusal", "the success"])
-async def test_two_submissions_at_the_same_time(sandbox: Sandbox, first: str) -> None:
-    """When one of two submissions of a session succeeds, the refusal of the other lets no request stand again."""
+async def test_rejection_does_not_undo_a_concurrent_success(sandbox: Sandbox, first: str) -> None:
+    """When one of two submissions of a session succeeds, the rejection of the other does not restore the request."""
     inbox = MemoryInbox()
-    async with client(sandbox, inbox) as veriff, client(sandbox, inbox) as other:
+    async with make_client(sandbox, inbox, OFTEN) as veriff, make_client(sandbox, inbox, OFTEN) as other:
         session_id = await requested(sandbox, veriff)
         waiters, answered = veriff._waiters, await veriff.session(session_id).decision()
         refusal = BadRequestError("refused", status=400)
@@ -343,8 +341,10 @@ async def test_two_submissions_at_the_same_time(sandbox: Sandbox, first: str) ->
         await expect_next(sandbox, other, session_id)
 
 
-async def test_a_submission_that_is_refused_without_an_inbox(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The client itself returns the request again after a refusal, and not after the submission that succeeds."""
+async def test_rejected_submission_restores_the_request_without_an_inbox(
+    sandbox: Sandbox, veriff: VeriffClient
+) -> None:
+    """The client itself returns the request again after a rejection, and not after a submission that succeeds."""
     session_id = await requested(sandbox, veriff)
     sandbox.inject(Fault.status(403), method="PATCH")
     with pytest.raises(ApiError):
@@ -367,8 +367,8 @@ async def told(waits: DecisionWaiters, last: Decision | None = None) -> Decision
 
 
 @pytest.mark.parametrize("minute", [1.0, None])
-async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) -> None:
-    """An answer to a question that began before a newer decision was learned of is shown to no wait."""
+async def test_late_response_does_not_replace_a_newer_decision(minute: float | None) -> None:
+    """A response to a poll that started before a newer decision was known does not reach any wait."""
     slow = decided(RESUBMIT, minute=None if minute is None else 0)
     newer = decided(RESUBMIT, attempt="a2", minute=minute)
     answers: list[asyncio.Future[Decision]] = []
@@ -377,17 +377,13 @@ async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) ->
         answers.append(asyncio.get_running_loop().create_future())
         return await answers[-1]
 
-    waits = DecisionWaiters(
-        ask, poll=PollPolicy(interval=0.001, max_interval=0.001, backoff_factor=1, max_rate=100_000)
-    )
+    waits = DecisionWaiters(ask, poll=OFTEN)
     first, waiting = asyncio.create_task(told(waits)), asyncio.create_task(told(waits, last=newer))
-    while not answers:  # noqa: ASYNC110  the poller is a task of its own
-        await asyncio.sleep(0)
+    await until(lambda: bool(answers))
     assert await waits.publish(newer, waits.sequence)
     assert newer == await first
     answers[0].set_result(slow)
-    while len(answers) < 2:  # noqa: ASYNC110  asked again
-        await asyncio.sleep(0)
+    await until(lambda: len(answers) == 2)
     assert not waiting.done()
     answers[1].set_result(decided(Status.APPROVED, attempt="a2", minute=2))
 
@@ -398,7 +394,7 @@ async def test_a_slow_answer_replaces_no_newer_decision(minute: float | None) ->
 async def test_submission_after_waits_were_ended_is_recorded(sandbox: Sandbox) -> None:
     """A client whose waits were ended still records its submissions, so that no process returns the old request."""
     inbox = MemoryInbox()
-    async with client(sandbox, inbox) as veriff, client(sandbox, inbox) as other:
+    async with make_client(sandbox, inbox, OFTEN) as veriff, make_client(sandbox, inbox, OFTEN) as other:
         session_id = await requested(sandbox, veriff)
         veriff.end_waits()
         await submit_again(veriff, session_id)

@@ -1,4 +1,4 @@
-"""What a client remembers of decisions: which were answered, and which came too late."""
+"""A client remembers which requests were answered, and which responses came too late."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def decided(status: Status, *, attempt: str | None = "a1", minute: float | None 
     return Decision(session_id="s", status=status, attempt_id=attempt, decision_time=moment)
 
 
-def test_an_answer_counts_by_its_question_and_its_time() -> None:
-    """A late answer counts only if it is certainly newer; the answer to a later question counts always."""
+def test_late_response_counts_only_if_its_time_is_newer() -> None:
+    """A late response counts only if it is certainly newer, and the response to a later request counts always."""
     for late, stands in (
         (decided(RESUBMIT, minute=0), False),
         (decided(RESUBMIT, attempt="a9", minute=None), False),
@@ -46,7 +46,7 @@ def test_an_answer_counts_by_its_question_and_its_time() -> None:
         decided(Status.REVIEW, minute=-5),
     ],
 )
-def test_one_decision_in_any_form_is_answered_once(again: Decision) -> None:
+def test_answered_request_is_recognised_in_any_form(again: Decision) -> None:
     """An answered request is recognised with another precision, or without its attempt or its time."""
     memory = DecisionMemory()
     memory.add_submission("s", decided(RESUBMIT))
@@ -57,8 +57,8 @@ def test_one_decision_in_any_form_is_answered_once(again: Decision) -> None:
     assert not memory.is_answered(decided(Status.APPROVED))
 
 
-def test_what_a_client_remembers_is_bounded() -> None:
-    """However many sessions are decided and submitted, a client remembers the last ones, and no personal data."""
+def test_memory_is_bounded_and_impersonal() -> None:
+    """A client remembers the last sessions only, and without personal data."""
     memory = DecisionMemory()
     for number in range(30_000):
         session_id = f"s{number}"
