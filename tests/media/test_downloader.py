@@ -208,9 +208,9 @@ async def test_existing_file_is_named(veriff: VeriffClient, front: MediaFile, tm
         await to_thread.run_sync(path.write_bytes, b"other")
 
     for if_exists in ("error", "skip"):
-        with pytest.raises(MediaExistsError, match=f"^{known.name}: A file") as named:
+        with pytest.raises(MediaExistsError, match=f"^{known.name}: The (file|path) already exists") as named:
             await veriff.download_media(front, tmp_path, if_exists=if_exists)
-        with pytest.raises(MediaExistsError, match=r"^A file") as unnamed:
+        with pytest.raises(MediaExistsError, match=r"^The (file|path) already exists") as unnamed:
             await veriff.download_media(front, mine, if_exists=if_exists)
         assert (named.value.path, unnamed.value.path) == (known, mine)
 
@@ -255,7 +255,7 @@ async def test_skip_takes_nothing_else_for_the_finished_download(
     before = await names(tmp_path)
 
     async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
-        with pytest.raises(MediaExistsError, match="not the finished download"):
+        with pytest.raises(MediaExistsError, match="not the complete download"):
             await veriff.download_media(THUMBNAIL if known == "size known" else MEDIA_ID, path, if_exists="skip")
 
     assert await names(tmp_path) == before
@@ -270,7 +270,7 @@ async def test_skip_does_not_take_a_folder_for_the_finished_download(
     size = (await to_thread.run_sync(folder.stat)).st_size
 
     for media in (front, evolve(front, size=size)):
-        with pytest.raises(MediaExistsError, match="not the finished download"):
+        with pytest.raises(MediaExistsError, match="not the complete download"):
             await veriff.download_media(media, tmp_path, if_exists="skip")
 
     assert await names(tmp_path) == [folder.name]

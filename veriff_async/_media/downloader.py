@@ -1,4 +1,8 @@
-"""Media on their way down: streamed, verified while they stream, and never named by the server."""
+"""The downloads of a client: streamed, verified while they arrive, and saved under names that the server cannot choose.
+
+save ────► _save ──► AtomicFileWriter ◄── pieces ── Transport     the file appears when its signature is right
+stream ──► MediaStream ◄── pieces ── Transport                    the caller gets pieces before that is known
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,8 @@ from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.file_writer import (
     AtomicFileWriter,
     IfExists,
-    already_there,
     check_download_size,
+    file_exists,
     incomplete_file,
     is_complete,
 )
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Downloader", "IfExists", "MediaStream", "SaveOptions")
 
-# The ending is not told by Veriff, and is never taken from a name that it sends.
+# The extension comes from the MIME type. A name that a server sends could hold a path, or end in .exe.
 _EXTENSIONS: Final = {
     "image/jpeg": ".jpg",
     "image/jpg": ".jpg",
@@ -77,21 +81,21 @@ class SaveOptions:
 
 
 class MediaStream:
-    """A media file on its way: iterate over its pieces.
+    """An open download: iterate over its pieces.
 
-    Pieces are handed on as they come, before the signature over all of them can be checked: what you have made of them
-    counts only when the iteration has ended without an error.
+    You get each piece as it arrives, before the signature of the whole file can be checked. Use the result only when
+    the iteration has ended without an error.
 
     Attributes:
-        media_id: Which one.
+        media_id: Id of the media file.
         mimetype: MIME type as Veriff wrote it.
-        size: Size in bytes, when Veriff told it.
+        size: Size in bytes, or ``None`` when Veriff does not state it.
     """
 
     def __init__(self, media_id: str, opened: Opened, api: Api, *, verify: bool, max_bytes: int) -> None:
-        """Take over a file that was opened; use `VeriffClient.stream_media` instead."""
+        """Read from an open response; use `VeriffClient.stream_media` instead."""
         self.media_id = media_id
-        # aiohttp would name a type where the response has none.
+        # aiohttp returns a default type when the response has none.
         self.mimetype: str | None = opened.response.content_type if "Content-Type" in opened.headers else None
         self.size: int | None = opened.response.content_length
         self._opened = opened
@@ -111,9 +115,9 @@ class MediaStream:
         """Return the next piece.
 
         Raises:
-            ResponseError: All pieces are here, and they are not what was signed; or more than `max_bytes` arrived.
-            RequestTimeoutError: The file stalled, came too slowly, or took longer than `Timeouts.total`; time between
-                two pieces that your own code takes does not count.
+            ResponseError: The signature of the whole file is wrong, or more than `max_bytes` arrived.
+            RequestTimeoutError: No byte arrived for `Timeouts.idle`, the rate was too low, or the file took longer than
+                `Timeouts.total`. Time that your own code takes between two pieces does not count.
             TransportError: The connection broke.
             ClientClosedError: The client was closed.
         """
@@ -129,31 +133,31 @@ class MediaStream:
         raise StopAsyncIteration
 
 
-class _Slots:
-    """How many downloads may run at once.
+class _Permits:
+    """Limits how many downloads run at once.
 
-    A stream keeps its slot for as long as its block runs. Another download in the same task takes no slot meanwhile: if
-    it waited for one, and all were held by streams around it, the task would wait for itself.
+    A stream keeps its permit while its block runs. Another download in the same task takes no permit meanwhile: if it
+    waited for one, and all were held by streams around it, the task would wait for itself.
     """
 
     def __init__(self, count: int) -> None:
-        self._free = Semaphore(count, max_value=count, fast_acquire=True)
+        self._semaphore = Semaphore(count, max_value=count, fast_acquire=True)
         self._streaming: Counter[asyncio.Task[object] | None] = Counter()
         self.taken = 0
 
     @asynccontextmanager
-    async def take(self, *, keep: bool = False) -> AsyncGenerator[None]:
-        """Hold a slot during a block; with `keep`, for a stream whose block runs the caller's own code."""
-        # The task is looked up once: a block may be left by another task than the one that entered it.
+    async def take(self, *, is_stream: bool = False) -> AsyncGenerator[None]:
+        """Hold a permit during a block; with `is_stream`, the block runs the caller's own code."""
+        # Looked up here, because another task may leave the block than the one that entered it.
         task = asyncio.current_task()
-        async with nullcontext() if self._streaming[task] else self._free:
-            self._streaming[task] += keep
+        async with nullcontext() if self._streaming[task] else self._semaphore:
+            self._streaming[task] += is_stream
             self.taken += 1
             try:
                 yield
             finally:
                 self.taken -= 1
-                self._streaming[task] -= keep
+                self._streaming[task] -= is_stream
                 if not self._streaming[task]:
                     del self._streaming[task]
 
@@ -162,26 +166,33 @@ class Downloader:
     """The downloads of one client: how many may run at once, and the worker threads they use."""
 
     def __init__(self, api: Api, *, max_downloads: int, threads: CapacityLimiter, verify: bool) -> None:
-        """Take the calls to use, and how many downloads the client may run at once."""
+        """Share what all downloads of a client use.
+
+        Args:
+            api: The calls of the client.
+            max_downloads: Most downloads at once.
+            threads: Bounds the threads that look at files.
+            verify: Whether `MediaStream` checks signatures; the transport does so for `save`.
+        """
         self._api = api
-        self._slots = _Slots(max_downloads)
+        self._permits = _Permits(max_downloads)
         self._threads = threads
-        # Checking keeps a processor busy: more threads than processors would only take turns.
-        self._checking = CapacityLimiter(max(2, os.cpu_count() or 2))
+        # Verifying keeps a processor busy, so more threads than processors would only compete for it.
+        self._verifying = CapacityLimiter(max(2, os.cpu_count() or 2))
         self._verify = verify
 
     @property
     def active(self) -> int:
-        """How many downloads hold a permit."""
-        return self._slots.taken
+        """How many downloads are running."""
+        return self._permits.taken
 
     @asynccontextmanager
     async def stream(self, media: Downloadable, *, max_bytes: int) -> AsyncGenerator[MediaStream]:
-        """Hand a file on piece by piece; see `VeriffClient.stream_media`."""
+        """Open a file and yield its pieces as they arrive; see `VeriffClient.stream_media`."""
         require_asyncio()
         media_id = _id_of(media)
         _check_max_bytes(max_bytes)
-        async with self._slots.take(keep=True):
+        async with self._permits.take(is_stream=True):
             opened = await self._api.open_media(_remote(media))
             try:
                 yield MediaStream(media_id, opened, self._api, verify=self._verify, max_bytes=max_bytes)
@@ -198,7 +209,7 @@ class Downloader:
         require_asyncio()
         _id_of(media)
         path = check_path("target", target, error=InvalidArgumentError)
-        folder, name = await to_thread.run_sync(_place, Path(path), _is_folder(path), limiter=self._threads)
+        folder, name = await to_thread.run_sync(_split_target, Path(path), _is_folder(path), limiter=self._threads)
         return await self._save(media, folder, name, options)
 
     async def save_all(
@@ -214,9 +225,9 @@ class Downloader:
         require_asyncio()
         check_concurrency(concurrency)
         path = Path(check_path("folder", folder, error=InvalidArgumentError))
-        files = await self._files(session_id, all_attempts=all_attempts)
-        place, _ = await to_thread.run_sync(_place, path, True, limiter=self._threads)  # noqa: FBT003
-        jobs = [partial(self._save, file, place, None, options) for file in files]
+        files = await self._list_files(session_id, all_attempts=all_attempts)
+        parent, _ = await to_thread.run_sync(_split_target, path, True, limiter=self._threads)  # noqa: FBT003
+        jobs = [partial(self._save, file, parent, None, options) for file in files]
         downloaded, failure = await gather_bounded(jobs, concurrency=concurrency)
         if isinstance(failure, VeriffError):
             failure.downloaded = tuple(downloaded)
@@ -224,61 +235,63 @@ class Downloader:
             raise failure
         return downloaded
 
-    async def _files(self, session_id: str, *, all_attempts: bool) -> list[MediaFile]:
+    async def _list_files(self, session_id: str, *, all_attempts: bool) -> list[MediaFile]:
         lists = [await self._api.session_media(session_id)]
         if all_attempts:
             lists += [await self._api.attempt_media(attempt.id) for attempt in await self._api.attempts(session_id)]
-        return list({file.id: file for found in lists for file in found.all}.values())
+        return list({file.id: file for media in lists for file in media.all}.values())
 
     async def _save(self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions) -> DownloadedMedia:
         try:
-            return await self._fetch(media, folder, name, options)
+            return await self._download(media, folder, name, options)
         except MediaExistsError as error:
-            if name is None and error.path is not None:
+            if name is None and error.path is not None:  # the caller does not know which name this file got
                 error.args = (f"{error.path.name}: {error}",)
             raise
 
-    async def _fetch(
+    async def _download(
         self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions
     ) -> DownloadedMedia:
         media_id, if_exists = _id_of(media), options.if_exists
 
-        def moved(received: int, total: int | None) -> None:
+        def on_bytes_received(received: int, total: int | None) -> None:
             if options.progress is not None:
                 options.progress(DownloadProgress(media_id=media_id, bytes_received=received, total_bytes=total))
 
-        known = name or (_name_of(media, media.mimetype) if isinstance(media, MediaFile) and media.mimetype else None)
-        announced = media.size if isinstance(media, MediaFile) else None
-        if known is not None:
-            path = folder / known
+        # An entry of a media list states type and size, so an existing file can be judged without a request.
+        expected_name = name
+        if name is None and isinstance(media, MediaFile) and media.mimetype:
+            expected_name = _file_name(media, media.mimetype)
+        if expected_name is not None:
+            path = folder / expected_name
             if if_exists == "error" and await to_thread.run_sync(os.path.lexists, path, limiter=self._threads):
-                raise already_there(path)
-            # The list of media names the size, so a finished file needs no request.
-            if if_exists == "skip" and announced is not None and await self._is_complete(path, announced):
+                raise file_exists(path)
+            size = media.size if isinstance(media, MediaFile) else None
+            if if_exists == "skip" and size is not None and await self._is_complete(path, size):
                 mimetype = media.mimetype if isinstance(media, MediaFile) else None
-                return DownloadedMedia(media_id=media_id, path=path, size=announced, mimetype=mimetype, skipped=True)
-        sink = AtomicFileWriter(
-            lambda mimetype: folder / (name or _name_of(media, mimetype)),
+                return DownloadedMedia(media_id=media_id, path=path, size=size, mimetype=mimetype, skipped=True)
+        writer = AtomicFileWriter(
+            lambda mimetype: folder / (name or _file_name(media, mimetype)),
             if_exists=if_exists,
             max_bytes=options.max_bytes,
-            threads=self._checking,
-            moved=moved,
+            threads=self._verifying,
+            on_bytes_received=on_bytes_received,
         )
-        async with self._api.guard(), self._slots.take():
+        async with self._api.guard(), self._permits.take():
             try:
-                await self._api.download_media(_remote(media), sink)
-                await sink.keep()
+                await self._api.download_media(_remote(media), writer)
+                await writer.commit()
             except MediaExistsError:
-                path, size = sink.path or folder, sink.size if sink.total is None else sink.total
                 if if_exists != "skip":
                     raise
+                path, size = writer.path or folder, writer.size if writer.total is None else writer.total
                 if not await self._is_complete(path, size):
                     raise incomplete_file(path) from None
-                return DownloadedMedia(media_id=media_id, path=path, size=size, mimetype=sink.mimetype, skipped=True)
+                return DownloadedMedia(media_id=media_id, path=path, size=size, mimetype=writer.mimetype, skipped=True)
             finally:
-                await sink.aclose()
-        path = sink.path or folder
-        return DownloadedMedia(media_id=media_id, path=path, size=sink.size, mimetype=sink.mimetype)
+                await writer.aclose()
+        path = writer.path or folder
+        return DownloadedMedia(media_id=media_id, path=path, size=writer.size, mimetype=writer.mimetype)
 
     async def _is_complete(self, path: Path, size: int) -> bool:
         return await to_thread.run_sync(is_complete, path, size, limiter=self._threads)
@@ -295,23 +308,23 @@ def _id_of(media: Downloadable) -> str:
 
 
 def _remote(media: Downloadable) -> str | CertificateFile:
-    """Return what the API names a file by: the id of a media file, or a document with its certificate."""
+    """Return what the API call takes: the id of a media file, or a document of a certificate."""
     return media.id if isinstance(media, MediaFile) else media
 
 
-def _name_of(media: Downloadable, mimetype: str | None) -> str:
-    """Return a name that Veriff has no say in: what it shows, if that is a plain word, its id, its type's ending."""
+def _file_name(media: Downloadable, mimetype: str | None) -> str:
+    """Return the name of the saved file: its context if that is a plain word, its id, and an extension for its type."""
     context = media.context if isinstance(media, MediaFile) else None
-    shows = f"{context}-" if context is not None and _WORD.fullmatch(context) else ""
-    return f"{shows}{_id_of(media)}{_EXTENSIONS.get(mimetype or '', '.bin')}"
+    prefix = f"{context}-" if context is not None and _WORD.fullmatch(context) else ""
+    return f"{prefix}{_id_of(media)}{_EXTENSIONS.get(mimetype or '', '.bin')}"
 
 
 def _is_folder(target: str) -> bool:
     return target.endswith(("/", os.sep))
 
 
-def _place(target: Path, is_folder: bool) -> tuple[Path, str | None]:  # noqa: FBT001
-    """Return folder and name of a target; a folder that is named as such is made."""
+def _split_target(target: Path, is_folder: bool) -> tuple[Path, str | None]:  # noqa: FBT001
+    """Return folder and file name of a target; create the folder if `is_folder`. Blocking."""
     try:
         if is_folder:
             target.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -321,5 +334,5 @@ def _place(target: Path, is_folder: bool) -> tuple[Path, str | None]:  # noqa: F
         problem = error.strerror or type(error).__name__
     else:
         return target.parent, target.name
-    msg = f"The folder cannot be made ({problem}): give one that can be written to."
+    msg = f"The folder cannot be created ({problem}): pass a folder that can be written to."
     raise MediaNotSavedError(msg)

@@ -1,7 +1,10 @@
-"""A body on its way into a file: beside its goal under another name, and renamed when it is whole and proven.
+"""Writes a download to a file that is either complete and verified, or absent.
 
-Files are made for their owner alone, since they hold people's documents. They are not forced to the disk: after a power
-cut a download is made again.
+The bytes go to a temporary file in the target's folder. It is renamed when the whole body has arrived and its signature
+is right, which is atomic: another program never sees a part of the file. Until then the target is not touched.
+
+Files can be read by their owner only, because they hold people's documents. They are not synced to the disk: after a
+power cut, a download can be repeated.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 from anyio import CancelScope, to_thread
 
 from veriff_async._http.payload import CallbackError
+from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
 from veriff_async.errors import MediaExistsError, MediaNotSavedError, ResponseError
 
 if TYPE_CHECKING:
@@ -25,14 +29,14 @@ if TYPE_CHECKING:
 
     from anyio import CapacityLimiter
 
+    from veriff_async._media.write_behind import Piece
     from veriff_async._protocol.signing import Verifier
-
 
 __all__ = (
     "AtomicFileWriter",
     "IfExists",
-    "already_there",
     "check_download_size",
+    "file_exists",
     "incomplete_file",
     "is_complete",
 )
@@ -40,89 +44,91 @@ __all__ = (
 IfExists: TypeAlias = Literal["error", "replace", "skip"]
 """What a download does if its file exists: raise, replace it, or keep it if it is complete."""
 
-_GATHERED: Final = 512 * 1024
-"""Bytes that are gathered before a thread is asked to write them: a hop costs as much as writing some 200 KiB.
-
-They stay in the pieces that they came in: joining them costs fresh pages, and more than checking them.
-"""
+_O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
+"""Windows opens files in text mode without it."""
 
 
 class AtomicFileWriter:
-    """Receives one body into a file; `keep` makes it stay, and leaving without that removes it."""
+    """Receives one body into a file; `commit` gives it its name, and `aclose` without `commit` deletes it.
+
+    The transport calls `begin` for each try, then `take` for each piece and `end`. The downloader calls `commit` and
+    `aclose`.
+    """
 
     def __init__(
         self,
-        goal: Callable[[str | None], Path],
+        path_for: Callable[[str | None], Path],
         *,
         if_exists: IfExists,
         max_bytes: int,
         threads: CapacityLimiter,
-        moved: Callable[[int, int | None], None],
+        on_bytes_received: Callable[[int, int | None], None],
     ) -> None:
-        """Take where the file goes, by its MIME type, and who follows.
+        """Prepare to receive a body.
 
         Args:
-            goal: Gives the path of the file, once its type is known.
+            path_for: Returns the path of the file for its MIME type.
             if_exists: What to do if the file exists.
-            max_bytes: Size above which the download is refused.
-            threads: The worker threads to write with.
-            moved: Called with the bytes received in this try, and the size when it was told.
+            max_bytes: Largest size that is accepted.
+            threads: Bounds the worker threads that write.
+            on_bytes_received: Called after each piece with the bytes received in this try, and the size if it is known.
         """
-        self._goal = goal
+        self._path_for = path_for
         self._if_exists = if_exists
         self._max_bytes = max_bytes
         self._threads = threads
-        self._moved = moved
+        self._on_bytes_received = on_bytes_received
         self.path: Path | None = None
         self.mimetype: str | None = None
         self.size: int = 0
         self.total: int | None = None
         self._verifier: Verifier | None = None
-        self._pieces: list[bytes] = []
-        self._gathered = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._pieces: list[Piece] = []
+        self._pieces_size = 0
+        self._writer = WriteBehind(self._write, threads=threads)
         self._file: BinaryIO | None = None
         self._temporary: Path | None = None
-        # A thread that writes is not stopped by the end of its call, so whoever comes last must see that it is over.
+        # A thread that opens, writes or renames still runs when its caller is cancelled. So each of them takes the lock
+        # and does nothing once the writer is closed; `_discard` takes it last, and deletes what they left.
         self._lock = Lock()
-        self._over = False
+        self._closed = False
 
     async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
-        """Begin, or begin again when an earlier try broke off.
+        """Start a try, from the first byte; an earlier try may have broken off.
 
         Raises:
             MediaExistsError: The file exists, and it is kept.
             MediaNotSavedError: The temporary file cannot be created.
             ResponseError: The announced size is above `max_bytes`.
         """
-        await self._written()
+        await self._writer.flush()
         self._verifier = verifier
         self.size = 0
-        self._pieces, self._gathered = [], 0
+        self._pieces, self._pieces_size = [], 0
         self.mimetype = headers.get("Content-Type", "").partition(";")[0].strip().lower() or None
         length = headers.get("Content-Length", "")
         self.total = int(length) if length.isascii() and length.isdigit() else None
         check_download_size(self.total, self._max_bytes)
-        self.path = self._goal(self.mimetype)
+        self.path = self._path_for(self.mimetype)
         await to_thread.run_sync(self._open, self.path, limiter=self._threads)
 
     async def take(self, piece: bytes) -> None:
-        """Take the next piece; while it is read, a thread checks and writes what came before.
+        """Take the next piece; while it arrives, a thread verifies and writes the previous ones.
 
         Raises:
-            MediaNotSavedError: It cannot be written.
+            MediaNotSavedError: The previous pieces cannot be written.
             ResponseError: More than `max_bytes` arrived.
-            CallbackError: The caller's function raised.
+            CallbackError: The user's function raised.
         """
         check_download_size(self.size + len(piece), self._max_bytes)
         self._pieces.append(piece)
-        self._gathered += len(piece)
+        self._pieces_size += len(piece)
         self.size += len(piece)
-        if self._gathered >= _GATHERED:
-            await self._hand_over()
+        if self._pieces_size >= BATCH_SIZE:
+            await self._write_behind()
         try:
-            self._moved(self.size, self.total)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the caller's function may raise anything
+            self._on_bytes_received(self.size, self.total)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the user's function may raise anything
             raise CallbackError(error) from None
 
     async def end(self) -> None:
@@ -131,134 +137,113 @@ class AtomicFileWriter:
         Raises:
             MediaNotSavedError: The last ones cannot be written.
         """
-        await self._hand_over()
-        await self._written()
+        await self._write_behind()
+        await self._writer.flush()
 
-    async def keep(self) -> None:
+    async def commit(self) -> None:
         """Give the file its name.
 
         Raises:
-            MediaExistsError: A file came there meanwhile.
-            MediaNotSavedError: It cannot be renamed.
+            MediaExistsError: The target was created in the meantime.
+            MediaNotSavedError: The file cannot be renamed.
         """
         await to_thread.run_sync(self._rename, limiter=self._threads)
 
     async def aclose(self) -> None:
-        """Remove what was not kept, also if the task is cancelled again meanwhile."""
-        if self._verifier is None or self._over:
+        """Delete the temporary file unless it was committed, also if the task is cancelled again."""
+        if self._verifier is None or self._closed:
             return
-        # A thread of anyio begins only after a checkpoint, at which another cancellation would end the call and leave
-        # the file. This one begins at once. It waits for the thread that opens or writes the file, if there is one.
-        removing = asyncio.get_running_loop().run_in_executor(None, self._discard)
+        # A thread of anyio starts only after a checkpoint, where another cancellation would end this call and leave the
+        # file. `run_in_executor` starts it immediately. It waits for the thread that opens or writes the file.
+        removal = asyncio.get_running_loop().run_in_executor(None, self._discard)
         with CancelScope(shield=True):
-            await asyncio.wait([removing] if self._writing is None else [removing, self._writing])
+            await asyncio.wait([removal])
+            await self._writer.wait()
 
-    async def _hand_over(self) -> None:
-        await self._written()
-        pieces, self._pieces, self._gathered = self._pieces, [], 0
-        work = to_thread.run_sync(self._write, pieces, limiter=self._threads)
-        self._writing = asyncio.get_running_loop().create_task(work)
-        # Its exception is raised by `_written`, except if the download ends earlier, for another reason.
-        self._writing.add_done_callback(_mark_retrieved)
+    async def _write_behind(self) -> None:
+        pieces, self._pieces, self._pieces_size = self._pieces, [], 0
+        await self._writer.write(pieces)
 
-    async def _written(self) -> None:
-        writing, self._writing = self._writing, None
-        if writing is None:
-            return
-        try:
-            # A thread goes on whatever happens to its waiter, so it is waited for again where the file is closed.
-            await asyncio.shield(writing)
-        except asyncio.CancelledError:
-            self._writing = writing
-            raise
-
-    def _open(self, goal: Path) -> None:
+    def _open(self, target: Path) -> None:
         with self._lock:
-            if self._over:
+            if self._closed:
                 return
-            if self._if_exists != "replace" and os.path.lexists(goal) and not self._may_finish(goal):
-                raise already_there(goal)
+            if self._if_exists != "replace" and os.path.lexists(target) and not self._may_finish(target):
+                raise file_exists(target)
             if self._file is not None:
                 self._file.seek(0)
                 self._file.truncate()
                 return
-            temporary = goal.with_name(f".{token_hex(8)}.part")
+            temporary = target.with_name(f".{token_hex(8)}.part")
             try:
-                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
+                handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _O_BINARY, 0o600)
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:
                 self._file, self._temporary = os.fdopen(handle, "wb", buffering=0), temporary
                 return
-        raise _unwritable(problem)
+        raise _not_saved(problem)
 
-    def _write(self, pieces: list[bytes]) -> None:
+    def _write(self, pieces: list[Piece]) -> None:
         with self._lock:
-            if self._over or self._file is None or self._verifier is None:
+            if self._closed or self._file is None or self._verifier is None:
                 return
             try:
                 for piece in pieces:
                     self._verifier.update(piece)
-                    rest = memoryview(piece)
-                    while rest:
-                        rest = rest[self._file.write(rest) :]
+                    write_all(self._file, piece)
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:
                 return
-        raise _unwritable(problem)
+        raise _not_saved(problem)
 
     def _rename(self) -> None:
         with self._lock:
-            temporary, goal = self._temporary, self.path
-            if self._over or self._file is None or temporary is None or goal is None:
+            temporary, target = self._temporary, self.path
+            if self._closed or self._file is None or temporary is None or target is None:
                 return
             self._file.close()
             try:
-                if self._if_exists == "replace" or (self._if_exists == "skip" and _is_empty(goal)):
-                    temporary.replace(goal)
+                if self._if_exists == "replace" or (self._if_exists == "skip" and _is_empty(target)):
+                    temporary.replace(target)
                 else:
-                    _link(temporary, goal)
+                    _link(temporary, target)
             except FileExistsError:
-                raise already_there(goal) from None
+                raise file_exists(target) from None
             except OSError as error:
                 problem = error.strerror or type(error).__name__
             else:
-                self._temporary, self._over = None, True
+                self._temporary, self._closed = None, True
                 return
-        raise _unwritable(problem)
+        raise _not_saved(problem)
 
-    def _may_finish(self, goal: Path) -> bool:
-        """Return whether the download is needed to decide about the existing file, or to complete it."""
-        return self._if_exists == "skip" and (self.total is None or (self.total > 0 and _is_empty(goal)))
+    def _may_finish(self, target: Path) -> bool:
+        """Return whether the body is needed to decide about the existing file, or to complete it."""
+        return self._if_exists == "skip" and (self.total is None or (self.total > 0 and _is_empty(target)))
 
     def _discard(self) -> None:
         with self._lock:
-            self._over = True
+            self._closed = True
             if self._file is not None:
                 self._file.close()
             if self._temporary is not None:
-                with suppress(OSError):  # the folder cannot be written to any more
+                with suppress(OSError):  # the folder is no longer writable
                     self._temporary.unlink()
 
 
-def _mark_retrieved(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()
-
-
-def _link(temporary: Path, goal: Path) -> None:
+def _link(temporary: Path, target: Path) -> None:
     """Rename without ever replacing a file, which a plain rename would."""
     try:
-        os.link(temporary, goal)
+        os.link(temporary, target)
     except FileExistsError:
         raise
     except OSError:
-        # Some file systems have no links. Checking first leaves a moment in which another program's new file would be
-        # replaced; reserving the name with an empty file instead would leave that file behind after a kill.
-        if os.path.lexists(goal):
+        # Some file systems have no links. Between this check and the rename, a new file of another program could be
+        # replaced. An empty file that reserves the name would avoid that, but a killed process would leave it behind.
+        if os.path.lexists(target):
             raise FileExistsError from None
-        temporary.replace(goal)
+        temporary.replace(target)
     else:
         temporary.unlink()
 
@@ -266,10 +251,10 @@ def _link(temporary: Path, goal: Path) -> None:
 def is_complete(path: Path, size: int) -> bool:
     """Return whether a path is a regular file of the given size, or a link to one. Blocking."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == size
+    return stat.S_ISREG(status.st_mode) and status.st_size == size
 
 
 def check_download_size(size: int | None, max_bytes: int) -> None:
@@ -283,18 +268,18 @@ def check_download_size(size: int | None, max_bytes: int) -> None:
         raise ResponseError(msg, problems=(f"more than {max_bytes} bytes",))
 
 
-def already_there(path: Path) -> MediaExistsError:
-    """Return the error for a file that exists when files are not to be touched."""
-    error = MediaExistsError('A file is there already: give another place, or if_exists="replace" or "skip".')
+def file_exists(path: Path) -> MediaExistsError:
+    """Return the error for a file that must not be replaced."""
+    error = MediaExistsError('The file already exists: pass another path, or if_exists="replace" or "skip".')
     error.path = path
     return error
 
 
 def incomplete_file(path: Path) -> MediaExistsError:
-    """Return the error for something that exists and is not the finished download."""
+    """Return the error for an existing file, folder or link that is not the complete download."""
     msg = (
-        "A file, folder or link is there already, and it is not the finished download, because its size differs: "
-        'remove it, give another place, or give if_exists="replace".'
+        "The path already exists, and is not the complete download, because its size differs: remove it, pass another "
+        'path, or pass if_exists="replace".'
     )
     error = MediaExistsError(msg)
     error.path = path
@@ -304,11 +289,13 @@ def incomplete_file(path: Path) -> MediaExistsError:
 def _is_empty(path: Path) -> bool:
     """Return whether a path is an empty regular file, which holds nothing that could be lost."""
     try:
-        found = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISREG(found.st_mode) and found.st_size == 0
+    return stat.S_ISREG(status.st_mode) and status.st_size == 0
 
 
-def _unwritable(problem: str) -> MediaNotSavedError:
-    return MediaNotSavedError(f"The download cannot be written ({problem}): give a folder that exists and has room.")
+def _not_saved(problem: str) -> MediaNotSavedError:
+    return MediaNotSavedError(
+        f"The download cannot be written ({problem}): pass a folder that exists and has free space."
+    )

@@ -1,7 +1,11 @@
-"""Streams that can be read only once: kept until they are sent, in memory while small, then in an unnamed file.
+"""Copies streams that can be read only once, so that they can be signed before they are sent.
 
-Only the wait for the next piece counts as the source's time. A source that takes too long for it fails, and holds up
-nothing but itself.
+A short stream stays in memory. A longer one goes to a temporary file without a name, which a thread writes and signs
+while the next bytes arrive (`WriteBehind`, `StreamSigner`). Type and size are checked on the way, so a stream of a
+wrong type is not read to its end.
+
+Only the wait for the next piece counts against `Timeouts.idle`. A source that exceeds it fails alone: it blocks no
+thread that another upload needs.
 """
 
 from __future__ import annotations
@@ -15,13 +19,14 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING, BinaryIO, Final, Self, TypeAlias, cast
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async._media.blocking_source import NoDescriptorError, PipeReader, run_abandonable
 from veriff_async._media.source import SMALL, BytesSource, FileSource
 from veriff_async._media.source_errors import empty, not_bytes, stalled, unreadable
 from veriff_async._media.source_kinds import reads_async
+from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
 from veriff_async._protocol.file_type import HEAD
 from veriff_async._protocol.media_rules import size_limit, too_large, type_of
 from veriff_async.errors import MediaSourceError, VeriffError
@@ -36,177 +41,161 @@ if TYPE_CHECKING:
 
     from veriff_async._media.source import Source
     from veriff_async._media.stream_body import StreamSigner
+    from veriff_async._media.write_behind import Piece
     from veriff_async.models.media import Media, MediaSource
 
 __all__ = ("spool", "spool_bytes")
 
 _Read: TypeAlias = Callable[[int], Awaitable[object]]
 
-_ASKED: Final = 256 * 1024
-"""Bytes that are asked for at once: as many as a connection gives, so that nothing is cut or joined."""
+_READ_SIZE: Final = 256 * 1024
+"""Bytes that are requested at a time: as many as a connection delivers, so that nothing is split or joined."""
 
-_GATHERED: Final = 512 * 1024
-"""Bytes that a thread writes and signs at once: fewer would be more hops, more would be more memory."""
+_LARGE_PIECE: Final = 16 * 1024
+"""Bytes from which on a piece is kept as it is, rather than copied into a larger one."""
 
-_LARGE: Final = 16 * 1024
-"""Bytes of a piece that is better kept as it is than copied."""
-
-
-_NOTHING_YET: Final = 0.01
-"""Seconds until an object that had nothing yet, and that the loop cannot wait for, is asked again."""
+_RETRY_DELAY: Final = 0.01
+"""Seconds until a source that had nothing yet is read again, if the loop cannot wait for it."""
 
 
 async def spool(media: Media, *, threads: CapacityLimiter, idle: float, signer: StreamSigner | None = None) -> Source:
-    """Read the source of a media that can be read only once, and keep its bytes.
-
-    A thread writes and signs what came, while what follows is read. Type and size are checked while it comes, so that a
-    stream of the wrong kind is not read to its end.
+    """Copy the source of a media that can be read only once.
 
     Args:
         media: Its source is an async iterator, an async reader or a file that cannot seek.
         threads: Bounds the worker threads.
         idle: Most seconds that the source may take for its next piece.
-        signer: Signs what does not stay in memory, if it is to be sent.
+        signer: Signs what goes to the file, if the media is to be sent.
 
     Raises:
         MediaUnsupportedError: Veriff does not accept this type.
         MediaTooLargeError: It has more bytes than Veriff accepts of its type; no more than that was read.
         MediaEmptyError: There are none.
-        MediaSourceError: The source failed, or gave nothing for `idle` seconds; or the
-            temporary file cannot be written.
+        MediaSourceError: The source failed, gave nothing for `idle` seconds, or the temporary file cannot be written.
         InvalidArgumentError: The source gives something else than bytes.
     """
     try:
-        async with aclosing(_pieces(media.source, threads)) as pieces, _Pieces(media.source, pieces, idle) as read:
-            return await _spool(_Head(media), read, threads, signer)
+        async with (
+            aclosing(_iter_source(media.source, threads)) as pieces,
+            _TimedPieces(media.source, pieces, idle) as timed,
+        ):
+            return await _spool(_HeadCheck(media), timed, threads, signer)
     except TimeoutError:
         pass
     raise stalled(idle)
 
 
-async def _spool(head: _Head, read: _Pieces, threads: CapacityLimiter, signer: StreamSigner | None) -> Source:
-    kept, size = _Handful(), 0
-    spooling: _Spooling | None = None
+async def _spool(
+    check: _HeadCheck, pieces: _TimedPieces, threads: CapacityLimiter, signer: StreamSigner | None
+) -> Source:
+    batch, size = _Batch(), 0
+    file: _SpoolFile | None = None
     try:
-        while (piece := await read.next()) is not None:
-            size += kept.add(piece)
-            head.take(piece, size)
-            if size > SMALL and spooling is None:
-                spooling = _Spooling(threads, signer)
-            if spooling is not None and kept.size >= _GATHERED:
-                await spooling.hand_over(kept.pieces)
-                kept = _Handful()
+        while (piece := await pieces.next()) is not None:
+            size += len(piece)
+            batch.add(piece)
+            check.update(piece, size)
+            if size > SMALL and file is None:
+                file = _SpoolFile(threads, signer)
+            if file is not None and batch.size >= BATCH_SIZE:
+                await file.write(batch.pieces)
+                batch = _Batch()
         if size == 0:
             raise empty()  # noqa: TRY301  the handler below is for the file alone
-        if spooling is None:
-            return BytesSource(memoryview(b"".join(kept.pieces)), constant=True)
-        await spooling.hand_over(kept.pieces)
-        return FileSource(await spooling.written(), 0, size, spool=True)
+        if file is None:
+            return BytesSource(memoryview(b"".join(batch.pieces)), constant=True)
+        await file.write(batch.pieces)
+        return FileSource(await file.finish(), 0, size, spool=True)
     except BaseException:
-        if spooling is not None:
-            await spooling.aclose()
+        if file is not None:
+            await file.aclose()
         raise
 
 
 async def spool_bytes(content: bytes, threads: CapacityLimiter) -> Source:
-    """Keep bytes in an unnamed file.
+    """Write bytes to a temporary file without a name.
 
     Raises:
         MediaSourceError: The temporary file cannot be written.
     """
-    spooling = _Spooling(threads, None)
+    file = _SpoolFile(threads, None)
     try:
-        await spooling.hand_over([content])
-        return FileSource(await spooling.written(), 0, len(content), spool=True)
+        await file.write([content])
+        return FileSource(await file.finish(), 0, len(content), spool=True)
     except BaseException:
-        await spooling.aclose()
+        await file.aclose()
         raise
 
 
-class _Head:
-    """The first bytes of a stream, and what they say about the rest."""
+class _HeadCheck:
+    """Checks type and size of a stream as soon as enough bytes have arrived."""
 
     def __init__(self, media: Media) -> None:
         self._scaled = media.max_side is not None
-        self._start = b""
+        self._head = b""
         self._type: str | None = None
         self._limit = 0
 
-    def take(self, piece: bytes, size: int) -> None:
-        """Look at the next piece; `size` counts the bytes of all pieces.
+    def update(self, piece: bytes, size: int) -> None:
+        """Check the next piece; `size` counts the bytes of all pieces.
 
         Raises:
             MediaUnsupportedError: Veriff does not accept this type.
             MediaTooLargeError: There are too many bytes for the type.
         """
         if self._type is None:
-            self._start += piece[: HEAD - len(self._start)]
-            if len(self._start) < HEAD:
+            self._head += piece[: HEAD - len(self._head)]
+            if len(self._head) < HEAD:
                 return
-            self._type = type_of(self._start)
+            self._type = type_of(self._head)
             self._limit = size_limit(self._type, scaled=self._scaled)
         if size > self._limit:
             raise too_large(self._type, f"more than {self._limit} bytes", scaled=self._scaled)
 
 
-class _Handful:
-    """What came and is not written yet: large pieces as they are, small ones joined."""
+class _Batch:
+    """Pieces that are still to be written: large ones as they are, small ones joined."""
 
     def __init__(self) -> None:
-        self.pieces: list[bytes | bytearray] = []
+        self.pieces: list[Piece] = []
         self.size = 0
 
-    def add(self, taken: bytes) -> int:
-        """Keep a piece, and return its size in bytes."""
+    def add(self, piece: bytes) -> None:
         last = self.pieces[-1] if self.pieces else b""
-        if len(taken) < _LARGE and isinstance(last, bytearray) and len(last) < _LARGE:
-            last += taken
+        if len(piece) < _LARGE_PIECE and isinstance(last, bytearray) and len(last) < _LARGE_PIECE:
+            last += piece
         else:
-            self.pieces.append(taken if len(taken) >= _LARGE else bytearray(taken))
-        self.size += len(taken)
-        return len(taken)
+            self.pieces.append(piece if len(piece) >= _LARGE_PIECE else bytearray(piece))
+        self.size += len(piece)
 
 
-class _Spooling:
-    """A file without a name, written and signed by a thread, one handful of pieces after another."""
+class _SpoolFile:
+    """A temporary file without a name, which a thread creates, writes and signs."""
 
     def __init__(self, threads: CapacityLimiter, signer: StreamSigner | None) -> None:
-        self._threads = threads
         self._signer = signer
         self._file: BinaryIO | None = None
-        self._writing: asyncio.Task[None] | None = None
+        self._writer = WriteBehind(self._write, threads=threads)
 
-    async def hand_over(self, pieces: list[bytes | bytearray]) -> None:
-        """Wait until what came before is written, and let a thread write these."""
-        await self._wait()
-        work = to_thread.run_sync(self._write, pieces, limiter=self._threads)
-        self._writing = asyncio.get_running_loop().create_task(work)
+    async def write(self, pieces: list[Piece]) -> None:
+        """Write a batch while the caller reads on; see `WriteBehind.write`."""
+        await self._writer.write(pieces)
 
-    async def written(self) -> BinaryIO:
-        """Return the file when all is in it."""
-        await self._wait()
+    async def finish(self) -> BinaryIO:
+        """Return the file when everything is written."""
+        await self._writer.flush()
         return cast("BinaryIO", self._file)
 
     async def aclose(self) -> None:
-        """Drop the file, once no thread writes to it any more."""
+        """Delete the file, once no thread writes to it."""
         with CancelScope(shield=True):
-            if self._writing is not None:
-                await asyncio.wait([self._writing])
-                # Whoever closes has another reason; this one was told where it was waited for.
-                if not self._writing.cancelled():
-                    self._writing.exception()
+            await self._writer.wait()
             if self._file is not None:
                 self._file.close()
 
-    async def _wait(self) -> None:
-        if self._writing is not None:
-            # A thread goes on whatever happens to its waiter, so it is waited for again where the file is closed.
-            await asyncio.shield(self._writing)
-            self._writing = None
-
-    def _write(self, pieces: list[bytes | bytearray]) -> None:
+    def _write(self, pieces: list[Piece]) -> None:
         try:
-            self._write_out(pieces)
+            self._write_pieces(pieces)
         except (OSError, ValueError) as error:
             reason = type(error).__name__
             if isinstance(error, OSError) and error.errno is not None:
@@ -219,27 +208,25 @@ class _Spooling:
         )
         raise MediaSourceError(msg)
 
-    def _write_out(self, pieces: list[bytes | bytearray]) -> None:
+    def _write_pieces(self, pieces: list[Piece]) -> None:
         if self._file is None:
-            # Unnamed, and readable by this process alone: it is a picture of somebody's papers.
+            # It shows a person's documents, so it has no name and only this process can read it.
             self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  closed by the source
             if self._signer is not None:
                 self._signer.begin(b"".join(pieces)[:HEAD])
         pieces.reverse()
-        while pieces:  # each is let go of as soon as it is written, since others come meanwhile
+        while pieces:  # each is freed as soon as it is written, because the next batch is arriving
             piece = pieces.pop()
-            rest = memoryview(piece)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            write_all(self._file, piece)
             if self._signer is not None:
                 self._signer.update(piece)
 
 
-class _Pieces:
-    """Asks a source for its pieces: each must come in time, and whatever the source raises becomes an error of ours.
+class _TimedPieces:
+    """Asks a source for its pieces, each within the time limit, and turns its exceptions into errors of this library.
 
-    One timer serves all pieces: it looks when the last question was asked, since there may be thousands of pieces a
-    second.
+    One timer serves all pieces, because there may be thousands per second: when it fires, it reads when the last
+    request was made.
     """
 
     def __init__(self, source: MediaSource, pieces: AsyncIterator[object], idle: float) -> None:
@@ -247,12 +234,12 @@ class _Pieces:
         self._pieces = pieces
         self._idle = idle
         self._loop = asyncio.get_running_loop()
-        self._asked: float | None = None
+        self._requested_at: float | None = None
         self._deadline = asyncio.timeout(None)
 
     async def __aenter__(self) -> Self:
         await self._deadline.__aenter__()
-        self._timer = self._loop.call_later(self._idle, self._look)
+        self._timer = self._loop.call_later(self._idle, self._check)
         return self
 
     async def __aexit__(
@@ -268,7 +255,7 @@ class _Pieces:
             MediaSourceError: The source failed.
             InvalidArgumentError: It gave something else than bytes.
         """
-        self._asked = self._loop.time()
+        self._requested_at = self._loop.time()
         try:
             piece = await anext(self._pieces)
         except StopAsyncIteration:
@@ -278,41 +265,41 @@ class _Pieces:
         except (Exception, asyncio.CancelledError) as error:  # a source of the caller may raise anything
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
-            failed = unreadable(error, self._source)
+            failure = unreadable(error, self._source)
         else:
             if isinstance(piece, bytes | bytearray | memoryview):
                 return bytes(cast("Buffer", piece))
             raise not_bytes(piece)
         finally:
-            self._asked = None
-        raise failed
+            self._requested_at = None
+        raise failure
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         now = self._loop.time()
-        due = (now if self._asked is None else self._asked) + self._idle
+        due = (now if self._requested_at is None else self._requested_at) + self._idle
         if due <= now:
             self._deadline.reschedule(now)
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._check)
 
 
-def _pieces(source: MediaSource, threads: CapacityLimiter) -> AsyncGenerator[object]:
-    # An async read(n) goes first: aiohttp's StreamReader has both, and iterates by lines.
+def _iter_source(source: MediaSource, threads: CapacityLimiter) -> AsyncGenerator[object]:
+    # An async read(n) takes precedence: aiohttp's StreamReader has both, and iterates by lines.
     if reads_async(source):
-        return _read_all(cast("_Read", source.read))  # type: ignore[union-attr]
+        return _iter_reads(cast("_Read", source.read))  # type: ignore[union-attr]
     if isinstance(source, AsyncIterable):
-        return _iterate(source)
+        return _iter_async(source)
     reader = _ThreadReader(cast("BinaryIO", source), threads)
-    return _read_all(reader.read, reader.close)
+    return _iter_reads(reader.read, reader.close)
 
 
-async def _iterate(source: AsyncIterable[bytes]) -> AsyncGenerator[object]:
+async def _iter_async(source: AsyncIterable[bytes]) -> AsyncGenerator[object]:
     pieces = aiter(source)
     try:
         async for piece in pieces:
-            found: object = piece
-            if isinstance(found, bytes | bytearray) and not found:
-                # Not the end and not progress: the source's time goes on, and the loop must get its turn.
+            item: object = piece
+            if isinstance(item, bytes | bytearray) and not item:
+                # Neither the end nor progress: the time limit keeps running, and other tasks must be able to run.
                 await asyncio.sleep(0)
             else:
                 yield piece
@@ -322,22 +309,22 @@ async def _iterate(source: AsyncIterable[bytes]) -> AsyncGenerator[object]:
                 await pieces.aclose()
 
 
-async def _read_all(read: _Read, close: Callable[[], None] | None = None) -> AsyncGenerator[object]:
-    """Yield what is read; ``None`` means "nothing yet", as everywhere in `io`, and only ``b""`` is the end."""
+async def _iter_reads(read: _Read, close: Callable[[], None] | None = None) -> AsyncGenerator[object]:
+    """Yield each result of `read`, to the end: ``b""``. As everywhere in `io`, ``None`` means "nothing yet"."""
     try:
-        while piece := await _read_or_none(read):
+        while piece := await _read_piece(read):
             yield piece
     finally:
         if close is not None:
             close()
 
 
-async def _read_or_none(read: _Read) -> object:
+async def _read_piece(read: _Read) -> object:
     while True:
         with suppress(BlockingIOError):
-            if (piece := await read(_ASKED)) is not None:
+            if (piece := await read(_READ_SIZE)) is not None:
                 return piece
-        await asyncio.sleep(_NOTHING_YET)
+        await asyncio.sleep(_RETRY_DELAY)
 
 
 class _ThreadReader:
