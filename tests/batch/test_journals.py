@@ -180,7 +180,7 @@ class TestLeases:
             await asyncio.sleep(0)
             advance_time(251)
             await asyncio.wait([keeper])  # it has nothing to renew any more
-            with pytest.raises(JobClaimedError, match="is taken by a run"):
+            with pytest.raises(JobClaimedError, match="is claimed by an active run"):
                 await journal.write(record_of("a"))
             await journal.release("a")
 
@@ -213,7 +213,7 @@ class TestLeases:
             )
             assert child.stdout is not None
             assert b"held\n" == await child.stdout.readline()
-            with pytest.raises(JobClaimedError, match="let it end"):
+            with pytest.raises(JobClaimedError, match="wait until that run ends"):
                 await journal.claim("a")
             child.kill()
             await child.wait()

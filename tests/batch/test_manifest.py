@@ -205,7 +205,7 @@ def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
         '{"id": "o", ' + media + ', "document": {"country": "' + SECRET + '"}}': "document.country",
         '{"id": "p", ' + media + ', "vendor_data": "\\ud800"}': "UTF-8",
         '{"id": "q", ' + media + ', "proof_of_address_types": 1}': "is no list",
-        '{"id": "r\\u0007", ' + media + "}": "job's id cannot be used",
+        '{"id": "r\\u0007", ' + media + "}": "The id of a job must be",
         '{"id": "s", "media": [{"path": "a\\u0000b", "context": "face"}]}': "cannot be opened",
     }
     rows = read(folder, "\n".join(lines), name="jobs.ndjson")

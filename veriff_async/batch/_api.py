@@ -1,4 +1,4 @@
-"""Many verifications at once: what a program calls."""
+"""The functions that run batches."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_choice, check_function, check_number, check_optional
 from veriff_async._protocol.validation import check_id
 from veriff_async.batch._circuit_breaker import breaker_of
-from veriff_async.batch._job_runner import OnUnknown, Run
+from veriff_async.batch._job_runner import BatchContext, OnUnknown
 from veriff_async.batch._rate_limit import RateLimiter, RateLimits
-from veriff_async.batch._records import JobRecord, JobState
-from veriff_async.batch._runner import Window, told
+from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
+from veriff_async.batch._runner import BatchRunner, stream_results
 from veriff_async.batch.job import JobResult
 from veriff_async.errors import InvalidArgumentError
 
@@ -41,16 +41,20 @@ __all__ = (
 )
 
 MAX_OUTAGE: Final = 300.0
-"""Seconds that an outage may last by default."""
+"""Default for the seconds that an outage may last."""
 
-_FEWEST_CREATIONS: Final = 4
-"""Creations at once, or a quarter of the jobs if that is more: a creation is the shortest of a job's requests."""
+_MIN_CREATIONS: Final = 4
+"""Concurrent creations, or a quarter of the concurrency if that is more.
 
-_UNHURRIED: Final = RateLimits(initial=1000.0)
-"""The pace of a single job: there is nothing to be careful with but the client's own slow-down."""
+A creation is the shortest request of a job, so a few keep all uploads busy. Each creation that is in flight when an
+outage begins may end with an unknown outcome.
+"""
+
+_SINGLE_JOB_LIMITS: Final = RateLimits(initial=1000.0)
+"""A single job needs no limit of its own: the client already obeys ``Retry-After``."""
 
 
-async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three have a default
+async def verify_many(  # noqa: PLR0913  the options of a batch; all but three have a default
     client: VeriffClient,
     jobs: Iterable[Job] | AsyncIterable[Job],
     *,
@@ -63,45 +67,46 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
     max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[BatchProgress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
-    """Verify many people: create, upload, submit and wait, and yield what comes of each as it comes.
+    """Verify many people: create, upload, submit and wait, and yield the result of each job as soon as it is known.
 
-    Every step is in the journal before and after it is taken. Killed at any point and begun again with the same jobs
-    and journal, the run goes on: no second session for a job that has one, no second upload of what is up, no decision
-    lost. Jobs that are settled already are yielded again, as ``known``. The failure of one job stops no other.
+    Each step is saved in the journal before and after it. A run that was killed at any point resumes when you start it
+    again with the same jobs and journal: it creates no second session, uploads no media twice, and loses no decision.
+    Jobs that are already finished are yielded again, with ``from_journal``. A job that fails does not stop the others.
 
-    An outage fails no job. After three consecutive errors that may pass, or one creation whose outcome is unknown,
-    nothing more is sent except probes, which only ask for a decision. When one succeeds, the jobs go on from where they
-    stand, slowly at first. `BatchProgress.paused` shows it.
+    An outage fails no job. After three consecutive transient errors, or one creation with an unknown outcome, the run
+    pauses and sends only probes, which ask for a decision. When one succeeds, the jobs resume, slowly at first.
+    `BatchProgress.paused` shows a pause.
 
-    Memory is that of the window, `concurrency` and `max_waiting`, however many jobs there are. To stop early, close the
-    generator (`contextlib.aclosing`); a creation under way is awaited, so that its session is not lost.
+    Memory depends on `concurrency` and `max_waiting`, not on the number of jobs. To stop early, close the generator
+    (`contextlib.aclosing`); creations that were sent are awaited, so that their sessions are not lost.
 
     Args:
-        client: Whom to ask with; with an inbox its waits are woken by webhooks. Uploads at once are its `max_uploads`.
-        jobs: The jobs, any number of them; an iterator is taken as it comes, on the loop, so it must not block.
-        journal: Where steps are written.
-        concurrency: Most jobs at once on their way to their submission: sessions that are open.
-        max_waiting: Most jobs at once whose decision is waited for, or whose result is not taken yet.
+        client: The client. With an inbox, webhooks wake its waits. Its `max_uploads` bounds concurrent uploads.
+        jobs: The jobs, any number of them. An iterator is consumed step by step in the event loop, so it must not
+            block.
+        journal: Stores the state of each job.
+        concurrency: Maximum of jobs that are created, uploaded or submitted at the same time.
+        max_waiting: Maximum of jobs that wait for a decision, or whose result has not been taken yet.
         on_unknown: How to treat a job whose session may have been created although no response arrived: ``"hold"``
             yields `OutcomeUnknownError` and leaves the job for `resolve_unknown`; ``"recreate"`` creates another
             session; ``"fail"`` ends the job.
-        retry_failed: Whether jobs that failed for good in an earlier run are tried again, from the step that failed.
-        rate_limits: Bounds of the pace.
-        max_outage: Seconds that an outage may last before the run ends with its error; `None` for any time. It is 30 at
-            most as long as no request has succeeded.
-        progress: Called on the loop after each step of a job with the counts so far; it must not block.
+        retry_failed: Whether to retry jobs that failed permanently in an earlier run, from the step that failed.
+        rate_limits: Bounds of the request rate.
+        max_outage: Seconds that an outage may last before the run ends with its error; `None` for any time. Until a
+            request has succeeded it is at most 30.
+        progress: Called in the event loop after each step of a job with the counts so far; it must not block.
 
     Yields:
         A result for each job, in the order of their decisions.
 
     Raises:
-        InvalidArgumentError: An option cannot be right, or what was given is no `Job`.
-        AuthenticationError: The key or secret is refused: no job could go on.
+        InvalidArgumentError: An option is invalid, or an item of `jobs` is not a `Job`.
+        AuthenticationError: Veriff refuses the API key or the signature, so that no job could proceed.
         PermissionDeniedError: The integration may not create sessions.
-        NotFoundError: There is no such API at the client's base URL.
-        JournalError: The journal cannot be written, or another run has it.
-        ClientClosedError: The client was closed meanwhile.
-        TransportError: Veriff could not be reached for `max_outage`; every job stands where it stood.
+        NotFoundError: The client's base URL is not Veriff's API.
+        JournalError: The journal cannot be written, or another run uses it.
+        ClientClosedError: The client was closed during the run.
+        TransportError: Veriff could not be reached for `max_outage`; every job keeps its state.
         ServerError: Likewise.
 
     Example:
@@ -110,15 +115,23 @@ async def verify_many(  # noqa: PLR0913  what a batch is made of; all but three 
         ...         print(result.job_id, result.decision.status if result.decision else result.error)
     """
     require_asyncio()
-    window = _window(
-        client, journal, concurrency, max_waiting, on_unknown, retry_failed, rate_limits, progress, patience=max_outage
+    runner = _make_runner(
+        client,
+        journal,
+        concurrency,
+        max_waiting,
+        on_unknown,
+        retry_failed,
+        rate_limits,
+        progress,
+        max_outage=max_outage,
     )
-    async with aclosing(told(partial(window.verify, jobs))) as results:
+    async with aclosing(stream_results(partial(runner.verify, jobs))) as results:
         async for result in results:
             yield result
 
 
-async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three have a default
+async def submit_many(  # noqa: PLR0913  the options of a batch; all but three have a default
     client: VeriffClient,
     jobs: Iterable[Job] | AsyncIterable[Job],
     *,
@@ -130,21 +143,21 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
     max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[BatchProgress], None] | None = None,
 ) -> list[JobResult]:
-    """Submit many people's pictures, and leave the waiting to `collect_many`: a decision can take days.
+    """Submit many people's media, and leave the waiting to `collect_many`: a decision can take days.
 
     Args:
-        client: Whom to ask with.
+        client: The client.
         jobs: The jobs; see `verify_many`.
-        journal: Where steps are written.
-        concurrency: Most jobs at once.
+        journal: Stores the state of each job.
+        concurrency: Maximum of concurrent jobs.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
-        rate_limits: Bounds of the pace.
+        rate_limits: Bounds of the request rate.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 
     Returns:
-        What is not submitted, with the errors; empty when everything is.
+        The results of the jobs that could not be submitted, with their errors.
 
     Raises:
         VeriffError: What `verify_many` raises.
@@ -154,14 +167,14 @@ async def submit_many(  # noqa: PLR0913  what a batch is made of; all but three 
         ...     print(result.job_id, result.error)
     """
     require_asyncio()
-    window = _window(
-        client, journal, concurrency, 1, on_unknown, retry_failed, rate_limits, progress, patience=max_outage
+    runner = _make_runner(
+        client, journal, concurrency, 1, on_unknown, retry_failed, rate_limits, progress, max_outage=max_outage
     )
-    async with aclosing(told(partial(window.submit, jobs))) as results:
+    async with aclosing(stream_results(partial(runner.submit, jobs))) as results:
         return [result async for result in results if result.error is not None]
 
 
-async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two have a default
+async def collect_many(  # noqa: PLR0913  the options of a batch; all but two have a default
     client: VeriffClient,
     *,
     journal: Journal,
@@ -171,20 +184,20 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
     max_outage: float | None = MAX_OUTAGE,
     progress: Callable[[BatchProgress], None] | None = None,
 ) -> AsyncGenerator[JobResult]:
-    """Gather the decisions on all jobs of a journal that are submitted, in this process or another, now or days later.
+    """Collect the decisions on all submitted jobs of a journal, also those that another process submitted.
 
     Args:
-        client: Whom to ask with; with an inbox, decisions that came by webhook are in it already.
-        journal: Where the jobs are.
+        client: The client. With an inbox, it finds decisions that arrived by webhook without asking Veriff.
+        journal: The journal of the jobs.
         timeout: Seconds to wait for each decision; ``0`` asks once for each, ``None`` waits as long as it takes.
-        max_waiting: Most waits at once.
-        rate_limits: Bounds of the pace of asking once; waits have the client's own.
+        max_waiting: Maximum of concurrent waits.
+        rate_limits: Bounds of the request rate with ``timeout=0``; longer waits share the client's poller.
         max_outage: See `verify_many`.
         progress: See `verify_many`.
 
     Yields:
-        A result for each job that was submitted: its decision, or a `DecisionTimeoutError` while there is none, or why
-        Veriff does not tell.
+        A result for each submitted job: its decision, a `DecisionTimeoutError` while there is none, or the error with
+        which Veriff refuses the question.
 
     Raises:
         VeriffError: What `verify_many` raises.
@@ -195,25 +208,25 @@ async def collect_many(  # noqa: PLR0913  what a batch is made of; all but two h
     """
     require_asyncio()
     if timeout is not None and not timeout >= 0:
-        msg = f"The timeout is {timeout!r}: give seconds, 0 to ask once, or None."
+        msg = f"timeout must be seconds, 0 to ask once, or None to wait for any time, not {timeout!r}."
         raise InvalidArgumentError(msg)
-    window = _window(
+    runner = _make_runner(
         client,
         journal,
         1,
         max_waiting,
         "hold",
-        False,  # noqa: FBT003  retries nothing
+        False,  # noqa: FBT003  retry_failed: a collection retries nothing
         rate_limits,
         progress,
-        patience=max_outage,
+        max_outage=max_outage,
     )
-    async with aclosing(told(partial(window.collect, timeout))) as results:
+    async with aclosing(stream_results(partial(runner.collect, timeout))) as results:
         async for result in results:
             yield result
 
 
-async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three have a default
+async def verify_one(  # noqa: PLR0913  the options of a batch; all but three have a default
     client: VeriffClient,
     job: Job,
     *,
@@ -222,23 +235,24 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     retry_failed: bool = False,
     wait: bool = True,
 ) -> JobResult:
-    """Do one job, or go on with it: what a worker of a queue calls for each message.
+    """Run one job, or resume it: for the workers of a task queue, which call this for each message.
 
-    It repeats nothing, since the queue does, and does not wait for the end of an outage: while Veriff cannot be reached
-    (for any call with this client), the result is the error of the last request, and nothing is created.
+    It repeats nothing, because the queue delivers the message again, and does not wait for the end of an outage: while
+    Veriff cannot be reached by this client, the result has the error of the last request, and nothing is created.
 
-    It may be called again for the same job, after a crash or by a queue that delivers twice; see `verify_many`.
+    It is safe to call it again for the same job, after a crash or when a queue delivers twice; see `verify_many`.
 
     Args:
-        client: Whom to ask with; a worker keeps one.
+        client: The client; a worker process needs only one.
         job: The job.
-        journal: Where steps are written; workers of several processes share a `RedisJournal`.
+        journal: Stores the state of each job; workers of several processes share a `RedisJournal`.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
-        wait: Whether to wait for the decision, for the job's timeout; else the job ends as ``submitted``.
+        wait: Whether to wait for the decision, up to the job's timeout; otherwise the job ends as ``submitted``.
 
     Returns:
-        The result; its ``error`` says why there is no decision, for example `JobClaimedError`: another worker has it.
+        The result. Its ``error`` says why there is no decision; `JobClaimedError` means that another worker has the
+        job.
 
     Raises:
         VeriffError: What `verify_many` raises.
@@ -248,11 +262,11 @@ async def verify_one(  # noqa: PLR0913  what a batch is made of; all but three h
     """
     require_asyncio()
     return await attempt_one(
-        client, job, journal=journal, on_unknown=on_unknown, retry_failed=retry_failed, wait=wait, patience=0.0
+        client, job, journal=journal, on_unknown=on_unknown, retry_failed=retry_failed, wait=wait, max_outage=0.0
     )
 
 
-async def attempt_one(  # noqa: PLR0913  what a single job is made of
+async def attempt_one(  # noqa: PLR0913  the options of `verify_one`
     client: VeriffClient,
     job: Job,
     *,
@@ -260,26 +274,26 @@ async def attempt_one(  # noqa: PLR0913  what a single job is made of
     on_unknown: OnUnknown,
     retry_failed: bool,
     wait: bool,
-    patience: float,
+    max_outage: float,
 ) -> JobResult:
-    """Do one job; see `verify_one`. `patience` is how many seconds to wait for the end of an outage before it."""
-    window = _window(
-        client, journal, 1, 1, on_unknown, retry_failed, _UNHURRIED, None, patience=patience, retries=False
+    """Run one job; see `verify_one`. It first waits up to `max_outage` seconds for the end of an outage."""
+    runner = _make_runner(
+        client, journal, 1, 1, on_unknown, retry_failed, _SINGLE_JOB_LIMITS, None, max_outage=max_outage, retries=False
     )
-    async with aclosing(told(partial(window.verify if wait else window.submit, [job]))) as results:
+    async with aclosing(stream_results(partial(runner.verify if wait else runner.submit, [job]))) as results:
         return await anext(results)
 
 
 async def record_failure(journal: Journal, job_id: str, error: VeriffError) -> JobResult:
-    """Record that a job cannot be made, so that a queue may forget its message; a settled job stays as it is.
+    """Save that a job cannot be loaded, so that a queue may drop its message; a finished job stays as it is.
 
     Raises:
         JournalError: The journal cannot be written, or another run has the job.
     """
-    stored = await journal.claim(job_id)
+    previous = await journal.claim(job_id)
     try:
-        record = stored or JobRecord(job_id=job_id, options_digest="", media=())
-        if record.state not in {JobState.DECIDED, JobState.FAILED}:
+        record = previous or JobRecord(job_id=job_id, options_digest="", media=())
+        if record.state not in FINISHED_STATES:
             record = record.with_failure(error)
             await journal.write(record)
     finally:
@@ -290,19 +304,19 @@ async def record_failure(journal: Journal, job_id: str, error: VeriffError) -> J
 
 
 async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | None) -> None:
-    """Say what became of a creation whose answer was lost, so that the job goes on when it is given again.
+    """Resolve a job in state ``unknown``, so that it resumes when it is passed again.
 
-    A session that turns out to be wrong can be corrected in the same way: when the job has failed because Veriff
-    refused its first upload with 400 or 404.
+    A wrong session can be corrected in the same way, once the job has failed because Veriff refused its first upload
+    with 400 or 404.
 
     Args:
-        journal: Where the job is.
+        journal: The journal of the job.
         job_id: The job.
         session_id: The session that was created, as the Customer Portal or a webhook shows it for the job's
-            ``vendor_data``; ``None`` when there is none, so that it is created again.
+            ``vendor_data``; ``None`` if no session was created, so that the next run creates one.
 
     Raises:
-        InvalidArgumentError: It is certain which session the job has, or the session's id cannot be one.
+        InvalidArgumentError: The job is not in the journal or its session is certain, or `session_id` is not an id.
         JournalError: The journal cannot be written, or a run has the job.
 
     Example:
@@ -315,7 +329,7 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
             msg = f"The journal has no job {job_id}: compare the id with those of your jobs."
             raise InvalidArgumentError(msg)
         if not record.is_resolvable:
-            msg = f"No creation of job {job_id} is in doubt: look at its step in the journal."
+            msg = f"Job {job_id} is in state {record.state!s}, so there is nothing to resolve."
             raise InvalidArgumentError(msg)
         if session_id is None:
             await journal.write(evolve(record.retry(), state=JobState.NEW, session_id=None))
@@ -325,7 +339,7 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
         await journal.release(job_id)
 
 
-def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
+def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
     client: VeriffClient,
     journal: Journal,
     concurrency: int,
@@ -335,12 +349,12 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
     rate_limits: RateLimits | None,
     progress: Callable[[BatchProgress], None] | None,
     *,
-    patience: float | None,
+    max_outage: float | None,
     retries: bool = True,
-) -> Window:
-    if patience is not None:
+) -> BatchRunner:
+    if max_outage is not None:
         check_number(
-            "max_outage", patience, remedy="give seconds, or None to wait for any time", error=InvalidArgumentError
+            "max_outage", max_outage, remedy="give seconds, or None to wait for any time", error=InvalidArgumentError
         )
     for name, value in (("concurrency", concurrency), ("max_waiting", max_waiting)):
         check_number(name, value, lowest=1, whole=True, remedy="give 1 or more", error=InvalidArgumentError)
@@ -353,16 +367,15 @@ def _window(  # noqa: PLR0913, PLR0917  what all three runs are made of
         error=InvalidArgumentError,
     )
     check_function("progress", progress, error=InvalidArgumentError)
-    throttle = RateLimiter(rate_limits or RateLimits(), client.statistics)
-    run = Run(
+    context = BatchContext(
         client=client,
         journal=journal,
-        throttle=throttle,
+        limiter=RateLimiter(rate_limits or RateLimits(), client.statistics),
         breaker=breaker_of(client),
-        creating=asyncio.Semaphore(max(_FEWEST_CREATIONS, concurrency // 4)),
+        creations=asyncio.Semaphore(max(_MIN_CREATIONS, concurrency // 4)),
         on_unknown=on_unknown,
         retry_failed=retry_failed,
-        patience=patience,
+        max_outage=max_outage,
         retries=retries,
     )
-    return Window(run, concurrency=concurrency, max_waiting=max_waiting, progress=progress)
+    return BatchRunner(context, concurrency=concurrency, max_waiting=max_waiting, on_progress=progress)

@@ -1,9 +1,9 @@
 """A circuit breaker: an outage pauses the jobs of a client instead of failing them.
 
-    closed      requests leave. `THRESHOLD` consecutive failures, or one creation whose outcome is unknown, open it.
-    open        no request leaves. One of the jobs that wait sends a probe, at growing intervals, until one succeeds.
-    half open   requests leave again, but only one creation at a time. A success closes it, a failure opens it. Before
-                the first success creations also leave one at a time.
+    closed      requests are sent. `THRESHOLD` consecutive failures, or one creation with an unknown outcome, open it.
+    open        no request is sent. One of the waiting jobs sends a probe, at growing intervals, until one succeeds.
+    half open   requests are sent again, but only one creation at a time. A success closes it, a failure opens it.
+                Before the first success, creations are also sent one at a time.
 
 A probe asks for a decision, so it changes nothing at Veriff. Any response counts that is not itself part of the outage,
 404 included. Creations have a rule of their own because a failed one can cost a session whose outcome nobody knows,
@@ -38,11 +38,13 @@ _LOGGER: Final = getLogger("veriff_async.batch")
 THRESHOLD: Final = 3
 """Consecutive failures, each after all retries of its call, that count as an outage."""
 
-_FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 30.0
-_UNSETTLED: Final = 30.0
-_UNPROVEN: Final = 30.0
-"""Seconds of patience before the first success: what never worked is rather a wrong address than an outage."""
+_INITIAL_PAUSE: Final = 1.0
+_MAX_PAUSE: Final = 30.0
+_UNSTABLE: Final = 30.0
+"""Seconds after an outage in which a failure still counts as part of it: many outages end in fits and starts."""
+
+_MAX_OUTAGE_AT_START: Final = 30.0
+"""Seconds that an outage may last before the first success: then a wrong base URL is more likely than an outage."""
 
 
 @define
@@ -56,7 +58,7 @@ class Schedule:
         next_probe: When the next probe is due.
         has_succeeded: Whether any request has ever succeeded.
         is_half_open: Whether the last probe succeeded, and no request since.
-        unsettled_until: Until when a failure still counts as part of the last outage, which may end in fits and starts.
+        unstable_until: A failure before this time counts as part of the last outage.
     """
 
     failures: int = 0
@@ -65,11 +67,11 @@ class Schedule:
     next_probe: float = 0.0
     has_succeeded: bool = False
     is_half_open: bool = False
-    unsettled_until: float = 0.0
+    unstable_until: float = 0.0
 
     @property
     def is_open(self) -> bool:
-        """Whether no request may leave."""
+        """Whether no request may be sent."""
         return self.opened_at is not None
 
     @property
@@ -82,7 +84,7 @@ class Schedule:
         return self.is_half_open or not self.has_succeeded
 
     def on_success(self) -> None:
-        """Close, unless it is open: a success then belongs to a request that left before."""
+        """Close, unless it is open: then the success belongs to a request that was sent before."""
         self.has_succeeded = True
         if not self.is_open:
             self.failures = self.probes = 0
@@ -108,22 +110,24 @@ class Schedule:
             self.is_half_open = False
         elif self.is_open:
             if self.is_outage:
-                self.unsettled_until = now + _UNSETTLED
+                self.unstable_until = now + _UNSTABLE
             self.opened_at = None
             self.is_half_open = True
             self.failures = 0
 
-    def patience(self, limit: float | None) -> float | None:
-        """Return how many seconds an outage may last, given what the caller allows."""
-        return limit if self.has_succeeded or limit is None else min(limit, _UNPROVEN)
+    def limit_outage(self, max_outage: float | None) -> float | None:
+        """Return how many seconds an outage may last now, given what the caller allows."""
+        if self.has_succeeded or max_outage is None:
+            return max_outage
+        return min(max_outage, _MAX_OUTAGE_AT_START)
 
     def _pause(self) -> float:
-        return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(self.probes, 60))
+        return min(_MAX_PAUSE, _INITIAL_PAUSE * 2.0 ** min(self.probes, 60))
 
 
 @define(eq=False)
 class CircuitBreaker:
-    """Lets requests of one client pass while Veriff can be reached.
+    """Holds the requests of one client back while Veriff cannot be reached.
 
     Attributes:
         probe: Sends a harmless request about a session, and raises what goes wrong.
@@ -144,20 +148,20 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether no request may leave now."""
+        """Whether no request may be sent now."""
         return self._state.is_open
 
     @property
     def is_paused(self) -> bool:
-        """Whether there is an outage, so that no job goes on."""
+        """Whether there is an outage, so that no job proceeds."""
         return self._state.is_outage
 
-    async def wait(self, patience: float | None) -> None:
-        """Return when requests may leave.
+    async def wait(self, max_outage: float | None) -> None:
+        """Return when requests may be sent.
 
         Args:
-            patience: Seconds that an outage may last; `None` for any time. With 0 a probe that is due is sent, but none
-                is waited for.
+            max_outage: Seconds that an outage may last; `None` for any time. With 0 a probe that is due is sent, but
+                no later one is waited for.
 
         Raises:
             VeriffError: The outage lasts longer; it is the error of the last request.
@@ -169,54 +173,49 @@ class CircuitBreaker:
                 opened_at, now = self._state.opened_at, loop.time()
                 if opened_at is None:
                     return
-                limit = self._state.patience(patience)
+                limit = self._state.limit_outage(max_outage)
                 if limit is not None and self._state.next_probe > max(now, opened_at + limit):
                     raise self._give_up()
                 await asyncio.sleep(max(0.0, self._state.next_probe - now))
                 await self._probe()
 
-    async def outlast(self, patience: float | None) -> bool:
+    async def outlast(self, max_outage: float | None) -> bool:
         """Return, after a failed request, whether an outage was the cause, once it is over.
 
-        While the breaker is closed a probe decides that.
+        While the breaker is closed, a probe decides that.
 
         Raises:
-            VeriffError: The outage lasts longer than `patience`; see `wait`.
+            VeriffError: The outage lasts longer than `max_outage`; see `wait`.
         """
         async with self._probing:
-            if not self._state.is_open:  # otherwise another job has probed meanwhile, or too many have failed
+            if not self._state.is_open:  # otherwise another job has sent a probe, or opened it by failing
                 await self._probe()
-        is_part = self._state.is_open or asyncio.get_running_loop().time() < self._state.unsettled_until
-        await self.wait(patience)
+        is_part = self._state.is_open or asyncio.get_running_loop().time() < self._state.unstable_until
+        await self.wait(max_outage)
         return is_part
 
     @asynccontextmanager
-    async def request(self, patience: float | None, *, creates: bool = False) -> AsyncGenerator[None]:
-        """Wait until a request may leave, and learn from its result; see `wait`.
+    async def request(self, max_outage: float | None, *, creates: bool = False) -> AsyncGenerator[None]:
+        """Wait until a request may be sent, send it inside the block, and learn from its result; see `wait`.
 
-        A creation waits for the one before it until Veriff is known to work again.
+        Creations are sent one at a time until one request shows that Veriff works.
         """
-        async with AsyncExitStack() as held:
-            await self.wait(patience)
+        async with AsyncExitStack() as lock:
+            await self.wait(max_outage)
             if creates and self._state.is_trial():
-                await held.enter_async_context(self._creating)
-                await self.wait(patience)  # the creation before this one may have failed
+                await lock.enter_async_context(self._creating)
+                await self.wait(max_outage)  # the creation before this one may have failed
                 if not self._state.is_trial():
-                    await held.aclose()
-            async with self._observed(creates=creates):
+                    await lock.aclose()
+            try:
                 yield
-
-    @asynccontextmanager
-    async def _observed(self, *, creates: bool) -> AsyncGenerator[None]:
-        try:
-            yield
-        except VeriffError as error:
-            self._observe(error, creates=creates)
-            raise
-        self._observe(None)
+            except VeriffError as error:
+                self._observe(error, creates=creates)
+                raise
+            self._observe(None)
 
     def _observe(self, error: VeriffError | None, *, creates: bool = False) -> None:
-        if error is None or not is_outage(error):  # a refusal of this one request shows that Veriff works
+        if error is None or not is_outage(error):  # a refusal of one request shows that Veriff works
             self._state.on_success()
         else:
             self.last_error = error
@@ -244,15 +243,16 @@ class CircuitBreaker:
         return self.last_error
 
     def _report(self) -> None:
-        if self._was_outage is self.is_paused:
+        is_paused = self._state.is_outage
+        if self._was_outage is is_paused:
             return
-        self._was_outage = self.is_paused
-        if self.is_paused:
+        self._was_outage = is_paused
+        if is_paused:
             _LOGGER.warning("Requests to Veriff fail (%s), so the batch pauses.", type(self.last_error).__name__)
         else:
             _LOGGER.warning("Veriff works again, so the batch resumes.")
-        for report in tuple(self.on_change):
-            report()
+        for callback in tuple(self.on_change):
+            callback()
 
 
 _BREAKERS: Final[WeakKeyDictionary[VeriffClient, CircuitBreaker]] = WeakKeyDictionary()
@@ -262,12 +262,13 @@ def breaker_of(client: VeriffClient) -> CircuitBreaker:
     """Return the breaker that all runs of a client share."""
     breaker = _BREAKERS.get(client)
     if breaker is None:
-        reference = ref(client)  # a strong one, kept in a value, would keep client and breaker for ever
+        # The breaker is a value of the dictionary: a strong reference in it would keep the client, its key, alive.
+        reference = ref(client)
 
         async def probe(session_id: str) -> None:
-            living = reference()
-            if living is not None:
-                await living.session(session_id).decision()
+            target = reference()
+            if target is not None:
+                await target.session(session_id).decision()
 
         breaker = _BREAKERS[client] = CircuitBreaker(probe)
     return breaker

@@ -1,4 +1,4 @@
-"""What came before, however much it was, in little memory."""
+"""Recognizes ids that occurred before, among any number of them and in little memory."""
 
 from __future__ import annotations
 
@@ -11,49 +11,48 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ("Seen",)
+__all__ = ("SeenIds",)
 
 
-class Seen:
-    """Remembers texts with a number each, by their digests.
+class SeenIds:
+    """A set of texts, each with the number it was added with. Blocking; threads may use it one after the other.
 
-    A set of a million ids takes a hundred megabytes and more, so they are in a file of SQLite's own that has no name
-    and ends with this; as long as they are few it is never written. Blocking; it may be used from one thread after
-    the other.
+    A Python set of a million ids takes more than a hundred megabytes, so the digests are in a temporary SQLite database
+    without a name. SQLite writes it to disk only when it outgrows the page cache, and deletes it when it is closed.
     """
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty set."""
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.executescript(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
-            "CREATE TABLE seen (mark BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID; BEGIN"
+            "CREATE TABLE seen (digest BLOB PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID; BEGIN"
         )
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the set."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Forget everything."""
+        """Delete the database."""
         self._db.close()
 
-    def note(self, text: str, number: int) -> int | None:
-        """Remember a text, unless it came before; return the number that it came with then.
+    def add(self, text: str, number: int) -> int | None:
+        """Add a text, or return the number of its first occurrence if it was added before.
 
         Raises:
             ConfigurationError: The folder for temporary files is full, or cannot be written to.
         """
-        mark = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
+        digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
         try:
-            if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (mark, number)).rowcount:
+            if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, number)).rowcount:
                 return None
-            found = self._db.execute("SELECT number FROM seen WHERE mark = ?", (mark,)).fetchone()
+            row = self._db.execute("SELECT number FROM seen WHERE digest = ?", (digest,)).fetchone()
         except sqlite3.Error as error:
             problem = error.sqlite_errorname
         else:
-            return int(found[0])
-        msg = f"What was read cannot be remembered ({problem}): look at the folder for temporary files, see TMPDIR."
+            return int(row[0])
+        msg = f"SeenIds cannot write its temporary file ({problem}): check the folder for temporary files, see TMPDIR."
         raise ConfigurationError(msg)

@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from veriff_async.batch.job import Job
     from veriff_async.models.media import Media
 
-__all__ = ("described", "options_of", "same", "undescribed")
+__all__ = ("is_same_input", "prepare_record", "session_options", "unprepared_record")
 
 _UP: frozenset[JobState] = frozenset({JobState.SUBMITTING, JobState.SUBMITTED, JobState.DECIDED})
 """Where nothing is uploaded any more, so that the files need not be there."""
 
 
-def options_of(job: Job) -> CreateOptions:
+def session_options(job: Job) -> CreateOptions:
     """Return what the session is made with: the job's options, and its id as ``vendor_data`` unless they have one."""
     return cast("CreateOptions", {"vendor_data": job.id, **job.options})
 
 
-def described(job: Job, known: JobRecord | None) -> JobRecord:
+def prepare_record(job: Job, known: JobRecord | None) -> JobRecord:
     """Look at a job and its files, and return the record that it begins with. Blocking.
 
     Args:
@@ -45,7 +45,7 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
     """
     check_arguments(job.media)
     said = {
-        "session": create_body(options_of(job)),
+        "session": create_body(session_options(job)),
         "media": [
             [one.context, one.mimetype, one.timestamp and one.timestamp.isoformat(), one.max_side] for one in job.media
         ],
@@ -63,14 +63,14 @@ def described(job: Job, known: JobRecord | None) -> JobRecord:
     return JobRecord(job_id=job.id, options_digest=hashlib.sha256(dump(said)).hexdigest(), media=tuple(media))
 
 
-def undescribed(job: Job) -> JobRecord:
+def unprepared_record(job: Job) -> JobRecord:
     """Return the record of a job that cannot be read as it was given."""
     return JobRecord(
         job_id=job.id, options_digest="", media=tuple(MediaRecord(context=str(one.context)) for one in job.media)
     )
 
 
-def same(record: JobRecord, now: JobRecord) -> bool:
+def is_same_input(record: JobRecord, now: JobRecord) -> bool:
     """Tell whether a job is what it was; what cannot be read twice or is gone cannot tell."""
     if record.options_digest != now.options_digest or len(record.media) != len(now.media):
         return False

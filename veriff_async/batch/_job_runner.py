@@ -1,4 +1,9 @@
-"""One job on its way: each step is written down before it is taken, and again when it is done."""
+"""Runs the steps of one job, and saves each state before its request is sent and after its response has arrived.
+
+See `_runner` for the states and for the reasons why a killed run creates nothing twice. Each step recovers in its own
+way, so there is no table of states: a creation has an unknown outcome, uploads are matched by size, and a submission
+trusts error 1304 only if an earlier submission may have been sent.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,8 @@ from veriff_async._media.prepare import check_media
 from veriff_async._media.source import reusable_source
 from veriff_async._media.source_kinds import seeks_async
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage, is_repeated
-from veriff_async.batch._fingerprint import described, options_of, same, undescribed
-from veriff_async.batch._records import JobRecord, JobState
+from veriff_async.batch._fingerprint import is_same_input, prepare_record, session_options, unprepared_record
+from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
 from veriff_async.errors import (
     ApiError,
     AuthenticationError,
@@ -39,7 +44,7 @@ if TYPE_CHECKING:
     from veriff_async.models.media import Media, UploadedMedia
     from veriff_async.session import VerificationSession
 
-__all__ = ("Course", "OnUnknown", "Run", "ends_run")
+__all__ = ("BatchContext", "JobRunner", "OnUnknown", "ends_run", "finish_despite_cancellation")
 
 OnUnknown = Literal["hold", "recreate", "fail"]
 """How to treat a job whose session may have been created although no response arrived: leave it for `resolve_unknown`,
@@ -48,281 +53,278 @@ create another session, or fail the job."""
 _WRONG_STATE: Final = "1304"
 """Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table)."""
 
-_TRANSIENT: Final = ErrorKind.TRANSIENT
+_CREATION_GRACE: Final = 10.0
+"""Seconds that a cancelled run gives to creations that were sent, whose sessions would otherwise be unknown."""
 
-_PATIENCE: Final = 10.0
-"""Seconds that a run which is stopped gives to creations under way, whose sessions would else be unknown."""
-
-_ON_THE_WAY: Final = frozenset(
-    {JobState.NEW, JobState.CREATING, JobState.UNKNOWN, JobState.CREATED, JobState.UPLOADING, JobState.SUBMITTING}
+_BEFORE_SUBMISSION: Final = frozenset(
+    {
+        JobState.NEW,
+        JobState.CREATING,
+        JobState.UNKNOWN,
+        JobState.CREATED,
+        JobState.UPLOADING,
+        JobState.SUBMITTING,
+    }
 )
 
 
 @frozen(kw_only=True)
-class Run:
+class BatchContext:
     """What all jobs of one run share.
 
     Attributes:
         client: The client.
-        journal: Where steps are written.
-        throttle: The pace of requests.
+        journal: The journal.
+        limiter: The rate of requests.
         breaker: Pauses the run during an outage.
-        creating: Bounds how many creations are in doubt when an outage begins.
+        creations: Bounds concurrent creations, and so how many are unknown when an outage begins.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
-        patience: Seconds that an outage may last.
-        retries: Whether the run repeats what may pass; a queue delivers its messages again instead.
+        max_outage: Seconds that an outage may last.
+        retries: Whether the run repeats steps that failed by an outage; a task queue delivers its messages again
+            instead.
     """
 
     client: VeriffClient
     journal: Journal
-    throttle: RateLimiter
+    limiter: RateLimiter
     breaker: CircuitBreaker
-    creating: asyncio.Semaphore
+    creations: asyncio.Semaphore
     on_unknown: OnUnknown = "hold"
     retry_failed: bool = False
-    patience: float | None = None
+    max_outage: float | None = None
     retries: bool = True
 
     @asynccontextmanager
     async def request(self, *, creates: bool = False, count: int = 1) -> AsyncGenerator[None]:
-        """Send requests inside of the block: at the run's pace, and not during an outage."""
+        """Send requests inside the block: at the run's rate, and not during an outage."""
         for _ in range(count):
-            await self.throttle.turn()
-        async with self.breaker.request(self.patience, creates=creates):
+            await self.limiter.acquire()
+        async with self.breaker.request(self.max_outage, creates=creates):
             yield
 
 
 @define
-class Course:
+class JobRunner:
     """One job that a run has claimed.
 
     Attributes:
-        run: The run.
-        record: What is written of the job.
+        context: What the jobs of the run share.
+        record: The job's record, as it was last saved.
     """
 
-    run: Run
+    context: BatchContext
     record: JobRecord
 
-    async def begin(self, job: Job, known: JobRecord | None) -> None:
-        """Look at a job, and where it stands.
+    async def prepare(self, job: Job, previous: JobRecord | None) -> None:
+        """Read a job's files and compare the job with its record.
 
         Raises:
-            JobChangedError: It is not what it was.
-            MediaError: A file that is still to be uploaded is missing, or nothing that Veriff takes.
-            InvalidArgumentError: An option would be refused.
+            JobChangedError: The job has been started with other input.
+            MediaError: A file that is still to be uploaded is missing, or Veriff does not accept it.
+            InvalidArgumentError: Veriff would refuse an option.
         """
-        # Before anything was asked of Veriff, a job may be given in another way; it begins anew then.
-        is_free = known is None or (known.session_id is None and known.retry().state is JobState.NEW)
+        # Before anything was requested from Veriff, a job may change freely; it starts again then.
+        may_change = previous is None or (previous.session_id is None and previous.retry().state is JobState.NEW)
         try:
-            now = await to_thread.run_sync(described, job, known)
+            current = await to_thread.run_sync(prepare_record, job, previous)
         except VeriffError as error:
-            if is_free:
-                await self._write(undescribed(job).with_failure(error))
+            if may_change:
+                await self._save(unprepared_record(job).with_failure(error))
             raise
-        if known is not None and same(known, now):
-            self.record = known.retry() if self.run.retry_failed else known
-        elif is_free:
-            self.record = now
+        if previous is not None and is_same_input(previous, current):
+            self.record = previous.retry() if self.context.retry_failed else previous
+        elif may_change:
+            self.record = current
         else:
-            msg = f"Job {job.id} was begun with other input: give it as it was, or under a new id."
+            msg = f"Job {job.id} was started with other input: pass the same input again, or use a new id."
             raise JobChangedError(msg)
 
     @property
-    def is_settled(self) -> bool:
-        """Tell whether nothing is left to do."""
-        return self.record.state in {JobState.DECIDED, JobState.FAILED}
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.record.state in FINISHED_STATES
 
     async def submit(self, job: Job) -> None:
-        """Bring the job to its submission, from wherever it stands.
+        """Bring the job to its submission, from any earlier state.
 
         Raises:
-            OutcomeUnknownError: Its session may or may not exist, and is not to be created again.
-            VeriffError: It stopped; what cannot be mended by trying again is written as failed.
+            OutcomeUnknownError: Its session may exist, so that no other may be created.
+            VeriffError: A step failed. If trying again is useless, the job has been saved as failed.
         """
-        if self.record.state not in _ON_THE_WAY:
+        if self.record.state not in _BEFORE_SUBMISSION:
             return
         if self.record.session_id is None:
-            await self._check(job)
-            await self._create(job)
+            await self._check_media(job)
+            await self._create_session(job)
         session = self._session
         try:
-            await self._find(session)
-            await self._upload(session, job.media)
-            await self._hand_over(session)
+            await self._find_uploads(session)
+            await self._upload_missing(session, job.media)
+            await self._submit_session(session)
         except VeriffError as error:
-            if _is_lasting(error) and isinstance(error, BadRequestError | ConflictError):
-                # It may have expired meanwhile, and is decided then.
+            if _is_permanent(error) and isinstance(error, BadRequestError | ConflictError):
+                # The session may have expired since the job was started; then it has a decision that says so.
                 decision = None
                 with suppress(VeriffError):
-                    decision = await self._ask()
-                await self._learn(decision)
-                if self.is_settled:
+                    decision = await self._fetch_decision()
+                await self._save_decision(decision)
+                if self.is_finished:
                     return
-            await self._fail_if_lasting(error)
+            await self._fail_if_permanent(error)
             raise
 
-    async def decide(self, timeout: float | None) -> None:  # noqa: ASYNC109  the timeout of the wait
-        """Wait for the decision on a job that is submitted; a timeout of zero asks once.
+    async def wait_for_decision(self, timeout: float | None) -> None:  # noqa: ASYNC109  the timeout of the wait
+        """Wait for the decision on a submitted job; a timeout of zero asks once.
 
         Raises:
-            VeriffError: There is none yet, or Veriff does not tell.
+            VeriffError: There is no decision yet, or Veriff refuses the question.
         """
         try:
-            decision = await (self._ask() if timeout == 0 else self._wait(timeout))
+            decision = await (self._fetch_decision() if timeout == 0 else self._wait_for_decision(timeout))
         except VeriffError as error:
-            await self._fail_if_lasting(error)
+            await self._fail_if_permanent(error)
             raise
-        await self._learn(decision)
+        await self._save_decision(decision)
 
-    async def _wait(self, timeout: float | None) -> Decision | None:  # noqa: ASYNC109  the timeout of the wait
+    def may_retry(self, error: VeriffError, job: Job | None) -> bool:
+        """Return whether this run may repeat the step: the error is an outage's, and all media can be read again."""
+        if not is_outage(error):
+            return False
+        if classify_error(error, creates=self.record.session_id is None) is not ErrorKind.TRANSIENT:
+            return False
+        if job is None or self.record.session_id is None:
+            return True
+        return all(reusable_source(job.media[index].source) is not None for index in self.record.missing_indexes)
+
+    async def _wait_for_decision(self, timeout: float | None) -> Decision | None:  # noqa: ASYNC109
         try:
             return await self._session.wait_for_decision(timeout=timeout)
         except DecisionTimeoutError:
-            if not self.run.breaker.is_paused:
+            if not self.context.breaker.is_paused:
                 raise
             # The outage has used up the time of this wait, so ask once when it is over.
-            decision = await self._ask()
+            decision = await self._fetch_decision()
             if decision is None or decision.status == Status.REVIEW:
                 raise
             return decision
 
-    async def _ask(self) -> Decision | None:
-        async with self.run.request():
+    async def _fetch_decision(self) -> Decision | None:
+        async with self.context.request():
             return await self._session.decision()
 
-    async def _learn(self, decision: Decision | None) -> None:
-        # A review announces another decision, as for whoever waits.
+    async def _save_decision(self, decision: Decision | None) -> None:
+        # A review is not final: another decision follows, as in `wait_for_decision`.
         if decision is not None and decision.status != Status.REVIEW:
-            await self._write(self.record.with_decision(decision))
+            await self._save(self.record.with_decision(decision))
 
-    async def _check(self, job: Job) -> None:
-        """Check what `begin` did not, since a session cannot be taken back: decode pictures, read async files."""
-        if not any(one.max_side is not None or seeks_async(one.source) for one in job.media):
+    async def _check_media(self, job: Job) -> None:
+        """Check what `prepare` did not: resize pictures and read async files, since a session cannot be taken back."""
+        if not any(media.max_side is not None or seeks_async(media.source) for media in job.media):
             return
         try:
             await check_media(*job.media)
         except VeriffError as error:
-            await self._fail_if_lasting(error)
+            await self._fail_if_permanent(error)
             raise
 
-    async def _create(self, job: Job) -> None:
-        if self.record.state is not JobState.NEW and self.run.on_unknown != "recreate":
-            raise await self._unsettled()
+    async def _create_session(self, job: Job) -> None:
+        if self.record.state is not JobState.NEW and self.context.on_unknown != "recreate":
+            raise await self._save_unknown()
         try:
-            await self._create_once(job)
+            await self._create_session_once(job)
         except OutcomeUnknownError:
-            if self.run.on_unknown != "recreate":
+            if self.context.on_unknown != "recreate":
                 raise
-            await self._create_once(job)
+            await self._create_session_once(job)
 
-    async def _create_once(self, job: Job) -> None:
-        async with self.run.creating, self.run.request(creates=True):
-            # Only what has left is awaited when the run is cancelled, not the pause of an outage.
-            await finished(self._ask_for_session(job), within=_PATIENCE)
+    async def _create_session_once(self, job: Job) -> None:
+        async with self.context.creations, self.context.request(creates=True):
+            # Only a request that was sent delays the cancellation of a run; the pause of an outage does not.
+            await finish_despite_cancellation(self._request_session(job), grace=_CREATION_GRACE)
 
-    async def _ask_for_session(self, job: Job) -> None:
-        await self._write(self.record.with_state(JobState.CREATING))
+    async def _request_session(self, job: Job) -> None:
+        await self._save(self.record.with_state(JobState.CREATING))
         try:
-            session = await self.run.client.create_session(**options_of(job))
+            session = await self.context.client.create_session(**session_options(job))
         except VeriffError as error:
             kind = classify_error(error, creates=True)
             if kind is ErrorKind.UNKNOWN:
                 session_id = error.session_id if isinstance(error, OutcomeUnknownError) else None
-                raise await self._unsettled(session_id) from None
+                raise await self._save_unknown(session_id) from None
             new = self.record.with_state(JobState.NEW)
-            await self._write(new.with_failure(error) if kind is ErrorKind.JOB else new)
+            await self._save(new.with_failure(error) if kind is ErrorKind.JOB else new)
             raise
-        self.run.breaker.session_id = session.id
-        await self._write(self.record.with_session(session.id))
+        self.context.breaker.session_id = session.id
+        await self._save(self.record.with_session(session.id))
 
-    async def _unsettled(self, session_id: str | None = None) -> OutcomeUnknownError:
-        seen = "" if session_id is None else f" as {session_id}"
+    async def _save_unknown(self, session_id: str | None = None) -> OutcomeUnknownError:
+        """Save that the session may exist, and return the error to raise."""
+        hint = "" if session_id is None else f" as {session_id}"
         msg = (
-            f"The session of job {self.record.job_id} may have been created{seen}, but no answer proves it: look for "
-            "it by its vendor_data and settle the job, or give it again with another on_unknown."
+            f"The session of job {self.record.job_id} may have been created{hint}, but no response proves it: look for "
+            "it by its vendor_data and call resolve_unknown, or pass the job again with another on_unknown."
         )
         error = OutcomeUnknownError(msg, method="POST", path="/v1/sessions", session_id=session_id)
         unknown = self.record.with_state(JobState.UNKNOWN)
-        await self._write(unknown.with_failure(error) if self.run.on_unknown == "fail" else unknown)
+        await self._save(unknown.with_failure(error) if self.context.on_unknown == "fail" else unknown)
         return error
 
-    async def _find(self, session: VerificationSession) -> None:
-        """Look what is up of what a run that died had begun, so that nothing is uploaded a second time."""
-        if not any(self.record.media[place].upload_started for place in self.record.missing_indexes):
+    async def _find_uploads(self, session: VerificationSession) -> None:
+        """Ask which uploads of a killed run have arrived, so that nothing is uploaded a second time."""
+        if not any(self.record.media[index].upload_started for index in self.record.missing_indexes):
             return
         try:
-            async with self.run.request():
-                held = await session.media()
-        except ApiError as error:  # that Veriff tells of media before the submission is a guess
+            async with self.context.request():
+                uploaded = await session.media()
+        except ApiError as error:
+            # Veriff does not document that it lists media before the submission, so a refusal is no failure.
             if is_repeated(error.status) or isinstance(error, AuthenticationError):
                 raise
             return
-        await self._write(self.record.with_uploaded(held.all))
+        await self._save(self.record.with_uploaded(uploaded.all))
 
-    async def _upload(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
-        if not self.record.missing_indexes:
+    async def _upload_missing(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
+        indexes = self.record.missing_indexes
+        if not indexes:
             return
-        places = self.record.missing_indexes
-        await self._write(self.record.with_uploads_started())
+        await self._save(self.record.with_uploads_started())
 
-        async def write(place: int, receipt: UploadedMedia) -> None:
-            await self._write(self.record.with_media_id(places[place], receipt.id))
+        async def save(position: int, receipt: UploadedMedia) -> None:
+            await self._save(self.record.with_media_id(indexes[position], receipt.id))
 
         try:
-            async with self.run.request(count=len(places)):
-                await session.upload(*(media[place] for place in places), on_uploaded=write)
+            async with self.context.request(count=len(indexes)):
+                await session.upload(*(media[index] for index in indexes), on_uploaded=save)
         except VeriffError as error:
-            if error.media is not None:  # counted among those that were missing
-                error.media = evolve(error.media, index=places[error.media.index])
+            if error.media is not None:  # its index counts only the media that were missing
+                error.media = evolve(error.media, index=indexes[error.media.index])
             raise
 
-    async def _hand_over(self, session: VerificationSession) -> None:
-        was_begun = self.record.state is JobState.SUBMITTING
-        await self._write(self.record.with_state(JobState.SUBMITTING))
+    async def _submit_session(self, session: VerificationSession) -> None:
+        may_be_submitted = self.record.state is JobState.SUBMITTING
+        await self._save(self.record.with_state(JobState.SUBMITTING))
         try:
-            async with self.run.request():
+            async with self.context.request():
                 await session.submit()
         except BadRequestError as error:
-            # A run that died may have submitted it; the session is this job's alone.
-            if not was_begun or error.code != _WRONG_STATE:
+            # A killed run may have submitted the session; nobody else uses it.
+            if not may_be_submitted or error.code != _WRONG_STATE:
                 raise
-        await self._write(self.record.with_state(JobState.SUBMITTED))
+        await self._save(self.record.with_state(JobState.SUBMITTED))
 
-    async def _write(self, record: JobRecord) -> None:
-        self.record = record  # at once: uploads that end side by side each add to what the others have written
-        await self.run.journal.write(record)
+    async def _save(self, record: JobRecord) -> None:
+        # Assigned before the write: each of several concurrent uploads builds on the receipts of the others.
+        self.record = record
+        await self.context.journal.write(record)
 
-    def may_retry(self, error: VeriffError, job: Job | None) -> bool:
-        """Return whether this run may try the last step again: the error is an outage's, and the media can be read."""
-        if not is_outage(error) or classify_error(error, creates=self.record.session_id is None) is not _TRANSIENT:
-            return False
-        if job is None or self.record.session_id is None:
-            return True
-        return all(reusable_source(job.media[place].source) is not None for place in self.record.missing_indexes)
-
-    async def _fail_if_lasting(self, error: VeriffError) -> None:
-        if _is_lasting(error):
-            await self._write(self.record.with_failure(error))
+    async def _fail_if_permanent(self, error: VeriffError) -> None:
+        if _is_permanent(error):
+            await self._save(self.record.with_failure(error))
 
     @property
     def _session(self) -> VerificationSession:
-        return self.run.client.session(self.record.session_id or "")
-
-
-async def finished(work: Coroutine[None, None, None], *, within: float) -> None:
-    """Do something, and when cancelled give it some seconds to end all the same."""
-    task = asyncio.ensure_future(work)
-    try:
-        await asyncio.shield(task)
-    except asyncio.CancelledError:
-        try:
-            await asyncio.wait([task], timeout=within)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        raise
+        return self.context.client.session(self.record.session_id or "")
 
 
 def ends_run(error: VeriffError, record: JobRecord) -> bool:
@@ -330,6 +332,20 @@ def ends_run(error: VeriffError, record: JobRecord) -> bool:
     return classify_error(error, creates=record.session_id is None) is ErrorKind.FATAL
 
 
-def _is_lasting(error: VeriffError) -> bool:
-    """Return whether trying again is useless, so that the job has failed for good."""
+def _is_permanent(error: VeriffError) -> bool:
+    """Return whether trying again is useless, so that the job fails."""
     return classify_error(error) is ErrorKind.JOB
+
+
+async def finish_despite_cancellation(work: Coroutine[None, None, None], *, grace: float) -> None:
+    """Await work; on cancellation, wait up to `grace` seconds for it before cancelling it."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        try:
+            await asyncio.wait([task], timeout=grace)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -13,7 +13,7 @@ from attrs import define, field, fields, frozen
 
 from veriff_async._protocol.option_names import closest
 from veriff_async._protocol.session_request import CreateOptions, create_body
-from veriff_async.batch._fingerprint import options_of
+from veriff_async.batch._fingerprint import session_options
 from veriff_async.batch.job import Job
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.document import Document
@@ -172,7 +172,7 @@ def job_of(found: Mapping[str, object], folder: Path, timeout: float | None) -> 
             timeout=_seconds(found["timeout"]) if "timeout" in found else timeout,
             **options,
         )
-        create_body(options_of(job))
+        create_body(session_options(job))
     except InvalidArgumentError as error:
         reason = str(error)
     else:

@@ -1,7 +1,10 @@
-"""How fast a batch goes: careful at first, faster while nobody objects, half as fast when Veriff does.
+"""The request rate of a batch: it grows until Veriff responds with 429, then halves and grows slowly (AIMD, as TCP).
 
-Veriff names no limit for what a batch calls (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table has the
-answer, 429), so the pace is found: as TCP does, it grows quickly until the first objection and slowly ever after.
+Veriff documents no limit for these endpoints, only the response 429
+(https://devdocs.veriff.com/docs/some-troubleshooting-codes-table), so the limit has to be found by trying.
+
+The client has a second, stricter limiter (`_http.cooldown`), which obeys ``Retry-After`` for all its requests. This one
+spreads the requests of a batch, so that a batch seldom reaches that point.
 """
 
 from __future__ import annotations
@@ -22,20 +25,20 @@ if TYPE_CHECKING:
 __all__ = ("AimdRate", "RateLimiter", "RateLimits")
 
 
-_positive: Final = number(above=True, remedy="give requests a second, above zero")
+_positive: Final = number(above=True, remedy="give requests per second, above zero")
 
 
 @frozen(kw_only=True)
 class RateLimits:
-    """Bounds of a batch's pace, in requests a second (create, upload, submit; questions for decisions have their own).
+    """Bounds of a batch's rate in requests per second: create, upload, submit, and asking once for a decision.
 
     Args:
-        initial: Where it begins, and by what it grows each second after the first 429.
-        minimum: Below this it is never halved.
-        maximum: Above this it never grows.
+        initial: The rate at the start, and the growth per second after the first 429.
+        minimum: The rate is never halved below this.
+        maximum: The rate never grows above this.
 
     Raises:
-        ConfigurationError: One is not above zero, or they are in no order.
+        ConfigurationError: A bound is not above zero, or they are not in ascending order.
     """
 
     initial: float = field(default=20.0, validator=_positive)
@@ -51,83 +54,82 @@ class RateLimits:
 
 @define
 class AimdRate:
-    """The pace as it stands. Pure: times are given.
+    """The rate now: additive increase, multiplicative decrease. Pure: times are arguments.
 
     Attributes:
-        limits: Its bounds.
-        rate: Requests a second, now.
-        objected: Whether Veriff has objected yet.
-        due: When the next request may leave.
-        held_until: Until when further objections are to what left before the last halving.
+        limits: The bounds.
+        rate: Requests per second.
+        was_limited: Whether Veriff has responded with 429 yet.
+        next_start: When the next request may start.
+        ignore_429_until: 429s before this time belong to requests that were sent at the previous rate.
     """
 
     limits: RateLimits
     rate: float
-    objected: bool = False
-    due: float = 0.0
-    held_until: float = 0.0
+    was_limited: bool = False
+    next_start: float = 0.0
+    ignore_429_until: float = 0.0
 
     @classmethod
     def starting_at(cls, limits: RateLimits) -> AimdRate:
-        """Begin where a pace begins."""
+        """Start at the initial rate."""
         return cls(limits, limits.initial)
 
-    def turn(self, now: float) -> float:
-        """Take the next turn, and return when it is.
-
-        A pace that is not made use of does not grow: that it is borne was not tried.
-        """
-        at = max(self.due, now)
-        if self.due > now:
-            # A turn of a second's `rate`, so the rate grows e-fold each second at first, and by `first` later.
-            step = self.limits.initial / self.rate if self.objected else 1.0
-            self.rate = min(self.limits.maximum, self.rate + step)
-        self.due = at + 1 / self.rate
-        return at
+    def reserve(self, now: float) -> float:
+        """Reserve the next start of a request, and return its time."""
+        start = max(self.next_start, now)
+        # The rate grows only while requests wait for it: otherwise nothing proves that the server can take more.
+        if self.next_start > now:
+            # `rate` requests start per second, so the rate grows e-fold per second at first, and by `initial` later.
+            growth = self.limits.initial / self.rate if self.was_limited else 1.0
+            self.rate = min(self.limits.maximum, self.rate + growth)
+        self.next_start = start + 1 / self.rate
+        return start
 
     def restart(self) -> None:
-        """Go no faster than at the beginning: after an outage, nothing is known of what the server can take."""
+        """Return to at most the initial rate: after an outage, nobody knows how much the server can take."""
         self.rate = min(self.rate, self.limits.initial)
 
-    def object(self, now: float, pause: float) -> None:
-        """Go half as fast, and not before a pause has passed; what was sent before that is answered likewise."""
-        self.due = max(self.due, now + pause)
-        if now < self.held_until:
+    def on_rate_limited(self, now: float, pause: float) -> None:
+        """Pause, and halve the rate once for all requests that were sent before."""
+        self.next_start = max(self.next_start, now + pause)
+        if now < self.ignore_429_until:
             return
         self.rate = max(self.limits.minimum, self.rate / 2)
-        self.objected = True
-        self.held_until = now + max(1.0, pause)
+        self.was_limited = True
+        self.ignore_429_until = now + max(1.0, pause)
 
 
 class RateLimiter:
-    """Lets requests of a batch pass at its pace."""
+    """Delays the requests of a batch to its rate."""
 
     def __init__(self, limits: RateLimits, statistics: Callable[[], ClientStatistics]) -> None:
-        """Take the bounds, and where it is seen that Veriff objected."""
-        self._gauge = AimdRate.starting_at(limits)
+        """Start at the initial rate.
+
+        Args:
+            limits: The bounds.
+            statistics: Returns the client's statistics, which count responses with 429.
+        """
+        self._rate = AimdRate.starting_at(limits)
         self._statistics = statistics
-        self._seen = statistics().rate_limited
+        self._rate_limited = statistics().rate_limited
 
     @property
     def rate(self) -> float:
-        """Requests a second, now."""
-        return self._gauge.rate
+        """Requests per second."""
+        return self._rate.rate
 
-    async def turn(self) -> None:
-        """Return when the next request may leave."""
+    async def acquire(self) -> None:
+        """Return when the next request may start."""
         loop = asyncio.get_running_loop()
-        self.heed()
-        at = self._gauge.turn(loop.time())
-        while (left := at - loop.time()) > 0:  # noqa: ASYNC110  it waits for a time
-            await asyncio.sleep(left)
+        statistics = self._statistics()
+        if statistics.rate_limited > self._rate_limited:
+            self._rate_limited = statistics.rate_limited
+            self._rate.on_rate_limited(loop.time(), statistics.cooldown_remaining)
+        start = self._rate.reserve(loop.time())
+        while (delay := start - loop.time()) > 0:  # noqa: ASYNC110  a timer may fire early by the clock's resolution
+            await asyncio.sleep(delay)
 
     def restart(self) -> None:
-        """Go no faster than at the beginning."""
-        self._gauge.restart()
-
-    def heed(self) -> None:
-        """Look whether Veriff objected since the last look."""
-        found = self._statistics()
-        if found.rate_limited > self._seen:
-            self._seen = found.rate_limited
-            self._gauge.object(asyncio.get_running_loop().time(), found.cooldown_remaining)
+        """Return to at most the initial rate."""
+        self._rate.restart()

@@ -1,4 +1,7 @@
-"""What a journal keeps of a job: where it stands, and how one step follows another. Pure."""
+"""The record of a job: its state and what a restarted run needs to resume it. Pure.
+
+`_runner` explains the states. A record is immutable; each step makes a new one and saves it in the journal.
+"""
 
 from __future__ import annotations
 
@@ -17,18 +20,27 @@ if TYPE_CHECKING:
     from veriff_async.errors import VeriffError
     from veriff_async.models.media import MediaFile
 
-__all__ = ("FileFingerprint", "JobFailure", "JobRecord", "JobState", "MediaRecord", "dump_record", "load_record")
+__all__ = (
+    "FINISHED_STATES",
+    "FileFingerprint",
+    "JobFailure",
+    "JobRecord",
+    "JobState",
+    "MediaRecord",
+    "dump_record",
+    "load_record",
+)
 
 _UNKNOWN_SESSION: Final = ("BadRequestError", "NotFoundError")
-"""Classes of the errors with which Veriff refuses an id: 400 with code 1001 or 1002, or 404."""
+"""Errors with which Veriff refuses a session id: 400 with code 1001 or 1002, or 404."""
 
 
 class JobState(StrEnum):
-    """Where a job stands. What ends in ``ing`` was begun, and is not known to be done."""
+    """The state of a job. In a state that ends in ``ing`` a request may have been sent whose outcome was not saved."""
 
     NEW = "new"
     CREATING = "creating"
-    UNKNOWN = "unknown"  # the request left, and no answer came: a session may exist
+    UNKNOWN = "unknown"  # the creation was sent and no response arrived: a session may exist
     CREATED = "created"
     UPLOADING = "uploading"
     SUBMITTING = "submitting"
@@ -37,14 +49,17 @@ class JobState(StrEnum):
     FAILED = "failed"
 
 
+FINISHED_STATES: Final = frozenset({JobState.DECIDED, JobState.FAILED})
+
+
 @frozen(kw_only=True)
 class FileFingerprint:
-    """What tells the bytes of a file from others.
+    """Identifies the content of a file.
 
     Attributes:
-        size: Bytes.
-        mtime_ns: When it was last written to, in nanoseconds, where that is known: the same size and time need no
-            reading.
+        size: Size in bytes.
+        mtime_ns: Time of the last modification in nanoseconds, or ``None`` if the media is not a file. A file with the
+            same size and time is not read again.
         sha256: SHA-256 of the bytes, in hexadecimal.
     """
 
@@ -58,11 +73,11 @@ class MediaRecord:
     """One media of a job.
 
     Attributes:
-        context: What it shows.
-        fingerprint: What its bytes were, or ``None`` for a stream, which can be read only once.
-        resized: Whether it is made smaller on its way, so that Veriff tells another size.
-        upload_started: Whether its upload was begun, so that Veriff may hold it.
-        media_id: Veriff's id of it, once it is up.
+        context: The context, for example ``document-front``.
+        fingerprint: Identifies the content, or ``None`` for a stream, which can be read only once.
+        resized: Whether the picture is resized for the upload, so that Veriff reports another size.
+        upload_started: Whether its upload was started, so that Veriff may have it.
+        media_id: Veriff's id of the media, once it is uploaded.
     """
 
     context: str
@@ -73,18 +88,18 @@ class MediaRecord:
 
     @property
     def expected_size(self) -> int | None:
-        """The size that Veriff tells of it, where that is known beforehand."""
+        """The size that Veriff will report, or ``None`` if that is not known before the upload."""
         return None if self.fingerprint is None or self.resized else self.fingerprint.size
 
 
 @frozen(kw_only=True)
 class JobFailure:
-    """Why a job failed for good.
+    """Why a job failed permanently.
 
     Attributes:
         error_type: Name of the error's class, for example ``"MediaEmptyError"``.
-        message: Its sentence.
-        state: The step that failed.
+        message: The error's message.
+        state: The state in which the job failed.
     """
 
     error_type: str
@@ -94,16 +109,17 @@ class JobFailure:
 
 @frozen(kw_only=True)
 class JobRecord:
-    """What is known of a job.
+    """The saved data of a job.
 
     Attributes:
         job_id: The job.
-        state: Where it stands.
-        options_digest: SHA-256 of what the session is made with and of what is said of its media, in hexadecimal.
-        media: Its media, in the job's order.
-        session_id: Its session, once there is one.
-        decision: The decision, once there is one.
-        failure: Why it failed, if it did.
+        state: The state of the job.
+        options_digest: SHA-256 of the session's options and of the media's contexts, types and timestamps, in
+            hexadecimal.
+        media: The media, in the job's order.
+        session_id: The session, once it exists.
+        decision: The decision, once it is known.
+        failure: Why the job failed, if it did.
     """
 
     job_id: str
@@ -116,28 +132,25 @@ class JobRecord:
 
     @property
     def missing_indexes(self) -> tuple[int, ...]:
-        """Places of the media that are not known to be up."""
-        return tuple(place for place, one in enumerate(self.media) if one.media_id is None)
+        """Indexes of the media that are not known to be uploaded."""
+        return tuple([index for index, media in enumerate(self.media) if media.media_id is None])
 
     @property
     def is_resolvable(self) -> bool:
-        """Whether a person may say which session the job has, see `resolve_unknown`.
+        """Whether `resolve_unknown` may set the job's session.
 
-        So it is while nobody knows whether one was created, and also when Veriff does not know the session: its id may
-        have been mistyped. Once Veriff has a picture of the job, its session is certain.
+        That is so while nobody knows whether a session was created, and also when Veriff does not know the session: a
+        person may have mistyped its id. Once Veriff has accepted a media of the job, its session is certain.
         """
         record = self.retry()
         if record.state in {JobState.CREATING, JobState.UNKNOWN}:
             return True
         is_refused = self.failure is not None and self.failure.error_type in _UNKNOWN_SESSION
-        return (
-            is_refused
-            and record.state in {JobState.CREATED, JobState.UPLOADING}
-            and len(self.missing_indexes) == len(self.media)
-        )
+        has_no_upload = len(self.missing_indexes) == len(self.media)
+        return is_refused and has_no_upload and record.state in {JobState.CREATED, JobState.UPLOADING}
 
     def with_state(self, state: JobState) -> JobRecord:
-        """Return the record at another step."""
+        """Return the record in another state."""
         return evolve(self, state=state)
 
     def with_session(self, session_id: str) -> JobRecord:
@@ -145,68 +158,74 @@ class JobRecord:
         return evolve(self, state=JobState.CREATED, session_id=session_id)
 
     def with_uploads_started(self) -> JobRecord:
-        """Return the record with all missing media begun."""
-        media = tuple(one if one.media_id else evolve(one, upload_started=True) for one in self.media)
+        """Return the record with the upload of every missing media marked as started."""
+        media = tuple([media if media.media_id else evolve(media, upload_started=True) for media in self.media])
         return evolve(self, state=JobState.UPLOADING, media=media)
 
-    def with_media_id(self, place: int, media_id: str) -> JobRecord:
-        """Return the record with one more media up."""
-        media = tuple(evolve(one, media_id=media_id) if at == place else one for at, one in enumerate(self.media))
-        return evolve(self, media=media)
+    def with_media_id(self, index: int, media_id: str) -> JobRecord:
+        """Return the record with one more media uploaded."""
+        uploaded = evolve(self.media[index], media_id=media_id)
+        return evolve(self, media=(*self.media[:index], uploaded, *self.media[index + 1 :]))
 
     def with_decision(self, decision: Decision) -> JobRecord:
         """Return the record with its decision."""
         return evolve(self, state=JobState.DECIDED, decision=decision, failure=None)
 
     def with_failure(self, error: VeriffError) -> JobRecord:
-        """Return the record with the error that ended it."""
+        """Return the record with the error that ended the job."""
         failure = JobFailure(error_type=type(error).__name__, message=str(error), state=self.state)
         return evolve(self, state=JobState.FAILED, failure=failure)
 
     def retry(self) -> JobRecord:
-        """Return the record of a job that failed, at the step that failed."""
+        """Return the record of a failed job in the state in which it failed, and of any other job as it is."""
         return self if self.failure is None else evolve(self, state=self.failure.state, failure=None)
 
     def with_uploaded(self, files: Sequence[MediaFile]) -> JobRecord:
-        """Return the record with what Veriff holds of the uploads that were begun.
+        """Return the record with the media ids of started uploads that Veriff has.
 
-        An upload whose answer was lost with its process is known by what it shows and by its size. Where that leaves a
-        doubt which of several it is, all are uploaded again: Veriff takes a picture twice, but misses none.
+        An upload whose response was not saved is recognized by its context and size. Where several uploads match
+        equally well, all of them are uploaded again: Veriff accepts a picture twice, but a missing one is a refusal.
         """
-        known = {one.media_id for one in self.media}
-        left = [file for file in files if file.id not in known]
+        known_ids = {media.media_id for media in self.media}
+        candidates = [file for file in files if file.id not in known_ids]
         record = self
-        for (context, size), places in self._alike(left).items():
-            matches = [file for file in left if file.context == context and size in {None, file.size}]
-            if len(matches) < len(places) and not self._is_one(places):
+        for (context, size), indexes in self._group_started(candidates).items():
+            matches = [file for file in candidates if file.context == context and size in {None, file.size}]
+            if len(matches) < len(indexes) and not self._is_same_content(indexes):
                 continue
+            # Exact sizes first, so that a media of unknown size takes one of the files that are left.
             sizes = {file.size for file in matches}
-            for place in sorted(places, key=lambda place: self.media[place].expected_size not in sizes)[: len(matches)]:
-                told = self.media[place].expected_size
-                match = next((file for file in matches if file.size == told), matches[0])
+            order = sorted(indexes, key=lambda index: self.media[index].expected_size not in sizes)
+            for index in order[: len(matches)]:
+                expected = self.media[index].expected_size
+                match = next((file for file in matches if file.size == expected), matches[0])
                 matches.remove(match)
-                record = record.with_media_id(place, match.id)
+                record = record.with_media_id(index, match.id)
         return record
 
-    def _alike(self, files: Sequence[MediaFile]) -> Mapping[tuple[str, int | None], Sequence[int]]:
-        """Group the places of begun uploads that Veriff's list cannot tell apart, by context and size."""
-        begun = [place for place in self.missing_indexes if self.media[place].upload_started]
-        vague = {self.media[place].context for place in begun if self.media[place].expected_size is None}
-        vague |= {str(file.context) for file in files if file.size is None}
-        alike: dict[tuple[str, int | None], list[int]] = {}
-        for place in begun:
-            one = self.media[place]
-            alike.setdefault((one.context, None if one.context in vague else one.expected_size), []).append(place)
-        return alike
+    def _group_started(self, files: Sequence[MediaFile]) -> Mapping[tuple[str, int | None], Sequence[int]]:
+        """Group the indexes of started uploads that cannot be distinguished in Veriff's list: by context and size.
 
-    def _is_one(self, places: Sequence[int]) -> bool:
-        """Tell whether the same bytes stand at all places, so that it does not matter which is up."""
-        stamps = [self.media[place].fingerprint for place in places]
-        return None not in stamps and len({stamp.sha256 for stamp in stamps if stamp}) == 1
+        In a context where the size of a media or of a file is unknown, the context alone counts.
+        """
+        started = [index for index in self.missing_indexes if self.media[index].upload_started]
+        without_size = {self.media[index].context for index in started if self.media[index].expected_size is None}
+        without_size |= {str(file.context) for file in files if file.size is None}
+        groups: dict[tuple[str, int | None], list[int]] = {}
+        for index in started:
+            media = self.media[index]
+            size = None if media.context in without_size else media.expected_size
+            groups.setdefault((media.context, size), []).append(index)
+        return groups
+
+    def _is_same_content(self, indexes: Sequence[int]) -> bool:
+        """Return whether all these media have the same bytes, so that it does not matter which one is uploaded."""
+        fingerprints = [self.media[index].fingerprint for index in indexes]
+        return None not in fingerprints and len({each.sha256 for each in fingerprints if each}) == 1
 
 
 def dump_record(record: JobRecord) -> bytes:
-    """Write a record as JSON, for a store."""
+    """Write a record as JSON, for a journal."""
     return dump_strict(record)
 
 

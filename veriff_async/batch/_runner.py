@@ -1,18 +1,61 @@
-"""The window of a run: how many jobs are on their way, how many wait, and what is told of each."""
+"""Runs a batch: admits jobs, drives each one through its states, and streams the results.
+
+Who calls whom::
+
+    verify_many ─► stream_results ─► BatchRunner.verify     one background task per run
+                                       │ _admit             waits for a permit, then takes the next job
+                                       ▼
+                                     _run_job               one task per job: claim ─► advance ─► release ─► result
+                                       │ _advance, _retry
+                                       ▼
+                                     JobRunner              the steps of one job; saves each state in the journal
+                                       │ BatchContext.request
+                                       ▼
+                                     RateLimiter, CircuitBreaker, VeriffClient
+
+States of a job, as the journal has them. A state that ends in ``ing`` is saved before the request is sent, the next
+one when its response has arrived::
+
+    new ─► creating ─► created ─► uploading ─► submitting ─► submitted ─► decided
+              │           (every state before decided can become failed; retry_failed resumes at the state that failed)
+              └─► unknown   resolve_unknown or on_unknown leads back to new, or to created
+
+Order. Jobs run concurrently and finish in any order. Within one job the steps are sequential, except that its uploads
+run concurrently; each upload that finishes saves the record with all receipts so far, so none overwrites another.
+
+Kills. The process may end between any two instructions. The next run reads the last saved state and therefore knows
+which request may have been sent without its response having been saved:
+
+    creating    nobody can find out whether the session exists, because Veriff has no idempotency key and no search:
+                the job becomes ``unknown`` and is not created again unless `on_unknown` says so
+    uploading   asks Veriff which media it has, and uploads the others; a second upload of a picture does no harm
+    submitting  submits again; error 1304 means that the first submission arrived
+    submitted   asks for the decision, which changes nothing
+
+Why nothing is created twice. Only the holder of a job's claim writes its record, and a journal refuses every other
+write. A creation is sent only from state ``new``, after ``creating`` has been saved. The state returns to ``new`` only
+if a response proves that nothing was created (see `error_classifier`), or if a person says so. When a run is cancelled,
+creations that were sent get `JobRunner`'s grace period to finish, so that their sessions are saved.
+
+Ends. An error of one job becomes its result. An error that every job would meet (`error_classifier`: fatal), or an
+outage longer than the caller allows, ends the run: the task group cancels the other jobs, whose states are saved.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
 from anyio import create_memory_object_stream
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from veriff_async._protocol.arguments import type_name
-from veriff_async.batch._fingerprint import undescribed
-from veriff_async.batch._job_runner import Course, ends_run
+from veriff_async.batch._fingerprint import unprepared_record
+from veriff_async.batch._job_runner import JobRunner, ends_run
 from veriff_async.batch._records import JobState
 from veriff_async.batch.job import JobResult, check_job
 from veriff_async.errors import (
@@ -31,37 +74,39 @@ if TYPE_CHECKING:
 
     from anyio.streams.memory import MemoryObjectSendStream
 
-    from veriff_async.batch._job_runner import Run
+    from veriff_async.batch._job_runner import BatchContext
     from veriff_async.batch._records import JobRecord
     from veriff_async.batch.job import Job
 
-    Tell: TypeAlias = MemoryObjectSendStream[JobResult]
+    ResultStream: TypeAlias = MemoryObjectSendStream[JobResult]
     Jobs: TypeAlias = Iterable[Job] | AsyncIterable[Job]
 
-__all__ = ("BatchProgress", "Window", "told")
+__all__ = ("BatchProgress", "BatchRunner", "stream_results")
 
 _T = TypeVar("_T")
 
-_ATTEMPTS: Final = 5
+_MAX_ATTEMPTS: Final = 5
 """Attempts of one run at a step of a job, each with all the retries of its calls and with an outage in between."""
+
+_COUNTED_STATES: Final = {JobState.DECIDED: "decided", JobState.FAILED: "failed", JobState.UNKNOWN: "unknown"}
 
 
 @frozen(kw_only=True)
 class BatchProgress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-        accepted: Jobs that were taken from what was given.
-        resumed: Jobs of them that an earlier run had settled.
-        running: Jobs on their way to their submission now.
-        waiting: Jobs whose decision is waited for now, or whose result is not taken yet.
-        submitted: Jobs that this run has found or made submitted; those that are known to be decided not counted.
-        decided: Jobs with a decision, known ones included.
-        failed: Jobs that failed for good, known ones included.
+        accepted: Jobs taken from the input.
+        resumed: Accepted jobs that an earlier run had finished, so that their outcome is in the journal.
+        running: Jobs that are now being created, uploaded or submitted.
+        waiting: Jobs that now wait for their decision, or whose result has not been taken yet.
+        submitted: Jobs that this run submitted or found submitted; jobs that were already decided are not counted.
+        decided: Jobs with a decision, resumed ones included.
+        failed: Jobs that failed permanently, resumed ones included.
         unknown: Jobs whose session may or may not exist.
-        stopped: Jobs that stopped where they stood, and go on when they are given again.
-        rate: Requests a second that the run allows itself now.
-        paused: Whether requests to Veriff fail, so that no job goes on until a probe succeeds.
+        stopped: Jobs that stopped early and resume when they are passed again.
+        rate: Requests per second that the run allows itself now.
+        paused: Whether requests to Veriff fail, so that no job proceeds until a probe succeeds.
     """
 
     accepted: int = 0
@@ -77,49 +122,58 @@ class BatchProgress:
     paused: bool = False
 
 
-class Window:
-    """Takes jobs as there is room for them, and tells a result of each."""
+class BatchRunner:
+    """Runs the jobs of one call: how many at once, and their results and progress."""
 
     def __init__(
-        self, run: Run, *, concurrency: int, max_waiting: int, progress: Callable[[BatchProgress], None] | None
+        self,
+        context: BatchContext,
+        *,
+        concurrency: int,
+        max_waiting: int,
+        on_progress: Callable[[BatchProgress], None] | None,
     ) -> None:
-        """Take what the jobs share, and how many there may be at once."""
-        self._run = run
-        self._open = asyncio.Semaphore(concurrency)
+        """Create a runner; nothing is started yet."""
+        self._context = context
+        self._running = asyncio.Semaphore(concurrency)
         self._waiting = asyncio.Semaphore(max_waiting)
-        self._report = progress
-        self._progress = BatchProgress()
+        self._on_progress = on_progress
+        self._counts = Counter[str]()
 
-    async def verify(self, jobs: Jobs, tell: Tell) -> None:
+    async def verify(self, jobs: Jobs, results: ResultStream) -> None:
         """Bring jobs to their decision."""
-        with self._watching():
-            await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=True))
+        await self._run_jobs(jobs, results, waits=True)
 
-    async def submit(self, jobs: Jobs, tell: Tell) -> None:
+    async def submit(self, jobs: Jobs, results: ResultStream) -> None:
         """Bring jobs to their submission."""
-        with self._watching():
-            await _side_by_side(self._taken(jobs), lambda job: self._handle(job, tell, waits=False))
+        await self._run_jobs(jobs, results, waits=False)
 
-    async def collect(self, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of each wait
-        """Wait for the decisions on all jobs of the journal that are submitted."""
+    async def collect(self, timeout: float | None, results: ResultStream) -> None:  # noqa: ASYNC109  of each wait
+        """Wait for the decisions on all submitted jobs of the journal."""
 
-        async def submitted() -> AsyncGenerator[JobRecord]:
-            async for record in self._run.journal.iter_records(JobState.SUBMITTED):
-                await self._waiting.acquire()
-                self._count(accepted=1, submitted=1, waiting=1)
-                yield record
+        def run(record: JobRecord) -> Coroutine[None, None, None]:
+            permit = _Permit(self._waiting, "waiting", self._count)
+            return self._run_job(record.job_id, permit, partial(self._collect, record, timeout), results)
 
-        with self._watching():
-            await _side_by_side(submitted(), lambda record: self._gather(record, timeout, tell))
+        with self._report_pauses():
+            await _run_concurrently(self._admit_submitted(), run)
+
+    async def _run_jobs(self, jobs: Jobs, results: ResultStream, *, waits: bool) -> None:
+        def run(job: Job) -> Coroutine[None, None, None]:
+            permit = _Permit(self._running, "running", self._count)
+            return self._run_job(job.id, permit, partial(self._advance, job, permit, waits=waits), results)
+
+        with self._report_pauses():
+            await _run_concurrently(self._admit(jobs), run)
 
     @contextmanager
-    def _watching(self) -> Generator[None]:
-        """Report pauses as progress, and begin slowly after each."""
-        breaker = self._run.breaker
+    def _report_pauses(self) -> Generator[None]:
+        """Report pauses as progress, and start slowly after each of them."""
+        breaker = self._context.breaker
 
         def on_change() -> None:
             if breaker.is_paused:
-                self._run.throttle.restart()
+                self._context.limiter.restart()
             self._count()
 
         breaker.on_change.add(on_change)
@@ -128,159 +182,165 @@ class Window:
         finally:
             breaker.on_change.discard(on_change)
 
-    async def _taken(self, jobs: Jobs) -> AsyncGenerator[Job]:
-        async with aclosing(_each(jobs)) as given:
-            async for job in given:
+    async def _admit(self, jobs: Jobs) -> AsyncGenerator[Job]:
+        # The job is taken first, so that a slow iterator holds no permit; one more job than `concurrency` is in memory.
+        async with aclosing(_iterate(jobs)) as items:
+            async for job in items:
                 check_job(job)
-                await self._open.acquire()
+                await self._running.acquire()
                 self._count(accepted=1, running=1)
                 yield job
 
-    async def _handle(self, job: Job, tell: Tell, *, waits: bool) -> None:
-        place = _Place(self._count, self._open, "running")
-        try:
-            result = await self._outcome(job.id, lambda known, way: self._advance(job, known, way, place, waits=waits))
-            self._settled(result)
-            await tell.send(result)
-        finally:
-            place.leave()
-
-    async def _advance(self, job: Job, known: JobRecord | None, way: _Way, place: _Place, *, waits: bool) -> None:
-        way.course = course = Course(self._run, known or undescribed(job))
-        await _alone(job.id, course.begin(job, known))
-        way.known = course.is_settled
-        if way.known:
-            self._count(resumed=1)
-            return
-        await self._retried(course, job, lambda: _alone(job.id, course.submit(job)))
-        self._count(submitted=1)
-        if waits and not course.is_settled:
+    async def _admit_submitted(self) -> AsyncGenerator[JobRecord]:
+        async for record in self._context.journal.iter_records(JobState.SUBMITTED):
             await self._waiting.acquire()
-            place.move(self._waiting, "waiting")
-            await self._retried(course, None, lambda: course.decide(job.timeout))
+            self._count(accepted=1, submitted=1, waiting=1)
+            yield record
 
-    async def _retried(self, course: Course, job: Job | None, step: Callable[[], Awaitable[None]]) -> None:
-        """Do a step of a job, and again when an outage that made it fail is over."""
-        run = self._run
-        for attempt in range(1, _ATTEMPTS + 1):
-            repeated = run.client.statistics().retries
+    async def _run_job(
+        self, job_id: str, permit: _Permit, advance: Callable[[_Attempt], Awaitable[None]], results: ResultStream
+    ) -> None:
+        """Claim a job, advance it, and send its result; only an error that ends the run is raised."""
+        attempt, error = _Attempt(), cast("VeriffError | None", None)
+        journal = self._context.journal
+        try:
+            try:
+                attempt.previous = await journal.claim(job_id)
+                try:
+                    await advance(attempt)
+                finally:
+                    await journal.release(job_id)
+            except JobClaimedError as claimed:
+                attempt.previous = await journal.read(job_id)
+                error = claimed
+            except JournalError:
+                raise
+            except VeriffError as failure:
+                if self._ends_run(failure, attempt.record):
+                    raise
+                error = failure
+            result = _to_result(job_id, attempt, error)
+            name = _COUNTED_STATES.get(result.state, "stopped" if result.error is not None else "")
+            self._count(**({name: 1} if name else {}))
+            await results.send(result)
+        finally:
+            permit.release()
+
+    async def _advance(self, job: Job, permit: _Permit, attempt: _Attempt, *, waits: bool) -> None:
+        """Bring a claimed job to its submission, and to its decision if `waits`."""
+        previous = attempt.previous
+        attempt.runner = runner = JobRunner(self._context, previous or unprepared_record(job))
+        failure: BatchError | None = None
+        try:
+            await runner.prepare(job, previous)
+            attempt.was_finished = runner.is_finished
+            if attempt.was_finished:
+                self._count(resumed=1)
+                return
+            await self._retry(runner, job, partial(runner.submit, job))
+        except MediaSourceError as error:
+            failure = BatchError(f"Job {job.id} stopped; it resumes when you pass it again. {error}")
+            failure.media = error.media
+        except VeriffError:
+            raise
+        except Exception as error:  # noqa: BLE001  streams and values of the caller may raise anything
+            # The text of the exception is left out, since it may contain data that was read.
+            failure = BatchError(
+                f"Job {job.id} stopped with {type(error).__name__}, raised by its own input: check its media and "
+                "options."
+            )
+        if failure is not None:  # raised here, so that it has no context that shows the text
+            raise failure
+        self._count(submitted=1)
+        if waits and not runner.is_finished:
+            await self._waiting.acquire()
+            permit.exchange(self._waiting, "waiting")
+            await self._retry(runner, None, partial(runner.wait_for_decision, job.timeout))
+
+    async def _collect(self, record: JobRecord, timeout: float | None, attempt: _Attempt) -> None:  # noqa: ASYNC109
+        """Wait for the decision on a claimed job."""
+        attempt.runner = runner = JobRunner(self._context, attempt.previous or record)
+        if runner.record.state is JobState.SUBMITTED:  # otherwise another run has finished it since
+            await self._retry(runner, None, partial(runner.wait_for_decision, timeout))
+
+    async def _retry(self, runner: JobRunner, job: Job | None, step: Callable[[], Awaitable[None]]) -> None:
+        """Run a step of a job, and repeat it when the outage that made it fail is over."""
+        context = self._context
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            retries = context.client.statistics().retries
             try:
                 await step()
             except VeriffError as error:
-                if attempt == _ATTEMPTS or not run.retries or not course.may_retry(error, job):
+                if attempt == _MAX_ATTEMPTS or not context.retries or not runner.may_retry(error, job):
                     raise
-                failed = error
+                failure = error
             else:
                 return
-            # A 429 alone is the business of the pace.
-            if isinstance(failed, RateLimitedError) and not run.breaker.is_open:
-                raise failed
-            # Requests that were repeated in vain may have met the end of an outage, so the step has a second attempt.
-            is_doubtful = attempt == 1 and run.client.statistics().retries > repeated
-            if not await run.breaker.outlast(run.patience) and not is_doubtful:
-                raise failed
+            # The rate limiter alone deals with a 429, unless it is part of an outage.
+            if isinstance(failure, RateLimitedError) and not context.breaker.is_open:
+                raise failure
+            # Retries that all failed may have met the end of an outage, so the step gets a second attempt.
+            may_be_over = attempt == 1 and context.client.statistics().retries > retries
+            if not await context.breaker.outlast(context.max_outage) and not may_be_over:
+                raise failure
 
-    async def _gather(self, record: JobRecord, timeout: float | None, tell: Tell) -> None:  # noqa: ASYNC109  of the wait
-        place = _Place(self._count, self._waiting, "waiting")
+    def _ends_run(self, error: VeriffError, record: JobRecord | None) -> bool:
+        """Return whether every other job would meet this error too."""
+        has_given_up = self._context.retries and self._context.breaker.is_given_up(error)
+        return record is None or has_given_up or ends_run(error, record)
 
-        async def decide(known: JobRecord | None, way: _Way) -> None:
-            way.course = course = Course(self._run, known or record)
-            if course.record.state is JobState.SUBMITTED:  # otherwise another run was quicker
-                await self._retried(course, None, lambda: course.decide(timeout))
-
-        try:
-            result = await self._outcome(record.job_id, decide)
-            self._settled(result)
-            await tell.send(result)
-        finally:
-            place.leave()
-
-    async def _outcome(self, job_id: str, advance: Callable[[JobRecord | None, _Way], Awaitable[None]]) -> JobResult:
-        """Hold a job while something is done about it, and tell what came of it; only what ends a run is raised."""
-        way, error = _Way(), cast("VeriffError | None", None)
-        journal = self._run.journal
-        try:
-            way.record = await journal.claim(job_id)
-            try:
-                await advance(way.record, way)
-            finally:
-                await journal.release(job_id)
-        except JobClaimedError as taken:
-            way.record = await journal.read(job_id)
-            error = taken
-        except JournalError:
-            raise
-        except VeriffError as failed:
-            record = way.record if way.course is None else way.course.record
-            # An outage that outlasts the patience of the run would meet every other job too.
-            has_given_up = self._run.retries and self._run.breaker.is_given_up(failed)
-            if record is None or has_given_up or ends_run(failed, record):
-                raise
-            error = failed
-        return _result(job_id, way, error)
-
-    def _settled(self, result: JobResult) -> None:
-        counts = {JobState.DECIDED: "decided", JobState.FAILED: "failed", JobState.UNKNOWN: "unknown"}
-        name = counts.get(result.state, "stopped" if result.error is not None else "")
-        self._count(**({name: 1} if name else {}))
-
-    def _count(self, **steps: int) -> None:
-        now: dict[str, Any] = {name: getattr(self._progress, name) + step for name, step in steps.items()}
-        self._progress = evolve(self._progress, **now, rate=self._run.throttle.rate, paused=self._run.breaker.is_paused)
-        if self._report is not None:
-            self._report(self._progress)
+    def _count(self, **changes: int) -> None:
+        for name, change in changes.items():
+            self._counts[name] += change
+        if self._on_progress is not None:
+            counts: dict[str, Any] = dict(self._counts)
+            context = self._context
+            self._on_progress(BatchProgress(**counts, rate=context.limiter.rate, paused=context.breaker.is_paused))
 
 
 @define
-class _Way:
-    """What became of one job so far."""
+class _Attempt:
+    """One job of a run so far.
 
-    record: JobRecord | None = None
-    course: Course | None = None
-    known: bool = False
+    Attributes:
+        previous: The record that the claim returned.
+        runner: Set once the job is looked at.
+        was_finished: Whether an earlier run had finished it.
+    """
+
+    previous: JobRecord | None = None
+    runner: JobRunner | None = None
+    was_finished: bool = False
+
+    @property
+    def record(self) -> JobRecord | None:
+        """The newest record."""
+        return self.previous if self.runner is None else self.runner.record
 
 
-class _Place:
-    """The seat of one job, which is given back once."""
+class _Permit:
+    """The permit of one job: it counts as running or as waiting, and is released exactly once."""
 
-    def __init__(self, count: Callable[..., None], seats: asyncio.Semaphore, name: str) -> None:
-        self._count = count
-        self._seats = seats
+    def __init__(self, semaphore: asyncio.Semaphore, name: str, count: Callable[..., None]) -> None:
+        self._semaphore = semaphore
         self._name = name
+        self._count = count
 
-    def move(self, seats: asyncio.Semaphore, name: str) -> None:
-        """Take another seat, which was acquired before, and give back this one."""
-        self._seats.release()
-        before, self._seats, self._name = self._name, seats, name
+    def exchange(self, semaphore: asyncio.Semaphore, name: str) -> None:
+        """Release this permit for another one, which has been acquired already."""
+        self._semaphore.release()
+        before, self._semaphore, self._name = self._name, semaphore, name
         self._count(**{before: -1, name: 1})
 
-    def leave(self) -> None:
-        """Give the seat back."""
-        self._seats.release()
+    def release(self) -> None:
+        """Release the permit."""
+        self._semaphore.release()
         self._count(**{self._name: -1})
 
 
-async def _alone(job_id: str, work: Awaitable[None]) -> None:
-    """Make what a job's own streams and values raise an error of that job, and nobody else's."""
-    try:
-        await work
-    except MediaSourceError as error:
-        msg, media = f"Job {job_id} stopped, and goes on when it is given again. {error}", error.media
-    except VeriffError:
-        raise
-    except Exception as error:  # noqa: BLE001  a stream of the caller's may raise anything
-        kind = type(error).__name__  # its text may hold whatever was read
-        msg = f"Job {job_id} stopped with {kind}, raised by what it was given: look at its media and options."
-        media = None
-    else:
-        return
-    failed = BatchError(msg)
-    failed.media = media
-    raise failed
-
-
-async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobResult]:
-    """Do something in a task of its own, and yield what it tells; the task ends with the generator."""
+async def stream_results(work: Callable[[ResultStream], Awaitable[None]]) -> AsyncGenerator[JobResult]:
+    """Run work in its own task and yield its results; closing the generator cancels the task."""
+    # Without a buffer: a job counts as waiting until its result is taken, so a slow consumer slows the run down.
     send, receive = create_memory_object_stream[JobResult](0)
 
     async def run() -> None:
@@ -298,12 +358,12 @@ async def told(work: Callable[[Tell], Awaitable[None]]) -> AsyncGenerator[JobRes
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _side_by_side(things: AsyncGenerator[_T], handle: Callable[[_T], Coroutine[None, None, None]]) -> None:
-    """Handle things as they come, each in a task; the first error ends all, and is raised alone."""
+async def _run_concurrently(items: AsyncGenerator[_T], run: Callable[[_T], Coroutine[None, None, None]]) -> None:
+    """Run one task per item, as the items come; the first error cancels the others and is raised without a group."""
     try:
-        async with aclosing(things), asyncio.TaskGroup() as tasks:
-            async for thing in things:
-                tasks.create_task(handle(thing))
+        async with aclosing(items), asyncio.TaskGroup() as tasks:
+            async for item in items:
+                tasks.create_task(run(item))
     except ExceptionGroup as group:
         first = group.exceptions[0]
     else:
@@ -311,12 +371,12 @@ async def _side_by_side(things: AsyncGenerator[_T], handle: Callable[[_T], Corou
     raise first
 
 
-def _result(job_id: str, way: _Way, error: VeriffError | None) -> JobResult:
-    record = way.record if way.course is None else way.course.record
+def _to_result(job_id: str, attempt: _Attempt, error: VeriffError | None) -> JobResult:
+    record = attempt.record
     if record is None:
         return JobResult(job_id=job_id, session_id=None, error=error, state=JobState.NEW)
     if error is None and record.failure is not None:
-        msg = f"Job {job_id} failed in an earlier run, and is tried again on demand only: {record.failure.message}"
+        msg = f"Job {job_id} failed in an earlier run: {record.failure.message} Pass retry_failed=True to try it again."
         error = JobFailedError(msg, error_type=record.failure.error_type)
     return JobResult(
         job_id=job_id,
@@ -324,11 +384,11 @@ def _result(job_id: str, way: _Way, error: VeriffError | None) -> JobResult:
         decision=record.decision if error is None else None,
         error=error,
         state=record.state,
-        from_journal=way.known,
+        from_journal=attempt.was_finished,
     )
 
 
-async def _each(jobs: Jobs) -> AsyncGenerator[Job]:
+async def _iterate(jobs: Jobs) -> AsyncGenerator[Job]:
     if isinstance(jobs, AsyncIterable):
         async for job in jobs:
             yield job

@@ -1,4 +1,4 @@
-"""What a batch is made of: jobs in, results out."""
+"""The input and output of a batch: jobs and their results."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ if TYPE_CHECKING:
 __all__ = ("Job", "JobResult")
 
 
-_LONGEST: Final = 1000  # characters: as much as Veriff takes for vendor_data
+_MAX_ID_LENGTH: Final = 1000
+"""Characters: the maximum of vendor_data, which the id becomes."""
 
 
 def _check_id(_job: object, _attribute: Attribute[str], value: object) -> None:
-    if not isinstance(value, str) or not value or len(value) > _LONGEST or not value.isprintable():
-        msg = "A job's id cannot be used: give 1 to 1000 printable characters of your own."
+    if not isinstance(value, str) or not value or len(value) > _MAX_ID_LENGTH or not value.isprintable():
+        msg = "The id of a job must be a text of 1 to 1000 printable characters."
         raise InvalidArgumentError(msg)
 
 
 def _check_media(job: Job, _attribute: Attribute[tuple[Media, ...]], value: tuple[object, ...]) -> None:
-    if not value or not all(isinstance(one, Media) for one in value):
-        msg = f'Job {job.id} has no media to upload: give a sequence like [Media("front.jpg", "document-front")].'
+    if not value or not all(isinstance(item, Media) for item in value):
+        msg = f'Job {job.id} must have media: pass a sequence such as [Media("front.jpg", "document-front")].'
         raise InvalidArgumentError(msg)
 
 
@@ -55,7 +56,7 @@ def _check_options(job: Job, _attribute: object, value: CreateOptions) -> None:
 
 
 def _to_tuple(media: Iterable[Media]) -> tuple[Media, ...]:
-    return tuple(media) if isinstance(cast("object", media), Iterable) else ()  # for `_check_media` to refuse
+    return tuple(media) if isinstance(cast("object", media), Iterable) else ()  # which `_check_media` refuses
 
 
 @frozen(init=False)
@@ -107,14 +108,14 @@ class Job:
 
 
 def check_job(job: object) -> None:
-    """Check that a program gave a job.
+    """Check that an item of a batch is a job.
 
     Raises:
         InvalidArgumentError: It is something else.
     """
     if not isinstance(job, Job):
         msg = (
-            f"The batch takes jobs, not {type(job).__name__}: pass for example "
+            f"Every item of a batch must be a Job, not {type(job).__name__}: pass for example "
             'Job("user-42", [Media("front.jpg", "document-front")]).'
         )
         raise InvalidArgumentError(msg)
@@ -122,17 +123,17 @@ def check_job(job: object) -> None:
 
 @frozen(kw_only=True)
 class JobResult:
-    """What came of one job.
+    """The result of one job.
 
     Attributes:
         job_id: The job.
-        session_id: Its session, once there is one.
+        session_id: The session, once it exists.
         decision: The decision, or ``None``.
-        error: Why there is no decision, or ``None``. An `OutcomeUnknownError` has the id of a session that may have
-            been created, if it could be read.
+        error: Why there is no decision, or ``None``. An `OutcomeUnknownError` has the id of the session that may have
+            been created, if the response contained one.
         state: The job's state in the journal. A job that did not end as ``decided`` or ``failed`` resumes when it is
             passed again.
-        from_journal: Whether the journal had the outcome already, from an earlier run.
+        from_journal: Whether an earlier run had finished the job, so that the result comes from the journal.
     """
 
     job_id: str

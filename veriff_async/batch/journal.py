@@ -1,4 +1,4 @@
-"""Where a batch writes down what it does, before and after it does it."""
+"""The interface of journals: a batch saves the state of each job before and after each step."""
 
 from __future__ import annotations
 
@@ -13,48 +13,50 @@ __all__ = ("Journal",)
 
 
 class Journal(Protocol):
-    """A store of records, each of which one run may write at a time.
+    """A store of job records, each of which only the run that claimed it may write.
 
-    What `write` has returned from survives a crash. Any method raises `JournalError` when the store fails.
+    A record survives a crash once `write` has returned. Every method raises `JournalError` when the store fails.
+    Use `dump_record` and `load_record` to store records in a journal of your own, and
+    `veriff_async.testing.JournalContract` to test it.
     """
 
     async def claim(self, job_id: str) -> JobRecord | None:
-        """Take a job for this run, and return what is written of it.
+        """Claim a job for this run, and return its record, if it has one.
 
         The claim ends with `release`, `aclose`, or the death of the process.
 
         Raises:
-            JobClaimedError: A run that is alive has it, perhaps this one.
+            JobClaimedError: Another run that is alive, or this one, has claimed the job.
         """
         ...
 
     async def release(self, job_id: str) -> None:
-        """Give a claim back; one that is not held is left alone."""
+        """Release a claim; do nothing if this journal does not hold it."""
         ...
 
     async def write(self, record: JobRecord) -> None:
-        """Put a record in the place of the job's last; it is durable when this returns.
+        """Replace a job's record; the new one is durable when this returns.
 
         Raises:
-            JobClaimedError: This run does not hold the claim, or does no longer; nothing was written.
+            JobClaimedError: This run does not hold the claim, or has lost it; nothing was written.
         """
         ...
 
     async def read(self, job_id: str) -> JobRecord | None:
-        """Return what is written of a job, which anybody may have claimed."""
+        """Return a job's record, also if another run has claimed it."""
         ...
 
     def iter_records(self, *states: JobState) -> AsyncIterator[JobRecord]:
-        """Yield the records that stand at one of some steps, or all, those that were begun first first.
+        """Yield the records in these states, or all records, oldest job first.
 
-        What changes meanwhile may come or not; what does not change comes exactly once.
+        A record that changes during the iteration may or may not occur; any other record occurs exactly once.
         """
         ...
 
     async def count_by_state(self) -> Mapping[JobState, int]:
-        """Return how many jobs stand at each step; steps at which none stands may be left out."""
+        """Return how many jobs are in each state; states without jobs may be left out."""
         ...
 
     async def aclose(self) -> None:
-        """Give all claims back and close the store; a second call does nothing."""
+        """Release all claims and close the store; a second call does nothing."""
         ...

@@ -14,7 +14,7 @@ from veriff_async._media.source import reusable_source
 from veriff_async._protocol.arguments import check_number, check_path
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_VENDOR_DATA
-from veriff_async.batch._dedup import Seen
+from veriff_async.batch._dedup import SeenIds
 from veriff_async.batch._manifest_rows import (
     Columns,
     InvalidRow,
@@ -119,7 +119,7 @@ def _rows(
     check_media: bool,
 ) -> Generator[ManifestRow | InvalidRow]:
     folder = path.parent
-    with _opened(path) as file, Seen() as seen:
+    with _opened(path) as file, SeenIds() as seen:
         for line, found in reader(_lines(file)):
             if isinstance(found, str):
                 yield InvalidRow(line, found)
@@ -127,7 +127,7 @@ def _rows(
             row = _made(line, found, folder, timeout)
             job_id = row.job.id if isinstance(row, ManifestRow) else row.job_id
             # An id counts as given even when the rest of its row is bad, so that mending that row reveals nothing new.
-            if job_id is not None and (first := seen.note(job_id, line)) is not None:
+            if job_id is not None and (first := seen.add(job_id, line)) is not None:
                 yield InvalidRow(line, f"The id was given on line {first} already: give each row its own.", job_id)
             elif isinstance(row, ManifestRow) and check_media and (problem := media_problem(row.job)) is not None:
                 yield InvalidRow(line, problem, job_id)

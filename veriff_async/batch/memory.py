@@ -1,4 +1,4 @@
-"""The journal of one process: it forgets everything with it."""
+"""A journal in memory: it lasts as long as its process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ("MemoryJournal",)
 
 
 class MemoryJournal:
-    """Keep records in memory, for tests, and for batches that nobody would go on with after a crash.
+    """Keeps records in memory: for tests, and for batches that need not resume after a crash.
 
     Example:
         >>> async for result in verify_many(veriff, jobs, journal=MemoryJournal()):
@@ -26,13 +26,13 @@ class MemoryJournal:
     """
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty journal."""
         self._records: dict[str, JobRecord] = {}
         self._claims: set[str] = set()
         self._closed = False
 
     def __repr__(self) -> str:
-        """Show how much is kept."""
+        """Show the number of jobs."""
         return f"<MemoryJournal of {len(self._records)} jobs>"
 
     async def __aenter__(self) -> Self:
@@ -47,62 +47,62 @@ class MemoryJournal:
         await self.aclose()
 
     async def claim(self, job_id: str) -> JobRecord | None:
-        """Take a job; see `Journal.claim`."""
+        """Claim a job; see `Journal.claim`."""
         require_asyncio()
-        self._check()
+        self._check_open()
         if job_id in self._claims:
-            raise taken(job_id)
+            raise claimed_error(job_id)
         self._claims.add(job_id)
         return self._records.get(job_id)
 
     async def release(self, job_id: str) -> None:
-        """Give a claim back; see `Journal.release`."""
+        """Release a claim; see `Journal.release`."""
         require_asyncio()
         self._claims.discard(job_id)
 
     async def write(self, record: JobRecord) -> None:
-        """Keep a record; see `Journal.write`."""
+        """Save a record; see `Journal.write`."""
         require_asyncio()
-        self._check()
+        self._check_open()
         if record.job_id not in self._claims:
-            raise taken(record.job_id)
+            raise claimed_error(record.job_id)
         self._records[record.job_id] = record
 
     async def read(self, job_id: str) -> JobRecord | None:
-        """Return what is kept of a job; see `Journal.read`."""
+        """Return a job's record; see `Journal.read`."""
         require_asyncio()
-        self._check()
+        self._check_open()
         return self._records.get(job_id)
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.iter_records`."""
         require_asyncio()
-        self._check()
+        self._check_open()
         for job_id in tuple(self._records):
             record = self._records[job_id]
             if not states or record.state in states:
                 yield record
 
     async def count_by_state(self) -> Mapping[JobState, int]:
-        """Count jobs by step; see `Journal.count_by_state`."""
+        """Count jobs by state; see `Journal.count_by_state`."""
         require_asyncio()
-        self._check()
+        self._check_open()
         return Counter(record.state for record in self._records.values())
 
     async def aclose(self) -> None:
-        """Give all claims back; see `Journal.aclose`. What was kept is gone."""
+        """Release all claims and close the journal; see `Journal.aclose`. Its records are lost."""
         require_asyncio()
         self._closed = True
         self._claims.clear()
 
-    def _check(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
-            msg = "The journal was closed: make another one."
+            msg = "The journal is closed: create another one."
             raise JournalError(msg)
 
 
-def taken(job_id: str) -> JobClaimedError:
-    """Return the error of a claim that somebody else holds."""
+def claimed_error(job_id: str) -> JobClaimedError:
+    """Return the error for a job that another run has claimed, or this one."""
     return JobClaimedError(
-        f"Job {job_id} is taken by a run that goes on: let it end, or give each run jobs of its own."
+        f"Job {job_id} is claimed by an active run: wait until that run ends, or give each run its own jobs."
     )

@@ -16,7 +16,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
 from veriff_async._storage.redis import Connections
 from veriff_async.batch._records import JobState, dump_record, load_record
-from veriff_async.batch.memory import taken
+from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JobClaimedError, JournalError
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ class RedisJournal:
         """Take a job; see `Journal.claim`."""
         client = self._here()
         if job_id in self._claims or job_id in self._taking:
-            raise taken(job_id)
+            raise claimed_error(job_id)
         self._taking.add(job_id)
         try:
             is_mine, record = await self._answered(client, self._take(client, job_id))
@@ -188,7 +188,7 @@ class RedisJournal:
         finally:
             self._taking.discard(job_id)
         if not is_mine:
-            raise taken(job_id)
+            raise claimed_error(job_id)
         return record
 
     async def release(self, job_id: str) -> None:
@@ -207,7 +207,7 @@ class RedisJournal:
         client, job_id = self._here(), record.job_id
         claim = self._claims.get(job_id)
         if claim is None:
-            raise taken(job_id)
+            raise claimed_error(job_id)
         others = (key for state, key in self._states.items() if state is not record.state)
         numbers = (self._order, f"{self._prefix}:number")
         keys = (self._key(job_id), self._records, *numbers, self._states[record.state], *others)

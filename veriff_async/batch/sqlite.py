@@ -30,7 +30,7 @@ from veriff_async._storage.sqlite_file import (
     real_path,
 )
 from veriff_async.batch._records import JobState, dump_record, load_record
-from veriff_async.batch.memory import taken
+from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JournalError
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ class SqliteJournal:
         """Take a job; see `Journal.claim`."""
         keeper = self._kept()
         if job_id in self._claims:
-            raise taken(job_id)
+            raise claimed_error(job_id)
         self._claims.add(job_id)  # before anything is awaited, so that nobody takes it meanwhile
         try:
             return await self._do(lambda db: keeper.claimed(db, job_id))
@@ -173,7 +173,7 @@ class SqliteJournal:
         require_asyncio()
         self._kept()
         if record.job_id not in self._claims:
-            raise taken(record.job_id)
+            raise claimed_error(record.job_id)
         row = (record.job_id, record.state.value, dump_record(record))
         await self._do(lambda db: db.execute(_PUT, row), writes=True)
 

@@ -47,7 +47,7 @@ __all__ = ("BatchTasks",)
 
 _LOGGER: Final = getLogger("veriff_async.batch")
 
-_PATIENCE: Final = 30.0
+_MAX_OUTAGE: Final = 30.0
 """Seconds that a message is held during an outage, so that a worker does not run through the whole queue."""
 
 _HERE: Final[Context] = cast("Context", TaskiqDepends())
@@ -204,7 +204,7 @@ class BatchTasks:
             on_unknown=self._on_unknown,
             retry_failed=self._retry_failed,
             wait=wait,
-            patience=_PATIENCE,
+            max_outage=_MAX_OUTAGE,
         )
 
     async def _gather(self, context: Context) -> dict[str, int]:

@@ -13,7 +13,7 @@ from attrs import frozen
 from veriff_async import Media, OutcomeUnknownError, VeriffError, check_media
 from veriff_async._protocol.image_size import ImageSizeWarning
 from veriff_async._protocol.limits import MAX_SIDE
-from veriff_async.batch._job_runner import finished
+from veriff_async.batch._job_runner import finish_despite_cancellation
 from veriff_async.cli._options import (
     FILE,
     env_file_option,
@@ -213,7 +213,7 @@ async def _created(veriff: VeriffClient, order: Order, course: Course) -> Verifi
         + (f"by its vendor_data {order.options['vendor_data']}." if "vendor_data" in order.options else "by its time.")
     )
     try:
-        await finished(create(), within=_PATIENCE)
+        await finish_despite_cancellation(create(), grace=_PATIENCE)
     except OutcomeUnknownError:
         raise
     except VeriffError:

@@ -15,7 +15,7 @@ from anyio import to_thread
 from veriff_async import ConfigurationError, JobFailedError
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.batch import JobState
-from veriff_async.batch._dedup import Seen
+from veriff_async.batch._dedup import SeenIds
 from veriff_async.cli._output import decision_facts, personal_facts
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
@@ -79,7 +79,7 @@ def results_in(path: Path, *, show_person: bool, apart_from: Sequence[Path] = ()
             if path.samefile(other):
                 msg = "--out names a file of the batch itself: give the results a file of their own."
                 raise ConfigurationError(msg)
-    with Seen() as seen:
+    with SeenIds() as seen:
         descriptor, is_file = _opened(path)
         try:
             if is_file:
@@ -96,7 +96,7 @@ class Results:
     A job that failed and is tried again gets another line when its outcome is another one; the last counts.
     """
 
-    def __init__(self, descriptor: int, seen: Seen | None, *, show_person: bool) -> None:
+    def __init__(self, descriptor: int, seen: SeenIds | None, *, show_person: bool) -> None:
         """Take a file that stands at its end and what it holds, or a pipe or device."""
         self._descriptor = descriptor
         self._seen = seen
@@ -112,7 +112,7 @@ class Results:
         if result.state not in _SETTLED:
             return
         mark = _mark(result.job_id, result.state, kind)
-        if self._seen is None or await to_thread.run_sync(self._seen.note, mark, 0) is None:
+        if self._seen is None or await to_thread.run_sync(self._seen.add, mark, 0) is None:
             line = dump(self._document(result, kind)) + b"\n"
             with _translated():
                 await self._write(line)
@@ -233,7 +233,7 @@ def _translated() -> Generator[None]:
     raise ConfigurationError(msg)
 
 
-def _read(descriptor: int, seen: Seen) -> None:
+def _read(descriptor: int, seen: SeenIds) -> None:
     """Note what the file holds; a last line without its end was torn by a crash, so it is removed and written again."""
     with _translated(), os.fdopen(descriptor, "rb", closefd=False) as reader:
         number, whole = 0, 0
@@ -242,7 +242,7 @@ def _read(descriptor: int, seen: Seen) -> None:
             if not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
                 os.ftruncate(descriptor, whole)
                 return
-            seen.note(_line_mark(line, number), 0)
+            seen.add(_line_mark(line, number), 0)
             whole += len(line)
 
 
