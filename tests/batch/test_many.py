@@ -15,6 +15,7 @@ from veriff_async import (
     BadRequestError,
     BatchError,
     ClientClosedError,
+    ConfigurationError,
     ConflictError,
     Credentials,
     DecisionTimeoutError,
@@ -778,7 +779,7 @@ async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> N
 )
 def test_what_cannot_be_is_refused(make: Callable[[], object]) -> None:
     """A job or pace that makes no sense is refused when it is made."""
-    with pytest.raises((InvalidArgumentError, InvalidArgumentError)):
+    with pytest.raises((ConfigurationError, InvalidArgumentError)):
         make()
 
 
