@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async.sandbox._errors import HTTPError
-from veriff_async.sandbox._upload_parser import SKELETON_LIMIT, Described, UploadParser
+from veriff_async.sandbox._upload_parser import SKELETON_LIMIT, UploadDescription, UploadParser
 
 BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 JPEG = b"\xff\xd8\xff\xe0"
@@ -22,7 +22,7 @@ JSON = st.recursive(
 )
 
 
-def read(body: bytes, cuts: list[int] | None = None) -> tuple[bytes, Described]:
+def read(body: bytes, cuts: list[int] | None = None) -> tuple[bytes, UploadDescription]:
     """Read a body that comes cut at the given places."""
     parser = UploadParser(oversize_status=413)
     ends = sorted({0, *(cut % (len(body) + 1) for cut in cuts or ()), len(body)})

@@ -20,7 +20,7 @@ from veriff_async.sandbox._decision_spec import DecisionSpec
 from veriff_async.sandbox._errors import HTTPError
 from veriff_async.sandbox._records import SessionView, StoredMedia, WebhookKind, view
 from veriff_async.sandbox._scenario import Due, Effect, Post, Scenario
-from veriff_async.sandbox._validation import check_context, check_id, check_verification, submitted_status
+from veriff_async.sandbox._validation import check_context, check_id, check_submission, check_verification
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def test_any_json_is_taken_or_refused(verification: object, text: str, value: ob
     """Whatever JSON comes, a check gives a value or a refusal with a documented code, never another error."""
     for refusal in (
         refused(lambda: check_verification({"verification": verification})),
-        refused(lambda: submitted_status({"verification": verification})),
+        refused(lambda: check_submission({"verification": verification})),
         refused(lambda: check_context(value)),
         refused(lambda: check_id(text)),
     ):
@@ -112,7 +112,7 @@ class Life(RuleBasedStateMachine):
 
     def view(self) -> SessionView:
         """Show the session."""
-        return view(self.scenario.known(self.id))
+        return view(self.scenario.get(self.id))
 
     @rule()
     def upload(self) -> None:
@@ -149,7 +149,7 @@ class Life(RuleBasedStateMachine):
         """Decide by call."""
         before = self.view()
         try:
-            self.note(self.scenario.decide(self.scenario.known(self.id), DecisionSpec(status=status), now=self.now))
+            self.note(self.scenario.decide(self.scenario.get(self.id), DecisionSpec(status=status), now=self.now))
         except InvalidArgumentError:
             assert not can_follow(before.status, status)
             assert before == self.view()

@@ -84,7 +84,7 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
     """
     scenario = _scenario(session_id, full_auto=kind == WebhookKind.FULL_AUTO)
     scenario.create(_CREATION, now=now, host="")
-    session = scenario.known(session_id)
+    session = scenario.get(session_id)
     if kind == WebhookKind.EVENT:
         words = (Status.STARTED, Status.SUBMITTED)
         posts = [*scenario.start(session), *scenario.submit_attempt(session, now=now)]

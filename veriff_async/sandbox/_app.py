@@ -44,7 +44,7 @@ __all__ = ("HEALTH_PATH", "build_app")
 
 _MAX_JSON_BYTES: Final = 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
-_FORGED_SECRET: Final = "a secret that nobody has"  # noqa: S105  no client has it
+_FORGED_SECRET: Final = "a secret that no client has"  # noqa: S105  not a password
 _IS_FORGED: Final = web.RequestKey("is_forged", bool)
 
 HEALTH_PATH: Final = "/healthz"
@@ -141,11 +141,11 @@ class _ResponseMiddleware:
         credentials = self._service.credentials
         if isinstance(response, web.FileResponse) and is_forged:
             # The handler has signed the file rightly; its bytes are never in memory here.
-            response.headers.update(_auth.signed_headers(credentials, sign(_FORGED_SECRET, b"")))
+            response.headers.update(_auth.signature_headers(credentials, sign(_FORGED_SECRET, b"")))
         body = response.body if isinstance(response, web.Response) else None
         if isinstance(body, bytes) and (response.status < 300 or self._service.options.sign_errors):  # noqa: PLR2004
             secret = _FORGED_SECRET if is_forged else request.get(SECRET, credentials.shared_secret)
-            response.headers.update(_auth.signed_headers(credentials, sign(secret, body)))
+            response.headers.update(_auth.signature_headers(credentials, sign(secret, body)))
 
 
 class _FaultMiddleware:

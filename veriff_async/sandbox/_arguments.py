@@ -1,4 +1,8 @@
-"""Checks of what is passed to a sandbox, made when it is passed: a later failure would leave half a change. Pure."""
+"""Checks of arguments. Pure.
+
+The sandbox checks values when a test passes them. An error that occurs later, when a webhook is serialised, would leave
+a session half changed and would be raised far from its cause.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +37,11 @@ _Model = TypeVar("_Model", bound="AttrsInstance")
 
 
 LONGEST: Final = 1e9
-"""Seconds that a wait or a move of the time may have: some thirty years, so that no date leaves the calendar."""
+"""Longest duration in seconds, some thirty years: added to any time of a clock, it stays within datetime's range."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_NOT_IN_URL: Final = re.compile(r"[\x00-\x20\x7f]")
+_FORBIDDEN_IN_URL: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
 def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or not
@@ -53,7 +57,7 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
     """Check a finite number from `lowest` to `highest`; with `above`, `lowest` itself is refused.
 
     Raises:
-        InvalidArgumentError: It is another value, or a bool.
+        InvalidArgumentError: The value is something else, or a bool.
     """
     kind = "a whole number" if whole else "a number"
     bound = f"above {lowest:.15g}" if above else f"from {lowest:.15g}"
@@ -64,10 +68,10 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
 
 
 def check_text(name: str, value: object, *, error: arguments.ArgumentError = InvalidArgumentError) -> str:
-    """Check a text.
+    """Check a string.
 
     Raises:
-        InvalidArgumentError: It is something else.
+        InvalidArgumentError: The value is something else.
     """
     if isinstance(value, str):
         return value
@@ -79,7 +83,7 @@ def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, o
     """Check a mapping.
 
     Raises:
-        InvalidArgumentError: It is something else.
+        InvalidArgumentError: The value is something else.
     """
     if isinstance(value, Mapping):
         return cast("Mapping[object, object]", value)
@@ -88,21 +92,21 @@ def check_mapping(name: str, value: object, *, remedy: str) -> Mapping[object, o
 
 
 def check_url(name: str, value: object) -> str:
-    """Check an address that webhooks are posted to.
+    """Check a URL that webhooks are posted to.
 
-    Veriff takes https on port 443 only; a receiver under test is rarely that.
+    Veriff accepts https on port 443 only (documented). A receiver under test rarely has that, so any port is accepted.
 
     Raises:
         InvalidArgumentError: It is not an absolute http or https URL.
     """
-    if isinstance(value, str) and _NOT_IN_URL.search(value) is None:
+    if isinstance(value, str) and _FORBIDDEN_IN_URL.search(value) is None:
         try:
             parts = urlsplit(value)
             if parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0:
                 return value
-        except ValueError:  # a port or an IPv6 address that is none
+        except ValueError:  # the port or the IPv6 address is invalid
             pass
-    msg = f"{name} is not an address to post to: pass an absolute URL, http://... or https://..., or None."
+    msg = f"{name} is not a URL to post to: pass an absolute URL, http://... or https://..., or None."
     raise InvalidArgumentError(msg)
 
 
@@ -110,7 +114,7 @@ def check_header(name: object, value: object) -> None:
     """Check a header.
 
     Raises:
-        InvalidArgumentError: Its name or value cannot stand in a header, for example because of a line end.
+        InvalidArgumentError: Its name or value is invalid, for example because of a line end.
     """
     if isinstance(name, str) and _NAME.fullmatch(name) and isinstance(value, str) and not _CONTROL.search(value):
         return
@@ -119,10 +123,10 @@ def check_header(name: object, value: object) -> None:
 
 
 def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
-    """Check a model that the sandbox is to send later.
+    """Check a model that the sandbox will send.
 
     Raises:
-        InvalidArgumentError: It is of another class, or something in it has no JSON.
+        InvalidArgumentError: It is of another class, or a value in it has no JSON.
     """
     model = arguments.check_instance(
         name, value, kind, remedy="pass a model of veriff_async", error=InvalidArgumentError
@@ -132,12 +136,15 @@ def check_model(name: str, value: object, kind: type[_Model]) -> _Model:
 
 
 def check_members(name: str, value: object) -> Mapping[str, object]:
-    """Check an object in Veriff's own words.
+    """Check a JSON object with Veriff's members.
 
     Raises:
-        InvalidArgumentError: It is not a mapping, or something in it has no JSON.
+        InvalidArgumentError: It is not a mapping, or a value in it has no JSON.
     """
-    members = cast("Mapping[str, object]", check_mapping(name, value, remedy="pass a model, or Veriff's own words"))
+    members = cast(
+        "Mapping[str, object]",
+        check_mapping(name, value, remedy="pass a model, or a mapping with Veriff's member names"),
+    )
     _check_json(name, members)
     return dict(members)
 

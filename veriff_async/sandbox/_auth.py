@@ -1,9 +1,9 @@
-"""Who may come in, and what goes out: signatures of requests checked, of answers made. Pure.
+"""Authentication of requests, and the headers of signed responses and webhooks. Pure.
 
-https://devdocs.veriff.com/apidocs/veriff-public-api-guides. Documented: the raw body is signed where
-there is one, else the id in the path; the signature of a creation is optional; an answer is signed with the secret that
-signed the request. Guesses: that a wrong optional signature is refused, that an unsigned creation is answered with the
-newest secret, and that all answers carry both families of headers.
+Documented (https://devdocs.veriff.com/apidocs/veriff-public-api-guides): a request with a body signs the raw body, a
+request without one signs the id in the path; the signature of a creation is optional; a response is signed with the
+secret that signed the request. Guesses: a wrong optional signature is refused, the response to an unsigned creation is
+signed with the newest secret, and all responses carry both families of headers.
 """
 
 from __future__ import annotations
@@ -26,24 +26,26 @@ __all__ = (
     "check_client",
     "check_feedback_client",
     "check_signature",
+    "signature_headers",
     "signature_of",
-    "signed_headers",
 )
 
 
-def check_client(found: Mapping[str, str], credentials: Credentials) -> None:
+def check_client(request_headers: Mapping[str, str], credentials: Credentials) -> None:
     """Check the API key (codes 1801 to 1803)."""
-    _check_key(_agreed(found, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT), headers.AUTH_CLIENT, credentials)
+    _check_key(
+        _read_header(request_headers, headers.AUTH_CLIENT, headers.VRF_AUTH_CLIENT), headers.AUTH_CLIENT, credentials
+    )
 
 
-def check_feedback_client(found: Mapping[str, str], credentials: Credentials) -> None:
+def check_feedback_client(request_headers: Mapping[str, str], credentials: Credentials) -> None:
     """Check the API key of the feedback API, which has a header of its own."""
-    _check_key(found.get(headers.VRF_AUTH_CLIENT), headers.VRF_AUTH_CLIENT, credentials)
+    _check_key(request_headers.get(headers.VRF_AUTH_CLIENT), headers.VRF_AUTH_CLIENT, credentials)
 
 
-def check_api_key(found: Mapping[str, str], credentials: Credentials) -> None:
-    """Check the second header that the synchronous host wants the API key in."""
-    _check_key(found.get(headers.API_KEY), headers.API_KEY, credentials)
+def check_api_key(request_headers: Mapping[str, str], credentials: Credentials) -> None:
+    """Check the second header with the API key, which the synchronous host requires."""
+    _check_key(request_headers.get(headers.API_KEY), headers.API_KEY, credentials)
 
 
 def _check_key(client: str | None, name: str, credentials: Credentials) -> None:
@@ -56,9 +58,9 @@ def _check_key(client: str | None, name: str, credentials: Credentials) -> None:
     raise HTTPError(401, "1803", "No integration has this API key")
 
 
-def signature_of(found: Mapping[str, str]) -> str | None:
-    """Return the signature of a request, if it has one (code 1812 when it is none)."""
-    signature = _agreed(found, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
+def signature_of(request_headers: Mapping[str, str]) -> str | None:
+    """Return the signature of a request, or ``None`` (code 1812 if it is malformed)."""
+    signature = _read_header(request_headers, headers.HMAC_SIGNATURE, headers.VRF_HMAC_SIGNATURE)
     if signature is not None and not is_signature(signature):
         raise HTTPError(401, "1812", "Signature must be a SHA-256 in hex")
     return signature
@@ -68,7 +70,7 @@ def check_signature(verifier: Verifier, signature: str | None, *, of_body: bool)
     """Check a signature (codes 1812, 1818 and 1819).
 
     Returns:
-        The place of the secret that made it.
+        The index of the secret that made it.
     """
     if signature is None:
         raise HTTPError(401, "1812", "Mandatory X-HMAC-SIGNATURE header is missing")
@@ -78,22 +80,22 @@ def check_signature(verifier: Verifier, signature: str | None, *, of_body: bool)
     return matched
 
 
-def signed_headers(credentials: Credentials, signature: str) -> dict[str, str]:
-    """Return the headers of a signed answer or webhook, of both families."""
-    signed = {
+def signature_headers(credentials: Credentials, signature: str) -> dict[str, str]:
+    """Return the headers of a signed response or webhook, of both families."""
+    values = {
         headers.AUTH_CLIENT: credentials.api_key,
         headers.HMAC_SIGNATURE: signature,
         headers.VRF_AUTH_CLIENT: credentials.api_key,
         headers.VRF_HMAC_SIGNATURE: signature,
     }
     if credentials.integration_id is not None:
-        signed[headers.INTEGRATION_ID] = credentials.integration_id
-    return {name.lower(): value for name, value in signed.items()}
+        values[headers.INTEGRATION_ID] = credentials.integration_id
+    return {name.lower(): value for name, value in values.items()}
 
 
-def _agreed(found: Mapping[str, str], name: str, newer: str) -> str | None:
-    """Return the value of a header of either family; that a disagreeing pair is refused is a guess."""
-    values = {found[each].strip() for each in (name, newer) if each in found}
+def _read_header(request_headers: Mapping[str, str], name: str, newer: str) -> str | None:
+    """Return the value of a header of either family. Refusing a pair that differs is a guess."""
+    values = {request_headers[key].strip() for key in (name, newer) if key in request_headers}
     if len({value.lower() for value in values}) > 1:
         raise HTTPError(401, "1812", f"{name} and {newer} disagree")
     return values.pop() if values else None

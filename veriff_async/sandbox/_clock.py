@@ -1,4 +1,4 @@
-"""The sandbox's time: the real one, or one that tests move by hand."""
+"""The time of the sandbox: real, or moved by tests."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ("Clock", "RealClock", "VirtualClock")
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-"""Leaves room for what is planned: no date may leave the calendar."""
+"""Leaves a thousand years for scheduled events, so that no date exceeds what datetime can hold."""
 
 
 class Clock(Protocol):
-    """Something that tells the time."""
+    """A source of the time."""
 
     def now(self) -> datetime:
-        """Return the present moment, aware and in UTC."""
+        """Return the present time, aware and in UTC."""
         ...
 
     @property
@@ -35,21 +35,21 @@ class RealClock:
     runs = True
 
     def now(self) -> datetime:
-        """Return the present moment."""
+        """Return the present time."""
         return datetime.now(UTC)
 
 
 class VirtualClock:
-    """A time that stands still until it is moved, so that a week passes in no time.
+    """A clock that stands still until it is advanced, so that a test of a week takes no time.
 
     Args:
-        start: Where it begins; aware. The beginning of 2025 when left out.
+        start: The first time; aware. The beginning of 2025 by default.
     """
 
     runs = False
 
     def __init__(self, start: datetime | None = None) -> None:
-        """Set the time."""
+        """Start the clock."""
         start = datetime(2025, 1, 1, tzinfo=UTC) if start is None else start
         check_instance("start", start, datetime, remedy="pass a datetime with a time zone")
         if start.tzinfo is None or not _EARLIEST <= start <= _LATEST:
@@ -60,11 +60,11 @@ class VirtualClock:
         self._now = start.astimezone(UTC)
 
     def now(self) -> datetime:
-        """Return the moment it was moved to."""
+        """Return the time that it was advanced to."""
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move the time forward."""
+        """Advance the time."""
         now = self._now + timedelta(seconds=check_number("seconds", seconds))
         if now > _LATEST:
             msg = "The virtual clock does not go beyond the year 9000: pass fewer seconds."

@@ -1,8 +1,8 @@
 """Faces that are imported for comparison: up to ten in a request, within a quota. Pure.
 
-Documented (https://devdocs.veriff.com/apidocs/bulk-import-face-images): the answer 202, at most ten images in a
-request, the quota in the answer, and that a name which comes again within five minutes is not processed. Guesses: the
-members of the body, that sessions count like images, and what is answered when the quota is spent (400).
+Documented (https://devdocs.veriff.com/apidocs/bulk-import-face-images): the status 202, at most ten images in a
+request, the remaining quota in the response, and that a name is not processed again within five minutes. Guesses: the
+members of the body, that sessions count like images, and the response when the quota is used up (400).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from veriff_async.sandbox._errors import HTTPError
 
 __all__ = ("FaceCollection", "ImportedFace")
 
-_SAME_NAME: Final = timedelta(minutes=5)
+_DUPLICATE_PERIOD: Final = timedelta(minutes=5)
 
 
 @frozen(kw_only=True)
 class ImportedFace:
-    """A face that was imported: a picture, or a reference to a session.
+    """An imported face: a picture, or a reference to a session.
 
     Attributes:
         name: The name of the picture.
         sha256: Hex digest of its bytes.
-        session_id: The session that was referred to instead.
-        is_processed: Whether it is processed; a name that comes again within five minutes is not.
+        session_id: The session that the request refers to instead of a picture.
+        is_processed: Whether it is processed; a name that was imported within the last five minutes is not.
     """
 
     name: str | None = field(default=None, repr=False)
@@ -47,7 +47,7 @@ class FaceCollection:
         """Start with an empty collection.
 
         Args:
-            quota: How many faces can be imported in all.
+            quota: Number of faces that can be imported.
         """
         self._quota = quota
         self._named: dict[str, datetime] = {}
@@ -57,32 +57,32 @@ class FaceCollection:
         """Answer ``POST /v1/faces/import``.
 
         Raises:
-            Refusal: There are no faces or too many, one cannot be read, or the quota is spent (codes are guesses).
+            HTTPError: The number of faces is wrong, one cannot be read, or the quota is used up (codes are guesses).
         """
         images, sessions = as_list(body.get("images")), as_list(body.get("sessionIds"))
         count = len(images) + len(sessions)
         if not 1 <= count <= MAX_IMPORTED_FACES:
             raise HTTPError(400, "1104", f"There must be 1 to {MAX_IMPORTED_FACES} images")
-        found = [_image(as_object(image) or EMPTY) for image in images]
-        found += [ImportedFace(session_id=_text(session)) for session in sessions]
+        faces = [_read_image(as_object(image) or EMPTY) for image in images]
+        faces += [ImportedFace(session_id=_check_name(session)) for session in sessions]
         if count > self._quota:
             raise HTTPError(400, "1104", "Quota is exceeded")
         self._quota -= count
-        self.faces += [self._noted(face, now) for face in found]
+        self.faces += [self._mark_duplicate(face, now) for face in faces]
         return {"status": "success", "availableQuota": self._quota}
 
-    def _noted(self, face: ImportedFace, now: datetime) -> ImportedFace:
+    def _mark_duplicate(self, face: ImportedFace, now: datetime) -> ImportedFace:
         if face.name is None:
             return face
         last = self._named.get(face.name)
-        if last is not None and now - last < _SAME_NAME:
+        if last is not None and now - last < _DUPLICATE_PERIOD:
             return ImportedFace(name=face.name, sha256=face.sha256, is_processed=False)
         self._named[face.name] = now
         return face
 
 
-def _image(image: JsonObject) -> ImportedFace:
-    name, content = _text(image.get("name")), image.get("content")
+def _read_image(image: JsonObject) -> ImportedFace:
+    name, content = _check_name(image.get("name")), image.get("content")
     if not isinstance(content, str) or not content:
         raise HTTPError(400, "1400", "Image data is missing")
     try:
@@ -92,7 +92,7 @@ def _image(image: JsonObject) -> ImportedFace:
     return ImportedFace(name=name, sha256=hashlib.sha256(data).hexdigest())
 
 
-def _text(value: object) -> str:
+def _check_name(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise HTTPError(400, "1104", "name and sessionIds must be strings")
     return value

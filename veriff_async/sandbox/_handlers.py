@@ -1,6 +1,6 @@
 """From an HTTP request to a method of the service and back: read, authenticate, call, respond.
 
-Order of the checks, as documented where it can be told from Veriff's codes: API key (1801 to 1803), then the signature
+Order of the checks, as far as Veriff's codes show it: API key (1801 to 1803), then the signature
 (1812, 1818, 1819), then the body (1104 and the codes of the endpoint). A client with wrong credentials thus learns
 nothing about the session.
 """
@@ -164,7 +164,7 @@ class Handlers:
         except OSError:
             # Someone removed the file from a media_folder of their own.
             raise HTTPError(404, None, "Media not found") from None
-        headers = {"Content-Type": stored.mimetype, **_auth.signed_headers(self._service.credentials, signature)}
+        headers = {"Content-Type": stored.mimetype, **_auth.signature_headers(self._service.credentials, signature)}
         if stored.size <= _SMALL_FILE_BYTES:
             # A client that disconnects cancels this handler; `web.FileResponse` may then leave its file open.
             return web.Response(body=await to_thread.run_sync(stored.path.read_bytes), headers=headers)

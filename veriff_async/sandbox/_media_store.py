@@ -1,4 +1,4 @@
-"""Pictures on disk, as they arrive: the memory of the sandbox does not grow with them."""
+"""Uploaded files on disk, written while they arrive, so that memory does not grow with them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 __all__ = ("IncomingFile", "MediaStore")
 
-_GATHERED: Final = 1024 * 1024
-"""Bytes that are gathered before a thread is asked to write them."""
+_BLOCK_BYTES: Final = 1024 * 1024
+"""Bytes that are collected before a thread writes them: a call of a thread costs as much as copying some 100 KiB."""
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # Windows has another mode for text
 
 
 class MediaStore:
-    """A folder of pictures that only their owner can read; a temporary one is removed at the end, a given one kept."""
+    """A folder of files that only their owner can read. A temporary folder is removed at the end."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Take the folder to keep pictures in, or make a temporary one. Blocking.
+        """Create the folder, or a temporary one for ``None``. Blocking.
 
         Raises:
-            ConfigurationError: The folder cannot be made.
+            ConfigurationError: The folder cannot be created.
         """
         self._temp_folder: LockedTempFolder | None = None
         try:
@@ -47,19 +47,19 @@ class MediaStore:
             problem = error.strerror or type(error).__name__
         else:
             return
-        msg = f"The folder for pictures cannot be made ({problem}): give a folder that can be written to."
+        msg = f"The media folder cannot be created ({problem}): pass a folder that can be written to."
         raise ConfigurationError(msg)
 
     def incoming(self, media_id: str) -> IncomingFile:
-        """Begin to receive a picture."""
+        """Return the file of a new upload."""
         return IncomingFile(self._folder / media_id)
 
     async def signature(self, path: Path, secret: str) -> str:
-        """Sign a picture, without holding it in memory."""
+        """Sign a file, without holding it in memory."""
         return await to_thread.run_sync(_signature, path, secret)
 
     def close(self) -> None:
-        """Remove an own folder with all that is in it. Blocking."""
+        """Remove a temporary folder with its files. Blocking."""
         if self._temp_folder is not None:
             self._temp_folder.remove()
 
@@ -67,71 +67,72 @@ class MediaStore:
 def _signature(path: Path, secret: str) -> str:
     signer = Signer(secret)
     with path.open("rb") as file:
-        while piece := file.read(_GATHERED):
-            signer.update(piece)
+        while block := file.read(_BLOCK_BYTES):
+            signer.update(block)
     return signer.hexdigest()
 
 
 class IncomingFile:
-    """A picture that is being received; what is not kept is removed."""
+    """A file that is being uploaded. It is removed at the end of its block unless `keep` was called."""
 
     def __init__(self, path: Path) -> None:
-        """Take where it will be."""
+        """Prepare a file; it is created with its first block."""
         self.path = path
         self.size: int = 0
         self._file: BinaryIO | None = None
-        self._gathered = bytearray()
+        self._buffer = bytearray()
         self._hash = hashlib.sha256()
-        self._kept = False
-        # A thread that writes is not stopped by the end of its request, so whoever comes last must see it.
+        self._is_kept = False
+        # A cancelled request does not stop the thread that writes for it. If the file is discarded before it has
+        # finished, it must not create the file again: the lock orders the two, and _is_closed stops the later one.
         self._lock = Lock()
-        self._over = False
-        self._begun = False
+        self._is_closed = False
+        self._is_started = False
 
     async def __aenter__(self) -> Self:
-        """Open nothing yet."""
+        """Return itself; nothing is opened yet."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Remove the file, unless it is to be kept."""
-        if self._begun and not self._kept:
+        """Remove the file, unless it is kept."""
+        if self._is_started and not self._is_kept:
             with CancelScope(shield=True):
                 await to_thread.run_sync(self._discard)
 
-    async def write(self, piece: bytes) -> None:
-        """Take the next bytes."""
-        self._gathered += piece
-        if len(self._gathered) >= _GATHERED:
-            await self._hand_over(self._write)
+    async def write(self, data: bytes) -> None:
+        """Append bytes."""
+        self._buffer += data
+        if len(self._buffer) >= _BLOCK_BYTES:
+            await self._run_in_thread(self._write)
 
     async def finish(self) -> str:
-        """Write what is left and close the file; return the hex digest of its bytes."""
-        await self._hand_over(self._finish)
+        """Write the rest and close the file; return the hex digest of its bytes."""
+        await self._run_in_thread(self._finish)
         return self._hash.hexdigest()
 
     def keep(self) -> None:
         """Keep the file."""
-        self._kept = True
+        self._is_kept = True
 
-    async def _hand_over(self, work: Callable[[bytes], None]) -> None:
-        gathered, self._gathered = bytes(self._gathered), bytearray()
-        self._begun = True
-        await to_thread.run_sync(work, gathered)
+    async def _run_in_thread(self, work: Callable[[bytes], None]) -> None:
+        block, self._buffer = bytes(self._buffer), bytearray()
+        self._is_started = True
+        await to_thread.run_sync(work, block)
 
-    def _write(self, gathered: bytes) -> None:
+    def _write(self, block: bytes) -> None:
         with self._lock:
-            if self._over:
+            if self._is_closed:
                 return
             if self._file is None:
-                # Pictures show people, so other users of the machine cannot read them, even in a folder that they can.
+                # Media show people, so other users of the machine must not read them, even in a folder that they can.
                 self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600), "wb")
-            self._hash.update(gathered)
-            self.size += self._file.write(gathered)
+            self._hash.update(block)
+            self.size += self._file.write(block)
 
-    def _finish(self, gathered: bytes) -> None:
-        self._write(gathered)
+    def _finish(self, block: bytes) -> None:
+        self._write(block)
         self._close()
 
     def _discard(self) -> None:
@@ -140,6 +141,6 @@ class IncomingFile:
 
     def _close(self) -> None:
         with self._lock:
-            self._over = True
+            self._is_closed = True
             if self._file is not None:
                 self._file.close()

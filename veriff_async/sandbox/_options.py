@@ -54,7 +54,7 @@ class SandboxOptions:
         webhook_retry_days: Days after which delivery is given up. Documented: 7.
         webhook_timeout_seconds: Seconds in which a receiver must respond. Seen in notes of integrators: about 5.
         requests_per_second: Requests a second above which the API responds with 429 and a ``Retry-After`` of one
-            second (a guess). ``None``, the default, is no limit: Veriff documents none except for two endpoints.
+            second (a guess). ``None``, the default, disables the limit: Veriff documents none except for two endpoints.
 
     Raises:
         InvalidArgumentError: A value has the wrong type, is not finite, or is out of range.

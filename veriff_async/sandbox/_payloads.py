@@ -1,4 +1,7 @@
-"""The JSON that Veriff sends: made from the library's own models, which know its members, order and forms."""
+"""The JSON that Veriff sends, built from the library's models, which define its members, their order and their forms.
+
+Only differences between documents and real payloads are handled here; each is marked as documented, seen or a guess.
+"""
 
 from __future__ import annotations
 
@@ -57,24 +60,24 @@ REGISTRY_MATCH: Final = AdditionalVerifiedData(
         ValidationResult(registry_name="sandbox", first_name="set_pep_matches", last_name="set_pep_matches"),
     )
 )
-"""What a registry says when it finds the person; which words it has for a match is not documented."""
+"""The result of a registry that knows the person. The word for a match is a guess."""
 
 
-def session(found: Session, host: str) -> dict[str, object]:
-    """Return the answer to a creation or submission."""
+def session(record: Session, host: str) -> dict[str, object]:
+    """Return the response to a creation or submission."""
     info = SessionInfo(
-        id=found.id,
-        url=f"{host}/v/{found.token}",
-        vendor_data=found.vendor_data,
+        id=record.id,
+        url=f"{host}/v/{record.token}",
+        vendor_data=record.vendor_data,
         host=host,
-        status=found.status,
-        session_token=found.token,
+        status=record.status,
+        session_token=record.token,
     )
     return {"status": "success", "verification": to_json(info)}
 
 
 def media(stored: StoredMedia, session_id: str, host: str) -> dict[str, object]:
-    """Return the answer to an upload; the member of a chip's reading is a guess."""
+    """Return the response to an upload. The member for the data of a chip is a guess."""
     chip = stored.context == "nfc"
     uploaded = UploadedMedia(
         id=stored.id,
@@ -89,10 +92,10 @@ def media(stored: StoredMedia, session_id: str, host: str) -> dict[str, object]:
 
 
 def token(session_id: str, now: datetime) -> str:
-    """Return a session token of the form that is seen: a JWT (HS256) that names the session, for seven days.
+    """Return a session token: a JWT (HS256) that names the session and is valid for seven days.
 
-    The claims are those of two public tokens of 2026 (seen). The values of ``iid``, ``vid`` and ``cid`` are made up:
-    what they identify is not known. Only Veriff knows the real key, so clients cannot check the signature.
+    The claims were seen in two public tokens of 2026. The values of ``iid``, ``vid`` and ``cid`` are invented, because
+    their meaning is unknown. Clients cannot check the signature: only Veriff has the key.
     """
     head = _base64url(dump({"alg": "HS256", "typ": "JWT"}))
     issued_at = int(now.timestamp())
@@ -103,51 +106,51 @@ def token(session_id: str, now: datetime) -> str:
     return f"{head}.{claims}.{_base64url(signature)}"
 
 
-def event(found: Session, action: Status) -> dict[str, object]:
-    """Return the webhook of an attempt that was started or submitted."""
+def event(record: Session, action: Status) -> dict[str, object]:
+    """Return the webhook of a started or submitted attempt."""
     return to_json(
         SessionEvent(
-            session_id=found.id,
-            attempt_id=found.attempt.id,
+            session_id=record.id,
+            attempt_id=record.attempt.id,
             feature="selfid",
             code=_EVENTS[action],
             action=action,
-            vendor_data=found.vendor_data,
-            end_user_id=found.end_user_id,
+            vendor_data=record.vendor_data,
+            end_user_id=record.end_user_id,
         )
     )
 
 
 def no_decision() -> dict[str, object]:
-    """Return the answer while there is no decision; what ``technicalData`` is then, is a guess."""
+    """Return the response before a decision. Its ``technicalData`` is a guess."""
     return {"status": "success", "verification": None, "technicalData": {"ip": None}}
 
 
-def decision(found: Session, spec: DecisionSpec, *, now: datetime, options: SandboxOptions) -> dict[str, object]:
-    """Return a decision, as a webhook posts it and ``GET /decision`` answers it."""
-    nobody = spec.status in {Status.EXPIRED, Status.ABANDONED}
-    told = Decision(
-        session_id=found.id,
-        attempt_id=found.attempt.id,
+def decision(record: Session, spec: DecisionSpec, *, now: datetime, options: SandboxOptions) -> dict[str, object]:
+    """Return a decision, for the webhook and for ``GET /decision``."""
+    is_unanswered = spec.status in {Status.EXPIRED, Status.ABANDONED}
+    model = Decision(
+        session_id=record.id,
+        attempt_id=record.attempt.id,
         status=spec.status,
         code=None if options.code_is_null else _code(spec.status, options),
         reason=spec.reason,
         reason_code=spec.reason_code,
-        vendor_data=found.vendor_data,
-        end_user_id=found.end_user_id,
-        acceptance_time=found.created_at,
-        submission_time=found.attempt.submitted_at,
-        # Null for expired and abandoned sessions, as seen; so is the address of sessions whose pictures came by API.
-        decision_time=None if nobody else now,
-        person=Person() if nobody else _person(found, spec),
-        document=Document() if nobody else _document(found, spec),
+        vendor_data=record.vendor_data,
+        end_user_id=record.end_user_id,
+        acceptance_time=record.created_at,
+        submission_time=record.attempt.submitted_at,
+        # Seen: null for expired and abandoned sessions, like the IP address of sessions with uploads by API.
+        decision_time=None if is_unanswered else now,
+        person=Person() if is_unanswered else _person(record, spec),
+        document=Document() if is_unanswered else _document(record, spec),
         additional_verified_data=spec.additional_verified_data,
         biometric_authentication=spec.biometric_authentication,
         risk_score=spec.risk_score,
         risk_labels=spec.risk_labels,
         insights=spec.insights,
     )
-    body = to_json(told, time_digits=options.time_digits)
+    body = to_json(model, time_digits=options.time_digits)
     verification = body["verification"]
     if options.reason_code_as_text and spec.reason_code is not None and isinstance(verification, dict):
         verification["reasonCode"] = str(spec.reason_code)
@@ -155,66 +158,66 @@ def decision(found: Session, spec: DecisionSpec, *, now: datetime, options: Sand
 
 
 def full_auto(
-    found: Session, spec: DecisionSpec, *, now: datetime, options: SandboxOptions
+    record: Session, spec: DecisionSpec, *, now: datetime, options: SandboxOptions
 ) -> tuple[JsonObject, JsonObject]:
-    """Return a decision that was made without a human: the webhook, and the answer, which is flat."""
-    person, document = _person(found, spec), _document(found, spec)
-    told = FullAutoDecision(
+    """Return a decision without a human: the webhook, and the response to ``GET``, which is flat."""
+    person, document = _person(record, spec), _document(record, spec)
+    model = FullAutoDecision(
         status=spec.status,
         decision_score=_SCORES.get(spec.status),
         person=FullAutoPerson(
-            first_name=_read(person.first_name),
-            last_name=_read(person.last_name),
-            date_of_birth=_read(person.date_of_birth),
-            gender=_read(person.gender),
-            id_number=_read(person.id_number),
-            nationality=_read(person.nationality),
-            place_of_birth=_read(person.place_of_birth),
-            address=AddressFieldObject(value=next((each.full_address for each in person.addresses), None)),
+            first_name=_field(person.first_name),
+            last_name=_field(person.last_name),
+            date_of_birth=_field(person.date_of_birth),
+            gender=_field(person.gender),
+            id_number=_field(person.id_number),
+            nationality=_field(person.nationality),
+            place_of_birth=_field(person.place_of_birth),
+            address=AddressFieldObject(value=next((address.full_address for address in person.addresses), None)),
         ),
         document=FullAutoDocument(
-            number=_read(document.number),
-            # In lower case here, as received.
+            number=_field(document.number),
+            # Seen: in lower case here, in upper case in other decisions.
             type=FieldValue(value=None if document.type is None else document.type.lower()),
             country=FieldValue(value=document.country),
-            valid_from=_read(document.valid_from),
-            valid_until=_read(document.valid_until),
-            first_issue=_read(document.first_issue),
+            valid_from=_field(document.valid_from),
+            valid_until=_field(document.valid_until),
+            first_issue=_field(document.first_issue),
         ),
         insights=spec.insights,
     )
     posted = FullAutoEvent(
-        session_id=found.id,
-        attempt_id=found.attempt.id,
-        vendor_data=found.vendor_data,
-        end_user_id=found.end_user_id,
+        session_id=record.id,
+        attempt_id=record.attempt.id,
+        vendor_data=record.vendor_data,
+        end_user_id=record.end_user_id,
         version="1.0.0",
-        acceptance_time=found.created_at,
+        acceptance_time=record.created_at,
         time=now,
-        decision=told,
+        decision=model,
     )
-    return to_json(posted, time_digits=options.time_digits), {"status": "success", **to_json(told)}
+    return to_json(posted, time_digits=options.time_digits), {"status": "success", **to_json(model)}
 
 
 def _code(status: Status, options: SandboxOptions) -> int | None:
     return options.abandoned_code if status == Status.ABANDONED else _CODES.get(status)
 
 
-def _person(found: Session, spec: DecisionSpec) -> Person:
-    """Return the person as given at creation, with what was found over it.
+def _person(record: Session, spec: DecisionSpec) -> Person:
+    """Return the person given at creation, updated by the decision.
 
-    That a test integration gives back names and document as they were sent is seen; a gender is always one letter.
+    Seen: a test integration returns names and document as they were sent, and the gender as one letter.
     """
-    given = {name: found.person.get(name) for name in _PERSON}
-    given["gender"] = _GENDERS.get(given["gender"], given["gender"])
-    return read(Person, {**given, **spec.person})
+    members = {name: record.person.get(name) for name in _PERSON}
+    members["gender"] = _GENDERS.get(members["gender"], members["gender"])
+    return read(Person, {**members, **spec.person})
 
 
-def _document(found: Session, spec: DecisionSpec) -> Document:
-    return read(Document, {**{name: found.document.get(name) for name in _DOCUMENT}, **spec.document})
+def _document(record: Session, spec: DecisionSpec) -> Document:
+    return read(Document, {**{name: record.document.get(name) for name in _DOCUMENT}, **spec.document})
 
 
-def _read(value: str | None) -> FieldObject:
+def _field(value: str | None) -> FieldObject:
     if value is None:
         return FieldObject()
     return FieldObject(value=value, confidence_category=Confidence.HIGH, sources=(FieldSource.VIZ,))

@@ -22,7 +22,7 @@ class TokenBucket:
     """A token bucket that holds the requests of one second.
 
     Attributes:
-        rate: Requests a second; ``None`` is no limit.
+        rate: Requests a second; ``None`` disables the limit.
     """
 
     rate: float | None

@@ -1,4 +1,4 @@
-"""What the sandbox remembers, and what it shows of it."""
+"""The records of the sandbox, and the read-only views of them that tests get."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ RegistryResult: TypeAlias = IneResult | CurpResult | IneCurpResult | Transportat
 
 
 class WebhookKind(OpenEnum):
-    """A kind of webhook; each has an address of its own in the Customer Portal."""
+    """A kind of webhook; each has its own URL in the Customer Portal."""
 
     DECISION = "decision"
     EVENT = "event"
@@ -49,15 +49,15 @@ class WebhookKind(OpenEnum):
 
 @frozen(kw_only=True)
 class StoredMedia:
-    """One picture, or reading of a chip, that was uploaded.
+    """One uploaded file, or the data read from a chip.
 
     Attributes:
         id: Its id.
-        context: What it was said to show; ``nfc`` for a reading of a chip.
-        mimetype: What its first bytes show.
+        context: The context given by the client; ``nfc`` for data of a chip.
+        mimetype: Its type, from its first bytes.
         size: Its size in bytes, decoded.
         sha256: Hex digest of its bytes.
-        path: Where its bytes are, until the sandbox stops.
+        path: The file, which exists until the sandbox stops.
     """
 
     id: str
@@ -70,7 +70,7 @@ class StoredMedia:
 
 @define
 class Attempt:
-    """One try of the end-user at a session."""
+    """One attempt of the end-user at a session."""
 
     id: str
     created_at: datetime
@@ -82,7 +82,7 @@ class Attempt:
 
 @frozen(kw_only=True)
 class IssuedCertificate:
-    """A certificate of a session, and the documents that it is about, by their ids."""
+    """A certificate of a session, with its documents by their ids."""
 
     id: str
     created_at: datetime
@@ -116,7 +116,7 @@ class Session:
     registries: dict[type, RegistryResult] = Factory(dict[type, RegistryResult])
 
     def copy(self) -> Session:
-        """Return a session that can be changed without changing this one; what it is made of never changes in place."""
+        """Return a copy for `Scenario.transaction`. Values that never change in place are shared."""
         attempts = [evolve(attempt, media=[*attempt.media], labels=[*attempt.labels]) for attempt in self.attempts]
         return evolve(
             self,
@@ -128,18 +128,18 @@ class Session:
 
     @property
     def attempt(self) -> Attempt:
-        """The attempt that is open, or was last."""
+        """The newest attempt."""
         return self.attempts[-1]
 
     @property
     def shown(self) -> Attempt:
-        """The newest attempt that anything was uploaded to; one that a resubmission has just opened is empty."""
+        """The newest attempt with media. A resubmission has just opened an empty one when its request is read."""
         return next((attempt for attempt in reversed(self.attempts) if attempt.media), self.attempt)
 
 
 @frozen(kw_only=True)
 class AttemptView:
-    """An attempt, as it stood when it was asked for."""
+    """The state of an attempt at one time."""
 
     id: str
     status: Status
@@ -148,18 +148,18 @@ class AttemptView:
 
 @frozen(kw_only=True)
 class SessionView:
-    """A session, as it stood when it was asked for.
+    """The state of a session at one time.
 
     Attributes:
         id: Its id.
-        status: Where it stands.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
-        person: What was given at creation, in Veriff's words.
-        document: What was given at creation, in Veriff's words.
-        collected_data: What was told of the device, in Veriff's words; ``None`` when nothing was.
+        status: Its status.
+        vendor_data: As given at creation.
+        end_user_id: As given at creation.
+        person: The members given at creation, as JSON.
+        document: The members given at creation, as JSON.
+        collected_data: The data of the device, as JSON; ``None`` if none was sent.
         attempts: Its attempts, oldest first.
-        deleted: Whether it was deleted; the API knows nothing of it then.
+        deleted: Whether it was deleted; the API responds with 404 then.
     """
 
     id: str
@@ -174,18 +174,18 @@ class SessionView:
 
     @property
     def media(self) -> tuple[StoredMedia, ...]:
-        """The pictures of all attempts, in the order in which they arrived."""
+        """The media of all attempts, in the order of their uploads."""
         return tuple(media for attempt in self.attempts for media in attempt.media)
 
 
 @frozen(kw_only=True)
 class ReceivedRequest:
-    """A request that the sandbox has answered.
+    """A request that the sandbox has received.
 
     Attributes:
         method: HTTP method.
         path: Path, without the query.
-        status: HTTP status of the answer, or ``None`` when the connection was broken off on purpose.
+        status: HTTP status of the response, or ``None`` if a fault closed the connection.
     """
 
     method: str
@@ -195,14 +195,14 @@ class ReceivedRequest:
 
 @frozen(kw_only=True)
 class Delivery:
-    """One try to deliver a webhook.
+    """One attempt to deliver a webhook.
 
     Attributes:
-        url: Where it was posted.
+        url: The URL that it was posted to.
         body: The raw body.
         headers: The headers of the request.
-        status: HTTP status of the receiver's answer, or ``None`` when none came.
-        sent_at: When, on the sandbox's clock.
+        status: HTTP status of the receiver's response, or ``None`` without a response.
+        sent_at: The time by the sandbox's clock.
     """
 
     url: str
@@ -213,7 +213,7 @@ class Delivery:
 
 
 def view(session: Session) -> SessionView:
-    """Show a session as it stands."""
+    """Return the present state of a session."""
     return SessionView(
         id=session.id,
         status=session.status,

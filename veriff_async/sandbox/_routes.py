@@ -25,7 +25,7 @@ __all__ = ("ROUTES", "Route", "Signed")
 
 
 class Signed(Enum):
-    """What the signature of a request covers."""
+    """The part of a request that its signature covers."""
 
     ID = auto()
     """The id in the path (documented for requests without a body)."""
@@ -56,7 +56,7 @@ class Route:
     Attributes:
         method: HTTP method.
         path: Path, with ids in braces.
-        signed: What the signature covers.
+        signed: The part of the request that the signature covers.
         handler: Returns the JSON of the response, or the file that is the response.
         status: HTTP status of a success.
         errors: Form of the error responses.
@@ -104,7 +104,7 @@ ROUTES: Final = (
     Route("POST", "/v1/validate-registry", Signed.BODY_OR_NOTHING, SandboxService.validate_registry, 201),
     # The index of Veriff's reference has this path, the page of the endpoint has the one above.
     Route("POST", "/v1/sessions/validate-registry", Signed.BODY_OR_NOTHING, SandboxService.validate_registry, 201),
-    # Another host at Veriff; the sandbox serves all hosts on one port and tells them apart by the path.
+    # Another host at Veriff; the sandbox serves all hosts on one port, and distinguishes them by the path.
     Route("POST", LOCAL_SYNC + "/v1/validate-registry", Signed.BODY_AND_API_KEY, SandboxService.validate_registry_sync),
     Route("GET", "/v1/feedback/fraud-categories", Signed.FEEDBACK, SandboxService.fraud_categories, errors="feedback"),
     Route("POST", "/v1/feedback/fraud-reports", Signed.FEEDBACK, SandboxService.report_fraud, errors="feedback"),

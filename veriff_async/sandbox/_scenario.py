@@ -151,7 +151,7 @@ class Scenario:
         session = self._create(_validation.check_registry(body, self.options), now)
         session.status = session.attempt.status = Status.SUBMITTED
         session.attempt.submitted_at = now
-        return _payloads.session(session, host), [self._expiry(session), *self._planned_decision(session, now)]
+        return _payloads.session(session, host), [self._expiry(session), *self._schedule_decision(session, now)]
 
     def validate_registry_sync(self, body: JsonObject, *, now: datetime) -> JsonObject:
         """Answer the same call of the synchronous host with the decision. The form of the response is a guess."""
@@ -178,7 +178,7 @@ class Scenario:
 
     def submit(self, session_id: str, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``PATCH /v1/sessions/{id}``."""
-        _validation.submitted_status(body)
+        _validation.check_submission(body)
         session = self.find(session_id)
         if session.status not in OPEN_FOR_MEDIA:
             raise HTTPError(400, "1304", 'Cannot transition to "submitted" status.')
@@ -247,7 +247,7 @@ class Scenario:
 
     def run_due(self, due: Due, *, now: datetime) -> list[Effect]:
         """Carry out an effect whose time has come, unless the session has moved on since."""
-        session = self.known(due.session_id)
+        session = self.get(due.session_id)
         if session.deleted or session.status.is_final or due.attempt_id not in {None, session.attempt.id}:
             return []
         if due.post is not None:
@@ -264,11 +264,11 @@ class Scenario:
             raise HTTPError(404, None, "Session not found")
         return session
 
-    def known(self, session_id: str) -> Session:
+    def get(self, session_id: str) -> Session:
         """Return the session that a test names, deleted or not.
 
         Raises:
-            InvalidArgumentError: There is no such session.
+            InvalidArgumentError: The session does not exist.
         """
         session = self._look_up(check_text("session_id", session_id))
         if session is None:
@@ -332,7 +332,7 @@ class Scenario:
         session.status = session.attempt.status = Status.SUBMITTED
         session.attempt.submitted_at = now
         session.decision = session.full_auto = None
-        return [*self._attempt_event(session, Status.SUBMITTED), *self._planned_decision(session, now)]
+        return [*self._attempt_event(session, Status.SUBMITTED), *self._schedule_decision(session, now)]
 
     def _attempt_event(self, session: Session, action: Status) -> list[Effect]:
         # Documented: an integration without humans has no such webhooks.
@@ -345,7 +345,7 @@ class Scenario:
         longest = _DELETION_LIMITS[-1][1]
         self._deletions = (*(deletion for deletion in self._deletions if deletion > now - longest), now)
 
-    def _planned_decision(self, session: Session, now: datetime) -> list[Effect]:
+    def _schedule_decision(self, session: Session, now: datetime) -> list[Effect]:
         status = _status_by_first_name(session)
         if status is None and self._decide_after is None:
             return []
@@ -359,8 +359,8 @@ class Scenario:
 
     def _decide(self, session: Session, spec: DecisionSpec, now: datetime) -> list[Effect]:
         spec = _with_reason(self._limit_resubmissions(session, spec))
-        # Documented: held back while the end-user can respond on Veriff's page. After uploads by API there is no page,
-        # and the webhook is posted immediately.
+        # Documented: held back while the end-user can respond on Veriff's page. After uploads by API the end-user has
+        # no page, and the webhook is posted immediately.
         is_held = spec.status == Status.RESUBMISSION_REQUESTED and session.opened and not session.attempt.media
         if self.options.full_auto:
             body, session.full_auto = _payloads.full_auto(session, spec, now=now, options=self.options)

@@ -295,7 +295,7 @@ class Sandbox:
         """Show the present state of a session.
 
         Raises:
-            InvalidArgumentError: There is no such session.
+            InvalidArgumentError: The session does not exist.
         """
         return self._service.view(session_id)
 
@@ -331,7 +331,7 @@ class Sandbox:
                 ``risk_score``, ``risk_labels`` and ``insights``.
 
         Raises:
-            InvalidArgumentError: There is no such session, this decision cannot follow its status, or a value has no
+            InvalidArgumentError: The session does not exist, this decision cannot follow its status, or a value has no
                 JSON; the session is unchanged.
             TypeError: An option is unknown; the message suggests the right name.
         """
@@ -343,7 +343,7 @@ class Sandbox:
         """Start the attempt, as an end-user does by opening Veriff's page (event 7001).
 
         Raises:
-            InvalidArgumentError: There is no such session, or its attempt has started before.
+            InvalidArgumentError: The session does not exist, or its attempt has started before.
         """
         self._service.change(session_id, lambda scenario, session, _: scenario.start(session))
 
@@ -351,7 +351,7 @@ class Sandbox:
         """Submit the attempt, as an end-user does on Veriff's page (event 7002).
 
         Raises:
-            InvalidArgumentError: There is no such session, or it has no open attempt.
+            InvalidArgumentError: The session does not exist, or it has no open attempt.
         """
         self._service.change(session_id, lambda scenario, session, now: scenario.submit_attempt(session, now=now))
 
@@ -363,7 +363,7 @@ class Sandbox:
             screening: The result; no match by default. The sandbox fills in session, person and time.
 
         Raises:
-            InvalidArgumentError: There is no such session.
+            InvalidArgumentError: The session does not exist.
         """
         if screening is None:
             screening = WatchlistScreening(
@@ -381,7 +381,7 @@ class Sandbox:
         """Set the matches in lists of politically exposed persons and sanctions; ``GET .../person`` returns them.
 
         Raises:
-            InvalidArgumentError: There is no such session.
+            InvalidArgumentError: The session does not exist.
         """
         for match in matches:
             check_model("match", match, PepSanctionMatch)
@@ -391,7 +391,7 @@ class Sandbox:
         """Give the attempt a status, as a user of the Customer Portal can, and post its webhook.
 
         Raises:
-            InvalidArgumentError: There is no such session.
+            InvalidArgumentError: The session does not exist.
         """
         check_model("status", status, UserDefinedStatus)
         self._service.change(
@@ -402,7 +402,7 @@ class Sandbox:
         """Set the result of a registry, and post its webhook.
 
         Raises:
-            InvalidArgumentError: There is no such session.
+            InvalidArgumentError: The session does not exist.
         """
         for kind in (CurpResult, IneCurpResult, TransportationResult):
             if isinstance(result, kind):
@@ -421,7 +421,7 @@ class Sandbox:
             The id of the certificate.
 
         Raises:
-            InvalidArgumentError: There is no such session, or it has no PDF.
+            InvalidArgumentError: The session does not exist, or it has no PDF.
         """
         certificate_id = str(uuid4())
         document_ids = iter(lambda: str(uuid4()), None)
@@ -438,7 +438,7 @@ class Sandbox:
             The id of the address.
 
         Raises:
-            InvalidArgumentError: There is no such session, or it has a proof of address already.
+            InvalidArgumentError: The session does not exist, or it has a proof of address already.
         """
         address_id = str(uuid4())
         self._service.change(session_id, lambda _, session, __: _session_data.submit_address(session, address_id))
@@ -448,7 +448,7 @@ class Sandbox:
         """Post the last webhook of a kind again, as a user of the Customer Portal can.
 
         Raises:
-            InvalidArgumentError: There is no such session, or it has had no webhook of this kind.
+            InvalidArgumentError: The session does not exist, or it has had no webhook of this kind.
         """
         self._service.resend(session_id, WebhookKind(check_text("kind", kind)))
 

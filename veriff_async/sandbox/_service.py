@@ -11,7 +11,7 @@ Threads
 Time
     The agenda is a heap of (time, order, item). An item is a `Due`, something that happens to a session, or a
     `PendingWebhook`. `_at_present` runs every item that is due, each at its own time, before anything else reads or
-    changes the state. So nobody can observe that the scheduler was late, and `Sandbox.advance` over a week gives the
+    changes the state. So no observer can see that the scheduler was late, and `Sandbox.advance` over a week gives the
     same result as a week of real time. The order number makes items of the same time run first in, first out.
 
 Transactions
@@ -317,7 +317,7 @@ class SandboxService:
     def view(self, session_id: str) -> SessionView:
         """Show a session."""
         with self._at_present():
-            return view(self._scenario.known(session_id))
+            return view(self._scenario.get(session_id))
 
     def views(self) -> tuple[SessionView, ...]:
         """Show all sessions."""
@@ -346,19 +346,19 @@ class SandboxService:
         """Change a session.
 
         Raises:
-            InvalidArgumentError: There is no such session, or this change is not possible.
+            InvalidArgumentError: The session does not exist, or this change is not possible.
         """
         with self._at_present() as now:
-            self._schedule(change(self._scenario, self._scenario.known(session_id), now), now)
+            self._schedule(change(self._scenario, self._scenario.get(session_id), now), now)
 
     def resend(self, session_id: str, kind: WebhookKind) -> None:
         """Post the last webhook of a kind again.
 
         Raises:
-            InvalidArgumentError: There is no such session, or it has had no webhook of this kind.
+            InvalidArgumentError: The session does not exist, or it has had no webhook of this kind.
         """
         with self._at_present() as now:
-            body = self._scenario.known(session_id).posted.get(kind)
+            body = self._scenario.get(session_id).posted.get(kind)
             if body is None:
                 msg = f"The session has had no webhook of kind {kind}, so none can be posted again."
                 raise InvalidArgumentError(msg)
@@ -471,7 +471,7 @@ class SandboxService:
             return [(effect.at, effect)]
         # Serialised even if no URL is set, so that a value without JSON fails now: GET requests return the same body.
         dump_json(effect.body)
-        self._scenario.known(effect.session_id).posted[effect.kind] = effect.body
+        self._scenario.get(effect.session_id).posted[effect.kind] = effect.body
         url = self.webhook_urls.get(effect.kind)
         if url is None:
             return []

@@ -1,7 +1,7 @@
-"""What else Veriff knows of a session, beside its life: asked for by requests, changed by tests. Pure.
+"""Session data other than the status: person, media, certificates, watchlist, registries, address. Pure.
 
-Documented: the forms, except where a docstring says otherwise. What is answered before there is a result is nowhere
-documented; that it is 404 is a guess.
+Requests read it; tests change it. The forms are documented, except where a docstring says otherwise. The response 404
+before there is a result is a guess.
 """
 
 from __future__ import annotations
@@ -63,10 +63,9 @@ __all__ = (
     "watchlist_screening",
 )
 
-_VERSION: Final = "1.0.0"
+_EVENT_VERSION: Final = "1.0.0"
 _FOUND: Final = 200
-_ENCONTRADO: Final = "encontrado"
-_PERSON: Final = ("firstName", "lastName", "dateOfBirth", "gender", "nationality", "placeOfBirth")
+_PERSON_MEMBERS: Final = ("firstName", "lastName", "dateOfBirth", "gender", "nationality", "placeOfBirth")
 
 
 def attempts(session: Session) -> JsonObject:
@@ -84,13 +83,13 @@ def attempts(session: Session) -> JsonObject:
 
 
 def media(attempt: RecordedAttempt, session: Session, host: str, *, with_chips: bool) -> JsonObject:
-    """Answer ``GET /v1/sessions/{id}/media`` and ``GET /v1/attempts/{id}/media``, the latter without chips."""
+    """Answer ``GET /v1/sessions/{id}/media`` and ``GET /v1/attempts/{id}/media``; the latter has no data of chips."""
     files = [_file(stored, session, host) for stored in attempt.media]
-    found = MediaList(
+    media_list = MediaList(
         images=tuple(file for file in files if file.context is not None),
         nfc_documents=tuple(file for file in files if file.context is None and with_chips),
     )
-    return {"status": "success", **to_json(found)}
+    return {"status": "success", **to_json(media_list)}
 
 
 def _file(stored: StoredMedia, session: Session, host: str) -> MediaFile:
@@ -106,8 +105,8 @@ def _file(stored: StoredMedia, session: Session, host: str) -> MediaFile:
 
 
 def certificates(session: Session, host: str) -> JsonObject:
-    """Answer ``GET /v1/sessions/{id}/certificates``; the member around the list is a guess, and the token made up."""
-    listed = [
+    """Answer ``GET /v1/sessions/{id}/certificates``; the member around the list is a guess, the token invented."""
+    items = [
         Certificate(
             id=issued.id,
             kind="nom-151-certificate",
@@ -125,7 +124,7 @@ def certificates(session: Session, host: str) -> JsonObject:
         )
         for issued in session.certificates
     ]
-    return {"status": "success", "certificates": [to_json(each) for each in listed]}
+    return {"status": "success", "certificates": [to_json(item) for item in items]}
 
 
 def certificate_file(session: Session, certificate_id: str, file_id: str) -> StoredMedia:
@@ -140,7 +139,7 @@ def certificate_file(session: Session, certificate_id: str, file_id: str) -> Sto
 def issue_certificate(
     session: Session, certificate_id: str, document_ids: Iterable[str], *, now: datetime
 ) -> list[Post]:
-    """Let a certificate be issued for the PDFs of the session; the decision webhook tells of it, nothing else does.
+    """Issue a certificate for the PDFs of the session. It has no webhook (documented).
 
     Raises:
         InvalidArgumentError: The session has no PDF.
@@ -155,7 +154,7 @@ def issue_certificate(
 
 
 def collect(session: Session, body: JsonObject) -> JsonObject:
-    """Answer ``POST /v1/sessions/{id}/collected-data``; that its ids stand in ``data`` is a guess."""
+    """Answer ``POST /v1/sessions/{id}/collected-data``; the member ``data`` is a guess."""
     _validation.check_collected_data(body)
     if session.status not in {Status.CREATED, Status.STARTED}:
         raise HTTPError(400, "1304", f'Data cannot be collected in status "{session.status}"')
@@ -164,11 +163,14 @@ def collect(session: Session, body: JsonObject) -> JsonObject:
 
 
 def person(session: Session) -> JsonObject:
-    """Answer ``GET /v1/sessions/{id}/person``: what a decision found, or else what was given at creation."""
-    decided = as_object((session.decision or {}).get("verification")) or EMPTY
-    found = as_object(decided.get("person")) or EMPTY
-    known = {**session.person, **{name: value for name, value in found.items() if value is not None}}
-    members = {name: known.get(name) for name in _PERSON} | {"id": session.attempt.id, "idCode": known.get("idNumber")}
+    """Answer ``GET /v1/sessions/{id}/person``: the data of the decision, or else those given at creation."""
+    verification = as_object((session.decision or {}).get("verification")) or EMPTY
+    decided = as_object(verification.get("person")) or EMPTY
+    person = {**session.person, **{name: value for name, value in decided.items() if value is not None}}
+    members = {name: person.get(name) for name in _PERSON_MEMBERS} | {
+        "id": session.attempt.id,
+        "idCode": person.get("idNumber"),
+    }
     record = evolve(read(PersonRecord, members), pep_sanction_matches=session.matches)
     return {"status": "success", "person": to_json(record)}
 
@@ -182,33 +184,33 @@ def watchlist_screening(session: Session) -> JsonObject:
 
 def stop_monitoring(session: Session, body: JsonObject) -> JsonObject:
     """Answer ``PATCH /v1/sessions/{id}/watchlist-screening``."""
-    _validation.disabled_monitoring(body)
+    _validation.check_monitor_status(body)
     if session.screening is None:
         raise HTTPError(404, None, "Watchlist screening not found")
     if session.screening.monitor_status == MonitorStatus.DISABLED:
         raise HTTPError(400, None, "Monitoring is already disabled")
     session.screening = evolve(session.screening, monitor_status=MonitorStatus.DISABLED)
-    told = Monitoring(
+    monitoring = Monitoring(
         monitor_status=MonitorStatus.DISABLED,
         attempt_id=session.attempt.id,
         session_id=session.id,
         vendor_data=session.vendor_data,
     )
-    return {"status": "success", "data": to_json(told)}
+    return {"status": "success", "data": to_json(monitoring)}
 
 
 def registry(session: Session, kind: type[RegistryResult], version: str | None) -> JsonObject:
-    """Answer what a registry says; the version in the query is required for Mexico's."""
+    """Answer a request for the result of a registry. Mexico's registries require ``version`` (documented)."""
     if kind is not TransportationResult and not version:
         raise HTTPError(400, "1102", "Mandatory parameter version is missing")
-    found = session.registries.get(kind)
-    if found is None:
+    result = session.registries.get(kind)
+    if result is None:
         raise HTTPError(404, None, "Registry result not found")
-    return to_json(found)
+    return to_json(result)
 
 
 def timestamps(session: Session) -> JsonObject:
-    """Answer ``GET /v1/sessions/{id}/timestamps``, seen in an older client; nobody has signed these."""
+    """Answer ``GET /v1/sessions/{id}/timestamps``, seen in an older client. These have no signature."""
     items = [
         Timestamp(
             id=stored.id,
@@ -222,9 +224,10 @@ def timestamps(session: Session) -> JsonObject:
 
 
 def complete_watchlist_screening(session: Session, screening: WatchlistScreening, *, now: datetime) -> list[Post]:
-    """Let a screening against lists end; whose it is and when is filled in."""
-    known = session.person
-    name = known.get("fullName") or " ".join(str(known[part]) for part in ("firstName", "lastName") if part in known)
+    """Complete a watchlist screening. Session, person and time are filled in."""
+    person = session.person
+    first_and_last = (str(person[part]) for part in ("firstName", "lastName") if part in person)
+    name = person.get("fullName") or " ".join(first_and_last)
     session.screening = evolve(
         screening,
         session_id=session.id,
@@ -235,67 +238,67 @@ def complete_watchlist_screening(session: Session, screening: WatchlistScreening
         search_term=screening.search_term if screening.search_term.name else SearchTerm(name=str(name)),
         total_hits=len(screening.hits) if screening.total_hits is None else screening.total_hits,
     )
-    # The state of the watch is seen in the answer to a request; whether a webhook has it, is not known.
-    told = evolve(session.screening, monitor_status=None)
-    return [Post(session.id, WebhookKind.WATCHLIST, to_json(WatchlistEvent(screening=told)))]
+    # Seen in the response to a request; unknown in the webhook.
+    posted = evolve(session.screening, monitor_status=None)
+    return [Post(session.id, WebhookKind.WATCHLIST, to_json(WatchlistEvent(screening=posted)))]
 
 
 def set_pep_matches(session: Session, matches: tuple[PepSanctionMatch, ...]) -> list[Post]:
-    """Let searches in lists of politically exposed persons and sanctions end, which tells nobody."""
+    """Set the matches in lists of politically exposed persons and sanctions. They have no webhook."""
     session.matches = matches
     return []
 
 
 def set_user_status(session: Session, status: UserDefinedStatus, *, now: datetime) -> list[Post]:
-    """Let somebody give the attempt a status in the Customer Portal."""
-    given = status if status.created_at is not None else evolve(status, created_at=now)
-    session.attempt.labels.append(given)
-    told = UserStatusEvent(
+    """Give the attempt a status, as a user of the Customer Portal can."""
+    label = status if status.created_at is not None else evolve(status, created_at=now)
+    session.attempt.labels.append(label)
+    event = UserStatusEvent(
         session_id=session.id,
         attempt_id=session.attempt.id,
         vendor_data=session.vendor_data,
         end_user_id=session.end_user_id,
         time=now,
-        status=given,
+        status=label,
         raw={"data": {"verification": {"id": session.id}}},
     )
-    return [Post(session.id, WebhookKind.USER_STATUS, to_json(told))]
+    return [Post(session.id, WebhookKind.USER_STATUS, to_json(event))]
 
 
 def complete_registry_check(session: Session, result: RegistryResult, *, now: datetime) -> list[Post]:
-    """Let a registry answer; one of driving licences tells nobody, since the form of its webhook is not known."""
+    """Set the result of a registry. That of driving licences posts no webhook, because its form is unknown."""
     session.registries[type(result)] = result
-    told: IneEvent | CurpEvent | IneCurpEvent
+    event: IneEvent | CurpEvent | IneCurpEvent
     if isinstance(result, IneResult):
-        told = IneEvent(
-            session_id=session.id, version=_VERSION, time=now, status="encontrado", code=_FOUND, result=result
+        event = IneEvent(
+            session_id=session.id, version=_EVENT_VERSION, time=now, status="encontrado", code=_FOUND, result=result
         )
         kind = WebhookKind.INE
     elif isinstance(result, CurpResult):
-        told = CurpEvent(session_id=session.id, version=_VERSION, status="found", code=_FOUND, result=result)
+        event = CurpEvent(session_id=session.id, version=_EVENT_VERSION, status="found", code=_FOUND, result=result)
         kind = WebhookKind.CURP
     elif isinstance(result, IneCurpResult):
-        told = IneCurpEvent(session_id=session.id, ine=result.ine, curp=result.curp)
+        event = IneCurpEvent(session_id=session.id, ine=result.ine, curp=result.curp)
         kind = WebhookKind.INE_CURP
     else:
         return []
-    whose = evolve(
-        told, attempt_id=session.attempt.id, vendor_data=session.vendor_data, end_user_id=session.end_user_id
+    event = evolve(
+        event, attempt_id=session.attempt.id, vendor_data=session.vendor_data, end_user_id=session.end_user_id
     )
-    return [Post(session.id, kind, to_json(whose))]
+    return [Post(session.id, kind, to_json(event))]
 
 
 def submit_address(session: Session, address_id: str) -> list[Post]:
-    """Let the end-user submit an older proof of address.
+    """Submit an older proof of address, as an end-user does.
 
     Raises:
-        InvalidArgumentError: One was submitted before.
+        InvalidArgumentError: The session has a proof of address already.
     """
     if session.address_id is not None:
         msg = "The session has a proof of address already: make another session."
         raise InvalidArgumentError(msg)
     session.address_id = address_id
-    told = AddressEvent(
+    event = AddressEvent(
         session_id=session.id,
         address_id=address_id,
         feature="selfid",
@@ -303,9 +306,9 @@ def submit_address(session: Session, address_id: str) -> list[Post]:
         action=Status.SUBMITTED,
         vendor_data=session.vendor_data,
     )
-    return [Post(session.id, WebhookKind.ADDRESS, to_json(told))]
+    return [Post(session.id, WebhookKind.ADDRESS, to_json(event))]
 
 
 def address(session: Session) -> JsonObject:
-    """Answer ``GET /v1/address/{id}``; that it is the session's decision is a guess."""
+    """Answer ``GET /v1/address/{id}``; answering with the session's decision is a guess."""
     return session.decision or _payloads.no_decision()

@@ -5,9 +5,9 @@ was killed, by the next sandbox that starts. That one must not remove the folder
 holds a lock on its folder, which the operating system releases however the process ends: a folder that can be locked
 belongs to no process.
 
-    OwnFolder()   1. removes the folders that it can lock
-                  2. makes a folder and locks it
-                  3. makes another one if another process has locked and removed it between these two steps
+    LockedTempFolder()   1. removes the folders that it can lock
+                         2. creates a folder and locks it
+                         3. creates another one if another process has locked and removed it between these two steps
 
 Windows has no locks on folders. There an open file cannot be removed, and serves as the lock.
 """
@@ -38,7 +38,7 @@ if sys.platform == "win32":  # pragma: no cover
         return os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL)
 
     def _lock_abandoned(path: Path) -> int | None:
-        (path / _LOCK).unlink()  # raises while it is open, and before it was made
+        (path / _LOCK).unlink()  # raises while it is open, and before it was created
         return _lock_new(path)
 
     def _is_ours(path: Path) -> bool:
@@ -52,15 +52,16 @@ else:
     import fcntl
 
     def _lock_new(path: Path) -> int | None:
-        """Lock a folder, and return what holds the lock; ``None`` if another process has removed the folder."""
+        """Lock a folder and return its descriptor; ``None`` if another process has removed the folder."""
         lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            held, there = os.fstat(lock), path.lstat()
+            # The name may belong to a new folder by now; the lock is on the one that was opened.
+            locked, current = os.fstat(lock), path.lstat()
         except OSError:
             os.close(lock)
             raise
-        if (held.st_dev, held.st_ino) == (there.st_dev, there.st_ino):
+        if (locked.st_dev, locked.st_ino) == (current.st_dev, current.st_ino):
             return lock
         os.close(lock)
         return None
@@ -68,8 +69,8 @@ else:
     _lock_abandoned = _lock_new
 
     def _is_ours(path: Path) -> bool:
-        found = path.lstat()
-        return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        status = path.lstat()
+        return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
 
     def _delete(path: Path, lock: int) -> None:
         shutil.rmtree(path, ignore_errors=True)
@@ -80,17 +81,17 @@ class LockedTempFolder:
     """A temporary folder that is locked until it is removed.
 
     Attributes:
-        path: Where it is.
+        path: The folder.
     """
 
     def __init__(self) -> None:
-        """Remove what killed processes have left, and make a folder. Blocking.
+        """Remove the folders of killed processes, and create one. Blocking.
 
         Raises:
-            OSError: It cannot be made.
+            OSError: It cannot be created.
         """
         _delete_abandoned()
-        path, lock = _made()
+        path, lock = _create_locked()
         self.path: Path = path
         # Called at the end of the process at the latest.
         self._finalizer = weakref.finalize(self, _delete_own, self.path, lock, os.getpid())
@@ -100,7 +101,7 @@ class LockedTempFolder:
         self._finalizer()
 
 
-def _made() -> tuple[Path, int]:
+def _create_locked() -> tuple[Path, int]:
     while True:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX))  # readable by its owner only
         with suppress(FileNotFoundError, BlockingIOError):

@@ -1,7 +1,14 @@
-"""The upload body, read as it comes in: pure, bounded, cut anywhere.
+"""A streaming parser for the JSON body of an upload. Pure; memory is bounded, and chunks may end at any byte.
 
-The base64 text at ``image.content`` is decoded and handed on piece by piece. Everything else is kept, up to
-`SKELETON_LIMIT` bytes, as the same JSON with an empty content, and read at the end.
+A body is up to 18 MB of base64 inside of JSON, so it is not parsed as a whole. The parser follows the structure only
+(strings, objects, lists) to find the string at ``image.content``. It decodes this string and returns the bytes chunk by
+chunk. Everything else is kept as the "skeleton", the same JSON with an empty content, of at most `SKELETON_LIMIT`
+bytes. `finish` parses the skeleton with the ordinary JSON parser, which also finds all syntax errors; it does not
+matter which structure this parser follows in an invalid document.
+
+    feed            reads tokens until the chunk ends; an incomplete escape is kept in `_rest` for the next chunk
+    _step           reads one token: structure up to the next sign, or a string up to a quote or an escape
+    _on_structure   tracks the path (the key at each depth): it decides whether a string is a key, the content, or other
 """
 
 from __future__ import annotations
@@ -23,9 +30,9 @@ from veriff_async.sandbox._errors import HTTPError
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
 
-__all__ = ("SKELETON_LIMIT", "Described", "UploadParser")
+__all__ = ("SKELETON_LIMIT", "UploadDescription", "UploadParser")
 
-# Room for what was read from a chip, whose portrait has some ten kilobytes.
+# Enough for the data of a chip, whose portrait has some ten kilobytes.
 SKELETON_LIMIT: Final = 1024 * 1024
 
 _STRUCTURE: Final = re.compile(rb'["{}\[\]:,]')
@@ -48,12 +55,12 @@ _CONTENT: Final = ["image", "content"]
 
 
 @frozen
-class Described:
-    """What an upload says of itself, once it is whole.
+class UploadDescription:
+    """The description of an upload, after its end.
 
     Attributes:
-        image: The ``image`` object without its content; ``None`` for a reading of a chip.
-        mimetype: The type that the first bytes show.
+        image: The ``image`` object without its content; ``None`` for data of a chip.
+        mimetype: The type, from the first bytes.
     """
 
     image: JsonObject | None
@@ -61,14 +68,18 @@ class Described:
 
 
 class UploadParser:
-    """Reads one upload body."""
+    """Parses one upload body."""
 
     def __init__(self, *, oversize_status: int) -> None:
-        """Begin a body; `oversize_status` is the HTTP status of the refusal of a file that is too large."""
+        """Start a body.
+
+        Args:
+            oversize_status: HTTP status of the error for a file that is too large.
+        """
         self._oversize_status = oversize_status
         self._rest = b""
         self._skeleton = bytearray()
-        # The key that is being read at each depth, and whether the depth is an object.
+        # For each depth of nesting: the last key, and whether it is an object.
         self._path: list[str | None] = []
         self._in_object: list[bool] = []
         self._expects_key = False
@@ -78,43 +89,43 @@ class UploadParser:
         self._content: _Content | None = None
 
     def feed(self, chunk: bytes) -> bytes:
-        """Read the next chunk of the body.
+        """Parse the next chunk of the body.
 
         Returns:
-            The bytes of the picture that it completed.
+            The decoded bytes that this chunk completes.
 
         Raises:
-            Refusal: The picture is too large or no base64, or the rest of the body is too large.
+            HTTPError: The file is too large or not base64, or the rest of the body is too large.
         """
         data = self._rest + chunk
-        at = 0
-        out: list[bytes] = []
-        while at < len(data) and (ahead := self._step(data, at, out)) > at:
-            at = ahead
-        self._rest = data[at:]
+        start = 0
+        decoded: list[bytes] = []
+        while start < len(data) and (end := self._step(data, start, decoded)) > start:
+            start = end
+        self._rest = data[start:]
         if len(self._skeleton) > SKELETON_LIMIT:
             raise HTTPError(self._oversize_status, None, "Request body too large")
-        return b"".join(out)
+        return b"".join(decoded)
 
-    def finish(self) -> tuple[bytes, Described]:
+    def finish(self) -> tuple[bytes, UploadDescription]:
         """End the body.
 
         Returns:
-            The last bytes of the picture, and what the body says.
+            The last bytes of the file, and its description.
 
         Raises:
-            Refusal: The body is not JSON, or something in it is missing or wrong.
+            HTTPError: The body is not JSON, or a member is missing or wrong.
         """
         self._skeleton += self._rest
         try:
             root = load_object(bytes(self._skeleton))
         except DecodeError:
             raise HTTPError(400, "1104", "Request body is not a JSON object") from None
-        # Both are guesses at the member of a chip's reading; the better one is what the client sends.
+        # Both names of the member are guesses; the first one is the name that the client sends.
         chip = as_object(root.get("nfcDocument", root.get("nfc")))
         if chip is not None:
             _validation.check_nfc(chip)
-            return dump(chip), Described(None, "application/json")
+            return dump(chip), UploadDescription(None, "application/json")
         image = as_object(root.get("image"))
         if image is None:
             raise HTTPError(400, "1403", "Property image is missing")
@@ -124,20 +135,20 @@ class UploadParser:
         mimetype = self._content.mimetype
         if mimetype is None:
             raise HTTPError(400, "1401", "Image is of no supported type")
-        return last, Described({key: value for key, value in image.items() if key != "content"}, mimetype)
+        return last, UploadDescription({key: value for key, value in image.items() if key != "content"}, mimetype)
 
-    def _step(self, data: bytes, at: int, out: list[bytes]) -> int:
-        """Read up to the next turn of the grammar; `at` itself when the chunk is cut inside it."""
+    def _step(self, data: bytes, start: int, decoded: list[bytes]) -> int:
+        """Read one token and return its end; return `start` if the chunk ends inside of it."""
         if self._in_string:
-            return self._read_string(data, at, out)
-        found = _STRUCTURE.search(data, at)
-        end = found.end() if found else len(data)
-        self._skeleton += data[at:end]
-        if found:
-            self._turn(found[0])
+            return self._read_string(data, start, decoded)
+        sign = _STRUCTURE.search(data, start)
+        end = sign.end() if sign else len(data)
+        self._skeleton += data[start:end]
+        if sign:
+            self._on_structure(sign[0])
         return end
 
-    def _turn(self, sign: bytes) -> None:
+    def _on_structure(self, sign: bytes) -> None:
         if sign == b'"':
             self._in_string = True
             self._key = bytearray() if self._expects_key else None
@@ -147,7 +158,7 @@ class UploadParser:
                     raise HTTPError(400, "1104", "Image data is given twice")
                 self._content = _Content(self._oversize_status)
         elif sign in b"{[":
-            # Inside a list there are no keys; None matches no path.
+            # Lists have no keys; None matches no path.
             self._path.append(None)
             self._in_object.append(sign == b"{")
             self._expects_key = sign == b"{"
@@ -157,50 +168,50 @@ class UploadParser:
         else:
             self._expects_key = sign == b"," and self._in_object[-1:] == [True]
 
-    def _read_string(self, data: bytes, at: int, out: list[bytes]) -> int:
-        if self._in_content and (end := self._read_usual_escapes(data, at, out)) > at:
+    def _read_string(self, data: bytes, start: int, decoded: list[bytes]) -> int:
+        if self._in_content and (end := self._read_common_escapes(data, start, decoded)) > start:
             return end
-        found = _STRING.search(data, at)
-        end = found.start() if found else len(data)
-        self._take(data[at:end], data[at:end], out)
-        if found is None:
+        special = _STRING.search(data, start)
+        end = special.start() if special else len(data)
+        self._take(data[start:end], data[start:end], decoded)
+        if special is None:
             return end
-        if found[0] == b'"':
+        if special[0] == b'"':
             self._end_string()
-            return found.end()
+            return special.end()
         width = _UNICODE_ESCAPE if data[end + 1 : end + 2] == b"u" else 2
         escape = data[end : end + width]
         if len(escape) < width:
             return end
-        self._take(escape, _unescaped(escape), out)
+        self._take(escape, _decode_escape(escape), decoded)
         return end + width
 
-    def _read_usual_escapes(self, data: bytes, at: int, out: list[bytes]) -> int:
-        r"""Read the picture's text at once if it has no escapes but ``\/``, ``\r`` and ``\n``; else stay at `at`.
+    def _read_common_escapes(self, data: bytes, start: int, decoded: list[bytes]) -> int:
+        r"""Read the content up to its end if its only escapes are ``\/``, ``\r`` and ``\n``; else return `start`.
 
-        Some languages write every slash of base64 as ``\/``, and to stop at each would take ten times as long.
+        Some languages write every slash of base64 as ``\/``. Stopping at each of them takes ten times as long.
         """
-        end = data.find(b'"', at)
+        end = data.find(b'"', start)
         end = len(data) if end < 0 else end
-        # The last sign of a chunk may be the first half of an escape.
+        # The last byte of a chunk may be the first half of an escape.
         if end == len(data) and data.endswith(b"\\"):
             end -= 1
-        text = data[at:end]
+        text = data[start:end]
         if b"\\" in text:
             text = text.replace(rb"\/", b"/").replace(rb"\r", b"\r").replace(rb"\n", b"\n")
-            # Of two backslashes in a row one is left, so nothing is taken for what it is not.
+            # One of two backslashes in a row is left, so an escaped backslash is not mistaken for another escape.
             if b"\\" in text:
-                return at
-        self._take(text, text, out)
+                return start
+        self._take(text, text, decoded)
         return end
 
-    def _take(self, written: bytes, meant: bytes, out: list[bytes]) -> None:
+    def _take(self, raw: bytes, text: bytes, decoded: list[bytes]) -> None:
         if self._in_content and self._content is not None:
-            out.append(self._content.feed(meant))
+            decoded.append(self._content.feed(text))
             return
-        self._skeleton += written
+        self._skeleton += raw
         if self._key is not None:
-            self._key += meant
+            self._key += text
 
     def _end_string(self) -> None:
         self._skeleton += b'"'
@@ -210,7 +221,7 @@ class UploadParser:
 
 
 class _Content:
-    """Decodes base64 that comes in pieces, with or without a data URI before it."""
+    """Decodes base64 in chunks, with or without a data URI before it."""
 
     def __init__(self, oversize_status: int) -> None:
         self._oversize_status = oversize_status
@@ -223,21 +234,21 @@ class _Content:
 
     @property
     def mimetype(self) -> str | None:
-        """The type that the first bytes show."""
+        """The type, from the first bytes."""
         return sniff(self._beginning)
 
     def feed(self, text: bytes) -> bytes:
-        """Decode what is complete."""
+        """Decode all complete groups of four characters."""
         if self._head is not None:
             text = self._without_prefix(self._head + text)
-        # Line ends inside base64 are common where it was made for mail, and no document forbids them.
+        # Line ends are common in base64 that was made for mail, and no document forbids them.
         data = self._carry + text.translate(None, b"\r\n")
         whole = len(data) // 4 * 4
         self._carry = data[whole:]
         return self._decode(data[:whole])
 
     def end(self) -> bytes:
-        """Decode the rest; missing padding is forgiven."""
+        """Decode the rest; missing padding is accepted."""
         if head := self._head:
             self._head = None
             return self.feed(head) + self.end()
@@ -245,7 +256,7 @@ class _Content:
         return self._decode(carry + b"=" * (-len(carry) % 4))
 
     def _without_prefix(self, text: bytes) -> bytes:
-        """Hold the text back until it is known whether it begins as a data URI."""
+        """Remove a data URI. The text is kept back until it is clear whether it begins with one."""
         if not text[:5].lower().startswith(b"data:"[: len(text)]):
             self._head = None
             return text
@@ -282,7 +293,7 @@ class _Content:
             raise HTTPError(self._oversize_status, None, "File too large")
 
 
-def _unescaped(escape: bytes) -> bytes:
+def _decode_escape(escape: bytes) -> bytes:
     if len(escape) == _UNICODE_ESCAPE:
         digits = escape[2:]
         return chr(int(digits, 16)).encode(errors="replace") if _HEX.fullmatch(digits) else b"?"

@@ -1,7 +1,7 @@
-"""What Veriff refuses, with the code it is documented to refuse it with.
+"""Checks of requests, each with the code that Veriff documents for it (see `_errors` for the source of the codes).
 
-A member that is null is taken as absent, and an unknown one is ignored: no document forbids either, and the sandbox
-serves clients of any make.
+Null members count as absent, and unknown members are ignored: no document forbids either, and the sandbox serves
+clients in any language.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ __all__ = (
     "check_collected_data",
     "check_context",
     "check_id",
+    "check_monitor_status",
     "check_nfc",
     "check_registry",
+    "check_submission",
     "check_verification",
-    "disabled_monitoring",
-    "submitted_status",
 )
 
 _DEFAULTS: Final = SandboxOptions()
@@ -39,7 +39,7 @@ _GENDERS: Final = frozenset({"M", "MALE", "F", "FEMALE"})
 
 
 def check_id(value: str) -> None:
-    """Check an id in a path (codes 1001 and 1002); the version of the UUID is not looked at."""
+    """Check an id in a path (codes 1001 and 1002); the version of the UUID is ignored."""
     if len(value) not in _ID_LENGTHS:
         raise HTTPError(400, "1001", "ID in the path must have 20 to 40 characters")
     if not _is_uuid(value):
@@ -48,34 +48,34 @@ def check_id(value: str) -> None:
 
 def check_verification(body: JsonObject, options: SandboxOptions = _DEFAULTS) -> JsonObject:
     """Check the body of a creation and return its ``verification`` object, without nulls."""
-    found = as_object(body.get("verification"))
-    if found is None:
+    members = as_object(body.get("verification"))
+    if members is None:
         raise HTTPError(400, "1102", "Mandatory parameter verification is missing")
-    known = {key: value for key, value in found.items() if value is not None}
-    # Integrators were seen to send an empty callback on purpose, for none.
-    _check_callback(None if known.get("callback") == "" else known.get("callback"))
-    _check_vendor_data(known.get("vendorData"))
-    _check_end_user_id(known.get("endUserId"), options)
-    _check_person(_part(known, "person"))
-    _check_document(_part(known, "document"))
-    return known
+    verification = {key: value for key, value in members.items() if value is not None}
+    # Seen: integrators send an empty callback on purpose, to have none.
+    _check_callback(None if verification.get("callback") == "" else verification.get("callback"))
+    _check_vendor_data(verification.get("vendorData"))
+    _check_end_user_id(verification.get("endUserId"), options)
+    _check_person(_read_object(verification, "person"))
+    _check_document(_read_object(verification, "document"))
+    return verification
 
 
 def check_registry(body: JsonObject, options: SandboxOptions = _DEFAULTS) -> JsonObject:
     """Check the body of a check of registries (codes 1308 to 1310) and return its ``verification`` object."""
-    known = check_verification(body, options)
-    person, address = _part(known, "person"), _part(known, "address")
+    verification = check_verification(body, options)
+    person, address = _read_object(verification, "person"), _read_object(verification, "address")
     if "idNumber" not in person:
         raise HTTPError(400, "1308", "Mandatory parameter idNumber is missing")
     if "fullName" not in person and not {"firstName", "lastName"} <= person.keys():
         raise HTTPError(400, "1309", "Either firstName and lastName or fullName are mandatory")
     if "dateOfBirth" not in person and not _is_complete(address):
         raise HTTPError(400, "1310", "Either dateOfBirth or address are mandatory")
-    return known
+    return verification
 
 
 def check_collected_data(body: JsonObject) -> None:
-    """Check what is told of a device (codes 1102 and 1104, which are guesses here)."""
+    """Check the data of a device (codes 1102 and 1104, which are guesses here)."""
     device, network = as_object(body.get("device")), as_object(body.get("network"))
     if device is None or network is None or "providerName" not in body:
         raise HTTPError(400, "1102", "Mandatory parameters providerName, device and network are missing")
@@ -88,7 +88,7 @@ def check_collected_data(body: JsonObject) -> None:
 
 
 def check_nfc(body: JsonObject) -> None:
-    """Check what was read from a chip: all four files as base64; which codes are sent is a guess."""
+    """Check the data of a chip: all four files as base64 (the codes are guesses)."""
     parts = [body.get(name) for name in ("com", "sod", "dg1", "dg2")]
     if not all(parts):
         raise HTTPError(400, "1102", "Mandatory parameters com, sod, dg1 and dg2 are missing")
@@ -99,8 +99,8 @@ def check_nfc(body: JsonObject) -> None:
             raise HTTPError(400, "1401", "NFC data is not valid base64") from None
 
 
-def disabled_monitoring(body: JsonObject) -> None:
-    """Check the body that switches monitoring off: ``disabled`` is the only value."""
+def check_monitor_status(body: JsonObject) -> None:
+    """Check the body that stops monitoring: ``disabled`` is the only value."""
     if body.get("monitorStatus") != "disabled":
         raise HTTPError(400, "1104", "monitorStatus must be disabled")
 
@@ -112,12 +112,12 @@ def check_context(value: object) -> str:
     return value
 
 
-def submitted_status(body: JsonObject) -> str:
-    """Return the status that a submission asks for (code 1303 for all but ``submitted``)."""
-    found = as_object(body.get("verification"))
-    if found is None or found.get("status") is None:
+def check_submission(body: JsonObject) -> str:
+    """Check the status that a submission requests (code 1303 for all but ``submitted``)."""
+    members = as_object(body.get("verification"))
+    if members is None or members.get("status") is None:
         raise HTTPError(400, "1102", "Mandatory parameter status is missing")
-    if found["status"] != "submitted":
+    if members["status"] != "submitted":
         raise HTTPError(400, "1303", "Status is not valid")
     return "submitted"
 
@@ -130,10 +130,10 @@ def _is_complete(address: JsonObject) -> bool:
     return bool(address.get("fullAddress")) or all(address.get(name) for name in ("street", "houseNumber", "postcode"))
 
 
-def _part(known: JsonObject, name: str) -> JsonObject:
-    if name not in known:
+def _read_object(verification: JsonObject, name: str) -> JsonObject:
+    if name not in verification:
         return EMPTY
-    part = as_object(known[name])
+    part = as_object(verification[name])
     if part is None:
         raise HTTPError(400, "1104", f"{name} must be an object")
     return {key: value for key, value in part.items() if value is not None}

@@ -14,7 +14,7 @@ import aiohttp
 from attrs import frozen
 
 from veriff_async._protocol.json.encode import dump_json
-from veriff_async.sandbox._auth import signed_headers
+from veriff_async.sandbox._auth import signature_headers
 from veriff_async.sandbox._records import Delivery
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def build_webhook(
         InvalidArgumentError: A value in the body has no JSON.
     """
     raw = dump_json(body)
-    headers = {"content-type": "application/json", **signed_headers(credentials, credentials.sign(raw))}
+    headers = {"content-type": "application/json", **signature_headers(credentials, credentials.sign(raw))}
     expires_at = now + timedelta(days=options.webhook_retry_days)
     return PendingWebhook(url=url, body=raw, headers=headers, expires_at=expires_at)
 
