@@ -155,7 +155,7 @@ def test_the_contract_needs_no_test_tools() -> None:
     """The contract needs neither pytest nor hypothesis; all names are there, and no misspelt one."""
     code = (
         "import sys\n"
-        "from veriff_async.testing import InboxContract, decided\n"
+        "from veriff_async.testing import InboxContract, decision_event\n"
         "assert not {'pytest', 'hypothesis', 'redis'} & set(sys.modules)\n"
         "import veriff_async.testing as testing\n"
         "assert sorted(testing.__all__) == dir(testing)\n"

@@ -12,7 +12,7 @@ from hypothesis import example, given, strategies as st
 from veriff_async import Decision, Status
 from veriff_async._protocol.decision_order import identity, is_final
 from veriff_async._protocol.json.decode import dump
-from veriff_async._protocol.session_state import apply_event, dump_state, is_untold, load_state
+from veriff_async._protocol.session_state import apply_event, dump_state, is_decision_missing, load_state
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.errors import DecodeError
 from veriff_async.models.decision import DecisionSource
@@ -387,7 +387,7 @@ def test_an_end_that_was_told_is_known(story: list[WebhookEvent], end: str) -> N
         assert [end, end] == [state.status, *([state.effective_decision.status] if state.effective_decision else [])]
 
 
-def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
+def test_full_auto_decision_is_missing_until_requested() -> None:
     """After a Full Auto webhook the decision itself is yet to be asked for; what Veriff then says completes it."""
     before = after(session_event("s", "submitted"), full_auto_event("s", "approved"))
     decision = after(decision_event("s", "approved", minute=1)).decision
@@ -396,7 +396,7 @@ def test_a_full_auto_decision_is_untold_until_asked_for() -> None:
     state, ignored = apply_event(before, event_from_decision(decision), DecisionSource.POLL)
 
     assert state is not None
-    assert (True, False, None) == (is_untold(before), is_untold(state), ignored)
+    assert (True, False, None) == (is_decision_missing(before), is_decision_missing(state), ignored)
     assert (None, decision, DecisionSource.POLL) == (before.effective_decision, state.effective_decision, state.source)
 
 
@@ -407,7 +407,7 @@ def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
 
     assert first.decision == first.effective_decision == second.decision
     assert (None, "second") == (second.effective_decision, second.attempt_id)
-    assert not is_untold(second)
+    assert not is_decision_missing(second)
 
 
 def test_attempts_are_bounded() -> None:

@@ -1,24 +1,48 @@
-"""Applies messages to the state of a session. Messages may come late, repeated or out of order.
+"""The state machine of a session: `apply_event` is its only reducer, and every inbox calls it inside a transaction.
 
-Veriff delivers each webhook on its own, at least once, for up to seven days (https://help.veriff.com, article 3250261),
-so a message may come after those that followed it. Evidence of the order, the strongest first:
+Theory of operation
+    A `SessionState` is what the events of one session add up to: the status, the attempts in their order (the latest
+    last), the last decision that counted, and the attempts that are still undecided. ``state = apply_event(state,
+    event)`` is pure: no clock, no storage. `_protocol.decision_order` has the transition table and compares decisions.
 
-1. A final decision ends the session. Only a correction with a later decision time replaces it.
-2. Decision times order two decisions, and so the attempts that they are about.
-3. A decision that was made before another, undecided attempt was first heard of is about an older attempt. Messages
-   about starts and submissions have no time, so this compares a decision time with the clock of the inbox. It is used
-   only for decisions of the last eight days: Veriff repeats webhooks for seven, so other times are not comparable.
-4. Without comparable times, an attempt that has begun and is undecided is newer than one that only a webhook of a
-   request or a review names: a resubmission opens a new attempt. An answer to polling is about the newest attempt.
-5. Otherwise attempts are in the order in which messages first named them. A request for resubmission may never be sent
-   (it is held back for five minutes, https://help.veriff.com), so an attempt without a decision can be the older one.
+    Veriff delivers each webhook on its own, at least once, for up to seven days (https://help.veriff.com, article
+    3250261). An event may therefore be a duplicate, or may arrive after events that happened later. Two checks handle
+    that, and they are independent:
 
-Rules 4 and 5 can be wrong until more messages come; ``docs/inbox.md`` says when.
+    1. Deduplication. Equal `dedup_key` means the same message, so a store keeps it once and passes ``is_duplicate``.
+       Two different messages can report one decision (a webhook and a poll); `is_same` recognises those.
+    2. Ordering. A message that is older than the state must not revert it. It is ignored as `STALE`, but it may still
+       prove in which order two attempts were, and then changes `attempts` or `open_attempts`.
+
+    Each handler below returns the state after the message, and the reason why the message itself does not count:
+
+        DecisionEvent                       _apply_decision       any status in DECIDED
+        FullAutoEvent                       _apply_full_auto      such a status, without the decision itself
+        SessionEvent                        _apply_progress       an attempt was started or submitted
+        SessionEvent with answered_decision _apply_resubmission   this application submits a new attempt
+                                            _undo_resubmission    Veriff refused that submission
+        all others                          IRRELEVANT
+
+Order of events, the strongest evidence first
+    1. A final decision ends the session. Only a correction with a later decision time replaces it. So no late or
+       duplicate message reverts a final state, and the final state is the same in whatever order messages arrive.
+    2. Decision times order two decisions, and so the attempts that they belong to.
+    3. A decision that was made before another, undecided attempt was first seen belongs to an older attempt. Messages
+       about starts and submissions have no time, so this compares a decision time with the clock of the inbox. It is
+       used only for decisions of the last eight days: Veriff repeats webhooks for seven, so other times are not
+       comparable.
+    4. Without comparable times, an undecided attempt is newer than an attempt that only a webhook of a resubmission
+       request or a review names: a resubmission opens a new attempt. A polled decision belongs to the newest attempt.
+    5. Otherwise attempts are in the order in which messages first named them. A resubmission request may never be sent
+       (Veriff holds it back for five minutes, https://help.veriff.com), so an attempt without a decision can be the
+       older one.
+
+    Rules 4 and 5 can be wrong until more messages arrive; ``docs/inbox.md`` says when.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import evolve
 
@@ -36,14 +60,15 @@ if TYPE_CHECKING:
 
     from veriff_async.models.events import WebhookEvent
 
-__all__ = ("apply_event", "dump_state", "is_untold", "load_state")
+__all__ = ("apply_event", "dump_state", "is_decision_missing", "load_state")
 
-_MOST_ATTEMPTS: Final = 32
-"""Attempts that are remembered; documented are ten, and hostile input must not make a state grow."""
+_Change: TypeAlias = tuple[SessionState, IgnoredReason | None]
 
+# Veriff documents ten attempts per session. The limit keeps hostile input from growing a state without bound.
+_MAX_ATTEMPTS: Final = 32
 
-_COMPARABLE: Final = 8 * 86_400
-"""Seconds before it is recorded in which a decision must have been made, for both times to be compared."""
+# Rule 3: a decision that is older than this when it is recorded is not compared with the clock of the inbox.
+_COMPARABLE_SECONDS: Final = 8 * 86_400
 
 
 def apply_event(
@@ -54,301 +79,317 @@ def apply_event(
     is_duplicate: bool = False,
     recorded_at: float | None = None,
 ) -> tuple[SessionState | None, IgnoredReason | None]:
-    """Return the state after a message, and why the message itself does not count, if so.
+    """Return the state after a message, and why the message itself does not count, if it does not.
 
-    A message that does not count may still change the state, since it can prove in which order two attempts were. So a
-    store writes the state whenever it is another one than before.
+    A message that does not count may still change the state, because it can prove the order of two attempts. A store
+    therefore writes the state whenever it differs from the one before.
 
     Args:
         state: The state of the session before, if it has one.
         event: The message.
-        source: Who reported it.
-        is_duplicate: Whether the store keeps this very message already. It is a repetition then, unless it is the first
-            webhook about a decision that polling reported.
-        recorded_at: When it is recorded, in seconds since 1970; without it, rule 3 of this module is not used.
+        source: Whether a webhook or polling reported it.
+        is_duplicate: Whether the store already has a message with this ``dedup_key``. Such a message is ignored,
+            unless it is the first webhook about a decision that polling reported.
+        recorded_at: When it is recorded, in seconds since 1970. Without it, decision times are not compared with the
+            times at which attempts were first seen.
     """
-    if state is not None and source is not DecisionSource.POLL and _is_polled(state, event):
-        # The first webhook about it counts, so that a function which handles webhooks learns of every decision once.
+    if state is not None and source is not DecisionSource.POLL and _confirms_polled_decision(state, event):
+        # The first webhook about a polled decision counts, so that `on_event` receives every decision exactly once.
         return evolve(state, source=source), None
     if not is_duplicate:
-        return _apply(state, event, source, recorded_at)
+        return _apply_message(state, event, source, recorded_at)
     if isinstance(event, SessionEvent) and event.answered_decision is not None:
-        # The client's own event, which nothing delivers late: a submission may be refused, and made again.
-        after, ignored = _apply(state, event, source, recorded_at)
+        # The client records this event itself, so a duplicate is never a late delivery: Veriff refused the first
+        # submission, and the application submits again.
+        after, ignored = _apply_message(state, event, source, recorded_at)
         if after != state:
             return after, ignored
     return state, IgnoredReason.DUPLICATE
 
 
-def _apply(
+def _apply_message(
     state: SessionState | None, event: WebhookEvent, source: DecisionSource, recorded_at: float | None
 ) -> tuple[SessionState | None, IgnoredReason | None]:
     match event:
         case DecisionEvent(decision=decision):
-            return _decided(state or _unseen(decision.session_id), decision, source, recorded_at)
+            return _apply_decision(state or _initial_state(decision.session_id), decision, source, recorded_at)
         case SessionEvent(answered_decision=Decision() as answered, action=action):
-            before = state or _unseen(answered.session_id)
-            is_refused = action == answered.status
-            return _stands_again(before, answered) if is_refused else _answered(before, answered, source, recorded_at)
-        case SessionEvent(session_id=session_id, attempt_id=attempt, action=action):
-            return _moved(state or _unseen(session_id), attempt, action, recorded_at)
-        case FullAutoEvent(session_id=session_id, attempt_id=attempt, decision=found):
-            return _told(state or _unseen(session_id), attempt, found.status)
+            before = state or _initial_state(answered.session_id)
+            if action == answered.status:
+                return _undo_resubmission(before, answered)
+            return _apply_resubmission(before, answered, source, recorded_at)
+        case SessionEvent(session_id=session_id, attempt_id=attempt_id, action=action):
+            return _apply_progress(state or _initial_state(session_id), attempt_id, action, recorded_at)
+        case FullAutoEvent(session_id=session_id, attempt_id=attempt_id, decision=decision):
+            return _apply_full_auto(state or _initial_state(session_id), attempt_id, decision.status)
         case _:
             return state, IgnoredReason.IRRELEVANT
 
 
-def is_untold(state: SessionState) -> bool:
-    """Tell whether the session was decided, and the decision itself is yet to be asked for.
+def is_decision_missing(state: SessionState) -> bool:
+    """Return whether the session was decided, but the decision itself must still be requested.
 
-    So it is after a Full Auto webhook, which has a form of its own.
+    A Full Auto webhook has a form of its own, so only ``GET /decision`` has the `Decision`.
     """
     return state.status in DECIDED and state.effective_decision is None
 
 
-def _unseen(session_id: str) -> SessionState:
+def _initial_state(session_id: str) -> SessionState:
     return SessionState(session_id=session_id, status=Status.CREATED)
 
 
-def _is_polled(state: SessionState, event: WebhookEvent) -> bool:
-    """Return whether an event is about the decision that stands, which polling reported and no webhook yet."""
-    current = state.effective_decision
-    if current is None or state.source is not DecisionSource.POLL:
+def _confirms_polled_decision(state: SessionState, event: WebhookEvent) -> bool:
+    """Return whether an event reports the effective decision, which so far only polling has reported."""
+    effective = state.effective_decision
+    if effective is None or state.source is not DecisionSource.POLL:
         return False
     match event:
         case DecisionEvent(decision=decision):
-            return is_same(current, decision)
-        case FullAutoEvent(attempt_id=attempt, decision=found):
-            return current.status == found.status and attempt in {None, current.attempt_id}
+            return is_same(effective, decision)
+        case FullAutoEvent(attempt_id=attempt_id, decision=full_auto):
+            return effective.status == full_auto.status and attempt_id in {None, effective.attempt_id}
         case _:
             return False
 
 
-def _decided(
+def _apply_decision(
     state: SessionState, decision: Decision, source: DecisionSource, recorded_at: float | None
-) -> tuple[SessionState, IgnoredReason | None]:
-    known = state.decision
-    if known is not None and is_same(known, decision):
+) -> _Change:
+    previous = state.decision
+    if previous is not None and is_same(previous, decision):
         return state, IgnoredReason.UNCHANGED
     if is_final(state.status):
-        if not _corrects(state, decision):
-            return state, _after_the_end(state, decision.status)
+        if not _is_correction(state, decision):
+            return state, _reason_after_final(state, decision.status)
     elif not is_final(decision.status):
-        newer = _begun_after(state, decision, recorded_at)
+        # A final decision skips these checks: it ends the session, whichever attempt it belongs to (rule 1).
+        newer = _newer_open_attempt(state, decision, recorded_at)
         if newer is not None:
-            is_latest = known is None or is_later(decision, known) is True
-            passed = (decision, source) if is_latest else None
-            return _at(
-                _with_passed(state, decision.attempt_id), newer.attempt_id, newer.status, passed
-            ), IgnoredReason.STALE
-        if not _counts(state, decision, source, recorded_at):
-            return _with_older(state, decision), IgnoredReason.STALE
-    return _at(state, decision.attempt_id, decision.status, (decision, source)), None
+            is_latest = previous is None or is_later(decision, previous) is True
+            superseded = (decision, source) if is_latest else None
+            ordered = _with_superseded(state, decision.attempt_id)
+            return _move_to(ordered, newer.attempt_id, newer.status, superseded), IgnoredReason.STALE
+        if not _is_new_decision(state, decision, source, recorded_at):
+            return _with_stale_decision(state, decision), IgnoredReason.STALE
+    return _move_to(state, decision.attempt_id, decision.status, (decision, source)), None
 
 
-def _corrects(state: SessionState, decision: Decision) -> bool:
-    """Tell whether a decision changes a final state, or is the one that the state was told of without it."""
-    known = state.decision
-    if known is None or not is_final(known.status):
+def _is_correction(state: SessionState, decision: Decision) -> bool:
+    """Return whether a decision corrects a final state, or is the missing decision behind that state."""
+    previous = state.decision
+    if previous is None or not is_final(previous.status):
         return decision.status == state.status
-    # Only what proves to be later: a decision that is late looks the same, but for its time.
+    # A late delivery of an earlier decision looks like a correction except for its time, so the time must prove it.
     is_next = decision.status == state.status or can_follow(state.status, decision.status)
-    return is_next and is_later(decision, known) is True
+    return is_next and is_later(decision, previous) is True
 
 
-def _begun_after(state: SessionState, decision: Decision, recorded_at: float | None) -> OpenAttempt | None:
-    """Return the newest attempt that is undecided and was first heard of after a decision on another one was made."""
-    made = _comparable(decision, recorded_at)
-    if made is None:
+def _newer_open_attempt(state: SessionState, decision: Decision, recorded_at: float | None) -> OpenAttempt | None:
+    """Return the newest other undecided attempt that was first seen after the decision was made (rule 3)."""
+    decided_at = _comparable_time(decision, recorded_at)
+    if decided_at is None:
         return None
-    others = [attempt for attempt in state.open_attempts if attempt.attempt_id != decision.attempt_id]
-    return next((attempt for attempt in reversed(others) if attempt.heard is not None and attempt.heard > made), None)
+    others = [other for other in state.open_attempts if other.attempt_id != decision.attempt_id]
+    return next(
+        (other for other in reversed(others) if other.first_seen is not None and other.first_seen > decided_at), None
+    )
 
 
-def _comparable(decision: Decision, recorded_at: float | None) -> float | None:
-    """Return when a decision was made, if that can be compared with the clock of the inbox."""
+def _comparable_time(decision: Decision, recorded_at: float | None) -> float | None:
+    """Return when a decision was made, if that can be compared with the clock of the inbox (rule 3)."""
     if recorded_at is None or decision.attempt_id is None or decision.decision_time is None:
         return None
     if decision.decision_time.tzinfo is None:
         return None
-    made = decision.decision_time.timestamp()
-    return made if 0 <= recorded_at - made <= _COMPARABLE else None
+    decided_at = decision.decision_time.timestamp()
+    return decided_at if 0 <= recorded_at - decided_at <= _COMPARABLE_SECONDS else None
 
 
-def _counts(state: SessionState, decision: Decision, source: DecisionSource, recorded_at: float | None) -> bool:
-    """Tell whether a decision that does not end the session is news, rather than late."""
-    known, attempt = state.decision, decision.attempt_id
-    if _is_about_another(state, attempt):
-        if _comparable(decision, recorded_at) is not None:
-            return True  # made after every open attempt was heard of, see `_begun_after`
-        if source is not DecisionSource.POLL or _is_passed(state, attempt):
-            return False
-    later = None if known is None else is_later(decision, known)
-    if known is None or known.attempt_id != attempt:
-        return not _is_passed(state, attempt) if later is None else later
-    if _is_passed(state, attempt):
+def _is_new_decision(
+    state: SessionState, decision: Decision, source: DecisionSource, recorded_at: float | None
+) -> bool:
+    """Return whether a decision that is not final is new, rather than stale."""
+    previous, attempt_id = state.decision, decision.attempt_id
+    if _names_other_attempt(state, attempt_id):
+        if _comparable_time(decision, recorded_at) is not None:
+            return True  # It was made after every open attempt was first seen, see `_newer_open_attempt`.
+        if source is not DecisionSource.POLL or _is_superseded(state, attempt_id):
+            return False  # Rule 4.
+    later = None if previous is None else is_later(decision, previous)
+    if previous is None or previous.attempt_id != attempt_id:
+        return not _is_superseded(state, attempt_id) if later is None else later
+    if _is_superseded(state, attempt_id):
         return False
-    is_open = known.status != Status.RESUBMISSION_REQUESTED and can_follow(known.status, decision.status)
+    # A second decision on the same attempt. After a resubmission request the next decision is about a new attempt.
+    is_open = previous.status != Status.RESUBMISSION_REQUESTED and can_follow(previous.status, decision.status)
     return is_open if later is None else later
 
 
-def _is_about_another(state: SessionState, attempt: str | None) -> bool:
-    """Return whether the latest attempt is undecided, and a decision is about another one."""
-    is_open = any(latest.attempt_id == state.attempt_id for latest in state.open_attempts)
-    return is_open and attempt not in {None, state.attempt_id}
+def _names_other_attempt(state: SessionState, attempt_id: str | None) -> bool:
+    """Return whether the latest attempt is undecided, and a decision names another one."""
+    is_open = any(other.attempt_id == state.attempt_id for other in state.open_attempts)
+    return is_open and attempt_id not in {None, state.attempt_id}
 
 
-def _moved(
-    state: SessionState, attempt: str | None, action: Status, recorded_at: float | None
-) -> tuple[SessionState, IgnoredReason | None]:
+def _apply_progress(state: SessionState, attempt_id: str | None, action: Status, recorded_at: float | None) -> _Change:
     if is_final(state.status):
-        return state, _after_the_end(state, action)
-    known = state.decision
-    is_decided = known is not None and attempt is not None and known.attempt_id == attempt
-    if is_decided or _is_passed(state, attempt):
-        return _with_progress(state, attempt, action), IgnoredReason.STALE
-    after, ignored = _step(state, attempt, action)
-    return (after if ignored or attempt is None else _with_open(after, attempt, action, recorded_at)), ignored
+        return state, _reason_after_final(state, action)
+    previous = state.decision
+    is_decided = previous is not None and attempt_id is not None and previous.attempt_id == attempt_id
+    if is_decided or _is_superseded(state, attempt_id):
+        return _with_open_status(state, attempt_id, action), IgnoredReason.STALE
+    after, ignored = _transition(state, attempt_id, action)
+    if ignored or attempt_id is None:
+        return after, ignored
+    return _with_open_attempt(after, attempt_id, action, recorded_at), None
 
 
-def _answered(
+def _apply_resubmission(
     state: SessionState, answered: Decision, source: DecisionSource, recorded_at: float | None
-) -> tuple[SessionState, IgnoredReason | None]:
-    """Put the request for resubmission behind that this application answered with a submission.
+) -> _Change:
+    """Mark a resubmission request as superseded, because this application has submitted a new attempt.
 
-    Nothing but that request is put behind: a decision on the new attempt may be recorded before the submission is.
+    Only that request is superseded: a decision on the new attempt may be recorded before the submission is.
     """
     if is_final(state.status):
-        return state, _after_the_end(state, Status.SUBMITTED)
-    known = state.decision
-    is_known = known is not None and is_same(known, answered)
-    if not is_known and known is not None and not _counts(state, answered, source, recorded_at):
+        return state, _reason_after_final(state, Status.SUBMITTED)
+    previous = state.decision
+    is_recorded = previous is not None and is_same(previous, answered)
+    if not is_recorded and previous is not None and not _is_new_decision(state, answered, source, recorded_at):
         return state, IgnoredReason.STALE
-    # The inbox may have missed the request, and hold the review before it.
+    # The inbox may have missed the request, and still have the review that came before it.
     status = answered.status if state.effective_decision is not None else state.status
     if status != Status.SUBMITTED and not can_follow(status, Status.SUBMITTED):
         return state, IgnoredReason.STALE
     attempts = state.attempts
     if answered.attempt_id is not None and answered.attempt_id not in attempts:
-        attempts = (answered.attempt_id, *attempts)[-_MOST_ATTEMPTS:]
-    open_attempts = _without(state, answered.attempt_id)
+        attempts = (answered.attempt_id, *attempts)[-_MAX_ATTEMPTS:]
+    open_attempts = _open_attempts_except(state, answered.attempt_id)
     after = evolve(state, status=Status.SUBMITTED, attempts=attempts, open_attempts=open_attempts)
-    if not is_known:
+    if not is_recorded:
         after = evolve(after, decision=answered, source=source)
     return after, IgnoredReason.UNCHANGED if after == state else None
 
 
-def _stands_again(state: SessionState, answered: Decision) -> tuple[SessionState, IgnoredReason | None]:
-    """Let a request for resubmission stand again, because Veriff refused the submission that was to answer it."""
-    known = state.decision
-    if state.status != Status.SUBMITTED or known is None or not is_same(known, answered):
+def _undo_resubmission(state: SessionState, answered: Decision) -> _Change:
+    """Make a resubmission request effective again, because Veriff refused the submission that answered it."""
+    previous = state.decision
+    if state.status != Status.SUBMITTED or previous is None or not is_same(previous, answered):
         return state, IgnoredReason.STALE
-    # An attempt that a webhook has reported meanwhile is newer than the request, whatever became of this submission.
-    newest = next((begun for begun in state.open_attempts if begun.attempt_id == state.attempt_id), None)
+    # An attempt that a webhook has reported since then is newer than the request, although this submission failed.
+    newest = next((other for other in state.open_attempts if other.attempt_id == state.attempt_id), None)
     status = answered.status if newest is None else newest.status
-    return (state, IgnoredReason.UNCHANGED) if status == state.status else (evolve(state, status=status), None)
+    if status == state.status:
+        return state, IgnoredReason.UNCHANGED
+    return evolve(state, status=status), None
 
 
-def _told(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, IgnoredReason | None]:
+def _apply_full_auto(state: SessionState, attempt_id: str | None, status: Status) -> _Change:
     if is_final(state.status):
-        return state, _after_the_end(state, status)
+        return state, _reason_after_final(state, status)
     if not is_final(status):
-        if _is_passed(state, attempt):
+        if _is_superseded(state, attempt_id):
             return state, IgnoredReason.STALE
-        if _is_about_another(state, attempt):
-            return _with_passed(state, attempt), IgnoredReason.STALE
-    return _step(state, attempt, status)
+        if _names_other_attempt(state, attempt_id):
+            return _with_superseded(state, attempt_id), IgnoredReason.STALE
+    return _transition(state, attempt_id, status)
 
 
-def _step(state: SessionState, attempt: str | None, status: Status) -> tuple[SessionState, IgnoredReason | None]:
-    if attempt is not None and attempt != state.attempt_id:
-        return _at(state, attempt, status), None
+def _transition(state: SessionState, attempt_id: str | None, status: Status) -> _Change:
+    if attempt_id is not None and attempt_id != state.attempt_id:
+        return _move_to(state, attempt_id, status), None
     if state.status == status:
         return state, IgnoredReason.UNCHANGED
-    # What follows a request for resubmission is another attempt, unless it is the end.
-    is_closed = attempt is not None and state.status == Status.RESUBMISSION_REQUESTED and not is_final(status)
+    # After a resubmission request only the end of the session can follow on the same attempt.
+    is_closed = attempt_id is not None and state.status == Status.RESUBMISSION_REQUESTED and not is_final(status)
     if is_closed or not can_follow(state.status, status):
         return state, IgnoredReason.STALE
-    return _at(state, attempt, status), None
+    return _move_to(state, attempt_id, status), None
 
 
-def _after_the_end(state: SessionState, status: Status) -> IgnoredReason:
+def _reason_after_final(state: SessionState, status: Status) -> IgnoredReason:
     return IgnoredReason.UNCHANGED if status == state.status else IgnoredReason.FINAL
 
 
-def _is_passed(state: SessionState, attempt: str | None) -> bool:
-    """Tell whether a later attempt was seen."""
-    return attempt in state.attempts[:-1]
+def _is_superseded(state: SessionState, attempt_id: str | None) -> bool:
+    """Return whether a later attempt is known."""
+    return attempt_id in state.attempts[:-1]
 
 
-def _with_older(state: SessionState, late: Decision) -> SessionState:
-    """Return the state with what a late decision proves: its attempt was before the one that stands.
+def _with_stale_decision(state: SessionState, stale: Decision) -> SessionState:
+    """Return the state with the order that a stale decision proves: its attempt precedes the effective one.
 
-    If its attempt seemed to be the newest, since its start or submission came late too, the newer decision
-    stands again.
+    If its attempt seemed to be the newest, because its start or submission also arrived late, the newer decision
+    becomes effective again.
     """
-    known, attempt = state.decision, late.attempt_id
-    if known is None or attempt is None or attempt != state.attempt_id or known.attempt_id in {None, attempt}:
-        return _with_passed(state, attempt)
-    return _at(_with_passed(state, attempt), known.attempt_id, known.status)
+    previous, attempt_id = state.decision, stale.attempt_id
+    if previous is None or attempt_id is None or attempt_id != state.attempt_id:
+        return _with_superseded(state, attempt_id)
+    if previous.attempt_id in {None, attempt_id}:
+        return _with_superseded(state, attempt_id)
+    return _move_to(_with_superseded(state, attempt_id), previous.attempt_id, previous.status)
 
 
-def _with_passed(state: SessionState, attempt: str | None) -> SessionState:
-    """Return the state with an attempt that was before the latest and is decided: what comes of it later is late."""
-    if attempt is None:
+def _with_superseded(state: SessionState, attempt_id: str | None) -> SessionState:
+    """Return the state with a decided attempt placed before the latest, so that its later messages are stale."""
+    if attempt_id is None:
         return state
     attempts = state.attempts
-    if attempt not in attempts:
-        attempts = (*attempts[:-1], attempt, *attempts[-1:])[-_MOST_ATTEMPTS:]
-    is_open = any(other.attempt_id == attempt for other in state.open_attempts)
+    if attempt_id not in attempts:
+        attempts = (*attempts[:-1], attempt_id, *attempts[-1:])[-_MAX_ATTEMPTS:]
+    is_open = any(other.attempt_id == attempt_id for other in state.open_attempts)
     if attempts == state.attempts and not is_open:
         return state
-    return evolve(state, attempts=attempts, open_attempts=_without(state, attempt))
+    return evolve(state, attempts=attempts, open_attempts=_open_attempts_except(state, attempt_id))
 
 
-def _with_open(state: SessionState, attempt: str, status: Status, recorded_at: float | None) -> SessionState:
-    """Return the state with an attempt that has begun, and when it was first heard of."""
-    heard = next((other.heard for other in state.open_attempts if other.attempt_id == attempt), recorded_at)
-    begun = OpenAttempt(attempt_id=attempt, status=status, heard=heard)
-    return evolve(state, open_attempts=(*_without(state, attempt), begun)[-_MOST_ATTEMPTS:])
+def _with_open_attempt(state: SessionState, attempt_id: str, status: Status, recorded_at: float | None) -> SessionState:
+    """Return the state with an undecided attempt as the newest, which keeps the time when it was first seen."""
+    first_seen = next(
+        (other.first_seen for other in state.open_attempts if other.attempt_id == attempt_id), recorded_at
+    )
+    attempt = OpenAttempt(attempt_id=attempt_id, status=status, first_seen=first_seen)
+    return evolve(state, open_attempts=(*_open_attempts_except(state, attempt_id), attempt)[-_MAX_ATTEMPTS:])
 
 
-def _with_progress(state: SessionState, attempt: str | None, status: Status) -> SessionState:
-    """Return the state with the progress of an attempt that seems to be passed, in case that it proves to be newer."""
-    begun = next((other for other in state.open_attempts if other.attempt_id == attempt), None)
-    if begun is None or not can_follow(begun.status, status):
+def _with_open_status(state: SessionState, attempt_id: str | None, status: Status) -> SessionState:
+    """Return the state with the progress of an attempt that seems superseded, in case it proves to be newer."""
+    attempt = next((other for other in state.open_attempts if other.attempt_id == attempt_id), None)
+    if attempt is None or not can_follow(attempt.status, status):
         return state
-    others = (evolve(other, status=status) if other is begun else other for other in state.open_attempts)
-    return evolve(state, open_attempts=tuple(others))
+    updated = (evolve(other, status=status) if other is attempt else other for other in state.open_attempts)
+    return evolve(state, open_attempts=tuple(updated))
 
 
-def _without(state: SessionState, attempt: str | None) -> tuple[OpenAttempt, ...]:
-    return tuple(other for other in state.open_attempts if other.attempt_id != attempt)
+def _open_attempts_except(state: SessionState, attempt_id: str | None) -> tuple[OpenAttempt, ...]:
+    return tuple(other for other in state.open_attempts if other.attempt_id != attempt_id)
 
 
-def _at(
+def _move_to(
     state: SessionState,
-    attempt: str | None,
+    attempt_id: str | None,
     status: Status,
-    told: tuple[Decision | None, DecisionSource | None] | None = None,
+    new_decision: tuple[Decision, DecisionSource] | None = None,
 ) -> SessionState:
+    """Return the state with a status, and with an attempt as the latest, if the message named one."""
     attempts = state.attempts
-    if attempt is not None and attempts[-1:] != (attempt,):
-        attempts = (*(known for known in attempts if known != attempt), attempt)[-_MOST_ATTEMPTS:]
-    decision, source = told or (state.decision, state.source)
+    if attempt_id is not None and attempts[-1:] != (attempt_id,):
+        attempts = (*(other for other in attempts if other != attempt_id), attempt_id)[-_MAX_ATTEMPTS:]
+    decision, source = new_decision or (state.decision, state.source)
     is_decided = status in DECIDED
+    latest = attempts[-1] if attempts else None
     return SessionState(
         session_id=state.session_id,
         status=status,
         attempts=attempts,
         decision=decision,
         source=source,
-        open_attempts=_without(state, attempts[-1] if attempts else None) if is_decided else state.open_attempts,
+        open_attempts=_open_attempts_except(state, latest) if is_decided else state.open_attempts,
     )
 
 
 def dump_state(state: SessionState) -> bytes:
-    """Write a state as JSON, for a store."""
+    """Encode a state as JSON for a store."""
     decision = state.decision
     return dump(
         {
@@ -358,22 +399,25 @@ def dump_state(state: SessionState) -> bytes:
             "decision": None if decision is None else decision.raw or to_json(decision),
             "source": state.source,
             "open": [
-                {"attempt": begun.attempt_id, "status": begun.status, "heard": begun.heard}
-                for begun in state.open_attempts
+                {"attempt": attempt.attempt_id, "status": attempt.status, "first_seen": attempt.first_seen}
+                for attempt in state.open_attempts
             ],
         }
     )
 
 
 def load_state(text: bytes) -> SessionState:
-    """Read what `dump_state` wrote.
+    """Decode a state that `dump_state` encoded.
+
+    Decoding is stricter than for Veriff's messages and laxer than for job records: statuses that a newer version of
+    this library wrote are accepted, so that processes of two versions can share an inbox during a deployment.
 
     Raises:
-        DecodeError: It is nothing that this version wrote, or a newer one in a form that it knows.
+        DecodeError: The text is not a state, or its form is that of an incompatible newer version.
     """
-    found = load_object(text)
-    session_id, status = found.get("id"), found.get("status")
-    attempts, decision, source = found.get("attempts"), found.get("decision"), found.get("source")
+    members = load_object(text)
+    session_id, status = members.get("id"), members.get("status")
+    attempts, decision, source = members.get("attempts"), members.get("decision"), members.get("source")
     if not isinstance(session_id, str) or not isinstance(status, str):
         problem = "expected a text @ $.id and $.status"
         raise decode_error(problem)
@@ -383,13 +427,13 @@ def load_state(text: bytes) -> SessionState:
         attempts=tuple(attempt for attempt in as_list(attempts) if isinstance(attempt, str)),
         decision=None if decision is None else read(Decision, decision, path="$.decision"),
         source=next((known for known in DecisionSource if known == source), None),
-        open_attempts=tuple(_load_open(found.get("open"))),
+        open_attempts=tuple(_load_open_attempts(members.get("open"))),
     )
 
 
-def _load_open(found: object) -> Iterator[OpenAttempt]:
-    for begun in filter(None, map(as_object, as_list(found))):
-        attempt, status, heard = begun.get("attempt"), begun.get("status"), begun.get("heard")
-        if isinstance(attempt, str) and isinstance(status, str):
-            moment = float(heard) if isinstance(heard, int | float) else None
-            yield OpenAttempt(attempt_id=attempt, status=Status(status), heard=moment)
+def _load_open_attempts(items: object) -> Iterator[OpenAttempt]:
+    for members in filter(None, map(as_object, as_list(items))):
+        attempt_id, status, first_seen = members.get("attempt"), members.get("status"), members.get("first_seen")
+        if isinstance(attempt_id, str) and isinstance(status, str):
+            moment = float(first_seen) if isinstance(first_seen, int | float) else None
+            yield OpenAttempt(attempt_id=attempt_id, status=Status(status), first_seen=moment)

@@ -473,7 +473,7 @@ class DecisionWaiters:
 
     def on_state(self, state: SessionState, waiters: Sequence[Waiter] | None) -> None:
         """Notify waiters of the decision that the inbox has on a session."""
-        from veriff_async._protocol.session_state import is_untold
+        from veriff_async._protocol.session_state import is_decision_missing
 
         session = self.sessions.get(state.session_id)
         if session is None:
@@ -489,7 +489,7 @@ class DecisionWaiters:
             session.notify(effective, source, from_inbox=True, waiters=waiters if is_notified else None)
             return
         session.superseded, session.recorded = state.decision, None
-        if is_untold(state):  # the webhook says that there is a decision, but does not contain it
+        if is_decision_missing(state):  # the webhook says that there is a decision, but does not contain it
             self._poller.schedule(session, 0.0)
 
     def on_unreadable(self, session_id: str) -> None:

@@ -20,12 +20,12 @@ class OpenAttempt:
     Attributes:
         attempt_id: The attempt.
         status: Its latest status, ``started`` or ``submitted``.
-        heard: When a message first named it, in seconds since 1970 by the clock of the inbox.
+        first_seen: When a message first named the attempt, in seconds since 1970 by the clock of the inbox.
     """
 
     attempt_id: str
     status: Status
-    heard: float | None = None
+    first_seen: float | None = None
 
 
 @frozen(kw_only=True)
