@@ -283,7 +283,7 @@ async def test_what_cannot_be_written_is_told_and_undone(path: Path) -> None:
         found = await asyncio.gather(*map(journal.write, writes), return_exceptions=True)
 
         assert isinstance(found[1], JournalError)
-        assert "SQLITE_CONSTRAINT_TRIGGER): look at its folder, its owner and the disk." in str(found[1])
+        assert "SQLITE_CONSTRAINT_TRIGGER): check its folder, its owner, the disk, and other" in str(found[1])
         assert found[1].__cause__ is found[1].__context__ is None
         assert {job_id for job_id, each in zip("bac", found, strict=True) if each is None} == {
             record.job_id async for record in journal.iter_records() if record.job_id != "a"
@@ -460,7 +460,7 @@ async def test_a_file_that_is_gone_takes_nothing_more(path: Path, how: str) -> N
         await asyncio.to_thread(path.rename, path.with_name("old.db"))
         if how == "replaced":
             await asyncio.to_thread(path.write_bytes, b"")
-        with pytest.raises(JournalError, match="removed or replaced"):
+        with pytest.raises(JournalError, match="deleted or replaced"):
             await journal.write(record_of("a"))
 
 

@@ -136,7 +136,7 @@ async def test_a_journal_that_is_put_back_is_not_overwritten(path: Path) -> None
             await journal.write(JobRecord(job_id=name, options_digest="", media=()))
             if place is path:
                 await asyncio.to_thread(os.replace, backup, path)
-                with pytest.raises(JournalError, match="was removed or replaced"):
+                with pytest.raises(JournalError, match="was deleted or replaced"):
                     await journal.write(JobRecord(job_id=name, state=JobState.CREATED, options_digest="", media=()))
     async with SqliteJournal(path) as journal:
         assert ["kept"] == [record.job_id async for record in journal.iter_records()]
@@ -182,7 +182,7 @@ async def test_no_record_of_a_job_goes_into_a_file_that_is_gone(path: Path, harm
         await journal.write(JobRecord(job_id="a", options_digest="", media=()))
         await asyncio.to_thread(harm, path)
         for _ in range(2):
-            with pytest.raises(JournalError, match="was removed or replaced"):
+            with pytest.raises(JournalError, match="was deleted or replaced"):
                 await journal.write(JobRecord(job_id="a", state=JobState.CREATED, options_digest="", media=()))
 
 
@@ -191,7 +191,7 @@ async def test_a_journal_whose_lock_is_gone_writes_nothing(path: Path) -> None:
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
         await asyncio.to_thread(path.with_name("file.db-run").unlink)
-        with pytest.raises(JournalError, match="was removed or replaced"):
+        with pytest.raises(JournalError, match="was deleted or replaced"):
             await journal.write(JobRecord(job_id="a", options_digest="", media=()))
 
 
@@ -257,7 +257,7 @@ import asyncio, os, sys, warnings
 from veriff_async import ConfigurationError
 from veriff_async.batch import SqliteJournal
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
 path, other, kind, moment = sys.argv[1:]
@@ -269,7 +269,7 @@ def make(name=path):
 
 async def use(store, name):
     if kind == "inbox":
-        await store.record(decided(name, "approved"))
+        await store.record(decision_event(name, "approved"))
     else:
         await store.claim(name)
 
@@ -331,17 +331,17 @@ async def test_a_file_that_was_inherited_open_is_refused(path: Path, kind: str, 
 SERVICE: Final = """
 import asyncio, multiprocessing, sys
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 
 def child(path, ready, go):
     async def work():
         async with SqliteInbox(path) as inbox:
-            await inbox.record(decided("c-0", "approved"))
+            await inbox.record(decision_event("c-0", "approved"))
             ready.set()
             go.wait()
             for number in range(1, 21):
-                await inbox.record(decided(f"c-{number}", "approved"))
+                await inbox.record(decision_event(f"c-{number}", "approved"))
 
     asyncio.run(work())
 
@@ -350,7 +350,7 @@ async def main(path):
     context = multiprocessing.get_context("spawn")
     ready, go = context.Event(), context.Event()
     async with SqliteInbox(path) as inbox:
-        await inbox.record(decided("p", "approved"))
+        await inbox.record(decision_event("p", "approved"))
         process = context.Process(target=child, args=(path, ready, go))
         process.start()
         await asyncio.to_thread(ready.wait)

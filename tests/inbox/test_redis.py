@@ -93,7 +93,7 @@ async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: Re
 CHILD = """
 import asyncio, sys
 from veriff_async.inbox import RedisInbox
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 async def main():
     async with RedisInbox(sys.argv[1]) as inbox:
@@ -101,7 +101,7 @@ async def main():
         async for session_id in feed:
             print(session_id, flush=True)
             if session_id is not None:
-                await inbox.record(decided("from-the-child", "approved"))
+                await inbox.record(decision_event("from-the-child", "approved"))
                 await feed.aclose()
 
 asyncio.run(main())

@@ -74,7 +74,7 @@ async def test_options_that_cannot_work_are_refused(make: Callable[[], SqliteInb
 
 async def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
     """No folder is made up, and the error names what to look at, not the path."""
-    with pytest.raises(InboxError, match=r"cannot be opened \(No such file or directory\)") as caught:
+    with pytest.raises(InboxError, match=r"cannot be used \(No such file or directory\)") as caught:
         await SqliteInbox(tmp_path / "none" / "inbox.db").record(decision_event("s", "approved"))
     assert str(tmp_path) not in str(caught.value)
 
@@ -86,10 +86,10 @@ async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
         await SqliteInbox(path).get_states(["s"])
     await asyncio.to_thread(path.unlink)
     await altered(path, "CREATE TABLE mine (a)")
-    with pytest.raises(ConfigurationError, match="file is none, or of a newer veriff-async"):
+    with pytest.raises(ConfigurationError, match="another program's file, or one of a newer veriff-async"):
         await SqliteInbox(path).get_states(["s"])
     await altered(path, "DROP TABLE mine", "PRAGMA user_version = 99")
-    with pytest.raises(ConfigurationError, match="file is none, or of a newer veriff-async"):
+    with pytest.raises(ConfigurationError, match="another program's file, or one of a newer veriff-async"):
         await SqliteInbox(path).get_states(["s"])
 
 
@@ -113,10 +113,10 @@ async def test_one_that_is_left_open_warns(path: Path) -> None:
     """Whoever forgets to close it is told, and its threads end."""
     inbox = SqliteInbox(path)
     await inbox.record(decision_event("s", "approved"))
-    threads = inbox._workers
+    threads = inbox._group.workers
     with pytest.warns(ResourceWarning, match="unclosed <SqliteInbox open>"):
         del inbox
-    for thread in threads or ():
+    for thread in threads:
         await asyncio.to_thread(thread.join)
 
 
@@ -205,16 +205,16 @@ def _rows(path: Path) -> list[int]:
 HOLDING = """
 import asyncio, sys
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 async def main():
     async with SqliteInbox(sys.argv[1]) as inbox:
-        await inbox.record(decided("early", "approved"))
+        await inbox.record(decision_event("early", "approved"))
         async with SqliteInbox(sys.argv[1]) as second:
             assert await second.get_states(["early"])
         print("open", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
-        await inbox.record(decided("late", "approved"))
+        await inbox.record(decision_event("late", "approved"))
         print("recorded", flush=True)
         await asyncio.Event().wait()
 
@@ -261,13 +261,13 @@ FORKED = """
 import asyncio, os, sys, warnings
 from veriff_async import ConfigurationError
 from veriff_async.inbox import SqliteInbox
-from veriff_async.testing.factories import decided
+from veriff_async.testing.factories import decision_event
 
 warnings.simplefilter("ignore", DeprecationWarning)  # a program with threads that forks is warned by CPython
 inbox = SqliteInbox(sys.argv[1])
 
 async def use(session):
-    await inbox.record(decided(session, "approved"))
+    await inbox.record(decision_event(session, "approved"))
 
 asyncio.run(use("parent"))
 if child := os.fork():

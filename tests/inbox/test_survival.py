@@ -60,16 +60,16 @@ RECORDING: Final = (
     DYING
     + """
 from veriff_async.inbox import RedisInbox, SqliteInbox
-from veriff_async.testing import decided, moved
+from veriff_async.testing import decision_event, session_event
 
 
 async def live(inbox, session):
     for event in (
-        moved(session, "started"),
-        moved(session, "submitted"),
-        decided(session, "resubmission_requested", minute=1),
-        moved(session, "submitted", attempt="second"),
-        decided(session, "approved", attempt="second", minute=2),
+        session_event(session, "started"),
+        session_event(session, "submitted"),
+        decision_event(session, "resubmission_requested", minute=1),
+        session_event(session, "submitted", attempt_id="second"),
+        decision_event(session, "approved", attempt_id="second", minute=2),
     ):
         await inbox.record(event)
         os.write(1, f"{session} {event.dedup_key}\\n".encode())

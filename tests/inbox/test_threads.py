@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -90,8 +90,8 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
         await inbox.record(session_event("s", "started"))
         async with aclosing(inbox.subscribe()) as feed:
             await anext(feed)
-            assert inbox._workers is not None
-            inbox._workers[place].put(end_thread, lambda *_: None)
+            assert inbox._group.workers
+            inbox._group.workers[place].submit(end_thread, writes=False).cancel()
             with pytest.raises(InboxError, match="thread of the inbox failed with SystemExit"):
                 await anext(feed)
 
@@ -106,9 +106,10 @@ async def test_those_who_wait_for_a_thread_that_fails_are_told(tmp_path: Path) -
     """No record and no question waits for an answer that nobody will give."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         await inbox.get_states([])
-        assert inbox._workers is not None
-        for worker in inbox._workers:
-            worker.put(end_thread, lambda *_: None)
+        assert inbox._group.workers
+        for worker in inbox._group.workers:
+            with suppress(InboxError):  # the end of the first one may have stopped the second
+                worker.submit(end_thread, writes=False).cancel()
         waiting = [inbox.record(session_event("s", "started")), inbox.get_states(["s"]), inbox.get_events("s")]
         results = await asyncio.gather(*waiting, return_exceptions=True)
 
@@ -140,11 +141,13 @@ async def test_a_journal_whose_thread_failed_says_so(tmp_path: Path, caplog: pyt
     """Its claims ended with the thread, so it is not started again: every call fails, and the log says it once."""
     async with SqliteJournal(tmp_path / "batch.db") as journal:
         await journal.claim("a")
-        with pytest.raises(JournalError, match="thread failed with SystemExit"):
-            await journal._do(end_thread)
+        with pytest.raises(JournalError, match="thread of the journal failed with SystemExit"):
+            await journal._group.run(end_thread)
         record = JobRecord(job_id="a", options_digest="", media=())
         for asked in (journal.read("a"), journal.write(record), journal.claim("b"), journal.count_by_state()):
-            with pytest.raises(JournalError, match="thread failed with SystemExit: go on with another one"):
+            with pytest.raises(
+                JournalError, match="thread of the journal failed with SystemExit: continue with another journal"
+            ):
                 await asked
     async with SqliteJournal(tmp_path / "batch.db") as journal:
         assert await journal.claim("a") is None

@@ -192,7 +192,7 @@ async def test_unreadable_record_affects_only_its_session(
         inbox.unreadable.clear()
         for one in bad:
             await inbox.record(decision_webhook(one, Status.DECLINED))  # no change of the state, so nobody hears of it
-            inbox._feeds.tell([one])
+            inbox._broadcaster.publish([one])
         assert [True] * 10 == [(await waits[one]).is_approved for one in ids]
 
     assert bad == {line.split("session ")[1].split(";")[0] for line in lines(caplog)}

@@ -1,8 +1,9 @@
-"""Files of SQLite as inboxes and journals use them.
+"""SQLite files as inboxes and journals use them: how they are opened, and how a lost file is noticed.
 
-SQLite keeps its locks as POSIX locks, which the system gives back when a process closes any descriptor of the file, and
-which a child process does not inherit although SQLite's memory of them is copied (https://sqlite.org/howtocorrupt.html,
-2.2 and 2.6). So a file is opened through SQLite only, and a process refuses one that it inherited open.
+SQLite keeps its locks as POSIX locks. The system gives these back when a process closes any descriptor of the file, and
+a child process does not inherit them although it inherits SQLite's memory of them
+(https://sqlite.org/howtocorrupt.html, 2.2 and 2.6). So a file is opened through SQLite only, and a process refuses a
+file that it inherited open.
 """
 
 from __future__ import annotations
@@ -10,129 +11,266 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeAlias, cast
 
-from attrs import define
+from attrs import define, frozen
 
 from veriff_async._protocol.arguments import check_path, type_name
 from veriff_async.errors import ConfigurationError
 
 __all__ = (
+    "Database",
     "FileGuard",
     "FileReplacedError",
+    "Schema",
     "close_database",
+    "connect",
     "database_path",
-    "make",
-    "open_database",
     "real_path",
 )
 
 _Identity: TypeAlias = tuple[int, int]
-"""The device and the number of a file on it, which stay the same under every name of the file."""
+"""The device and the inode of a file, which stay the same under every name of the file."""
 
-_MAKING: Final = Lock()
+_CREATION_LOCK: Final = Lock()
+
+_WAL_RETRY_PAUSE: Final = 0.005
+"""Seconds between two attempts to switch the write-ahead log on."""
 
 
 @define(eq=False)
-class _Opened:
+class _OpenFile:
     """A file that this process has open.
 
     Attributes:
         identity: The file.
-        connection: What opened it, once that is done. A child process must never close it, not even as garbage.
+        connection: The connection to it, once it is open. A child process must never close it, not even as garbage.
     """
 
     identity: _Identity
     connection: sqlite3.Connection | None = None
 
 
-_opened: set[_Opened] = set()
-_inherited: list[_Opened] = []
+_open_files: set[_OpenFile] = set()
+_inherited_files: list[_OpenFile] = []
 
 
-def _inherit() -> None:
-    """Remember in a child process what its parent had open; another thread can have held the lock."""
-    global _MAKING  # noqa: PLW0603  the copy of a lock that is held would never be released
-    _MAKING = Lock()  # type: ignore[misc]
-    _inherited.extend(_opened)
-    _opened.clear()
+def _remember_inherited() -> None:
+    """Remember in a child process which files its parent had open; another thread can have held the lock."""
+    global _CREATION_LOCK  # noqa: PLW0603  the copy of a lock that is held would never be released
+    _CREATION_LOCK = Lock()  # type: ignore[misc]
+    _inherited_files.extend(_open_files)
+    _open_files.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_inherit)
+    os.register_at_fork(after_in_child=_remember_inherited)
 
 
-def make(path: str | Path) -> None:
-    """Make a file of SQLite for its owner alone, unless it is there.
+@frozen
+class Schema:
+    """The kind of file that a store keeps.
+
+    Attributes:
+        owner: The store, for error messages, such as ``inbox``.
+        application_id: SQLite's mark for whose file it is (https://sqlite.org/pragma.html#pragma_application_id).
+        version: The version of the tables, which is also in the file.
+        script: Creates the tables, or upgrades them from an earlier version, in one transaction.
+    """
+
+    owner: str
+    application_id: int
+    version: int
+    script: str
+
+
+class Database:
+    """The open file of a store: one connection, used by one thread, and a guard that notices when the file is lost.
+
+    A worker calls the methods below for each batch of jobs; subclasses add the queries that the jobs run, and what
+    happens after a commit and between batches.
+    """
+
+    def __init__(self, path: Path, schema: Schema, *, timeout: float) -> None:
+        """Open the file, or create it for its owner alone.
+
+        Args:
+            path: The file, as the user named it, absolute.
+            schema: Its tables.
+            timeout: Seconds to wait for other processes that hold the file.
+
+        Raises:
+            ConfigurationError: It is another program's file, one of a newer version, on a disk that processes cannot
+                share, or this process inherited it open.
+            sqlite3.Error: It cannot be opened.
+            OSError: It cannot be created.
+        """
+        self._path = real_path(path, owner=schema.owner)
+        self._db = connect(self._path, timeout=timeout, owner=schema.owner)
+        try:
+            _prepare(self._db, schema, timeout)
+            self._guards: list[FileGuard] = [FileGuard(path)]
+        except BaseException:
+            close_database(self._db)
+            raise
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """How long the worker waits for a job before it calls `on_idle`; ``None`` waits for as long as it takes."""
+        return None
+
+    def begin(self, *, writes: bool) -> None:
+        """Begin a transaction."""
+        # A transaction that reads first and writes later fails as soon as another process has written in between.
+        self._db.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def commit(self) -> None:
+        """Put everything on the disk.
+
+        Raises:
+            FileReplacedError: The file was deleted or replaced, so what was written may be lost.
+        """
+        self._db.execute("COMMIT")
+        self.check_file()
+
+    def rollback(self) -> None:
+        """Undo what was begun, if SQLite has not done so itself."""
+        with suppress(sqlite3.Error):
+            self._db.execute("ROLLBACK")
+
+    def after_commit(self, *, is_idle: bool) -> None:
+        """Do what follows a commit, before its jobs have their results; `is_idle` says that no other job waits."""
+
+    def on_idle(self) -> None:
+        """Do what is due when no job came for `idle_seconds`."""
+
+    def check_file(self) -> None:
+        """Check that the file is still the one that was opened.
+
+        Raises:
+            FileReplacedError: It was deleted or replaced.
+        """
+        for guard in self._guards:
+            guard.check()
+
+    def detach(self) -> None:
+        """Keep the log of this file away from a file that has replaced it."""
+        self._guards[0].detach(self._db)
+
+    def close(self) -> None:
+        """Close the connection."""
+        close_database(self._db)
+
+
+def _create_private_file(path: str | Path) -> None:
+    """Create an empty file that only its owner may read, unless it exists.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
-    # The lock, so that no other thread gives it to SQLite before it is closed here.
-    with _MAKING, suppress(FileExistsError):
+    # The lock, so that no other thread opens it through SQLite before its descriptor is closed here.
+    with _CREATION_LOCK, suppress(FileExistsError):
         os.close(os.open(os.path.realpath(path), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def open_database(path: str | Path, *, timeout: float, owner: str) -> sqlite3.Connection:
-    """Open a file, or make it; what is deleted from it is overwritten.
+def connect(path: str | Path, *, timeout: float, owner: str) -> sqlite3.Connection:
+    """Connect to a file, which is created if it is missing; deleted content is overwritten.
 
     Args:
         path: The file.
         timeout: Seconds to wait for another process that holds it.
-        owner: Whose file it is, for the error, such as ``inbox``.
+        owner: The store that keeps it, for error messages, such as ``inbox``.
 
     Raises:
         ConfigurationError: This process inherited the file open.
         sqlite3.Error: It cannot be opened.
-        OSError: It cannot be made.
+        OSError: It cannot be created.
     """
-    make(path)
-    opened = _Opened(_identity(path))
-    if any(opened.identity == inherited.identity for inherited in _inherited):
+    _create_private_file(path)
+    file = _OpenFile(_identity(path))
+    if any(file.identity == inherited.identity for inherited in _inherited_files):
         msg = (
             f"The {owner}'s file was open when this process was forked, and SQLite's locks do not survive that: open "
             "it after the fork only, or start processes by another method, such as spawn."
         )
         raise ConfigurationError(msg)
-    _opened.add(opened)  # before it is opened, since another thread can fork at any moment
+    _open_files.add(file)  # before it is opened, since another thread can fork at any moment
     try:
-        opened.connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
+        file.connection = sqlite3.connect(path, timeout=timeout, isolation_level=None, check_same_thread=False)
         # Many builds of SQLite leave deleted content in the file (https://sqlite.org/pragma.html#pragma_secure_delete).
-        opened.connection.execute("PRAGMA secure_delete = ON")
+        file.connection.execute("PRAGMA secure_delete = ON")
     except BaseException:
-        if opened.connection is not None:
-            opened.connection.close()
-        _opened.discard(opened)
+        if file.connection is not None:
+            file.connection.close()
+        _open_files.discard(file)
         raise
-    return opened.connection
+    return file.connection
 
 
 def close_database(connection: sqlite3.Connection) -> None:
-    """Close what `open_database` returned; in a child process that inherited it, do nothing."""
-    for opened in tuple(_opened):
-        if opened.connection is connection:
+    """Close what `connect` returned; in a child process that inherited it, do nothing."""
+    for file in tuple(_open_files):
+        if file.connection is connection:
             connection.close()
-            _opened.discard(opened)
+            _open_files.discard(file)
+
+
+def _prepare(db: sqlite3.Connection, schema: Schema, timeout: float) -> None:
+    """Refuse a file of another program, switch the write-ahead log on, and create the tables."""
+    # One statement, so that a file which another process creates at this moment is seen either before or after that.
+    query = (
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),"
+        " (SELECT count(*) FROM sqlite_schema)"
+    )
+    application_id, version, tables = db.execute(query).fetchone()
+    is_foreign = tables and (application_id != schema.application_id or not version)
+    if is_foreign or version > schema.version:
+        msg = (
+            f"The {schema.owner}'s path names another program's file, or one of a newer veriff-async: give another "
+            "path, or install the newer version."
+        )
+        raise ConfigurationError(msg)
+    if _switch_to_wal(db, timeout) != "wal":
+        msg = f"The {schema.owner}'s file is on a disk that processes cannot share: put it on a disk of this machine."
+        raise ConfigurationError(msg)
+    db.execute("PRAGMA synchronous = FULL")
+    if version < schema.version:
+        db.executescript(schema.script)
+
+
+def _switch_to_wal(db: sqlite3.Connection, timeout: float) -> str:
+    """Switch the write-ahead log on; SQLite itself does not wait for others that do so at the same moment."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            mode: str = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_WAL_RETRY_PAUSE)
+        else:
+            return mode
 
 
 def _identity(path: str | Path) -> _Identity:
-    status = os.stat(path)  # noqa: PTH116  a text is quicker, and this is done for every commit
+    status = os.stat(path)  # noqa: PTH116  a str is quicker, and this is done for every commit
     return status.st_dev, status.st_ino
 
 
 def real_path(path: Path, *, owner: str) -> Path:
-    """Return the one path of a file that SQLite names its own files after, whatever spelling was given.
+    """Return the path that SQLite names its own files after, the same for every spelling of the path.
 
-    SQLite keeps its write-ahead log, and a journal its lock, beside the file and under its name. Through another name
-    of the same file neither is found, so a second process would not see the first
-    (https://sqlite.org/howtocorrupt.html, 2.4). Symbolic links are resolved; a hard link and a file that is mounted by
-    itself cannot be, so they are refused.
+    SQLite keeps its write-ahead log, and a journal its lock, in the folder of the file and under its name. Through
+    another name of the same file neither is found, so a second process would not see the first
+    (https://sqlite.org/howtocorrupt.html, 2.4). Symbolic links are resolved. A hard link cannot be resolved, nor a file
+    that is mounted by itself, so they are refused.
 
     Raises:
-        ConfigurationError: It is no file, or one that has names in several folders.
+        ConfigurationError: It is not a file, or a file that has names in several folders.
     """
     real = Path(os.path.realpath(path))
     try:
@@ -143,107 +281,109 @@ def real_path(path: Path, *, owner: str) -> Path:
         kind = "folder" if stat.S_ISDIR(status.st_mode) else "device"
         msg = f"The {owner}'s path names a {kind}: give the path of a file."
         raise ConfigurationError(msg)
-    names = status.st_nlink
-    if names > 1:
+    links = status.st_nlink
+    if links > 1:
         msg = (
-            f"The {owner}'s file has {names} hard links, and a process that uses another of its names would not be "
+            f"The {owner}'s file has {links} hard links, and a process that uses another of its names would not be "
             "noticed: copy the file, and use the copy."
         )
         raise ConfigurationError(msg)
-    if _is_mounted_alone(real):
+    if _is_mount_point(real):
         msg = f"The {owner}'s file is mounted by itself, so that its locks are not shared: mount its folder instead."
         raise ConfigurationError(msg)
     return real
 
 
-def _is_mounted_alone(real: Path) -> bool:
-    """Return whether a file, not its folder, is a mount point, as containers can have it; known on Linux only."""
+def _is_mount_point(path: Path) -> bool:
+    """Return whether the file itself, not its folder, is mounted, as containers can do; known on Linux only."""
     try:
         table = Path("/proc/self/mountinfo").read_bytes()
     except OSError:
         return False
     # The fifth field, with spaces and the like in octal (proc_pid_mountinfo(5)).
-    mounts = {fields[4] for line in table.splitlines() if len(fields := line.split()) > 4}  # noqa: PLR2004
-    name = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes((byte,)) for byte in os.fsencode(real))
-    return name in mounts
+    mount_points = {fields[4] for line in table.splitlines() if len(fields := line.split()) > 4}  # noqa: PLR2004
+    escaped = b"".join(b"\\%03o" % byte if byte in b" \t\n\\" else bytes((byte,)) for byte in os.fsencode(path))
+    return escaped in mount_points
 
 
 class FileReplacedError(Exception):
-    """An open file was deleted or replaced; its store says so in an error of its own."""
+    """An open file was deleted or replaced; its store raises an error of its own for it."""
 
 
 class FileGuard:
-    """Notices that an open file was deleted, replaced or made shorter, or that its write-ahead log or index was.
+    """Notices that an open file, its write-ahead log or its index was deleted or replaced, or that it became shorter.
 
-    SQLite goes on with a file that has no name any more: what is written then is gone when the last process closes it.
-    It never makes a file shorter by itself, so another program did: by copying over it, for example.
+    SQLite keeps writing to a file that no longer has a name; what is written then is lost when the last process closes
+    it. SQLite never makes a file shorter by itself, so another program did: by copying over it, for example.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Remember the files as they are; the database is open, so its log and index stay until it is closed."""
         real = os.path.realpath(path)
         self._names = (os.path.abspath(path), f"{real}-wal", f"{real}-shm")  # noqa: PTH100  follows no link
-        self._known = [self._found(name) for name in self._names]
+        self._expected = [_identity_or_none(name) for name in self._names]
         self._size = 0
 
     def check(self) -> None:
-        """Look whether the files are still those that were opened.
+        """Check that the files are still those that were opened.
 
         Raises:
             FileReplacedError: Another file, or none, has one of the names, or the file is shorter than before.
         """
-        for place, name in enumerate(self._names):
-            found = self._found(name)
-            if self._known[place] is None:  # the log and the index are made when they are first needed
-                self._known[place] = found
-            elif found != self._known[place]:
+        for index, name in enumerate(self._names):
+            identity = _identity_or_none(name)
+            if self._expected[index] is None:  # the log and the index are created when they are first needed
+                self._expected[index] = identity
+            elif identity != self._expected[index]:
                 raise FileReplacedError
-        size = self._size_of_file()
+        size = _size_or_zero(self._names[0])
         if size < self._size:
             raise FileReplacedError
         self._size = size
 
-    def let_go(self, connection: sqlite3.Connection) -> None:
-        """Keep the log of the file that was opened from the file that has taken its name, if another one has.
+    def detach(self, connection: sqlite3.Connection) -> None:
+        """Keep the log of the file that was opened away from the file that has taken its name, if another one has.
 
-        SQLite would apply the log to that file, and overwrite it (https://sqlite.org/howtocorrupt.html, 1.4). So what
-        the log has is written into the file that was opened, and the log is removed.
+        SQLite would apply the log to that file, and overwrite it (https://sqlite.org/howtocorrupt.html, 1.4). So the
+        content of the log is written into the file that was opened, and the log is removed.
         """
-        found = self._found(self._names[0])
-        if found is None or found == self._known[0]:
+        identity = _identity_or_none(self._names[0])
+        if identity is None or identity == self._expected[0]:
             return
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        for name, known in zip(self._names[1:], self._known[1:], strict=True):
-            if known is not None and self._found(name) == known:
+        for name, expected in zip(self._names[1:], self._expected[1:], strict=True):
+            if expected is not None and _identity_or_none(name) == expected:
                 with suppress(OSError):
-                    os.unlink(name)  # noqa: PTH108  a text, as everywhere here
+                    os.unlink(name)  # noqa: PTH108  a str, as everywhere here
 
-    def _size_of_file(self) -> int:
-        try:
-            return os.stat(self._names[0]).st_size  # noqa: PTH116  as in `_identity`
-        except OSError:
-            return 0
 
-    def _found(self, name: str) -> _Identity | None:
-        try:
-            return _identity(name)
-        except OSError:
-            return None
+def _identity_or_none(name: str) -> _Identity | None:
+    try:
+        return _identity(name)
+    except OSError:
+        return None
+
+
+def _size_or_zero(name: str) -> int:
+    try:
+        return os.stat(name).st_size  # noqa: PTH116  as in `_identity`
+    except OSError:
+        return 0
 
 
 def database_path(path: object, *, owner: str, memory: str) -> Path:
-    """Return the path of a file that a store is given.
+    """Return the path of the file that a store is given.
 
     Args:
-        path: What was given.
-        owner: Whose file it is, for the error, such as ``inbox``.
+        path: The argument.
+        owner: The store, for error messages, such as ``inbox``.
         memory: The class that needs no file.
 
     Raises:
-        ConfigurationError: It can be the path of no file.
+        ConfigurationError: It cannot be the path of a file.
     """
-    given = path  # kept, since its narrowed type is not known whole
+    given = path  # kept, since only a part of its narrowed type is known
     name: object = os.fspath(cast("str | os.PathLike[str]", path)) if isinstance(path, str | os.PathLike) else None
     if not isinstance(name, str):
         msg = f"The path of the {owner} must be a str or a Path, got {type_name(given)}."

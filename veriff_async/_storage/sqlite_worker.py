@@ -1,291 +1,457 @@
-"""The two threads of an inbox in SQLite: one that writes, in batches, and one that reads and keeps watch."""
+"""The threads that work on the SQLite files of inboxes and journals.
+
+SQLite blocks, so a store hands its work to threads. Each `Worker` owns one connection (a `Database`) and runs the jobs
+of one queue in their order. `WorkerGroup` starts, replaces and stops the workers of one store: a journal has one, an
+inbox has a writer and a reader.
+
+    event loop                             worker thread
+    group.run(job) ─ submit ──► queue ──► take all waiting jobs (256 at most)
+                                          begin, run each job, commit
+    await future ◄── one callback a loop ─┘
+
+Group commit
+    A commit waits for the disk, so all jobs that wait share one transaction. A job's result is delivered after the
+    commit only: what a caller was told is on the disk. An error of one job (a damaged row, a claim that is taken) is
+    that job's own; an error of SQLite means the file as a whole, so it undoes the transaction and is every job's.
+
+Futures
+    A result goes back through `call_soon_threadsafe`, once for each loop and batch. A cancelled caller leaves its job
+    in the queue: the job runs, and nobody takes its result. A loop may be closed at any moment, so the RuntimeError
+    that this causes is ignored.
+
+Lifetime
+    * The file is opened before a thread is started, in a helper thread, so a failed open leaves no thread.
+    * `stop` refuses later jobs and puts None behind the earlier ones. The thread ends there, so nothing that was
+      accepted is lost.
+    * A thread that fails, or whose file was replaced, gives its error to every job that waits. It is logged once for
+      the group. An inbox starts new workers at its next use. A journal does not: its claims ended with the connection.
+    * Workers stop one after the other. Of two connections that close at the same time neither knows that it is the
+      last one, and the last one removes the write-ahead log.
+    * Threads are daemons: a program that forgets to close its store still ends, and the file is as after a crash.
+
+Garbage collection
+    A store that is dropped without closing warns and stops its threads in `__del__`. So no thread may hold a reference
+    to the store: jobs capture their arguments only, and each turn of the thread is a call of its own, whose local
+    variables end with it. Otherwise a thread that waits would keep its last job alive.
+
+Fork
+    A child process has neither the threads nor SQLite's locks. It refuses a store that its parent had open, before it
+    takes any lock: another thread may have held that lock at the fork.
+"""
 
 from __future__ import annotations
 
-import logging
+import asyncio
+import os
 import sqlite3
-import time
-from collections import deque
-from contextlib import suppress
+import warnings
+from contextlib import ExitStack, closing, suppress
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias, TypeVar
 
+from anyio import to_thread
 from attrs import frozen
 
-from veriff_async._storage.sqlite_file import FileReplacedError
-from veriff_async.errors import InboxError
+from veriff_async._event_loop import require_asyncio
+from veriff_async._storage.sqlite_file import Database, FileReplacedError
+from veriff_async.errors import ConfigurationError, VeriffError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
+    from logging import Logger
+    from pathlib import Path
 
-    from veriff_async.inbox._pubsub import Feeds
-    from veriff_async.inbox._sqlite_store import Shelves
+__all__ = ("StoreErrors", "Worker", "WorkerGroup")
 
-__all__ = ("Reader", "Worker", "Writer")
+_T = TypeVar("_T")
+_DatabaseT = TypeVar("_DatabaseT", bound=Database)
+_Outcome: TypeAlias = "tuple[Any, Exception | None]"
 
-_LOG: Final = logging.getLogger("veriff_async.inbox")
-
-_IN_ONE_COMMIT: Final = 256
-"""Events that share a transaction; more would keep other processes from writing for too long."""
-
-_PURGE: Final = 1.0
-"""Seconds after which the write-ahead log is emptied of deleted content again, while there is no time to rest."""
-
-_QUIET: Final = 100
-"""Looks that found nothing new, after which the reader looks half as often, until something is new again."""
+_BATCH_SIZE: Final = 256
+"""Jobs that share a transaction; more would keep other processes from writing for too long."""
 
 
 @frozen
-class _Job:
-    """Something to do, and who is told what came of it: a result, or an error."""
+class StoreErrors:
+    """The errors of one kind of store.
 
-    do: Callable[[Shelves], object]
-    answer: Callable[[object, Exception | None], None]
-
-
-class Worker(Thread):
-    """A thread that does jobs in their order, until it is stopped or fails.
-
-    It is a daemon, so a program that forgets to close its inbox ends all the same: to the file that is as any crash is.
-    A worker that fails answers every job that waits with an error, ends the feeds, and is replaced by its inbox.
+    Attributes:
+        owner: The store, such as ``inbox``.
+        error: The class of its errors.
+        reopen: What to do after it was closed.
+        after_loss: What to do after its file was deleted or replaced.
+        after_failure: What to do after one of its threads failed.
+        log: Where a failed thread is logged.
     """
 
-    def __init__(self, shelves: Shelves, feeds: Feeds, name: str) -> None:
-        """Take the connection, which is closed at the end, and the feeds, which end when this fails."""
-        super().__init__(name=f"veriff-async inbox {name}", daemon=True)
-        self._shelves = shelves
-        self._feeds = feeds
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._in_hand: list[_Job] = []
-        self._stopped = False
-        self._ended = False
-        self._successor: Worker | None = None
-        self._lock = Lock()
-        self.failed: bool = False
-        """Whether it ended by itself, so that another one is needed."""
-        self.partner: Worker | None = None
-        """The other thread of the inbox: what goes wrong for both is logged once."""
+    owner: str
+    error: Callable[[str], VeriffError]
+    reopen: str
+    after_loss: str
+    after_failure: str
+    log: Logger
 
-    def put(self, do: Callable[[Shelves], object], answer: Callable[[object, Exception | None], None]) -> None:
-        """Have something done.
+    def closed(self) -> VeriffError:
+        """Return the error for a store that was closed."""
+        return self.error(f"The {self.owner} was closed: {self.reopen}.")
+
+    def replaced(self) -> VeriffError:
+        """Return the error for a file that was deleted or replaced."""
+        return self.error(f"The {self.owner}'s file was deleted or replaced while it was open: {self.after_loss}.")
+
+    def thread_failed(self, error: BaseException) -> VeriffError:
+        """Return the error for a thread that ended by itself."""
+        return self.error(f"A thread of the {self.owner} failed with {type(error).__name__}: {self.after_failure}.")
+
+    def from_exception(self, error: Exception) -> VeriffError:
+        """Return the error for what went wrong in the file; the original message may hold data, its name does not."""
+        if isinstance(error, VeriffError):
+            return error
+        problem = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
+        return self.error(
+            f"The {self.owner}'s file cannot be used ({problem}): check its folder, its owner, the disk, and other "
+            "programs that use it."
+        )
+
+
+@frozen(eq=False)
+class _Job:
+    """One function to run with the database, and the future of its result."""
+
+    run: Callable[[Any], Any]
+    writes: bool
+    future: asyncio.Future[Any]
+
+
+class _Health:
+    """The first failure of the workers of one group; shared by them, since they must not refer to the group."""
+
+    def __init__(self, errors: StoreErrors, on_end: Callable[[Exception], None]) -> None:
+        self.error: VeriffError | None = None
+        self._errors = errors
+        self._on_end = on_end
+        self._lock = Lock()
+
+    def fail(self, error: VeriffError) -> None:
+        """Log a failure and report it to subscribers, unless the other worker of the group has done so."""
+        with self._lock:
+            is_first, self.error = self.error is None, self.error or error
+        if is_first:
+            self._errors.log.error("a thread of the %s has ended: %s", self._errors.owner, error)
+            self._on_end(error)
+
+
+class Worker(Thread, Generic[_DatabaseT]):
+    """A thread that owns one connection, and runs jobs on it until it is stopped or fails.
+
+    Args:
+        database: The open file, which the thread closes at its end.
+        errors: The errors of the store.
+        health: Shared by the workers of one store.
+        name: The thread's name, such as ``inbox writer``.
+        successor: The worker to stop when this one has closed its connection.
+    """
+
+    def __init__(
+        self,
+        database: _DatabaseT,
+        errors: StoreErrors,
+        health: _Health,
+        *,
+        name: str,
+        successor: Worker[_DatabaseT] | None,
+    ) -> None:
+        """Start nothing yet."""
+        super().__init__(name=f"veriff-async {name}", daemon=True)
+        self._database = database
+        self._errors = errors
+        self._health = health
+        self._successor = successor
+        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._batch: list[_Job] = []
+        self._lock = Lock()  # a job is either queued before the end of the thread, or refused
+        self._refusal: VeriffError | None = None
+
+    def submit(self, job: Callable[[_DatabaseT], _T], *, writes: bool) -> asyncio.Future[_T]:
+        """Queue a job, and return a future of the running loop for its result.
 
         Raises:
-            InboxError: It was stopped, or has failed.
+            VeriffError: The worker was stopped, or has failed.
         """
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
         with self._lock:
-            if self._stopped:
-                raise _ended()
-            self._jobs.put(_Job(do, answer))
+            if self._refusal is not None:
+                raise self._errors.error(str(self._refusal))
+            self._jobs.put(_Job(job, writes, future))
+        return future
 
-    def stop(self, *, then: Worker | None = None) -> None:
-        """End when everything that was put has been done, and stop another thread when the file is closed here."""
+    def stop(self, error: VeriffError | None = None) -> None:
+        """End after everything that was submitted; later jobs are refused with an error, or because of the closing."""
         with self._lock:
-            self._stopped = True
+            self._refusal = self._refusal or error or self._errors.closed()
             self._jobs.put(None)
-            if not self._ended:
-                self._successor = then
-                return
-        if then is not None:
-            then.stop()
 
     def run(self) -> None:
-        """Work until stopped; whatever ends the thread otherwise is logged, and answered to all who wait."""
-        error = _ended()
+        """Run jobs until stopped."""
+        error = self._errors.closed()
         try:
-            self._work()
+            while self._take_turn():
+                pass
         except FileReplacedError:
-            self.failed, error = True, _replaced()
-            self._shelves.let_go()
+            error = self._errors.replaced()
+            self._database.detach()  # before anyone learns of it, and opens the file that is there now
+            self._health.fail(error)
         except BaseException as problem:  # noqa: BLE001  nothing else sees what ends a thread
-            self.failed, error = True, _broken(problem)
+            error = self._errors.thread_failed(problem)
+            self._health.fail(error)
         finally:
-            if self.failed and not (self.partner is not None and self.partner.failed):
-                _LOG.error("a thread of the inbox has ended, and is replaced when it is next used: %s", error)
             self._end(error)
 
-    def _work(self) -> None:
-        raise NotImplementedError
+    def _take_turn(self) -> bool:
+        """Wait for a job and run all that wait; return whether to continue. Nothing is held during the next wait."""
+        batch = self._batch = list[_Job]()
+        try:
+            job = self._jobs.get(timeout=self._database.idle_seconds)
+        except Empty:
+            self._database.on_idle()
+            return True
+        while job is not None:
+            batch.append(job)
+            if len(batch) == _BATCH_SIZE or self._jobs.empty():
+                break
+            job = self._jobs.get()  # does not block: this thread is the only one that takes jobs
+        if batch:
+            _deliver(batch, self._run_batch(batch))
+        return job is not None
 
-    def _end(self, error: InboxError) -> None:
+    def _run_batch(self, batch: Sequence[_Job]) -> list[_Outcome]:
+        """Run jobs in one transaction."""
+        database = self._database
+        try:
+            try:
+                database.begin(writes=any(job.writes for job in batch))
+                outcomes = [self._run_job(job) for job in batch]
+                database.commit()
+            except BaseException:
+                database.rollback()
+                raise
+            database.after_commit(is_idle=self._jobs.empty())
+        except FileReplacedError:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, it must reach those who wait for the jobs
+            return [(None, self._errors.from_exception(error))] * len(batch)
+        return outcomes
+
+    def _run_job(self, job: _Job) -> _Outcome:
+        """Run one job; an error of SQLite is not its own, it ends the transaction."""
+        try:
+            return job.run(self._database), None
+        except sqlite3.Error:
+            raise
+        except Exception as error:  # noqa: BLE001  whatever it is, it must reach the one who waits for the job
+            return None, self._errors.from_exception(error)
+
+    def _end(self, error: VeriffError) -> None:
+        """Refuse later jobs, fail those that wait, and close the connection."""
         with self._lock:
-            self._stopped = True
-        left: list[_Job | None] = [*self._in_hand]  # some may have their answer already, and keep it
+            self._refusal = error
+        waiting = [*self._batch]  # some may have their results already, and keep them
         with suppress(Empty):
             while True:
-                left.append(self._jobs.get_nowait())
-        for job in filter(None, left):
-            job.answer(None, error)
-        if self.failed:
-            self._feeds.end(error)
-        self._shelves.close()
-        with self._lock:
-            self._ended = True
+                waiting += filter(None, [self._jobs.get_nowait()])
+        _deliver(waiting, [(None, error)] * len(waiting))
+        self._database.close()
         if self._successor is not None:
-            self._successor.stop()
+            self._successor.stop(error)
 
 
-class Writer(Worker):
-    """Writes; jobs that wait share one transaction, and are told of their results when it is on the disk."""
-
-    def __init__(self, shelves: Shelves, feeds: Feeds, told: Callable[[list[tuple[int, str]]], None]) -> None:
-        """Take the connection, and whom to tell of changes."""
-        super().__init__(shelves, feeds, "writer")
-        self._told = told
-        self._purged_at = -_PURGE
-
-    def _work(self) -> None:
-        while (batch := self._next()) is not None:
-            if batch:
-                self._write(batch)
-            else:
-                self._purge()
-
-    def _purge(self) -> None:
-        """Empty the write-ahead log of what was deleted, at once unless others wait and it was done a moment ago."""
-        if self._shelves.is_stale and (self._jobs.empty() or time.monotonic() - self._purged_at >= _PURGE):
-            with suppress(sqlite3.Error):
-                self._shelves.purge()
-            self._purged_at = time.monotonic()
-
-    def _next(self) -> list[_Job] | None:
-        try:
-            first = self._jobs.get(timeout=_PURGE if self._shelves.is_stale else None)
-        except Empty:
-            return []
-        if first is None:
-            return None
-        batch = [first]
-        while len(batch) < _IN_ONE_COMMIT:
-            try:
-                job = self._jobs.get_nowait()
-            except Empty:
-                break
-            if job is None:
-                self._jobs.put(None)
-                break
-            batch.append(job)
-        return batch
-
-    def _write(self, batch: list[_Job]) -> None:
-        self._in_hand = batch
-        answers: list[tuple[object, Exception | None]] = []
-        try:
-            self._shelves.begin()
-            answers = [_done(job, self._shelves) for job in batch]
-            self._shelves.commit()
-            self._told(list(self._shelves.changed))
-            self._purge()
-        except FileReplacedError:
-            raise
-        except Exception as problem:  # noqa: BLE001  whatever it is, it must reach who waits for the jobs
-            self._shelves.rollback()
-            answers = [(None, _failed(problem))] * len(batch)
-        for job, (result, error) in zip(batch, answers, strict=True):
-            job.answer(result, error)
-        self._in_hand = []
+def _deliver(batch: Sequence[_Job], outcomes: Sequence[_Outcome]) -> None:
+    """Resolve the futures of each event loop in one callback."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], _Outcome]]] = {}
+    for job, outcome in zip(batch, outcomes, strict=True):
+        by_loop.setdefault(job.future.get_loop(), []).append((job.future, outcome))
+    for loop, results in by_loop.items():
+        with suppress(RuntimeError):  # the loop was closed, so nobody waits in it; it can be closed at any moment
+            loop.call_soon_threadsafe(_resolve, results)
 
 
-class Reader(Worker):
-    """Reads, and looks now and then for what other processes have committed, while somebody follows."""
+def _resolve(results: Sequence[tuple[asyncio.Future[Any], _Outcome]]) -> None:
+    for future, (result, error) in results:
+        if future.done():
+            continue
+        if error is None:
+            future.set_result(result)
+        else:
+            future.set_exception(error)
 
-    def __init__(self, shelves: Shelves, feeds: Feeds, watch: float) -> None:
-        """Take the connection, whom to tell of changes, and the seconds between two looks."""
-        super().__init__(shelves, feeds, "reader")
-        self._watch = watch
-        self._version: int | None = None
-        self._last = 0
-        self._own: deque[int] = deque()
-        self._in_vain = 0
 
-    def seen(self, changes: list[tuple[int, str]]) -> None:
-        """Tell what this process has changed itself, at once; from the writer's thread."""
-        if changes and self._feeds.count:
-            self._own.extend(number for number, _ in changes)
-            self._feeds.tell(session_id for _, session_id in changes)
+class WorkerGroup(Generic[_DatabaseT]):
+    """The workers of one store: started at its first use, stopped when it is closed.
 
-    def _work(self) -> None:
-        while True:
-            try:
-                job = self._jobs.get(timeout=self._pause if self._feeds.count else None)
-            except Empty:
-                self._in_vain += 1
-                self._look()
-                continue
-            if job is None:
-                return
-            self._in_hand = [job]
-            # First: a feed says that nothing is missed once its job is done, so the watch must be set by then.
-            self._look()
-            self._read(job)
-            self._in_hand = []
+    Args:
+        path: The file.
+        opens: Opens the database of each worker, by the worker's name. None of the functions may refer to the store.
+        errors: The errors of the store.
+        reopens: Whether the store can be opened again after it was closed, and works again after a thread failed.
+        on_end: Called with the error when the workers fail or are closed, for subscribers.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        opens: Mapping[str, Callable[[Path], _DatabaseT]],
+        errors: StoreErrors,
+        *,
+        reopens: bool,
+        on_end: Callable[[Exception], None] = lambda _: None,
+    ) -> None:
+        """Start nothing yet."""
+        self._path = path
+        self._opens = opens
+        self._errors = errors
+        self._reopens = reopens
+        self._on_end = on_end
+        self._lock = Lock()
+        self._health = _Health(errors, on_end)
+        self._process = 0
+        self._is_closed = False
+        self._entered = 0
+        self.workers: tuple[Worker[_DatabaseT], ...] = ()
+        """The workers, in the order of `opens`; empty while the file is not open."""
 
     @property
-    def _pause(self) -> float:
-        return self._watch if self._in_vain < _QUIET else 2 * self._watch
+    def is_open(self) -> bool:
+        """Whether the file is open."""
+        return bool(self.workers) and not self._is_closed and (self._reopens or self._health.error is None)
 
-    def _read(self, job: _Job) -> None:
-        result: object = None
-        error: Exception | None = None
+    async def run(self, job: Callable[[_DatabaseT], _T], *, worker: int = 0, writes: bool = False) -> _T:
+        """Run a job in a worker's thread; if the caller is cancelled, the job runs all the same.
+
+        Raises:
+            VeriffError: The store is closed, cannot be opened, or the job failed.
+        """
+        require_asyncio()
+        self.check_open()
+        if not self.workers or self._health.error is not None:
+            await to_thread.run_sync(self._open)
+        return await self.workers[worker].submit(job, writes=writes)
+
+    def check_open(self) -> None:
+        """Check that the store can be used, although its file may not be open yet.
+
+        Raises:
+            VeriffError: It was closed.
+            ConfigurationError: It was open before this process was forked.
+        """
+        if self._is_closed:
+            raise self._errors.closed()
+        if self._is_inherited():
+            # SQLite's locks do not survive a fork, not even for another connection (howtocorrupt.html, 2.6).
+            msg = (
+                f"The {self._errors.owner} was open before the process forked: make one in each process, or open it "
+                "after the fork."
+            )
+            raise ConfigurationError(msg)
+
+    async def enter(self) -> None:
+        """Open the file for an ``async with`` block, also after it was closed if the store allows that.
+
+        Raises:
+            VeriffError: It cannot be opened.
+        """
+        require_asyncio()
+        entered: list[bool] = []
         try:
-            self._shelves.check()
-            result, error = _done(job, self._shelves)
-        except FileReplacedError:
+            await to_thread.run_sync(self._enter, entered)
+        except asyncio.CancelledError:
+            if entered:  # the thread has opened it all the same, and there is no block to leave
+                await self.leave()
+                self._is_closed = self._is_closed and self._reopens
             raise
-        except Exception as problem:  # noqa: BLE001  whatever it is, it must reach who waits for the job
-            error = _failed(problem)
-        job.answer(result, error)
 
-    def _look(self) -> None:
-        if not self._feeds.count:
-            self._version = None
+    async def leave(self) -> None:
+        """Close the file, unless another ``async with`` block uses the store."""
+        with self._lock:
+            self._entered = max(0, self._entered - 1)
+            is_used = self._entered > 0
+        if not is_used:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Finish what was submitted, and close the file; later calls wait for the same end."""
+        require_asyncio()
+        if self._is_inherited():  # before the lock, which another thread may have held when this process was forked
+            self._is_closed, self.workers = True, ()
             return
-        self._shelves.check()
+        with self._lock:
+            self._is_closed, self._entered = True, 0
+            workers = self.workers
+        if not workers:
+            return
+        workers[0].stop()
         try:
-            version = self._shelves.version()
-            if version == self._version:
-                return
-            if self._version is None:
-                self._last = self._shelves.last_change()
-            else:
-                self._tell(self._shelves.changes_after(self._last))
-            self._version = version
-            self._in_vain = 0
-        except Exception as error:  # noqa: BLE001  others may have written anything into the file
-            self._version = None
-            self._feeds.end(_failed(error))
+            await to_thread.run_sync(_join, workers)
+            with self._lock:
+                self.workers = () if self.workers is workers else self.workers
+        finally:  # also when it is cancelled: nothing else ends the subscriptions
+            self._on_end(self._errors.closed())
 
-    def _tell(self, changes: list[tuple[int, str]]) -> None:
-        if changes:
-            self._last = changes[-1][0]
-            own = {self._own.popleft() for _ in range(len(self._own))}
-            self._feeds.tell(session_id for number, session_id in changes if number not in own)
+    def warn_if_open(self, store: object) -> None:
+        """Warn of a store that is dropped without closing, and stop its threads; for its ``__del__``."""
+        if self.workers and not self._is_closed and not self._is_inherited():
+            if self.is_open:
+                warnings.warn(f"unclosed {store!r}", ResourceWarning, source=store, stacklevel=3)
+            self.workers[0].stop()
+
+    def _is_inherited(self) -> bool:
+        return bool(self.workers) and not self._is_closed and self._process != os.getpid()
+
+    def _enter(self, entered: list[bool]) -> None:
+        self._open(reopen=self._reopens)
+        self._entered += 1
+        entered.append(True)
+
+    def _open(self, *, reopen: bool = False) -> None:
+        """Start the workers unless they run; several threads may call this at the same time."""
+        with self._lock:
+            if self._is_closed:
+                if not reopen:
+                    raise self._errors.closed()
+                self.workers = ()  # they are being stopped
+            elif self.workers and self._health.error is not None:
+                if not self._reopens:
+                    raise self._errors.error(str(self._health.error))
+                self.workers[0].stop()
+                self.workers = ()
+            if not self.workers:
+                self._process = os.getpid()
+                self.workers = self._start()
+            self._is_closed = False
+
+    def _start(self) -> tuple[Worker[_DatabaseT], ...]:
+        self._path = self._path.absolute()  # the same file when it is opened again, whatever folder is current then
+        self._health = _Health(self._errors, self._on_end)
+        workers: list[Worker[_DatabaseT]] = []
+        try:
+            with ExitStack() as on_failure:
+                databases = {
+                    name: on_failure.enter_context(closing(open_database(self._path)))
+                    for name, open_database in self._opens.items()
+                }
+                for name, database in reversed(databases.items()):
+                    successor = workers[0] if workers else None
+                    worker = Worker(database, self._errors, self._health, name=name, successor=successor)
+                    on_failure.callback(worker.stop)
+                    worker.start()
+                    workers.insert(0, worker)
+                on_failure.pop_all()
+                return tuple(workers)
+        except Exception as problem:  # noqa: BLE001  raised below, without a context that may hold the path
+            error = self._errors.from_exception(problem)
+        raise error
 
 
-def _done(job: _Job, shelves: Shelves) -> tuple[object, Exception | None]:
-    """Do a job; what is the matter with the file as a whole is not its own error."""
-    try:
-        return job.do(shelves), None
-    except sqlite3.Error:
-        raise
-    except Exception as error:  # noqa: BLE001  whatever it is, it must reach whoever waits for the job
-        return None, error
-
-
-def _failed(error: Exception) -> InboxError:
-    if isinstance(error, InboxError):
-        return error
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return InboxError(f"The inbox's file cannot be used ({name}): look at its disk, its owner and who else holds it.")
-
-
-def _replaced() -> InboxError:
-    return InboxError("The inbox's file was deleted or replaced while it was open: see who does that, and try again.")
-
-
-def _broken(error: BaseException) -> InboxError:
-    return InboxError(f"A thread of the inbox failed with {type(error).__name__}: try again, it is started anew.")
-
-
-def _ended() -> InboxError:
-    return InboxError("The inbox was closed meanwhile: open it again with `async with`, or make another one.")
+def _join(workers: tuple[Thread, ...]) -> None:
+    for worker in workers:
+        worker.join()

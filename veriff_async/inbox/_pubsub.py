@@ -1,4 +1,4 @@
-"""Changes on their way to whoever follows them, from any thread to any loop."""
+"""Publishes the ids of sessions that changed to the subscribers of an inbox, from any thread to any event loop."""
 
 from __future__ import annotations
 
@@ -12,87 +12,89 @@ from attrs import Factory, define
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-__all__ = ("Feeds",)
+__all__ = ("Broadcaster",)
 
-_MOST_BEHIND: Final = 10_000
-"""Changes that a slow follower may be behind before it is told to look at everything instead."""
+_MAX_BACKLOG: Final = 10_000
+"""Changes that a slow subscriber may have waiting; with more, it is asked to read all states instead."""
 
 
 @define(eq=False)
-class _Follower:
-    """Somebody who follows.
+class _Subscriber:
+    """One subscription.
 
     Attributes:
-        loop: Where it lives.
-        wake: What it sleeps on.
-        behind: What it is yet to be told.
-        is_called: Whether it is about to wake.
-        ended: Why there is nothing more.
+        loop: The event loop that reads it.
+        wake: Set when there is something to read.
+        backlog: Changes that were not read yet.
+        is_waking: Whether `wake` is about to be set.
+        error: Why there are no further changes.
     """
 
     loop: asyncio.AbstractEventLoop
     wake: asyncio.Event
-    behind: deque[str | None] = Factory(deque[str | None])
-    is_called: bool = False
-    ended: Exception | None = None
+    backlog: deque[str | None] = Factory(deque[str | None])
+    is_waking: bool = False
+    error: Exception | None = None
 
-    def call(self) -> None:
-        """Wake it, from any thread; its loop may end at any moment, and nobody follows then."""
-        if not self.is_called:
-            self.is_called = True
+    def notify(self) -> None:
+        """Wake the subscriber, from any thread; its loop may be closed at any moment, and then nothing reads it."""
+        if not self.is_waking:
+            self.is_waking = True
             with suppress(RuntimeError):
                 self.loop.call_soon_threadsafe(self.wake.set)
 
 
-class Feeds:
-    """Everybody in this process who follows the changes of one inbox.
+class Broadcaster:
+    """The subscribers of one inbox in this process.
 
-    No lock is needed, which a loop would wait for: what threads share are single steps of a set and of deques.
+    There is no lock, for which an event loop would have to wait: threads share a set and deques, whose single
+    operations are atomic.
     """
 
     def __init__(self) -> None:
-        """Begin with nobody."""
-        self._followers: set[_Follower] = set()
+        """Start without subscribers."""
+        self._subscribers: set[_Subscriber] = set()
 
     @property
     def count(self) -> int:
-        """How many follow."""
-        return len(self._followers)
+        """The number of subscribers."""
+        return len(self._subscribers)
 
-    def tell(self, session_ids: Iterable[str | None]) -> None:
-        """Tell all followers that sessions have changed, or with ``None`` that any may have; from any thread."""
-        told = tuple(session_ids)
-        for follower in tuple(self._followers):
-            if len(follower.behind) + len(told) > _MOST_BEHIND:
-                follower.behind.clear()
-                follower.behind.append(None)
+    def publish(self, session_ids: Iterable[str | None]) -> None:
+        """Report that sessions have changed, or with ``None`` that any may have; from any thread."""
+        changes = tuple(session_ids)
+        for subscriber in tuple(self._subscribers):
+            if len(subscriber.backlog) + len(changes) > _MAX_BACKLOG:
+                subscriber.backlog.clear()
+                subscriber.backlog.append(None)
             else:
-                follower.behind.extend(told)
-            follower.call()
+                subscriber.backlog.extend(changes)
+            subscriber.notify()
 
     def end(self, error: Exception) -> None:
-        """End every feed with an error, because its source has broken off."""
-        for follower in tuple(self._followers):
-            follower.ended = error
-            follower.call()
+        """End every subscription with an error, because the source of changes has failed."""
+        for subscriber in tuple(self._subscribers):
+            subscriber.error = error
+            subscriber.notify()
 
-    async def follow(self) -> AsyncGenerator[str | None]:
+    async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield ``None`` once, and then every change from that moment on."""
-        follower = _Follower(asyncio.get_running_loop(), asyncio.Event())
-        self._followers.add(follower)
+        subscriber = _Subscriber(asyncio.get_running_loop(), asyncio.Event())
+        self._subscribers.add(subscriber)
         try:
             yield None
             while True:
-                await follower.wake.wait()
-                follower.wake.clear()
-                follower.is_called = False  # before it looks: what is told from now on calls it again
-                while follower.behind:
+                await subscriber.wake.wait()
+                subscriber.wake.clear()
+                # Before the backlog is read: a change that is published from now on sets `wake` again.
+                subscriber.is_waking = False
+                while subscriber.backlog:
                     try:
-                        changed = follower.behind.popleft()
-                    except IndexError:  # it has fallen too far behind in between
+                        session_id = subscriber.backlog.popleft()
+                    except IndexError:  # `publish` has cleared a backlog that was too long, and is about to add None
                         continue
-                    yield changed
-                if follower.ended is not None:
-                    raise follower.ended
+                    yield session_id
+                if subscriber.error is not None:
+                    raise subscriber.error
         finally:
-            self._followers.discard(follower)
+            self._subscribers.discard(subscriber)

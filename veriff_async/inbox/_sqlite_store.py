@@ -1,6 +1,9 @@
-"""What an inbox writes to SQLite and reads from it; synchronous, for one thread and one connection.
+"""The rows of an inbox in SQLite; synchronous, each connection for one thread.
 
-A session is a row with its state, which changed with the event of that number; its events are rows beside it.
+A session is a row with its state; its events are rows of another table. Each event has a number, and a session has the
+number of the event that changed its state last, so "the sessions that changed after number N" is one query. Numbers are
+taken inside transactions that write, of which SQLite allows one at a time, in all processes. So whoever sees a number
+sees every lower one, and subscribers miss nothing.
 """
 
 from __future__ import annotations
@@ -9,13 +12,15 @@ import logging
 import sqlite3
 import time
 from contextlib import suppress
+from threading import Lock
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._protocol.inbox_clock import Clock
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
-from veriff_async._storage.sqlite_file import FileGuard, close_database, open_database
-from veriff_async.errors import ConfigurationError, DecodeError, InboxError
+from veriff_async._storage.sqlite_file import Database, Schema
+from veriff_async._storage.sqlite_worker import StoreErrors
+from veriff_async.errors import DecodeError, InboxError
 from veriff_async.models.state import RecordResult
 
 if TYPE_CHECKING:
@@ -23,37 +28,45 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async.config import Retention
+    from veriff_async.inbox._pubsub import Broadcaster
     from veriff_async.models.decision import DecisionSource
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 
-__all__ = ("Shelves", "opened")
+__all__ = ("ERRORS", "ChangePublisher", "EventReader", "EventWriter", "SqliteEventStore")
 
 _LOG: Final = logging.getLogger("veriff_async.inbox")
 
-_VERSION: Final = 2
-_BUSY: Final = 3.0
-"""Seconds to wait for another process that writes; below the five in which a webhook is to be answered."""
+_BUSY_TIMEOUT: Final = 3.0
+"""Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook."""
 
-_PAUSE: Final = 0.005
-"""Seconds between two tries of what SQLite does not wait for itself."""
+_CHUNK_SIZE: Final = 500
+"""Ids in one query, and sessions that are deleted in one transaction: other processes want to write too."""
 
-_AT_ONCE: Final = 500
-"""Ids in one question, and sessions that are forgotten in one transaction: other processes want to write too."""
+_PURGE_INTERVAL: Final = 1.0
+"""Seconds after which the write-ahead log is emptied of deleted content again, while there is no time to rest."""
 
-_PURGE_BUSY: Final = 100
-"""Milliseconds to wait for readers before the write-ahead log is emptied; it is tried again later."""
+_PURGE_BUSY_MILLISECONDS: Final = 100
+"""How long emptying the log waits for readers; it is tried again later."""
+
+_IDLE_LOOKS: Final = 100
+"""Looks without a change after which the reader looks half as often, until something changes."""
 
 _DAY: Final = 86_400.0
 
-_STEP: Final = 60.0
-"""Seconds by which the time must have gone on before it is written again."""
+_CLOCK_STEP: Final = 60.0
+"""Seconds by which the time must have advanced before it is written again."""
 
-_SCHEMA: Final = """
+_VERSION: Final = 2
+_SCHEMA: Final = Schema(
+    owner="inbox",
+    application_id=0,
+    version=_VERSION,
+    script=f"""
 BEGIN IMMEDIATE;
 CREATE TABLE IF NOT EXISTS session (
     id BLOB NOT NULL UNIQUE, -- as UTF-8; empty for events of no session
-    state BLOB, -- NULL while no event has told one
+    state BLOB, -- NULL before the first event with a state
     changed INTEGER NOT NULL, -- number of the event that changed the state last
     events INTEGER NOT NULL,
     touched REAL NOT NULL
@@ -61,7 +74,7 @@ CREATE TABLE IF NOT EXISTS session (
 CREATE INDEX IF NOT EXISTS session_changed ON session (changed);
 CREATE INDEX IF NOT EXISTS session_touched ON session (touched);
 CREATE TABLE IF NOT EXISTS event (
-    number INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that whoever follows misses nothing
+    number INTEGER PRIMARY KEY AUTOINCREMENT, -- never used twice, so that subscribers miss nothing
     session BLOB NOT NULL,
     key BLOB NOT NULL,
     kind TEXT NOT NULL,
@@ -74,213 +87,88 @@ CREATE TABLE IF NOT EXISTS clock (
     believed REAL NOT NULL, -- see veriff_async/_protocol/inbox_clock.py
     doubted REAL
 );
-PRAGMA user_version = 2;
+PRAGMA user_version = {_VERSION};
 COMMIT;
-"""
+""",
+)
+
+ERRORS: Final = StoreErrors(
+    owner="inbox",
+    error=InboxError,
+    reopen="open it again with `async with`, or make another one",
+    after_loss="find out what does that, and try again",
+    after_failure="try again, a new thread is started",
+    log=_LOG,
+)
 
 
-def opened(path: Path) -> sqlite3.Connection:
-    """Open the file of an inbox, or make it for its owner alone.
+class SqliteEventStore(Database):
+    """The sessions and events of an inbox, through one connection.
 
-    Raises:
-        ConfigurationError: It is no inbox, of a newer version, on a disk that cannot be shared, or was inherited open.
-        sqlite3.Error: It cannot be opened.
-        OSError: It cannot be made.
+    Args:
+        path: The file.
+        retention: How much is kept.
+        now: The time in seconds since 1970.
     """
-    connection = open_database(path, timeout=_BUSY, owner="inbox")
-    try:
-        _prepare(connection)
-    except BaseException:
-        close_database(connection)
-        raise
-    return connection
 
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    # In one statement, so that a file which another process makes at this moment is seen before or after that.
-    look = "SELECT (SELECT user_version FROM pragma_user_version), (SELECT count(*) FROM sqlite_schema)"
-    version, tables = connection.execute(look).fetchone()
-    if version > _VERSION or (version == 0 and tables):
-        msg = "The inbox's file is none, or of a newer veriff-async: give another path, or install the newer version."
-        raise ConfigurationError(msg)
-    if _journal(connection) != "wal":
-        msg = "The inbox's file lies where processes cannot share it: put it on a disk of this machine."
-        raise ConfigurationError(msg)
-    connection.execute("PRAGMA synchronous = FULL")
-    if version < _VERSION:
-        connection.executescript(_SCHEMA)
-
-
-def _journal(connection: sqlite3.Connection) -> str:
-    """Turn the write-ahead log on; SQLite itself does not wait for others that do so at the same moment."""
-    given_up = time.monotonic() + _BUSY
-    while True:
-        try:
-            found: str = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > given_up:
-                raise
-            time.sleep(_PAUSE)
-        else:
-            return found
-
-
-class Shelves:
-    """The rows of an inbox, through one connection."""
-
-    def __init__(
-        self, connection: sqlite3.Connection, guard: FileGuard, retention: Retention, now: Callable[[], float]
-    ) -> None:
-        """Take an open connection."""
-        self._db = connection
-        self._guard = guard
+    def __init__(self, path: Path, retention: Retention, now: Callable[[], float]) -> None:
+        """Open the file; see `Database`."""
+        super().__init__(path, _SCHEMA, timeout=_BUSY_TIMEOUT)
         self._retention = retention
         self._now = now
-        self._count_at = 0
-        self._time = self._age_at = 0.0
-        self._warned = False
-        self.is_stale: bool = False
-        """Whether the write-ahead log still has what was deleted."""
-        self.changed: list[tuple[int, str]] = []
-        """What the transaction under way has changed: numbers and sessions."""
-
-    def close(self) -> None:
-        """Close the connection."""
-        if self.is_stale:
-            with suppress(sqlite3.Error):
-                self.purge()
-        close_database(self._db)
-
-    def begin(self) -> None:
-        """Begin to write."""
-        self.changed.clear()
-        self._db.execute("BEGIN IMMEDIATE")
-        self._observe()
-
-    def commit(self) -> None:
-        """Forget what is too old, and put everything on the disk.
-
-        Raises:
-            FileReplacedError: The file was deleted or replaced, so that nothing of it may be there.
-        """
-        self._forget_old()
-        self._db.execute("COMMIT")
-        self._guard.check()
-
-    def check(self) -> None:
-        """Look whether the file is still the one that was opened.
-
-        Raises:
-            FileReplacedError: It was deleted or replaced.
-        """
-        self._guard.check()
-
-    def let_go(self) -> None:
-        """Keep what was written here from a file that has replaced this one."""
-        self._guard.let_go(self._db)
-
-    def rollback(self) -> None:
-        """Undo what was begun, if SQLite has not done so itself."""
-        with suppress(sqlite3.Error):
-            self._db.execute("ROLLBACK")
-
-    def purge(self) -> None:
-        """Empty the write-ahead log, which has the pages as they were before something was deleted."""
-        self._db.execute(f"PRAGMA busy_timeout = {_PURGE_BUSY}")
-        try:
-            self.is_stale = bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
-        finally:
-            self._db.execute(f"PRAGMA busy_timeout = {int(_BUSY * 1000)}")
-
-    def _observe(self) -> None:
-        """Set the time of the transaction under way, and the one that ages are measured against."""
-        now, before = self._now(), self._clock()
-        clock = Clock(now) if before is None else before.observe(now)
-        self._age_at = clock.reference(now)
-        self._time = max(now, self._age_at)
-        if before is None or clock.doubted != before.doubted or abs(clock.believed - before.believed) >= _STEP:
-            values = (clock.believed, clock.doubted)
-            self._db.execute("INSERT OR REPLACE INTO clock (id, believed, doubted) VALUES (1, ?, ?)", values)
-        if clock.doubted is not None and not self._warned:
-            self._warn(now - clock.believed)
-
-    def _warn(self, ahead: float) -> None:
-        """Say once that a clock is doubted, unless it would make no difference."""
-        oldest = self._age_at + ahead - self._retention.max_age
-        if ahead > 0 and not self._db.execute("SELECT 1 FROM session WHERE touched <= ?", (oldest,)).fetchone():
-            return
-        self._warned = True
-        _LOG.warning(
-            "the clock of this process is %.0f days %s the last record in the inbox: no session is forgotten by it "
-            "before it has gone on for a day; check the clock, unless nothing was recorded for so long",
-            abs(ahead) / _DAY,
-            "after" if ahead > 0 else "before",
-        )
-
-    def _clock(self) -> Clock | None:
-        row = self._db.execute("SELECT believed, doubted FROM clock").fetchone()
-        return None if row is None else Clock(*row)
-
-    def _oldest(self) -> float:
-        """Return since when a session must have been touched to be kept, for a reader."""
-        now, clock = self._now(), self._clock()
-        return (now if clock is None else clock.observe(now).reference(now)) - self._retention.max_age
-
-    def version(self) -> int:
-        """Return a number that is another one after each commit of another connection."""
-        found: int = self._db.execute("PRAGMA data_version").fetchone()[0]
-        return found
+        self._next_count_at = 0
+        self._time = self._reference_time = 0.0
+        self._has_warned = False
+        self._is_stale = False  # whether the write-ahead log still has deleted content
 
     def last_change(self) -> int:
         """Return the number of the last change of a state."""
-        found: int | None = self._db.execute("SELECT max(changed) FROM session").fetchone()[0]
-        return found or 0
+        number: int | None = self._db.execute("SELECT max(changed) FROM session").fetchone()[0]
+        return number or 0
 
     def changes_after(self, number: int) -> list[tuple[int, str]]:
         """Return the states that changed later: numbers and sessions."""
         rows = self._db.execute("SELECT changed, id FROM session WHERE changed > ? ORDER BY changed", (number,))
-        return [(changed, _text(session)) for changed, session in rows]
+        return [(changed, _decode(session)) for changed, session in rows]
 
-    def keep(self, event: WebhookEvent, source: DecisionSource) -> RecordResult:
-        """Keep an event, inside a transaction.
+    def insert_event(self, event: WebhookEvent, source: DecisionSource) -> RecordResult:
+        """Record an event, inside a transaction.
 
         Raises:
-            InboxError: What is kept of its session cannot be read.
+            InboxError: The stored state of its session cannot be read.
         """
-        session, key, now = _bytes(event.session_id or ""), _bytes(event.dedup_key), self._time
-        before, events = self._found(session)
-        kept = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
-        state, ignored = apply_event(before, event, source, is_duplicate=kept is not None, recorded_at=now)
+        session, key, now = _encode(event.session_id or ""), _encode(event.dedup_key), self._time
+        before, events = self._get_session(session)
+        existing = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
+        state, ignored = apply_event(before, event, source, is_duplicate=existing is not None, recorded_at=now)
         text = None if state is None or state is before else dump_state(state)
-        # Everything that can fail for this event alone is behind: an error must not leave an event without its state.
-        number = self._added(session, event) if kept is None else self._next_number()
-        if state is not None and text is not None:
-            self.changed.append((number, state.session_id))
+        # Whatever can fail for this event alone has been done: an error must not leave an event without its state.
+        number = self._insert(session, event) if existing is None else self._next_number()
         self._db.execute(
             "INSERT INTO session (id, state, changed, events, touched) VALUES (?, ?, ?, 1, ?) "
             "ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state), "
             "changed = max(excluded.changed, changed), events = events + ?, touched = excluded.touched",
-            (session, text, number if text else 0, now, kept is None),
+            (session, text, number if text else 0, now, existing is None),
         )
-        if kept is None and events >= self._retention.max_events_per_session:
-            self._forget_first(session)
+        if existing is None and events >= self._retention.max_events_per_session:
+            self._delete_first_event(session)
         return RecordResult(event=event, state=state, ignored=ignored)
 
     def states(self, session_ids: Sequence[str]) -> dict[str, SessionState]:
-        """Return what is known of sessions.
+        """Return the states of those sessions that have one.
 
         Raises:
-            InboxError: What is kept of one cannot be read.
+            InboxError: The stored state of one cannot be read.
         """
-        oldest = self._oldest()
-        found: dict[str, SessionState] = {}
-        for some in _portions([_bytes(session_id) for session_id in session_ids]):
-            marks = ",".join("?" * len(some))
+        oldest = self._oldest_kept()
+        states: dict[str, SessionState] = {}
+        for chunk in _chunks([_encode(session_id) for session_id in session_ids]):
+            marks = ",".join("?" * len(chunk))
             query = f"SELECT state FROM session WHERE state NOT NULL AND touched > ? AND id IN ({marks})"  # noqa: S608  marks
-            for (text,) in self._db.execute(query, (oldest, *some)):
-                state = _read(text)
-                found[state.session_id] = state
-        return found
+            for (text,) in self._db.execute(query, (oldest, *chunk)):
+                state = _load_state(text)
+                states[state.session_id] = state
+        return states
 
     def events(self, session_id: str | None) -> tuple[WebhookEvent, ...]:
         """Return the events of a session in their order.
@@ -288,93 +176,285 @@ class Shelves:
         Raises:
             InboxError: One of them cannot be read.
         """
-        oldest = self._oldest()
+        oldest = self._oldest_kept()
         rows = self._db.execute(
             "SELECT kind, body FROM event WHERE session = (SELECT id FROM session WHERE id = ? AND touched > ?) "
             "ORDER BY number",
-            (_bytes(session_id or ""), oldest),
+            (_encode(session_id or ""), oldest),
         )
-        return tuple(_read_event(kind, body) for kind, body in rows)
+        return tuple(_load_event(kind, body) for kind, body in rows)
 
-    def _added(self, session: bytes, event: WebhookEvent) -> int:
+    def _insert(self, session: bytes, event: WebhookEvent) -> int:
         """Insert an event, and return its number."""
-        row = (session, _bytes(event.dedup_key), event.kind, dump_event(event))
+        row = (session, _encode(event.dedup_key), event.kind, dump_event(event))
         return self._db.execute("INSERT INTO event (session, key, kind, body) VALUES (?, ?, ?, ?)", row).lastrowid or 0
 
     def _next_number(self) -> int:
         """Take a number of the sequence of events for a change that adds no event."""
         self._db.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'event'")
-        found: int = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()[0]
-        return found
+        number: int = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'event'").fetchone()[0]
+        return number
 
-    def _found(self, session: bytes) -> tuple[SessionState | None, int]:
+    def _get_session(self, session: bytes) -> tuple[SessionState | None, int]:
         row = self._db.execute("SELECT state, events, touched FROM session WHERE id = ?", (session,)).fetchone()
         if row is None:
             return None, 0
         text, events, touched = row
-        if touched <= self._age_at - self._retention.max_age:
-            self._forget([session])
+        if touched <= self._reference_time - self._retention.max_age:
+            self._delete([session])
             return None, 0
-        return None if text is None else _read(text), events
+        return None if text is None else _load_state(text), events
 
-    def _forget_old(self) -> None:
-        oldest = self._age_at - self._retention.max_age
-        self._forget_oldest("WHERE touched <= ?", (oldest,), _AT_ONCE)
+    def _delete_old(self) -> None:
+        oldest = self._reference_time - self._retention.max_age
+        self._delete_oldest("WHERE touched <= ?", (oldest,), _CHUNK_SIZE)
         last: int = self._db.execute("SELECT ifnull(max(rowid), 0) FROM session").fetchone()[0]
-        if last < self._count_at:
+        if last < self._next_count_at:
             return
-        # Counting takes a look at every row, so it is done again only when so many may have come that it matters.
+        # Counting reads every row, so it is repeated only when so many may have been added that it matters.
         most = self._retention.max_sessions
         count: int = self._db.execute("SELECT count(*) FROM session").fetchone()[0]
         if count > most:
-            self._forget_oldest("", (), min(_AT_ONCE, count - most + most // 100))
-        self._count_at = last + max(1, most - count)
+            self._delete_oldest("", (), min(_CHUNK_SIZE, count - most + most // 100))
+        self._next_count_at = last + max(1, most - count)
 
-    def _forget_oldest(self, which: str, values: tuple[float, ...], most: int) -> None:
-        query = f"SELECT id FROM session {which} ORDER BY touched LIMIT ?"  # noqa: S608  our own words
-        self._forget([session for (session,) in self._db.execute(query, (*values, most))])
+    def _delete_oldest(self, which: str, values: tuple[float, ...], most: int) -> None:
+        query = f"SELECT id FROM session {which} ORDER BY touched LIMIT ?"  # noqa: S608  a fixed text
+        self._delete([session for (session,) in self._db.execute(query, (*values, most))])
 
-    def _forget(self, sessions: list[bytes]) -> None:
-        self.is_stale |= bool(sessions)
+    def _delete(self, sessions: list[bytes]) -> None:
+        self._is_stale |= bool(sessions)
         for session in sessions:
             self._db.execute("DELETE FROM event WHERE session = ?", (session,))
             self._db.execute("DELETE FROM session WHERE id = ?", (session,))
 
-    def _forget_first(self, session: bytes) -> None:
-        self.is_stale = True
+    def _delete_first_event(self, session: bytes) -> None:
+        self._is_stale = True
         first = "SELECT min(number) FROM event WHERE session = ?"
-        self._db.execute(f"DELETE FROM event WHERE number = ({first})", (session,))  # noqa: S608  our own words
+        self._db.execute(f"DELETE FROM event WHERE number = ({first})", (session,))  # noqa: S608  a fixed text
         self._db.execute("UPDATE session SET events = events - 1 WHERE id = ?", (session,))
 
+    def _observe_clock(self) -> None:
+        """Set the time of this transaction, and the time that ages are measured against."""
+        now, before = self._now(), self._stored_clock()
+        clock = Clock(now) if before is None else before.observe(now)
+        self._reference_time = clock.reference(now)
+        self._time = max(now, self._reference_time)
+        if before is None or clock.doubted != before.doubted or abs(clock.believed - before.believed) >= _CLOCK_STEP:
+            values = (clock.believed, clock.doubted)
+            self._db.execute("INSERT OR REPLACE INTO clock (id, believed, doubted) VALUES (1, ?, ?)", values)
+        if clock.doubted is not None and not self._has_warned:
+            self._warn_of_clock(now - clock.believed)
 
-def _portions(ids: list[bytes]) -> Iterator[list[bytes]]:
-    for start in range(0, len(ids), _AT_ONCE):
-        yield ids[start : start + _AT_ONCE]
+    def _warn_of_clock(self, ahead: float) -> None:
+        """Warn once that the clock is doubted, unless no session is old enough to be affected."""
+        oldest = self._reference_time + ahead - self._retention.max_age
+        if ahead > 0 and not self._db.execute("SELECT 1 FROM session WHERE touched <= ?", (oldest,)).fetchone():
+            return
+        self._has_warned = True
+        _LOG.warning(
+            "the clock of this process is %.0f days %s the last record in the inbox: it deletes no session until it "
+            "has advanced by a day; check the clock, unless nothing was recorded for so long",
+            abs(ahead) / _DAY,
+            "after" if ahead > 0 else "before",
+        )
+
+    def _stored_clock(self) -> Clock | None:
+        row = self._db.execute("SELECT believed, doubted FROM clock").fetchone()
+        return None if row is None else Clock(*row)
+
+    def _oldest_kept(self) -> float:
+        """Return the time after which a session must have been touched to be visible to a reader."""
+        now, clock = self._now(), self._stored_clock()
+        return (now if clock is None else clock.observe(now).reference(now)) - self._retention.max_age
 
 
-def _bytes(text: str) -> bytes:
+class ChangePublisher:
+    """Publishes the sessions whose states changed, each change once; shared by the writer and the reader of an inbox.
+
+    The writer reports after its commits, the reader when another connection has committed. Both publish "everything
+    after the last number", so the reader does not have to know which changes the writer has published already.
+    """
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        """Take the subscribers."""
+        self.broadcaster = broadcaster
+        self._lock = Lock()
+        self._last_number: int | None = None
+
+    def start(self, store: SqliteEventStore) -> None:
+        """Start with later changes; the first subscriber reads all states after this, earlier changes included."""
+        with self._lock:
+            self._last_number = store.last_change()
+
+    def stop(self) -> None:
+        """Publish nothing until the next start: without subscribers, the changes in between are of no use."""
+        with self._lock:
+            self._last_number = None
+
+    def publish(self, store: SqliteEventStore) -> None:
+        """Publish what has changed since the last call, unless the reader has not started the watch yet."""
+        with self._lock:
+            changes = [] if self._last_number is None else store.changes_after(self._last_number)
+            if changes:
+                self._last_number = changes[-1][0]
+                self.broadcaster.publish(session_id for _, session_id in changes)
+
+
+class EventWriter(SqliteEventStore):
+    """The connection that records events."""
+
+    def __init__(
+        self, path: Path, retention: Retention, now: Callable[[], float], *, publisher: ChangePublisher
+    ) -> None:
+        """Open the file, and take who publishes changes."""
+        super().__init__(path, retention, now)
+        self._publisher = publisher
+        self._purged_at = -_PURGE_INTERVAL
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """When to empty the log, if it has deleted content."""
+        return _PURGE_INTERVAL if self._is_stale else None
+
+    def begin(self, *, writes: bool) -> None:
+        """Begin a transaction at the time of the clock."""
+        super().begin(writes=writes)
+        self._observe_clock()
+
+    def commit(self) -> None:
+        """Delete what is too old, and commit."""
+        self._delete_old()
+        super().commit()
+
+    def after_commit(self, *, is_idle: bool) -> None:
+        """Wake the subscribers, and keep deleted content out of the log."""
+        if self._publisher.broadcaster.count:
+            try:
+                self._publisher.publish(self)
+            except sqlite3.Error as error:  # the events are recorded all the same
+                self._publisher.broadcaster.end(ERRORS.from_exception(error))
+        # While other jobs wait the log is emptied once a second at most, since that takes another wait for the disk.
+        if self._is_stale and (is_idle or time.monotonic() - self._purged_at >= _PURGE_INTERVAL):
+            self.on_idle()
+
+    def on_idle(self) -> None:
+        """Empty the log."""
+        with suppress(sqlite3.Error):
+            self._purge()
+        self._purged_at = time.monotonic()
+
+    def close(self) -> None:
+        """Empty the log, and close the file."""
+        if self._is_stale:
+            self.on_idle()
+        super().close()
+
+    def _purge(self) -> None:
+        """Empty the write-ahead log, which has the pages as they were before something was deleted."""
+        self._db.execute(f"PRAGMA busy_timeout = {_PURGE_BUSY_MILLISECONDS}")
+        try:
+            self._is_stale = bool(self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0])
+        finally:
+            self._db.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT * 1000)}")
+
+
+class EventReader(SqliteEventStore):
+    """The connection that reads, and that looks for commits of other processes while there are subscribers."""
+
+    def __init__(
+        self,
+        path: Path,
+        retention: Retention,
+        now: Callable[[], float],
+        *,
+        publisher: ChangePublisher,
+        watch: float,
+    ) -> None:
+        """Open the file, and take who publishes changes and the seconds between two looks."""
+        super().__init__(path, retention, now)
+        self._publisher = publisher
+        self._watch = watch
+        self._data_version: int | None = None
+        self._idle_looks = 0
+
+    @property
+    def idle_seconds(self) -> float | None:
+        """When to look again, if anyone subscribes."""
+        if not self._publisher.broadcaster.count:
+            return None
+        return self._watch if self._idle_looks < _IDLE_LOOKS else 2 * self._watch
+
+    def begin(self, *, writes: bool) -> None:  # noqa: ARG002  it never writes
+        """Look for changes; each query has a snapshot of its own, so there is no transaction.
+
+        A new subscriber is told that nothing is missed from now on when its (empty) job is done, so the watch must
+        have begun before that job.
+        """
+        self.check_file()
+        self._look()
+
+    def commit(self) -> None:
+        """Do nothing: there is no transaction."""
+
+    def rollback(self) -> None:
+        """Do nothing: there is no transaction."""
+
+    def on_idle(self) -> None:
+        """Look for changes."""
+        self._idle_looks += 1
+        self.check_file()
+        self._look()
+
+    def _look(self) -> None:
+        if not self._publisher.broadcaster.count:
+            self._data_version = None
+            self._publisher.stop()
+            return
+        try:
+            # It is another number after each commit of another connection, in any process, and cheap to ask for.
+            version: int = self._db.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._data_version:
+                return
+            if self._data_version is None:
+                self._publisher.start(self)
+            else:
+                self._publisher.publish(self)
+            self._data_version = version
+            self._idle_looks = 0
+        except Exception as error:  # noqa: BLE001  others may have written anything into the file
+            self._data_version = None
+            self._publisher.broadcaster.end(ERRORS.from_exception(error))
+
+
+def _chunks(ids: list[bytes]) -> Iterator[list[bytes]]:
+    for start in range(0, len(ids), _CHUNK_SIZE):
+        yield ids[start : start + _CHUNK_SIZE]
+
+
+def _encode(text: str) -> bytes:
     # JSON can hold half a surrogate pair, SQLite's texts cannot.
     return text.encode("utf-8", "surrogatepass")
 
 
-def _text(stored: bytes) -> str:
+def _decode(stored: bytes) -> str:
     return stored.decode("utf-8", "surrogatepass")
 
 
-def _read(text: object) -> SessionState:
+def _load_state(text: object) -> SessionState:
     # SQLite lets other programs put any kind of value into a column.
     with suppress(DecodeError):
         if isinstance(text, bytes):
             return load_state(text)
-    raise _damaged()
+    raise _unreadable()
 
 
-def _read_event(kind: object, body: object) -> WebhookEvent:
+def _load_event(kind: object, body: object) -> WebhookEvent:
     with suppress(DecodeError):
         if isinstance(kind, str) and isinstance(body, bytes):
             return load_event(kind, body)
-    raise _damaged()
+    raise _unreadable()
 
 
-def _damaged() -> InboxError:
+def _unreadable() -> InboxError:
     return InboxError("What the inbox keeps of a session cannot be read: look whether its file was written by others.")

@@ -17,7 +17,7 @@ from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
-from veriff_async.inbox._pubsub import Feeds
+from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import dedup_prefix
@@ -91,7 +91,7 @@ class MemoryInbox:
         self._now = time.monotonic if now is None else check_clock(now)
         self._wall_clock = time.time if now is None else now
         self._shelves: OrderedDict[str | None, _Shelf] = OrderedDict()
-        self._feeds = Feeds()
+        self._broadcaster = Broadcaster()
         self._lock = Lock()
         self._entered = 0
 
@@ -134,7 +134,7 @@ class MemoryInbox:
         with self._lock:
             recorded, is_changed = self._keep(event, source, body or dump_event(event))
         if is_changed and recorded.state is not None:
-            self._feeds.tell([recorded.state.session_id])
+            self._broadcaster.publish([recorded.state.session_id])
         return recorded
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
@@ -149,7 +149,7 @@ class MemoryInbox:
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""
         require_asyncio()
-        async with aclosing(self._feeds.follow()) as feed:
+        async with aclosing(self._broadcaster.subscribe()) as feed:
             async for session_id in feed:
                 yield session_id
 
@@ -168,7 +168,7 @@ class MemoryInbox:
         with self._lock:
             self._entered = 0
             self._shelves.clear()
-        self._feeds.end(InboxError("The inbox was closed: wait beside another one."))
+        self._broadcaster.end(InboxError("The inbox was closed: wait beside another one."))
 
     def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
         """Keep an event; return the result, and whether the state is another one than before."""
