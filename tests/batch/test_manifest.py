@@ -136,7 +136,7 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
         3: "no id",
         4: "no media",
         5: "document-front: The media file does not exist",
-        6: "document-front: The media holds no bytes",
+        6: "document-front: The media is empty",
         7: "face: The media is text",
         8: "timeout is no number",
         9: "timeout cannot be right",

@@ -246,11 +246,11 @@ def png(side, colours, channels):
     return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"PLTE", bytes(768)) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 resize.import_pillow()
-resize._scaled(io.BytesIO(png(64, 3, 1)), 32, "image/png")
+resize._scale(io.BytesIO(png(64, 3, 1)), 32, "image/png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for colours, channels in (3, 1), (6, 4):
     side = int((30_000_000 / min(4, channels)) ** 0.5)
-    assert resize._scaled(io.BytesIO(png(side, colours, channels)), 600, "image/png")
+    assert resize._scale(io.BytesIO(png(side, colours, channels)), 600, "image/png")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

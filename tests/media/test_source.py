@@ -32,7 +32,7 @@ from veriff_async import (
     VeriffClient,
 )
 from veriff_async._media import source as source_module
-from veriff_async._media.source_kinds import may_block
+from veriff_async._media.source import may_block
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -143,7 +143,7 @@ async def test_a_silent_pipe_fails_in_time(
     while not uploading.done():
         advance_time(STALL / 4)
         await turns()
-    with pytest.raises(MediaSourceError, match=r"media\[0\] \(face\): The media's source gave nothing for 30 s"):
+    with pytest.raises(MediaSourceError, match=r"media\[0\] \(face\): The media's source returned nothing for 30 s"):
         await uploading
 
 
@@ -263,7 +263,7 @@ async def test_an_object_that_blocks_while_it_is_sent_is_named(
         while not uploading.done():
             advance_time(STALL)
             await turns()
-        with pytest.raises(MediaSourceError, match="gave nothing for 30 s"):
+        with pytest.raises(MediaSourceError, match="returned nothing for 30 s"):
             await uploading
 
     assert [] == kept(sandbox)
@@ -298,7 +298,7 @@ async def test_an_object_that_blocks_fails_in_time(sandbox: Sandbox, method: str
     try:
         async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, timeouts=timeouts) as veriff:
             session = await veriff.create_session()
-            with pytest.raises(MediaSourceError, match="gave nothing") as caught:
+            with pytest.raises(MediaSourceError, match="returned nothing") as caught:
                 await session.upload(Media(SMALL, "document-front"), Media(Hanging(LARGE), "face", max_side=max_side))
     finally:
         released.set()
@@ -339,7 +339,7 @@ async def test_empty_pieces_are_no_progress(
     while not uploading.done():
         advance_time(STALL)
         await turns()
-    with pytest.raises(MediaSourceError, match="gave nothing"):
+    with pytest.raises(MediaSourceError, match="returned nothing"):
         await uploading
 
 
@@ -408,7 +408,7 @@ async def test_a_silent_stream_fails_in_time(
     await turns()
     assert not uploading.done()
     advance_time(2)
-    with pytest.raises(MediaSourceError, match="gave nothing for 30 s"):
+    with pytest.raises(MediaSourceError, match="returned nothing for 30 s"):
         await uploading
 
 

@@ -6,7 +6,7 @@ import errno
 
 import pytest
 
-from veriff_async._media.source_errors import source_failed
+from veriff_async._media.source import source_failed
 from veriff_async.errors import MediaSourceError
 
 

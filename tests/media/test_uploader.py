@@ -304,10 +304,10 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
     "folder": (lambda s: Media(s.folder, "face"), MediaError, "is a directory"),
     "not a path": (lambda _: Media("a\0b", "face"), MediaError, "cannot be opened"),
     "fifo": (lambda s: Media(s.fifo, "face"), MediaError, "not a regular file"),
-    "empty file": (lambda s: Media(s.empty, "face"), MediaEmptyError, "holds no bytes"),
-    "empty bytes": (lambda _: Media(b"", "face"), MediaEmptyError, "holds no bytes"),
-    "empty stream": (lambda _: Media(pieces(b""), "face"), MediaEmptyError, "holds no bytes"),
-    "file at its end": (lambda _: Media(io.BytesIO(), "face"), MediaEmptyError, "holds no bytes"),
+    "empty file": (lambda s: Media(s.empty, "face"), MediaEmptyError, "media is empty"),
+    "empty bytes": (lambda _: Media(b"", "face"), MediaEmptyError, "media is empty"),
+    "empty stream": (lambda _: Media(pieces(b""), "face"), MediaEmptyError, "media is empty"),
+    "file at its end": (lambda _: Media(io.BytesIO(), "face"), MediaEmptyError, "media is empty"),
     "unknown type": (lambda _: Media(b"GIF89a" + bytes(100), "face"), MediaUnsupportedError, "give a JPEG, PNG"),
     "unknown type of a stream": (lambda _: Media(pieces(b"GIF89a"), "face"), MediaUnsupportedError, "give a JPEG"),
     "another type": (
@@ -325,11 +325,11 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
     ),
     "text file": (lambda s: Media(cast("BinaryIO", s.text), "face"), InvalidArgumentError, 'mode "rb"'),
     "closed file": (lambda s: Media(s.closed, "face"), MediaError, "closed or cannot be read"),
-    "no source": (lambda _: Media(cast("bytes", 42), "face"), InvalidArgumentError, "nothing to read"),
+    "no source": (lambda _: Media(cast("bytes", 42), "face"), InvalidArgumentError, "cannot be read"),
     "stream of text": (
         lambda _: Media(cast("AsyncIterator[bytes]", texts()), "face"),
         InvalidArgumentError,
-        "something else than bytes",
+        "must return bytes",
     ),
 }
 
@@ -501,7 +501,7 @@ async def test_bytes_that_change_are_never_sent_whole(sandbox: Sandbox, session:
 async def test_a_file_that_is_closed_meanwhile_is_told(sandbox: Sandbox, session: VerificationSession) -> None:
     """A file that its owner closes during the upload cannot be read to its end."""
     source = io.BytesIO(LARGE)
-    with pytest.raises(MediaError, match=r"stays open meanwhile"):
+    with pytest.raises(MediaError, match=r"keep the file open"):
         await session.upload(Media(source, "face"), progress=lambda _: source.close())
 
     assert [] == kept(sandbox)

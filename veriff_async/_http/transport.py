@@ -31,7 +31,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._http.cooldown import Pace
 from veriff_async._http.payload import BytesBody
 from veriff_async._http.progress_timeout import Watch
-from veriff_async._media.source_errors import TOO_MANY_FILES
+from veriff_async._media.source import TOO_MANY_FILES
 from veriff_async._protocol import backoff
 from veriff_async._protocol.response import (
     Answer,

@@ -1,8 +1,8 @@
-"""Reading that may block for ever: pipes, sockets and foreign objects, without shared threads and cancelled at once.
+"""Reads from pipes, sockets and unknown objects, which may block forever.
 
-A worker thread that reads a silent pipe cannot be interrupted. So a descriptor is read only when the loop says that it
-has something, and an object without a descriptor is read in a thread of its own, which is abandoned when its caller is
-cancelled.
+A worker thread that reads from a silent pipe cannot be interrupted, and would be missing for other uploads. So a
+descriptor is read only when the loop reports it as readable (`PipeReader`). An object without a descriptor is read in a
+daemon thread of its own, which is abandoned when its caller is cancelled (`run_abandonable`).
 """
 
 from __future__ import annotations
@@ -13,54 +13,28 @@ import os
 import socket
 import ssl
 import sys
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar, copy_context
+from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from anyio import move_on_after, to_thread, wait_readable
-from attrs import define
 
-from veriff_async._media.source_errors import stalled
-from veriff_async._media.source_kinds import is_closed, raw_of
+from veriff_async._media.source import SOURCE_TIME, SourceTime, is_closed, raw_of, stalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from anyio import CapacityLimiter
 
-__all__ = ("NoDescriptorError", "PipeReader", "run_abandonable", "source_time")
+__all__ = ("NoDescriptorError", "PipeReader", "run_abandonable")
 
 _T = TypeVar("_T")
 
 _CHECK_EVERY = 1.0
-"""Seconds after which a wait looks whether the owner has closed the file: closing wakes no selector."""
-
-
-@define
-class _SourceTime:
-    """Since when a thread waits for the source, if it does; by `time.monotonic`."""
-
-    since: float | None = None
-
-
-_SOURCE_TIME: Final[ContextVar[_SourceTime | None]] = ContextVar("veriff_async_source_time", default=None)
-
-
-@contextmanager
-def source_time() -> Generator[None]:
-    """Count the time of the block as the source's, which `run_abandonable` limits."""
-    measured = _SOURCE_TIME.get()
-    if measured is None:
-        yield
-        return
-    measured.since = monotonic()
-    try:
-        yield
-    finally:
-        measured.since = None
+"""Seconds between checks whether the owner has closed the file: a selector does not report that."""
 
 
 async def run_abandonable(
@@ -68,20 +42,20 @@ async def run_abandonable(
 ) -> _T:
     """Call a function in a daemon thread of its own.
 
-    Cancellation returns at once; the thread ends with the function, and does not keep the process alive.
+    Cancellation returns immediately. The thread ends with the function, and does not keep the process alive.
 
     Args:
-        function: What to call. It may block for ever, and its result must hold nothing that has to be closed.
-        idle: Most seconds for each `source_time` in it, or ``None`` if the caller measures them.
+        function: It may block forever. Its result is lost on cancellation, so it must not need to be closed.
+        idle: Most seconds for each `source_time` block in it, or ``None`` if the caller measures the time.
         name: The name of the thread.
 
     Raises:
-        MediaSourceError: The source gave nothing for `idle` seconds.
+        MediaSourceError: The source returned nothing for `idle` seconds.
     """
     loop = asyncio.get_running_loop()
     future: asyncio.Future[_T] = loop.create_future()
-    context, measured = copy_context(), _SourceTime()
-    context.run(_SOURCE_TIME.set, measured)
+    context, measured = copy_context(), SourceTime()
+    context.run(SOURCE_TIME.set, measured)
 
     def deliver(finish: Callable[[], None]) -> None:
         if not future.done():
@@ -111,36 +85,36 @@ async def run_abandonable(
 
 
 class NoDescriptorError(Exception):
-    """The source has no descriptor that the loop can wait for."""
+    """The source has no descriptor that the event loop can wait for."""
 
 
 class PipeReader:
-    """Reads a pipe, socket or terminal whenever it has something."""
+    """Reads a pipe, socket or terminal when it is readable."""
 
     def __init__(self, file: io.RawIOBase | io.BufferedIOBase, threads: CapacityLimiter) -> None:
         """Prepare to read.
 
         Args:
             file: An open file of the caller.
-            threads: Worker threads for reading what is there.
+            threads: Bounds the worker threads that read what is available.
 
         Raises:
             NoDescriptorError: The loop cannot wait for it.
         """
         self._file = file
         self._threads = threads
-        # Of our own: the owner may close the file meanwhile, and its number may then be that of another file.
+        # A duplicate: the owner may close the file, and the system may give its number to another file.
         self._descriptor = os.dup(_pollable(file))
 
     def close(self) -> None:
-        """Close what is ours; the file stays open."""
+        """Close the duplicate; the caller's file stays open."""
         os.close(self._descriptor)
 
     async def read(self, size: int) -> bytes | None:
-        """Wait until there is something, and read it.
+        """Wait until bytes are available, and read them.
 
         Returns:
-            Up to `size` bytes, ``b""`` at the end, or ``None`` when another reader was quicker.
+            Up to `size` bytes, ``b""`` at the end, or ``None`` when another reader was faster.
 
         Raises:
             NoDescriptorError: The loop cannot wait for this kind of file.
@@ -160,7 +134,7 @@ class PipeReader:
 
     def _read_ready(self, size: int) -> bytes | None:
         file = self._file
-        # `read1` returns b"" where a non-blocking file has nothing, and `read` of a blocking one waits for
+        # `read1` of a non-blocking file returns b"" when nothing is available, and `read` of a blocking one waits for
         # all bytes.
         if isinstance(file, io.BufferedIOBase) and os.get_blocking(self._descriptor):
             return file.read1(size)

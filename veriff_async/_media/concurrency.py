@@ -1,4 +1,4 @@
-"""Many at once, in order, all or an error: what uploads and downloads of one call have in common."""
+"""Runs the uploads or downloads of one call concurrently: results in order, and the first failure cancels the rest."""
 
 from __future__ import annotations
 
@@ -22,30 +22,32 @@ _T = TypeVar("_T")
 async def gather_bounded(
     jobs: Sequence[Callable[[], Awaitable[_T]]], *, concurrency: int, threads: bool = True
 ) -> tuple[list[_T], BaseException | None]:
-    """Do jobs side by side; the first failure cancels the others.
+    """Run jobs concurrently; the first failure cancels the others.
 
     A job that ends with a `CancelledError` although its task was not cancelled has failed. A task group would ignore
     it, and its result would be missing without an error.
 
     Args:
-        jobs: What to do.
+        jobs: What to run.
         concurrency: Most of them at once.
-        threads: Whether a job may use worker threads, which are waited for when it is cancelled. Tasks that do so take
-            three times as long to make, which is a tenth of a small upload.
+        threads: Whether a job may use worker threads, which must end before its task does. Tasks of anyio, which wait
+        for
+            them, take three times as long to create, which is a tenth of a small upload.
 
     Returns:
-        What was done, in the order of the jobs, and the first failure, alone and not in a group.
+        The results of the jobs that succeeded, in the order of the jobs, and the first failure, not in a group.
     """
-    done: dict[int, _T] = {}
+    results: dict[int, _T] = {}
     failures: list[BaseException] = []
-    # A free seat is taken without a turn of the loop, which small jobs would feel; none is asked for if all have one.
-    seats = Semaphore(concurrency, fast_acquire=True) if concurrency < len(jobs) else nullcontext()
+    # A free permit is taken without yielding to the loop, which small jobs would feel. If every job can have a permit,
+    # there is no semaphore at all.
+    semaphore = Semaphore(concurrency, fast_acquire=True) if concurrency < len(jobs) else nullcontext()
 
-    async def run(place: int, job: Callable[[], Awaitable[_T]], cancel: Callable[[], None]) -> None:
+    async def run(index: int, job: Callable[[], Awaitable[_T]], cancel: Callable[[], None]) -> None:
         try:
-            async with seats:
-                done[place] = await job()
-        except (Exception, asyncio.CancelledError) as error:  # handed to the caller, who raises it
+            async with semaphore:
+                results[index] = await job()
+        except (Exception, asyncio.CancelledError) as error:  # returned to the caller, who raises it
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
             failures.append(error)
@@ -53,15 +55,15 @@ async def gather_bounded(
 
     if threads:
         async with create_task_group() as group:
-            for place, job in enumerate(jobs):
-                group.start_soon(run, place, job, group.cancel_scope.cancel)
+            for index, job in enumerate(jobs):
+                group.start_soon(run, index, job, group.cancel_scope.cancel)
     else:
         tasks: list[asyncio.Task[None]] = []
-        async with asyncio.TaskGroup() as crew:
-            for place, job in enumerate(jobs):
-                if not failures:  # some loops begin a task at once
-                    tasks.append(crew.create_task(run(place, job, partial(_cancel, tasks))))
-    return [done[place] for place in sorted(done)], next(iter(failures), None)
+        async with asyncio.TaskGroup() as task_group:
+            for index, job in enumerate(jobs):
+                if not failures:  # an eager task may have failed while it was created
+                    tasks.append(task_group.create_task(run(index, job, partial(_cancel, tasks))))
+    return [results[index] for index in sorted(results)], next(iter(failures), None)
 
 
 def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:

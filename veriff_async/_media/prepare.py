@@ -26,8 +26,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.resize import import_pillow, resize
-from veriff_async._media.source import PIECE, SMALL, BytesSource, reusable_source
-from veriff_async._media.source_kinds import may_block, seeks_async
+from veriff_async._media.source import PIECE, SMALL, BytesSource, may_block, reusable_source, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._protocol.file_type import HEAD
 from veriff_async._protocol.image_size import ImageSizeWarning, dimensions

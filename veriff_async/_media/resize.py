@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 __all__ = ("import_pillow", "resize")
 
 _QUALITY: Final = 90
-_MOST_PIXELS: Final = 500_000_000
-"""A picture with more pixels takes too long to decode, however little memory it needs."""
-_MOST_BYTES: Final = 384 * 1024 * 1024
-"""What decoding one picture may take: 89 million pixels of four bytes, where Pillow begins to warn of bombs."""
+_MAX_PIXELS: Final = 500_000_000
+"""A picture with more pixels takes too long to decode, even if it needs little memory."""
+_MAX_MEMORY: Final = 384 * 1024 * 1024
+"""Memory for decoding one picture: 89 million pixels of four bytes, where Pillow starts to warn of decompression
+bombs."""
 _STRIP_BYTES: Final = 4 * 1024 * 1024
 
-# HEIF becomes JPEG: every reader takes that, and Veriff gives pictures back as JPEG or PNG.
+# HEIF becomes JPEG: every reader supports it, and Veriff returns pictures as JPEG or PNG.
 _FORMATS: Final = {"image/png": "PNG", "image/webp": "WEBP"}
 _DECODERS: Final = {**_FORMATS, "image/heic": "HEIF", "image/heif": "HEIF"}
 _DECODER_CLASSES: Final = {
@@ -44,9 +45,9 @@ _MODES: Final = {
 }
 _TRANSPARENT: Final = frozenset({"LA", "PA", "RGBA"})
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2}
-"""How Pillow keeps a pixel; in four bytes otherwise, RGB too."""
+"""Bytes that Pillow uses for a pixel; four in all other modes, also in RGB."""
 _COPIES: Final = {"WEBP": 3, "HEIF": 3}
-"""Decoders that keep planes or a canvas of their own beside the picture."""
+"""Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes."""
 _END_OF_JPEG: Final = b"\xff\xd9"
 
 
@@ -87,17 +88,17 @@ def resize(source: Source, mimetype: str, size: tuple[int, int] | None, max_side
         return None
     if size is not None:
         # Before anything is read: a decoder needs a byte for a pixel at least, and only JPEG can be decoded smaller.
-        _check(size, 0 if mimetype == "image/jpeg" else size[0] * size[1])
-    return _scaled(_whole(source), max_side, mimetype)
+        _check_pixels(size, 0 if mimetype == "image/jpeg" else size[0] * size[1])
+    return _scale(_read_all(source), max_side, mimetype)
 
 
-def _check(size: tuple[int, int], needed: int) -> None:
-    if size[0] * size[1] > _MOST_PIXELS or needed > _MOST_BYTES:
-        msg = f"The picture has {size[0]} x {size[1]} pixels, too many to be scaled down here: give a smaller one."
+def _check_pixels(size: tuple[int, int], needed: int) -> None:
+    if size[0] * size[1] > _MAX_PIXELS or needed > _MAX_MEMORY:
+        msg = f"The picture has {size[0]} x {size[1]} pixels, too many to be scaled down here: pass a smaller one."
         raise MediaUnsupportedError(msg)
 
 
-def _whole(source: Source) -> io.BytesIO:
+def _read_all(source: Source) -> io.BytesIO:
     content, piece = io.BytesIO(), memoryview(bytearray(PIECE))
     with closing(source.open()) as reader:
         while count := reader.fill(piece):
@@ -106,9 +107,9 @@ def _whole(source: Source) -> io.BytesIO:
     return content
 
 
-def _scaled(content: io.BytesIO, max_side: int, mimetype: str) -> bytes | None:
-    """Return the picture made smaller, or ``None`` when it is small enough."""
-    form = _FORMATS.get(mimetype, "JPEG")
+def _scale(content: io.BytesIO, max_side: int, mimetype: str) -> bytes | None:
+    """Return the smaller picture as a file, or ``None`` when the picture is small enough."""
+    file_format = _FORMATS.get(mimetype, "JPEG")
     try:
         image = _open(content, _DECODERS.get(mimetype, "JPEG"))
         width, height = image.size
@@ -118,19 +119,20 @@ def _scaled(content: io.BytesIO, max_side: int, mimetype: str) -> bytes | None:
             max(1, round(width * max_side / max(width, height))),
             max(1, round(height * max_side / max(width, height))),
         )
-        image = _decoded(image, content, form, target)
-        return _written(_resized(image, form, target, (width, height)), form)
+        image = _decode(image, content, file_format, target)
+        return _encode(_resize(image, file_format, target, (width, height)), file_format)
     except (MediaUnsupportedError, ConfigurationError):
         raise
-    except Exception:  # noqa: BLE001  decoders raise anything for what somebody made to break them
-        msg = "The picture cannot be decoded, so it cannot be scaled down: give a whole one, or leave max_side out."
+    except Exception:  # noqa: BLE001  decoders raise anything for a file that was made to break them
+        msg = "The picture cannot be decoded, so it cannot be scaled down: pass a complete one, or omit max_side."
     raise MediaUnsupportedError(msg)
 
 
 def _open(content: io.BytesIO, decoder: str) -> ImageFile:
-    """Read the header of a picture by the decoder of its type alone; the others see no untrusted bytes.
+    """Read the header of a picture with the decoder of its type only, so that no other decoder sees untrusted bytes.
 
-    `Image.open` would do so too, with ``formats``, but it refuses by the count of pixels, whatever is decoded of them.
+    `Image.open` with ``formats`` would do so too, but it refuses pictures by their number of pixels, also when only a
+    fraction of them is decoded.
     """
     content.seek(0)
     return cast("ImageFile", _decoder(decoder)(content, ""))
@@ -139,7 +141,7 @@ def _open(content: io.BytesIO, decoder: str) -> ImageFile:
 def _decoder(name: str) -> Callable[[io.BytesIO, str], object]:
     module, kind = _DECODER_CLASSES[name]
     try:
-        # By its name alone: pillow_heif states no types.
+        # Looked up by its name, because pillow_heif has no type annotations.
         decoder: Callable[[io.BytesIO, str], object] = vars(import_module(module))[kind]
     except ImportError:
         pass
@@ -149,15 +151,15 @@ def _decoder(name: str) -> Callable[[io.BytesIO, str], object]:
     raise ConfigurationError(msg)
 
 
-def _decoded(image: ImageFile, content: io.BytesIO, form: str, target: tuple[int, int]) -> ImageFile:
-    """Decode a picture; a JPEG at a half, a quarter or an eighth of its size, where `target` is smaller."""
+def _decode(image: ImageFile, content: io.BytesIO, file_format: str, target: tuple[int, int]) -> ImageFile:
+    """Decode a picture; a JPEG at a half, a quarter or an eighth of its size if `target` is still smaller."""
     full = image.size
     image.draft(None, target)
     pixels = image.size[0] * image.size[1]
     needed = pixels * _PIXEL_BYTES.get(image.mode, 4) * _COPIES.get(image.format or "", 1)
-    if _is_converted(image, form):
+    if _is_converted(image, file_format):
         needed += 4 * pixels // _factor(image, target) ** 2
-    _check(full, needed + _coefficients(image, full))
+    _check_pixels(full, needed + _coefficients_size(image, full))
     try:
         image.load()
     except OSError:
@@ -165,11 +167,11 @@ def _decoded(image: ImageFile, content: io.BytesIO, form: str, target: tuple[int
             raise
     else:
         return image
-    return _without_end(content, target)
+    return _decode_without_end(content, target)
 
 
-def _coefficients(image: ImageFile, size: tuple[int, int]) -> int:
-    """Return the bytes that a progressive JPEG needs besides: its coefficients come in turns, and are kept whole."""
+def _coefficients_size(image: ImageFile, size: tuple[int, int]) -> int:
+    """Return the memory for the coefficients of a progressive JPEG, which arrive in several scans and are all held."""
     if not image.info.get("progressive"):
         return 0
     layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
@@ -177,11 +179,11 @@ def _coefficients(image: ImageFile, size: tuple[int, int]) -> int:
     return 2 * size[0] * size[1] * sum(shares) // max(shares)
 
 
-def _without_end(content: io.BytesIO, target: tuple[int, int]) -> ImageFile:
-    """Decode a JPEG that lacks its end marker, which every viewer shows, but not one that lacks a part of the picture.
+def _decode_without_end(content: io.BytesIO, target: tuple[int, int]) -> ImageFile:
+    """Decode a JPEG without an end marker, which every viewer shows, but not one that lacks a part of the picture.
 
-    A decoder does not say which it is. But what follows a whole picture changes nothing, and a missing part is decoded
-    from what follows.
+    A decoder does not report which of the two it is. So the file is decoded twice, with different bytes after it: a
+    complete picture stays the same, and a missing part is decoded from these bytes.
 
     Raises:
         OSError: A part of the picture is missing.
@@ -199,49 +201,49 @@ def _without_end(content: io.BytesIO, target: tuple[int, int]) -> ImageFile:
     return images[0]
 
 
-def _resized(image: ImageFile, form: str, target: tuple[int, int], full: tuple[int, int]) -> Image.Image:
-    """Return a decoded picture in its final size, upright, and in colours that the form can hold."""
+def _resize(image: ImageFile, file_format: str, target: tuple[int, int], full: tuple[int, int]) -> Image.Image:
+    """Return a decoded picture in its final size, upright, and in a colour mode that the format supports."""
     from PIL import Image, ImageOps
 
-    # What was decoded at a fraction has its last column and row only in part.
+    # A JPEG that was decoded at a fraction has a partial last column and row, which the box excludes.
     fraction = next(part for part in (1, 2, 4, 8) if (-(-full[0] // part), -(-full[1] // part)) == image.size)
     box = (0.0, 0.0, full[0] / fraction, full[1] / fraction)
     plain: Image.Image = image
-    if _is_converted(image, form):
+    if _is_converted(image, file_format):
         factor = _factor(image, target)
-        plain = _plain(image, form, factor)
+        plain = _reduce(image, file_format, factor)
         box = (0.0, 0.0, box[2] / factor, box[3] / factor)
-    gap = None if plain.mode == "I;16" else 3.0  # which Pillow cannot reduce first
+    gap = None if plain.mode == "I;16" else 3.0  # Pillow cannot reduce 16-bit pictures first
     resize = plain.resize  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  typed in part
     smaller = resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=gap)
-    # What the camera noted as rotation is done, since the note goes with all others. Viewers show a picture whose notes
-    # are damaged as it is stored; Pillow raises anything for them.
+    # The rotation is applied, because the EXIF tag that states it is removed with all others. Viewers show a picture
+    # with damaged EXIF data as it is stored; Pillow raises anything for it.
     with suppress(Exception):
         return ImageOps.exif_transpose(smaller)
     return smaller
 
 
-def _is_converted(image: Image.Image, form: str) -> bool:
-    """Return whether a picture has other colours than the form, or transparency, for which Pillow copies it whole."""
-    return image.mode not in _MODES[form] or image.mode in _TRANSPARENT
+def _is_converted(image: Image.Image, file_format: str) -> bool:
+    """Return whether Pillow copies a picture to resize it: for another colour mode, or for transparency."""
+    return image.mode not in _MODES[file_format] or image.mode in _TRANSPARENT
 
 
 def _factor(image: Image.Image, target: tuple[int, int]) -> int:
-    """Return by which whole number a picture is reduced first, so that it stays half as large again as `target`."""
-    return max(1, min(2 * size // (3 * wanted) for size, wanted in zip(image.size, target, strict=True)))
+    """Return the integer by which a picture is reduced first, so that it stays 1.5 times as large as `target`."""
+    return max(1, min(2 * size // (3 * target_size) for size, target_size in zip(image.size, target, strict=True)))
 
 
-def _plain(image: Image.Image, form: str, factor: int) -> Image.Image:
-    """Return a picture in colours that can be mixed, and reduced by a factor.
+def _reduce(image: Image.Image, file_format: str, factor: int) -> Image.Image:
+    """Return a picture in a mode whose pixels can be averaged, reduced by a factor.
 
-    It is done strip by strip: the whole picture in such colours takes four bytes for each pixel, and more than that
-    while it is made.
+    It is done strip by strip: the whole picture in this mode takes four bytes for each pixel, and more while it is
+    converted.
     """
     from PIL import Image
 
-    transparent = form != "JPEG" and (image.mode in _TRANSPARENT or "transparency" in image.info)
+    transparent = file_format != "JPEG" and (image.mode in _TRANSPARENT or "transparency" in image.info)
     mode = "RGBA" if transparent else "RGB"
-    if image.mode in _MODES[form]:
+    if image.mode in _MODES[file_format]:
         mode = image.mode
     width, height = image.size
     rows = max(1, _STRIP_BYTES // (4 * width * factor)) * factor
@@ -251,16 +253,16 @@ def _plain(image: Image.Image, form: str, factor: int) -> Image.Image:
         plain.paste(strip.reduce(factor), (0, top // factor))
     plain.info = dict(image.info)
     if image.mode == "CMYK":
-        # The profile is of other colours.
+        # The profile describes CMYK, and the picture is RGB now.
         plain.info.pop("icc_profile", None)
     return plain
 
 
-def _written(image: Image.Image, form: str) -> bytes:
-    """Write a picture with its colours' profile and nothing else that was noted about it, place and time included."""
+def _encode(image: Image.Image, file_format: str) -> bytes:
+    """Encode a picture with its colour profile and without other metadata, such as place and time."""
     profile = image.info.get("icc_profile")
     image.info.clear()
     out = io.BytesIO()
-    options = {} if form == "PNG" else {"quality": _QUALITY}
-    image.save(out, form, icc_profile=profile, **options)
+    options = {} if file_format == "PNG" else {"quality": _QUALITY}
+    image.save(out, file_format, icc_profile=profile, **options)
     return out.getvalue()

@@ -1,36 +1,44 @@
-"""Where the bytes of a media come from: anything a caller may hold, turned into something that can be read again.
+"""Sources of media: everything a caller may pass, as bytes of known size that can be read several times.
 
-A `Source` is opened afresh for every pass and every try, always in a worker thread. Whatever a file or an object of the
-caller raises becomes a `MediaError` here, so that nothing above takes it for an error of the network.
+`reusable_source` returns a `Source` for a path, bytes, or a file that can seek, and ``None`` for a stream that must be
+spooled first. A `Source` is opened anew for each pass and each try, in a worker thread. The rest of the upload sees a
+`Source` only.
+
+Exceptions of the caller's objects become a `MediaError` here, so that no other module takes an `OSError` of a file for
+an error of the network. The messages never include the text of the exception, which may quote what was read.
 """
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import stat
+import tempfile
 import time
 from asyncio import CancelledError
 from collections.abc import AsyncIterable
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
+from contextvars import ContextVar
+from inspect import iscoroutinefunction
+from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from attrs import define, field, frozen
 
-from veriff_async._media.blocking_source import source_time
-from veriff_async._media.source_errors import (
-    TOO_MANY_FILES,
-    empty,
-    not_bytes,
-    source_failed,
-    too_many_files,
-    unreadable,
-)
-from veriff_async._media.source_kinds import is_closed, is_http_response, may_block, raw_of, reads_async, sync_file
 from veriff_async._protocol.source_mistakes import explain_path
-from veriff_async.errors import InvalidArgumentError, MediaError, MediaUnsupportedError, VeriffError
+from veriff_async.errors import (
+    InvalidArgumentError,
+    MediaEmptyError,
+    MediaError,
+    MediaSourceError,
+    MediaUnsupportedError,
+    VeriffError,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from typing_extensions import Buffer
 
     from veriff_async.models.media import MediaSource
@@ -39,41 +47,211 @@ __all__ = (
     "PIECE",
     "PRIVATE",
     "SMALL",
+    "SOURCE_TIME",
     "TINY",
+    "TOO_MANY_FILES",
     "BytesSource",
     "FileSource",
     "PathSource",
     "Reader",
     "Source",
+    "SourceTime",
+    "empty",
+    "is_closed",
+    "may_block",
+    "not_bytes",
+    "raw_of",
+    "reads_async",
     "reusable_source",
+    "seeks_async",
+    "source_failed",
+    "source_time",
+    "stalled",
+    "unreadable",
 )
 
 PIECE: Final = 96 * 1024
-"""Bytes read at once: a multiple of three, so that pieces of base64 can be joined.
+"""Bytes that are read at a time: a multiple of three, so that pieces of base64 can be joined.
 
-Encoded they are 128 KiB, the most that the C library's allocator hands out again without asking the system for fresh
-pages, which were measured to cost more than the hashing of what is put into them.
+Encoded they are 128 KiB, the largest block that the C library's allocator reuses. For a larger one it asks the system
+for fresh pages each time, which was measured to cost more than hashing the content.
 """
 
 SMALL: Final = 256 * 1024
-"""Bytes that may be held whole: asking a thread for less than that takes longer than doing it."""
+"""Bytes that may be held in memory: to hash and encode them takes less time than a hop to a thread."""
 
 TINY: Final = 64 * 1024
-"""Bytes whose request body is held whole too: it needs no fresh pages yet, which a larger one would, see `PIECE`."""
+"""Bytes whose whole request body is held in memory. A larger body would need fresh pages, see `PIECE`."""
 
-PRIVATE: Final = "nobody else can write to it"
-"""The stamp of what cannot change."""
+PRIVATE: Final = "only this process can write to it"
+"""The stamp of bytes that cannot change."""
+
+TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""Error numbers for a process or a system without a free file descriptor."""
 
 _SETTLED: Final = 60.0
-"""Seconds since the last change after which the times of a file are proof that nothing writes to it.
+"""Seconds since the last change after which the times of a file prove that nothing has written to it.
 
 File systems count time in ticks, and a program that writes through a memory map changes the times of the file only when
-Linux writes the page back, which it does within 35 s unless told otherwise
+Linux writes the page back, which it does within 35 s by default
 (https://docs.kernel.org/admin-guide/sysctl/vm.html, dirty_expire_centisecs and dirty_writeback_centisecs).
 """
 
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
-"""Flag of `os.preadv` for "only if it takes no waiting"; Linux has it, elsewhere threads read."""
+"""Flag of `os.preadv` for "only if it does not block". Linux has it; elsewhere threads read."""
+
+_BUFFERED: Final = (io.BufferedReader, io.BufferedRandom)
+
+
+# ---- Which kind of object the caller passed -------------------------------------------------------------------------
+
+
+def sync_file(source: object) -> object:
+    """Return the plain file inside an async one that can seek, or the source itself.
+
+    Starlette's and Litestar's ``UploadFile`` and aiohttp's ``FileField`` have it as ``file``, anyio's ``AsyncFile`` as
+    ``wrapped``. A plain file can be read twice in one thread; the async methods would cost a hop for each piece.
+    """
+    if callable(getattr(source, "read", None)) and not seeks_async(source):
+        return source
+    for name in ("file", "wrapped"):
+        inner: object = getattr(source, name, None)
+        if callable(getattr(inner, "read", None)) and callable(getattr(inner, "seek", None)):
+            return source if reads_async(inner) else inner
+    return source
+
+
+def may_block(source: object) -> bool:
+    """Return whether reading a source in a thread may block forever: whether it is an object of an unknown class."""
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | AsyncIterable):
+        return False
+    file = sync_file(source)
+    if reads_async(file) or type(file) in {io.BytesIO, tempfile.SpooledTemporaryFile}:
+        return False
+    return not isinstance(raw_of(file), io.FileIO)
+
+
+def raw_of(file: object) -> object:
+    """Return the raw file that a buffered file reads from, or the file itself."""
+    if not issubclass(type(file), _BUFFERED):
+        return file
+    try:
+        return getattr(file, "raw", file)
+    except ValueError:  # it was detached
+        return file
+
+
+def is_closed(file: object) -> bool:
+    """Return whether an open file was closed by its owner, or detached from its raw file."""
+    try:
+        return getattr(file, "closed", False) is True
+    except ValueError:  # it was detached
+        return True
+
+
+def is_http_response(source: object) -> bool:
+    """Return whether a source is a response of httpx, aiohttp or requests, whose body is read in another way."""
+    if not hasattr(source, "headers") or isinstance(source, io.IOBase):
+        return False
+    return any(hasattr(source, name) for name in ("aiter_bytes", "iter_content", "iter_bytes")) or (
+        reads_async(source) and hasattr(getattr(source, "content", None), "iter_chunked")
+    )
+
+
+def reads_async(source: object) -> bool:
+    """Return whether a source has an async ``read(n)``."""
+    return iscoroutinefunction(getattr(source, "read", None))
+
+
+def seeks_async(source: object) -> bool:
+    """Return whether a source has an async ``read(n)`` and an async ``seek(n)``, so that it can be read again."""
+    return reads_async(source) and iscoroutinefunction(getattr(source, "seek", None))
+
+
+# ---- Errors, each with a remedy -------------------------------------------------------------------------------------
+
+
+def source_failed(error: BaseException) -> MediaSourceError:
+    """Return the error for an exception of the caller's object; its text may hold the bytes that were read."""
+    if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
+        return _too_many_files()
+    reason = type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        reason += f": {os.strerror(error.errno)}"
+    return MediaSourceError(f"The media's source failed ({reason}): check what it reads from, and pass a new one.")
+
+
+def not_bytes(piece: object) -> InvalidArgumentError:
+    """Return the error for a source that returns text, for example."""
+    return InvalidArgumentError(
+        f"The media's source must return bytes, not {type(piece).__name__}: open it in binary mode."
+    )
+
+
+def unreadable(error: BaseException, file: object) -> MediaSourceError:
+    """Return the error for an open file of the caller that cannot be read."""
+    if is_closed(file):
+        return MediaSourceError(
+            "The media file was closed before it was read to its end: keep the file open until the upload has ended."
+        )
+    if isinstance(error, BlockingIOError):
+        return MediaSourceError(
+            "The media file is in non-blocking mode and has no data yet: set it to blocking, or pass an async reader."
+        )
+    return source_failed(error)
+
+
+def empty() -> MediaEmptyError:
+    """Return the error for a media without bytes."""
+    return MediaEmptyError(
+        "The media is empty: check that its file was written, or that its stream was not read before."
+    )
+
+
+def stalled(seconds: float) -> MediaSourceError:
+    """Return the error for a source that returned nothing for so long."""
+    return MediaSourceError(
+        f"The media's source returned nothing for {seconds:g} s: check what it reads from, or pass a larger "
+        "Timeouts.idle."
+    )
+
+
+def _too_many_files() -> MediaSourceError:
+    return MediaSourceError(
+        "The media cannot be opened, because too many files are open: raise the limit (ulimit -n), or lower "
+        "max_uploads and max_connections."
+    )
+
+
+# ---- Time that the caller's object takes ----------------------------------------------------------------------------
+
+
+@define
+class SourceTime:
+    """When the thread of a call began to wait for the caller's object, by `time.monotonic`; ``None`` if it does not."""
+
+    since: float | None = None
+
+
+SOURCE_TIME: Final[ContextVar[SourceTime | None]] = ContextVar("veriff_async_source_time", default=None)
+"""Where the current thread notes it; set by `run_abandonable`, which enforces the limit."""
+
+
+@contextmanager
+def source_time() -> Generator[None]:
+    """Count the time of the block as the source's, which `run_abandonable` limits."""
+    measured = SOURCE_TIME.get()
+    if measured is None:
+        yield
+        return
+    measured.since = monotonic()
+    try:
+        yield
+    finally:
+        measured.since = None
+
+
+# ---- Sources that can be read again ---------------------------------------------------------------------------------
 
 
 class Source(Protocol):
@@ -86,7 +264,7 @@ class Source(Protocol):
 
     @property
     def may_block(self) -> bool:
-        """Whether reading it may block for ever, so that it must not be read in a shared thread."""
+        """Whether reading it may block forever, so that it must not be read in a shared thread."""
         ...
 
     def open(self) -> Reader:
@@ -106,31 +284,31 @@ class Source(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back what the source itself holds."""
+        """Release what the source itself holds; the caller's file stays open."""
         ...
 
 
 class Reader(Protocol):
-    """One reading of a source, into a buffer of the caller's."""
+    """One pass over a source, into a buffer of the caller."""
 
     def fill(self, buffer: memoryview) -> int:
         """Read until the buffer is full or the source ends; return the bytes read. Blocking, for a worker thread."""
         ...
 
     def skip(self, count: int) -> None:
-        """Go on so many bytes later, without reading what is between."""
+        """Skip so many bytes without reading them."""
         ...
 
     def restart(self) -> None:
-        """Go back to the beginning of the same bytes, also when their path has become that of another file."""
+        """Go back to the beginning of the same bytes, also when their path now leads to another file."""
         ...
 
     def fill_now(self, buffer: memoryview) -> bool:
-        """Fill the buffer if that takes no waiting, else leave everything as it is and return false."""
+        """Fill the buffer if that does not block, else change nothing and return false."""
         ...
 
     def stamp(self) -> object:
-        """Return what the file system says about the bytes: it differs once they were written to.
+        """Return what the file system says about the file: it differs once the file was written to.
 
         Raises:
             MediaError: The file is closed.
@@ -142,7 +320,7 @@ class Reader(Protocol):
         ...
 
     def close(self) -> None:
-        """End the reading."""
+        """End the pass."""
         ...
 
 
@@ -152,7 +330,7 @@ class BytesSource:
 
     Attributes:
         view: The bytes.
-        constant: Whether nobody can write to them.
+        constant: Whether they cannot change.
     """
 
     view: memoryview
@@ -172,12 +350,12 @@ class BytesSource:
         """Do nothing: the bytes are in memory."""
 
     def close(self) -> None:
-        """Do nothing: the caller's bytes stay the caller's."""
+        """Do nothing: the bytes belong to the caller."""
 
 
 @define
 class PathSource:
-    """A file that is opened afresh for each reading, so that another file in its place is noticed."""
+    """A file that is opened for each pass, so that another file in its place is noticed."""
 
     path: str
     size: int
@@ -191,12 +369,12 @@ class PathSource:
         except MediaError:
             if self._kept is None:
                 raise
-            # Renamed or deleted since: the same bytes are still there.
+            # It was renamed or deleted after `keep`, and the open file still has the same bytes.
             return _FileReader(self._kept, self._kept.fileno(), start=0)
         return _FileReader(file, file.fileno(), start=0, closing=True)
 
     def keep(self) -> None:
-        """Keep the file open until `close`, since it may be renamed or deleted before it is sent."""
+        """Keep the file open until `close`, because it may be renamed or deleted before it is sent."""
         if self._kept is None:
             self._kept = _open(self.path)
 
@@ -209,13 +387,13 @@ class PathSource:
 
 @frozen
 class FileSource:
-    """An open file that can be read again: one of the caller's, or a spool of ours.
+    """An open file that can seek: the caller's, or our temporary one.
 
     Attributes:
-        file: The file; one of the caller's is never closed here.
-        start: Where its bytes begin.
-        size: How many there are.
-        spool: Whether it is ours alone, and closed with the source.
+        file: The file; the caller's is never closed here.
+        start: Offset of its first byte to send.
+        size: Bytes from there.
+        spool: Whether it is our temporary file, which is closed with the source.
     """
 
     file: BinaryIO
@@ -229,45 +407,45 @@ class FileSource:
         return not self.spool and may_block(self.file)
 
     def open(self) -> Reader:
-        """Go back to where the bytes begin."""
+        """Start at the first byte to send."""
         try:
             return _FileReader(self.file, _descriptor(self.file), start=self.start, private=self.spool)
         except (OSError, ValueError) as error:
-            failed = unreadable(error, self.file)
-        raise failed
+            failure = unreadable(error, self.file)
+        raise failure
 
     def keep(self) -> None:
         """Do nothing: the file is open."""
 
     def close(self) -> None:
-        """Drop a spool, which nobody else has a name for."""
+        """Close a temporary file, which deletes it."""
         if self.spool:
             self.file.close()
 
 
 class _ViewReader:
-    """Read a view; `io.BytesIO` would begin with a copy of the whole."""
+    """Reads a view. `io.BytesIO` would copy it first."""
 
-    __slots__ = ("_constant", "_left", "_view")
+    __slots__ = ("_constant", "_rest", "_view")
 
     def __init__(self, view: memoryview, *, constant: bool) -> None:
-        self._view = self._left = view
+        self._view = self._rest = view
         self._constant = constant
 
     def fill(self, buffer: memoryview) -> int:
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
         return count
 
     def skip(self, count: int) -> None:
-        self._left = self._left[count:]
+        self._rest = self._rest[count:]
 
     def restart(self) -> None:
-        self._left = self._view
+        self._rest = self._view
 
     def fill_now(self, buffer: memoryview) -> bool:
-        return len(self._left) >= len(buffer) and self.fill(buffer) > 0
+        return len(self._rest) >= len(buffer) and self.fill(buffer) > 0
 
     def stamp(self) -> object:
         return PRIVATE
@@ -276,13 +454,13 @@ class _ViewReader:
         return self._constant
 
     def close(self) -> None:
-        self._left = self._left[:0]
+        self._rest = self._rest[:0]
 
 
 class _FileReader:
-    """Read a file through its descriptor where there is one, so that its own position does not matter."""
+    """Reads a file by its descriptor where it has one, without moving the position of the caller's file."""
 
-    __slots__ = ("_at", "_closing", "_descriptor", "_file", "_moved", "_private", "_start")
+    __slots__ = ("_closing", "_descriptor", "_file", "_has_seeked", "_offset", "_private", "_start")
 
     def __init__(
         self, file: BinaryIO, descriptor: int | None, *, start: int, closing: bool = False, private: bool = False
@@ -290,52 +468,52 @@ class _FileReader:
         self._file = file
         self._closing = closing
         self._private = private
-        self._at = self._start = start
+        self._offset = self._start = start
         self._descriptor = descriptor if _NOWAIT else None
-        self._moved = False
-        """Whether the position of the file is ours."""
+        self._has_seeked = False
+        """Whether this reader has set the position of the file, and must restore it."""
 
     def fill(self, buffer: memoryview) -> int:
         filled = 0
         try:
-            # An unbuffered file may return less than it was asked for.
-            while filled < len(buffer) and (count := self._some(buffer[filled:])):
+            # An unbuffered file may return fewer bytes than it was asked for.
+            while filled < len(buffer) and (count := self._read_into(buffer[filled:])):
                 filled += count
         except VeriffError:
             raise
         except (Exception, CancelledError) as error:  # noqa: BLE001  an object of the caller may raise anything
-            failed = unreadable(error, self._file)
+            failure = unreadable(error, self._file)
         else:
             return filled
-        raise failed
+        raise failure
 
     def skip(self, count: int) -> None:
-        self._at += count
-        if self._moved:
+        self._offset += count
+        if self._has_seeked:
             self._seek()
 
     def restart(self) -> None:
-        self._at = self._start
-        if self._moved:
+        self._offset = self._start
+        if self._has_seeked:
             self._seek()
 
     def _seek(self) -> None:
-        # If it fails, the next reading tries again and says why.
-        self._moved = False
+        # If it fails, the next read tries again and raises the error.
+        self._has_seeked = False
         with suppress(Exception), source_time():
-            self._file.seek(self._at)
-            self._moved = True
+            self._file.seek(self._offset)
+            self._has_seeked = True
 
-    def _some(self, buffer: memoryview) -> int:
-        # A closed file's number may be that of another file by now.
+    def _read_into(self, buffer: memoryview) -> int:
+        # The system may have given the number of a closed descriptor to another file.
         if self._descriptor is not None and not is_closed(self._file):
-            count = os.preadv(self._descriptor, [buffer], self._at)
-            self._at += count
+            count = os.preadv(self._descriptor, [buffer], self._offset)
+            self._offset += count
             return count
         with source_time():
-            if not self._moved:
-                self._file.seek(self._at)
-                self._moved = True
+            if not self._has_seeked:
+                self._file.seek(self._offset)
+                self._has_seeked = True
             piece = cast("object", self._file.read(len(buffer)))
         if piece is None:
             raise BlockingIOError
@@ -343,78 +521,78 @@ class _FileReader:
             raise not_bytes(piece)
         content = bytes(cast("Buffer", piece))
         buffer[: len(content)] = content
-        self._at += len(content)
+        self._offset += len(content)
         return len(content)
 
     def fill_now(self, buffer: memoryview) -> bool:
-        """Read what the page cache holds, as it does right after the pass that signs."""
+        """Read from the page cache, which has the file right after the pass that signs."""
         if self._descriptor is None or is_closed(self._file):
             return False
         try:
-            count = os.preadv(self._descriptor, [buffer], self._at, _NOWAIT)
-        except OSError:  # not in the cache (EAGAIN), or a file system that cannot tell (EOPNOTSUPP)
+            count = os.preadv(self._descriptor, [buffer], self._offset, _NOWAIT)
+        except OSError:  # not in the cache (EAGAIN), or a file system that does not support the flag (EOPNOTSUPP)
             return False
         if count < len(buffer):
             return False
-        self._at += count
+        self._offset += count
         return True
 
     def stamp(self) -> object:
         if self._private or self._descriptor is None:
             return PRIVATE
-        found = self._stat(self._descriptor)
-        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+        status = self._stat(self._descriptor)
+        return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
     def is_settled(self) -> bool:
         if self._private:
             return True
         if self._descriptor is None:
             return False
-        found = self._stat(self._descriptor)
-        # A file system without a device (in memory, over a network, in a container) does not promise such times: one in
-        # memory never counts a write through a memory map.
-        has_device = os.major(found.st_dev) != 0
-        return has_device and time.time() - max(found.st_mtime, found.st_ctime) > _SETTLED
+        status = self._stat(self._descriptor)
+        # A file system without a device (in memory, over a network, in a container) gives no such guarantee: one in
+        # memory never updates the times for a write through a memory map.
+        has_device = os.major(status.st_dev) != 0
+        return has_device and time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED
 
     def _stat(self, descriptor: int) -> os.stat_result:
         try:
             if not is_closed(self._file):
                 return os.fstat(descriptor)
-            failed = unreadable(ValueError(), self._file)
+            failure = unreadable(ValueError(), self._file)
         except (OSError, ValueError) as error:
-            failed = unreadable(error, self._file)
-        raise failed
+            failure = unreadable(error, self._file)
+        raise failure
 
     def close(self) -> None:
         if self._closing:
             self._file.close()
-        elif self._moved:
-            # Where it stood, so that its owner can give it again.
+        elif self._has_seeked:
+            # Restore the position, so that the caller can pass the file again.
             with suppress(Exception), source_time():
                 self._file.seek(self._start)
 
 
 def _descriptor(file: BinaryIO) -> int | None:
-    """Return the descriptor of a plain file; others (a gzip file, for one) have that of something else."""
+    """Return the descriptor of a plain file; that of others (a gzip file, for one) leads to other bytes."""
     raw = raw_of(file)
     return raw.fileno() if isinstance(raw, io.FileIO) else None
 
 
-def _at_once(path: str, flags: int) -> int:
-    """Open without waiting: a named pipe would not return before somebody writes to it."""
+def _open_nonblocking(path: str, flags: int) -> int:
+    """Open without waiting: opening a named pipe would block until another process writes to it."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _open(path: str) -> BinaryIO:
     try:
-        file = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  the caller closes it; paths are plain texts here
+        file = open(path, "rb", buffering=0, opener=_open_nonblocking)  # noqa: SIM115  the caller closes it; paths are plain texts here
     except IsADirectoryError:
-        problem = "is a directory: give a file in it"
+        problem = "is a directory: pass a file in it"
     except PermissionError:
         problem = "may not be read by this process: check its permissions"
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
-            raise too_many_files() from None
+            raise _too_many_files() from None
         if (mistake := explain_path(path)) is not None:
             msg = f"The media {mistake}."
             raise MediaUnsupportedError(msg) from None
@@ -427,11 +605,11 @@ def _open(path: str) -> BinaryIO:
 
 
 def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
-    """Look at a source. Blocking; call it in a worker thread.
+    """Return a source that can be read again. Blocking; call it in a worker thread.
 
     Args:
-        source: What the caller gave.
-        hold: Bytes that may be held: what has no more, and could change, is read on this occasion.
+        source: What the caller passed.
+        hold: Bytes that may be held in memory: a file of at most so many is read now.
 
     Returns:
         The source, or ``None`` when it can be read only once and must be spooled.
@@ -441,19 +619,19 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
         MediaEmptyError: It holds no bytes.
         InvalidArgumentError: It is nothing that can be read as bytes.
     """
-    found: Source | None
+    reusable: Source | None
     if isinstance(source, str | os.PathLike):
-        found = _path_source(_path_of(source), hold)
+        reusable = _path_source(_path_of(source), hold)
     elif isinstance(source, bytes | bytearray | memoryview):
-        found = _bytes_source(source, hold)
+        reusable = _bytes_source(source, hold)
     else:
-        found = _file_source(sync_file(source))
-        if found is not None and found.size <= hold:
-            with closing(found.open()) as reader:
-                found = _held(reader, found.size)
-    if found is not None and found.size == 0:
+        reusable = _file_source(sync_file(source))
+        if reusable is not None and reusable.size <= hold:
+            with closing(reusable.open()) as reader:
+                reusable = _read_whole(reader, reusable.size)
+    if reusable is not None and reusable.size == 0:
         raise empty()
-    return found
+    return reusable
 
 
 def _bytes_source(source: bytes | bytearray | memoryview, hold: int) -> BytesSource:
@@ -462,17 +640,17 @@ def _bytes_source(source: bytes | bytearray | memoryview, hold: int) -> BytesSou
         view = memoryview(source)
         try:
             view = view.cast("B")
-        except (TypeError, ValueError):  # bytes that are not next to each other, or of a foreign byte order
+        except (TypeError, ValueError):  # bytes that are not contiguous, or of a foreign byte order
             view, constant = memoryview(view.tobytes()), True
     except ValueError:
-        msg = "The media is a memoryview that was released: give it before its release, or give bytes."
+        msg = "The media is a memoryview that was released: pass it before its release, or pass bytes."
         raise InvalidArgumentError(msg) from None
     if not constant and view.nbytes <= hold:
         return BytesSource(memoryview(bytes(view)), constant=True)
     return BytesSource(view, constant=constant)
 
 
-def _held(reader: Reader, size: int) -> BytesSource:
+def _read_whole(reader: Reader, size: int) -> BytesSource:
     content = memoryview(bytearray(size))
     return BytesSource(content[: reader.fill(content)], constant=True)
 
@@ -481,18 +659,20 @@ def _path_of(source: str | os.PathLike[str]) -> str:
     try:
         return os.fsdecode(source)
     except Exception as error:  # noqa: BLE001  an object of the caller may raise anything
-        failed = source_failed(error)
-    raise failed
+        failure = source_failed(error)
+    raise failure
 
 
 def _path_source(path: str, hold: int) -> Source:
     with _open(path) as file:
-        described = os.fstat(file.fileno())
-        size = described.st_size
-        if not stat.S_ISREG(described.st_mode):
-            msg = "The media path is not a regular file: open it yourself and give the open file."
+        status = os.fstat(file.fileno())
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            msg = "The media path is not a regular file: open it yourself and pass the open file."
             raise MediaError(msg)
-        return _held(_FileReader(file, file.fileno(), start=0), size) if size <= hold else PathSource(path, size)
+        if size > hold:
+            return PathSource(path, size)
+        return _read_whole(_FileReader(file, file.fileno(), start=0), size)
 
 
 def _file_source(source: object) -> Source | None:
@@ -501,7 +681,7 @@ def _file_source(source: object) -> Source | None:
         raise InvalidArgumentError(msg)
     if is_http_response(source):
         msg = (
-            f"The media is a response of an HTTP client ({type(source).__name__}): give its body, which is "
+            f"The media is a response of an HTTP client ({type(source).__name__}): pass its body, which is "
             "response.aiter_bytes() of httpx, response.content of aiohttp, response.raw of requests."
         )
         raise InvalidArgumentError(msg)
@@ -509,8 +689,8 @@ def _file_source(source: object) -> Source | None:
         return None
     if not callable(getattr(source, "read", None)):
         msg = (
-            f"The media is nothing to read ({type(source).__name__}): give a path, bytes, a binary file, an async "
-            "reader or an async iterator."
+            f"The media cannot be read ({type(source).__name__}): pass a path, bytes, a binary file, an async reader "
+            "or an async iterator."
         )
         raise InvalidArgumentError(msg)
     file = cast("BinaryIO", source)
@@ -526,8 +706,8 @@ def _file_source(source: object) -> Source | None:
     except AttributeError:
         return None
     except (Exception, CancelledError) as error:  # noqa: BLE001  an object of the caller may raise anything
-        failed = source_failed(error)
+        failure = source_failed(error)
     if is_closed(file):
-        closed = "The media file is closed or cannot be read: give it open, at the place to read from."
+        closed = "The media file is closed or cannot be read: pass it open, at the position to read from."
         raise MediaError(closed)
-    raise failed
+    raise failure

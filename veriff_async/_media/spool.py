@@ -23,9 +23,16 @@ from anyio import CancelScope
 
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async._media.blocking_source import NoDescriptorError, PipeReader, run_abandonable
-from veriff_async._media.source import SMALL, BytesSource, FileSource
-from veriff_async._media.source_errors import empty, not_bytes, stalled, unreadable
-from veriff_async._media.source_kinds import reads_async
+from veriff_async._media.source import (
+    SMALL,
+    BytesSource,
+    FileSource,
+    empty,
+    not_bytes,
+    reads_async,
+    stalled,
+    unreadable,
+)
 from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
 from veriff_async._protocol.file_type import HEAD
 from veriff_async._protocol.media_rules import size_limit, too_large, type_of

@@ -46,8 +46,7 @@ from attrs import field, frozen
 
 from veriff_async._http.payload import CallbackError, SentOnce, transport_of
 from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource
-from veriff_async._media.source_errors import source_failed, stalled
+from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, source_failed, stalled
 from veriff_async._protocol.file_type import sniff
 from veriff_async._protocol.media_rules import context_of
 from veriff_async._protocol.upload_body import encode, image_envelope

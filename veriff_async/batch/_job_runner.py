@@ -15,8 +15,7 @@ from anyio import to_thread
 from attrs import define, evolve, frozen
 
 from veriff_async._media.prepare import check_media
-from veriff_async._media.source import reusable_source
-from veriff_async._media.source_kinds import seeks_async
+from veriff_async._media.source import reusable_source, seeks_async
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage, is_repeated
 from veriff_async.batch._fingerprint import is_same_input, prepare_record, session_options, unprepared_record
 from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
