@@ -14,7 +14,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESUBMIT = Status.RESUBMISSION_REQUESTED
 
 
-def decided(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:
+def make_decision(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:
     """Make a decision of a session."""
     moment = None if minute is None else NOW + timedelta(minutes=minute)
     return Decision(session_id="s", status=status, attempt_id=attempt, decision_time=moment)
@@ -22,39 +22,39 @@ def decided(status: Status, *, attempt: str | None = "a1", minute: float | None 
 
 def test_late_response_counts_only_if_its_time_is_newer() -> None:
     """A late response counts only if it is certainly newer, and the response to a later request counts always."""
-    for late, stands in (
-        (decided(RESUBMIT, minute=0), False),
-        (decided(RESUBMIT, attempt="a9", minute=None), False),
-        (decided(RESUBMIT, attempt="a3", minute=9), True),
-        (decided(Status.APPROVED, attempt="a3", minute=None), True),
-        (decided(Status.REVIEW, attempt="a2", minute=0.5), False),
+    for late, is_current in (
+        (make_decision(RESUBMIT, minute=0), False),
+        (make_decision(RESUBMIT, attempt="a9", minute=None), False),
+        (make_decision(RESUBMIT, attempt="a3", minute=9), True),
+        (make_decision(Status.APPROVED, attempt="a3", minute=None), True),
+        (make_decision(Status.REVIEW, attempt="a2", minute=0.5), False),
     ):
         memory = DecisionMemory()
-        began = memory.sequence
-        assert memory.add(decided(RESUBMIT, attempt="a2", minute=1))
-        assert stands is memory.add(late, began)
-        assert memory.add(decided(Status.DECLINED, minute=None), memory.sequence)
+        asked_at = memory.sequence
+        assert memory.add(make_decision(RESUBMIT, attempt="a2", minute=1))
+        assert is_current is memory.add(late, asked_at)
+        assert memory.add(make_decision(Status.DECLINED, minute=None), memory.sequence)
 
 
 @pytest.mark.parametrize(
     "again",
     [
-        evolve(decided(RESUBMIT), decision_time=NOW + timedelta(microseconds=999)),
-        decided(RESUBMIT, attempt=None),
-        evolve(decided(RESUBMIT, attempt=None), decision_time=NOW + timedelta(microseconds=123)),
-        decided(RESUBMIT, minute=None),
-        decided(Status.REVIEW, minute=-5),
+        evolve(make_decision(RESUBMIT), decision_time=NOW + timedelta(microseconds=999)),
+        make_decision(RESUBMIT, attempt=None),
+        evolve(make_decision(RESUBMIT, attempt=None), decision_time=NOW + timedelta(microseconds=123)),
+        make_decision(RESUBMIT, minute=None),
+        make_decision(Status.REVIEW, minute=-5),
     ],
 )
 def test_answered_request_is_recognised_in_any_form(again: Decision) -> None:
     """An answered request is recognised with another precision, or without its attempt or its time."""
     memory = DecisionMemory()
-    memory.add_submission("s", decided(RESUBMIT))
+    memory.add_submission("s", make_decision(RESUBMIT))
 
     assert memory.is_answered(again)
     assert not memory.add(again)
-    assert not memory.is_answered(decided(RESUBMIT, attempt="a2", minute=1))
-    assert not memory.is_answered(decided(Status.APPROVED))
+    assert not memory.is_answered(make_decision(RESUBMIT, attempt="a2", minute=1))
+    assert not memory.is_answered(make_decision(Status.APPROVED))
 
 
 def test_memory_is_bounded_and_impersonal() -> None:

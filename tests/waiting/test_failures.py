@@ -45,74 +45,74 @@ DECISION = "/v1/sessions/*/decision"
 
 
 class OddError(BaseException):
-    """An error that is not even an `Exception`."""
+    """An exception that is not an `Exception`."""
 
 
-TROUBLE = [InboxError("down"), OSError(5, "mine"), asyncio.CancelledError(), TimeoutError(), OddError()]
+ERRORS = [InboxError("down"), OSError(5, "mine"), asyncio.CancelledError(), TimeoutError(), OddError()]
 
 
 class FlakyInbox(MemoryInbox):
-    """An inbox of a user's own, each call of which raises what is next in its list."""
+    """An inbox of a user whose calls raise the errors in its lists."""
 
     def __init__(self) -> None:
-        """Begin without trouble."""
+        """Start without errors."""
         super().__init__()
-        self.troubles: dict[str, list[BaseException]] = {"get_states": [], "record": [], "subscribe": [], "next": []}
+        self.errors: dict[str, list[BaseException]] = {"get_states": [], "record": [], "subscribe": [], "next": []}
         self.unreadable: set[str] = set()
 
-    def trouble(self, call: str) -> None:
-        """Raise what is next."""
-        if self.troubles[call]:
-            raise self.troubles[call].pop(0)
+    def raise_next(self, call: str) -> None:
+        """Raise the next error of a call, if there is one."""
+        if self.errors[call]:
+            raise self.errors[call].pop(0)
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Record, or fail."""
-        self.trouble("record")
+        self.raise_next("record")
         return await super().record(event, source=source)
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Look, or fail."""
-        self.trouble("get_states")
+        """Look up, or fail."""
+        self.raise_next("get_states")
         if self.unreadable & set(session_ids):
             raise InboxError
         return await super().get_states(session_ids)
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
-        """Follow, or fail at the beginning or in the middle."""
-        self.trouble("subscribe")
+        """Subscribe, or fail at the start or after the first change."""
+        self.raise_next("subscribe")
         async for session_id in super().subscribe():
             yield session_id
-            self.trouble("next")
+            self.raise_next("next")
 
 
-def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+def log_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return what the library logged; a loop in debug mode logs slow callbacks of a busy machine, too."""
     return [record.getMessage() for record in caplog.records if record.name.startswith("veriff_async")]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let background tasks start again at once."""
+def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Restart background tasks immediately."""
     for module in ("task", "inbox_watcher"):
         monkeypatch.setattr(f"veriff_async._waiting.{module}._INITIAL_BACKOFF", 0.001)
 
 
-@pytest.mark.parametrize("trouble", TROUBLE, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 @pytest.mark.parametrize("call", ["get_states", "subscribe", "next"])
 async def test_inbox_watcher_survives_any_error(
-    sandbox: Sandbox, call: str, trouble: BaseException, caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, call: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever the inbox raises, including `CancelledError`, it is watched again, with one line in the log."""
     inbox = FlakyInbox()
-    inbox.troubles[call].append(trouble)
+    inbox.errors[call].append(error)
     async with make_client(sandbox, inbox) as veriff:
         waits = [asyncio.create_task(veriff.session(f"s{number}").wait_for_decision(timeout=20)) for number in range(3)]
-        await until(lambda: not inbox.troubles[call] and veriff.statistics().waiters == 3)
+        await until(lambda: not inbox.errors[call] and veriff.statistics().waiters == 3)
         for number in range(3):
             await inbox.record(decision_webhook(f"s{number}"))
         assert [True] * 3 == [(await wait).is_approved for wait in waits]
 
-    assert len(lines(caplog)) <= 1
+    assert len(log_lines(caplog)) <= 1
 
 
 @pytest.mark.parametrize("name", ["inbox watcher", "inbox subscription", "inbox lookup", "poller", "poll"])
@@ -125,31 +125,31 @@ async def test_cancelled_background_task_is_restarted(
         session = await veriff.create_session()
         waiting = asyncio.create_task(session.wait_for_decision(timeout=20))
         await until(lambda: count_polls(sandbox) > 0)
-        found = [task for task in asyncio.all_tasks() if task.get_name() == f"veriff-async {name}"]
-        await until(lambda: name != "poll" or bool(questions()))
-        for task in questions() if name == "poll" else found:
+        tasks = [task for task in asyncio.all_tasks() if task.get_name() == f"veriff-async {name}"]
+        await until(lambda: name != "poll" or bool(poll_tasks()))
+        for task in poll_tasks() if name == "poll" else tasks:
             task.cancel()
         before = count_polls(sandbox)
         await until(lambda: count_polls(sandbox) > before + 1)
         await inbox.record(decision_webhook(session.id, Status.DECLINED))
         assert (await waiting).status == Status.DECLINED
 
-    assert len(lines(caplog)) <= 1
+    assert len(log_lines(caplog)) <= 1
 
 
-def questions() -> list[asyncio.Task[object]]:
-    """Return the questions in flight."""
+def poll_tasks() -> list[asyncio.Task[object]]:
+    """Return the polls in flight."""
     return [task for task in asyncio.all_tasks() if task.get_name() == "veriff-async poll"]
 
 
-@pytest.mark.parametrize("trouble", [asyncio.CancelledError(), OddError()], ids=lambda error: type(error).__name__)
-async def test_poller_survives_odd_errors(trouble: BaseException, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), OddError()], ids=lambda error: type(error).__name__)
+async def test_poller_survives_odd_errors(error: BaseException, caplog: pytest.LogCaptureFixture) -> None:
     """A poll that raises `CancelledError`, or any other exception, is repeated."""
-    troubles = [trouble]
+    errors = [error]
 
     async def ask(session_id: str) -> Decision:
-        if troubles:
-            raise troubles.pop()
+        if errors:
+            raise errors.pop()
         return Decision(session_id=session_id, status=Status.APPROVED)
 
     waits = DecisionWaiters(ask, poll=OFTEN)
@@ -157,14 +157,14 @@ async def test_poller_survives_odd_errors(trouble: BaseException, caplog: pytest
     await waits.aclose()
 
     assert decision.is_approved
-    assert [f"failed with {type(trouble).__name__}; it is retried" in caplog.text] == [True]
-    assert 1 == len(lines(caplog))
+    assert [f"failed with {type(error).__name__}; it is retried" in caplog.text] == [True]
+    assert 1 == len(log_lines(caplog))
 
 
 async def test_cancelled_wait_stays_cancelled(sandbox: Sandbox) -> None:
     """A cancellation of the caller takes effect immediately, however the inbox behaves."""
     inbox = FlakyInbox()
-    inbox.troubles["get_states"] = [asyncio.CancelledError() for _ in range(3)]
+    inbox.errors["get_states"] = [asyncio.CancelledError() for _ in range(3)]
     async with make_client(sandbox, inbox) as veriff:
         waiting = asyncio.create_task(veriff.session("s").wait_for_decision(timeout=20))
         await asyncio.sleep(0)
@@ -183,19 +183,23 @@ async def test_unreadable_record_affects_only_its_session(
     inbox.unreadable = set(bad)
     ids = [f"s{number}" for number in range(10)]
     async with make_client(sandbox, inbox) as veriff:
-        waits = {one: asyncio.create_task(veriff.session(one).wait_for_decision(timeout=20)) for one in ids}
-        await until(lambda: len(lines(caplog)) == len(bad))
-        for one in ids:
-            await inbox.record(decision_webhook(one))
-        await asyncio.wait({wait for one, wait in waits.items() if one not in bad})
-        assert not any(waits[one].done() for one in bad)
+        waits = {
+            session_id: asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=20))
+            for session_id in ids
+        }
+        await until(lambda: len(log_lines(caplog)) == len(bad))
+        for session_id in ids:
+            await inbox.record(decision_webhook(session_id))
+        await asyncio.wait({wait for session_id, wait in waits.items() if session_id not in bad})
+        assert not any(waits[session_id].done() for session_id in bad)
         inbox.unreadable.clear()
-        for one in bad:
-            await inbox.record(decision_webhook(one, Status.DECLINED))  # no change of the state, so nobody hears of it
-            inbox._broadcaster.publish([one])
-        assert [True] * 10 == [(await waits[one]).is_approved for one in ids]
+        for session_id in bad:
+            # The state does not change, so the inbox sends no notification.
+            await inbox.record(decision_webhook(session_id, Status.DECLINED))
+            inbox._broadcaster.publish([session_id])
+        assert [True] * 10 == [(await waits[session_id]).is_approved for session_id in ids]
 
-    assert bad == {line.split("session ")[1].split(";")[0] for line in lines(caplog)}
+    assert bad == {line.split("session ")[1].split(";")[0] for line in log_lines(caplog)}
 
 
 async def test_session_with_unreadable_record_is_polled_soon(sandbox: Sandbox) -> None:
@@ -213,7 +217,7 @@ async def test_session_with_unreadable_record_is_polled_soon(sandbox: Sandbox) -
 
 
 def damage(path: Path) -> None:
-    """Damage the row of the session ``bad``."""
+    """Overwrite the row of the session ``bad``."""
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
         database.execute("UPDATE session SET state = X'00' WHERE id = X'626164'")
 
@@ -225,7 +229,10 @@ async def test_damaged_sqlite_row_affects_only_its_session(sandbox: Sandbox, tmp
         await inbox.record(decision_webhook("bad"))
         await inbox.record(decision_webhook("good"))
         await asyncio.to_thread(damage, path)
-        waits = [asyncio.create_task(veriff.session(one).wait_for_decision(timeout=20)) for one in ("bad", "good")]
+        waits = [
+            asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=20))
+            for session_id in ("bad", "good")
+        ]
         assert (await waits[1]).is_approved
         assert not waits[0].done()
         waits[0].cancel()
@@ -257,7 +264,7 @@ async def test_failed_polls_do_not_end_a_wait_while_the_inbox_works(
             await until(lambda: count_polls(sandbox) > 4)
             await inbox.record(decision_webhook(session.id))
             assert (DecisionSource.WEBHOOK, True) == ((await waiting).source, True)
-        assert 1 == len(lines(caplog))
+        assert 1 == len(log_lines(caplog))
 
 
 async def test_unknown_session_ends_its_wait(sandbox: Sandbox) -> None:
@@ -274,7 +281,7 @@ async def test_unknown_session_ends_its_wait(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "times"),
+    ("fault", "error_type", "times"),
     [
         (Fault.status(401), AuthenticationError, 1),
         (Fault.status(403), PermissionDeniedError, 1),
@@ -284,7 +291,7 @@ async def test_unknown_session_ends_its_wait(sandbox: Sandbox) -> None:
     ids=["401", "403", "corrupt", "forged"],
 )
 async def test_rejection_ends_a_wait_without_an_inbox(
-    sandbox: Sandbox, fault: Fault, kind: type[Exception], times: int
+    sandbox: Sandbox, fault: Fault, error_type: type[Exception], times: int
 ) -> None:
     """Without an inbox, a rejection ends the waits for its session, and so do three unreadable responses in a row."""
     async with make_client(sandbox, None, OFTEN) as veriff:
@@ -292,7 +299,7 @@ async def test_rejection_ends_a_wait_without_an_inbox(
         sandbox.inject(fault, path=f"/v1/sessions/{session.id}/decision", times=1_000)
         waiting = asyncio.create_task(other.wait_for_decision(timeout=20))
         before = sum(session.id in seen.path for seen in sandbox.requests)
-        with pytest.raises(kind):
+        with pytest.raises(error_type):
             await session.wait_for_decision(timeout=20)
         assert times == sum(session.id in seen.path for seen in sandbox.requests) - before
         assert not waiting.done()
@@ -318,13 +325,13 @@ async def test_timeout_names_the_error_of_the_last_poll(sandbox: Sandbox) -> Non
             await session.wait_for_decision(timeout=0.2)
 
 
-@pytest.mark.parametrize("trouble", TROUBLE[:-1], ids=lambda error: type(error).__name__)
-async def test_decision_that_cannot_be_recorded_is_returned(sandbox: Sandbox, trouble: BaseException) -> None:
+@pytest.mark.parametrize("error", ERRORS[:-1], ids=lambda error: type(error).__name__)
+async def test_decision_that_cannot_be_recorded_is_returned(sandbox: Sandbox, error: BaseException) -> None:
     """An inbox that rejects a polled decision does not keep it from the waits."""
     inbox = FlakyInbox()
     async with make_client(sandbox, inbox, OFTEN) as veriff:
         session = await veriff.create_session()
-        inbox.troubles["record"] = [trouble]
+        inbox.errors["record"] = [error]
         sandbox.decide(session.id, "approved")
         decision = await session.wait_for_decision(timeout=20)
 

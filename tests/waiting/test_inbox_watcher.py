@@ -42,34 +42,34 @@ MANY = 1200
 
 
 class FlakyInbox(MemoryInbox):
-    """An inbox of a user's own, which can break, come back, and lose its feed."""
+    """An inbox of a user that can fail, recover, and lose its subscription."""
 
     def __init__(self) -> None:
-        """Begin well."""
+        """Start without an error."""
         super().__init__()
-        self.trouble: Exception | None = None
-        self.looks = 0
-        self.feeds = 0
+        self.error: Exception | None = None
+        self.lookups = 0
+        self.subscriptions = 0
         self.ends = asyncio.Event()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
-        """Record, or break."""
-        if self.trouble is not None:
-            raise self.trouble
+        """Record, or fail."""
+        if self.error is not None:
+            raise self.error
         return await super().record(event, source=source)
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Look, or break."""
-        self.looks += 1
-        if self.trouble is not None:
-            raise self.trouble
+        """Look up, or fail."""
+        self.lookups += 1
+        if self.error is not None:
+            raise self.error
         return await super().get_states(session_ids)
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
-        """Tell that there is a feed, and nothing more, until it ends."""
-        self.feeds += 1
-        if self.trouble is not None:
-            raise self.trouble
+        """Report the start of the subscription, and no change, until it ends."""
+        self.subscriptions += 1
+        if self.error is not None:
+            raise self.error
         yield None
         await self.ends.wait()
         self.ends.clear()
@@ -77,28 +77,28 @@ class FlakyInbox(MemoryInbox):
 
 @pytest.fixture
 def inbox() -> MemoryInbox:
-    """Give an inbox of this process."""
+    """Return an inbox of this process."""
     return MemoryInbox()
 
 
 @pytest.fixture
 def client_options(inbox: MemoryInbox) -> ClientOptions:
-    """Wait beside the inbox, and do not repeat what fails."""
+    """Use the inbox, without retries."""
     return {"inbox": inbox, "retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture
 async def session(veriff: VeriffClient) -> VerificationSession:
-    """Give a submitted session."""
+    """Return a submitted session."""
     session = await veriff.create_session()
     await session.submit()
     return session
 
 
 def has_looked(veriff: VeriffClient) -> bool:
-    """Tell whether everybody waits, and what the inbox knew before has been looked at."""
-    watched = veriff._waiters.sessions.values()
-    return bool(watched) and not any(wait.is_new for one in watched for wait in one.waiters)
+    """Return whether there are waiters, and the inbox was looked up for all of them."""
+    sessions = veriff._waiters.sessions.values()
+    return bool(sessions) and not any(wait.is_new for session in sessions for wait in session.waiters)
 
 
 async def test_webhook_ends_the_wait(sandbox: Sandbox, inbox: MemoryInbox, session: VerificationSession) -> None:
@@ -106,11 +106,11 @@ async def test_webhook_ends_the_wait(sandbox: Sandbox, inbox: MemoryInbox, sessi
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     await run_loop(200)
     sandbox.decide(session.id, "approved")
-    sandbox.webhook_url = "http://127.0.0.1:9/"  # the sandbox packs what it would post; it is recorded by hand here
+    sandbox.webhook_url = "http://127.0.0.1:9/"  # the sandbox prepares the webhook, and the test records it
     sandbox.resend(session.id)
     await sandbox.wait_idle()
-    parcel = sandbox.deliveries[-1]
-    await inbox.record(parse_webhook(parcel.headers, parcel.body, sandbox.credentials))
+    delivery = sandbox.deliveries[-1]
+    await inbox.record(parse_webhook(delivery.headers, delivery.body, sandbox.credentials))
     decision = await waiting
 
     assert (True, DecisionSource.WEBHOOK) == (decision.is_approved, decision.source)
@@ -145,11 +145,14 @@ async def test_record_of_another_process_ends_the_wait(sandbox: Sandbox, tmp_pat
 async def test_all_waits_of_all_sessions_wake(sandbox: Sandbox, veriff: VeriffClient, inbox: MemoryInbox) -> None:
     """All waiters of many sessions are notified, in one lookup or in several."""
     ids = [f"session-{number}" for number in range(MANY)]
-    waits = [asyncio.create_task(veriff.session(one).wait_for_decision(timeout=900)) for one in (*ids, *ids[:50])]
+    waits = [
+        asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=900))
+        for session_id in (*ids, *ids[:50])
+    ]
     await run_loop(5)
     assert MANY + 50 == veriff.statistics().waiters
-    for one in ids:
-        await inbox.record(decision_webhook(one))
+    for session_id in ids:
+        await inbox.record(decision_webhook(session_id))
 
     assert [*ids, *ids[:50]] == [decision.session_id for decision in await asyncio.gather(*waits)]
     assert 0 == count_polls(sandbox)
@@ -296,33 +299,33 @@ async def test_decision_call_is_recorded(sandbox: Sandbox, inbox: MemoryInbox, s
     assert 1 == len(await inbox.get_events(session.id))
 
 
-@pytest.mark.parametrize("trouble", [InboxError("it is down"), OSError("connection of a user's own")])
+@pytest.mark.parametrize("error", [InboxError("it is down"), OSError("connection of the user")])
 async def test_failing_inbox_is_replaced_by_polling(
-    sandbox: Sandbox, trouble: Exception, advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture
+    sandbox: Sandbox, error: Exception, advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     """While the inbox fails, the client polls as without one, with a warning, and rarely again once it works."""
     inbox = FlakyInbox()
-    inbox.trouble = trouble
+    inbox.error = error
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as veriff:
         first, second = [await veriff.create_session() for _ in range(2)]
-        waits = [asyncio.create_task(one.wait_for_decision(timeout=9000)) for one in (first, second)]
+        waits = [asyncio.create_task(session.wait_for_decision(timeout=9000)) for session in (first, second)]
         with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
             await until(lambda: count_polls(sandbox) >= 2)
-        assert f"the inbox failed with {type(trouble).__name__}; waits continue by polling" in caplog.text
+        assert f"the inbox failed with {type(error).__name__}; waits continue by polling" in caplog.text
         sandbox.decide(first.id, "approved")
         advance_time(5)
         assert DecisionSource.POLL == (await waits[0]).source
 
-        inbox.trouble = None
+        inbox.error = None
         advance_time(31)
-        await until(lambda: inbox.looks > 0 and veriff._waiters._is_inbox_healthy)
+        await until(lambda: inbox.lookups > 0 and veriff._waiters._is_inbox_healthy)
         await run_loop(200)
         before = count_polls(sandbox)
         await MemoryInbox.record(inbox, decision_webhook(second.id))
         advance_time(29)
         await run_loop(200)
         assert before == count_polls(sandbox)
-        inbox.ends.set()  # a feed that ends is begun anew, with a look at everything
+        inbox.ends.set()  # a subscription that ends is restarted, with a lookup of everything
         await until(lambda: bool(caplog.records[-1:]) and "EOFError" in caplog.text)
         advance_time(1)
         assert DecisionSource.WEBHOOK == (await waits[1]).source
@@ -331,7 +334,7 @@ async def test_failing_inbox_is_replaced_by_polling(
 async def test_failing_inbox_does_not_fail_calls(sandbox: Sandbox, caplog: pytest.LogCaptureFixture) -> None:
     """`submit` and `decision` succeed without an inbox that fails, and log a warning."""
     inbox = FlakyInbox()
-    inbox.trouble = InboxError("it is down")
+    inbox.error = InboxError("it is down")
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as veriff:
         session = await veriff.create_session()
         with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
@@ -346,31 +349,31 @@ async def test_failing_inbox_does_not_fail_calls(sandbox: Sandbox, caplog: pytes
 
 
 @pytest.fixture
-async def endless(sandbox: Sandbox) -> AsyncIterator[tuple[FlakyInbox, VeriffClient]]:
-    """Give a client beside an inbox whose feed tells nothing."""
+async def silent(sandbox: Sandbox) -> AsyncIterator[tuple[FlakyInbox, VeriffClient]]:
+    """Return an inbox that reports no changes, and a client of it."""
     inbox = FlakyInbox()
     async with VeriffClient.from_env(sandbox.environ, inbox=inbox) as veriff:
         yield inbox, veriff
 
 
-async def test_one_subscription_serves_all_waits(endless: tuple[FlakyInbox, VeriffClient]) -> None:
+async def test_one_subscription_serves_all_waits(silent: tuple[FlakyInbox, VeriffClient]) -> None:
     """A hundred waits share one subscription, which ends with the last of them and starts again with the next."""
-    inbox, veriff = endless
-    for round_ in (1, 2):
+    inbox, veriff = silent
+    for number in (1, 2):
         waits = [asyncio.create_task(veriff.session(f"s{n}").wait_for_decision(timeout=900)) for n in range(100)]
         await run_loop(200)
-        assert round_ == inbox.feeds
+        assert number == inbox.subscriptions
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
         await until(lambda: not [task for task in asyncio.all_tasks() if "veriff-async" in task.get_name()])
 
 
-async def test_closing_the_client_ends_the_subscription(endless: tuple[FlakyInbox, VeriffClient]) -> None:
+async def test_closing_the_client_ends_the_subscription(silent: tuple[FlakyInbox, VeriffClient]) -> None:
     """A closed client has no background tasks."""
-    inbox, veriff = endless
+    inbox, veriff = silent
     waiting = asyncio.create_task(veriff.session("8f0d1ab6").wait_for_decision(timeout=900))
-    await until(lambda: inbox.looks > 0)
+    await until(lambda: inbox.lookups > 0)
     await veriff.aclose()
     await asyncio.gather(waiting, return_exceptions=True)
 

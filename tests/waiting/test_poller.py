@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, every_loop]
 
 
-class Questions:
-    """Counts questions by session; nothing is decided."""
+class FakeVeriff:
+    """Counts polls by session; there are no decisions."""
 
     def __init__(self) -> None:
-        """Count from zero."""
-        self.asked: dict[str, int] = {}
+        """Start at zero."""
+        self.polls: dict[str, int] = {}
         self.error: Exception | None = None
 
-    async def ask(self, session_id: str) -> Decision | None:
-        """Count, and say that nothing is decided."""
-        self.asked[session_id] = self.asked.get(session_id, 0) + 1
+    async def get_decision(self, session_id: str) -> Decision | None:
+        """Count, and return that there is no decision."""
+        self.polls[session_id] = self.polls.get(session_id, 0) + 1
         if self.error is not None:
             error, self.error = self.error, None
             raise error
         return None
 
 
-def begin(waits: DecisionWaiters, session_id: str = "s", poll: PollPolicy | None = None) -> asyncio.Task[Decision]:
-    """Begin a wait."""
+def start(waits: DecisionWaiters, session_id: str = "s", poll: PollPolicy | None = None) -> asyncio.Task[Decision]:
+    """Start a wait."""
     return asyncio.create_task(waits.wait(session_id, until=lambda _: True, timeout=None, poll=poll))
 
 
 async def end(waits: DecisionWaiters, *tasks: asyncio.Task[Decision]) -> None:
-    """Cancel waits, and close what they belong to."""
+    """Cancel waits, and close their owner."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -56,49 +56,49 @@ async def end(waits: DecisionWaiters, *tasks: asyncio.Task[Decision]) -> None:
 
 async def test_each_wait_keeps_its_own_schedule(advance_time: Callable[[float], None]) -> None:
     """A wait with its own policy is polled by that policy, independently of the other waits for its session."""
-    questions = Questions()
-    waits = DecisionWaiters(questions.ask, poll=NEVER)
+    server = FakeVeriff()
+    waits = DecisionWaiters(server.get_decision, poll=NEVER)
     often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
     seldom = PollPolicy(initial_delay=100, interval=100, max_interval=100, backoff_factor=1)
-    tasks = [begin(waits, poll=often), begin(waits), begin(waits, poll=seldom)]
+    tasks = [start(waits, poll=often), start(waits), start(waits, poll=seldom)]
     await run_loop()
-    assert {} == questions.asked
+    assert {} == server.polls
     for second in range(10, 100, 10):
         advance_time(10)
         await run_loop()
-        assert {"s": second // 10} == questions.asked
+        assert {"s": second // 10} == server.polls
     tasks[0].cancel()
     await run_loop()
     advance_time(10)
     await run_loop()
-    assert {"s": 10} == questions.asked
+    assert {"s": 10} == server.polls
     advance_time(99)
     await run_loop()
-    assert {"s": 10} == questions.asked
+    assert {"s": 10} == server.polls
     advance_time(1)
     await run_loop()
-    assert {"s": 11} == questions.asked
+    assert {"s": 11} == server.polls
     await end(waits, *tasks)
 
 
 async def test_further_wait_does_not_slow_down_others(advance_time: Callable[[float], None]) -> None:
     """A wait that starts later with a slower policy leaves the schedule of the first unchanged."""
-    questions = Questions()
-    waits = DecisionWaiters(questions.ask, poll=NEVER)
+    server = FakeVeriff()
+    waits = DecisionWaiters(server.get_decision, poll=NEVER)
     often = PollPolicy(initial_delay=10, interval=10, max_interval=10, backoff_factor=1)
-    tasks = [begin(waits, poll=often)]
+    tasks = [start(waits, poll=often)]
     for expected in range(1, 5):
-        tasks += [begin(waits), begin(waits, poll=NEVER), begin(waits, poll=PollPolicy(initial_delay=1e5))]
+        tasks += [start(waits), start(waits, poll=NEVER), start(waits, poll=PollPolicy(initial_delay=1e5))]
         await run_loop()
         advance_time(10)
         await run_loop()
-        assert {"s": expected} == questions.asked
+        assert {"s": expected} == server.polls
     await end(waits, *tasks)
 
 
 async def test_schedules_of_one_session_never_poll_concurrently() -> None:
     """A hundred waits for one session, with several policies, cost one poll at a time."""
-    questions = Questions()
+    server = FakeVeriff()
     release = asyncio.Event()
     running = most = 0
 
@@ -106,29 +106,29 @@ async def test_schedules_of_one_session_never_poll_concurrently() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
-        await questions.ask(session_id)
+        await server.get_decision(session_id)
         await release.wait()
         running -= 1
 
     waits = DecisionWaiters(ask, poll=PollPolicy(max_rate=1e6))
     tasks = [
-        begin(waits, poll=[None, PollPolicy(interval=2.0), PollPolicy(interval=3.0)][number % 3])
+        start(waits, poll=[None, PollPolicy(interval=2.0), PollPolicy(interval=3.0)][number % 3])
         for number in range(99)
     ]
     await run_loop(500)
-    assert ({"s": 1}, 1) == (questions.asked, most)
+    assert ({"s": 1}, 1) == (server.polls, most)
     release.set()
     await end(waits, *tasks)
 
 
 async def test_cancelled_waits_do_not_grow_the_heap() -> None:
     """The heap of the poller stays proportional to the sessions that have waiters, however many waits come and go."""
-    waits = DecisionWaiters(Questions().ask, poll=NEVER, inbox=MemoryInbox())
-    keep = [begin(waits, f"kept-{number}") for number in range(10)]
+    waits = DecisionWaiters(FakeVeriff().get_decision, poll=NEVER, inbox=MemoryInbox())
+    keep = [start(waits, f"kept-{number}") for number in range(10)]
     await run_loop()
     for number in range(600):
         poll = PollPolicy(initial_delay=1e5 + number) if number % 2 else None
-        task = begin(waits, f"s{number}", poll)
+        task = start(waits, f"s{number}", poll)
         await asyncio.sleep(0)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -142,12 +142,12 @@ async def test_cancelled_waits_do_not_grow_the_heap() -> None:
 
 async def test_rescheduling_does_not_grow_the_heap() -> None:
     """A session that is rescheduled repeatedly has one current entry and few stale ones."""
-    waits = DecisionWaiters(Questions().ask, poll=NEVER)
-    task = begin(waits)
+    waits = DecisionWaiters(FakeVeriff().get_decision, poll=NEVER)
+    task = start(waits)
     await run_loop()
-    watched = waits.sessions["s"]
+    session = waits.sessions["s"]
     for number in range(2_000):
-        waits._poller.schedule(watched, 1e5 - number)
+        waits._poller.schedule(session, 1e5 - number)
     assert len(waits._poller._heap) <= 70
     await end(waits, task)
 
@@ -166,16 +166,16 @@ async def test_many_waiters_of_one_session_take_linear_time(order: str) -> None:
         def remove(self, _: Waiter) -> None:
             raise AssertionError
 
-    waits = DecisionWaiters(Questions().ask, poll=NEVER, inbox=MemoryInbox())
-    watched = waits.sessions["s"] = SessionWaiters("s", waiters=Counted())
+    waits = DecisionWaiters(FakeVeriff().get_decision, poll=NEVER, inbox=MemoryInbox())
+    session = waits.sessions["s"] = SessionWaiters("s", waiters=Counted())
     tasks = []
     for number in range(600):
-        tasks.append(begin(waits))
+        tasks.append(start(waits))
         if number % 10 == 0:
             await asyncio.sleep(0)
     await run_loop()
     assert 600 == waits.count
-    assert not any(wait.is_new for wait in watched.waiters)
+    assert not any(wait.is_new for wait in session.waiters)
     for task in tasks if order == "oldest first" else reversed(tasks):
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -202,18 +202,20 @@ async def test_one_record_wakes_all_waiters_of_a_session(sandbox: Sandbox) -> No
 
 async def test_retry_after_is_capped(advance_time: Callable[[float], None]) -> None:
     """However long Veriff asks to wait after one response, sessions are polled again after a minute."""
-    questions = Questions()
-    questions.error = RateLimitedError("slow down", status=429, retry_after=1e9)
-    waits = DecisionWaiters(questions.ask, poll=PollPolicy(interval=1, max_interval=1, backoff_factor=1), inbox=None)
-    tasks = [begin(waits, f"s{number}") for number in range(3)]
+    server = FakeVeriff()
+    server.error = RateLimitedError("slow down", status=429, retry_after=1e9)
+    waits = DecisionWaiters(
+        server.get_decision, poll=PollPolicy(interval=1, max_interval=1, backoff_factor=1), inbox=None
+    )
+    tasks = [start(waits, f"s{number}") for number in range(3)]
     await run_loop()
-    assert 1 <= sum(questions.asked.values()) <= 3
-    before = sum(questions.asked.values())
+    assert 1 <= sum(server.polls.values()) <= 3
+    before = sum(server.polls.values())
     advance_time(59)
     await run_loop()
-    assert before == sum(questions.asked.values())
+    assert before == sum(server.polls.values())
     for _ in range(5):
         advance_time(1)
         await run_loop()
-    assert 3 == len(questions.asked)
+    assert 3 == len(server.polls)
     await end(waits, *tasks)

@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.anyio, every_loop]
 
 
-class Full(MemoryInbox):
-    """An inbox that takes nothing any more."""
+class FullInbox(MemoryInbox):
+    """An inbox that rejects every record."""
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
-        """Refuse."""
+        """Reject."""
         msg = "it is full"
         raise InboxError(msg)
 
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Do not repeat what fails."""
+    """Disable retries."""
     return {"retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture
 async def ids(sandbox: Sandbox, veriff: VeriffClient) -> list[str]:
-    """Give an approved session, one in review, one undecided, and one that nobody knows."""
+    """Return an approved session, one in review, one without a decision, and an unknown one."""
     sessions = [await veriff.create_session() for _ in range(3)]
     for session in sessions:
         await session.submit()
@@ -67,18 +67,20 @@ async def ids(sandbox: Sandbox, veriff: VeriffClient) -> list[str]:
 async def test_missing_decisions_are_recorded(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
     """Missing decisions are recorded, and a failure of one session does not stop the others."""
     inbox = MemoryInbox()
-    found = await reconcile(veriff, inbox, ids)
+    result = await reconcile(veriff, inbox, ids)
 
     assert (0, set(ids[:2]), 0, 1, {ids[3]}) == (
-        found.known,
-        set(found.recorded),
-        found.unchanged,
-        found.undecided,
-        set(found.failed),
+        result.known,
+        set(result.recorded),
+        result.unchanged,
+        result.undecided,
+        set(result.failed),
     )
-    assert isinstance(found.failed[ids[3]], NotFoundError)
+    assert isinstance(result.failed[ids[3]], NotFoundError)
     states = await inbox.get_states(ids)
-    assert {ids[0]: Status.APPROVED, ids[1]: Status.REVIEW} == {one: state.status for one, state in states.items()}
+    assert {ids[0]: Status.APPROVED, ids[1]: Status.REVIEW} == {
+        session_id: state.status for session_id, state in states.items()
+    }
     assert {DecisionSource.POLL} == {state.source for state in states.values()}
 
 
@@ -119,9 +121,9 @@ async def test_ids_may_come_from_any_kind_of_iterator(veriff: VeriffClient, ids:
     """Ids may come from a list, an iterator, or an asynchronous iterator such as the rows of a database."""
 
     async def rows() -> AsyncIterator[str]:
-        for one in ids[:2]:
+        for session_id in ids[:2]:
             await asyncio.sleep(0)
-            yield one
+            yield session_id
 
     assert 2 == len((await reconcile(veriff, MemoryInbox(), rows())).recorded)
     assert 2 == len((await reconcile(veriff, MemoryInbox(), iter(ids[:2]))).recorded)
@@ -131,7 +133,7 @@ async def test_ids_may_come_from_any_kind_of_iterator(veriff: VeriffClient, ids:
 async def test_progress_is_reported_after_each_session(veriff: VeriffClient, ids: list[str]) -> None:
     """Progress is reported after each session."""
     seen: list[int] = []
-    await reconcile(veriff, MemoryInbox(), ids, concurrency=1, progress=lambda found: seen.append(found.done))
+    await reconcile(veriff, MemoryInbox(), ids, concurrency=1, progress=lambda result: seen.append(result.done))
 
     assert [1, 2, 3, 4] == seen
 
@@ -139,15 +141,15 @@ async def test_progress_is_reported_after_each_session(veriff: VeriffClient, ids
 async def test_error_of_veriff_fails_its_session(sandbox: Sandbox, veriff: VeriffClient, ids: list[str]) -> None:
     """An error of Veriff is reported for its session."""
     sandbox.inject(Fault.status(500), path="/v1/sessions/*/decision")
-    found = await reconcile(veriff, MemoryInbox(), ids[:2], concurrency=1)
+    result = await reconcile(veriff, MemoryInbox(), ids[:2], concurrency=1)
 
-    assert ([ids[1]], [ids[0]]) == (found.recorded, list(found.failed))
+    assert ([ids[1]], [ids[0]]) == (result.recorded, list(result.failed))
 
 
 async def test_error_of_the_inbox_ends_the_call(veriff: VeriffClient, ids: list[str]) -> None:
     """An inbox that rejects every record ends the call with its own error, not with a group."""
     with pytest.raises(InboxError, match="it is full"):
-        await reconcile(veriff, Full(), ids)
+        await reconcile(veriff, FullInbox(), ids)
 
 
 async def test_error_of_the_iterable_ends_the_call(veriff: VeriffClient, ids: list[str]) -> None:
@@ -180,9 +182,9 @@ async def test_reconciling_can_be_cancelled(sandbox: Sandbox, veriff: VeriffClie
 
 async def test_repeated_session_is_recorded_once(veriff: VeriffClient, ids: list[str]) -> None:
     """A session that is given several times, also concurrently, counts as recorded once."""
-    found = await reconcile(veriff, MemoryInbox(), ids[:1] * 20)
+    result = await reconcile(veriff, MemoryInbox(), ids[:1] * 20)
 
-    assert (ids[:1], 20) == (found.recorded, found.done)
+    assert (ids[:1], 20) == (result.recorded, result.done)
 
 
 @pytest.mark.parametrize("concurrency", [0, -1, 1.5, "8", True, None])
@@ -215,13 +217,19 @@ async def test_ids_may_come_from_any_iterable(veriff: VeriffClient, ids: list[st
     """Ids may come from a set, a mapping, a generator, or a class with items."""
 
     class Rows:
-        def __getitem__(self, place: int) -> str:
-            return ids[:2][place]
+        def __getitem__(self, index: int) -> str:
+            return ids[:2][index]
 
-    several = (set(ids[:2]), dict.fromkeys(ids[:2]), (one for one in ids[:2]), {1: ids[0], 2: ids[1]}.values(), Rows())
+    several = (
+        set(ids[:2]),
+        dict.fromkeys(ids[:2]),
+        (session_id for session_id in ids[:2]),
+        {1: ids[0], 2: ids[1]}.values(),
+        Rows(),
+    )
     for rows in several:
-        found = await reconcile(veriff, MemoryInbox(), rows)  # type: ignore[arg-type]
-        assert set(ids[:2]) == set(found.recorded)
+        result = await reconcile(veriff, MemoryInbox(), rows)  # type: ignore[arg-type]
+        assert set(ids[:2]) == set(result.recorded)
 
 
 @pytest.mark.parametrize("concurrency", [1, 3, 1_000_000])
@@ -236,9 +244,9 @@ async def test_there_are_never_more_tasks_than_sessions(veriff: VeriffClient, id
             await asyncio.sleep(0)
             return await super().get_states(session_ids)
 
-    found = await reconcile(veriff, Counting(), ids, concurrency=concurrency)
+    result = await reconcile(veriff, Counting(), ids, concurrency=concurrency)
 
-    assert len(ids) == found.done
+    assert len(ids) == result.done
     assert most <= min(concurrency, len(ids))
     assert before <= len(asyncio.all_tasks())
 
@@ -246,16 +254,16 @@ async def test_there_are_never_more_tasks_than_sessions(veriff: VeriffClient, id
 @pytest.mark.parametrize("bad", ["", "not/an id", None, 5, ["x"], "\ud83d"])
 async def test_invalid_id_fails_alone(veriff: VeriffClient, ids: list[str], bad: object) -> None:
     """An invalid id is reported as a failure, and all others are reconciled."""
-    found = await reconcile(veriff, MemoryInbox(), [bad, *ids[:2], bad])  # type: ignore[list-item]
+    result = await reconcile(veriff, MemoryInbox(), [bad, *ids[:2], bad])  # type: ignore[list-item]
 
-    assert set(ids[:2]) == set(found.recorded)
-    assert ["InvalidArgumentError"] == [type(error).__name__ for error in found.failed.values()]
+    assert set(ids[:2]) == set(result.recorded)
+    assert ["InvalidArgumentError"] == [type(error).__name__ for error in result.failed.values()]
 
 
-@pytest.mark.parametrize("trouble", [InboxError("damaged"), OSError(5, "mine"), asyncio.CancelledError()])
+@pytest.mark.parametrize("error", [InboxError("damaged"), OSError(5, "mine"), asyncio.CancelledError()])
 @pytest.mark.parametrize("call", ["get_states", "record"])
 async def test_unreadable_record_fails_its_session(
-    veriff: VeriffClient, ids: list[str], trouble: BaseException, call: str
+    veriff: VeriffClient, ids: list[str], error: BaseException, call: str
 ) -> None:
     """A record of one session that cannot be read, or cannot be written, fails only that session."""
 
@@ -266,18 +274,18 @@ async def test_unreadable_record_fails_its_session(
             if ids[0] in session_ids:
                 self.reads += 1
                 if call == "get_states" or self.reads > 1:
-                    raise trouble
+                    raise error
             return await super().get_states(session_ids)
 
         async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
             if event.session_id == ids[0]:
-                raise trouble
+                raise error
             return await super().record(event, source=source)
 
-    found = await reconcile(veriff, Damaged(), ids[:3])
+    result = await reconcile(veriff, Damaged(), ids[:3])
 
-    assert ([ids[1]], 1, [ids[0]]) == (found.recorded, found.undecided, list(found.failed))
-    assert isinstance(found.failed[ids[0]], InboxError)
+    assert ([ids[1]], 1, [ids[0]]) == (result.recorded, result.undecided, list(result.failed))
+    assert isinstance(result.failed[ids[0]], InboxError)
 
 
 async def test_inbox_that_is_down_ends_the_call(veriff: VeriffClient, ids: list[str]) -> None:

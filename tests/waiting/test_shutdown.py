@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.conditions import until
+from tests.waiting.helpers import OFTEN
 from veriff_async import ClientClosedError, VeriffClient, end_waits_on_signals
 from veriff_async.inbox import MemoryInbox
 
@@ -20,16 +21,16 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-async def decided(sandbox: Sandbox, veriff: VeriffClient) -> bool:
-    """Create a session, have it decided, and return whether the client learns of it."""
+async def is_decided(sandbox: Sandbox, veriff: VeriffClient) -> bool:
+    """Create and decide a session, and return whether the client receives the approval."""
     session = await veriff.create_session()
     await session.submit()
     sandbox.decide(session.id, "approved")
-    return (await session.wait_for_decision(timeout=30)).is_approved
+    return (await session.wait_for_decision(timeout=30, poll=OFTEN)).is_approved
 
 
-async def waiting(veriff: VeriffClient) -> asyncio.Task[object]:
-    """Begin a wait that nothing ends, and return it once the client knows of it."""
+async def start_wait(veriff: VeriffClient) -> asyncio.Task[object]:
+    """Start a wait that nothing ends, and return it once it is registered."""
     session = await veriff.create_session()
     wait = asyncio.create_task(session.wait_for_decision(timeout=3600))
     await until(lambda: veriff.statistics().waiters > 0)
@@ -44,7 +45,7 @@ async def test_client_reopens_in_any_loop(sandbox: Sandbox) -> None:
         for _ in range(2):
             async with veriff:
                 assert (await veriff.create_session()).id
-                wait = await waiting(veriff)
+                wait = await start_wait(veriff)
             with pytest.raises(ClientClosedError):
                 await wait
             with pytest.raises(ClientClosedError):
@@ -53,12 +54,12 @@ async def test_client_reopens_in_any_loop(sandbox: Sandbox) -> None:
     await start_twice()
     await asyncio.to_thread(asyncio.run, start_twice())
     async with veriff:
-        assert await decided(sandbox, veriff)
+        assert await is_decided(sandbox, veriff)
 
 
 async def test_end_waits_ends_only_waits(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """All waits of a client end, later ones too, and its other calls continue."""
-    wait = await waiting(veriff)
+    wait = await start_wait(veriff)
     veriff.end_waits()
 
     with pytest.raises(ClientClosedError, match="waits were ended"):
@@ -70,55 +71,57 @@ async def test_end_waits_ends_only_waits(sandbox: Sandbox, veriff: VeriffClient)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("way", ["of the process", "of the loop"])
-async def test_signal_ends_waits_and_reaches_the_server(veriff: VeriffClient, number: signal.Signals, way: str) -> None:
+@pytest.mark.parametrize("kind", ["process handler", "loop handler"])
+async def test_signal_ends_waits_and_reaches_the_server(
+    veriff: VeriffClient, number: signal.Signals, kind: str
+) -> None:
     """A signal ends the waits, then the previous handler is called, and it is restored afterwards."""
-    heard: list[str] = []
-    before = signal.getsignal(number)
+    calls: list[str] = []
+    original = signal.getsignal(number)
     loop = asyncio.get_running_loop()
-    if way == "of the loop":
-        loop.add_signal_handler(number, heard.append, "server")
+    if kind == "loop handler":
+        loop.add_signal_handler(number, calls.append, "server")
     else:
-        signal.signal(number, lambda *_: heard.append("server"))
-    servers = signal.getsignal(number)
+        signal.signal(number, lambda *_: calls.append("server"))
+    installed = signal.getsignal(number)
     try:
         with end_waits_on_signals(veriff):
-            wait = await waiting(veriff)
+            wait = await start_wait(veriff)
             signal.raise_signal(number)
             with pytest.raises(ClientClosedError):
                 await wait
-            await until(lambda: bool(heard))
-        assert servers is signal.getsignal(number)
+            await until(lambda: bool(calls))
+        assert installed is signal.getsignal(number)
     finally:
-        if way == "of the loop":
+        if kind == "loop handler":
             loop.remove_signal_handler(number)
-        signal.signal(number, before)
-    assert ["server"] == heard
+        signal.signal(number, original)
+    assert ["server"] == calls
 
 
 async def test_ignored_signal_stays_ignored(veriff: VeriffClient) -> None:
     """A signal that the program ignores does not end a wait."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    original = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with end_waits_on_signals(veriff):
-            wait = await waiting(veriff)
+            wait = await start_wait(veriff)
             signal.raise_signal(signal.SIGINT)
             await asyncio.sleep(0)
             assert not wait.done()
             wait.cancel()
             await asyncio.wait({wait})
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, original)
 
 
 async def test_signals_are_not_handled_in_other_threads(sandbox: Sandbox) -> None:
     """In a thread, where test clients run applications, the context manager does nothing."""
-    before = signal.getsignal(signal.SIGTERM)
+    original = signal.getsignal(signal.SIGTERM)
 
     async def serve() -> None:
         async with VeriffClient.from_env(sandbox.environ) as veriff:
             with end_waits_on_signals(veriff):
-                assert before is signal.getsignal(signal.SIGTERM)
+                assert original is signal.getsignal(signal.SIGTERM)
                 assert (await veriff.create_session()).id
 
     await asyncio.to_thread(asyncio.run, serve())

@@ -57,8 +57,8 @@ def client_options() -> ClientOptions:
     return {"retry": RetryPolicy(max_attempts=1), "poll": OFTEN}
 
 
-async def requested(sandbox: Sandbox, veriff: VeriffClient) -> str:
-    """Return a session whose end-user was asked to try again, as an application learned by a wait."""
+async def request_resubmission(sandbox: Sandbox, veriff: VeriffClient) -> str:
+    """Return a session with a request for resubmission that the client has received."""
     session = await veriff.create_session()
     await session.submit()
     sandbox.decide(session.id, "resubmission_requested")
@@ -67,14 +67,14 @@ async def requested(sandbox: Sandbox, veriff: VeriffClient) -> str:
 
 
 async def submit_again(veriff: VeriffClient, session_id: str) -> None:
-    """Submit through a session object of its own, as a web application does in each request."""
+    """Submit through a new session object, as a web application does in each request."""
     session = veriff.session(session_id)
     await session.upload(Media(JPEG, "face"))
     await session.submit()
 
 
 async def expect_next(sandbox: Sandbox, veriff: VeriffClient, session_id: str) -> None:
-    """Wait through a new session object, and see that only the next decision ends it."""
+    """Wait through a new session object, and check that only the next decision ends the wait."""
     waiting = asyncio.create_task(veriff.session(session_id).wait_for_decision(timeout=20))
     before = count_polls(sandbox)
     await until(lambda: count_polls(sandbox) >= before + 3 or waiting.done())
@@ -85,7 +85,7 @@ async def expect_next(sandbox: Sandbox, veriff: VeriffClient, session_id: str) -
 
 async def test_submission_is_known_to_other_session_objects(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A submission through one object of a session is known to waits through every other."""
-    session_id = await requested(sandbox, veriff)
+    session_id = await request_resubmission(sandbox, veriff)
     await submit_again(veriff, session_id)
     with pytest.raises(DecisionTimeoutError):
         await veriff.session(session_id).wait_for_decision(timeout=0)
@@ -95,7 +95,7 @@ async def test_submission_is_known_to_other_session_objects(sandbox: Sandbox, ve
 
 async def test_unanswered_request_is_returned_by_every_object(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Until a submission answers it, every object of the client returns the request."""
-    session_id = await requested(sandbox, veriff)
+    session_id = await request_resubmission(sandbox, veriff)
     for timeout in (20, 0):
         assert (await veriff.session(session_id).wait_for_decision(timeout=timeout)).needs_resubmission
 
@@ -105,7 +105,7 @@ async def test_request_unknown_to_the_client_is_polled_before_submission(
 ) -> None:
     """A client that does not know the request polls it before it submits, and waits for the next decision."""
     async with make_client(sandbox, poll=OFTEN) as other:
-        session_id = await requested(sandbox, other)
+        session_id = await request_resubmission(sandbox, other)
     await submit_again(veriff, session_id)
 
     await expect_next(sandbox, veriff, session_id)
@@ -142,7 +142,7 @@ async def test_failed_poll_does_not_stop_a_submission(sandbox: Sandbox, veriff: 
 
 async def test_each_of_several_requests_is_returned_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Each of several requests is returned once it is current, and never after it was answered."""
-    session_id = await requested(sandbox, veriff)
+    session_id = await request_resubmission(sandbox, veriff)
     seen = {(await veriff.session(session_id).wait_for_decision(timeout=20)).attempt_id}
     for _ in range(3):
         await submit_again(veriff, session_id)
@@ -157,7 +157,7 @@ async def test_each_of_several_requests_is_returned_once(sandbox: Sandbox, verif
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], OurInbox]:
-    """Make handles on one inbox, as several processes would."""
+    """Return a function that opens one inbox, as several processes would."""
     if request.param == "memory":
         memory = MemoryInbox()
         return lambda: memory
@@ -168,9 +168,9 @@ def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], O
     return lambda: RedisInbox(server.url)
 
 
-@pytest.mark.parametrize("learned", ["webhook", "poll", "neither"])
+@pytest.mark.parametrize("source", ["webhook", "poll", "neither"])
 async def test_submission_of_one_process_is_known_to_all(
-    sandbox: Sandbox, open_inbox: Callable[[], OurInbox], learned: str
+    sandbox: Sandbox, open_inbox: Callable[[], OurInbox], source: str
 ) -> None:
     """A submission in one process is known to the waits of every process, however the inbox learned of the request."""
     inboxes = [open_inbox() for _ in range(3)]
@@ -180,12 +180,12 @@ async def test_submission_of_one_process_is_known_to_all(
         make_client(sandbox, inboxes[1], OFTEN) as second,
         make_client(sandbox, inboxes[2], OFTEN) as third,
     ):
-        session_id = await requested(sandbox, first if learned == "poll" else alone)
-        if learned == "webhook":
+        session_id = await request_resubmission(sandbox, first if source == "poll" else alone)
+        if source == "webhook":
             decision = await alone.session(session_id).decision()
             assert decision is not None
             await inboxes[2].record(event_from_decision(decision))
-            # A process that returned the request before is no exception.
+            # This also holds for a process that has returned the request before.
             assert (await third.session(session_id).wait_for_decision(timeout=20)).needs_resubmission
         await submit_again(second, session_id)
         await expect_next(sandbox, third, session_id)
@@ -199,7 +199,7 @@ async def test_submission_that_the_inbox_rejected_is_known_to_its_client(
 ) -> None:
     """A submission that the inbox did not record is still known to the waits of the client."""
 
-    class Full(MemoryInbox):
+    class FullInbox(MemoryInbox):
         is_full = False
 
         async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
@@ -207,9 +207,9 @@ async def test_submission_that_the_inbox_rejected_is_known_to_its_client(
                 raise OSError
             return await super().record(event, source=source)
 
-    inbox = Full()
+    inbox = FullInbox()
     async with make_client(sandbox, inbox, OFTEN) as veriff:
-        session_id = await requested(sandbox, veriff)
+        session_id = await request_resubmission(sandbox, veriff)
         inbox.is_full = True
         await submit_again(veriff, session_id)
         inbox.is_full = False
@@ -218,7 +218,7 @@ async def test_submission_that_the_inbox_rejected_is_known_to_its_client(
 
 
 async def expect_request(veriff: VeriffClient, session_id: str) -> None:
-    """See that the request stands: a wait returns it at once, and asking does too."""
+    """Check that the request is current: a wait returns it immediately, and so does a poll."""
     for timeout in (20, 0):
         assert (await veriff.session(session_id).wait_for_decision(timeout=timeout)).needs_resubmission
 
@@ -234,7 +234,7 @@ async def test_submission_with_lost_response_is_known_to_all(
         make_client(sandbox, mine, OFTEN) as veriff,
         make_client(sandbox, theirs, OFTEN) as other,
     ):
-        session_id = await requested(sandbox, veriff)
+        session_id = await request_resubmission(sandbox, veriff)
         sandbox.inject(fault, method="PATCH")
         with pytest.raises((TransportError, ResponseError)):
             await submit_again(veriff, session_id)
@@ -247,7 +247,7 @@ async def test_submission_with_lost_response_is_known_to_all(
 
 async def test_submission_with_lost_response_is_known_without_an_inbox(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The client itself remembers such a submission."""
-    session_id = await requested(sandbox, veriff)
+    session_id = await request_resubmission(sandbox, veriff)
     sandbox.inject(Fault.lose_response(), method="PATCH")
     with pytest.raises(TransportError):
         await submit_again(veriff, session_id)
@@ -274,7 +274,7 @@ async def test_submission_of_a_killed_process_is_known(sandbox: Sandbox, tmp_pat
     """A process that is killed after Veriff accepted its submission has already recorded it."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as inbox, make_client(sandbox, inbox, OFTEN) as veriff:
-        session_id = await requested(sandbox, veriff)
+        session_id = await request_resubmission(sandbox, veriff)
         sandbox.inject(Fault.stall_response(), method="PATCH")
         arguments = (sys.executable, "-c", KILLED, str(path), session_id)
         process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE)
@@ -300,7 +300,7 @@ async def test_rejected_submission_restores_the_request(
         make_client(sandbox, mine, OFTEN) as veriff,
         make_client(sandbox, theirs, OFTEN) as other,
     ):
-        session_id = await requested(sandbox, veriff)
+        session_id = await request_resubmission(sandbox, veriff)
         for _ in range(2):
             sandbox.inject(Fault.status(status), method="PATCH")
             with pytest.raises(ApiError):
@@ -316,7 +316,7 @@ async def test_rejection_does_not_undo_a_concurrent_success(sandbox: Sandbox, fi
     """When one of two submissions of a session succeeds, the rejection of the other does not restore the request."""
     inbox = MemoryInbox()
     async with make_client(sandbox, inbox, OFTEN) as veriff, make_client(sandbox, inbox, OFTEN) as other:
-        session_id = await requested(sandbox, veriff)
+        session_id = await request_resubmission(sandbox, veriff)
         waiters, answered = veriff._waiters, await veriff.session(session_id).decision()
         refusal = BadRequestError("refused", status=400)
 
@@ -345,7 +345,7 @@ async def test_rejected_submission_restores_the_request_without_an_inbox(
     sandbox: Sandbox, veriff: VeriffClient
 ) -> None:
     """The client itself returns the request again after a rejection, and not after a submission that succeeds."""
-    session_id = await requested(sandbox, veriff)
+    session_id = await request_resubmission(sandbox, veriff)
     sandbox.inject(Fault.status(403), method="PATCH")
     with pytest.raises(ApiError):
         await submit_again(veriff, session_id)
@@ -355,13 +355,13 @@ async def test_rejected_submission_restores_the_request_without_an_inbox(
     await expect_next(sandbox, veriff, session_id)
 
 
-def decided(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:
+def make_decision(status: Status, *, attempt: str | None = "a1", minute: float | None = 0) -> Decision:
     """Make a decision of a session."""
     moment = None if minute is None else NOW + timedelta(minutes=minute)
     return Decision(session_id="s", status=status, attempt_id=attempt, decision_time=moment)
 
 
-async def told(waits: DecisionWaiters, last: Decision | None = None) -> Decision:
+async def wait_for_any(waits: DecisionWaiters, last: Decision | None = None) -> Decision:
     """Wait for any decision."""
     return await waits.wait("s", until=lambda _: True, timeout=None, last=last)
 
@@ -369,8 +369,8 @@ async def told(waits: DecisionWaiters, last: Decision | None = None) -> Decision
 @pytest.mark.parametrize("minute", [1.0, None])
 async def test_late_response_does_not_replace_a_newer_decision(minute: float | None) -> None:
     """A response to a poll that started before a newer decision was known does not reach any wait."""
-    slow = decided(RESUBMIT, minute=None if minute is None else 0)
-    newer = decided(RESUBMIT, attempt="a2", minute=minute)
+    late = make_decision(RESUBMIT, minute=None if minute is None else 0)
+    newer = make_decision(RESUBMIT, attempt="a2", minute=minute)
     answers: list[asyncio.Future[Decision]] = []
 
     async def ask(_: str) -> Decision:
@@ -378,14 +378,14 @@ async def test_late_response_does_not_replace_a_newer_decision(minute: float | N
         return await answers[-1]
 
     waits = DecisionWaiters(ask, poll=OFTEN)
-    first, waiting = asyncio.create_task(told(waits)), asyncio.create_task(told(waits, last=newer))
+    first, waiting = asyncio.create_task(wait_for_any(waits)), asyncio.create_task(wait_for_any(waits, last=newer))
     await until(lambda: bool(answers))
     assert await waits.publish(newer, waits.sequence)
     assert newer == await first
-    answers[0].set_result(slow)
+    answers[0].set_result(late)
     await until(lambda: len(answers) == 2)
     assert not waiting.done()
-    answers[1].set_result(decided(Status.APPROVED, attempt="a2", minute=2))
+    answers[1].set_result(make_decision(Status.APPROVED, attempt="a2", minute=2))
 
     assert (await waiting).is_approved
     await waits.aclose()
@@ -395,7 +395,7 @@ async def test_submission_after_waits_were_ended_is_recorded(sandbox: Sandbox) -
     """A client whose waits were ended still records its submissions, so that no process returns the old request."""
     inbox = MemoryInbox()
     async with make_client(sandbox, inbox, OFTEN) as veriff, make_client(sandbox, inbox, OFTEN) as other:
-        session_id = await requested(sandbox, veriff)
+        session_id = await request_resubmission(sandbox, veriff)
         veriff.end_waits()
         await submit_again(veriff, session_id)
 

@@ -40,20 +40,20 @@ DECISION = "/v1/sessions/*/decision"
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Do not repeat what fails."""
+    """Disable retries."""
     return {"retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture
 async def session(veriff: VeriffClient) -> VerificationSession:
-    """Give a submitted session."""
+    """Return a submitted session."""
     session = await veriff.create_session()
     await session.submit()
     return session
 
 
 async def idle(veriff: VeriffClient, sandbox: Sandbox) -> None:
-    """Let the loop turn until the poller has asked and sleeps."""
+    """Run the loop until the poller has polled and sleeps."""
     before = -1
     while before != veriff.statistics().requests or count_polls(sandbox) == 0:
         before = veriff.statistics().requests
@@ -112,18 +112,18 @@ async def test_many_waits_share_one_rate(
 ) -> None:
     """Each of many sessions is polled in turn, within the rate of the client."""
     sessions = [await veriff.create_session() for _ in range(30)]
-    waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
+    waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for session in sessions]
     loop = asyncio.get_running_loop()
-    began = loop.time()
+    start = loop.time()
     while count_polls(sandbox) < 40:
         advance_time(0.1)
         await idle(veriff, sandbox)
-        assert count_polls(sandbox) <= 10 * (loop.time() - began) + 2
+        assert count_polls(sandbox) <= 10 * (loop.time() - start) + 2
 
     first_round = [seen.path for seen in sandbox.requests if seen.path.endswith("/decision")][:30]
     assert 30 == len(set(first_round))
-    for one in sessions:
-        sandbox.decide(one.id, "approved")
+    for session in sessions:
+        sandbox.decide(session.id, "approved")
     while not all(wait.done() for wait in waits):
         advance_time(1.0)
         await idle(veriff, sandbox)
@@ -157,9 +157,9 @@ async def test_waits_for_one_session_share_polls(sandbox: Sandbox, session: Veri
     waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for _ in range(10)]
     await asyncio.sleep(0)
     sandbox.decide(session.id, "approved")
-    found = await asyncio.gather(*waits)
+    results = await asyncio.gather(*waits)
 
-    assert [True] * 10 == [decision.is_approved for decision in found]
+    assert [True] * 10 == [decision.is_approved for decision in results]
     assert 2 >= count_polls(sandbox)
 
 
@@ -169,7 +169,7 @@ async def test_review_does_not_end_a_wait(
     """By default a review does not end the wait, and `until` can change that."""
     sandbox.decide(session.id, "review")
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
-    reviewed = await session.wait_for_decision(timeout=900, until=lambda found: found.status == Status.REVIEW)
+    reviewed = await session.wait_for_decision(timeout=900, until=lambda decision: decision.status == Status.REVIEW)
     assert Status.REVIEW == reviewed.status
     await idle(veriff, sandbox)
     assert not waiting.done()
@@ -246,13 +246,13 @@ async def test_transient_errors_do_not_end_a_wait(
 ) -> None:
     """A failed poll is repeated after the next interval, and logged without details."""
     sandbox.inject(Fault.status(500), path=DECISION)
-    # aiohttp itself asks once more on a connection that it kept, so one drop would go unnoticed.
+    # aiohttp itself retries once on a kept connection, so a single drop would go unnoticed.
     sandbox.inject(Fault.drop(), path=DECISION, times=2)
     waiting = asyncio.create_task(session.wait_for_decision(timeout=900))
     with caplog.at_level(logging.WARNING, logger="veriff_async.waiting"):
-        for kind in ("ServerError", "TransportError"):
-            told = f"failed with {kind}; it is retried"
-            await until(lambda told=told: told in caplog.text)  # type: ignore[misc]
+        for error_type in ("ServerError", "TransportError"):
+            message = f"failed with {error_type}; it is retried"
+            await until(lambda message=message: message in caplog.text)  # type: ignore[misc]
             advance_time(5)
     sandbox.decide(session.id, "approved")
     while not waiting.done():
@@ -268,13 +268,13 @@ async def test_retry_after_pauses_all_polls(
     """When Veriff asks for a pause, no session is polled until it ends."""
     sessions = [await veriff.create_session() for _ in range(3)]
     sandbox.inject(Fault.status(429, retry_after=50), path=DECISION)
-    waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
+    waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for session in sessions]
     await until(lambda: count_polls(sandbox) > 0)
     advance_time(0.5)
     await idle(veriff, sandbox)
     before = count_polls(sandbox)
-    for one in sessions:
-        sandbox.decide(one.id, "approved")
+    for session in sessions:
+        sandbox.decide(session.id, "approved")
     advance_time(45)
     await idle(veriff, sandbox)
     assert before == count_polls(sandbox)
@@ -288,25 +288,25 @@ async def test_retry_after_pauses_all_polls(
 async def test_rejection_ends_every_wait_for_its_session(veriff: VeriffClient) -> None:
     """When Veriff does not know a session, all its waits end."""
     unknown = veriff.session(str(uuid.uuid4()))
-    found = await asyncio.gather(
+    results = await asyncio.gather(
         unknown.wait_for_decision(timeout=900), unknown.wait_for_decision(timeout=900), return_exceptions=True
     )
 
-    assert ["NotFoundError", "NotFoundError"] == [type(error).__name__ for error in found]
+    assert ["NotFoundError", "NotFoundError"] == [type(error).__name__ for error in results]
 
 
 class _Failed(BaseException):
-    """What pytest raises, for example."""
+    """An exception that is not an `Exception`, such as those of pytest."""
 
 
-@pytest.mark.parametrize("kind", [StopIteration, asyncio.CancelledError, GeneratorExit, _Failed])
+@pytest.mark.parametrize("error_type", [StopIteration, asyncio.CancelledError, GeneratorExit, _Failed])
 async def test_odd_errors_of_until_do_not_reach_other_waits(
-    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, kind: type[BaseException]
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, error_type: type[BaseException]
 ) -> None:
     """An `until` that raises ends only its own wait, also with exceptions that futures and tasks treat specially."""
 
     def broken(_: Decision) -> bool:
-        raise kind
+        raise error_type
 
     waits = [
         asyncio.create_task(veriff.session(session.id).wait_for_decision(timeout=900, until=each))
@@ -318,7 +318,7 @@ async def test_odd_errors_of_until_do_not_reach_other_waits(
 
     assert isinstance(first, Decision)
     assert isinstance(last, Decision)
-    assert isinstance(failed, _Failed if kind is _Failed else RuntimeError)
+    assert isinstance(failed, _Failed if error_type is _Failed else RuntimeError)
 
 
 async def _later(_: Decision) -> bool:
@@ -358,7 +358,7 @@ async def test_error_of_until_ends_only_its_wait(sandbox: Sandbox, session: Veri
 async def test_cancelled_wait_leaves_nothing_behind(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Cancelling a wait removes its future, its timer and its poll schedule."""
     sessions = [await veriff.create_session() for _ in range(5)]
-    waits = [asyncio.create_task(one.wait_for_decision(timeout=900)) for one in sessions]
+    waits = [asyncio.create_task(session.wait_for_decision(timeout=900)) for session in sessions]
     await until(lambda: count_polls(sandbox) > 0)
     assert 5 == veriff.statistics().waiters
     for wait in waits:
