@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from veriff_async._media.prepare import check_media as check_media
     from veriff_async._protocol.authenticity import verify_webhook as verify_webhook
     from veriff_async._protocol.base_url import DeprecatedHostWarning as DeprecatedHostWarning
-    from veriff_async._protocol.image_size import ImageSizeWarning as ImageSizeWarning
+    from veriff_async._protocol.image_header import ImageSizeWarning as ImageSizeWarning
     from veriff_async._protocol.json.decode import from_json as from_json
     from veriff_async._protocol.json.encode import dump_json as dump_json, to_json as to_json
     from veriff_async._protocol.signature_diagnosis import explain_signature as explain_signature
@@ -154,7 +154,7 @@ else:
             "_media.prepare": "check_media",
             "_protocol.authenticity": "verify_webhook",
             "_protocol.base_url": "DeprecatedHostWarning",
-            "_protocol.image_size": "ImageSizeWarning",
+            "_protocol.image_header": "ImageSizeWarning",
             "_protocol.json.decode": "from_json",
             "_protocol.json.encode": "dump_json to_json",
             "_protocol.signature_diagnosis": "explain_signature",

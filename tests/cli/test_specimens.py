@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from PIL import Image
 
-from veriff_async._protocol.file_type import sniff
+from veriff_async._protocol.image_header import detect_type
 from veriff_async.cli.specimens import SPECIMENS, specimen
 
 
@@ -17,7 +17,7 @@ def test_specimen_is_accepted_by_veriff(name: str) -> None:
     with specimen(name) as path, Image.open(path) as picture:
         head, size = path.read_bytes()[:64], picture.size
 
-    assert sniff(head) == "image/jpeg"
+    assert detect_type(head) == "image/jpeg"
     assert 800 <= max(size) <= 1920
 
 

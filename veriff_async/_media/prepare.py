@@ -28,8 +28,7 @@ from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.resize import import_pillow, resize
 from veriff_async._media.source import PIECE, SMALL, BytesSource, may_block, reusable_source, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
-from veriff_async._protocol.file_type import HEAD
-from veriff_async._protocol.image_size import ImageSizeWarning, dimensions
+from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
 from veriff_async._protocol.limits import MAX_SIDE
 from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, type_of
 from veriff_async._protocol.upload_body import image_envelope
@@ -336,9 +335,9 @@ def inspect(media: Media, source: Source, *, is_resized: bool = False) -> Prepar
     max_side = None if is_resized else media.max_side
     with closing(source.open()) as reader:
         read_at = partial(_slice, source.view) if isinstance(source, BytesSource) else _ForwardReader(reader).read_at
-        mimetype = type_of(read_at(0, HEAD))
+        mimetype = type_of(read_at(0, HEAD_SIZE))
         check_size(mimetype, source.size, scaled=max_side is not None)
-        pixels = dimensions(mimetype, read_at)
+        pixels = read_dimensions(mimetype, read_at)
     if not is_resized:
         check_stated(media, mimetype)
     if pixels is not None and max_side is not None and max(pixels) <= max_side:
@@ -373,7 +372,7 @@ class _ForwardReader:
             self._reader.skip(offset - self._start)
             self._start = offset
         while offset == self._start and len(self._window) < count:
-            piece = self._read(min(max(HEAD, count - len(self._window)), PIECE))
+            piece = self._read(min(max(HEAD_SIZE, count - len(self._window)), PIECE))
             self._window += piece
             if not piece:
                 break

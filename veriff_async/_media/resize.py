@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, cast
 
 from veriff_async._media.source import PIECE
-from veriff_async._protocol.file_type import PDF
+from veriff_async._protocol.image_header import PDF
 from veriff_async.errors import ConfigurationError, MediaUnsupportedError
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from veriff_async._media.source import (
     unreadable,
 )
 from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
-from veriff_async._protocol.file_type import HEAD
+from veriff_async._protocol.image_header import HEAD_SIZE
 from veriff_async._protocol.media_rules import size_limit, too_large, type_of
 from veriff_async.errors import MediaSourceError, VeriffError
 
@@ -151,8 +151,8 @@ class _HeadCheck:
             MediaTooLargeError: There are too many bytes for the type.
         """
         if self._type is None:
-            self._head += piece[: HEAD - len(self._head)]
-            if len(self._head) < HEAD:
+            self._head += piece[: HEAD_SIZE - len(self._head)]
+            if len(self._head) < HEAD_SIZE:
                 return
             self._type = type_of(self._head)
             self._limit = size_limit(self._type, scaled=self._scaled)
@@ -220,7 +220,7 @@ class _SpoolFile:
             # It shows a person's documents, so it has no name and only this process can read it.
             self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  closed by the source
             if self._signer is not None:
-                self._signer.begin(b"".join(pieces)[:HEAD])
+                self._signer.begin(b"".join(pieces)[:HEAD_SIZE])
         pieces.reverse()
         while pieces:  # each is freed as soon as it is written, because the next batch is arriving
             piece = pieces.pop()

@@ -47,7 +47,7 @@ from attrs import field, frozen
 from veriff_async._http.payload import CallbackError, SentOnce, transport_of
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, source_failed, stalled
-from veriff_async._protocol.file_type import sniff
+from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.media_rules import context_of
 from veriff_async._protocol.upload_body import encode, image_envelope
 from veriff_async.errors import InvalidArgumentError, MediaChangedError, VeriffError
@@ -173,8 +173,8 @@ class StreamSigner:
         self._remainder = b""
 
     def begin(self, head: bytes) -> None:
-        """Look at the first bytes, as many as `sniff` needs; `update` gets them too."""
-        mimetype = sniff(head)
+        """Look at the first bytes, as many as `detect_type` needs; `update` gets them too."""
+        mimetype = detect_type(head)
         # A picture that is resized is not sent as it arrives.
         if mimetype is None or self._media.max_side is not None:
             return

@@ -1,8 +1,11 @@
-"""The life of a session as one table: which state may follow which, and which is the end.
+"""The statuses of a session: which can follow which, which are final, and how two decisions compare.
 
-https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1 and the page of ``DELETE /v1/sessions/{id}`` name the states;
-that a resubmission opens a new attempt on the same session is documented, and a correction of a final decision by
-Veriff itself is known to happen.
+`session_state` applies these rules to events. This module imports no event classes, because clients that poll without
+an inbox need only the rules.
+
+https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1 and the page of ``DELETE /v1/sessions/{id}`` name the
+statuses. It is documented that a resubmission opens a new attempt in the same session, and known that Veriff sometimes
+corrects a final decision.
 """
 
 from __future__ import annotations
@@ -20,13 +23,13 @@ if TYPE_CHECKING:
 __all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "identity", "is_final", "is_later", "is_news", "is_same")
 
 FINAL: Final = frozenset({Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED})
-"""States after which the session is over; a new try needs a new session."""
+"""Statuses that end the session. Another verification needs a new session."""
 
 DECIDED: Final = FINAL | {Status.RESUBMISSION_REQUESTED, Status.REVIEW}
-"""States that come as a decision, by webhook and by ``GET /decision``."""
+"""Statuses that Veriff reports as a decision, by webhook and by ``GET /decision``."""
 
 OPEN_FOR_MEDIA: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
-"""States in which pictures can be uploaded; for `RESUBMISSION_REQUESTED`, to the attempt that it opened (a guess)."""
+"""Statuses that accept media. In `RESUBMISSION_REQUESTED` they go to the new attempt, which is a guess."""
 
 _NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.CREATED: frozenset({Status.STARTED, Status.INFLOW_COMPLETED, Status.SUBMITTED}) | DECIDED,
@@ -35,7 +38,7 @@ _NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.SUBMITTED: DECIDED,
     Status.REVIEW: DECIDED - {Status.REVIEW},
     Status.RESUBMISSION_REQUESTED: frozenset({Status.STARTED, Status.SUBMITTED}) | DECIDED,
-    # A correction: Veriff alone can make one (https://help.veriff.com, article 3250250).
+    # A correction, which only Veriff can make (https://help.veriff.com, article 3250250).
     Status.APPROVED: frozenset({Status.DECLINED}),
     Status.DECLINED: frozenset({Status.APPROVED}),
     Status.EXPIRED: frozenset(),
@@ -44,40 +47,40 @@ _NEXT: Final[dict[Status, frozenset[Status]]] = {
 
 
 def is_final(status: Status) -> bool:
-    """Tell whether nothing but a correction by Veriff can follow; an unknown state is never final."""
+    """Return whether only a correction by Veriff can follow. An unknown status is never final."""
     return status in FINAL
 
 
-def can_follow(state: Status, observed: Status) -> bool:
-    """Tell whether `observed` is news after `state`, rather than late or repeated.
+def can_follow(status: Status, observed: Status) -> bool:
+    """Return whether `observed` is a step forward from `status`, rather than stale or a duplicate.
 
-    A word that the table does not know is taken as news, unless the session is over.
+    A status that the table does not contain is a step forward, unless the session is final.
     """
-    if state not in _NEXT or observed not in _NEXT:
-        return not is_final(state)
-    return observed in _NEXT[state]
+    if status not in _NEXT or observed not in _NEXT:
+        return not is_final(status)
+    return observed in _NEXT[status]
 
 
 def is_news(decision: Decision, last: Decision | None) -> bool:
-    """Tell whether a decision is worth waking for, given the last one that was acted on.
+    """Return whether a waiter should wake for a decision, given the last decision that its caller acted on.
 
-    After a request for resubmission the same decision is still shown for a while; every other one stands, however
-    often it is asked for.
+    After a resubmission request, ``GET /decision`` keeps showing that request until the new attempt is decided. Any
+    other decision wakes the waiter, however often it is requested.
     """
     if last is None or last.status != Status.RESUBMISSION_REQUESTED:
         return True
     return not is_same(decision, last)
 
 
+# For the same decision, webhooks were seen with milliseconds and ``GET /decision`` with microseconds.
 _PRECISION: Final = timedelta(milliseconds=1)
-"""Webhooks were seen with milliseconds and ``GET /decision`` with microseconds, for one and the same decision."""
 
 
 def is_same(decision: Decision, other: Decision) -> bool:
-    """Return whether two messages report one decision on a session.
+    """Return whether two messages report the same decision on a session.
 
-    The moment may have milliseconds in one and microseconds in the other, and one of them may lack the attempt or, if
-    both name the attempt, the moment.
+    The decision time may have milliseconds in one message and microseconds in the other. One message may lack the
+    attempt or, if both name the attempt, the decision time.
     """
     if decision.status != other.status:
         return False
@@ -88,7 +91,7 @@ def is_same(decision: Decision, other: Decision) -> bool:
 
 
 def is_later(decision: Decision, other: Decision) -> bool | None:
-    """Compare the times of two decisions; ``None`` when they do not show the order."""
+    """Return whether a decision was made after another, or ``None`` when their times do not show the order."""
     second, first = _utc(decision.decision_time), _utc(other.decision_time)
     if first is None or second is None or abs(second - first) < _PRECISION:
         return None
@@ -96,10 +99,10 @@ def is_later(decision: Decision, other: Decision) -> bool | None:
 
 
 def _utc(moment: datetime | None) -> datetime | None:
-    # A decision that a program made by hand may have a moment without an offset; Veriff's are all in UTC.
+    # A decision that a program constructs may have a naive time. All of Veriff's times are in UTC.
     return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
 
 
 def identity(decision: Decision) -> tuple[object, ...]:
-    """Return a cheap key of a decision; `is_same` also recognises messages with fewer details."""
+    """Return a cheap key of a decision. Unlike `is_same`, it does not match messages with fewer details."""
     return decision.attempt_id, decision.status, decision.decision_time

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._protocol.file_type import PDF, sniff
+from veriff_async._protocol.image_header import PDF, detect_type
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
 from veriff_async._protocol.source_mistakes import explain_text
 from veriff_async.errors import InvalidArgumentError, MediaTooLargeError, MediaUnsupportedError
@@ -70,12 +70,12 @@ def type_of(head: bytes) -> str:
     """Return the type of a media.
 
     Args:
-        head: The first bytes, at least as many as `sniff` needs.
+        head: The first bytes, at least as many as `detect_type` needs.
 
     Raises:
         MediaUnsupportedError: Veriff does not accept such a file; the message names a common mistake if it is one.
     """
-    if (mimetype := sniff(head)) is not None:
+    if (mimetype := detect_type(head)) is not None:
         return mimetype
     if (mistake := explain_text(head)) is not None:
         msg = f"The media {mistake}."

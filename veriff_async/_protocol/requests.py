@@ -8,7 +8,7 @@ from attrs import evolve
 from pybase64 import b64encode
 
 from veriff_async._protocol import validation
-from veriff_async._protocol.file_type import sniff
+from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.json.encode import render
 from veriff_async._protocol.request import Request, feedback, signed_id, streamed, with_body, without_nulls
 from veriff_async._protocol.session_request import CreateOptions, RegistryOptions, create_body, registry_body
@@ -159,7 +159,10 @@ def import_faces(
     body: dict[str, object] = {}
     if images:
         body["images"] = [
-            {"name": image.name, "content": f"data:{sniff(image.content)};base64,{b64encode(image.content).decode()}"}
+            {
+                "name": image.name,
+                "content": f"data:{detect_type(image.content)};base64,{b64encode(image.content).decode()}",
+            }
             for image in images
         ]
     if session_ids:

@@ -7,7 +7,7 @@ import codecs
 import re
 from typing import Final
 
-from veriff_async._protocol.file_type import HEAD, sniff
+from veriff_async._protocol.image_header import HEAD_SIZE, detect_type
 
 __all__ = ("explain_path", "explain_text")
 
@@ -27,7 +27,7 @@ _LONGEST_PATH: Final = 1000
 
 def explain_path(path: str) -> str | None:
     """Return which mistake a path shows that cannot be opened, or ``None`` when it looks like a path."""
-    head = path.encode("utf-8", "surrogatepass")[: 4 * HEAD].strip()
+    head = path.encode("utf-8", "surrogatepass")[: 4 * HEAD_SIZE].strip()
     if (mistake := _explain_reference(head) or _explain_encoding(head)) is not None:
         return mistake
     if len(path) > _LONGEST_PATH or "\n" in path or head[:1] in {b"<", b"{"}:
@@ -41,7 +41,7 @@ def explain_text(head: bytes) -> str | None:
     Args:
         head: The first bytes. They never become part of the result.
     """
-    start = head[:HEAD].strip()
+    start = head[:HEAD_SIZE].strip()
     if (mistake := _explain_reference(start) or _explain_encoding(start)) is not None:
         return mistake
     if not _is_text(start):
@@ -88,8 +88,8 @@ def _explain_encoding(head: bytes) -> str | None:
     if _BASE64.fullmatch(text) is None:
         return None
     whole = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
-    if sniff(binascii.a2b_base64(whole[: len(whole) // 4 * 4])) is not None:
+    if detect_type(binascii.a2b_base64(whole[: len(whole) // 4 * 4])) is not None:
         return "is base64 text: decode it with base64.b64decode, and give the bytes"
-    if _HEX.fullmatch(text) is not None and sniff(bytes.fromhex(text[: len(text) // 2 * 2].decode())) is not None:
+    if _HEX.fullmatch(text) is not None and detect_type(bytes.fromhex(text[: len(text) // 2 * 2].decode())) is not None:
         return "is hexadecimal text: decode it with bytes.fromhex, and give the bytes"
     return None

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from attrs import fields, resolve_types
 
-from veriff_async._protocol.file_type import HEAD, PDF, sniff
+from veriff_async._protocol.image_header import HEAD_SIZE, PDF, detect_type
 from veriff_async._protocol.limits import (
     MAX_COLLECTED_TEXT,
     MAX_FRAUD_COMMENT,
@@ -251,7 +251,10 @@ def check_faces(images: Sequence[FaceImage], session_ids: Sequence[str]) -> None
     for image in images:
         if not isinstance(cast("object", image.name), str) or not image.name or not image.name.isprintable():
             raise _refuse("name", "give each image a name, a text of your own without line breaks")
-        if not isinstance(cast("object", image.content), bytes) or sniff(image.content[:HEAD]) in {None, PDF}:
+        if not isinstance(cast("object", image.content), bytes) or detect_type(image.content[:HEAD_SIZE]) in {
+            None,
+            PDF,
+        }:
             raise _refuse("content", "give the bytes of a JPEG, PNG, WebP, HEIC or HEIF picture")
     if len({image.name for image in images}) < len(images):
         raise _refuse("name", "give each image a name of its own: Veriff takes the same name once in five minutes")

@@ -11,7 +11,7 @@ import click
 from attrs import frozen
 
 from veriff_async import Media, OutcomeUnknownError, VeriffError, check_media
-from veriff_async._protocol.image_size import ImageSizeWarning
+from veriff_async._protocol.image_header import ImageSizeWarning
 from veriff_async._protocol.limits import MAX_SIDE
 from veriff_async.batch._job_runner import finish_despite_cancellation
 from veriff_async.cli._options import (

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import evolve
 from pybase64 import b64encode
 
-from veriff_async._protocol.file_type import PDF
+from veriff_async._protocol.image_header import PDF
 from veriff_async._protocol.json.decode import read
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.errors import InvalidArgumentError

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 from pybase64 import b64decode
 
-from veriff_async._protocol.file_type import HEAD, PDF, sniff
+from veriff_async._protocol.image_header import HEAD_SIZE, PDF, detect_type
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
 from veriff_async.errors import DecodeError
@@ -235,7 +235,7 @@ class _Content:
     @property
     def mimetype(self) -> str | None:
         """The type, from the first bytes."""
-        return sniff(self._beginning)
+        return detect_type(self._beginning)
 
     def feed(self, text: bytes) -> bytes:
         """Decode all complete groups of four characters."""
@@ -283,7 +283,7 @@ class _Content:
             raise _not_base64() from None
         self._length += len(data)
         self._size += len(decoded)
-        self._beginning = (self._beginning + decoded[:HEAD])[:HEAD]
+        self._beginning = (self._beginning + decoded[:HEAD_SIZE])[:HEAD_SIZE]
         self._check_size()
         return decoded
 

@@ -14,7 +14,7 @@ from veriff_async import (
     MediaTooLargeError,
     MediaUnsupportedError,
 )
-from veriff_async._protocol.file_type import PDF
+from veriff_async._protocol.image_header import PDF
 from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, size_limit
 
 

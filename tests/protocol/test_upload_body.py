@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import MediaContext
-from veriff_async._protocol.file_type import MIMETYPES
+from veriff_async._protocol.image_header import MIMETYPES
 from veriff_async._protocol.upload_body import Envelope, base64_length, encode, image_envelope
 
 contents = st.binary(max_size=3000)

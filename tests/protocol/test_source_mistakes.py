@@ -7,7 +7,7 @@ import base64
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async._protocol.file_type import sniff
+from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.source_mistakes import explain_path, explain_text
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(range(256)) * 20
@@ -88,5 +88,5 @@ def test_any_path_is_explained_or_not(path: str) -> None:
 @given(st.sampled_from([b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"%PDF-"]), st.binary(min_size=40, max_size=3000))
 def test_base64_of_any_picture_is_recognised(head: bytes, rest: bytes) -> None:
     """Base64 of every type that Veriff takes is recognised, however long it is."""
-    assert sniff(head + rest) is not None
+    assert detect_type(head + rest) is not None
     assert "base64" in (explain_text(base64.b64encode(head + rest)) or "")
