@@ -1,6 +1,6 @@
 """The decisions that one client has seen, and which of them a submission has answered.
 
-A response of Veriff can be out of date in two ways, and neither may reach a wait, whichever session object it uses:
+A response of Veriff can be out of date in two ways. No wait may return such a response, through any session object:
 
 * After a submission, Veriff keeps returning the request for resubmission that the submission answered.
 * Two requests can overtake each other, so a response may be older than a decision that is already known. Each request
@@ -72,7 +72,7 @@ class DecisionMemory:
         _put(self._created, session_id, None, _MAX_SUBMISSIONS)
 
     def is_new(self, session_id: str) -> bool:
-        """Return whether this client created the session and has not submitted it, so that there is no decision."""
+        """Return whether this client created the session and has not submitted it, so that it has no decision."""
         return session_id in self._created
 
     def is_answered(self, decision: Decision) -> bool:
@@ -122,8 +122,8 @@ class DecisionMemory:
         seen = self._seen.get(decision.session_id)
         if seen is not None and is_same(seen.decision, decision):
             return True
-        # A request that started after the known decision was added returns the present state, whatever its time says:
-        # Veriff can correct a decision without a later time.
+        # A request that started after the known decision was added returns the present state, even if its time is
+        # earlier: Veriff can correct a decision without a later time.
         if seen is not None and asked_at is not None and asked_at < seen.sequence:
             is_end = decision.status.is_final and not seen.decision.status.is_final
             if not is_end and is_later(decision, seen.decision) is not True:

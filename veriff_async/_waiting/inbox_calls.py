@@ -1,7 +1,7 @@
 """Calls to the inbox on behalf of waits.
 
-An inbox may be code of the user: it can hang, raise any exception, or raise `CancelledError` although nobody cancelled
-the caller. Every call here therefore has a deadline and turns a foreign cancellation into an `InboxError`.
+An inbox may be code of the user: it can hang, raise any exception, or raise `CancelledError` although the caller
+was not cancelled. Every call here therefore has a deadline and turns a foreign cancellation into an `InboxError`.
 """
 
 from __future__ import annotations

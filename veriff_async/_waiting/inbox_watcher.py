@@ -108,7 +108,7 @@ class InboxWatcher:
         self.unreadable.discard(session_id)
 
     def stop(self) -> None:
-        """Stop watching, because there are no waiters."""
+        """Stop watching, because the last waiter has gone."""
         self._pending.clear()
         self._is_subscribed = False
         self._task.stop()

@@ -103,7 +103,7 @@ class Poller:
             self._stale_count = 0
 
     def stop(self) -> None:
-        """Stop polling, because there are no waiters."""
+        """Stop polling, because the last waiter has gone."""
         self._heap.clear()
         self._stale_count = 0
         self._task.stop()
@@ -129,7 +129,7 @@ class Poller:
                 poll.add_done_callback(partial(self._on_poll_done, schedule))
                 poll.add_done_callback(polls.discard)
                 poll.add_done_callback(lambda _: permits.release())
-        finally:
+        finally:  # the polls in flight are for waiters that have gone
             for poll in polls:
                 poll.cancel()
             await asyncio.gather(*polls, return_exceptions=True)

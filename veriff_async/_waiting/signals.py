@@ -47,7 +47,7 @@ def end_waits_on_signals(client: VeriffClient) -> Generator[None]:
     previous = {number: handler for number, handler in previous.items() if handler not in {None, signal.SIG_IGN}}
 
     def handle(number: int, frame: FrameType | None) -> None:
-        with suppress(RuntimeError):  # the loop is closed, so there are no waits
+        with suppress(RuntimeError):  # the loop is closed, so its waits have ended
             loop.call_soon_threadsafe(client.end_waits)
         handler = previous[signal.Signals(number)]
         if callable(handler):

@@ -5,7 +5,7 @@ A wait that begins then must not return that old request. So each submission is 
 memory of the client and in the inbox, where every process sees it:
 
     find_request()      1. find the request that the submission is about to answer
-    track()             2. record the submission           (a process that dies from here on has told the others)
+    track()             2. record the submission           (from here on, a process that dies has informed the others)
                         3. send it
                         4. certainly rejected?  remove the record, so that the request stands again
                            succeeded, or its outcome is unknown?  keep it
