@@ -391,7 +391,7 @@ async def test_a_file_that_may_not_be_read_is_told(
         ([], {}, "nothing to upload"),
         (["front.jpg"], {}, "upload takes Media"),
         ([Media(JPEG, "face")], {"concurrency": 0}, "concurrency must be 1 or more"),
-        ([Media(same := io.BytesIO(JPEG), "face"), Media(same, "face")], {}, "is given twice"),
+        ([Media(same := io.BytesIO(JPEG), "face"), Media(same, "face")], {}, "is passed twice"),
     ],
 )
 async def test_a_call_that_cannot_be_meant_is_refused(

@@ -28,7 +28,7 @@ async def gather_bounded(
     it, and its result would be missing without an error.
 
     Args:
-        jobs: What to run.
+        jobs: Functions that return awaitables.
         concurrency: Most of them at once.
         threads: Whether a job may use worker threads, which must end before its task does. Tasks of anyio, which wait
         for
@@ -40,7 +40,7 @@ async def gather_bounded(
     results: dict[int, _T] = {}
     failures: list[BaseException] = []
     # A free permit is taken without yielding to the loop, which small jobs would feel. If every job can have a permit,
-    # there is no semaphore at all.
+    # no semaphore is needed.
     semaphore = Semaphore(concurrency, fast_acquire=True) if concurrency < len(jobs) else nullcontext()
 
     async def run(index: int, job: Callable[[], Awaitable[_T]], cancel: Callable[[], None]) -> None:

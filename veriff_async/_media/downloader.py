@@ -66,7 +66,7 @@ class SaveOptions:
     """How one call saves files.
 
     Raises:
-        InvalidArgumentError: A value cannot be right.
+        InvalidArgumentError: A value is invalid.
     """
 
     if_exists: IfExists
@@ -136,7 +136,7 @@ class MediaStream:
 class _Permits:
     """Limits how many downloads run at once.
 
-    A stream keeps its permit while its block runs. Another download in the same task takes no permit meanwhile: if it
+    A stream keeps its permit while its block runs. Another download in the same task takes no permit of its own: if it
     waited for one, and all were held by streams around it, the task would wait for itself.
     """
 

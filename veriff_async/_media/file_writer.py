@@ -42,7 +42,7 @@ __all__ = (
 )
 
 IfExists: TypeAlias = Literal["error", "replace", "skip"]
-"""What a download does if its file exists: raise, replace it, or keep it if it is complete."""
+"""Policy for a file that already exists: raise an error, replace it, or keep it if it is complete."""
 
 _O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 """Windows opens files in text mode without it."""
@@ -68,7 +68,7 @@ class AtomicFileWriter:
 
         Args:
             path_for: Returns the path of the file for its MIME type.
-            if_exists: What to do if the file exists.
+            if_exists: See `IfExists`.
             max_bytes: Largest size that is accepted.
             threads: Bounds the worker threads that write.
             on_bytes_received: Called after each piece with the bytes received in this try, and the size if it is known.

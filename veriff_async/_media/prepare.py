@@ -98,7 +98,7 @@ class PreparedMedia:
         width, height = self.dimensions
         return (
             f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
-            f"the longer side: give Media(..., max_side={MAX_SIDE}) to scale it down."
+            f"the longer side: pass Media(..., max_side={MAX_SIDE}) to scale it down."
         )
 
 
@@ -133,12 +133,12 @@ async def check_media(*media: Media) -> None:
     not read, so only its arguments are checked.
 
     Args:
-        media: What to check.
+        media: The media to check.
 
     Raises:
         MediaError: A media is missing, empty, too large, cannot be decoded, or is of a type that Veriff does not
             accept; the error's ``media`` says which.
-        InvalidArgumentError: There is no media, or an argument of one cannot be right.
+        InvalidArgumentError: No media was passed, or an argument of one is invalid.
 
     Warns:
         ImageSizeWarning: A picture is larger than Veriff advises.
@@ -189,7 +189,7 @@ class Preparer:
 
         Raises:
             MediaError: A media cannot be uploaded.
-            InvalidArgumentError: An argument cannot be right.
+            InvalidArgumentError: An argument is invalid.
         """
         uploads = await self._inspect(check_arguments(media))
         await self.complete(uploads, stacklevel=stacklevel + 1, signer_for=signer_for)
@@ -328,7 +328,7 @@ def inspect(media: Media, source: Source, *, is_resized: bool = False) -> Prepar
     Raises:
         MediaUnsupportedError: Veriff does not accept its type, or it is not the type that was stated.
         MediaTooLargeError: It is larger than Veriff accepts.
-        InvalidArgumentError: Its context or timestamp cannot be right.
+        InvalidArgumentError: Its context or timestamp is invalid.
         MediaError: It cannot be read.
     """
     context = context_of(media)
@@ -405,13 +405,13 @@ class error_context:  # noqa: N801  used as a function; a generator would take f
 
 
 def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
-    """Check whether media can be uploaded together, as far as their arguments say.
+    """Check the arguments of the media of one call, without reading any.
 
     Returns:
         The media.
 
     Raises:
-        InvalidArgumentError: There is none, or one cannot be right.
+        InvalidArgumentError: No media was passed, or an argument of one is invalid.
     """
     given: object = media
     if isinstance(given, Media | str | bytes) or not isinstance(given, Iterable):
@@ -419,7 +419,7 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
         raise InvalidArgumentError(msg)
     items = tuple(media)
     if not items:
-        msg = "There is nothing to upload: give at least one Media."
+        msg = "There is nothing to upload: pass at least one Media."
         raise InvalidArgumentError(msg)
     if not all(isinstance(item, Media) for item in items):
         msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
@@ -429,6 +429,6 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
         raise InvalidArgumentError(msg)
     streams = [id(item.source) for item in items if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
     if len(set(streams)) < len(streams):
-        msg = "The same open file or stream is given twice, and can only be read by one upload: open it twice."
+        msg = "The same open file or stream is passed twice, but only one upload can read it: open it twice."
         raise InvalidArgumentError(msg)
     return items

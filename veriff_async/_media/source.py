@@ -1,7 +1,7 @@
 """Sources of media: everything a caller may pass, as bytes of known size that can be read several times.
 
 `reusable_source` returns a `Source` for a path, bytes, or a file that can seek, and ``None`` for a stream that must be
-spooled first. A `Source` is opened anew for each pass and each try, in a worker thread. The rest of the upload sees a
+spooled first. A `Source` is opened again for each pass and each try, in a worker thread. The rest of the upload sees a
 `Source` only.
 
 Exceptions of the caller's objects become a `MediaError` here, so that no other module takes an `OSError` of a file for
@@ -608,7 +608,7 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     """Return a source that can be read again. Blocking; call it in a worker thread.
 
     Args:
-        source: What the caller passed.
+        source: The source of a `Media`.
         hold: Bytes that may be held in memory: a file of at most so many is read now.
 
     Returns:
@@ -617,7 +617,7 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     Raises:
         MediaError: It is missing, a directory, not a regular file, or may not be read.
         MediaEmptyError: It holds no bytes.
-        InvalidArgumentError: It is nothing that can be read as bytes.
+        InvalidArgumentError: It cannot be read as bytes.
     """
     reusable: Source | None
     if isinstance(source, str | os.PathLike):

@@ -13,7 +13,7 @@ The exact length of the document is known before the first pass, because base64 
 Memory is constant. A pass reads 96 KiB at a time into one buffer, and awaits the connection after each piece, so a slow
 network slows the reading down. Nothing grows with the size of the file.
 
-What the second pass checks
+Checks of the second pass
   * A file may change between the passes. Its signature would then be wrong, and Veriff would blame the *secret*. So the
     second pass compares before it sends the last piece, and raises `MediaChangedError` instead: the document is never
     completed.
@@ -84,11 +84,11 @@ class Digest(Protocol):
 
 @frozen
 class Proof:
-    """What shows that two passes read the same bytes.
+    """Evidence that two passes read the same bytes.
 
     Attributes:
         stamp: `Reader.stamp` of a file whose times are proof, or ``None`` for all others.
-        checksum: CRC-32 of the bytes when there is no stamp.
+        checksum: CRC-32 of the bytes if `stamp` is ``None``.
     """
 
     stamp: object | None
@@ -105,7 +105,7 @@ class SignedBody:
         credentials: The credentials that signed it. The request must carry their API key, also when the client has
             received new ones since.
         whole: The whole body, if it is small.
-        proof: What the second pass compares, if the body is not held whole.
+        proof: Compared by the second pass, if the body is not held whole.
     """
 
     prepared: PreparedMedia

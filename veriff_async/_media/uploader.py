@@ -62,7 +62,7 @@ class Uploader:
 
     @property
     def credentials(self) -> Credentials:
-        """The credentials that the next upload is signed with, for whoever calls `sign` before `send`."""
+        """The credentials of the next upload, for a caller of `sign` before `send`."""
         return self._api.credentials
 
     async def upload(

@@ -7,7 +7,7 @@ neither should wait for the other.
     thread                           └────────── writes, signs or verifies ──────────┘
 
 One write is under way at most, so memory is bounded by two such batches. A thread cannot be cancelled: when its caller
-is, it still writes, so whoever closes the file must call `wait` first.
+is, it still writes. So call `wait` before you close the file.
 """
 
 from __future__ import annotations
