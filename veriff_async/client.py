@@ -525,6 +525,11 @@ class VeriffClient(Services):
         )
 
 
+def uploader_of(client: VeriffClient) -> Uploader:
+    """Return the uploader of a client, for batches: they prepare media long before they send them."""
+    return client._uploads  # noqa: SLF001
+
+
 @contextmanager
 def _naming_session(session_id: str) -> Generator[None]:
     """Make every exception say which session exists already, since it cannot be taken back."""

@@ -12,13 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final, Literal
 
 from anyio import to_thread
-from attrs import define, evolve, frozen
+from attrs import define, field, frozen
 
-from veriff_async._media.prepare import check_media
 from veriff_async._media.source import reusable_source, seeks_async
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage, is_repeated
-from veriff_async.batch._fingerprint import is_same_input, prepare_record, session_options, unprepared_record
+from veriff_async.batch._prepared_job import is_same_input, prepare_job, session_options, unprepared_record
 from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
+from veriff_async.client import uploader_of
 from veriff_async.errors import (
     ApiError,
     AuthenticationError,
@@ -34,13 +34,14 @@ from veriff_async.models.enums import Status
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Coroutine
 
+    from veriff_async._media.prepare import PendingUpload
     from veriff_async.batch._circuit_breaker import CircuitBreaker
     from veriff_async.batch._rate_limit import RateLimiter
     from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
     from veriff_async.client import VeriffClient
     from veriff_async.models.decision import Decision
-    from veriff_async.models.media import Media, UploadedMedia
+    from veriff_async.models.media import UploadedMedia
     from veriff_async.session import VerificationSession
 
 __all__ = ("BatchContext", "JobRunner", "OnUnknown", "ends_run", "finish_despite_cancellation")
@@ -114,6 +115,9 @@ class JobRunner:
 
     context: BatchContext
     record: JobRecord
+    _uploads: dict[int, PendingUpload] | None = field(default=None, init=False, repr=False)
+    """Media that are prepared and not sent yet, by their index; ``None`` once an attempt has sent them."""
+    _are_complete: bool = field(default=False, init=False, repr=False)
 
     async def prepare(self, job: Job, previous: JobRecord | None) -> None:
         """Read a job's files and compare the job with its record.
@@ -126,15 +130,17 @@ class JobRunner:
         # Before anything was requested from Veriff, a job may change freely; it starts again then.
         may_change = previous is None or (previous.session_id is None and previous.retry().state is JobState.NEW)
         try:
-            current = await to_thread.run_sync(prepare_record, job, previous)
+            uploader = uploader_of(self.context.client)
+            prepared = await to_thread.run_sync(prepare_job, job, previous, uploader.credentials)
         except VeriffError as error:
             if may_change:
                 await self._save(unprepared_record(job).with_failure(error))
             raise
-        if previous is not None and is_same_input(previous, current):
+        self._uploads = prepared.uploads
+        if previous is not None and is_same_input(previous, prepared.record):
             self.record = previous.retry() if self.context.retry_failed else previous
         elif may_change:
-            self.record = current
+            self.record = prepared.record
         else:
             msg = f"Job {job.id} was started with other input: pass the same input again, or use a new id."
             raise JobChangedError(msg)
@@ -154,12 +160,17 @@ class JobRunner:
         if self.record.state not in _BEFORE_SUBMISSION:
             return
         if self.record.session_id is None:
-            await self._check_media(job)
+            # Before the session, which cannot be undone: a picture may not decode, and an async file may fail.
+            try:
+                await self._complete_uploads(job)
+            except VeriffError as error:
+                await self._fail_if_permanent(error)
+                raise
             await self._create_session(job)
         session = self._session
         try:
             await self._find_uploads(session)
-            await self._upload_missing(session, job.media)
+            await self._upload_missing(session, job)
             await self._submit_session(session)
         except VeriffError as error:
             if _is_permanent(error) and isinstance(error, BadRequestError | ConflictError):
@@ -185,6 +196,12 @@ class JobRunner:
             await self._fail_if_permanent(error)
             raise
         await self._save_decision(decision)
+
+    def close(self) -> None:
+        """Delete the temporary files of media that were not sent."""
+        for upload in (self._uploads or {}).values():
+            upload.close()
+        self._uploads = None
 
     def may_retry(self, error: VeriffError, job: Job | None) -> bool:
         """Return whether this run may repeat the step: the error is an outage's, and all media can be read again."""
@@ -217,15 +234,23 @@ class JobRunner:
         if decision is not None and decision.status != Status.REVIEW:
             await self._save(self.record.with_decision(decision))
 
-    async def _check_media(self, job: Job) -> None:
-        """Check what `prepare` did not: resize pictures and read async files, since a session cannot be taken back."""
-        if not any(media.max_side is not None or seeks_async(media.source) for media in job.media):
-            return
-        try:
-            await check_media(*job.media)
-        except VeriffError as error:
-            await self._fail_if_permanent(error)
-            raise
+    async def _complete_uploads(self, job: Job) -> list[PendingUpload]:
+        """Return the missing media, with pictures resized and files spooled that only an event loop can read.
+
+        A stream that can be read only once is left to the upload itself, which spools it while others are sent.
+        """
+        uploader = uploader_of(self.context.client)
+        if self._uploads is None:
+            # An earlier attempt has sent them, at least in part.
+            prepared = await to_thread.run_sync(prepare_job, job, self.record, uploader.credentials)
+            self._uploads = prepared.uploads
+            self._are_complete = False
+        uploads = [self._uploads[index] for index in self.record.missing_indexes]
+        if not self._are_complete:
+            readable = [each for each in uploads if each.prepared is not None or seeks_async(each.media.source)]
+            await uploader.complete(readable, stacklevel=1)
+            self._are_complete = True
+        return uploads
 
     async def _create_session(self, job: Job) -> None:
         if self.record.state is not JobState.NEW and self.context.on_unknown != "recreate":
@@ -283,22 +308,18 @@ class JobRunner:
             return
         await self._save(self.record.with_uploaded(uploaded.all))
 
-    async def _upload_missing(self, session: VerificationSession, media: tuple[Media, ...]) -> None:
-        indexes = self.record.missing_indexes
-        if not indexes:
+    async def _upload_missing(self, session: VerificationSession, job: Job) -> None:
+        if not self.record.missing_indexes:
             return
         await self._save(self.record.with_uploads_started())
+        uploads = await self._complete_uploads(job)
 
-        async def save(position: int, receipt: UploadedMedia) -> None:
-            await self._save(self.record.with_media_id(indexes[position], receipt.id))
+        async def save(index: int, receipt: UploadedMedia) -> None:
+            await self._save(self.record.with_media_id(index, receipt.id))
 
-        try:
-            async with self.context.request(count=len(indexes)):
-                await session.upload(*(media[index] for index in indexes), on_uploaded=save)
-        except VeriffError as error:
-            if error.media is not None:  # its index counts only the media that were missing
-                error.media = evolve(error.media, index=indexes[error.media.index])
-            raise
+        async with self.context.request(count=len(uploads)):
+            self._uploads = None  # `send` closes them, also when it fails
+            await uploader_of(self.context.client).send(session.id, uploads, on_uploaded=save)
 
     async def _submit_session(self, session: VerificationSession) -> None:
         may_be_submitted = self.record.state is JobState.SUBMITTING

@@ -13,7 +13,7 @@ from attrs import define, field, fields, frozen
 
 from veriff_async._protocol.option_names import closest
 from veriff_async._protocol.session_request import CreateOptions, create_body
-from veriff_async.batch._fingerprint import session_options
+from veriff_async.batch._prepared_job import session_options
 from veriff_async.batch.job import Job
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.document import Document

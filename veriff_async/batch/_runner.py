@@ -54,8 +54,8 @@ from anyio import create_memory_object_stream
 from attrs import define, frozen
 
 from veriff_async._protocol.arguments import type_name
-from veriff_async.batch._fingerprint import unprepared_record
 from veriff_async.batch._job_runner import JobRunner, ends_run
+from veriff_async.batch._prepared_job import unprepared_record
 from veriff_async.batch._records import JobState
 from veriff_async.batch.job import JobResult, check_job
 from veriff_async.errors import (
@@ -249,6 +249,8 @@ class BatchRunner:
                 f"Job {job.id} stopped with {type(error).__name__}, raised by its own input: check its media and "
                 "options."
             )
+        finally:
+            runner.close()
         if failure is not None:  # raised here, so that it has no context that shows the text
             raise failure
         self._count(submitted=1)
