@@ -22,6 +22,7 @@ from veriff_async import (
     Person,
 )
 from veriff_async._media import prepare
+from veriff_async._media.resize import resize
 from veriff_async.batch import (
     InvalidRow,
     Job,
@@ -199,8 +200,12 @@ async def test_picture_with_a_maximum_side_is_decoded_once(
     """The picture that was resized to check it is the one that is sent."""
     await to_thread.run_sync(Image.new("RGB", (800, 600)).save, tmp_path / "front.jpg")
     decoded: list[int] = []
-    resize = prepare.resize
-    monkeypatch.setattr(prepare, "resize", lambda *args: (decoded.append(args[-1]), resize(*args))[1])
+
+    def count(*args: Any) -> bytes | None:  # noqa: ANN401
+        decoded.append(args[-1])
+        return resize(*args)
+
+    monkeypatch.setattr(prepare, "resize", count)
     media = Media(tmp_path / "front.jpg", "document-front", max_side=400)
 
     result = await verify_one(veriff, Job("user-42", [media]), journal=MemoryJournal(), wait=False)
