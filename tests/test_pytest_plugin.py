@@ -252,7 +252,7 @@ def test_options_can_be_set_for_a_module(pytester: pytest.Pytester) -> None:
 
     @pytest.fixture
     def veriff_client_options():
-        return {"retry": RetryPolicy(attempts=1)}
+        return {"retry": RetryPolicy(max_attempts=1)}
 
 
     async def fail(client):

@@ -133,22 +133,22 @@ class _Proud(MemoryInbox):
 @pytest.mark.parametrize(
     ("kind", "rule"),
     [
-        (_Forgetful, "test_many_are_looked_up_at_once"),
-        (_Backwards, "test_history_is_whole_and_in_order"),
-        (_Proud, "test_one_of_many_at_once_counts"),
-        (_Proud, "test_what_is_late_says_why"),
+        (_Forgetful, "test_get_states_takes_thousands_of_ids"),
+        (_Backwards, "test_get_events_returns_all_events_in_order"),
+        (_Proud, "test_concurrent_duplicates_count_once"),
+        (_Proud, "test_ignored_event_has_a_reason"),
     ],
 )
 def test_an_inbox_that_breaks_a_rule_is_found(kind: type[MemoryInbox], rule: str) -> None:
     """The contract fails for an inbox that breaks one of its rules, and says what was expected."""
 
-    class Trial(TestMemoryInbox):
+    class BrokenInboxCase(TestMemoryInbox):
         async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
             self.inbox = self.inbox or kind(retention=retention, now=now)
             return self.inbox
 
     with pytest.raises(AssertionError, match=r": expected .*, found "):
-        getattr(Trial(), rule)()
+        getattr(BrokenInboxCase(), rule)()
 
 
 def test_the_contract_needs_no_test_tools() -> None:

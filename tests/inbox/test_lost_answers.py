@@ -14,7 +14,7 @@ from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import IgnoredReason, RedisInbox
 from veriff_async.models.decision import DecisionSource
 from veriff_async.testing import decision_event, session_event
-from veriff_async.testing._harness import keys
+from veriff_async.testing._harness import get_keys
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -104,7 +104,7 @@ async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: byt
         statuses = [(await receiver.handle("POST", headers, body)).status for _ in range(3)]
 
         assert 200 == statuses[-1]
-        assert 1 == len(await keys(inbox))
+        assert 1 == len(await get_keys(inbox))
     assert [None] == [recorded.ignored for recorded in called]
 
 
@@ -127,7 +127,7 @@ async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisSe
         await proxy.is_cut.wait()
         proxy.refuses = True
         async with RedisInbox(redis_server.url) as other:
-            while len(await keys(other)) < 2:
+            while len(await get_keys(other)) < 2:
                 pass
             assert (await other.record(decision_event("s", "approved"))).is_duplicate
         proxy.refuses = False
@@ -144,7 +144,7 @@ async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: Re
         await proxy.is_cut.wait()
         proxy.refuses = True
         async with RedisInbox(redis_server.url) as other:
-            while len(await keys(other)) < 2:
+            while len(await get_keys(other)) < 2:
                 pass
         recording.cancel()
         await asyncio.wait([recording])

@@ -1,6 +1,6 @@
-"""For the tests of your own code: strategies for all that Veriff says, and the rules of every inbox and journal.
+"""Tools for your tests: events, hypothesis strategies for every model, and contracts for inboxes and journals.
 
-The strategies need hypothesis (``pip install "veriff-async[testing]"``); the contracts need nothing.
+The strategies need hypothesis (``pip install "veriff-async[testing]"``); the contracts and events need nothing.
 """
 
 from typing import TYPE_CHECKING

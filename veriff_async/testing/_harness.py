@@ -1,13 +1,16 @@
-"""One test of an inbox: its store, the handles on it, the time that they go by, and what all rules ask of them."""
+"""The harness of the contracts: event loops, handles on the store under test, and checks.
+
+A contract is a class of tests that users subclass, so its tests must run under any runner: `as_test` turns a coroutine
+function into a plain method that runs in an event loop of its own. Each test gets the handles on its store, which are
+closed at its end, and no task may outlive it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from contextlib import aclosing, asynccontextmanager
-from typing import TYPE_CHECKING, ClassVar, Final, TypeVar
-
-from attrs import define, field
+from typing import TYPE_CHECKING, ClassVar, Final, Generic, TypeVar
 
 from veriff_async.config import Retention
 
@@ -18,162 +21,203 @@ if TYPE_CHECKING:
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.state import SessionState
 
-    class Closable(Protocol):
-        """What a test must close at its end."""
+    class SupportsAclose(Protocol):
+        """A handle on a store."""
+
+        async def aclose(self) -> None:
+            """Close it."""
+            ...
+
+    class SupportsClose(Protocol):
+        """The handles on one store."""
 
         async def close(self) -> None:
             """Close every handle."""
             ...
 
 
-__all__ = ("Store", "Trial", "alone", "as_test", "following", "hear", "keys", "rule", "same", "state")
+__all__ = (
+    "ContractCase",
+    "Handles",
+    "InboxHandles",
+    "as_test",
+    "check_equal",
+    "get_keys",
+    "get_state",
+    "rule",
+    "run_in_new_loop",
+    "subscribe",
+    "wait_for_change",
+)
 
-_Contract = TypeVar("_Contract", bound="Trial")
-_Maker = TypeVar("_Maker")
-_Handles = TypeVar("_Handles", bound="Closable")
+_Case = TypeVar("_Case")
+_InboxCase = TypeVar("_InboxCase", bound="ContractCase")
+_Handle = TypeVar("_Handle", bound="SupportsAclose")
+_Handles = TypeVar("_Handles", bound="SupportsClose")
 
-_PATIENCE: Final = 30.0
-"""Seconds after which a test that hangs is given up; none measures time."""
+_TIMEOUT: Final = 30.0
+"""Seconds after which a test that hangs fails. No test measures time, so a slow machine does not matter."""
 
-_TURNS: Final = 50
-"""Turns of the loop that tasks of a closed store may need to end."""
+_LOOP_ITERATIONS: Final = 50
+"""Iterations of the loop in which the tasks of a closed store must end."""
 
 
-class Trial:
-    """How an inbox is made for its tests.
+class ContractCase:
+    """The base class of the contract of inboxes.
 
     Attributes:
-        durable: Whether what was recorded is there after all handles were closed, or rules about that are skipped.
+        durable: Whether recorded events survive the closing of all handles; otherwise rules about that are skipped.
     """
 
     durable: ClassVar[bool] = True
 
     @staticmethod
     def new_loop() -> asyncio.AbstractEventLoop:
-        """Return the loop of one test; override it for another kind, such as uvloop."""
+        """Return the event loop of one test; override it for another kind, such as uvloop."""
         return asyncio.new_event_loop()
 
     async def make(self, retention: Retention, now: Callable[[], float]) -> Inbox:
-        """Return a new handle on the store of this test, as another process would have; called once or more in a test.
+        """Return a new handle on the store of this test, as another process would have; called one or more times.
 
-        An inbox that only one process can use is made at the first call, and returned at the others.
+        For an inbox that only one process can use, create it at the first call and return it at the others.
 
         Args:
-            retention: How much is to be kept.
-            now: The time in seconds that age goes by; the tests move it.
+            retention: The limits of the inbox.
+            now: The time in seconds for the age of events; the tests advance it.
         """
         raise NotImplementedError
 
 
-def same(found: object, expected: object, rule: str) -> None:
-    """Fail in plain words: `assert` is gone under ``python -O``, and not explained outside of a test's own module."""
-    if found != expected:
-        msg = f"{rule}: expected {expected!r}, found {found!r}."
+def check_equal(actual: object, expected: object, subject: str) -> None:
+    """Fail with a sentence if two values differ.
+
+    An ``assert`` is removed by ``python -O``, and pytest explains it in the user's own test modules only.
+    """
+    if actual != expected:
+        msg = f"{subject}: expected {expected!r}, found {actual!r}."
         raise AssertionError(msg)
 
 
-@define
-class Store:
-    """The store of one test: its handles, and the time that they go by."""
+class Handles(Generic[_Handle]):
+    """The handles on the store of one test."""
 
-    contract: Trial
-    retention: Retention = field(factory=Retention)
-    time: float = field(factory=time.time)
-    handles: list[Inbox] = field(factory=list["Inbox"])
+    def __init__(self, make: Callable[[], Awaitable[_Handle]]) -> None:
+        """Start without handles.
 
-    async def open(self) -> Inbox:
+        Args:
+            make: Returns a new handle.
+        """
+        self._make = make
+        self._handles: list[_Handle] = []
+
+    async def open(self) -> _Handle:
         """Return a new handle on the store."""
-        handle = await self.contract.make(self.retention, lambda: self.time)
-        self.handles.append(handle)
+        handle = await self._make()
+        self._handles.append(handle)
         return handle
 
-    async def two(self) -> tuple[Inbox, Inbox]:
+    async def open_two(self) -> tuple[_Handle, _Handle]:
         """Return two handles, as two processes would have."""
         return await self.open(), await self.open()
 
     async def close(self) -> None:
         """Close every handle."""
-        while self.handles:
-            await self.handles.pop().aclose()
+        while self._handles:
+            await self._handles.pop().aclose()
 
 
-def rule(body: Callable[[_Contract, Store], Awaitable[None]]) -> Callable[[_Contract], None]:
-    """Make of a rule of inboxes a test for any runner."""
-    return as_test(body, Store)
+class InboxHandles(Handles["Inbox"]):
+    """The handles on the inbox of one test, with the limits and the time that they are made with.
+
+    Attributes:
+        retention: The limits of the handles opened from now on.
+        time: The time of all handles.
+    """
+
+    def __init__(self, case: ContractCase) -> None:
+        """Start without limits, at the time of the machine."""
+        self.retention = Retention()
+        self.time = time.time()
+        super().__init__(lambda: case.make(self.retention, lambda: self.time))
+
+
+def rule(body: Callable[[_InboxCase, InboxHandles], Awaitable[None]]) -> Callable[[_InboxCase], None]:
+    """Turn a rule of inboxes into a test for any runner."""
+    return as_test(body, InboxHandles)
 
 
 def as_test(
-    body: Callable[[_Maker, _Handles], Awaitable[None]], handles: Callable[[_Maker], _Handles]
-) -> Callable[[_Maker], None]:
-    """Make of a rule a test for any runner; the thread's own event loop, if any, is left as it is.
+    body: Callable[[_Case, _Handles], Awaitable[None]], make_handles: Callable[[_Case], _Handles]
+) -> Callable[[_Case], None]:
+    """Turn a coroutine function into a test for any runner. The event loop of the thread, if any, is not touched.
 
     Args:
-        body: The rule; it is given its contract, and the handles on the store of the test.
-        handles: What makes these; they are closed at the end.
+        body: The test; its arguments are its case, and the handles on the store.
+        make_handles: Returns these handles; they are closed at the end.
     """
 
-    async def run(self: _Maker) -> None:
-        store = handles(self)
+    async def run(self: _Case) -> None:
+        handles = make_handles(self)
         try:
-            await body(self, store)
+            await body(self, handles)
         finally:
-            await store.close()
+            await handles.close()
 
-    def test(self: _Maker) -> None:
-        alone(run(self), getattr(self, "new_loop", asyncio.new_event_loop))
+    def test(self: _Case) -> None:
+        run_in_new_loop(run(self), getattr(self, "new_loop", asyncio.new_event_loop))
 
     test.__name__, test.__qualname__, test.__doc__ = body.__name__, body.__qualname__, body.__doc__
     return test
 
 
-def alone(
+def run_in_new_loop(
     work: Coroutine[None, None, None], new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
 ) -> None:
-    """Run a test in a loop of its own, which no task may outlive."""
+    """Run a coroutine in a new event loop, and fail if it leaves a task."""
 
     async def run() -> None:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_TIMEOUT):
             await work
-            await _ended()
+            await _check_no_tasks()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
 
 
-async def _ended() -> None:
-    """Fail when a closed store has left a task."""
-    left: set[asyncio.Task[object]] = set()
-    for _ in range(_TURNS):
-        left = asyncio.all_tasks() - {asyncio.current_task()}
-        if not left:
+async def _check_no_tasks() -> None:
+    """Fail if closed handles have left a task."""
+    tasks: set[asyncio.Task[object]] = set()
+    for _ in range(_LOOP_ITERATIONS):
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if not tasks:
             return
         await asyncio.sleep(0)
-    same(len(left), 0, "tasks that are left when every handle is closed")
+    check_equal(len(tasks), 0, "tasks that are left when every handle is closed")
 
 
 @asynccontextmanager
-async def following(inbox: Inbox) -> AsyncGenerator[AsyncGenerator[str | None]]:
-    """Follow the changes of an inbox, from the moment when nothing is missed."""
-    async with aclosing(inbox.subscribe()) as feed:
-        same(await anext(feed), None, "what a feed yields first")
-        yield feed
+async def subscribe(inbox: Inbox) -> AsyncGenerator[AsyncGenerator[str | None]]:
+    """Subscribe to an inbox; inside of the block every change is reported."""
+    async with aclosing(inbox.subscribe()) as changes:
+        check_equal(await anext(changes), None, "the first item of a subscription")
+        yield changes
 
 
-async def hear(feed: AsyncGenerator[str | None], session_id: str) -> None:
-    """Wait for a change of a session, or for the word that any may have changed."""
-    while await anext(feed) not in {session_id, None}:
+async def wait_for_change(changes: AsyncGenerator[str | None], session_id: str) -> None:
+    """Wait until a subscription reports a session, or ``None``, after which any session may have changed."""
+    while await anext(changes) not in {session_id, None}:
         pass
 
 
-async def state(inbox: Inbox, session_id: str = "s") -> SessionState:
-    """Return the state of a session, which must be known."""
-    found = await inbox.get_states([session_id])
-    if session_id not in found:
-        msg = "A session that was recorded is not known to get_states()."
+async def get_state(inbox: Inbox, session_id: str = "s") -> SessionState:
+    """Return the state of a session, and fail if it has none."""
+    states = await inbox.get_states([session_id])
+    if session_id not in states:
+        msg = "get_states() does not return the state of a session that was recorded."
         raise AssertionError(msg)
-    return found[session_id]
+    return states[session_id]
 
 
-async def keys(inbox: Inbox, session_id: str | None = "s") -> list[str]:
-    """Return the keys of the events that are kept of a session."""
+async def get_keys(inbox: Inbox, session_id: str | None = "s") -> list[str]:
+    """Return the deduplication keys of the stored events of a session."""
     return [event.dedup_key for event in await inbox.get_events(session_id)]

@@ -1,4 +1,4 @@
-"""What the rules of journals try a journal with: handles on its store, and records of every kind."""
+"""The cases of the contract of journals: records of every kind, and checks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from veriff_async._protocol.webhook import event_from
 from veriff_async.batch._records import FileFingerprint, JobFailure, JobRecord, JobState, MediaRecord
 from veriff_async.errors import JobClaimedError, MediaEmptyError, VeriffError
 from veriff_async.models.decision import DecisionSource
-from veriff_async.models.events import DecisionEvent
-from veriff_async.testing._harness import as_test, same
-from veriff_async.testing.factories import decision_event
+from veriff_async.testing._harness import Handles, as_test, check_equal
+from veriff_async.testing.factories import decision_event, decision_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from veriff_async.batch.journal import Journal
     from veriff_async.models.decision import Decision
 
-    class Maker(Protocol):
-        """What makes handles on the store of one test."""
+    class JournalCase(Protocol):
+        """A contract whose journal can be made."""
 
         async def make(self) -> Journal:
             """Return a new handle."""
@@ -31,48 +30,36 @@ if TYPE_CHECKING:
 
 
 __all__ = (
-    "Handles",
+    "JournalHandles",
     "all_records",
-    "cancelled",
-    "counted",
-    "decision_of",
-    "kept",
-    "put",
-    "record_of",
-    "refused",
+    "cancel_after",
+    "check_refused",
+    "count_jobs",
+    "decision_with_unknown_members",
+    "new_record",
+    "read_record",
     "rule",
+    "write_record",
 )
 
-_Contract = TypeVar("_Contract", bound="Maker")
+_Case = TypeVar("_Case", bound="JournalCase")
 
 
-class Handles:
-    """The handles on the store of one test."""
+class JournalHandles(Handles["Journal"]):
+    """The handles on the journal of one test."""
 
-    def __init__(self, contract: Maker) -> None:
-        """Begin with none."""
-        self._contract = contract
-        self._handles: list[Journal] = []
-
-    async def open(self) -> Journal:
-        """Return a new handle on the store."""
-        handle = await self._contract.make()
-        self._handles.append(handle)
-        return handle
-
-    async def close(self) -> None:
-        """Close every handle."""
-        while self._handles:
-            await self._handles.pop().aclose()
+    def __init__(self, case: JournalCase) -> None:
+        """Start without handles."""
+        super().__init__(case.make)
 
 
-def rule(body: Callable[[_Contract, Handles], Awaitable[None]]) -> Callable[[_Contract], None]:
-    """Make of a rule of journals a test for any runner."""
-    return as_test(body, Handles)
+def rule(body: Callable[[_Case, JournalHandles], Awaitable[None]]) -> Callable[[_Case], None]:
+    """Turn a rule of journals into a test for any runner."""
+    return as_test(body, JournalHandles)
 
 
-def record_of(job_id: str) -> JobRecord:
-    """Return the record of a job that is new."""
+def new_record(job_id: str) -> JobRecord:
+    """Return the record of a new job."""
     media = (
         MediaRecord(context="document-front", fingerprint=FileFingerprint(size=3, sha256="ab")),
         MediaRecord(context="face"),
@@ -81,69 +68,66 @@ def record_of(job_id: str) -> JobRecord:
 
 
 def all_records() -> tuple[JobRecord, ...]:
-    """Return a record of each kind there is."""
-    written = evolve(
-        record_of("written"),
+    """Return a record of every kind."""
+    without_hash = evolve(
+        new_record("written"),
         media=(MediaRecord(context="é", fingerprint=FileFingerprint(size=0, mtime_ns=7, sha256="")),),
     )
     failure = JobFailure(error_type="MediaEmptyError", message='It is "empty": 日本.', state=JobState.UPLOADING)
     return (
-        *(record_of(f"at {step}").with_state(step) for step in JobState),
-        written,
-        record_of("created").with_session("s-1"),
-        record_of("uploading").with_session("s-2").with_uploads_started(),
-        record_of("uploaded").with_session("s-3").with_uploads_started().with_media_id(1, "m-1"),
-        record_of("decided").with_session("s-4").with_decision(decision_of()),
-        evolve(record_of("failure").with_state(JobState.FAILED), failure=failure),
-        record_of("failed").with_state(JobState.UPLOADING).with_failure(MediaEmptyError("It is empty: give another.")),
+        *(new_record(f"at {state}").with_state(state) for state in JobState),
+        without_hash,
+        new_record("created").with_session("s-1"),
+        new_record("uploading").with_session("s-2").with_uploads_started(),
+        new_record("uploaded").with_session("s-3").with_uploads_started().with_media_id(1, "m-1"),
+        new_record("decided").with_session("s-4").with_decision(decision_with_unknown_members()),
+        evolve(new_record("failure").with_state(JobState.FAILED), failure=failure),
+        new_record("failed").with_state(JobState.UPLOADING).with_failure(MediaEmptyError("It is empty: give another.")),
     )
 
 
-def decision_of(*, source: DecisionSource = DecisionSource.WEBHOOK, more: object = "é") -> Decision:
-    """Return a decision with more in it than this version knows."""
+def decision_with_unknown_members(*, source: DecisionSource = DecisionSource.WEBHOOK, value: object = "é") -> Decision:
+    """Return a decision with members that this version does not know."""
     event = decision_event("s", "approved", minute=1)
-    event = event_from({**event.raw, "newer": [more, None, 1.5]})
-    if not isinstance(event, DecisionEvent):
-        msg = "a decision is told by no DecisionEvent"
-        raise TypeError(msg)
-    return evolve(event.decision, source=source)
+    event = event_from({**event.raw, "newer": [value, None, 1.5]})
+    return evolve(decision_of(event), source=source)
 
 
-async def put(journal: Journal, record: JobRecord) -> None:
-    """Write a record of a job that is free."""
+async def write_record(journal: Journal, record: JobRecord) -> None:
+    """Write the record of a job that is not claimed."""
     await journal.claim(record.job_id)
     await journal.write(record)
     await journal.release(record.job_id)
 
 
-async def kept(journal: Journal, job_id: str) -> JobRecord:
-    """Return what is kept of a job, which must be known."""
-    found = await journal.read(job_id)
-    if found is None:
-        msg = "A record that was written is not known to read()."
+async def read_record(journal: Journal, job_id: str) -> JobRecord:
+    """Return the record of a job, and fail if it has none."""
+    record = await journal.read(job_id)
+    if record is None:
+        msg = "read() does not return a record that was written."
         raise AssertionError(msg)
-    return found
+    return record
 
 
-async def counted(journal: Journal) -> dict[JobState, int]:
-    """Return the count_by_state without steps at which no job stands."""
-    return {step: count for step, count in (await journal.count_by_state()).items() if count}
+async def count_jobs(journal: Journal) -> dict[JobState, int]:
+    """Return the number of jobs in each state that has any."""
+    return {state: count for state, count in (await journal.count_by_state()).items() if count}
 
 
-async def refused(asked: Awaitable[object], what: str, *errors: type[VeriffError]) -> None:
-    """Fail unless something is refused, as another's job when nothing else is said."""
+async def check_refused(call: Awaitable[object], subject: str, *errors: type[VeriffError]) -> None:
+    """Fail unless a call raises one of some errors; `JobClaimedError` by default."""
     expected = errors or (JobClaimedError,)
     try:
-        found: object = await asked
+        outcome: object = await call
     except VeriffError as error:
-        found = error
-    same(isinstance(found, expected), True, f"whether {what} is refused as {expected[0].__name__}")  # noqa: FBT003
+        outcome = error
+    check_equal(isinstance(outcome, expected), True, f"whether {subject} raises {expected[0].__name__}")  # noqa: FBT003
 
 
-async def cancelled(asked: Awaitable[object], turns: int) -> bool:
-    """Cancel something after some turns of the loop, and tell whether that was in time."""
-    task = asyncio.ensure_future(asked)
-    for _ in range(turns):
+async def cancel_after(call: Awaitable[object], iterations: int) -> bool:
+    """Cancel a call after some iterations of the loop, and return whether it was cancelled before its end."""
+    task = asyncio.ensure_future(call)
+    for _ in range(iterations):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])

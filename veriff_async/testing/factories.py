@@ -1,4 +1,4 @@
-"""Webhooks as Veriff sends them, for tests that need one about a session of their own."""
+"""Webhook events as Veriff sends them, about any session of a test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _CODES: Final = {
 
 
 def session_event(session_id: str, action: str, *, attempt_id: str | None = "first") -> WebhookEvent:
-    """Return the webhook of an attempt that was started or submitted.
+    """Return the event of a started or submitted attempt.
 
     Args:
         session_id: The session.
@@ -51,16 +51,17 @@ def session_event(session_id: str, action: str, *, attempt_id: str | None = "fir
 def decision_event(
     session_id: str, status: str, *, attempt_id: str | None = "first", minute: int | None = None, ip: str | None = None
 ) -> WebhookEvent:
-    """Return the webhook of a decision.
+    """Return the event of a decision.
 
     Args:
         session_id: The session.
-        status: What was decided, for example ``approved``.
+        status: The decision, for example ``approved``.
         attempt_id: The id of the attempt.
-        minute: When it was decided, so many minutes after the first of January 2026; messages without it do not tell.
-        ip: Address of the device; another one makes another message of the same decision.
+        minute: The decision time in minutes after the first of January 2026; without it the event has no decision
+            time.
+        ip: Address of the device; another one gives another event about the same decision.
     """
-    moment = None if minute is None else (_START + timedelta(minutes=minute)).isoformat(timespec="milliseconds")
+    decision_time = None if minute is None else (_START + timedelta(minutes=minute)).isoformat(timespec="milliseconds")
     return event_from(
         {
             "status": "success",
@@ -69,7 +70,7 @@ def decision_event(
                 "attemptId": attempt_id,
                 "status": status,
                 "code": _CODES.get(status),
-                "decisionTime": moment and moment.replace("+00:00", "Z"),
+                "decisionTime": decision_time and decision_time.replace("+00:00", "Z"),
                 "person": {"firstName": "Ada", "lastName": "Løvelace"},
                 "document": {"type": "PASSPORT", "country": "EE", "number": None},
             },
@@ -79,7 +80,7 @@ def decision_event(
 
 
 def decision_of(event: WebhookEvent) -> Decision:
-    """Return the decision of a webhook that has one."""
+    """Return the decision of an event."""
     if isinstance(event, DecisionEvent):
         return event.decision
     msg = f"A {type(event).__name__} has no decision."
@@ -89,24 +90,24 @@ def decision_of(event: WebhookEvent) -> Decision:
 def resubmitted_event(
     session_id: str, *, attempt_id: str | None = "first", minute: int | None = None, refused: bool = False
 ) -> WebhookEvent:
-    """Return the event that a client records after it submitted again.
+    """Return the event that a client records after a resubmission.
 
     Args:
         session_id: The session.
-        attempt_id: The id of the attempt that was to be repeated.
-        minute: When that was decided; see `decision_event`.
-        refused: Whether the event says that Veriff refused the submission.
+        attempt_id: The id of the attempt for which a resubmission was requested.
+        minute: The time of that request; see `decision_event`.
+        refused: Whether Veriff refused the resubmission.
     """
     request = decision_event(session_id, "resubmission_requested", attempt_id=attempt_id, minute=minute)
     return event_from_resubmission(decision_of(request), refused=refused)
 
 
 def full_auto_event(session_id: str, status: str, *, attempt_id: str | None = "first") -> WebhookEvent:
-    """Return the webhook of a decision that was made without a human.
+    """Return the event of a decision without a human.
 
     Args:
         session_id: The session.
-        status: What was decided, for example ``approved``.
+        status: The decision, for example ``approved``.
         attempt_id: The id of the attempt.
     """
     return event_from(
@@ -121,7 +122,7 @@ def full_auto_event(session_id: str, status: str, *, attempt_id: str | None = "f
 
 
 def watchlist_event(session_id: str | None) -> WebhookEvent:
-    """Return the webhook of a watchlist screening, which says nothing of the session's state.
+    """Return the event of a watchlist screening, which does not change the session's state.
 
     Args:
         session_id: The session; older payloads have none.

@@ -1,4 +1,4 @@
-"""The rules that every inbox keeps, as tests that a user runs for an inbox over a database of their own."""
+"""The contract of inboxes: tests for any implementation of `veriff_async.inbox.Inbox`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from veriff_async.models.decision import DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason
-from veriff_async.testing._harness import Store, following, hear, keys, rule, same, state
-from veriff_async.testing._subscription_rules import FollowersContract
+from veriff_async.testing._harness import (
+    InboxHandles,
+    check_equal,
+    get_keys,
+    get_state,
+    rule,
+    subscribe,
+    wait_for_change,
+)
+from veriff_async.testing._subscription_rules import SubscriptionContract
 from veriff_async.testing.factories import (
     decision_event,
     decision_of,
@@ -35,19 +43,19 @@ __all__ = ("InboxContract",)
 
 _DAY: Final = 86_400.0
 _START: Final = 1_767_225_600.0
-"""The first of January 2026, from which `decided` counts its minutes."""
+"""The first of January 2026, from which `decision_event` counts its minutes."""
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
 
 
-class InboxContract(FollowersContract):
-    """Every rule that an inbox must keep, one test each; `veriff_async.inbox.Inbox` says them in words.
+class InboxContract(SubscriptionContract):
+    """The rules of `veriff_async.inbox.Inbox`, one test each, for inboxes that you write.
 
-    Make a subclass in a module of your tests, and say in `make` how your inbox is made. The tests are plain synchronous
-    methods, for pytest and, beside ``unittest.TestCase``, for unittest; each runs a loop of its own. The store must be
-    fresh for each test: make one in an autouse fixture, or in ``setUp``.
+    Create a subclass in a module of your tests, with a method `make` that returns your inbox. The tests are synchronous
+    methods, for pytest and, together with ``unittest.TestCase``, for unittest; each runs its own event loop. The store
+    must be empty at the start of each test: create one in an autouse fixture, or in ``setUp``.
 
     Attributes:
-        durable: Whether what was recorded is there after all handles were closed, or rules about that are skipped.
+        durable: Whether recorded events survive the closing of all handles; otherwise rules about that are skipped.
 
     Example:
         >>> class TestMyInbox(InboxContract):
@@ -60,46 +68,48 @@ class InboxContract(FollowersContract):
     """
 
     @rule
-    async def test_what_is_recorded_is_known(self, store: Store) -> None:
-        """What `record` returns is what `get_states` finds, from the same handle and from another."""
-        mine, other = await store.two()
+    async def test_recorded_state_is_visible_in_every_handle(self, store: InboxHandles) -> None:
+        """`record` returns the state that `get_states` returns, in the same handle and in another."""
+        mine, other = await store.open_two()
         event = session_event("s", "started")
 
         recorded = await mine.record(event)
 
-        same((recorded.event.dedup_key, recorded.ignored), (event.dedup_key, None), "a first message")
-        same(recorded.state, await state(mine), "the state that was recorded")
-        same(recorded.state, await state(other), "the state in another handle")
-        same((await state(other)).status, Status.STARTED, "the state after the first message")
+        check_equal((recorded.event.dedup_key, recorded.ignored), (event.dedup_key, None), "a first event")
+        check_equal(recorded.state, await get_state(mine), "the state that was recorded")
+        check_equal(recorded.state, await get_state(other), "the state in another handle")
+        check_equal((await get_state(other)).status, Status.STARTED, "the state after the first event")
 
     @rule
-    async def test_an_event_is_kept_once(self, store: Store) -> None:
-        """The same event, by its key, is kept once, whichever handle it comes to."""
-        mine, other = await store.two()
+    async def test_duplicate_event_is_stored_once(self, store: InboxHandles) -> None:
+        """An event with the same key is stored once, also when another handle records it again."""
+        mine, other = await store.open_two()
         await mine.record(session_event("s", "started"))
         before = await mine.record(decision_event("s", "approved", minute=1))
 
         for inbox in (mine, other, mine):
             again = await inbox.record(decision_event("s", "approved", minute=1))
-            same((again.is_duplicate, again.state), (True, before.state), "a message that came again")
-        same(len(await keys(other)), 2, "messages that are kept")
+            check_equal((again.is_duplicate, again.state), (True, before.state), "an event that was recorded again")
+        check_equal(len(await get_keys(other)), 2, "stored events")
 
     @rule
-    async def test_one_of_many_at_once_counts(self, store: Store) -> None:
-        """Of many deliveries of one message at the same time, exactly one is not called repeated."""
-        handles = await store.two()
+    async def test_concurrent_duplicates_count_once(self, store: InboxHandles) -> None:
+        """Of many deliveries of one event at the same time, exactly one is not a duplicate."""
+        handles = await store.open_two()
         deliveries = (inbox.record(decision_event("s", "approved")) for inbox in handles * 20)
 
         recorded = await asyncio.gather(*deliveries)
 
-        same(sum(not each.is_duplicate for each in recorded), 1, "deliveries that counted")
-        same({each.state and each.state.status for each in recorded}, {Status.APPROVED}, "states that were returned")
-        same(len(await keys(handles[1])), 1, "messages that are kept")
+        check_equal(sum(not item.is_duplicate for item in recorded), 1, "deliveries that are not duplicates")
+        check_equal(
+            {item.state and item.state.status for item in recorded}, {Status.APPROVED}, "states that were returned"
+        )
+        check_equal(len(await get_keys(handles[1])), 1, "stored events")
 
     @rule
-    async def test_the_latest_state_goes_by_the_table(self, store: Store) -> None:
-        """A session goes from start to end by way of a review and a second attempt, each handle hearing its part."""
-        handles = await store.two()
+    async def test_state_follows_the_transition_table(self, store: InboxHandles) -> None:
+        """A session goes from start to end by a review and a second attempt, its events spread over two handles."""
+        handles = await store.open_two()
         steps = (
             (session_event("s", "started"), "started"),
             (session_event("s", "submitted"), "submitted"),
@@ -110,18 +120,20 @@ class InboxContract(FollowersContract):
             (decision_event("s", "approved", attempt_id="second", minute=3), "approved"),
         )
 
-        for place, (event, status) in enumerate(steps):
-            recorded = await handles[place % 2].record(event)
-            same((recorded.state and recorded.state.status, recorded.ignored), (status, None), "each step")
-        found = await state(handles[0])
-        same(found.attempts, ("first", "second"), "attempts")
-        same(found.effective_decision and found.effective_decision.attempt_id, "second", "the decision that stands")
-        same(found.source, DecisionSource.WEBHOOK, "who told the decision")
+        for index, (event, status) in enumerate(steps):
+            recorded = await handles[index % 2].record(event)
+            check_equal((recorded.state and recorded.state.status, recorded.ignored), (status, None), "each step")
+        current = await get_state(handles[0])
+        check_equal(current.attempts, ("first", "second"), "attempts")
+        check_equal(
+            current.effective_decision and current.effective_decision.attempt_id, "second", "the effective decision"
+        )
+        check_equal(current.source, DecisionSource.WEBHOOK, "the source of the decision")
 
     @rule
-    async def test_what_is_late_says_why(self, store: Store) -> None:
-        """Late, repeated and unrelated messages leave a state as it is, and say why; all but repeated ones are kept."""
-        mine, other = await store.two()
+    async def test_ignored_event_has_a_reason(self, store: InboxHandles) -> None:
+        """Late, repeated and unrelated events change no state and have a reason; all but duplicates are stored."""
+        mine, other = await store.open_two()
         second = session_event("s", "submitted", attempt_id="second")
         for event in (
             decision_event("s", "resubmission_requested", minute=9),
@@ -129,7 +141,7 @@ class InboxContract(FollowersContract):
             second,
         ):
             await mine.record(event)
-        before = await state(mine)
+        before = await get_state(mine)
         steps = (
             (session_event("s", "submitted"), IgnoredReason.STALE),
             (decision_event("s", "review", minute=1), IgnoredReason.STALE),
@@ -138,16 +150,16 @@ class InboxContract(FollowersContract):
             (watchlist_event("s"), IgnoredReason.IRRELEVANT),
         )
 
-        for event, why in steps:
+        for event, reason in steps:
             recorded = await other.record(event)
-            same((recorded.state, recorded.ignored), (before, why), "a message that changes nothing")
-        same(await state(mine), before, "the state afterwards")
-        same(len(await keys(mine)), 7, "messages that are kept")
+            check_equal((recorded.state, recorded.ignored), (before, reason), "an event that changes nothing")
+        check_equal(await get_state(mine), before, "the state afterwards")
+        check_equal(len(await get_keys(mine)), 7, "stored events")
 
     @rule
-    async def test_a_final_state_is_never_lowered(self, store: Store) -> None:
-        """Nothing but a correction that proves to be later changes a final state."""
-        mine, other = await store.two()
+    async def test_final_state_is_not_reverted(self, store: InboxHandles) -> None:
+        """Only a correction that was decided later changes a final state."""
+        mine, other = await store.open_two()
         before = (await mine.record(decision_event("s", "approved", minute=5))).state
         late = (
             session_event("s", "started"),
@@ -162,25 +174,29 @@ class InboxContract(FollowersContract):
 
         for event in late:
             recorded = await other.record(event)
-            same((recorded.state, recorded.ignored), (before, IgnoredReason.FINAL), "a message after the end")
-        same(await state(mine), before, "the state afterwards")
+            check_equal(
+                (recorded.state, recorded.ignored), (before, IgnoredReason.FINAL), "an event after a final decision"
+            )
+        check_equal(await get_state(mine), before, "the state afterwards")
 
     @rule
-    async def test_a_later_correction_counts(self, store: Store) -> None:
-        """Veriff's correction of a final decision replaces it, and the first one is late from then on."""
-        mine, other = await store.two()
+    async def test_later_correction_replaces_a_final_decision(self, store: InboxHandles) -> None:
+        """Veriff's correction replaces a final decision; a repetition of the first decision is ignored then."""
+        mine, other = await store.open_two()
         await mine.record(decision_event("s", "declined", minute=1))
 
         corrected = await other.record(decision_event("s", "approved", minute=2))
         late = await mine.record(decision_event("s", "declined", minute=1, ip="::1"))
 
-        same((corrected.state and corrected.state.status, corrected.ignored), ("approved", None), "a correction")
-        same((late.state, late.ignored), (corrected.state, IgnoredReason.FINAL), "the decision that was corrected")
+        check_equal((corrected.state and corrected.state.status, corrected.ignored), ("approved", None), "a correction")
+        check_equal(
+            (late.state, late.ignored), (corrected.state, IgnoredReason.FINAL), "the decision that was corrected"
+        )
 
     @rule
-    async def test_first_webhook_of_a_polled_decision_counts(self, store: Store) -> None:
-        """The first webhook about a decision that polling reported counts, as the same message or a fuller one."""
-        mine, other = await store.two()
+    async def test_first_webhook_of_a_polled_decision_counts(self, store: InboxHandles) -> None:
+        """The first webhook about a decision that polling reported counts, as the same event or with more members."""
+        mine, other = await store.open_two()
         for session_id, ip in (("s", None), ("fuller", "::1")):
             event = decision_event(session_id, "approved", minute=1)
             polled = event_from_decision(event.decision) if isinstance(event, DecisionEvent) else event
@@ -189,36 +205,38 @@ class InboxContract(FollowersContract):
             before = await mine.record(polled, source=DecisionSource.POLL)
             results = [(await other.record(posted)).ignored, (await mine.record(posted)).ignored]
 
-            same(results, [None, IgnoredReason.DUPLICATE], "webhooks about a decision that polling reported")
-            same(
+            check_equal(results, [None, IgnoredReason.DUPLICATE], "webhooks about a decision that polling reported")
+            check_equal(
                 (await other.record(decision_event(session_id, "approved", minute=1, ip="::2"))).ignored,
                 IgnoredReason.UNCHANGED,
                 "more",
             )
-            found = await state(mine, session_id)
-            same((found.source, before.state and before.state.source), ("webhook", "poll"), "who reported it")
-            same(found.effective_decision, before.state and before.state.effective_decision, "the decision that stands")
-            same(
+            current = await get_state(mine, session_id)
+            check_equal((current.source, before.state and before.state.source), ("webhook", "poll"), "the source")
+            check_equal(
+                current.effective_decision, before.state and before.state.effective_decision, "the effective decision"
+            )
+            check_equal(
                 (await mine.record(polled, source=DecisionSource.POLL)).ignored,
                 IgnoredReason.DUPLICATE,
                 "polling again",
             )
-        same(len(await keys(mine)), 2, "messages that are kept: the same one once")
+        check_equal(len(await get_keys(mine)), 2, "stored events: the same one once")
 
     @rule
-    async def test_a_change_of_who_reported_wakes_followers(self, store: Store) -> None:
-        """Followers hear of the first webhook about a decision that polling reported, though no event is added."""
-        mine, other = await store.two()
+    async def test_change_of_source_wakes_subscribers(self, store: InboxHandles) -> None:
+        """The first webhook about a polled decision is reported to subscribers, although no event is added."""
+        mine, other = await store.open_two()
         event = decision_event("s", "approved", minute=1)
         await mine.record(event, source=DecisionSource.POLL)
-        async with following(other) as feed:
+        async with subscribe(other) as changes:
             await mine.record(event)
-            await hear(feed, "s")
+            await wait_for_change(changes, "s")
 
     @rule
-    async def test_decision_of_an_earlier_attempt_reverts_nothing(self, store: Store) -> None:
-        """After an outage, what is repeated of an earlier attempt leaves the attempt that has begun since."""
-        mine, other = await store.two()
+    async def test_decision_of_an_earlier_attempt_is_stale(self, store: InboxHandles) -> None:
+        """Events of an earlier attempt that are repeated after an outage leave the newer attempt unchanged."""
+        mine, other = await store.open_two()
         await mine.record(session_event("s", "submitted", attempt_id="second"))
         repeated = (
             decision_event("s", "resubmission_requested", minute=1),
@@ -227,36 +245,40 @@ class InboxContract(FollowersContract):
         )
 
         for event in repeated:
-            same((await other.record(event)).ignored, IgnoredReason.STALE, "a message of the earlier attempt")
-            found = await state(mine)
-            same((found.status, found.attempt_id, found.effective_decision), ("submitted", "second", None), "the state")
+            check_equal((await other.record(event)).ignored, IgnoredReason.STALE, "an event of the earlier attempt")
+            current = await get_state(mine)
+            check_equal(
+                (current.status, current.attempt_id, current.effective_decision),
+                ("submitted", "second", None),
+                "the state",
+            )
 
     @rule
-    async def test_order_goes_by_decision_times(self, store: Store) -> None:
-        """A decision that was made before another attempt was first heard of is about an earlier one, in any order."""
+    async def test_decision_time_orders_attempts(self, store: InboxHandles) -> None:
+        """A decision made before another attempt was first recorded is about an earlier one, in any order."""
         store.time = _START + 3600
-        mine, other = await store.two()
+        mine, other = await store.open_two()
         await mine.record(session_event("s", "submitted", attempt_id="second"))
         store.time += 3600
         await other.record(session_event("s", "submitted"))
         late = await mine.record(decision_event("s", "resubmission_requested", minute=30))
-        found = await state(other)
-        same(
-            (late.ignored, found.status, found.attempt_id),
+        current = await get_state(other)
+        check_equal(
+            (late.ignored, current.status, current.attempt_id),
             (IgnoredReason.STALE, "submitted", "second"),
             "an earlier attempt",
         )
 
-        # The request for the first attempt is never sent when the end-user submits again within five minutes.
+        # Veriff never sends the request for the first attempt if the end-user submits again within five minutes.
         await mine.record(session_event("held back", "submitted"))
         store.time += 600
         newer = decision_event("held back", "resubmission_requested", attempt_id="second", minute=125)
-        same((await other.record(newer)).ignored, None, "a decision made after the first attempt was heard of")
+        check_equal((await other.record(newer)).ignored, None, "a decision made after the first attempt was recorded")
 
     @rule
-    async def test_a_record_that_fails_leaves_nothing(self, store: Store) -> None:
-        """An error while an event is recorded leaves neither the event nor its state, and it can be recorded again."""
-        mine, other = await store.two()
+    async def test_failed_record_changes_nothing(self, store: InboxHandles) -> None:
+        """An error during `record` leaves neither the event nor its state, and the event can be recorded again."""
+        mine, other = await store.open_two()
         event = decision_event("s", "approved", minute=1)
         if not isinstance(event, DecisionEvent):
             raise TypeError(event)
@@ -269,122 +291,126 @@ class InboxContract(FollowersContract):
         )
 
         outcomes = [isinstance(result, Exception) for result in (failed, fine)]
-        same(outcomes, [True, False], "which of two records at the same time fail")
-        same(await keys(other), [], "which events are kept of it")
-        same(dict(await other.get_states(["s"])), {}, "which states are kept of it")
-        same((await other.record(event)).ignored, None, "the event, recorded again")
+        check_equal(outcomes, [True, False], "which of two records at the same time fail")
+        check_equal(await get_keys(other), [], "its stored events")
+        check_equal(dict(await other.get_states(["s"])), {}, "its stored states")
+        check_equal((await other.record(event)).ignored, None, "the event, recorded again")
 
     @rule
-    async def test_times_of_any_precision_are_one_decision(self, store: Store) -> None:
+    async def test_decision_is_the_same_in_any_time_precision(self, store: InboxHandles) -> None:
         """A decision in milliseconds and in microseconds, or with and without its attempt, is one decision."""
-        mine, other = await store.two()
+        mine, other = await store.open_two()
         posted = decision_event("s", "resubmission_requested", minute=1)
         before = (await mine.record(posted)).state
         decision = decision_of(posted)
-        moment = decision.decision_time
-        finer = evolve(decision, decision_time=moment and moment + timedelta(microseconds=678), raw={})
+        decided_at = decision.decision_time
+        finer = evolve(decision, decision_time=decided_at and decided_at + timedelta(microseconds=678), raw={})
 
         for again in (finer, evolve(finer, attempt_id=None)):
             recorded = await other.record(event_from_decision(again), source=DecisionSource.POLL)
-            same(
+            check_equal(
                 (recorded.state, recorded.ignored),
                 (before, IgnoredReason.UNCHANGED),
                 "a decision with another precision",
             )
 
     @rule
-    async def test_a_submission_puts_its_request_behind(self, store: Store) -> None:
-        """After this application has submitted again, the request that it answered does not stand in any handle.
+    async def test_resubmission_supersedes_its_request(self, store: InboxHandles) -> None:
+        """After this application has submitted again, no handle shows the request as the effective decision.
 
-        Neither its repetition nor the older messages of its attempt bring it back; the next decision stands.
+        Neither its repetition nor older events of its attempt restore it; the next decision becomes effective.
         """
-        for name, known in (("known", True), ("unknown", False)):
-            mine, other = await store.two()
-            asked = decision_event(name, "resubmission_requested", minute=2)
-            if known:
+        for name, is_recorded in (("known", True), ("unknown", False)):
+            mine, other = await store.open_two()
+            request = decision_event(name, "resubmission_requested", minute=2)
+            if is_recorded:
                 await mine.record(session_event(name, "submitted"))
-                await other.record(asked)
+                await other.record(request)
             recorded = await mine.record(resubmitted_event(name, minute=2), source=DecisionSource.POLL)
 
-            same(recorded.ignored, None, "a submission after a request for another attempt")
+            check_equal(recorded.ignored, None, "a submission after a request for another attempt")
             late = (
-                asked,
+                request,
                 decision_event(name, "resubmission_requested", minute=2, ip="::1"),
                 session_event(name, "submitted"),
             )
             for event in (*late, resubmitted_event(name, minute=2)):
                 await other.record(event)
-                found = await state(other, name)
-                same(
-                    (found.status, found.effective_decision), (Status.SUBMITTED, None), "the state after a late message"
+                current = await get_state(other, name)
+                check_equal(
+                    (current.status, current.effective_decision),
+                    (Status.SUBMITTED, None),
+                    "the state after a late event",
                 )
             await mine.record(decision_event(name, "resubmission_requested", attempt_id="second", minute=3))
-            found = await state(other, name)
-            same(
-                found.effective_decision and found.effective_decision.attempt_id,
+            current = await get_state(other, name)
+            check_equal(
+                current.effective_decision and current.effective_decision.attempt_id,
                 "second",
                 "the decision on the new attempt",
             )
 
     @rule
-    async def test_a_submission_puts_no_newer_decision_behind(self, store: Store) -> None:
-        """A submission that is recorded after the decision on it leaves that decision standing."""
-        mine, other = await store.two()
+    async def test_late_resubmission_keeps_a_newer_decision(self, store: InboxHandles) -> None:
+        """A submission that is recorded after the decision on it leaves that decision effective."""
+        mine, other = await store.open_two()
         await mine.record(decision_event("s", "resubmission_requested", minute=2))
         for status, minute in (("resubmission_requested", 3), ("approved", 4)):
             before = (await mine.record(decision_event("s", status, attempt_id="second", minute=minute))).state
             recorded = await other.record(resubmitted_event("s", minute=2), source=DecisionSource.POLL)
 
-            same(recorded.state, before, "the state after a submission that was recorded late")
+            check_equal(recorded.state, before, "the state after a submission that was recorded late")
 
     @rule
-    async def test_a_request_stands_again_when_its_answer_was_refused(self, store: Store) -> None:
-        """A submission that Veriff refused lets its request stand again, as often as that happens."""
-        mine, other = await store.two()
-        for name, known in (("known", True), ("unknown", False)):
-            if known:
+    async def test_refused_resubmission_restores_its_request(self, store: InboxHandles) -> None:
+        """A submission that Veriff refused makes its request effective again, each time."""
+        mine, other = await store.open_two()
+        for name, is_recorded in (("known", True), ("unknown", False)):
+            if is_recorded:
                 await mine.record(decision_event(name, "resubmission_requested", minute=2))
             for _ in range(2):
                 for refused, status in ((False, Status.SUBMITTED), (True, Status.RESUBMISSION_REQUESTED)):
                     await mine.record(resubmitted_event(name, minute=2, refused=refused), source=DecisionSource.POLL)
-                    found = await state(other, name)
-                    same(
-                        (found.status, found.effective_decision is not None),
+                    current = await get_state(other, name)
+                    check_equal(
+                        (current.status, current.effective_decision is not None),
                         (status, refused),
                         "the state of the request",
                     )
         await mine.record(session_event("known", "submitted", attempt_id="second"))
-        before = await state(mine, "known")
+        before = await get_state(mine, "known")
         await mine.record(resubmitted_event("known", minute=2, refused=True), source=DecisionSource.POLL)
-        same(await state(other, "known"), before, "the state of an attempt that was submitted meanwhile")
+        check_equal(await get_state(other, "known"), before, "the state of an attempt that was submitted since")
 
     @rule
-    async def test_kinds_without_a_state_are_kept(self, store: Store) -> None:
-        """Messages of other and of unknown kinds are kept, and a session that only they name has no state."""
-        mine, other = await store.two()
+    async def test_events_without_a_state_are_stored(self, store: InboxHandles) -> None:
+        """Events of other and of unknown kinds are stored; a session that only they name has no state."""
+        mine, other = await store.open_two()
         unknown = event_from({"eventType": "newer.kind", "sessionId": "s", "data": {"a": [1, None, "é"]}})
 
         for event in (watchlist_event("s"), unknown):
             recorded = await mine.record(event)
-            same((recorded.state, recorded.ignored), (None, IgnoredReason.IRRELEVANT), "a message without a state")
-        same(dict(await other.get_states(["s"])), {}, "states of a session without one")
-        same(await keys(other), [watchlist_event("s").dedup_key, unknown.dedup_key], "messages that are kept")
+            check_equal(
+                (recorded.state, recorded.ignored), (None, IgnoredReason.IRRELEVANT), "an event without a state"
+            )
+        check_equal(dict(await other.get_states(["s"])), {}, "states of a session without one")
+        check_equal(await get_keys(other), [watchlist_event("s").dedup_key, unknown.dedup_key], "stored events")
 
     @rule
-    async def test_events_without_a_session_are_kept(self, store: Store) -> None:
-        """Messages that name no session are kept together, once each, and belong to no session."""
-        mine, other = await store.two()
+    async def test_events_without_a_session_are_stored(self, store: InboxHandles) -> None:
+        """Events that name no session are stored together, once each, and belong to no session."""
+        mine, other = await store.open_two()
         events = (event_from({"type": "newer"}), watchlist_event(None))
 
         for event in (*events, *events):
-            same((await mine.record(event)).state, None, "the state of no session")
+            check_equal((await mine.record(event)).state, None, "the state of no session")
         await mine.record(session_event("None", "started"))
-        same(await keys(other, None), [event.dedup_key for event in events], "messages that are kept")
+        check_equal(await get_keys(other, None), [event.dedup_key for event in events], "stored events")
 
     @rule
-    async def test_history_is_whole_and_in_order(self, store: Store) -> None:
-        """The events of a session come back as they were recorded: kind, order, key and JSON, and none twice."""
-        mine, other = await store.two()
+    async def test_get_events_returns_all_events_in_order(self, store: InboxHandles) -> None:
+        """The events of a session come back as recorded: kind, order, key and JSON, none of them twice."""
+        mine, other = await store.open_two()
         unknown = event_from({"sessionId": "s", "n": 1.5, "deep": [{"é": None}], "": "\u0000"})
         events = [
             session_event("s", "started"),
@@ -393,19 +419,19 @@ class InboxContract(FollowersContract):
             full_auto_event("s", "approved"),
             decision_event("s", "approved"),
         ]
-        for place, event in enumerate((*events, *reversed(events))):
-            await (mine, other)[place % 2].record(event)
+        for index, event in enumerate((*events, *reversed(events))):
+            await (mine, other)[index % 2].record(event)
 
-        found = list(await other.get_events("s"))
+        events_after = list(await other.get_events("s"))
 
-        same(found, events, "events")
-        same([dict(event.raw) for event in found], [dict(event.raw) for event in events], "their JSON")
-        same([event.dedup_key for event in found], [event.dedup_key for event in events], "their keys")
-        same(list(await mine.get_events("another")), [], "events of an unknown session")
+        check_equal(events_after, events, "events")
+        check_equal([dict(event.raw) for event in events_after], [dict(event.raw) for event in events], "their JSON")
+        check_equal([event.dedup_key for event in events_after], [event.dedup_key for event in events], "their keys")
+        check_equal(list(await mine.get_events("another")), [], "events of an unknown session")
 
     @rule
-    async def test_what_was_recorded_survives(self, store: Store) -> None:
-        """States and events are there after every handle was closed, in a new one."""
+    async def test_records_survive_closing(self, store: InboxHandles) -> None:
+        """A new handle has the states and events after every handle was closed."""
         if not self.durable:
             msg = "this inbox is not durable"
             raise unittest.SkipTest(msg)
@@ -415,19 +441,19 @@ class InboxContract(FollowersContract):
         await store.close()
 
         after = await store.open()
-        same(await state(after), before.state, "the state after closing")
-        same(len(await keys(after)), 2, "messages after closing")
-        same(
+        check_equal(await get_state(after), before.state, "the state after closing")
+        check_equal(len(await get_keys(after)), 2, "events after closing")
+        check_equal(
             (await after.record(session_event("s", "started"))).ignored,
             IgnoredReason.DUPLICATE,
-            "a message from before the closing",
+            "an event from before the closing",
         )
 
     @rule
-    async def test_old_sessions_go(self, store: Store) -> None:
-        """A session goes as a whole when its last message is too old; one that is still spoken of stays."""
+    async def test_old_sessions_are_deleted(self, store: InboxHandles) -> None:
+        """A session is deleted as a whole when its last event is too old; a session with newer events stays."""
         store.retention = Retention(max_age=30 * _DAY)
-        mine, other = await store.two()
+        mine, other = await store.open_two()
         await mine.record(decision_event("old", "approved"))
         await mine.record(session_event("s", "started"))
         store.time += 20 * _DAY
@@ -435,90 +461,94 @@ class InboxContract(FollowersContract):
         store.time += 20 * _DAY
         await mine.record(session_event("new", "started"))
 
-        same(set(await other.get_states(["old", "s", "new"])), {"s", "new"}, "sessions that are kept")
-        same(len(await keys(mine, "old") + await keys(mine)), 2, "messages that are kept")
-        same(
-            (await other.record(decision_event("old", "approved"))).ignored, None, "a message of a session that is gone"
+        check_equal(set(await other.get_states(["old", "s", "new"])), {"s", "new"}, "stored sessions")
+        check_equal(len(await get_keys(mine, "old") + await get_keys(mine)), 2, "stored events")
+        check_equal(
+            (await other.record(decision_event("old", "approved"))).ignored, None, "an event of a deleted session"
         )
 
     @rule
-    async def test_sessions_are_bounded(self, store: Store) -> None:
-        """With more sessions than are to be kept, those go of which nothing was heard for longest."""
+    async def test_number_of_sessions_is_limited(self, store: InboxHandles) -> None:
+        """With more sessions than the limit, those without events for longest are deleted."""
         store.retention = Retention(max_sessions=3)
         inbox = await store.open()
         for session_id in ("a", "b", "c", "a", "d"):
             store.time += 1
             await inbox.record(session_event(session_id, "started"))
 
-        same(set(await inbox.get_states("abcd")), {"a", "c", "d"}, "sessions that are kept")
-        same(
+        check_equal(set(await inbox.get_states("abcd")), {"a", "c", "d"}, "stored sessions")
+        check_equal(
             (await inbox.record(session_event("c", "started"))).ignored,
             IgnoredReason.DUPLICATE,
-            "a message of one that is kept",
+            "an event of a stored session",
         )
-        same(
-            await keys(inbox, "b") + await keys(inbox, "d"),
+        check_equal(
+            await get_keys(inbox, "b") + await get_keys(inbox, "d"),
             [session_event("d", "started").dedup_key],
-            "messages that are kept",
+            "stored events",
         )
 
     @rule
-    async def test_events_are_bounded(self, store: Store) -> None:
-        """Of one session the newest messages are kept, and its state stays."""
+    async def test_number_of_events_is_limited(self, store: InboxHandles) -> None:
+        """The newest events of a session are kept, and its state stays."""
         store.retention = Retention(max_events_per_session=3)
         inbox = await store.open()
         events = [event_from({"sessionId": "s", "number": number}) for number in range(5)]
         for event in (decision_event("s", "approved"), *events):
             await inbox.record(event)
 
-        same(await keys(inbox), [event.dedup_key for event in events[-3:]], "messages that are kept")
-        same((await inbox.record(events[-1])).ignored, IgnoredReason.DUPLICATE, "the newest message, come again")
-        same((await state(inbox)).status, Status.APPROVED, "the state, whose message is gone")
+        check_equal(await get_keys(inbox), [event.dedup_key for event in events[-3:]], "stored events")
+        check_equal(
+            (await inbox.record(events[-1])).ignored, IgnoredReason.DUPLICATE, "the newest event, recorded again"
+        )
+        check_equal((await get_state(inbox)).status, Status.APPROVED, "the state, whose event was deleted")
 
     @rule
-    async def test_many_are_looked_up_at_once(self, store: Store) -> None:
-        """Thousands of ids are looked up in one call, and those that are unknown are left out."""
+    async def test_get_states_takes_thousands_of_ids(self, store: InboxHandles) -> None:
+        """Thousands of ids are looked up in one call; unknown ones are not in the result."""
         inbox = await store.open()
         await asyncio.gather(*(inbox.record(session_event(f"s-{number}", "started")) for number in range(50)))
 
-        found = await inbox.get_states({f"s-{number}" for number in range(5_000)})
-        same(set(found), {f"s-{number}" for number in range(50)}, "sessions that are known")
-        same([known.session_id for known in found.values()], list(found), "whose states they are")
-        same(
+        states = await inbox.get_states({f"s-{number}" for number in range(5_000)})
+        check_equal(set(states), {f"s-{number}" for number in range(50)}, "sessions with a state")
+        check_equal([state.session_id for state in states.values()], list(states), "the sessions of the states")
+        check_equal(
             {**await inbox.get_states([]), **await inbox.get_states(["?"])},
             {},
             "states of no and of an unknown session",
         )
 
     @rule
-    async def test_ids_are_any_text(self, store: Store) -> None:
-        """Ids that are empty, long, or made of signs that mean something elsewhere are ids like any other."""
-        mine, other = await store.two()
-        async with following(other) as feed:
+    async def test_ids_may_be_any_text(self, store: InboxHandles) -> None:
+        """Ids that are empty, long, or made of characters with a special meaning elsewhere are ordinary ids."""
+        mine, other = await store.open_two()
+        async with subscribe(other) as changes:
             for odd in _ODD:
                 await mine.record(decision_event(odd, "approved", attempt_id=odd))
-                await hear(feed, odd)
-        found = await other.get_states(_ODD)
-        same(set(found), set(_ODD), "sessions with odd ids")
-        for odd in found:
-            same((found[odd].session_id, len(await keys(other, odd)) > 0), (odd, True), "a session with an odd id")
+                await wait_for_change(changes, odd)
+        states = await other.get_states(_ODD)
+        check_equal(set(states), set(_ODD), "sessions with odd ids")
+        for odd in states:
+            check_equal(
+                (states[odd].session_id, len(await get_keys(other, odd)) > 0), (odd, True), "a session with an odd id"
+            )
 
     @rule
-    async def test_ids_that_no_text_holds_do_not_break(self, store: Store) -> None:
-        """Signs that many stores cannot hold are kept, or refused as an `InboxError`, and never as another error."""
+    async def test_unstorable_ids_raise_inbox_error(self, store: InboxHandles) -> None:
+        """Characters that many stores cannot hold are stored or raise an `InboxError`, never another error."""
         inbox = await store.open()
         for odd in ("nul\x00inside", "half \ud83d a sign"):
             try:
                 await inbox.record(decision_event(odd, "approved"))
-                same((await state(inbox, odd)).session_id, odd, "an id that was kept")
+                check_equal((await get_state(inbox, odd)).session_id, odd, "an id that was stored")
             except InboxError:
                 continue
         await inbox.record(session_event("s", "started"))
 
     @rule
-    async def test_many_sessions_at_once(self, store: Store) -> None:
-        """Fifty sessions whose messages come at the same time, in any order and to any handle, end as they must."""
-        handles = await store.two()
+    async def test_concurrent_sessions_end_correctly(self, store: InboxHandles) -> None:
+        """Fifty sessions whose events arrive at the same time, in any order and handle, get the right final state."""
+        handles = await store.open_two()
         ids = [f"s-{number}" for number in range(50)]
         events: list[WebhookEvent] = []
         for session_id in ids:
@@ -531,42 +561,42 @@ class InboxContract(FollowersContract):
                 session_event(session_id, "submitted"),
             ]
 
-        await asyncio.gather(*(handles[place % 3 % 2].record(event) for place, event in enumerate(events)))
+        await asyncio.gather(*(handles[index % 3 % 2].record(event) for index, event in enumerate(events)))
 
-        found = await handles[0].get_states(ids)
-        same({state.status for state in found.values()}, {Status.APPROVED}, "states")
-        same({len(await keys(handles[1], session_id)) for session_id in ids}, {4}, "messages of each session")
+        states = await handles[0].get_states(ids)
+        check_equal({state.status for state in states.values()}, {Status.APPROVED}, "states")
+        check_equal({len(await get_keys(handles[1], session_id)) for session_id in ids}, {4}, "events of each session")
 
     @rule
-    async def test_a_new_store_is_opened_by_many_at_once(self, store: Store) -> None:
-        """All workers of a server may begin at the same moment, on a store that none has used before."""
+    async def test_new_store_can_be_opened_concurrently(self, store: InboxHandles) -> None:
+        """All workers of a server may start at the same moment, on a store that none has used before."""
         handles = [await store.open() for _ in range(6)]
 
         await asyncio.gather(
-            *(inbox.record(session_event(f"s-{place}", "started")) for place, inbox in enumerate(handles))
+            *(inbox.record(session_event(f"s-{index}", "started")) for index, inbox in enumerate(handles))
         )
 
-        same(len(await handles[0].get_states([f"s-{place}" for place in range(6)])), 6, "sessions that are known")
+        check_equal(len(await handles[0].get_states([f"s-{index}" for index in range(6)])), 6, "sessions with a state")
 
     @rule
-    async def test_a_cancelled_record_breaks_nothing(self, store: Store) -> None:
-        """Whenever a record is cancelled, the message is whole there or not at all, and can be recorded again."""
+    async def test_cancelled_record_is_whole_or_absent(self, store: InboxHandles) -> None:
+        """Whenever `record` is cancelled, the event is stored completely or not at all, and can be recorded again."""
         inbox = await store.open()
-        for turns in range(6):
-            recording = asyncio.create_task(inbox.record(decision_event(f"s-{turns}", "approved")))
-            for _ in range(turns):
+        for iterations in range(6):
+            recording = asyncio.create_task(inbox.record(decision_event(f"s-{iterations}", "approved")))
+            for _ in range(iterations):
                 await asyncio.sleep(0)
             recording.cancel()
             await asyncio.wait([recording])
-        for turns in range(6):
-            await inbox.record(decision_event(f"s-{turns}", "approved"))
-            same((await state(inbox, f"s-{turns}")).status, Status.APPROVED, "the state afterwards")
-            same(len(await keys(inbox, f"s-{turns}")), 1, "messages that are kept")
+        for iterations in range(6):
+            await inbox.record(decision_event(f"s-{iterations}", "approved"))
+            check_equal((await get_state(inbox, f"s-{iterations}")).status, Status.APPROVED, "the state afterwards")
+            check_equal(len(await get_keys(inbox, f"s-{iterations}")), 1, "stored events")
 
     @rule
-    async def test_closing_twice_is_closing(self, store: Store) -> None:
-        """A handle may be closed twice, used or not, and leaves no task behind."""
-        used, unused = await store.two()
+    async def test_closing_twice_is_allowed(self, store: InboxHandles) -> None:
+        """A handle may be closed twice, used or not, and leaves no task."""
+        used, unused = await store.open_two()
         await used.record(session_event("s", "started"))
         for inbox in (used, used, unused, unused):
             await inbox.aclose()

@@ -1,15 +1,15 @@
 """Fixtures for tests of programs that use Veriff; pytest finds them by itself once the library is installed.
 
 =============================  =====================================================================================
-fixture                        what it gives
+fixture                        value
 =============================  =====================================================================================
 ``veriff_sandbox``             a `veriff_async.sandbox.Sandbox` that runs for one test, in a thread of its own
-``veriff_client``              a `veriff_async.VeriffClient` that speaks to it
-``veriff_sandbox_options``     override it: a mapping of options for the sandbox, for a module or a whole suite
+``veriff_client``              a `veriff_async.VeriffClient` for it
+``veriff_sandbox_options``     override it: a mapping of options for the sandbox, for a module or a suite
 ``veriff_client_options``      override it: a mapping of options for the client
 =============================  =====================================================================================
 
-The mark ``veriff_sandbox`` sets options of the sandbox for one test and goes before the fixture. Both are plain
+The mark ``veriff_sandbox`` sets options of the sandbox for one test; they override those of the fixture. Both are
 synchronous fixtures, so they work in synchronous tests, under pytest-asyncio (strict or auto, any loop scope) and
 under anyio's plugin with the asyncio backend::
 
@@ -29,8 +29,8 @@ under anyio's plugin with the asyncio backend::
         veriff_sandbox.decide(session_id, "declined")
         assert my_service.status() == "declined"
 
-A client belongs to one event loop: the one of the first ``await`` on it. It is closed when that loop ends or the test
-does, whichever comes first. Its polls and retries are quick, because the sandbox is near.
+A client belongs to one event loop: the one of the first ``await`` on it. It is closed at the end of that loop or of the
+test, the earlier of the two. It polls and retries quickly, because the sandbox is local.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 
-# Every run of pytest of every user loads this module: it must stay free of imports until a fixture is asked for.
+# Every run of pytest of every user loads this module, so it imports nothing until a fixture is used.
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from veriff_async._http.pool import Pool
     from veriff_async.sandbox import Sandbox
 
-_Made = TypeVar("_Made")
+_Created = TypeVar("_Created")
 
 __all__ = ("veriff_client", "veriff_client_options", "veriff_sandbox", "veriff_sandbox_options")
 
@@ -92,7 +92,7 @@ def veriff_sandbox(request: pytest.FixtureRequest, veriff_sandbox_options: Mappi
                 pytrace=False,
             )
         options |= mark.kwargs
-    with _made(Sandbox, options, "veriff_sandbox") as sandbox:
+    with _create(Sandbox, options, "veriff_sandbox") as sandbox:
         yield sandbox
 
 
@@ -106,7 +106,7 @@ def veriff_client_options() -> Mapping[str, object]:
 def veriff_client(
     request: pytest.FixtureRequest, veriff_sandbox: Sandbox, veriff_client_options: Mapping[str, object]
 ) -> Iterator[VeriffClient]:
-    """Give a client of the test's sandbox; it needs no ``async with`` and closes itself."""
+    """Return a client of the test's sandbox; it closes itself without ``async with``."""
     from veriff_async import PollPolicy, RetryPolicy, VeriffClient  # noqa: PLC0415  see above
 
     _refuse_other_backends(request)
@@ -117,21 +117,21 @@ def veriff_client(
         "retry": RetryPolicy(initial_backoff=0.02, max_backoff=0.1),
         **veriff_client_options,
     }
-    client = _made(VeriffClient, options, "veriff_client")
+    client = _create(VeriffClient, options, "veriff_client")
     pool = client._pool  # noqa: SLF001  no user needs it  # pyright: ignore[reportPrivateUsage]
-    ending = _Ending(client, pool)
+    ending = _ClientCloser(client, pool)
     pool.on_open = ending.begin
     yield client
     ending.finish()
 
 
-class _Ending:
-    """Closes a client on the loop it lives on, whoever runs that loop.
+class _ClientCloser:
+    """Closes a client in its own event loop, under any test runner.
 
-    A synchronous fixture ends before or after the loop of its test, as the runner has it: pytest-asyncio keeps loops
-    of a wider scope, anyio's plugin and ``asyncio.run`` close theirs with the test. Connections can be closed on a
-    living loop only. So the end hangs on an asynchronous generator, which a loop is told of when it is first stepped
-    and which all runners close with ``loop.shutdown_asyncgens()``, as the documentation of asyncio asks them to.
+    A synchronous fixture may end before or after the loop of its test: pytest-asyncio keeps loops of a wider scope,
+    anyio's plugin and ``asyncio.run`` close theirs with the test. Connections can only be closed in a loop that is
+    open. Therefore the client is closed by an asynchronous generator: a loop registers it at its first step, and all
+    runners close it with ``loop.shutdown_asyncgens()``, as the documentation of asyncio requires.
     """
 
     def __init__(self, client: VeriffClient, pool: Pool) -> None:
@@ -141,12 +141,12 @@ class _Ending:
         self._life: AsyncGenerator[None, None] | None = None
 
     def begin(self) -> None:
-        """Tie the client to the running loop; called when the client first opens its connections."""
+        """Register the generator with the running loop; called when the client first opens connections."""
         from asyncio import get_running_loop  # noqa: PLC0415  see above
 
         self._loop = get_running_loop()
         self._life = self._live()
-        with suppress(StopIteration):  # so ends the first step of a generator that awaits nothing before its yield
+        with suppress(StopIteration):  # a step that reaches a yield without awaiting ends like this
             self._life.asend(None).send(None)
 
     async def _live(self) -> AsyncGenerator[None, None]:
@@ -156,7 +156,7 @@ class _Ending:
             await self._client.aclose()
 
     def finish(self) -> None:
-        """Close the client, unless its loop did or it never opened anything."""
+        """Close the client, unless its loop has closed it or it never opened connections."""
         if self._loop is None or self._life is None or self._pool.closed:
             return
         if self._loop.is_closed():
@@ -173,7 +173,7 @@ class _Ending:
             self._loop.run_until_complete(self._life.aclose())
 
 
-def _made(kind: Callable[..., _Made], options: Mapping[str, object], fixture: str) -> _Made:
+def _create(kind: Callable[..., _Created], options: Mapping[str, object], fixture: str) -> _Created:
     try:
         return kind(**options)
     except (TypeError, ValueError) as error:
@@ -187,7 +187,6 @@ def _refuse_other_backends(request: pytest.FixtureRequest) -> None:
     name = backend if isinstance(backend, str) else backend[0]
     if name != "asyncio":
         pytest.fail(
-            f"veriff_client runs on asyncio, not on {name}: give the test a fixture anyio_backend that returns "
-            '"asyncio".',
+            f'veriff_client runs on asyncio, not on {name}: define a fixture anyio_backend that returns "asyncio".',
             pytrace=False,
         )

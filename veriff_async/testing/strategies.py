@@ -1,4 +1,4 @@
-"""Hypothesis strategies for models, made from their fields: every value that Veriff could send, known or not."""
+"""Hypothesis strategies for models, derived from their fields: every value that Veriff could send, known or not."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ __all__ = ("signed_webhooks", "strategy_for", "webhook_events")
 _Model = TypeVar("_Model", bound="AttrsInstance")
 
 _FROM_JSON: Final = frozenset({"raw", "repeated"})
-"""Fields that are filled in when a model is read."""
+"""Fields that decoding fills in, so a strategy must not."""
 
-_FILLED: Final = 6
-"""Optional fields that one model has at once: to draw all of a decision's takes a tenth of a second."""
+_MAX_OPTIONAL: Final = 6
+"""Optional fields that one model has at most: drawing all those of a decision takes a tenth of a second."""
 
 _INTEGERS: Final = st.integers(-(2**53), 2**53)
 _TEXTS: Final = st.text(min_size=1, max_size=20)
@@ -65,9 +65,8 @@ _KINDS: Final = tuple(kind for kind in get_args(events.WebhookEvent) if kind is 
 def strategy_for(model: type[_Model]) -> SearchStrategy[_Model]:
     """Return a strategy for any model of this library, for example ``strategy_for(Decision)``.
 
-    Every field takes every value of its type: words that are known and words that are newer, missing parts, empty and
-    full lists. One model has some of its optional fields at a time. What is made equals what is read again from its
-    `to_json`.
+    A field can have every value of its type: known and unknown words, missing parts, empty and full lists. One model
+    has some of its optional fields only. A model equals the one that is decoded from its `to_json`.
 
     Args:
         model: A model, for example `Decision`, `WatchlistScreening` or an event.
@@ -89,11 +88,11 @@ def webhook_events() -> SearchStrategy[WebhookEvent]:
 
 @st.composite
 def signed_webhooks(draw: DrawFn, credentials: Credentials) -> tuple[dict[str, str], bytes]:
-    """Return a strategy for webhooks as they come in: headers and raw body, signed with any live secret.
+    """Return a strategy for signed webhooks: headers and raw body, signed with any of the secrets.
 
     Args:
-        draw: Given by hypothesis.
-        credentials: Whose webhooks they are.
+        draw: Passed by hypothesis.
+        credentials: The credentials that sign the webhooks.
     """
     body = dump_json(draw(webhook_events()))
     secret = draw(st.sampled_from(credentials.secrets))
@@ -121,7 +120,7 @@ def _instances(
     required: Mapping[str, SearchStrategy[object]],
     optional: Mapping[str, SearchStrategy[object]],
 ) -> AttrsInstance:
-    filled = draw(st.lists(st.sampled_from(sorted(optional)), unique=True, max_size=_FILLED)) if optional else []
+    filled = draw(st.lists(st.sampled_from(sorted(optional)), unique=True, max_size=_MAX_OPTIONAL)) if optional else []
     strategies = {**required, **{name: optional[name] for name in filled}}
     return model(**{name: draw(strategy) for name, strategy in strategies.items()})
 
@@ -134,7 +133,7 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
     if kind in _LEAVES:
         return _LEAVES[kind]
     if kind is datetime:
-        return st.datetimes(timezones=st.just(UTC)).map(lambda moment: _cut(moment, digits))
+        return st.datetimes(timezones=st.just(UTC)).map(lambda time: _truncate(time, digits))
     origin, parts = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return st.one_of(*(st.none() if part is type(None) else _values(part, digits=digits) for part in parts))
@@ -142,19 +141,19 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
         return st.lists(_values(parts[0], digits=digits), max_size=2).map(tuple)
     if origin is Mapping:
         return st.dictionaries(_TEXTS, _values(parts[1]), max_size=2)
-    return _words_or_model(cast("type[object]", kind))
+    return _enum_or_model(cast("type[object]", kind))
 
 
-def _words_or_model(kind: type[object]) -> SearchStrategy[object]:
+def _enum_or_model(kind: type[object]) -> SearchStrategy[object]:
     if issubclass(kind, OpenEnum):
         return st.sampled_from(list(kind)) | _TEXTS.map(kind)
     if issubclass(kind, Enum):
         return st.sampled_from(list(kind))
     if has(kind):
         return _strategy(kind)
-    msg = f"There is no strategy for {kind.__name__}: give a model of veriff_async."
+    msg = f"Cannot build a strategy for {kind.__name__}: pass a model of veriff_async."
     raise ConfigurationError(msg)
 
 
-def _cut(moment: datetime, digits: int) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000) if digits == 3 else moment  # noqa: PLR2004
+def _truncate(time: datetime, digits: int) -> datetime:
+    return time.replace(microsecond=time.microsecond // 1000 * 1000) if digits == 3 else time  # noqa: PLR2004
