@@ -198,7 +198,7 @@ async def test_queued_calls_leave_the_loop_to_others(inbox: MemoryInbox, kind: s
     function = {"async": wait_first, "async that returns at once": return_at_once, "plain": plain}[kind]
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=4) as receiver:
         recorded = await receiver.receive(signed(BODY), BODY)
-        calls = receiver._work().calls
+        calls = receiver._tasks_by_loop[asyncio.get_running_loop()].callbacks
         assert calls is not None
         for _ in range(299):
             calls.add(recorded)
@@ -305,7 +305,7 @@ async def test_records_that_hang_leave_their_slots(
     advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that hangs has no slot once its request is answered; the oldest are cancelled, with one log line."""
-    monkeypatch.setattr(_tasks, "_MOST_RECORDING", 50)  # as many as there are would take seconds
+    monkeypatch.setattr(_tasks, "_MAX_RECORDS", 50)  # as many as there are would take seconds
     inbox = OwnInbox(waits=True)
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         for part in range(2):
@@ -392,7 +392,7 @@ async def test_a_function_that_is_too_far_behind_is_left_out(
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
     recorded = await receiver.receive(signed(BODY), BODY)
     await slow.began.wait()
-    calls = receiver._work().calls
+    calls = receiver._tasks_by_loop[asyncio.get_running_loop()].callbacks
     assert calls is not None
     for _ in range(10_000):
         calls.add(recorded)

@@ -26,7 +26,7 @@ from veriff_async import (
 from veriff_async.inbox import MemoryInbox
 from veriff_async.testing import signed_webhooks
 from veriff_async.webhooks import WebhookReceiver, WebhookResponse, aiohttp_app, aiohttp_handler, asgi_app
-from veriff_async.webhooks._http import STATUSES, is_longer, refusal
+from veriff_async.webhooks._http import STATUSES, is_longer, refuse_head
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -162,7 +162,7 @@ def test_a_length_that_is_no_number_says_nothing(text: str | None) -> None:
 
 def test_a_number_of_a_million_digits_takes_no_time() -> None:
     """It is refused without being read as a number, which Python refuses to do."""
-    assert 413 == getattr(refusal("POST", {"Content-Length": "9" * 1_000_000}, 10), "status", 0)
+    assert 413 == getattr(refuse_head("POST", {"Content-Length": "9" * 1_000_000}, 10), "status", 0)
 
 
 @pytest.mark.anyio
@@ -266,7 +266,7 @@ def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
     """An adapter without a receiver, and a receiver without an inbox, say what to pass when they are made."""
     adapters: list[Callable[[Any], object]] = [asgi_app, aiohttp_handler, aiohttp_app]
     for adapter in adapters:
-        with pytest.raises(ConfigurationError, match="receiver must be a WebhookReceiver, got"):
+        with pytest.raises(ConfigurationError, match="receiver must be a WebhookReceiver, not"):
             adapter(value)
     no_inbox: Any = MemoryInbox if isinstance(value, MemoryInbox) else value
     with pytest.raises(ConfigurationError, match="inbox must be an inbox, got"):

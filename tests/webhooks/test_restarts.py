@@ -135,7 +135,7 @@ def test_receiver_closed_from_outside_is_closed_everywhere() -> None:
 def test_receiver_needs_asyncio() -> None:
     """Without a running event loop of asyncio, a receiver says what it needs."""
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox())
-    with pytest.raises(ConfigurationError, match="running event loop of asyncio"):
+    with pytest.raises(ConfigurationError, match="running asyncio event loop"):
         receiver.open()
 
 

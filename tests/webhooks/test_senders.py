@@ -13,7 +13,7 @@ from tests.webhooks.conftest import CREDENTIALS, message, signed
 from veriff_async import ConfigurationError, WebhookReceiver
 from veriff_async.inbox import MemoryInbox
 from veriff_async.webhooks import aiohttp_handler, asgi_app
-from veriff_async.webhooks._allowed_networks import senders_from
+from veriff_async.webhooks._allowed_networks import parse_networks
 
 pytestmark = pytest.mark.anyio
 
@@ -24,7 +24,7 @@ BODY: Final = message()
 
 def allow(remote: str | None, forwarded: str | None = None, *, proxies: list[str] | None = None) -> bool:
     """Return whether a request is allowed."""
-    senders = senders_from(VERIFF, PROXIES if proxies is None else proxies)
+    senders = parse_networks(VERIFF, PROXIES if proxies is None else proxies)
     assert senders is not None
     return senders.allow(remote, {} if forwarded is None else {"X-Forwarded-For": forwarded})
 

@@ -34,7 +34,7 @@ _CLIENT: Final = "client"
 _SIGNATURE: Final = "signature"
 _INTEGRATION: Final = "integration"
 _LEGACY: Final = "legacy"
-_SAYS: Final = {
+_ROLES: Final = {
     AUTH_CLIENT.lower(): _CLIENT,
     VRF_AUTH_CLIENT.lower(): _CLIENT,
     HMAC_SIGNATURE.lower(): _SIGNATURE,
@@ -42,7 +42,7 @@ _SAYS: Final = {
     INTEGRATION_ID.lower(): _INTEGRATION,
     LEGACY_SIGNATURE.lower(): _LEGACY,
 }
-"""What the headers say, by their names in lower case."""
+"""The meaning of each header, by its name in lower case."""
 
 
 @frozen
@@ -93,17 +93,18 @@ def claim_of(headers: Mapping[str, str]) -> Claim:
     Raises:
         InvalidArgumentError: They are no mapping of str to str.
     """
-    # A header may come twice, and some mappings give both; each mapping is gone through once.
-    said: dict[str, list[str]] = {_CLIENT: [], _SIGNATURE: [], _INTEGRATION: [], _LEGACY: []}
+    # A header may come twice, and some mappings give both. The first one counts, and all must be equal.
+    values: dict[str, str] = {}
+    disagrees = False
     for name, value in header_items(headers):
-        what = _SAYS.get(name)
-        if what is not None:
-            said[what].append(header_text(name, value).strip())
-    client, clients_agree = _agreed(said[_CLIENT])
-    signature, signatures_agree = _agreed(said[_SIGNATURE])
-    integration, _ = _agreed(said[_INTEGRATION])
-    legacy, _ = _agreed(said[_LEGACY])
-    return Claim(client, signature, integration or None, not (clients_agree and signatures_agree), legacy)
+        role = _ROLES.get(name)
+        if role is not None:
+            text = header_text(name, value).strip()
+            is_equal = values.setdefault(role, text).lower() == text.lower()
+            disagrees |= not is_equal and role in {_CLIENT, _SIGNATURE}
+    return Claim(
+        values.get(_CLIENT), values.get(_SIGNATURE), values.get(_INTEGRATION) or None, disagrees, values.get(_LEGACY)
+    )
 
 
 def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookVerification:
@@ -154,10 +155,3 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
         )
         raise SignatureError(msg, reason="mismatch")
     return WebhookVerification(secret_index, claim.integration)
-
-
-def _agreed(values: list[str]) -> tuple[str | None, bool]:
-    """Return the first of some values, and whether all of them say the same."""
-    if len(values) <= 1:
-        return (values[0] if values else None), True
-    return values[0], len({value.lower() for value in values}) == 1

@@ -69,23 +69,21 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
     if not callable(items):
         msg = f"{_HEADERS}, got {type_name(headers)}: {_headers_remedy(headers)}."
         raise InvalidArgumentError(msg)
-    pairs = _pairs(cast("Callable[[], Iterable[tuple[object, object]]]", items))
-    if pairs is None:
-        msg = f"{_HEADERS}, but items() of {type_name(headers)} gives no pairs: pass the headers of the request."
-        raise InvalidArgumentError(msg)
-    for name, _ in pairs:
-        if not isinstance(name, str):
-            remedy = "decode names and values as latin-1" if isinstance(name, bytes) else "pass the request's headers"
-            msg = f"{_HEADERS}, but a name is of type {type_name(name)}: {remedy}."
-            raise InvalidArgumentError(msg)
-    return [(name.lower(), value) for name, value in cast("list[tuple[str, object]]", pairs)]
-
-
-def _pairs(items: Callable[[], Iterable[tuple[object, object]]]) -> list[tuple[object, object]] | None:
+    lowered: list[tuple[str, object]] = []
     try:
-        return [(name, value) for name, value in items()]
-    except (TypeError, ValueError):
-        return None
+        for name, value in cast("Callable[[], Iterable[tuple[object, object]]]", items)():
+            if not isinstance(name, str):
+                remedy = (
+                    "decode names and values as latin-1" if isinstance(name, bytes) else "pass the request's headers"
+                )
+                msg = f"{_HEADERS}, but a name is of type {type_name(name)}: {remedy}."
+                break
+            lowered.append((name.lower(), value))
+        else:
+            return lowered
+    except (TypeError, ValueError):  # the items are not pairs
+        msg = f"{_HEADERS}, but items() of {type_name(headers)} gives no pairs: pass the headers of the request."
+    raise InvalidArgumentError(msg)
 
 
 def header_text(name: str, value: object) -> str:

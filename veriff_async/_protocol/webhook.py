@@ -88,20 +88,20 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
     body = as_bytes(body)
     verify_webhook(headers, body, credentials)
     try:
-        root = load_object(body)
-        _check_depth(body, root)
-        return event_from(root)
+        raw = load_object(body)
+        _check_depth(body, raw)
+        return _decode(_kind(raw), raw)
     except DecodeError as error:
         problems = error.problems
     msg = f"The webhook is signed, but cannot be read ({'; '.join(problems)}): look for a newer veriff-async."
     raise WebhookPayloadError(msg, problems=problems)
 
 
-def _check_depth(body: bytes, root: JsonObject) -> None:
+def _check_depth(body: bytes, raw: JsonObject) -> None:
     """Refuse JSON that is nested too deeply: whether it can be written again would depend on the caller's stack."""
-    if body.count(b"[") + body.count(b"{") <= _DEEPEST:  # counting is faster than looking
+    if body.count(b"[") + body.count(b"{") <= _DEEPEST:  # counting is faster than a search
         return
-    level: list[object] = [root]
+    level: list[object] = [raw]
     for _ in range(_DEEPEST):
         level = [item for value in level for item in _items(value)]
         if not level:
@@ -116,13 +116,13 @@ def _items(value: object) -> Iterable[object]:
     return cast("list[object]", value) if isinstance(value, list) else ()
 
 
-def event_from(root: JsonObject) -> WebhookEvent:
+def event_from(raw: JsonObject) -> WebhookEvent:
     """Read the body of a webhook, whose origin was checked before.
 
     Raises:
         DecodeError: It is of a known kind, and lacks what that kind cannot be without.
     """
-    return _made(_kind(root), root)
+    return _decode(_kind(raw), raw)
 
 
 def event_from_decision(decision: Decision) -> DecisionEvent:
@@ -164,18 +164,23 @@ def load_event(kind: str, body: bytes) -> WebhookEvent:
     Raises:
         DecodeError: It is nothing that an event was written as.
     """
-    return _made(_KINDS.get(kind, UnknownEvent), load_object(body))
+    return _decode(_KINDS.get(kind, UnknownEvent), load_object(body))
 
 
-def _made(kind: type[WebhookEvent], root: JsonObject) -> WebhookEvent:
-    return UnknownEvent(raw=root) if kind is UnknownEvent else read(kind, root)
+def _decode(kind: type[WebhookEvent], raw: JsonObject) -> WebhookEvent:
+    return UnknownEvent(raw=raw) if kind is UnknownEvent else read(kind, raw)
 
 
-def _kind(root: JsonObject) -> type[WebhookEvent]:
-    """Tell kinds apart by their shape: several may be sent to one address, and only the newer ones name themselves."""
+def _kind(raw: JsonObject) -> type[WebhookEvent]:
+    """Return the kind by its shape: several may be sent to one address, and only the newer ones name themselves."""
     for member in ("eventType", "type"):
-        name = root.get(member)
+        name = raw.get(member)
         if isinstance(name, str) and name in _BY_NAME:
             return _BY_NAME[name]
-    given = {member for member, value in root.items() if value is not None}  # null says as little as a missing member
-    return next((kind for kind, members in _BY_SHAPE if members <= given), UnknownEvent)
+    for kind, required in _BY_SHAPE:
+        for member in required:
+            if raw.get(member) is None:  # null means as little as a missing member
+                break
+        else:
+            return kind
+    return UnknownEvent

@@ -1,4 +1,4 @@
-"""What an inbox is: where verified events are kept, and what tells sleeping coroutines of them."""
+"""The interface of an inbox: it records verified events, and wakes coroutines that wait for them."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ __all__ = ("Inbox",)
 
 @runtime_checkable
 class Inbox(Protocol):
-    """A place that all processes of an application share: one records a webhook, whoever waits for its session wakes.
+    """A store that all processes of an application share: one records a webhook, and waits for its session wake in all.
 
-    An inbox over a database of your own has these methods; `veriff_async.inbox.apply_event` is what a message
-    does to a state, and `veriff_async.testing.InboxContract` is the test that it must pass. Whatever fails is told as
-    an `InboxError`: a receiver then answers 503, so that Veriff tries again, and waits go on by polling.
+    An inbox over your own database has these methods. `veriff_async.inbox.apply_event` computes the state after an
+    event, and `veriff_async.testing.InboxContract` is the test that an inbox must pass. Every failure is raised as an
+    `InboxError`: a receiver then answers 503, so that Veriff sends the webhook again, and waits continue by polling.
     """
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
-        """Keep an event, and the state of its session after it, for good before this returns.
+        """Store an event and the resulting state of its session durably, before this returns.
 
-        The same event (by its ``dedup_key``) is kept once, and a message that comes late never lowers a state.
+        The same event (by its ``dedup_key``) is stored once, and a late event never reverts a newer state.
 
         Args:
-            event: What was verified and read. Clients record decisions that they asked for, and a `SessionEvent` with
-                an ``answered_decision`` when they submitted again.
-            source: Who told it; decisions that were asked for are recorded too.
+            event: A verified event. Clients also record decisions that they polled, and a `SessionEvent` with an
+                ``answered_decision`` when they submitted again.
+            source: Where the event comes from.
 
         Raises:
-            InboxError: It may not have been kept, and must not be acknowledged.
+            InboxError: It may not have been stored, and must not be acknowledged.
         """
         ...
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Return the states of those sessions that are known.
+        """Return the states of those sessions that have one.
 
         Raises:
             InboxError: They cannot be read.
@@ -48,18 +48,18 @@ class Inbox(Protocol):
         ...
 
     def subscribe(self) -> AsyncGenerator[str | None]:
-        """Yield the id of each session whose state has changed, whichever process recorded it.
+        """Yield the id of each session whose state changes, in any process.
 
-        The first thing that is yielded is ``None``, when from then on nothing is missed. A later ``None`` says that
-        something may have been missed, so that everything is to be looked at again. An id may come more than once.
+        The first item is ``None``: from then on no change is missed. A later ``None`` means that changes may have been
+        missed, so read all states again. An id may be repeated.
 
         Raises:
-            InboxError: It has broken off; a new one can be begun.
+            InboxError: The subscription has failed; a new one can be started.
         """
         ...
 
     async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
-        """Return the events that are kept of a session, or of none (``None``), in the order of their recording.
+        """Return the stored events of a session, or those without a session (``None``), in the order of recording.
 
         Raises:
             InboxError: They cannot be read.
@@ -67,5 +67,5 @@ class Inbox(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Let go of connections, threads and files, and end the feeds; a second call does nothing."""
+        """Release connections, threads and files, and end the subscriptions; a second call does nothing."""
         ...

@@ -1,10 +1,9 @@
-"""The inbox of one process: nothing to set up, and gone with the process."""
+"""The inbox of one process: nothing to set up, and nothing survives the process."""
 
 from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from contextlib import aclosing
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -36,48 +35,48 @@ _IN_MEMORY: Final = Retention(max_sessions=100_000)
 
 
 _State: TypeAlias = tuple[str, str, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
-"""A state: session, status, attempts, the decision as it came, who reported it, and the undecided attempts."""
+"""A state: session, status, attempts, the JSON of its decision, the decision's source, and the undecided attempts."""
 
 
 @define
-class _Shelf:
-    """What is kept of one session, as bytes: models would be gone through again at each collection of garbage.
+class _SessionLog:
+    """The events and the state of one session, as bytes: the garbage collector would visit models again and again.
 
     Attributes:
-        events: Kinds and bodies in the order of their recording, by what they told, or by key from the first on that
-            told what another did. Most differ in what they tell, and a key takes as long as half of reading a message.
-        by_key: Whether some are there by their keys.
-        state: The state, if an event told one.
-        touched: When the last event came.
+        events: Kinds and bodies in the order of recording. Their names are the cheap prefixes of their deduplication
+            keys, and whole keys from the first event on whose prefix is taken. Most prefixes differ, and a whole key
+            takes half as long as decoding an event.
+        has_keys: Whether some names are whole keys.
+        state: The state, if an event has set one.
+        touched: The time of the last event.
     """
 
     events: dict[str, tuple[str, bytes]] = field(factory=dict[str, "tuple[str, bytes]"])
-    by_key: bool = False
+    has_keys: bool = False
     state: _State | None = None
     touched: float = 0.0
 
-    def name(self, event: WebhookEvent, body: bytes) -> str | None:
-        """Return under which name an event is to be kept, or ``None`` when it is kept already."""
+    def new_name(self, event: WebhookEvent, body: bytes) -> str | None:
+        """Return the name for a new event, or ``None`` for one that was recorded before."""
         short = dedup_prefix(event)
         kept = self.events.get(short)
         if kept is not None and event.raw and (kept[1] == body or digest(load_object(kept[1])) == digest(event.raw)):
             return None
-        if kept is None and event.raw and not self.by_key:
+        if kept is None and event.raw and not self.has_keys:
             return short
-        self.by_key = True
+        self.has_keys = True
         return None if event.dedup_key in self.events else event.dedup_key
 
 
 class MemoryInbox:
     """Keep events in the memory of this process; any of its threads and loops may use it.
 
-    What is recorded does not survive a restart, and no other process sees it: for that there are `SqliteInbox` and
-    `RedisInbox`.
+    Events do not survive a restart, and no other process sees them: use `SqliteInbox` or `RedisInbox` for that.
 
     Args:
-        retention: How much is kept; 100,000 sessions for 30 days when left out.
-        now: The time in seconds since 1970, for tests in which days pass. Without it, age is measured by a clock that
-            cannot be set, so that a change of the system's time forgets nothing.
+        retention: How much is kept; by default 100,000 sessions for 30 days.
+        now: The time in seconds since 1970, for tests in which days pass. By default age is measured by a monotonic
+            clock, so a change of the system's time deletes nothing.
 
     Example:
         >>> inbox = MemoryInbox()
@@ -86,18 +85,18 @@ class MemoryInbox:
     """
 
     def __init__(self, *, retention: Retention | None = None, now: Callable[[], float] | None = None) -> None:
-        """Begin empty."""
+        """Start empty."""
         self._retention = _IN_MEMORY if retention is None else check_retention(retention)
         self._now = time.monotonic if now is None else check_clock(now)
         self._wall_clock = time.time if now is None else now
-        self._shelves: OrderedDict[str | None, _Shelf] = OrderedDict()
+        self._logs: OrderedDict[str | None, _SessionLog] = OrderedDict()
         self._broadcaster = Broadcaster()
         self._lock = Lock()
         self._entered = 0
 
     def __repr__(self) -> str:
-        """Show how much is kept."""
-        return f"<MemoryInbox of {len(self._shelves)} sessions>"
+        """Show how many sessions are kept."""
+        return f"<MemoryInbox of {len(self._logs)} sessions>"
 
     async def __aenter__(self) -> Self:
         """Return the inbox itself."""
@@ -109,7 +108,7 @@ class MemoryInbox:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Forget everything, unless another ``async with`` block uses this inbox."""
+        """Delete everything, unless another ``async with`` block uses this inbox."""
         with self._lock:
             self._entered = max(0, self._entered - 1)
             is_used = self._entered > 0
@@ -117,98 +116,102 @@ class MemoryInbox:
             await self.aclose()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
-        """Keep an event; see `Inbox.record`."""
+        """Record an event; see `Inbox.record`."""
         require_asyncio()
         return self.record_now(event, source=source)
 
     def record_now(
         self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK, body: bytes | None = None
     ) -> RecordResult:
-        """Keep an event without a coroutine, since nothing is waited for; otherwise as `record`.
+        """Record an event synchronously; see `record`.
 
         Args:
-            event: What was verified and read.
-            source: Who told it.
-            body: The JSON that it was read from, where that is at hand: it is kept then, and not written again.
+            event: The event.
+            source: Its source.
+            body: The JSON that the event was decoded from, if the caller has it, so that it is not encoded again.
         """
         with self._lock:
-            recorded, is_changed = self._keep(event, source, body or dump_event(event))
-        if is_changed and recorded.state is not None:
-            self._broadcaster.publish([recorded.state.session_id])
-        return recorded
+            result, is_changed = self._record(event, source, body or dump_event(event))
+        if is_changed and result.state is not None:
+            self._broadcaster.publish([result.state.session_id])
+        return result
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
-        """Return what is known of sessions; see `Inbox.get_states`."""
+        """Return the states of sessions; see `Inbox.get_states`."""
         require_asyncio()
+        stored: list[_State] = []
         with self._lock:
-            self._forget_old()
-            found = ((session_id, self._shelves.get(session_id)) for session_id in session_ids)
-            states = {session_id: shelf.state for session_id, shelf in found if shelf}
-        return {session_id: _loaded(state) for session_id, state in states.items() if state}
+            self._delete_old()
+            for session_id in session_ids:
+                log = self._logs.get(session_id)
+                if log is not None and log.state is not None:
+                    stored.append(log.state)
+        states: dict[str, SessionState] = {}
+        for state in stored:  # decoded after the lock was released, which other threads may wait for
+            states[state[0]] = _load_state(state)
+        return states
 
-    async def subscribe(self) -> AsyncGenerator[str | None]:
+    def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change; see `Inbox.subscribe`."""
         require_asyncio()
-        async with aclosing(self._broadcaster.subscribe()) as feed:
-            async for session_id in feed:
-                yield session_id
+        return self._broadcaster.subscribe()
 
     async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.get_events`."""
         require_asyncio()
         with self._lock:
-            self._forget_old()
-            shelf = self._shelves.get(session_id or None)
-            events = tuple(shelf.events.values()) if shelf else ()
+            self._delete_old()
+            log = self._logs.get(session_id or None)
+            events = tuple(log.events.values()) if log else ()
         return tuple(load_event(kind, body) for kind, body in events)
 
     async def aclose(self) -> None:
-        """Forget everything, and end the feeds."""
+        """Delete everything, and end the subscriptions."""
         require_asyncio()
         with self._lock:
             self._entered = 0
-            self._shelves.clear()
-        self._broadcaster.end(InboxError("The inbox was closed: wait beside another one."))
+            self._logs.clear()
+        self._broadcaster.end(InboxError("The inbox was closed: open it again with `async with`, or use another one."))
 
-    def _keep(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
-        """Keep an event; return the result, and whether the state is another one than before."""
-        self._forget_old()
+    def _record(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
+        """Record an event; return the result, and whether the state has changed."""
+        self._delete_old()
         session_id, now = event.session_id or None, self._now()
-        shelf = self._shelves.get(session_id) or _Shelf()
-        before = None if shelf.state is None else _loaded(shelf.state)
-        name = shelf.name(event, body)
+        log = self._logs.get(session_id) or _SessionLog()
+        before = None if log.state is None else _load_state(log.state)
+        name = log.new_name(event, body)
         after, ignored = apply_event(before, event, source, is_duplicate=name is None, recorded_at=self._wall_clock())
-        state = shelf.state if after is None or after is before else _dumped(after, event, body)
-        # Everything that can fail is behind: an error must not leave an event without its state.
-        self._shelves[session_id] = shelf
-        self._shelves.move_to_end(session_id)
-        shelf.touched, shelf.state = now, state
+        state = log.state if after is None or after is before else _dump_state(after, event, body)
+        # Whatever can fail has been done: an error must not leave an event without its state.
+        self._logs[session_id] = log
+        self._logs.move_to_end(session_id)
+        log.touched, log.state = now, state
         if name is not None:
-            shelf.events[name] = event.kind, body
-        if len(shelf.events) > self._retention.max_events_per_session:
-            del shelf.events[next(iter(shelf.events))]
-        if len(self._shelves) > self._retention.max_sessions:
-            self._shelves.popitem(last=False)
+            log.events[name] = event.kind, body
+        if len(log.events) > self._retention.max_events_per_session:
+            del log.events[next(iter(log.events))]
+        if len(self._logs) > self._retention.max_sessions:
+            self._logs.popitem(last=False)
         return RecordResult(event=event, state=after, ignored=ignored), after is not before
 
-    def _forget_old(self) -> None:
+    def _delete_old(self) -> None:
         oldest = self._now() - self._retention.max_age
-        while self._shelves and next(iter(self._shelves.values())).touched <= oldest:
-            self._shelves.popitem(last=False)
+        while self._logs and next(iter(self._logs.values())).touched <= oldest:
+            self._logs.popitem(last=False)
 
 
-def _dumped(state: SessionState, event: WebhookEvent, body: bytes) -> _State:
+def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State:
     decision = state.decision
     if decision is None:
         text = None
     elif decision.raw and decision.raw is event.raw:
-        text = body  # a decision keeps the whole message that told it
+        text = body  # the decision's `raw` is the whole webhook
     else:
         text = dump(decision.raw or to_json(decision))
     return state.session_id, state.status.value, state.attempts, text, state.source, state.open_attempts
 
 
-def _loaded(state: _State) -> SessionState:
+def _load_state(state: _State) -> SessionState:
     session_id, status, attempts, text, source, open_attempts = state
     decision = None if text is None else read(Decision, load_object(text))
     return SessionState(

@@ -1,7 +1,8 @@
-"""What a request must be to be read as a webhook, and what is answered. Pure: nothing here waits or reads.
+"""The HTTP rules of webhooks: which requests are read, and the responses. Pure: nothing here waits or reads.
 
 https://help.veriff.com, article 3250261: a webhook is a POST of JSON, only 200 counts, and everything else is sent
-again, about every hour for seven days. So an answer that Veriff can do nothing about is 200 too.
+again, about every hour for seven days. So a request that Veriff cannot improve by sending it again, such as one of an
+unknown kind, is answered 200 too.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = (
-    "BROKEN_OFF",
     "FOREIGN",
+    "INCOMPLETE",
     "NOT_ALLOWED",
-    "NOT_HERE",
+    "NOT_FOUND",
     "NOT_JSON",
-    "NOT_POSTED",
+    "NOT_POST",
     "NOT_RECORDED",
     "RECORDED",
     "STATUSES",
@@ -34,11 +35,9 @@ __all__ = (
     "WebhookResponse",
     "check_path",
     "check_receiver",
-    "is_json",
+    "header_value",
     "is_longer",
-    "is_plain",
-    "refusal",
-    "value_of",
+    "refuse_head",
 )
 
 _TEXT: Final = MappingProxyType({"content-type": "text/plain; charset=utf-8"})
@@ -46,12 +45,12 @@ _TEXT: Final = MappingProxyType({"content-type": "text/plain; charset=utf-8"})
 
 @frozen
 class WebhookResponse:
-    """What to answer a request with.
+    """The response to a request.
 
     Attributes:
         status: The HTTP status.
         body: One short sentence for people; Veriff reads the status alone.
-        headers: The headers, names in lower case; the length is left to the server.
+        headers: The headers, names in lower case; the server adds the length.
     """
 
     status: int
@@ -60,30 +59,33 @@ class WebhookResponse:
 
 
 RECORDED: Final = WebhookResponse(200, b"The webhook is recorded.")
-BROKEN_OFF: Final = WebhookResponse(400, b"The body broke off.")
+INCOMPLETE: Final = WebhookResponse(400, b"The connection ended before the body was complete.")
 UNREADABLE: Final = WebhookResponse(400, b"The body is signed, but cannot be read.")
-# It does not say what is wrong: whoever guesses keys and signatures learns nothing, and the log tells the owner.
-FOREIGN: Final = WebhookResponse(401, b"This is no webhook of Veriff's for this integration.")
-NOT_ALLOWED: Final = WebhookResponse(403, b"Webhooks are not taken from this address.")
-NOT_HERE: Final = WebhookResponse(404, b"Webhooks are received at another path.")
-NOT_POSTED: Final = WebhookResponse(405, b"A webhook is posted.", MappingProxyType({**_TEXT, "allow": "POST"}))
+# It does not say which check failed: an attacker who guesses keys and signatures learns nothing; the log has the cause.
+FOREIGN: Final = WebhookResponse(401, b"This is not a webhook of Veriff for this integration.")
+NOT_ALLOWED: Final = WebhookResponse(403, b"Webhooks are not accepted from this address.")
+NOT_FOUND: Final = WebhookResponse(404, b"Webhooks are received at another path.")
+NOT_POST: Final = WebhookResponse(405, b"A webhook is a POST.", MappingProxyType({**_TEXT, "allow": "POST"}))
 TOO_SLOW: Final = WebhookResponse(408, b"The body came too slowly.")
 TOO_LARGE: Final = WebhookResponse(413, b"The body is larger than a webhook.")
-NOT_JSON: Final = WebhookResponse(415, b"A webhook is JSON, neither compressed nor encoded otherwise.")
+NOT_JSON: Final = WebhookResponse(415, b"A webhook is JSON, neither compressed nor otherwise encoded.")
 NOT_RECORDED: Final = WebhookResponse(503, b"The webhook could not be recorded: send it again.")
 
 STATUSES: Final = frozenset({200, 400, 401, 403, 405, 408, 413, 415, 503})
-"""All that a receiver answers with."""
+"""Every status that a receiver responds with; the 404 is the adapters'."""
 
 
 def check_receiver(receiver: object) -> None:
-    """Check what an adapter is given.
+    """Check the receiver that an adapter is given.
 
     Raises:
-        ConfigurationError: It is no receiver.
+        ConfigurationError: It is not a receiver.
     """
     if isinstance(receiver, type) or not callable(getattr(receiver, "handle", None)):
-        msg = f"receiver must be a WebhookReceiver, got {type(receiver).__name__}: make one of credentials and inbox."
+        msg = (
+            f"receiver must be a WebhookReceiver, not {type(receiver).__name__}: pass WebhookReceiver(credentials, "
+            "inbox)."
+        )
         raise ConfigurationError(msg)
 
 
@@ -101,43 +103,45 @@ def check_path(path: object) -> str:
     return text
 
 
-def refusal(method: str, headers: Mapping[str, str], max_body: int) -> WebhookResponse | None:
-    """Return what a request is refused with before its body is read; ``None`` when it may be a webhook.
+def refuse_head(method: str, headers: Mapping[str, str], max_body: int) -> WebhookResponse | None:
+    """Return the refusal of a request before its body is read, or ``None`` if it may be a webhook.
 
     Raises:
-        InvalidArgumentError: The headers are no mapping of str to str.
+        InvalidArgumentError: The headers are not a mapping of str to str.
     """
     if method != "POST":
-        return NOT_POSTED
-    if not is_json(value_of(headers, "content-type")) or not is_plain(value_of(headers, "content-encoding")):
+        return NOT_POST
+    content_type = encoding = length = ""
+    for name, value in header_items(headers):
+        # A header that comes twice has both values, so that it matches neither.
+        if name == "content-type":
+            content_type += (content_type and ", ") + header_text(name, value)
+        elif name == "content-encoding":
+            encoding += (encoding and ", ") + header_text(name, value)
+        elif name == "content-length":
+            length += (length and ", ") + header_text(name, value)
+    # A request without a content type may be JSON. The signature covers the bytes as they were sent, and a small
+    # compressed body may unpack to a huge one.
+    media_type = content_type.partition(";")[0].strip().lower()
+    is_json = media_type in {"", "application/json"} or (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    )
+    if not is_json or encoding.strip().lower() not in {"", "identity"}:
         return NOT_JSON
-    if is_longer(value_of(headers, "content-length"), max_body):
-        return TOO_LARGE
-    return None
+    return TOO_LARGE if is_longer(length, max_body) else None
 
 
-def value_of(headers: Mapping[str, str], name: str) -> str | None:
-    """Return what a header says, its name in any case; one that comes twice says both."""
+def header_value(headers: Mapping[str, str], name: str) -> str | None:
+    """Return the value of a header, its name in any case; a header that comes twice has both values."""
     values = [header_text(name, value) for key, value in header_items(headers) if key == name]
     return ", ".join(values) if values else None
 
 
-def is_json(content_type: str | None) -> bool:
-    """Tell whether a content type is one of JSON; a request that names none is looked at."""
-    kind = (content_type or "").partition(";")[0].strip().lower()
-    return kind in {"", "application/json"} or (kind.startswith("application/") and kind.endswith("+json"))
-
-
-def is_plain(encoding: str | None) -> bool:
-    """Tell whether a body comes as it is: what is signed are its bytes, and a small body may unpack to a huge one."""
-    return (encoding or "").strip().lower() in {"", "identity"}
-
-
 def is_longer(content_length: str | None, limit: int) -> bool:
-    """Tell whether a body is announced to be longer than a limit; an announcement that is no number says nothing."""
+    """Return whether a body is announced to be longer than a limit; an announcement that is not a number is ignored."""
     text = (content_length or "").strip()
     if not (text.isascii() and text.isdigit()):
         return False
-    digits, most = text.lstrip("0"), str(limit)
-    # Compared as texts: a number of a million digits would take seconds to read.
-    return (len(digits), digits) > (len(most), most)
+    digits, limit_digits = text.lstrip("0"), str(limit)
+    # Compared as str: converting a number of a million digits would take seconds.
+    return (len(digits), digits) > (len(limit_digits), limit_digits)

@@ -1,4 +1,4 @@
-"""Webhooks in aiohttp.web: a handler for a route, or an application of its own to add to another."""
+"""Webhooks in aiohttp.web: a handler for a route, or a sub-application."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
     """Return a handler for a route; close the receiver yourself.
 
     The body is read in chunks from the connection, so the receiver's `max_body` holds, not the application's
-    ``client_max_size``. aiohttp unpacks compressed bodies by itself; they are refused before anything of them is read.
+    ``client_max_size``. aiohttp unpacks compressed bodies itself, so they are refused before any part of them is read.
 
     Args:
-        receiver: What takes the webhooks.
+        receiver: The receiver.
 
     Raises:
         ConfigurationError: The receiver is of another type.
@@ -34,23 +34,23 @@ def aiohttp_handler(receiver: WebhookReceiver) -> Callable[[web.Request], Awaita
     check_receiver(receiver)
 
     async def handle(request: web.Request) -> web.Response:
-        reply = await receiver.handle(
+        response = await receiver.handle(
             request.method, request.headers, request.content.iter_any(), remote=request.remote
         )
-        return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
+        return web.Response(status=response.status, body=response.body, headers=response.headers)
 
     return handle
 
 
 def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
-    """Return an application that receives at one path, opens the receiver at each start and closes it at shutdown.
+    """Return an application that receives at one path, opens the receiver at startup and closes it at shutdown.
 
-    It closes it before anything is cleaned up, so an inbox that the main application opens in ``cleanup_ctx`` outlives
-    it.
+    The receiver is closed before the cleanup contexts end, so an inbox that the main application opens in
+    ``cleanup_ctx`` is closed after it.
 
     Args:
-        receiver: What takes the webhooks.
-        path: Where, below the prefix that the application is added at; with and without a slash at its end.
+        receiver: The receiver.
+        path: The path below the prefix of the application, with and without a trailing slash.
 
     Raises:
         ConfigurationError: The receiver is of another type, or the path is not one.

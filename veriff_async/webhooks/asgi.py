@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
 from veriff_async.errors import ConfigurationError
-from veriff_async.webhooks._http import NOT_HERE, check_path, check_receiver
+from veriff_async.webhooks._http import NOT_FOUND, check_path, check_receiver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ("AsgiWebhooks", "asgi_app")
 
-# Wide enough for the types of every framework: some have mappings, some a class for each message.
+# Wide enough for the types of every framework: some use mappings, some a class for each message.
 _Message = Mapping[str, object]
 _Receive = Callable[[], Awaitable[_Message]]
 _Send = Callable[..., Awaitable[None]]
@@ -30,14 +30,15 @@ def asgi_app(
 ) -> AsgiWebhooks:
     """Return an ASGI application that receives webhooks.
 
-    It speaks the lifespan protocol: it opens the receiver at each start and closes it at shutdown, before `fallback`
-    shuts down. A framework that it is mounted in does not pass that on, so open and close the receiver in the lifespan
-    of your application there, by ``async with receiver``.
+    It supports the lifespan protocol: it opens the receiver at each startup and closes it at shutdown, before
+    `fallback` shuts down. A framework that it is mounted in does not pass these events on, so use ``async with
+    receiver`` in the lifespan of your application there.
 
     Args:
-        receiver: What takes the webhooks.
-        path: Where, with and without a slash at its end; ``None`` is everywhere, for an application that is mounted.
-        fallback: The application that everything else goes to; without one the rest is answered 404.
+        receiver: The receiver.
+        path: The path of webhooks, with and without a trailing slash; ``None`` means every path, for an application
+            that is mounted.
+        fallback: The application for all other requests; without one they are answered 404.
 
     Raises:
         ConfigurationError: The receiver is of another type, the path is not one, or `fallback` cannot be called.
@@ -50,12 +51,12 @@ def asgi_app(
 
 
 class AsgiWebhooks:
-    """What `asgi_app` returns: an object rather than a function, so that a route of Starlette takes it as it is."""
+    """The result of `asgi_app`: an object and not a function, so that a route of Starlette accepts it unwrapped."""
 
     def __init__(
         self, receiver: WebhookReceiver, path: str | None, fallback: Callable[..., Awaitable[object]] | None
     ) -> None:
-        """Take what `asgi_app` is given."""
+        """Check the arguments; see `asgi_app`."""
         check_receiver(receiver)
         if path is not None:
             check_path(path)
@@ -68,99 +69,98 @@ class AsgiWebhooks:
         """Serve one connection."""
         kind = scope["type"]
         if kind == "lifespan":
-            await self._live(scope, receive, send)
-        elif kind == "http" and self._is_here(scope):
+            await self._run_lifespan(scope, receive, send)
+        elif kind == "http" and (self._path is None or self._matches(scope)):
             await self._handle(scope, receive, send)
         elif self._fallback is not None:
             await self._fallback(scope, receive, send)
         elif kind == "http":
-            await _send_reply(send, NOT_HERE)
+            await _send_response(send, NOT_FOUND)
         elif kind == "websocket":
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
-    def _is_here(self, scope: _Message) -> bool:
-        if self._path is None:
-            return True
-        # By the specification `path` includes `root_path`; hypercorn's `--root-path` leaves it out.
+    def _matches(self, scope: _Message) -> bool:
+        # The specification says that `path` includes `root_path`; hypercorn's `--root-path` omits it.
         path, root = str(scope.get("path")).rstrip("/"), str(scope.get("root_path") or "").rstrip("/")
-        here = self._path.rstrip("/")
-        return path in {here, root + here}
+        expected = (self._path or "").rstrip("/")
+        return path in {expected, root + expected}
 
     async def _handle(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        is_gone = False
+        is_disconnected = False
 
         async def chunks() -> AsyncGenerator[bytes]:
-            nonlocal is_gone
-            is_more = True
-            while is_more:
+            nonlocal is_disconnected
+            has_more = True
+            while has_more:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    is_gone = True
+                    is_disconnected = True
                     raise ConnectionResetError
                 yield cast("bytes", message.get("body") or b"")
-                is_more = bool(message.get("more_body"))
+                has_more = bool(message.get("more_body"))
 
-        headers = _joined(cast("Iterable[tuple[bytes, bytes]]", scope.get("headers") or ()))
+        headers = _join_headers(cast("Iterable[tuple[bytes, bytes]]", scope.get("headers") or ()))
         client = cast("Sequence[object] | None", scope.get("client"))
         remote = str(client[0]) if client else None
-        reply = await self._receiver.handle(str(scope.get("method")), headers, chunks(), remote=remote)
-        if not is_gone:
-            await _send_reply(send, reply)
+        response = await self._receiver.handle(str(scope.get("method")), headers, chunks(), remote=remote)
+        if not is_disconnected:
+            await _send_response(send, response)
 
-    async def _live(self, scope: _Message, receive: _Receive, send: _Send) -> None:
-        """Open and close the receiver, and pass the lifespan on to the other application if that has one."""
-        has_begun = has_spoken = False
+    async def _run_lifespan(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Open and close the receiver, and pass the lifespan events to the other application if it handles them."""
+        has_received = has_sent = False
 
-        async def heard() -> _Message:
-            nonlocal has_begun
+        async def receive_event() -> _Message:
+            nonlocal has_received
             message = await receive()
-            has_begun = True
+            has_received = True
             if message["type"] == "lifespan.startup":
                 self._receiver.open()
             elif message["type"] == "lifespan.shutdown":
                 await self._receiver.aclose()
             return message
 
-        async def said(message: _Message) -> None:
-            nonlocal has_spoken
-            has_spoken = True
+        async def send_event(message: _Message) -> None:
+            nonlocal has_sent
+            has_sent = True
             await send(message)
 
         if self._fallback is not None:
             try:
-                await self._fallback(scope, heard, said)
+                await self._fallback(scope, receive_event, send_event)
             except Exception:
-                # So an application says that it knows no lifespan, Django's for one; the receiver has one all the same.
-                if has_spoken:
+                # By an exception an application says that it does not support the lifespan, as Django's does; the
+                # receiver still needs it.
+                if has_sent:
                     raise
-            if has_spoken:
+            if has_sent:
                 return
-        if not has_begun:
-            await heard()
+        if not has_received:
+            await receive_event()
         await send({"type": "lifespan.startup.complete"})
-        await heard()
+        await receive_event()
         await send({"type": "lifespan.shutdown.complete"})
 
 
 def _check_fallback(fallback: object) -> None:
     if fallback is not None and not callable(fallback):
-        msg = f"fallback must be an ASGI application, got {type(fallback).__name__}: pass one, or leave it out."
+        msg = f"fallback must be an ASGI application, not {type(fallback).__name__}: pass one, or omit it."
         raise ConfigurationError(msg)
 
 
-def _joined(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """Return headers by name; one that comes twice and says two things says both, and is nobody's signature."""
+def _join_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Return headers by name; one that comes twice has both values if they differ, so it is not a valid signature."""
     headers: dict[str, str] = {}
     for key, value in raw:
         name, text = key.decode("latin-1").lower(), value.decode("latin-1")
-        known = headers.get(name)
-        headers[name] = text if known in {None, text} else f"{known}, {text}"
+        previous = headers.get(name)
+        headers[name] = text if previous in {None, text} else f"{previous}, {text}"
     return headers
 
 
-async def _send_reply(send: _Send, reply: WebhookResponse) -> None:
-    headers = {**reply.headers, "content-length": str(len(reply.body))}
+async def _send_response(send: _Send, response: WebhookResponse) -> None:
+    headers = {**response.headers, "content-length": str(len(response.body))}
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": reply.status, "headers": pairs})
-    await send({"type": "http.response.body", "body": reply.body})
+    await send({"type": "http.response.start", "status": response.status, "headers": pairs})
+    await send({"type": "http.response.body", "body": response.body})

@@ -1,4 +1,15 @@
-"""The receiver: a request in, a recorded event and an answer out, whatever the framework around it."""
+"""The webhook receiver: it verifies and records a request, and returns the response, for every framework.
+
+One request goes through these steps, each in one place:
+
+    handle   HTTP rules of the head (`_http`), sender's address (`_allowed_networks`), the body within its limits
+    receive  `parse_webhook`: API key and signature, and only then JSON
+             the inbox: the event is recorded before the response is sent
+             `on_event`: queued once for each event that is recorded for the first time (`_callbacks`)
+
+A record runs in a task of its own (`_tasks`), so a server that cancels the request cannot separate the record from the
+callback that follows it. A `MemoryInbox` never waits, so with it there is nothing to cancel and no task is needed.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing, nullcontext
 from contextvars import copy_context
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Self, cast
+from typing import TYPE_CHECKING, Final, Self
 
 from attrs import frozen
 
@@ -27,13 +38,12 @@ from veriff_async.errors import (
 from veriff_async.inbox.memory import MemoryInbox
 from veriff_async.models.events import DecisionEvent, SessionEvent
 from veriff_async.webhooks import _http
-from veriff_async.webhooks._allowed_networks import senders_from
-from veriff_async.webhooks._callbacks import CallCounters, Calls, check_function
-from veriff_async.webhooks._tasks import LoopWork
+from veriff_async.webhooks._allowed_networks import parse_networks
+from veriff_async.webhooks._callbacks import CallbackCounters, CallbackQueue, check_function
+from veriff_async.webhooks._tasks import LoopTasks
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from veriff_async.credentials import Credentials
@@ -51,17 +61,17 @@ _LOG: Final = logging.getLogger(__name__)
 
 @frozen(kw_only=True)
 class ReceiverStatistics:
-    """What a receiver has done, and does now.
+    """Counters of a receiver, over all event loops.
 
     Attributes:
         recorded: Webhooks that were recorded, repetitions included.
         repeated: Of these, those that had been recorded before.
-        refused: Requests that were no webhook of Veriff's for this integration, or too large, too slow, unreadable.
+        refused: Requests that were not webhooks of Veriff for this integration, or too large, too slow or unreadable.
         record_failures: Webhooks that were answered 503, so that Veriff sends them again.
         failed: Calls of `on_event` that raised.
         callbacks_dropped: Calls of `on_event` that were not made: it was too far behind, or the receiver was closed.
-        running: Calls of `on_event` that run now.
-        waiting: Calls of `on_event` that are yet to begin.
+        running: Calls of `on_event` that are running.
+        waiting: Calls of `on_event` that have not started.
     """
 
     recorded: int
@@ -74,37 +84,37 @@ class ReceiverStatistics:
     waiting: int
 
 
-class _RefusedError(Exception):
-    """A body that is not read on."""
+class _BodyRefusedError(Exception):
+    """A body that is not read to its end."""
 
-    def __init__(self, reply: WebhookResponse) -> None:
-        super().__init__(reply.status)
-        self.reply = reply
+    def __init__(self, response: WebhookResponse) -> None:
+        super().__init__(response.status)
+        self.response = response
 
 
 class WebhookReceiver:
-    """Takes webhooks: verifies, reads, records, and says what to answer.
+    """Receives webhooks: verifies, reads and records them, and returns the response.
 
-    A request counts only once its event is in the inbox; then every wait for its session wakes, in whichever process
-    that shares the inbox. `on_event` is called afterwards, in the background: it never delays the answer, its failure
-    is logged by type, file and line alone (its text may hold a person's data), and neither loses the event. It is
-    called once for each event that is recorded for the first time, not for repetitions, `max_running` at once; not at
-    all when the process ends before, so do with it what may be missed, and what must not be missed by what the inbox
-    has.
+    A webhook is answered 200 only when its event is in the inbox; then every wait for its session wakes, in every
+    process that shares the inbox. `on_event` is called afterwards, in the background, so it never delays the response.
+    Its failure does not lose the event and is logged by type, file and line only, since its text may hold personal
+    data. It is called once for each event that is recorded for the first time, not for repetitions, `max_running` calls
+    at a time. It is not called if the process ends before, so use it for work that may be missed, and read the inbox
+    for work that must not.
 
     Use it as ``async with WebhookReceiver(...) as receiver:``, or call `aclose` at the end, before the inbox is closed.
     ``async with`` and `open` open it again, in any event loop: a framework may start and stop its application many
-    times. Several loops may use it at once; what runs in each is closed with that loop's `aclose`.
+    times. Several loops may use it at the same time; `aclose` ends what runs in its own loop.
 
     Args:
-        credentials: Whose webhooks are taken; can be set while the receiver runs.
+        credentials: The integration whose webhooks are received; can be set while the receiver runs.
         inbox: Where they are recorded.
-        on_event: Called with what was recorded: a coroutine function on the loop, any other callable in a thread.
-        max_body: Bytes that a body may have; a larger one is never held.
-        body_timeout: Seconds that a body may take to come.
-        record_timeout: Seconds that the inbox may take; below the five or so that Veriff waits for an answer.
-        close_timeout: Seconds that `aclose` waits for what runs.
-        max_running: Calls of `on_event` at once; with 1 they keep the order of recording.
+        on_event: Called with each `RecordResult`: a coroutine function on the loop, any other callable in a thread.
+        max_body: Bytes that a body may have; a larger one is not kept in memory.
+        body_timeout: Seconds in which a body must arrive.
+        record_timeout: Seconds in which the inbox must record; less than the five or so that Veriff waits.
+        close_timeout: Seconds that `aclose` waits for running records and calls.
+        max_running: Calls of `on_event` at the same time; with 1 they keep the order of recording.
         allowed_networks: Networks that webhooks may come from, for example ``["192.0.2.0/27"]``; ``None`` allows every
             address. Checked by `handle` against `remote`, in addition to the signature, which is the proof. Veriff
             publishes its addresses on https://devdocs.veriff.com/docs/allowlisted-urls-and-ip-addresses; they may
@@ -118,12 +128,12 @@ class WebhookReceiver:
 
     Example:
         >>> async with SqliteInbox("inbox.db") as inbox, WebhookReceiver(Credentials.from_env(), inbox) as receiver:
-        ...     reply = await receiver.handle(request.method, request.headers, await request.body())
+        ...     response = await receiver.handle(request.method, request.headers, await request.body())
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
 
-    def __init__(  # noqa: PLR0913  options are what a receiver is made of, and all but two have a default
+    def __init__(  # noqa: PLR0913  all but two options have a default
         self,
         credentials: Credentials,
         inbox: Inbox,
@@ -138,12 +148,12 @@ class WebhookReceiver:
         trusted_proxies: Collection[Network] = (),
     ) -> None:
         """Check the options; nothing is opened."""
-        _check_above_zero(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
-        _check_whole(max_body=max_body, max_running=max_running)
+        _check_positive(body_timeout=body_timeout, record_timeout=record_timeout, close_timeout=close_timeout)
+        _check_integers(max_body=max_body, max_running=max_running)
         _check_inbox(inbox)
         check_function(on_event)
         self._credentials = check_credentials(credentials)
-        self._senders = senders_from(allowed_networks, trusted_proxies)
+        self._networks = parse_networks(allowed_networks, trusted_proxies)
         self._inbox = inbox
         self._max_body = max_body
         self._body_timeout = body_timeout
@@ -152,18 +162,18 @@ class WebhookReceiver:
         self._on_event = on_event
         self._max_running = max_running
         self._context = copy_context()
-        self._counters = CallCounters()
-        self._works: dict[asyncio.AbstractEventLoop, LoopWork] = {}
+        self._counters = CallbackCounters()
+        self._tasks_by_loop: dict[asyncio.AbstractEventLoop, LoopTasks] = {}
         self._is_closed = False
         self._recorded = self._repeated = self._refused = self._record_failures = 0
         warm_up(DecisionEvent, SessionEvent)
 
     @property
     def credentials(self) -> Credentials:
-        """Whose webhooks are taken; set it to add and delete secrets, for the requests that come afterwards.
+        """The credentials of the integration; set them to add and delete secrets, for later requests.
 
         Raises:
-            ConfigurationError: It is set to something that is no `Credentials`.
+            ConfigurationError: They are set to something other than `Credentials`.
         """
         return self._credentials
 
@@ -172,8 +182,8 @@ class WebhookReceiver:
         self._credentials = check_credentials(credentials)
 
     def __repr__(self) -> str:
-        """Show how much was recorded, nothing secret."""
-        is_closed = self._is_closed and all(work.is_closed for work in tuple(self._works.values()))
+        """Show how much was recorded, and no secrets."""
+        is_closed = self._is_closed and all(tasks.is_closed for tasks in tuple(self._tasks_by_loop.values()))
         return f"<WebhookReceiver{' closed' if is_closed else ''}, {self._recorded} recorded>"
 
     async def __aenter__(self) -> Self:
@@ -189,8 +199,8 @@ class WebhookReceiver:
         await self.aclose()
 
     def statistics(self) -> ReceiverStatistics:
-        """Return what the receiver has done so far, and does now, over all event loops."""
-        calls = [work.calls for work in tuple(self._works.values()) if work.calls is not None]
+        """Return the counters of this receiver, over all event loops."""
+        queues = [tasks.callbacks for tasks in tuple(self._tasks_by_loop.values()) if tasks.callbacks is not None]
         return ReceiverStatistics(
             recorded=self._recorded,
             repeated=self._repeated,
@@ -198,66 +208,58 @@ class WebhookReceiver:
             record_failures=self._record_failures,
             failed=self._counters.failed,
             callbacks_dropped=self._counters.callbacks_dropped,
-            running=sum(each.running for each in calls),
-            waiting=sum(each.waiting for each in calls),
+            running=sum(queue.running for queue in queues),
+            waiting=sum(queue.waiting for queue in queues),
         )
 
     def open(self) -> None:
-        """Take webhooks on the running event loop, also after `aclose`.
+        """Receive webhooks on the running event loop, also after `aclose`.
 
-        A new receiver takes them at once, so this is for the start of an application that may be stopped and started
-        again. ``async with``, `asgi_app` and `aiohttp_app` do it by themselves.
+        A new receiver is open, so this is only needed by an application that may be stopped and started again.
+        ``async with``, `asgi_app` and `aiohttp_app` call it.
 
         Raises:
             ConfigurationError: No event loop of asyncio is running.
         """
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            loop = None
+        if loop is None:
+            msg = "WebhookReceiver.open() needs a running asyncio event loop: call it from a coroutine under asyncio."
+            raise ConfigurationError(msg)
         self._is_closed = False
-        work = self._work()
-        if work.is_closed:
-            del self._works[asyncio.get_running_loop()]
-            self._work()
+        tasks = self._tasks_by_loop.get(loop)
+        if tasks is None or tasks.is_closed:
+            self._tasks_by_loop.pop(loop, None)
+            self._add_loop(loop)
 
     async def receive(self, headers: Mapping[str, str], body: bytes) -> RecordResult:
-        """Verify, read and record one webhook, for a framework of your own; `handle` does this and speaks HTTP.
+        """Verify, read and record one webhook, for other protocols than HTTP; `handle` does this for HTTP.
 
         The address of the sender is not checked here; `handle` does that. Once the event is verified it is recorded
-        even if this call is cancelled. With a `MemoryInbox` nothing is waited for, so that this call gives the loop to
-        nobody.
+        even if this call is cancelled. With a `MemoryInbox` this call never suspends.
 
         Args:
             headers: The request's headers, names in any case.
             body: The raw body, exactly as it came.
 
         Returns:
-            The event, and what became of it.
+            The event, the state of its session, and whether the event was ignored.
 
         Raises:
-            SignatureError: It is not Veriff's, or of another integration; nothing was recorded.
+            SignatureError: It is not from Veriff, or for another integration; nothing was recorded.
             WebhookPayloadError: It is signed, but cannot be read; nothing was recorded.
-            InboxError: It may not have been recorded, because the inbox failed, was slower than `record_timeout`, or
-                the receiver is closed: answer 503.
+            InboxError: It may not have been recorded: the inbox failed or was slower than `record_timeout`, or the
+                receiver is closed. Answer 503.
             InvalidArgumentError: An argument is of a wrong type.
             ConfigurationError: No event loop of asyncio is running.
 
         Example:
-            >>> recorded = await receiver.receive(headers, body)
+            >>> result = await receiver.receive(headers, body)
         """
         require_asyncio()
-        work = self._work()
-        try:
-            event = parse_webhook(headers, body, self._credentials)
-        except (SignatureError, WebhookPayloadError):
-            self._refused += 1
-            raise
-        try:
-            work.check_open()
-            quick = self._quick()
-            if quick is not None:
-                return self._kept_now(work, quick, event, bytes(body))
-            return await work.record(self._record(work, event), self._record_timeout)
-        except InboxError:
-            self._record_failures += 1
-            raise
+        return await self._receive(headers, body)
 
     async def handle(
         self,
@@ -267,37 +269,37 @@ class WebhookReceiver:
         *,
         remote: str | None = None,
     ) -> WebhookResponse:
-        """Take one request, and return what to answer it with; every rule of HTTP is in here.
+        """Receive one request, and return the response to it; every rule of HTTP is applied here.
 
         Args:
             method: The request's method.
             headers: Its headers, names in any case.
-            body: The raw body, whole or in chunks as they come; chunks are read only as far as they are wanted.
+            body: The raw body, whole or in chunks as they arrive; chunks are read only as far as needed.
             remote: The address of the connection, needed with `allowed_networks`; without it a request is refused
                 there. `aiohttp_app` and `asgi_app` pass it.
 
         Returns:
-            200 for what is recorded (unknown kinds and repetitions too); 403 for an address that is not allowed; 405,
-            415, 413, 408, 401 or 400 for what is not a webhook; 503 for one that the inbox did not record.
+            200 for a recorded event (unknown kinds and repetitions too); 403 for an address that is not allowed; 405,
+            415, 413, 408, 401 or 400 for a request that is not a webhook; 503 for one that the inbox did not record.
 
         Raises:
             InvalidArgumentError: An argument is of a wrong type.
             ConfigurationError: No event loop of asyncio is running.
 
         Example:
-            >>> reply = await receiver.handle(request.method, request.headers, request.stream())
-            >>> return Response(reply.body, status_code=reply.status, headers=dict(reply.headers))
+            >>> response = await receiver.handle(request.method, request.headers, request.stream())
+            >>> return Response(response.body, status_code=response.status, headers=dict(response.headers))
         """
         require_asyncio()
-        reply = _http.refusal(check_text("method", method, error=InvalidArgumentError), headers, self._max_body)
-        if self._senders is not None and not self._senders.allow(remote, headers):
-            reply = _http.NOT_ALLOWED
-        if reply is not None:
-            return self._refuse(reply)
+        response = _http.refuse_head(check_text("method", method, error=InvalidArgumentError), headers, self._max_body)
+        if self._networks is not None and not self._networks.allow(remote, headers):
+            response = _http.NOT_ALLOWED
+        if response is not None:
+            return self._refuse(response)
         try:
-            await self.receive(headers, await self._read(body))
-        except _RefusedError as refused:
-            return self._refuse(refused.reply)
+            await self._receive(headers, await self._read(body))
+        except _BodyRefusedError as error:
+            return self._refuse(error.response)
         except (SignatureError, WebhookPayloadError) as error:
             _LOG.warning("refused a webhook with %d, %s: %s", error.status_hint, type(error).__name__, error)
             return _http.FOREIGN if isinstance(error, SignatureError) else _http.UNREADABLE
@@ -307,127 +309,129 @@ class WebhookReceiver:
         return _http.RECORDED
 
     async def aclose(self) -> None:
-        """Take nothing more, and wait for what is being recorded and for the calls of `on_event`, then cancel them.
+        """Refuse further webhooks, wait for running records and calls of `on_event`, and then cancel the rest.
 
-        Webhooks that come afterwards are answered 503, so that Veriff sends them again, about an hour later. A
-        function that runs in a thread cannot be cancelled: it is left to end by itself. It is called in the event loop
-        that used the receiver; what runs in another loop goes on there.
+        Later webhooks are answered 503, so that Veriff sends them again, about an hour later. A function that runs in a
+        thread cannot be cancelled: it ends by itself. Call `aclose` in the event loop that used the receiver; records
+        and calls in another loop continue there.
         """
         require_asyncio()
         self._is_closed = True
-        work = self._works.get(asyncio.get_running_loop())
-        if work is not None:
-            await work.aclose(self._close_timeout)
+        tasks = self._tasks_by_loop.get(asyncio.get_running_loop())
+        if tasks is not None:
+            await tasks.aclose(self._close_timeout)
         else:  # the program closes it from outside of the loops that used it
-            for other in tuple(self._works.values()):
+            for other in tuple(self._tasks_by_loop.values()):
                 other.is_closed = True
 
-    def _work(self) -> LoopWork:
-        """Return what runs on this event loop, and drop what loops that have ended left behind."""
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            loop = None
-        if loop is None:
-            msg = "A WebhookReceiver needs a running event loop of asyncio: call it from a coroutine under asyncio."
-            raise ConfigurationError(msg)
-        work = self._works.get(loop)
-        if work is None:
-            for other, left in tuple(self._works.items()):
-                if other.is_closed():
-                    self._works.pop(other, None)
-                    left.give_up()
-            tasks = set[asyncio.Task[object]]()
-            work = self._works[loop] = LoopWork(tasks, self._new_calls(tasks), is_closed=self._is_closed)
-        return work
+    def _add_loop(self, loop: asyncio.AbstractEventLoop) -> LoopTasks:
+        """Return the tasks of an event loop, and drop those of loops that have ended."""
+        for other, tasks in tuple(self._tasks_by_loop.items()):
+            if other.is_closed():
+                self._tasks_by_loop.pop(other, None)
+                tasks.drop_callbacks()
+        running = set[asyncio.Task[object]]()
+        callbacks = None
+        if self._on_event is not None:
+            callbacks = CallbackQueue(
+                self._on_event,
+                max_running=self._max_running,
+                tasks=running,
+                counters=self._counters,
+                context=self._context,
+            )
+        tasks = self._tasks_by_loop[loop] = LoopTasks(running, callbacks, is_closed=self._is_closed)
+        return tasks
 
-    def _new_calls(self, tasks: set[asyncio.Task[object]]) -> Calls | None:
-        if self._on_event is None:
-            return None
-        return Calls(
-            self._on_event, most=self._max_running, tasks=tasks, counters=self._counters, context=self._context
-        )
-
-    def _refuse(self, reply: WebhookResponse) -> WebhookResponse:
+    def _refuse(self, response: WebhookResponse) -> WebhookResponse:
         self._refused += 1
-        _LOG.warning("refused a webhook with %d: %s", reply.status, reply.body.decode())
-        return reply
+        _LOG.warning("refused a webhook with %d: %s", response.status, response.body.decode())
+        return response
 
     async def _read(self, body: bytes | AsyncIterable[bytes]) -> bytes:
-        """Read a body, but never hold more of it than may be; closing a generator that is not read to its end."""
+        """Return a body, holding no more than the limit; a generator is closed if it is not read to its end."""
         if not isinstance(body, AsyncIterable):
-            whole = as_bytes(body)
-            if len(whole) > self._max_body:
-                raise _RefusedError(_http.TOO_LARGE)
-            return whole
-        held = BytesIO()
+            body = as_bytes(body)
+            if len(body) > self._max_body:
+                raise _BodyRefusedError(_http.TOO_LARGE)
+            return body
+        buffer = BytesIO()
         limit = asyncio.timeout(self._body_timeout)
         try:
-            async with limit, _closing(body):
+            async with limit, aclosing(body) if isinstance(body, AsyncGenerator) else nullcontext():
                 async for chunk in body:
-                    piece = as_bytes(chunk, "a chunk of the body")
-                    if held.tell() + len(piece) > self._max_body:
-                        raise _RefusedError(_http.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
-                    held.write(piece)
-        except (_RefusedError, InvalidArgumentError):
+                    data = as_bytes(chunk, "a chunk of the body")
+                    if buffer.tell() + len(data) > self._max_body:
+                        raise _BodyRefusedError(_http.TOO_LARGE)  # noqa: TRY301  the generator is closed on the way
+                    buffer.write(data)
+        except (_BodyRefusedError, InvalidArgumentError):
             raise
         except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
-            raise _RefusedError(_http.TOO_SLOW if limit.expired() else _http.BROKEN_OFF) from None
-        return held.getvalue()
+            raise _BodyRefusedError(_http.TOO_SLOW if limit.expired() else _http.INCOMPLETE) from None
+        return buffer.getvalue()
 
-    def _quick(self) -> MemoryInbox | None:
-        """Return the inbox if it is one that never waits, and whose `record` is not somebody else's."""
-        inbox = self._inbox
-        if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
-            return inbox
-        return None
-
-    def _kept_now(self, work: LoopWork, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
-        """Record an event here and now: what does not wait is not cancelled on the way, and needs no task."""
+    async def _receive(self, headers: Mapping[str, str], body: bytes) -> RecordResult:
+        loop = asyncio.get_running_loop()
+        tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
         try:
-            recorded = inbox.record_now(event, body=body)
+            event = parse_webhook(headers, body, self._credentials)
+        except (SignatureError, WebhookPayloadError):
+            self._refused += 1
+            raise
+        try:
+            if tasks.is_closed:
+                msg = "The receiver is closed: answer 503, and close the receiver only after the server."
+                raise InboxError(msg)  # noqa: TRY301  counted like every failure to record
+            inbox = self._inbox
+            if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
+                return self._record_now(tasks, inbox, event, bytes(body))
+            return await tasks.record(self._record(tasks, event), self._record_timeout)
+        except InboxError:
+            self._record_failures += 1
+            raise
+
+    def _record_now(self, tasks: LoopTasks, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
+        """Record in an inbox that never waits, without a task; not for a subclass that has a `record` of its own."""
+        try:
+            result = inbox.record_now(event, body=body)
         except Exception as error:  # noqa: BLE001  as below
-            failed = _failed(error)
+            inbox_error = _to_inbox_error(error)
         else:
-            return self._counted(work, recorded)
-        raise failed
+            return self._count(tasks, result)
+        raise inbox_error
 
-    async def _record(self, work: LoopWork, event: WebhookEvent) -> RecordResult | InboxError:
-        """Record an event and have `on_event` called; an error is returned, since nobody may be there to catch it."""
+    async def _record(self, tasks: LoopTasks, event: WebhookEvent) -> RecordResult | InboxError:
+        """Record an event and queue its callback; an error is returned, since the request may have ended."""
         try:
-            recorded = await self._inbox.record(event)
-            _ = recorded.is_duplicate  # an inbox of the user's own may return anything
-        except Exception as error:  # noqa: BLE001  an inbox of the user's own
-            return _failed(error)
-        return self._counted(work, recorded)
+            result = await self._inbox.record(event)
+            _ = result.is_duplicate  # a user's inbox may return anything
+        except Exception as error:  # noqa: BLE001  a user's inbox may raise anything
+            return _to_inbox_error(error)
+        return self._count(tasks, result)
 
-    def _counted(self, work: LoopWork, recorded: RecordResult) -> RecordResult:
-        """Count what was recorded, and have `on_event` called."""
-        is_repeated = recorded.is_duplicate
+    def _count(self, tasks: LoopTasks, result: RecordResult) -> RecordResult:
+        """Count a record, and queue its callback."""
+        is_duplicate = result.is_duplicate
         self._recorded += 1
-        self._repeated += is_repeated
-        if work.calls is not None and not is_repeated:
-            work.calls.add(recorded)
-        return recorded
+        self._repeated += is_duplicate
+        if tasks.callbacks is not None and not is_duplicate:
+            tasks.callbacks.add(result)
+        return result
 
 
-def _failed(error: Exception) -> InboxError:
+def _to_inbox_error(error: Exception) -> InboxError:
     if isinstance(error, InboxError):
         return error
     return InboxError(f"The inbox failed with {type(error).__name__}: have it raise an InboxError that says why.")
 
 
-def _closing(body: AsyncIterable[bytes]) -> AbstractAsyncContextManager[object]:
-    return aclosing(cast("AsyncGenerator[bytes]", body)) if isinstance(body, AsyncGenerator) else nullcontext()
-
-
-def _check_above_zero(**options: object) -> None:
+def _check_positive(**options: object) -> None:
     for name, value in options.items():
         check_number(name, value, above=True, remedy="give a number above zero")
 
 
-def _check_whole(**options: object) -> None:
-    """Refuse a fraction and infinity: a length is compared by its digits, and calls are counted."""
+def _check_integers(**options: object) -> None:
+    """Refuse fractions and infinity: a length is compared by its digits, and calls are counted."""
     for name, value in options.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             msg = f"{name} is {value!r}: give a whole number above zero."

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 from attrs import field, frozen
 from yarl import URL
 
-from veriff_async.webhooks._http import value_of
+from veriff_async.webhooks._http import header_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +36,7 @@ class Mark:
 
     def is_on(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request was forwarded by this process before."""
-        found = value_of(headers, _HEADER) or ""
+        found = header_value(headers, _HEADER) or ""
         return self.token in {token.strip() for token in found.split(",")}
 
     def put_on(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -87,9 +87,9 @@ async def serving(taker: Taker, *, host: str, port: int, path: str) -> AsyncGene
 
 
 async def _reply(request: web.Request, taker: Taker, path: str) -> _http.WebhookResponse:
-    reply = _http.NOT_HERE
+    reply = _http.NOT_FOUND
     if request.path.rstrip("/") == path:
-        early = _http.refusal(request.method, request.headers, _MOST)
+        early = _http.refuse_head(request.method, request.headers, _MOST)
         found = early or await _body(request)
         if isinstance(found, bytes):
             return await taker.take(request.headers, found)
@@ -106,7 +106,7 @@ async def _body(request: web.Request) -> bytes | _http.WebhookResponse:
     except web.HTTPRequestEntityTooLarge:
         return _http.TOO_LARGE
     except Exception:  # noqa: BLE001  the server has several errors for a connection that is gone
-        return _http.TOO_SLOW if limit.expired() else _http.BROKEN_OFF
+        return _http.TOO_SLOW if limit.expired() else _http.INCOMPLETE
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
