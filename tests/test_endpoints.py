@@ -3,64 +3,37 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import inspect
 import re
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, get_args
 
 from attrs import frozen
 
-from veriff_async import (
-    CollectedData,
-    Credentials,
-    Device,
-    FaceImage,
-    FraudReport,
-    Network,
-    NfcData,
-    Person,
-    VeriffClient,
-    VerificationSession,
-    WebhookEvent,
-)
-from veriff_async._protocol import requests, responses
+from tests.endpoint_samples import ID, SAMPLES, sample_arguments, sample_call
+from veriff_async import Credentials, VeriffClient, VerificationSession, WebhookEvent
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.base_url import LOCAL_SYNC
-from veriff_async.readings import SessionReadings
+from veriff_async.models.session import SessionInfo
 from veriff_async.sandbox import Sandbox, WebhookKind
 from veriff_async.sandbox._routes import ROUTES
-from veriff_async.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FunctionType
 
-    from veriff_async._protocol.request import Request
+    from veriff_async._http.transport import Transport
+    from veriff_async._protocol.request import Call, Request
     from veriff_async.sandbox._routes import Route
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "endpoints.md"
-ID: Final = "8f0d1ab6-0000-4000-8000-000000000001"
-PERSON: Final = Person(full_name="Ada Byron", id_number="1", date_of_birth="1990-01-01")
-SAMPLES: Final[dict[str, object]] = {
-    "credentials": Credentials("key", "secret"),
-    "session_id": ID,
-    "attempt_id": ID,
-    "media_id": ID,
-    "address_id": ID,
-    "signature": "0" * 64,
-    "options": {},
-    "known": PERSON,
-    "nfc": NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b"4"),
-    "data": CollectedData(provider_name="us", device=Device(fingerprint="f"), network=Network(address_v4="192.0.2.1")),
-    "reports": [FraudReport(ID, "injected_media")],
-    "session_ids": [ID],
-    "certificate_id": ID,
-    "file_id": ID,
-    "images": [FaceImage("name", b"\xff\xd8\xff")],
-    "extra": {},
-}
 # Calls that are made of more than one step, or stream.
 OWN_WAY: Final[dict[str, Callable[..., object]]] = {
+    "submit_session": VerificationSession.submit,
     "upload_media": VerificationSession.upload,
     "download_media": VeriffClient.download_media,
     "download_certificate_file": VerificationSession.download_certificate_document,
@@ -127,33 +100,80 @@ CALLED, NAMED = used_in_tests()
 
 
 def public_methods() -> Iterator[tuple[str, Callable[..., object]]]:
-    """Give every public method of client and session, under the name that users know it by."""
-    for kind, known_as in (
-        (VeriffClient, VeriffClient),
-        (Services, VeriffClient),
-        (VerificationSession, VerificationSession),
-        (SessionReadings, VerificationSession),
-    ):
-        for name, method in vars(kind).items():
+    """Return every public method of client and session, with its qualified name."""
+    for owner in (VeriffClient, VerificationSession):
+        for name, method in vars(owner).items():
             if inspect.isfunction(method) and not name.startswith("_"):
-                yield f"{known_as.__name__}.{name}", method
+                yield f"{owner.__name__}.{name}", method
+
+
+class _SentError(Exception):
+    """Ends a method at its first call of the API."""
+
+
+class RecordingTransport:
+    """Stands in for the transport: it records the first call of a method, and ends the method."""
+
+    def __init__(self) -> None:
+        """Start without a call."""
+        self.call: Call[Any] | None = None
+
+    async def send(self, call: Call[Any]) -> NoReturn:
+        """Record a call."""
+        self.call = call
+        raise _SentError
+
+
+def first_call(name: str, method: Callable[..., object]) -> Call[Any] | None:
+    """Return the call of the API that a public method makes first, or None if it makes none with sample arguments."""
+    if not inspect.iscoroutinefunction(method) or not all(
+        parameter.name in SAMPLES or parameter.name == "self" or parameter.kind is parameter.VAR_KEYWORD
+        for parameter in inspect.signature(method).parameters.values()
+    ):
+        return None
+    transport = RecordingTransport()
+    client = VeriffClient(Credentials("key", "secret"), base_url="https://veriff.example")
+    client._transport = cast("Transport", transport)
+    owner = client if name.startswith("VeriffClient.") else client._attach(SessionInfo(id=ID))
+    positional, keywords = sample_arguments(method)
+
+    async def run() -> None:
+        with suppress(_SentError):
+            await method(owner, *positional, **keywords)
+
+    asyncio.run(run())
+    return transport.call
+
+
+@cache
+def calls_by_method() -> dict[str, Call[Any]]:
+    """Return the first call of each public method."""
+    several = set(OWN_WAY.values())
+    found = {name: first_call(name, method) for name, method in public_methods() if method not in several}
+    return {name: call for name, call in found.items() if call is not None}
 
 
 def public_method(name: str) -> tuple[str, Callable[..., object]]:
     """Return the public method that makes a call of the API."""
-    own_way = OWN_WAY.get(name)
-    for known_as, method in public_methods():
-        if method is own_way or (own_way is None and f"_api.{name}(" in inspect.getsource(method)):
-            return known_as, method
+    methods = dict(public_methods())
+    if name in OWN_WAY:
+        return next((known_as, method) for known_as, method in methods.items() if method is OWN_WAY[name])
+    expected = sample_call(name)
+    for known_as, call in calls_by_method().items():
+        if (call.method, call.path, call.body, call.host) == (
+            expected.method,
+            expected.path,
+            expected.body,
+            expected.host,
+        ):
+            return known_as, methods[known_as]
     msg = f"no public method calls {name}"
     raise AssertionError(msg)
 
 
 def sample_request(name: str) -> Request:
-    """Build a request with arguments that are as good as any."""
-    build = getattr(requests, name)
-    arguments = {parameter: SAMPLES[parameter] for parameter in inspect.signature(build).parameters}
-    return cast("Request", build(**arguments))
+    """Return a signed request with valid arguments."""
+    return sample_call(name).sign(Credentials("key", "secret"), signature="0" * 64)
 
 
 def qualified_name(route: Route) -> str:
@@ -185,7 +205,8 @@ def endpoint(name: str) -> Row:
     """Describe one endpoint."""
     request = sample_request(name)
     known_as, method = public_method(name)
-    model = inspect.signature(getattr(responses, name, method)).return_annotation
+    result = inspect.signature(getattr(endpoints, name)).return_annotation.removeprefix("Call[").removesuffix("]")
+    model = inspect.signature(method).return_annotation if name.startswith("download") else result
     tests = CALLED.get(known_as.rpartition(".")[2], set())
     assert tests, f"{known_as} has no test"
     path = request.path.replace(ID, "{id}")
@@ -193,10 +214,10 @@ def endpoint(name: str) -> Row:
         (
             f"`{request.method} {path}`" + ("" if request.host == "api" else f" ({request.host})"),
             f"`{known_as}`",
-            f"`requests.{name}`",
+            f"`endpoints.{name}`",
             f"`{model}`",
             f"`{handler(request)}`",
-            known_from(getattr(requests, name)),
+            known_from(getattr(endpoints, name)),
             ", ".join(f"`{test}`" for test in sorted(tests)[:3]),
         )
     )
@@ -219,11 +240,11 @@ def webhook(kind: type[Any]) -> Row:
 
 def test_every_endpoint_and_webhook_is_everywhere() -> None:
     """Each has a request, a model, a public method, a handler in the sandbox and tests; the page says where."""
-    endpoints = [endpoint(name) for name in requests.__all__]
+    rows = [endpoint(name) for name in endpoints.__all__]
     webhooks = [webhook(kind) for kind in get_args(WebhookEvent) if kind.__name__ != "UnknownEvent"]
     written = HEAD + "\n\n".join(
         (
-            table(("endpoint", "call", "request", "model", "sandbox", "known from", "tests"), endpoints),
+            table(("endpoint", "call", "endpoint function", "result", "sandbox", "known from", "tests"), rows),
             "## Webhooks\n\nAn `UnknownEvent` keeps the JSON of any other kind.",
             table(("kind", "class", "told by", "known from", "tests"), webhooks),
         )
@@ -232,18 +253,12 @@ def test_every_endpoint_and_webhook_is_everywhere() -> None:
     if found != written + "\n":
         PAGE.write_text(written + "\n", encoding="utf-8")
 
-    assert all(cell.strip("`") for row in endpoints + webhooks for cell in row.cells)
+    assert all(cell.strip("`") for row in rows + webhooks for cell in row.cells)
     assert found == written + "\n", "docs/endpoints.md was out of date and is written anew: look at it, and commit it"
-
-
-def test_every_answer_has_a_request() -> None:
-    """Every answer is that of a request of the same name; a file is the one answer that is not read as a model."""
-    assert set(requests.__all__) - set(responses.__all__) == {"download_media", "download_certificate_file"}
-    assert set(responses.__all__) <= set(requests.__all__)
 
 
 def test_every_handler_of_the_sandbox_is_asked() -> None:
     """The sandbox has no endpoint that the client does not know."""
-    asked = {handler(sample_request(name)) for name in requests.__all__}
+    asked = {handler(sample_request(name)) for name in endpoints.__all__}
 
     assert {qualified_name(route) for route in ROUTES} == asked

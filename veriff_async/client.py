@@ -12,11 +12,11 @@ from anyio import CapacityLimiter
 from attrs import field, frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._http.api import Api
 from veriff_async._http.pool import Pool, check_limits, check_proxies
-from veriff_async._http.transport import Exchange
-from veriff_async._media.downloader import Downloader
+from veriff_async._http.transport import Transport
+from veriff_async._media.downloader import Downloader, SaveOptions
 from veriff_async._media.uploader import Uploader
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
 from veriff_async._protocol.base_url import (
     BASE_URL_VARIABLE,
@@ -29,10 +29,11 @@ from veriff_async._protocol.base_url import (
     insecure_hosts_from,
 )
 from veriff_async._protocol.json.decode import warm_up
+from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
 from veriff_async._protocol.option_names import check_names, explain_options, options_of
 from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async._protocol.session_request import CREATE_OPTIONS, CreateOptions
-from veriff_async._protocol.validation import check_id
+from veriff_async._protocol.validation import EndUserIdWarning, check_id, warning_of_end_user_id
 from veriff_async._waiting.decision_memory import DecisionMemory
 from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
@@ -41,19 +42,23 @@ from veriff_async.errors import ConfigurationError, InvalidArgumentError, Veriff
 from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
-from veriff_async.services import Services
 from veriff_async.session import VerificationSession, seconds_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
     from types import TracebackType
 
     from aiohttp import ClientSession
 
+    from veriff_async._media.downloader import IfExists, MediaStream
     from veriff_async._protocol.base_url import Host
     from veriff_async._protocol.session_request import RegistryOptions
     from veriff_async.inbox._protocol import Inbox
-    from veriff_async.models.media import Media, UploadProgress
+    from veriff_async.models.faces import FaceImage, FaceImportReceipt
+    from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
+    from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, MediaFile, MediaList, UploadProgress
     from veriff_async.models.person import Person
 
 __all__ = (
@@ -141,7 +146,7 @@ class ClientStatistics:
     waiters: int
 
 
-class VeriffClient(Services):
+class VeriffClient:
     """A client for one integration; one for each event loop, used by any number of coroutines.
 
     Use it as ``async with VeriffClient(...) as veriff:``, or call `aclose` at the end. Connections are opened when
@@ -245,19 +250,25 @@ class VeriffClient(Services):
         self._pool = Pool(parts.http_session, max_connections=parts.max_connections, trust_env=parts.trust_env)
         # One thread for each upload and download that is running, and a few for files that are inspected or spooled.
         threads = CapacityLimiter(parts.max_uploads + parts.max_downloads + 4)
-        self._exchange = Exchange(
+        transport = self._transport = Transport(
+            credentials=credentials,
             roots=parts.hosts,
             pool=self._pool,
             retry=parts.retry,
             timeouts=parts.timeouts,
             verify_responses=parts.verify_responses,
         )
-        self._api = Api(credentials, self._exchange)
-        self._uploads = Uploader(self._api, max_uploads=parts.max_uploads, threads=threads, idle=parts.timeouts.idle)
+        self._uploads = Uploader(transport, max_uploads=parts.max_uploads, threads=threads, idle=parts.timeouts.idle)
         self._downloads = Downloader(
-            self._api, max_downloads=parts.max_downloads, threads=threads, verify=parts.verify_responses
+            transport, max_downloads=parts.max_downloads, threads=threads, verify=parts.verify_responses
         )
-        self._waiters = DecisionWaiters(self._api.decision, poll=parts.poll, inbox=parts.inbox, memory=parts.memory)
+        # A function of the transport, not of the client: an unclosed client must be collected, which makes it warn.
+        self._waiters = DecisionWaiters(
+            lambda session_id: transport.send(endpoints.decision(session_id)),
+            poll=parts.poll,
+            inbox=parts.inbox,
+            memory=parts.memory,
+        )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
@@ -296,11 +307,11 @@ class VeriffClient(Services):
         Example:
             >>> veriff.credentials = veriff.credentials.with_rotated_secret(new_secret)
         """
-        return self._api.credentials
+        return self._transport.credentials
 
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
-        self._api.credentials = check_credentials(credentials)
+        self._transport.credentials = check_credentials(credentials)
 
     def __repr__(self) -> str:
         """Show where it speaks to, nothing secret."""
@@ -379,7 +390,9 @@ class VeriffClient(Services):
 
         See https://devdocs.veriff.com/apidocs/v1sessions.
         """
-        info = await self._api.create_session(options)
+        call = endpoints.create_session(options)
+        _warn_about_end_user_id(options)
+        info = await self._transport.send(call)
         self._parts.memory.add_creation(info.id)
         return self._attach(info)
 
@@ -411,7 +424,9 @@ class VeriffClient(Services):
 
         See https://devdocs.veriff.com/apidocs/v1validate-registry.
         """
-        return self._attach(await self._api.validate_registry(person, options))
+        call = endpoints.validate_registry(person, options)
+        _warn_about_end_user_id(options)
+        return self._attach(await self._transport.send(call))
 
     def session(self, session_id: str) -> VerificationSession:
         """Attach to a session that exists, without asking Veriff: in another process, or after a restart.
@@ -505,15 +520,226 @@ class VeriffClient(Services):
             await session.submit()
         return session
 
+    async def attempt_media(self, attempt_id: str) -> MediaList:
+        """Ask which media Veriff holds of one attempt.
+
+        Args:
+            attempt_id: The attempt, see `VerificationSession.attempts`.
+
+        Returns:
+            Pictures and videos, best first.
+
+        Raises:
+            NotFoundError: This integration knows no such attempt.
+
+        See https://devdocs.veriff.com/apidocs/v1attemptsidmedia-1.
+        """
+        return await self._transport.send(endpoints.attempt_media(attempt_id))
+
+    async def download_media(
+        self,
+        media: MediaFile | str,
+        target: str | os.PathLike[str],
+        *,
+        if_exists: IfExists = "error",
+        max_bytes: int = MAX_DOWNLOAD_BYTES,
+        progress: Callable[[DownloadProgress], None] | None = None,
+    ) -> DownloadedMedia:
+        """Bring one media file down, streamed and verified, into a file for its owner alone.
+
+        It is written beside its goal under another name, and renamed when it is whole and its signature holds. A try
+        that broke off is repeated from the beginning. Memory stays below 2 MiB for each running download.
+
+        Args:
+            media: Which one: an item of a list of media, or its id.
+            target: A folder (one that exists, or ends with a slash and is made), or the file's own path. In a folder
+                the name is made of what the file shows, its id and its type, and never taken from Veriff.
+            if_exists: What to do if the file exists: ``"error"`` raises, ``"replace"`` replaces it, and ``"skip"``
+                keeps a file of the announced size as the finished download. ``"skip"`` fills an empty file, and raises
+                for anything else of that name.
+            max_bytes: Largest size of the file in bytes; 1 GiB by default.
+            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+
+        Returns:
+            Where it is, its size and type.
+
+        Raises:
+            MediaExistsError: The file exists, or with ``"skip"`` something exists that is not the finished download.
+            MediaNotSavedError: The file cannot be written.
+            NotFoundError: This integration knows no such media.
+            ResponseError: What came is not what was signed, is compressed, or is larger than `max_bytes`; nothing is
+                kept.
+            ClientClosedError: The client was closed.
+
+        Example:
+            >>> for file in (await session.media()).images:
+            ...     await veriff.download_media(file, "documents/")
+
+        See https://devdocs.veriff.com/apidocs/v1mediaid-1.
+        """
+        return await self._downloads.save(
+            media, target, SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
+        )
+
+    def stream_media(
+        self, media: MediaFile | str, *, max_bytes: int = MAX_DOWNLOAD_BYTES
+    ) -> AbstractAsyncContextManager[MediaStream]:
+        """Hand a media file on piece by piece, for example to a store of your own.
+
+        Leaving the block early closes the connection. Pieces come before their signature can be checked: only when the
+        iteration ends without an error are they what Veriff signed. Nothing is repeated once pieces were handed on.
+
+        Args:
+            media: Which one: an item of a list of media, or its id.
+            max_bytes: Largest size of the file in bytes; 1 GiB by default.
+
+        Returns:
+            A context manager that gives a `MediaStream`; entering it raises `NotFoundError` when this integration knows
+            no such media.
+
+        Example:
+            >>> async with veriff.stream_media(media_id) as stream:
+            ...     async for piece in stream:
+            ...         await store.append(piece)
+
+        See https://devdocs.veriff.com/apidocs/v1mediaid-1.
+        """
+        return self._downloads.stream(media, max_bytes=max_bytes)
+
+    async def validate_registry_sync(
+        self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
+    ) -> Decision:
+        """Look a person up in registries, and wait for the result in the answer.
+
+        It is made by a host of its own (`sync_url`), which Veriff enables on request. That the answer has the form of
+        a decision is a guess.
+
+        Args:
+            person: Whom to look up: ``id_number`` and a name are needed.
+            **options: See `VeriffClient.validate_registry`.
+
+        Returns:
+            The result; what each registry says is in ``additional_verified_data.validation_results``.
+
+        Raises:
+            InvalidArgumentError: What the registries need is missing, or a value would be refused.
+            OutcomeUnknownError: Nothing proves whether a session was created; see `VeriffClient.create_session`.
+
+        See https://devdocs.veriff.com/apidocs/validate-registry-3.
+        """
+        call = endpoints.validate_registry_sync(person, options)
+        _warn_about_end_user_id(options)
+        return await self._transport.send(call)
+
+    async def import_faces(
+        self,
+        *,
+        images: Sequence[FaceImage] = (),
+        session_ids: Sequence[str] = (),
+        extra: Mapping[str, object] | None = None,
+    ) -> FaceImportReceipt:
+        """Import faces to compare later sessions with; Veriff goes on with it in the background.
+
+        Pictures and references to sessions are documented; the names of the members they are sent in are partly a
+        guess, which `extra` can correct. Each picture counts toward the quota of your plan. The whole request is held
+        in memory.
+
+        Args:
+            images: Pictures, each with a name of your own that is not used again within five minutes.
+            session_ids: Sessions whose faces to import; pictures and sessions are 1 to 10 together.
+            extra: Further members of the body, in Veriff's own words; they go before those of this library.
+
+        Returns:
+            The quota that is left.
+
+        Raises:
+            InvalidArgumentError: There are none or more than ten, or one would be refused. Nothing was sent.
+            OutcomeUnknownError: Nothing proves whether the faces were imported.
+
+        Example:
+            >>> await veriff.import_faces(images=[FaceImage("customer-42-2026-11-28", picture)])
+
+        See https://devdocs.veriff.com/apidocs/bulk-import-face-images.
+        """
+        return await self._transport.send(endpoints.import_faces(images, session_ids, extra or {}))
+
+    async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
+        """Ask which kinds of fraud can be reported.
+
+        Returns:
+            The kinds, each with Veriff's explanation.
+
+        See https://devdocs.veriff.com/apidocs/get-fraud-categories.
+        """
+        return await self._transport.send(endpoints.fraud_categories())
+
+    async def report_fraud(self, *reports: FraudReport) -> tuple[FraudReportReceipt, ...]:
+        """Report frauds that were found after the decision.
+
+        A report is taken or refused on its own.
+
+        Args:
+            *reports: What to report; one or more.
+
+        Returns:
+            One receipt for each report: look at its ``is_reported``.
+
+        Raises:
+            InvalidArgumentError: A report would be refused; the message says why.
+            OutcomeUnknownError: Nothing proves whether the reports arrived. If you send them again, Veriff refuses
+                those that it already has.
+
+        Example:
+            >>> await veriff.report_fraud(FraudReport(session_id, FraudCategory.INJECTED_MEDIA))
+
+        See https://devdocs.veriff.com/apidocs/report-fraud.
+        """
+        return await self._transport.send(endpoints.report_fraud(reports))
+
+    async def fraud_reports(self, session_ids: Sequence[str]) -> tuple[FraudReportLookup, ...]:
+        """Ask how reports stand.
+
+        Args:
+            session_ids: The sessions that were reported, 1 to 10 of them.
+
+        Returns:
+            One lookup for each session.
+
+        Raises:
+            InvalidArgumentError: There are none, or more than ten.
+
+        See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
+        """
+        return await self._transport.send(endpoints.fraud_reports(session_ids))
+
+    async def address(self, address_id: str) -> Decision | None:
+        """Ask for an older proof of address, by the id of its `AddressEvent`; path and form are guesses.
+
+        Returns:
+            The decision, or ``None`` while there is none.
+
+        Raises:
+            NotFoundError: This integration knows no such address.
+        """
+        return await self._transport.send(endpoints.address(address_id))
+
+    async def address_media(self, address_id: str) -> MediaList:
+        """Ask which media Veriff holds of an older proof of address; path and form are guesses.
+
+        Raises:
+            NotFoundError: This integration knows no such address.
+        """
+        return await self._transport.send(endpoints.address_media(address_id))
+
     def statistics(self) -> ClientStatistics:
         """Return what the client has done so far, and does now."""
-        counters = self._exchange.counters
+        counters = self._transport.counters
         return ClientStatistics(
             requests=counters.requests,
             retries=counters.retries,
             rate_limited=counters.rate_limited,
-            cooldown_remaining=self._exchange.pace.cooldown_remaining,
-            bytes_sent=counters.bytes_sent,
+            cooldown_remaining=self._transport.cooldown.remaining,
+            bytes_sent=self._transport.bytes_sent,
             active_uploads=self._uploads.active,
             active_downloads=self._downloads.active,
             waiters=self._waiters.count,
@@ -521,7 +747,7 @@ class VeriffClient(Services):
 
     def _attach(self, info: SessionInfo) -> VerificationSession:
         return VerificationSession(
-            info, api=self._api, uploads=self._uploads, downloads=self._downloads, waiters=self._waiters
+            info, transport=self._transport, uploads=self._uploads, downloads=self._downloads, waiters=self._waiters
         )
 
 
@@ -596,6 +822,13 @@ def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
         warnings.warn(old, DeprecatedHostWarning, stacklevel=4)
     for host in sorted({host for root in hosts.values() if (host := insecure_host(root)) is not None}):
         _log.warning("Requests to %s are not encrypted: allow_insecure_hosts permits plain http to it.", host)
+
+
+def _warn_about_end_user_id(options: CreateOptions | RegistryOptions) -> None:
+    """Warn at the caller of the client's method."""
+    warning = warning_of_end_user_id(options.get("end_user_id"))
+    if warning is not None:
+        warnings.warn(warning, EndUserIdWarning, stacklevel=3)
 
 
 def _parted(options: SessionOptions) -> tuple[ClientOptions, CreateOptions]:

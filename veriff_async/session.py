@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._media.downloader import SaveOptions
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_condition, check_optional, shown
 from veriff_async._protocol.decision_order import can_follow
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
@@ -13,25 +14,39 @@ from veriff_async.config import PollPolicy
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.certificate import Certificate, CertificateFile, SourceDocument
 from veriff_async.models.enums import Status
-from veriff_async.readings import SessionReadings
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
 
-    from veriff_async._http.api import Api
+    from veriff_async._http.transport import Transport
     from veriff_async._media.downloader import Downloader, IfExists, MediaStream
     from veriff_async._media.uploader import Uploader
     from veriff_async._waiting.waiters import DecisionWaiters
+    from veriff_async.models.attempt import Attempt
+    from veriff_async.models.collected import CollectedData, CollectedReceipt
     from veriff_async.models.decision import Decision
-    from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, UploadedMedia, UploadProgress
+    from veriff_async.models.fullauto import FullAutoDecision
+    from veriff_async.models.media import (
+        DownloadedMedia,
+        DownloadProgress,
+        Media,
+        MediaList,
+        NfcData,
+        Timestamp,
+        UploadedMedia,
+        UploadProgress,
+    )
+    from veriff_async.models.record import PersonRecord
+    from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, TransportationResult
     from veriff_async.models.session import SessionInfo
+    from veriff_async.models.watchlist import Monitoring, WatchlistScreening
 
 __all__ = ("VerificationSession", "seconds_of")
 
 
-class VerificationSession(SessionReadings):
+class VerificationSession:
     """A session on Veriff's side, reached through the client that made it.
 
     Made by `VeriffClient.create_session` and `VeriffClient.session`, not by hand.
@@ -44,14 +59,20 @@ class VerificationSession(SessionReadings):
     """
 
     def __init__(
-        self, info: SessionInfo, *, api: Api, uploads: Uploader, downloads: Downloader, waiters: DecisionWaiters
+        self,
+        info: SessionInfo,
+        *,
+        transport: Transport,
+        uploads: Uploader,
+        downloads: Downloader,
+        waiters: DecisionWaiters,
     ) -> None:
         """Attach to a session; use the client's methods instead."""
         self.id: str = info.id
         self.url: str | None = info.url
         self.status = info.status
         self.vendor_data: str | None = info.vendor_data
-        self._api = api
+        self._transport = transport
         self._uploads = uploads
         self._downloads = downloads
         self._waiters = waiters
@@ -124,7 +145,7 @@ class VerificationSession(SessionReadings):
         """
         answered = await self._waiters.submissions.find_request(self.id, self._last)
         async with self._waiters.submissions.track(self.id, answered):
-            info = await self._api.submit_session(self.id)
+            info = await self._transport.send(endpoints.submit_session(self.id))
         self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
 
     async def download_all(  # noqa: PLR0913  options, each with a default
@@ -236,6 +257,151 @@ class VerificationSession(SessionReadings):
         """
         return self._downloads.stream(_document_of(self.id, certificate, document), max_bytes=max_bytes)
 
+    async def upload_nfc(self, nfc: NfcData) -> UploadedMedia:
+        """Upload what was read from the chip of an e-passport.
+
+        The member that its four files are sent in, and the answer's, are guesses.
+
+        Args:
+            nfc: The four files, as raw bytes.
+
+        Returns:
+            The receipt.
+
+        Raises:
+            InvalidArgumentError: One of the four is missing.
+            ConflictError: The session was already submitted.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
+        """
+        return await self._transport.send(endpoints.upload_nfc(self.id, nfc))
+
+    async def send_collected_data(self, data: CollectedData) -> CollectedReceipt:
+        """Tell what you know of the end-user's device and network; before the submission.
+
+        Args:
+            data: What you know; leave out what you do not.
+
+        Returns:
+            Which attempt it was taken for.
+
+        Raises:
+            InvalidArgumentError: A required value is missing, or one would be refused.
+            OutcomeUnknownError: Nothing proves whether the data arrived. Whether Veriff takes them twice is not
+                documented.
+
+        Example:
+            >>> device, network = Device(fingerprint="f1"), Network(address_v4="192.0.2.1")
+            >>> await session.send_collected_data(CollectedData(provider_name="us", device=device, network=network))
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
+        """
+        return await self._transport.send(endpoints.send_collected_data(self.id, data))
+
+    async def media(self) -> MediaList:
+        """Ask which media Veriff holds of the newest attempt; for an older one, see `VeriffClient.attempt_media`.
+
+        Returns:
+            Pictures and videos, best first, and readings of a chip.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2.
+        """
+        return await self._transport.send(endpoints.session_media(self.id))
+
+    async def attempts(self) -> tuple[Attempt, ...]:
+        """Ask for the attempts of the end-user.
+
+        Returns:
+            The attempts, newest first.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1.
+        """
+        return await self._transport.send(endpoints.attempts(self.id))
+
+    async def person(self) -> PersonRecord:
+        """Ask for the person, with matches in lists of politically exposed persons and sanctions.
+
+        Returns:
+            The person; the data were read from the document or given at creation.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidperson-1.
+        """
+        return await self._transport.send(endpoints.person(self.id))
+
+    async def watchlist_screening(self) -> WatchlistScreening:
+        """Ask for the result of the screening against lists, for integrations with that product.
+
+        Returns:
+            The newest result.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1.
+        """
+        return await self._transport.send(endpoints.watchlist_screening(self.id))
+
+    async def certificates(self) -> tuple[Certificate, ...]:
+        """Ask for the certificates that prove what Veriff held of the session, for integrations with that product.
+
+        Returns:
+            The certificates; `VerificationSession.download_certificate_document` saves the documents they are about.
+
+        See https://devdocs.veriff.com/apidocs/list-session-certificates.
+        """
+        return await self._transport.send(endpoints.certificates(self.id))
+
+    async def stop_monitoring(self) -> Monitoring:
+        """Stop watching the lists for the person; it cannot be switched on again by API.
+
+        Returns:
+            The state of the watch, ``disabled``.
+
+        Raises:
+            BadRequestError: It was stopped before.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.
+        """
+        return await self._transport.send(endpoints.stop_monitoring(self.id))
+
+    async def full_auto_decision(self) -> FullAutoDecision | None:
+        """Ask once for a decision made without a human, for integrations of the Essential plan.
+
+        The call was seen in other clients; the documents do not list it any more.
+
+        Returns:
+            The decision, or ``None`` while there is none. A session that is not known gives ``None`` too.
+
+        See https://devdocs.veriff.com/docs/essential-plan-full-auto.
+        """
+        return await self._transport.send(endpoints.full_auto_decision(self.id))
+
+    async def ine_registry(self) -> IneResult:
+        """Ask what Mexico's INE registry says, for integrations with the older product.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
+        """
+        return await self._transport.send(endpoints.ine_registry(self.id))
+
+    async def curp_registry(self) -> CurpResult:
+        """Ask what Mexico's CURP registry says, for integrations with the older product.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1.
+        """
+        return await self._transport.send(endpoints.curp_registry(self.id))
+
+    async def ine_curp_registry(self) -> IneCurpResult:
+        """Ask what both of Mexico's registries say, for integrations with the older product.
+
+        See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
+        """
+        return await self._transport.send(endpoints.ine_curp_registry(self.id))
+
+    async def timestamps(self) -> tuple[Timestamp, ...]:
+        """Ask for trusted timestamps of the media; a guess, seen in an older client only."""
+        return await self._transport.send(endpoints.timestamps(self.id))
+
+    async def transportation_registry(self) -> TransportationResult:
+        """Ask what a registry of driving licences says; a guess, of an older product."""
+        return await self._transport.send(endpoints.transportation_registry(self.id))
+
     async def delete(self) -> None:
         """Delete the session with all its data, for integrations that may.
 
@@ -252,7 +418,7 @@ class VerificationSession(SessionReadings):
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
         """
-        await self._api.delete_session(self.id)
+        await self._transport.send(endpoints.delete_session(self.id))
 
     async def decision(self) -> Decision | None:
         """Ask once for the decision.
@@ -269,7 +435,7 @@ class VerificationSession(SessionReadings):
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
         asked_at = self._waiters.sequence
-        decision = await self._api.decision(self.id)
+        decision = await self._transport.send(endpoints.decision(self.id))
         if decision is not None and await self._waiters.publish(decision, asked_at):
             self._learn(decision)
         return decision

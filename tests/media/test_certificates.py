@@ -15,9 +15,9 @@ from veriff_async import (
     ResponseError,
     VeriffClient,
 )
-from veriff_async._protocol import requests, responses
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.json.decode import dump
-from veriff_async._protocol.response import Answer
+from veriff_async._protocol.response import Response
 from veriff_async.credentials import Credentials
 from veriff_async.models import Certificate, SourceDocument
 from veriff_async.sandbox import Fault, Sandbox
@@ -128,7 +128,7 @@ def test_ids_stay_in_their_place_of_the_path(part: str) -> None:
     """An id that would change the path is refused before anything is sent."""
     for certificate_id, file_id in ((part, ID), (ID, part)):
         with pytest.raises(InvalidArgumentError, match="cannot be sent"):
-            requests.download_certificate_file(CREDENTIALS, ID, certificate_id, file_id)
+            endpoints.download_certificate_file(ID, certificate_id, file_id).sign(CREDENTIALS)
 
 
 @pytest.mark.parametrize("around", ["certificates", "data", "data.certificates"])
@@ -137,9 +137,11 @@ def test_list_is_read_wherever_it_may_be(around: str) -> None:
     found: object = [{"id": ID, "sourceDocuments": [{"id": "document"}], "newer": 1}]
     for name in reversed(around.split(".")):
         found = {name: found}
-    request = requests.certificates(CREDENTIALS, ID)
+    request = endpoints.certificates(ID).sign(CREDENTIALS)
 
-    (certificate,) = responses.certificates(Answer(request=request, status=200, headers={}, body=dump(found)))
+    (certificate,) = endpoints.certificates(ID).parse(
+        Response(request=request, status=200, headers={}, body=dump(found))
+    )
 
     assert certificate == Certificate(id=ID, source_documents=(SourceDocument(id="document"),))
     assert certificate.raw["newer"] == 1

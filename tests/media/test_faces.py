@@ -15,7 +15,7 @@ from veriff_async import (
     OutcomeUnknownError,
     VeriffClient,
 )
-from veriff_async._protocol import requests
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.json.decode import load_object
 from veriff_async.credentials import Credentials
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions, VirtualClock
@@ -123,12 +123,12 @@ async def test_faces_are_checked_before_anything_is_sent(
 def test_picture_is_not_in_a_repr() -> None:
     """Neither the picture nor its name is shown."""
     assert repr(FaceImage("Ada", PICTURE)) == "FaceImage()"
-    assert "Canary" not in repr(requests.import_faces(CREDENTIALS, faces(1), (), {}))
+    assert "Canary" not in repr(endpoints.import_faces(faces(1), (), {}))
 
 
 def test_extra_members_go_before_the_guessed_ones() -> None:
     """A caller who knows better can name the members."""
-    request = requests.import_faces(CREDENTIALS, faces(1), (), {"images": [], "faces": [1]})
+    request = endpoints.import_faces(faces(1), (), {"images": [], "faces": [1]})
 
     assert load_object(request.body or b"") == {"images": [], "faces": [1]}
 

@@ -26,6 +26,7 @@ from veriff_async import (
     TransportError,
     VeriffClient,
 )
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.inbox import MemoryInbox, RedisInbox, SqliteInbox
@@ -330,7 +331,7 @@ async def test_rejection_does_not_undo_a_concurrent_success(sandbox: Sandbox, fi
         task = asyncio.create_task(refused())
         await begun.wait()
         async with waiters.submissions.track(session_id, answered):
-            await veriff._api.submit_session(session_id)
+            await veriff._transport.send(endpoints.submit_session(session_id))
             if first == "the refusal":
                 proceed.set()
                 await asyncio.wait([task])

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiohttp.payload import Payload
-
-from veriff_async._media.source import PIECE
+from attrs import field, frozen
 
 if TYPE_CHECKING:
     import asyncio
@@ -16,7 +15,12 @@ if TYPE_CHECKING:
 
     from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ("BytesBody", "CallbackError", "PayloadFactory", "SentOnce", "transport_of")
+    from veriff_async.credentials import Credentials
+
+__all__ = ("BytesBody", "CallbackError", "PayloadFactory", "SentOnce", "StreamedBody", "transport_of")
+
+_PIECE: Final = 96 * 1024
+"""Bytes that are written at a time, so that `Timeouts` sees the progress of a body."""
 
 
 class CallbackError(Exception):
@@ -111,6 +115,21 @@ class PayloadFactory(Protocol):
         ...
 
 
+@frozen
+class StreamedBody:
+    """A body that was signed before and is read from its source in each try.
+
+    Attributes:
+        credentials: The credentials that signed it.
+        signature: Its signature.
+        make_payload: Makes the body of one try.
+    """
+
+    credentials: Credentials = field(repr=False)
+    signature: str = field(repr=False)
+    make_payload: PayloadFactory
+
+
 class BytesBody(SentOnce):
     """A body in memory, perhaps empty, written piece by piece so that its progress shows."""
 
@@ -127,8 +146,8 @@ class BytesBody(SentOnce):
 
     async def write_body(self, writer: AbstractStreamWriter) -> None:
         """Write the whole body; aiohttp sends the head of a request without a body itself."""
-        for start in range(0, len(self._body), PIECE):
-            piece = self._body[start : start + PIECE]
+        for start in range(0, len(self._body), _PIECE):
+            piece = self._body[start : start + _PIECE]
             await writer.write(piece)
             self._on_bytes_sent(len(piece))
 

@@ -5,31 +5,31 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from veriff_async._protocol import backoff
+from veriff_async._protocol.retry import progress_deadline
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from veriff_async.config import Timeouts
 
-__all__ = ("Watch",)
+__all__ = ("ProgressTimeout",)
 
 
-class Watch:
-    """Ends a try with `TimeoutError` when nothing moves: a deadline that each piece of a body puts off.
+class ProgressTimeout:
+    """Ends a try with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
 
-    While the connection is made, aiohttp keeps `Timeouts.connect`, and only `Timeouts.total` is kept here. From the
-    first byte that is sent, each piece that moves is noted. A piece does not move the timer, since there may be
-    thousands per second: the timer reads the note when it fires.
+    While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
+    From the first byte that is sent, `count` records each piece. It does not reset the timer, since there may be
+    thousands of pieces per second: the timer compares the record when it fires.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
-        """Begin a try."""
+        """Start the limits of one try."""
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
-        self._began = self._last = self._loop.time()
-        self._moved = 0
-        self._due = self._end = self._began + timeouts.total
+        self._started = self._last = self._loop.time()
+        self._bytes = 0
+        self._due = self._end = self._started + timeouts.total
         self._deadline = asyncio.timeout(None)
         self._ended = False
 
@@ -47,30 +47,30 @@ class Watch:
         await self._deadline.__aexit__(kind, error, traceback)
 
     def restart(self) -> None:
-        """Measure anew: the request begins to be sent, or the body of its answer to come."""
+        """Start measuring again: the request begins to be sent, or the body of its response to arrive."""
         if self._ended:  # a writer that aiohttp is still cancelling
             return
-        self._began = self._last = self._loop.time()
-        self._moved = 0
-        self._put_off()
+        self._started = self._last = self._loop.time()
+        self._bytes = 0
+        self._postpone()
         # The timer of an earlier phase may be later than this deadline.
         self._timer.cancel()
         self._timer = self._loop.call_at(self._due, self._check)
 
-    def moved(self, count: int) -> None:
-        """Note that bytes were sent or received."""
+    def count(self, count: int) -> None:
+        """Record that bytes were sent or received."""
         self._last = self._loop.time()
-        if self._moved == 0:
-            self._began = self._last
-        self._moved += count
+        if self._bytes == 0:
+            self._started = self._last
+        self._bytes += count
 
-    def _put_off(self) -> None:
-        until = backoff.progress_deadline(self._timeouts, began=self._began, now=self._last, moved=self._moved)
+    def _postpone(self) -> None:
+        until = progress_deadline(self._timeouts, started=self._started, now=self._last, moved=self._bytes)
         self._due = min(self._end, until)
 
     def _check(self) -> None:
-        if self._moved:
-            self._put_off()
+        if self._bytes:
+            self._postpone()
         if self._due > self._loop.time():
             self._timer = self._loop.call_at(self._due, self._check)
         else:

@@ -28,8 +28,9 @@ from veriff_async._media.file_writer import (
     incomplete_file,
     is_complete,
 )
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_choice, check_concurrency, check_function, check_path
-from veriff_async._protocol.response import check_origin
+from veriff_async._protocol.response import check_authenticity
 from veriff_async._protocol.validation import check_id
 from veriff_async.errors import InvalidArgumentError, MediaExistsError, MediaNotSavedError, VeriffError
 from veriff_async.models.certificate import CertificateFile
@@ -38,8 +39,9 @@ from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFi
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from veriff_async._http.api import Api
-    from veriff_async._http.transport import Opened
+    from veriff_async._http.attempt import OpenResponse
+    from veriff_async._http.transport import Transport
+    from veriff_async._protocol.request import Call
 
     Downloadable: TypeAlias = MediaFile | CertificateFile | str
 
@@ -92,14 +94,16 @@ class MediaStream:
         size: Size in bytes, or ``None`` when Veriff does not state it.
     """
 
-    def __init__(self, media_id: str, opened: Opened, api: Api, *, verify: bool, max_bytes: int) -> None:
+    def __init__(
+        self, media_id: str, opened: OpenResponse, transport: Transport, *, verify: bool, max_bytes: int
+    ) -> None:
         """Read from an open response; use `VeriffClient.stream_media` instead."""
         self.media_id = media_id
         # aiohttp returns a default type when the response has none.
         self.mimetype: str | None = opened.response.content_type if "Content-Type" in opened.headers else None
         self.size: int | None = opened.response.content_length
         self._opened = opened
-        self._api = api
+        self._transport = transport
         self._verify = verify
         self._verifier = opened.request.credentials.verifier()
         self._ended = False
@@ -121,14 +125,14 @@ class MediaStream:
             TransportError: The connection broke.
             ClientClosedError: The client was closed.
         """
-        piece = b"" if self._ended else await self._api.next_piece(self._opened)
+        piece = b"" if self._ended else await self._transport.read_piece(self._opened)
         if piece:
             self._received += len(piece)
             check_download_size(self._received, self._max_bytes)
             self._verifier.update(piece)
             return piece
         if not self._ended and self._verify:
-            check_origin(evolve(self._opened, seen=self._verifier))
+            check_authenticity(evolve(self._opened, seen=self._verifier))
         self._ended = True
         raise StopAsyncIteration
 
@@ -165,16 +169,16 @@ class _Permits:
 class Downloader:
     """The downloads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, api: Api, *, max_downloads: int, threads: CapacityLimiter, verify: bool) -> None:
+    def __init__(self, transport: Transport, *, max_downloads: int, threads: CapacityLimiter, verify: bool) -> None:
         """Share what all downloads of a client use.
 
         Args:
-            api: The calls of the client.
+            transport: Sends the calls of the client.
             max_downloads: Most downloads at once.
             threads: Bounds the threads that look at files.
             verify: Whether `MediaStream` checks signatures; the transport does so for `save`.
         """
-        self._api = api
+        self._transport = transport
         self._permits = _Permits(max_downloads)
         self._threads = threads
         # Verifying keeps a processor busy, so more threads than processors would only compete for it.
@@ -193,9 +197,9 @@ class Downloader:
         media_id = _id_of(media)
         _check_max_bytes(max_bytes)
         async with self._permits.take(is_stream=True):
-            opened = await self._api.open_media(_remote(media))
+            opened = await self._transport.open(_call_of(media))
             try:
-                yield MediaStream(media_id, opened, self._api, verify=self._verify, max_bytes=max_bytes)
+                yield MediaStream(media_id, opened, self._transport, verify=self._verify, max_bytes=max_bytes)
             finally:
                 opened.response.close()
 
@@ -236,9 +240,12 @@ class Downloader:
         return downloaded
 
     async def _list_files(self, session_id: str, *, all_attempts: bool) -> list[MediaFile]:
-        lists = [await self._api.session_media(session_id)]
+        lists = [await self._transport.send(endpoints.session_media(session_id))]
         if all_attempts:
-            lists += [await self._api.attempt_media(attempt.id) for attempt in await self._api.attempts(session_id)]
+            lists += [
+                await self._transport.send(endpoints.attempt_media(attempt.id))
+                for attempt in await self._transport.send(endpoints.attempts(session_id))
+            ]
         return list({file.id: file for media in lists for file in media.all}.values())
 
     async def _save(self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions) -> DownloadedMedia:
@@ -277,9 +284,9 @@ class Downloader:
             threads=self._verifying,
             on_bytes_received=on_bytes_received,
         )
-        async with self._api.guard(), self._permits.take():
+        async with self._transport.guard(), self._permits.take():
             try:
-                await self._api.download_media(_remote(media), writer)
+                await self._transport.download(_call_of(media), writer)
                 await writer.commit()
             except MediaExistsError:
                 if if_exists != "skip":
@@ -307,9 +314,11 @@ def _id_of(media: Downloadable) -> str:
     return check_id("media_id", media.id if isinstance(media, MediaFile | CertificateFile) else media)
 
 
-def _remote(media: Downloadable) -> str | CertificateFile:
-    """Return what the API call takes: the id of a media file, or a document of a certificate."""
-    return media.id if isinstance(media, MediaFile) else media
+def _call_of(media: Downloadable) -> Call[None]:
+    """Return the call that downloads a media file, or a document of a certificate."""
+    if isinstance(media, CertificateFile):
+        return endpoints.download_certificate_file(media.session_id, media.certificate_id, media.id)
+    return endpoints.download_media(media.id if isinstance(media, MediaFile) else media)
 
 
 def _file_name(media: Downloadable, mimetype: str | None) -> str:

@@ -10,7 +10,6 @@ an error of the network. The messages never include the text of the exception, w
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import stat
@@ -26,6 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from attrs import define, field, frozen
 
+from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.source_mistakes import explain_path
 from veriff_async.errors import (
     InvalidArgumentError,
@@ -49,7 +49,6 @@ __all__ = (
     "SMALL",
     "SOURCE_TIME",
     "TINY",
-    "TOO_MANY_FILES",
     "BytesSource",
     "FileSource",
     "PathSource",
@@ -85,9 +84,6 @@ TINY: Final = 64 * 1024
 
 PRIVATE: Final = "only this process can write to it"
 """The stamp of bytes that cannot change."""
-
-TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
-"""Error numbers for a process or a system without a free file descriptor."""
 
 _SETTLED: Final = 60.0
 """Seconds since the last change after which the times of a file prove that nothing has written to it.

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING
 from anyio import Semaphore, to_thread
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._http.payload import StreamedBody
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.prepare import Preparer, error_context
 from veriff_async._media.stream_body import SignedBody, StreamedPayload, StreamSigner, sign
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_concurrency, check_function, type_name
 from veriff_async.errors import InvalidArgumentError, VeriffError
 from veriff_async.models.media import UploadProgress
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
     from anyio import CapacityLimiter
 
-    from veriff_async._http.api import Api
+    from veriff_async._http.transport import Transport
     from veriff_async._media.prepare import PendingUpload, PreparedMedia
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
@@ -39,16 +41,16 @@ __all__ = ("Uploader",)
 class Uploader:
     """The uploads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, api: Api, *, max_uploads: int, threads: CapacityLimiter, idle: float) -> None:
+    def __init__(self, transport: Transport, *, max_uploads: int, threads: CapacityLimiter, idle: float) -> None:
         """Share what all uploads of a client use.
 
         Args:
-            api: The calls of the client.
+            transport: Sends the calls of the client.
             max_uploads: Most uploads at once.
             threads: Bounds the threads that read files.
             idle: Most seconds that a stream may take for its next piece.
         """
-        self._api = api
+        self._transport = transport
         self._semaphore = Semaphore(max_uploads, max_value=max_uploads, fast_acquire=True)
         self._max_uploads = max_uploads
         self._threads = threads
@@ -63,7 +65,7 @@ class Uploader:
     @property
     def credentials(self) -> Credentials:
         """The credentials of the next upload, for a caller of `sign` before `send`."""
-        return self._api.credentials
+        return self._transport.credentials
 
     async def upload(
         self,
@@ -80,7 +82,7 @@ class Uploader:
             check_concurrency(concurrency)
         check_function("progress", progress, error=InvalidArgumentError)
         check_function("on_uploaded", on_uploaded, may_be_async=True, error=InvalidArgumentError)
-        async with self._api.guard():
+        async with self._transport.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
             uploads = await self._preparer.prepare(media, stacklevel=4)
             return await self._send_all(session_id, uploads, concurrency, progress, on_uploaded)
@@ -88,13 +90,13 @@ class Uploader:
     async def prepare(self, media: Sequence[Media], *, stacklevel: int) -> list[PendingUpload]:
         """Check all media and spool streams, for a session that does not exist yet; see `Preparer.prepare`."""
         require_asyncio()
-        async with self._api.guard():
+        async with self._transport.guard():
             return await self._preparer.prepare(media, stacklevel=stacklevel, signer_for=self._signer_for)
 
     async def complete(self, uploads: Sequence[PendingUpload], *, stacklevel: int) -> None:
         """Spool and resize the media that were only inspected; see `Preparer.complete`."""
         require_asyncio()
-        async with self._api.guard():
+        async with self._transport.guard():
             await self._preparer.complete(uploads, stacklevel=stacklevel, signer_for=self._signer_for)
 
     async def send(
@@ -114,7 +116,7 @@ class Uploader:
             progress: See `VerificationSession.upload`.
             on_uploaded: See `VerificationSession.upload`; its first argument is `PendingUpload.index`.
         """
-        async with self._api.guard():
+        async with self._transport.guard():
             return await self._send_all(session_id, uploads, None, progress, on_uploaded)
 
     async def _send_all(
@@ -155,8 +157,8 @@ class Uploader:
                 async with self._semaphore:
                     signed = upload.signed
                     # The credentials may have been replaced since, and Veriff may refuse the older ones by now.
-                    if signed is None or signed.credentials is not self._api.credentials:
-                        signed = await self._sign(prepared, self._api.credentials)
+                    if signed is None or signed.credentials is not self._transport.credentials:
+                        signed = await self._sign(prepared, self._transport.credentials)
                     return await self._send(session_id, signed, progress)
             finally:
                 upload.close()
@@ -178,7 +180,8 @@ class Uploader:
             threads=self._threads,
             idle=self._idle,
         )
-        return await self._api.upload_media(session_id, signed.credentials, signed.signature, payload)
+        body = StreamedBody(signed.credentials, signed.signature, payload)
+        return await self._transport.send(endpoints.upload_media(session_id), body)
 
     async def _sign(self, prepared: PreparedMedia, credentials: Credentials) -> SignedBody:
         if prepared.is_small:
@@ -189,7 +192,7 @@ class Uploader:
         return await to_thread.run_sync(work, limiter=self._preparer.hashing)
 
     def _signer_for(self, media: Media) -> StreamSigner:
-        return StreamSigner(media, self._api.credentials)
+        return StreamSigner(media, self._transport.credentials)
 
 
 def _keep_and_sign(prepared: PreparedMedia, credentials: Credentials) -> SignedBody:

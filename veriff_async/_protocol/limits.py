@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Final
 
 # https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3: images "under 24 MB" as base64, PDF under 20 MB. Whether a MB
@@ -27,3 +28,6 @@ MAX_IMPORTED_FACES: Final = 10
 # https://devdocs.veriff.com/apidocs/report-fraud, https://devdocs.veriff.com/apidocs/retrieve-fraud-reports
 MAX_FRAUD_COMMENT: Final = 500
 MAX_FRAUD_SESSIONS: Final = 10
+
+# Error numbers of a process, or a whole system, that has no file descriptor left for another file or connection.
+TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})

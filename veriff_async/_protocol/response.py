@@ -1,4 +1,4 @@
-"""One answer of the server: its origin checked, a refusal turned into the right error, a success read as JSON."""
+"""One response of the server: its origin checked, a refusal turned into the right error, a success read as JSON."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
 
 __all__ = (
-    "Answer",
-    "broken",
-    "check_origin",
+    "Response",
+    "api_error",
+    "check_authenticity",
+    "invalid_response",
     "is_refusal",
     "is_signed",
-    "model_in",
-    "models_from",
-    "models_in",
-    "refusal",
+    "parse_model",
+    "parse_models",
     "session_id_in",
-    "success",
+    "success_json",
     "unknown_outcome",
-    "unreadable",
+    "unreadable_response",
 )
 
 _Model = TypeVar("_Model")
@@ -50,11 +49,11 @@ _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 
 
 @frozen(kw_only=True)
-class Answer:
-    """One answer of the server, read to its end.
+class Response:
+    """One response of the server, read to its end.
 
     Attributes:
-        request: What it answers.
+        request: What it responses.
         status: HTTP status.
         headers: Its headers; names in any case.
         body: Its body, empty when it was handed on piece by piece.
@@ -72,56 +71,57 @@ class Answer:
     retry_after: float | None = None
 
 
-def check_origin(answer: Answer) -> None:
-    """Check the signature of an answer, when it has one, with the credentials of its request.
+def check_authenticity(response: Response) -> None:
+    """Check the signature of a response, when it has one, with the credentials of its request.
 
-    Which answers Veriff signs is documented for some endpoints only, so a missing signature is no fault. An answer that
-    refuses key or signature (401) cannot be signed with what it refuses, and is told as the refusal that it is.
+    Veriff documents for some endpoints only that it signs their responses, so a missing signature is not an error. A
+    response that refuses key or signature (401) cannot be signed with the secret that it refuses; it passes here, and
+    becomes an `AuthenticationError`.
 
     Raises:
-        ResponseError: The answer names another API key or integration, or its signature matches no secret.
+        ResponseError: The response names another API key or integration, or its signature matches no secret.
         OutcomeUnknownError: Likewise, and the request must not be repeated.
     """
-    if answer.status == _UNAUTHORIZED:
+    if response.status == _UNAUTHORIZED:
         return
-    claim, credentials = claim_of(answer.headers), answer.request.credentials
+    claim, credentials = claim_of(response.headers), response.request.credentials
     if claim.disagrees:
         what, remedy = "contradicts itself in its headers", "check who stands between you and Veriff"
-        raise broken(answer, what, remedy, ("two families disagree @ header",))
+        raise invalid_response(response, what, remedy, ("two families disagree @ header",))
     if claim.is_foreign(credentials):
         what, remedy = "names another API key", "check base_url, and who may stand between you and Veriff"
-        raise broken(answer, what, remedy, ("another API key @ header",))
+        raise invalid_response(response, what, remedy, ("another API key @ header",))
     if claim.is_of_other_integration(credentials):
         what, remedy = "names another integration", "check integration_id, and who may stand between you and Veriff"
-        raise broken(answer, what, remedy, ("another integration @ header",))
-    if claim.signature is not None and not _matches(answer, claim.signature):
+        raise invalid_response(response, what, remedy, ("another integration @ header",))
+    if claim.signature is not None and not _matches(response, claim.signature):
         what, remedy = "is not signed with a known secret", "give every live secret, and check who stands between"
-        raise broken(answer, what, remedy, ("signature does not match @ header",))
+        raise invalid_response(response, what, remedy, ("signature does not match @ header",))
 
 
-def is_signed(answer: Answer) -> bool:
-    """Return whether an answer carries a valid signature of Veriff for this integration."""
-    claim, credentials = claim_of(answer.headers), answer.request.credentials
+def is_signed(response: Response) -> bool:
+    """Return whether a response carries a valid signature of Veriff for this integration."""
+    claim, credentials = claim_of(response.headers), response.request.credentials
     if claim.signature is None or claim.disagrees:
         return False
     if claim.is_foreign(credentials) or claim.is_of_other_integration(credentials):
         return False
-    return _matches(answer, claim.signature)
+    return _matches(response, claim.signature)
 
 
-def _matches(answer: Answer, signature: str) -> bool:
-    seen = answer.seen
+def _matches(response: Response, signature: str) -> bool:
+    seen = response.seen
     if seen is None:
-        seen = answer.request.credentials.verifier()
-        seen.update(answer.body)
+        seen = response.request.credentials.verifier()
+        seen.update(response.body)
     return seen.match(signature) is not None
 
 
-def broken(answer: Answer, what: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
-    """Return the error for an answer that cannot be used.
+def invalid_response(response: Response, what: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
+    """Return the error for a response that cannot be used.
 
     Args:
-        answer: The answer.
+        response: The response.
         what: What is wrong with it, as the end of a sentence.
         remedy: What to do about it.
         problems: What is wrong and where, for `ResponseError.problems`.
@@ -130,10 +130,10 @@ def broken(answer: Answer, what: str, remedy: str, problems: tuple[str, ...]) ->
         A `ResponseError`; after a request that must not be repeated, an `OutcomeUnknownError`: most likely it was
         carried out, and a caller that takes the error for a failure would do it again.
     """
-    request = answer.request
+    request = response.request
     if not request.repeatable:
-        return unknown_outcome(request, f"the answer {what}; {remedy}", session_id_in(request, answer.body))
-    return errors.ResponseError(f"The answer to {request.method} {request.path} {what}: {remedy}.", problems=problems)
+        return unknown_outcome(request, f"the response {what}; {remedy}", session_id_in(request, response.body))
+    return errors.ResponseError(f"The response to {request.method} {request.path} {what}: {remedy}.", problems=problems)
 
 
 def unknown_outcome(request: Request, why: str, session_id: str | None = None) -> errors.OutcomeUnknownError:
@@ -163,12 +163,12 @@ def session_id_in(request: Request, body: bytes) -> str | None:
     return None if match is None else (match[1] or match[2]).decode()
 
 
-def is_refusal(answer: Answer) -> bool:
-    """Tell whether an answer is no success; a redirect is none, since it is not followed."""
-    return answer.status >= _REDIRECT
+def is_refusal(response: Response) -> bool:
+    """Tell whether a response is no success; a redirect is none, since it is not followed."""
+    return response.status >= _REDIRECT
 
 
-def success(answer: Answer) -> JsonObject:
+def success_json(response: Response) -> JsonObject:
     """Return the JSON object of a success.
 
     Raises:
@@ -176,20 +176,20 @@ def success(answer: Answer) -> JsonObject:
         ResponseError: It is no JSON object.
         OutcomeUnknownError: It is no JSON object, and the request must not be repeated.
     """
-    if is_refusal(answer):
-        raise refusal(answer)
+    if is_refusal(response):
+        raise api_error(response)
     try:
-        return load_object(answer.body)
+        return load_object(response.body)
     except DecodeError as error:
         problems = error.problems
-    raise unreadable(answer, problems)
+    raise unreadable_response(response, problems)
 
 
-def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$") -> _Model:
-    """Read a model from a part of a successful answer.
+def parse_model(response: Response, model: type[_Model], value: object, path: str = "$") -> _Model:
+    """Read a model from a part of a successful response.
 
     Args:
-        answer: The answer, for the error.
+        response: The response, for the error.
         model: What to read.
         value: The part.
         path: Where it stands.
@@ -201,54 +201,46 @@ def model_in(answer: Answer, model: type[_Model], value: object, path: str = "$"
         return read(model, value, path=path)
     except DecodeError as error:
         problems = error.problems
-    raise unreadable(answer, problems)
+    raise unreadable_response(response, problems)
 
 
-def models_in(answer: Answer, model: type[_Model], member: str) -> tuple[_Model, ...]:
-    """Read a list of models from a member of a successful answer.
-
-    Raises:
-        ResponseError: It is no list, or an item cannot be read.
-    """
-    return models_from(answer, model, success(answer).get(member), member)
-
-
-def models_from(answer: Answer, model: type[_Model], found: object, member: str) -> tuple[_Model, ...]:
-    """Read a list of models from a part of a successful answer, which `member` names in errors.
+def parse_models(response: Response, model: type[_Model], value: object, member: str) -> tuple[_Model, ...]:
+    """Read a list of models from a part of a successful response, which `member` names in errors.
 
     Raises:
         ResponseError: It is no list, or an item cannot be read.
     """
-    if not isinstance(found, list):
-        raise unreadable(answer, (f"expected a list @ $.{member}",))
-    items = cast("list[object]", found)
-    return tuple(model_in(answer, model, item, f"$.{member}[{place}]") for place, item in enumerate(items))
+    if not isinstance(value, list):
+        raise unreadable_response(response, (f"expected a list @ $.{member}",))
+    items = cast("list[object]", value)
+    return tuple(parse_model(response, model, item, f"$.{member}[{index}]") for index, item in enumerate(items))
 
 
-def unreadable(answer: Answer, problems: tuple[str, ...]) -> errors.VeriffError:
+def unreadable_response(response: Response, problems: tuple[str, ...]) -> errors.VeriffError:
     """Return the error for a success that cannot be read; `problems` are shown, so they must not hold any of it."""
     remedy = "check that base_url is Veriff's, then look for a newer version of veriff-async"
-    return broken(answer, f"cannot be read ({'; '.join(problems)})", remedy, problems)
+    return invalid_response(response, f"cannot be read ({'; '.join(problems)})", remedy, problems)
 
 
-def refusal(answer: Answer) -> errors.ApiError:
+def api_error(response: Response) -> errors.ApiError:
     """Return the error that says what Veriff refused, why, and what to do."""
     try:
-        body = load_object(answer.body)
+        body = load_object(response.body)
     except DecodeError:
         body = EMPTY
     code, reason = body.get("code"), body.get("message")
     # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
     # could be anything, and would be shown.
     text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
-    numbers = f"HTTP {answer.status}" + (f", code {text}" if text else "")
-    msg = f"Veriff refused {answer.request.method} {answer.request.path} ({numbers}): {remedy(answer.status, text)}."
-    error = class_of(answer.status, text)(
+    numbers = f"HTTP {response.status}" + (f", code {text}" if text else "")
+    call = f"{response.request.method} {response.request.path}"
+    msg = f"Veriff refused {call} ({numbers}): {remedy(response.status, text)}."
+    error = class_of(response.status, text)(
         msg,
-        status=answer.status,
+        status=response.status,
         code=text,
         reason=reason if isinstance(reason, str) else None,
-        retry_after=answer.retry_after,
+        retry_after=response.retry_after,
     )
-    error.repeated = answer.repeated
+    error.repeated = response.repeated
     return error

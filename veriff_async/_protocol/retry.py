@@ -1,4 +1,4 @@
-"""Whether a request may be sent again after a try that did not succeed. Pure; how long to wait is in `backoff`.
+"""Whether a request may be sent again after a try that did not succeed, and when. Time and random values are arguments.
 
 Veriff has no idempotency key. A request whose repetition could do something twice (`Request.repeatable` is false) is
 therefore repeated only if the first try certainly did nothing:
@@ -13,6 +13,7 @@ each 5xx of the server itself may come after the work was done.
 
 from __future__ import annotations
 
+from email.utils import parsedate_to_datetime
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
@@ -20,9 +21,23 @@ from veriff_async._protocol.error_classifier import is_repeated
 from veriff_async.errors import ApiError, ConfigurationError, ConnectError, InvalidArgumentError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
     from veriff_async.errors import VeriffError
 
-__all__ = ("Failure", "Verdict", "asks_to_slow_down", "judge", "leaves_unsubmitted", "may_have_acted")
+__all__ = (
+    "RetryDecision",
+    "SendFailure",
+    "asks_to_slow_down",
+    "decide",
+    "leaves_unsubmitted",
+    "may_have_acted",
+    "next_delay",
+    "parse_retry_after",
+    "poll_delay",
+    "progress_deadline",
+)
 
 _TOO_MANY: Final = 429
 _UNAVAILABLE: Final = 503
@@ -36,7 +51,7 @@ _CONFLICT: Final = 409
 _WRONG_TRANSITION: Final = "1304"
 
 
-class Failure(Enum):
+class SendFailure(Enum):
     """How a try ended without an answer."""
 
     NOT_SENT = auto()
@@ -45,7 +60,7 @@ class Failure(Enum):
     """The connection broke, or time ran out, after bytes were sent: the server may have acted."""
 
 
-class Verdict(Enum):
+class RetryDecision(Enum):
     """What to do after a try."""
 
     FINAL = auto()
@@ -56,7 +71,7 @@ class Verdict(Enum):
     """The server may have acted, and a repetition could do it twice."""
 
 
-def judge(outcome: int | Failure, *, repeatable: bool, quota: bool = False, signed: bool = False) -> Verdict:
+def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False, signed: bool = False) -> RetryDecision:
     """Return what to do after a try.
 
     Args:
@@ -66,31 +81,31 @@ def judge(outcome: int | Failure, *, repeatable: bool, quota: bool = False, sign
         signed: Whether the answer carries a valid signature of Veriff.
     """
     if outcome == _TOO_MANY:
-        return Verdict.FINAL if quota else Verdict.RETRY
+        return RetryDecision.FINAL if quota else RetryDecision.RETRY
     if not repeatable and may_have_acted(outcome, signed=signed):
-        return Verdict.UNKNOWN
-    if isinstance(outcome, Failure):
-        return Verdict.RETRY
+        return RetryDecision.UNKNOWN
+    if isinstance(outcome, SendFailure):
+        return RetryDecision.RETRY
     # Of the refusals that prove that nothing was done, only a 503 of Veriff's own passes in seconds.
     passes = is_repeated(outcome) if repeatable else outcome == _UNAVAILABLE
-    return Verdict.RETRY if passes else Verdict.FINAL
+    return RetryDecision.RETRY if passes else RetryDecision.FINAL
 
 
-def may_have_acted(outcome: int | Failure, *, signed: bool = False) -> bool:
+def may_have_acted(outcome: int | SendFailure, *, signed: bool = False) -> bool:
     """Return whether the server may have done the work of a try that did not succeed.
 
     Args:
         outcome: HTTP status of the answer, or how the try failed.
         signed: Whether the answer carries a valid signature of Veriff.
     """
-    if isinstance(outcome, Failure):
-        return outcome is Failure.LOST
+    if isinstance(outcome, SendFailure):
+        return outcome is SendFailure.LOST
     if outcome == _UNAVAILABLE:
         return not signed
     return outcome >= _SERVER_ERROR or outcome == _SEE_OTHER or outcome in _GAVE_UP
 
 
-def asks_to_slow_down(outcome: int | Failure) -> bool:
+def asks_to_slow_down(outcome: int | SendFailure) -> bool:
     """Return whether the answer asks the whole client, not only this call, to slow down."""
     return outcome in {_TOO_MANY, _UNAVAILABLE}
 
@@ -106,3 +121,94 @@ def leaves_unsubmitted(error: VeriffError) -> bool:
         is_submitted = error.status == _CONFLICT or error.code == _WRONG_TRANSITION
         return not is_submitted and not may_have_acted(error.status)
     return isinstance(error, ConnectError | InvalidArgumentError | ConfigurationError)
+
+
+def next_delay(
+    policy: RetryPolicy, *, attempts: int, elapsed: float, retry_after: float | None, random_value: float
+) -> float | None:
+    """Return the seconds to wait before the next try, or ``None`` when the budget is spent.
+
+    Without ``Retry-After`` the wait has full jitter. With it, the wait is never shorter than asked for, and never
+    shorter than half the bound of this try: servers send zero, and dates that are past on arrival. A tenth of jitter,
+    or that half again, keeps clients apart that were refused together.
+
+    Args:
+        policy: The budget.
+        attempts: Tries made so far, at least 1.
+        elapsed: Seconds since the call began.
+        retry_after: The seconds of ``Retry-After``, if there was one.
+        random_value: A random number from 0 to 1.
+    """
+    if attempts >= policy.max_attempts or (retry_after is not None and retry_after > policy.max_retry_after):
+        return None
+    # 2.0 ** 60 is far beyond any `max_backoff`, and does not overflow.
+    bound = min(policy.max_backoff, policy.initial_backoff * 2.0 ** min(attempts - 1, 60))
+    left = policy.max_elapsed - elapsed
+    if retry_after is None:
+        delay = random_value * bound
+        return delay if delay <= left else None
+    least, jitter = max(retry_after, bound / 2), max(retry_after / 10, bound / 2)
+    # The least wait decides whether there is another try, so that jitter never costs one.
+    return min(least + random_value * jitter, left) if least <= left else None
+
+
+def parse_retry_after(header: str | None, date: str | None, now: datetime) -> float | None:
+    """Read ``Retry-After``: seconds, or an HTTP date (RFC 9110, section 10.2.3).
+
+    A date is read against the ``Date`` of the same answer, since the clocks of both sides may differ.
+
+    Args:
+        header: Its value, if there is one.
+        date: The value of ``Date`` of the same answer, if there is one.
+        now: The time here, for an answer without a readable ``Date``.
+
+    Returns:
+        Seconds, never negative, or ``None`` when the header is missing or unreadable.
+    """
+    if header is None:
+        return None
+    text = header.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    moment = _moment(text)
+    return None if moment is None else max(0.0, (moment - (_moment(date) or now)).total_seconds())
+
+
+def _moment(text: str | None) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+    return None if moment.tzinfo is None else moment
+
+
+def progress_deadline(timeouts: Timeouts, *, started: float, now: float, moved: int) -> float:
+    """Return until when the next piece must have moved.
+
+    Nothing may stall for longer than `Timeouts.idle`, and a body that drips must on the whole keep up
+    `Timeouts.min_bytes_per_second`.
+
+    Args:
+        timeouts: The limits.
+        started: When the body started to move.
+        now: When its last piece moved.
+        moved: Bytes that moved so far.
+    """
+    return min(now + timeouts.idle, started + timeouts.idle + moved / timeouts.min_bytes_per_second)
+
+
+def poll_delay(policy: PollPolicy, *, polls: int) -> float:
+    """Return the seconds until the next poll of a session.
+
+    Args:
+        policy: The intervals.
+        polls: Number of polls so far; after the first the delay is ``policy.interval``.
+    """
+    if polls == 0:
+        return policy.initial_delay
+    delay = policy.interval
+    for _ in range(polls - 1):
+        delay *= policy.backoff_factor
+        if delay >= policy.max_interval or policy.backoff_factor == 1:
+            break
+    return min(delay, policy.max_interval)

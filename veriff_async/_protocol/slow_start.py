@@ -12,7 +12,7 @@ from typing import Final
 
 from attrs import define
 
-__all__ = ("Recovery",)
+__all__ = ("SlowStart",)
 
 _FIRST: Final = 20.0
 """Requests per second right after the first slow-down."""
@@ -31,7 +31,7 @@ _RECOVERED: Final = 60.0
 
 
 @define
-class Recovery:
+class SlowStart:
     """The rate at which requests of one client may start.
 
     Attributes:
@@ -48,7 +48,7 @@ class Recovery:
     last: float = -math.inf
     slowed: float = -math.inf
 
-    def slow_down(self, now: float, seconds: float, *, started: float) -> None:
+    def pause(self, now: float, seconds: float, *, started: float) -> None:
         """Hold all requests back for some seconds, and lower the rate.
 
         Args:

@@ -40,8 +40,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from attrs import Factory, define, evolve
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.backoff import poll_pause
 from veriff_async._protocol.decision_order import identity, is_later, is_news, is_same
+from veriff_async._protocol.retry import poll_delay
 from veriff_async._waiting.decision_memory import DecisionMemory
 from veriff_async._waiting.inbox_calls import BestEffortInbox
 from veriff_async._waiting.inbox_watcher import InboxWatcher
@@ -442,7 +442,7 @@ class DecisionWaiters:
         if policy is None:
             is_watched = self._is_watched(schedule.session.session_id)
             policy = self._policy_with_inbox if is_watched else self._policy_without_inbox
-        return poll_pause(policy, asked=schedule.polls)
+        return poll_delay(policy, polls=schedule.polls)
 
     def on_poll_error(self, session: SessionWaiters, error: Exception) -> bool:
         """Fail the waiters of a session if an error of its poll requires it, and return whether they wait on."""

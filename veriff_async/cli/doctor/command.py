@@ -16,11 +16,11 @@ import click
 from anyio import to_thread
 
 from veriff_async import Credentials, ResponseError
-from veriff_async._protocol import requests
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.authenticity import claim_of
 from veriff_async._protocol.headers import HMAC_SIGNATURE
 from veriff_async._protocol.json.decode import dump, load_object
-from veriff_async._protocol.response import Answer, check_origin, refusal
+from veriff_async._protocol.response import Response, api_error, check_authenticity
 from veriff_async.cli._exits import Exit
 from veriff_async.cli._http import Poster, check_url
 from veriff_async.cli._options import env_file_option, json_option, proxy_option
@@ -142,7 +142,7 @@ async def diagnose(
 
 async def _asked(poster: Poster, root: str, credentials: Credentials) -> AsyncGenerator[Finding]:
     """Ask for the decision of a session that nobody has."""
-    request = requests.decision(credentials, str(uuid4()))
+    request = endpoints.decision(str(uuid4())).sign(credentials)
     answered = await _ask(poster, root, request)
     if answered.status is None:
         yield Finding("answer", Outcome.FAILED, f"No answer from {root}: {answered.problem}.")
@@ -176,11 +176,11 @@ def _judged(request: Request, answered: Answered) -> Finding:
 
 
 def _code(request: Request, answered: Answered) -> str | None:
-    return refusal(_answer(request, answered)).code
+    return api_error(_answer(request, answered)).code
 
 
-def _answer(request: Request, answered: Answered) -> Answer:
-    return Answer(request=request, status=answered.status or 0, headers=answered.headers, body=answered.body)
+def _answer(request: Request, answered: Answered) -> Response:
+    return Response(request=request, status=answered.status or 0, headers=answered.headers, body=answered.body)
 
 
 async def _contrasted(poster: Poster, root: str, request: Request, found: Finding) -> Finding:
@@ -198,7 +198,7 @@ def _signature(request: Request, answered: Answered) -> Finding:
         says = "The answer is not signed, which is no fault: whether Veriff signs its refusals is not documented."
         return Finding(name, Outcome.SKIPPED, says)
     try:
-        check_origin(_answer(request, answered))
+        check_authenticity(_answer(request, answered))
     except ResponseError as error:
         problems = "; ".join(error.problems)
         says = f"The answer is not the integration's ({problems}): look who stands between, and give every live secret."
@@ -210,7 +210,7 @@ async def _others(poster: Poster, root: str, credentials: Credentials, *, is_fir
     refused: list[int] = []
     unclear: list[int] = []
     for place in range(1, len(credentials.secrets)):
-        request = requests.decision(credentials.with_signing_secret(place), str(uuid4()))
+        request = endpoints.decision(str(uuid4())).sign(credentials.with_signing_secret(place))
         answered = await _ask(poster, root, request)
         outcome = Outcome.WARNING if answered.status is None else _judged(request, answered).outcome
         if outcome is not Outcome.OK:

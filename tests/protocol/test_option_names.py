@@ -20,7 +20,7 @@ from veriff_async import (
     VeriffClient,
     open_session,
 )
-from veriff_async._protocol import requests
+from veriff_async._protocol import endpoints
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.option_names import check_names, closest, explain_options
 from veriff_async._protocol.session_request import CREATE_OPTIONS, as_model, create_body
@@ -79,19 +79,19 @@ class Calls:
     @staticmethod
     def create_session(options: Mapping[str, object]) -> object:
         """Build the request."""
-        return requests.create_session(CREDENTIALS, cast("CreateOptions", options))
+        return endpoints.create_session(cast("CreateOptions", options)).sign(CREDENTIALS)
 
     @staticmethod
     def validate_registry(options: Mapping[str, object]) -> object:
         """Build the request."""
         person = Person(full_name="Ada", id_number="1", date_of_birth="1990-01-01")
-        return requests.validate_registry(CREDENTIALS, person, cast("Any", options))
+        return endpoints.validate_registry(person, cast("Any", options)).sign(CREDENTIALS)
 
     @staticmethod
     def validate_registry_sync(options: Mapping[str, object]) -> object:
         """Build the request."""
         person = Person(full_name="Ada", id_number="1", date_of_birth="1990-01-01")
-        return requests.validate_registry_sync(CREDENTIALS, person, cast("Any", options))
+        return endpoints.validate_registry_sync(person, cast("Any", options)).sign(CREDENTIALS)
 
     @staticmethod
     def job(options: Mapping[str, object]) -> object:
@@ -298,7 +298,7 @@ _TIMES: Final = st.dates() | st.datetimes()
 def test_any_value_is_sent_or_refused(option: str, value: object) -> None:
     """Whatever an option holds, it is sent as JSON, or refused with our error or a TypeError that names a field."""
     try:
-        request = requests.create_session(CREDENTIALS, cast("CreateOptions", {option: value}))
+        request = endpoints.create_session(cast("CreateOptions", {option: value})).sign(CREDENTIALS)
     except InvalidArgumentError:
         return
     except TypeError as error:
@@ -332,8 +332,8 @@ def test_dates_of_a_decision_are_sent_as_texts() -> None:
 def test_other_calls_refuse_values_of_another_kind() -> None:
     """Data of a device and of a chip are objects of their classes; a mapping is refused clearly."""
     with pytest.raises(InvalidArgumentError, match="CollectedData"):
-        requests.send_collected_data(CREDENTIALS, "1", cast("Any", {"provider_name": "us"}))
+        endpoints.send_collected_data("1", cast("Any", {"provider_name": "us"})).sign(CREDENTIALS)
     with pytest.raises(InvalidArgumentError, match="NfcData"):
-        requests.upload_nfc(CREDENTIALS, "1", cast("Any", {"com": b"1"}))
+        endpoints.upload_nfc("1", cast("Any", {"com": b"1"})).sign(CREDENTIALS)
     with pytest.raises(TypeError, match="options"):
         Job("user-42", [PICTURE], **cast("Any", {"options": {"vendor_data": "x"}}))

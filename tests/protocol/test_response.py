@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import traceback
 from itertools import permutations
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from hypothesis import given, settings, strategies as st
 from multidict import CIMultiDict
 
+from tests.endpoint_samples import sample_call
 from veriff_async import Credentials, FraudReport, errors
-from veriff_async._protocol import requests, responses
-from veriff_async._protocol.response import Answer, check_origin
+from veriff_async._protocol import endpoints
+from veriff_async._protocol.response import Response, check_authenticity
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,11 +67,18 @@ PERSONAL: dict[str, object] = {
     },
     "technicalData": {"ip": CANARY},
 }
-READERS: dict[str, tuple[Callable[[Answer], object], Request, dict[str, object]]] = {
-    "session": (responses.create_session, requests.create_session(CREDENTIALS, {}), SESSION),
-    "submission": (responses.submit_session, requests.submit_session(CREDENTIALS, ID), SESSION),
-    "upload": (responses.upload_media, requests.upload_media(CREDENTIALS, ID, "0" * 64), UPLOAD),
-    "decision": (responses.decision, requests.decision(CREDENTIALS, ID), PERSONAL),
+PARSERS: dict[str, Callable[[Response], Any]] = {
+    name: sample_call(name).parse for name in endpoints.__all__ if not name.startswith("download")
+}
+READERS: dict[str, tuple[Callable[[Response], object], Request, dict[str, object]]] = {
+    "session": (PARSERS["create_session"], endpoints.create_session({}).sign(CREDENTIALS), SESSION),
+    "submission": (PARSERS["submit_session"], endpoints.submit_session(ID).sign(CREDENTIALS), SESSION),
+    "upload": (
+        PARSERS["upload_media"],
+        endpoints.upload_media(ID).sign(CREDENTIALS, signature="0" * 64),
+        UPLOAD,
+    ),
+    "decision": (PARSERS["decision"], endpoints.decision(ID).sign(CREDENTIALS), PERSONAL),
 }
 NOTHING_READ: Final = "required field missing @ $.verification.id; required field missing @ $.verification.status"
 readers = pytest.mark.parametrize("reader", READERS)
@@ -90,7 +98,7 @@ PARTS: Final = (
     | st.lists(st.dictionaries(st.just("id"), st.text()))
     | st.dictionaries(st.sampled_from(MEMBERS), st.text())
 )
-REQUEST = requests.decision(CREDENTIALS, ID)
+REQUEST = endpoints.decision(ID).sign(CREDENTIALS)
 
 
 def _unreadable(request: Request) -> type[errors.VeriffError]:
@@ -98,9 +106,9 @@ def _unreadable(request: Request) -> type[errors.VeriffError]:
     return errors.ResponseError if request.repeatable else errors.OutcomeUnknownError
 
 
-def _answer(body: object, *, status: int = 200, request: Request = REQUEST, repeated: bool = False) -> Answer:
+def _answer(body: object, *, status: int = 200, request: Request = REQUEST, repeated: bool = False) -> Response:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(request=request, status=status, headers={}, body=raw, repeated=repeated)
+    return Response(request=request, status=status, headers={}, body=raw, repeated=repeated)
 
 
 def _assert_silent(error: errors.VeriffError) -> None:
@@ -112,7 +120,7 @@ def _assert_silent(error: errors.VeriffError) -> None:
 @pytest.mark.parametrize("body", [{"status": "success", "verification": None, "technicalData": {"ip": None}}, {}])
 def test_no_verification_is_no_decision_yet(body: object) -> None:
     """While nothing is decided the answer is None, not an error."""
-    assert None is responses.decision(_answer(body))
+    assert None is PARSERS["decision"](_answer(body))
 
 
 @pytest.mark.parametrize(
@@ -131,20 +139,20 @@ def test_no_verification_is_no_decision_yet(body: object) -> None:
 def test_a_broken_decision_is_named_by_path(body: object, problem: str) -> None:
     """A success that cannot be read is a ResponseError with request and path, and without anybody's data."""
     with pytest.raises(errors.ResponseError) as caught:
-        responses.decision(_answer(body))
+        PARSERS["decision"](_answer(body))
 
     assert problem == "; ".join(caught.value.problems)
-    assert f"The answer to GET /v1/sessions/{ID}/decision cannot be read ({problem})" in str(caught.value)
+    assert f"The response to GET /v1/sessions/{ID}/decision cannot be read ({problem})" in str(caught.value)
     _assert_silent(caught.value)
 
 
-@pytest.mark.parametrize("reader", responses.__all__)
+@pytest.mark.parametrize("reader", PARSERS)
 @settings(max_examples=8)
 @given(body=st.binary() | st.dictionaries(st.sampled_from(MEMBERS), PARTS).map(json.dumps))
 def test_any_bytes_are_a_value_or_our_error(reader: str, body: bytes | str) -> None:
     """Any body of a success gives a value or a ResponseError with nothing behind it, whatever was asked for."""
     try:
-        getattr(responses, reader)(_answer(body.encode() if isinstance(body, str) else body))
+        PARSERS[reader](_answer(body.encode() if isinstance(body, str) else body))
     except errors.ResponseError as error:
         _assert_silent(error)
 
@@ -202,9 +210,9 @@ def test_a_body_spoilt_anywhere_is_a_value_or_refused_silently(reader: str, stra
 )
 def test_an_unreadable_creation_is_unknown(body: bytes, session_id: bool) -> None:  # noqa: FBT001
     """A creation whose answer cannot be read may have been carried out, and the error has the id if it is readable."""
-    request = requests.create_session(CREDENTIALS, {})
+    request = endpoints.create_session({}).sign(CREDENTIALS)
     with pytest.raises(errors.OutcomeUnknownError) as caught:
-        responses.create_session(_answer(body, request=request))
+        PARSERS["create_session"](_answer(body, request=request))
 
     assert ("f04bdb47-d3be-4b28-b028-a652feb060b5" if session_id else None) == caught.value.session_id
     assert ("ask for it" if session_id else "look for it by vendor_data") in str(caught.value)
@@ -215,24 +223,26 @@ def test_an_id_that_cannot_stand_in_a_path_is_unreadable(session_id: str) -> Non
     """An id that is not one never becomes a part of a later request, a log line or a file name."""
     body = f'{{"status":"success","verification":{{"id":"{session_id}","status":"created"}}}}'.encode()
     with pytest.raises(errors.OutcomeUnknownError):
-        responses.create_session(_answer(body, request=requests.create_session(CREDENTIALS, {})))
+        PARSERS["create_session"](_answer(body, request=endpoints.create_session({}).sign(CREDENTIALS)))
     with pytest.raises(errors.ResponseError, match="id"):
-        responses.submit_session(_answer(body))
+        PARSERS["submit_session"](_answer(body))
 
 
 def test_only_creations_name_a_session() -> None:
     """The id in the answer to another request that must not be repeated is not taken for a session's."""
-    request = requests.report_fraud(CREDENTIALS, [FraudReport(session_id="a" * 36, categories=["injected_media"])])
+    request = endpoints.report_fraud([FraudReport(session_id="a" * 36, categories=["injected_media"])]).sign(
+        CREDENTIALS
+    )
     body = b'{"reports":[{"id":"f04bdb47-d3be-4b28-b028-a652feb060b5"'
     with pytest.raises(errors.OutcomeUnknownError, match="may or may not have been carried out") as caught:
-        responses.report_fraud(_answer(body, request=request))
+        PARSERS["report_fraud"](_answer(body, request=request))
 
     assert None is caught.value.session_id
 
 
 def test_a_whole_decision_shows_nobody() -> None:
     """The repr of a decision and of its answer shows no personal field."""
-    decision = responses.decision(_answer(PERSONAL))
+    decision = PARSERS["decision"](_answer(PERSONAL))
 
     assert decision is not None
     assert CANARY == decision.person.first_name
@@ -241,7 +251,7 @@ def test_a_whole_decision_shows_nobody() -> None:
 
 def test_a_session_is_read() -> None:
     """The answer to a creation gives id, page and status, and keeps the rest."""
-    session = responses.create_session(_answer(SESSION, status=201))
+    session = PARSERS["create_session"](_answer(SESSION, status=201))
 
     assert (ID, f"https://alchemy.veriff.com/v/{CANARY}", "created") == (session.id, session.url, session.status)
     assert SESSION["verification"] == session.raw
@@ -252,7 +262,7 @@ def test_an_older_session_is_read() -> None:
     """Older answers have another host key and no status."""
     older = {"verification": {"id": ID, "url": "https://magic.veriff.me/v/x", "baseUrl": "https://magic.veriff.me"}}
 
-    assert None is responses.create_session(_answer(older, status=201)).status
+    assert None is PARSERS["create_session"](_answer(older, status=201)).status
 
 
 @pytest.mark.parametrize("size", [12345, "12345", 12345.0])
@@ -261,7 +271,7 @@ def test_a_receipt_is_read(size: object, repeated: bool) -> None:  # noqa: FBT00
     """The answer to an upload gives the receipt, which tells whether an earlier try may have been heard too."""
     body = {"image": {**UPLOAD["image"], "size": size}}  # type: ignore[dict-item]
 
-    receipt = responses.upload_media(_answer(body, repeated=repeated))
+    receipt = PARSERS["upload_media"](_answer(body, repeated=repeated))
 
     assert (ATTEMPT, "document-front", 12345, repeated) == (receipt.id, receipt.context, receipt.size, receipt.repeated)
     assert body["image"] == receipt.raw
@@ -271,16 +281,16 @@ def test_a_repeated_submission_may_have_succeeded() -> None:
     """That the session cannot be submitted is good news, when an earlier try of the same call may be why."""
     refused = {"status": "fail", "code": "1304", "message": CANARY}
 
-    assert None is responses.submit_session(_answer(refused, status=400, repeated=True))
+    assert None is PARSERS["submit_session"](_answer(refused, status=400, repeated=True))
     with pytest.raises(errors.BadRequestError, match="code 1304"):
-        responses.submit_session(_answer(refused, status=400))
+        PARSERS["submit_session"](_answer(refused, status=400))
     with pytest.raises(errors.BadRequestError, match="code 1303"):
-        responses.submit_session(_answer({**refused, "code": "1303"}, status=400, repeated=True))
+        PARSERS["submit_session"](_answer({**refused, "code": "1303"}, status=400, repeated=True))
 
 
 def test_a_repeated_submission_that_succeeds_is_a_success() -> None:
     """A success is read as one, however often it was tried and whatever else the body says."""
-    session = responses.submit_session(_answer({**SESSION, "code": "1304"}, repeated=True))
+    session = PARSERS["submit_session"](_answer({**SESSION, "code": "1304"}, repeated=True))
 
     assert session is not None
     assert ID == session.id
@@ -306,7 +316,7 @@ def test_each_status_has_its_class(status: int, kind: type[errors.ApiError]) -> 
     """The class of a refusal is that of its status, with or without a readable body."""
     for body in ({"status": "fail", "code": "1104", "message": "text"}, b"<html>"):
         with pytest.raises(errors.ApiError) as caught:
-            responses.decision(_answer(body, status=status))
+            PARSERS["decision"](_answer(body, status=status))
         assert kind is type(caught.value)
 
 
@@ -328,7 +338,7 @@ def test_each_status_has_its_class(status: int, kind: type[errors.ApiError]) -> 
 def test_the_code_is_shown_and_the_words_are_not(body: object, code: str | None, reason: str | None) -> None:
     """A code is read as text or number and shown when it looks like one; the message is an attribute only."""
     with pytest.raises(errors.ApiError) as caught:
-        responses.decision(_answer(body, status=400))
+        PARSERS["decision"](_answer(body, status=400))
 
     assert (code, reason) == (caught.value.code, caught.value.reason)
     assert (f"code {code}" if code else "(HTTP 400)") in str(caught.value)
@@ -337,9 +347,9 @@ def test_the_code_is_shown_and_the_words_are_not(body: object, code: str | None,
 
 def test_a_refusal_is_one_sentence_with_its_remedy() -> None:
     """The text of a refusal says what was asked, what came, and what to do."""
-    answer = Answer(request=REQUEST, status=429, headers={}, body=b"", retry_after=7.5)
+    answer = Response(request=REQUEST, status=429, headers={}, body=b"", retry_after=7.5)
     with pytest.raises(errors.RateLimitedError) as caught:
-        responses.decision(answer)
+        PARSERS["decision"](answer)
 
     assert 7.5 == caught.value.retry_after
     assert f"Veriff refused GET /v1/sessions/{ID}/decision (HTTP 429): too many requests: slow down." == str(
@@ -347,9 +357,9 @@ def test_a_refusal_is_one_sentence_with_its_remedy() -> None:
     )
 
 
-def _signed(body: bytes = b"body", **headers: str) -> Answer:
+def _signed(body: bytes = b"body", **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(request=REQUEST, status=200, headers=named, body=body)
+    return Response(request=REQUEST, status=200, headers=named, body=body)
 
 
 OLD: Final = Credentials("8e4d7f4e-KEY", "old")
@@ -368,9 +378,9 @@ OLD: Final = Credentials("8e4d7f4e-KEY", "old")
         _signed(VRF_AUTH_CLIENT=CREDENTIALS.api_key, VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
     ],
 )
-def test_answers_of_our_integration_pass(answer: Answer) -> None:
+def test_answers_of_our_integration_pass(answer: Response) -> None:
     """An answer passes unsigned, or signed with any live secret, in either family of headers and any case."""
-    check_origin(answer)
+    check_authenticity(answer)
 
 
 @pytest.mark.parametrize(
@@ -382,10 +392,10 @@ def test_answers_of_our_integration_pass(answer: Answer) -> None:
         _signed(X_HMAC_SIGNATURE=""),
     ],
 )
-def test_answers_with_a_wrong_signature_are_refused(answer: Answer) -> None:
+def test_answers_with_a_wrong_signature_are_refused(answer: Response) -> None:
     """An answer is refused when the signature that it has does not hold."""
     with pytest.raises(errors.ResponseError, match="is not signed with a known secret") as caught:
-        check_origin(answer)
+        check_authenticity(answer)
 
     assert ("signature does not match @ header",) == caught.value.problems
     _assert_silent(caught.value)
@@ -397,15 +407,15 @@ def test_answers_with_a_wrong_signature_are_refused(answer: Answer) -> None:
         _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE="0" * 64),
         _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE=OLD.sign(b"body")),
         *(
-            Answer(request=REQUEST, status=200, headers=CIMultiDict(pair), body=b"body")
+            Response(request=REQUEST, status=200, headers=CIMultiDict(pair), body=b"body")
             for pair in permutations([("X-HMAC-SIGNATURE", CREDENTIALS.sign(b"body")), ("x-hmac-signature", "0" * 64)])
         ),
     ],
 )
-def test_answers_that_contradict_themselves_are_refused(answer: Answer) -> None:
+def test_answers_that_contradict_themselves_are_refused(answer: Response) -> None:
     """An answer whose headers say two things is refused, whichever of them holds."""
     with pytest.raises(errors.ResponseError, match="contradicts itself") as caught:
-        check_origin(answer)
+        check_authenticity(answer)
 
     _assert_silent(caught.value)
 
@@ -414,20 +424,20 @@ def test_answers_of_a_sibling_are_refused() -> None:
     """An answer that names another integration of the same key is refused, when ours is known."""
     ours = Credentials(CREDENTIALS.api_key, CREDENTIALS.shared_secret, integration_id="ours")
     for named, held in (("OURS", True), ("theirs", False)):
-        request = requests.decision(ours, ID)
-        answer = Answer(request=request, status=200, headers={"vrf-integration-id": named}, body=b"body")
+        request = endpoints.decision(ID).sign(ours)
+        answer = Response(request=request, status=200, headers={"vrf-integration-id": named}, body=b"body")
         if held:
-            check_origin(answer)
+            check_authenticity(answer)
         else:
             with pytest.raises(errors.ResponseError, match="another integration"):
-                check_origin(answer)
+                check_authenticity(answer)
 
 
 @pytest.mark.parametrize("answer", [_signed(X_AUTH_CLIENT=CANARY), _signed(vrf_auth_client="")])
-def test_answers_of_another_integration_are_refused(answer: Answer) -> None:
+def test_answers_of_another_integration_are_refused(answer: Response) -> None:
     """An answer that names another API key is refused without showing it."""
     with pytest.raises(errors.ResponseError, match="names another API key") as caught:
-        check_origin(answer)
+        check_authenticity(answer)
 
     assert ("another API key @ header",) == caught.value.problems
     _assert_silent(caught.value)
@@ -446,7 +456,7 @@ def test_answers_of_another_integration_are_refused(answer: Answer) -> None:
 )
 def test_any_success_of_a_submission_is_one(status: int, body: dict[str, object]) -> None:
     """A submission succeeded with every 2xx whose body reports success, whether or not it describes the session."""
-    assert responses.submit_session(_answer(body, status=status)) is None
+    assert PARSERS["submit_session"](_answer(body, status=status)) is None
 
 
 @pytest.mark.parametrize(
@@ -465,4 +475,4 @@ def test_any_success_of_a_submission_is_one(status: int, body: dict[str, object]
 def test_success_that_reports_none_is_an_error(body: bytes) -> None:
     """A 2xx that does not report success, as a proxy sends it, is no submission."""
     with pytest.raises(errors.ResponseError):
-        responses.submit_session(_answer(body))
+        PARSERS["submit_session"](_answer(body))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import Address, Credentials, Document, DocumentType, InvalidArgumentError, Person
-from veriff_async._protocol.requests import create_session, decision, submit_session, upload_media
+from veriff_async._protocol.endpoints import create_session, decision, submit_session, upload_media
 from veriff_async._protocol.signing import sign
 from veriff_async.models import ParsedAddress
 from veriff_async.models.enums import Gender
@@ -18,7 +18,7 @@ from veriff_async.models.enums import Gender
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async._protocol.request import Request
+    from veriff_async._protocol.request import Call, Request
     from veriff_async._protocol.session_request import CreateOptions
 
 CANARY = "Canary-7f3a"
@@ -28,10 +28,10 @@ CREDENTIALS = Credentials("8e4d7f4e-key", SECRET, previous_secrets=["older"])
 SHARED_KEY = Credentials("8e4d7f4e-key", SECRET, integration_id="integration")
 
 REQUESTS: dict[str, Callable[[Credentials], Request]] = {
-    "create": lambda credentials: create_session(credentials, {"vendor_data": "user-42"}),
-    "submit": lambda credentials: submit_session(credentials, ID),
-    "upload": lambda credentials: upload_media(credentials, ID, "0" * 64),
-    "decision": lambda credentials: decision(credentials, ID),
+    "create": lambda credentials: create_session({"vendor_data": "user-42"}).sign(credentials),
+    "submit": lambda credentials: submit_session(ID).sign(credentials),
+    "upload": lambda credentials: upload_media(ID).sign(credentials, signature="0" * 64),
+    "decision": lambda credentials: decision(ID).sign(credentials),
 }
 # endpoint -> method, path, signed text (None: given by the caller), may be repeated
 ENDPOINTS: dict[str, tuple[str, str, bytes | None, bool]] = {
@@ -50,7 +50,7 @@ json_values = st.recursive(
 
 
 def _described(options: CreateOptions) -> dict[str, object]:
-    body = create_session(CREDENTIALS, options).body
+    body = create_session(options).body
     assert body is not None
     described: dict[str, object] = json.loads(body)["verification"]
     return described
@@ -82,23 +82,19 @@ def test_the_integration_is_named_when_it_is_known(endpoint: str) -> None:
 @pytest.mark.parametrize("session_id", ["", "../sessions", "a/b", "id\r\nX-Evil: 1", "id?x=1", CANARY + "\u00e9"])
 @pytest.mark.parametrize(
     "build",
-    [
-        submit_session,
-        decision,
-        lambda credentials, session_id: upload_media(credentials, session_id, "0" * 64),
-    ],
+    [submit_session, decision, upload_media],
 )
-def test_only_an_id_stands_in_the_path(build: Callable[[Credentials, str], Request], session_id: str) -> None:
+def test_only_an_id_stands_in_the_path(build: Callable[[str], Call[object]], session_id: str) -> None:
     """What is no id cannot reach another path or header, and is not shown."""
     with pytest.raises(InvalidArgumentError, match=r"^session_id cannot be sent") as caught:
-        build(CREDENTIALS, session_id)
+        build(session_id)
 
     assert CANARY not in str(caught.value)
 
 
 def test_a_session_needs_nothing() -> None:
     """Without options the body is the documented minimum."""
-    assert b'{"verification":{}}' == create_session(CREDENTIALS, {}).body
+    assert b'{"verification":{}}' == create_session({}).body
 
 
 def test_every_option_has_its_documented_name() -> None:
@@ -210,7 +206,7 @@ def test_named_options_count_before_extra() -> None:
 def test_extra_that_json_cannot_hold_is_refused(extra: dict[str, object]) -> None:
     """A value or key that JSON has no form for is refused, naming extra and showing nothing of it."""
     with pytest.raises(InvalidArgumentError, match=r"^extra cannot be sent: .*\.$") as caught:
-        create_session(CREDENTIALS, {"extra": extra})
+        create_session({"extra": extra})
 
     assert CANARY not in repr(caught.value)
     assert (None, None) == (caught.value.__cause__, caught.value.__context__)
@@ -230,13 +226,13 @@ def test_extra_that_json_cannot_hold_is_refused(extra: dict[str, object]) -> Non
 def test_refused_options_are_named(options: CreateOptions, name: str) -> None:
     """An option that Veriff would refuse is refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match=f"^{name} cannot be sent"):
-        create_session(CREDENTIALS, options)
+        create_session(options)
 
 
 @given(st.text(max_size=1000))
 def test_any_text_is_signed_as_it_is_sent(vendor_data: str) -> None:
     """Whatever the text, the signature is that of the very bytes of the body, which decode to the text."""
-    request = create_session(CREDENTIALS, {"vendor_data": vendor_data})
+    request = create_session({"vendor_data": vendor_data}).sign(CREDENTIALS)
 
     assert request.body is not None
     assert sign(SECRET, request.body) == request.headers["X-HMAC-SIGNATURE"]

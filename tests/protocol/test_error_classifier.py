@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from veriff_async import errors
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, classify_status, is_outage
 from veriff_async._protocol.error_codes import class_of
-from veriff_async._protocol.retry import Verdict, judge
+from veriff_async._protocol.retry import RetryDecision, decide
 
 if TYPE_CHECKING:
     from veriff_async.errors import VeriffError
@@ -84,7 +84,7 @@ def test_retry_and_batch_agree(status: int, code: str | None) -> None:
     """A status that a call repeats never fails a job, and a job's own fault is never repeated."""
     kind = classify_status(status, code=code)
 
-    assert not (judge(status, repeatable=True) is Verdict.RETRY and kind is not TRANSIENT)
+    assert not (decide(status, repeatable=True) is RetryDecision.RETRY and kind is not TRANSIENT)
     assert is_outage(refusal(status, code)) is (kind is TRANSIENT)
 
 

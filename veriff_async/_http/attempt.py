@@ -1,0 +1,368 @@
+"""One try of a request: send it, read the response, and describe a failure without keeping aiohttp's exception.
+
+aiohttp's exceptions do not leave this module. Some hold the headers of the request, which include the API key and the
+signature, so they are described in words and never chained.
+
+Whether a request was sent is known from its body, not from the exception: aiohttp asks for the body exactly when the
+connection is established (see `SentOnce.started`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Protocol, TypedDict
+
+import aiohttp
+from attrs import define, evolve, field, frozen
+from yarl import URL
+
+from veriff_async._http.payload import BytesBody
+from veriff_async._http.progress_timeout import ProgressTimeout
+from veriff_async._protocol.limits import TOO_MANY_FILES
+from veriff_async._protocol.response import Response, invalid_response, is_refusal, is_signed, session_id_in
+from veriff_async._protocol.retry import RetryDecision, SendFailure, decide, parse_retry_after, progress_deadline
+from veriff_async.errors import (
+    ConnectError,
+    ConnectTimeoutError,
+    RequestTimeoutError,
+    ResponseError,
+    TransportError,
+)
+from veriff_async.version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from veriff_async._http.payload import PayloadFactory, SentOnce
+    from veriff_async._http.pool import Pool
+    from veriff_async._protocol.base_url import Host
+    from veriff_async._protocol.request import Request
+    from veriff_async._protocol.signing import Verifier
+    from veriff_async.config import Timeouts
+
+__all__ = ("BodyWriter", "Exchange", "FailedTry", "OpenResponse", "Sender", "decide_outcome")
+
+_MAX_RESPONSE: Final = 4 * 1024 * 1024
+"""No JSON of Veriff's comes near this many bytes; a longer body is not Veriff's."""
+
+_OK: Final = 200
+_REDIRECT: Final = 300
+_OWN_CONNECTION: Final = {"Connection": "close"}
+_HEADERS: Final = {
+    "Accept": "application/json",
+    # Veriff signs the uncompressed body.
+    "Accept-Encoding": "identity",
+    "User-Agent": f"veriff-async/{__version__}",
+}
+
+
+@frozen
+class FailedTry:
+    """A try that ended without a response.
+
+    Attributes:
+        failure: Whether the request was sent.
+        cause: The cause, in a few words.
+        timed_out: Whether a time limit ended it.
+        session_id: Id of the session that it created, if the part of the response that arrived holds it.
+        no_descriptor: Whether this process or system has no file descriptor left: a fault of this machine, which trying
+            again within seconds does not remove.
+    """
+
+    failure: SendFailure
+    cause: str
+    timed_out: bool = False
+    session_id: str | None = None
+    no_descriptor: bool = False
+
+    def to_error(self, request: Request) -> TransportError:
+        """Return the error for a call whose last try this was."""
+        call = f"{request.method} {request.path}"
+        kind: type[TransportError]
+        if self.failure is SendFailure.NOT_SENT and self.timed_out:
+            kind = ConnectTimeoutError
+            msg = (
+                f"{call} ran out of time before it could be sent ({self.cause}): "
+                "check base_url and the network, or give larger Timeouts."
+            )
+        elif self.no_descriptor:
+            kind = ConnectError
+            msg = (
+                f"{call} could not be sent, because too many files and connections are open: raise the limit "
+                "(ulimit -n), or lower max_connections."
+            )
+        elif self.failure is SendFailure.NOT_SENT:
+            kind = ConnectError
+            msg = f"{call} could not be sent ({self.cause}): check base_url, the network and any proxy."
+        elif self.timed_out:
+            kind = RequestTimeoutError
+            msg = f"{call} ran out of time ({self.cause}): check the network, or give larger Timeouts."
+        else:
+            kind = TransportError
+            msg = f"{call} broke off without an answer ({self.cause}): try again, or allow more tries in RetryPolicy."
+        return kind(msg, method=request.method, path=request.path)
+
+
+class BodyWriter(Protocol):
+    """Takes the body of a success piece by piece; it raises errors of this library only."""
+
+    async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
+        """Begin, or begin again after an earlier try broke off; `verifier` must see every piece, in order."""
+        ...
+
+    async def take(self, piece: bytes) -> None:
+        """Take the next piece."""
+        ...
+
+    async def end(self) -> None:
+        """Return when the verifier has seen all pieces."""
+        ...
+
+
+@define
+class StreamProgress:
+    """How much of an open response was read: seconds spent waiting for it, and bytes received."""
+
+    waited: float = 0.0
+    received: int = 0
+
+
+@frozen(kw_only=True)
+class OpenResponse(Response):
+    """A success whose body is still to be read. Its owner closes `response`."""
+
+    response: aiohttp.ClientResponse
+    progress: StreamProgress = field(factory=StreamProgress, eq=False)
+
+
+@define
+class Exchange:
+    """One request and its state over all its tries.
+
+    Attributes:
+        request: The request.
+        make_payload: Makes the streamed body of each try, if the request has one.
+        writer: Takes the body of a success, if that is a file.
+        pending: Whether the request was sent, and nothing shows yet whether it was carried out.
+    """
+
+    request: Request
+    make_payload: PayloadFactory | None
+    writer: BodyWriter | None
+    pending: bool = False
+
+
+class Sender:
+    """Makes single tries over the pool of one client."""
+
+    def __init__(self, *, roots: Mapping[Host, str], pool: Pool, timeouts: Timeouts) -> None:
+        """Share the settings of all tries."""
+        self._roots = roots
+        self._pool = pool
+        self._timeouts = timeouts
+        # aiohttp rounds limits above `ceil_threshold` up to whole seconds.
+        self._limits = aiohttp.ClientTimeout(total=None, connect=timeouts.connect, ceil_threshold=math.inf)
+        self.bytes_sent: int = 0
+        """Bytes of streamed bodies that were handed to connections."""
+
+    async def send(self, exchange: Exchange, *, own_connection: bool) -> Response | FailedTry:
+        """Send a request once, and read the whole response.
+
+        Args:
+            exchange: The request.
+            own_connection: Whether to use a new connection that no other request uses.
+
+        Raises:
+            ResponseError: The response is too large, or a file that is not whole.
+            VeriffError: The error of a source or of `Exchange.writer`.
+        """
+        request, writer = exchange.request, exchange.writer
+        timeout, content = ProgressTimeout(self._timeouts), bytearray()
+
+        def on_start() -> None:
+            exchange.pending = True
+            timeout.restart()
+
+        def on_bytes_sent(count: int) -> None:
+            self.bytes_sent += count
+            timeout.count(count)
+
+        payload: SentOnce
+        if exchange.make_payload is None:
+            payload = BytesBody(request.body or b"", on_start=on_start, on_bytes_sent=timeout.count)
+        else:
+            payload = exchange.make_payload(on_start=on_start, on_bytes_sent=on_bytes_sent)
+        try:
+            async with (
+                timeout,
+                await self._request(
+                    request, payload, own_connection=own_connection, is_file=writer is not None
+                ) as response,
+            ):
+                timeout.restart()
+                if writer is None or response.status >= _REDIRECT:
+                    result = await _read(request, response, timeout, content)
+                    # Before the connection is released, which may wait: closing the client in that time must not make
+                    # the outcome unknown.
+                    exchange.pending = decide_outcome(request, result) is RetryDecision.UNKNOWN
+                    return result
+                _check_is_file(request, response)
+                verifier = request.credentials.verifier()
+                await writer.begin(response.headers, verifier)
+                async for piece in response.content.iter_any():
+                    await writer.take(piece)
+                    timeout.count(len(piece))
+                await writer.end()
+                return Response(**_head(request, response), body=b"", seen=verifier)
+        except (aiohttp.ClientError, OSError) as error:
+            failed = _describe(error, sent=payload.started)
+        # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
+        if (source_error := payload.failure(timed_out=failed.timed_out)) is not None:
+            raise source_error
+        return evolve(failed, session_id=session_id_in(request, bytes(content)))
+
+    async def open(self, request: Request, *, own_connection: bool) -> Response | FailedTry:
+        """Send a request once, and return an `OpenResponse` for a success, without reading its body."""
+        timeout = ProgressTimeout(self._timeouts)
+        payload = BytesBody(request.body or b"", on_start=timeout.restart, on_bytes_sent=timeout.count)
+        try:
+            async with timeout:
+                response = await self._request(request, payload, own_connection=own_connection, is_file=True)
+                if response.status < _REDIRECT:
+                    _check_is_file(request, response)
+                    return OpenResponse(**_head(request, response), body=b"", response=response)
+                async with response:
+                    timeout.restart()
+                    return await _read(request, response, timeout, bytearray())
+        except (aiohttp.ClientError, OSError) as error:
+            return _describe(error, sent=payload.started)
+
+    async def read_piece(self, opened: OpenResponse) -> bytes:
+        """Return the next bytes of an open response, or ``b""`` at its end.
+
+        Only the time spent waiting here counts against `Timeouts`: the caller may take any time between two pieces.
+
+        Raises:
+            RequestTimeoutError: The body stalled, fell below the minimum rate, or took longer than the total.
+            TransportError: The connection broke.
+        """
+        loop, progress = asyncio.get_running_loop(), opened.progress
+        started = loop.time()
+        limit = progress_deadline(self._timeouts, started=0.0, now=progress.waited, moved=progress.received)
+        try:
+            async with asyncio.timeout(min(limit, self._timeouts.total) - progress.waited):
+                piece = await opened.response.content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            failed = _describe(error, sent=True)
+        else:
+            progress.waited += loop.time() - started
+            progress.received += len(piece)
+            return piece
+        raise failed.to_error(opened.request)
+
+    async def _request(
+        self, request: Request, payload: SentOnce, *, own_connection: bool, is_file: bool
+    ) -> aiohttp.ClientResponse:
+        url = URL(self._roots[request.host] + request.path, encoded=True)
+        response = await self._pool.session().request(
+            request.method,
+            url,
+            data=payload,
+            headers={**_HEADERS, **request.headers, **(_OWN_CONNECTION if own_connection else {})},
+            # The header would describe a body that GET and DELETE do not have; `Request.headers` has the others.
+            skip_auto_headers=("Content-Type",),
+            # A redirect would carry key, signature and pictures to any host that it names.
+            allow_redirects=False,
+            raise_for_status=False,
+            auto_decompress=not is_file,
+            timeout=self._limits,
+            # The name that TLS checks anyway. aiohttp never shares a connection between requests with and without it,
+            # so a request with it never gets an idle connection of the pool.
+            server_hostname=url.raw_host if own_connection else None,
+        )
+        if own_connection:
+            _prevent_reuse(response, payload)
+        return response
+
+
+async def _read(
+    request: Request, response: aiohttp.ClientResponse, limit: ProgressTimeout, content: bytearray
+) -> Response:
+    """Read the body into `content`, which keeps the part that arrived if the connection breaks."""
+    stream = response.content
+    while not stream.at_eof():  # a body that arrived with its head is read without another turn of the loop
+        piece = await stream.readany()
+        content += piece
+        limit.count(len(piece))
+        if len(content) > _MAX_RESPONSE:
+            cut = Response(**_head(request, response), body=bytes(content))
+            problems = (f"more than {_MAX_RESPONSE} bytes @ $",)
+            raise invalid_response(cut, "is too large to be Veriff's", "check base_url", problems)
+    return Response(**_head(request, response), body=bytes(content))
+
+
+def _check_is_file(request: Request, response: aiohttp.ClientResponse) -> None:
+    """Refuse a success that does not carry the whole file as it is, and close it.
+
+    Only 200 carries it: 204 has no body, and 206 a part of it. A compressed one is refused because Veriff signs the
+    file itself, and a few bytes can expand without bound.
+
+    Raises:
+        ResponseError: The status is not 200, or the body is compressed although the request did not allow that.
+    """
+    encoding = response.headers.get("Content-Encoding", "").strip().lower()
+    if response.status != _OK:
+        fault, problem = f"is no whole file (HTTP {response.status})", "HTTP status must be 200"
+    elif encoding not in {"", "identity"}:
+        fault, problem = "is compressed although the client refuses compression", "Content-Encoding must be identity"
+    else:
+        return
+    response.close()
+    msg = f"The response to {request.method} {request.path} {fault}: check for a proxy between this machine and Veriff."
+    raise ResponseError(msg, problems=(problem,))
+
+
+class _Head(TypedDict):
+    request: Request
+    status: int
+    headers: Mapping[str, str]
+    retry_after: float | None
+
+
+def _head(request: Request, response: aiohttp.ClientResponse) -> _Head:
+    """Return the fields of a `Response` that are known before its body."""
+    headers = response.headers
+    retry_after = parse_retry_after(headers.get("Retry-After"), headers.get("Date"), datetime.now(UTC))
+    return {"request": request, "status": response.status, "headers": headers, "retry_after": retry_after}
+
+
+def _prevent_reuse(response: aiohttp.ClientResponse, payload: SentOnce) -> None:
+    """Close the connection after this response, also if the server ignores ``Connection: close``."""
+    connection = response.connection
+    if connection is None:  # the body came with the head, and aiohttp has returned the connection to its pool
+        if payload.transport is not None:
+            payload.transport.close()
+    elif connection.protocol is not None:
+        connection.protocol.force_close()
+
+
+def decide_outcome(request: Request, outcome: Response | FailedTry) -> RetryDecision:
+    """Return whether to try a request again after this outcome."""
+    if isinstance(outcome, FailedTry):
+        return RetryDecision.FINAL if outcome.no_descriptor else decide(outcome.failure, repeatable=request.repeatable)
+    signed = is_refusal(outcome) and is_signed(outcome)
+    return decide(outcome.status, repeatable=request.repeatable, quota=request.quota, signed=signed)
+
+
+def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedTry:
+    """Describe a failed try without keeping the exception."""
+    cause = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
+        cause = error.os_error.strerror
+    elif isinstance(error, aiohttp.ClientHttpProxyError):
+        cause = f"the proxy answered CONNECT with HTTP {error.status}"
+    failure = SendFailure.LOST if sent else SendFailure.NOT_SENT
+    no_descriptor = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno in TOO_MANY_FILES
+    return FailedTry(failure, cause, isinstance(error, TimeoutError), no_descriptor=no_descriptor)
