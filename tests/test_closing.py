@@ -1,4 +1,4 @@
-"""Closing a client is bounded, and ends everything that runs on it."""
+"""Closing a client takes a bounded time and ends all its calls."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import anyio.lowlevel
 import pytest
 from anyio import to_thread
 
+from tests.conditions import until
 from veriff_async import (
     ClientClosedError,
     Credentials,
@@ -45,7 +46,7 @@ class RawServer:
     """A TCP server that reads the head of a request, answers with fixed bytes, and then neither reads nor closes."""
 
     def __init__(self, response: bytes = b"") -> None:
-        """Take the bytes to answer with."""
+        """Store the bytes of the response."""
         self.response = response
         self.url = ""
         self.connected = anyio.Event()
@@ -57,7 +58,8 @@ class RawServer:
             await reader.readuntil(_HEAD_END)
             writer.write(self.response)
             self.connected.set()
-            # A read would free the buffers that the client waits for; the end of the connection shows all the same.
+            # A read would free the buffers that the client waits for. The end of the connection is noticed without a
+            # read.
             await self.ended.wait()
         finally:
             writer.transport.abort()
@@ -90,7 +92,7 @@ def count_sockets() -> int:
 
 
 async def until_sockets(count: int) -> None:
-    """Return when so many sockets are open; a transport closes its own one turn after it was aborted."""
+    """Check the number of open sockets; a transport closes its socket one loop iteration after it was aborted."""
     for _ in range(10):
         if count_sockets() == count:
             return
@@ -108,7 +110,7 @@ async def upload_nfc(veriff: VeriffClient) -> None:
     await veriff.session(MEDIA_ID).upload_nfc(NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=PICTURE))
 
 
-async def outcome_of(work: Awaitable[object]) -> type[BaseException] | None:
+async def get_error_type(work: Awaitable[object]) -> type[BaseException] | None:
     """Return the class of the error that a call ended with."""
     try:
         await work
@@ -119,18 +121,18 @@ async def outcome_of(work: Awaitable[object]) -> type[BaseException] | None:
 
 @asynccontextmanager
 async def running(work: Awaitable[object]) -> AsyncIterator[asyncio.Task[type[BaseException] | None]]:
-    """Run a call in a task; it must have ended when the block ends."""
-    task = asyncio.ensure_future(outcome_of(work))
+    """Run a call in a task that must end with the block."""
+    task = asyncio.ensure_future(get_error_type(work))
     yield task
     async with asyncio.timeout(10):
         await task
 
 
 @pytest.mark.parametrize("send", [upload, upload_nfc], ids=["streamed", "held in memory"])
-async def test_closing_ends_an_upload_whose_server_stopped_reading(
+async def test_closing_ends_upload_to_server_that_stopped_reading(
     send: Callable[[VeriffClient], Awaitable[None]],
 ) -> None:
-    """`aclose` aborts connections whose other side does not read, and the upload says that the client was closed."""
+    """`aclose` aborts connections whose peer does not read, and the upload fails with `ClientClosedError`."""
     async with listening() as server:
         before = count_sockets()
         veriff = VeriffClient(CREDENTIALS, base_url=server.url)
@@ -142,10 +144,10 @@ async def test_closing_ends_an_upload_whose_server_stopped_reading(
         await until_sockets(before + 1)  # the server's own side
 
 
-async def test_failed_upload_leaves_no_connection_that_closing_waits_for(
+async def test_timed_out_upload_aborts_its_connection(
     advance_time: Callable[[float], None],
 ) -> None:
-    """An upload that timed out has aborted its connection: nothing keeps the buffer of a server that does not read."""
+    """An upload that timed out has aborted its connection, so closing the client has nothing to wait for."""
     async with listening() as server:
         before = count_sockets()
         veriff = VeriffClient(CREDENTIALS, base_url=server.url, retry=RetryPolicy(max_attempts=1))
@@ -158,8 +160,8 @@ async def test_failed_upload_leaves_no_connection_that_closing_waits_for(
         await veriff.aclose()
 
 
-async def test_failed_upload_over_a_borrowed_session_aborts_its_connection() -> None:
-    """A session that the caller owns closes at once too, since a cancelled upload aborts its own connection."""
+async def test_cancelled_upload_over_borrowed_session_aborts_its_connection() -> None:
+    """Closing a client with a session of the caller is immediate, since a cancelled upload aborts its connection."""
     async with listening() as server, aiohttp.ClientSession() as http:
         before = count_sockets()
         veriff = VeriffClient(CREDENTIALS, base_url=server.url, http_session=http)
@@ -172,8 +174,8 @@ async def test_failed_upload_over_a_borrowed_session_aborts_its_connection() -> 
 
 
 @pytest.mark.parametrize("work", ["download", "stream", "get"])
-async def test_closing_ends_what_waits_for_bytes(tmp_path: Path, work: str) -> None:
-    """Downloads, streams and questions that run while the client is closed end with `ClientClosedError`."""
+async def test_closing_ends_calls_that_wait_for_bytes(tmp_path: Path, work: str) -> None:
+    """Downloads, streams and polls that run while the client is closed end with `ClientClosedError`."""
     head = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 1000\r\n\r\nbegin"
     async with listening(b"" if work == "get" else head) as server:
         veriff = VeriffClient(CREDENTIALS, base_url=server.url)
@@ -196,22 +198,21 @@ async def test_closing_ends_what_waits_for_bytes(tmp_path: Path, work: str) -> N
         assert [] == await to_thread.run_sync(os.listdir, tmp_path)
 
 
-async def test_closing_ends_calls_that_wait_to_repeat(sandbox: Sandbox) -> None:
-    """A call that pauses before a retry, or that a slow-down holds back, ends when the client is closed."""
+async def test_closing_ends_calls_that_wait_for_a_retry(sandbox: Sandbox) -> None:
+    """A call that pauses before a retry, or that a cooldown delays, ends when the client is closed."""
     sandbox.inject(Fault.status(503, retry_after=50), path="/v1/sessions/*/media", times=10)
     veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     session = await veriff.create_session()
     async with running(session.media()) as first:
-        while not veriff.statistics().retries:
-            await anyio.lowlevel.checkpoint()
+        await until(lambda: veriff.statistics().retries)
         async with running(session.media()) as second:
             await anyio.wait_all_tasks_blocked()
             await veriff.aclose()
     assert [first.result(), second.result()] == [ClientClosedError, ClientClosedError]
 
 
-async def test_closing_from_several_tasks_waits_for_no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many tasks close a client at once, each returns as soon as its calls have ended."""
+async def test_concurrent_closing_does_not_wait_for_the_grace_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When several tasks close a client, each returns as soon as its calls have ended."""
     monkeypatch.setattr(active_calls, "GRACE", 60.0)
     async with listening() as server:
         veriff = VeriffClient(CREDENTIALS, base_url=server.url)
@@ -222,13 +223,13 @@ async def test_closing_from_several_tasks_waits_for_no_grace(monkeypatch: pytest
         assert task.result() is ClientClosedError
 
 
-async def test_closing_ends_calls_that_wait_for_their_turn() -> None:
-    """Uploads and downloads that wait for a free place, and calls that wait for a connection, end too."""
+async def test_closing_ends_calls_that_wait_for_a_permit() -> None:
+    """Uploads and downloads that wait for a permit, and calls that wait for a connection, end too."""
     async with listening() as server:
         veriff = VeriffClient(CREDENTIALS, base_url=server.url, max_connections=3, max_uploads=1, max_downloads=1)
-        calls = [outcome_of(upload(veriff)) for _ in range(3)]
-        calls += [outcome_of(veriff.download_media(MEDIA_ID, "nowhere")) for _ in range(3)]
-        calls += [outcome_of(veriff.session(MEDIA_ID).media()) for _ in range(3)]
+        calls = [get_error_type(upload(veriff)) for _ in range(3)]
+        calls += [get_error_type(veriff.download_media(MEDIA_ID, "nowhere")) for _ in range(3)]
+        calls += [get_error_type(veriff.session(MEDIA_ID).media()) for _ in range(3)]
         gathered = asyncio.gather(*calls)
         await server.connected.wait()
         await anyio.wait_all_tasks_blocked()
@@ -237,7 +238,7 @@ async def test_closing_ends_calls_that_wait_for_their_turn() -> None:
             assert {ClientClosedError} == set(await gathered)
 
 
-async def test_calls_after_closing_say_that_the_client_is_closed(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_calls_after_closing_raise_client_closed(sandbox: Sandbox, tmp_path: Path) -> None:
     """Every call of a closed client raises `ClientClosedError`, and a second `aclose` does nothing."""
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url) as veriff:
         session = await veriff.create_session()
@@ -250,11 +251,11 @@ async def test_calls_after_closing_say_that_the_client_is_closed(sandbox: Sandbo
         session.wait_for_decision(),
         veriff.download_media(MEDIA_ID, tmp_path),
     ):
-        assert await outcome_of(call) is ClientClosedError
+        assert await get_error_type(call) is ClientClosedError
 
 
-async def test_closing_inside_a_callback_of_its_own_upload_does_not_deadlock(sandbox: Sandbox) -> None:
-    """An upload whose own callback closes the client does not make `aclose` wait for itself."""
+async def test_closing_in_an_upload_callback_does_not_deadlock(sandbox: Sandbox) -> None:
+    """An upload whose callback closes the client does not make `aclose` wait for that upload."""
     veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     session = await veriff.create_session()
     closed = asyncio.Event()
@@ -264,11 +265,11 @@ async def test_closing_inside_a_callback_of_its_own_upload_does_not_deadlock(san
         closed.set()
 
     async with asyncio.timeout(10):
-        await outcome_of(session.upload(Media(PICTURE, "face"), on_uploaded=close))
+        await get_error_type(session.upload(Media(PICTURE, "face"), on_uploaded=close))
     assert closed.is_set()
 
 
-async def test_cancelling_a_call_stays_a_cancellation_while_the_client_closes() -> None:
+async def test_cancelled_call_stays_cancelled_while_the_client_closes() -> None:
     """A caller that cancels its own call gets its cancellation, not `ClientClosedError`."""
     async with listening() as server:
         veriff = VeriffClient(CREDENTIALS, base_url=server.url)
@@ -280,7 +281,7 @@ async def test_cancelling_a_call_stays_a_cancellation_while_the_client_closes() 
             await task
 
 
-async def test_cancelled_closing_still_closes_the_connections(sandbox: Sandbox) -> None:
+async def test_cancelled_closing_still_closes_connections(sandbox: Sandbox) -> None:
     """`aclose` that is cancelled leaves no connection open."""
     veriff = VeriffClient(sandbox.credentials, base_url=sandbox.base_url)
     await veriff.create_session()

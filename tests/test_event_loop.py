@@ -1,4 +1,4 @@
-"""Every entry point says that asyncio is required, when another library runs the coroutine."""
+"""Every entry point names asyncio as a requirement if another library runs the coroutine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ GIVEN: Final[dict[str, Callable[[Callable[..., object]], object]]] = {
 
 
 def objects(folder: Path) -> dict[str, object]:
-    """Make an object of each class that has coroutines, without opening any."""
+    """Return an object of each class with coroutines, without opening it."""
     client = VeriffClient(CREDENTIALS, base_url="http://127.0.0.1:9")
     return {
         "VeriffClient": client,
@@ -66,10 +66,10 @@ def objects(folder: Path) -> dict[str, object]:
     }
 
 
-def values(made: dict[str, object]) -> dict[str, object]:
-    """Return arguments by name, each good enough for the first step of a call."""
+def values(instances: dict[str, object]) -> dict[str, object]:
+    """Return arguments by name that suffice for the first step of a call."""
     return {
-        "client": made["VeriffClient"],
+        "client": instances["VeriffClient"],
         "inbox": MemoryInbox(),
         "journal": MemoryJournal(),
         "media": [PICTURE],
@@ -112,18 +112,18 @@ def is_entry(kind: type[object], name: str) -> bool:
     return is_public and is_awaited(inspect.getattr_static(kind, name))
 
 
-def begin(path: str, folder: Path) -> object:
+def call_entry_point(path: str, folder: Path) -> object:
     """Call an entry point with arguments for its first step."""
-    made = objects(folder)
+    instances = objects(folder)
     if ":" in path:
         module, name = path.split(":")
         call = getattr(import_module(module), name)
     else:
         owner, name = path.split(".")
-        call = getattr(made[owner], name)
+        call = getattr(instances[owner], name)
     if name in GIVEN:
         return GIVEN[name](call)
-    known, positional, named = values(made), list[object](), dict[str, object]()
+    known, positional, named = values(instances), list[object](), dict[str, object]()
     for parameter in inspect.signature(call).parameters.values():
         is_rest = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
         if parameter.default is parameter.empty and not is_rest:
@@ -135,13 +135,13 @@ def begin(path: str, folder: Path) -> object:
     return call(*positional, **named)
 
 
-def step(begun: object) -> None:
+def step(call: object) -> None:
     """Run the first step of a call, as a library other than asyncio does."""
-    if hasattr(begun, "__aenter__"):
-        begun = cast("AbstractAsyncContextManager[object]", begun).__aenter__()
-    elif hasattr(begun, "__anext__"):
-        begun = cast("AsyncIterator[object]", begun).__anext__()
-    coroutine = cast("Coroutine[object, None, object]", begun)
+    if hasattr(call, "__aenter__"):
+        call = cast("AbstractAsyncContextManager[object]", call).__aenter__()
+    elif hasattr(call, "__anext__"):
+        call = cast("AsyncIterator[object]", call).__anext__()
+    coroutine = cast("Coroutine[object, None, object]", call)
     try:
         coroutine.send(None)
     except StopIteration:
@@ -152,13 +152,13 @@ def step(begun: object) -> None:
 
 
 @pytest.mark.parametrize("path", entry_points())
-def test_another_library_is_told_of(path: str, tmp_path: Path) -> None:
-    """Whatever is awaited, entered or iterated first outside of asyncio, as under trio, names what is required."""
+def test_entry_point_requires_asyncio(path: str, tmp_path: Path) -> None:
+    """Each public coroutine, iterator and context manager names the requirement outside of asyncio, as under trio."""
     with pytest.raises(ConfigurationError, match=r"requires asyncio: use asyncio.run\(\)"):
-        step(begin(path, tmp_path))
+        step(call_entry_point(path, tmp_path))
 
 
-def test_there_are_entry_points() -> None:
+def test_entry_points_are_complete() -> None:
     """The search finds the entry points."""
     found = entry_points()
 
@@ -170,20 +170,20 @@ def test_there_are_entry_points() -> None:
 
 @pytest.mark.anyio
 @every_loop
-async def test_a_guest_in_a_loop_is_told_too() -> None:
-    """Trio as a guest of asyncio runs its tasks in callbacks of the loop, where no task of asyncio is current."""
-    found: list[Exception] = []
+async def test_trio_guest_in_an_asyncio_loop_is_rejected() -> None:
+    """Trio as a guest of asyncio runs in callbacks of the loop, where no asyncio task is current."""
+    errors: list[Exception] = []
 
     def guest() -> None:
         try:
             require_asyncio()
         except ConfigurationError as error:
-            found.append(error)
+            errors.append(error)
 
     asyncio.get_running_loop().call_soon(guest)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    assert 1 == len(found)
+    assert 1 == len(errors)
     require_asyncio()
     await asyncio.create_task(MemoryInbox().record(decision_event("s", "approved")))
