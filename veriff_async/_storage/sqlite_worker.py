@@ -331,7 +331,6 @@ class WorkerGroup(Generic[_DatabaseT]):
         Raises:
             VeriffError: The store is closed, cannot be opened, or the job failed.
         """
-        require_asyncio()
         self.check_open()
         if not self.workers or self._health.error is not None:
             await to_thread.run_sync(self._open)
@@ -342,8 +341,9 @@ class WorkerGroup(Generic[_DatabaseT]):
 
         Raises:
             VeriffError: It was closed.
-            ConfigurationError: It was open before this process was forked.
+            ConfigurationError: It was open before this process was forked, or no asyncio task is running.
         """
+        require_asyncio()
         if self._is_closed:
             raise self._errors.closed()
         if self._is_inherited():

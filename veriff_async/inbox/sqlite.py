@@ -126,6 +126,7 @@ class SqliteInbox:
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield the sessions that change in any process; see `Inbox.subscribe`."""
+        self._group.check_open()
         async with aclosing(self._broadcaster.subscribe()) as changes:
             await anext(changes)
             await self._group.run(lambda _: None, worker=_READER)  # when this returns, the reader watches
