@@ -11,7 +11,7 @@ from attrs import NOTHING, fields_dict, has, resolve_types
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from veriff_async import Decision
-from veriff_async._protocol.json.paths import places
+from veriff_async._protocol.json.paths import field_paths
 from veriff_async.models.enums import OpenEnum
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _modelled(model: type[AttrsInstance]) -> type[BaseModel]:
     resolve_types(model)
     ours = fields_dict(model)
     members: dict[str, Any] = {}
-    for place in places(model):
+    for place in field_paths(model):
         # What stands elsewhere than beside the others is read as it comes, which costs pydantic the least.
         if place.parents not in {(), ("verification",)}:
             continue

@@ -162,7 +162,7 @@ class Foreign:
 @pytest.mark.parametrize("other", [*WITHOUT_JSON, int, dict, Foreign, Credentials, RetryPolicy, Job, "Decision", None])
 def test_other_classes_are_refused(other: Any) -> None:  # noqa: ANN401  what callers without types pass
     """A class that does not stand for JSON is refused in words, by `from_json` and by `to_json`."""
-    with pytest.raises(InvalidArgumentError, match=r"model must be a class of veriff_async that stands for JSON"):
+    with pytest.raises(InvalidArgumentError, match=r"model must be a class of veriff_async.models with a JSON form"):
         from_json(other, {})
     with pytest.raises(InvalidArgumentError, match="model must be a class"):
         to_json(cast("Any", MADE_BY_HAND.get(other, other)))

@@ -18,7 +18,7 @@ from pybase64 import b64encode
 from veriff_async._protocol import validation
 from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.json.decode import dump
-from veriff_async._protocol.json.encode import render
+from veriff_async._protocol.json.encode import to_request_json
 from veriff_async._protocol.request import Call, without_nulls
 from veriff_async._protocol.response import (
     api_error,
@@ -162,7 +162,7 @@ def send_collected_data(session_id: str, data: CollectedData) -> Call[CollectedR
     See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
     """
     validation.check_collected_data(data)
-    body = without_nulls({**data.extra, **render(data)})
+    body = without_nulls({**data.extra, **to_request_json(data)})
     path = _session_path(session_id, "/collected-data")
     return _with_body("POST", path, body, _parse_collected_data, repeatable=False)
 
@@ -500,7 +500,7 @@ def report_fraud(reports: Sequence[FraudReport]) -> Call[tuple[FraudReportReceip
 
     See https://devdocs.veriff.com/apidocs/report-fraud.
     """
-    body = {"reports": [render(report) for report in validation.check_fraud_reports(reports)]}
+    body = {"reports": [to_request_json(report) for report in validation.check_fraud_reports(reports)]}
     path = "/v1/feedback/fraud-reports"
     return _with_body("POST", path, body, _parse_fraud_receipts, repeatable=False, host="feedback")
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 from veriff_async import errors
 from veriff_async._protocol.authenticity import claim_of
 from veriff_async._protocol.error_codes import class_of, remedy
-from veriff_async._protocol.json.decode import load_object, read
+from veriff_async._protocol.json.decode import decode_model, load_object
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 
@@ -198,7 +198,7 @@ def parse_model(response: Response, model: type[_Model], value: object, path: st
         ResponseError: It cannot be read.
     """
     try:
-        return read(model, value, path=path)
+        return decode_model(model, value, path=path)
     except DecodeError as error:
         problems = error.problems
     raise unreadable_response(response, problems)

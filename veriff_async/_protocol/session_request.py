@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 from attrs import evolve, fields
 
 from veriff_async._protocol import validation
-from veriff_async._protocol.json.encode import render
+from veriff_async._protocol.json.encode import to_request_json
 from veriff_async._protocol.option_names import check_names
 from veriff_async._protocol.request import without_nulls
 from veriff_async.errors import InvalidArgumentError
@@ -68,11 +68,11 @@ def create_body(options: CreateOptions) -> dict[str, object]:
     check_names("create_session()", options, CREATE_OPTIONS)
     described = _described(cast("RegistryOptions", options))
     if (person := options.get("person")) is not None:
-        described["person"] = render(validation.check_person(as_model("person", Person, person)))
+        described["person"] = to_request_json(validation.check_person(as_model("person", Person, person)))
     if (document := options.get("document")) is not None:
-        described["document"] = render(validation.check_document(as_model("document", Document, document)))
+        described["document"] = to_request_json(validation.check_document(as_model("document", Document, document)))
     if consents := options.get("consents"):
-        described["consents"] = [render(consent) for consent in validation.check_consents(consents)]
+        described["consents"] = [to_request_json(consent) for consent in validation.check_consents(consents)]
     if types := options.get("proof_of_address_types"):
         names = validation.check_texts("proof_of_address_types", types)
         described["proofOfAddress"] = {"acceptableTypes": [{"name": name} for name in names]}
@@ -90,7 +90,7 @@ def registry_body(person: Person | Mapping[str, object], options: RegistryOption
     known, address = as_model("person", Person, person), options.get("address")
     whole = None if address is None else as_model("address", Address, address)
     validation.check_registry_person(known, address=whole)
-    described = _described(options) | {"person": render(validation.check_person(known))}
+    described = _described(options) | {"person": to_request_json(validation.check_person(known))}
     return {"verification": without_nulls(described)}
 
 
@@ -161,6 +161,6 @@ def _nested(name: str, field: str, value: object) -> object:
 
 def _address(address: Address) -> dict[str, object]:
     """Return an address as requests have it: whole, or in parts beside each other."""
-    parts = {} if address.parsed_address is None else render(address.parsed_address)
+    parts = {} if address.parsed_address is None else to_request_json(address.parsed_address)
     whole = {} if address.full_address is None else {"fullAddress": address.full_address}
     return whole | parts

@@ -47,7 +47,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from attrs import evolve
 
 from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final, is_later, is_same
-from veriff_async._protocol.json.decode import decode_error, dump, load_object, read
+from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
@@ -425,7 +425,7 @@ def load_state(text: bytes) -> SessionState:
         session_id=session_id,
         status=Status(status),
         attempts=tuple(attempt for attempt in as_list(attempts) if isinstance(attempt, str)),
-        decision=None if decision is None else read(Decision, decision, path="$.decision"),
+        decision=None if decision is None else decode_model(Decision, decision, path="$.decision"),
         source=next((known for known in DecisionSource if known == source), None),
         open_attempts=tuple(_load_open_attempts(members.get("open"))),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 from attrs import evolve
 
 from veriff_async._protocol.authenticity import verify_webhook
-from veriff_async._protocol.json.decode import decode_error, dump, load_object, read
+from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
 from veriff_async.errors import DecodeError, WebhookPayloadError
@@ -168,7 +168,7 @@ def load_event(kind: str, body: bytes) -> WebhookEvent:
 
 
 def _decode(kind: type[WebhookEvent], raw: JsonObject) -> WebhookEvent:
-    return UnknownEvent(raw=raw) if kind is UnknownEvent else read(kind, raw)
+    return UnknownEvent(raw=raw) if kind is UnknownEvent else decode_model(kind, raw)
 
 
 def _kind(raw: JsonObject) -> type[WebhookEvent]:

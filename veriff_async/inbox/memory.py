@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.json.decode import dump, load_object, read
+from veriff_async._protocol.json.decode import decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event, load_event
@@ -213,7 +213,7 @@ def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State
 
 def _load_state(state: _State) -> SessionState:
     session_id, status, attempts, text, source, open_attempts = state
-    decision = None if text is None else read(Decision, load_object(text))
+    decision = None if text is None else decode_model(Decision, load_object(text))
     return SessionState(
         session_id=session_id,
         status=Status(status),

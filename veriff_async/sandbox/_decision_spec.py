@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypedDict, TypeVar, cast
 from attrs import frozen
 
 from veriff_async._protocol.arguments import LARGEST
-from veriff_async._protocol.json.encode import render
+from veriff_async._protocol.json.encode import to_request_json
 from veriff_async._protocol.session_request import as_model
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.decision import RiskLabel
@@ -104,4 +104,4 @@ def _to_members(
 ) -> Mapping[str, object]:
     if value is None:
         return EMPTY
-    return check_members(name, value if isinstance(value, Mapping) else render(as_model(name, kind, value)))
+    return check_members(name, value if isinstance(value, Mapping) else to_request_json(as_model(name, kind, value)))

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 from uuid import UUID, uuid5
 
-from veriff_async._protocol.json.decode import dump, read
+from veriff_async._protocol.json.decode import decode_model, dump
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.models.decision import Decision
 from veriff_async.models.document import Document
@@ -210,11 +210,11 @@ def _person(record: Session, spec: DecisionSpec) -> Person:
     """
     members = {name: record.person.get(name) for name in _PERSON}
     members["gender"] = _GENDERS.get(members["gender"], members["gender"])
-    return read(Person, {**members, **spec.person})
+    return decode_model(Person, {**members, **spec.person})
 
 
 def _document(record: Session, spec: DecisionSpec) -> Document:
-    return read(Document, {**{name: record.document.get(name) for name in _DOCUMENT}, **spec.document})
+    return decode_model(Document, {**{name: record.document.get(name) for name in _DOCUMENT}, **spec.document})
 
 
 def _field(value: str | None) -> FieldObject:

@@ -12,7 +12,7 @@ from attrs import evolve
 from pybase64 import b64encode
 
 from veriff_async._protocol.image_header import PDF
-from veriff_async._protocol.json.decode import read
+from veriff_async._protocol.json.decode import decode_model
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.attempt import Attempt, UserDefinedStatus
@@ -171,7 +171,7 @@ def person(session: Session) -> JsonObject:
         "id": session.attempt.id,
         "idCode": person.get("idNumber"),
     }
-    record = evolve(read(PersonRecord, members), pep_sanction_matches=session.matches)
+    record = evolve(decode_model(PersonRecord, members), pep_sanction_matches=session.matches)
     return {"status": "success", "person": to_json(record)}
 
 

@@ -13,7 +13,7 @@ from attrs import NOTHING, fields, has, resolve_types
 
 from veriff_async._protocol.headers import AUTH_CLIENT, HMAC_SIGNATURE
 from veriff_async._protocol.json.encode import dump_json
-from veriff_async._protocol.json.paths import OURS
+from veriff_async._protocol.json.paths import FILLED_BY_LIBRARY
 from veriff_async._protocol.json.schema import IN_MILLISECONDS
 from veriff_async._protocol.signing import sign
 from veriff_async._protocol.webhook import event_from
@@ -107,7 +107,7 @@ def _strategy(model: type[AttrsInstance]) -> SearchStrategy[AttrsInstance]:
     for attribute in fields(model):
         if attribute.default is NOTHING:
             required[attribute.alias] = _values(attribute.type)
-        elif attribute.name not in _FROM_JSON and (model.__name__, attribute.name) not in OURS:
+        elif attribute.name not in _FROM_JSON and (model.__name__, attribute.name) not in FILLED_BY_LIBRARY:
             digits = 3 if _is_short(model, attribute.name) else 6
             optional[attribute.alias] = _values(attribute.type, digits=digits)
     return _instances(model, required, optional)

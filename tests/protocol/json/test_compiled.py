@@ -14,8 +14,8 @@ from hypothesis import given, settings, strategies as st
 
 from veriff_async import Decision, Person, Status, UnknownEvent, WebhookEvent
 from veriff_async._protocol.json import decode
-from veriff_async._protocol.json.decode import read
-from veriff_async._protocol.json.paths import RAW, places
+from veriff_async._protocol.json.decode import decode_model
+from veriff_async._protocol.json.paths import RAW, field_paths
 from veriff_async.errors import DecodeError
 from veriff_async.models import AdditionalVerifiedData
 from veriff_async.models.fullauto import FullAutoDecision
@@ -65,7 +65,7 @@ def parts(model: type[AttrsInstance]) -> set[type[AttrsInstance]]:
 
 def messages(model: type[AttrsInstance]) -> st.SearchStrategy[object]:
     """Return objects whose members have the names that the model and its parts read."""
-    names = {name for part in parts(model) for place in places(part) for name in (*place.parents, place.member)}
+    names = {name for part in parts(model) for path in field_paths(part) for name in (*path.parents, path.member)}
     leaves = st.sampled_from(VALUES) | st.text(max_size=3)
     inner = st.recursive(
         leaves,
@@ -73,9 +73,9 @@ def messages(model: type[AttrsInstance]) -> st.SearchStrategy[object]:
         max_leaves=40,
     )
     required = {
-        place.path: st.just("text") | inner
-        for place in places(model)
-        if next(field for field in fields(model) if field.name == place.field).default is NOTHING
+        path.path: st.just("text") | inner
+        for path in field_paths(model)
+        if next(field for field in fields(model) if field.name == path.field).default is NOTHING
     }
     return st.builds(
         _nested, st.fixed_dictionaries(required), st.dictionaries(st.sampled_from(sorted(names)), inner, max_size=12)
@@ -101,11 +101,11 @@ def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data:
     """What the written reader makes of any JSON is what cattrs makes of it, and it refuses what cattrs refuses."""
     message = data.draw(messages(model))
     try:
-        found: object = read(model, message)
+        found: object = decode_model(model, message)
     except DecodeError as error:
         found = error.problems
     try:
-        expected: object = decode._explain(model, message, "$")  # type: ignore[arg-type]
+        expected: object = decode._decode_detailed(model, message, "$")  # type: ignore[arg-type]
     except DecodeError as error:
         expected = error.problems
 
@@ -116,7 +116,7 @@ def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data:
 @pytest.mark.parametrize("model", MODELS)
 def test_keys_can_stand_in_source_text(model: type[AttrsInstance]) -> None:
     """No key that cattrs is given has a sign that ends a text in source code: cattrs before 26.2 escapes none."""
-    for key in (RAW, *(place.path for part in parts(model) for place in places(part))):
+    for key in (RAW, *(path.path for part in parts(model) for path in field_paths(part))):
         assert key.isprintable()
         assert not set(key) & set("\\'\"{}")
 
@@ -134,7 +134,7 @@ def test_models_that_are_read_are_made_of_fields_alone(model: type[AttrsInstance
 def decision() -> Decision:
     """A decision that was read."""
     root = {"verification": {"id": "session", "status": "approved", "person": {"firstName": "Ada"}}}
-    return read(Decision, root)
+    return decode_model(Decision, root)
 
 
 def test_what_was_read_is_like_what_was_made(decision: Decision) -> None:
@@ -164,6 +164,6 @@ def test_what_was_read_can_be_copied_and_changed(decision: Decision) -> None:
 
 def test_defaults_are_not_shared() -> None:
     """A member that is absent gives each model a mapping of its own, as making it does."""
-    one, other = (read(AdditionalVerifiedData, {"estimatedAge": 30.0}) for _ in range(2))
+    one, other = (decode_model(AdditionalVerifiedData, {"estimatedAge": 30.0}) for _ in range(2))
     assert one.drivers_license_category == other.drivers_license_category == {}
     assert one.drivers_license_category is not other.drivers_license_category

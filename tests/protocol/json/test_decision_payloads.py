@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import Decision, Document, DocumentType, Person, Status
-from veriff_async._protocol.json.decode import load_object, read
+from veriff_async._protocol.json.decode import decode_model, load_object
 from veriff_async.models import AdditionalVerifiedData
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ SHAPES = {
 
 
 def _decision(payload: object) -> Decision:
-    return read(Decision, load_object(json.dumps(payload).encode()))
+    return decode_model(Decision, load_object(json.dumps(payload).encode()))
 
 
 @pytest.mark.parametrize("payload", SHAPES.values(), ids=SHAPES)

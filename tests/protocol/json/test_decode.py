@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from veriff_async import Address, Decision, Document, DocumentType, Person, Status, UploadedMedia
-from veriff_async._protocol.json.decode import dump, load_object, read, warm_up
-from veriff_async._protocol.json.encode import render
+from veriff_async._protocol.json.decode import decode_model, dump, load_object, warm_up
+from veriff_async._protocol.json.encode import to_request_json
 from veriff_async.errors import DecodeError
 from veriff_async.models import AdditionalVerifiedData, ParsedAddress, RiskLabel
 from veriff_async.models.enums import Gender
@@ -43,7 +43,7 @@ finite = st.recursive(
 
 
 def _decision(**members: object) -> Decision:
-    return read(Decision, {"verification": {"id": "session", "status": "approved", **members}})
+    return decode_model(Decision, {"verification": {"id": "session", "status": "approved", **members}})
 
 
 @given(st.dictionaries(st.text(), finite))
@@ -106,7 +106,7 @@ def test_what_is_wrong_is_named(body: bytes, problem: str) -> None:
 def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -> None:
     """Any JSON gives the model or paths of what was wrong, never the values, with nothing behind the error."""
     try:
-        assert isinstance(read(model, value), model)
+        assert isinstance(decode_model(model, value), model)
     except DecodeError as error:
         assert all(PROBLEM.fullmatch(problem) for problem in error.problems)  # noqa: PT017
         assert (None, None) == (error.__cause__, error.__context__)  # noqa: PT017
@@ -131,7 +131,7 @@ def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -
 def test_paths_have_the_answers_own_keys(model: type[object], value: object, problems: tuple[str, ...]) -> None:
     """Every required field that is missing or of another kind is named as the answer would, without its value."""
     with pytest.raises(DecodeError) as caught:
-        read(model, value)
+        decode_model(model, value)
 
     assert problems == caught.value.problems
     assert "; ".join(problems) in str(caught.value)
@@ -205,12 +205,12 @@ def test_optional_fields_are_read_leniently(key: str, name: str, value: object, 
 )
 def test_flags_are_booleans_or_their_names(value: object, expected: bool | None) -> None:  # noqa: FBT001
     """A flag is true or false, or the text of one as watchlist searches have it, or else unknown."""
-    assert expected is read(Document, {"nfcValidated": value}).nfc_validated
+    assert expected is decode_model(Document, {"nfcValidated": value}).nfc_validated
 
 
 def test_lists_of_texts_keep_their_texts() -> None:
     """A list of ids keeps what can be read as a text."""
-    label = read(RiskLabel, {"label": "a", "sessionIds": ["1", 2, None, "", {}]})
+    label = decode_model(RiskLabel, {"label": "a", "sessionIds": ["1", 2, None, "", {}]})
 
     assert ("1", "2") == label.session_ids
 
@@ -247,8 +247,8 @@ def test_an_answer_cannot_choose_its_raw() -> None:
     """Even the key under which the codec hands on the answer is, in an answer, a key like any other."""
     value = {"id": "session", "\0raw": {"forged": True}}
 
-    assert value == read(SessionInfo, value).raw
-    assert {"root": True} == read(SessionInfo, value, raw={"root": True}).raw
+    assert value == decode_model(SessionInfo, value).raw
+    assert {"root": True} == decode_model(SessionInfo, value, raw={"root": True}).raw
 
 
 @given(st.text(min_size=1))
@@ -263,24 +263,24 @@ def test_words_are_members(word: str) -> None:
 
 def test_an_empty_word_is_absent() -> None:
     """An empty text where a word may be missing is no word."""
-    assert None is read(Person, {"gender": ""}).gender
+    assert None is decode_model(Person, {"gender": ""}).gender
 
 
 def test_only_what_is_present_is_rendered() -> None:
     """A model is written in Veriff's words, without absent fields and without its `raw`."""
     person = Person(first_name="Ada", year_of_birth="1815", raw={"lastName": CANARY})
 
-    assert {"firstName": "Ada", "yearOfBirth": "1815"} == render(person)
+    assert {"firstName": "Ada", "yearOfBirth": "1815"} == to_request_json(person)
 
 
 @given(st.builds(Document, number=st.none() | st.text(min_size=1), nfc_validated=st.none() | st.booleans()))
 def test_what_is_rendered_can_be_read(document: Document) -> None:
     """A model that is written and read again is equal."""
-    assert document == read(Document, render(document))
+    assert document == decode_model(Document, to_request_json(document))
 
 
 def test_readers_can_be_made_beforehand() -> None:
     """A model whose reader was made beforehand is read like any other."""
     warm_up(Decision, Person)
 
-    assert Person(first_name="Ada") == read(Person, {"firstName": "Ada"})
+    assert Person(first_name="Ada") == decode_model(Person, {"firstName": "Ada"})

@@ -1,8 +1,16 @@
-"""JSON to models; it and `strict` are the only modules that know cattrs, and import it when first used.
+"""Decodes JSON into models. The only module that imports cattrs, which it does when it is first used.
 
-Reading is lenient where documents and real answers differ (numbers as text, null or missing keys, ``""`` for unknown,
-times with three or six digits): an optional field that cannot be read is ``None`` and stays in ``.raw``. Errors carry
-paths, never values, and no chained exception that would keep the body.
+Three degrees of strictness exist in this package, and they are deliberately separate:
+
+* Veriff's messages (this module) are decoded leniently, because documents and real responses differ: numbers as text,
+  null or missing members, ``""`` for unknown, times with three or six digits. An optional field whose member cannot be
+  decoded is ``None``, and the member stays in ``.raw``.
+* Session states (`session_state.load_state`) must have their form, but may contain the new words of a newer version.
+* Job records (`json.strict`) are strict: dropping one entry would mean that uploaded media are forgotten.
+
+Two decoders exist for each model. The compiled one (see `compiled`) is fast and stops at the first problem. After a
+failure, cattrs' own one decodes again and lists every problem. Problems contain paths, never values, and no error is
+chained to one that would keep the body.
 """
 
 from __future__ import annotations
@@ -18,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args,
 from attrs import NOTHING, fields, has, resolve_types
 from pybase64 import b64decode
 
-from veriff_async._protocol.json.compiled import write_reader
-from veriff_async._protocol.json.paths import OURS, RAW, flattened, places
+from veriff_async._protocol.json.compiled import compile_decoder
+from veriff_async._protocol.json.paths import FILLED_BY_LIBRARY, RAW, field_paths, flatten
 from veriff_async.errors import DecodeError, InvalidArgumentError
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import as_list, as_object
@@ -29,28 +37,28 @@ if TYPE_CHECKING:
     from attrs import AttrsInstance
     from cattrs import ClassValidationError, Converter
 
-    from veriff_async._protocol.json.compiled import Hook, Reader
+    from veriff_async._protocol.json.compiled import Decoder, Hook
     from veriff_async.models.json import JsonObject
 
-__all__ = ("check_model", "decode_error", "dump", "from_json", "load_object", "read", "stringify", "warm_up")
+__all__ = ("check_model", "decode_error", "decode_model", "dump", "from_json", "load_object", "stringify", "warm_up")
 
 _T = TypeVar("_T")
 
 
-def _refuse_constant(_name: str) -> NoReturn:
+def _reject_constant(_name: str) -> NoReturn:
     raise ValueError
 
 
-def _finite(text: str) -> float:
-    """Read a number, which must be one that can be written again."""
+def _parse_float(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError
     return number
 
 
-# Made once: `json.loads` with an option makes a decoder for each text, which takes longer than a small one.
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+# Created once: `json.loads` with an option creates a decoder for each call, which takes longer than a small text.
+# NaN, Infinity and numbers beyond the range of a float are rejected, since they could not be encoded again.
+_DECODER: Final = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_parse_float)
 _ASCII_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -61,13 +69,13 @@ def decode_error(*problems: str) -> DecodeError:
 
 
 def dump(value: object) -> bytes:
-    """Write compact JSON as UTF-8, with numbers as Veriff writes them. Reading it gives an equal value.
+    """Encode compact JSON as UTF-8, with numbers as Veriff writes them. Decoding it gives an equal value.
 
-    Half a surrogate pair has no UTF-8; JSON with it is written with escapes.
+    A lone surrogate has no UTF-8 encoding, so a value that contains one is encoded with escapes.
 
     Raises:
         ValueError: A number is not finite, or the value contains itself.
-        TypeError: Something has no JSON.
+        TypeError: A value has no JSON form.
     """
     try:
         return with_javascript_numbers(_ENCODER.encode(value)).encode()
@@ -76,26 +84,26 @@ def dump(value: object) -> bytes:
 
 
 def stringify(value: object) -> bytes:
-    """Write JSON as JavaScript does, so that ``JSON.stringify(JSON.parse(body))`` gives the same bytes.
+    """Encode JSON as JavaScript does, so that ``JSON.stringify(JSON.parse(body))`` gives the same bytes.
 
     Raises:
         ValueError: A number is not finite, or the value contains itself.
-        TypeError: Something has no JSON.
+        TypeError: A value has no JSON form.
     """
     text = with_javascript_numbers(_ENCODER.encode(as_javascript(value)), keep_value=False)
     try:
         return text.encode()
     except UnicodeEncodeError:
-        # JavaScript escapes half a surrogate pair alone; two halves that meet are one letter.
+        # JavaScript escapes only lone surrogates. Two halves that meet are one character.
         joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
         return joined.encode(errors="backslashreplace")
 
 
 def load_object(body: bytes) -> JsonObject:
-    """Read a JSON object.
+    """Decode a JSON object.
 
     Raises:
-        DecodeError: The bytes are not UTF-8, not JSON, too deep, or JSON but no object.
+        DecodeError: The bytes are not UTF-8, not JSON, nested too deeply, or not an object.
     """
     problem = "expected a JSON object @ $"
     try:
@@ -103,7 +111,7 @@ def load_object(body: bytes) -> JsonObject:
     except UnicodeDecodeError:
         problem = "expected UTF-8 @ $"
     except (ValueError, RecursionError):
-        # The exception holds the whole body (JSONDecodeError.doc), so it must not become a context.
+        # JSONDecodeError.doc is the whole body, so the error must be raised outside this block, without a context.
         problem = "expected JSON @ $"
     else:
         if isinstance(value, dict):
@@ -111,47 +119,47 @@ def load_object(body: bytes) -> JsonObject:
     raise decode_error(problem)
 
 
-def read(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | None = None) -> _T:
-    """Make a model from JSON.
+def decode_model(model: type[_T], value: object, *, path: str = "$", raw: JsonObject | None = None) -> _T:
+    """Decode a model from parsed JSON.
 
     Args:
         model: An attrs class of `veriff_async.models`.
         value: The JSON object that describes it.
-        path: Where it stands, for the error.
-        raw: What the model keeps as its ``.raw``, when that is more than `value`.
+        path: The path of that object, for error messages.
+        raw: The object that the model keeps as its ``.raw``, when that is more than `value`.
 
     Raises:
-        DecodeError: It is no object, or a field that cannot be missing is missing or of another type.
+        DecodeError: The value is not an object, or a required member is missing or of another type.
     """
-    known = as_object(value)
-    if known is None:
+    members = as_object(value)
+    if members is None:
         problem = f"expected an object @ {path}"
         raise decode_error(problem)
     kind = cast("type[AttrsInstance]", model)
     try:
-        return cast("_T", _maker(kind, detailed=False)(known, known if raw is None else raw))
+        return cast("_T", _decoder_of(kind, detailed=False)(members, members if raw is None else raw))
     except (KeyError, _MismatchError):
-        pass  # said in full below: finding every fault costs more than reading
-    return cast("_T", _explain(kind, known, path))
+        pass  # decoded again below, to list every problem
+    return cast("_T", _decode_detailed(kind, members, path))
 
 
 def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _T:
-    """Make a model from its JSON: an answer of Veriff's, the body of a webhook, or what `to_json` has written.
+    """Decode a model from its JSON: a response of Veriff, the body of a webhook, or the output of `to_json`.
 
     Args:
-        model: What to make, for example `Decision` or `Person`.
-        value: The JSON, parsed or not. A parsed one is copied, so later changes to it do not reach the model.
+        model: The class, for example `Decision` or `Person`.
+        value: The JSON as text, bytes or a mapping. A mapping is copied, so later changes to it do not reach the model.
 
     Raises:
-        DecodeError: It is not a JSON object, or lacks what the model requires; ``.problems`` says where.
-        InvalidArgumentError: `model` is not a model of JSON, for example a `Media`, which holds a file.
+        DecodeError: The value is not a JSON object, or a required member is missing; ``.problems`` has the paths.
+        InvalidArgumentError: `model` is not a class with a JSON form. `Media`, for example, refers to a file.
 
     Example:
         >>> decision = from_json(Decision, stored_text)
     """
     check_model(model)
     try:
-        return read(model, _loaded(value))
+        return decode_model(model, _load(value))
     except DecodeError as error:
         problems = error.problems
     msg = f"This is not the JSON of a {model.__name__} ({'; '.join(problems)}): pass the JSON as Veriff sends it."
@@ -159,23 +167,23 @@ def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _
 
 
 def check_model(model: object) -> None:
-    """Refuse a class that does not stand for JSON.
+    """Reject a class that has no JSON form.
 
     Raises:
-        InvalidArgumentError: It is not a class of `veriff_async.models`, or one of its fields has no JSON.
+        InvalidArgumentError: It is not a class of `veriff_async.models`, or one of its fields has no JSON form.
     """
     try:
-        if _is_model(model):
+        if _is_json_model(model):
             return
-    except TypeError:  # it cannot be hashed, so it is not a class
+    except TypeError:  # not hashable, so it is not a class
         pass
     name = model.__name__ if isinstance(model, type) else f"an instance of {type(model).__name__}"
-    msg = f"The model must be a class of veriff_async that stands for JSON, not {name}: pass for example Decision."
+    msg = f"model must be a class of veriff_async.models with a JSON form, not {name}: pass for example Decision."
     raise InvalidArgumentError(msg)
 
 
-def _loaded(value: object) -> JsonObject:
-    """Return the JSON object in any of its forms, made of dicts and lists alone."""
+def _load(value: object) -> JsonObject:
+    """Return a JSON object, given in any form, as dicts and lists."""
     problem = "expected UTF-8 @ $"
     try:
         if isinstance(value, str):
@@ -183,7 +191,7 @@ def _loaded(value: object) -> JsonObject:
         if isinstance(value, bytes | bytearray):
             return load_object(bytes(value))
         if (members := as_object(value)) is not None:
-            return _copied(members)
+            return _copy_object(members)
         problem = "expected a JSON object @ $"
     except UnicodeEncodeError:
         pass
@@ -192,73 +200,73 @@ def _loaded(value: object) -> JsonObject:
     raise decode_error(problem)
 
 
-def _copied(members: JsonObject) -> dict[str, object]:
-    """Copy an object: a model must not change with its caller's, and other mappings than a dict cannot be pickled."""
-    return {name: _copied_value(member) for name, member in members.items()}
+def _copy_object(members: JsonObject) -> dict[str, object]:
+    # A model must not change when its caller changes the object, and some mappings other than dicts cannot be pickled.
+    return {name: _copy_value(member) for name, member in members.items()}
 
 
-def _copied_value(value: object) -> object:
+def _copy_value(value: object) -> object:
     if (members := as_object(value)) is not None:
-        return _copied(members)
-    return [_copied_value(item) for item in cast("list[object]", value)] if isinstance(value, list | tuple) else value
+        return _copy_object(members)
+    return [_copy_value(item) for item in cast("list[object]", value)] if isinstance(value, list | tuple) else value
 
 
 @cache
-def _is_model(kind: object) -> bool:
-    """Return whether a class stands for JSON: one of ours, and each of its fields has a form in JSON."""
+def _is_json_model(kind: object) -> bool:
+    """Return whether a type is a model class, each of whose fields has a JSON form."""
     if not isinstance(kind, type) or not has(kind) or not kind.__module__.startswith("veriff_async.models."):
         return False
     resolve_types(kind)
-    ours = {name for owner, name in OURS if owner == kind.__name__} | {"raw", "extra"}
-    return all(attribute.name in ours or _has_form(attribute.type) for attribute in fields(kind))
+    not_decoded = {name for owner, name in FILLED_BY_LIBRARY if owner == kind.__name__} | {"raw", "extra"}
+    return all(attribute.name in not_decoded or _has_json_form(attribute.type) for attribute in fields(kind))
 
 
-def _has_form(kind: object) -> bool:
-    if kind in _LEAVES or kind in _REQUIRED or kind is object or _is_model(kind):
+def _has_json_form(kind: object) -> bool:
+    if kind in _OPTIONAL_HOOKS or kind in _REQUIRED_HOOKS or kind is object or _is_json_model(kind):
         return True
     if isinstance(kind, type) and issubclass(kind, OpenEnum):
         return True
     parts = [part for part in get_args(kind) if part not in {type(None), ...}]
-    return bool(parts) and all(_has_form(part) for part in parts)
+    return bool(parts) and all(_has_json_form(part) for part in parts)
 
 
-def _explain(model: type[AttrsInstance], value: JsonObject, path: str) -> object:
+def _decode_detailed(model: type[AttrsInstance], value: JsonObject, path: str) -> object:
     from cattrs import ClassValidationError
 
     try:
-        return _maker(model, detailed=True)(value, value)
+        return _decoder_of(model, detailed=True)(value, value)
     except ClassValidationError as error:
-        problems = _problems(error, model, path)
+        problems = _list_problems(error, model, path)
     raise decode_error(*problems)
 
 
-def _problems(error: ClassValidationError, model: type[AttrsInstance], path: str) -> list[str]:
-    at = {place.field: f"{path}.{place.path}".rstrip(".") for place in places(model)}
-    found: list[str] = []
-    for fault, note in error.group_exceptions()[0]:
-        if isinstance(fault, type(error)):
-            found += _problems(fault, note.type, at[note.name])
+def _list_problems(error: ClassValidationError, model: type[AttrsInstance], path: str) -> list[str]:
+    paths = {field.field: f"{path}.{field.path}".rstrip(".") for field in field_paths(model)}
+    problems: list[str] = []
+    for exception, note in error.group_exceptions()[0]:
+        if isinstance(exception, type(error)):
+            problems += _list_problems(exception, note.type, paths[note.name])
         else:
-            found.append(f"{_say(fault)} @ {at[note.name]}")
-    return found
+            problems.append(f"{_describe(exception)} @ {paths[note.name]}")
+    return problems
 
 
 def warm_up(*models: type[AttrsInstance]) -> None:
-    """Make the readers of models now, which takes some milliseconds each, and not when a loop waits for an answer."""
+    """Compile the decoders of models now: it takes milliseconds for each, which would delay an event loop later."""
     for model in models:
-        _maker(model, detailed=False)
+        _decoder_of(model, detailed=False)
 
 
-def _say(fault: Exception) -> str:
-    return "required field missing" if isinstance(fault, KeyError) else str(fault)
+def _describe(exception: Exception) -> str:
+    return "required field missing" if isinstance(exception, KeyError) else str(exception)
 
 
 class _MismatchError(Exception):
-    """A required value of the wrong kind; its text names the kind that was expected."""
+    """A required value has the wrong type; the text names the expected one."""
 
 
 def _required_text(value: object, _kind: object) -> str:
-    text = _text(value)
+    text = _to_text(value)
     if text is None:
         msg = "expected a text"
         raise _MismatchError(msg)
@@ -266,21 +274,21 @@ def _required_text(value: object, _kind: object) -> str:
 
 
 def _required_value(value: object, kind: object) -> object:
-    read_optional, words = _REQUIRED[kind]
-    found = read_optional(value, kind)
-    if found is None:
-        raise _MismatchError(words)
-    return found
+    hook, problem = _REQUIRED_HOOKS[kind]
+    decoded = hook(value, kind)
+    if decoded is None:
+        raise _MismatchError(problem)
+    return decoded
 
 
-def _file(value: object, _kind: object = None) -> bytes | None:
+def _to_bytes(value: object, _kind: object = None) -> bytes | None:
     try:
         return b64decode(value, validate=True) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-def _text(value: object, _kind: object = None) -> str | None:
+def _to_text(value: object, _kind: object = None) -> str | None:
     if isinstance(value, str):
         return value or None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -291,7 +299,7 @@ def _text(value: object, _kind: object = None) -> str | None:
         return None
 
 
-def _number(value: object, _kind: object = None) -> float | None:
+def _to_number(value: object, _kind: object = None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -301,49 +309,49 @@ def _number(value: object, _kind: object = None) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _integer(value: object, _kind: object = None) -> int | None:
+def _to_integer(value: object, _kind: object = None) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    number = _number(value)
+    number = _to_number(value)
     return int(number) if number is not None and number.is_integer() else None
 
 
-def _flag(value: object, _kind: object = None) -> bool | None:
+def _to_bool(value: object, _kind: object = None) -> bool | None:
     if isinstance(value, str):
         return {"true": True, "false": False}.get(value.lower())
     return value if isinstance(value, bool) else None
 
 
-def _moment(value: object, _kind: object = None) -> datetime | None:
+def _to_datetime(value: object, _kind: object = None) -> datetime | None:
     if not isinstance(value, str):
         return None
     try:
         moment = datetime.fromisoformat(value)
-        # Every time of the documents and of real payloads is in UTC; one without an offset is read as such.
+        # Every time in the documents and in real payloads is in UTC, so a time without an offset is taken as UTC.
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
 
 
-def _texts(value: object, _kind: object = None) -> tuple[str, ...]:
-    return tuple([text for item in as_list(value) if (text := _text(item)) is not None])
+def _to_texts(value: object, _kind: object = None) -> tuple[str, ...]:
+    return tuple([text for item in as_list(value) if (text := _to_text(item)) is not None])
 
 
-_REQUIRED: dict[object, tuple[Hook, str]] = {
-    str: (_text, "expected a text"),
-    bool: (_flag, "expected true or false"),
-    int: (_integer, "expected a whole number"),
-    float: (_number, "expected a number"),
-    bytes: (_file, "expected base64"),
+_REQUIRED_HOOKS: dict[object, tuple[Hook, str]] = {
+    str: (_to_text, "expected a text"),
+    bool: (_to_bool, "expected true or false"),
+    int: (_to_integer, "expected a whole number"),
+    float: (_to_number, "expected a number"),
+    bytes: (_to_bytes, "expected base64"),
 }
 
-_LEAVES: dict[object, Hook] = {
-    str | None: _text,
-    float | None: _number,
-    int | None: _integer,
-    bool | None: _flag,
-    datetime | None: _moment,
-    tuple[str, ...]: _texts,
+_OPTIONAL_HOOKS: dict[object, Hook] = {
+    str | None: _to_text,
+    float | None: _to_number,
+    int | None: _to_integer,
+    bool | None: _to_bool,
+    datetime | None: _to_datetime,
+    tuple[str, ...]: _to_texts,
 }
 
 
@@ -352,15 +360,15 @@ def _converter(*, detailed: bool) -> Converter:
     from cattrs import Converter
 
     converter = Converter(detailed_validation=detailed)
-    # cattrs asks the hooks in the reverse order of their registration: general first, special last.
-    converter.register_structure_hook_factory(has, _model_reader)
-    converter.register_structure_hook_factory(_is_sequence, _sequence_reader)
-    converter.register_structure_hook_factory(_is_optional, _optional_reader)
-    converter.register_structure_hook_factory(_is_object, _object_reader)
-    converter.register_structure_hook_factory(_LEAVES.__contains__, _leaf_reader)
-    for kind in _REQUIRED:
+    # cattrs tries hooks in the reverse order of their registration, so the general ones come first.
+    converter.register_structure_hook_factory(has, _model_hook)
+    converter.register_structure_hook_factory(_is_sequence, _sequence_hook)
+    converter.register_structure_hook_factory(_is_optional, _optional_hook)
+    converter.register_structure_hook_factory(_is_object, _object_hook)
+    converter.register_structure_hook_factory(_OPTIONAL_HOOKS.__contains__, _leaf_hook)
+    for kind in _REQUIRED_HOOKS:
         converter.register_structure_hook(cast("type[object]", kind), _required_value)
-    # By class, not by predicate: cattrs asks the classes first, and an enum of words is a `str` too.
+    # Registered by class, not by predicate: cattrs tries classes first, and an OpenEnum is a subclass of `str`.
     converter.register_structure_hook(OpenEnum, lambda value, kind: kind(_required_text(value, kind)))
     return converter
 
@@ -377,82 +385,82 @@ def _is_sequence(kind: object) -> bool:
     return get_origin(kind) is tuple
 
 
-def _leaf_reader(kind: object) -> Hook:
-    return _LEAVES[kind]
+def _leaf_hook(kind: object) -> Hook:
+    return _OPTIONAL_HOOKS[kind]
 
 
-def _optional_reader(kind: object, converter: Converter) -> Hook:
+def _optional_hook(kind: object, converter: Converter) -> Hook:
     (inner,) = (part for part in get_args(kind) if part is not type(None))
-    hook = _lenient(inner, converter)
+    hook = _lenient_hook(inner, converter)
     return lambda value, _: None if value is None else hook(value)
 
 
-def _sequence_reader(kind: object, converter: Converter) -> Hook:
-    hook = _lenient(get_args(kind)[0], converter)
+def _sequence_hook(kind: object, converter: Converter) -> Hook:
+    hook = _lenient_hook(get_args(kind)[0], converter)
 
-    def read_sequence(value: object, _kind: object) -> object:
+    def decode_items(value: object, _kind: object) -> object:
         items = [hook(item) for item in as_list(value) if item is not None]
         return tuple([item for item in items if item is not None])
 
-    return read_sequence
+    return decode_items
 
 
-def _object_reader(kind: object, converter: Converter) -> Hook:
-    of = get_args(kind)[1]
-    if of is object:
+def _object_hook(kind: object, converter: Converter) -> Hook:
+    value_type = get_args(kind)[1]
+    if value_type is object:
         return lambda value, _: as_object(value) or {}
-    hook = converter.get_structure_hook(of)
+    hook = converter.get_structure_hook(value_type)
 
-    def read_members(value: object, _kind: object) -> object:
-        return {str(name): hook(member, of) for name, member in (as_object(value) or {}).items()}
+    def decode_members(value: object, _kind: object) -> object:
+        return {str(name): hook(member, value_type) for name, member in (as_object(value) or {}).items()}
 
-    return read_members
+    return decode_members
 
 
-def _lenient(kind: type[Any], converter: Converter) -> Callable[[object], object | None]:
-    """Return a reader that gives nothing for what cannot be read."""
+def _lenient_hook(kind: type[Any], converter: Converter) -> Callable[[object], object | None]:
+    """Return a hook that returns ``None`` for a value that cannot be decoded."""
     if _is_object(kind):
         return as_object
     hook = cast("Hook", converter.get_structure_hook(kind))
-    make = _maker(kind, detailed=converter.detailed_validation) if has(kind) else None
+    decode = _decoder_of(kind, detailed=converter.detailed_validation) if has(kind) else None
 
-    def read_or_nothing(value: object) -> object | None:
+    def decode_or_none(value: object) -> object | None:
         try:
-            # Nearly always an object with members, which needs no look by the hook.
-            return make(known, known) if make and (known := as_object(value)) else hook(value, kind)
+            # Nearly always an object with members, for which the hook would only add a call.
+            return decode(members, members) if decode and (members := as_object(value)) else hook(value, kind)
         except (ExceptionGroup, _MismatchError, KeyError):
             return None
 
-    return read_or_nothing
+    return decode_or_none
 
 
 @cache
-def _maker(model: type[AttrsInstance], *, detailed: bool) -> Reader:
-    """Return what makes a model: the written reader, or cattrs' own when it is to say all that does not fit."""
+def _decoder_of(model: type[AttrsInstance], *, detailed: bool) -> Decoder:
+    """Return the decoder of a model: the compiled one, or cattrs' own, which lists every problem."""
     converter = _converter(detailed=detailed)
     if not detailed:
-        return write_reader(model, converter.get_structure_hook, partial(_maker, detailed=False))
+        return compile_decoder(model, converter.get_structure_hook, partial(_decoder_of, detailed=False))
     from cattrs.gen import make_dict_structure_fn, override
 
     resolve_types(model)
-    named = {place.field: place.path for place in places(model)}
-    unread = {attribute.name for attribute in fields(model)} - set(named) - {"raw"}
-    overrides: dict[str, Any] = {name: override(rename=path) for name, path in named.items()}
-    overrides |= {name: override(omit=True) for name in unread}
+    paths = {field.field: field.path for field in field_paths(model)}
+    not_decoded = {attribute.name for attribute in fields(model)} - set(paths) - {"raw"}
+    overrides: dict[str, Any] = {name: override(rename=path) for name, path in paths.items()}
+    overrides |= {name: override(omit=True) for name in not_decoded}
     if "raw" in (attribute.name for attribute in fields(model)):
         overrides["raw"] = override(rename=RAW)
     build = make_dict_structure_fn(model, converter, **overrides)
-    return lambda value, raw: build(flattened(model, value, raw), model)
+    return lambda value, raw: build(flatten(model, value, raw), model)
 
 
-def _model_reader(model: type[AttrsInstance], converter: Converter) -> Hook:
-    make = _maker(model, detailed=converter.detailed_validation)
-    # Parts of a message are empty more often than not, and an empty model is the same for all.
-    optional = all(attribute.default is not NOTHING for attribute in fields(model))
-    empty = model() if optional else None
+def _model_hook(model: type[AttrsInstance], converter: Converter) -> Hook:
+    decode = _decoder_of(model, detailed=converter.detailed_validation)
+    # Most parts of a message are empty, and one empty instance can serve all of them, because models are frozen.
+    is_optional = all(attribute.default is not NOTHING for attribute in fields(model))
+    empty = model() if is_optional else None
 
-    def read_model(value: object, _kind: object) -> object:
-        known = as_object(value) or {}
-        return make(known, known) if known or empty is None else empty
+    def decode_part(value: object, _kind: object) -> object:
+        members = as_object(value) or {}
+        return decode(members, members) if members or empty is None else empty
 
-    return read_model
+    return decode_part

@@ -1,4 +1,4 @@
-"""Models to JSON: for a request what the caller gave and no more, for a message all that Veriff writes itself."""
+"""Encodes models as JSON: for requests only what the caller set, for messages every member that Veriff writes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from attrs import NOTHING, fields, frozen, has
 from pybase64 import b64encode
 
 from veriff_async._protocol.arguments import shown
-from veriff_async._protocol.json.decode import check_model, read, stringify
-from veriff_async._protocol.json.paths import claimed_paths, places
+from veriff_async._protocol.json.decode import check_model, decode_model, stringify
+from veriff_async._protocol.json.paths import field_paths, known_paths
 from veriff_async._protocol.json.schema import FORMS, IN_MILLISECONDS, Fixed
 from veriff_async.errors import DecodeError, InvalidArgumentError
 from veriff_async.models.json import EMPTY, as_list, as_object
@@ -21,41 +21,41 @@ from veriff_async.models.numbers import as_javascript
 if TYPE_CHECKING:
     from attrs import AttrsInstance
 
-    from veriff_async._protocol.json.paths import Place
+    from veriff_async._protocol.json.paths import FieldPath
     from veriff_async.models.json import JsonObject
 
-__all__ = ("dump_json", "render", "timestamp", "to_json")
+__all__ = ("dump_json", "timestamp", "to_json", "to_request_json")
 
 _MILLISECONDS: Final = 3
 _MICROSECONDS: Final = 6
 
 
-def render(model: AttrsInstance) -> dict[str, object]:
-    """Make the JSON of a model for a request; what is absent is left out, never null."""
-    return _Writer(faithful=False, digits=_MILLISECONDS).written(model)
+def to_request_json(model: AttrsInstance) -> dict[str, object]:
+    """Return the JSON of a model for a request. Fields without a value are omitted, never null."""
+    return _Encoder(is_faithful=False, digits=_MILLISECONDS).encode_model(model)
 
 
 def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -> dict[str, object]:
-    """Make the JSON that Veriff would send for a model: an answer's object, or the body of a webhook.
+    """Return the JSON that Veriff would send for a model: the object of a response, or the body of a webhook.
 
-    Members that Veriff always writes are there, null when unknown. A member of the model's ``raw`` stays in the form
-    in which it came (``""``, ``[]``, a number as text) while its field has the value that was read from it, and
-    unknown members are kept: a message that is read and written again has lost nothing. Reading the result gives an
+    The result has every member that Veriff always writes, null when unknown. While a field has the value that was
+    decoded from ``raw``, its member keeps the form in which it was received (``""``, ``[]``, a number as text). Unknown
+    members are kept. So a message that is decoded and encoded again loses nothing, and decoding the result gives an
     equal model.
 
-    Whole numbers have no fraction, as in Veriff's messages. Use `dump_json` for the bytes of a body: `json.dumps`
-    writes small numbers in a form that JavaScript does not.
+    Whole numbers have no fraction, as in Veriff's messages. Use `dump_json` for the bytes of a body, because
+    `json.dumps` writes small numbers in a form that JavaScript does not use.
 
     Args:
-        model: Any model of this library that stands for JSON, for example a `Decision`, a `Person` or an event.
-        time_digits: Digits of a second in all times: 6 as received since 2023, 3 as in the documents. By default times
-            that were read keep theirs, and others get 6.
+        model: Any model with a JSON form, for example a `Decision`, a `Person` or an event.
+        time_digits: Digits of a second in all times: 6 as received since 2023, 3 as in the documents. By default, times
+            that were received keep their digits, and others get 6.
 
     Returns:
-        What `json.dumps` takes.
+        An object for `json.dumps`.
 
     Raises:
-        InvalidArgumentError: `model` is not a model of JSON, or its ``raw`` is nested too deeply or contains itself.
+        InvalidArgumentError: `model` has no JSON form, or its ``raw`` is nested too deeply or contains itself.
 
     Example:
         >>> to_json(Decision(session_id="...", status=Status.APPROVED))["verification"]["status"]
@@ -64,31 +64,33 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
     check_model(type(model))
     digits: object = time_digits
     if digits is not None and (not isinstance(digits, int) or digits not in {_MILLISECONDS, _MICROSECONDS}):
-        msg = f"time_digits is {shown(time_digits)}: give 3 or 6, or None for the digits that were read."
+        msg = f"time_digits is {shown(time_digits)}: pass 3 or 6, or None for the digits that were received."
         raise InvalidArgumentError(msg)
     try:
-        return cast("dict[str, object]", as_javascript(_Writer(faithful=True, digits=time_digits).written(model)))
+        return cast(
+            "dict[str, object]", as_javascript(_Encoder(is_faithful=True, digits=time_digits).encode_model(model))
+        )
     except RecursionError:
         name = type(model).__name__
         msg = f"The raw of this {name} is nested too deeply: remove it with attrs.evolve(model, raw={{}})."
-    except (TypeError, ValueError, AttributeError):  # not chained: its text may be a person's data
+    except (TypeError, ValueError, AttributeError):  # not chained: its text may contain personal data
         name = type(model).__name__
         msg = f"This {name} cannot be written: one of its fields holds a value of another type than its own."
     raise InvalidArgumentError(msg)
 
 
 def dump_json(value: AttrsInstance | JsonObject) -> bytes:
-    """Write a model or a JSON object as the bytes of a body, as Veriff writes them.
+    """Encode a model or a JSON object as the bytes of a body, as Veriff does.
 
-    The result is compact UTF-8, and equals what ``JSON.stringify(JSON.parse(body))`` makes of it, so a receiver that
+    The result is compact UTF-8, and ``JSON.stringify(JSON.parse(body))`` returns it unchanged, so a receiver that
     serialises a body again before it checks the signature gets the same bytes. Integers beyond 2**53 are the exception:
     they are written in full, and JavaScript would round them.
 
     Args:
-        value: A model, or an object that `to_json` has made.
+        value: A model, or an object that `to_json` returned.
 
     Raises:
-        InvalidArgumentError: The value has no JSON, for example because a number in it is not finite.
+        InvalidArgumentError: The value has no JSON form, for example because a number in it is not finite.
 
     Example:
         >>> body = dump_json(DecisionEvent(decision=decision))
@@ -107,139 +109,142 @@ def dump_json(value: AttrsInstance | JsonObject) -> bytes:
 
 
 def timestamp(moment: datetime, *, digits: int = _MILLISECONDS) -> str:
-    """Write a moment as Veriff does: UTC, with a ``Z``."""
+    """Format a time as Veriff does: UTC, with a ``Z``."""
     timespec = "microseconds" if digits > _MILLISECONDS else "milliseconds"
     return moment.astimezone(UTC).isoformat(timespec=timespec).replace("+00:00", "Z")
 
 
 @frozen
-class _Writer:
-    """Writes models.
+class _Encoder:
+    """Encodes models.
+
+    A faithful encoder reproduces the message that a model was decoded from. It decodes ``raw`` a second time: a field
+    that still equals the decoded value keeps its original form (``""``, a number as text), and only a field that was
+    changed since then is encoded from its value.
 
     Attributes:
-        faithful: Write what Veriff writes, rather than what a request needs.
-        digits: Digits of a second; ``None`` for those that were read, or else 6.
+        is_faithful: Encode what Veriff would send, rather than what a request needs.
+        digits: Digits of a second; ``None`` for the number that was received, or 6.
     """
 
-    faithful: bool
+    is_faithful: bool
     digits: int | None
 
-    def written(self, model: AttrsInstance) -> dict[str, object]:
+    def encode_model(self, model: AttrsInstance) -> dict[str, object]:
         kind = type(model)
-        by_field = {place.field: place for place in places(kind)}
-        form = FORMS.get(kind.__name__, ()) if self.faithful else ()
-        raw = cast("JsonObject", getattr(model, "raw", EMPTY)) if self.faithful else EMPTY
-        read_before = self._read_again(kind, raw)
+        path_of = {path.field: path for path in field_paths(kind)}
+        form = FORMS.get(kind.__name__, ()) if self.is_faithful else ()
+        raw = cast("JsonObject", getattr(model, "raw", EMPTY)) if self.is_faithful else EMPTY
+        decoded_raw = self._decode_raw(kind, raw)
         out: dict[str, object] = {}
         for entry in form:
             if isinstance(entry, Fixed):
-                parents, member = _parted(entry.path)
-                holder = _found(raw, parents)
+                parents, member = _split_path(entry.path)
+                holder = _find_object(raw, parents)
                 if holder is not None:
                     fixed: object = [] if entry.value == () else entry.value
-                    _inside(out, parents)[member] = holder.get(member, fixed)
+                    _ensure_object(out, parents)[member] = holder.get(member, fixed)
             else:
-                self._put(out, model, by_field[entry], read_before, always=True)
-        for place in by_field.values():
-            if place.field not in form:
-                self._put(out, model, place, read_before, always=False)
-        others = cast("JsonObject", getattr(model, "extra", raw)) if self.faithful else EMPTY
-        return cast("dict[str, object]", _joined(out, others, claimed_paths(kind), ""))
+                self._encode_field(out, model, path_of[entry], decoded_raw, always=True)
+        for path in path_of.values():
+            if path.field not in form:
+                self._encode_field(out, model, path, decoded_raw, always=False)
+        extra = cast("JsonObject", getattr(model, "extra", raw)) if self.is_faithful else EMPTY
+        return cast("dict[str, object]", _merge_extra(out, extra, known_paths(kind), ""))
 
-    def _read_again(self, kind: type[AttrsInstance], raw: JsonObject) -> AttrsInstance | None:
-        """Return what is read from a model's ``raw``, where there is any: fields that equal it stay in their form."""
+    def _decode_raw(self, kind: type[AttrsInstance], raw: JsonObject) -> AttrsInstance | None:
+        """Return the model that ``raw`` decodes to, if there is a ``raw`` that can be decoded."""
         if not raw:
             return None
         try:
-            return read(kind, raw)
+            return decode_model(kind, raw)
         except DecodeError:
             return None
 
-    def _put(
+    def _encode_field(
         self,
         out: dict[str, object],
         model: AttrsInstance,
-        place: Place,
-        read_before: AttrsInstance | None,
+        path: FieldPath,
+        decoded_raw: AttrsInstance | None,
         *,
         always: bool,
     ) -> None:
-        given = getattr(model, place.field)
-        if read_before is not None and place.path and given == getattr(read_before, place.field):
-            holder = _found(cast("JsonObject", getattr(model, "raw", EMPTY)), place.parents)
+        value = getattr(model, path.field)
+        if decoded_raw is not None and path.path and value == getattr(decoded_raw, path.field):
+            holder = _find_object(cast("JsonObject", getattr(model, "raw", EMPTY)), path.parents)
             if holder is None:
-                return  # something else than an object stands there, and is kept as it is
-            if place.member in holder and self._keeps_form(given, holder[place.member]):
-                _inside(out, place.parents)[place.member] = holder[place.member]
+                return  # A parent is not an object. `_merge_extra` keeps it as it is.
+            if path.member in holder and self._keeps_form(value, holder[path.member]):
+                _ensure_object(out, path.parents)[path.member] = holder[path.member]
                 return
-            always = (
-                always or place.member in holder
-            )  # an object that came is written, also if no field was read from it
-        default = cast("object", getattr(fields(type(model)), place.field).default)
-        if not always and default is not NOTHING and (given in (None, (), {}) or given == default):
+            # A member that was received is encoded, even if its value equals the default.
+            always = always or path.member in holder
+        default = cast("object", getattr(fields(type(model)), path.field).default)
+        if not always and default is not NOTHING and (value in (None, (), {}) or value == default):
             return
-        value = self._value(given, type(model).__name__, place.field)
-        if place.path:
-            _inside(out, place.parents)[place.member] = value
+        encoded = self._encode_value(value, type(model).__name__, path.field)
+        if path.path:
+            _ensure_object(out, path.parents)[path.member] = encoded
         else:
-            out.update(cast("dict[str, object]", value))
+            out.update(cast("dict[str, object]", encoded))
 
-    def _keeps_form(self, given: object, came: object) -> bool:
-        """Return whether a value is written as it came, rather than by its own parts."""
-        if isinstance(given, datetime):
+    def _keeps_form(self, value: object, received: object) -> bool:
+        """Return whether an unchanged value is copied from the message, rather than encoded from its own fields."""
+        if isinstance(value, datetime):
             return self.digits is None
-        if has(type(given)):
-            return not (isinstance(came, Mapping) and came)
-        items = cast("tuple[object, ...]", given) if isinstance(given, tuple) else ()
+        if has(type(value)):
+            return not (isinstance(received, Mapping) and received)
+        items = cast("tuple[object, ...]", value) if isinstance(value, tuple) else ()
         if items and has(type(items[0])):
-            came_items = as_list(came)
-            return len(items) != len(came_items) or not all(as_object(item) for item in came_items)
+            received_items = as_list(received)
+            return len(items) != len(received_items) or not all(as_object(item) for item in received_items)
         return True
 
-    def _value(self, value: object, owner: str, name: str) -> object:
+    def _encode_value(self, value: object, owner: str, name: str) -> object:
         if isinstance(value, Enum):
             return str(value)
         if isinstance(value, datetime):
-            short = name in IN_MILLISECONDS or (owner, name) in IN_MILLISECONDS
-            return timestamp(value, digits=_MILLISECONDS if short else self.digits or _MICROSECONDS)
+            is_short = name in IN_MILLISECONDS or (owner, name) in IN_MILLISECONDS
+            return timestamp(value, digits=_MILLISECONDS if is_short else self.digits or _MICROSECONDS)
         if isinstance(value, bytes):
             return b64encode(value).decode()
         if isinstance(value, tuple):
-            return [self._value(item, owner, name) for item in cast("tuple[object, ...]", value)]
+            return [self._encode_value(item, owner, name) for item in cast("tuple[object, ...]", value)]
         if isinstance(value, Mapping):
             return dict(cast("JsonObject", value))
-        return self.written(cast("AttrsInstance", value)) if has(type(value)) else value
+        return self.encode_model(cast("AttrsInstance", value)) if has(type(value)) else value
 
 
-def _parted(path: str) -> tuple[tuple[str, ...], str]:
+def _split_path(path: str) -> tuple[tuple[str, ...], str]:
     *parents, member = path.split(".")
     return tuple(parents), member
 
 
-def _inside(root: dict[str, object], parents: tuple[str, ...]) -> dict[str, object]:
-    """Return the object at a path, made on the way where it is missing."""
-    found = root
+def _ensure_object(root: dict[str, object], parents: tuple[str, ...]) -> dict[str, object]:
+    """Return the object at a path, and create the objects that are missing on the way."""
+    holder = root
     for parent in parents:
-        found = cast("dict[str, object]", found.setdefault(parent, {}))
-    return found
+        holder = cast("dict[str, object]", holder.setdefault(parent, {}))
+    return holder
 
 
-def _found(root: JsonObject, parents: tuple[str, ...]) -> JsonObject | None:
-    """Return the object at a path, an empty one if nothing is there, or ``None`` if it is something else."""
+def _find_object(root: JsonObject, parents: tuple[str, ...]) -> JsonObject | None:
+    """Return the object at a path, an empty one if it is missing, or ``None`` if the path leads to another type."""
     for parent in parents:
-        found = as_object(root.get(parent, EMPTY))
-        if found is None:
+        inner = as_object(root.get(parent, EMPTY))
+        if inner is None:
             return None
-        root = found
+        root = inner
     return root
 
 
-def _joined(out: object, raw: object, claimed: frozenset[str], path: str) -> object:
-    """Add to what was written the members of what was read that no field claims."""
-    known, found = as_object(out), as_object(raw)
-    if known is None or found is None or path[:-1] in claimed:
+def _merge_extra(out: object, raw: object, known: frozenset[str], path: str) -> object:
+    """Return the encoded members, and the received members that no field decodes."""
+    encoded, received = as_object(out), as_object(raw)
+    if encoded is None or received is None or path[:-1] in known:
         return out
-    joined = {name: _joined(value, found.get(name), claimed, f"{path}{name}.") for name, value in known.items()}
-    # A name that is no text comes from a caller's mapping; json writes it as text.
-    added = {name: value for name, value in found.items() if name not in joined and f"{path}{name}" not in claimed}
-    return joined | added
+    merged = {name: _merge_extra(value, received.get(name), known, f"{path}{name}.") for name, value in encoded.items()}
+    # `name not in merged` also holds for keys that are not texts, from a caller's mapping. json encodes them as texts.
+    extra = {name: value for name, value in received.items() if name not in merged and f"{path}{name}" not in known}
+    return merged | extra

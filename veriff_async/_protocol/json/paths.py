@@ -1,4 +1,4 @@
-"""Which field of a model stands where in JSON: `wording` worked out for one class, once."""
+"""The JSON path of every field of a model, computed once per class from the tables of `schema`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import fields, frozen
 
-from veriff_async._protocol.json.schema import OTHER_NAMES, PLACES, PREFIXES
+from veriff_async._protocol.json.schema import OTHER_NAMES, PATHS, PREFIXES
 from veriff_async.models.json import EMPTY, as_object
 
 if TYPE_CHECKING:
@@ -15,30 +15,39 @@ if TYPE_CHECKING:
 
     from veriff_async.models.json import JsonObject
 
-__all__ = ("OURS", "RAW", "Place", "by_parents", "claimed_paths", "flattened", "places", "unclaimed")
+__all__ = (
+    "FILLED_BY_LIBRARY",
+    "RAW",
+    "FieldPath",
+    "collect_extra",
+    "field_paths",
+    "flatten",
+    "group_by_parents",
+    "known_paths",
+)
 
 RAW: Final = "(raw)"
-"""The key of `flattened` for the model's ``raw``. Members come by the paths of fields, so none has this key.
+"""The key of `flatten` for the model's ``raw``. No path of a field equals it.
 
-cattrs before 26.2 writes keys into source text without escapes, where a key must not have a quote or a NUL.
+cattrs before 26.2 writes keys into source text without escapes, so the key must not contain a quote or a NUL.
 """
 
 _NOT_JSON: Final = frozenset({"raw", "extra", "repeated"})
 
-OURS: Final = frozenset({("Decision", "source")})
-"""Fields, by class, that this library fills in under a name which other models read from JSON."""
+FILLED_BY_LIBRARY: Final = frozenset({("Decision", "source")})
+"""Fields, with their class, that this library sets itself, although other models decode a field of the same name."""
 
 
 @frozen
-class Place:
-    """Where one field stands.
+class FieldPath:
+    """The path of one field.
 
     Attributes:
         field: Name of the field.
-        path: Path from the object that describes the model, members parted by dots.
-        parents: The members on the way to it.
+        path: Path from the object that describes the model, members separated by dots.
+        parents: The members that lead to the last one.
         member: The last member of the path.
-        other: Another name that its member is known to have.
+        other: Another name of that member, if Veriff uses two.
     """
 
     field: str
@@ -49,69 +58,69 @@ class Place:
 
 
 @cache
-def places(model: type[AttrsInstance]) -> tuple[Place, ...]:
-    """Return where the fields of a model stand, in the order of the class."""
-    own, prefix = PLACES.get(model.__name__, {}), PREFIXES.get(model.__name__, "")
+def field_paths(model: type[AttrsInstance]) -> tuple[FieldPath, ...]:
+    """Return the paths of a model's fields, in the order of the class."""
+    own, prefix = PATHS.get(model.__name__, {}), PREFIXES.get(model.__name__, "")
     others = OTHER_NAMES.get(model.__name__, {})
-    ours = {name for owner, name in OURS if owner == model.__name__} | _NOT_JSON
-    names = [attribute.name for attribute in fields(model) if attribute.name not in ours]
-    paths = {name: own.get(name, prefix + _camel(name)) for name in names}
+    excluded = {name for owner, name in FILLED_BY_LIBRARY if owner == model.__name__} | _NOT_JSON
+    names = [attribute.name for attribute in fields(model) if attribute.name not in excluded]
+    paths = {name: own.get(name, prefix + _camel_case(name)) for name in names}
     return tuple(
-        Place(name, path, tuple(path.split(".")[:-1]), path.rpartition(".")[2], others.get(path))
+        FieldPath(name, path, tuple(path.split(".")[:-1]), path.rpartition(".")[2], others.get(path))
         for name, path in paths.items()
     )
 
 
 @cache
-def by_parents(model: type[AttrsInstance]) -> tuple[tuple[tuple[str, ...], tuple[Place, ...]], ...]:
-    """Return the places by the members on the way to them."""
-    found: dict[tuple[str, ...], list[Place]] = {}
-    for place in places(model):
-        found.setdefault(place.parents, []).append(place)
-    return tuple((parents, tuple(there)) for parents, there in found.items())
+def group_by_parents(model: type[AttrsInstance]) -> tuple[tuple[tuple[str, ...], tuple[FieldPath, ...]], ...]:
+    """Return the paths grouped by their parents, so that a decoder looks up each parent object once."""
+    groups: dict[tuple[str, ...], list[FieldPath]] = {}
+    for path in field_paths(model):
+        groups.setdefault(path.parents, []).append(path)
+    return tuple((parents, tuple(paths)) for parents, paths in groups.items())
 
 
-def flattened(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) -> dict[str, object]:
-    """Return an object with every field's member under its whole path."""
+def flatten(model: type[AttrsInstance], value: JsonObject, raw: JsonObject) -> dict[str, object]:
+    """Return an object that has the member of every field under its whole path."""
     flat: dict[str, object] = {RAW: raw}
-    for parents, there in by_parents(model):
-        found = value
+    for parents, paths in group_by_parents(model):
+        holder = value
         for parent in parents:
-            found = as_object(found.get(parent)) or EMPTY
-        for place in there:
-            if not place.path:
+            holder = as_object(holder.get(parent)) or EMPTY
+        for path in paths:
+            if not path.path:
                 flat[""] = value
-            elif place.member in found:
-                flat[place.path] = found[place.member]
-            elif place.other is not None and place.other in found:
-                flat[place.path] = found[place.other]
+            elif path.member in holder:
+                flat[path.path] = holder[path.member]
+            elif path.other is not None and path.other in holder:
+                flat[path.path] = holder[path.other]
     return flat
 
 
 @cache
-def claimed_paths(model: type[AttrsInstance]) -> frozenset[str]:
-    """Return the paths of all members that fields of a model are read from, under each of their names."""
-    known = places(model)
-    others = {".".join((*place.parents, place.other)) for place in known if place.other is not None}
-    return frozenset(others | {place.path for place in known})
+def known_paths(model: type[AttrsInstance]) -> frozenset[str]:
+    """Return the paths of all members that a model decodes, under each of their names."""
+    paths = field_paths(model)
+    others = {".".join((*path.parents, path.other)) for path in paths if path.other is not None}
+    return frozenset(others | {path.path for path in paths})
 
 
-def unclaimed(model: type[AttrsInstance], value: JsonObject, path: str = "") -> dict[str, object]:
-    """Return the members that no field of a model is read from."""
-    claimed = claimed_paths(model)
-    found: dict[str, object] = {}
+def collect_extra(model: type[AttrsInstance], value: JsonObject, prefix: str = "") -> dict[str, object]:
+    """Return the members that no field of a model decodes, at any depth."""
+    known = known_paths(model)
+    extra: dict[str, object] = {}
     for name, member in value.items():
-        here = f"{path}{name}"
+        path = f"{prefix}{name}"
         inner = as_object(member)
-        if here in claimed:
+        if path in known:
             continue
-        if inner is None or not any(known.startswith(f"{here}.") for known in claimed):
-            found[name] = member
-        elif rest := unclaimed(model, inner, f"{here}."):
-            found[name] = rest
-    return found
+        if inner is None or not any(other.startswith(f"{path}.") for other in known):
+            extra[name] = member
+        elif rest := collect_extra(model, inner, f"{path}."):
+            extra[name] = rest
+    return extra
 
 
-def _camel(name: str) -> str:
+def _camel_case(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(part.capitalize() for part in rest)

@@ -1,8 +1,8 @@
-"""Where each field stands in Veriff's JSON: every member that is not simply the field's name in camel case.
+"""The JSON members of every model's fields, where they differ from the field's name in camel case.
 
-`PLACES` says where a field stands, as a path from the object that describes the model; ``""`` is that object itself.
-`OTHER_NAMES` are seen or documented beside the usual name. `FORMS` are the members that Veriff always writes, null when
-unknown, in the order in which they were received or documented; `Fixed` are members that never change.
+`PATHS` has the path of a field from the object that describes the model; ``""`` is that object itself. `OTHER_NAMES`
+has second names that were seen or documented. `FORMS` lists the members that Veriff always writes (null when unknown),
+in the order in which they were received or documented. `Fixed` are members that have the same value in every message.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PLACES", "PREFIXES", "Fixed")
+__all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PATHS", "PREFIXES", "Fixed")
 
 
 @frozen
 class Fixed:
-    """A member that is the same in every message of a kind."""
+    """A member that has the same value in every message of a kind."""
 
     path: str
     value: str | tuple[()] | None
@@ -25,9 +25,9 @@ class Fixed:
 _SUCCESS: Final = Fixed("status", "success")
 
 PREFIXES: Final[dict[str, str]] = {"Decision": "verification."}
-"""What stands before the names of all fields of a model that have no place of their own."""
+"""The path that precedes the name of every field without an entry in `PATHS`."""
 
-PLACES: Final[dict[str, dict[str, str]]] = {
+PATHS: Final[dict[str, dict[str, str]]] = {
     "AdditionalVerifiedData": {"uktf_check_result": "UKTFCheckResult"},
     "AddressEvent": {"session_id": "id"},
     "CollectedData": {"email": "person.email", "phone_number": "person.phoneNumber"},
@@ -59,16 +59,16 @@ PLACES: Final[dict[str, dict[str, str]]] = {
 
 OTHER_NAMES: Final[dict[str, dict[str, str]]] = {
     "AdditionalVerifiedData": {"cpfValidation": "cpfValidated"},
-    # One published payload mixes both ways of writing in one hit.
+    # One published payload mixes both spellings in one hit.
     "Listing": {"sourceName": "source_name", "sourceUrl": "source_url"},
     "SessionInfo": {"host": "baseUrl"},
 }
 
 IN_MILLISECONDS: Final = frozenset({"time", "created_time"}) | {("WatchlistScreening", "created_at")}
-"""Times with three digits where others have six, as received."""
+"""Times that were received with three digits of a second, where all others have six."""
 
-_FILE: Final = ("id", "name", "context", Fixed("timestamp", None), "size", "mimetype", "url", "session_id")
-_WHOSE: Final = ("session_id", "attempt_id", "vendor_data", "end_user_id")
+_FILE_MEMBERS: Final = ("id", "name", "context", Fixed("timestamp", None), "size", "mimetype", "url", "session_id")
+_SESSION_MEMBERS: Final = ("session_id", "attempt_id", "vendor_data", "end_user_id")
 
 FORMS: Final[dict[str, tuple[str | Fixed, ...]]] = {
     "Address": ("full_address", "parsed_address"),
@@ -94,7 +94,7 @@ FORMS: Final[dict[str, tuple[str | Fixed, ...]]] = {
         "result",
     ),
     "CurpResult": ("status_curp", "curp"),
-    # The order of a webhook of 2023 whose signature was computed again and holds.
+    # The order of members in a webhook of 2023, proven by its signature.
     "Decision": (
         _SUCCESS,
         "acceptance_time",
@@ -133,7 +133,7 @@ FORMS: Final[dict[str, tuple[str | Fixed, ...]]] = {
     "FullAutoEvent": (
         _SUCCESS,
         Fixed("eventType", "fullauto"),
-        *_WHOSE,
+        *_SESSION_MEMBERS,
         "version",
         "acceptance_time",
         "time",
@@ -153,13 +153,13 @@ FORMS: Final[dict[str, tuple[str | Fixed, ...]]] = {
         "employer",
         "extra_names",
     ),
-    "IneCurpEvent": (Fixed("eventType", "combined-ine-curp-registry"), *_WHOSE, "ine", "curp"),
+    "IneCurpEvent": (Fixed("eventType", "combined-ine-curp-registry"), *_SESSION_MEMBERS, "ine", "curp"),
     "IneCurpResult": ("ine", "curp"),
-    "IneEvent": (Fixed("eventType", "ine_registry"), *_WHOSE, "version", "time", "status", "code", "result"),
+    "IneEvent": (Fixed("eventType", "ine_registry"), *_SESSION_MEMBERS, "version", "time", "status", "code", "result"),
     "IneResult": ("active", "document_state"),
     "Listing": ("source_name", "source_url", "date"),
     "Listings": ("warnings", "sanctions", "fitness_probity", "pep", "adverse_media"),
-    "MediaFile": _FILE,
+    "MediaFile": _FILE_MEMBERS,
     "MediaList": ("images", "videos", "nfc_documents"),
     "ParsedAddress": ("street", "house_number", "unit", "city", "state", "postcode", "country"),
     "Person": (
@@ -189,9 +189,9 @@ FORMS: Final[dict[str, tuple[str | Fixed, ...]]] = {
     "ProofOfAddress": ("name_match", "name_match_percentage", "document_type", "fraud"),
     "SessionEvent": ("session_id", "attempt_id", "feature", "code", "action", "vendor_data", "end_user_id"),
     "SessionInfo": ("id", "url", "vendor_data", "host", "status", "session_token"),
-    "UploadedMedia": _FILE,
+    "UploadedMedia": _FILE_MEMBERS,
     "UserDefinedStatus": ("status", "status_code", "reason", "reason_code", "created_at"),
-    "UserStatusEvent": (Fixed("eventType", "user-status.created"), *_WHOSE, "time", "status"),
+    "UserStatusEvent": (Fixed("eventType", "user-status.created"), *_SESSION_MEMBERS, "time", "status"),
     "WatchlistHit": (
         "matched_name",
         "countries",
@@ -202,5 +202,13 @@ FORMS: Final[dict[str, tuple[str | Fixed, ...]]] = {
         "associates",
         "listings",
     ),
-    "WatchlistScreening": ("check_type", *_WHOSE, "match_status", "search_term", "total_hits", "created_at", "hits"),
+    "WatchlistScreening": (
+        "check_type",
+        *_SESSION_MEMBERS,
+        "match_status",
+        "search_term",
+        "total_hits",
+        "created_at",
+        "hits",
+    ),
 }

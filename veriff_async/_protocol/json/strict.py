@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origi
 
 from attrs import evolve
 
-from veriff_async._protocol.json.decode import decode_error, dump, load_object, read
+from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.json import as_object
@@ -103,5 +103,5 @@ def _load_decision(value: object, _kind: object) -> Decision:
     if members is None:
         raise TypeError
     source = cast("str | None", members["source"])
-    decision = read(Decision, members["content"], path="$.decision.content")
+    decision = decode_model(Decision, members["content"], path="$.decision.content")
     return evolve(decision, source=None if source is None else DecisionSource(source))
