@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 
 from veriff_async import Address, Consent, Document, DocumentType, InvalidArgumentError, Person
 from veriff_async.batch import InvalidRow, Job, ManifestRow, read_manifest
-from veriff_async.batch._manifest_rows import _MEMBERS, RefusedError, job_of
+from veriff_async.batch._manifest_rows import _MEMBERS, RowError, job_from_members
 from veriff_async.models import Gender, ParsedAddress
 
 if TYPE_CHECKING:
@@ -138,13 +138,13 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
         5: "document-front: The media file does not exist",
         6: "document-front: The media is empty",
         7: "face: The media is text",
-        8: "timeout is no number",
-        9: "timeout cannot be right",
+        8: "timeout must be a number",
+        9: "timeout must be a number of seconds",
         10: "callback",
         11: "8 cells and the header 7",
         12: "not UTF-8",
-        13: "no CSV",
-        14: "no CSV",
+        13: "not CSV",
+        14: "not CSV",
         16: "on line 15 already",
         17: "on line 2 already",
         18: "is a directory",
@@ -185,26 +185,26 @@ def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
     """Each fault has its own reason, with the member, and never with what stood there."""
     media = '"media": [{"path": "front.jpg", "context": "face"}]'
     lines = {
-        '{"id": "a"': "no JSON object",
-        '["a"]': "no JSON object",
+        '{"id": "a"': "not a JSON object",
+        '["a"]': "not a JSON object",
         "{" + media + "}": "no id",
-        '{"id": 7, ' + media + "}": "id is no text",
+        '{"id": 7, ' + media + "}": "id must be a text",
         '{"id": "b"}': "no media",
         '{"id": "c", "media": [{"path": "front.jpg"}]}': "media 1 has no context",
         '{"id": "d", "media": [{"path": "front.jpg", "context": "fase"}]}': "did you mean face?",
-        '{"id": "e", "media": ["front.jpg"]}': "media 1 is no object",
+        '{"id": "e", "media": ["front.jpg"]}': "media 1 must be an object",
         '{"id": "f", ' + media + f', "{SECRET}": 1}}': "Member 3 of the row is unknown",
         '{"id": "g", ' + media + ', "person": {"first_nam": "x"}}': "did you mean first_name?",
-        '{"id": "h", ' + media + ', "person": {"first_name": 5}}': "person.first_name is no text",
-        '{"id": "i", ' + media + ', "timeout": 1e400}': "no JSON object",
-        '{"id": "j", ' + media + ', "timeout": ' + "9" * 400 + "}": "timeout cannot be right",
+        '{"id": "h", ' + media + ', "person": {"first_name": 5}}': "person.first_name must be a text",
+        '{"id": "i", ' + media + ', "timeout": 1e400}': "not a JSON object",
+        '{"id": "j", ' + media + ', "timeout": ' + "9" * 400 + "}": "timeout must be a number of seconds",
         '{"id": "k", "media": [{"path": "front.jpg", "context": "face", "timestamp": "2024-05-31"}]}': "time zone",
-        '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "max_side": true}]}': "most pixels",
+        '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "max_side": true}]}': "maximum of pixels",
         '{"id": "m", ' + media + ', "extra": ' + '{"a":' * 200 + "1" + "}" * 200 + "}": "levels",
         '{"id": "n", ' + media + ', "consents": [{"type": "ine"}]}': "approved",
         '{"id": "o", ' + media + ', "document": {"country": "' + SECRET + '"}}': "document.country",
         '{"id": "p", ' + media + ', "vendor_data": "\\ud800"}': "UTF-8",
-        '{"id": "q", ' + media + ', "proof_of_address_types": 1}': "is no list",
+        '{"id": "q", ' + media + ', "proof_of_address_types": 1}': "must be a list",
         '{"id": "r\\u0007", ' + media + "}": "The id of a job must be",
         '{"id": "s", "media": [{"path": "a\\u0000b", "context": "face"}]}': "cannot be opened",
     }
@@ -275,8 +275,8 @@ def test_any_json_gives_a_job_or_a_reason(found: dict[str, object], tmp_path_fac
     """Whatever type a member has, the outcome is a job or a sentence."""
     outcome: object
     try:
-        outcome = job_of(found, tmp_path_factory.getbasetemp(), 900.0).id
-    except RefusedError as error:
+        outcome = job_from_members(found, tmp_path_factory.getbasetemp(), 900.0).id
+    except RowError as error:
         outcome = str(error)[-1]
 
     assert outcome in {".", "?"} or outcome == found["id"]

@@ -1,4 +1,9 @@
-"""A file with one job in each row, read as a stream: CSV or JSON Lines."""
+"""Manifests: files with one job per row, CSV or JSON Lines, read as a stream.
+
+    file ──► _read_lines ──► _read_csv / _read_json ──► job_from_members ──► media_problem ──► ManifestRow or InvalidRow
+
+A bad row never ends the reading, so that one run shows everything that has to be corrected.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,10 @@ from veriff_async.batch._manifest_rows import (
     Columns,
     InvalidRow,
     ManifestRow,
-    RefusedError,
-    columns_of,
-    is_text,
-    job_of,
+    RowError,
+    is_utf8,
+    job_from_members,
+    parse_header,
 )
 from veriff_async.errors import DecodeError, InvalidArgumentError, VeriffError
 
@@ -32,21 +37,23 @@ if TYPE_CHECKING:
 
     from veriff_async.batch.job import Job
 
-    Found: TypeAlias = Mapping[str, object] | str
+    Members: TypeAlias = Mapping[str, object]
     Lines: TypeAlias = Iterator[tuple[int, bytes | None]]
 
 __all__ = ("InvalidRow", "ManifestRow", "media_problem", "read_manifest")
 
-_LONGEST: Final = 1024 * 1024
-"""Bytes of a line that is held in memory."""
+_MAX_LINE: Final = 1024 * 1024
+"""Bytes of the longest line that is read into memory."""
 
-_MOST_LINES: Final = 64
-"""Lines of one row of CSV: an open quotation mark would else take in the whole rest of the file."""
+_MAX_ROW_LINES: Final = 64
+"""Lines of one row of CSV. Without a limit, an open quotation mark would swallow the rest of the file."""
 
-_MARK: Final = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _UTF8: Final = 'save the file as UTF-8 (spreadsheets call it "CSV UTF-8")'
 
-_can_scale = cache(import_pillow)
+_TOO_LONG: Final = f"The line has more than {_MAX_LINE} bytes: make each job one line."
+
+_check_pillow = cache(import_pillow)
 
 
 def read_manifest(
@@ -55,26 +62,26 @@ def read_manifest(
     timeout: float | None = 900.0,
     check_media: bool = True,
 ) -> Generator[ManifestRow | InvalidRow]:
-    """Read a file of jobs, row by row, and say of each row whether a job can be made of it. Blocking.
+    """Read a file of jobs, row by row, and report each row that cannot become a job. Blocking.
 
-    Everything that the library would refuse later is found here, before anything is sent. However many rows there are,
-    one at a time is in memory; ids are compared by digests on the disk.
+    Everything that the library would refuse later is found here, before anything is sent. Only one row at a time is in
+    memory; ids are compared by digests on disk.
 
-    A ``.csv`` file has a header of the columns ``id``, `MediaContext` words such as ``document-front`` and ``face`` (a
-    cell is a path, or several parted by semicolons), ``vendor_data``, ``end_user_id``, ``callback``, ``timeout``,
-    ``max_side``, ``full_address``, ``proof_of_address_types``, the fields of `Person` such as ``first_name``, and
-    those of `Document` with ``document_`` before them. A ``.jsonl`` or ``.ndjson`` file has an object in each line,
-    with ``id``, ``media`` (a list of objects with ``path``, ``context`` and perhaps ``mimetype``, ``timestamp``,
-    ``max_side``), ``person``, ``document``, ``address``, ``consents``, ``extra`` and the rest of what `create_session`
-    takes, in the same names. Paths are relative to the folder of the file.
+    A ``.csv`` file has a header with the columns ``id``, values of `MediaContext` such as ``document-front`` and
+    ``face`` (a cell is a path, or several separated by semicolons), ``vendor_data``, ``end_user_id``, ``callback``,
+    ``timeout``, ``max_side``, ``full_address``, ``proof_of_address_types``, the fields of `Person` such as
+    ``first_name``, and those of `Document` with the prefix ``document_``. A ``.jsonl`` or ``.ndjson`` file has an
+    object in each line, with ``id``, ``media`` (a list of objects with ``path``, ``context`` and optionally
+    ``mimetype``, ``timestamp``, ``max_side``), ``person``, ``document``, ``address``, ``consents``, ``extra`` and the
+    other arguments of `create_session`, under the same names. Paths are relative to the folder of the file.
 
     Args:
         path: The file.
-        timeout: Seconds to wait for a decision, where a row gives no ``timeout`` of its own.
-        check_media: Whether to look if each media file is there and is one that Veriff takes.
+        timeout: Seconds to wait for a decision, for rows without a ``timeout``.
+        check_media: Whether to check that each media file exists and that Veriff accepts its type and size.
 
     Returns:
-        A generator of rows, in the file's order; close it when you stop early.
+        A generator of rows, in the file's order; close it if you stop early.
 
     Raises:
         InvalidArgumentError: The file has another ending, or cannot be read.
@@ -86,7 +93,7 @@ def read_manifest(
         ...         print(bad.line, bad.reason)
     """
     file = Path(check_path("path", path, error=InvalidArgumentError))
-    readers = {".csv": _csv_members, ".jsonl": _json_members, ".ndjson": _json_members}
+    readers = {".csv": _read_csv, ".jsonl": _read_json, ".ndjson": _read_json}
     if (reader := readers.get(file.suffix.lower())) is None:
         msg = "A manifest is CSV or JSON Lines: give a file that ends in .csv, .jsonl or .ndjson."
         raise InvalidArgumentError(msg)
@@ -98,12 +105,12 @@ def read_manifest(
 
 
 def media_problem(job: Job) -> str | None:
-    """Look at the files of a job, and say what Veriff would not take of them. Blocking."""
+    """Return why Veriff would refuse a media of a job, or ``None``. Blocking."""
     for media in job.media:
         try:
             source = reusable_source(media.source)
             if media.max_side is not None:
-                _can_scale()
+                _check_pillow()
             if source is not None:
                 inspect(media, source)
         except VeriffError as error:
@@ -113,20 +120,20 @@ def media_problem(job: Job) -> str | None:
 
 def _rows(
     path: Path,
-    reader: Callable[[Lines], Iterator[tuple[int, Found]]],
+    reader: Callable[[Lines], Iterator[tuple[int, Members | str]]],
     timeout: float | None,
     *,
     check_media: bool,
 ) -> Generator[ManifestRow | InvalidRow]:
     folder = path.parent
-    with _opened(path) as file, SeenIds() as seen:
-        for line, found in reader(_lines(file)):
-            if isinstance(found, str):
-                yield InvalidRow(line, found)
+    with _open(path) as file, SeenIds() as seen:
+        for line, members in reader(_read_lines(file)):
+            if isinstance(members, str):
+                yield InvalidRow(line, members)
                 continue
-            row = _made(line, found, folder, timeout)
+            row = _to_row(line, members, folder, timeout)
             job_id = row.job.id if isinstance(row, ManifestRow) else row.job_id
-            # An id counts as given even when the rest of its row is bad, so that mending that row reveals nothing new.
+            # The id of an invalid row counts too: otherwise correcting that row would reveal a new error.
             if job_id is not None and (first := seen.add(job_id, line)) is not None:
                 yield InvalidRow(line, f"The id was given on line {first} already: give each row its own.", job_id)
             elif isinstance(row, ManifestRow) and check_media and (problem := media_problem(row.job)) is not None:
@@ -135,138 +142,139 @@ def _rows(
                 yield row
 
 
-def _made(line: int, found: Mapping[str, object], folder: Path, timeout: float | None) -> ManifestRow | InvalidRow:
+def _to_row(line: int, members: Members, folder: Path, timeout: float | None) -> ManifestRow | InvalidRow:
     try:
-        return ManifestRow(line, job_of(found, folder, timeout))
-    except RefusedError as error:
-        job_id = found.get("id")
+        return ManifestRow(line, job_from_members(members, folder, timeout))
+    except RowError as error:
+        job_id = members.get("id")
         is_shown = isinstance(job_id, str) and 0 < len(job_id) <= MAX_VENDOR_DATA and job_id.isprintable()
         return InvalidRow(line, str(error), str(job_id) if is_shown else None)
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
-    except (OSError, ValueError) as error:  # the second is a path with a NUL in it
+    except (OSError, ValueError) as error:  # ValueError: the path contains a NUL
         reason = error
-    raise _unreadable(reason)
+    raise _read_error(reason)
 
 
-def _lines(file: BinaryIO) -> Generator[tuple[int, bytes | None]]:
-    """Yield lines with their numbers, and ``None`` for one that is too long to be one."""
+def _read_lines(file: BinaryIO) -> Generator[tuple[int, bytes | None]]:
+    """Yield each line with its number, and ``None`` in place of a line that is too long."""
     number = 0
-    while line := _line(file):
+    while line := _read_line(file):
         number += 1
-        is_whole = len(line) < _LONGEST or line.endswith(b"\n")
+        is_whole = len(line) < _MAX_LINE or line.endswith(b"\n")
         rest = line
         while not is_whole and rest and not rest.endswith(b"\n"):
-            rest = _line(file)
-        yield number, (line.removeprefix(_MARK) if number == 1 else line) if is_whole else None
+            rest = _read_line(file)
+        yield number, (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line) if is_whole else None
 
 
-def _line(file: BinaryIO) -> bytes:
+def _read_line(file: BinaryIO) -> bytes:
     try:
-        return file.readline(_LONGEST)
+        return file.readline(_MAX_LINE)
     except OSError as error:
         reason = error
-    raise _unreadable(reason)
+    raise _read_error(reason)
 
 
-def _unreadable(reason: OSError | ValueError) -> InvalidArgumentError:
-    """Tell what is the matter without the path, which may hold a person's name."""
+def _read_error(reason: OSError | ValueError) -> InvalidArgumentError:
+    """Return the error without the path, which may contain a person's name."""
     problem = (reason.strerror if isinstance(reason, OSError) else None) or type(reason).__name__
-    return InvalidArgumentError(f"The manifest cannot be read ({problem}): give the path of a file that you may read.")
+    return InvalidArgumentError(f"The manifest cannot be read ({problem}): pass the path of a readable file.")
 
 
-def _json_members(lines: Lines) -> Generator[tuple[int, Found]]:
+def _read_json(lines: Lines) -> Generator[tuple[int, Members | str]]:
+    """Yield the members of each object, or the reason why a line cannot be read."""
     for number, line in lines:
         if line is None:
-            yield number, _too_long()
+            yield number, _TOO_LONG
         elif line.strip():
-            yield number, _json_object(line)
+            yield number, _load_object(line)
 
 
-def _json_object(line: bytes) -> Mapping[str, object] | str:
+def _load_object(line: bytes) -> Members | str:
     try:
         return load_object(line)
     except DecodeError as error:
         if "UTF-8" in error.problems[0]:
             return f"The line is not UTF-8: {_UTF8}."
-    return "The line is no JSON object: put each job into one line, as {...} and no comma after it."
+    return "The line is not a JSON object: put each job into one line, as {...} without a comma after it."
 
 
-def _csv_members(lines: Lines) -> Generator[tuple[int, Found]]:
-    script = _Script(lines)
+def _read_csv(lines: Lines) -> Generator[tuple[int, Members | str]]:
+    """Yield the members that each row has as JSON, or the reason why it cannot be read."""
     columns: Columns | None = None
-    for number, cells in script.rows():
-        found: Found = ""
+    for number, cells in _CsvReader(lines).rows():
+        result: Members | str = ""
         try:
             if isinstance(cells, str):
-                found = cells
+                result = cells
             elif columns is None:
-                columns = columns_of(cells)
+                columns = parse_header(cells)
             else:
-                found = columns.members(cells)
-        except RefusedError as error:
-            found = str(error)
-        if found:
-            yield number, found
-        if columns is None:  # without a header nothing can be said of a row
+                result = columns.to_members(cells)
+        except RowError as error:
+            result = str(error)
+        if result:
+            yield number, result
+        if columns is None:  # rows have no meaning without a header
             return
     if columns is None:
         yield 1, "The file is empty: begin it with a header such as id,document-front,face,first_name."
 
 
-class _Script:
-    """The lines of a CSV file, some of which are read again: where a quotation mark was left open, no row is lost."""
+class _CsvReader:
+    """Reads rows of CSV, and reads lines again that an open quotation mark has swallowed, so that no row is lost.
+
+    It is the iterator of lines that `csv.reader` reads one row from; a new `csv.reader` reads each row.
+    """
 
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
-        self._again: deque[tuple[int, bytes | None]] = deque()
-        self._taken: list[tuple[int, bytes | None]] = []
+        self._pushed_back: deque[tuple[int, bytes | None]] = deque()
+        self._row_lines: list[tuple[int, bytes | None]] = []
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
-        if len(self._taken) == _MOST_LINES:
+        if len(self._row_lines) == _MAX_ROW_LINES:
             raise StopIteration
-        self._taken.append(self._again.popleft() if self._again else next(self._lines))
-        line = self._taken[-1][1]
+        self._row_lines.append(self._pushed_back.popleft() if self._pushed_back else next(self._lines))
+        line = self._row_lines[-1][1]
         return "" if line is None else line.decode("utf-8", "surrogateescape")
 
     def rows(self) -> Generator[tuple[int, list[str] | str]]:
-        """Yield rows that hold anything, each with its first line; a text says why one cannot be read."""
+        """Yield each row that is not empty with the number of its first line, or the reason why it cannot be read."""
         width: int | None = None
         while True:
-            self._taken.clear()
+            self._row_lines.clear()
             try:
                 cells = next(csv.reader(self, strict=True), None)
-                problem = None if cells is None else self._problem(cells)
+                problem = None if cells is None else self._find_problem(cells)
             except csv.Error:
                 cells = []
                 problem = (
-                    "The row is no CSV: put a cell with commas, quotation marks or line breaks into quotation marks, "
-                    "and double those that it holds."
+                    "The row is not CSV: put a cell with commas, quotation marks or line breaks into quotation marks, "
+                    "and double the quotation marks in it."
                 )
-            if not self._taken or cells is None:
+            if not self._row_lines or cells is None:
                 return
-            number = self._taken[0][0]
-            if len(self._taken) > 1 and (problem is not None or (width is not None and len(cells) != width)):
-                self._again.extendleft(reversed(self._taken[1:]))
+            number = self._row_lines[0][0]
+            # A row of several lines that is invalid, or has another width, probably has an open quotation mark.
+            if len(self._row_lines) > 1 and (problem is not None or (width is not None and len(cells) != width)):
+                self._pushed_back.extendleft(reversed(self._row_lines[1:]))
             if problem is not None:
                 yield number, problem
             elif any(cells):
                 width = len(cells) if width is None else width
                 yield number, cells
 
-    def _problem(self, cells: list[str]) -> str | None:
-        if any(line is None for _, line in self._taken):
-            return _too_long()
-        if all(map(is_text, cells)):
+    def _find_problem(self, cells: list[str]) -> str | None:
+        if any(line is None for _, line in self._row_lines):
+            return _TOO_LONG
+        if all(map(is_utf8, cells)):
             return None
         return f"The row is not UTF-8: {_UTF8}."
-
-
-def _too_long() -> str:
-    return f"The line has more than {_LONGEST} bytes: make each job one line."
