@@ -1,4 +1,4 @@
-"""How patient the client is: frozen values whose defaults are good for production."""
+"""Policies and limits: frozen values, validated at construction, whose defaults suit production."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from tests.conditions import run_loop
 from veriff_async import ConfigurationError, JobClaimedError, JournalError
 from veriff_async.batch import JobRecord, JobState, MediaRecord, SqliteJournal
 from veriff_async.inbox import SqliteInbox
@@ -122,12 +123,6 @@ async def held_up(path: Path) -> AsyncIterator[None]:
         await asyncio.to_thread(connection.close)
 
 
-async def turns() -> None:
-    """Let the loop turn as often as anything may need that does not wait for the file."""
-    for _ in range(50):
-        await asyncio.sleep(0)
-
-
 async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> None:
     """Closing waits for the writes that were begun, by however many callers it is asked for, and leaves no thread."""
     journal = SqliteJournal(path)
@@ -136,7 +131,7 @@ async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> N
         writes = asyncio.gather(*(journal.write(record_of(job_id)) for job_id in "abc"))
         await asyncio.sleep(0)
         ended = asyncio.gather(journal.aclose(), journal.aclose())
-        await turns()
+        await run_loop(50)
         assert (False, False) == (writes.done(), ended.done())
         for asked in (
             journal.claim("d"),
@@ -147,7 +142,7 @@ async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> N
             with pytest.raises(JournalError, match="was closed: make another one"):
                 await asked
     await ended
-    await turns()
+    await run_loop(50)
     assert [None] * 3 == await writes
     assert [] == [thread for thread in threading.enumerate() if "journal" in thread.name]
     assert ["batch.db", "batch.db-run"] == await files_beside(path)
@@ -164,12 +159,12 @@ async def test_cancelling_every_task_loses_no_write(path: Path, then: str) -> No
     others = asyncio.all_tasks()
     async with held_up(path):
         begun = [asyncio.create_task(journal.write(record_of(job_id))) for job_id in "ab"]
-        await turns()
+        await run_loop(50)
         begun += [asyncio.create_task(journal.aclose())] if closes else []
         await asyncio.sleep(0)
         for task in asyncio.all_tasks() - others:
             task.cancel()
-        await turns()
+        await run_loop(50)
         if not closes:
             assert [True] * 2 == [task.cancelled() for task in begun]
             begun.append(asyncio.create_task(journal.write(record_of("c"))))
@@ -214,7 +209,7 @@ async def test_what_waits_is_written_at_once(path: Path, monkeypatch: pytest.Mon
     done.clear()
     async with held_up(path):
         writes = asyncio.gather(*(journal.write(record_of(name)) for name in names))
-        await turns()
+        await run_loop(50)
     await writes
     await journal.aclose()
     assert done.count("COMMIT") in {1, 2}

@@ -12,6 +12,7 @@ import aiohttp
 import pytest
 from attrs import define, field
 
+from tests.conditions import run_loop, until, until_still
 from tests.loops import every_loop
 from veriff_async import (
     ApiError,
@@ -501,16 +502,16 @@ async def test_calls_do_not_resume_all_at_once(advance_time: Callable[[float], N
         first = asyncio.create_task(_outcome(veriff.session(ID).decision()))
         await until(lambda: bool(veriff.statistics().rate_limited))
         calls = [asyncio.create_task(_outcome(veriff.session(ID).decision())) for _ in range(100)]
-        await turns(50)
+        await run_loop(50)
         advance_time(9)
-        await turns(50)
+        await run_loop(50)
         assert 1 == len(server.requests)
         advance_time(1.05)
-        await turns(20)
+        await run_loop(20)
         assert len(server.requests) < 50
         while not all(call.done() for call in calls):
             advance_time(0.05)
-            await turns(5)
+            await run_loop(5)
         advance_time(5)
         await first
 
@@ -592,31 +593,11 @@ async def test_stall_is_detected_in_time(connect: float, direction: str, advance
             await received.wait()
             await until_still(lambda: veriff.statistics().bytes_sent)
             advance_time(28)
-            await turns(5)
+            await run_loop(5)
             early = calling.done()
             advance_time(4)
-            await turns(20)
+            await run_loop(20)
             late = calling.done()
         ended.set()
 
     assert (False, True) == (early, late)
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not holds():  # noqa: ASYNC110  it is on the other side of a socket
-        await asyncio.sleep(0)
-
-
-async def until_still(count: Callable[[], int]) -> None:
-    """Let the loop turn until a count has stopped growing."""
-    before = -1
-    while before != count():
-        before = count()
-        await turns(300)
-
-
-async def turns(count: int) -> None:
-    """Let the loop turn so many times."""
-    for _ in range(count):
-        await asyncio.sleep(0)

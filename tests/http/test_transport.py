@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 import pytest
 
+from tests.conditions import until, until_still
 from veriff_async import (
     ApiError,
     AuthenticationError,
@@ -406,21 +407,6 @@ async def test_cancelling_a_call_leaves_nothing(sandbox: Sandbox, moment: int) -
             await task
 
         assert None is await session.decision()
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    """Let the loop turn until something holds."""
-    while not holds():  # noqa: ASYNC110  what is waited for is on the other side of a socket
-        await asyncio.sleep(0)
-
-
-async def until_still(count: Callable[[], int]) -> None:
-    """Let the loop turn until a count has stopped growing."""
-    before = -1
-    while before != count():
-        before = count()
-        for _ in range(500):
-            await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
+from tests.conditions import run_loop
 from veriff_async import (
     ConnectError,
     InvalidArgumentError,
@@ -80,12 +81,6 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-async def turns(count: int = 30) -> None:
-    """Let other tasks run."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
 def pipe(*, blocking: bool = True, buffering: int = -1) -> tuple[BinaryIO, BinaryIO]:
     """Return both ends of a pipe as files."""
     reading, writing = os.pipe()
@@ -125,9 +120,9 @@ async def test_a_pause_is_not_the_end(
     file, writing = ends
     uploading = asyncio.create_task(session.upload(Media(file, "face")))
     for start in range(0, 50_000, 10_000):
-        await turns()
+        await run_loop(30)
         await asyncio.to_thread(writing.write, LARGE[start : start + 10_000])
-    await turns()
+    await run_loop(30)
     assert not uploading.done()
     writing.close()
     await uploading
@@ -142,7 +137,7 @@ async def test_a_silent_pipe_fails_in_time(
     uploading = asyncio.create_task(session.upload(Media(ends[0], "face")))
     while not uploading.done():
         advance_time(STALL / 4)
-        await turns()
+        await run_loop(30)
     with pytest.raises(MediaSourceError, match=r"media\[0\] \(face\): The media's source returned nothing for 30 s"):
         await uploading
 
@@ -151,7 +146,7 @@ async def test_silent_pipes_hold_up_nothing(sandbox: Sandbox, session: Verificat
     """More silent pipes than the client has threads delay neither other uploads nor their own cancellation."""
     pipes = [pipe() for _ in range(20)]
     waiting = [asyncio.create_task(session.upload(Media(file, "face"))) for file, _ in pipes]
-    await turns()
+    await run_loop(30)
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, LARGE)
     await session.upload(Media(path, "face"), Media(stream(), "document-front"))
@@ -262,7 +257,7 @@ async def test_an_object_that_blocks_while_it_is_sent_is_named(
         await asyncio.to_thread(source.reached.wait)
         while not uploading.done():
             advance_time(STALL)
-            await turns()
+            await run_loop(30)
         with pytest.raises(MediaSourceError, match="returned nothing for 30 s"):
             await uploading
 
@@ -335,10 +330,10 @@ async def test_empty_pieces_are_no_progress(
             yield b""
 
     uploading = asyncio.create_task(session.upload(Media(empty_pieces(), "face")))
-    await turns()
+    await run_loop(30)
     while not uploading.done():
         advance_time(STALL)
-        await turns()
+        await run_loop(30)
     with pytest.raises(MediaSourceError, match="returned nothing"):
         await uploading
 
@@ -401,11 +396,11 @@ async def test_a_silent_stream_fails_in_time(
     uploading = asyncio.create_task(session.upload(Media(pausing(), "face")))
     await asked.acquire()
     advance_time(STALL - 1)
-    await turns()
+    await run_loop(30)
     more.set()
     await asked.acquire()
     advance_time(STALL - 1)
-    await turns()
+    await run_loop(30)
     assert not uploading.done()
     advance_time(2)
     with pytest.raises(MediaSourceError, match="returned nothing for 30 s"):
