@@ -18,10 +18,10 @@ from attrs import evolve
 
 from veriff_async import ConfigurationError, Credentials, Status, VeriffClient
 from veriff_async.batch import BatchProgress, InvalidRow, JobRecord, JobState, MediaRecord, SqliteJournal
-from veriff_async.cli.batch.manifest import Checked, check
-from veriff_async.cli.batch.progress import Gauge, span
-from veriff_async.cli.batch.results import results_in
-from veriff_async.cli.batch.saved_options import Plan, plan_of, remember
+from veriff_async.cli.batch.manifest import ManifestCheck, check_manifest
+from veriff_async.cli.batch.progress import ProgressDisplay, format_duration
+from veriff_async.cli.batch.results import open_results
+from veriff_async.cli.batch.saved_options import SavedOptions, load_options, save_options
 from veriff_async.inbox import SqliteInbox
 from veriff_async.sandbox import Fault, Sandbox
 from veriff_async.testing import decision_event
@@ -116,7 +116,7 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     assert re.search(
         rf"\d of {JOBS} jobs.*\r\nrunning \d, waiting \d, decided \d, failed 0, unknown 0; 0\.\d\d MB", written
     )
-    [command] = re.findall(r"To go on: (veriff-async batch resume .*?)\r?\n", written)
+    [command] = re.findall(r"To continue: (veriff-async batch resume .*?)\r?\n", written)
     with (folder / "results.jsonl").open("ab") as file:
         file.write(b'{"job_id":"torn by a cra')
 
@@ -131,7 +131,7 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
         json.loads(line)["warning"].split(":")[0] for line in err.splitlines()
     ]
     assert [{"state": "decided", "detail": "approved", "jobs": JOBS}] == document["outcomes"]
-    assert [JOBS + 2] == [row["line"] for row in document["bad_rows"]]
+    assert [JOBS + 2] == [row["line"] for row in document["invalid_rows"]]
     assert dict.fromkeys(ids, 1) == Counter(line["job_id"] for line in results)
     assert {("decided", "approved", None)} == {(line["state"], line["status"], line["error"]) for line in results}
     assert {(job_id, "approved"): 1 for job_id in ids} == books.sessions(*ids)
@@ -174,13 +174,13 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
 
     assert 1 == code, err
     assert ["unknown\tOutcomeUnknownError\t2", "decided\tapproved\t1", "failed\tBadRequestError\t1"] == out.splitlines()
-    assert "To go on: veriff-async batch resume --journal a.db --out r.jsonl" in err
+    assert "To continue: veriff-async batch resume --journal a.db --out r.jsonl" in err
     code, shown = run_in_terminal("batch", "status", "--journal", "a.db")
     assert 0 == code
     assert "status or error" in shown
-    assert "go on with: veriff-async batch resume --journal a.db" in shown
-    commands = re.findall(r"veriff-async (batch settle [^\r\n]+)", shown)
-    assert [f"batch settle --journal a.db --session ID {job_id}" for job_id in ("made", "lost")] == commands
+    assert "continue with: veriff-async batch resume --journal a.db" in shown
+    commands = re.findall(r"veriff-async (batch resolve [^\r\n]+)", shown)
+    assert [f"batch resolve --journal a.db --session ID {job_id}" for job_id in ("made", "lost")] == commands
 
     [session] = [session for session in books.sandbox.sessions if session.vendor_data == "made"]
     assert 0 == after(start(*shlex.split(commands[0].replace("ID", session.id))))[0]
@@ -215,8 +215,8 @@ def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, 
 
     assert [2, 2, 1] == [code for code, _, _ in done]
     assert "Line 2 (job bad-1): person.date_of_birth cannot be sent" in refused[2]
-    assert "2 of 3 rows are bad, so nothing was sent" in refused[2]
-    assert [2, 3] == [row["line"] for row in json.loads(checked[1])["bad_rows"]]
+    assert "2 of 3 rows are invalid, so nothing was sent" in refused[2]
+    assert [2, 3] == [row["line"] for row in json.loads(checked[1])["invalid_rows"]]
     assert "Line 1 of the file for results is no result" in mistaken[2]
     assert "{}\n" == (folder / "other.jsonl").read_text()
     assert not (folder / "a.db").exists()
@@ -247,7 +247,7 @@ def test_submitting_and_collecting_are_parted(folder: Path, start: Start) -> Non
     assert (0, "submitted\t\t2\n") == submitted[:2]
     assert "veriff-async batch collect --journal a.db --out r.jsonl" in submitted[2]
     assert 1 == resumed[0]
-    assert "The manifest of the batch is gone" in resumed[2]
+    assert "The manifest of the batch is missing" in resumed[2]
     assert 4 == early[0], "one is decided, one is not yet"
     assert {"state": "decided", "detail": "approved", "jobs": 1} in json.loads(early[1])["outcomes"]
     assert 0 == late[0], late[2]
@@ -262,22 +262,22 @@ def test_files_of_jobs_that_have_a_session_may_be_gone(folder: Path) -> None:
     (folder / "jobs.csv").write_text("id,face\nknown,gone.jpg\nnew,gone.jpg\n")
     bad: list[InvalidRow] = []
 
-    async def checked() -> Checked:
+    async def checked() -> ManifestCheck:
         async with SqliteJournal("a.db") as journal:
             await journal.claim("known")
             record = JobRecord(job_id="known", options_digest="", media=(MediaRecord(context="face"),))
             await journal.write(record.with_session("8f0d1ab6"))
-        return await check(folder / "jobs.csv", 900.0, folder / "a.db", bad.append)
+        return await check_manifest(folder / "jobs.csv", 900.0, folder / "a.db", bad.append)
 
     found = anyio.run(checked)
 
-    assert (1, bad) == (found.good, found.bad)
+    assert (1, bad) == (found.valid, found.invalid)
     assert ["new"] == [row.job_id for row in bad]
 
 
 def test_what_stands_beside_a_journal_is_taken_only_as_it_was_written(folder: Path) -> None:
     """A plan comes back as it was, with whole paths; anything else in its place is refused."""
-    plan = Plan(
+    plan = SavedOptions(
         manifest=Path("jobs.csv"),
         out=Path("r.jsonl"),
         env_file=None,
@@ -291,23 +291,23 @@ def test_what_stands_beside_a_journal_is_taken_only_as_it_was_written(folder: Pa
         show_person=True,
     )
     journal = folder / "a.db"
-    assert plan_of(journal) is None
-    remember(journal, plan)
+    assert load_options(journal) is None
+    save_options(journal, plan)
     whole = evolve(plan, manifest=folder / "jobs.csv", out=folder / "r.jsonl", inbox=folder / "inbox.db")
-    assert whole == plan_of(journal)
-    for text in ("", "{}", '{"version": 2}', (folder / "a.db-plan.json").read_text().replace("fail", "guess")):
-        (folder / "a.db-plan.json").write_text(text)
-        with pytest.raises(ConfigurationError, match="begin it again"):
-            plan_of(journal)
+    assert whole == load_options(journal)
+    for text in ("", "{}", '{"version": 2}', (folder / "a.db-options.json").read_text().replace("fail", "guess")):
+        (folder / "a.db-options.json").write_text(text)
+        with pytest.raises(ConfigurationError, match="repeat batch run"):
+            load_options(journal)
     with pytest.raises(ConfigurationError, match="folder of your own"):
-        remember(folder / "nowhere" / "a.db", plan)
+        save_options(folder / "nowhere" / "a.db", plan)
 
 
 def test_results_are_not_begun_where_they_cannot_be_written(folder: Path) -> None:
     """A folder that is not there, and another file that ends like a torn line, are found before anything is sent."""
     (folder / "other.txt").write_text('{"job_id": "a", "state": "decided"}\n{"other": 1}\n{"job_id":"b"')
-    for name, words in (("no/r.jsonl", "cannot be written"), ("other.txt", "Line 2 of the file for results")):
-        with pytest.raises(ConfigurationError, match=words), results_in(folder / name, show_person=False):
+    for name, words in (("no/r.jsonl", "cannot be written"), ("other.txt", "Line 2 of the results file")):
+        with pytest.raises(ConfigurationError, match=words), open_results(folder / name, show_person=False):
             pytest.fail("it was opened")
     assert (folder / "other.txt").read_text().endswith('"b"')
 
@@ -317,9 +317,9 @@ def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFi
 
     async def shown() -> str:
         async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:1") as veriff:
-            gauge = Gauge(1000, veriff.statistics, is_submission=True)
-            gauge.update(BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2))
-            async with gauge.shown(seldom=0):
+            display = ProgressDisplay(1000, veriff.statistics, is_submission=True)
+            display.update(BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2))
+            async with display.shown(line_seconds=0):
                 while not (words := capsys.readouterr().err):  # noqa: ASYNC110  it turns the loop
                     await asyncio.sleep(0)
         return words
@@ -331,7 +331,7 @@ def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFi
         r"unknown 0, stopped 2; 0\.00 MB sent",
         line,
     )
-    assert ["42 s", "3 min", "2 h 59 min"] == [span(seconds) for seconds in (42, 185, 3 * 3600 - 1)]
+    assert ["42 s", "3 min", "2 h 59 min"] == [format_duration(seconds) for seconds in (42, 185, 3 * 3600 - 1)]
 
 
 async def record(path: Path, event: WebhookEvent) -> None:

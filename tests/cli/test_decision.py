@@ -110,7 +110,7 @@ def test_ctrl_c_while_waiting_says_how_to_go_on(start: Start, form: tuple[str, .
         process.send_signal(signal.SIGINT)
         written, errors = process.communicate(timeout=SECONDS)
 
-    advice = f"To go on waiting: veriff-async decision {session_id} --wait"
+    advice = f"To continue waiting: veriff-async decision {session_id} --wait"
     assert (process.returncode, written) == (130, "")
     if not form:
         assert errors.endswith(f"\nInterrupted.\n{advice}\n")
@@ -131,5 +131,5 @@ def test_no_decision_in_time_is_an_exit_code_of_its_own(run: Run, patient: Sandb
     done = run("decision", session_id, "--wait", "--timeout", "0.01", **patient.environ)
 
     assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr.splitlines()[-1] == f"To go on waiting: veriff-async decision {session_id} --wait"
+    assert done.stderr.splitlines()[-1] == f"To continue waiting: veriff-async decision {session_id} --wait"
     assert "Error: No decision" in done.stderr

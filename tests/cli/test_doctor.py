@@ -19,7 +19,15 @@ import trustme
 from aiohttp import web
 
 from veriff_async import Credentials, SignatureError, verify_webhook
-from veriff_async.cli.doctor.checks import CHECKS, Finding, Outcome, clock, of_variables, of_versions, of_webhook
+from veriff_async.cli.doctor.checks import (
+    CHECKS,
+    CheckOutcome,
+    CheckResult,
+    check_clock,
+    check_receiver,
+    check_variables,
+    check_versions,
+)
 from veriff_async.cli.doctor.command import diagnose
 from veriff_async.sandbox import Fault, Sandbox, SandboxOptions
 
@@ -40,24 +48,24 @@ VARIABLES: Final = {"VERIFF_API_KEY": KEY, "VERIFF_SHARED_SECRET": SECRET}
 CREDENTIALS: Final = Credentials(KEY, SECRET)
 
 
-async def found(environ: Mapping[str, str], webhook_url: str | None = None) -> dict[str, Finding]:
-    """Make all checks; each of them has a finding, in the order that is documented."""
-    findings = [finding async for finding in diagnose(environ, webhook_url=webhook_url)]
-    assert [finding.name for finding in findings][: len(CHECKS)] == list(CHECKS)
-    says = " ".join(finding.says for finding in findings)
+async def found(environ: Mapping[str, str], webhook_url: str | None = None) -> dict[str, CheckResult]:
+    """Make all checks; each of them has a result, in the order that is documented."""
+    results = [result async for result in diagnose(environ, webhook_url=webhook_url)]
+    assert [result.name for result in results][: len(CHECKS)] == list(CHECKS)
+    message = " ".join(result.message for result in results)
     for secret in (*environ.get("VERIFF_SHARED_SECRET", "").split(","), environ.get("VERIFF_API_KEY", "")):
-        assert len(secret) < 8 or secret not in says
-    return {finding.name: finding for finding in findings}
+        assert len(secret) < 8 or secret not in message
+    return {result.name: result for result in results}
 
 
-def failed(findings: Mapping[str, Finding]) -> list[str]:
+def failed(results: Mapping[str, CheckResult]) -> list[str]:
     """Return the names of the checks that failed."""
-    return [name for name, finding in findings.items() if finding.outcome is Outcome.FAILED]
+    return [name for name, result in results.items() if result.outcome is CheckOutcome.FAILED]
 
 
-def skipped(findings: Mapping[str, Finding]) -> list[str]:
+def skipped(results: Mapping[str, CheckResult]) -> list[str]:
     """Return the names of the checks that were skipped."""
-    return [name for name, finding in findings.items() if finding.outcome is Outcome.SKIPPED]
+    return [name for name, result in results.items() if result.outcome is CheckOutcome.SKIPPED]
 
 
 @pytest.fixture
@@ -108,10 +116,10 @@ def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str
     lines = [re.sub(r"\x1b\[[\d;]*m", "", line).split() for line in shown.splitlines()]
     assert code == 0
     assert [line[0] for line in lines if line[:1] == ["failed"]] == []
-    assert "refused when it is signed wrongly on purpose (HTTP 401, code 1818)" in " ".join(
+    assert "request with a wrong signature is refused (HTTP 401, code 1818)" in " ".join(
         word for line in lines for word in line
     )
-    assert "A signed sample is answered 200." in shown
+    assert "The receiver answers 200 to a signed sample." in shown
     assert secret not in shown
     assert sessions == ()
 
@@ -136,12 +144,12 @@ def test_long_findings_are_wrapped_between_words(run_in_terminal: Callable[..., 
     text = " ".join(line.strip() for line in lines)
 
     assert code == 1
-    assert "VERIFF_BASE_URL is not set: take the integration's own base URL from the integration's API Keys" in text
+    assert "VERIFF_BASE_URL is not set: copy the base URL of the integration from the integration's API Keys" in text
     assert {line[:27] for line in lines if line.startswith(" ")} == {" " * 27}
 
 
 def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:
-    """A wrong secret from a file is exit code 1 and one finding, beside which the others stand as they are."""
+    """A wrong secret from a file is exit code 1 and one result, beside which the others stand as they are."""
     file = tmp_path / "settings"
     with Sandbox() as sandbox:
         lines = [f"{name}={value}" for name, value in {**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}.items()]
@@ -150,13 +158,13 @@ def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:
         done = run("doctor", "--json", "--env-file", str(file))
 
     document = json.loads(done.stdout)
-    rows = {row["name"]: row for row in document["findings"]}
+    rows = {row["name"]: row for row in document["results"]}
     assert done.returncode == 1
     assert document["ok"] is False
     assert list(rows) == list(CHECKS)
     assert [name for name, row in rows.items() if row["outcome"] == "failed"] == ["credentials"]
-    assert "code 1818" in rows["credentials"]["says"]
-    assert "VERIFF_SHARED_SECRET" in rows["credentials"]["says"]
+    assert "code 1818" in rows["credentials"]["message"]
+    assert "VERIFF_SHARED_SECRET" in rows["credentials"]["message"]
     assert done.stderr == ""
 
 
@@ -185,12 +193,12 @@ def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
 
     done = anyio.run(both)
 
-    rows = {row["name"]: row for row in json.loads(done.stdout)["findings"]}
+    rows = {row["name"]: row for row in json.loads(done.stdout)["results"]}
     assert done.returncode == 0
     assert rows["tls"]["outcome"] == "ok"
-    assert rows["tls"]["says"].startswith("TLSv1.3")
+    assert rows["tls"]["message"].startswith("TLSv1.3")
     assert rows["credentials"]["outcome"] == "warning"
-    assert "signature was not looked at" in rows["credentials"]["says"]
+    assert "Veriff did not check the signature" in rows["credentials"]["message"]
     assert rows["answer signature"]["outcome"] == "skipped"
 
 
@@ -203,16 +211,16 @@ def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
         ("VERIFF_SHARED_SECRET", " , ", "shared secret", "is not set"),
         ("VERIFF_SHARED_SECRET", KEY, "shared secret", "is the API key"),
         ("VERIFF_SHARED_SECRET", ",".join(str(uuid4()) for _ in range(6)), "shared secret", "more than 5"),
-        ("VERIFF_INTEGRATION_ID", "mine", "integration id", "is no UUID"),
+        ("VERIFF_INTEGRATION_ID", "mine", "integration id", "is not a UUID"),
     ],
 )
 async def test_variables_are_named(variable: str, value: str, name: str, words: str) -> None:
     """A variable that is missing or cannot be right is named, and what needs it is skipped, not failed."""
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": "http://127.0.0.1:9", variable: value})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": "http://127.0.0.1:9", variable: value})
 
-    assert failed(findings) == [name, "connection"]
-    assert words in findings[name].says
-    assert {"answer", "credentials", "clock", "tls"} <= set(skipped(findings))
+    assert failed(results) == [name, "connection"]
+    assert words in results[name].message
+    assert {"answer", "credentials", "clock", "tls"} <= set(skipped(results))
 
 
 @pytest.mark.anyio
@@ -221,20 +229,20 @@ async def test_variables_are_named(variable: str, value: str, name: str, words: 
 )
 async def test_an_address_that_cannot_be_is_named(url: str, words: str) -> None:
     """Without an address nothing is reached, and everything that needs it is skipped."""
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": url})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": url})
 
-    assert failed(findings) == ["base url"]
-    assert words in findings["base url"].says
-    assert len(skipped(findings)) == len(CHECKS) - CHECKS.index("name")
+    assert failed(results) == ["base url"]
+    assert words in results["base url"].message
+    assert len(skipped(results)) == len(CHECKS) - CHECKS.index("name")
 
 
 @pytest.mark.anyio
 async def test_a_name_that_nobody_has() -> None:
     """A host that does not resolve fails as that, and nothing else does."""
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": "https://nobody.invalid"})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": "https://nobody.invalid"})
 
-    assert failed(findings) == ["name"]
-    assert "nobody.invalid" in findings["name"].says
+    assert failed(results) == ["name"]
+    assert "nobody.invalid" in results["name"].message
 
 
 @pytest.mark.anyio
@@ -244,13 +252,13 @@ async def test_a_port_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
         port = closed.getsockname()[1]
     monkeypatch.setenv("HTTPS_PROXY", "http://ada:lovelace@proxy:3128")
 
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
 
-    assert failed(findings) == ["connection"]
-    assert "Connection refused" in findings["connection"].says
-    assert findings["proxies"].outcome is Outcome.WARNING
-    assert "HTTPS_PROXY" in findings["proxies"].says
-    assert "lovelace" not in findings["proxies"].says
+    assert failed(results) == ["connection"]
+    assert "Connection refused" in results["connection"].message
+    assert results["proxies"].outcome is CheckOutcome.WARNING
+    assert "HTTPS_PROXY" in results["proxies"].message
+    assert "lovelace" not in results["proxies"].message
 
 
 @pytest.fixture(params=["authority", "another host name", "expired"])
@@ -274,10 +282,10 @@ async def test_a_certificate_that_nobody_trusts(receiver: Receiver, untrusted: t
     served, words = untrusted
     receiver.socket = served.wrap_socket(receiver.socket, server_side=True)
 
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://localhost:{receiver.server_port}"})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://localhost:{receiver.server_port}"})
 
-    assert failed(findings) == ["tls"]
-    assert words in findings["tls"].says
+    assert failed(results) == ["tls"]
+    assert words in results["tls"].message
     assert receiver.posted == []
 
 
@@ -286,34 +294,34 @@ async def test_a_server_without_tls(serve: Serve) -> None:
     """Plain http where https was meant is told as that."""
     url = await serve(not_found)
 
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": url.replace("http:", "https:")})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": url.replace("http:", "https:")})
 
-    assert failed(findings) == ["tls"]
-    assert "https" in findings["tls"].says
+    assert failed(results) == ["tls"]
+    assert "https" in results["tls"].message
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("speaks", "words"), [(True, "closed during the handshake"), (False, "not agreed on in 5 seconds")]
+    ("speaks", "words"), [(True, "closed during the TLS handshake"), (False, "took more than 5 seconds")]
 )
 async def test_a_handshake_that_does_not_end(
     advance_time: Callable[[float], None], words: str, *, speaks: bool
 ) -> None:
     """Who closes the connection, and who says nothing, does not hold the doctor up."""
 
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = await reader.read(1)
         if hello and not speaks:
             advance_time(6)
             await reader.read()
         writer.close()
 
-    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        findings = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://127.0.0.1:{port}"})
+        results = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://127.0.0.1:{port}"})
 
-    assert failed(findings) == ["tls"]
-    assert words in findings["tls"].says
+    assert failed(results) == ["tls"]
+    assert words in results["tls"].message
 
 
 @pytest.mark.anyio
@@ -326,30 +334,30 @@ async def test_a_clock_that_is_wrong(serve: Serve, seconds: int) -> None:
         late.headers["Date"] = format_datetime(datetime.now(UTC) - timedelta(seconds=seconds), usegmt=True)
         return late
 
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": await serve(answer)})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": await serve(answer)})
 
-    assert failed(findings) == ["clock"]
-    assert ("ahead of" if seconds > 0 else "behind") in findings["clock"].says
+    assert failed(results) == ["clock"]
+    assert ("ahead of" if seconds > 0 else "behind") in results["clock"].message
 
 
 def test_a_clock_is_judged_by_seconds() -> None:
     """Some seconds are the way of the answer, half a minute is a warning, and no date is no failure."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
-    def judged(off: float) -> Outcome:
-        return clock(format_datetime(now - timedelta(seconds=off), usegmt=True), now=now, seconds=1).outcome
+    def judged(off: float) -> CheckOutcome:
+        return check_clock(format_datetime(now - timedelta(seconds=off), usegmt=True), now=now, seconds=1).outcome
 
     assert [judged(off) for off in (0, 20, -20, 60, -60, 200, -200)] == [
-        Outcome.OK,
-        Outcome.OK,
-        Outcome.OK,
-        Outcome.WARNING,
-        Outcome.WARNING,
-        Outcome.FAILED,
-        Outcome.FAILED,
+        CheckOutcome.OK,
+        CheckOutcome.OK,
+        CheckOutcome.OK,
+        CheckOutcome.WARNING,
+        CheckOutcome.WARNING,
+        CheckOutcome.FAILED,
+        CheckOutcome.FAILED,
     ]
-    assert clock(None, now=now, seconds=1).outcome is Outcome.SKIPPED
-    assert clock("yesterday", now=now, seconds=1).outcome is Outcome.SKIPPED
+    assert check_clock(None, now=now, seconds=1).outcome is CheckOutcome.SKIPPED
+    assert check_clock("yesterday", now=now, seconds=1).outcome is CheckOutcome.SKIPPED
 
 
 @pytest.mark.anyio
@@ -358,12 +366,12 @@ async def test_a_wrong_key_is_told_from_a_wrong_secret(sandbox: Sandbox) -> None
     key = (await found({**sandbox.environ, "VERIFF_API_KEY": OTHER}))["credentials"]
     secret = (await found({**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}))["credentials"]
 
-    assert (key.outcome, secret.outcome) == (Outcome.FAILED, Outcome.FAILED)
-    assert "1803" in key.says
-    assert "VERIFF_API_KEY" in key.says
-    assert "VERIFF_SHARED_SECRET" not in key.says
-    assert "1818" in secret.says
-    assert "VERIFF_API_KEY" not in secret.says
+    assert (key.outcome, secret.outcome) == (CheckOutcome.FAILED, CheckOutcome.FAILED)
+    assert "1803" in key.message
+    assert "VERIFF_API_KEY" in key.message
+    assert "VERIFF_SHARED_SECRET" not in key.message
+    assert "1818" in secret.message
+    assert "VERIFF_API_KEY" not in secret.message
     assert sandbox.sessions == ()
 
 
@@ -378,11 +386,11 @@ async def test_each_secret_is_tried(sandbox: Sandbox) -> None:
     both = await found({**sandbox.environ})
 
     assert failed(old) == []
-    assert old["other secrets"].outcome is Outcome.WARNING
-    assert "number 2 is refused" in old["other secrets"].says
+    assert old["other secrets"].outcome is CheckOutcome.WARNING
+    assert "number 2 is refused" in old["other secrets"].message
     assert failed(turned) == ["credentials"]
-    assert "put one of them first" in turned["other secrets"].says
-    assert both["other secrets"].outcome is Outcome.OK
+    assert "put one of them first" in turned["other secrets"].message
+    assert both["other secrets"].outcome is CheckOutcome.OK
 
 
 @pytest.mark.anyio
@@ -393,7 +401,7 @@ async def test_each_secret_is_tried(sandbox: Sandbox) -> None:
         (Fault.status(503), "credentials", "HTTP 503"),
         (Fault.status(301), "credentials", "redirects"),
         (Fault.status(401), "credentials", "HTTP 401"),
-        (Fault.drop(), "answer", "broke off"),
+        (Fault.drop(), "answer", "closed before a response"),
     ],
 )
 async def test_an_answer_that_is_wrong(sandbox: Sandbox, fault: Fault, name: str, words: str) -> None:
@@ -401,10 +409,10 @@ async def test_an_answer_that_is_wrong(sandbox: Sandbox, fault: Fault, name: str
     # What was cut off unanswered is asked a second time.
     sandbox.inject(fault, times=2 if name == "answer" else 1)
 
-    findings = await found(sandbox.environ)
+    results = await found(sandbox.environ)
 
-    assert failed(findings) == [name]
-    assert words in findings[name].says
+    assert failed(results) == [name]
+    assert words in results[name].message
 
 
 @pytest.mark.anyio
@@ -412,10 +420,10 @@ async def test_what_is_neither_accepted_nor_refused(sandbox: Sandbox) -> None:
     """Too many requests say nothing about the credentials, so they are a warning."""
     sandbox.inject(Fault.status(429))
 
-    findings = await found(sandbox.environ)
+    results = await found(sandbox.environ)
 
-    assert failed(findings) == []
-    assert findings["credentials"].outcome is Outcome.WARNING
+    assert failed(results) == []
+    assert results["credentials"].outcome is CheckOutcome.WARNING
 
 
 @pytest.mark.anyio
@@ -423,21 +431,21 @@ async def test_a_server_that_is_not_veriff(serve: Serve) -> None:
     """A web server that says 404 to everybody has accepted nothing."""
     url = await serve(lambda _request: web.Response(text="<h1>Not found</h1>", status=404))
 
-    findings = await found({**VARIABLES, "VERIFF_BASE_URL": url})
+    results = await found({**VARIABLES, "VERIFF_BASE_URL": url})
 
-    assert failed(findings) == ["credentials"]
-    assert "VERIFF_BASE_URL" in findings["credentials"].says
+    assert failed(results) == ["credentials"]
+    assert "VERIFF_BASE_URL" in results["credentials"].message
 
 
 @pytest.mark.anyio
 async def test_unsigned_refusals_are_no_fault() -> None:
     """Whether Veriff signs its refusals is not documented, so that an unsigned one is skipped."""
     async with Sandbox(options=SandboxOptions(sign_errors=False)) as sandbox:
-        findings = await found(sandbox.environ)
+        results = await found(sandbox.environ)
 
-    assert failed(findings) == []
-    assert findings["credentials"].outcome is Outcome.OK
-    assert findings["answer signature"].outcome is Outcome.SKIPPED
+    assert failed(results) == []
+    assert results["credentials"].outcome is CheckOutcome.OK
+    assert results["answer signature"].outcome is CheckOutcome.SKIPPED
 
 
 @pytest.mark.anyio
@@ -457,12 +465,12 @@ async def test_a_receiver_is_tried(
     """It must answer 200 to a signed sample, and refuse both an unsigned and a forged one."""
     receiver.answer = lambda headers, body: signed if is_signed(headers, body, sandbox.credentials) else others
 
-    findings = await found(sandbox.environ, receiver.url)
+    results = await found(sandbox.environ, receiver.url)
 
-    assert failed(findings) == wrong
+    assert failed(results) == wrong
     assert len(receiver.posted) == 3
     assert "x-hmac-signature" not in receiver.posted[1][0]
-    assert findings["webhook address"].outcome is Outcome.WARNING
+    assert results["webhook address"].outcome is CheckOutcome.WARNING
 
 
 @pytest.mark.anyio
@@ -471,19 +479,19 @@ async def test_a_receiver_that_is_not_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
 
-    findings = await found(VARIABLES, url)
+    results = await found(VARIABLES, url)
     without = await found({}, "https://veriff.invalid/hook")
 
-    assert failed(findings) == ["base url", "webhook signed"]
-    assert {"webhook unsigned", "webhook forged"} <= set(skipped(findings))
+    assert failed(results) == ["base url", "webhook signed"]
+    assert {"webhook unsigned", "webhook forged"} <= set(skipped(results))
     assert {"webhook signed", "webhook unsigned", "webhook forged"} <= set(skipped(without))
-    assert without["webhook address"].outcome is Outcome.OK
+    assert without["webhook address"].outcome is CheckOutcome.OK
 
 
 def test_a_refusal_that_is_none() -> None:
     """A receiver that fails on what is not signed does not take it, but does not refuse it either."""
-    assert of_webhook("webhook unsigned", 500, "", should_be_taken=False).outcome is Outcome.WARNING
-    assert of_webhook("webhook unsigned", None, "gone", should_be_taken=False).outcome is Outcome.FAILED
+    assert check_receiver("webhook unsigned", 500, "", is_signed=False).outcome is CheckOutcome.WARNING
+    assert check_receiver("webhook unsigned", None, "gone", is_signed=False).outcome is CheckOutcome.FAILED
 
 
 def test_versions_are_compared_as_numbers() -> None:
@@ -491,37 +499,39 @@ def test_versions_are_compared_as_numbers() -> None:
     required = ("aiohttp>=3.14.5", "attrs>=24.2", "click>=8.1; extra == 'cli'")
     versions = {"veriff-async": "1", "aiohttp": "3.9.0", "attrs": "24.10", "click": "7"}
 
-    old = of_versions("3.11.0", versions, required)
+    old = check_versions("3.11.0", versions, required)
 
-    assert old.outcome is Outcome.FAILED
-    assert "aiohttp 3.9.0, at least 3.14.5" in old.says
-    assert "attrs" not in old.says
-    assert of_versions("3.11.0", {**versions, "aiohttp": "3.14.5"}, required).outcome is Outcome.OK
-    assert of_versions("3.11.0", {"veriff-async": "1"}, ()).outcome is Outcome.OK
+    assert old.outcome is CheckOutcome.FAILED
+    assert "aiohttp 3.9.0, at least 3.14.5" in old.message
+    assert "attrs" not in old.message
+    assert check_versions("3.11.0", {**versions, "aiohttp": "3.14.5"}, required).outcome is CheckOutcome.OK
+    assert check_versions("3.11.0", {"veriff-async": "1"}, ()).outcome is CheckOutcome.OK
 
 
 def test_a_strange_secret_is_a_warning() -> None:
     """Veriff's secrets look like UUIDs, which is seen and not documented, so that another one is tried all the same."""
-    findings = anyio.run(found, {**VARIABLES, "VERIFF_SHARED_SECRET": f"{SECRET},short"})
+    results = anyio.run(found, {**VARIABLES, "VERIFF_SHARED_SECRET": f"{SECRET},short"})
 
-    assert findings["shared secret"].outcome is Outcome.WARNING
-    assert "secret 2 is no UUID" in findings["shared secret"].says
+    assert results["shared secret"].outcome is CheckOutcome.WARNING
+    assert "secret 2 is not a UUID" in results["shared secret"].message
     assert os.environ.get("VERIFF_SHARED_SECRET") is None
 
 
 def test_old_api_host_is_named_with_its_date() -> None:
     """A base URL that Veriff replaces is a warning that names the host, the day and where the new one is shown."""
-    findings, _, root = of_variables({**VARIABLES, "VERIFF_BASE_URL": "https://stationapi.veriff.com/v1"})
+    results, _, root = check_variables({**VARIABLES, "VERIFF_BASE_URL": "https://stationapi.veriff.com/v1"})
 
     assert "https://stationapi.veriff.com" == root
-    assert findings[-1].outcome is Outcome.WARNING
+    assert results[-1].outcome is CheckOutcome.WARNING
     for words in ("stationapi.veriff.com", "9 December 2026", "API Keys page"):
-        assert words in findings[-1].says
+        assert words in results[-1].message
 
 
 def test_insecure_host_is_allowed_for_the_doctor_too() -> None:
     """The variable that allows plain http to a named host counts for the check of the address as for the client."""
     environ = {**VARIABLES, "VERIFF_BASE_URL": "http://veriff-sandbox:8080"}
 
-    assert of_variables(environ)[2] is None
-    assert of_variables({**environ, "VERIFF_ALLOW_INSECURE_HOSTS": "veriff-sandbox"})[2] == environ["VERIFF_BASE_URL"]
+    assert check_variables(environ)[2] is None
+    assert (
+        check_variables({**environ, "VERIFF_ALLOW_INSECURE_HOSTS": "veriff-sandbox"})[2] == environ["VERIFF_BASE_URL"]
+    )

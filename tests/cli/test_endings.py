@@ -27,7 +27,7 @@ from veriff_async import ConfigurationError, VeriffClient
 from veriff_async.batch import JobResult, JobState
 from veriff_async.cli._commands import cli
 from veriff_async.cli._runtime import CommandLine
-from veriff_async.cli.batch.results import reader_of, results_in
+from veriff_async.cli.batch.results import open_results, wait_for_reader
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -195,8 +195,8 @@ def test_results_and_the_document_share_a_file(folder: Path, books: Books) -> No
 async def written(path: Path, *job_ids: str) -> None:
     """Write results."""
     async with AsyncExitStack() as parts:
-        await parts.enter_async_context(reader_of(path))
-        results = await to_thread.run_sync(parts.enter_context, results_in(path, show_person=False))
+        await parts.enter_async_context(wait_for_reader(path))
+        results = await to_thread.run_sync(parts.enter_context, open_results(path, show_person=False))
         for job_id in job_ids:
             await results.add(result_of(job_id))
 
@@ -271,14 +271,14 @@ def test_one_file_of_results_has_one_writer(tmp_path: Path, how: str) -> None:
     else:
         other = path
     with (
-        results_in(path, show_person=False),
+        open_results(path, show_person=False),
         pytest.raises(ConfigurationError, match="Another run writes"),
-        results_in(other, show_person=False),
+        open_results(other, show_person=False),
     ):
         pytest.fail("it was opened twice")
     with (
-        pytest.raises(ConfigurationError, match="a file of the batch itself"),
-        results_in(other, show_person=False, apart_from=[path, tmp_path / "missing.db"]),
+        pytest.raises(ConfigurationError, match="an input file of the batch"),
+        open_results(other, show_person=False, other_files=[path, tmp_path / "missing.db"]),
     ):
         pytest.fail("it was opened")
 
@@ -351,9 +351,9 @@ def test_a_proxy_is_for_its_command_only(monkeypatch: pytest.MonkeyPatch) -> Non
 
     done = CliRunner().invoke(cli, ["doctor", "--json", "--proxy", "http://127.0.0.1:2"])
 
-    findings = {each["name"]: (each["outcome"], each["says"]) for each in json.loads(done.output)["findings"]}
-    assert ("ok", "Connections go through the proxy of --proxy.") == findings["proxies"]
-    assert "the proxy connects" in findings["connection"][1]
+    results = {each["name"]: (each["outcome"], each["message"]) for each in json.loads(done.output)["results"]}
+    assert ("ok", "Connections go through the proxy of --proxy.") == results["proxies"]
+    assert "the proxy connects" in results["connection"][1]
     assert "http://127.0.0.1:9" == os.environ["HTTPS_PROXY"]
     assert "http_proxy" not in os.environ
 

@@ -23,10 +23,10 @@ from click.testing import CliRunner
 from veriff_async import Credentials, PollPolicy, UnknownEvent, VeriffClient, parse_webhook
 from veriff_async._protocol.json.decode import dump
 from veriff_async.cli._commands import cli
-from veriff_async.cli._http import Answered
+from veriff_async.cli._http import ProbeResult
 from veriff_async.cli.listen import display
-from veriff_async.cli.listen.forward import Forwarded, Forwarder
-from veriff_async.cli.listen.server import serving
+from veriff_async.cli.listen.forward import Forwarder, ForwardResult
+from veriff_async.cli.listen.server import serve
 from veriff_async.cli.trigger_samples import samples
 from veriff_async.inbox import IgnoredReason, RecordResult, SqliteInbox
 from veriff_async.sandbox import Sandbox, WebhookKind
@@ -156,11 +156,11 @@ def test_everything_is_told_to_programs(start: Start) -> None:
     process.send_signal(signal.SIGTERM)
     written, errors = process.communicate(timeout=SECONDS)
 
-    taken = [line for line in lines if line["what"] == "webhook"]
-    refused = [line for line in lines if line["what"] == "refused"]
-    forwarded = [line for line in lines if line["what"] == "forward"]
+    taken = [line for line in lines if line["type"] == "webhook"]
+    refused = [line for line in lines if line["type"] == "refused"]
+    forwarded = [line for line in lines if line["type"] == "forward"]
     assert answers == [200, 401, 401, 401, 401, 200, 400, 405, 404, 413, 415]
-    assert [line["answered"] for line in lines if "answered" in line] == answers
+    assert [line["http_status"] for line in lines if line["type"] in {"webhook", "refused"}] == answers
     assert [(line["status"], line["code"], line["repeated"], line["secret"]) for line in taken] == [
         ("approved", 9001, False, 1),
         ("approved", 9001, True, 2),
@@ -174,7 +174,7 @@ def test_everything_is_told_to_programs(start: Start) -> None:
         "signed, but unreadable",
     ]
     assert {line["problem"] for line in forwarded} == {"no connection (Connection refused)"}
-    assert json.loads(written)["what"] == "stopped"
+    assert json.loads(written)["type"] == "stopped"
     assert (process.returncode, errors) == (0, "")
     assert SECRET not in json.dumps(lines)
 
@@ -186,7 +186,7 @@ def test_a_port_that_is_taken_is_one_sentence(run: Run) -> None:
         done = run("listen", "--port", str(port), **VARIABLES)
 
     assert done.returncode == 1
-    assert f"127.0.0.1 port {port} cannot be done (Address already in use)" in done.stderr
+    assert f"127.0.0.1 port {port} (Address already in use)" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -209,9 +209,9 @@ def test_nobody_reads_any_more(start: Start) -> None:
     [
         (["--path", "webhooks"], "slash"),
         (["--path", "/webhooks?x=1"], "slash"),
-        (["--forward-to", "nowhere"], "no address"),
-        (["--forward-to", "http://localhost:8080/webhooks/veriff/"], "listens itself"),
-        (["--port", "80", "--path", "/", "--forward-to", "http://127.0.0.1"], "listens itself"),
+        (["--forward-to", "nowhere"], "not a URL"),
+        (["--forward-to", "http://localhost:8080/webhooks/veriff/"], "this command itself"),
+        (["--port", "80", "--path", "/", "--forward-to", "http://127.0.0.1"], "this command itself"),
     ],
 )
 def test_wrong_use_is_named(arguments: list[str], words: str) -> None:
@@ -241,7 +241,7 @@ async def test_an_application_that_hangs_holds_up_nothing(
     receiver: Receiver, advance_time: Callable[[float], None]
 ) -> None:
     """What waits behind a slow application is bounded, and left out at the end; each is told."""
-    told: list[Forwarded] = []
+    told: list[ForwardResult] = []
     reached, released = Event(), Event()
 
     def hang(_headers: dict[str, str], _body: bytes) -> int:
@@ -263,9 +263,9 @@ async def test_an_application_that_hangs_holds_up_nothing(
         asyncio.get_running_loop().call_later(0, advance_time, 3)
     released.set()
 
-    problems = [each.answer and each.answer.problem for each in told]
+    problems = [each.result and each.result.problem for each in told]
     assert len(told) == 104
-    assert problems[3] == "no answer came in 10 seconds"
+    assert problems[3] == "no response within 10 seconds"
     assert set(problems[:3] + problems[4:]) == {None}
     assert receiver.posted[0][0]["x-hmac-signature"] == "x"
     assert receiver.posted[0][0]["host"] != "veriff"
@@ -308,12 +308,12 @@ def test_every_kind_has_its_words(kind: str, words: str) -> None:
 def test_an_unknown_kind_has_a_line() -> None:
     """A kind that is newer than this version is shown as such, and whatever became of it when it was handed on."""
     unknown = RecordResult(event=UnknownEvent(raw={}))
-    left_out = Forwarded(kind="unknown", session_id=None, answer=None)
-    failed = Forwarded(kind="unknown", session_id=None, answer=Answered(status=None, problem="gone", seconds=1))
+    left_out = ForwardResult(kind="unknown", session_id=None, result=None)
+    failed = ForwardResult(kind="unknown", session_id=None, result=ProbeResult(status=None, problem="gone", seconds=1))
 
     assert display.recorded_line(unknown, place=1) == "200  unknown      no session    signed with secret 2"
-    assert "left out" in display.forward_line(left_out)
-    assert display.forward_document(left_out)["problem"] == "left out"
+    assert "dropped" in display.forward_line(left_out)
+    assert display.forward_document(left_out)["problem"] == "dropped"
     assert display.forward_line(failed).endswith("failed: gone")
 
 
@@ -322,14 +322,14 @@ async def test_a_body_that_breaks_off_or_drips(advance_time: Callable[[float], N
     """Half a body is refused as that, and one that does not come to its end is given up."""
     refused: list[int] = []
 
-    class Taker:
-        async def take(self, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
+    class WebhookHandler:
+        async def handle(self, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
             raise AssertionError
 
         def refused(self, reply: WebhookResponse) -> None:
             refused.append(reply.status)
 
-    async with serving(Taker(), host="localhost", port=0, path="/") as url:
+    async with serve(WebhookHandler(), host="localhost", port=0, path="/") as url:
         for ends in (True, False):
             reader, writer = await asyncio.open_connection("localhost", urlsplit(url).port)
             writer.write(b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 9\r\n\r\n{")

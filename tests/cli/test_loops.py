@@ -12,8 +12,8 @@ import pytest
 from anyio import to_thread
 
 from tests.cli.test_listen import BODY, VARIABLES, post
-from veriff_async.cli._http import Poster
-from veriff_async.cli.listen.loop_detection import Mark, leads_back
+from veriff_async.cli._http import HttpProbe
+from veriff_async.cli.listen.loop_detection import ForwardMark, is_own_address
 
 if TYPE_CHECKING:
     import subprocess
@@ -48,7 +48,7 @@ LOOPBACK: Final = (
 def test_any_spelling_of_its_address_is_its_own(name: str, host: str) -> None:
     """Names, short and numeric forms, IPv4 as IPv6, trailing dots and percent signs lead back to the receiver."""
     for path in (PATH, f"{PATH}/", "/webhooks/%76eriff", "/x/../webhooks/veriff", f"{PATH}?a=1"):
-        assert leads_back(f"http://{name}:8080{path}", host=host, port=8080, path=PATH), path
+        assert is_own_address(f"http://{name}:8080{path}", host=host, port=8080, path=PATH), path
 
 
 def test_names_of_this_machine_are_its_own() -> None:
@@ -56,7 +56,7 @@ def test_names_of_this_machine_are_its_own() -> None:
     own = socket.gethostname()
     with suppress(OSError):
         socket.getaddrinfo(own, None)
-        assert leads_back(f"http://{own}:8080{PATH}", host="0.0.0.0", port=8080, path=PATH)  # noqa: S104
+        assert is_own_address(f"http://{own}:8080{PATH}", host="0.0.0.0", port=8080, path=PATH)  # noqa: S104
 
 
 @pytest.mark.parametrize(
@@ -73,17 +73,17 @@ def test_names_of_this_machine_are_its_own() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
 def test_an_application_is_not_mistaken_for_it(url: str, host: str) -> None:
     """Another port, path or machine is forwarded to."""
-    assert not leads_back(url, host=host, port=8080, path=PATH)
+    assert not is_own_address(url, host=host, port=8080, path=PATH)
 
 
 def test_marks_of_several_receivers_stand_side_by_side() -> None:
     """A chain of receivers that ends where it began is recognised by the first of them."""
-    first, second = Mark(), Mark()
-    headers = second.put_on(first.put_on([("content-type", "application/json")]))
+    first, second = ForwardMark(), ForwardMark()
+    headers = second.add_to(first.add_to([("content-type", "application/json")]))
 
-    assert first.is_on(dict(headers))
-    assert second.is_on({name.upper(): value for name, value in headers})
-    assert not Mark().is_on(dict(headers))
+    assert first.is_present(dict(headers))
+    assert second.is_present({name.upper(): value for name, value in headers})
+    assert not ForwardMark().is_present(dict(headers))
     assert 2 == len(headers)
 
 
@@ -113,9 +113,9 @@ async def test_a_tunnel_back_to_itself_ends_at_once(start: Start) -> None:
         assert 200 == await to_thread.run_sync(post, url, BODY)
         lines = [json.loads(await to_thread.run_sync(process.stdout.readline)) for _ in range(3)]
 
-    assert ["forward", "refused", "webhook"] == sorted(line["what"] for line in lines)
-    refused = next(line for line in lines if line["what"] == "refused")
-    assert (508, "forwarded to itself") == (refused["answered"], refused["cause"])
+    assert ["forward", "refused", "webhook"] == sorted(line["type"] for line in lines)
+    refused = next(line for line in lines if line["type"] == "refused")
+    assert (508, "forwarded to itself") == (refused["http_status"], refused["cause"])
 
 
 @pytest.mark.anyio
@@ -131,9 +131,9 @@ async def test_a_connection_that_the_application_closed_loses_nothing() -> None:
             await reader.readexactly(1)  # whatever comes second on this connection is lost
         writer.transport.abort()
 
-    async with await asyncio.start_server(answer, "127.0.0.1", 0) as application, Poster(10.0) as poster:
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as application, HttpProbe(10.0) as probe:
         url = f"http://127.0.0.1:{application.sockets[0].getsockname()[1]}/"
-        answers = [await poster.post(url, {}, body) for body in (b"one ", b"two ", b"last")]
+        answers = [await probe.post(url, {}, body) for body in (b"one ", b"two ", b"last")]
 
     assert [200, 200, 200] == [answer.status for answer in answers]
     assert [b"one ", b"two ", b"last"] == taken

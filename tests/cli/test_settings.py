@@ -10,7 +10,7 @@ import click
 import pytest
 
 from veriff_async import ConfigurationError
-from veriff_async.cli._settings import client_from_settings, settings_from
+from veriff_async.cli._env_file import create_client, load_settings
 
 if TYPE_CHECKING:
     import subprocess
@@ -25,7 +25,7 @@ SESSION = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 
 @pytest.fixture
 def env_file(tmp_path: Path) -> Path:
-    """Give a file that its owner alone may read."""
+    """Give a file that its owner alone can read."""
     path = tmp_path / "veriff.env"
     path.touch(0o600)
     return path
@@ -59,7 +59,7 @@ def test_a_line_is_read_as_a_shell_reads_it(env_file: Path, line: bytes, value: 
     """Quotes, export, comments and empty lines are taken; nothing is replaced, and no secret is cut at a #."""
     env_file.write_bytes(line)
 
-    assert settings_from(env_file) == {"KEY": value}
+    assert load_settings(env_file) == {"KEY": value}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_bad_line_is_named_by_its_number_and_never_shown(env_file: Path, line:
     env_file.write_bytes(b"# mine\nA=b\n" + line + b"\n")
 
     with pytest.raises(ConfigurationError, match=r"^Line 3 of veriff\.env ") as caught:
-        settings_from(env_file)
+        load_settings(env_file)
 
     assert SECRET[:8] not in str(caught.value)
 
@@ -90,9 +90,9 @@ def test_a_file_that_is_some_other_file_is_refused(env_file: Path, tmp_path: Pat
     env_file.write_bytes(b"#" * 70_000)
 
     with pytest.raises(ConfigurationError, match="65536 bytes"):
-        settings_from(env_file)
+        load_settings(env_file)
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        settings_from(tmp_path)
+        load_settings(tmp_path)
 
 
 def test_what_others_may_read_is_warned_of(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,13 +100,13 @@ def test_what_others_may_read_is_warned_of(env_file: Path, capsys: pytest.Captur
     env_file.write_text("KEY=a")
     env_file.chmod(0o640)
 
-    assert settings_from(env_file) == {"KEY": "a"}
+    assert load_settings(env_file) == {"KEY": "a"}
     assert "chmod 600" in capsys.readouterr().err
 
 
 def test_without_a_file_the_environment_is_taken() -> None:
     """The variables are those of the process."""
-    assert settings_from(None) is os.environ
+    assert load_settings(None) is os.environ
 
 
 def test_a_file_stands_alone(run: Run, env_file: Path) -> None:
@@ -142,7 +142,7 @@ def test_old_api_host_is_warned_of_in_the_commands_form(env_file: Path, capsys: 
     )
     env_file.chmod(0o600)
 
-    client_from_settings(env_file)
+    create_client(env_file)
 
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("Warning: ")

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from veriff_async import Credentials, DecisionEvent, SessionEvent, WebhookEvent, parse_webhook
 from veriff_async._protocol.json.decode import dump
 from veriff_async.cli._commands import cli
-from veriff_async.cli._http import Poster
+from veriff_async.cli._http import HttpProbe
 from veriff_async.cli.trigger import send_samples
 from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import WebhookKind
@@ -65,7 +65,7 @@ def test_what_is_refused_is_told_to_programs(run: Run, receiver: Receiver) -> No
 
     found = json.loads(done.stdout)
     assert done.returncode == 1
-    assert [(each["status"], each["taken"], each["http_status"]) for each in found["sent"]] == [
+    assert [(each["status"], each["accepted"], each["http_status"]) for each in found["sent"]] == [
         ("started", True, 200),
         ("submitted", False, 302),
     ]
@@ -117,17 +117,17 @@ async def test_who_is_not_there_is_named() -> None:
     )
 
     assert [(each.sample.kind, each.sample.status) for each in sent] == [("event", "submitted"), ("address", None)]
-    assert {each.answer.words() for each in sent} == {"no connection (Connection refused)"}
+    assert {each.result.describe() for each in sent} == {"no connection (Connection refused)"}
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        (b"", "the connection broke off before an answer came"),
-        (b"SSH-2.0-nobody\r\n", "what was answered is not HTTP"),
+        (b"", "the connection closed before a response arrived"),
+        (b"SSH-2.0-nobody\r\n", "the response is not HTTP"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 900000\r\n\r\n" + bytes(200_000), "HTTP 200"),
-        (None, "no answer came in 5 seconds"),
+        (None, "no response within 5 seconds"),
     ],
 )
 async def test_what_is_no_answer_has_words(
@@ -136,7 +136,7 @@ async def test_what_is_no_answer_has_words(
     """A connection that is cut, another protocol and silence are told apart; of a long answer the beginning is read."""
     asked = asyncio.Event()
 
-    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"{}")
         asked.set()
         if said is None:
@@ -145,15 +145,15 @@ async def test_what_is_no_answer_has_words(
             writer.write(said)
         writer.close()
 
-    async with await asyncio.start_server(say, "127.0.0.1", 0) as server, Poster(5) as poster:
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, HttpProbe(5) as probe:
         port = server.sockets[0].getsockname()[1]
-        post = asyncio.create_task(poster.post(f"http://127.0.0.1:{port}/", {}, b"{}"))
+        post = asyncio.create_task(probe.post(f"http://127.0.0.1:{port}/", {}, b"{}"))
         await asked.wait()
         if said is None:
             advance_time(6)
         answered = await post
 
-    assert words in answered.words()
+    assert words in answered.describe()
     assert len(answered.body) <= 65_536
 
 
@@ -166,7 +166,7 @@ def foreign() -> ssl.SSLContext:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize(("has_tls", "words"), [(False, "TLS cannot be agreed on"), (True, "does not trust")])
+@pytest.mark.parametrize(("has_tls", "words"), [(False, "the TLS handshake failed"), (True, "does not trust")])
 async def test_what_is_wrong_with_tls_has_words(
     receiver: Receiver, foreign: ssl.SSLContext, words: str, *, has_tls: bool
 ) -> None:
@@ -174,12 +174,12 @@ async def test_what_is_wrong_with_tls_has_words(
     if has_tls:
         receiver.socket = foreign.wrap_socket(receiver.socket, server_side=True)
 
-    async with Poster(5) as poster:
-        answered = await poster.post(receiver.url.replace("http:", "https:"), {}, b"{}")
-        nobody = await poster.post("http://nobody.invalid/", {}, b"{}")
+    async with HttpProbe(5) as probe:
+        answered = await probe.post(receiver.url.replace("http:", "https:"), {}, b"{}")
+        nobody = await probe.post("http://nobody.invalid/", {}, b"{}")
 
-    assert words in answered.words()
-    assert nobody.words() == "the host name is not known"
+    assert words in answered.describe()
+    assert nobody.describe() == "the host name is not known"
     assert receiver.posted == []
 
 
@@ -189,10 +189,10 @@ async def test_what_is_wrong_with_tls_has_words(
         (["trigger"], "--list"),
         (["trigger", "decision"], "--to"),
         (["trigger", "nothing", "--to", "http://127.0.0.1:9"], "nothing"),
-        (["trigger", "decision", "--to", "ftp://127.0.0.1"], "no address"),
-        (["trigger", "decision", "--to", "http://[::1"], "no address"),
+        (["trigger", "decision", "--to", "ftp://127.0.0.1"], "not a URL"),
+        (["trigger", "decision", "--to", "http://[::1"], "not a URL"),
         (["trigger", "decision", "--to", "http://ada:lovelace@127.0.0.1:9"], "leave it out"),
-        (["trigger", "ine", "--to", "http://127.0.0.1:9", "--status", "approved"], "none to choose"),
+        (["trigger", "ine", "--to", "http://127.0.0.1:9", "--status", "approved"], "leave it out"),
         (["trigger", "event", "--to", "http://127.0.0.1:9", "--status", "approved"], "started, submitted"),
     ],
 )
@@ -219,7 +219,7 @@ def test_kinds_are_listed(in_process: CliRunner) -> None:
     rows = json.loads(in_process.invoke(cli, ["trigger", "--list", "--json"]).output)["kinds"]
 
     assert [row["kind"] for row in rows] == list(SUBJECTS)
-    assert all(row["kind"] in shown and row["tells"] in shown for row in rows)
+    assert all(row["kind"] in shown and row["description"] in shown for row in rows)
     assert "possible_match" in shown
 
 
@@ -231,5 +231,5 @@ def test_an_attempt_is_started_before_it_is_submitted(receiver: Receiver, in_pro
 
     events = [read(*posted) for posted in receiver.posted]
     assert [event.action for event in events if isinstance(event, SessionEvent)] == ["started", "submitted"]
-    assert "2 of 2 webhooks not taken" in done.output
+    assert "2 of 2 webhooks not accepted" in done.output
     assert done.exit_code == 1

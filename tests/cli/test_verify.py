@@ -14,7 +14,7 @@ from PIL import Image
 
 from veriff_async import ConfigurationError, Person, Status
 from veriff_async.cli._commands import cli
-from veriff_async.cli.person_file import person_from
+from veriff_async.cli.verify import read_person
 from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def test_ctrl_c_while_waiting_gives_the_terminal_back_and_says_how_to_go_on(
 
     (session,) = patient.sessions
     assert process.wait(SECONDS) == 130
-    assert f"Interrupted.\r\nTo go on waiting: veriff-async decision {session.id} --wait --env-file '" in written
+    assert f"Interrupted.\r\nTo continue waiting: veriff-async decision {session.id} --wait --env-file '" in written
     assert written.count(f"{ESCAPE}[?25l") == written.count(f"{ESCAPE}[?25h") >= 1
     assert "Traceback" not in written
 
@@ -164,7 +164,9 @@ def test_ctrl_c_while_uploading_says_that_nothing_was_submitted(start: Start, pa
 
     (session,) = patient.sessions
     assert process.returncode == 130
-    assert errors == f"Interrupted.\nSession {session.id} was not submitted; the same command begins a new one.\n"
+    assert (
+        errors == f"Interrupted.\nSession {session.id} was not submitted; running the same command creates a new one.\n"
+    )
 
 
 def test_a_file_that_veriff_does_not_take_makes_no_session(run: Run, patient: Sandbox, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_large_pictures_are_said_once_and_scaled_on_demand(run: Run, served: San
 
 def test_a_person_is_read_in_the_names_of_the_model() -> None:
     """What the file says is what the session is created with."""
-    person = person_from(BytesIO(b'{"first_name": "Ada", "gender": "F", "date_of_birth": "1815-12-10"}'))
+    person = read_person(BytesIO(b'{"first_name": "Ada", "gender": "F", "date_of_birth": "1815-12-10"}'))
 
     assert person == Person(first_name="Ada", gender=person.gender, date_of_birth="1815-12-10")
 
@@ -214,11 +216,11 @@ def test_a_person_is_read_in_the_names_of_the_model() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"Lovelace", "no JSON object"),
-        (b'["Lovelace"]', "no JSON object"),
-        (b'{"first_name": "Lovelace"', "no JSON object"),
-        (b'{"first_name": "' + bytes(70_000) + b'"}', "no JSON object"),
-        (b"\xff", "no JSON object"),
+        (b"Lovelace", "must be a JSON object"),
+        (b'["Lovelace"]', "must be a JSON object"),
+        (b'{"first_name": "Lovelace"', "must be a JSON object"),
+        (b'{"first_name": "' + bytes(70_000) + b'"}', "must be a JSON object"),
+        (b"\xff", "must be a JSON object"),
         (b'{"first_name": "Ada", "Lovelace": "x"}', "Member 2"),
         (b'{"raw": "Lovelace"}', "Member 1"),
         (b'{"first_name": ["Lovelace"]}', "first_name"),
@@ -227,7 +229,7 @@ def test_a_person_is_read_in_the_names_of_the_model() -> None:
 def test_a_person_that_cannot_be_read_is_not_quoted(text: bytes, words: str) -> None:
     """The error says where it is wrong, and shows nothing of what stands there."""
     with pytest.raises(ConfigurationError, match=words) as caught:
-        person_from(BytesIO(text))
+        read_person(BytesIO(text))
 
     assert "Lovelace" not in str(caught.value)
     assert caught.value.__context__ is None

@@ -1,4 +1,7 @@
-"""The command `veriff-async`: try the whole flow, or run a local Veriff (extra `[cli]`: click and rich)."""
+"""The command line `veriff-async`, from the extra `[cli]` (click and rich).
+
+Each command is a module or folder with its own name, loaded when it runs; see `_commands`.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,10 @@ _EXTRA = frozenset({"click", "rich"})
 
 
 def main() -> None:
-    """Run the command line, or say in one sentence what is missing for it.
+    """Run the command line, or report in one sentence which extra is missing.
 
     Exit codes: 0 done, 1 the library refused (one sentence on stderr), 2 wrong usage or a missing extra,
-    130 interrupted with Ctrl-C; see `veriff_async.cli._exits`.
+    130 interrupted with Ctrl-C; see `veriff_async.cli._runtime.ExitCode`.
     """
     try:
         from veriff_async.cli._commands import cli  # noqa: PLC0415  an extra that may be missing
@@ -30,12 +33,12 @@ def main() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Let closed standard descriptors lead nowhere, so that no file, database or connection gets their numbers.
+    """Open the null device for closed standard descriptors, so that no file or connection gets their numbers.
 
-    With ``>&-`` the journal could be opened as number 1, and ``--out /dev/stdout`` would then write into it.
+    After ``>&-`` the journal could be opened as descriptor 1, and ``--out /dev/stdout`` would then write into it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # the system gives the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # the system assigns the lowest free number

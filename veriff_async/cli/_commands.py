@@ -1,4 +1,4 @@
-"""The group of all commands; each is defined in a module of its own, under its own name."""
+"""The group of all commands. Each is defined in the module or folder of the same name."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ COMMANDS: Final = (
 )
 
 _FOLDERS: Final = frozenset({"batch", "doctor", "listen"})
-"""Commands with a folder of their own."""
+"""Commands that are folders; the others are modules."""
 
 
 class _Commands(CommandLine):
-    """Loads the module of a command when it is asked for: a shell that completes a word must not wait for all."""
+    """Imports a command when it is needed: completing a word in a shell must not import all of them."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's own signature
-        """Name the commands, those that are used most first."""
+        """Return the names of commands, the most used first."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Return a command, or `None` when there is none of that name."""
+        """Return a command, or `None` if no command has that name."""
         if cmd_name not in COMMANDS:
             return None
         suffix = ".command" if cmd_name in _FOLDERS else ""

@@ -1,6 +1,6 @@
-"""Requests that are not the client's: one try, no redirect, a bounded answer, and words for what went wrong.
+"""Single HTTP requests for diagnosis: no retry, no redirect, a bounded response, and a description of each failure.
 
-The client tries again, follows the pace of Veriff and raises; who looks for a mistake wants to see each try as it was.
+`VeriffClient` retries, honours rate limits and raises. To find a mistake, users need to see each attempt as it was.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
-__all__ = ("Answered", "Poster", "certificate_problem", "check_url", "network_problem")
+__all__ = ("HttpProbe", "ProbeResult", "certificate_problem", "check_url", "network_problem")
 
-_MOST: Final = 65_536
-"""Bytes of an answer that are looked at; what follows says nothing that is needed here."""
+_MAX_BODY: Final = 65_536
+"""Bytes of a response that are read."""
 
 _CERTIFICATE_PROBLEMS: Final = {
     9: "its certificate is not valid yet: check the clock of this machine",
     10: "its certificate has expired: have it renewed, or check the clock of this machine",
-    18: "its certificate is signed by itself, which nobody trusts",
+    18: "its certificate is self-signed and therefore not trusted",
     19: "its certificate comes from an authority that this machine does not trust",
     20: "its certificate comes from an authority that this machine does not trust, or the server sends no chain",
     21: "its certificate comes from an authority that this machine does not trust, or the server sends no chain",
@@ -41,10 +41,10 @@ _CERTIFICATE_PROBLEMS: Final = {
 
 
 def check_url(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Refuse an option that is no address, or holds a password, which every user of the machine could read.
+    """Check an option that is a URL. Passwords are refused: every user of the machine can read arguments.
 
     Raises:
-        click.BadParameter: It cannot be posted to.
+        click.BadParameter: It is not a usable URL.
     """
     if value is None:
         return None
@@ -54,23 +54,23 @@ def check_url(_ctx: click.Context, _parameter: click.Parameter, value: str | Non
     except ValueError:
         is_good, parts = False, urlsplit("")
     if not is_good:
-        msg = "this is no address: give http://... or https://..."
+        msg = "this is not a URL: give http://... or https://..."
         raise click.BadParameter(msg)
     if parts.username is not None or parts.password is not None:
-        msg = "it holds a name or password, and arguments can be read by every user of the machine: leave it out."
+        msg = "it contains a name or password, which every user of the machine can read in arguments: leave it out."
         raise click.BadParameter(msg)
     return value
 
 
 @frozen(kw_only=True)
-class Answered:
-    """What came of one request.
+class ProbeResult:
+    """The outcome of one request.
 
     Attributes:
-        status: HTTP status of the answer, or `None` when none came.
-        problem: Why none came, in words without a full stop; empty when one came.
+        status: HTTP status of the response, or `None` if there is none.
+        problem: Why there is none, without a full stop; otherwise empty.
         seconds: How long it took.
-        headers: Headers of the answer, names in any case.
+        headers: Headers of the response, names in any case.
         body: The first bytes of its body.
     """
 
@@ -81,35 +81,35 @@ class Answered:
     body: bytes = field(default=b"", repr=False)
 
     @property
-    def is_taken(self) -> bool:
-        """Whether a webhook was taken: only 200 counts for Veriff."""
-        return self.status == 200  # noqa: PLR2004  the number is its own name
+    def is_accepted(self) -> bool:
+        """Whether a webhook was accepted: for Veriff only 200 counts."""
+        return self.status == 200  # noqa: PLR2004  HTTP OK
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """Return the status or the problem."""
         return self.problem if self.status is None else f"HTTP {self.status}"
 
 
-class Poster:
-    """Sends requests, each once and on a connection of its own; use it with ``async with``.
+class HttpProbe:
+    """Sends each request once and on its own connection; use it with ``async with``.
 
-    A connection that is kept may be closed by the server at the moment when the next request leaves, which would then
-    be lost without the server's fault, and could not be told from one that it has taken.
-
-    But for a GET whose connection breaks before anything is answered: aiohttp sends that a second time by itself.
+    Connections are not reused: a server may close an idle one at the moment when the next request leaves, and that
+    request would fail although the server is healthy. (aiohttp still repeats a GET by itself if the connection breaks
+    before a response starts.)
 
     Args:
-        seconds: How long one may take, from the connection to the end of the answer.
+        seconds: Time limit of one request, from the connection to the end of the response.
+        trust_env: Whether to use the proxies of the environment.
     """
 
     def __init__(self, seconds: float, *, trust_env: bool = False) -> None:
-        """Take the time, and whether proxies of the environment are used; nothing is opened."""
+        """Take the options; nothing is opened yet."""
         self._seconds = seconds
         self._trust_env = trust_env
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        """Make the pool of connections."""
+        """Create the HTTP session."""
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=self._seconds),
@@ -127,63 +127,65 @@ class Poster:
         if http is not None:
             await http.close()
 
-    async def post(self, url: str, headers: Mapping[str, str] | Sequence[tuple[str, str]], body: bytes) -> Answered:
-        """Post a body; a redirect is an answer, and not followed."""
-        return await self._ask("POST", url, headers, body)
+    async def post(self, url: str, headers: Mapping[str, str] | Sequence[tuple[str, str]], body: bytes) -> ProbeResult:
+        """Send a POST; redirects are not followed."""
+        return await self._request("POST", url, headers, body)
 
-    async def get(self, url: str, headers: Mapping[str, str]) -> Answered:
-        """Get something; a redirect is an answer, and not followed."""
-        return await self._ask("GET", url, headers, None)
+    async def get(self, url: str, headers: Mapping[str, str]) -> ProbeResult:
+        """Send a GET; redirects are not followed."""
+        return await self._request("GET", url, headers, None)
 
-    async def _ask(
+    async def _request(
         self, method: str, url: str, headers: Mapping[str, str] | Sequence[tuple[str, str]], body: bytes | None
-    ) -> Answered:
-        assert self._http is not None, "used inside of its block"  # noqa: S101
+    ) -> ProbeResult:
+        assert self._http is not None, "use it with async with"  # noqa: S101
         began = perf_counter()
         try:
-            async with self._http.request(method, url, headers=headers, data=body, allow_redirects=False) as answer:
-                text = await _beginning(answer.content)
-                return Answered(status=answer.status, seconds=perf_counter() - began, headers=answer.headers, body=text)
+            async with self._http.request(method, url, headers=headers, data=body, allow_redirects=False) as response:
+                head = await _read_head(response.content)
+                return ProbeResult(
+                    status=response.status, seconds=perf_counter() - began, headers=response.headers, body=head
+                )
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            problem = self._problem(error)
-        return Answered(status=None, problem=problem, seconds=perf_counter() - began)
+            problem = self._describe_error(error)
+        return ProbeResult(status=None, problem=problem, seconds=perf_counter() - began)
 
-    def _problem(self, error: Exception) -> str:
-        """Say what went wrong without the exception's own text, which may hold what was sent."""
-        words = "the connection broke off before an answer came"
+    def _describe_error(self, error: Exception) -> str:
+        """Describe an error without the exception's own text, which may contain what was sent."""
+        description = "the connection closed before a response arrived"
         if isinstance(error, TimeoutError):
-            words = f"no answer came in {self._seconds:g} seconds"
+            description = f"no response within {self._seconds:g} seconds"
         elif isinstance(error, aiohttp.ClientConnectorCertificateError):
-            words = certificate_problem(error.certificate_error)
+            description = certificate_problem(error.certificate_error)
         elif isinstance(error, aiohttp.ClientSSLError):
-            words = "TLS cannot be agreed on: is this a port for plain http?"
+            description = "the TLS handshake failed: is this a port for plain http?"
         elif isinstance(error, aiohttp.ClientConnectorDNSError):
-            words = "the host name is not known"
+            description = "the host name is not known"
         elif isinstance(error, aiohttp.ClientConnectorError):
-            words = f"no connection ({network_problem(error.os_error)})"
+            description = f"no connection ({network_problem(error.os_error)})"
         elif isinstance(error, aiohttp.ClientResponseError):
-            words = "what was answered is not HTTP"
+            description = "the response is not HTTP"
         elif isinstance(error, ValueError):
-            words = "the address cannot be used"
-        return words
+            description = "the address cannot be used"
+        return description
 
 
 def certificate_problem(error: Exception) -> str:
-    """Say why a certificate was refused."""
+    """Describe why a certificate was refused."""
     number = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
-    return _CERTIFICATE_PROBLEMS.get(number, f"its certificate is not trusted (OpenSSL's reason {number})")
+    return _CERTIFICATE_PROBLEMS.get(number, f"its certificate is not trusted (OpenSSL reason {number})")
 
 
 def network_problem(error: OSError) -> str:
-    """Say what the system said, and not what asyncio makes of it: that has the address in it, and its words change."""
+    """Return the system's own description: asyncio adds the address, in words that change between versions."""
     if isinstance(error, socket.gaierror):
         return "the host name is not known"
     return os.strerror(error.errno) if error.errno else type(error).__name__
 
 
-async def _beginning(stream: aiohttp.StreamReader) -> bytes:
-    """Read the beginning of an answer, so that an endless one ends."""
+async def _read_head(stream: aiohttp.StreamReader) -> bytes:
+    """Read the first bytes of a response, so that an endless one does not block the command."""
     text = bytearray()
-    while len(text) < _MOST and (piece := await stream.read(_MOST - len(text))):
-        text += piece
+    while len(text) < _MAX_BODY and (chunk := await stream.read(_MAX_BODY - len(text))):
+        text += chunk
     return bytes(text)

@@ -1,4 +1,4 @@
-"""The options that mean the same wherever they stand."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 
 from veriff_async.cli._http import check_url
-from veriff_async.cli._runtime import course
+from veriff_async.cli._runtime import current_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,32 +32,34 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 FROM_ENVIRONMENT: Final = "env"
 _PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
-_EXCEPTIONS: Final = ("no_proxy", "NO_PROXY")
+_NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 
 FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
-"""A file that must be there."""
+"""An existing file."""
 
 
 class Seconds(click.FloatRange):
-    """A number of seconds. Not NaN, which compares as within every range, and so would be noticed after a creation."""
+    """A number of seconds. NaN is refused: it passes every range check and would fail only after the session exists."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
-        """Read a number."""
+        """Parse the number."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number of seconds.", param, ctx)
         return number
 
 
-def _note_form(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
-    course().for_program = for_program
+def _set_format(_ctx: click.Context, _parameter: click.Parameter, for_program: bool) -> bool:  # noqa: FBT001
+    current_command().for_program = for_program
     return for_program
 
 
 def inbox_option(command: _F) -> _F:
     """Add ``--inbox``, as the argument `inbox`: a path or `None`, for `inbox_of`."""
-    words = "End waits with the webhooks that `listen --inbox` records in this file; Veriff is asked for missing ones."
-    return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=words)(command)
+    help_text = "Use the webhooks that `listen --inbox` records in this file; polling finds missing ones."
+    return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=help_text)(
+        command
+    )
 
 
 def outage_option(command: _F) -> _F:
@@ -73,58 +75,60 @@ def outage_option(command: _F) -> _F:
 
 
 def json_option(command: _F) -> _F:
-    """Add ``--json``, as the argument `for_program`; errors and warnings of the command take that form too."""
-    words = "Print one JSON document and nothing else."
-    return click.option("--json", "for_program", is_flag=True, is_eager=True, callback=_note_form, help=words)(command)
+    """Add ``--json``, as the argument `for_program`; it also makes errors and warnings JSON."""
+    help_text = "Print one JSON document and nothing else."
+    return click.option("--json", "for_program", is_flag=True, is_eager=True, callback=_set_format, help=help_text)(
+        command
+    )
 
 
 def env_file_option(command: _F) -> _F:
-    """Add ``--env-file``, as the argument `env_file`: a path or `None`, for `client_from_settings`."""
-    words = "Take the VERIFF_ variables from this file of KEY=VALUE lines, not from the environment."
-    return click.option("--env-file", type=FILE, metavar="FILE", help=words)(command)
+    """Add ``--env-file``, as the argument `env_file`: a path or `None`, for `create_client`."""
+    help_text = "Read the VERIFF_ variables from this file of KEY=VALUE lines, not from the environment."
+    return click.option("--env-file", type=FILE, metavar="FILE", help=help_text)(command)
 
 
-def _proxy(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+def _apply_proxy(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     use_proxy(value if value == FROM_ENVIRONMENT else check_url(ctx, parameter, value))
     return value
 
 
 def use_proxy(value: str | None) -> None:
-    """Let the running command use a proxy: through the environment, which its client reads with ``trust_env``.
+    """Make the running command use a proxy, by setting the variables that its client reads with ``trust_env``.
 
     Args:
-        value: An address that was checked, ``"env"`` for that of the environment, or `None`.
+        value: A valid URL, ``"env"`` for the proxy of the environment, or `None`.
     """
-    course().proxy = value
+    current_command().proxy = value
     if value is None or value == FROM_ENVIRONMENT:
         return
-    before = {name: os.environ.get(name) for name in (*_PROXIES, *_EXCEPTIONS)}
+    before = {name: os.environ.get(name) for name in (*_PROXIES, *_NO_PROXY)}
     os.environ.update(dict.fromkeys(_PROXIES, value))
-    for name in _EXCEPTIONS:
-        os.environ.pop(name, None)  # --proxy is explicit
+    for name in _NO_PROXY:
+        os.environ.pop(name, None)  # --proxy overrides them
 
     def restore() -> None:
-        for name, earlier in before.items():
+        for name, previous in before.items():
             os.environ.pop(name, None)
-            if earlier is not None:
-                os.environ[name] = earlier
+            if previous is not None:
+                os.environ[name] = previous
 
     click.get_current_context().call_on_close(restore)
 
 
 def proxy_option(command: _F) -> _F:
-    """Add ``--proxy``; `client_from_settings` takes it into account."""
-    words = "Connect through the HTTP proxy http://host:port; env takes HTTPS_PROXY, where a password belongs."
-    return click.option("--proxy", metavar="URL", expose_value=False, callback=_proxy, help=words)(command)
+    """Add ``--proxy``, which `create_client` applies."""
+    help_text = "Connect through the HTTP proxy http://host:port; env uses HTTPS_PROXY, which may contain a password."
+    return click.option("--proxy", metavar="URL", expose_value=False, callback=_apply_proxy, help=help_text)(command)
 
 
 def show_person_option(command: _F) -> _F:
     """Add ``--show-person``, as the argument `show_person`."""
-    return click.option("--show-person", is_flag=True, help="Show the person's data of the decision too.")(command)
+    return click.option("--show-person", is_flag=True, help="Also show personal data of the decision.")(command)
 
 
 def timeout_option(command: _F) -> _F:
-    """Add ``--timeout``, as the argument `timeout`: seconds to wait for a decision, or `None` for no end."""
+    """Add ``--timeout``, as the argument `timeout`: seconds to wait for a decision."""
     return click.option(
         "--timeout",
         type=Seconds(min=0, min_open=True),

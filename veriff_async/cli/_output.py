@@ -1,4 +1,4 @@
-"""What the commands show: bars and tables on a terminal, plain lines anywhere else."""
+"""Output of the commands: bars and tables on a terminal, plain lines everywhere else."""
 
 from __future__ import annotations
 
@@ -7,17 +7,10 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Final
 
 from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TransferSpeedColumn,
-)
-from rich.table import Table
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TransferSpeedColumn
+from rich.table import Column, Table
 
-from veriff_async import Decision, DownloadProgress, Media, Status, UploadProgress
+from veriff_async import DownloadProgress, Media, Status, UploadProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -25,184 +18,155 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import TaskID
 
-__all__ = ("Screen", "decision_facts", "megabytes", "personal_facts")
+__all__ = ("Output", "megabytes", "printable")
 
-_WIDEST: Final = 100  # columns of text; longer lines are hard to read
+_MAX_TEXT_WIDTH: Final = 100
+"""Columns of running text: longer lines are hard to read."""
 
-_NARROWEST: Final = 20  # columns of text beside an indentation
+_MIN_TEXT_WIDTH: Final = 20
+"""Columns that an indented sentence keeps on a narrow terminal."""
 
-_SHORT: Final = 8  # figures of an id that tell files apart
+_SHORT_ID: Final = 8
+"""Characters of a media id that are enough to tell files apart."""
+
+_SPEED_FITS: Final = 80
+"""Columns from which bars show the transfer speed. On narrower terminals it would push names onto a second line."""
 
 
 def megabytes(count: int) -> str:
-    """Write a number of bytes as megabytes."""
+    """Format a number of bytes as megabytes."""
     return f"{count / 1_000_000:.2f} MB"
 
 
-class Screen:
-    """Where a command writes to.
+def printable(text: str) -> str:
+    """Replace control characters, so that text from a server or a document cannot move the cursor."""
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+class Output:
+    """Writes to one console.
 
     Args:
-        console: The rich console; it knows about `NO_COLOR`, `TERM` and the width.
+        console: The rich console, which applies ``NO_COLOR``, ``TERM`` and the width of the terminal.
+
+    Attributes:
+        is_live: Whether the console is a terminal that can redraw lines. ``FORCE_COLOR`` makes rich treat a pipe as a
+            terminal, but a file would keep every frame of a bar, so the file itself is asked too.
     """
 
     def __init__(self, console: Console) -> None:
-        """Take the console, and see whether somebody watches it."""
-        self._console = console
-        # FORCE_COLOR makes a pipe look like a terminal to rich, but nobody watches a bar move in a file.
-        self.is_live = console.is_interactive and console.file.isatty()
+        """Take the console."""
+        self.console = console
+        self.is_live: bool = console.is_interactive and console.file.isatty()
 
-    def say(self, words: str, *, style: str | None = None, indent: int | None = None) -> None:
-        """Write a line, with no markup and no colours of its own.
+    def print(self, text: str, *, style: str | None = None, indent: int | None = None) -> None:
+        """Write a line, without markup or automatic colours.
 
         Args:
-            words: The line. Anything but a terminal gets it as it is, so that programs find it in one line.
+            text: The line. Pipes and files get it unwrapped, so that programs find it in one line.
             style: A style of rich.
-            indent: Where the further lines of a sentence begin on a terminal, which is wrapped between words; without
-                it the terminal wraps the line, and what is copied from there, such as a command, is one line.
+            indent: Indentation of continuation lines on a terminal, where the text is wrapped between words. Without it
+                the terminal wraps the line itself, so that a command copied from there stays one line.
         """
         if indent is not None and self.is_live:
-            width = max(self._console.width, indent + _NARROWEST)
-            words = fill(words, width, subsequent_indent=" " * indent, break_on_hyphens=False)
-        self._console.print(words, style=style, markup=False, highlight=False, soft_wrap=True)
+            width = max(self.console.width, indent + _MIN_TEXT_WIDTH)
+            text = fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
+        self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def print_numbered(self, title: str, items: Sequence[str]) -> None:
+        """Write a title and a numbered list, wrapped between words."""
+        self.print(f"\n{title}", style="bold")
+        for number, item in enumerate(items, 1):
+            head, width = f"  {number}. ", min(self.console.width, _MAX_TEXT_WIDTH)
+            self.print(fill(item, width, initial_indent=head, subsequent_indent="     "))
+
+    def print_table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+        """Write a table. Pipes and files get one line per row, with tabs between cells and without a header."""
+        if self.is_live:
+            table = Table(*columns, title=title, title_justify="left")
+            for row in rows:
+                table.add_row(*(escape(printable(cell)) for cell in row))
+            self.console.print(table)
+        elif not self.console.quiet:
+            # Not through rich, which would turn the tabs into spaces.
+            for row in rows:
+                self.console.file.write("\t".join(map(printable, row)) + "\n")
+            self.console.file.flush()
+
+    def print_fields(self, title: str, fields: dict[str, str | int | None]) -> None:
+        """Write names and values, as a table on a terminal; fields without a value are left out."""
+        rows = [(name.replace("_", " "), printable(str(value))) for name, value in fields.items() if value is not None]
+        if not self.is_live:
+            for name, value in rows:
+                self.print(f"  {name}: {value}")
+            return
+        table = Table("field", "value", title=title, title_justify="left")
+        for name, value in rows:
+            table.add_row(name, escape(value), style="bold green" if value == Status.APPROVED else None)
+        self.console.print(table)
 
     @contextmanager
-    def uploads(self, media: Sequence[Media]) -> Generator[Callable[[UploadProgress], None]]:
-        """Show one bar for each file, moved by what really went out."""
+    def status(self, text: str) -> Generator[None]:
+        """Show a spinner during the block, or print `text` once where no terminal is."""
+        if self.is_live:
+            with self.console.status(text):
+                yield
+        else:
+            self.print(text)
+            yield
+
+    @contextmanager
+    def upload_bars(self, media: Sequence[Media]) -> Generator[Callable[[UploadProgress], None]]:
+        """Show a bar for each file; yields the callback that moves them."""
         if not self.is_live:
-            yield _Lines(self).update
+            yield self._print_uploaded
             return
-        with self._bars() as progress:
-            tasks = {id(one): progress.add_task(_name(one), total=None) for one in media}
+        with self._transfer_bars() as bars:
+            tasks = {id(item): bars.add_task(_label(item), total=None) for item in media}
 
             def update(event: UploadProgress) -> None:
-                progress.update(tasks[id(event.media)], completed=event.bytes_sent, total=event.total_bytes)
+                bars.update(tasks[id(event.media)], completed=event.bytes_sent, total=event.total_bytes)
 
             yield update
 
     @contextmanager
-    def downloads(self) -> Generator[Callable[[DownloadProgress], None]]:
-        """Show one bar for each file as it begins to come, by the first figures of its id."""
+    def download_bars(self) -> Generator[Callable[[DownloadProgress], None]]:
+        """Show a bar for each file once its download starts; yields the callback that moves them."""
         if not self.is_live:
-            yield _Lines(self).received
+            yield self._print_downloaded
             return
-        with self._bars() as progress:
+        with self._transfer_bars() as bars:
             tasks: dict[str, TaskID] = {}
 
             def update(event: DownloadProgress) -> None:
                 if event.media_id not in tasks:
-                    tasks[event.media_id] = progress.add_task(_short(event), total=None)
-                progress.update(tasks[event.media_id], completed=event.bytes_received, total=event.total_bytes)
+                    tasks[event.media_id] = bars.add_task(event.media_id[:_SHORT_ID], total=None)
+                bars.update(tasks[event.media_id], completed=event.bytes_received, total=event.total_bytes)
 
             yield update
 
-    def _bars(self) -> Progress:
-        return Progress(
-            TextColumn("  {task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TaskProgressColumn(),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            console=self._console,
-        )
+    def _transfer_bars(self) -> Progress:
+        def fixed() -> Column:
+            return Column(no_wrap=True)
 
-    @contextmanager
-    def waiting(self, words: str) -> Generator[None]:
-        """Show that something is waited for."""
-        if self.is_live:
-            with self._console.status(words):
-                yield
-        else:
-            self.say(words)
-            yield
+        columns = [
+            TextColumn("  {task.description}", markup=False, table_column=fixed()),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=24)),
+            TaskProgressColumn(table_column=fixed()),
+            DownloadColumn(table_column=fixed()),
+        ]
+        if self.console.width >= _SPEED_FITS:
+            columns.append(TransferSpeedColumn(table_column=fixed()))
+        return Progress(*columns, console=self.console)
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-        """Show rows of text; where nobody watches, each is a line with tabs between its cells, without a head."""
-        if not self.is_live:
-            for row in rows:
-                self._line("\t".join(map(_printable, row)))
-            self._console.file.flush()
-            return
-        table = Table(*columns, title=title, title_justify="left")
-        for row in rows:
-            table.add_row(*(escape(_printable(cell)) for cell in row))
-        self._console.print(table)
-
-    def _line(self, cells: str) -> None:
-        """Write a line as it is: rich would make spaces of its tabs."""
-        if not self._console.quiet:
-            self._console.file.write(f"{cells}\n")
-
-    def decision(self, decision: Decision, *, show_person: bool) -> None:
-        """Show a decision, with the person's data only when that was asked for."""
-        shown = decision_facts(decision) | (personal_facts(decision) if show_person else {})
-        rows = [(name.replace("_", " "), _printable(str(value))) for name, value in shown.items() if value is not None]
-        if not self.is_live:
-            for name, value in rows:
-                self.say(f"  {name}: {value}")
-            return
-        table = Table("field", "value", title="Decision", title_justify="left")
-        for name, value in rows:
-            table.add_row(name, escape(value), style="bold green" if value == Status.APPROVED else None)
-        self._console.print(table)
-
-    def numbered(self, title: str, items: Sequence[str]) -> None:
-        """Write a title and a numbered list, wrapped between words."""
-        self.say(f"\n{title}", style="bold")
-        for number, item in enumerate(items, 1):
-            head = f"  {number}. "
-            self.say(fill(item, min(self._console.width, _WIDEST), initial_indent=head, subsequent_indent="     "))
-
-
-class _Lines:
-    """Progress for people who read a file later: one line when a picture is through."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-
-    def update(self, event: UploadProgress) -> None:
+    def _print_uploaded(self, event: UploadProgress) -> None:
         if event.bytes_sent == event.total_bytes:
-            self._screen.say(f"  {_name(event.media)}: {megabytes(event.total_bytes)} sent")
+            self.print(f"  {_label(event.media)}: {megabytes(event.total_bytes)} sent")
 
-    def received(self, event: DownloadProgress) -> None:
+    def _print_downloaded(self, event: DownloadProgress) -> None:
         if event.bytes_received == event.total_bytes:
-            self._screen.say(f"  {_short(event)}: {megabytes(event.bytes_received)} received")
+            self.print(f"  {event.media_id[:_SHORT_ID]}: {megabytes(event.bytes_received)} received")
 
 
-def _short(event: DownloadProgress) -> str:
-    return event.media_id[:_SHORT]
-
-
-def _name(media: Media) -> str:
+def _label(media: Media) -> str:
     return media.filename or str(media.context)
-
-
-def _printable(text: str) -> str:
-    """Return a text that moves no cursor: what a server says, or somebody printed on a document, is only shown."""
-    return "".join(character if character.isprintable() else "?" for character in text)
-
-
-def decision_facts(decision: Decision) -> dict[str, str | int | None]:
-    """Return what is no personal data of a decision."""
-    moment = decision.decision_time
-    return {
-        "session_id": decision.session_id,
-        "status": str(decision.status),
-        "code": decision.code,
-        "reason": decision.reason,
-        "reason_code": decision.reason_code,
-        "decision_time": moment.isoformat() if moment else None,
-    }
-
-
-def personal_facts(decision: Decision) -> dict[str, str | int | None]:
-    """Return the person's data of a decision, for those who asked for it."""
-    person, document = decision.person, decision.document
-    return {
-        "first_name": person.first_name,
-        "last_name": person.last_name,
-        "date_of_birth": person.date_of_birth,
-        "document_type": document.type and str(document.type),
-        "document_country": document.country,
-        "document_number": document.number,
-    }

@@ -1,7 +1,12 @@
-"""How every command runs and ends: work, errors, warnings, log records, signals.
+"""How every command runs and ends: exit codes, errors, warnings, log records, signals.
 
-With ``--json`` standard error gets nothing but JSON objects, one in each line, whatever goes wrong: an error of the
-library, wrong usage, a warning, a log record, a signal, or a defect of this program.
+A command calls `run` with its coroutine and lets exceptions through. `CommandLine.invoke` catches them in one place and
+turns them into a message and an exit code, so commands contain no error handling of their own. While a command works it
+keeps `CommandState.resume_hint` up to date: the command line that continues the work, which is shown with any error,
+timeout or signal.
+
+With ``--json`` standard error gets JSON objects only, one per line, in every case: an error of the library, wrong
+usage, a warning, a log record, a signal, or a defect of this program.
 """
 
 from __future__ import annotations
@@ -10,71 +15,115 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
 import traceback
 import warnings
 from contextlib import ExitStack, contextmanager
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 from attrs import define, field
 
 from veriff_async import ApiError, DecisionTimeoutError, VeriffError
-from veriff_async.cli._exits import Exit
-from veriff_async.cli._output import Screen
-from veriff_async.cli._streams import print_result, progress_console, result_console, say
+from veriff_async.cli._output import Output
+from veriff_async.cli._stdio import print_stderr, print_stdout, stderr_console, stdout_console
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator, Sequence
+    from pathlib import Path
     from types import FrameType
 
-__all__ = ("CommandLine", "Course", "course", "print_json", "progress_screen", "result_screen", "run", "warn")
+__all__ = (
+    "CommandLine",
+    "CommandState",
+    "ExitCode",
+    "command_line",
+    "current_command",
+    "print_json",
+    "run",
+    "stderr_output",
+    "stdout_output",
+    "warn",
+)
 
 _T = TypeVar("_T")
 
-_STOPPED: Final = {"SIGINT": "Interrupted.", "SIGTERM": "Terminated.", "SIGHUP": "Hung up."}
+_SIGNAL_MESSAGES: Final = {"SIGINT": "Interrupted.", "SIGTERM": "Terminated.", "SIGHUP": "Hung up."}
+_TAKES_PROXY: Final = ("batch collect", "batch resume", "decision", "media", "verify")
+_MAX_LOG_MESSAGES: Final = 1000
+
+
+class ExitCode(IntEnum):
+    """Every exit code of `veriff-async`, the same for all commands."""
+
+    DONE = 0
+    """The command succeeded; for a decision: it is ``approved``."""
+    REFUSED = 1
+    """The library or Veriff refused; one sentence on standard error says why, and what to do."""
+    USAGE = 2
+    """The command was used wrongly, or the extra ``[cli]`` is missing; nothing was sent."""
+    NOT_APPROVED = 3
+    """There is a decision, and it is not ``approved``."""
+    UNDECIDED = 4
+    """There is no decision yet, or none came in time."""
+    HUNG_UP = 129
+    """The terminal was closed: 128 + SIGHUP, as in shells."""
+    INTERRUPTED = 130
+    """Ctrl-C: 128 + SIGINT."""
+    TERMINATED = 143
+    """Stopped by the system or a supervisor: 128 + SIGTERM."""
 
 
 @define
-class Course:
-    """How this run of a command speaks, and how far it came.
+class CommandState:
+    """State of the running command.
 
     Attributes:
         for_program: Whether ``--json`` was given.
-        advice: How to go on from here when the command breaks off now, as one sentence; empty when there is nothing
-            to go on from.
-        facts: What a program needs for that, for example the ``session_id``.
-        signal: The signal that stopped it.
-        proxy: What ``--proxy`` was given.
-        warned: What `warn` has said: a command that reads a file twice warns of it once.
+        resume_hint: How to continue if the command ends now, as one sentence; empty if there is nothing to continue.
+        facts: Members that error documents of ``--json`` get in addition, for example the ``session_id``.
+        signal: The signal that stopped the command.
+        proxy: The value of ``--proxy``.
+        warned: Warnings shown so far: a command that reads a file twice warns once.
     """
 
     for_program: bool = False
-    advice: str = ""
+    resume_hint: str = ""
     facts: dict[str, object] = field(factory=dict[str, object])
     signal: signal.Signals = signal.SIGINT
     proxy: str | None = None
     warned: set[str] = field(factory=set[str])
 
-    def reached(self, advice: str, **facts: object) -> None:
-        """Note how far the work has come; it is shown with an error, a timeout or a signal."""
-        self.advice = advice
+    def set_resume_hint(self, hint: str, **facts: object) -> None:
+        """Replace the hint, which an error, a timeout or a signal shows, and add facts."""
+        self.resume_hint = hint
         self.facts |= facts
 
 
-def course() -> Course:
-    """Return the course of the command that runs now; outside of a command it is a new one."""
+def current_command() -> CommandState:
+    """Return the state of the running command, or a new one outside of a command."""
     context = click.get_current_context(silent=True)
-    return Course() if context is None else context.ensure_object(Course)
+    return CommandState() if context is None else context.ensure_object(CommandState)
+
+
+def command_line(command: str, env_file: Path | None) -> str:
+    """Return a command line that continues the work with the same credentials and proxy."""
+    options = "" if env_file is None else f" --env-file {shlex.quote(str(env_file))}"
+    proxy = current_command().proxy
+    if proxy is not None and command.startswith(_TAKES_PROXY):
+        options += f" --proxy {shlex.quote(proxy)}"
+    return f"veriff-async {command}{options}"
 
 
 class CommandLine(click.Group):
-    """The group of all commands: what goes wrong in any of them is reported here, and nowhere else.
+    """The group of all commands, and the only place that reports errors.
 
-    A `VeriffError` becomes one sentence on standard error and `Exit.REFUSED` (a `DecisionTimeoutError` becomes
-    `Exit.UNDECIDED`), SIGINT, SIGTERM and SIGHUP become 128 and their number.
+    A `VeriffError` becomes one sentence on standard error and `ExitCode.REFUSED` (a `DecisionTimeoutError`:
+    `ExitCode.UNDECIDED`). SIGINT, SIGTERM and SIGHUP become 128 plus their number.
     """
 
     _for_program = False
@@ -90,7 +139,7 @@ class CommandLine(click.Group):
         """Run the command line; with ``--json`` wrong usage is reported as JSON too."""
         words = sys.argv[1:] if args is None else list(args)
         options = words[: words.index("--")] if "--" in words else words
-        # Before the command is even imported: a signal may come as early as that.
+        # Read before click parses anything: a signal may arrive while the command is still being imported.
         self._for_program = "--json" in options
         if not standalone_mode or not self._for_program:
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
@@ -98,32 +147,33 @@ class CommandLine(click.Group):
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
             code = error.exit_code
-            _tell(Course(for_program=True), type(error).__name__, f"Error: {error.format_message()}", code, {})
-        sys.exit(code if isinstance(code, int) else Exit.DONE)
+            state = CommandState(for_program=True)
+            _report(state, type(error).__name__, f"Error: {error.format_message()}", code, {})
+        sys.exit(code if isinstance(code, int) else ExitCode.DONE)
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
-        ctx.obj = course = Course(for_program=self._for_program)
+        ctx.obj = state = CommandState(for_program=self._for_program)
         code: int
-        with _reported(course), _stopped_by_signals(course):
+        with _show_warnings(state), _handle_signals(state):
             try:
                 result = super().invoke(ctx)
-                result_console().file.flush()
+                stdout_console().file.flush()
             except VeriffError as error:
-                code = Exit.UNDECIDED if isinstance(error, DecisionTimeoutError) else Exit.REFUSED
-                _tell(course, type(error).__name__, f"Error: {error}", code, _facts(error))
+                code = ExitCode.UNDECIDED if isinstance(error, DecisionTimeoutError) else ExitCode.REFUSED
+                _report(state, type(error).__name__, f"Error: {error}", code, _error_facts(error))
             except KeyboardInterrupt:
-                if course.signal is not signal.SIGINT:
-                    course.facts["signal"] = course.signal.name
-                code = 128 + course.signal
-                _tell(course, "Interrupted", _STOPPED[course.signal.name], code, {})
+                if state.signal is not signal.SIGINT:
+                    state.facts["signal"] = state.signal.name
+                code = 128 + state.signal
+                _report(state, "Interrupted", _SIGNAL_MESSAGES[state.signal.name], code, {})
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except Exception as error:
-                if not course.for_program:
+                if not state.for_program:
                     raise
-                code = Exit.REFUSED
-                _tell(course, type(error).__name__, f"Error: {_defect(error)}", code, {})
+                code = ExitCode.REFUSED
+                _report(state, type(error).__name__, f"Error: {_describe_defect(error)}", code, {})
             else:
                 return result
         sys.exit(code)
@@ -134,11 +184,12 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     return asyncio.run(work)
 
 
-def warn(words: str) -> None:
-    """Write a warning to standard error, once for each text; with ``--json`` as a JSON object in a line."""
-    if words not in course().warned:
-        course().warned.add(words)
-        _warn(course(), words)
+def warn(text: str) -> None:
+    """Write a warning to standard error, once per text; with ``--json`` as a JSON object in a line."""
+    state = current_command()
+    if text not in state.warned:
+        state.warned.add(text)
+        _print_warning(state, text)
 
 
 def print_json(document: dict[str, object]) -> None:
@@ -147,25 +198,25 @@ def print_json(document: dict[str, object]) -> None:
     Raises:
         OutputError: It cannot be written.
     """
-    print_result(json.dumps(document, indent=2))
+    print_stdout(json.dumps(document, indent=2))
 
 
-def progress_screen() -> Screen:
-    """Return where to show what goes on: standard error, and nothing at all with ``--json``."""
-    return Screen(progress_console(quiet=course().for_program))
+def stderr_output() -> Output:
+    """Return the output for progress: standard error, and nothing at all with ``--json``."""
+    return Output(stderr_console(quiet=current_command().for_program))
 
 
-def result_screen() -> Screen:
-    """Return where to show results to people: standard output."""
-    return Screen(result_console())
+def stdout_output() -> Output:
+    """Return the output for results that people read: standard output."""
+    return Output(stdout_console())
 
 
 @contextmanager
-def _stopped_by_signals(course: Course) -> Generator[None]:
-    """Let SIGTERM and SIGHUP stop the command as SIGINT does, so that what is under way at Veriff is awaited."""
+def _handle_signals(state: CommandState) -> Generator[None]:
+    """Make SIGTERM and SIGHUP stop the command like SIGINT, so that a running request is awaited."""
 
     def stop(number: int, frame: FrameType | None) -> None:
-        course.signal = signal.Signals(number)
+        state.signal = signal.Signals(number)
         handler = signal.getsignal(signal.SIGINT)  # asyncio's own while a loop runs: it cancels the main task
         if callable(handler):
             handler(signal.SIGINT, frame)
@@ -175,57 +226,57 @@ def _stopped_by_signals(course: Course) -> Generator[None]:
     with ExitStack() as undo:
         for name in ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ():
             number = getattr(signal, name, None)
-            # nohup has SIGHUP ignored on purpose.
+            # nohup ignores SIGHUP on purpose.
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 undo.callback(signal.signal, number, signal.signal(number, stop))
         yield
 
 
-class _Records(logging.Handler):
+class _LogHandler(logging.Handler):
     """Shows log records of the library and of asyncio as warnings, each text once."""
 
-    def __init__(self, course: Course) -> None:
+    def __init__(self, state: CommandState) -> None:
         super().__init__(logging.WARNING)
-        self._course = course
-        self._seen = set[str]()
+        self._state = state
+        self._shown = set[str]()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record; a traceback in it may hold anything, so it is left out."""
+        """Show a record without its traceback, which may contain anything."""
         text = record.getMessage()
-        if text not in self._seen and len(self._seen) < 1000:  # noqa: PLR2004  many lines help nobody
-            self._seen.add(text)
-            _warn(self._course, text)
+        if text not in self._shown and len(self._shown) < _MAX_LOG_MESSAGES:
+            self._shown.add(text)
+            _print_warning(self._state, text)
 
 
 @contextmanager
-def _reported(course: Course) -> Generator[None]:
-    """Show warnings and log records in the form of the command."""
-    records, root = _Records(course), logging.getLogger()
+def _show_warnings(state: CommandState) -> Generator[None]:
+    """Show warnings and log records in the format of the command."""
+    handler, root = _LogHandler(state), logging.getLogger()
     with warnings.catch_warnings():
 
-        def show(message: Warning | str, *_where: object, **_more: object) -> None:
-            _warn(course, str(message))
+        def show(message: Warning | str, *_position: object, **_options: object) -> None:
+            _print_warning(state, str(message))
 
         warnings.showwarning = show
-        root.addHandler(records)
+        root.addHandler(handler)
         try:
             yield
         finally:
-            root.removeHandler(records)
+            root.removeHandler(handler)
 
 
-def _warn(course: Course, words: str) -> None:
-    say({"warning": words} if course.for_program else f"Warning: {words}")
+def _print_warning(state: CommandState, text: str) -> None:
+    print_stderr({"warning": text} if state.for_program else f"Warning: {text}")
 
 
-def _defect(error: Exception) -> str:
-    """Name a defect of this program by its kind and place; its own text may hold anything."""
+def _describe_defect(error: Exception) -> str:
+    """Name a defect of this program by its type and line; the exception's own text may contain anything."""
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""  # noqa: PTH119
-    return f"veriff-async has a defect ({type(error).__name__}{place}): report it, please."
+    line = f" at {os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else ""  # noqa: PTH119
+    return f"veriff-async has a defect ({type(error).__name__}{line}): report it, please."
 
 
-def _facts(error: VeriffError) -> dict[str, object]:
+def _error_facts(error: VeriffError) -> dict[str, object]:
     facts: dict[str, object] = {}
     if isinstance(error, ApiError):
         facts = {"status": error.status, "code": error.code}
@@ -233,17 +284,21 @@ def _facts(error: VeriffError) -> dict[str, object]:
     return facts if session_id is None else {**facts, "session_id": session_id}
 
 
-def _tell(course: Course, kind: str, words: str, code: int, facts: dict[str, object]) -> None:
-    known = facts | course.facts
-    if course.for_program:
-        document: dict[str, object] = {"type": kind, "message": words.removeprefix("Error: "), "exit_code": int(code)}
-        document |= known
-        if course.advice:
-            document["advice"] = course.advice
-        say({"error": document})
+def _report(state: CommandState, error_type: str, message: str, code: int, facts: dict[str, object]) -> None:
+    facts = facts | state.facts
+    if state.for_program:
+        document: dict[str, object] = {
+            "type": error_type,
+            "message": message.removeprefix("Error: "),
+            "exit_code": int(code),
+            **facts,
+        }
+        if state.resume_hint:
+            document["advice"] = state.resume_hint
+        print_stderr({"error": document})
         return
-    session_id = known.get("session_id")
-    lines = [words, course.advice]
+    session_id = facts.get("session_id")
+    lines = [message, state.resume_hint]
     if session_id is not None and not any(str(session_id) in line for line in lines):
         lines.append(f"The session is {session_id}.")
-    say("\n".join(line for line in lines if line))
+    print_stderr("\n".join(line for line in lines if line))

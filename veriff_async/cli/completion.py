@@ -1,4 +1,4 @@
-"""Completion for shells: click's own script, to be loaded when a shell starts."""
+"""The completion command: prints click's completion script for a shell."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Final
 import click
 from click.shell_completion import get_completion_class
 
-from veriff_async.cli._streams import print_result
+from veriff_async.cli._stdio import print_stdout
 
 __all__ = ("SHELLS", "VARIABLE", "completion")
 
 SHELLS: Final = ("bash", "zsh", "fish")
 
 VARIABLE: Final = "_VERIFF_ASYNC_COMPLETE"
-"""What click looks for in the environment when `veriff-async` runs."""
+"""The environment variable by which click recognises a request for completion."""
 
 
 @click.command()
@@ -28,4 +28,4 @@ def completion(*, shell: str) -> None:
     root = click.get_current_context().find_root()
     kind = get_completion_class(shell)
     if kind is not None:  # click knows all three
-        print_result(kind(root.command, {}, "veriff-async", VARIABLE).source().rstrip("\n"))
+        print_stdout(kind(root.command, {}, "veriff-async", VARIABLE).source().rstrip("\n"))

@@ -1,4 +1,4 @@
-"""Ask or wait for the decision on a session that is there already."""
+"""The decision command: show the decision on an existing session, or wait for it."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import click
 from attrs import frozen
 
 from veriff_async import NotFoundError
+from veriff_async.cli._decision_format import decision_document, exit_code_of, print_decision
+from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import env_file_option, json_option, proxy_option, show_person_option, timeout_option
-from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run
-from veriff_async.cli._settings import client_from_settings
-from veriff_async.cli.decision_output import again, document_of, exit_of
+from veriff_async.cli._runtime import command_line, current_command, print_json, run, stderr_output, stdout_output
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async import Decision, VeriffClient
-    from veriff_async.cli._output import Screen
-    from veriff_async.cli._runtime import Course
+    from veriff_async.cli._output import Output
+    from veriff_async.cli._runtime import CommandState
 
-__all__ = ("Patience", "decision", "run_decision")
+__all__ = ("WaitOptions", "decision", "run_decision")
 
 
 @frozen(kw_only=True)
-class Patience:
+class WaitOptions:
     """How to wait.
 
     Attributes:
-        seconds: How long.
-        advice: How to go on when the wait breaks off.
+        timeout: Seconds.
+        resume_hint: How to continue if the wait is interrupted.
     """
 
-    seconds: float
-    advice: str
+    timeout: float
+    resume_hint: str
 
 
 @click.command()
@@ -52,40 +52,40 @@ def decision(  # noqa: PLR0913  the options of the command
     The exit code is 0 for approved, 3 for any other decision, 4 when there is none yet or none came in time.
     A decision `review` announces another one, so it counts as none yet.
     """
-    advice = "To go on waiting: " + again(f"decision {session_id} --wait", env_file)
-    veriff = client_from_settings(env_file)
-    patience = Patience(seconds=timeout, advice=advice) if wait else None
-    found = run(run_decision(veriff, session_id, patience, progress_screen(), course()))
+    resume_hint = "To continue waiting: " + command_line(f"decision {session_id} --wait", env_file)
+    veriff = create_client(env_file)
+    wait_options = WaitOptions(timeout=timeout, resume_hint=resume_hint) if wait else None
+    result = run(run_decision(veriff, session_id, wait_options, stderr_output(), current_command()))
     if for_program:
-        print_json(document_of(session_id, found, show_person=show_person))
-    elif found is None:
-        result_screen().say(f"Session {session_id} has no decision yet.")
+        print_json(decision_document(session_id, result, show_person=show_person))
+    elif result is None:
+        stdout_output().print(f"Session {session_id} has no decision yet.")
     else:
-        result_screen().decision(found, show_person=show_person)
-    raise SystemExit(exit_of(found))
+        print_decision(stdout_output(), result, show_person=show_person)
+    raise SystemExit(exit_code_of(result))
 
 
 async def run_decision(
-    veriff: VeriffClient, session_id: str, patience: Patience | None, screen: Screen, course: Course
+    veriff: VeriffClient, session_id: str, wait_options: WaitOptions | None, output: Output, state: CommandState
 ) -> Decision | None:
-    """Ask once, or wait, with a client that is closed at the end.
+    """Ask once, or wait. The client is closed at the end.
 
     Args:
         veriff: The client.
         session_id: The session.
-        patience: How to wait, or `None` to ask once.
-        screen: Where to show that something is waited for.
-        course: Told that there is something to go on with.
+        wait_options: How to wait, or `None` to ask once.
+        output: Receives a spinner while the command waits.
+        state: Gets the resume hint.
     """
     async with veriff:
         session = veriff.session(session_id)
-        course.facts["session_id"] = session.id
-        if patience is None:
+        state.facts["session_id"] = session.id
+        if wait_options is None:
             return await session.decision()
-        course.reached(patience.advice)
+        state.set_resume_hint(wait_options.resume_hint)
         try:
-            with screen.waiting("Waiting for the decision; Ctrl-C is safe, the session goes on"):
-                return await session.wait_for_decision(timeout=patience.seconds)
+            with output.status("Waiting for the decision; Ctrl-C is safe, the session continues"):
+                return await session.wait_for_decision(timeout=wait_options.timeout)
         except NotFoundError:
-            course.reached("")  # there is nothing to go on with
+            state.set_resume_hint("")  # waiting again would not help
             raise

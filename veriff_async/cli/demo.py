@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +13,10 @@ import click
 from attrs import field, frozen
 
 from veriff_async import Media, Person, PollPolicy, VeriffClient
+from veriff_async.cli._decision_format import decision_fields, person_fields, print_decision
 from veriff_async.cli._options import FILE, json_option, show_person_option
-from veriff_async.cli._output import Screen, decision_facts, megabytes, personal_facts
-from veriff_async.cli._runtime import run
-from veriff_async.cli._streams import print_result, progress_console, result_console
+from veriff_async.cli._output import megabytes
+from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output
 from veriff_async.cli.specimens import specimen
 from veriff_async.sandbox import Sandbox
 
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from veriff_async import Decision, UploadedMedia, UploadProgress
+    from veriff_async.cli._output import Output
 
 __all__ = ("CONTEXTS", "demo", "run_demo")
 
@@ -87,22 +87,22 @@ def demo(*, front: Path | None, back: Path | None, face: Path | None, for_progra
 
     Nothing leaves this machine. Specimen pictures replace those that you do not give.
     """
-    screen = Screen(progress_console(quiet=True) if for_program else result_console())
-    result = run(run_demo({"document-front": front, "document-back": back, "face": face}, screen))
+    output = stderr_output() if for_program else stdout_output()
+    result = run(run_demo({"document-front": front, "document-back": back, "face": face}, output))
     if for_program:
-        print_result(json.dumps(_document(result, show_person=show_person), indent=2))
+        print_json(_document(result, show_person=show_person))
         return
-    screen.decision(result.decision, show_person=show_person)
-    screen.numbered("What just happened", _explanation(result))
-    screen.numbered("What to do next", _NEXT_STEPS)
+    print_decision(output, result.decision, show_person=show_person)
+    output.print_numbered("What just happened", _explanation(result))
+    output.print_numbered("What to do next", _NEXT_STEPS)
 
 
-async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> DemoResult:
+async def run_demo(files: Mapping[str, Path | None], output: Output) -> DemoResult:
     """Verify pictures against a new sandbox.
 
     Args:
         files: A file for each context; a specimen of the package replaces `None`.
-        screen: Receives the progress.
+        output: Receives the progress.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="veriff-async-demo-")))
@@ -114,7 +114,7 @@ async def run_demo(files: Mapping[str, Path | None], screen: Screen) -> DemoResu
             Sandbox(decide_after=_DECIDE_AFTER) as sandbox,
             VeriffClient(sandbox.credentials, base_url=sandbox.base_url, poll=poll) as veriff,
         ):
-            return await _verify(veriff, media, screen, file_bytes=file_bytes, base_url=sandbox.base_url)
+            return await _verify(veriff, media, output, file_bytes=file_bytes, base_url=sandbox.base_url)
 
 
 def _padded_specimen(context: str, folder: Path) -> Path:
@@ -126,21 +126,21 @@ def _padded_specimen(context: str, folder: Path) -> Path:
 
 
 async def _verify(
-    veriff: VeriffClient, media: list[Media], screen: Screen, *, file_bytes: int, base_url: str
+    veriff: VeriffClient, media: list[Media], output: Output, *, file_bytes: int, base_url: str
 ) -> DemoResult:
-    screen.say("Creating a session")
+    output.print("Creating a session")
     session = await veriff.create_session(
         person=Person(first_name="Ada", last_name="Specimen"), vendor_data="veriff-async demo"
     )
-    screen.say(f"Uploading {len(media)} pictures")
+    output.print(f"Uploading {len(media)} pictures")
     started = perf_counter()
-    with screen.uploads(media) as show:
-        throttle = _Throttle(show, expected_bytes=file_bytes * 4 // 3, seconds=_UPLOAD_SECONDS if screen.is_live else 0)
+    with output.upload_bars(media) as show:
+        throttle = _Throttle(show, expected_bytes=file_bytes * 4 // 3, seconds=_UPLOAD_SECONDS if output.is_live else 0)
         uploaded = await session.upload(*media, progress=throttle.update)
     uploaded_at = perf_counter()
     await session.submit()
     submitted_at = perf_counter()
-    with screen.waiting("Waiting for the decision"):
+    with output.status("Waiting for the decision"):
         decision = await session.wait_for_decision(timeout=_DECISION_TIMEOUT)
     return DemoResult(
         base_url=base_url,
@@ -202,11 +202,11 @@ def _explanation(result: DemoResult) -> tuple[str, ...]:
 
 def _document(result: DemoResult, *, show_person: bool) -> dict[str, object]:
     document: dict[str, object] = {
-        "decision": decision_facts(result.decision),
+        "decision": decision_fields(result.decision),
         "uploaded": [{"context": media.context, "id": media.id, "size": media.size} for media in result.uploaded],
         "bytes": {"files": result.file_bytes, "sent": result.sent_bytes},
         "seconds": {"upload": round(result.upload_seconds, 3), "decision": round(result.decision_seconds, 3)},
     }
     if show_person:
-        document["person"] = personal_facts(result.decision)
+        document["person"] = person_fields(result.decision)
     return document

@@ -1,4 +1,4 @@
-"""The media of a session: what there is, and bringing it down."""
+"""The media commands: list and download the media of a session."""
 
 from __future__ import annotations
 
@@ -11,35 +11,34 @@ from attrs import frozen
 
 from veriff_async import ConfigurationError, MediaExistsError
 from veriff_async._media.downloader import IfExists
+from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import env_file_option, json_option, proxy_option
 from veriff_async.cli._output import megabytes
-from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run
-from veriff_async.cli._settings import client_from_settings
-from veriff_async.cli.decision_output import again
+from veriff_async.cli._runtime import command_line, current_command, print_json, run, stderr_output, stdout_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from veriff_async import DownloadedMedia, DownloadProgress, VeriffClient
-    from veriff_async.cli._output import Screen
-    from veriff_async.cli._runtime import Course
+    from veriff_async.cli._output import Output
+    from veriff_async.cli._runtime import CommandState
     from veriff_async.models import MediaFile, MediaList
 
-__all__ = ("Held", "Parcel", "media", "media_of", "run_download")
+__all__ = ("DownloadRequest", "StoredMedia", "list_stored_media", "media", "run_download")
 
 _ALL_ATTEMPTS: Final = click.option(
-    "--all-attempts", is_flag=True, help="Take earlier attempts too, not the newest alone."
+    "--all-attempts", is_flag=True, help="Include earlier attempts, not only the newest."
 )
 
 
 @frozen(kw_only=True)
-class Held:
-    """A file that Veriff holds.
+class StoredMedia:
+    """A file stored at Veriff.
 
     Attributes:
         file: The file.
         kind: ``picture``, ``video`` or ``chip``.
-        attempt_id: The attempt that it belongs to, where attempts were asked for.
+        attempt_id: Its attempt, if attempts were requested.
     """
 
     file: MediaFile
@@ -48,16 +47,16 @@ class Held:
 
 
 @frozen(kw_only=True)
-class Parcel:
-    """What is to be brought down.
+class DownloadRequest:
+    """What to download.
 
     Attributes:
         session_id: The session.
-        folder: Where to.
-        media_ids: Which files; all when there is none.
-        if_exists: What becomes of files that are there already.
-        all_attempts: Whether earlier attempts are asked for too.
-        advice: How to go on when it breaks off.
+        folder: Target folder.
+        media_ids: Ids of the files; all files if empty.
+        if_exists: What to do with existing files.
+        all_attempts: Whether to include earlier attempts.
+        resume_hint: How to continue after an interruption.
     """
 
     session_id: str
@@ -65,12 +64,12 @@ class Parcel:
     media_ids: Sequence[str]
     if_exists: IfExists
     all_attempts: bool
-    advice: str
+    resume_hint: str
 
 
 @click.group()
 def media() -> None:
-    """List or download what Veriff holds of a session."""
+    """List or download the media of a session."""
 
 
 @media.command("list")
@@ -80,20 +79,20 @@ def media() -> None:
 @env_file_option
 @json_option
 def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, for_program: bool) -> None:
-    """List the media of session ID, the newest attempt's alone if not said otherwise."""
-    veriff = client_from_settings(env_file)
-    found = run(_listed(veriff, session_id, all_attempts=all_attempts))
+    """List the media of session ID: those of the newest attempt, or of all with --all-attempts."""
+    veriff = create_client(env_file)
+    stored = run(_list_media(veriff, session_id, all_attempts=all_attempts))
     if for_program:
-        print_json({"session_id": session_id, "media": [_facts(one) for one in found]})
+        print_json({"session_id": session_id, "media": [_media_document(item) for item in stored]})
         return
-    screen = result_screen()
-    if not found:
-        screen.say(f"Session {session_id} has no media.")
+    output = stdout_output()
+    if not stored:
+        output.print(f"Session {session_id} has no media.")
         return
-    # What stands in a table must fit beside an id of 36 characters; the rest is for programs.
+    # The columns that fit next to an id of 36 characters; --json has the others.
     names = ("id", "context", "mimetype", "size", *(("attempt_id",) if all_attempts else ()))
-    rows = [[str(_facts(one)[name] or "") for name in names] for one in found]
-    screen.table([name.replace("_", " ") for name in names], rows)
+    rows = [[str(_media_document(item)[name] or "") for name in names] for item in stored]
+    output.print_table([name.replace("_", " ") for name in names], rows)
 
 
 @media.command()
@@ -103,17 +102,17 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Folder for the files; it is made when it is missing.  [default: one named after the session]",
+    help="Folder for the files; it is made when it is missing.  [default: item named after the session]",
 )
 @click.option(
     "--if-exists",
     type=click.Choice(get_args(IfExists)),
     default="error",
     show_default=True,
-    help="What becomes of files that are there already.",
+    help="What to do with existing files.",
 )
 @click.option(
-    "--media-id", "media_ids", multiple=True, metavar="ID", help="Only this one, as in the list; may be repeated."
+    "--media-id", "media_ids", multiple=True, metavar="ID", help="Only this item, as in the list; may be repeated."
 )
 @_ALL_ATTEMPTS
 @proxy_option
@@ -129,85 +128,88 @@ def download(  # noqa: PLR0913  the options of the command
     env_file: Path | None,
     for_program: bool,
 ) -> None:
-    """Bring the media of session ID down, each whole and verified, readable by you alone."""
-    veriff = client_from_settings(env_file)
-    parcel = Parcel(
+    """Download the media of session ID. Files appear only when complete and verified, and only you can read them."""
+    veriff = create_client(env_file)
+    request = DownloadRequest(
         session_id=session_id,
         folder=folder or Path(session_id),
         media_ids=media_ids,
         if_exists=cast("IfExists", if_exists),
         all_attempts=all_attempts,
-        advice="What is down stays. To go on: " + again(_same(session_id, folder, media_ids, all_attempts), env_file),
+        resume_hint="Downloaded files stay. To continue: "
+        + command_line(_resume_command(session_id, folder, media_ids, all_attempts), env_file),
     )
-    files = run(run_download(veriff, parcel, progress_screen(), course()))
+    files = run(run_download(veriff, request, stderr_output(), current_command()))
     if for_program:
-        print_json({"session_id": session_id, "downloaded": [_receipt(one) for one in files]})
+        print_json({"session_id": session_id, "downloaded": [_downloaded_document(item) for item in files]})
         return
-    rows = [[str(one.path), megabytes(one.size), "was there" if one.skipped else "new"] for one in files]
-    result_screen().table(("file", "size", ""), rows)
+    rows = [[str(item.path), megabytes(item.size), "existing" if item.skipped else "new"] for item in files]
+    stdout_output().print_table(("file", "size", ""), rows)
 
 
-def _same(session_id: str, folder: Path | None, media_ids: Sequence[str], all_attempts: bool) -> str:  # noqa: FBT001
-    """Return the command that leaves alone what is down already."""
+def _resume_command(session_id: str, folder: Path | None, media_ids: Sequence[str], all_attempts: bool) -> str:  # noqa: FBT001
+    """Return the command that continues the download without downloading files again."""
     words = ["media", "download", session_id, *(("--to", str(folder)) if folder else ())]
     words += [word for media_id in media_ids for word in ("--media-id", media_id)]
     return shlex.join([*words, *(["--all-attempts"] if all_attempts else []), "--if-exists", "skip"])
 
 
-async def media_of(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[Held]:
-    """Return what Veriff holds of a session, each file once: the newest attempt first."""
+async def list_stored_media(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[StoredMedia]:
+    """Return the media of a session, each file once, the newest attempt first."""
     session = veriff.session(session_id)
-    found = {one.file.id: one for one in _held(await session.media(), None)}
+    stored = {item.file.id: item for item in _stored_media(await session.media(), None)}
     if all_attempts:
         for attempt in await session.attempts():
-            found |= {one.file.id: one for one in _held(await veriff.attempt_media(attempt.id), attempt.id)}
-    return list(found.values())
+            stored |= {item.file.id: item for item in _stored_media(await veriff.attempt_media(attempt.id), attempt.id)}
+    return list(stored.values())
 
 
-async def _listed(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[Held]:
+async def _list_media(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[StoredMedia]:
     async with veriff:
-        return await media_of(veriff, session_id, all_attempts=all_attempts)
+        return await list_stored_media(veriff, session_id, all_attempts=all_attempts)
 
 
-def _held(found: MediaList, attempt_id: str | None) -> Iterable[Held]:
-    kinds = {"picture": found.images, "video": found.videos, "chip": found.nfc_documents}
-    return [Held(file=file, kind=kind, attempt_id=attempt_id) for kind, files in kinds.items() for file in files]
+def _stored_media(stored: MediaList, attempt_id: str | None) -> Iterable[StoredMedia]:
+    kinds = {"picture": stored.images, "video": stored.videos, "chip": stored.nfc_documents}
+    return [StoredMedia(file=file, kind=kind, attempt_id=attempt_id) for kind, files in kinds.items() for file in files]
 
 
-async def run_download(veriff: VeriffClient, parcel: Parcel, screen: Screen, course: Course) -> list[DownloadedMedia]:
-    """Bring files down with a client, which is closed at the end.
+async def run_download(
+    veriff: VeriffClient, request: DownloadRequest, output: Output, state: CommandState
+) -> list[DownloadedMedia]:
+    """Download files. The client is closed at the end.
 
     Args:
         veriff: The client.
-        parcel: Which files, and where to.
-        screen: Where to show progress.
-        course: Told how to go on, as soon as there is something to go on with.
+        request: What to download.
+        output: Receives the progress.
+        state: Gets the resume hint once a file has started.
 
     Raises:
         ConfigurationError: The session has no media of an id that was given.
     """
     async with veriff:
-        session = veriff.session(parcel.session_id)
-        course.facts["session_id"] = session.id
-        screen.say(f"Downloading the media of session {session.id}")
-        with screen.downloads() as shown:
+        session = veriff.session(request.session_id)
+        state.facts["session_id"] = session.id
+        output.print(f"Downloading the media of session {session.id}")
+        with output.download_bars() as show:
 
-            def moved(event: DownloadProgress) -> None:
-                course.reached(parcel.advice)
-                shown(event)
+            def update(event: DownloadProgress) -> None:
+                state.set_resume_hint(request.resume_hint)
+                show(event)
 
             try:
-                if parcel.media_ids:
-                    return await _chosen(veriff, parcel, moved)
+                if request.media_ids:
+                    return await _download_selected(veriff, request, update)
                 return await session.download_all(
-                    parcel.folder, if_exists=parcel.if_exists, all_attempts=parcel.all_attempts, progress=moved
+                    request.folder, if_exists=request.if_exists, all_attempts=request.all_attempts, progress=update
                 )
             except MediaExistsError as error:
                 name = "" if error.path is None else f"{error.path.name}: "
                 msg = name + (
                     "A file of another size, a folder or a link has the name of a file to download: remove it, give "
                     "--if-exists replace, or give another folder with --to."
-                    if parcel.if_exists == "skip"
+                    if request.if_exists == "skip"
                     else "A file is there already: give --if-exists skip or replace, or another folder with --to."
                 )
                 exists = MediaExistsError(msg)
@@ -215,37 +217,37 @@ async def run_download(veriff: VeriffClient, parcel: Parcel, screen: Screen, cou
                 raise exists from None
 
 
-async def _chosen(
-    veriff: VeriffClient, parcel: Parcel, moved: Callable[[DownloadProgress], None]
+async def _download_selected(
+    veriff: VeriffClient, request: DownloadRequest, update: Callable[[DownloadProgress], None]
 ) -> list[DownloadedMedia]:
-    held = await media_of(veriff, parcel.session_id, all_attempts=parcel.all_attempts)
-    files = {one.file.id: one.file for one in held}
-    for media_id in parcel.media_ids:
+    stored = await list_stored_media(veriff, request.session_id, all_attempts=request.all_attempts)
+    files = {item.file.id: item.file for item in stored}
+    for media_id in request.media_ids:
         if media_id not in files:
-            msg = f"Session {parcel.session_id} has no media {media_id!r}: see the list, perhaps with --all-attempts."
+            msg = f"Session {request.session_id} has no media {media_id!r}: see the list, perhaps with --all-attempts."
             raise ConfigurationError(msg)
-    folder = f"{parcel.folder}/"  # the slash says that it is a folder, to be made if it is missing
+    folder = f"{request.folder}/"  # with the slash it means a folder, created if missing
     return [
-        await veriff.download_media(files[media_id], folder, if_exists=parcel.if_exists, progress=moved)
-        for media_id in dict.fromkeys(parcel.media_ids)
+        await veriff.download_media(files[media_id], folder, if_exists=request.if_exists, progress=update)
+        for media_id in dict.fromkeys(request.media_ids)
     ]
 
 
-def _facts(held: Held) -> dict[str, object]:
-    file = held.file
+def _media_document(stored: StoredMedia) -> dict[str, object]:
+    file = stored.file
     facts: dict[str, object] = {
         "id": file.id,
         "context": file.context,
-        "kind": held.kind,
+        "kind": stored.kind,
         "mimetype": file.mimetype,
         "size": file.size,
         "duration": file.duration,
-        "attempt_id": held.attempt_id,
+        "attempt_id": stored.attempt_id,
     }
     return facts
 
 
-def _receipt(file: DownloadedMedia) -> dict[str, object]:
+def _downloaded_document(file: DownloadedMedia) -> dict[str, object]:
     return {
         "media_id": file.media_id,
         "path": str(file.path),

@@ -1,4 +1,4 @@
-"""Signed sample webhooks of every kind, sent to an address as Veriff would."""
+"""The trigger command: signed sample webhooks of every kind, posted as Veriff posts them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from attrs import frozen
 
 from veriff_async import Credentials
 from veriff_async._protocol.validation import check_id
-from veriff_async.cli._exits import Exit
-from veriff_async.cli._http import Poster, check_url
+from veriff_async.cli._env_file import load_settings
+from veriff_async.cli._http import HttpProbe, check_url
 from veriff_async.cli._options import env_file_option, json_option
-from veriff_async.cli._runtime import print_json, result_screen, run
-from veriff_async.cli._settings import settings_from
-from veriff_async.cli._streams import say
+from veriff_async.cli._runtime import ExitCode, print_json, run, stdout_output
+from veriff_async.cli._stdio import print_stderr
 from veriff_async.cli.trigger_samples import STATUSES, SUBJECTS, samples
 from veriff_async.sandbox import SandboxOptions, WebhookKind
 from veriff_async.sandbox._webhooks import build_webhook
@@ -26,21 +25,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from veriff_async.cli._http import Answered
+    from veriff_async.cli._http import ProbeResult
     from veriff_async.cli.trigger_samples import Sample
 
-__all__ = ("Sent", "send_samples", "trigger")
+__all__ = ("SentSample", "send_samples", "trigger")
 
 _ALL: Final = "all"
 _OPTIONS: Final = SandboxOptions()
 
 
 @frozen
-class Sent:
-    """A sample, and what the receiver said to it."""
+class SentSample:
+    """A sample and the response of the receiver."""
 
     sample: Sample
-    answer: Answered
+    result: ProbeResult
 
 
 @click.command()
@@ -48,8 +47,8 @@ class Sent:
     "kind", type=click.Choice([*(str(kind.value) for kind in SUBJECTS), _ALL]), required=False, metavar="[KIND]"
 )
 @click.option("--to", "url", callback=check_url, metavar="URL", help="Where to post them.")
-@click.option("--session", "session_id", metavar="ID", help="The session that they tell of; a made-up one otherwise.")
-@click.option("--status", metavar="STATUS", help="The status that they tell of, for example declined; see --list.")
+@click.option("--session", "session_id", metavar="ID", help="Session id in the samples; random by default.")
+@click.option("--status", metavar="STATUS", help="Status in the samples, for example declined; see --list.")
 @click.option("--list", "list_only", is_flag=True, help="List the kinds and their statuses, and send nothing.")
 @env_file_option
 @json_option
@@ -65,9 +64,9 @@ def trigger(  # noqa: PLR0913  one for each option
 ) -> None:
     """Post signed sample webhooks of one KIND, or of all of them (all), as Veriff would.
 
-    They are signed with the credentials of the environment, so the receiver cannot tell them from Veriff's: send them
-    to a receiver of your own. Only the answer 200 counts as taken, and a redirect is not followed. The exit code is 1
-    when one of them was not taken.
+    They are signed with the credentials of the environment, so a receiver cannot distinguish them from Veriff's: send
+    them to your own receiver only. Only the answer 200 counts as accepted, and redirects are not followed. The exit
+    code is 1 if one of them was not accepted.
     """
     if list_only:
         _list(for_program=for_program)
@@ -76,24 +75,26 @@ def trigger(  # noqa: PLR0913  one for each option
         msg = "Give a KIND (or all) and where to post it with --to; --list shows the kinds."
         raise click.UsageError(msg)
     kinds = _kinds(kind, status)
-    credentials = Credentials.from_env(settings_from(env_file))
-    told_of = check_id("--session", session_id) if session_id else str(uuid4())
-    screen = result_screen()
+    credentials = Credentials.from_env(load_settings(env_file))
+    sample_session_id = check_id("--session", session_id) if session_id else str(uuid4())
+    output = stdout_output()
 
-    def show(sent: Sent) -> None:
-        screen.say(_line(sent), style=None if sent.answer.is_taken else "red")
+    def show(sent: SentSample) -> None:
+        output.print(_line(sent), style=None if sent.result.is_accepted else "red")
 
     if not for_program:
-        screen.say(f"Session {told_of}")
-    tell = None if for_program else show
-    sent = run(send_samples(kinds, url, credentials=credentials, session_id=told_of, status=status, show=tell))
+        output.print(f"Session {sample_session_id}")
+    on_sent = None if for_program else show
+    sent = run(
+        send_samples(kinds, url, credentials=credentials, session_id=sample_session_id, status=status, on_sent=on_sent)
+    )
     if for_program:
-        print_json({"session_id": told_of, "sent": [_document(each) for each in sent]})
-    refused = sum(not each.answer.is_taken for each in sent)
+        print_json({"session_id": sample_session_id, "sent": [_document(each) for each in sent]})
+    refused = sum(not each.result.is_accepted for each in sent)
     if refused:
         if not for_program:
-            say(f"{refused} of {len(sent)} webhooks not taken: only the answer 200 counts.")
-        sys.exit(Exit.REFUSED)
+            print_stderr(f"{refused} of {len(sent)} webhooks not accepted: only the answer 200 counts.")
+        sys.exit(ExitCode.REFUSED)
 
 
 async def send_samples(  # noqa: PLR0913  what a sample is made of
@@ -103,39 +104,39 @@ async def send_samples(  # noqa: PLR0913  what a sample is made of
     credentials: Credentials,
     session_id: str,
     status: str | None,
-    show: Callable[[Sent], object] | None = None,
-) -> list[Sent]:
+    on_sent: Callable[[SentSample], object] | None = None,
+) -> list[SentSample]:
     """Post samples one after the other.
 
     Args:
-        kinds: Which.
-        url: Where to.
-        credentials: Who signs them.
-        session_id: Whom they tell of.
-        status: See `samples`; left out for kinds that do not have it.
-        show: Called with each as soon as it was answered.
+        kinds: Kinds of webhooks.
+        url: Address of the receiver.
+        credentials: Sign the samples.
+        session_id: Session id in the samples.
+        status: See `samples`; ignored for kinds that do not have it.
+        on_sent: Called with each sample after its response.
     """
-    done: list[Sent] = []
-    async with Poster(_OPTIONS.webhook_timeout_seconds) as poster:
+    results: list[SentSample] = []
+    async with HttpProbe(_OPTIONS.webhook_timeout_seconds) as probe:
         for kind in kinds:
             now = datetime.now(UTC)
             word = status if status in STATUSES.get(kind, ()) else None
             for sample in samples(kind, session_id=session_id, status=word, now=now):
                 webhook = build_webhook(url, sample.body, credentials=credentials, options=_OPTIONS, now=now)
-                sent = Sent(sample, await poster.post(url, webhook.headers, webhook.body))
-                if show is not None:
-                    show(sent)
-                done.append(sent)
-    return done
+                sent = SentSample(sample, await probe.post(url, webhook.headers, webhook.body))
+                if on_sent is not None:
+                    on_sent(sent)
+                results.append(sent)
+    return results
 
 
 def _kinds(kind: str, status: str | None) -> tuple[WebhookKind, ...]:
-    """Return which kinds are meant; a status must be one of at least one of them."""
+    """Return the selected kinds. At least one of them must have the status."""
     kinds = tuple(SUBJECTS) if kind == _ALL else (WebhookKind(kind),)
-    known = sorted({each for one in kinds for each in STATUSES.get(one, ())})
-    if status is not None and status not in known:
-        words = f"it has one of {', '.join(known)}" if known else "it has none to choose"
-        msg = f"A webhook of the kind {kind} cannot tell of that --status: {words}."
+    allowed = sorted({word for each in kinds for word in STATUSES.get(each, ())})
+    if status is not None and status not in allowed:
+        remedy = f"give one of {', '.join(allowed)}" if allowed else "leave it out"
+        msg = f"Webhooks of the kind {kind} cannot have that --status: {remedy}."
         raise click.UsageError(msg)
     return kinds
 
@@ -143,37 +144,37 @@ def _kinds(kind: str, status: str | None) -> tuple[WebhookKind, ...]:
 def _list(*, for_program: bool) -> None:
     if for_program:
         rows = [
-            {"kind": str(kind), "tells": tells, "statuses": [str(word) for word in STATUSES.get(kind, ())]}
-            for kind, tells in SUBJECTS.items()
+            {"kind": str(kind), "description": description, "statuses": [str(word) for word in STATUSES.get(kind, ())]}
+            for kind, description in SUBJECTS.items()
         ]
         print_json({"kinds": rows})
         return
-    screen = result_screen()
-    for kind, tells in SUBJECTS.items():
-        screen.say(f"{kind:<12} {tells}")
+    output = stdout_output()
+    for kind, description in SUBJECTS.items():
+        output.print(f"{kind:<12} {description}")
         if kind in STATUSES:
-            screen.say(f"{'':<12} --status {', '.join(STATUSES[kind])}")
+            output.print(f"{'':<12} --status {', '.join(STATUSES[kind])}")
 
 
-def _line(sent: Sent) -> str:
+def _line(sent: SentSample) -> str:
     name = f"{sent.sample.kind} {sent.sample.status or ''}".rstrip()
-    return f"{sent.answer.status or '---'}  {sent.answer.seconds * 1000:6.0f} ms  {name}{_remark(sent.answer)}"
+    return f"{sent.result.status or '---'}  {sent.result.seconds * 1000:6.0f} ms  {name}{_remark(sent.result)}"
 
 
-def _remark(answer: Answered) -> str:
-    if answer.status is None:
-        return f": {answer.problem}"
-    if 300 <= answer.status < 400:  # noqa: PLR2004  redirects
-        return ": a redirect, which is not followed"
-    return "" if answer.is_taken else ": not taken"
+def _remark(result: ProbeResult) -> str:
+    if result.status is None:
+        return f": {result.problem}"
+    if 300 <= result.status < 400:  # noqa: PLR2004  redirects
+        return ": redirects are not followed"
+    return "" if result.is_accepted else ": not accepted"
 
 
-def _document(sent: Sent) -> dict[str, object]:
+def _document(sent: SentSample) -> dict[str, object]:
     return {
         "kind": str(sent.sample.kind),
         "status": sent.sample.status and str(sent.sample.status),
-        "taken": sent.answer.is_taken,
-        "http_status": sent.answer.status,
-        "problem": sent.answer.problem or None,
-        "seconds": round(sent.answer.seconds, 4),
+        "accepted": sent.result.is_accepted,
+        "http_status": sent.result.status,
+        "problem": sent.result.problem or None,
+        "seconds": round(sent.result.seconds, 4),
     }

@@ -1,6 +1,7 @@
-"""Sample webhooks of every kind, written by the sandbox: a session lives there in no time, and what it posts is taken.
+"""Sample webhooks of every kind.
 
-Pure: ids and the time are arguments.
+A session runs through the scenario of the sandbox, and the webhooks that it would post are the samples. Pure: ids and
+the time are arguments.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ SUBJECTS: Final = {
     WebhookKind.DECISION: "a session was decided",
     WebhookKind.FULL_AUTO: "a session was decided without a human",
     WebhookKind.WATCHLIST: "a person was looked up in lists",
-    WebhookKind.USER_STATUS: "somebody gave an attempt a status in the Customer Portal",
-    WebhookKind.INE: "Mexico's INE registry has answered",
-    WebhookKind.CURP: "Mexico's CURP registry has answered",
-    WebhookKind.INE_CURP: "both registries have answered in one message",
-    WebhookKind.ADDRESS: "a proof of address was submitted, for integrations of an older make",
+    WebhookKind.USER_STATUS: "an attempt got a status in the Customer Portal",
+    WebhookKind.INE: "Mexico's INE registry answered",
+    WebhookKind.CURP: "Mexico's CURP registry answered",
+    WebhookKind.INE_CURP: "both registries answered in one message",
+    WebhookKind.ADDRESS: "a proof of address was submitted, for older integrations",
 }
-"""What each kind tells, in the order in which a session may live through them."""
+"""Description of each kind, in the order in which a session may reach them."""
 
 _DECISIONS: Final = tuple(sorted(DECIDED))
 STATUSES: Final[dict[WebhookKind, tuple[str, ...]]] = {
@@ -47,7 +48,7 @@ STATUSES: Final[dict[WebhookKind, tuple[str, ...]]] = {
     WebhookKind.FULL_AUTO: _DECISIONS,
     WebhookKind.WATCHLIST: (MatchStatus.NO_MATCH, MatchStatus.POSSIBLE_MATCH),
 }
-"""Which statuses the samples of a kind may have; the others have one."""
+"""The statuses to choose from; kinds that are missing here have a single one."""
 
 _CREATION: Final[JsonObject] = {
     "verification": {
@@ -60,11 +61,11 @@ _CREATION: Final[JsonObject] = {
 
 @frozen
 class Sample:
-    """One webhook to be sent.
+    """One webhook to send.
 
     Attributes:
         kind: Its kind.
-        status: The word that tells it from others of its kind, where it has one.
+        status: The status that distinguishes it from others of its kind, if any.
         body: The JSON.
     """
 
@@ -74,13 +75,13 @@ class Sample:
 
 
 def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: datetime) -> list[Sample]:
-    """Return the webhooks of one kind: two for an attempt that was started and submitted, else one.
+    """Return the webhooks of one kind: two for `WebhookKind.EVENT` (started, submitted), else one.
 
     Args:
         kind: The kind.
-        session_id: Whom they are about; all kinds tell of the same attempt.
-        status: One of `STATUSES` of this kind, or `None` for what is told most.
-        now: When it happens.
+        session_id: Session id in the webhooks; all kinds are about the same attempt.
+        status: One of `STATUSES` of this kind, or `None` for the most common one.
+        now: Time of the event.
     """
     scenario = _scenario(session_id, full_auto=kind == WebhookKind.FULL_AUTO)
     scenario.create(_CREATION, now=now, host="")
@@ -88,8 +89,8 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
     if kind == WebhookKind.EVENT:
         words = (Status.STARTED, Status.SUBMITTED)
         posts = [*scenario.start(session), *scenario.submit_attempt(session, now=now)]
-        told = [Sample(kind, word, _body(post)) for word, post in zip(words, posts, strict=True)]
-        return [sample for sample in told if status in {None, sample.status}]
+        all_samples = [Sample(kind, word, _body(post)) for word, post in zip(words, posts, strict=True)]
+        return [sample for sample in all_samples if status in {None, sample.status}]
     if kind in {WebhookKind.DECISION, WebhookKind.FULL_AUTO}:
         word = status or Status.APPROVED
         posts = scenario.decide(session, DecisionSpec(status=Status(word)), now=now)
@@ -101,16 +102,16 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
             Sample(kind, match, post.body)
             for post in _session_data.complete_watchlist_screening(session, screening, now=now)
         ]
-    return [Sample(kind, None, post.body) for post in _told_elsewhere(kind, session, now)]
+    return [Sample(kind, None, post.body) for post in _other_webhooks(kind, session, now)]
 
 
 def _scenario(session_id: str, *, full_auto: bool) -> Scenario:
-    made = iter((session_id, *(str(uuid5(NAMESPACE_URL, f"{session_id}/attempts/{place}")) for place in range(2))))
-    return Scenario(SandboxOptions(full_auto=full_auto), new_id=lambda: next(made), decide_after=None)
+    ids = iter((session_id, *(str(uuid5(NAMESPACE_URL, f"{session_id}/attempts/{index}")) for index in range(2))))
+    return Scenario(SandboxOptions(full_auto=full_auto), new_id=lambda: next(ids), decide_after=None)
 
 
-def _told_elsewhere(kind: WebhookKind, session: Session, now: datetime) -> list[Post]:
-    """Return what is told of a session beside its life."""
+def _other_webhooks(kind: WebhookKind, session: Session, now: datetime) -> list[Post]:
+    """Return a webhook that does not belong to the lifecycle of a session."""
     if kind == WebhookKind.USER_STATUS:
         given = UserDefinedStatus(status="Sample", status_code="sample", reason="Sample reason", reason_code="sample")
         return _session_data.set_user_status(session, given, now=now)
@@ -126,5 +127,5 @@ def _told_elsewhere(kind: WebhookKind, session: Session, now: datetime) -> list[
 
 
 def _body(effect: object) -> JsonObject:
-    assert isinstance(effect, Post), "nothing of a sample is due later"  # noqa: S101
+    assert isinstance(effect, Post), "samples have no delayed effects"  # noqa: S101
     return effect.body

@@ -1,19 +1,25 @@
-"""Verify one person from the files on this machine."""
+"""The verify command: one person, from files on this machine."""
 
 from __future__ import annotations
 
 import os
+import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
-from attrs import frozen
+from attrs import fields, frozen
 
-from veriff_async import Media, OutcomeUnknownError, VeriffError, check_media
+from veriff_async import ConfigurationError, Media, OutcomeUnknownError, Person, VeriffError, check_media
 from veriff_async._protocol.image_header import ImageSizeWarning
+from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_SIDE
+from veriff_async._protocol.option_names import closest
 from veriff_async.batch._job_runner import finish_despite_cancellation
+from veriff_async.cli._decision_format import decision_document, exit_code_of, print_decision
+from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import (
     FILE,
     env_file_option,
@@ -22,27 +28,44 @@ from veriff_async.cli._options import (
     show_person_option,
     timeout_option,
 )
-from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run, warn
-from veriff_async.cli._settings import client_from_settings
-from veriff_async.cli.decision_output import again, document_of, exit_of
-from veriff_async.cli.person_file import person_from, person_option
+from veriff_async.cli._runtime import command_line, current_command, print_json, run, stderr_output, stdout_output, warn
+from veriff_async.errors import DecodeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from veriff_async import Decision, UploadedMedia, VeriffClient, VerificationSession
     from veriff_async._protocol.session_request import CreateOptions
-    from veriff_async.cli._output import Screen
-    from veriff_async.cli._runtime import Course
+    from veriff_async.cli._output import Output
+    from veriff_async.cli._runtime import CommandState
 
-__all__ = ("Order", "Verified", "run_verify", "verify")
-
-
-_PATIENCE: Final = 10.0
-"""Seconds that a command which is stopped waits for the id of a session under way."""
+__all__ = ("VerifyRequest", "VerifyResult", "read_person", "run_verify", "verify")
 
 
-def _pairs(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
+_SHUTDOWN_GRACE: Final = 10.0
+"""Seconds that a stopped command waits for the id of the session that it is creating."""
+
+
+_MAX_PERSON_BYTES: Final = 65_536
+
+_PERSON_FIELDS: Final = tuple(
+    attribute.name
+    for attribute in fields(Person)
+    if attribute.name not in {"addresses", "is_deceased", "pep_sanction_match", "raw"}
+)
+
+
+class _InputFile(click.File):
+    """A file or ``-`` for standard input. If that is closed, click would raise RuntimeError."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401  click's
+        """Open the file."""
+        if value == "-" and sys.stdin is None:
+            self.fail("standard input is closed: give a file.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+def _parse_media(context: click.Context, option: click.Parameter, values: Sequence[str]) -> list[tuple[str, Path]]:
     """Read each ``CONTEXT=FILE``."""
     pairs: list[tuple[str, Path]] = []
     for value in values:
@@ -55,14 +78,14 @@ def _pairs(context: click.Context, option: click.Parameter, values: Sequence[str
 
 
 @frozen(kw_only=True)
-class Order:
-    """What is to be verified.
+class VerifyRequest:
+    """What to verify.
 
     Attributes:
         media: The pictures.
-        options: What the session is created with.
+        options: Arguments of `create_session`.
         timeout: Seconds to wait for the decision, or `None` not to wait.
-        env_file: Where the credentials came from, for advice.
+        env_file: Where the credentials came from, for resume hints.
     """
 
     media: Sequence[Media]
@@ -72,13 +95,13 @@ class Order:
 
 
 @frozen(kw_only=True)
-class Verified:
-    """What came of it.
+class VerifyResult:
+    """The result.
 
     Attributes:
         session_id: The session.
         uploaded: The receipts, in the order of the pictures.
-        decision: The decision, or `None` when nobody waited.
+        decision: The decision, or `None` with ``--no-wait``.
     """
 
     session_id: str
@@ -93,12 +116,18 @@ class Verified:
 @click.option(
     "--media",
     "others",
-    callback=_pairs,
+    callback=_parse_media,
     multiple=True,
     metavar="CONTEXT=FILE",
     help="A file in another of Veriff's contexts, for example address-front=bill.pdf; may be repeated.",
 )
-@person_option
+@click.option(
+    "--person",
+    "person_file",
+    type=_InputFile("rb", lazy=False),  # not an argument for each field: other users of the machine can read arguments
+    metavar="FILE",
+    help='Expected person: JSON such as {"first_name": "...", "date_of_birth": "1990-01-31"}; - for standard input.',
+)
 @click.option("--vendor-data", metavar="ID", help="Your own id of the end-user; no personal data.")
 @click.option(
     "--max-side", type=click.IntRange(min=1), metavar="PIXELS", help="Scale pictures down to this longer side."
@@ -127,7 +156,7 @@ def verify(  # noqa: PLR0913  the options of the command
     """Verify one person: create a session, upload, submit, and wait for the decision.
 
     The exit code is 0 for approved, 3 for any other decision, 4 when none came in time. A decision can take days:
-    with --no-wait, or after Ctrl-C, `veriff-async decision ID --wait` goes on.
+    with --no-wait, or after Ctrl-C, `veriff-async decision ID --wait` continues.
     """
     named = {"document-front": front, "document-back": back, "face": face}
     files = [(context, path) for context, path in named.items() if path is not None] + list(others)
@@ -136,93 +165,126 @@ def verify(  # noqa: PLR0913  the options of the command
         raise click.UsageError(msg)
     options: CreateOptions = {}
     if person_file is not None:
-        options["person"] = person_from(person_file)
+        options["person"] = read_person(person_file)
     if vendor_data is not None:
         options["vendor_data"] = vendor_data
     media = [Media(path, context, max_side=max_side) for context, path in files]
-    _check(media)
-    order = Order(media=media, options=options, timeout=None if no_wait else timeout, env_file=env_file)
-    done = run(run_verify(client_from_settings(env_file), order, progress_screen(), course()))
+    _check_files(media)
+    request = VerifyRequest(media=media, options=options, timeout=None if no_wait else timeout, env_file=env_file)
+    result = run(run_verify(create_client(env_file), request, stderr_output(), current_command()))
     if for_program:
-        print_json(_document(done, show_person=show_person))
-    elif done.decision is None:
-        screen = result_screen()
-        screen.say(f"  session id: {done.session_id}")
+        print_json(_document(result, show_person=show_person))
+    elif result.decision is None:
+        output = stdout_output()
+        output.print(f"  session id: {result.session_id}")
     else:
-        result_screen().decision(done.decision, show_person=show_person)
-    if done.decision is not None:
-        raise SystemExit(exit_of(done.decision))
+        print_decision(stdout_output(), result.decision, show_person=show_person)
+    if result.decision is not None:
+        raise SystemExit(exit_code_of(result.decision))
 
 
-def _check(media: Sequence[Media]) -> None:
-    """Refuse files that Veriff does not accept before there is a session, which could not be taken back."""
+def read_person(file: BinaryIO) -> Person:
+    """Read a person from a JSON object with the field names of `Person`.
+
+    Raises:
+        ConfigurationError: The file is not a JSON object, or a member has an unknown name or is not a string. The
+            message contains neither values nor unknown names, which may be personal data.
+    """
+    data = file.read(_MAX_PERSON_BYTES + 1)
+    members = None
+    if len(data) <= _MAX_PERSON_BYTES:
+        # Not chained: the parser's own message may quote the person.
+        with suppress(DecodeError):
+            members = load_object(data)
+    if members is None:
+        msg = f'--person must be a JSON object of at most {_MAX_PERSON_BYTES} bytes, such as {{"first_name": "..."}}.'
+        raise ConfigurationError(msg)
+    for number, (name, value) in enumerate(members.items(), 1):
+        if name not in _PERSON_FIELDS:
+            best = closest(name, _PERSON_FIELDS)
+            remedy = f"allowed fields: {', '.join(_PERSON_FIELDS)}." if best is None else f"did you mean {best}?"
+            msg = f"Member {number} of --person is not a field of a person; {remedy}"
+            raise ConfigurationError(msg)
+        if not isinstance(value, str):
+            msg = f"{name} in --person must be a string: put it in quotes, or leave it out."
+            raise ConfigurationError(msg)
+    return Person(**members)  # type: ignore[arg-type]
+
+
+def _check_files(media: Sequence[Media]) -> None:
+    """Refuse files that Veriff does not accept before creating a session, which could not be undone."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", category=ImageSizeWarning)
         run(check_media(*media))
     for warning in caught:
-        # In the words of the command line.
+        # Name the option of the command line instead of the argument of the library.
         reason = str(warning.message).partition(": give ")[0]
         warn(f"{reason}: --max-side {MAX_SIDE} scales it down.")
-    # Said once, here.
+    # Do not show the same warning again during the upload.
     warnings.filterwarnings("ignore", category=ImageSizeWarning)
 
 
-async def run_verify(veriff: VeriffClient, order: Order, screen: Screen, course: Course) -> Verified:
-    """Run the flow with a client, which is closed at the end.
+async def run_verify(veriff: VeriffClient, request: VerifyRequest, output: Output, state: CommandState) -> VerifyResult:
+    """Run the flow. The client is closed at the end.
 
     Args:
         veriff: The client.
-        order: What to verify.
-        screen: Where to show progress.
-        course: Told how far it came.
+        request: What to verify.
+        output: Receives the progress.
+        state: Gets a resume hint after each step.
     """
     async with veriff:
-        screen.say("Creating a session")
-        session = await _created(veriff, order, course)
-        screen.say(f"Uploading {len(order.media)} files to session {session.id}")
-        with screen.uploads(order.media) as shown:
-            uploaded = await session.upload(*order.media, progress=shown)
-        course.reached(
+        output.print("Creating a session")
+        session = await _create_session(veriff, request, state)
+        output.print(f"Uploading {len(request.media)} files to session {session.id}")
+        with output.upload_bars(request.media) as show:
+            uploaded = await session.upload(*request.media, progress=show)
+        state.set_resume_hint(
             f"It is not known whether session {session.id} was submitted; to see: "
-            + again(f"decision {session.id}", order.env_file)
+            + command_line(f"decision {session.id}", request.env_file)
         )
         await session.submit()
-        course.reached("To go on waiting: " + again(f"decision {session.id} --wait", order.env_file))
-        if order.timeout is None:
-            screen.say(f"Submitted. {course.advice.replace('go on waiting', 'wait for the decision')}")
-            return Verified(session_id=session.id, uploaded=uploaded, decision=None)
-        with screen.waiting("Waiting for the decision; Ctrl-C is safe, the session goes on"):
-            decision = await session.wait_for_decision(timeout=order.timeout)
-        course.reached("To see the decision: " + again(f"decision {session.id}", order.env_file))
-    return Verified(session_id=session.id, uploaded=uploaded, decision=decision)
+        state.set_resume_hint("To continue waiting: " + command_line(f"decision {session.id} --wait", request.env_file))
+        if request.timeout is None:
+            output.print(f"Submitted. {state.resume_hint.replace('continue waiting', 'wait for the decision')}")
+            return VerifyResult(session_id=session.id, uploaded=uploaded, decision=None)
+        with output.status("Waiting for the decision; Ctrl-C is safe, the session continues"):
+            decision = await session.wait_for_decision(timeout=request.timeout)
+        state.set_resume_hint("To see the decision: " + command_line(f"decision {session.id}", request.env_file))
+    return VerifyResult(session_id=session.id, uploaded=uploaded, decision=decision)
 
 
-async def _created(veriff: VeriffClient, order: Order, course: Course) -> VerificationSession:
-    """Create the session; when the command is stopped meanwhile, wait a moment for its id."""
+async def _create_session(veriff: VeriffClient, request: VerifyRequest, state: CommandState) -> VerificationSession:
+    """Create the session; if the command is stopped during the request, wait some seconds for the session id."""
     created: list[VerificationSession] = []
 
     async def create() -> None:
-        session = await veriff.create_session(**order.options)
-        course.reached(
-            f"Session {session.id} was not submitted; the same command begins a new one.", session_id=session.id
+        session = await veriff.create_session(**request.options)
+        state.set_resume_hint(
+            f"Session {session.id} was not submitted; running the same command creates a new one.",
+            session_id=session.id,
         )
         created.append(session)
 
-    course.reached(
-        "A session may have been created: look for it in the Customer Portal before you begin again, "
-        + (f"by its vendor_data {order.options['vendor_data']}." if "vendor_data" in order.options else "by its time.")
+    state.set_resume_hint(
+        "A session may have been created: look for it in the Customer Portal before you run this again, "
+        + (
+            f"by its vendor_data {request.options['vendor_data']}."
+            if "vendor_data" in request.options
+            else "by its time."
+        )
     )
     try:
-        await finish_despite_cancellation(create(), grace=_PATIENCE)
+        await finish_despite_cancellation(create(), grace=_SHUTDOWN_GRACE)
     except OutcomeUnknownError:
         raise
     except VeriffError:
-        course.reached("")  # a refusal, so there is no session
+        state.set_resume_hint("")  # refused, so there is no session
         raise
     return created[0]
 
 
-def _document(done: Verified, *, show_person: bool) -> dict[str, object]:
-    document = document_of(done.session_id, done.decision, show_person=show_person)
-    document["uploaded"] = [{"context": one.context, "id": one.id, "size": one.size} for one in done.uploaded]
+def _document(result: VerifyResult, *, show_person: bool) -> dict[str, object]:
+    document = decision_document(result.session_id, result.decision, show_person=show_person)
+    document["uploaded"] = [{"context": media.context, "id": media.id, "size": media.size} for media in result.uploaded]
     return document

@@ -1,4 +1,4 @@
-"""Many verifications from a manifest, with a journal to go on from whatever stopped them."""
+"""The batch commands: many verifications from a manifest, with a journal from which an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attrs import evolve
 
 from veriff_async import ConfigurationError
 from veriff_async.batch import OnUnknown
-from veriff_async.cli._exits import Exit
+from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import (
     FILE,
     Seconds,
@@ -26,23 +26,30 @@ from veriff_async.cli._options import (
     use_proxy,
 )
 from veriff_async.cli._output import megabytes
-from veriff_async.cli._runtime import course, print_json, progress_screen, result_screen, run, warn
-from veriff_async.cli._settings import client_from_settings
-from veriff_async.cli.batch.manifest import check
-from veriff_async.cli.batch.runner import look, run_collection, run_plan, settle_job
-from veriff_async.cli.batch.saved_options import Plan, plan_of
-from veriff_async.cli.decision_output import again
+from veriff_async.cli._runtime import (
+    ExitCode,
+    command_line,
+    current_command,
+    print_json,
+    run,
+    stderr_output,
+    stdout_output,
+    warn,
+)
+from veriff_async.cli.batch.manifest import check_manifest
+from veriff_async.cli.batch.runner import count_jobs, resolve_job, run_batch, run_collection
+from veriff_async.cli.batch.saved_options import SavedOptions, load_options
 
 if TYPE_CHECKING:
     from veriff_async.batch import InvalidRow
-    from veriff_async.cli.batch.manifest import Checked
-    from veriff_async.cli.batch.runner import Told
-    from veriff_async.cli.batch.summary import Outcomes
+    from veriff_async.cli.batch.manifest import ManifestCheck
+    from veriff_async.cli.batch.runner import RunSummary
+    from veriff_async.cli.batch.summary import JobCounts
 
 __all__ = ("batch",)
 
 _NEW: Final = click.Path(dir_okay=False, path_type=Path)
-"""A file that need not be there."""
+"""A file that may be missing."""
 
 _ON_UNKNOWN: Final = click.Choice(get_args(OnUnknown))
 
@@ -51,31 +58,29 @@ _ON_UNKNOWN: Final = click.Choice(get_args(OnUnknown))
 def batch() -> None:
     """Verify many people from a CSV or JSON Lines file.
 
-    Every step is in the journal, so that a batch that was stopped or killed goes on where it was.
+    A journal records every step, so a batch that was stopped or killed continues where it was.
     """
 
 
 @batch.command("run")
 @click.argument("manifest", type=FILE)
+@click.option("--journal", type=_NEW, metavar="FILE", help="Journal of every step; created if missing.")
+@click.option("--out", type=_NEW, metavar="FILE", help="Results are appended here, one JSON object per line.")
+@click.option("--check", "is_check", is_flag=True, help="Only check the rows and their files; send nothing.")
+@click.option("--skip-bad", is_flag=True, help="Skip invalid rows instead of sending nothing.")
 @click.option(
-    "--journal", type=_NEW, metavar="FILE", help="Where every step is written; it is made when it is missing."
+    "--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Limit of simultaneous uploads."
 )
-@click.option("--out", type=_NEW, metavar="FILE", help="Where results are appended, a JSON object in a line each.")
-@click.option("--check", "is_check", is_flag=True, help="Look at the rows and their files only; send nothing.")
-@click.option("--skip-bad", is_flag=True, help="Leave bad rows out, instead of sending nothing.")
-@click.option(
-    "--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Most sessions open at once."
-)
-@click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Most waits at once.")
+@click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Limit of waits.")
 @click.option(
     "--on-unknown",
     type=_ON_UNKNOWN,
     default="hold",
     show_default=True,
-    help="What becomes of a job whose session may have been created without an answer.",
+    help="What to do with a job whose creation got no response.",
 )
-@click.option("--retry-failed", is_flag=True, help="Try jobs again that failed for good in an earlier run.")
-@click.option("--submit-only", is_flag=True, help="Leave the decisions to batch collect.")
+@click.option("--retry-failed", is_flag=True, help="Retry jobs that failed permanently in an earlier run.")
+@click.option("--submit-only", is_flag=True, help="Submit only; get the decisions with batch collect.")
 @timeout_option
 @outage_option
 @inbox_option
@@ -102,23 +107,22 @@ def batch_run(  # noqa: PLR0913  the options of the command
     env_file: Path | None,
     for_program: bool,
 ) -> None:
-    """Verify everybody in MANIFEST, a .csv or .jsonl file.
+    """Verify all people in MANIFEST, a .csv or .jsonl file.
 
-    Bad rows are named with their lines before anything is sent; unless --skip-bad is given, nothing is sent then. The
-    exit code is 0 when every job is decided (or submitted, with --submit-only), 1 when some are not, and 2 when there
-    are bad rows.
+    Invalid rows are reported with their lines first, and then nothing is sent, unless --skip-bad is given. The exit
+    code is 0 if every job is decided (or submitted, with --submit-only), 1 if some are not, and 2 if rows are invalid.
     """
     if is_check:
-        checked = _checked(manifest, timeout, journal)
+        checked = _check(manifest, timeout, journal)
         if for_program:
             print_json(checked.document())
         else:
-            result_screen().say(f"{checked.total} rows, {checked.good} of them good.")
-        raise SystemExit(Exit.USAGE if checked.bad or not checked.total else Exit.DONE)
+            stdout_output().print(f"{checked.total} rows, {checked.valid} of them valid.")
+        raise SystemExit(ExitCode.USAGE if checked.invalid or not checked.total else ExitCode.DONE)
     if journal is None or out is None:
-        msg = "Without --check give --journal and --out."
+        msg = "Give --journal and --out, or --check."
         raise click.UsageError(msg)
-    plan = Plan(
+    options = SavedOptions(
         manifest=manifest,
         out=out,
         env_file=env_file,
@@ -130,18 +134,16 @@ def batch_run(  # noqa: PLR0913  the options of the command
         skip_bad=skip_bad,
         submit_only=submit_only,
         show_person=show_person,
-        proxy=course().proxy,
+        proxy=current_command().proxy,
     )
-    _go(journal, plan, retry_failed=retry_failed, max_outage=max_outage)
+    _run_check(journal, options, retry_failed=retry_failed, max_outage=max_outage)
 
 
 @batch.command("resume")
 @click.option("--journal", type=FILE, required=True, metavar="FILE", help="The journal of the batch.")
-@click.option(
-    "--out", type=_NEW, metavar="FILE", help="Where results are appended; the same file as before if left out."
-)
-@click.option("--on-unknown", type=_ON_UNKNOWN, help="See batch run; as before if left out.")
-@click.option("--retry-failed", is_flag=True, help="Try jobs again that failed for good.")
+@click.option("--out", type=_NEW, metavar="FILE", help="Results are appended here; default: the same file as before.")
+@click.option("--on-unknown", type=_ON_UNKNOWN, help="See batch run; default: as before.")
+@click.option("--retry-failed", is_flag=True, help="Retry jobs that failed permanently.")
 @outage_option
 @proxy_option
 @env_file_option
@@ -154,39 +156,39 @@ def batch_resume(  # noqa: PLR0913  the options of the command
     retry_failed: bool,
     max_outage: float,
     env_file: Path | None,
-    for_program: bool,  # noqa: ARG001  the course knows
+    for_program: bool,  # noqa: ARG001  see CommandState
 ) -> None:
-    """Go on with a batch that was stopped or killed, with the manifest and the options that it was begun with."""
-    plan = plan_of(journal)
-    if plan is None:
-        msg = "Nothing beside the journal says how the batch was begun: give its manifest to batch run once more."
+    """Resume a batch that was stopped or killed, with its manifest and options."""
+    options = load_options(journal)
+    if options is None:
+        msg = "The options of the batch are not next to the journal: repeat batch run with the manifest."
         raise ConfigurationError(msg)
-    if course().proxy is None:
-        use_proxy(plan.proxy)
-    plan = evolve(
-        plan,
-        out=out or plan.out,
-        proxy=course().proxy,
-        on_unknown=on_unknown or plan.on_unknown,
-        env_file=env_file or plan.env_file,
+    if current_command().proxy is None:
+        use_proxy(options.proxy)
+    options = evolve(
+        options,
+        out=out or options.out,
+        proxy=current_command().proxy,
+        on_unknown=on_unknown or options.on_unknown,
+        env_file=env_file or options.env_file,
     )
-    if not plan.manifest.exists():
-        msg = "The manifest of the batch is gone: put it back, or use batch collect for what is submitted already."
+    if not options.manifest.exists():
+        msg = "The manifest of the batch is missing: restore it, or use batch collect for the submitted jobs."
         raise ConfigurationError(msg)
-    _go(journal, plan, retry_failed=retry_failed, max_outage=max_outage)
+    _run_check(journal, options, retry_failed=retry_failed, max_outage=max_outage)
 
 
 @batch.command("collect")
 @click.option("--journal", type=FILE, required=True, metavar="FILE", help="The journal of the batch.")
-@click.option("--out", type=_NEW, required=True, metavar="FILE", help="Where results are appended.")
-@click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Most waits at once.")
+@click.option("--out", type=_NEW, required=True, metavar="FILE", help="Results are appended here.")
+@click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Limit of waits.")
 @click.option(
     "--timeout",
     type=Seconds(min=0),
     default=900.0,
     show_default=True,
     metavar="SECONDS",
-    help="How long to wait for each decision; 0 asks once.",
+    help="Time limit of each wait; 0 asks once.",
 )
 @outage_option
 @inbox_option
@@ -206,19 +208,19 @@ def batch_collect(  # noqa: PLR0913  the options of the command
     env_file: Path | None,
     for_program: bool,
 ) -> None:
-    """Gather the decisions on what is submitted; the manifest is not needed.
+    """Collect the decisions on submitted jobs; the manifest is not needed.
 
-    The exit code is 0 when all are decided, 4 when some are not yet, and 1 when Veriff does not tell.
+    The exit code is 0 if all jobs are decided, 4 if some are not decided yet, and 1 after errors.
     """
-    plan = plan_of(journal)
-    env_file = env_file or (plan.env_file if plan else None)
-    inbox = inbox or (plan.inbox if plan else None)
-    if course().proxy is None and plan is not None:
-        use_proxy(plan.proxy)
-    advice = again(f"batch collect {_files(journal, out)}", env_file)
-    course().reached(f"To go on: {advice}", command=advice)
+    options = load_options(journal)
+    env_file = env_file or (options.env_file if options else None)
+    inbox = inbox or (options.inbox if options else None)
+    if current_command().proxy is None and options is not None:
+        use_proxy(options.proxy)
+    resume_hint = command_line(f"batch collect {_files(journal, out)}", env_file)
+    current_command().set_resume_hint(f"To continue: {resume_hint}", command=resume_hint)
     work = run_collection(
-        partial(client_from_settings, env_file),
+        partial(create_client, env_file),
         inbox,
         journal,
         out,
@@ -228,152 +230,154 @@ def batch_collect(  # noqa: PLR0913  the options of the command
         show_person=show_person,
         quiet=for_program,
     )
-    told = run(work)
-    _tell(journal, out, told, bad=None)
-    raise SystemExit(Exit.UNDECIDED if told.outcomes.is_late else told.outcomes.exit)
+    summary = run(work)
+    _print_summary(journal, out, summary, bad=None)
+    raise SystemExit(ExitCode.UNDECIDED if summary.counts.is_late else summary.counts.exit_code)
 
 
 @batch.command("status")
 @click.option("--journal", type=FILE, required=True, metavar="FILE", help="The journal of the batch.")
 @json_option
 def batch_status(*, journal: Path, for_program: bool) -> None:
-    """Count the jobs of a journal by where they stand; a run may go on meanwhile."""
-    outcomes = run(look(journal))
+    """Count the jobs of a journal by state. A run may be using the journal."""
+    counts = run(count_jobs(journal))
     if for_program:
-        print_json({"total": outcomes.total, "outcomes": outcomes.document(), "in_doubt": outcomes.doubtful})
+        print_json({"total": counts.total, "outcomes": counts.document(), "unknown_jobs": counts.unknown_ids})
         return
-    _table(outcomes)
-    _ask(journal, outcomes)
-    plan = plan_of(journal)
-    if outcomes.exit is not Exit.DONE and plan is not None:
-        is_submitted = plan.submit_only and outcomes.is_late
-        words = f"collect {_files(journal, plan.out)}" if is_submitted else f"resume --journal {_quoted(journal)}"
-        progress_screen().say(f"If no run is active, go on with: {again(f'batch {words}', None)}")
+    _print_counts(counts)
+    _print_unknown(journal, counts)
+    options = load_options(journal)
+    if counts.exit_code is not ExitCode.DONE and options is not None:
+        is_submitted = options.submit_only and counts.is_late
+        words = f"collect {_files(journal, options.out)}" if is_submitted else f"resume --journal {_quote(journal)}"
+        stderr_output().print(f"If no run is active, continue with: {command_line(f'batch {words}', None)}")
 
 
-@batch.command("settle")
+@batch.command("resolve")
 @click.option("--journal", type=FILE, required=True, metavar="FILE", help="The journal of the batch.")
 @click.option("--session", "session_id", metavar="ID", help="The session that was created for the job.")
-@click.option("--recreate", is_flag=True, help="There is none: create one when the batch goes on.")
+@click.option("--recreate", is_flag=True, help="There is none: the next run creates one.")
 @click.argument("job_id", metavar="JOB")
-def batch_settle(*, journal: Path, session_id: str | None, recreate: bool, job_id: str) -> None:
-    """Say what became of a creation whose answer was lost.
+def batch_resolve(*, journal: Path, session_id: str | None, recreate: bool, job_id: str) -> None:
+    """Record whether a creation without a response has created a session.
 
-    Look for the job's vendor_data in the Customer Portal or among your webhooks; it is the job's id unless the
-    manifest gives another.
+    Look for the job's vendor_data in the Customer Portal or in your webhooks; it is the id of the job unless the
+    manifest gives another one.
     """
     if (session_id is None) is not recreate:
-        msg = "Give --session ID, or --recreate when there is no session."
+        msg = "Give either --session ID, or --recreate if there is no session."
         raise click.UsageError(msg)
-    run(settle_job(journal, job_id, session_id))
-    result_screen().say(
-        f"Job {job_id} is settled. To go on: {again(f'batch resume --journal {_quoted(journal)}', None)}"
+    run(resolve_job(journal, job_id, session_id))
+    stdout_output().print(
+        f"Job {job_id} is resolved. To continue: {command_line(f'batch resume --journal {_quote(journal)}', None)}"
     )
 
 
-def _go(journal: Path, plan: Plan, *, retry_failed: bool, max_outage: float) -> NoReturn:
-    """Check a manifest, then do what it says, and tell what came of it."""
-    connect = partial(client_from_settings, plan.env_file)
-    connect()  # so that what is missing there is told before a long look at files
-    checked = _checked(plan.manifest, plan.timeout, journal)
-    if course().for_program and plan.skip_bad:
-        for row in checked.bad:
-            warn(_bad(row))
-    if not checked.total or (checked.bad and not plan.skip_bad):
-        if course().for_program:
+def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_outage: float) -> NoReturn:
+    """Check a manifest, run its jobs, and print a summary."""
+    connect = partial(create_client, options.env_file)
+    connect()  # fails early if credentials are missing: checking files can take long
+    checked = _check(options.manifest, options.timeout, journal)
+    if current_command().for_program and options.skip_bad:
+        for row in checked.invalid:
+            warn(_describe_row(row))
+    if not checked.total or (checked.invalid and not options.skip_bad):
+        if current_command().for_program:
             print_json(checked.document())
         else:
-            words = f"{len(checked.bad)} of {checked.total} rows are bad" if checked.total else "There are no rows"
-            progress_screen().say(f"{words}, so nothing was sent: mend them, or leave them out with --skip-bad.")
-        raise SystemExit(Exit.USAGE)
-    advice = again(f"batch resume {_files(journal, plan.out)}", None)
-    course().reached(f"To go on: {advice}", command=advice)
-    work = run_plan(
-        plan,
+            reason = (
+                f"{len(checked.invalid)} of {checked.total} rows are invalid" if checked.total else "There are no rows"
+            )
+            stderr_output().print(f"{reason}, so nothing was sent: correct them, or skip them with --skip-bad.")
+        raise SystemExit(ExitCode.USAGE)
+    resume_hint = command_line(f"batch resume {_files(journal, options.out)}", None)
+    current_command().set_resume_hint(f"To continue: {resume_hint}", command=resume_hint)
+    work = run_batch(
+        options,
         connect,
         journal,
-        total=checked.good,
+        total=checked.valid,
         retry_failed=retry_failed,
         max_outage=max_outage,
-        changed=partial(_say_changed, {row.line for row in checked.bad}),
-        quiet=course().for_program,
+        on_invalid=partial(_warn_changed, {row.line for row in checked.invalid}),
+        quiet=current_command().for_program,
     )
-    told = run(work)
-    _tell(journal, plan.out, told, bad=checked.bad)
-    raise SystemExit(told.outcomes.exit)
+    summary = run(work)
+    _print_summary(journal, options.out, summary, bad=checked.invalid)
+    raise SystemExit(summary.counts.exit_code)
 
 
-def _checked(manifest: Path, timeout: float, journal: Path | None) -> Checked:
+def _check(manifest: Path, timeout: float, journal: Path | None) -> ManifestCheck:
     if not manifest.is_file():
-        # A second look at a pipe would wait for a writer for ever.
+        # Reading a pipe a second time would wait forever.
         msg = "The manifest is read more than once, so it cannot be a pipe or device: write it to a file first."
         raise ConfigurationError(msg)
-    screen = progress_screen()
-    known = journal if journal is not None and journal.exists() else None
-    with screen.waiting("Checking the manifest"):
-        return run(check(manifest, timeout, known, lambda row: screen.say(_bad(row))))
+    output = stderr_output()
+    existing_journal = journal if journal is not None and journal.exists() else None
+    with output.status("Checking the manifest"):
+        return run(check_manifest(manifest, timeout, existing_journal, lambda row: output.print(_describe_row(row))))
 
 
-def _bad(row: InvalidRow) -> str:
+def _describe_row(row: InvalidRow) -> str:
     job = "" if row.job_id is None else f" (job {row.job_id})"
     return f"Line {row.line}{job}: {row.reason}"
 
 
-def _say_changed(known: set[int], row: InvalidRow) -> None:
-    if row.line not in known:
-        warn(f"Left out, since it changed meanwhile: {_bad(row)}")
+def _warn_changed(reported: set[int], row: InvalidRow) -> None:
+    if row.line not in reported:
+        warn(f"Skipped, because it changed after the check: {_describe_row(row)}")
 
 
-def _tell(journal: Path, out: Path, told: Told, *, bad: list[InvalidRow] | None) -> None:
-    outcomes = told.outcomes
-    if course().for_program:
+def _print_summary(journal: Path, out: Path, summary: RunSummary, *, bad: list[InvalidRow] | None) -> None:
+    counts = summary.counts
+    if current_command().for_program:
         document: dict[str, object] = {
-            "total": outcomes.total,
-            "outcomes": outcomes.document(),
-            "in_doubt": outcomes.doubtful,
-            "bytes_sent": told.sent,
-            "seconds": round(told.seconds, 3),
+            "total": counts.total,
+            "outcomes": counts.document(),
+            "unknown_jobs": counts.unknown_ids,
+            "bytes_sent": summary.bytes_sent,
+            "seconds": round(summary.seconds, 3),
             "out": str(out),
         }
         if bad is not None:
-            document["bad_rows"] = [{"line": row.line, "job_id": row.job_id, "reason": row.reason} for row in bad]
+            document["invalid_rows"] = [{"line": row.line, "job_id": row.job_id, "reason": row.reason} for row in bad]
         print_json(document)
         return
-    _table(outcomes)
-    screen = progress_screen()
-    skipped = f", {len(bad)} bad rows left out" if bad else ""
-    screen.say(f"{outcomes.total} jobs in {told.seconds:.1f} s{skipped}; {megabytes(told.sent)} sent.")
-    _ask(journal, outcomes)
-    if outcomes.is_submission and outcomes.exit is Exit.DONE:
-        screen.say("For the decisions: " + again(f"batch collect {_files(journal, out)}", None))
-    elif outcomes.exit is not Exit.DONE:
-        screen.say(course().advice)
+    _print_counts(counts)
+    output = stderr_output()
+    skipped = f", {len(bad)} invalid rows skipped" if bad else ""
+    output.print(f"{counts.total} jobs in {summary.seconds:.1f} s{skipped}; {megabytes(summary.bytes_sent)} sent.")
+    _print_unknown(journal, counts)
+    if counts.is_submission and counts.exit_code is ExitCode.DONE:
+        output.print("To get the decisions: " + command_line(f"batch collect {_files(journal, out)}", None))
+    elif counts.exit_code is not ExitCode.DONE:
+        output.print(current_command().resume_hint)
 
 
-def _table(outcomes: Outcomes) -> None:
-    result_screen().table(("state", "status or error", "jobs"), outcomes.rows(), title="Jobs")
+def _print_counts(counts: JobCounts) -> None:
+    stdout_output().print_table(("state", "status or error", "jobs"), counts.rows(), title="Jobs")
 
 
-def _ask(journal: Path, outcomes: Outcomes) -> None:
-    """Name what is in doubt, with what settles it."""
-    if not outcomes.doubtful:
+def _print_unknown(journal: Path, counts: JobCounts) -> None:
+    """List jobs in state ``unknown`` with the commands that resolve them."""
+    if not counts.unknown_ids:
         return
-    screen = progress_screen()
-    screen.say(
-        "In doubt: a session may have been created for these, and no answer came. Look for their vendor_data, then"
+    output = stderr_output()
+    output.print(
+        "Unknown: these jobs may have a session, but no response arrived. Look for their vendor_data, then run"
     )
-    for job_id in outcomes.doubtful:
-        job = f"-- {_quoted(job_id)}" if job_id.startswith("-") else _quoted(job_id)
-        screen.say("  " + again(f"batch settle --journal {_quoted(journal)} --session ID {job}", None))
-    more = outcomes.in_doubt - len(outcomes.doubtful)
-    screen.say(
-        "with --recreate instead of --session ID where there is none." + (f" {more} more are like these." * bool(more))
+    for job_id in counts.unknown_ids:
+        job = f"-- {_quote(job_id)}" if job_id.startswith("-") else _quote(job_id)
+        output.print("  " + command_line(f"batch resolve --journal {_quote(journal)} --session ID {job}", None))
+    more = counts.unknown_count - len(counts.unknown_ids)
+    output.print(
+        "with --recreate instead of --session ID if there is no session." + (f" {more} more are unknown." * bool(more))
     )
 
 
 def _files(journal: Path, out: Path) -> str:
-    return f"--journal {_quoted(journal)} --out {_quoted(out)}"
+    return f"--journal {_quote(journal)} --out {_quote(out)}"
 
 
-def _quoted(word: object) -> str:
+def _quote(word: object) -> str:
     return shlex.quote(str(word))

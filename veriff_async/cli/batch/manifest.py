@@ -1,4 +1,4 @@
-"""A manifest looked through before anything is sent, and read again while it is."""
+"""Reads a manifest twice: to check all rows before anything is sent, and again to send them."""
 
 from __future__ import annotations
 
@@ -18,82 +18,84 @@ if TYPE_CHECKING:
 
     from veriff_async.batch import Job, Journal
 
-__all__ = ("Checked", "check", "jobs_of")
+__all__ = ("ManifestCheck", "check_manifest", "iter_jobs")
 
-_PAGE: Final = 32
-"""Rows read at once in a thread, while the loop goes on."""
+_PAGE_ROWS: Final = 32
+"""Rows per read in a worker thread."""
 
 
 @define
-class Checked:
-    """What a manifest holds.
+class ManifestCheck:
+    """The result of checking a manifest.
 
     Attributes:
-        good: Rows that jobs can be made of.
-        bad: The others.
+        valid: Number of valid rows.
+        invalid: The invalid rows.
     """
 
-    good: int = 0
-    bad: list[InvalidRow] = field(factory=list[InvalidRow])
+    valid: int = 0
+    invalid: list[InvalidRow] = field(factory=list[InvalidRow])
 
     @property
     def total(self) -> int:
-        """All rows."""
-        return self.good + len(self.bad)
+        """Number of all rows."""
+        return self.valid + len(self.invalid)
 
     def document(self) -> dict[str, object]:
-        """Return it for programs."""
-        rows = [{"line": row.line, "job_id": row.job_id, "reason": row.reason} for row in self.bad]
-        return {"rows": self.total, "good": self.good, "bad_rows": rows}
+        """Return the JSON document."""
+        rows = [{"line": row.line, "job_id": row.job_id, "reason": row.reason} for row in self.invalid]
+        return {"rows": self.total, "valid": self.valid, "invalid_rows": rows}
 
 
-async def check(manifest: Path, seconds: float, journal: Path | None, tell: Callable[[InvalidRow], None]) -> Checked:
-    """Look at every row and its files.
+async def check_manifest(
+    manifest: Path, seconds: float, journal: Path | None, on_invalid: Callable[[InvalidRow], None]
+) -> ManifestCheck:
+    """Check every row and its files.
 
     Args:
         manifest: The file.
-        seconds: The timeout of rows that give none.
-        journal: What knows of jobs whose files may be gone, since they are up, or `None`.
-        tell: Called with each bad row as it is found.
+        seconds: Default timeout of a row.
+        journal: Journal of an earlier run, or `None`: files of jobs that have a session may be missing.
+        on_invalid: Called with each invalid row.
 
     Raises:
         VeriffError: The file or the journal cannot be read.
     """
     if journal is None:
-        return await _checked(manifest, seconds, None, tell)
-    async with SqliteJournal(journal) as known:
-        return await _checked(manifest, seconds, known, tell)
+        return await _check_rows(manifest, seconds, None, on_invalid)
+    async with SqliteJournal(journal) as opened:
+        return await _check_rows(manifest, seconds, opened, on_invalid)
 
 
-async def jobs_of(
-    manifest: Path, seconds: float, journal: Journal, changed: Callable[[InvalidRow], None]
+async def iter_jobs(
+    manifest: Path, seconds: float, journal: Journal, on_invalid: Callable[[InvalidRow], None]
 ) -> AsyncGenerator[Job]:
-    """Yield the jobs of all good rows; a bad one is left out, and told to `changed`."""
+    """Yield the jobs of all valid rows, and pass the others to `on_invalid`."""
     async with aclosing(_rows(manifest, seconds, journal)) as rows:
         async for row in rows:
             if isinstance(row, ManifestRow):
                 yield row.job
             else:
-                changed(row)
+                on_invalid(row)
 
 
-async def _checked(
-    manifest: Path, seconds: float, journal: Journal | None, tell: Callable[[InvalidRow], None]
-) -> Checked:
-    checked = Checked()
+async def _check_rows(
+    manifest: Path, seconds: float, journal: Journal | None, on_invalid: Callable[[InvalidRow], None]
+) -> ManifestCheck:
+    result = ManifestCheck()
     async with aclosing(_rows(manifest, seconds, journal)) as rows:
         async for row in rows:
             if isinstance(row, InvalidRow):
-                checked.bad.append(row)
-                tell(row)
+                result.invalid.append(row)
+                on_invalid(row)
             else:
-                checked.good += 1
-    return checked
+                result.valid += 1
+    return result
 
 
 async def _rows(manifest: Path, seconds: float, journal: Journal | None) -> AsyncGenerator[ManifestRow | InvalidRow]:
     with closing(read_manifest(manifest, timeout=seconds, check_media=False)) as rows:
-        while page := await to_thread.run_sync(_page, rows):
+        while page := await to_thread.run_sync(_read_page, rows):
             for row, problem in page:
                 if not isinstance(row, ManifestRow) or problem is None or await _has_session(journal, row.job.id):
                     yield row
@@ -101,11 +103,11 @@ async def _rows(manifest: Path, seconds: float, journal: Journal | None) -> Asyn
                     yield InvalidRow(row.line, problem, row.job.id)
 
 
-def _page(rows: Iterator[ManifestRow | InvalidRow]) -> list[tuple[ManifestRow | InvalidRow, str | None]]:
-    return [(row, media_problem(row.job) if isinstance(row, ManifestRow) else None) for row in islice(rows, _PAGE)]
+def _read_page(rows: Iterator[ManifestRow | InvalidRow]) -> list[tuple[ManifestRow | InvalidRow, str | None]]:
+    return [(row, media_problem(row.job) if isinstance(row, ManifestRow) else None) for row in islice(rows, _PAGE_ROWS)]
 
 
 async def _has_session(journal: Journal | None, job_id: str) -> bool:
-    """Tell whether a job is past its creation: what became of its files then is the batch's own business."""
+    """Return whether a job has a session: then the batch knows which of its files it still needs."""
     record = None if journal is None else await journal.read(job_id)
     return record is not None and record.session_id is not None

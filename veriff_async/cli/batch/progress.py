@@ -1,4 +1,4 @@
-"""How far a batch is, for who watches: two lines that move on a terminal, a line now and then anywhere else."""
+"""Progress of a batch: a bar on a terminal, a line every ten seconds everywhere else."""
 
 from __future__ import annotations
 
@@ -9,34 +9,33 @@ from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
 from rich.live import Live
-from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from veriff_async.batch import BatchProgress
-from veriff_async.cli._output import megabytes
-from veriff_async.cli._streams import progress_console
+from veriff_async.cli._output import Output, megabytes
+from veriff_async.cli._stdio import stderr_console
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from veriff_async.client import ClientStatistics
+    from veriff_async import ClientStatistics
 
-__all__ = ("Gauge", "span")
+__all__ = ("ProgressDisplay", "format_duration")
 
-_OFTEN: Final = 0.25  # seconds between two pictures
-_SELDOM: Final = 10.0  # seconds between two lines
+_FRAME_SECONDS: Final = 0.25
+_LINE_SECONDS: Final = 10.0
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
 
-class Gauge:
+class ProgressDisplay:
     """Shows the progress of one batch on standard error.
 
     Args:
-        total: How many jobs there are.
-        statistics: What the client counts.
-        is_submission: Whether a job is done when it is submitted.
+        total: Number of jobs.
+        statistics: The counters of the client.
+        is_submission: Whether a job is done once it is submitted.
         quiet: Whether to show nothing.
     """
 
@@ -48,63 +47,57 @@ class Gauge:
         is_submission: bool = False,
         quiet: bool = False,
     ) -> None:
-        """Begin the clock."""
+        """Start the clock."""
         self._total = total
         self._statistics = statistics
         self.is_submission = is_submission
-        self._console = progress_console(quiet=quiet)
-        self._live = self._console.is_interactive and self._console.file.isatty()
-        self._began = monotonic()
+        self._output = Output(stderr_console(quiet=quiet))
+        self._bar = Progress(BarColumn(bar_width=24), TextColumn("{task.description}", markup=False))
+        self._task = self._bar.add_task("", total=max(1, total))
+        self._started = monotonic()
         self.progress: BatchProgress = BatchProgress()
 
     def update(self, progress: BatchProgress) -> None:
-        """Take the counts, which change in place."""
+        """Take the counts, an object that the batch updates in place."""
         self.progress = progress
 
     @property
     def done(self) -> int:
-        """Jobs that this run has no more to do for."""
+        """Jobs that need no further work in this run."""
         now = self.progress
-        settled = now.decided + now.failed + now.unknown + now.stopped
-        return min(self._total, settled + (now.submitted if self.is_submission else 0))
+        finished = now.decided + now.failed + now.unknown + now.stopped
+        return min(self._total, finished + (now.submitted if self.is_submission else 0))
 
     @property
     def seconds(self) -> float:
-        """Seconds since the beginning."""
-        return monotonic() - self._began
+        """Seconds since the start."""
+        return monotonic() - self._started
 
     @asynccontextmanager
-    async def shown(self, *, seldom: float = _SELDOM) -> AsyncGenerator[None]:
-        """Show how far it is as long as this is entered: so many seconds apart, or all the time on a terminal."""
-        if not self._live:
-            async with _every(seldom, self._say):
+    async def shown(self, *, line_seconds: float = _LINE_SECONDS) -> AsyncGenerator[None]:
+        """Show the progress during the block."""
+        if not self._output.is_live:
+            async with _repeat(line_seconds, lambda: self._output.print(f"{self._counts()}; {self._states()}")):
                 yield
             return
-        # No thread of rich's own: what is shown belongs to the loop.
-        with Live(self._picture(), console=self._console, auto_refresh=False) as live:
-            async with _every(_OFTEN, lambda: live.update(self._picture(), refresh=True)):
-                try:
-                    yield
-                finally:
-                    live.update(self._picture(), refresh=True)
+        # Refreshed by a task: rich's refresh thread would read counters while the loop changes them.
+        with Live(get_renderable=self._render, console=self._output.console, auto_refresh=False) as live:
+            async with _repeat(_FRAME_SECONDS, live.refresh):
+                yield
 
-    def _say(self) -> None:
-        words = f"{self._counts()}; {self._states()}"
-        self._console.print(words, markup=False, highlight=False, soft_wrap=True)
-
-    def _picture(self) -> Group:
-        bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(max(1, self._total), self.done, width=24), Text(self._counts()))
-        return Group(bar, Text(self._states()))
+    def _render(self) -> Group:
+        self._bar.update(self._task, completed=self.done, description=self._counts())
+        return Group(self._bar, Text(self._states()))
 
     def _counts(self) -> str:
-        speed = (self.done - self.progress.resumed) / max(self.seconds, _OFTEN)
-        words = f"{self.done} of {self._total} jobs"
+        # Resumed jobs were done before this run, so they say nothing about its speed.
+        speed = (self.done - self.progress.resumed) / max(self.seconds, _FRAME_SECONDS)
+        counts = f"{self.done} of {self._total} jobs"
         if self.progress.paused:
-            return f"{words}, paused: requests fail"
+            return f"{counts}, paused: requests fail"
         if speed <= 0 or self.done >= self._total:
-            return words
-        return f"{words}, {speed:.1f}/s, {span((self._total - self.done) / speed)} left"
+            return counts
+        return f"{counts}, {speed:.1f}/s, {format_duration((self._total - self.done) / speed)} left"
 
     def _states(self) -> str:
         now = self.progress
@@ -117,8 +110,8 @@ class Gauge:
         return f"{', '.join(f'{name} {count}' for name, count in states.items())}; {sent} sent"
 
 
-def span(seconds: float) -> str:
-    """Write a time that is left, as roughly as it is known."""
+def format_duration(seconds: float) -> str:
+    """Format an estimated duration, without digits that the estimate does not have."""
     if seconds < _MINUTE:
         return f"{seconds:.0f} s"
     if seconds < _HOUR:
@@ -127,10 +120,10 @@ def span(seconds: float) -> str:
 
 
 @asynccontextmanager
-async def _every(pause: float, show: Callable[[], None]) -> AsyncGenerator[None]:
+async def _repeat(seconds: float, show: Callable[[], None]) -> AsyncGenerator[None]:
     async def tick() -> None:
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(seconds)
             show()
 
     ticking = asyncio.ensure_future(tick())

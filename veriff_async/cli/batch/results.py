@@ -1,4 +1,8 @@
-"""The file that a batch writes results to: one JSON object in a line for each job, and what a crash tore is mended."""
+"""The results file of a batch: one JSON object per line and job.
+
+A crash can leave an incomplete last line. It is removed when the file is opened again, and the job gets its line from
+the journal. Lines that the file already contains are not repeated.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from veriff_async import ConfigurationError, JobFailedError
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.batch import JobState
 from veriff_async.batch._dedup import SeenIds
-from veriff_async.cli._output import decision_facts, personal_facts
+from veriff_async.cli._decision_format import decision_fields, person_fields
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY
 
@@ -27,21 +31,21 @@ if TYPE_CHECKING:
     from veriff_async.batch import JobResult
     from veriff_async.models.json import JsonObject
 
-__all__ = ("Results", "kind_of", "reader_of", "results_in")
+__all__ = ("ResultsFile", "error_type_of", "open_results", "wait_for_reader")
 
-_SETTLED: Final = frozenset({JobState.DECIDED, JobState.FAILED})
-_FACTS: Final = ("status", "code", "reason", "reason_code", "decision_time")
-_BEGINNING: Final = b'{"job_id":'
-_UNTIL_READ: Final = 0.05
-"""Seconds between two looks whether somebody reads a named pipe."""
+_FINISHED: Final = frozenset({JobState.DECIDED, JobState.FAILED})
+_DECISION_FIELDS: Final = ("status", "code", "reason", "reason_code", "decision_time")
+_LINE_START: Final = b'{"job_id":'
+_READER_POLL_SECONDS: Final = 0.05
+"""Seconds between two checks for a reader of a named pipe."""
 
 _NEVER_BLOCK: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_LONGEST: Final = 1024 * 1024
-"""Bytes of a line; what has longer ones is another file."""
+_MAX_LINE: Final = 1024 * 1024
+"""Limit of a line in bytes: a file with longer lines does not contain results."""
 
 
-def kind_of(result: JobResult) -> str | None:
-    """Return the name of the error that ended a job, also when that was in an earlier run."""
+def error_type_of(result: JobResult) -> str | None:
+    """Return the class name of the error that ended a job, in this run or an earlier one."""
     error = result.error
     if error is None:
         return None
@@ -49,153 +53,153 @@ def kind_of(result: JobResult) -> str | None:
 
 
 @asynccontextmanager
-async def reader_of(path: Path) -> AsyncGenerator[None]:
-    """Wait until a named pipe has a reader, and keep that from its end; anything else is left alone.
+async def wait_for_reader(path: Path) -> AsyncGenerator[None]:
+    """Wait until a named pipe has a reader, and keep it open; other files need no wait.
 
-    A pipe without a reader cannot be opened without blocking the loop, and then Ctrl-C would not end the wait.
+    Opening a pipe without a reader would block the event loop, and Ctrl-C would not work.
     """
-    with ExitStack() as held:
-        while not await to_thread.run_sync(_is_read, path, held):  # noqa: ASYNC110  the system reports no reader
-            await anyio.sleep(_UNTIL_READ)
+    with ExitStack() as stack:
+        while not await to_thread.run_sync(_has_reader, path, stack):  # noqa: ASYNC110  there is no event for it
+            await anyio.sleep(_READER_POLL_SECONDS)
         yield
 
 
 @contextmanager
-def results_in(path: Path, *, show_person: bool, apart_from: Sequence[Path] = ()) -> Generator[Results]:
-    """Open a file of results, read what it holds, and remove a last line that was torn by a crash. Blocking.
+def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] = ()) -> Generator[ResultsFile]:
+    """Open the results file, read its lines, and remove an incomplete last one. Blocking.
 
-    A pipe, a terminal or another device holds nothing, so it gets a line for every job, known ones included.
+    Pipes, terminals and other devices have no content, so they get a line for every job, including resumed ones.
 
     Args:
-        path: The file; it is made when it is missing.
-        show_person: Whether results hold the person's data.
-        apart_from: Files that must be others, under whatever name.
+        path: The file, created if missing.
+        show_person: Whether results contain personal data.
+        other_files: Files that must be others, under whatever name.
 
     Raises:
-        ConfigurationError: It cannot be used, holds something else than results, or another run writes to it.
+        ConfigurationError: It is not usable, does not contain results, or another run writes to it.
     """
-    for other in apart_from:
+    for other in other_files:
         with suppress(FileNotFoundError):
             if path.samefile(other):
-                msg = "--out names a file of the batch itself: give the results a file of their own."
+                msg = "--out names an input file of the batch: give the results their own file."
                 raise ConfigurationError(msg)
     with SeenIds() as seen:
-        descriptor, is_file = _opened(path)
+        descriptor, is_file = _open(path)
         try:
             if is_file:
                 _lock(descriptor)
-                _read(descriptor, seen)
-            yield Results(descriptor, seen if is_file else None, show_person=show_person)
+                _read_lines(descriptor, seen)
+            yield ResultsFile(descriptor, seen if is_file else None, show_person=show_person)
         finally:
             os.close(descriptor)
 
 
-class Results:
-    """Appends a line for each job that is settled, unless the file has it.
+class ResultsFile:
+    """Appends a line for each finished job, unless the file has the same line.
 
-    A job that failed and is tried again gets another line when its outcome is another one; the last counts.
+    A failed job that is retried gets another line if its outcome changes; the last line counts.
     """
 
     def __init__(self, descriptor: int, seen: SeenIds | None, *, show_person: bool) -> None:
-        """Take a file that stands at its end and what it holds, or a pipe or device."""
+        """Take a file positioned at its end and its known lines, or a pipe or device."""
         self._descriptor = descriptor
         self._seen = seen
         self._show_person = show_person
 
     async def add(self, result: JobResult) -> None:
-        """Append what came of a job as a whole line, or not at all; what is not settled follows another time.
+        """Append the result of a finished job as a whole line, or nothing at all. Unfinished jobs are ignored.
 
         Raises:
-            ConfigurationError: The disk is full, the reader of the pipe has ended, or the like.
+            ConfigurationError: Writing fails, for example because the disk is full or the pipe has no reader.
         """
-        kind = kind_of(result)
-        if result.state not in _SETTLED:
+        error_type = error_type_of(result)
+        if result.state not in _FINISHED:
             return
-        mark = _mark(result.job_id, result.state, kind)
-        if self._seen is None or await to_thread.run_sync(self._seen.add, mark, 0) is None:
-            line = dump(self._document(result, kind)) + b"\n"
-            with _translated():
+        key = _line_key(result.job_id, result.state, error_type)
+        if self._seen is None or await to_thread.run_sync(self._seen.add, key, 0) is None:
+            line = dump(self._document(result, error_type)) + b"\n"
+            with _translate_errors():
                 await self._write(line)
 
     async def _write(self, line: bytes) -> None:
-        """Write a whole line: wait for a slow reader of a pipe, and remove a part that a full disk has taken."""
+        """Write a whole line: wait for a slow reader of a pipe, and remove a partial line after an error."""
         is_file = stat.S_ISREG(os.fstat(self._descriptor).st_mode)
-        begin = os.lseek(self._descriptor, 0, os.SEEK_END) if is_file else 0
-        left = memoryview(line)
+        start = os.lseek(self._descriptor, 0, os.SEEK_END) if is_file else 0
+        remaining = memoryview(line)
         try:
-            while left:
+            while remaining:
                 try:
-                    left = left[os.write(self._descriptor, left) :]
+                    remaining = remaining[os.write(self._descriptor, remaining) :]
                 except BlockingIOError:
-                    await _writable(self._descriptor)
+                    await _wait_writable(self._descriptor)
         except OSError:
             if is_file:
-                with suppress(OSError):  # then the next run removes it
-                    os.ftruncate(self._descriptor, begin)
-                    os.lseek(self._descriptor, begin, os.SEEK_SET)
+                with suppress(OSError):  # the next run removes the partial line
+                    os.ftruncate(self._descriptor, start)
+                    os.lseek(self._descriptor, start, os.SEEK_SET)
             raise
 
-    def _document(self, result: JobResult, kind: str | None) -> dict[str, object]:
+    def _document(self, result: JobResult, error_type: str | None) -> dict[str, object]:
         decision = result.decision
-        facts = dict.fromkeys(_FACTS) if decision is None else decision_facts(decision)
+        fields = dict.fromkeys(_DECISION_FIELDS) if decision is None else decision_fields(decision)
         document: dict[str, object] = {
             "job_id": result.job_id,
             "session_id": result.session_id,
             "state": result.state,
-            **{name: facts[name] for name in _FACTS},
-            "error": kind,
+            **{name: fields[name] for name in _DECISION_FIELDS},
+            "error": error_type,
             "message": None if result.error is None else str(result.error),
         }
         if self._show_person and decision is not None:
-            document["person"] = personal_facts(decision)
+            document["person"] = person_fields(decision)
         return document
 
 
-def _mark(job_id: str, state: object, kind: object) -> str:
-    return f"{job_id}\0{state}\0{kind or ''}"
+def _line_key(job_id: str, state: object, error_type: object) -> str:
+    return f"{job_id}\0{state}\0{error_type or ''}"
 
 
-def _opened(path: Path) -> tuple[int, bool]:
-    """Open the place for results, and return its descriptor and whether it is a file of its own."""
-    with _translated():
+def _open(path: Path) -> tuple[int, bool]:
+    """Open the file, and return its descriptor and whether it is a regular file of its own."""
+    with _translate_errors():
         for number in (1, 2):
             if _is_file_of(number, path):
-                # Opened anew it would have a position of its own, and what is printed would overwrite the results.
+                # A second open file description has its own position, so printed text would overwrite results.
                 return os.dup(number), False
         is_file = not path.exists() or path.is_file()
-        # A pipe is not waited for here, but in `reader_of` and in `_write`, where Ctrl-C ends the wait.
+        # Never blocks: `wait_for_reader` and `_write` do the waiting, where Ctrl-C works.
         flags = os.O_APPEND | os.O_CREAT | _NEVER_BLOCK | (os.O_RDWR if is_file else os.O_WRONLY)
-        # For its owner alone, since it may hold a person's data.
+        # Only for its owner, since results may contain personal data.
         return os.open(path, flags, 0o600), is_file
 
 
 def _is_file_of(number: int, path: Path) -> bool:
-    """Return whether a path names the file or socket that a standard descriptor is redirected to."""
+    """Return whether a standard descriptor is redirected to this file or socket."""
     try:
-        found = os.fstat(number)
-        is_same = os.path.samestat(found, path.stat())
+        status = os.fstat(number)
+        is_same = os.path.samestat(status, path.stat())
     except OSError:
         return False
-    return is_same and (stat.S_ISREG(found.st_mode) or stat.S_ISSOCK(found.st_mode))
+    return is_same and (stat.S_ISREG(status.st_mode) or stat.S_ISSOCK(status.st_mode))
 
 
-def _is_read(path: Path, held: ExitStack) -> bool:
-    """Return whether results can be opened without blocking; a named pipe is then held open."""
+def _has_reader(path: Path, stack: ExitStack) -> bool:
+    """Return whether the file can be opened without blocking; a named pipe is then kept open."""
     if not path.is_fifo():
         return True
-    with _translated():
+    with _translate_errors():
         try:
             descriptor = os.open(path, os.O_WRONLY | _NEVER_BLOCK)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
             return False
-    held.callback(os.close, descriptor)
+    stack.callback(os.close, descriptor)
     return True
 
 
-async def _writable(descriptor: int) -> None:
-    """Return when a pipe or device takes bytes again."""
+async def _wait_writable(descriptor: int) -> None:
+    """Wait until a pipe or device accepts bytes again."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     loop.add_writer(descriptor, ready.set)
     try:
@@ -205,16 +209,16 @@ async def _writable(descriptor: int) -> None:
 
 
 def _lock(descriptor: int) -> None:
-    """Hold the file for this process: two runs with journals of their own would repair each other's lines."""
+    """Lock the file: two runs with different journals would remove each other's incomplete lines."""
     try:
-        import fcntl  # noqa: PLC0415  there is none on Windows
+        import fcntl  # noqa: PLC0415  missing on Windows
     except ImportError:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        msg = "Another run writes results to this file: let it end, or give this one a file of its own."
-    except OSError:  # some file systems have no locks
+        msg = "Another run writes results to this file: wait for its end, or give another file."
+    except OSError:  # some file systems do not support locks
         return
     else:
         return
@@ -222,36 +226,36 @@ def _lock(descriptor: int) -> None:
 
 
 @contextmanager
-def _translated() -> Generator[None]:
+def _translate_errors() -> Generator[None]:
     try:
         yield
     except OSError as error:
         problem = error.strerror or type(error).__name__
     else:
         return
-    msg = f"The results cannot be written ({problem}): look at the folder, its owner and the disk."
+    msg = f"The results cannot be written ({problem}): check the folder, its owner and the disk."
     raise ConfigurationError(msg)
 
 
-def _read(descriptor: int, seen: SeenIds) -> None:
-    """Note what the file holds; a last line without its end was torn by a crash, so it is removed and written again."""
-    with _translated(), os.fdopen(descriptor, "rb", closefd=False) as reader:
-        number, whole = 0, 0
-        while line := reader.readline(_LONGEST):
+def _read_lines(descriptor: int, seen: SeenIds) -> None:
+    """Read the known lines. A last line without line end is incomplete, so it is removed and later written again."""
+    with _translate_errors(), os.fdopen(descriptor, "rb", closefd=False) as reader:
+        number, end = 0, 0
+        while line := reader.readline(_MAX_LINE):
             number += 1
-            if not line.endswith(b"\n") and (line.startswith(_BEGINNING) or _BEGINNING.startswith(line)):
-                os.ftruncate(descriptor, whole)
+            if not line.endswith(b"\n") and (line.startswith(_LINE_START) or _LINE_START.startswith(line)):
+                os.ftruncate(descriptor, end)
                 return
-            seen.add(_line_mark(line, number), 0)
-            whole += len(line)
+            seen.add(_parse_line_key(line, number), 0)
+            end += len(line)
 
 
-def _line_mark(line: bytes, number: int) -> str:
-    found: JsonObject = EMPTY
+def _parse_line_key(line: bytes, number: int) -> str:
+    members: JsonObject = EMPTY
     with suppress(DecodeError):
-        found = load_object(line)
-    job_id, state = found.get("job_id"), found.get("state")
+        members = load_object(line)
+    job_id, state = members.get("job_id"), members.get("state")
     if not isinstance(job_id, str) or not isinstance(state, str):
-        msg = f"Line {number} of the file for results is no result: give a file of its own, which need not be there."
+        msg = f"Line {number} of the results file is not a result: give the results their own file."
         raise ConfigurationError(msg)
-    return _mark(job_id, state, found.get("error"))
+    return _line_key(job_id, state, members.get("error"))

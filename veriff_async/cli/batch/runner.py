@@ -1,4 +1,4 @@
-"""Batches as the command line runs them: a client and a journal that are closed at the end, results, progress."""
+"""Runs a batch for the command line: opens client, journal, results file and progress display, and closes them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from anyio import to_thread
 from attrs import frozen
 
 from veriff_async.batch import JobState, SqliteJournal, collect_many, resolve_unknown, submit_many, verify_many
-from veriff_async.cli.batch.manifest import jobs_of
-from veriff_async.cli.batch.progress import Gauge
-from veriff_async.cli.batch.results import reader_of, results_in
-from veriff_async.cli.batch.saved_options import remember
-from veriff_async.cli.batch.summary import Outcomes
+from veriff_async.cli.batch.manifest import iter_jobs
+from veriff_async.cli.batch.progress import ProgressDisplay
+from veriff_async.cli.batch.results import open_results, wait_for_reader
+from veriff_async.cli.batch.saved_options import save_options
+from veriff_async.cli.batch.summary import JobCounts
 from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
@@ -23,62 +23,62 @@ if TYPE_CHECKING:
 
     from veriff_async import VeriffClient
     from veriff_async.batch import InvalidRow, Job, JobResult
-    from veriff_async.cli.batch.results import Results
-    from veriff_async.cli.batch.saved_options import Plan
+    from veriff_async.cli.batch.results import ResultsFile
+    from veriff_async.cli.batch.saved_options import SavedOptions
 
     Connect = Callable[..., VeriffClient]
-    """Makes the client, given the inbox if there is one."""
+    """Creates the client; takes the inbox as a keyword if there is one."""
 
-__all__ = ("Told", "look", "run_collection", "run_plan", "settle_job")
+__all__ = ("RunSummary", "count_jobs", "resolve_job", "run_batch", "run_collection")
 
-_ANY: Final = "veriff-async batch"
+_LOCK_JOB_ID: Final = "veriff-async batch"
 
 
 @frozen(kw_only=True)
-class Told:
-    """What came of a run.
+class RunSummary:
+    """The outcome of a run.
 
     Attributes:
-        outcomes: The jobs, counted.
-        seconds: How long it took.
-        sent: Bytes of pictures that were sent, as they are on the wire.
+        counts: The jobs, counted.
+        seconds: Duration.
+        bytes_sent: Bytes of media on the wire.
     """
 
-    outcomes: Outcomes
+    counts: JobCounts
     seconds: float
-    sent: int
+    bytes_sent: int
 
 
-async def run_plan(  # noqa: PLR0913  what a batch is made of
-    plan: Plan,
+async def run_batch(  # noqa: PLR0913  the parts of a batch
+    options: SavedOptions,
     connect: Connect,
     journal: Path,
     *,
     total: int,
     retry_failed: bool,
     max_outage: float,
-    changed: Callable[[InvalidRow], None],
+    on_invalid: Callable[[InvalidRow], None],
     quiet: bool,
-) -> Told:
-    """Verify or submit what a manifest holds, or go on with it."""
-    async with _connected(connect, plan.inbox) as veriff:
-        gauge = Gauge(total, veriff.statistics, is_submission=plan.submit_only, quiet=quiet)
-        async with _running(
+) -> RunSummary:
+    """Verify or submit the jobs of a manifest, or resume them."""
+    async with _connect(connect, options.inbox) as veriff:
+        display = ProgressDisplay(total, veriff.statistics, is_submission=options.submit_only, quiet=quiet)
+        async with _open_run(
             journal,
-            plan.out,
+            options.out,
             veriff,
-            gauge,
-            show_person=plan.show_person,
-            apart_from=[path for path in (plan.manifest, plan.inbox, plan.env_file) if path is not None],
+            display,
+            show_person=options.show_person,
+            other_files=[path for path in (options.manifest, options.inbox, options.env_file) if path is not None],
         ) as run:
-            remember(journal, plan)
-            async with aclosing(jobs_of(plan.manifest, plan.timeout, run.journal, changed)) as jobs:
-                work = _submit if plan.submit_only else _verify
-                await work(run, plan, jobs, retry_failed=retry_failed, max_outage=max_outage)
-            return run.told()
+            save_options(journal, options)
+            async with aclosing(iter_jobs(options.manifest, options.timeout, run.journal, on_invalid)) as jobs:
+                work = _submit if options.submit_only else _verify
+                await work(run, options, jobs, retry_failed=retry_failed, max_outage=max_outage)
+            return run.summary()
 
 
-async def run_collection(  # noqa: PLR0913  what a collection is made of
+async def run_collection(  # noqa: PLR0913  the parts of a collection
     connect: Connect,
     inbox: Path | None,
     journal: Path,
@@ -89,124 +89,131 @@ async def run_collection(  # noqa: PLR0913  what a collection is made of
     max_outage: float,
     show_person: bool,
     quiet: bool,
-) -> Told:
-    """Gather the decisions on what is submitted."""
+) -> RunSummary:
+    """Collect the decisions on submitted jobs."""
     async with SqliteJournal(journal) as store:
         total = (await store.count_by_state()).get(JobState.SUBMITTED, 0)
-    async with _connected(connect, inbox) as veriff:
-        gauge = Gauge(total, veriff.statistics, quiet=quiet)
-        async with _running(
-            journal, out, veriff, gauge, show_person=show_person, apart_from=[] if inbox is None else [inbox]
+    async with _connect(connect, inbox) as veriff:
+        display = ProgressDisplay(total, veriff.statistics, quiet=quiet)
+        async with _open_run(
+            journal, out, veriff, display, show_person=show_person, other_files=[] if inbox is None else [inbox]
         ) as run:
-            found = collect_many(
+            collected = collect_many(
                 veriff,
                 journal=run.journal,
                 timeout=timeout,
                 max_waiting=max_waiting,
                 max_outage=max_outage,
-                progress=gauge.update,
+                progress=display.update,
             )
-            async with aclosing(found) as results:
+            async with aclosing(collected) as results:
                 async for result in results:
                     await run.add(result)
-            return run.told()
+            return run.summary()
 
 
-async def look(journal: Path) -> Outcomes:
-    """Count what a journal holds; a run may go on meanwhile."""
-    outcomes = Outcomes()
+async def count_jobs(journal: Path) -> JobCounts:
+    """Count the jobs of a journal, which a run may be using at the same time."""
+    counts = JobCounts()
     async with SqliteJournal(journal) as store, aclosing(store.iter_records()) as records:
         async for record in records:
-            known = record.decision and str(record.decision.status)
-            outcomes.count(record.state, known or (record.failure.error_type if record.failure else ""), record.job_id)
-    return outcomes
+            status = record.decision and str(record.decision.status)
+            counts.count(record.state, status or (record.failure.error_type if record.failure else ""), record.job_id)
+    return counts
 
 
-async def settle_job(journal: Path, job_id: str, session_id: str | None) -> None:
-    """Say what became of a creation in doubt."""
+async def resolve_job(journal: Path, job_id: str, session_id: str | None) -> None:
+    """Record the real outcome of a creation that got no response."""
     async with SqliteJournal(journal) as store:
         await resolve_unknown(store, job_id, session_id=session_id)
 
 
 @frozen
 class _Run:
-    """What one run writes to."""
+    """The open parts of one run."""
 
     journal: SqliteJournal
-    results: Results
-    gauge: Gauge
-    outcomes: Outcomes
+    results: ResultsFile
+    display: ProgressDisplay
+    counts: JobCounts
     veriff: VeriffClient
 
     async def add(self, result: JobResult) -> None:
         await self.results.add(result)
-        self.outcomes.add(result)
+        self.counts.add(result)
 
-    def told(self) -> Told:
-        return Told(outcomes=self.outcomes, seconds=self.gauge.seconds, sent=self.veriff.statistics().bytes_sent)
+    def summary(self) -> RunSummary:
+        return RunSummary(
+            counts=self.counts, seconds=self.display.seconds, bytes_sent=self.veriff.statistics().bytes_sent
+        )
 
 
 @asynccontextmanager
-async def _connected(connect: Connect, inbox: Path | None) -> AsyncGenerator[VeriffClient]:
+async def _connect(connect: Connect, inbox: Path | None) -> AsyncGenerator[VeriffClient]:
     if inbox is None:
         async with connect() as veriff:
             yield veriff
     else:
-        async with SqliteInbox(inbox) as shared, connect(inbox=shared) as veriff:
+        async with SqliteInbox(inbox) as opened, connect(inbox=opened) as veriff:
             yield veriff
 
 
 @asynccontextmanager
-async def _running(  # noqa: PLR0913  what a run writes to
+async def _open_run(  # noqa: PLR0913  the parts of a run
     journal: Path,
     out: Path,
     veriff: VeriffClient,
-    gauge: Gauge,
+    display: ProgressDisplay,
     *,
     show_person: bool,
-    apart_from: Sequence[Path],
+    other_files: Sequence[Path],
 ) -> AsyncGenerator[_Run]:
     async with SqliteJournal(journal) as store:
-        # The first claim takes the journal for this process; a second run would else mend results that are written.
-        await store.claim(_ANY)
-        await store.release(_ANY)
-        async with AsyncExitStack() as parts:
-            await parts.enter_async_context(reader_of(out))
-            opened = results_in(out, show_person=show_person, apart_from=[journal, *apart_from])
-            results = await to_thread.run_sync(parts.enter_context, opened)
-            await parts.enter_async_context(gauge.shown())
-            yield _Run(store, results, gauge, Outcomes(is_submission=gauge.is_submission), veriff)
+        # The first claim locks the journal for this process. Without the lock a second run could open the results file,
+        # and remove a line that the first run is writing because it looks torn.
+        await store.claim(_LOCK_JOB_ID)
+        await store.release(_LOCK_JOB_ID)
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(wait_for_reader(out))
+            results_file = open_results(out, show_person=show_person, other_files=[journal, *other_files])
+            results = await to_thread.run_sync(stack.enter_context, results_file)
+            await stack.enter_async_context(display.shown())
+            yield _Run(store, results, display, JobCounts(is_submission=display.is_submission), veriff)
 
 
-async def _verify(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float) -> None:
-    found = verify_many(
+async def _verify(
+    run: _Run, options: SavedOptions, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float
+) -> None:
+    verified = verify_many(
         run.veriff,
         jobs,
         journal=run.journal,
-        concurrency=plan.concurrency,
-        max_waiting=plan.max_waiting,
-        on_unknown=plan.on_unknown,
+        concurrency=options.concurrency,
+        max_waiting=options.max_waiting,
+        on_unknown=options.on_unknown,
         retry_failed=retry_failed,
         max_outage=max_outage,
-        progress=run.gauge.update,
+        progress=run.display.update,
     )
-    async with aclosing(found) as results:
+    async with aclosing(verified) as results:
         async for result in results:
             await run.add(result)
 
 
-async def _submit(run: _Run, plan: Plan, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float) -> None:
-    left = await submit_many(
+async def _submit(
+    run: _Run, options: SavedOptions, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float
+) -> None:
+    unsubmitted = await submit_many(
         run.veriff,
         jobs,
         journal=run.journal,
-        concurrency=plan.concurrency,
-        on_unknown=plan.on_unknown,
+        concurrency=options.concurrency,
+        on_unknown=options.on_unknown,
         retry_failed=retry_failed,
         max_outage=max_outage,
-        progress=run.gauge.update,
+        progress=run.display.update,
     )
-    for result in left:
+    for result in unsubmitted:
         await run.add(result)
-    now = run.gauge.progress
-    run.outcomes.counts += Counter({(JobState.SUBMITTED, ""): now.submitted, (JobState.DECIDED, ""): now.decided})
+    now = run.display.progress
+    run.counts.counts += Counter({(JobState.SUBMITTED, ""): now.submitted, (JobState.DECIDED, ""): now.decided})

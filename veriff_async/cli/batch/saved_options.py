@@ -1,4 +1,4 @@
-"""What a batch was begun with, kept beside its journal, so that it is gone on with by naming the journal alone."""
+"""The options of a batch, saved next to its journal, so that ``batch resume`` needs only the journal."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from veriff_async.errors import DecodeError
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
 
-__all__ = ("Plan", "plan_of", "remember")
+__all__ = ("SavedOptions", "load_options", "save_options")
 
 _VERSION: Final = 1
 _ON_UNKNOWN: Final[dict[str, OnUnknown]] = {word: word for word in get_args(OnUnknown)}
 
 
 @frozen(kw_only=True)
-class Plan:
-    """How a batch is run.
+class SavedOptions:
+    """The options of a batch.
 
     Attributes:
-        manifest: Its jobs.
-        out: Where results go.
-        env_file: Where the credentials are, or `None` for the environment; it is their place that is kept.
-        inbox: Where webhooks are recorded, or `None`.
-        timeout: Seconds to wait for a decision, where a row gives none.
+        manifest: File with the jobs.
+        out: File for the results.
+        env_file: File with the credentials, or `None` for the environment. Only its path is saved.
+        inbox: File where webhooks are recorded, or `None`.
+        timeout: Default seconds to wait for a decision.
         concurrency: See `veriff_async.batch.verify_many`.
-        max_waiting: Likewise.
-        on_unknown: Likewise.
-        skip_bad: Whether bad rows are left out.
-        submit_only: Whether decisions are left to ``batch collect``.
-        show_person: Whether results hold the person's data.
-        proxy: What ``--proxy`` was given; it holds no password.
+        max_waiting: See there.
+        on_unknown: See there.
+        skip_bad: Whether to skip invalid rows.
+        submit_only: Whether to leave decisions to ``batch collect``.
+        show_person: Whether results contain personal data.
+        proxy: Value of ``--proxy``, which cannot contain a password.
     """
 
     manifest: Path
@@ -56,66 +56,66 @@ class Plan:
     proxy: str | None = None
 
 
-def remember(journal: Path, plan: Plan) -> None:
-    """Keep a plan beside a journal, in the place of the last one.
+def save_options(journal: Path, options: SavedOptions) -> None:
+    """Save options next to a journal, and replace those of an earlier run.
 
     Raises:
-        ConfigurationError: The folder cannot be written to.
+        ConfigurationError: The folder is not writable.
     """
     document = {
         "version": _VERSION,
-        "manifest": str(plan.manifest.absolute()),
-        "out": str(plan.out.absolute()),
-        "env_file": None if plan.env_file is None else str(plan.env_file.absolute()),
-        "inbox": None if plan.inbox is None else str(plan.inbox.absolute()),
-        "timeout": plan.timeout,
-        "concurrency": plan.concurrency,
-        "max_waiting": plan.max_waiting,
-        "on_unknown": plan.on_unknown,
-        "skip_bad": plan.skip_bad,
-        "submit_only": plan.submit_only,
-        "show_person": plan.show_person,
-        "proxy": plan.proxy,
+        "manifest": str(options.manifest.absolute()),
+        "out": str(options.out.absolute()),
+        "env_file": None if options.env_file is None else str(options.env_file.absolute()),
+        "inbox": None if options.inbox is None else str(options.inbox.absolute()),
+        "timeout": options.timeout,
+        "concurrency": options.concurrency,
+        "max_waiting": options.max_waiting,
+        "on_unknown": options.on_unknown,
+        "skip_bad": options.skip_bad,
+        "submit_only": options.submit_only,
+        "show_person": options.show_person,
+        "proxy": options.proxy,
     }
-    place = _place(journal)
-    fresh = place.with_name(f"{place.name}-new")
+    path = _path(journal)
+    temporary = path.with_name(f"{path.name}-new")
     try:
-        fresh.touch(0o600)
-        fresh.write_text(json.dumps(document), encoding="utf-8")
-        fresh.replace(place)
+        temporary.touch(0o600)
+        temporary.write_text(json.dumps(document), encoding="utf-8")
+        temporary.replace(path)
     except OSError as error:
         problem = error.strerror or type(error).__name__
     else:
         return
-    msg = f"How to go on cannot be kept beside the journal ({problem}): put the journal into a folder of your own."
+    msg = f"The options cannot be saved next to the journal ({problem}): put the journal into a folder of your own."
     raise ConfigurationError(msg)
 
 
-def plan_of(journal: Path) -> Plan | None:
-    """Return the plan that is kept beside a journal, or `None`: it may have been begun by a program.
+def load_options(journal: Path) -> SavedOptions | None:
+    """Return the options next to a journal, or `None`: a program may have created the journal.
 
     Raises:
-        ConfigurationError: What is there cannot be read.
+        ConfigurationError: They cannot be read.
     """
     try:
-        plan = _plan(load_object(_place(journal).read_bytes()))
+        options = _parse(load_object(_path(journal).read_bytes()))
     except FileNotFoundError:
         return None
     except (OSError, DecodeError):
-        plan = None
-    if plan is None:
-        msg = "How the batch was begun cannot be read beside its journal: begin it again with the same manifest."
+        options = None
+    if options is None:
+        msg = "The options next to the journal cannot be read: repeat batch run with the same manifest."
         raise ConfigurationError(msg)
-    return plan
+    return options
 
 
-def _place(journal: Path) -> Path:
-    real = Path(os.path.realpath(journal))  # as the journal names its lock, so that a link leads to the same plan
-    return real.with_name(f"{real.name}-plan.json")
+def _path(journal: Path) -> Path:
+    resolved = Path(os.path.realpath(journal))  # resolves links like the lock of the journal does
+    return resolved.with_name(f"{resolved.name}-options.json")
 
 
-def _plan(found: JsonObject) -> Plan | None:
-    match found:
+def _parse(members: JsonObject) -> SavedOptions | None:
+    match members:
         case {
             "version": 1,
             "manifest": str(manifest),
@@ -130,7 +130,7 @@ def _plan(found: JsonObject) -> Plan | None:
             "submit_only": bool(submit_only),
             "show_person": bool(show_person),
         } if on_unknown := _ON_UNKNOWN.get(word):
-            return Plan(
+            return SavedOptions(
                 manifest=Path(manifest),
                 out=Path(out),
                 env_file=None if env_file is None else Path(env_file),
@@ -142,7 +142,7 @@ def _plan(found: JsonObject) -> Plan | None:
                 skip_bad=skip_bad,
                 submit_only=submit_only,
                 show_person=show_person,
-                proxy=proxy if isinstance(proxy := found.get("proxy"), str) else None,
+                proxy=proxy if isinstance(proxy := members.get("proxy"), str) else None,
             )
         case _:
             return None

@@ -1,4 +1,4 @@
-"""Everything between a program and Veriff looked at, step by step: what is wrong, and what to do."""
+"""The doctor command: checks everything between a program and Veriff, and suggests remedies."""
 
 from __future__ import annotations
 
@@ -21,13 +21,12 @@ from veriff_async._protocol.authenticity import claim_of
 from veriff_async._protocol.headers import HMAC_SIGNATURE
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async._protocol.response import Response, api_error, check_authenticity
-from veriff_async.cli._exits import Exit
-from veriff_async.cli._http import Poster, check_url
+from veriff_async.cli._env_file import load_settings
+from veriff_async.cli._http import HttpProbe, check_url
 from veriff_async.cli._options import env_file_option, json_option, proxy_option
-from veriff_async.cli._runtime import course, print_json, result_screen, run
-from veriff_async.cli._settings import settings_from
+from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stdout_output
 from veriff_async.cli.doctor import checks
-from veriff_async.cli.doctor.checks import Finding, Outcome
+from veriff_async.cli.doctor.checks import CheckOutcome, CheckResult
 from veriff_async.cli.doctor.network import reach
 from veriff_async.cli.trigger_samples import samples
 from veriff_async.errors import DecodeError
@@ -41,20 +40,20 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async._protocol.request import Request
-    from veriff_async.cli._http import Answered
+    from veriff_async.cli._http import ProbeResult
 
 __all__ = ("diagnose", "doctor")
 
 _SECONDS: Final = 10.0
-"""Seconds that Veriff has for an answer."""
+"""Time limit of one request, in seconds."""
 
 _WEBHOOK: Final = ("webhook address", "webhook signed", "webhook unsigned", "webhook forged")
-_NO_SECRET: Final = "00000000-0000-4000-8000-000000000000"  # noqa: S105  nobody's
+_NO_SECRET: Final = "00000000-0000-4000-8000-000000000000"  # noqa: S105  not a real secret
 _STYLES: Final = {
-    Outcome.OK: "green",
-    Outcome.WARNING: "yellow",
-    Outcome.FAILED: "bold red",
-    Outcome.SKIPPED: "dim",
+    CheckOutcome.OK: "green",
+    CheckOutcome.WARNING: "yellow",
+    CheckOutcome.FAILED: "bold red",
+    CheckOutcome.SKIPPED: "dim",
 }
 _HTTPS: Final = 443
 
@@ -64,224 +63,236 @@ _HTTPS: Final = 443
     "--webhook-url",
     callback=check_url,
     metavar="URL",
-    help="Try a receiver too: it must take a signed sample, and refuse one that is not signed rightly.",
+    help="Test a receiver too: it must accept a signed sample and refuse forged ones.",
 )
 @proxy_option
 @env_file_option
 @json_option
 def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool) -> None:
-    """Check everything between here and Veriff, and say what is wrong and what to do.
+    """Check everything between this machine and Veriff, and suggest remedies.
 
-    Nothing is created: Veriff is asked for the decision of a session that nobody has, with each secret and once with a
-    wrong signature. The exit code is 1 when a check failed.
+    Nothing is created: the requests ask for the decision of a session that does not exist, with each secret and once
+    with a wrong signature. The exit code is 1 if a check failed.
     """
-    screen = result_screen()
-    environ, proxied = settings_from(env_file), course().proxy is not None
+    output = stdout_output()
+    environ, proxied = load_settings(env_file), current_command().proxy is not None
 
-    async def work() -> list[Finding]:
-        found: list[Finding] = []
+    async def work() -> list[CheckResult]:
+        collected: list[CheckResult] = []
         async with aclosing(diagnose(environ, webhook_url=webhook_url, proxied=proxied)) as checks:
-            async for finding in checks:
-                found.append(finding)
+            async for result in checks:
+                collected.append(result)
                 if not for_program:
-                    name = f"{finding.outcome:<8} {finding.name:<17} "
-                    screen.say(name + finding.says, style=_STYLES[finding.outcome], indent=len(name))
-        return found
+                    name = f"{result.outcome:<8} {result.name:<17} "
+                    output.print(name + result.message, style=_STYLES[result.outcome], indent=len(name))
+        return collected
 
-    found = run(work())
-    failed = [finding for finding in found if finding.outcome is Outcome.FAILED]
+    results = run(work())
+    failed = [result for result in results if result.outcome is CheckOutcome.FAILED]
     if for_program:
-        rows = [{"name": each.name, "outcome": str(each.outcome), "says": each.says} for each in found]
-        print_json({"ok": not failed, "findings": rows})
+        rows = [{"name": each.name, "outcome": str(each.outcome), "message": each.message} for each in results]
+        print_json({"ok": not failed, "results": rows})
     else:
-        screen.say(f"\n{_summary(found)}")
+        output.print(f"\n{_summary(results)}")
     if failed:
-        sys.exit(Exit.REFUSED)
+        sys.exit(ExitCode.REFUSED)
 
 
 async def diagnose(
     environ: Mapping[str, str], *, webhook_url: str | None = None, proxied: bool = False
-) -> AsyncGenerator[Finding]:
-    """Yield the findings of all checks, in their order.
+) -> AsyncGenerator[CheckResult]:
+    """Yield the results of all checks, in order.
 
     Args:
         environ: The variables.
-        webhook_url: A receiver to be tried too.
-        proxied: Whether the proxy of the environment is used.
+        webhook_url: Address of a receiver to test too.
+        proxied: Whether to use the proxy of the environment.
     """
     yield await to_thread.run_sync(_versions)
-    variables, credentials, root = checks.of_variables(environ)
-    yield checks.of_signing(credentials)
-    for finding in variables:
-        yield finding
-    # A file of settings stands alone, but a proxy is of this machine.
-    yield checks.proxies(os.environ, used=proxied)
+    variables, credentials, root = checks.check_variables(environ)
+    yield checks.check_signing(credentials)
+    for result in variables:
+        yield result
+    # From the environment even with --env-file: a proxy belongs to the machine, not to an integration.
+    yield checks.check_proxies(os.environ, used=proxied)
     is_reached = root is not None
     if root is None or proxied:
         for name in ("name", "connection", "tls"):
-            yield Finding.skipped(name, "there is no address" if root is None else "the proxy connects")
+            yield CheckResult.skipped(name, "there is no base URL" if root is None else "the proxy connects")
     else:
         async with aclosing(reach(root)) as steps:
-            async for finding in steps:
-                is_reached = is_reached and finding.outcome is not Outcome.FAILED
-                yield finding
-    async with Poster(_SECONDS, trust_env=proxied) as poster:
+            async for result in steps:
+                is_reached = is_reached and result.outcome is not CheckOutcome.FAILED
+                yield result
+    async with HttpProbe(_SECONDS, trust_env=proxied) as probe:
         if root is None or not is_reached or credentials is None:
-            because = "Veriff is not reached" if credentials is not None else "there are no credentials to ask with"
+            because = "Veriff is not reachable" if credentials is not None else "there are no credentials"
             for name in ("answer", "clock", "credentials", "answer signature", "other secrets"):
-                yield Finding.skipped(name, because)
+                yield CheckResult.skipped(name, because)
         else:
-            async with aclosing(_asked(poster, root, credentials)) as answers:
-                async for finding in answers:
-                    yield finding
+            async with aclosing(_check_api(probe, root, credentials)) as answers:
+                async for result in answers:
+                    yield result
         if webhook_url is not None:
-            async with aclosing(_received(poster, webhook_url, credentials)) as answers:
-                async for finding in answers:
-                    yield finding
+            async with aclosing(_check_webhook(probe, webhook_url, credentials)) as answers:
+                async for result in answers:
+                    yield result
 
 
-async def _asked(poster: Poster, root: str, credentials: Credentials) -> AsyncGenerator[Finding]:
-    """Ask for the decision of a session that nobody has."""
+async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> AsyncGenerator[CheckResult]:
+    """Request the decision of a session that does not exist."""
     request = endpoints.decision(str(uuid4())).sign(credentials)
-    answered = await _ask(poster, root, request)
-    if answered.status is None:
-        yield Finding("answer", Outcome.FAILED, f"No answer from {root}: {answered.problem}.")
+    probed = await _send(probe, root, request)
+    if probed.status is None:
+        yield CheckResult("answer", CheckOutcome.FAILED, f"No response from {root}: {probed.problem}.")
         for name in ("clock", "credentials", "answer signature", "other secrets"):
-            yield Finding.skipped(name, "no answer came")
+            yield CheckResult.skipped(name, "there was no response")
         return
-    yield Finding("answer", Outcome.OK, f"HTTP {answered.status} in {answered.seconds * 1000:.0f} ms.")
-    date = answered.headers.get("Date")
-    yield checks.clock(date, now=datetime.now(UTC), seconds=answered.seconds)
-    found = _judged(request, answered)
-    is_accepted = found.outcome is Outcome.OK
+    yield CheckResult("answer", CheckOutcome.OK, f"HTTP {probed.status} in {probed.seconds * 1000:.0f} ms.")
+    date = probed.headers.get("Date")
+    yield checks.check_clock(date, now=datetime.now(UTC), seconds=probed.seconds)
+    found = _evaluate(request, probed)
+    is_accepted = found.outcome is CheckOutcome.OK
     if is_accepted:
-        found = await _contrasted(poster, root, request, found)
+        found = await _compare_with_wrong_signature(probe, root, request, found)
     yield found
-    yield _signature(request, answered) if is_accepted else Finding.skipped("answer signature", "they are not accepted")
+    yield (
+        _check_response_signature(request, probed)
+        if is_accepted
+        else CheckResult.skipped("answer signature", "the credentials are not accepted")
+    )
     if len(credentials.secrets) == 1:
-        yield Finding.skipped("other secrets", "there is one secret only")
+        yield CheckResult.skipped("other secrets", "there is only one secret")
     else:
-        yield await _others(poster, root, credentials, is_first_accepted=is_accepted)
+        yield await _check_other_secrets(probe, root, credentials, is_first_accepted=is_accepted)
 
 
-async def _ask(poster: Poster, root: str, request: Request) -> Answered:
-    return await poster.get(root + request.path, request.headers)
+async def _send(probe: HttpProbe, root: str, request: Request) -> ProbeResult:
+    return await probe.get(root + request.path, request.headers)
 
 
-def _judged(request: Request, answered: Answered) -> Finding:
-    status = answered.status or 0
-    # A web server that is not Veriff's says 404 to everything; Veriff answers in JSON, and signs some of its answers.
-    is_veriffs = bool(_json(answered)) or claim_of(answered.headers).signature is not None
-    return checks.of_decision(status, _code(request, answered), is_veriffs=is_veriffs)
+def _evaluate(request: Request, probed: ProbeResult) -> CheckResult:
+    status = probed.status or 0
+    # Any web server answers 404; Veriff answers in JSON, and signs some of its responses.
+    is_veriffs = bool(_json(probed)) or claim_of(probed.headers).signature is not None
+    return checks.check_credentials(status, _code(request, probed), is_veriffs=is_veriffs)
 
 
-def _code(request: Request, answered: Answered) -> str | None:
-    return api_error(_answer(request, answered)).code
+def _code(request: Request, probed: ProbeResult) -> str | None:
+    return api_error(_response(request, probed)).code
 
 
-def _answer(request: Request, answered: Answered) -> Response:
-    return Response(request=request, status=answered.status or 0, headers=answered.headers, body=answered.body)
+def _response(request: Request, probed: ProbeResult) -> Response:
+    return Response(request=request, status=probed.status or 0, headers=probed.headers, body=probed.body)
 
 
-async def _contrasted(poster: Poster, root: str, request: Request, found: Finding) -> Finding:
-    """Send the same request with a signature that is surely wrong."""
+async def _compare_with_wrong_signature(
+    probe: HttpProbe, root: str, request: Request, found: CheckResult
+) -> CheckResult:
+    """Send the same request with a wrong signature."""
     last = request.headers[HMAC_SIGNATURE]
     wrong = last[:-1] + ("0" if last[-1] != "0" else "1")
-    answered = await poster.get(root + request.path, {**request.headers, HMAC_SIGNATURE: wrong})
-    return checks.of_contrast(found, answered.status, _code(request, answered))
+    probed = await probe.get(root + request.path, {**request.headers, HMAC_SIGNATURE: wrong})
+    return checks.check_signature_required(found, probed.status, _code(request, probed))
 
 
-def _signature(request: Request, answered: Answered) -> Finding:
-    """Check who signed the answer, if anybody did."""
+def _check_response_signature(request: Request, probed: ProbeResult) -> CheckResult:
+    """Check the signature of the response, if there is one."""
     name = "answer signature"
-    if claim_of(answered.headers).signature is None:
-        says = "The answer is not signed, which is no fault: whether Veriff signs its refusals is not documented."
-        return Finding(name, Outcome.SKIPPED, says)
+    if claim_of(probed.headers).signature is None:
+        message = "The response is not signed. That is fine: whether Veriff signs refusals is not documented."
+        return CheckResult(name, CheckOutcome.SKIPPED, message)
     try:
-        check_authenticity(_answer(request, answered))
+        check_authenticity(_response(request, probed))
     except ResponseError as error:
         problems = "; ".join(error.problems)
-        says = f"The answer is not the integration's ({problems}): look who stands between, and give every live secret."
-        return Finding(name, Outcome.FAILED, says)
-    return Finding(name, Outcome.OK, "The answer is signed with the secret that signed the request.")
+        message = (
+            f"The response does not come from this integration ({problems}): look for a proxy, and give all secrets."
+        )
+        return CheckResult(name, CheckOutcome.FAILED, message)
+    return CheckResult(name, CheckOutcome.OK, "The response is signed with the secret that signed the request.")
 
 
-async def _others(poster: Poster, root: str, credentials: Credentials, *, is_first_accepted: bool) -> Finding:
+async def _check_other_secrets(
+    probe: HttpProbe, root: str, credentials: Credentials, *, is_first_accepted: bool
+) -> CheckResult:
     refused: list[int] = []
     unclear: list[int] = []
-    for place in range(1, len(credentials.secrets)):
-        request = endpoints.decision(str(uuid4())).sign(credentials.with_signing_secret(place))
-        answered = await _ask(poster, root, request)
-        outcome = Outcome.WARNING if answered.status is None else _judged(request, answered).outcome
-        if outcome is not Outcome.OK:
-            (refused if outcome is Outcome.FAILED else unclear).append(place + 1)
-    return checks.rotation(refused, unclear, len(credentials.secrets), is_first_accepted=is_first_accepted)
+    for index in range(1, len(credentials.secrets)):
+        request = endpoints.decision(str(uuid4())).sign(credentials.with_signing_secret(index))
+        probed = await _send(probe, root, request)
+        outcome = CheckOutcome.WARNING if probed.status is None else _evaluate(request, probed).outcome
+        if outcome is not CheckOutcome.OK:
+            (refused if outcome is CheckOutcome.FAILED else unclear).append(index + 1)
+    return checks.check_other_secrets(refused, unclear, len(credentials.secrets), is_first_accepted=is_first_accepted)
 
 
-async def _received(poster: Poster, url: str, credentials: Credentials | None) -> AsyncGenerator[Finding]:
-    """Post a sample to a receiver: signed, unsigned, and signed with a secret that nobody has."""
+async def _check_webhook(probe: HttpProbe, url: str, credentials: Credentials | None) -> AsyncGenerator[CheckResult]:
+    """Post a sample to a receiver: signed, unsigned, and signed with a wrong secret."""
     address, signed, unsigned, forged = _WEBHOOK
     yield _address(address, url)
     if credentials is None:
         for name in (signed, unsigned, forged):
-            yield Finding.skipped(name, "there are no credentials to sign with")
+            yield CheckResult.skipped(name, "there are no credentials")
         return
     now = datetime.now(UTC)
     sample, _ = samples(WebhookKind.EVENT, session_id=str(uuid4()), status=None, now=now)
     options = SandboxOptions()
     right = build_webhook(url, sample.body, credentials=credentials, options=options, now=now)
-    wrong = build_webhook(url, sample.body, credentials=_nobody(credentials), options=options, now=now)
+    wrong = build_webhook(url, sample.body, credentials=_forged_credentials(credentials), options=options, now=now)
     plain = {name: value for name, value in right.headers.items() if "signature" not in name}
-    taken = await poster.post(url, right.headers, right.body)
-    yield checks.of_webhook(signed, taken.status, taken.problem, should_be_taken=True)
+    taken = await probe.post(url, right.headers, right.body)
+    yield checks.check_receiver(signed, taken.status, taken.problem, is_signed=True)
     for name, headers in ((unsigned, plain), (forged, wrong.headers)):
         if taken.status is None:
-            yield Finding.skipped(name, "the receiver is not reached")
+            yield CheckResult.skipped(name, "the receiver is not reachable")
             continue
-        answered = await poster.post(url, headers, dump(sample.body))
-        yield checks.of_webhook(name, answered.status, answered.problem, should_be_taken=False)
+        probed = await probe.post(url, headers, dump(sample.body))
+        yield checks.check_receiver(name, probed.status, probed.problem, is_signed=False)
 
 
-def _nobody(credentials: Credentials) -> Credentials:
-    """Return the same integration with a secret that nobody has."""
+def _forged_credentials(credentials: Credentials) -> Credentials:
+    """Return the same credentials with a wrong secret."""
     return Credentials(credentials.api_key, _NO_SECRET, integration_id=credentials.integration_id)
 
 
-def _address(name: str, url: str) -> Finding:
+def _address(name: str, url: str) -> CheckResult:
     parts = urlsplit(url)
     host = parts.hostname or ""
     is_address = ":" in host or host.replace(".", "").isdigit()
     if parts.scheme == "https" and parts.port in {None, _HTTPS} and not is_address and host != "localhost":
-        return Finding(name, Outcome.OK, "https, the usual port, and a host name: an address that Veriff takes.")
-    says = (
-        "Veriff takes https with a host name and port 443 only, and a certificate that everybody trusts: good for "
-        "development, and not for the Customer Portal."
+        return CheckResult(
+            name, CheckOutcome.OK, "https, the default port and a host name: Veriff accepts this address."
+        )
+    message = (
+        "Veriff accepts only https with a host name, port 443 and a publicly trusted certificate: this address works "
+        "for development, but not in the Customer Portal."
     )
-    return Finding(name, Outcome.WARNING, says)
+    return CheckResult(name, CheckOutcome.WARNING, message)
 
 
-def _versions() -> Finding:
+def _versions() -> CheckResult:
     names = ("aiohttp", "anyio", "attrs", "cattrs", "pybase64")
     try:
         required = metadata.requires("veriff-async") or []
         found = {name: metadata.version(name) for name in names}
     except metadata.PackageNotFoundError:
-        # A package that was copied rather than installed has no metadata to compare.
+        # Copied instead of installed: there is no metadata to compare with.
         required, found = [], {}
-    return checks.of_versions(platform.python_version(), {"veriff-async": __version__, **found}, required)
+    return checks.check_versions(platform.python_version(), {"veriff-async": __version__, **found}, required)
 
 
-def _json(answered: Answered) -> Mapping[str, object]:
+def _json(probed: ProbeResult) -> Mapping[str, object]:
     try:
-        return load_object(answered.body)
+        return load_object(probed.body)
     except DecodeError:
         return EMPTY
 
 
-def _summary(found: list[Finding]) -> str:
-    counts = {outcome: sum(finding.outcome is outcome for finding in found) for outcome in Outcome}
+def _summary(results: list[CheckResult]) -> str:
+    counts = {outcome: sum(result.outcome is outcome for result in results) for outcome in CheckOutcome}
     words = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count)
-    if counts[Outcome.FAILED]:
-        first = next(finding for finding in found if finding.outcome is Outcome.FAILED)
-        return f"{words}. Begin with: {first.name}."
+    if counts[CheckOutcome.FAILED]:
+        first = next(result for result in results if result.outcome is CheckOutcome.FAILED)
+        return f"{words}. Start with: {first.name}."
     return f"{words}."

@@ -1,4 +1,4 @@
-"""What is said of a webhook that came in, to people in a line and to programs in a JSON object. Pure."""
+"""Formats webhooks: a line for people, a JSON object for programs. Pure."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from veriff_async.models.json import EMPTY, as_object
 from veriff_async.models.state import IgnoredReason
 
 if TYPE_CHECKING:
-    from veriff_async.cli.listen.forward import Forwarded
+    from veriff_async.cli.listen.forward import ForwardResult
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.json import JsonObject
     from veriff_async.models.state import RecordResult
 
-__all__ = ("forward_document", "forward_line", "person_of", "recorded_document", "recorded_line", "told")
+__all__ = ("forward_document", "forward_line", "person_of", "recorded_document", "recorded_line", "status_and_code")
 
 _REMARKS: Final = {
     None: "",
@@ -37,54 +37,54 @@ _REMARKS: Final = {
 }
 
 
-def told(event: WebhookEvent) -> tuple[str | None, int | None]:
-    """Return the status and the code that a webhook tells, as far as it has them."""
-    found: tuple[str | None, int | None] = (None, None)
+def status_and_code(event: WebhookEvent) -> tuple[str | None, int | None]:
+    """Return the status and the code of a webhook, if it has them."""
+    fields: tuple[str | None, int | None] = (None, None)
     match event:
         case DecisionEvent(decision=decision):
-            found = decision.status, decision.code
+            fields = decision.status, decision.code
         case SessionEvent(action=action, code=code) | AddressEvent(action=action, code=code):
-            found = action, code
+            fields = action, code
         case FullAutoEvent(decision=decided):
-            found = decided.status, None
+            fields = decided.status, None
         case WatchlistEvent(screening=screening):
-            found = screening.match_status, None
+            fields = screening.match_status, None
         case UserStatusEvent(status=given):
-            found = given.status_code or given.status, None
+            fields = given.status_code or given.status, None
         case IneEvent(status=status, code=code) | CurpEvent(status=status, code=code):
-            found = status, code
+            fields = status, code
         case IneCurpEvent(curp=curp):
-            found = curp.status_curp, None
+            fields = curp.status_curp, None
         case UnknownEvent():
             pass
         case _:
             assert_never(event)
-    return found
+    return fields
 
 
 def person_of(event: WebhookEvent) -> JsonObject:
-    """Return what a decision says of person and document, in Veriff's words and without what is null."""
+    """Return person and document of a decision with Veriff's member names, without null values."""
     raw = event.raw
     if isinstance(event, FullAutoEvent):
         raw = as_object(raw.get("data")) or EMPTY
     elif not isinstance(event, DecisionEvent):
         return EMPTY
-    found = as_object(raw.get("verification")) or EMPTY
-    parts = {name: as_object(found.get(name)) or EMPTY for name in ("person", "document")}
+    verification = as_object(raw.get("verification")) or EMPTY
+    parts = {name: as_object(verification.get(name)) or EMPTY for name in ("person", "document")}
     plain = {name: {key: _plain(value) for key, value in part.items()} for name, part in parts.items()}
     return {name: {key: value for key, value in part.items() if value is not None} for name, part in plain.items()}
 
 
 def _plain(value: object) -> object:
-    """Return what was read alone; a decision without a human says of each value how sure it is."""
-    found = as_object(value)
-    return found["value"] if found is not None and "value" in found else value
+    """Return a plain value: full-auto decisions wrap each value in an object with its confidence."""
+    wrapped = as_object(value)
+    return wrapped["value"] if wrapped is not None and "value" in wrapped else value
 
 
 def recorded_line(recorded: RecordResult, *, place: int) -> str:
-    """Return a line for people, but for the time."""
+    """Return the line for people, without the time."""
     event = recorded.event
-    status, code = told(event)
+    status, code = status_and_code(event)
     words = " ".join(str(word) for word in (status, code) if word is not None)
     remarks = [_REMARKS[recorded.ignored], f"signed with secret {place + 1}" if place else ""]
     return "  ".join(
@@ -93,12 +93,12 @@ def recorded_line(recorded: RecordResult, *, place: int) -> str:
 
 
 def recorded_document(recorded: RecordResult, *, place: int) -> dict[str, object]:
-    """Return the same for programs."""
+    """Return the JSON document."""
     event = recorded.event
-    status, code = told(event)
+    status, code = status_and_code(event)
     return {
-        "what": "webhook",
-        "answered": 200,
+        "type": "webhook",
+        "http_status": 200,
         "kind": event.kind,
         "session_id": event.session_id,
         "status": None if status is None else str(status),
@@ -110,27 +110,27 @@ def recorded_document(recorded: RecordResult, *, place: int) -> dict[str, object
     }
 
 
-def forward_line(forwarded: Forwarded) -> str:
-    """Return a line for people of a webhook that was handed on, but for the time."""
-    answer = forwarded.answer
-    if answer is None:
-        words = "left out: the application is too slow, or this receiver has stopped"
-    elif answer.status is None:
-        words = f"failed: {answer.problem}"
+def forward_line(forwarded: ForwardResult) -> str:
+    """Return the line for people about a forwarded webhook, without the time."""
+    result = forwarded.result
+    if result is None:
+        words = "dropped: the application is too slow, or this receiver has stopped"
+    elif result.status is None:
+        words = f"failed: {result.problem}"
     else:
-        words = f"{answer.seconds * 1000:.0f} ms"
-    shown = "---" if answer is None or answer.status is None else answer.status
+        words = f"{result.seconds * 1000:.0f} ms"
+    shown = "---" if result is None or result.status is None else result.status
     return f"{shown}  forwarded    {forwarded.session_id or 'no session'}  {forwarded.kind}  {words}"
 
 
-def forward_document(forwarded: Forwarded) -> dict[str, object]:
-    """Return the same for programs."""
-    answer = forwarded.answer
+def forward_document(forwarded: ForwardResult) -> dict[str, object]:
+    """Return the JSON document."""
+    result = forwarded.result
     return {
-        "what": "forward",
+        "type": "forward",
         "kind": forwarded.kind,
         "session_id": forwarded.session_id,
-        "http_status": answer and answer.status,
-        "problem": "left out" if answer is None else answer.problem or None,
-        "seconds": answer and round(answer.seconds, 4),
+        "http_status": result and result.status,
+        "problem": "dropped" if result is None else result.problem or None,
+        "seconds": result and round(result.seconds, 4),
     }

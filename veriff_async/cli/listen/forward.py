@@ -1,4 +1,4 @@
-"""Webhooks handed on to an application: as they came, in order, and never in the way of the receiver."""
+"""Forwards webhooks to an application: unchanged, in order, and without delaying the receiver."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING, Final, Self
 
 from attrs import frozen
 
-from veriff_async.cli._http import Poster
-from veriff_async.cli.listen.loop_detection import Mark
+from veriff_async.cli._http import HttpProbe
+from veriff_async.cli.listen.loop_detection import ForwardMark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import TracebackType
 
-    from veriff_async.cli._http import Answered
+    from veriff_async.cli._http import ProbeResult
 
-__all__ = ("Forwarded", "Forwarder")
+__all__ = ("ForwardResult", "Forwarder")
 
 _SECONDS: Final = 10.0
-"""Seconds that an application has for its answer: more than Veriff gives, for whoever stops in a debugger."""
+"""Seconds that an application has for its response: more than at Veriff, since it may be stopped in a debugger."""
 
-_LAST_SECONDS: Final = 2.0
-"""Seconds that what is under way has at the end."""
+_SHUTDOWN_SECONDS: Final = 2.0
+"""Seconds that pending webhooks have at shutdown."""
 
-_MOST_BEHIND: Final = 100
+_MAX_QUEUED: Final = 100
 
-_OWN: Final = frozenset(
+_HOP_BY_HOP: Final = frozenset(
     {
         "connection",
         "content-length",
@@ -42,26 +42,26 @@ _OWN: Final = frozenset(
         "upgrade",
     }
 )
-"""Headers of one connection, which the next one has of its own."""
+"""Hop-by-hop headers, which the forwarding connection sets itself."""
 
 
 @frozen(kw_only=True)
-class Forwarded:
-    """A webhook that was handed on, or could not be.
+class ForwardResult:
+    """The result of forwarding a webhook.
 
     Attributes:
         kind: Its kind.
         session_id: Its session.
-        answer: What the application said; `None` when it was left out, because the application is too far behind.
+        result: The response; `None` if the webhook was dropped because the application is too slow.
     """
 
     kind: str
     session_id: str | None
-    answer: Answered | None
+    result: ProbeResult | None
 
 
 @frozen(kw_only=True)
-class _Waiting:
+class _QueuedWebhook:
     kind: str
     session_id: str | None
     headers: list[tuple[str, str]]
@@ -69,24 +69,24 @@ class _Waiting:
 
 
 class Forwarder:
-    """Hands webhooks on, one after the other; use it with ``async with``.
+    """Forwards webhooks one after the other; use it with ``async with``.
 
     Args:
-        url: Where to.
-        tell: Called with what came of each.
+        url: Address of the application.
+        on_result: Called with the result of each.
     """
 
-    def __init__(self, url: str, tell: Callable[[Forwarded], object]) -> None:
-        """Take where to; nothing is opened."""
+    def __init__(self, url: str, on_result: Callable[[ForwardResult], object]) -> None:
+        """Take the address; nothing is opened yet."""
         self._url = url
-        self._tell = tell
-        self._queue: asyncio.Queue[_Waiting | None] = asyncio.Queue()
-        self._poster = Poster(_SECONDS)
-        self.mark: Mark = Mark()
+        self._on_result = on_result
+        self._queue: asyncio.Queue[_QueuedWebhook | None] = asyncio.Queue()
+        self._poster = HttpProbe(_SECONDS)
+        self.mark: ForwardMark = ForwardMark()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Begin."""
+        """Start the task."""
         await self._poster.__aenter__()
         self._task = asyncio.create_task(self._work(), name="veriff forward")
         return self
@@ -94,36 +94,36 @@ class Forwarder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End what is under way, or break it off after some seconds; what waits then is left out, and told so."""
+        """Finish pending webhooks, or drop them after some seconds."""
         task, self._task = self._task, None
         if task is not None:
             self._queue.put_nowait(None)
             try:
-                await asyncio.wait({task}, timeout=_LAST_SECONDS)
+                await asyncio.wait({task}, timeout=_SHUTDOWN_SECONDS)
             finally:
                 task.cancel()
                 await asyncio.wait({task})
                 while not self._queue.empty():
-                    self._leave_out(self._queue.get_nowait())
+                    self._drop(self._queue.get_nowait())
                 await self._poster.__aexit__(kind, error, traceback)
 
     def add(self, kind: str, session_id: str | None, headers: Mapping[str, str], body: bytes) -> None:
-        """Have a webhook handed on, with the headers it came with, the signature among them."""
-        kept = [(name, value) for name, value in headers.items() if name.lower() not in _OWN]
-        waiting = _Waiting(kind=kind, session_id=session_id, headers=self.mark.put_on(kept), body=body)
-        if self._queue.qsize() >= _MOST_BEHIND:
-            self._leave_out(waiting)
+        """Queue a webhook with its original headers, including the signature."""
+        kept = [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
+        webhook = _QueuedWebhook(kind=kind, session_id=session_id, headers=self.mark.add_to(kept), body=body)
+        if self._queue.qsize() >= _MAX_QUEUED:
+            self._drop(webhook)
         else:
-            self._queue.put_nowait(waiting)
+            self._queue.put_nowait(webhook)
 
     async def _work(self) -> None:
-        while (waiting := await self._queue.get()) is not None:
-            answer: Answered | None = None
+        while (webhook := await self._queue.get()) is not None:
+            result: ProbeResult | None = None
             try:
-                answer = await self._poster.post(self._url, waiting.headers, waiting.body)
+                result = await self._poster.post(self._url, webhook.headers, webhook.body)
             finally:
-                self._tell(Forwarded(kind=waiting.kind, session_id=waiting.session_id, answer=answer))
+                self._on_result(ForwardResult(kind=webhook.kind, session_id=webhook.session_id, result=result))
 
-    def _leave_out(self, waiting: _Waiting | None) -> None:
-        if waiting is not None:
-            self._tell(Forwarded(kind=waiting.kind, session_id=waiting.session_id, answer=None))
+    def _drop(self, webhook: _QueuedWebhook | None) -> None:
+        if webhook is not None:
+            self._on_result(ForwardResult(kind=webhook.kind, session_id=webhook.session_id, result=None))

@@ -1,7 +1,8 @@
-"""Whether an address leads back to this receiver, under any spelling, and requests that came back all the same.
+"""Detects forwarding loops, in two ways.
 
-Names and addresses are compared before anything is forwarded. That cannot see a tunnel, a reverse proxy or a port of a
-container, so each forwarded request also carries a mark of this process, by which it is recognised when it returns.
+`is_own_address` compares names and addresses before anything is forwarded. It cannot see through a tunnel, a reverse
+proxy or a published port of a container, so each forwarded request also carries a token of this process, `ForwardMark`,
+by which the receiver recognises it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from veriff_async.webhooks._http import header_value
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ("Mark", "leads_back")
+__all__ = ("ForwardMark", "is_own_address")
 
 _HEADER: Final = "x-veriff-async-forwarded"
 
@@ -29,62 +30,62 @@ _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @frozen
-class Mark:
-    """The mark of one process on the requests that it forwards."""
+class ForwardMark:
+    """The header with which a process marks the requests that it forwards."""
 
     token: str = field(factory=lambda: secrets.token_hex(8))
 
-    def is_on(self, headers: Mapping[str, str]) -> bool:
-        """Return whether a request was forwarded by this process before."""
-        found = header_value(headers, _HEADER) or ""
-        return self.token in {token.strip() for token in found.split(",")}
+    def is_present(self, headers: Mapping[str, str]) -> bool:
+        """Return whether this process has forwarded the request."""
+        value = header_value(headers, _HEADER) or ""
+        return self.token in {token.strip() for token in value.split(",")}
 
-    def put_on(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Return headers with the mark, beside those of other processes that forwarded the request."""
+    def add_to(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Return headers with this mark added to those of other processes."""
         others = [value for name, value in headers if name.lower() == _HEADER]
         kept = [(name, value) for name, value in headers if name.lower() != _HEADER]
         return [*kept, (_HEADER, ", ".join([*others, self.token]))]
 
 
-def leads_back(url: str, *, host: str, port: int, path: str) -> bool:
-    """Return whether an address is that of a receiver on this machine. Blocking: names are resolved.
+def is_own_address(url: str, *, host: str, port: int, path: str) -> bool:
+    """Return whether a URL is the address of a receiver on this machine. Blocking: it resolves names.
 
     Args:
-        url: The address.
-        host: Name or address that the receiver listens on.
+        url: The URL.
+        host: Name or address on which the receiver listens.
         port: Its port.
         path: Its path.
     """
     try:
-        there = URL(url)
+        target = URL(url)
     except ValueError:
         return False
-    if there.port != port or unquote(there.path).rstrip("/") != unquote(path).rstrip("/"):
+    if target.port != port or unquote(target.path).rstrip("/") != unquote(path).rstrip("/"):
         return False
-    name = unquote(there.raw_host or "")
+    name = unquote(target.raw_host or "")
     if name.rstrip(".").lower() == host.rstrip(".").lower():
         return True
-    own, targets = _resolved(host), _resolved(name)
+    own, targets = _resolve(host), _resolve(name)
     if any(address.is_unspecified for address in own):
-        return any(address.is_unspecified or _is_of_this_machine(address) for address in targets)
-    is_inner = any(address.is_loopback for address in own)
+        return any(address.is_unspecified or _is_local(address) for address in targets)
+    is_loopback_server = any(address.is_loopback for address in own)
     # A connection to 0.0.0.0 or :: arrives at a loopback address. All loopback addresses count as one.
-    inner = any(address.is_loopback or address.is_unspecified for address in targets)
-    return bool(own & targets) or (is_inner and inner)
+    is_loopback_target = any(address.is_loopback or address.is_unspecified for address in targets)
+    return bool(own & targets) or (is_loopback_server and is_loopback_target)
 
 
-def _resolved(name: str) -> set[_Address]:
-    """Return the addresses of a name, IPv4 ones that are written as IPv6 as IPv4; none if it is unknown."""
+def _resolve(name: str) -> set[_Address]:
+    """Return the addresses of a name, IPv4-mapped ones as IPv4; empty if the name is unknown."""
     try:
-        found = socket.getaddrinfo(name.rstrip(".") or name, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(name.rstrip(".") or name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return set()
-    addresses = {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found}
+    addresses = {ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries}
     return {getattr(address, "ipv4_mapped", None) or address for address in addresses}
 
 
-def _is_of_this_machine(address: _Address) -> bool:
-    """Return whether an address is one of this machine's: only then a socket can be bound to it."""
+def _is_local(address: _Address) -> bool:
+    """Return whether an address belongs to this machine: a socket can be bound to such an address only."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004  IP version
     with closing(socket.socket(family, socket.SOCK_DGRAM)) as probe:
         try:

@@ -1,4 +1,4 @@
-"""A server of webhooks in the foreground: one path, until Ctrl-C."""
+"""An HTTP server for one path, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Generator, Mapping
     from types import FrameType
 
-__all__ = ("Taker", "serving", "stopping")
+__all__ = ("WebhookHandler", "serve", "stop_on_signals")
 
-_MOST: Final = 1_048_576
-"""Bytes of a body, as a `WebhookReceiver` has it."""
+_MAX_BODY: Final = 1_048_576
+"""Limit of a body in bytes, like that of `WebhookReceiver`."""
 
 _BODY_SECONDS: Final = 4.0
 _LOG: Final = logging.getLogger(__name__)
-# A body that is not what it says to be is refused in a line of ours; a server would add a traceback.
+# aiohttp would log a traceback for each malformed body; the handler prints a line instead.
 _LOG.addFilter(lambda record: record.getMessage().startswith("Error handling request"))
 
 _SHUTDOWN: Final = 1.0
-"""Seconds that requests under way have to end."""
+"""Seconds that running requests get at shutdown."""
 
 
-class Taker(Protocol):
-    """Who takes the webhooks."""
+class WebhookHandler(Protocol):
+    """Handles the webhooks of the server."""
 
-    async def take(self, headers: Mapping[str, str], body: bytes) -> _http.WebhookResponse:
-        """Take what was posted, and say what to answer."""
+    async def handle(self, headers: Mapping[str, str], body: bytes) -> _http.WebhookResponse:
+        """Handle a request and return the response."""
         ...
 
     def refused(self, reply: _http.WebhookResponse) -> None:
-        """Hear of a request that was refused before it could be a webhook."""
+        """Notice a request that was refused before its body was read."""
         ...
 
 
 @contextmanager
-def stopping() -> Generator[asyncio.Event]:
-    """Give an event that SIGINT, SIGTERM and SIGHUP set, instead of ending the process; needs a running loop."""
+def stop_on_signals() -> Generator[asyncio.Event]:
+    """Yield an event that SIGINT, SIGTERM and SIGHUP set instead of ending the process; needs a running loop."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         loop.call_soon_threadsafe(stopped.set)
 
-    # loop.add_signal_handler is missing on Windows, as is SIGHUP. nohup has SIGHUP ignored on purpose.
-    found = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
-    numbers = [number for number in found if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, stop) for number in numbers}
+    # loop.add_signal_handler is missing on Windows, as is SIGHUP. nohup ignores SIGHUP on purpose.
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    handled = [number for number in numbers if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in handled}
     try:
         yield stopped
     finally:
@@ -65,18 +65,18 @@ def stopping() -> Generator[asyncio.Event]:
 
 
 @asynccontextmanager
-async def serving(taker: Taker, *, host: str, port: int, path: str) -> AsyncGenerator[str]:
-    """Serve inside of the block; what it gives is the address to post to.
+async def serve(handler: WebhookHandler, *, host: str, port: int, path: str) -> AsyncGenerator[str]:
+    """Serve during the block; yields the address.
 
     Raises:
-        ConfigurationError: It cannot listen there.
+        ConfigurationError: The address cannot be used.
     """
 
     async def answer(request: web.Request) -> web.Response:
-        reply = await _reply(request, taker, path.rstrip("/"))
+        reply = await _reply(request, handler, path.rstrip("/"))
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
 
-    app = web.Application(client_max_size=_MOST)
+    app = web.Application(client_max_size=_MAX_BODY)
     app.router.add_route("*", "/{any:.*}", answer)
     runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN, access_log=None, logger=_LOG)
     await runner.setup()
@@ -86,15 +86,15 @@ async def serving(taker: Taker, *, host: str, port: int, path: str) -> AsyncGene
         await runner.cleanup()
 
 
-async def _reply(request: web.Request, taker: Taker, path: str) -> _http.WebhookResponse:
+async def _reply(request: web.Request, handler: WebhookHandler, path: str) -> _http.WebhookResponse:
     reply = _http.NOT_FOUND
     if request.path.rstrip("/") == path:
-        early = _http.refuse_head(request.method, request.headers, _MOST)
-        found = early or await _body(request)
-        if isinstance(found, bytes):
-            return await taker.take(request.headers, found)
-        reply = found
-    taker.refused(reply)
+        refusal = _http.refuse_head(request.method, request.headers, _MAX_BODY)
+        body = refusal or await _body(request)
+        if isinstance(body, bytes):
+            return await handler.handle(request.headers, body)
+        reply = body
+    handler.refused(reply)
     return reply
 
 
@@ -105,7 +105,7 @@ async def _body(request: web.Request) -> bytes | _http.WebhookResponse:
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
         return _http.TOO_LARGE
-    except Exception:  # noqa: BLE001  the server has several errors for a connection that is gone
+    except Exception:  # noqa: BLE001  aiohttp has several errors for a closed connection
         return _http.TOO_SLOW if limit.expired() else _http.INCOMPLETE
 
 
@@ -115,9 +115,9 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
     except OSError as error:
         problem = network_problem(error)
     else:
-        found = runner.addresses[0][1]
-        # Who listens on every address is reached on this machine's own.
+        actual_port = runner.addresses[0][1]
+        # Who listens on every address is set_resume_hint on this machine's own.
         name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-        return f"http://{f'[{name}]' if ':' in name else name}:{found}"
-    msg = f"Listening on {host} port {port} cannot be done ({problem}): give another --host or --port."
+        return f"http://{f'[{name}]' if ':' in name else name}:{actual_port}"
+    msg = f"Cannot listen on {host} port {port} ({problem}): give another --host or --port."
     raise ConfigurationError(msg)
