@@ -151,7 +151,7 @@ def test_readable_secrets_are_warned_of_once(folder: Path, books: Books, start: 
     code, _, err = after(start(*words.split()))
 
     assert 0 == code
-    assert ["Other users may read secret.env"] == [
+    assert ["Other users can read secret.env"] == [
         json.loads(line)["warning"].split(",")[0] for line in err.splitlines()
     ]
 
@@ -217,7 +217,7 @@ def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, 
     assert "Line 2 (job bad-1): person.date_of_birth cannot be sent" in refused[2]
     assert "2 of 3 rows are invalid, so nothing was sent" in refused[2]
     assert [2, 3] == [row["line"] for row in json.loads(checked[1])["invalid_rows"]]
-    assert "Line 1 of the file for results is no result" in mistaken[2]
+    assert "Line 1 of the results file is not a result" in mistaken[2]
     assert "{}\n" == (folder / "other.jsonl").read_text()
     assert not (folder / "a.db").exists()
     assert not (folder / "r.jsonl").exists()
