@@ -109,7 +109,7 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
             RetryPolicy: ("max_attempts", "max_elapsed", "initial_backoff", "max_backoff", "max_retry_after"),
             PollPolicy: ("initial_delay", "interval", "backoff_factor", "max_interval", "max_rate"),
             Timeouts: ("connect", "idle", "min_bytes_per_second", "total"),
-            Retention: ("seconds", "sessions", "events"),
+            Retention: ("max_age", "max_sessions", "max_events_per_session"),
             RateLimits: ("initial", "minimum", "maximum"),
         }.items()
         for name in names
