@@ -56,9 +56,7 @@ _TOKEN_SECONDS: Final = 7 * 86_400
 _SCORES: Final = {Status.APPROVED: 0.98, Status.DECLINED: 0.02}
 
 REGISTRY_MATCH: Final = AdditionalVerifiedData(
-    validation_results=(
-        ValidationResult(registry_name="sandbox", first_name="match", last_name="match"),
-    )
+    validation_results=(ValidationResult(registry_name="sandbox", first_name="match", last_name="match"),)
 )
 """The result of a registry that knows the person. The word for a match is a guess."""
 
