@@ -155,7 +155,7 @@ async def test_what_cannot_be_read_is_told(inbox: SqliteInbox, path: Path, damag
     await altered(path, f"UPDATE session SET state = {damage} WHERE id = x'73'")  # noqa: S608  a test's own
     await altered(path, f"UPDATE event SET body = {damage} WHERE number = 1")  # noqa: S608  a test's own
     for question in (inbox.get_states(["s"]), inbox.get_events("s"), inbox.record(session_event("s", "started"))):
-        with pytest.raises(InboxError, match="cannot be read: look whether its file was written by others"):
+        with pytest.raises(InboxError, match="cannot be read: check whether another program"):
             await question
 
     assert {"other"} == set(await inbox.get_states(["other"]))

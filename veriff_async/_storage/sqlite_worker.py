@@ -11,12 +11,13 @@ inbox has a writer and a reader.
 
 Group commit
     A commit waits for the disk, so all jobs that wait share one transaction. A job's result is delivered after the
-    commit only: what a caller was told is on the disk. An error of one job (a damaged row, a claim that is taken) is
-    that job's own; an error of SQLite means the file as a whole, so it undoes the transaction and is every job's.
+    commit only: a record that was acknowledged is on the disk. An error of one job (a damaged row, a job that another
+    run has claimed) is that job's own. An error of SQLite concerns the file as a whole, so it undoes the transaction
+    and is delivered to every job.
 
 Futures
     A result goes back through `call_soon_threadsafe`, once for each loop and batch. A cancelled caller leaves its job
-    in the queue: the job runs, and nobody takes its result. A loop may be closed at any moment, so the RuntimeError
+    in the queue: the job runs, and its result is dropped. A loop may be closed at any moment, so the RuntimeError
     that this causes is ignored.
 
 Lifetime
@@ -79,9 +80,9 @@ class StoreErrors:
     Attributes:
         owner: The store, such as ``inbox``.
         error: The class of its errors.
-        reopen: What to do after it was closed.
-        after_loss: What to do after its file was deleted or replaced.
-        after_failure: What to do after one of its threads failed.
+        reopen: The remedy after it was closed.
+        after_loss: The remedy after its file was deleted or replaced.
+        after_failure: The remedy after one of its threads failed.
         log: Where a failed thread is logged.
     """
 
@@ -92,15 +93,15 @@ class StoreErrors:
     after_failure: str
     log: Logger
 
-    def closed(self) -> VeriffError:
+    def closing_error(self) -> VeriffError:
         """Return the error for a store that was closed."""
         return self.error(f"The {self.owner} was closed: {self.reopen}.")
 
-    def replaced(self) -> VeriffError:
+    def lost_file_error(self) -> VeriffError:
         """Return the error for a file that was deleted or replaced."""
         return self.error(f"The {self.owner}'s file was deleted or replaced while it was open: {self.after_loss}.")
 
-    def thread_failed(self, error: BaseException) -> VeriffError:
+    def thread_error(self, error: BaseException) -> VeriffError:
         """Return the error for a thread that ended by itself."""
         return self.error(f"A thread of the {self.owner} failed with {type(error).__name__}: {self.after_failure}.")
 
@@ -189,21 +190,21 @@ class Worker(Thread, Generic[_DatabaseT]):
     def stop(self, error: VeriffError | None = None) -> None:
         """End after everything that was submitted; later jobs are refused with an error, or because of the closing."""
         with self._lock:
-            self._refusal = self._refusal or error or self._errors.closed()
+            self._refusal = self._refusal or error or self._errors.closing_error()
             self._jobs.put(None)
 
     def run(self) -> None:
         """Run jobs until stopped."""
-        error = self._errors.closed()
+        error = self._errors.closing_error()
         try:
             while self._take_turn():
                 pass
         except FileReplacedError:
-            error = self._errors.replaced()
+            error = self._errors.lost_file_error()
             self._database.detach()  # before anyone learns of it, and opens the file that is there now
             self._health.fail(error)
         except BaseException as problem:  # noqa: BLE001  nothing else sees what ends a thread
-            error = self._errors.thread_failed(problem)
+            error = self._errors.thread_error(problem)
             self._health.fail(error)
         finally:
             self._end(error)
@@ -239,7 +240,7 @@ class Worker(Thread, Generic[_DatabaseT]):
             database.after_commit(is_idle=self._jobs.empty())
         except FileReplacedError:
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, it must reach those who wait for the jobs
+        except Exception as error:  # noqa: BLE001  every error must reach those who wait for the jobs
             return [(None, self._errors.from_exception(error))] * len(batch)
         return outcomes
 
@@ -249,7 +250,7 @@ class Worker(Thread, Generic[_DatabaseT]):
             return job.run(self._database), None
         except sqlite3.Error:
             raise
-        except Exception as error:  # noqa: BLE001  whatever it is, it must reach the one who waits for the job
+        except Exception as error:  # noqa: BLE001  every error must reach the one who waits for the job
             return None, self._errors.from_exception(error)
 
     def _end(self, error: VeriffError) -> None:
@@ -272,7 +273,7 @@ def _deliver(batch: Sequence[_Job], outcomes: Sequence[_Outcome]) -> None:
     for job, outcome in zip(batch, outcomes, strict=True):
         by_loop.setdefault(job.future.get_loop(), []).append((job.future, outcome))
     for loop, results in by_loop.items():
-        with suppress(RuntimeError):  # the loop was closed, so nobody waits in it; it can be closed at any moment
+        with suppress(RuntimeError):  # the loop was closed, so no task waits in it; it can be closed at any moment
             loop.call_soon_threadsafe(_resolve, results)
 
 
@@ -345,7 +346,7 @@ class WorkerGroup(Generic[_DatabaseT]):
         """
         require_asyncio()
         if self._is_closed:
-            raise self._errors.closed()
+            raise self._errors.closing_error()
         if self._is_inherited():
             # SQLite's locks do not survive a fork, not even for another connection (howtocorrupt.html, 2.6).
             msg = (
@@ -365,7 +366,7 @@ class WorkerGroup(Generic[_DatabaseT]):
         try:
             await to_thread.run_sync(self._enter, entered)
         except asyncio.CancelledError:
-            if entered:  # the thread has opened it all the same, and there is no block to leave
+            if entered:  # the thread has opened it all the same, but the block will not be left
                 await self.leave()
                 self._is_closed = self._is_closed and self._reopens
             raise
@@ -395,7 +396,7 @@ class WorkerGroup(Generic[_DatabaseT]):
             with self._lock:
                 self.workers = () if self.workers is workers else self.workers
         finally:  # also when it is cancelled: nothing else ends the subscriptions
-            self._on_end(self._errors.closed())
+            self._on_end(self._errors.closing_error())
 
     def warn_if_open(self, store: object) -> None:
         """Warn of a store that is dropped without closing, and stop its threads; for its ``__del__``."""
@@ -417,7 +418,7 @@ class WorkerGroup(Generic[_DatabaseT]):
         with self._lock:
             if self._is_closed:
                 if not reopen:
-                    raise self._errors.closed()
+                    raise self._errors.closing_error()
                 self.workers = ()  # they are being stopped
             elif self.workers and self._health.error is not None:
                 if not self._reopens:
@@ -430,7 +431,9 @@ class WorkerGroup(Generic[_DatabaseT]):
             self._is_closed = False
 
     def _start(self) -> tuple[Worker[_DatabaseT], ...]:
-        self._path = self._path.absolute()  # the same file when it is opened again, whatever folder is current then
+        self._path = (
+            self._path.absolute()
+        )  # the same file when it is opened again, even if the process has changed its folder
         self._health = _Health(self._errors, self._on_end)
         workers: list[Worker[_DatabaseT]] = []
         try:

@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
-from veriff_async._storage.redis import Connections
+from veriff_async._storage.redis import RedisConnections
 from veriff_async.batch._records import JobState, dump_record, load_record
 from veriff_async.batch.memory import claimed_error
 from veriff_async.errors import ConfigurationError, JobClaimedError, JournalError
@@ -147,7 +147,7 @@ class RedisJournal:
         if not lease < _LONGEST / 1000 or not check_text("prefix", prefix):
             msg = "RedisJournal needs a prefix, and a timeout and lease above zero: leave out what is unsure."
             raise ConfigurationError(msg)
-        self._server = Connections(server, timeout, store="RedisJournal", error=JournalError)
+        self._server = RedisConnections(server, timeout, store="RedisJournal", error=JournalError)
         self._prefix = prefix
         self._lease = lease
         self._records = f"{prefix}:records"
@@ -161,7 +161,7 @@ class RedisJournal:
 
     def __repr__(self) -> str:
         """Show where it keeps, nothing secret."""
-        return f"<RedisJournal {self._server.place} {self._prefix}{' closed' if self._server.closed else ''}>"
+        return f"<RedisJournal {self._server.address} {self._prefix}{' closed' if self._server.is_closed else ''}>"
 
     async def __aenter__(self) -> Self:
         """Return the journal itself."""
@@ -195,7 +195,7 @@ class RedisJournal:
         """Give a claim back; see `Journal.release`. What the server does not hear of ends with its lease."""
         require_asyncio()
         claim = self._claims.get(job_id)
-        if claim is None or self._server.closed:
+        if claim is None or self._server.is_closed:
             return
         self._drop(job_id, claim)
         client = self._here()
@@ -222,7 +222,7 @@ class RedisJournal:
     async def read(self, job_id: str) -> JobRecord | None:
         """Return what is kept of a job; see `Journal.read`."""
         client = self._here()
-        found = await self._server.asked(client, self._found(client, [job_id]))
+        found = await self._server.execute(client, self._found(client, [job_id]))
         return found[0] if found else None
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
@@ -231,10 +231,10 @@ class RedisJournal:
         last = 0
         while True:
             client = self._here()
-            page = await self._server.asked(client, self._page(client, keys, last))
+            page = await self._server.execute(client, self._page(client, keys, last))
             if not page:
                 return
-            for record in await self._server.asked(client, self._found(client, list(page))):
+            for record in await self._server.execute(client, self._found(client, list(page))):
                 if not states or record.state in states:
                     yield record
             last = max(page.values())
@@ -242,29 +242,29 @@ class RedisJournal:
     async def count_by_state(self) -> Mapping[JobState, int]:
         """Count jobs by step; see `Journal.count_by_state`."""
         client = self._here()
-        return await self._server.asked(client, self._counted(client))
+        return await self._server.execute(client, self._counted(client))
 
     async def aclose(self) -> None:
         """Give all claims back, and close the connections; see `Journal.aclose`."""
         require_asyncio()
-        if self._server.closed or self._loop is not asyncio.get_running_loop():
+        if self._server.is_closed or self._loop is not asyncio.get_running_loop():
             await self._server.aclose()
             return
         client = self._here()
-        self._server.closed = True
+        self._server.is_closed = True
         try:
             self._rest()
             if self._under_way:
                 await asyncio.wait(self._under_way)
             claims, self._claims = self._claims, {}
             with suppress(JournalError):
-                await self._server.asked(client, self._give_back(client, claims))
+                await self._server.execute(client, self._give_back(client, claims))
         finally:
             await self._server.aclose()
 
     def _here(self) -> Redis:
         """Return the client; claims of a loop that has ended have ended with it."""
-        client, loop = self._server.here(), asyncio.get_running_loop()
+        client, loop = self._server.get_client(), asyncio.get_running_loop()
         if self._loop is not loop:
             self._loop, self._keeping = loop, None
             self._claims.clear()
@@ -274,7 +274,7 @@ class RedisJournal:
 
     async def _answered(self, client: Redis, work: Coroutine[None, None, _T]) -> _T:
         """Ask the server, and hear its answer also when cancelled: what has left cannot be called back."""
-        asking = self._begun(self._server.asked(client, work))
+        asking = self._begun(self._server.execute(client, work))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -306,7 +306,7 @@ class RedisJournal:
         return True, record
 
     def _start_keeping(self) -> None:
-        if self._keeping is None and self._claims and not self._server.closed:
+        if self._keeping is None and self._claims and not self._server.is_closed:
             self._keeping = self._begun(self._keep())
             self._keeping.add_done_callback(self._restart_keeping)
 
@@ -338,7 +338,7 @@ class RedisJournal:
         while some := dict(islice(claims, _AT_ONCE)):
             tokens = [claim.token for claim in some.values()]
             asked = _run(client, _RENEW, tuple(map(self._key, some)), (*tokens, self._milliseconds))
-            for place in cast("list[int]", await self._server.asked(client, asked)):
+            for place in cast("list[int]", await self._server.execute(client, asked)):
                 self._drop(*list(some.items())[place - 1])
 
     def _drop(self, job_id: str, claim: _Claim) -> None:

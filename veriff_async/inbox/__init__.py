@@ -1,7 +1,7 @@
-"""Where verified events are kept and sleeping coroutines are woken: floor 2, beside the transport.
+"""Inboxes record verified events and wake the coroutines that wait for them.
 
-`MemoryInbox` for one process, `SqliteInbox` for the processes of one machine, `RedisInbox` for many machines, and
-`Inbox` for one of your own.
+Use `MemoryInbox` for one process, `SqliteInbox` for the processes of one machine, `RedisInbox` for many machines, or
+your own implementation of `Inbox`.
 """
 
 from typing import TYPE_CHECKING

@@ -27,7 +27,7 @@ class _Subscriber:
         wake: Set when there is something to read.
         backlog: Changes that were not read yet.
         is_waking: Whether `wake` is about to be set.
-        error: Why there are no further changes.
+        error: Raised after the last change.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -47,7 +47,7 @@ class _Subscriber:
 class Broadcaster:
     """The subscribers of one inbox in this process.
 
-    There is no lock, for which an event loop would have to wait: threads share a set and deques, whose single
+    It has no lock, for which an event loop would have to wait: threads share a set and deques, whose single
     operations are atomic.
     """
 
@@ -64,6 +64,7 @@ class Broadcaster:
         """Report that sessions have changed, or with ``None`` that any may have; from any thread."""
         changes = tuple(session_ids)
         for subscriber in tuple(self._subscribers):
+            # Dropping changes is safe: they are hints, and the subscriber reads the states themselves after None.
             if len(subscriber.backlog) + len(changes) > _MAX_BACKLOG:
                 subscriber.backlog.clear()
                 subscriber.backlog.append(None)
@@ -79,6 +80,7 @@ class Broadcaster:
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
         """Yield ``None`` once, and then every change from that moment on."""
+        # Registered before the first None is yielded, so that no change is missed after it.
         subscriber = _Subscriber(asyncio.get_running_loop(), asyncio.Event())
         self._subscribers.add(subscriber)
         try:

@@ -2,8 +2,8 @@
 
 A session is a row with its state; its events are rows of another table. Each event has a number, and a session has the
 number of the event that changed its state last, so "the sessions that changed after number N" is one query. Numbers are
-taken inside transactions that write, of which SQLite allows one at a time, in all processes. So whoever sees a number
-sees every lower one, and subscribers miss nothing.
+taken inside write transactions, of which SQLite allows one at a time in all processes. So a reader that sees a number
+sees every lower one too, and subscribers miss nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _CHUNK_SIZE: Final = 500
 """Ids in one query, and sessions that are deleted in one transaction: other processes want to write too."""
 
 _PURGE_INTERVAL: Final = 1.0
-"""Seconds after which the write-ahead log is emptied of deleted content again, while there is no time to rest."""
+"""Seconds after which the write-ahead log is emptied of deleted content again, while further jobs wait."""
 
 _PURGE_BUSY_MILLISECONDS: Final = 100
 """How long emptying the log waits for readers; it is tried again later."""
@@ -139,10 +139,11 @@ class SqliteEventStore(Database):
         """
         session, key, now = _encode(event.session_id or ""), _encode(event.dedup_key), self._time
         before, events = self._get_session(session)
+        # The key finds a repetition although other events came in between; a deleted event counts as new again.
         existing = self._db.execute("SELECT 1 FROM event WHERE session = ? AND key = ?", (session, key)).fetchone()
         state, ignored = apply_event(before, event, source, is_duplicate=existing is not None, recorded_at=now)
         text = None if state is None or state is before else dump_state(state)
-        # Whatever can fail for this event alone has been done: an error must not leave an event without its state.
+        # All steps that can fail for this event alone are done: an error must not leave an event without its state.
         number = self._insert(session, event) if existing is None else self._next_number()
         self._db.execute(
             "INSERT INTO session (id, state, changed, events, touched) VALUES (?, ?, ?, 1, ?) "
@@ -200,6 +201,7 @@ class SqliteEventStore(Database):
         if row is None:
             return None, 0
         text, events, touched = row
+        # Expired, although no record has deleted it yet: its old state must not decide about a new event.
         if touched <= self._reference_time - self._retention.max_age:
             self._delete([session])
             return None, 0
@@ -211,10 +213,12 @@ class SqliteEventStore(Database):
         last: int = self._db.execute("SELECT ifnull(max(rowid), 0) FROM session").fetchone()[0]
         if last < self._next_count_at:
             return
+        # Row ids only grow, so their maximum bounds how many sessions were added since the last count.
         # Counting reads every row, so it is repeated only when so many may have been added that it matters.
         most = self._retention.max_sessions
         count: int = self._db.execute("SELECT count(*) FROM session").fetchone()[0]
         if count > most:
+            # One per cent more than needed, so that not every record has to delete.
             self._delete_oldest("", (), min(_CHUNK_SIZE, count - most + most // 100))
         self._next_count_at = last + max(1, most - count)
 
@@ -236,10 +240,11 @@ class SqliteEventStore(Database):
 
     def _observe_clock(self) -> None:
         """Set the time of this transaction, and the time that ages are measured against."""
-        now, before = self._now(), self._stored_clock()
+        now, before = self._now(), self._load_clock()
         clock = Clock(now) if before is None else before.observe(now)
         self._reference_time = clock.reference(now)
         self._time = max(now, self._reference_time)
+        # Not at every record: the row would be rewritten for each commit.
         if before is None or clock.doubted != before.doubted or abs(clock.believed - before.believed) >= _CLOCK_STEP:
             values = (clock.believed, clock.doubted)
             self._db.execute("INSERT OR REPLACE INTO clock (id, believed, doubted) VALUES (1, ?, ?)", values)
@@ -259,13 +264,13 @@ class SqliteEventStore(Database):
             "after" if ahead > 0 else "before",
         )
 
-    def _stored_clock(self) -> Clock | None:
+    def _load_clock(self) -> Clock | None:
         row = self._db.execute("SELECT believed, doubted FROM clock").fetchone()
         return None if row is None else Clock(*row)
 
     def _oldest_kept(self) -> float:
         """Return the time after which a session must have been touched to be visible to a reader."""
-        now, clock = self._now(), self._stored_clock()
+        now, clock = self._now(), self._load_clock()
         return (now if clock is None else clock.observe(now).reference(now)) - self._retention.max_age
 
 
@@ -324,6 +329,7 @@ class EventWriter(SqliteEventStore):
 
     def commit(self) -> None:
         """Delete what is too old, and commit."""
+        # Inside the transaction, so that retention needs no timer and no lock of its own.
         self._delete_old()
         super().commit()
 
@@ -386,19 +392,18 @@ class EventReader(SqliteEventStore):
         return self._watch if self._idle_looks < _IDLE_LOOKS else 2 * self._watch
 
     def begin(self, *, writes: bool) -> None:  # noqa: ARG002  it never writes
-        """Look for changes; each query has a snapshot of its own, so there is no transaction.
+        """Look for changes, without a transaction: each query has a snapshot of its own.
 
-        A new subscriber is told that nothing is missed from now on when its (empty) job is done, so the watch must
-        have begun before that job.
+        A new subscriber relies on the watch as soon as its (empty) job is done, so the look comes before that job.
         """
         self.check_file()
         self._look()
 
     def commit(self) -> None:
-        """Do nothing: there is no transaction."""
+        """Do nothing: `begin` has not begun a transaction."""
 
     def rollback(self) -> None:
-        """Do nothing: there is no transaction."""
+        """Do nothing: `begin` has not begun a transaction."""
 
     def on_idle(self) -> None:
         """Look for changes."""
@@ -457,4 +462,6 @@ def _load_event(kind: object, body: object) -> WebhookEvent:
 
 
 def _unreadable() -> InboxError:
-    return InboxError("What the inbox keeps of a session cannot be read: look whether its file was written by others.")
+    return InboxError(
+        "A stored session or event cannot be read: check whether another program has written to the inbox's file."
+    )

@@ -56,14 +56,14 @@ class _SessionLog:
     state: _State | None = None
     touched: float = 0.0
 
-    def new_name(self, event: WebhookEvent, body: bytes) -> str | None:
+    def choose_name(self, event: WebhookEvent, body: bytes) -> str | None:
         """Return the name for a new event, or ``None`` for one that was recorded before."""
-        short = dedup_prefix(event)
-        kept = self.events.get(short)
-        if kept is not None and event.raw and (kept[1] == body or digest(load_object(kept[1])) == digest(event.raw)):
+        prefix = dedup_prefix(event)
+        previous = self.events.get(prefix)
+        if previous and event.raw and (previous[1] == body or digest(load_object(previous[1])) == digest(event.raw)):
             return None
-        if kept is None and event.raw and not self.has_keys:
-            return short
+        if previous is None and event.raw and not self.has_keys:
+            return prefix
         self.has_keys = True
         return None if event.dedup_key in self.events else event.dedup_key
 
@@ -87,6 +87,7 @@ class MemoryInbox:
     def __init__(self, *, retention: Retention | None = None, now: Callable[[], float] | None = None) -> None:
         """Start empty."""
         self._retention = _IN_MEMORY if retention is None else check_retention(retention)
+        # Ages use a clock that cannot be set; recorded states show the time of day.
         self._now = time.monotonic if now is None else check_clock(now)
         self._wall_clock = time.time if now is None else now
         self._logs: OrderedDict[str | None, _SessionLog] = OrderedDict()
@@ -132,6 +133,7 @@ class MemoryInbox:
         """
         with self._lock:
             result, is_changed = self._record(event, source, body or dump_event(event))
+        # Outside the lock: publishing wakes other event loops, which may read the inbox immediately.
         if is_changed and result.state is not None:
             self._broadcaster.publish([result.state.session_id])
         return result
@@ -178,11 +180,12 @@ class MemoryInbox:
         self._delete_old()
         session_id, now = event.session_id or None, self._now()
         log = self._logs.get(session_id) or _SessionLog()
+        # A new log is stored only after the event was applied, so an error leaves no empty session behind.
         before = None if log.state is None else _load_state(log.state)
-        name = log.new_name(event, body)
+        name = log.choose_name(event, body)
         after, ignored = apply_event(before, event, source, is_duplicate=name is None, recorded_at=self._wall_clock())
         state = log.state if after is None or after is before else _dump_state(after, event, body)
-        # Whatever can fail has been done: an error must not leave an event without its state.
+        # All steps that can fail are done: an error must not leave an event without its state.
         self._logs[session_id] = log
         self._logs.move_to_end(session_id)
         log.touched, log.state = now, state
@@ -196,6 +199,7 @@ class MemoryInbox:
 
     def _delete_old(self) -> None:
         oldest = self._now() - self._retention.max_age
+        # The logs are in the order of their last event, so this stops at the first one that is young enough.
         while self._logs and next(iter(self._logs.values())).touched <= oldest:
             self._logs.popitem(last=False)
 
@@ -212,6 +216,7 @@ def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State
 
 
 def _load_state(state: _State) -> SessionState:
+    # Decoded for each reader, so that no two callers share a mutable object.
     session_id, status, attempts, text, source, open_attempts = state
     decision = None if text is None else decode_model(Decision, load_object(text))
     return SessionState(

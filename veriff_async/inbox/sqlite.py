@@ -82,6 +82,7 @@ class SqliteInbox:
         retention = Retention() if retention is None else check_retention(retention)
         check_number("watch", watch, above=True, remedy="give seconds above zero")
         check_clock(now)
+        # The functions below must not refer to this object, or it would never be collected and never warn.
         self._broadcaster = Broadcaster()
         publisher = ChangePublisher(self._broadcaster)
         opens: Mapping[str, Callable[[Path], SqliteEventStore]] = {
@@ -121,7 +122,7 @@ class SqliteInbox:
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
-        wanted = tuple(session_ids)
+        wanted = tuple(session_ids)  # the caller may change the collection while the reader works
         return await self._group.run(lambda store: store.states(wanted), worker=_READER)
 
     async def subscribe(self) -> AsyncGenerator[str | None]:

@@ -1,7 +1,7 @@
-"""Webhooks received over HTTP: one receiver, and a small file for each kind of server. Floor 3, above the inbox.
+"""Webhooks received over HTTP: one receiver, and an adapter for each kind of server.
 
-`WebhookReceiver` has all the rules; `aiohttp_handler`, `aiohttp_app` and `asgi_app` bring it requests. Recipes for
-other frameworks stand in the documentation.
+`WebhookReceiver` has all the rules; `aiohttp_handler`, `aiohttp_app` and `asgi_app` pass requests to it. The
+documentation has recipes for other frameworks.
 """
 
 from typing import TYPE_CHECKING

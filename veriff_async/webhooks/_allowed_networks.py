@@ -45,13 +45,14 @@ class AllowedNetworks:
         """
         sender = _parse_address(remote or "")
         if sender is not None and _is_in(sender, self.proxies):
-            sender = self._forwarded_sender(sender, headers)
+            sender = self._sender_behind(sender, headers)
         return sender is not None and _is_in(sender, self.allowed)
 
-    def _forwarded_sender(
+    def _sender_behind(
         self, proxy: IPv4Address | IPv6Address, headers: Mapping[str, str]
     ) -> IPv4Address | IPv6Address | None:
         sender: IPv4Address | IPv6Address | None = proxy
+        # Bounded: the header may be long, and only its end counts.
         hops = (header_value(headers, _FORWARDED) or "").rsplit(",", _MAX_HOPS)
         for hop in reversed(hops if hops != [""] else []):
             sender = _parse_address(hop)
@@ -100,6 +101,7 @@ def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    # Dual-stack sockets report IPv4 peers as ::ffff:192.0.2.1.
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return address if mapped is None else mapped
 

@@ -93,6 +93,7 @@ class CallbackQueue:
 
     def add(self, result: RecordResult) -> None:
         """Queue a call; needs a running loop."""
+        # The event is in the inbox either way, so dropping a call loses no data.
         if self._is_closed or len(self._queue) >= _MAX_WAITING:
             self._counters.callbacks_dropped += 1
             reason = "the receiver is closed" if self._is_closed else "it is too slow"
@@ -115,7 +116,7 @@ class CallbackQueue:
 
     def _start(self, work: Coroutine[None, None, object], name: str) -> asyncio.Task[object]:
         task = asyncio.get_running_loop().create_task(work, name=name, context=self._context.copy())
-        self._tasks.add(task)
+        self._tasks.add(task)  # the event loop holds weak references only
         task.add_done_callback(self._tasks.discard)
         return task
 
@@ -151,6 +152,7 @@ class CallbackQueue:
             raise
         except _ExitError as error:
             self._report(error.__cause__ or error)
+        # The function may also raise a CancelledError of its own, from a task that it awaited.
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and is_being_cancelled():
                 raise
@@ -176,6 +178,7 @@ def check_function(function: object) -> None:
             f"on_event must be a function, got {type(function).__name__}: pass the function itself, without calling it."
         )
         raise ConfigurationError(msg)
+    # Calling a generator function runs nothing of it, so the mistake would never be noticed.
     if any(map(_is_generator, (function, getattr(function, "__call__", None)))):  # noqa: B004
         msg = "on_event is a generator function, of which nothing runs: leave out its yield."
         raise ConfigurationError(msg)

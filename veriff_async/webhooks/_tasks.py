@@ -60,6 +60,7 @@ class LoopTasks:
         Raises:
             InboxError: The inbox failed, is busy, or was slower than `timeout`.
         """
+        # Waiting requests hold their bodies: beyond this limit 503 is better, since Veriff sends them again.
         if self._recording >= _MAX_RECORDS:
             recording.close()
             msg = f"The inbox is busy with {self._recording} events already: check why it is slow."
@@ -69,6 +70,7 @@ class LoopTasks:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
+            # `wait` and not `wait_for`, which would cancel the record at the timeout.
             done, _ = await asyncio.wait({task}, timeout=timeout)
         finally:
             self._recording -= 1
@@ -92,6 +94,7 @@ class LoopTasks:
         own = {asyncio.current_task()}  # on_event may close the receiver, and must not wait for its own task
         try:
             async with asyncio.timeout(timeout):
+                # Again, since a record that ends may start a call of `on_event`.
                 while running := self._tasks - own:
                     await asyncio.wait(running)
         except TimeoutError:

@@ -61,6 +61,7 @@ def aiohttp_app(receiver: WebhookReceiver, path: str = "/") -> web.Application:
     app = web.Application()
     handler = aiohttp_handler(receiver)
     bare = check_path(path).rstrip("/")
+    # Every method, so that the receiver answers a GET with its own 405.
     app.router.add_route("*", bare, handler)
     app.router.add_route("*", f"{bare}/", handler)
 

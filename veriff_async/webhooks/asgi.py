@@ -77,6 +77,7 @@ class AsgiWebhooks:
         elif kind == "http":
             await _send_response(send, NOT_FOUND)
         elif kind == "websocket":
+            # A server waits for an answer to the handshake, so the connection is closed and not ignored.
             await receive()
             await send({"type": "websocket.close", "code": 1008, "reason": ""})
 
@@ -87,6 +88,7 @@ class AsgiWebhooks:
         return path in {expected, root + expected}
 
     async def _handle(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        # After a disconnect no response may be sent, and servers differ in what they raise for it.
         is_disconnected = False
 
         async def chunks() -> AsyncGenerator[bytes]:
@@ -153,6 +155,7 @@ def _join_headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Return headers by name; one that comes twice has both values if they differ, so it is not a valid signature."""
     headers: dict[str, str] = {}
     for key, value in raw:
+        # HTTP headers are bytes; latin-1 decodes every byte and never fails.
         name, text = key.decode("latin-1").lower(), value.decode("latin-1")
         previous = headers.get(name)
         headers[name] = text if previous in {None, text} else f"{previous}, {text}"

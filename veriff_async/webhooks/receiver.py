@@ -161,11 +161,13 @@ class WebhookReceiver:
         self._close_timeout = close_timeout
         self._on_event = on_event
         self._max_running = max_running
+        # Calls of `on_event` run in the context of the program, not in that of the request that caused them.
         self._context = copy_context()
         self._counters = CallbackCounters()
         self._tasks_by_loop: dict[asyncio.AbstractEventLoop, LoopTasks] = {}
         self._is_closed = False
         self._recorded = self._repeated = self._refused = self._record_failures = 0
+        # The decoders of the usual events are compiled now and not during the first webhook.
         warm_up(DecisionEvent, SessionEvent)
 
     @property
@@ -291,7 +293,9 @@ class WebhookReceiver:
             >>> return Response(response.body, status_code=response.status, headers=dict(response.headers))
         """
         require_asyncio()
+        # Everything that can be refused by the head is refused before a byte of the body is read.
         response = _http.refuse_head(check_text("method", method, error=InvalidArgumentError), headers, self._max_body)
+        # Last, so that it wins: a stranger learns nothing about the other rules.
         if self._networks is not None and not self._networks.allow(remote, headers):
             response = _http.NOT_ALLOWED
         if response is not None:
@@ -355,6 +359,7 @@ class WebhookReceiver:
             if len(body) > self._max_body:
                 raise _BodyRefusedError(_http.TOO_LARGE)
             return body
+        # The announced length was checked before, but chunked bodies announce none.
         buffer = BytesIO()
         limit = asyncio.timeout(self._body_timeout)
         try:
@@ -382,6 +387,7 @@ class WebhookReceiver:
             if tasks.is_closed:
                 msg = "The receiver is closed: answer 503, and close the receiver only after the server."
                 raise InboxError(msg)  # noqa: TRY301  counted like every failure to record
+            # By identity of the method: a subclass or a test may have replaced `record`, which must then be called.
             inbox = self._inbox
             if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
                 return self._record_now(tasks, inbox, event, bytes(body))
