@@ -484,8 +484,8 @@ class DecisionWaiters:
         if effective is not None and not self._memory.is_answered(effective):
             # A newer attempt had seemed to supersede this decision until the decision on that attempt was recorded.
             session.superseded = None
-            is_notified = session.recorded == identity(effective)
-            session.recorded = identity(effective)
+            recorded = identity(effective)
+            is_notified, session.recorded = session.recorded == recorded, recorded
             source = state.source or DecisionSource.WEBHOOK
             session.notify(effective, source, from_inbox=True, waiters=waiters if is_notified else None)
             return
