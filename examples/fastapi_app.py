@@ -34,51 +34,52 @@ from veriff_async.inbox import RecordResult, SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 
-async def tell(recorded: RecordResult) -> None:
-    """Do what may be missed, after the answer to Veriff: a mail, a metric."""
-    print(f"pid {os.getpid()} recorded a webhook of kind {recorded.event.kind}", flush=True)
+async def on_event(result: RecordResult) -> None:
+    """Run optional work after the response to Veriff, such as a mail or a metric; it is lost if the process dies."""
+    print(f"pid {os.getpid()} recorded a webhook of kind {result.event.kind}", flush=True)
 
 
 def status_of(error: VeriffError) -> int:
-    """Return the status to answer with: 4xx for what the user can change, 502 or 503 for what they cannot."""
+    """Return the status of the response: 4xx if the user can correct the request, otherwise 502 or 503."""
     match error:
         case ClientClosedError() | TransportError() | RateLimitedError():
             return 503  # try again
         case InvalidArgumentError() | MediaError():
-            return 400  # an unknown kind of picture, no session id, a file that is no picture, an empty one
+            return 400  # an unknown context, an invalid session id, an empty file or one that is not an image
         case AuthenticationError() | PermissionDeniedError():
-            return 502  # our own API key
+            return 502  # our own API key is wrong
         case ApiError(status=status) if status < 500:
-            return status  # 404 for an unknown session, 409 for one that is submitted already
+            return status  # 404 for an unknown session, 409 for one that was already submitted
         case _:
             return 502
 
 
 async def answer_error(_request: Request, error: Exception) -> JSONResponse:
-    """Answer what the library raised."""
+    """Turn an error of the library into a response."""
     status = status_of(error) if isinstance(error, VeriffError) else 500
-    # A mistake of the user is explained to them; the messages hold no secrets and no personal data.
+    # Messages contain neither secrets nor personal data, so users may see those about their own mistakes.
     reason = str(error) if status < 500 else "The verification service is not available: try again later."
     return JSONResponse({"error": reason}, status, headers={"Retry-After": "1"} if status == 503 else None)
 
 
 def create_app() -> FastAPI:
-    """Make the application of one worker process."""
-    # The one choice that counts: all workers share this file, so the webhook may come to any of them.
+    """Create the application of one worker process."""
+    # All workers share this file, so any of them may receive the webhook.
     inbox = SqliteInbox(os.environ.get("VERIFF_INBOX", "veriff-inbox.db"))
     veriff = VeriffClient.from_env(inbox=inbox)
-    receiver = WebhookReceiver(veriff.credentials, inbox, on_event=tell)
+    receiver = WebhookReceiver(veriff.credentials, inbox, on_event=on_event)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        async with inbox, veriff, receiver:  # closed the other way round
-            # The server waits for open requests before it stops: those that wait for a decision are to end at once.
+        async with inbox, veriff, receiver:  # closed in reverse order
+            # The server waits for open requests before it stops, so requests that wait for a decision must end
+            # immediately.
             with end_waits_on_signals(veriff):
                 yield
 
     app = FastAPI(lifespan=lifespan)
     app.add_exception_handler(VeriffError, answer_error)
-    # A route rather than a mount: a mount answers the address without a slash at its end with a redirect.
+    # A route instead of a mount: a mount redirects the address without a trailing slash.
     app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))
 
     @app.post("/sessions")
@@ -88,7 +89,7 @@ def create_app() -> FastAPI:
 
     @app.put("/sessions/{session_id}/media/{context}", status_code=204)
     async def upload(session_id: str, context: str, request: Request) -> None:
-        # The picture goes through; it is never whole in memory.
+        # The image is streamed, and never in memory as a whole.
         await veriff.session(session_id).upload(Media(request.stream(), context))
 
     @app.post("/sessions/{session_id}/submit", status_code=204)
@@ -100,7 +101,7 @@ def create_app() -> FastAPI:
         try:
             decision = await veriff.session(session_id).wait_for_decision(timeout=50)
         except DecisionTimeoutError:
-            return JSONResponse({"status": None}, status_code=202)  # the browser asks again, also after a 503
+            return JSONResponse({"status": None}, status_code=202)  # the browser repeats the request, also after a 503
         return JSONResponse({"status": decision.status, "source": decision.source, "pid": os.getpid()})
 
     @app.get("/health")
