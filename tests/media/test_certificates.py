@@ -1,4 +1,4 @@
-"""Certificates of a session, and the documents that they are about: listed, saved and streamed like media."""
+"""Certificates of a session and their source documents: listed, saved and streamed like media."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CREDENTIALS: Final = Credentials("key", "secret")
 
 @pytest.fixture
 async def session(sandbox: Sandbox, veriff: VeriffClient) -> VerificationSession:
-    """Give a session with one certificate, of one PDF."""
+    """Return a session with one certificate of one PDF."""
     session = await veriff.create_session()
     await session.upload(Media(PDF, "generic-document-front"), Media(b"\xff\xd8\xff\xe0", "face"))
     sandbox.issue_certificate(session.id)
@@ -44,7 +44,7 @@ async def session(sandbox: Sandbox, veriff: VeriffClient) -> VerificationSession
 
 
 async def test_certificates_are_listed_with_their_documents(session: VerificationSession) -> None:
-    """A certificate names its documents, and shows neither its value nor what was said of it."""
+    """A certificate lists its documents, and its repr shows neither its value nor its metadata."""
     (certificate,) = await session.certificates()
     (document,) = certificate.source_documents
 
@@ -57,14 +57,14 @@ async def test_certificates_are_listed_with_their_documents(session: Verificatio
 
 
 async def test_session_without_certificates_has_none(veriff: VeriffClient) -> None:
-    """An empty list is an answer, and a session that is not known is an error."""
+    """An empty list is a valid response, and an unknown session is an error."""
     assert await (await veriff.create_session()).certificates() == ()
     with pytest.raises(NotFoundError):
         await veriff.session(ID).certificates()
 
 
 async def test_document_is_saved_by_objects_or_ids(session: VerificationSession, tmp_path: Path) -> None:
-    """A document is saved byte for byte, under a name made of its id and type, for its owner alone."""
+    """A document is saved byte for byte, under a name made of its id and type, readable by its owner only."""
     (certificate,) = await session.certificates()
     (document,) = certificate.source_documents
 
@@ -96,7 +96,7 @@ async def test_document_can_be_streamed(session: VerificationSession) -> None:
 async def test_wrong_signature_keeps_nothing(
     sandbox: Sandbox, session: VerificationSession, tmp_path: Path, fault: Fault
 ) -> None:
-    """A document that is not what was signed is an error, and no file of it is kept."""
+    """A document with a wrong signature is an error, and leaves no file."""
     (certificate,) = await session.certificates()
     sandbox.inject(fault, path="/v1/sessions/*/certificates/*/files/*")
 
@@ -107,7 +107,7 @@ async def test_wrong_signature_keeps_nothing(
 
 
 async def test_unknown_document_is_not_found(session: VerificationSession, tmp_path: Path) -> None:
-    """A document of no certificate, and a certificate of no session, are not found."""
+    """An unknown document, and a certificate of an unknown session, are not body."""
     (certificate,) = await session.certificates()
 
     for certificate_id, document_id in ((certificate.id, ID), (ID, certificate.source_documents[0].id)):
@@ -116,7 +116,7 @@ async def test_unknown_document_is_not_found(session: VerificationSession, tmp_p
 
 
 async def test_sandbox_certifies_pdfs_only(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A session without a PDF has nothing to certify."""
+    """A session without a PDF cannot get a certificate."""
     session = await veriff.create_session()
 
     with pytest.raises(InvalidArgumentError, match="no PDF"):
@@ -124,23 +124,23 @@ async def test_sandbox_certifies_pdfs_only(sandbox: Sandbox, veriff: VeriffClien
 
 
 @pytest.mark.parametrize("part", ["../x", "", "a/b", "a?b"])
-def test_ids_stay_in_their_place_of_the_path(part: str) -> None:
-    """An id that would change the path is refused before anything is sent."""
+def test_ids_cannot_change_the_path(part: str) -> None:
+    """An id that would change the path is refused before any request."""
     for certificate_id, file_id in ((part, ID), (ID, part)):
         with pytest.raises(InvalidArgumentError, match="cannot be sent"):
             endpoints.download_certificate_file(ID, certificate_id, file_id).sign(CREDENTIALS)
 
 
 @pytest.mark.parametrize("around", ["certificates", "data", "data.certificates"])
-def test_list_is_read_wherever_it_may_be(around: str) -> None:
-    """Where the list is in the answer is not documented, so each likely place is read."""
-    found: object = [{"id": ID, "sourceDocuments": [{"id": "document"}], "newer": 1}]
+def test_list_is_found_in_each_likely_member(around: str) -> None:
+    """The documentation does not say where the list is in the response, so each likely member is read."""
+    body: object = [{"id": ID, "sourceDocuments": [{"id": "document"}], "newer": 1}]
     for name in reversed(around.split(".")):
-        found = {name: found}
+        body = {name: body}
     request = endpoints.certificates(ID).sign(CREDENTIALS)
 
     (certificate,) = endpoints.certificates(ID).parse(
-        Response(request=request, status=200, headers={}, body=dump(found))
+        Response(request=request, status=200, headers={}, body=dump(body))
     )
 
     assert certificate == Certificate(id=ID, source_documents=(SourceDocument(id="document"),))

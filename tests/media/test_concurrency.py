@@ -1,4 +1,4 @@
-"""Jobs side by side: in order, few at once, all or the first failure, whichever kind of task does them."""
+"""gather_bounded: results in order, limited concurrency, and the first failure cancels the rest."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("threads", [True, False
 
 
 class Jobs:
-    """Jobs that say when they run and how they end."""
+    """Jobs that record when they run and how they end."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -53,26 +53,26 @@ class Jobs:
         raise LookupError(msg)
 
 
-def made(*jobs: Callable[[int], Awaitable[int]]) -> list[Callable[[], Awaitable[int]]]:
-    """Number jobs."""
+def number_jobs(*jobs: Callable[[int], Awaitable[int]]) -> list[Callable[[], Awaitable[int]]]:
+    """Pass each job its number."""
     return [partial(job, number) for number, job in enumerate(jobs)]
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(1, 1), (3, 3), (8, 8), (20, 8)])
 async def test_results_are_in_order(*, threads: bool, concurrency: int, most: int) -> None:
-    """Whoever is done first, results are in the order of the jobs, and no more run at once than may."""
+    """The results are in the order of the jobs, and no more jobs run at once than allowed."""
     jobs = Jobs()
 
     assert (list(range(8)), None) == await gather_bounded(
-        made(*[jobs.quick] * 8), concurrency=concurrency, threads=threads
+        number_jobs(*[jobs.quick] * 8), concurrency=concurrency, threads=threads
     )
     assert most == jobs.most
 
 
-async def test_the_first_failure_ends_all(*, threads: bool) -> None:
-    """The first failure cancels the others, waits for their ends, and comes back with what was done before."""
+async def test_first_failure_cancels_the_others(*, threads: bool) -> None:
+    """The first failure cancels the others, waits for them, and is returned with the results so far."""
     jobs = Jobs()
-    work = made(jobs.quick, jobs.endless, jobs.endless, jobs.failing, jobs.failing)
+    work = number_jobs(jobs.quick, jobs.endless, jobs.endless, jobs.failing, jobs.failing)
 
     done, failure = await gather_bounded(work, concurrency=5, threads=threads)
 
@@ -82,10 +82,10 @@ async def test_the_first_failure_ends_all(*, threads: bool) -> None:
     assert set(done) <= {0}
 
 
-async def test_cancelling_ends_all(*, threads: bool) -> None:
-    """Whoever cancels the whole finds every job ended when the cancellation comes through."""
+async def test_cancellation_ends_all_jobs(*, threads: bool) -> None:
+    """When a cancellation leaves gather_bounded, every job has ended."""
     jobs = Jobs()
-    whole = asyncio.create_task(gather_bounded(made(jobs.endless, jobs.endless), concurrency=2, threads=threads))
+    whole = asyncio.create_task(gather_bounded(number_jobs(jobs.endless, jobs.endless), concurrency=2, threads=threads))
     await jobs.begun.wait()
     await asyncio.sleep(0)
     whole.cancel()
@@ -95,15 +95,15 @@ async def test_cancelling_ends_all(*, threads: bool) -> None:
     assert [0, 1] == sorted(jobs.cancelled)
 
 
-async def test_a_job_that_cancels_itself_has_failed(*, threads: bool) -> None:
-    """A job that ends with CancelledError, though its task was not cancelled, is the failure that ends all."""
+async def test_job_that_raises_cancelled_error_has_failed(*, threads: bool) -> None:
+    """A job that ends with CancelledError, although its task was not cancelled, is a failure."""
     jobs = Jobs()
 
     async def cancelled(number: int) -> int:
         await jobs.begun.wait()
         raise asyncio.CancelledError(number)
 
-    done, failure = await gather_bounded(made(jobs.endless, cancelled), concurrency=2, threads=threads)
+    done, failure = await gather_bounded(number_jobs(jobs.endless, cancelled), concurrency=2, threads=threads)
 
     assert isinstance(failure, asyncio.CancelledError)
     assert (done, jobs.cancelled) == ([], [0])

@@ -1,4 +1,4 @@
-"""Downloads: streamed, verified, named by nobody else, and either whole or not there."""
+"""The downloader: streamed, verified, safely named, and either complete or absent."""
 
 from __future__ import annotations
 
@@ -56,13 +56,13 @@ CREDENTIALS = Credentials("5b0d1ab6-0000-4000-8000-000000000001", "secret")
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Try again at once, and do not wait long for what does not move."""
+    """Retry immediately, with short time limits."""
     return {"retry": RetryPolicy(initial_backoff=0.0), "timeouts": Timeouts(idle=5)}
 
 
 @pytest.fixture
 async def session(veriff: VeriffClient) -> VerificationSession:
-    """Open a session with two pictures and a reading of a chip."""
+    """Return a session with two pictures and the data of a chip."""
     opened = await veriff.create_session()
     await opened.upload(Media(PICTURE, "document-front"), Media(SMALL, "face"))
     await opened.upload_nfc(CHIP)
@@ -71,23 +71,23 @@ async def session(veriff: VeriffClient) -> VerificationSession:
 
 @pytest.fixture
 async def front(session: VerificationSession) -> MediaFile:
-    """Give the large picture."""
-    found = await session.media()
-    return next(file for file in found.images if file.context == "document-front")
+    """Return the large picture."""
+    media = await session.media()
+    return next(file for file in media.images if file.context == "document-front")
 
 
-async def names(folder: Path) -> list[str]:
-    """Return what is in a folder, hidden files included."""
+async def file_names(folder: Path) -> list[str]:
+    """Return the names in a folder, hidden files included."""
     return sorted(await to_thread.run_sync(os.listdir, folder))
 
 
-async def content_of(path: Path) -> bytes:
+async def read_file(path: Path) -> bytes:
     """Read a file."""
     return await to_thread.run_sync(path.read_bytes)
 
 
-async def read_whole(veriff: VeriffClient, file: MediaFile, pieces: list[bytes] | None = None) -> None:
-    """Read a stream to its end, and keep what came before an error."""
+async def read_stream(veriff: VeriffClient, file: MediaFile, pieces: list[bytes] | None = None) -> None:
+    """Read a stream to its end, and keep the pieces that arrived before an error."""
     async with veriff.stream_media(file) as stream:
         async for piece in stream:
             if pieces is not None:
@@ -101,7 +101,7 @@ async def serving(
     prepare: Callable[[web.Request, web.StreamResponse], Awaitable[None]] | None = None,
     **options: Unpack[ClientOptions],
 ) -> AsyncIterator[VeriffClient]:
-    """Run a server that is no Veriff, with a client of it."""
+    """Run a server other than the sandbox, with a client of it."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler)
     if prepare is not None:
@@ -119,7 +119,7 @@ async def serving(
         await runner.cleanup()
 
 
-def answering(
+def serving_jpeg(
     body: bytes, *, announced: bool = True, encoding: str | None = None
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """Return a handler that serves one JPEG, with or without its size."""
@@ -137,23 +137,23 @@ def answering(
     return handle
 
 
-async def test_a_file_is_brought_down(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """The bytes are those that went up, with size and type, in a file for its owner alone."""
-    found = await veriff.download_media(front, tmp_path)
+async def test_file_is_downloaded(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """The bytes are those that were uploaded, with size and type, in a file that only its owner can read."""
+    downloaded = await veriff.download_media(front, tmp_path)
 
-    assert found == DownloadedMedia(
+    assert downloaded == DownloadedMedia(
         media_id=front.id,
         path=tmp_path / f"document-front-{front.id}.jpg",
         size=len(PICTURE),
         mimetype="image/jpeg",
     )
-    assert PICTURE == await content_of(found.path)
-    assert stat.S_IMODE((await to_thread.run_sync(found.path.stat)).st_mode) == 0o600
-    assert await names(tmp_path) == [found.path.name]
+    assert PICTURE == await read_file(downloaded.path)
+    assert stat.S_IMODE((await to_thread.run_sync(downloaded.path.stat)).st_mode) == 0o600
+    assert await file_names(tmp_path) == [downloaded.path.name]
 
 
-async def test_targets(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """A folder that ends with a slash is made, a path is the file's own, and an id alone names a file as well."""
+async def test_target_is_a_folder_or_a_file(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A folder that ends with a slash is created, a path is the file's own, and an id names a file as well."""
     made = await veriff.download_media(front, f"{tmp_path}/a/b/")
     named = await veriff.download_media(front, tmp_path / "mine.jpeg")
     plain = await veriff.download_media(front.id, tmp_path)
@@ -164,31 +164,33 @@ async def test_targets(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("target", ["folder", "file"])
-async def test_a_file_that_is_there_is_kept(
+async def test_existing_file_is_refused_skipped_or_replaced(
     sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, target: str
 ) -> None:
-    """It is refused before anything is asked, left alone, or replaced, as the caller says."""
-    goal = tmp_path if target == "folder" else tmp_path / "mine.jpg"
-    first = await veriff.download_media(front, goal)
+    """An existing file is refused before any request, kept, or replaced, as the caller says."""
+    path = tmp_path if target == "folder" else tmp_path / "mine.jpg"
+    first = await veriff.download_media(front, path)
     mine = bytes(len(PICTURE))
     await to_thread.run_sync(first.path.write_bytes, mine)
-    asked = len(sandbox.requests)
+    requests_before = len(sandbox.requests)
 
     with pytest.raises(MediaExistsError):
-        await veriff.download_media(front, goal)
-    skipped = await veriff.download_media(front, goal, if_exists="skip")
+        await veriff.download_media(front, path)
+    skipped = await veriff.download_media(front, path, if_exists="skip")
 
     assert (skipped.skipped, skipped.size, skipped.path) == (True, len(PICTURE), first.path)
-    assert asked == len(sandbox.requests)
-    assert await content_of(first.path) == mine
-    replaced = await veriff.download_media(front, goal, if_exists="replace")
-    assert await content_of(first.path) == PICTURE
+    assert requests_before == len(sandbox.requests)
+    assert await read_file(first.path) == mine
+    replaced = await veriff.download_media(front, path, if_exists="replace")
+    assert await read_file(first.path) == PICTURE
     assert not replaced.skipped
-    assert await names(tmp_path) == [first.path.name]
+    assert await file_names(tmp_path) == [first.path.name]
 
 
-async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """Where the type and with it the name come with the answer, a file that is there is still not touched."""
+async def test_existing_file_is_kept_if_the_response_names_it(
+    veriff: VeriffClient, front: MediaFile, tmp_path: Path
+) -> None:
+    """If the response states the type, and so the name, an existing file is still not touched."""
     path, mine = tmp_path / f"{front.id}.jpg", bytes(len(PICTURE))
     await to_thread.run_sync(path.write_bytes, mine)
 
@@ -197,8 +199,8 @@ async def test_a_name_that_is_known_late_is_kept_too(veriff: VeriffClient, front
     skipped = await veriff.download_media(front.id, tmp_path, if_exists="skip")
 
     assert (skipped.skipped, skipped.size) == (True, len(PICTURE))
-    assert await content_of(path) == mine
-    assert await names(tmp_path) == [path.name]
+    assert await read_file(path) == mine
+    assert await file_names(tmp_path) == [path.name]
 
 
 async def test_existing_file_is_named(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
@@ -224,12 +226,12 @@ async def test_skipped_file_has_its_type(veriff: VeriffClient, front: MediaFile,
 
 
 def make_dangling_link(path: Path) -> None:
-    """Make a link to a file that does not exist."""
+    """Create a link to a file that does not exist."""
     path.symlink_to(path.with_name("missing"))
 
 
 def make_link_to_a_short_file(path: Path) -> None:
-    """Make a link to a file that is too short."""
+    """Create a link to a file that is too short."""
     path.with_name("short").write_bytes(b"short")
     path.symlink_to(path.with_name("short"))
 
@@ -246,25 +248,21 @@ UNFINISHED: Final = {
 
 @pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
 @pytest.mark.parametrize("make", list(UNFINISHED.values()), ids=list(UNFINISHED))
-async def test_skip_takes_nothing_else_for_the_finished_download(
-    tmp_path: Path, make: Callable[[Path], object], known: str
-) -> None:
-    """With ``if_exists="skip"`` whatever has not the announced size is an error, and is left as it is."""
-    path = tmp_path / "goal"
+async def test_skip_refuses_a_file_of_another_size(tmp_path: Path, make: Callable[[Path], object], known: str) -> None:
+    """With ``if_exists="skip"``, an entry without the announced size is an error, and stays as it is."""
+    path = tmp_path / "target"
     await to_thread.run_sync(make, path)
-    before = await names(tmp_path)
+    before = await file_names(tmp_path)
 
-    async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
+    async with serving(serving_jpeg(SMALL, announced=known != "size unknown")) as veriff:
         with pytest.raises(MediaExistsError, match="not the complete download"):
             await veriff.download_media(THUMBNAIL if known == "size known" else MEDIA_ID, path, if_exists="skip")
 
-    assert await names(tmp_path) == before
+    assert await file_names(tmp_path) == before
 
 
-async def test_skip_does_not_take_a_folder_for_the_finished_download(
-    sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
-) -> None:
-    """A folder that has the name of the file is an error, also when its own size is that of the file."""
+async def test_skip_refuses_a_folder(sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A folder with the name of the file is an error, also when its own size is that of the file."""
     folder = tmp_path / f"document-front-{front.id}.jpg"
     await to_thread.run_sync(folder.mkdir)
     size = (await to_thread.run_sync(folder.stat)).st_size
@@ -273,62 +271,62 @@ async def test_skip_does_not_take_a_folder_for_the_finished_download(
         with pytest.raises(MediaExistsError, match="not the complete download"):
             await veriff.download_media(media, tmp_path, if_exists="skip")
 
-    assert await names(tmp_path) == [folder.name]
+    assert await file_names(tmp_path) == [folder.name]
 
 
 @pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
 async def test_skip_fills_an_empty_file(tmp_path: Path, known: str) -> None:
-    """An empty file holds nothing to lose: with ``if_exists="skip"`` the download replaces it."""
-    path = tmp_path / "goal"
+    """An empty file has nothing to lose: with ``if_exists="skip"`` the download replaces it."""
+    path = tmp_path / "target"
     await to_thread.run_sync(path.touch)
 
-    async with serving(answering(SMALL, announced=known != "size unknown")) as veriff:
+    async with serving(serving_jpeg(SMALL, announced=known != "size unknown")) as veriff:
         media = THUMBNAIL if known == "size known" else MEDIA_ID
         downloaded = await veriff.download_media(media, path, if_exists="skip")
         again = await veriff.download_media(media, path, if_exists="skip")
 
     assert (downloaded.skipped, again.skipped) == (False, True)
-    assert await content_of(path) == SMALL
-    assert await names(tmp_path) == ["goal"]
+    assert await read_file(path) == SMALL
+    assert await file_names(tmp_path) == ["target"]
 
 
-async def test_folder_without_hard_links_never_holds_an_unfinished_file(
+async def test_folder_without_hard_links_never_has_an_incomplete_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the file system has no links, a kill at any moment leaves the name free or the whole file."""
+    """If the file system has no links, a kill at any moment leaves the name free or the complete file."""
     seen: list[int | None] = []
     replace = type(tmp_path).replace
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
-    def watched(source: Path, goal: Path) -> Path:
-        seen.append(goal.stat().st_size if goal.exists() else None)
-        return replace(source, goal)
+    def watched(source: Path, target: Path) -> Path:
+        seen.append(target.stat().st_size if target.exists() else None)
+        return replace(source, target)
 
     monkeypatch.setattr(os, "link", refuse)
     monkeypatch.setattr(type(tmp_path), "replace", watched)
-    async with serving(answering(SMALL)) as veriff:
-        await veriff.download_media(THUMBNAIL, tmp_path / "goal")
+    async with serving(serving_jpeg(SMALL)) as veriff:
+        await veriff.download_media(THUMBNAIL, tmp_path / "target")
         with pytest.raises(MediaExistsError):
-            await veriff.download_media(MEDIA_ID, tmp_path / "goal")
+            await veriff.download_media(MEDIA_ID, tmp_path / "target")
 
     assert seen == [None]
-    assert await content_of(tmp_path / "goal") == SMALL
+    assert await read_file(tmp_path / "target") == SMALL
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "GZIP"])
 async def test_compressed_download_is_refused(tmp_path: Path, encoding: str) -> None:
-    """A download is never decompressed: a few bytes could fill the disk, and the signature is over the file itself."""
+    """A download is never decompressed: a few bytes could fill the disk, and the signature covers the file itself."""
     bomb = gzip.compress(bytes(1_000_000))
-    async with serving(answering(bomb, encoding=encoding)) as veriff:
+    async with serving(serving_jpeg(bomb, encoding=encoding)) as veriff:
         with pytest.raises(ResponseError, match="compressed"):
             await veriff.download_media(MEDIA_ID, tmp_path)
         with pytest.raises(ResponseError, match="compressed"):
             async with veriff.stream_media(MEDIA_ID):
                 pass
 
-    assert await names(tmp_path) == []
+    assert await file_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 206, 226, 299])
@@ -345,20 +343,20 @@ async def test_only_200_is_a_whole_file(tmp_path: Path, status: int) -> None:
             async with veriff.stream_media(MEDIA_ID):
                 pass
 
-    assert await names(tmp_path) == []
+    assert await file_names(tmp_path) == []
 
 
 @pytest.mark.parametrize("announced", [True, False])
 async def test_download_above_its_limit_is_refused(tmp_path: Path, announced: bool) -> None:  # noqa: FBT001
     """A download that is larger than `max_bytes`, announced or not, is an error, and leaves no file."""
-    async with serving(answering(PICTURE, announced=announced)) as veriff:
+    async with serving(serving_jpeg(PICTURE, announced=announced)) as veriff:
         for limit in (1, len(PICTURE) - 1):
             with pytest.raises(ResponseError, match="max_bytes"):
                 await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=limit)
             with pytest.raises(ResponseError, match="max_bytes"):
                 async with veriff.stream_media(MEDIA_ID, max_bytes=limit) as stream:
                     [piece async for piece in stream]
-        assert await names(tmp_path) == []
+        assert await file_names(tmp_path) == []
         await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=len(PICTURE))
 
 
@@ -377,10 +375,10 @@ async def test_limit_of_a_download_is_a_whole_number(veriff: VeriffClient, tmp_p
     [Timeouts(idle=1, min_bytes_per_second=1000, total=600), Timeouts(idle=600, min_bytes_per_second=0.001, total=2)],
     ids=["minimum rate", "total"],
 )
-async def test_stream_keeps_the_same_limits_as_a_download(
+async def test_stream_has_the_time_limits_of_a_download(
     tmp_path: Path, advance_time: Callable[[float], None], limits: Timeouts
 ) -> None:
-    """A file that drips ends a stream and a download with `RequestTimeoutError`, by minimum rate or total."""
+    """A file that arrives slowly ends a stream and a download with `RequestTimeoutError`, by minimum rate or total."""
     pieces = 0
 
     async def drip(request: web.Request) -> web.StreamResponse:
@@ -403,9 +401,9 @@ async def test_stream_keeps_the_same_limits_as_a_download(
         assert pieces < 60
 
 
-async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(advance_time: Callable[[float], None]) -> None:
-    """A caller that takes hours over each piece of a stream still gets the whole file."""
-    async with serving(answering(PICTURE), timeouts=Timeouts(idle=1, min_bytes_per_second=1000, total=2)) as veriff:
+async def test_time_between_pieces_does_not_count(advance_time: Callable[[float], None]) -> None:
+    """A caller that takes hours for each piece of a stream still gets the complete file."""
+    async with serving(serving_jpeg(PICTURE), timeouts=Timeouts(idle=1, min_bytes_per_second=1000, total=2)) as veriff:
         received = 0
         async with veriff.stream_media(MEDIA_ID) as stream:
             async for piece in stream:
@@ -416,8 +414,8 @@ async def test_time_between_the_pieces_of_a_stream_is_the_callers_own(advance_ti
     assert received == len(PICTURE)
 
 
-async def test_a_file_that_comes_meanwhile_is_kept(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """Of two downloads to one goal, one wins and the other is told; nothing is left of it."""
+async def test_file_created_during_the_download_is_kept(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """Of two downloads to one target, one succeeds; the other fails and leaves nothing."""
     outcomes: list[object] = []
 
     async def download() -> None:
@@ -431,30 +429,30 @@ async def test_a_file_that_comes_meanwhile_is_kept(veriff: VeriffClient, front: 
             tasks.start_soon(download)
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["DownloadedMedia", "MediaExistsError"]
-    assert await content_of(tmp_path / "one.jpg") == PICTURE
-    assert await names(tmp_path) == ["one.jpg"]
+    assert await read_file(tmp_path / "one.jpg") == PICTURE
+    assert await file_names(tmp_path) == ["one.jpg"]
 
 
-async def test_places_that_take_no_file_are_told(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """A missing folder, and a file where a folder should be, are told without their path."""
+async def test_unwritable_target_is_reported(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A missing folder, and a file instead of a folder, give an error without their path."""
     await to_thread.run_sync((tmp_path / "file").write_bytes, b"")
     for target in (tmp_path / "missing" / "one.jpg", f"{tmp_path}/file/", f"{tmp_path}/file/one.jpg"):
         with pytest.raises(MediaNotSavedError) as caught:
             await veriff.download_media(front, target)
         assert str(tmp_path) not in str(caught.value)
-    assert await names(tmp_path) == ["file"]
+    assert await file_names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("if_exists", ["overwrite", None, 1])
-async def test_what_becomes_of_files_is_one_of_three(veriff: VeriffClient, tmp_path: Path, if_exists: Any) -> None:  # noqa: ANN401
-    """Anything else is refused before anything is asked."""
+async def test_if_exists_has_three_values(veriff: VeriffClient, tmp_path: Path, if_exists: Any) -> None:  # noqa: ANN401
+    """Another value is refused before any request."""
     with pytest.raises(InvalidArgumentError, match="error, replace, skip"):
         await veriff.download_media(MEDIA_ID, tmp_path, if_exists=if_exists)
 
 
 @pytest.mark.parametrize("media_id", ["../up", "a/b", "", "a\0b", "a" * 65])
-async def test_ids_name_no_other_place(veriff: VeriffClient, tmp_path: Path, media_id: str) -> None:
-    """An id that could leave the folder or the path is refused before anything is asked."""
+async def test_ids_cannot_leave_the_path(veriff: VeriffClient, tmp_path: Path, media_id: str) -> None:
+    """An id that could leave the folder or the path is refused before any request."""
     with pytest.raises(InvalidArgumentError, match="media_id"):
         await veriff.download_media(media_id, tmp_path)
     with pytest.raises(InvalidArgumentError, match="media_id"):
@@ -463,7 +461,7 @@ async def test_ids_name_no_other_place(veriff: VeriffClient, tmp_path: Path, med
 
 
 async def test_names_of_the_server_are_never_used(tmp_path: Path) -> None:
-    """Whatever a server says of names, a file stays in its folder, under a name made of its id."""
+    """A file stays in its folder, under a name made of its id, whichever names the server sends."""
 
     async def hostile(request: web.Request) -> web.Response:
         if request.path.endswith("/media"):
@@ -476,27 +474,27 @@ async def test_names_of_the_server_are_never_used(tmp_path: Path) -> None:
         )
 
     async with serving(hostile) as veriff:
-        (found,) = await veriff.session(MEDIA_ID).download_all(tmp_path)
+        (downloaded,) = await veriff.session(MEDIA_ID).download_all(tmp_path)
 
-    assert found.path == tmp_path / f"{MEDIA_ID}.bin"
-    assert await names(tmp_path) == [found.path.name]
+    assert downloaded.path == tmp_path / f"{MEDIA_ID}.bin"
+    assert await file_names(tmp_path) == [downloaded.path.name]
 
 
-async def test_a_download_that_breaks_off_begins_again(
+async def test_broken_download_starts_again(
     sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path
 ) -> None:
-    """After a cut in the middle, passing errors and a 429, the file is whole, and told from the beginning again."""
-    told: list[DownloadProgress] = []
+    """After a broken connection, passing errors and a 429, the file is complete, and its progress started again."""
+    events: list[DownloadProgress] = []
     for fault in (Fault.truncate_response(after=1_500_000), Fault.status(502), Fault.status(429, retry_after=0)):
         sandbox.inject(fault, path="/v1/media/*")
 
-    found = await veriff.download_media(front, tmp_path, progress=told.append)
+    downloaded = await veriff.download_media(front, tmp_path, progress=events.append)
 
-    assert await content_of(found.path) == PICTURE
-    received = [progress.bytes_received for progress in told]
+    assert await read_file(downloaded.path) == PICTURE
+    received = [progress.bytes_received for progress in events]
     assert received != sorted(received)
-    assert (received[-1], told[-1].total_bytes, told[-1].media_id) == (len(PICTURE), len(PICTURE), front.id)
-    assert await names(tmp_path) == [found.path.name]
+    assert (received[-1], events[-1].total_bytes, events[-1].media_id) == (len(PICTURE), len(PICTURE), front.id)
+    assert await file_names(tmp_path) == [downloaded.path.name]
 
 
 @pytest.mark.parametrize(
@@ -508,44 +506,44 @@ async def test_a_download_that_breaks_off_begins_again(
         (Fault.status(404), 1, NotFoundError),
     ],
 )
-async def test_what_is_not_proven_is_not_kept(  # noqa: PLR0913, PLR0917
+async def test_unverified_download_is_not_kept(  # noqa: PLR0913, PLR0917
     sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, tmp_path: Path, fault: Fault, times: int, error: type
 ) -> None:
-    """What is not what was signed, or never whole, leaves nothing in the folder."""
+    """A body with a wrong signature, or an incomplete one, leaves nothing in the folder."""
     sandbox.inject(fault, path="/v1/media/*", times=times)
 
     with pytest.raises(error):
         await veriff.download_media(front, tmp_path)
 
-    assert await names(tmp_path) == []
+    assert await file_names(tmp_path) == []
 
 
-async def test_what_does_not_move_is_told(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
-    """An answer that stops in the middle runs out of time, and leaves nothing."""
+async def test_stalled_download_times_out(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+    """A response that stops in the middle runs out of time, and leaves nothing."""
     sandbox.inject(Fault.stall_response(after=100_000), path="/v1/media/*")
 
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, **IMPATIENT) as veriff:
         with pytest.raises(RequestTimeoutError):
             await veriff.download_media(front, tmp_path)
 
-    assert await names(tmp_path) == []
+    assert await file_names(tmp_path) == []
 
 
-async def test_a_download_can_be_cancelled(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
-    """Cancelled in the middle, a download leaves no file, and its seat is free."""
+async def test_cancelled_download_leaves_no_file(veriff: VeriffClient, front: MediaFile, tmp_path: Path) -> None:
+    """A download that is cancelled in the middle leaves no file and releases its permit."""
     with anyio.CancelScope() as scope:
         await veriff.download_media(front, tmp_path, progress=lambda _: scope.cancel())
 
     assert scope.cancelled_caught
-    assert await names(tmp_path) == []
+    assert await file_names(tmp_path) == []
     assert veriff.statistics().active_downloads == 0
 
 
 @every_loop
 @pytest.mark.parametrize("times", [1, 2, 3])
-async def test_cancelling_again_leaves_no_file(tmp_path: Path, times: int) -> None:
-    """A download that is cancelled at any moment, also while it cleans up, leaves no file with a person's document."""
-    async with serving(answering(PICTURE[:600_000])) as veriff:
+async def test_cancelling_twice_leaves_no_file(tmp_path: Path, times: int) -> None:
+    """A download that is cancelled at any moment, also during its cleanup, leaves no file with a person's document."""
+    async with serving(serving_jpeg(PICTURE[:600_000])) as veriff:
         for turns in range(0, 80, 2):
             downloading = asyncio.create_task(veriff.download_media(MEDIA_ID, tmp_path, if_exists="replace"))
             for _ in range(turns):
@@ -557,11 +555,11 @@ async def test_cancelling_again_leaves_no_file(tmp_path: Path, times: int) -> No
         assert veriff.statistics().active_downloads == 0
     await asyncio.get_running_loop().shutdown_default_executor()  # where files are removed
 
-    assert [name for name in await names(tmp_path) if name.endswith(".part")] == []
+    assert [name for name in await file_names(tmp_path) if name.endswith(".part")] == []
 
 
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """A file of 64 MiB takes a small part of that while it comes down."""
+    """A file of 64 MiB needs a small part of that while it is downloaded."""
     piece = os.urandom(256 * 1024)
 
     async def large(request: web.Request) -> web.StreamResponse:
@@ -575,16 +573,16 @@ async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     async with serving(large) as veriff:
         await veriff.download_media(MEDIA_ID, tmp_path / "warm")
         tracemalloc.start()
-        found = await veriff.download_media(MEDIA_ID, tmp_path / "large")
+        downloaded = await veriff.download_media(MEDIA_ID, tmp_path / "large")
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
 
-    assert found.size == 64 * 2**20
+    assert downloaded.size == 64 * 2**20
     assert peak < 8 * 2**20
 
 
-async def test_a_stream_hands_pieces_on(veriff: VeriffClient, front: MediaFile) -> None:
-    """All pieces are the file, with size and type known before the first, and a further read ends again."""
+async def test_stream_yields_the_file(veriff: VeriffClient, front: MediaFile) -> None:
+    """The pieces are the file, size and type are known before the first, and a further read ends again."""
     async with veriff.stream_media(front) as stream:
         assert (stream.media_id, stream.size, stream.mimetype) == (front.id, len(PICTURE), "image/jpeg")
         assert veriff.statistics().active_downloads == 1
@@ -595,8 +593,8 @@ async def test_a_stream_hands_pieces_on(veriff: VeriffClient, front: MediaFile) 
     assert len(pieces) > 3
 
 
-async def test_a_type_that_is_not_stated_is_none(tmp_path: Path) -> None:
-    """A file without a content type has no MIME type, rather than one that nobody wrote, in a download and a stream."""
+async def test_missing_content_type_is_none(tmp_path: Path) -> None:
+    """A file without a content type has no MIME type, in a download and a stream."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
@@ -612,8 +610,8 @@ async def test_a_type_that_is_not_stated_is_none(tmp_path: Path) -> None:
             assert stream.mimetype is None
 
 
-async def test_a_stream_can_be_left(veriff: VeriffClient, front: MediaFile) -> None:
-    """Leaving early closes the connection, and the client goes on."""
+async def test_stream_can_be_left_early(veriff: VeriffClient, front: MediaFile) -> None:
+    """Leaving early closes the connection, and the client still works."""
     async with veriff.stream_media(front) as stream:
         async for _ in stream:
             break
@@ -631,21 +629,21 @@ async def test_a_stream_can_be_left(veriff: VeriffClient, front: MediaFile) -> N
         (Fault.truncate_response(after=1_000_000), TransportError),
     ],
 )
-async def test_a_stream_says_at_its_end_what_it_was_worth(
+async def test_stream_is_verified_at_its_end(
     sandbox: Sandbox, veriff: VeriffClient, front: MediaFile, fault: Fault, error: type[Exception]
 ) -> None:
-    """Pieces come before they can be checked; the end is an error when they are not what was signed, or not all."""
+    """Pieces arrive before they can be checked; the end is an error if they are incomplete or wrongly signed."""
     sandbox.inject(fault, path="/v1/media/*")
     pieces: list[bytes] = []
 
     with pytest.raises(error):
-        await read_whole(veriff, front, pieces)
+        await read_stream(veriff, front, pieces)
 
     assert pieces
 
 
-async def test_a_stream_begins_after_what_passes(sandbox: Sandbox, veriff: VeriffClient, front: MediaFile) -> None:
-    """What goes wrong before the first piece is tried again, and what does not pass is told."""
+async def test_stream_retries_before_its_first_piece(sandbox: Sandbox, veriff: VeriffClient, front: MediaFile) -> None:
+    """A passing error before the first piece is retried, and a lasting one is raised."""
     sandbox.inject(Fault.status(503, retry_after=0), path="/v1/media/*")
     sandbox.inject(Fault.drop(), path="/v1/media/*")
     async with veriff.stream_media(front) as stream:
@@ -655,17 +653,17 @@ async def test_a_stream_begins_after_what_passes(sandbox: Sandbox, veriff: Verif
             pass
 
 
-async def test_a_stream_that_stops_is_told(sandbox: Sandbox, front: MediaFile) -> None:
-    """Nothing for too long is an error."""
+async def test_stalled_stream_times_out(sandbox: Sandbox, front: MediaFile) -> None:
+    """A stream without bytes for too long is an error."""
     sandbox.inject(Fault.stall_response(after=100_000), path="/v1/media/*")
 
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, **IMPATIENT) as veriff:
         with pytest.raises(RequestTimeoutError):
-            await read_whole(veriff, front)
+            await read_stream(veriff, front)
 
 
-async def test_signatures_may_be_left_unchecked(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
-    """A client that is told not to verify takes what comes, stream and file."""
+async def test_signatures_are_not_checked_on_demand(sandbox: Sandbox, front: MediaFile, tmp_path: Path) -> None:
+    """A client with verify_responses=False accepts any body, as stream and file."""
     sandbox.inject(Fault.forge_signature(), path="/v1/media/*", times=2)
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, verify_responses=False) as veriff:
         assert (await veriff.download_media(front, tmp_path)).size == len(PICTURE)
@@ -673,27 +671,27 @@ async def test_signatures_may_be_left_unchecked(sandbox: Sandbox, front: MediaFi
             assert len([piece async for piece in stream]) > 1
 
 
-async def test_all_media_of_a_session_come_down(
+async def test_download_all_saves_pictures_and_chip_data(
     veriff: VeriffClient, session: VerificationSession, tmp_path: Path
 ) -> None:
-    """Pictures and readings of a chip stand in a folder that is made for them, for its owner alone."""
+    """Pictures and chip data are saved in a new folder that only its owner can read."""
     folder = tmp_path / "new" / "folder"
-    found = await session.download_all(folder, concurrency=2)
+    files = await session.download_all(folder, concurrency=2)
 
-    assert [media.mimetype for media in found] == [
+    assert [media.mimetype for media in files] == [
         *(file.mimetype for file in (await session.media()).images),
         "application/json",
     ]
-    assert await names(folder) == sorted(media.path.name for media in found)
+    assert await file_names(folder) == sorted(media.path.name for media in files)
     assert stat.S_IMODE((await to_thread.run_sync(folder.stat)).st_mode) == 0o700
     again = await session.download_all(folder, if_exists="skip")
     assert [media.skipped for media in again] == [True] * 3
 
 
-async def test_earlier_attempts_can_be_asked_for(
+async def test_download_all_includes_earlier_attempts_on_demand(
     sandbox: Sandbox, session: VerificationSession, tmp_path: Path
 ) -> None:
-    """A session's media are those of the newest attempt, or of all of them, each once."""
+    """The media are those of the newest attempt, or of all attempts, each once."""
     await session.submit()
     sandbox.decide(session.id, "resubmission_requested")
     (late,) = await session.upload(Media(SMALL, "document-back"))
@@ -707,25 +705,25 @@ async def test_earlier_attempts_can_be_asked_for(
     assert len({media.media_id for media in everything}) == 3
 
 
-async def test_one_failure_ends_the_others(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
-    """The error tells what is down already; what is not whole is not there, and a further call goes on."""
+async def test_first_failure_cancels_the_others(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+    """The error has the completed downloads; incomplete files are gone, and a further call completes the rest."""
     sandbox.inject(Fault.status(404), path="/v1/media/*")
 
     with pytest.raises(NotFoundError) as caught:
         await session.download_all(tmp_path, concurrency=1)
 
     assert caught.value.downloaded == ()
-    assert await names(tmp_path) == []
+    assert await file_names(tmp_path) == []
     first = (await session.download_all(tmp_path))[0]
     await to_thread.run_sync(first.path.unlink)
     rest = await session.download_all(tmp_path, if_exists="skip")
     assert [media.skipped for media in rest] == [False, True, True]
 
 
-async def test_a_later_failure_tells_what_is_down(
+async def test_later_failure_has_the_completed_downloads(
     sandbox: Sandbox, session: VerificationSession, tmp_path: Path
 ) -> None:
-    """What came down before the failure stays, and is told with it."""
+    """The files that were completed before the failure stay, and the error has them."""
     kept = (await session.media()).all[0]
     sandbox.inject(Fault.status(404), path=f"/v1/media/{(await session.media()).all[1].id}")
 
@@ -735,8 +733,8 @@ async def test_a_later_failure_tells_what_is_down(
     assert [media.media_id for media in caught.value.downloaded] == [kept.id]
 
 
-async def test_an_empty_session_has_nothing_to_bring_down(veriff: VeriffClient, tmp_path: Path) -> None:
-    """No media is no failure."""
+async def test_session_without_media_is_no_failure(veriff: VeriffClient, tmp_path: Path) -> None:
+    """A session without media gives an empty list."""
     session = await veriff.create_session()
 
     assert await session.download_all(tmp_path) == []
@@ -746,7 +744,7 @@ async def test_an_empty_session_has_nothing_to_bring_down(veriff: VeriffClient, 
 
 @pytest.mark.parametrize("max_downloads", [0, 100])
 def test_downloads_leave_connections_for_others(max_downloads: int) -> None:
-    """There are fewer downloads at once than connections."""
+    """There are fewer concurrent downloads than connections."""
     with pytest.raises(ConfigurationError, match="max_downloads"):
         VeriffClient(CREDENTIALS, base_url="https://stationapi.veriff.com", max_downloads=max_downloads)
 
@@ -773,7 +771,7 @@ async def test_streams_nest_in_one_task(sandbox: Sandbox, front: MediaFile, tmp_
 
 
 async def test_streams_interleave_in_one_task(sandbox: Sandbox, front: MediaFile) -> None:
-    """Streams of one task may end in any order, and all slots are free again afterwards."""
+    """Streams of one task may end in any order, and all permits are free afterwards."""
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, max_downloads=2) as veriff:
         streams = [veriff.stream_media(front) for _ in range(5)]
         opened = [await stream.__aenter__() for stream in streams]
@@ -784,8 +782,8 @@ async def test_streams_interleave_in_one_task(sandbox: Sandbox, front: MediaFile
         assert 0 == veriff.statistics().active_downloads
 
 
-async def test_streams_of_other_tasks_wait_for_a_slot(sandbox: Sandbox, front: MediaFile) -> None:
-    """More tasks than `max_downloads` take turns; a block that another task leaves gives its slot back."""
+async def test_streams_of_other_tasks_wait_for_a_permit(sandbox: Sandbox, front: MediaFile) -> None:
+    """More tasks than `max_downloads` wait for each other; a block that another task leaves releases its permit."""
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, max_downloads=1) as veriff:
         stream, second = veriff.stream_media(front), veriff.stream_media(front)
         await asyncio.create_task(stream.__aenter__())

@@ -1,4 +1,4 @@
-"""Faces that are imported for comparison: what is sent, what comes back, and what is refused before."""
+"""Faces that are imported for comparison: requests, receipts, and refusals before sending."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CREDENTIALS: Final = Credentials("key", "secret")
 
 
 def faces(count: int) -> list[FaceImage]:
-    """Make so many pictures, each with a name of its own."""
+    """Return so many pictures, each with its own name."""
     return [FaceImage(f"face-{number}", PICTURE) for number in range(count)]
 
 
 async def test_pictures_and_sessions_are_imported() -> None:
-    """The quota that is left comes back, and what arrived is what was sent."""
+    """The receipt has the remaining quota, and the pictures arrive unchanged."""
     async with (
         Sandbox(options=SandboxOptions(face_quota=20)) as sandbox,
         VeriffClient.from_env(sandbox.environ) as veriff,
@@ -52,14 +52,14 @@ async def test_pictures_and_sessions_are_imported() -> None:
 
 
 async def test_large_pictures_are_imported(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """Pictures that are larger together than any other body are taken."""
+    """Pictures that are larger together than any other body are accepted."""
     await veriff.import_faces(images=[FaceImage("large", PICTURE + bytes(3_000_000))])
 
     assert sandbox.imported_faces[0].is_processed
 
 
 async def test_same_name_is_processed_once_in_five_minutes() -> None:
-    """A name that comes again within five minutes is taken and not processed; later it is."""
+    """A name that is repeated within five minutes is accepted and not processed; later it is."""
     async with Sandbox(clock=VirtualClock()) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         for seconds in (0, 299, 2):
             sandbox.advance(seconds)
@@ -69,7 +69,7 @@ async def test_same_name_is_processed_once_in_five_minutes() -> None:
 
 
 async def test_spent_quota_is_refused() -> None:
-    """More faces than the quota allows are refused, and none of them is imported."""
+    """More faces than the quota allows are refused, and none is imported."""
     async with (
         Sandbox(options=SandboxOptions(face_quota=1)) as sandbox,
         VeriffClient.from_env(sandbox.environ) as veriff,
@@ -80,8 +80,8 @@ async def test_spent_quota_is_refused() -> None:
         assert sandbox.imported_faces == ()
 
 
-async def test_lost_answer_is_an_unknown_outcome(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """An import whose answer is lost is sent once, and its outcome is unknown."""
+async def test_lost_response_is_an_unknown_outcome(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """An import whose response is lost is sent once, and its outcome is unknown."""
     sandbox.inject(Fault.lose_response(), path="/v1/faces/import")
 
     with pytest.raises(OutcomeUnknownError):
@@ -112,7 +112,7 @@ async def test_lost_answer_is_an_unknown_outcome(sandbox: Sandbox, veriff: Verif
 async def test_faces_are_checked_before_anything_is_sent(
     sandbox: Sandbox, veriff: VeriffClient, images: list[FaceImage], session_ids: list[str], words: str
 ) -> None:
-    """Faces that cannot be imported are refused in words that show neither name nor picture, and nothing is sent."""
+    """Invalid faces are refused with a message that has neither name nor picture, and nothing is sent."""
     with pytest.raises(InvalidArgumentError, match=words) as caught:
         await veriff.import_faces(images=images, session_ids=session_ids)
 
@@ -121,13 +121,13 @@ async def test_faces_are_checked_before_anything_is_sent(
 
 
 def test_picture_is_not_in_a_repr() -> None:
-    """Neither the picture nor its name is shown."""
+    """The repr shows neither the picture nor its name."""
     assert repr(FaceImage("Ada", PICTURE)) == "FaceImage()"
     assert "Canary" not in repr(endpoints.import_faces(faces(1), (), {}))
 
 
-def test_extra_members_go_before_the_guessed_ones() -> None:
-    """A caller who knows better can name the members."""
+def test_extra_members_override_the_guessed_ones() -> None:
+    """A caller who knows the members can name them."""
     request = endpoints.import_faces(faces(1), (), {"images": [], "faces": [1]})
 
     assert load_object(request.body or b"") == {"images": [], "faces": [1]}
@@ -141,8 +141,8 @@ _JSON: Final = st.recursive(
 
 
 @given(body=st.dictionaries(st.sampled_from(["images", "sessionIds", "other"]), _JSON))
-def test_any_body_is_taken_or_refused(body: JsonObject) -> None:
-    """Whatever JSON comes, the sandbox imports faces or refuses with a status, and counts the quota rightly."""
+def test_any_body_is_accepted_or_refused(body: JsonObject) -> None:
+    """The sandbox imports the faces of any JSON or refuses it with a status, and counts the quota correctly."""
     service = FaceCollection(20)
     clock = VirtualClock()
     try:

@@ -1,4 +1,4 @@
-"""Everything that can be checked is checked before anything is sent, and every error names its media."""
+"""Media are checked before anything is sent, and every error names its media."""
 
 from __future__ import annotations
 
@@ -56,32 +56,32 @@ GIF = b"GIF89a" + bytes(3000)
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Be quick to give up."""
+    """Give up quickly."""
     return {"retry": RetryPolicy(max_attempts=1)}
 
 
 @pytest.fixture
 async def session(veriff: VeriffClient) -> VerificationSession:
-    """Give a session to upload to."""
+    """Return a session to upload to."""
     return await veriff.create_session()
 
 
 def picture(side: int) -> bytes:
-    """Make a picture that can be decoded."""
+    """Return a picture that can be decoded."""
     out = io.BytesIO()
     Image.new("RGB", (side, side // 2), "teal").save(out, "JPEG")
     return out.getvalue()
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
-    """Give content in pieces."""
+    """Yield content in pieces."""
     for start in range(0, len(content), 50_000):
         await asyncio.sleep(0)
         yield content[start : start + 50_000]
 
 
 def uploaded_file(content: bytes, *, rolled: bool = False) -> UploadFile:
-    """Make what Starlette and FastAPI give a handler, in memory or on disk."""
+    """Return the object that Starlette and FastAPI pass to a handler, in memory or on disk."""
     file = tempfile.SpooledTemporaryFile(max_size=1 if rolled else 10_000_000)  # noqa: SIM115  closed by the test
     file.write(content)
     file.seek(0)
@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[VeriffError]]
     "too large": (lambda _: JPEG + bytes(18_000_000), {}, MediaTooLargeError),
     "not decodable": (lambda _: LARGE, {"max_side": 100}, MediaUnsupportedError),
     "an address": (lambda _: "https://storage.example/front.jpg", {}, MediaUnsupportedError),
-    "a closed file": (lambda _: closed(), {}, MediaError),
+    "a closed file": (lambda _: closed_file(), {}, MediaError),
     "not to be read": (lambda _: cast("bytes", 5), {}, InvalidArgumentError),
     "of a stated type": (lambda _: SMALL, {"mimetype": "image/png"}, MediaUnsupportedError),
     "an UploadFile": (lambda _: cast("MediaSource", uploaded_file(GIF)), {}, MediaUnsupportedError),
@@ -125,7 +125,7 @@ WRONG: dict[str, tuple[Callable[[Path], Any], dict[str, Any], type[VeriffError]]
 }
 
 
-def closed() -> BinaryIO:
+def closed_file() -> BinaryIO:
     """Return a closed file."""
     file = io.BytesIO(SMALL)
     file.close()
@@ -134,7 +134,7 @@ def closed() -> BinaryIO:
 
 @pytest.fixture(params=list(WRONG.values()), ids=list(WRONG))
 def wrong(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Media, type[VeriffError]]]:
-    """Give a media that cannot be uploaded, and its error."""
+    """Return a media that cannot be uploaded, and its error."""
     make, options, kind = request.param
     source = make(tmp_path)
     yield Media(source, "document-back", **options), kind
@@ -142,10 +142,10 @@ def wrong(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Medi
         source.file.close()
 
 
-async def test_verify_creates_nothing_for_a_wrong_media(
+async def test_verify_creates_no_session_for_a_wrong_media(
     sandbox: Sandbox, veriff: VeriffClient, wrong: tuple[Media, type[VeriffError]]
 ) -> None:
-    """A media that cannot be uploaded is refused before a session exists, and the error says which it is."""
+    """A media that cannot be uploaded is refused before a session exists, and the error names it."""
     media, kind = wrong
     for call in (veriff.verify, veriff.submit):
         with pytest.raises(kind) as caught:
@@ -157,10 +157,10 @@ async def test_verify_creates_nothing_for_a_wrong_media(
     assert () == tuple(sandbox.requests)
 
 
-async def test_upload_sends_nothing_for_a_wrong_media(
+async def test_upload_sends_nothing_if_one_media_is_wrong(
     sandbox: Sandbox, session: VerificationSession, wrong: tuple[Media, type[VeriffError]]
 ) -> None:
-    """A media that cannot be uploaded is refused before any other is sent, wherever it stands."""
+    """A media that cannot be uploaded is refused before any other is sent, wherever it is in the list."""
     media, kind = wrong
     with pytest.raises(kind) as caught:
         await session.upload(media, Media(SMALL, "document-front"), Media(pieces(SMALL), "face"))
@@ -169,8 +169,8 @@ async def test_upload_sends_nothing_for_a_wrong_media(
     assert 1 == len(sandbox.requests)
 
 
-async def test_check_media_says_the_same(wrong: tuple[Media, type[VeriffError]]) -> None:
-    """`check_media` refuses what the calls that upload would refuse."""
+async def test_check_media_raises_the_error_of_upload(wrong: tuple[Media, type[VeriffError]]) -> None:
+    """`check_media` refuses the media that the uploading calls would refuse."""
     media, kind = wrong
     with pytest.raises(kind) as caught:
         await check_media(Media(SMALL, "face"), media)
@@ -178,7 +178,7 @@ async def test_check_media_says_the_same(wrong: tuple[Media, type[VeriffError]])
     assert 1 == caught.value.media.index
 
 
-async def test_a_batch_creates_nothing_for_a_wrong_media(
+async def test_batch_creates_no_session_for_a_wrong_media(
     sandbox: Sandbox, veriff: VeriffClient, wrong: tuple[Media, type[VeriffError]]
 ) -> None:
     """A job whose media cannot be uploaded creates no session."""
@@ -192,10 +192,10 @@ async def test_a_batch_creates_nothing_for_a_wrong_media(
 
 
 @pytest.mark.parametrize("content", [GIF, b"", JPEG + bytes(18_500_000)], ids=["type", "empty", "size"])
-async def test_verify_reads_streams_before_it_creates_a_session(
+async def test_verify_checks_streams_before_it_creates_a_session(
     sandbox: Sandbox, veriff: VeriffClient, content: bytes
 ) -> None:
-    """A stream is read and checked before there is a session, which could not be taken back."""
+    """A stream is read and checked before the session is created, because a session cannot be undone."""
     with pytest.raises(MediaError) as caught:
         await veriff.verify(media=[Media(SMALL, "document-front"), Media(pieces(content), "face")])
 
@@ -215,10 +215,10 @@ async def test_verify_reads_streams_before_it_creates_a_session(
         ([Media(SMALL, "face", max_side=0)], "max_side must be"),
     ],
 )
-async def test_a_call_without_media_creates_nothing(
+async def test_call_without_media_creates_no_session(
     sandbox: Sandbox, veriff: VeriffClient, media: object, words: str
 ) -> None:
-    """No media, or something else than a list of them, is refused before anything is created."""
+    """An empty or wrong list of media is refused before anything is created."""
     for call in (veriff.verify, veriff.submit):
         with pytest.raises(InvalidArgumentError, match=words):
             await call(media=cast("list[Media]", media))
@@ -227,16 +227,16 @@ async def test_a_call_without_media_creates_nothing(
 
 
 @pytest.mark.parametrize("seconds", [-1, float("nan"), "900"])
-async def test_a_wrong_timeout_creates_nothing(sandbox: Sandbox, veriff: VeriffClient, seconds: object) -> None:
-    """The last argument that `verify` needs is checked first, too."""
+async def test_wrong_timeout_creates_no_session(sandbox: Sandbox, veriff: VeriffClient, seconds: object) -> None:
+    """The timeout of `verify` is checked first too."""
     with pytest.raises(InvalidArgumentError, match="timeout"):
         await veriff.verify(media=[Media(SMALL, "face")], timeout=cast("float", seconds))
 
     assert () == tuple(sandbox.requests)
 
 
-async def test_submit_is_verify_without_the_wait(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """`submit` uploads all, streams and scaled pictures included, and submits."""
+async def test_submit_uploads_and_submits(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """`submit` uploads all media, streams and scaled pictures included, and submits the session."""
     media = [
         Media(LARGE, "document-front"),
         Media(pieces(LARGE), "document-back"),
@@ -258,10 +258,10 @@ async def test_submit_is_verify_without_the_wait(sandbox: Sandbox, veriff: Verif
         ("/v1/sessions/*", Fault.status(500), ApiError),
     ],
 )
-async def test_an_error_of_verify_names_the_session(
+async def test_error_of_verify_names_the_session(
     sandbox: Sandbox, veriff: VeriffClient, path: str, fault: Fault, kind: type[VeriffError]
 ) -> None:
-    """Whatever fails after the creation, the error says which session exists."""
+    """An error after the creation has the id of the session."""
     sandbox.inject(fault, method="PATCH" if path.endswith("*") else "POST", path=path)
     with pytest.raises(kind) as caught:
         await veriff.verify(media=[Media(SMALL, "face")])
@@ -269,8 +269,8 @@ async def test_an_error_of_verify_names_the_session(
     assert [caught.value.session_id] == [seen.id for seen in sandbox.sessions]
 
 
-async def test_other_exceptions_of_verify_note_the_session(veriff: VeriffClient, sandbox: Sandbox) -> None:
-    """An exception that is not ours, and cancellation, pass unchanged with a note that names the session."""
+async def test_foreign_exception_of_verify_has_a_note_with_the_session(veriff: VeriffClient, sandbox: Sandbox) -> None:
+    """Exceptions of other libraries, and cancellation, are raised unchanged with a note that names the session."""
 
     def broken(_: object) -> None:
         raise LookupError
@@ -283,8 +283,8 @@ async def test_other_exceptions_of_verify_note_the_session(veriff: VeriffClient,
     assert late.value.session_id == sandbox.sessions[1].id
 
 
-async def test_an_error_of_one_upload_names_its_media(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A refusal by Veriff says which picture it refused, too."""
+async def test_refusal_by_veriff_names_the_media(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A refusal by Veriff names the picture too."""
     sandbox.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
     with pytest.raises(BadRequestError) as caught:
         await session.upload(*(Media(SMALL, context) for context in ("face", "document-front")), concurrency=1)
@@ -293,10 +293,8 @@ async def test_an_error_of_one_upload_names_its_media(sandbox: Sandbox, session:
 
 
 @pytest.mark.parametrize("rolled", [False, True])
-async def test_an_upload_file_is_read_like_a_file(
-    sandbox: Sandbox, session: VerificationSession, *, rolled: bool
-) -> None:
-    """Starlette's UploadFile is checked and sent as often as wanted, and stands afterwards where it stood."""
+async def test_upload_file_is_read_like_a_file(sandbox: Sandbox, session: VerificationSession, *, rolled: bool) -> None:
+    """Starlette's UploadFile can be checked and sent several times, and keeps its position."""
     file = await asyncio.to_thread(uploaded_file, LARGE, rolled=rolled)
     media = Media(cast("MediaSource", file), "face")
     await check_media(media)
@@ -308,8 +306,8 @@ async def test_an_upload_file_is_read_like_a_file(
     await file.close()
 
 
-async def test_files_stand_where_they_stood(session: VerificationSession, tmp_path: Path) -> None:
-    """A file that was checked or uploaded can be given again, whether it has a descriptor or not."""
+async def test_files_keep_their_position(session: VerificationSession, tmp_path: Path) -> None:
+    """A file that was checked or uploaded can be passed again, with or without a descriptor."""
     path = anyio.Path(tmp_path / "front.jpg")
     await path.write_bytes(b"head" + LARGE)
     async with await anyio.open_file(path, "rb") as opened:
@@ -337,14 +335,14 @@ async def test_check_media_reads_no_stream() -> None:
 
 
 async def test_check_media_warns_of_large_pictures() -> None:
-    """A picture above Veriff's advice is a warning at the caller's line, as it is for an upload."""
+    """A picture above Veriff's advice gives a warning at the caller's line, as for an upload."""
     with pytest.warns(ImageSizeWarning, match="2000 x 1000") as caught:
         await check_media(Media(picture(2000), "face"))
     assert __file__ == caught[0].filename
 
 
 async def test_warnings_point_at_the_caller(veriff: VeriffClient) -> None:
-    """The warning of every call is about the line that made the call."""
+    """The warning of each call is attributed to the line of the call."""
     session = await veriff.create_session()
     for call in (
         session.upload,

@@ -1,4 +1,4 @@
-"""Pictures made smaller on their way: upright, without notes, and only when they are asked for and too large."""
+"""Pictures that are scaled down: upright, without metadata, and only if requested and too large."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LYING = 6
 
 
 def picture(size: tuple[int, int], form: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:  # noqa: ANN401
-    """Make a picture whose left half is another colour."""
+    """Return a picture whose left half has another colour."""
     image = Image.new(mode, size, 255)
     image.paste(0, (0, 0, size[0] // 2, size[1]))
     out = io.BytesIO()
@@ -48,16 +48,16 @@ def picture(size: tuple[int, int], form: str = "JPEG", mode: str = "RGB", **opti
     return out.getvalue()
 
 
-def noted() -> bytes:
-    """Make the notes of a camera: how it was held, and where."""
+def exif_data() -> bytes:
+    """Return EXIF data with rotation and place."""
     exif = Image.Exif()
     exif[ORIENTATION] = LYING
     exif.get_ifd(GPS)[1] = "N"
     return exif.tobytes()
 
 
-async def sent(sandbox: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
-    """Upload a media and return what the sandbox has of it."""
+async def upload(sandbox: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
+    """Upload a media and return the bytes that the sandbox received."""
     session = await veriff.create_session()
     await session.upload(media)
     (stored,) = sandbox.session(session.id).media
@@ -80,22 +80,22 @@ async def sent(sandbox: Sandbox, veriff: VeriffClient, media: Media) -> bytes:
         ("HEIF", "RGB", "JPEG"),
     ],
 )
-async def test_a_large_picture_is_scaled_down(
+async def test_large_picture_is_scaled_down(
     sandbox: Sandbox, veriff: VeriffClient, form: str, mode: str, arrives: str
 ) -> None:
-    """The longer side fits, the other keeps its share, and the type is what the documentation says."""
-    content = await sent(sandbox, veriff, Media(picture((1000, 500), form, mode), "face", max_side=200))
+    """The longer side fits, the ratio stays, and the type is the documented one."""
+    content = await upload(sandbox, veriff, Media(picture((1000, 500), form, mode), "face", max_side=200))
 
     with Image.open(io.BytesIO(content)) as image:
         assert (image.format, image.size) == (arrives, (200, 100))
 
 
-async def test_a_scaled_picture_stands_upright_and_says_nothing(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """What the camera noted as rotation is done, and its notes are gone, place included; the profile stays."""
+async def test_scaled_picture_is_upright_and_has_no_metadata(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """The rotation is applied, and the metadata is removed, place included; the colour profile stays."""
     profile = b"a profile of colours" * 10
-    lying = picture((1000, 500), exif=noted(), icc_profile=profile)
+    rotated = picture((1000, 500), exif=exif_data(), icc_profile=profile)
 
-    content = await sent(sandbox, veriff, Media(lying, "face", max_side=200))
+    content = await upload(sandbox, veriff, Media(rotated, "face", max_side=200))
 
     with Image.open(io.BytesIO(content)) as image:
         assert image.size == (100, 200)
@@ -104,17 +104,17 @@ async def test_a_scaled_picture_stands_upright_and_says_nothing(sandbox: Sandbox
 
 
 @pytest.mark.parametrize("max_side", [1000, 1920])
-async def test_a_picture_that_fits_is_left_alone(sandbox: Sandbox, veriff: VeriffClient, max_side: int) -> None:
-    """A picture that is small enough goes byte for byte as it is, with its notes, and so does a PDF."""
-    small = picture((1000, 500), exif=noted())
+async def test_small_picture_is_sent_unchanged(sandbox: Sandbox, veriff: VeriffClient, max_side: int) -> None:
+    """A picture that is small enough is sent byte for byte, with its metadata, and so is a PDF."""
+    small = picture((1000, 500), exif=exif_data())
     page = b"%PDF-1.7\n" + bytes(100)
 
-    assert small == await sent(sandbox, veriff, Media(small, "face", max_side=max_side))
-    assert page == await sent(sandbox, veriff, Media(page, "address-front", max_side=max_side))
+    assert small == await upload(sandbox, veriff, Media(small, "face", max_side=max_side))
+    assert page == await upload(sandbox, veriff, Media(page, "address-front", max_side=max_side))
 
 
 async def test_any_source_can_be_scaled(sandbox: Sandbox, veriff: VeriffClient, tmp_path: Path) -> None:
-    """A path, an open file and a stream are scaled as bytes are."""
+    """A path, an open file and a stream are scaled like bytes."""
     content = picture((1000, 500))
     path = tmp_path / "front.jpg"
     await to_thread.run_sync(path.write_bytes, content)
@@ -123,33 +123,33 @@ async def test_any_source_can_be_scaled(sandbox: Sandbox, veriff: VeriffClient, 
         yield content
 
     for source in (path, io.BytesIO(content), stream()):
-        arrived = await sent(sandbox, veriff, Media(source, "face", max_side=200))
+        arrived = await upload(sandbox, veriff, Media(source, "face", max_side=200))
         with Image.open(io.BytesIO(arrived)) as image:
             assert image.size == (200, 100)
 
 
-async def test_what_is_too_large_to_send_may_be_scaled(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A file above Veriff's limit is refused as it is, and taken once it is scaled down."""
+async def test_file_above_the_size_limit_can_be_scaled(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A file above Veriff's limit is refused, and accepted with max_side."""
     noise = Image.effect_noise((5000, 5000), 90)
     out = io.BytesIO()
     noise.save(out, "PNG", compress_level=1)
     assert len(out.getvalue()) > 18_000_000
 
     with pytest.raises(MediaTooLargeError):
-        await sent(sandbox, veriff, Media(out.getvalue(), "face"))
-    with Image.open(io.BytesIO(await sent(sandbox, veriff, Media(out.getvalue(), "face", max_side=300)))) as image:
+        await upload(sandbox, veriff, Media(out.getvalue(), "face"))
+    with Image.open(io.BytesIO(await upload(sandbox, veriff, Media(out.getvalue(), "face", max_side=300)))) as image:
         assert image.size == (300, 300)
 
 
-async def test_a_broken_picture_cannot_be_scaled(veriff: VeriffClient) -> None:
-    """A header without its picture is told, where max_side needs the picture."""
+async def test_broken_picture_is_refused_with_max_side(veriff: VeriffClient) -> None:
+    """A header without its picture is an error if max_side needs the picture."""
     session = await veriff.create_session()
     with pytest.raises(MediaUnsupportedError, match="cannot be decoded"):
         await session.upload(Media(picture((1000, 500))[:800], "face", max_side=200))
 
 
-def grey(width: int, height: int) -> bytes:
-    """Make a JPEG of any size, all grey: every block is the same six bits, so nothing is encoded."""
+def grey_jpeg(width: int, height: int) -> bytes:
+    """Return a grey JPEG of any size: every block is the same six bits, so nothing is encoded."""
     out = io.BytesIO()
     Image.new("L", (8, 8), 128).save(out, "JPEG")
     small = out.getvalue()
@@ -161,9 +161,9 @@ def grey(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [(12_000, 9_000), (12_240, 16_320), (20_000, 700)])
-async def test_a_very_large_jpeg_is_scaled(sandbox: Sandbox, veriff: VeriffClient, size: tuple[int, int]) -> None:
-    """A JPEG of 108 or 200 megapixels, or a long one, is decoded at a fraction of its size and fits."""
-    content = await sent(sandbox, veriff, Media(grey(*size), "face", max_side=1920))
+async def test_very_large_jpeg_is_scaled(sandbox: Sandbox, veriff: VeriffClient, size: tuple[int, int]) -> None:
+    """A JPEG of 108 or 200 megapixels, or a long one, is decoded at a fraction of its size."""
+    content = await upload(sandbox, veriff, Media(grey_jpeg(*size), "face", max_side=1920))
 
     with Image.open(io.BytesIO(content)) as image:
         assert max(image.size) == 1920
@@ -181,31 +181,31 @@ async def test_a_very_large_jpeg_is_scaled(sandbox: Sandbox, veriff: VeriffClien
     ],
     ids=["noise", "empty", "short", "endless"],
 )
-async def test_a_picture_with_damaged_notes_is_scaled(sandbox: Sandbox, veriff: VeriffClient, notes: bytes) -> None:
-    """Notes of a camera that cannot be read never keep a picture from being scaled: viewers show it all the same."""
+async def test_picture_with_damaged_exif_is_scaled(sandbox: Sandbox, veriff: VeriffClient, notes: bytes) -> None:
+    """Damaged EXIF data does not prevent scaling, because viewers show such a picture too."""
     whole = picture((1000, 500))
-    noted_badly = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + whole[2:]
+    damaged = whole[:2] + b"\xff\xe1" + struct.pack(">H", len(notes) + 2) + notes + whole[2:]
 
-    with Image.open(io.BytesIO(await sent(sandbox, veriff, Media(noted_badly, "face", max_side=200)))) as image:
+    with Image.open(io.BytesIO(await upload(sandbox, veriff, Media(damaged, "face", max_side=200)))) as image:
         assert image.size == (200, 100)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("end", [b"", b"\xff", b"\x00\x00"])
-async def test_a_jpeg_without_its_end_is_scaled(
+async def test_jpeg_without_end_marker_is_scaled(
     sandbox: Sandbox, veriff: VeriffClient, end: bytes, *, progressive: bool
 ) -> None:
-    """A JPEG that lacks its end marker alone gives the same picture as the whole one."""
+    """A JPEG that lacks only its end marker gives the same picture as the complete one."""
     whole = picture((1000, 500), progressive=progressive)
     assert whole.endswith(b"\xff\xd9")
 
-    expected = await sent(sandbox, veriff, Media(whole, "face", max_side=200))
-    assert expected == await sent(sandbox, veriff, Media(whole[:-2] + end, "face", max_side=200))
+    expected = await upload(sandbox, veriff, Media(whole, "face", max_side=200))
+    assert expected == await upload(sandbox, veriff, Media(whole[:-2] + end, "face", max_side=200))
 
 
 @pytest.mark.parametrize("missing", [10, 100, 600])
-async def test_a_jpeg_without_a_part_of_its_picture_is_refused(veriff: VeriffClient, missing: int) -> None:
-    """A JPEG that ends before its picture does is not taken for a whole one, however little is missing."""
+async def test_truncated_jpeg_is_refused(veriff: VeriffClient, missing: int) -> None:
+    """A JPEG that ends before its picture does is refused, however little is missing."""
     out = io.BytesIO()
     Image.effect_noise((1000, 500), 90).save(out, "JPEG")
     session = await veriff.create_session()
@@ -215,16 +215,16 @@ async def test_a_jpeg_without_a_part_of_its_picture_is_refused(veriff: VeriffCli
 
 @pytest.mark.parametrize("mode", ["1", "P", "LA", "RGBA", "L", "RGB", "CMYK"])
 @pytest.mark.parametrize("max_side", [150, 400, 900])
-async def test_a_scaled_picture_looks_the_same(
+async def test_scaled_picture_equals_a_plain_reduction(
     sandbox: Sandbox, veriff: VeriffClient, mode: str, max_side: int
 ) -> None:
-    """Whatever is done on the way, strip by strip or at a fraction, the picture is that of a plain reduction."""
+    """The picture is that of a plain reduction, also when it is made strip by strip or from a fraction."""
     ramp = Image.radial_gradient("L").resize((1001, 703))
     original = Image.merge("RGBA", (ramp, ramp.rotate(90), ramp, ramp)).convert(mode)
     out = io.BytesIO()
     original.save(out, "JPEG" if mode == "CMYK" else "PNG")
 
-    content = await sent(sandbox, veriff, Media(out.getvalue(), "face", max_side=max_side))
+    content = await upload(sandbox, veriff, Media(out.getvalue(), "face", max_side=max_side))
 
     with Image.open(io.BytesIO(content)) as image:
         expected = original.convert("RGBA").convert("RGB").resize(image.size, Image.Resampling.LANCZOS)
@@ -255,16 +255,16 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-def test_scaling_takes_the_memory_of_decoding(unmeasured: None) -> None:
-    """A picture of 30 MB when decoded, with a palette or transparent, takes little more than that to be scaled."""
+def test_scaling_needs_the_memory_of_decoding(unmeasured: None) -> None:
+    """A picture of 30 MB when decoded, with a palette or transparent, needs little more than that to be scaled."""
     done = subprocess.run(  # noqa: S603  our own code
         [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=50
     )
     assert int(done.stdout) < 60
 
 
-async def test_a_progressive_jpeg_is_bounded_by_its_coefficients(veriff: VeriffClient) -> None:
-    """A progressive JPEG, whose decoder keeps everything, is refused where the baseline one is scaled."""
+async def test_progressive_jpeg_counts_its_coefficients(veriff: VeriffClient) -> None:
+    """A progressive JPEG, whose decoder holds all coefficients, is refused where the baseline one is scaled."""
     out = io.BytesIO()
     Image.new("L", (64, 64), 128).save(out, "JPEG", progressive=True)
     frame = out.getvalue().index(b"\xff\xc2") + 5
@@ -275,8 +275,8 @@ async def test_a_progressive_jpeg_is_bounded_by_its_coefficients(veriff: VeriffC
         await session.upload(Media(bomb, "face", max_side=1920))
 
 
-async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient) -> None:
-    """A header that asks for too many pixels is refused before anything is decoded."""
+async def test_decompression_bomb_is_refused(veriff: VeriffClient) -> None:
+    """A header with too many pixels is refused before anything is decoded."""
     bomb = bytearray(picture((64, 64), "PNG"))
     bomb[16:24] = (40_000).to_bytes(4, "big") * 2
     session = await veriff.create_session()
@@ -285,8 +285,8 @@ async def test_a_picture_made_to_fill_the_memory_is_refused(veriff: VeriffClient
         await session.upload(Media(bytes(bomb), "face", max_side=200))
 
 
-async def test_a_header_that_says_two_things_is_refused(veriff: VeriffClient) -> None:
-    """A picture that is small to a reader of headers and huge to a decoder is told as one that cannot be decoded."""
+async def test_ambiguous_header_is_refused(veriff: VeriffClient) -> None:
+    """A picture that is small to a reader of headers and huge to a decoder cannot be decoded."""
     small = picture((300, 200))
     at = small.index(b"\xff\xc0")
     length = 2 + int.from_bytes(small[at + 2 : at + 4], "big")
@@ -298,23 +298,23 @@ async def test_a_header_that_says_two_things_is_refused(veriff: VeriffClient) ->
         await session.upload(Media(small[: at + length] + bytes(huge) + small[at + length :], "face", max_side=100))
 
 
-async def test_a_file_that_is_held_whole_has_a_limit(veriff: VeriffClient) -> None:
-    """What is decoded is held whole, so that a file without end is refused before it is read."""
+async def test_file_to_be_scaled_has_a_size_limit(veriff: VeriffClient) -> None:
+    """A file is held in memory to be decoded, so a very large one is refused before it is read."""
     session = await veriff.create_session()
     with pytest.raises(MediaTooLargeError, match="scaled down here"):
         await session.upload(Media(picture((300, 200)) + bytes(65 * 2**20), "face", max_side=100))
 
 
 @pytest.mark.parametrize("max_side", [0, -1, True, 1.5, "1920"])
-async def test_fit_is_a_number_of_pixels(veriff: VeriffClient, max_side: Any) -> None:  # noqa: ANN401
-    """Anything else is refused before anything is sent."""
+async def test_max_side_is_a_number_of_pixels(veriff: VeriffClient, max_side: Any) -> None:  # noqa: ANN401
+    """Any other value is refused before any request."""
     session = await veriff.create_session()
     with pytest.raises(InvalidArgumentError, match="max_side must be"):
         await session.upload(Media(picture((64, 64)), "face", max_side=max_side))
 
 
-async def test_a_large_picture_is_told(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A longer side above 1920 pixels is told with the figures and the remedy, at the line that uploads."""
+async def test_large_picture_gives_a_warning(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A longer side above 1920 pixels gives a warning with the size and the remedy, at the line that uploads."""
     session = await veriff.create_session()
     with pytest.warns(ImageSizeWarning, match=r"face has 1921 x 16 pixels.*max_side=1920") as caught:
         await session.upload(Media(picture((1921, 16)), "face"))
@@ -326,18 +326,18 @@ async def test_a_large_picture_is_told(sandbox: Sandbox, veriff: VeriffClient) -
 @pytest.mark.parametrize(
     ("size", "max_side"), [((1920, 16), None), ((16, 1920), None), ((1921, 16), 1920), ((1921, 16), 100)]
 )
-async def test_what_is_or_becomes_small_is_not_told(
+async def test_small_or_scaled_picture_gives_no_warning(
     veriff: VeriffClient, size: tuple[int, int], max_side: int | None
 ) -> None:
-    """A picture that is small enough, or is made so, is nobody's concern."""
+    """A picture that is small enough, or is scaled down, gives no warning."""
     session = await veriff.create_session()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         await session.upload(Media(picture(size), "face", max_side=max_side))
 
 
-def test_without_its_extra_heic_says_what_to_install(tmp_path: Path) -> None:
-    """Where pillow-heif is missing, a JPEG is scaled and a HEIC names the extra, before anything is sent."""
+def test_heic_without_its_extra_names_the_extra(tmp_path: Path) -> None:
+    """Without pillow-heif, a JPEG is scaled and a HEIC gives an error that names the extra, before any request."""
     program = """
 import asyncio, io, sys
 sys.modules["pillow_heif"] = None
@@ -365,8 +365,8 @@ asyncio.run(main())
     assert done.stdout.endswith(" 2\n")
 
 
-def test_without_the_extra_fit_says_what_to_install(tmp_path: Path) -> None:
-    """Where Pillow is missing, max_side is refused before anything is sent; everything else works."""
+def test_max_side_without_its_extra_names_the_extra(tmp_path: Path) -> None:
+    """Without Pillow, max_side is refused before any request; everything else works."""
     program = """
 import asyncio, sys
 sys.modules["PIL"] = sys.modules["PIL.Image"] = None

@@ -1,4 +1,4 @@
-"""Sources that are slow, silent, closed or broken: each is an error of its own, and holds up nothing else."""
+"""Sources that are slow, silent, closed or broken: each gives an error of its own, and delays no other upload."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ STALL = 30.0
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Try again at once, and have few threads, so that a source that blocks one is noticed."""
+    """Retry immediately, with few threads, so that a source that blocks one is noticed."""
     return {
         "retry": RetryPolicy(initial_backoff=0.001, max_backoff=0.002),
         "timeouts": Timeouts(idle=STALL),
@@ -67,12 +67,12 @@ def client_options() -> ClientOptions:
 
 @pytest.fixture
 async def session(veriff: VeriffClient) -> VerificationSession:
-    """Give a session to upload to."""
+    """Return a session to upload to."""
     return await veriff.create_session()
 
 
-def kept(sandbox: Sandbox) -> list[str]:
-    """Return the digests of the pictures that the sandbox keeps."""
+def stored_digests(sandbox: Sandbox) -> list[str]:
+    """Return the digests of the pictures that the sandbox has."""
     return [media.sha256 for seen in sandbox.sessions for media in seen.media]
 
 
@@ -106,17 +106,17 @@ PIPES: dict[str, Callable[[], tuple[BinaryIO, BinaryIO]]] = {
 
 @pytest.fixture(params=list(PIPES.values()), ids=list(PIPES))
 def ends(request: pytest.FixtureRequest) -> Iterator[tuple[BinaryIO, BinaryIO]]:
-    """Give both ends of each kind of pipe."""
+    """Return both ends of each kind of pipe."""
     file, writing = request.param()
     yield file, writing
     file.close()
     writing.close()
 
 
-async def test_a_pause_is_not_the_end(
+async def test_pause_of_a_pipe_is_not_its_end(
     sandbox: Sandbox, session: VerificationSession, ends: tuple[BinaryIO, BinaryIO]
 ) -> None:
-    """A pipe that is empty for a while is read on until its writer closes it."""
+    """A pipe that is empty for a while is read until its writer closes it."""
     file, writing = ends
     uploading = asyncio.create_task(session.upload(Media(file, "face")))
     for start in range(0, 50_000, 10_000):
@@ -127,13 +127,13 @@ async def test_a_pause_is_not_the_end(
     writing.close()
     await uploading
 
-    assert [digest(LARGE[:50_000])] == kept(sandbox)
+    assert [digest(LARGE[:50_000])] == stored_digests(sandbox)
 
 
-async def test_a_silent_pipe_fails_in_time(
+async def test_silent_pipe_times_out(
     session: VerificationSession, ends: tuple[BinaryIO, BinaryIO], advance_time: Callable[[float], None]
 ) -> None:
-    """A source that gives nothing for `Timeouts.idle` is named by its error, which does not blame the network."""
+    """A source that returns nothing for `Timeouts.idle` gives an error that does not blame the network."""
     uploading = asyncio.create_task(session.upload(Media(ends[0], "face")))
     while not uploading.done():
         advance_time(STALL / 4)
@@ -142,7 +142,7 @@ async def test_a_silent_pipe_fails_in_time(
         await uploading
 
 
-async def test_silent_pipes_hold_up_nothing(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+async def test_silent_pipes_delay_no_upload(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
     """More silent pipes than the client has threads delay neither other uploads nor their own cancellation."""
     pipes = [pipe() for _ in range(20)]
     waiting = [asyncio.create_task(session.upload(Media(file, "face"))) for file, _ in pipes]
@@ -154,7 +154,7 @@ async def test_silent_pipes_hold_up_nothing(sandbox: Sandbox, session: Verificat
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
 
-    assert [digest(LARGE)] * 2 == kept(sandbox)
+    assert [digest(LARGE)] * 2 == stored_digests(sandbox)
     assert all(task.cancelled() for task in waiting)
     for file, writing in pipes:
         file.close()
@@ -162,14 +162,14 @@ async def test_silent_pipes_hold_up_nothing(sandbox: Sandbox, session: Verificat
 
 
 async def stream() -> AsyncIterator[bytes]:
-    """Give a picture in pieces."""
+    """Yield a picture in pieces."""
     for start in range(0, len(LARGE), 100_000):
         await asyncio.sleep(0)
         yield LARGE[start : start + 100_000]
 
 
 class Blocking(io.RawIOBase):
-    """An object whose reading blocks from some place on, until it is released."""
+    """An object whose reading blocks from some offset on, until it is released."""
 
     def __init__(self, *, seekable: bool, after: int = 0, passes: int = 0) -> None:
         """Say whether it can seek, and at which place of which pass it blocks."""
@@ -213,7 +213,7 @@ class Blocking(io.RawIOBase):
 
 @contextmanager
 def blocking(**options: Any) -> Iterator[Blocking]:  # noqa: ANN401  those of the class
-    """Give an object that blocks, and release it."""
+    """Return an object that blocks, and release it afterwards."""
     source = Blocking(**options)
     try:
         yield source
@@ -231,10 +231,10 @@ BLOCKING: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("options", list(BLOCKING.values()), ids=list(BLOCKING))
-async def test_an_object_that_blocks_is_cancelled_at_once(
+async def test_blocking_object_is_cancelled_immediately(
     sandbox: Sandbox, session: VerificationSession, options: dict[str, Any], tmp_path: Path
 ) -> None:
-    """Cancelling does not wait for an object that blocks, wherever in its upload it does, and others go on."""
+    """Cancellation does not wait for an object that blocks, at any point of its upload, and other uploads continue."""
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, LARGE)
     with blocking(**options) as source:
@@ -245,13 +245,13 @@ async def test_an_object_that_blocks_is_cancelled_at_once(
         await asyncio.wait([uploading])
 
     assert uploading.cancelled()
-    assert [digest(LARGE)] == kept(sandbox)
+    assert [digest(LARGE)] == stored_digests(sandbox)
 
 
-async def test_an_object_that_blocks_while_it_is_sent_is_named(
+async def test_object_that_blocks_during_sending_is_blamed(
     sandbox: Sandbox, session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
-    """A source that stops in the middle of sending is blamed, not the network, and is not tried again."""
+    """A source that blocks while it is sent is blamed instead of the network, and is not retried."""
     with blocking(seekable=True, passes=2, after=600_000) as source:
         uploading = asyncio.create_task(session.upload(Media(cast("BinaryIO", source), "face")))
         await asyncio.to_thread(source.reached.wait)
@@ -261,13 +261,13 @@ async def test_an_object_that_blocks_while_it_is_sent_is_named(
         with pytest.raises(MediaSourceError, match="returned nothing for 30 s"):
             await uploading
 
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
 @pytest.mark.parametrize("method", ["seekable", "tell", "seek", "read"])
 @pytest.mark.parametrize("max_side", [None, 100])
-async def test_an_object_that_blocks_fails_in_time(sandbox: Sandbox, method: str, max_side: int | None) -> None:
-    """A file object that hangs in any of its methods, before it is sent, fails after `stall` and is named."""
+async def test_blocking_object_times_out(sandbox: Sandbox, method: str, max_side: int | None) -> None:
+    """A file object that blocks in any of its methods before it is sent fails after `Timeouts.idle`."""
     released = threading.Event()
 
     class Hanging(io.BytesIO):
@@ -300,11 +300,11 @@ async def test_an_object_that_blocks_fails_in_time(sandbox: Sandbox, method: str
 
     assert caught.value.media is not None
     assert caught.value.media.index == 1
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
-async def test_a_slow_object_is_not_a_silent_one(sandbox: Sandbox) -> None:
-    """Only the wait for one piece counts, not the whole of a file that comes slowly."""
+async def test_slow_object_does_not_time_out(sandbox: Sandbox) -> None:
+    """Only the wait for one piece counts, not that for the whole file."""
 
     class Slow(io.BytesIO):
         """Takes its time for each piece."""
@@ -317,13 +317,13 @@ async def test_a_slow_object_is_not_a_silent_one(sandbox: Sandbox) -> None:
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, timeouts=timeouts) as veriff:
         await (await veriff.create_session()).upload(Media(Slow(LARGE), "face"))
 
-    assert [digest(LARGE)] == kept(sandbox)
+    assert [digest(LARGE)] == stored_digests(sandbox)
 
 
-async def test_empty_pieces_are_no_progress(
+async def test_empty_pieces_are_not_progress(
     session: VerificationSession, advance_time: Callable[[float], None]
 ) -> None:
-    """A stream that gives empty pieces for ever fails after `stall`, and the loop goes on meanwhile."""
+    """A stream that yields empty pieces forever fails after `Timeouts.idle`, while the loop runs other tasks."""
 
     async def empty_pieces() -> AsyncIterator[bytes]:
         while True:
@@ -338,8 +338,8 @@ async def test_empty_pieces_are_no_progress(
         await uploading
 
 
-async def test_a_response_of_an_http_client_is_named(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A response in place of its body is a mistake that names what to give instead; the body itself is accepted."""
+async def test_http_response_as_source_names_its_body(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A response instead of its body is an error that names the body; the body itself is accepted."""
     url = f"{sandbox.base_url}/healthz"
     async with (
         httpx.AsyncClient() as other,
@@ -355,50 +355,48 @@ async def test_a_response_of_an_http_client_is_named(sandbox: Sandbox, session: 
                 await session.upload(Media(body, "face"))
 
 
-@pytest.mark.parametrize("found", [5, LookupError("Ada")])
-async def test_a_path_object_that_fails_is_named(session: VerificationSession, found: object) -> None:
-    """A path object that gives no path, or raises, is an error of ours without its text."""
+@pytest.mark.parametrize("path", [5, LookupError("Ada")])
+async def test_failing_path_object_is_reported(session: VerificationSession, path: object) -> None:
+    """A path object that returns no path, or raises, gives an error of this library without its text."""
 
     class Odd:
         """Looks like a path."""
 
         def __fspath__(self) -> str:
-            if isinstance(found, Exception):
-                raise found
-            return cast("str", found)
+            if isinstance(path, Exception):
+                raise path
+            return cast("str", path)
 
     with pytest.raises(MediaSourceError) as caught:
         await session.upload(Media(Odd(), "face"))
     assert "Ada" not in repr(caught.value) + repr(caught.value.__context__)
 
 
-async def test_a_path_that_no_file_can_have_is_named(session: VerificationSession) -> None:
-    """A path with characters that cannot stand in one is an error of ours."""
+async def test_impossible_path_is_reported(session: VerificationSession) -> None:
+    """A path with characters that no path can have gives an error of this library."""
     for path in ("\ud800", "a\0b", "\udcff" * 2000):
         with pytest.raises(MediaError):
             await session.upload(Media(path, "face"))
 
 
-async def test_a_silent_stream_fails_in_time(
-    session: VerificationSession, advance_time: Callable[[float], None]
-) -> None:
-    """An async stream has the same limit for each of its pieces, and time between its pieces starts it anew."""
-    more, asked = asyncio.Event(), asyncio.Semaphore(0)
+async def test_silent_stream_times_out(session: VerificationSession, advance_time: Callable[[float], None]) -> None:
+    """The limit applies to each piece of an async stream, and restarts with each piece."""
+    more, requested = asyncio.Event(), asyncio.Semaphore(0)
 
     async def pausing() -> AsyncIterator[bytes]:
         yield LARGE[:5000]
-        asked.release()
+        requested.release()
         await more.wait()
         yield LARGE[5000:]
-        asked.release()
+        requested.release()
         await asyncio.Event().wait()
 
     uploading = asyncio.create_task(session.upload(Media(pausing(), "face")))
-    await asked.acquire()
+    await requested.acquire()
     advance_time(STALL - 1)
     await run_loop(30)
     more.set()
-    await asked.acquire()
+    await requested.acquire()
     advance_time(STALL - 1)
     await run_loop(30)
     assert not uploading.done()
@@ -408,7 +406,7 @@ async def test_a_silent_stream_fails_in_time(
 
 
 class NothingYet:
-    """An async reader that has nothing every other time, and says so in one of the ways of `io`."""
+    """An async reader that has no bytes every other time, and says so in one of the ways of `io`."""
 
     def __init__(self, *, raises: bool) -> None:
         """Say how it tells that it has nothing."""
@@ -439,17 +437,17 @@ class NothingYetInThread(NothingYet):
 
 @pytest.mark.parametrize("kind", [NothingYet, NothingYetInThread])
 @pytest.mark.parametrize("raises", [False, True])
-async def test_nothing_yet_is_not_the_end(
+async def test_none_and_blocking_error_are_not_the_end(
     sandbox: Sandbox, session: VerificationSession, kind: type[NothingYet], *, raises: bool
 ) -> None:
-    """None and BlockingIOError mean that there is nothing yet; only empty bytes are the end."""
+    """None and BlockingIOError mean that no bytes are available yet; only empty bytes are the end."""
     await session.upload(Media(cast("MediaSource", kind(raises=raises)), "face"))
 
-    assert [digest(LARGE)] == kept(sandbox)
+    assert [digest(LARGE)] == stored_digests(sandbox)
 
 
-async def test_a_source_that_fails_is_named(sandbox: Sandbox, session: VerificationSession) -> None:
-    """Whatever a source raises becomes our error, with the class it raised and without its text."""
+async def test_exception_of_a_source_is_reported_by_class(sandbox: Sandbox, session: VerificationSession) -> None:
+    """An exception of a source becomes an error of this library, with its class and without its text."""
 
     async def failing(error: Exception) -> AsyncIterator[bytes]:
         yield LARGE[:5000]
@@ -460,12 +458,12 @@ async def test_a_source_that_fails_is_named(sandbox: Sandbox, session: Verificat
             await session.upload(Media(failing(error), "face"))
         assert "Ada" not in repr(caught.value) + repr(caught.value.__context__)
 
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
 @pytest.mark.parametrize("piece", ["text", 5, None])
-async def test_a_source_of_something_else_is_named(session: VerificationSession, piece: object) -> None:
-    """A stream that gives something else than bytes is a mistake that names what it gave."""
+async def test_stream_of_other_types_is_refused(session: VerificationSession, piece: object) -> None:
+    """A stream that yields an object other than bytes is an error that names its type."""
 
     async def odd() -> AsyncIterator[bytes]:
         yield cast("bytes", piece)
@@ -475,10 +473,10 @@ async def test_a_source_of_something_else_is_named(session: VerificationSession,
 
 
 @pytest.mark.parametrize("buffering", [-1, 0])
-async def test_a_closed_file_is_not_a_network_error(
+async def test_closed_file_is_not_a_network_error(
     veriff: VeriffClient, session: VerificationSession, tmp_path: Path, buffering: int
 ) -> None:
-    """A file that its owner closes before or during the upload is named, and the upload is not tried again."""
+    """A file that its owner closes before or during the upload is blamed, and the upload is not retried."""
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, LARGE)
     file = cast("BinaryIO", await asyncio.to_thread(open, path, "rb", buffering))
@@ -490,8 +488,8 @@ async def test_a_closed_file_is_not_a_network_error(
     assert before == veriff.statistics().retries
 
 
-async def test_a_detached_file_is_a_closed_one(session: VerificationSession, tmp_path: Path) -> None:
-    """A file that has lost what it reads from is as good as closed."""
+async def test_detached_file_counts_as_closed(session: VerificationSession, tmp_path: Path) -> None:
+    """A buffered file that was detached from its raw file counts as closed."""
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, LARGE)
     file = cast("io.BufferedReader", await asyncio.to_thread(path.open, "rb"))
@@ -500,10 +498,10 @@ async def test_a_detached_file_is_a_closed_one(session: VerificationSession, tmp
 
 
 @pytest.mark.parametrize("error", [BrokenPipeError, TimeoutError, ConnectionResetError, OSError])
-async def test_an_error_of_progress_is_the_callers(
+async def test_exception_of_progress_is_raised_unchanged(
     veriff: VeriffClient, session: VerificationSession, tmp_path: Path, error: type[OSError]
 ) -> None:
-    """What a progress function raises comes out as it is, once, also when it looks like an error of the network."""
+    """An exception of the progress function is raised unchanged, once, also when it looks like a network error."""
     calls = 0
 
     def broken(_: object) -> None:
@@ -523,10 +521,10 @@ async def test_an_error_of_progress_is_the_callers(
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE, errno.ENFILE, errno.EROFS])
-async def test_a_temporary_folder_that_fails_is_named(
+async def test_failing_temporary_file_is_reported(
     sandbox: Sandbox, session: VerificationSession, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Where no temporary file can be made, the error says why and what to do."""
+    """If no temporary file can be created, the error has the reason and the remedy."""
 
     def refuse(**_: object) -> BinaryIO:
         raise OSError(number, "Ada")
@@ -537,23 +535,23 @@ async def test_a_temporary_folder_that_fails_is_named(
 
     assert "TMPDIR" in str(caught.value)
     assert "Ada" not in str(caught.value)
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
-async def test_a_missing_temporary_folder_is_named(
+async def test_missing_temporary_folder_names_tmpdir(
     session: VerificationSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A temporary folder that is gone is named by its variable."""
+    """A temporary folder that is gone is reported with the name of its variable."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(MediaSourceError, match="TMPDIR"):
         await session.upload(Media(stream(), "face"))
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_too_many_open_files_are_named(
+async def test_too_many_open_files_name_the_limit(
     session: VerificationSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
 ) -> None:
-    """A process that has no descriptor left is told about its limit."""
+    """A process without a free descriptor gets an error that names the limit."""
 
     def refuse(*_: object, **__: object) -> BinaryIO:
         raise OSError(number, "too many")
@@ -564,8 +562,8 @@ async def test_too_many_open_files_are_named(
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
-async def test_no_descriptor_for_a_connection_is_not_tried_again(sandbox: Sandbox, number: int) -> None:
-    """A connection that this machine has no descriptor for is reported with the limit, after one try."""
+async def test_connection_without_descriptor_is_not_retried(sandbox: Sandbox, number: int) -> None:
+    """A connection for which this machine has no descriptor is reported with the limit, after one try."""
 
     def refuse(_: object) -> socket.socket:
         raise OSError(number, "too many")
@@ -581,14 +579,14 @@ async def test_no_descriptor_for_a_connection_is_not_tried_again(sandbox: Sandbo
     assert (statistics.requests, statistics.retries) == (1, 0)
 
 
-def put_back(path: Path) -> None:
-    """Rename a file away, and a copy to its place."""
+def replace_by_copy(path: Path) -> None:
+    """Rename a file, and put a copy in its place."""
     other = path.with_suffix(".other")
     shutil.copy(path, other)
     other.replace(path)
 
 
-def rewrite(path: Path) -> None:
+def rewrite_same_bytes(path: Path) -> None:
     """Write the same bytes again."""
     with path.open("r+b") as file:
         file.write(LARGE)
@@ -601,13 +599,13 @@ SAME: dict[str, Callable[[Path], object]] = {
     "link": lambda path: os.link(path, path.with_suffix(".link")),
     "rename": lambda path: path.rename(path.with_suffix(".renamed")),
     "remove": lambda path: path.unlink(),
-    "replace by a copy": put_back,
-    "write the same": rewrite,
+    "replace by a copy": replace_by_copy,
+    "write the same": rewrite_same_bytes,
 }
 
 
-def write(path: Path) -> None:
-    """Write other bytes, and give the file its old time."""
+def write_other_bytes(path: Path) -> None:
+    """Write other bytes, and restore the file's times."""
     before = path.stat()
     with path.open("r+b") as file:
         file.seek(880_000)
@@ -617,7 +615,7 @@ def write(path: Path) -> None:
 
 @pytest.fixture(params=[False, True], ids=["fresh", "settled"])
 def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let files be ones that were just written, or ones whose stamp is trusted."""
+    """Make files new, or old enough that their stamp is trusted."""
     if request.param:
         monkeypatch.setattr(source_module, "_SETTLED", -1e9)
         monkeypatch.setattr(os, "major", lambda _: 8)
@@ -626,8 +624,8 @@ def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("when", ["before it is sent", "while it is sent"])
 @pytest.mark.parametrize("opened", [False, True])
-@pytest.mark.parametrize("change", [*SAME.values(), write], ids=[*SAME, "write"])
-async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combined
+@pytest.mark.parametrize("change", [*SAME.values(), write_other_bytes], ids=[*SAME, "write"])
+async def test_file_is_refused_only_if_its_bytes_changed(  # noqa: PLR0913  what is combined
     sandbox: Sandbox,
     session: VerificationSession,
     tmp_path: Path,
@@ -637,21 +635,21 @@ async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combi
     opened: bool,
     blockbuster: BlockBuster,
 ) -> None:
-    """Whatever happens to a file during its upload, it is refused exactly if its bytes changed."""
+    """A file is refused exactly if its bytes changed during the upload."""
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, LARGE)
     source: Any = await asyncio.to_thread(path.open, "rb") if opened else path
     blockbuster.deactivate()  # the file is disturbed at an exact moment
-    place = 0 if when.startswith("before") else 300_000
+    offset = 0 if when.startswith("before") else 300_000
     left = [change]
 
     def disturb(event: UploadProgress) -> None:
         # The first piece is the beginning of the JSON: nothing of the file was read for sending then.
-        if left and event.bytes_sent > place:
+        if left and event.bytes_sent > offset:
             left.pop()(path)
 
     upload = session.upload(Media(source, "face"), progress=disturb)
-    if change is write:
+    if change is write_other_bytes:
         with pytest.raises(MediaChangedError):
             await upload
     else:
@@ -660,13 +658,13 @@ async def test_the_same_bytes_are_the_same_file(  # noqa: PLR0913  what is combi
         source.close()
 
     assert [] == left
-    assert ([] if change is write else [digest(LARGE)]) == kept(sandbox)
+    assert ([] if change is write_other_bytes else [digest(LARGE)]) == stored_digests(sandbox)
 
 
-async def test_a_write_through_a_memory_map_is_noticed(
+async def test_write_through_a_memory_map_is_detected(
     sandbox: Sandbox, session: VerificationSession, tmp_path: Path
 ) -> None:
-    """A page that is dirty already is written to without a new time, and noticed all the same."""
+    """A write to a page that is dirty already does not change the file's time, and is detected all the same."""
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, LARGE)
     with await asyncio.to_thread(path.open, "r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
@@ -679,11 +677,11 @@ async def test_a_write_through_a_memory_map_is_noticed(
         with pytest.raises(MediaChangedError):
             await session.upload(Media(path, "face"), progress=disturb)
 
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
-async def test_which_kinds_may_block(tmp_path: Path) -> None:
-    """Paths, files and memory are read in shared threads; pipes by the loop; unknown objects alone."""
+async def test_only_unknown_objects_may_block(tmp_path: Path) -> None:
+    """Paths, files and memory are read in shared threads, pipes by the loop, unknown objects in their own thread."""
     path = tmp_path / "picture.jpg"
     await asyncio.to_thread(path.write_bytes, SMALL)
     with await asyncio.to_thread(path.open, "rb") as file:

@@ -1,4 +1,4 @@
-"""Readers of sources that can be read again: the same bytes each time, whatever the source."""
+"""Readers of sources that can be read again: the same bytes in each pass, for every kind of source."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ KINDS: Final[dict[str, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("make", list(KINDS.values()), ids=list(KINDS))
-def test_reader_reads_skips_and_starts_again(tmp_path: Path, make: Callable[[Path], object]) -> None:
-    """A reader gives the same bytes after `restart`, skips what it is told to, and ends where the source ends."""
+def test_reader_reads_skips_and_restarts(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    """A reader returns the same bytes after `restart`, skips on demand, and ends where the source ends."""
     path = tmp_path / "media.bin"
     path.write_bytes(CONTENT)
     given = make(path)

@@ -1,4 +1,4 @@
-"""A signature that is made while a stream comes is the one that would be made of the whole."""
+"""A stream that is signed while it arrives gets the signature of the whole media."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ CREDENTIALS = Credentials("6f1c0f43-9a35-4d1e-8a46-0d5a3f7b9c21", "early-secret"
 CONTENT = b"\xff\xd8\xff\xda" + os.urandom(3 * SMALL + 1)
 
 
-def cut(content: bytes, lengths: range) -> Iterator[bytes]:
-    """Cut bytes into pieces of changing lengths."""
-    chance, place = random.Random(7), 0  # noqa: S311  the same lengths in each run
-    while place < len(content):
-        count = chance.choice(lengths)
-        yield content[place : place + count]
-        place += count
+def split_randomly(content: bytes, lengths: range) -> Iterator[bytes]:
+    """Split bytes into pieces of changing lengths."""
+    rng, offset = random.Random(7), 0  # noqa: S311  the same lengths in each run
+    while offset < len(content):
+        count = rng.choice(lengths)
+        yield content[offset : offset + count]
+        offset += count
 
 
-async def spooled(media: Media, content: bytes, lengths: range) -> tuple[Source, StreamSigner]:
+async def spool_pieces(media: Media, content: bytes, lengths: range) -> tuple[Source, StreamSigner]:
     """Spool a stream of such pieces."""
 
     async def pieces() -> AsyncIterator[bytes]:
-        for piece in cut(content, lengths):
+        for piece in split_randomly(content, lengths):
             yield piece
 
     signer = StreamSigner(media, CREDENTIALS)
@@ -52,10 +52,10 @@ async def spooled(media: Media, content: bytes, lengths: range) -> tuple[Source,
 
 @pytest.mark.parametrize("lengths", [range(1, 300), range(1, 4), range(16_000, 70_000), range(300_000, 900_000)])
 async def test_pieces_of_any_length_give_the_signature_of_the_whole(lengths: range) -> None:
-    """However a stream is cut, it is signed as a file with the same bytes would be, and kept byte for byte."""
+    """A stream is signed as a file with the same bytes would be, and copied byte for byte, however it is split."""
     media = Media(b"", "face", timestamp=datetime(2026, 1, 2, tzinfo=UTC))
     content = CONTENT if lengths.stop > 4 else CONTENT[: SMALL + 5000]
-    source, signer = await spooled(media, content, lengths)
+    source, signer = await spool_pieces(media, content, lengths)
     try:
         prepared = await asyncio.to_thread(inspect, media, source)
         whole = await asyncio.to_thread(sign, prepared, CREDENTIALS)
@@ -78,9 +78,9 @@ async def test_pieces_of_any_length_give_the_signature_of_the_whole(lengths: ran
     ],
     ids=["scaled", "unknown context", "held in memory"],
 )
-async def test_what_cannot_be_foreseen_is_left_to_the_second_look(media: Media, content: bytes) -> None:
-    """A media that is changed, refused or held whole is not signed early, and no error is raised before its time."""
-    source, signer = await spooled(media, content, range(1000, 90_000))
+async def test_media_that_cannot_be_signed_early_is_left_to_sign(media: Media, content: bytes) -> None:
+    """A media that is resized, refused or held in memory is not signed early, and raises no error there."""
+    source, signer = await spool_pieces(media, content, range(1000, 90_000))
     try:
         known = Media(CONTENT, "face")
         prepared = await asyncio.to_thread(inspect, known, source if content.startswith(CONTENT[:4]) else _source())
@@ -93,8 +93,8 @@ def _source() -> Source:
     return BytesSource(memoryview(CONTENT), constant=True)
 
 
-async def test_the_first_bytes_are_on_disk_before_the_last_have_come() -> None:
-    """A stream that pauses is not held: what came so far is in the file already."""
+async def test_first_bytes_are_written_before_the_last_arrive() -> None:
+    """A stream that pauses is not held in memory: its first bytes are in the file already."""
     written = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -1,4 +1,4 @@
-"""Uploads: every source arrives whole, every fault is told before a byte leaves, and nothing is left behind."""
+"""The uploader: sources are sent completely, faults are reported before sending, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -55,18 +55,18 @@ MEDIA = "/v1/sessions/*/media"
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Be quick to try again."""
+    """Retry quickly."""
     return {"retry": RetryPolicy(initial_backoff=0.001, max_backoff=0.002), "max_uploads": 4}
 
 
 @pytest.fixture
 async def session(veriff: VeriffClient) -> VerificationSession:
-    """Give a session to upload to."""
+    """Return a session to upload to."""
     return await veriff.create_session()
 
 
 class Reader:
-    """Something with an async read(n), as web frameworks hand it out."""
+    """An object with an async read(n), as web frameworks provide it."""
 
     def __init__(self, content: bytes) -> None:
         """Take what is read."""
@@ -79,14 +79,14 @@ class Reader:
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
-    """Give content in pieces of an odd size."""
+    """Yield content in pieces of an odd size."""
     for at in range(0, len(content), 10_007):
         await asyncio.sleep(0)
         yield content[at : at + 10_007]
 
 
 class Wrapped:
-    """A file whose read is not async and gives something to await, as some wrappers do."""
+    """A file whose read is not async and returns an awaitable, as some wrappers do."""
 
     def __init__(self, content: bytes) -> None:
         """Take what is read."""
@@ -98,15 +98,15 @@ class Wrapped:
 
 
 def pipe(content: bytes) -> BinaryIO:
-    """Return a pipe that holds content, as far as the system lets it."""
+    """Return a pipe that holds content, as far as the system allows."""
     reading, writing = os.pipe()
     with os.fdopen(writing, "wb") as writer:
         writer.write(content[:60_000])
     return os.fdopen(reading, "rb")
 
 
-def behind_a_header(content: bytes, folder: Path, *, buffering: int = -1) -> BinaryIO:
-    """Return an open file that stands behind its first bytes."""
+def file_behind_header(content: bytes, folder: Path, *, buffering: int = -1) -> BinaryIO:
+    """Return an open file whose position is behind its first bytes."""
     path = folder / "behind"
     path.write_bytes(b"header" + content)
     file = path.open("rb", buffering=buffering)
@@ -114,40 +114,40 @@ def behind_a_header(content: bytes, folder: Path, *, buffering: int = -1) -> Bin
     return file
 
 
-def zipped(content: bytes, folder: Path) -> BinaryIO:
-    """Return an open gzip file, whose descriptor is that of something else."""
+def gzip_file(content: bytes, folder: Path) -> BinaryIO:
+    """Return an open gzip file, whose descriptor leads to other bytes."""
     path = folder / "picture.gz"
     with gzip.open(path, "wb") as file:
         file.write(content)
     return cast("BinaryIO", gzip.open(path, "rb"))
 
 
-def temporary(content: bytes) -> BinaryIO:
-    """Return a file that lives in memory while it is small."""
+def spooled_file(content: bytes) -> BinaryIO:
+    """Return a file that is in memory while it is small."""
     file = tempfile.SpooledTemporaryFile(max_size=10_000_000)  # noqa: SIM115  closed by the test
     file.write(content)
     file.seek(0)
     return cast("BinaryIO", file)
 
 
-def path_to(content: bytes, folder: Path) -> Path:
-    """Return the path of a file."""
+def write_file(content: bytes, folder: Path) -> Path:
+    """Write a file and return its path."""
     path = folder / "picture.jpg"
     path.write_bytes(content)
     return path
 
 
 SOURCES: dict[str, Callable[[bytes, Path], MediaSource]] = {
-    "path": path_to,
-    "text": lambda content, folder: str(path_to(content, folder)),
+    "path": write_file,
+    "text": lambda content, folder: str(write_file(content, folder)),
     "bytes": lambda content, _: content,
     "bytearray": lambda content, _: bytearray(content),
     "memoryview": lambda content, _: memoryview(content),
-    "file": behind_a_header,
-    "raw file": lambda content, folder: behind_a_header(content, folder, buffering=0),
+    "file": file_behind_header,
+    "raw file": lambda content, folder: file_behind_header(content, folder, buffering=0),
     "BytesIO": lambda content, _: io.BytesIO(content),
-    "gzip file": zipped,
-    "temporary file": lambda content, _: temporary(content),
+    "gzip file": gzip_file,
+    "temporary file": lambda content, _: spooled_file(content),
     "async iterator": lambda content, _: pieces(content),
     "async reader": lambda content, _: Reader(content),
     "wrapper": lambda content, _: cast("BinaryIO", Wrapped(content)),
@@ -156,13 +156,13 @@ SOURCES: dict[str, Callable[[bytes, Path], MediaSource]] = {
 
 @pytest.fixture(params=[SMALL, LARGE], ids=["small", "large"])
 def content(request: pytest.FixtureRequest) -> bytes:
-    """Give a small and a large picture."""
+    """Return a small and a large picture."""
     return cast("bytes", request.param)
 
 
 @pytest.fixture(params=list(SOURCES.values()), ids=list(SOURCES))
 def source(request: pytest.FixtureRequest, content: bytes, tmp_path: Path) -> Iterator[MediaSource]:
-    """Give each kind of source of it; what is a file is still open afterwards."""
+    """Return each kind of source; a file must still be open afterwards."""
     source = cast("MediaSource", request.param(content, tmp_path))
     yield source
     if isinstance(source, io.IOBase | tempfile.SpooledTemporaryFile):
@@ -170,8 +170,8 @@ def source(request: pytest.FixtureRequest, content: bytes, tmp_path: Path) -> It
         source.close()
 
 
-def kept(sandbox: Sandbox) -> list[str]:
-    """Return the digests of the pictures that the sandbox keeps."""
+def stored_digests(sandbox: Sandbox) -> list[str]:
+    """Return the digests of the pictures that the sandbox has."""
     return [media.sha256 for seen in sandbox.sessions for media in seen.media]
 
 
@@ -180,53 +180,53 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def uploads(sandbox: Sandbox) -> int:
-    """Return how many uploads the sandbox has seen."""
+def count_uploads(sandbox: Sandbox) -> int:
+    """Return how many uploads the sandbox has received."""
     return sum(seen.path.endswith("/media") for seen in sandbox.requests)
 
 
-async def test_every_source_arrives_whole(
+async def test_every_source_is_sent_completely(
     sandbox: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
 ) -> None:
-    """Whatever holds the bytes, the same bytes arrive, with their type and size."""
+    """The same bytes arrive, with type and size, whichever object holds them."""
     (uploaded,) = await session.upload(Media(source, "face"))
 
-    assert [digest(content)] == kept(sandbox)
+    assert [digest(content)] == stored_digests(sandbox)
     assert (len(content), "image/jpeg", "face") == (uploaded.size, uploaded.mimetype, uploaded.context)
     assert not uploaded.repeated
 
 
-async def test_every_source_survives_a_broken_connection(
+async def test_retry_sends_every_source_completely(
     sandbox: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
 ) -> None:
-    """A second try sends the whole again, also of what could be read only once."""
+    """A second try sends all bytes again, also of a source that can be read only once."""
     sandbox.inject(Fault.drop(after=len(content) // 2), path=MEDIA)
     (uploaded,) = await session.upload(Media(source, "face"))
 
-    assert [digest(content)] == kept(sandbox)
+    assert [digest(content)] == stored_digests(sandbox)
     assert uploaded.repeated
 
 
-async def test_a_pipe_is_read_once_and_sent_whole(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A file that cannot seek is kept while it is signed and sent."""
+async def test_pipe_is_spooled(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A file that cannot seek is copied, signed and sent."""
     with await asyncio.to_thread(pipe, LARGE) as source:
         await session.upload(Media(source, "face"))
 
-    assert [digest(LARGE[:60_000])] == kept(sandbox)
+    assert [digest(LARGE[:60_000])] == stored_digests(sandbox)
 
 
-async def test_an_anyio_file_is_read(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
-    """Files of anyio have an async read."""
+async def test_anyio_file_is_read(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
+    """A file of anyio has an async read."""
     path = anyio.Path(tmp_path / "picture.jpg")
     await path.write_bytes(LARGE)
     async with await anyio.open_file(path, "rb") as file:
         await session.upload(Media(cast("MediaSource", file), "face"))
 
-    assert [digest(LARGE)] == kept(sandbox)
+    assert [digest(LARGE)] == stored_digests(sandbox)
 
 
-async def test_a_request_body_is_handed_on(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A web application relays what a browser sends, without reading it whole."""
+async def test_request_body_is_relayed(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A web application relays the file of a browser without reading it completely."""
 
     async def relay(request: web.Request) -> web.Response:
         await session.upload(Media(request.content, "face"))
@@ -242,18 +242,18 @@ async def test_a_request_body_is_handed_on(sandbox: Sandbox, session: Verificati
         assert 200 == answer.status
     await runner.cleanup()
 
-    assert [digest(LARGE)] == kept(sandbox)
+    assert [digest(LARGE)] == stored_digests(sandbox)
 
 
-async def test_without_the_page_cache_threads_read(
+async def test_threads_read_without_nonblocking_preadv(
     sandbox: Sandbox, session: VerificationSession, content: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the system cannot say what takes no waiting, the same bytes arrive."""
+    """Where the system cannot read without blocking, threads read the same bytes."""
     monkeypatch.setattr(source_module, "_NOWAIT", 0)
-    path = await asyncio.to_thread(path_to, content, tmp_path)
+    path = await asyncio.to_thread(write_file, content, tmp_path)
     await session.upload(Media(path, "face"))
 
-    assert [digest(content)] == kept(sandbox)
+    assert [digest(content)] == stored_digests(sandbox)
 
 
 @pytest.mark.parametrize(
@@ -267,22 +267,22 @@ async def test_without_the_page_cache_threads_read(
         (b"%PDF-1.7", "application/pdf"),
     ],
 )
-async def test_every_type_is_told_by_its_first_bytes(session: VerificationSession, head: bytes, mimetype: str) -> None:
-    """The type is found, and sent in the data URI."""
+async def test_type_follows_from_first_bytes(session: VerificationSession, head: bytes, mimetype: str) -> None:
+    """The type is recognised, and sent in the data URI."""
     (uploaded,) = await session.upload(Media(head + bytes(100), "face"))
 
     assert mimetype == uploaded.mimetype
 
 
 class Sources:
-    """Sources that cannot be uploaded, made when the test runs."""
+    """Sources that cannot be uploaded, created when the test runs."""
 
     def __init__(self, folder: Path) -> None:
         """Make the files that are needed."""
         self.folder = folder
         self.closed = io.BytesIO(JPEG)
         self.closed.close()
-        self.text = path_to(JPEG, folder).open(encoding="latin-1")
+        self.text = write_file(JPEG, folder).open(encoding="latin-1")
         self.empty = folder / "empty.jpg"
         self.empty.touch()
         self.fifo = folder / "fifo"
@@ -327,55 +327,55 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
     "closed file": (lambda s: Media(s.closed, "face"), MediaError, "closed or cannot be read"),
     "no source": (lambda _: Media(cast("bytes", 42), "face"), InvalidArgumentError, "cannot be read"),
     "stream of text": (
-        lambda _: Media(cast("AsyncIterator[bytes]", texts()), "face"),
+        lambda _: Media(cast("AsyncIterator[bytes]", text_pieces()), "face"),
         InvalidArgumentError,
         "must return bytes",
     ),
 }
 
 
-async def texts() -> AsyncIterator[str]:
-    """Give what is no bytes."""
+async def text_pieces() -> AsyncIterator[str]:
+    """Yield text instead of bytes."""
     yield "text"
 
 
 @pytest.fixture
 def faulty(tmp_path: Path) -> Iterator[Sources]:
-    """Give sources that cannot be uploaded."""
+    """Return sources that cannot be uploaded."""
     made = Sources(tmp_path)
     yield made
     made.text.close()
 
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_every_fault_is_told_before_a_byte_leaves(
+async def test_fault_is_reported_before_any_request(
     sandbox: Sandbox,
     session: VerificationSession,
     faulty: Sources,
     fault: tuple[Callable[[Sources], Media], type[VeriffError], str],
 ) -> None:
-    """One clear error for each fault, without the path, and no request."""
+    """Each fault gives one clear error without the path, and no request is sent."""
     make, kind, words = fault
     with pytest.raises(kind, match=words) as caught:
         await session.upload(make(faulty))
 
     assert kind is type(caught.value)
     assert str(faulty.folder) not in str(caught.value)
-    assert 0 == uploads(sandbox)
+    assert 0 == count_uploads(sandbox)
 
 
-async def test_what_is_looked_at_first_holds_all_back(sandbox: Sandbox, session: VerificationSession) -> None:
-    """One bad file among good ones, and none is sent."""
+async def test_one_bad_file_prevents_all_uploads(sandbox: Sandbox, session: VerificationSession) -> None:
+    """If one file is bad, no other is sent."""
     with pytest.raises(MediaUnsupportedError):
         await session.upload(Media(SMALL, "document-front"), Media(b"GIF89a", "face"))
 
-    assert 0 == uploads(sandbox)
+    assert 0 == count_uploads(sandbox)
 
 
-async def test_a_file_that_may_not_be_read_is_told(
+async def test_permission_error_names_the_remedy(
     session: VerificationSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the system refuses to open a file, the error says so (as root it never does, so it is told to)."""
+    """If the system refuses to open a file, the error says so (simulated, because root may open every file)."""
 
     def refuse(*_: object, **__: object) -> BinaryIO:
         raise PermissionError
@@ -394,16 +394,16 @@ async def test_a_file_that_may_not_be_read_is_told(
         ([Media(same := io.BytesIO(JPEG), "face"), Media(same, "face")], {}, "is passed twice"),
     ],
 )
-async def test_a_call_that_cannot_be_meant_is_refused(
+async def test_wrong_arguments_are_refused(
     session: VerificationSession, media: list[Media], options: dict[str, int], words: str
 ) -> None:
-    """Mistakes in the call itself are configuration errors."""
+    """A mistake in the call itself is an InvalidArgumentError."""
     with pytest.raises(InvalidArgumentError, match=words):
         await session.upload(*media, **options)  # type: ignore[arg-type]
 
 
-async def test_common_slips_are_forgiven(session: VerificationSession) -> None:
-    """image/jpg means JPEG, the two HEIF names mean one family, and a newer context can be named on purpose."""
+async def test_common_variants_of_types_are_accepted(session: VerificationSession) -> None:
+    """image/jpg means JPEG, the two names of HEIF mean one family, and a newer context can be passed on purpose."""
     heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
     uploaded = await session.upload(
         Media(JPEG, "face", mimetype="image/jpg"), Media(heic, "face", mimetype="image/heif; charset=binary")
@@ -414,8 +414,8 @@ async def test_common_slips_are_forgiven(session: VerificationSession) -> None:
         await session.upload(Media(JPEG, MediaContext("face-of-tomorrow")))
 
 
-async def test_a_stream_that_is_too_long_is_not_read_on(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A stream is left as soon as it has more bytes than Veriff takes of anything."""
+async def test_reading_stops_at_the_size_limit(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A stream is no longer read once it has more bytes than Veriff accepts of any type."""
     taken = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -428,11 +428,11 @@ async def test_a_stream_that_is_too_long_is_not_read_on(sandbox: Sandbox, sessio
         await session.upload(Media(endless(), "face"))
 
     assert 21_000_000 >= taken
-    assert 0 == uploads(sandbox)
+    assert 0 == count_uploads(sandbox)
 
 
-def rested(path: Path) -> Path:
-    """Let a file look as if nobody had written to it for long."""
+def age_file(path: Path) -> Path:
+    """Set the times of a file so that it seems unchanged for long."""
     os.utime(path, (1_000_000_000, 1_000_000_000))
     return path
 
@@ -440,18 +440,18 @@ def rested(path: Path) -> Path:
 @pytest.mark.parametrize(
     "case", list(itertools.product(["rested", "fresh"], ["written to", "grown", "cut", "replaced"])), ids=" and ".join
 )
-async def test_a_file_that_changes_is_never_sent_whole(
+async def test_file_that_changes_is_never_sent_completely(
     sandbox: Sandbox, veriff: VeriffClient, tmp_path: Path, case: tuple[str, str], advance_time: Callable[[float], None]
 ) -> None:
-    """Between signing and sending a file may change: then the last piece does not leave."""
-    path = await asyncio.to_thread(path_to, LARGE, tmp_path)
+    """If a file changes between signing and sending, the last piece is not sent."""
+    path = await asyncio.to_thread(write_file, LARGE, tmp_path)
     rest, change = case
     if rest == "rested":
-        rested(path)
+        age_file(path)
     sandbox.inject(Fault.status(503, retry_after=30), path=MEDIA)
     session = await veriff.create_session()
     uploading = asyncio.create_task(session.upload(Media(path, "face")))
-    while uploads(sandbox) == 0:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+    while count_uploads(sandbox) == 0:  # noqa: ASYNC110  what is waited for is on the other side of a socket
         await asyncio.sleep(0)
     await asyncio.to_thread(CHANGES[change], path)
     while not uploading.done():
@@ -460,7 +460,7 @@ async def test_a_file_that_changes_is_never_sent_whole(
     with pytest.raises(MediaChangedError, match="changed while it was uploaded"):
         await uploading
 
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
 def write_into(path: Path) -> None:
@@ -471,7 +471,7 @@ def write_into(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """Put another file of the same length in the place of a file."""
+    """Replace a file by another one of the same length."""
     other = path.with_suffix(".new")
     other.write_bytes(LARGE[:-1] + b"!")
     other.replace(path)
@@ -485,8 +485,8 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-async def test_bytes_that_change_are_never_sent_whole(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A bytearray that is written to meanwhile is a changed media, too."""
+async def test_bytearray_that_changes_is_never_sent_completely(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A bytearray that is written to during the upload is a changed media too."""
     source = bytearray(LARGE)
 
     def spoil(_: UploadProgress) -> None:
@@ -495,21 +495,21 @@ async def test_bytes_that_change_are_never_sent_whole(sandbox: Sandbox, session:
     with pytest.raises(MediaChangedError):
         await session.upload(Media(source, "face"), progress=spoil)
 
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
-async def test_a_file_that_is_closed_meanwhile_is_told(sandbox: Sandbox, session: VerificationSession) -> None:
+async def test_file_closed_during_upload_is_reported(sandbox: Sandbox, session: VerificationSession) -> None:
     """A file that its owner closes during the upload cannot be read to its end."""
     source = io.BytesIO(LARGE)
     with pytest.raises(MediaError, match=r"keep the file open"):
         await session.upload(Media(source, "face"), progress=lambda _: source.close())
 
-    assert [] == kept(sandbox)
+    assert [] == stored_digests(sandbox)
 
 
-async def test_results_keep_the_order(session: VerificationSession) -> None:
-    """However long each takes, the receipts come in the order of the arguments."""
-    media = [Media(LARGE if place % 2 else SMALL, context) for place, context in enumerate(CONTEXTS)]
+async def test_receipts_are_in_order(session: VerificationSession) -> None:
+    """The receipts are in the order of the arguments, however long each upload takes."""
+    media = [Media(LARGE if index % 2 else SMALL, context) for index, context in enumerate(CONTEXTS)]
     uploaded = await session.upload(*media)
 
     assert CONTEXTS == [one.context for one in uploaded]
@@ -518,29 +518,29 @@ async def test_results_keep_the_order(session: VerificationSession) -> None:
 CONTEXTS = ["document-front", "document-back", "face", "address-front", "face-pre"]
 
 
-async def test_each_receipt_is_told_when_it_comes(sandbox: Sandbox, session: VerificationSession) -> None:
-    """What is up is told at once with its place, also when another fails, and what is raised about it ends the call."""
-    told: dict[int, str] = {}
+async def test_on_uploaded_runs_after_each_upload(sandbox: Sandbox, session: VerificationSession) -> None:
+    """on_uploaded gets each receipt immediately, also when another upload fails; its exception ends the call."""
+    receipts: dict[int, str] = {}
 
-    async def note(place: int, receipt: UploadedMedia) -> None:
-        told[place] = receipt.id
+    async def note(index: int, receipt: UploadedMedia) -> None:
+        receipts[index] = receipt.id
 
     sandbox.inject(Fault.status(400), path="/v1/sessions/*/media", times=1)
     with pytest.raises(BadRequestError):
         await session.upload(*(Media(SMALL, context) for context in CONTEXTS), concurrency=1, on_uploaded=note)
-    assert {} == told
+    assert {} == receipts
     uploaded = await session.upload(*(Media(SMALL, context) for context in CONTEXTS), on_uploaded=note)
-    assert told == {place: receipt.id for place, receipt in enumerate(uploaded)}
+    assert receipts == {index: receipt.id for index, receipt in enumerate(uploaded)}
 
-    async def refuse(place: int, receipt: UploadedMedia) -> None:
+    async def refuse(index: int, receipt: UploadedMedia) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
         await session.upload(Media(SMALL, "face"), on_uploaded=refuse)
 
 
-async def test_progress_tells_every_step(session: VerificationSession) -> None:
-    """Progress grows to the whole length of the body, for small and large, and names its media."""
+async def test_progress_reaches_the_total(session: VerificationSession) -> None:
+    """Progress grows to the length of the body, for small and large files, and has its media."""
     small, large = Media(SMALL, "face"), Media(LARGE, "document-front")
     seen: list[UploadProgress] = []
     await session.upload(small, large, progress=seen.append)
@@ -552,8 +552,8 @@ async def test_progress_tells_every_step(session: VerificationSession) -> None:
     assert 10 < sum(event.media is large for event in seen)
 
 
-async def test_progress_begins_again_with_a_second_try(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A try that is repeated starts from nothing."""
+async def test_progress_restarts_with_each_try(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A retry starts at zero."""
     seen: list[int] = []
     sandbox.inject(Fault.drop(after=600_000), path=MEDIA)
     await session.upload(Media(LARGE, "face"), progress=lambda event: seen.append(event.bytes_sent))
@@ -563,8 +563,8 @@ async def test_progress_begins_again_with_a_second_try(sandbox: Sandbox, session
 
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
-async def test_an_error_of_progress_ends_the_upload(session: VerificationSession, content: bytes) -> None:
-    """An exception of the caller's own function comes out as it is."""
+async def test_exception_of_progress_ends_the_upload(session: VerificationSession, content: bytes) -> None:
+    """An exception of the user's function is raised unchanged."""
 
     def broken(_: UploadProgress) -> None:
         msg = "mine"
@@ -574,8 +574,8 @@ async def test_an_error_of_progress_ends_the_upload(session: VerificationSession
         await session.upload(Media(content, "face"), progress=broken)
 
 
-async def test_the_first_failure_cancels_the_others(sandbox: Sandbox, session: VerificationSession) -> None:
-    """The error is the first one, alone, and says which pictures were already up."""
+async def test_first_failure_cancels_the_others(sandbox: Sandbox, session: VerificationSession) -> None:
+    """The error is the first one, not a group, and has the receipts of the other uploads."""
     order: list[str] = []
 
     async def slow() -> AsyncIterator[bytes]:
@@ -584,7 +584,7 @@ async def test_the_first_failure_cancels_the_others(sandbox: Sandbox, session: V
         await asyncio.Event().wait()
 
     async def failing() -> AsyncIterator[bytes]:
-        while len(kept(sandbox)) < 1:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+        while len(stored_digests(sandbox)) < 1:  # noqa: ASYNC110  what is waited for is on the other side of a socket
             await asyncio.sleep(0)
         yield b"GIF89a"
 
@@ -595,18 +595,18 @@ async def test_the_first_failure_cancels_the_others(sandbox: Sandbox, session: V
     assert ["begun"] == order
 
 
-async def test_a_submitted_session_takes_no_pictures(session: VerificationSession) -> None:
-    """After submission it is too late."""
+async def test_submitted_session_refuses_uploads(session: VerificationSession) -> None:
+    """An upload after the submission is a conflict."""
     await session.submit()
     with pytest.raises(ConflictError, match="already submitted"):
         await session.upload(Media(SMALL, "face"))
 
 
 @pytest.mark.parametrize(("concurrency", "most"), [(None, 4), (2, 2), (1, 1), (100, 4)])
-async def test_only_so_many_run_at_once(
+async def test_concurrency_is_limited(
     veriff: VeriffClient, session: VerificationSession, concurrency: int | None, most: int
 ) -> None:
-    """Neither the call's nor the client's limit is passed."""
+    """Neither the limit of the call nor that of the client is exceeded."""
     running: list[int] = []
     media = [Media(LARGE, "face") for _ in range(8)]
     await session.upload(
@@ -616,21 +616,21 @@ async def test_only_so_many_run_at_once(
     assert most == max(running)
 
 
-def files_open(folder: Path) -> list[str]:
-    """Return the pictures and unnamed files that this process holds open."""
-    found = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
-    return [str(path) for path in found if folder in path.parents or "(deleted)" in path.name]
+def open_files(folder: Path) -> list[str]:
+    """Return the pictures and unnamed files that this process has open."""
+    paths = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    return [str(path) for path in paths if folder in path.parents or "(deleted)" in path.name]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs Linux to see what is open")
 @pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("turns", [0, 1, 5, 20, 80, 200])
-async def test_cancelling_leaves_nothing(
+async def test_cancelled_upload_closes_its_files(
     session: VerificationSession, tmp_path: Path, turns: int, *, small: bool
 ) -> None:
-    """An upload that is cancelled at any moment closes what it opened."""
-    path = await asyncio.to_thread(path_to, LARGE, tmp_path)
-    before = await asyncio.to_thread(files_open, tmp_path)
+    """An upload that is cancelled at any moment closes the files that it opened."""
+    path = await asyncio.to_thread(write_file, LARGE, tmp_path)
+    before = await asyncio.to_thread(open_files, tmp_path)
     media = [Media(SMALL, "document-front")] * 3 if small else [Media(path, "face"), Media(pieces(LARGE), "face")]
     uploading = asyncio.create_task(session.upload(*media, Media(SMALL, "document-front")))
     for _ in range(turns):
@@ -639,11 +639,11 @@ async def test_cancelling_leaves_nothing(
     await asyncio.gather(uploading, return_exceptions=True)
     await session.decision()
 
-    assert before == await asyncio.to_thread(files_open, tmp_path)
+    assert before == await asyncio.to_thread(open_files, tmp_path)
 
 
 async def test_memory_does_not_grow_with_the_files(session: VerificationSession, faulty: Sources) -> None:
-    """Four uploads of 17 MB at once take less than one of them would, the sandbox in the same process included."""
+    """Four concurrent uploads of 17 MB need less memory than one file has, including the sandbox in this process."""
     path = await asyncio.to_thread(faulty.sparse, "fits.jpg", JPEG, 17_000_000)
     media = [Media(path, "face") for _ in range(4)]
     await session.upload(Media(SMALL, "face"))
@@ -657,8 +657,8 @@ async def test_memory_does_not_grow_with_the_files(session: VerificationSession,
     assert 16_000_000 > peak
 
 
-async def test_the_content_is_a_data_uri() -> None:
-    """What goes over the wire is the reference's own form: one JSON object whose content is a data URI."""
+async def test_content_is_a_data_uri() -> None:
+    """The request body has the documented form: one JSON object whose content is a data URI."""
     seen: list[dict[str, dict[str, str]]] = []
 
     async def take(request: web.Request) -> web.Response:
