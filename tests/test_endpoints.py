@@ -38,7 +38,7 @@ OWN_WAY: Final[dict[str, Callable[..., object]]] = {
     "download_media": VeriffClient.download_media,
     "download_certificate_file": VerificationSession.download_certificate_document,
 }
-# That each of these tells its kind is held by tests/sandbox/test_happenings.py.
+# That each of these tells its kind is held by tests/sandbox/test_session_events.py.
 TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
     WebhookKind.EVENT: Sandbox.start_attempt,
     WebhookKind.DECISION: Sandbox.decide,

@@ -52,8 +52,10 @@ async def keep_the_loop(anyio_backend):
 SCOPES: Final = ("function", "class", "module", "session")
 
 
-def inside(pytester: pytest.Pytester, source: str, *, mode: str = "strict", leaves: bool = False) -> pytest.RunResult:
-    """Run a module of tests in this process, so that what it leaves is found here; if it must leave, in its own."""
+def run_pytest(
+    pytester: pytest.Pytester, source: str, *, mode: str = "strict", leaves: bool = False
+) -> pytest.RunResult:
+    """Run a module of tests in this process, which finds its leaks, or in another one if it must leak."""
     pytester.makeini(
         f"""
         [pytest]
@@ -68,36 +70,36 @@ def inside(pytester: pytest.Pytester, source: str, *, mode: str = "strict", leav
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_the_client_works_under_pytest_asyncio(pytester: pytest.Pytester, mode: str) -> None:
-    """Every test has its own client, whatever the scope of the loop, and leaves no warning behind."""
+def test_client_works_under_pytest_asyncio(pytester: pytest.Pytester, mode: str) -> None:
+    """Every test has its own client, for every scope of the loop, without a warning."""
     source = "".join(TESTS.format(name=scope, mark=f'@pytest.mark.asyncio(loop_scope="{scope}")') for scope in SCOPES)
     if mode == "auto":
         source += TESTS.format(name="unmarked", mark="")
 
-    inside(pytester, source, mode=mode).assert_outcomes(passed=source.count("async def test_") * 2)
+    run_pytest(pytester, source, mode=mode).assert_outcomes(passed=source.count("async def test_") * 2)
 
 
 @pytest.mark.parametrize("scope", ["function", "module", "session"])
-def test_the_client_works_under_anyio(pytester: pytest.Pytester, scope: str) -> None:
-    """The same under anyio's plugin, where a fixture of a wider scope keeps the loop alive between tests."""
+def test_client_works_under_anyio(pytester: pytest.Pytester, scope: str) -> None:
+    """The same under anyio's plugin, where a fixture of a wider scope keeps the loop open between tests."""
     source = BACKEND.format(scope=scope) + TESTS.format(name="anyio", mark="@pytest.mark.anyio")
 
-    inside(pytester, source).assert_outcomes(passed=2)
+    run_pytest(pytester, source).assert_outcomes(passed=2)
 
 
-def test_the_client_works_in_a_synchronous_test(pytester: pytest.Pytester) -> None:
-    """A test that calls asyncio.run() itself may hand the client over."""
+def test_client_works_in_a_synchronous_test(pytester: pytest.Pytester) -> None:
+    """A test that calls asyncio.run() itself may use the client in it."""
     source = """
     @pytest.mark.veriff_sandbox(decide_after=0)
     def test_it(veriff_client):
         asyncio.run(flow(veriff_client))
     """
 
-    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
 
 
-def test_the_client_works_on_a_loop_that_runs_in_a_thread(pytester: pytest.Pytester) -> None:
-    """A program that keeps its loop in a thread gets its client closed there, while the loop goes on."""
+def test_client_works_on_a_loop_in_a_thread(pytester: pytest.Pytester) -> None:
+    """A program with a loop in a thread gets its client closed there, while the loop keeps running."""
     source = """
     @pytest.fixture
     def loop():
@@ -115,16 +117,16 @@ def test_the_client_works_on_a_loop_that_runs_in_a_thread(pytester: pytest.Pytes
         asyncio.run_coroutine_threadsafe(flow(veriff_client), loop).result(20)
     """
 
-    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
 
 
-def test_a_client_that_is_not_used_opens_nothing(pytester: pytest.Pytester) -> None:
-    """Asking for the fixture alone is no reason to warn."""
-    inside(pytester, "def test_it(veriff_client):\n    pass\n").assert_outcomes(passed=1)
+def test_unused_client_opens_no_connection(pytester: pytest.Pytester) -> None:
+    """Requesting the fixture without using it causes no warning."""
+    run_pytest(pytester, "def test_it(veriff_client):\n    pass\n").assert_outcomes(passed=1)
 
 
-def test_a_test_may_close_the_client_itself(pytester: pytest.Pytester) -> None:
-    """Closing twice is no error."""
+def test_client_may_be_closed_by_the_test(pytester: pytest.Pytester) -> None:
+    """Closing twice is allowed."""
     source = """
     async def use(client):
         async with client:
@@ -135,11 +137,11 @@ def test_a_test_may_close_the_client_itself(pytester: pytest.Pytester) -> None:
         asyncio.run(use(veriff_client))
     """
 
-    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
 
 
 def test_an_asynchronous_fixture_may_use_the_client(pytester: pytest.Pytester) -> None:
-    """What a fixture awaited before the test, and awaits after it, runs over the same client."""
+    """A fixture may use the client before and after the test."""
     source = """
     import pytest_asyncio
 
@@ -156,11 +158,11 @@ def test_an_asynchronous_fixture_may_use_the_client(pytester: pytest.Pytester) -
         await session.upload(Media(PICTURE, "face"))
     """
 
-    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
 
 
-def test_a_failing_test_fails_by_its_own_error(pytester: pytest.Pytester) -> None:
-    """A wait that is still going when the test fails is ended without another error or warning."""
+def test_failing_test_shows_its_own_error(pytester: pytest.Pytester) -> None:
+    """A wait that is running when the test fails ends without another error or warning."""
     source = """
     @pytest.mark.asyncio
     async def test_it(veriff_client):
@@ -169,41 +171,41 @@ def test_a_failing_test_fails_by_its_own_error(pytester: pytest.Pytester) -> Non
         await asyncio.sleep(0)
         assert session.status == "declined"
     """
-    result = inside(pytester, _flat(source))
+    result = run_pytest(pytester, _flat(source))
 
     result.assert_outcomes(failed=1)
     result.stdout.no_fnmatch_line("*Warning*")
 
 
-def test_a_client_on_two_loops_is_refused(pytester: pytest.Pytester) -> None:
-    """A client ends with its loop, so a second asyncio.run() is told to make its own."""
+def test_client_on_two_loops_is_refused(pytester: pytest.Pytester) -> None:
+    """A client ends with its loop, so the error in a second asyncio.run() says to create another client."""
     source = """
     def test_it(veriff_client):
         asyncio.run(veriff_client.create_session())
         asyncio.run(veriff_client.create_session())
     """
-    result = inside(pytester, _flat(source))
+    result = run_pytest(pytester, _flat(source))
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines("*ClientClosedError: The client is closed*")
 
 
-def test_a_loop_that_is_closed_carelessly_is_reported(pytester: pytest.Pytester) -> None:
-    """Where a loop ended without its asynchronous generators, the connections are lost, and the message says why."""
+def test_loop_closed_without_shutdown_is_reported(pytester: pytest.Pytester) -> None:
+    """If a loop ended without shutdown_asyncgens(), the connections are lost, and the message says why."""
     source = """
     def test_it(veriff_client):
         loop = asyncio.new_event_loop()
         loop.run_until_complete(veriff_client.create_session())
         loop.close()
     """
-    result = inside(pytester, _flat(source), leaves=True)
+    result = run_pytest(pytester, _flat(source), leaves=True)
 
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines("*without loop.shutdown_asyncgens()*")
 
 
-def test_trio_is_refused_in_words(pytester: pytest.Pytester) -> None:
-    """The client needs asyncio, so the test is told how to say so to anyio's plugin."""
+def test_trio_is_refused(pytester: pytest.Pytester) -> None:
+    """The client needs asyncio, and the error says how to select it in anyio's plugin."""
     source = """
     @pytest.fixture
     def anyio_backend():
@@ -214,7 +216,7 @@ def test_trio_is_refused_in_words(pytester: pytest.Pytester) -> None:
     async def test_it(veriff_client):
         pass
     """
-    result = inside(pytester, _flat(source))
+    result = run_pytest(pytester, _flat(source))
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines("*veriff_client runs on asyncio, not on trio*")
@@ -230,16 +232,16 @@ def test_trio_is_refused_in_words(pytester: pytest.Pytester) -> None:
         ("0", "*takes options by name*"),
     ],
 )
-def test_a_wrong_mark_is_named(pytester: pytest.Pytester, mark: str, message: str) -> None:
-    """A slip in the mark is one sentence at the test, not a traceback of the library."""
-    result = inside(pytester, f"@pytest.mark.veriff_sandbox({mark})\ndef test_it(veriff_sandbox):\n    pass\n")
+def test_wrong_mark_is_reported(pytester: pytest.Pytester, mark: str, message: str) -> None:
+    """A mistake in the mark is one sentence at the test, not a traceback of the library."""
+    result = run_pytest(pytester, f"@pytest.mark.veriff_sandbox({mark})\ndef test_it(veriff_sandbox):\n    pass\n")
 
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(message)
 
 
 def test_options_can_be_set_for_a_module(pytester: pytest.Pytester) -> None:
-    """Overridden fixtures give the options of sandbox and client; the mark of a test goes before them."""
+    """Overridden fixtures give the options of sandbox and client; the mark of a test overrides them."""
     source = """
     from veriff_async import Credentials, RateLimitedError, RetryPolicy
     from veriff_async.sandbox import Fault
@@ -271,11 +273,11 @@ def test_options_can_be_set_for_a_module(pytester: pytest.Pytester) -> None:
         assert veriff_sandbox.credentials.api_key.startswith("22222222")
     """
 
-    inside(pytester, _flat(source)).assert_outcomes(passed=2)
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=2)
 
 
-def test_the_sandbox_serves_programs_that_read_their_environment(pytester: pytest.Pytester) -> None:
-    """A synchronous test sets the variables, lets its program run, and decides by call."""
+def test_sandbox_serves_programs_by_environment_variables(pytester: pytest.Pytester) -> None:
+    """A synchronous test sets the variables, runs its program, and decides by call."""
     source = """
     from veriff_async import VeriffClient
 
@@ -295,11 +297,11 @@ def test_the_sandbox_serves_programs_that_read_their_environment(pytester: pytes
         assert decision.status == "declined"
     """
 
-    inside(pytester, _flat(source)).assert_outcomes(passed=1)
+    run_pytest(pytester, _flat(source)).assert_outcomes(passed=1)
 
 
-def test_loading_the_plugin_loads_nothing_else() -> None:
-    """Every run of pytest loads the plugin, so neither aiohttp nor asyncio nor the client may come with it."""
+def test_plugin_imports_nothing_else() -> None:
+    """Every run of pytest loads the plugin, so it imports neither aiohttp nor asyncio nor the client."""
     program = """
 import sys, pytest
 before = set(sys.modules)

@@ -1,4 +1,4 @@
-"""A client and a webhook receiver that share no code with the package: what another language would bring."""
+"""A client and a webhook receiver that share no code with the package, as in another language."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class Receiver:
 
 @pytest.fixture
 async def start_sandbox() -> AsyncIterator[StartSandbox]:
-    """Give a way to start sandboxes with options."""
+    """Return a function that starts a sandbox with options."""
     async with ClientSession() as http:
 
         @asynccontextmanager
@@ -167,14 +167,14 @@ async def start_sandbox() -> AsyncIterator[StartSandbox]:
 
 @pytest.fixture
 async def caller(start_sandbox: StartSandbox) -> AsyncIterator[Caller]:
-    """Give a caller of a sandbox whose clock stands still."""
+    """Return a caller of a sandbox with a virtual clock."""
     async with start_sandbox(clock=VirtualClock()) as started:
         yield started
 
 
 @pytest.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """Run a server that takes webhooks."""
+    """Run a server that accepts webhooks."""
     taking = Receiver()
     app = web.Application()
     app.router.add_route("*", "/hook", taking.receive)

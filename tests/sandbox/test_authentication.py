@@ -1,4 +1,4 @@
-"""Who may call, and how answers show who gave them."""
+"""Authentication of requests, and signatures of responses."""
 
 from __future__ import annotations
 
@@ -24,59 +24,59 @@ WRONG: Final = "0" * 64
 ALIASES: Final = [("x-auth-client", "vrf-auth-client"), ("x-hmac-signature", "vrf-hmac-signature")]
 
 
-async def refused(caller: Caller, headers: dict[str, str], *, method: str = "GET") -> tuple[int, object]:
-    """Return how one request for a decision, or one submission, is refused."""
+async def get_refusal(caller: Caller, headers: dict[str, str], *, method: str = "GET") -> tuple[int, object]:
+    """Return the status and code that refuse a request for a decision, or a submission."""
     path = f"/v1/sessions/{await caller.create()}"
     if method == "GET":
         return (await caller.send("GET", f"{path}/decision", headers=headers)).refusal
     return (await caller.send(method, path, data=BODY, headers=headers)).refusal
 
 
-async def test_a_caller_must_say_who_it_is(caller: Caller) -> None:
-    """Without an API key nothing is answered, and the code says that it was missing."""
-    assert (401, "1801") == await refused(caller, {})
+async def test_missing_api_key_is_refused(caller: Caller) -> None:
+    """Every request without an API key is refused with the code for a missing one."""
+    assert (401, "1801") == await get_refusal(caller, {})
     assert (401, "1801") == (await caller.send("POST", "/v1/sessions", data=BODY)).refusal
 
 
 @pytest.mark.parametrize(
     ("key", "code"), [("not-a-uuid", "1802"), ("6ad63adf-21a8-4748-9257-f15f01e2a930", "1803"), ("é", "1802")]
 )
-async def test_wrong_keys_are_told_apart(caller: Caller, key: str, code: str) -> None:
-    """A key that is no UUID, and one that belongs to nobody, have codes of their own."""
+async def test_malformed_and_unknown_api_keys_have_different_codes(caller: Caller, key: str, code: str) -> None:
+    """A key that is not a UUID and a key without an integration have different codes."""
     headers = {"X-AUTH-CLIENT": key, "X-HMAC-SIGNATURE": WRONG}
 
-    assert (401, code) == await refused(caller, headers)
+    assert (401, code) == await get_refusal(caller, headers)
     assert (401, code) == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).refusal
 
 
 @pytest.mark.parametrize("signature", ["", "abc", WRONG[:-1], "g" * 64, "é" * 32])
-async def test_a_signature_that_is_none_has_a_code(caller: Caller, signature: str) -> None:
-    """What is not 64 hex digits is refused as no SHA-256 hex string."""
+async def test_malformed_signature_is_refused(caller: Caller, signature: str) -> None:
+    """A signature that is not 64 hex digits is refused with its own code."""
     headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key, "X-HMAC-SIGNATURE": signature}
 
-    assert (401, "1812") == await refused(caller, headers)
-    assert (401, "1812") == await refused(caller, headers, method="PATCH")
+    assert (401, "1812") == await get_refusal(caller, headers)
+    assert (401, "1812") == await get_refusal(caller, headers, method="PATCH")
 
 
-async def test_only_a_creation_may_go_unsigned(caller: Caller) -> None:
-    """A missing signature is refused everywhere but where a session is created."""
+async def test_only_creation_may_be_unsigned(caller: Caller) -> None:
+    """A missing signature is refused at every endpoint except the creation of a session."""
     headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key}
     session_id = await caller.create()
 
     assert 201 == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).status
-    assert 401 == (await refused(caller, headers))[0]
-    assert 401 == (await refused(caller, headers, method="PATCH"))[0]
+    assert 401 == (await get_refusal(caller, headers))[0]
+    assert 401 == (await get_refusal(caller, headers, method="PATCH"))[0]
     upload = await caller.send("POST", f"/v1/sessions/{session_id}/media", data=BODY, headers=headers)
     assert 401 == upload.refusal[0]
 
 
-async def test_a_wrong_signature_is_told_by_what_it_should_have_signed(caller: Caller) -> None:
-    """The signature of an id and that of a body have codes of their own; a creation's is checked when it is there."""
+async def test_wrong_signature_of_id_and_body_have_different_codes(caller: Caller) -> None:
+    """The code depends on the signed part, id or body; the signature of a creation is checked if there is one."""
     headers = {"X-AUTH-CLIENT": caller.sandbox.credentials.api_key, "X-HMAC-SIGNATURE": WRONG}
     session_id = await caller.create()
 
-    assert (401, "1818") == await refused(caller, headers)
-    assert (401, "1819") == await refused(caller, headers, method="PATCH")
+    assert (401, "1818") == await get_refusal(caller, headers)
+    assert (401, "1819") == await get_refusal(caller, headers, method="PATCH")
     assert (401, "1819") == (await caller.send("POST", "/v1/sessions", data=BODY, headers=headers)).refusal
     body = json.dumps({"image": {"context": "face", "content": PICTURE}}).encode()
     upload = await caller.send("POST", f"/v1/sessions/{session_id}/media", data=body, headers=headers)
@@ -84,8 +84,8 @@ async def test_a_wrong_signature_is_told_by_what_it_should_have_signed(caller: C
     assert () == caller.sandbox.session(session_id).media
 
 
-async def test_the_bytes_are_signed_and_not_their_meaning(caller: Caller) -> None:
-    """A body that means the same in other bytes does not fit the signature."""
+async def test_signature_covers_the_raw_bytes(caller: Caller) -> None:
+    """An equivalent body in other bytes does not match the signature."""
     headers = caller.signed(BODY)
 
     assert (401, "1819") == (
@@ -93,8 +93,8 @@ async def test_the_bytes_are_signed_and_not_their_meaning(caller: Caller) -> Non
     ).refusal
 
 
-async def test_a_get_signs_its_id_alone(caller: Caller) -> None:
-    """Path and query are no part of what is signed."""
+async def test_get_request_signs_the_id_only(caller: Caller) -> None:
+    """Path and query are not part of the signed text."""
     session_id = await caller.create()
 
     path = f"/v1/sessions/{session_id}/decision"
@@ -103,16 +103,16 @@ async def test_a_get_signs_its_id_alone(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("family", ["X", "VRF", "x", "vRf"])
-async def test_both_families_of_headers_are_read_in_any_case(caller: Caller, family: str) -> None:
-    """``X-`` and ``VRF-`` headers mean the same."""
+async def test_both_header_families_are_accepted(caller: Caller, family: str) -> None:
+    """``X-`` and ``VRF-`` headers are equivalent, in any case."""
     session_id = await caller.create()
 
     headers = caller.signed(session_id.encode(), family=family)
     assert 200 == (await caller.send("GET", f"/v1/sessions/{session_id}/decision", headers=headers)).status
 
 
-async def test_families_that_agree_may_come_together(caller: Caller) -> None:
-    """Both at once are as good as one."""
+async def test_equal_header_families_are_accepted_together(caller: Caller) -> None:
+    """A request may carry both families if they agree."""
     session_id = await caller.create()
 
     headers = caller.signed(session_id.encode()) | caller.signed(session_id.encode(), family="VRF")
@@ -120,8 +120,8 @@ async def test_families_that_agree_may_come_together(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("name", ["VRF-AUTH-CLIENT", "VRF-HMAC-SIGNATURE", "X-AUTH-CLIENT", "X-HMAC-SIGNATURE"])
-async def test_families_that_disagree_are_refused(caller: Caller, name: str) -> None:
-    """Whichever of the two is right, a caller that says two things is not believed."""
+async def test_different_header_families_are_refused(caller: Caller, name: str) -> None:
+    """A request whose two families differ is refused, even if one of them is right."""
     session_id = await caller.create()
     headers = caller.signed(session_id.encode()) | caller.signed(session_id.encode(), family="VRF")
     headers[name] = str(uuid4()) if "CLIENT" in name else WRONG
@@ -131,8 +131,8 @@ async def test_families_that_disagree_are_refused(caller: Caller, name: str) -> 
     assert 401 == reply.refusal[0]
 
 
-async def test_upper_case_signatures_are_read(caller: Caller) -> None:
-    """Hex is hex in either case."""
+async def test_upper_case_signature_is_accepted(caller: Caller) -> None:
+    """Hex digits of a signature may be upper case."""
     session_id = await caller.create()
     headers = caller.signed(session_id.encode())
     headers["X-HMAC-SIGNATURE"] = headers["X-HMAC-SIGNATURE"].upper()
@@ -141,7 +141,7 @@ async def test_upper_case_signatures_are_read(caller: Caller) -> None:
 
 
 def check_signed(reply: Reply, caller: Caller, secret: str) -> None:
-    """Check that an answer is signed with a secret, in both families."""
+    """Check that a response is signed with a secret, in both families."""
     for older, newer in ALIASES:
         assert reply.headers[older] == reply.headers[newer]
     assert caller.sandbox.credentials.api_key == reply.headers["x-auth-client"]
@@ -149,8 +149,8 @@ def check_signed(reply: Reply, caller: Caller, secret: str) -> None:
     assert reply.headers["vrf-integration-id"]
 
 
-async def test_every_answer_is_signed(caller: Caller) -> None:
-    """Answers to each endpoint, refusals included, carry the signature of their bytes in both families."""
+async def test_every_response_is_signed(caller: Caller) -> None:
+    """Responses of each endpoint, errors included, carry the signature of their bytes in both families."""
     secret = caller.sandbox.credentials.shared_secret
     created = await caller.post("/v1/sessions", {"verification": {}})
     session_id = created.json["verification"]["id"]
@@ -169,8 +169,8 @@ async def test_every_answer_is_signed(caller: Caller) -> None:
         check_signed(reply, caller, secret)
 
 
-async def test_an_answer_is_signed_with_the_secret_that_signed_the_request(start_sandbox: StartSandbox) -> None:
-    """While secrets are rotated each caller gets answers that it can check; an unsigned creation gets the newest."""
+async def test_response_is_signed_with_the_secret_of_the_request(start_sandbox: StartSandbox) -> None:
+    """During a rotation each caller can verify its response; an unsigned creation gets the newest secret."""
     credentials = Credentials(str(uuid4()), "new", previous_secrets=("old", "older"), integration_id=str(uuid4()))
     async with start_sandbox(clock=VirtualClock(), credentials=credentials) as caller:
         for secret in credentials.secrets:

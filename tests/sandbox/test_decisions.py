@@ -1,4 +1,4 @@
-"""How a session is decided: by call, by name, by itself, or by the end of its time."""
+"""Decisions: by call, by first name, by `decide_after`, and by the end of a session's lifetime."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ PICTURE: Final = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(500)).decode()
 DAY: Final = 86_400
 
 
-async def test_before_a_decision_there_is_none(caller: Caller) -> None:
-    """An undecided session answers 200 with ``verification`` null, submitted or not."""
+async def test_undecided_session_has_null_verification(caller: Caller) -> None:
+    """An undecided session responds with 200 and ``verification`` null, submitted or not."""
     session_id = await caller.create()
     before = await caller.decision(session_id)
     await caller.submit(session_id)
@@ -32,8 +32,8 @@ async def test_before_a_decision_there_is_none(caller: Caller) -> None:
         assert ("success", None) == (reply.json["status"], reply.json["verification"])
 
 
-async def test_an_approval_is_shaped_as_those_really_received(caller: Caller) -> None:
-    """Keys and their order are those of real payloads; what nobody gave is null, the rest is what was sent."""
+async def test_approval_has_the_form_of_real_payloads(caller: Caller) -> None:
+    """Members and their order are those of real payloads; missing values are null."""
     person = {"firstName": "Ada", "lastName": "Lovelace", "dateOfBirth": "1815-12-10"}
     session_id = await caller.create(
         vendorData="user-42", person=person, document={"type": "PASSPORT", "country": "GB"}
@@ -60,8 +60,8 @@ async def test_an_approval_is_shaped_as_those_really_received(caller: Caller) ->
     assert {"endUserId", "additionalVerifiedData"} <= verification.keys()
 
 
-async def test_a_decision_holds_what_veriff_has_words_for(caller: Caller) -> None:
-    """Of the person that was given, a decision has the documented members only, and the short word for a gender."""
+async def test_decision_has_documented_members_of_the_person(caller: Caller) -> None:
+    """A decision repeats only documented members of the person, and the gender as one letter."""
     person = {"firstName": "Ada", "gender": "FEMALE", "email": "ada@example.com", "phoneNumber": "+1", "secret": 1}
     session_id = await caller.create(person=person, document={"type": "ID_CARD", "secret": 2})
     await caller.submit(session_id)
@@ -74,8 +74,8 @@ async def test_a_decision_holds_what_veriff_has_words_for(caller: Caller) -> Non
     assert "secret" not in verification["document"]
 
 
-async def test_text_that_is_no_unicode_comes_back(caller: Caller) -> None:
-    """Half a surrogate pair, which JSON can say and UTF-8 cannot, is answered and not an error of the server."""
+async def test_lone_surrogate_is_echoed(caller: Caller) -> None:
+    """Half a surrogate pair, which JSON can hold and UTF-8 cannot, does not cause a server error."""
     session_id = await caller.create(vendorData="\ud800", person={"firstName": "\udfff"})
     await caller.submit(session_id)
     caller.sandbox.decide(session_id, "approved")
@@ -89,7 +89,7 @@ async def test_text_that_is_no_unicode_comes_back(caller: Caller) -> None:
     [("approved", 9001), ("declined", 9102), ("resubmission_requested", 9103), ("review", 9121)],
 )
 async def test_each_decision_has_its_code(caller: Caller, status: str, code: int) -> None:
-    """Status and code of a decision belong together."""
+    """Each status of a decision has its code."""
     session_id = await caller.create()
     await caller.submit(session_id)
 
@@ -99,8 +99,8 @@ async def test_each_decision_has_its_code(caller: Caller, status: str, code: int
     assert (status, code) == (verification["status"], verification["code"])
 
 
-async def test_reason_person_and_document_are_the_testers_to_choose(caller: Caller) -> None:
-    """A decision says what the caller of `decide` wants it to say."""
+async def test_decide_sets_reason_person_and_document(caller: Caller) -> None:
+    """A decision has the values passed to `decide`."""
     session_id = await caller.create(person={"firstName": "Ada"})
     await caller.submit(session_id)
 
@@ -130,10 +130,10 @@ async def test_reason_person_and_document_are_the_testers_to_choose(caller: Call
     ],
     ids=str,
 )
-async def test_rules_choose_between_what_was_documented_and_what_was_seen(
+async def test_options_choose_documented_or_seen_behaviour(
     start_sandbox: StartSandbox, options: SandboxOptions, name: str, value: object
 ) -> None:
-    """Each difference between documents and real payloads can be had either way."""
+    """Each difference between documents and real payloads is an option."""
     async with start_sandbox(clock=VirtualClock(), options=options) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
@@ -154,8 +154,8 @@ async def test_rules_choose_between_what_was_documented_and_what_was_seen(
         ("Resubmission", "resubmission_requested"),
     ],
 )
-async def test_magic_first_names_decide_by_themselves(caller: Caller, first_name: str, status: str) -> None:
-    """The first names of test integrations bring their decision once the session is submitted."""
+async def test_first_name_decides_after_submission(caller: Caller, first_name: str, status: str) -> None:
+    """The first names of test integrations cause their decision once the session is submitted."""
     session_id = await caller.create(person={"firstName": first_name})
     assert (await caller.decision(session_id)).json["verification"] is None
 
@@ -165,8 +165,8 @@ async def test_magic_first_names_decide_by_themselves(caller: Caller, first_name
     assert status == (await caller.decision(session_id)).json["verification"]["status"]
 
 
-async def test_other_first_names_wait_for_somebody_to_decide(caller: Caller) -> None:
-    """A test integration decides nothing by itself."""
+async def test_other_first_names_stay_undecided(caller: Caller) -> None:
+    """With another first name the session waits for `decide`."""
     session_id = await caller.create(person={"firstName": "April"})
     await caller.submit(session_id)
     caller.sandbox.advance(DAY)
@@ -174,8 +174,8 @@ async def test_other_first_names_wait_for_somebody_to_decide(caller: Caller) -> 
     assert (await caller.decision(session_id)).json["verification"] is None
 
 
-async def test_a_sandbox_may_decide_by_itself(start_sandbox: StartSandbox) -> None:
-    """`decide_after` approves a submitted session that many seconds later, and not before."""
+async def test_decide_after_approves_after_the_delay(start_sandbox: StartSandbox) -> None:
+    """`decide_after` approves a submitted session after exactly that time."""
     async with start_sandbox(clock=VirtualClock(), decide_after=30) as caller:
         session_id = await caller.create()
         caller.sandbox.advance(60)
@@ -188,8 +188,8 @@ async def test_a_sandbox_may_decide_by_itself(start_sandbox: StartSandbox) -> No
         assert "approved" == (await caller.decision(session_id)).json["verification"]["status"]
 
 
-async def test_what_a_person_decided_first_stays(start_sandbox: StartSandbox) -> None:
-    """The decision that a sandbox would take by itself never comes over one that was taken by call."""
+async def test_decide_prevents_the_automatic_decision(start_sandbox: StartSandbox) -> None:
+    """A decision by call is not replaced by the automatic one."""
     async with start_sandbox(clock=VirtualClock(), decide_after=30) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
@@ -199,8 +199,8 @@ async def test_what_a_person_decided_first_stays(start_sandbox: StartSandbox) ->
         assert "declined" == (await caller.decision(session_id)).json["verification"]["status"]
 
 
-async def test_a_resubmission_opens_a_new_attempt(caller: Caller) -> None:
-    """After it the same session takes pictures and one submit again, under another attempt id."""
+async def test_resubmission_opens_a_new_attempt(caller: Caller) -> None:
+    """After it the session accepts uploads and one submission again, with another attempt id."""
     session_id = await caller.create()
     await caller.upload(session_id, PICTURE)
     await caller.submit(session_id)
@@ -218,8 +218,8 @@ async def test_a_resubmission_opens_a_new_attempt(caller: Caller) -> None:
     assert first["id"] == second["id"] == session_id
 
 
-async def test_the_tenth_resubmission_is_a_decline(caller: Caller) -> None:
-    """Nine are allowed; what would be the tenth is declined with code 539."""
+async def test_tenth_resubmission_is_declined(caller: Caller) -> None:
+    """Nine resubmissions are allowed; the tenth is declined with code 539."""
     session_id = await caller.create(person={"firstName": "Resubmit"})
     statuses = []
     for _ in range(10):
@@ -231,8 +231,8 @@ async def test_the_tenth_resubmission_is_a_decline(caller: Caller) -> None:
     assert [("resubmission_requested", 203)] * 9 + [("declined", 539)] == statuses
 
 
-async def test_a_decision_has_the_time_at_which_it_was_due(start_sandbox: StartSandbox) -> None:
-    """However far the clock is moved at once, each decision comes at its own time."""
+async def test_decision_time_is_the_due_time(start_sandbox: StartSandbox) -> None:
+    """However far the clock is advanced, each decision has the time at which it was due."""
     async with start_sandbox(clock=VirtualClock(), decide_after=30) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
@@ -243,8 +243,8 @@ async def test_a_decision_has_the_time_at_which_it_was_due(start_sandbox: StartS
         assert "2025-01-01T00:00:30.000000Z" == verification["decisionTime"]
 
 
-async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
-    """Nothing can be uploaded to, or submitted in, a session that was approved."""
+async def test_approved_session_accepts_no_upload_and_no_submission(caller: Caller) -> None:
+    """An approved session refuses uploads and submissions."""
     session_id = await caller.create()
     await caller.submit(session_id)
     caller.sandbox.decide(session_id, "approved")
@@ -262,10 +262,10 @@ async def test_a_final_decision_ends_the_session(caller: Caller) -> None:
         (1, 1, 9121, "abandoned", 9121),
     ],
 )
-async def test_a_session_ends_after_seven_days(  # noqa: PLR0913, PLR0917
+async def test_undecided_session_ends_after_seven_days(  # noqa: PLR0913, PLR0917
     start_sandbox: StartSandbox, uploads: int, submits: int, abandoned_code: Literal[9104, 9121], status: str, code: int
 ) -> None:
-    """It is expired when nobody began it and abandoned when somebody did, without a decision time."""
+    """An unused session expires and a started one is abandoned, both without a decision time."""
     async with start_sandbox(clock=VirtualClock(), options=SandboxOptions(abandoned_code=abandoned_code)) as caller:
         session_id = await caller.create()
         for _ in range(uploads):
@@ -281,8 +281,8 @@ async def test_a_session_ends_after_seven_days(  # noqa: PLR0913, PLR0917
         assert (status, code, None) == (verification["status"], verification["code"], verification["decisionTime"])
 
 
-async def test_a_decided_session_does_not_expire(caller: Caller) -> None:
-    """Seven days later an approval is still one."""
+async def test_decided_session_does_not_expire(caller: Caller) -> None:
+    """An approval is unchanged seven days later."""
     session_id = await caller.create()
     await caller.submit(session_id)
     caller.sandbox.decide(session_id, "approved")
@@ -292,8 +292,8 @@ async def test_a_decided_session_does_not_expire(caller: Caller) -> None:
     assert "approved" == (await caller.decision(session_id)).json["verification"]["status"]
 
 
-async def test_bodies_are_compact_json(caller: Caller) -> None:
-    """Answers carry no spaces between their parts and no escapes for what is not ASCII, as real ones."""
+async def test_responses_are_compact_json(caller: Caller) -> None:
+    """Responses have no spaces between tokens and no escapes for non-ASCII text, like real ones."""
     session_id = await caller.create(vendorData="José ✓")
     await caller.submit(session_id)
     caller.sandbox.decide(session_id, "approved")

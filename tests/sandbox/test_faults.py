@@ -1,4 +1,4 @@
-"""Trouble on demand, as a client meets it on the wire."""
+"""Injected faults, seen by a client at the socket."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SECONDS: Final = 20.0
 PICTURE: Final = "/9j/4AAQ" + "A" * 4000
 
 
-async def test_a_status_comes_instead_of_the_answer(caller: Caller) -> None:
-    """The status, Veriff's code and message and the wait are as asked for, and nothing was done."""
+async def test_status_fault_replaces_the_response(caller: Caller) -> None:
+    """Status, code, message and ``Retry-After`` are those of the fault, and the request is not carried out."""
     caller.sandbox.inject(Fault.status(429, retry_after=7, code="RATE_LIMIT_EXCEEDED", message="Slow down"))
 
     reply = await caller.post("/v1/sessions", {"verification": {}})
@@ -34,8 +34,8 @@ async def test_a_status_comes_instead_of_the_answer(caller: Caller) -> None:
     assert () == caller.sandbox.sessions
 
 
-async def test_a_fault_happens_as_often_as_asked(caller: Caller) -> None:
-    """After that the sandbox is itself again."""
+async def test_fault_happens_the_given_number_of_times(caller: Caller) -> None:
+    """Afterwards requests succeed again."""
     caller.sandbox.inject(Fault.status(503), times=2)
 
     replies = [await caller.post("/v1/sessions", {"verification": {}}) for _ in range(3)]
@@ -43,8 +43,8 @@ async def test_a_fault_happens_as_often_as_asked(caller: Caller) -> None:
     assert [503, 503, 201] == [reply.status for reply in replies]
 
 
-async def test_a_fault_may_be_for_one_kind_of_request(caller: Caller) -> None:
-    """Method and path pattern choose; other requests go through, and faults wait their turn."""
+async def test_fault_is_limited_to_method_and_path(caller: Caller) -> None:
+    """Other requests succeed, and the fault stays pending."""
     session_id = await caller.create()
     caller.sandbox.inject(Fault.status(500), method="patch")
     caller.sandbox.inject(Fault.status(502), path="*/media")
@@ -58,17 +58,17 @@ async def test_a_fault_may_be_for_one_kind_of_request(caller: Caller) -> None:
     assert 200 == (await caller.submit(session_id)).status
 
 
-async def test_an_answer_may_come_before_the_body(caller: Caller) -> None:
-    """A refusal by the head alone arrives while most of the body is still to be sent."""
+async def test_status_fault_may_precede_the_body(caller: Caller) -> None:
+    """The response to the headers arrives while most of the body is unsent."""
     session_id = await caller.create()
     caller.sandbox.inject(Fault.status(413, before_body=True))
 
-    assert b"413" in (await half_sent(caller, session_id)).split(b"\r\n", 1)[0]
+    assert b"413" in (await send_part_of_upload(caller, session_id)).split(b"\r\n", 1)[0]
     assert () == caller.sandbox.session(session_id).media
 
 
-async def half_sent(caller: Caller, session_id: str, sent: int = 10) -> bytes:
-    """Announce an upload, send some bytes of it, and return what comes back before the connection ends or pauses."""
+async def send_part_of_upload(caller: Caller, session_id: str, sent: int = 10) -> bytes:
+    """Announce an upload, send some bytes of it, and return the bytes received before the connection ends or pauses."""
     host, _, port = caller.sandbox.base_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
@@ -84,8 +84,8 @@ async def half_sent(caller: Caller, session_id: str, sent: int = 10) -> bytes:
 
 
 @pytest.mark.parametrize("after", [0, 1000, 3_000_000])
-async def test_a_connection_may_break_off(caller: Caller, after: int) -> None:
-    """The client loses the connection after some bytes of its body, and nothing was done."""
+async def test_drop_closes_the_connection(caller: Caller, after: int) -> None:
+    """The connection closes after some bytes of the body, and the request is not carried out."""
     session_id = await caller.create()
     caller.sandbox.inject(Fault.drop(after=after), path="*/media")
 
@@ -98,8 +98,8 @@ async def test_a_connection_may_break_off(caller: Caller, after: int) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1000])
-async def test_a_request_may_hang_until_the_sandbox_stops(start_sandbox: StartSandbox, after: int) -> None:
-    """It is never answered, holds up no other request, and ends with the sandbox."""
+async def test_hang_ends_when_the_sandbox_stops(start_sandbox: StartSandbox, after: int) -> None:
+    """A hanging request gets no response, delays no other request, and ends with the sandbox."""
     async with start_sandbox(clock=VirtualClock()) as caller:
         session_id = await caller.create()
         caller.sandbox.inject(Fault.hang(after=after), path="*/media")
@@ -112,8 +112,8 @@ async def test_a_request_may_hang_until_the_sandbox_stops(start_sandbox: StartSa
     assert 200 == other.status
 
 
-async def test_an_answer_may_be_lost(caller: Caller) -> None:
-    """What was asked is done, and the client never learns of it."""
+async def test_lose_response_carries_out_the_request(caller: Caller) -> None:
+    """The request is carried out, and the client gets no response."""
     caller.sandbox.inject(Fault.lose_response())
 
     with pytest.raises(ClientError):
@@ -122,8 +122,8 @@ async def test_an_answer_may_be_lost(caller: Caller) -> None:
     assert 1 == len(caller.sandbox.sessions)
 
 
-async def test_an_answer_may_be_forged(caller: Caller) -> None:
-    """What was asked is done, under a signature that no secret of the integration made."""
+async def test_forge_signature_carries_out_the_request(caller: Caller) -> None:
+    """The request is carried out, and no secret of the integration matches the signature."""
     caller.sandbox.inject(Fault.forge_signature())
 
     reply = await caller.post("/v1/sessions", {"verification": {}})
@@ -134,8 +134,8 @@ async def test_an_answer_may_be_forged(caller: Caller) -> None:
     assert caller.signature(honest.body).hexdigest() == honest.headers["x-hmac-signature"]
 
 
-async def test_every_request_is_remembered(caller: Caller) -> None:
-    """Method, path and status of each, in the order of the answers."""
+async def test_requests_are_recorded(caller: Caller) -> None:
+    """Method, path and status of each request, in the order of the responses."""
     caller.sandbox.inject(Fault.status(500), method="PATCH")
     session_id = await caller.create()
     await caller.submit(session_id)
@@ -158,14 +158,14 @@ async def test_every_request_is_remembered(caller: Caller) -> None:
         lambda: Sandbox().inject(Fault.lose_response(), times=0),
     ],
 )
-async def test_a_fault_that_cannot_be_is_refused(misuse: Callable[[], object]) -> None:
-    """A status that no answer has, fewer than no bytes and fewer than one time are mistakes."""
+async def test_impossible_fault_is_refused(misuse: Callable[[], object]) -> None:
+    """An impossible status, a negative number of bytes and fewer than one time are refused."""
     with pytest.raises(InvalidArgumentError):
         misuse()
 
 
-async def test_followers_are_told_of_each_request(start_sandbox: StartSandbox) -> None:
-    """`on_request` sees what `requests` remembers."""
+async def test_on_request_gets_every_request(start_sandbox: StartSandbox) -> None:
+    """`on_request` gets the same records as `requests`."""
     told: list[str] = []
     async with start_sandbox(on_request=lambda seen: told.append(json.dumps([seen.method, seen.status]))) as caller:
         await caller.create()

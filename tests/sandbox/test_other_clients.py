@@ -1,4 +1,4 @@
-"""What browsers, containers and clients written elsewhere need from a sandbox."""
+"""Features for browsers, containers and clients in other languages."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ PREFLIGHT = {
 
 
 @pytest.mark.parametrize("path", ["/v1/sessions", "/v1/sessions/", "/v1/sessions/some/media", "/elsewhere"])
-async def test_a_browser_may_ask_before_it_sends(caller: Caller, path: str) -> None:
-    """A preflight is answered for every path: the page's origin, every method, and the headers that were asked for."""
+async def test_preflight_allows_every_method(caller: Caller, path: str) -> None:
+    """A preflight of any path allows the origin, every method and the requested headers."""
     reply = await caller.send("OPTIONS", path, headers=PREFLIGHT)
 
     assert 204 == reply.status
@@ -35,8 +35,8 @@ async def test_a_browser_may_ask_before_it_sends(caller: Caller, path: str) -> N
     assert "Origin" in reply.headers["Vary"]
 
 
-async def test_a_browser_may_reach_a_private_network(caller: Caller) -> None:
-    """A page from the internet may call the sandbox on its own machine, where the browser asks for that."""
+async def test_preflight_allows_private_network_access(caller: Caller) -> None:
+    """A page from the internet may call the sandbox on the same machine, if the browser asks for that."""
     reply = await caller.send(
         "OPTIONS", "/v1/sessions", headers={**PREFLIGHT, "Access-Control-Request-Private-Network": "true"}
     )
@@ -44,8 +44,8 @@ async def test_a_browser_may_reach_a_private_network(caller: Caller) -> None:
     assert "true" == reply.headers["Access-Control-Allow-Private-Network"]
 
 
-async def test_a_preflight_is_not_a_request_to_veriff(caller: Caller) -> None:
-    """A preflight and a check of health meet no fault, count towards no limit, and are not listed."""
+async def test_preflight_and_health_check_are_not_recorded(caller: Caller) -> None:
+    """Faults and limits do not apply to a preflight or health check, and they are not listed."""
     caller.sandbox.inject(Fault.status(500))
 
     assert 204 == (await caller.send("OPTIONS", "/v1/sessions", headers=PREFLIGHT)).status
@@ -54,8 +54,8 @@ async def test_a_preflight_is_not_a_request_to_veriff(caller: Caller) -> None:
     assert 500 == (await caller.send("GET", "/elsewhere")).status
 
 
-async def test_a_page_can_create_a_session(caller: Caller) -> None:
-    """A page of another origin creates a session with the API key alone, and may read the answer and its headers."""
+async def test_page_can_create_a_session(caller: Caller) -> None:
+    """A page of another origin creates a session with the API key only, and may read the response and its headers."""
     body = json.dumps(
         {
             "verification": {
@@ -83,8 +83,8 @@ async def test_a_page_can_create_a_session(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("fault", [Fault.status(503), Fault.truncate_response(after=3), Fault.corrupt_response()])
-async def test_refusals_and_faults_can_be_read_by_a_page_too(caller: Caller, fault: Fault) -> None:
-    """Every answer has the headers without which a page cannot read it, those that go wrong on purpose included."""
+async def test_errors_have_cors_headers(caller: Caller, fault: Fault) -> None:
+    """Errors and injected faults have the headers that a page needs to read them."""
     caller.sandbox.inject(fault)
     async with caller.http.post(caller.sandbox.base_url + "/v1/sessions", headers={"Origin": ORIGIN}) as answer:
         assert ORIGIN == answer.headers["Access-Control-Allow-Origin"]
@@ -93,8 +93,8 @@ async def test_refusals_and_faults_can_be_read_by_a_page_too(caller: Caller, fau
 @pytest.mark.parametrize(
     "path", ["/v1/sessions", "/v1/feedback/fraud-reports", "/v1/faces/import", "/v1/sessions/{id}/media"]
 )
-async def test_a_body_that_is_not_gzip_is_a_bad_request(caller: Caller, path: str) -> None:
-    """A body that its Content-Encoding describes falsely is refused with 400, and changes nothing."""
+async def test_wrong_content_encoding_is_a_bad_request(caller: Caller, path: str) -> None:
+    """A body that does not match its Content-Encoding is refused with 400, and changes nothing."""
     session_id = await caller.create()
     body = b'{"verification":{}}'
     path = path.format(id=session_id)
@@ -104,8 +104,8 @@ async def test_a_body_that_is_not_gzip_is_a_bad_request(caller: Caller, path: st
     assert 1 == len(caller.sandbox.sessions)
 
 
-async def test_a_body_that_is_gzip_is_read(caller: Caller) -> None:
-    """A compressed body is decompressed, and its signature is that of the JSON."""
+async def test_gzip_body_is_accepted(caller: Caller) -> None:
+    """A compressed body is decompressed; its signature covers the JSON."""
     body = b'{"verification":{"vendorData":"user-42"}}'
     headers = {**caller.signed(body), "Content-Encoding": "gzip"}
 
@@ -113,16 +113,16 @@ async def test_a_body_that_is_gzip_is_read(caller: Caller) -> None:
     assert "user-42" == caller.sandbox.sessions[0].vendor_data
 
 
-async def test_a_fault_meets_a_body_that_is_not_gzip(caller: Caller) -> None:
-    """A fault that reads the body first goes wrong as it was asked to, whatever the body is."""
+async def test_fault_works_with_wrong_content_encoding(caller: Caller) -> None:
+    """A fault that reads the body first works with an invalid body."""
     caller.sandbox.inject(Fault.status(503))
     reply = await caller.send("POST", "/v1/sessions", data=b"{}", headers={"Content-Encoding": "gzip"})
 
     assert 503 == reply.status
 
 
-async def test_numbers_of_webhooks_are_javascripts(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A receiver that serialises a webhook again, with JavaScript's numbers, gets the body that was signed."""
+async def test_webhook_numbers_are_written_like_javascript(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """A receiver that serialises a webhook again in JavaScript gets the body that was signed."""
     async with start_sandbox(webhook_url=receiver.url, options=SandboxOptions(time_digits=3)) as caller:
         session_id = await caller.create()
         caller.sandbox.decide(

@@ -1,4 +1,4 @@
-"""The rules alone: any JSON, and any order of events."""
+"""The state machine without HTTP: any JSON, and any order of events."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ VERIFICATIONS = VALUES | st.fixed_dictionaries(
 )
 
 
-def refused(ask: Callable[[], object]) -> HTTPError | None:
-    """Return how something is refused, if it is."""
+def get_error(ask: Callable[[], object]) -> HTTPError | None:
+    """Return the error that a call raises, if any."""
     try:
         ask()
     except HTTPError as refusal:
@@ -57,22 +57,22 @@ def refused(ask: Callable[[], object]) -> HTTPError | None:
 
 
 @given(verification=VERIFICATIONS, text=st.text(), value=VALUES)
-def test_any_json_is_taken_or_refused(verification: object, text: str, value: object) -> None:
-    """Whatever JSON comes, a check gives a value or a refusal with a documented code, never another error."""
+def test_any_json_is_accepted_or_refused_with_a_code(verification: object, text: str, value: object) -> None:
+    """For any JSON, a check returns a value or raises an error with a documented code."""
     for refusal in (
-        refused(lambda: check_verification({"verification": verification})),
-        refused(lambda: check_submission({"verification": verification})),
-        refused(lambda: check_context(value)),
-        refused(lambda: check_id(text)),
+        get_error(lambda: check_verification({"verification": verification})),
+        get_error(lambda: check_submission({"verification": verification})),
+        get_error(lambda: check_context(value)),
+        get_error(lambda: check_id(text)),
     ):
         assert refusal is None or (400 == refusal.status and refusal.code is not None)
 
 
 @given(verification=VERIFICATIONS)
-def test_what_was_taken_can_be_decided_and_written(verification: object) -> None:
-    """Whatever opened a session, its decision is JSON."""
+def test_any_accepted_session_can_be_decided(verification: object) -> None:
+    """The decision of any accepted session can be serialised."""
     scenario = Scenario(SandboxOptions(), new_id=lambda: str(UUID(int=1)), decide_after=None)
-    if refused(lambda: scenario.create({"verification": verification}, now=START, host="")):
+    if get_error(lambda: scenario.create({"verification": verification}, now=START, host="")):
         return
     (session,) = scenario.sessions
 
@@ -82,8 +82,8 @@ def test_what_was_taken_can_be_decided_and_written(verification: object) -> None
     assert dump(effect.body)
 
 
-def stored(number: int) -> StoredMedia:
-    """Return a picture."""
+def new_media(number: int) -> StoredMedia:
+    """Return an uploaded file."""
     return StoredMedia(id=str(number), context="face", mimetype="image/jpeg", size=1, sha256="", path=Path())
 
 
@@ -118,7 +118,7 @@ class Life(RuleBasedStateMachine):
     def upload(self) -> None:
         """Upload a picture."""
         before = self.view()
-        refusal = refused(lambda: self.scenario.add_media(self.id, stored(len(before.media)), host=""))
+        refusal = get_error(lambda: self.scenario.add_media(self.id, new_media(len(before.media)), host=""))
         after = self.view()
         if before.status in OPEN:
             assert refusal is None
@@ -134,7 +134,7 @@ class Life(RuleBasedStateMachine):
         """Submit the session."""
         before = self.view()
         body = {"verification": {"status": "submitted"}}
-        refusal = refused(lambda: self.note(self.scenario.submit(self.id, body, now=self.now, host="")[1]))
+        refusal = get_error(lambda: self.note(self.scenario.submit(self.id, body, now=self.now, host="")[1]))
         after = self.view()
         if before.status in OPEN:
             assert refusal is None

@@ -1,4 +1,4 @@
-"""Sessions as a foreign client opens and submits them."""
+"""Creating and submitting sessions with a client that does not use the package."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.anyio
 PICTURE: Final = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(500)).decode()
 
 
-async def test_the_least_body_opens_a_session(caller: Caller) -> None:
-    """``{"verification":{}}`` is enough, and the answer is 201 with everything that the reference lists."""
+async def test_empty_verification_creates_a_session(caller: Caller) -> None:
+    """``{"verification":{}}`` is enough; the response is 201 with all documented members."""
     reply = await caller.post("/v1/sessions", {"verification": {}})
 
     assert 201 == reply.status
@@ -30,7 +30,7 @@ async def test_the_least_body_opens_a_session(caller: Caller) -> None:
     assert (None, "created") == (verification["vendorData"], verification["status"])
 
 
-async def test_the_session_token_names_its_session(caller: Caller) -> None:
+async def test_session_token_names_its_session(caller: Caller) -> None:
     """The token is a JWT with the claims of real ones, and expires seven days after the creation."""
     verification = (await caller.post("/v1/sessions", {"verification": {}})).json["verification"]
 
@@ -61,8 +61,8 @@ async def test_the_session_token_names_its_session(caller: Caller) -> None:
         {"somethingNew": {"deep": [1, 2.5, None, True]}, "person": {"favouriteColour": "mauve"}},
     ],
 )
-async def test_what_no_document_forbids_is_taken(caller: Caller, verification: dict[str, object]) -> None:
-    """Documented, legacy, null and unknown members all open a session, and vendor data comes back unchanged."""
+async def test_undocumented_members_are_accepted(caller: Caller, verification: dict[str, object]) -> None:
+    """Documented, legacy, null and unknown members are accepted, and vendor data comes back unchanged."""
     reply = await caller.post("/v1/sessions", {"verification": verification, "extra": 1})
 
     assert 201 == reply.status
@@ -84,8 +84,8 @@ async def test_what_no_document_forbids_is_taken(caller: Caller, verification: d
     ],
     ids=range(9),
 )
-async def test_a_body_that_is_no_session_is_refused(caller: Caller, body: bytes, codes: set[str]) -> None:
-    """Whatever is not an object with a ``verification`` in it is refused with a code, whoever wrote it."""
+async def test_body_without_verification_is_refused(caller: Caller, body: bytes, codes: set[str]) -> None:
+    """A body that is not an object with a ``verification`` is refused with a code."""
     status, code = (await caller.post("/v1/sessions", body)).refusal
 
     assert 400 == status
@@ -122,13 +122,13 @@ async def test_each_wrong_value_has_its_code(caller: Caller, verification: objec
     assert (400, code) == reply.refusal
 
 
-async def test_a_trailing_slash_is_accepted(caller: Caller) -> None:
+async def test_trailing_slash_is_accepted(caller: Caller) -> None:
     """Veriff's own samples post to ``/v1/sessions/``."""
     assert 201 == (await caller.post("/v1/sessions/", {"verification": {}})).status
 
 
-async def test_submitting_answers_like_creating(caller: Caller) -> None:
-    """The answer to a submit is the session again, with its new status."""
+async def test_submission_returns_the_session(caller: Caller) -> None:
+    """The response to a submission is the session with its new status."""
     created = (await caller.post("/v1/sessions", {"verification": {"vendorData": "user-42"}})).json["verification"]
 
     reply = await caller.submit(created["id"])
@@ -137,16 +137,16 @@ async def test_submitting_answers_like_creating(caller: Caller) -> None:
     assert {"status": "success", "verification": {**created, "status": "submitted"}} == reply.json
 
 
-async def test_the_members_that_the_demo_of_veriff_adds_are_taken(caller: Caller) -> None:
-    """``frontState`` and ``timestamp`` beside the status do no harm."""
+async def test_members_of_veriffs_demo_are_accepted(caller: Caller) -> None:
+    """``frontState`` and ``timestamp`` next to the status are ignored."""
     session_id = await caller.create()
     body = {"verification": {"frontState": "done", "status": "submitted", "timestamp": "2024-01-01T00:00:00.000Z"}}
 
     assert 200 == (await caller.post(f"/v1/sessions/{session_id}", body, method="PATCH")).status
 
 
-async def test_a_session_is_submitted_once(caller: Caller) -> None:
-    """A second submit is refused as an impossible transition."""
+async def test_second_submission_is_refused(caller: Caller) -> None:
+    """A second submission is refused as an impossible transition."""
     session_id = await caller.create()
     await caller.submit(session_id)
 
@@ -154,8 +154,8 @@ async def test_a_session_is_submitted_once(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("status", ["approved", "SUBMITTED", "", None, 1])
-async def test_only_submitted_may_be_asked_for(caller: Caller, status: object) -> None:
-    """Every other status is refused, and the session stays as it was."""
+async def test_other_status_than_submitted_is_refused(caller: Caller, status: object) -> None:
+    """Every other status is refused, and the session is unchanged."""
     session_id = await caller.create()
 
     refused, code = (await caller.submit(session_id, status)).refusal
@@ -165,8 +165,8 @@ async def test_only_submitted_may_be_asked_for(caller: Caller, status: object) -
     assert 200 == (await caller.submit(session_id)).status
 
 
-async def test_unknown_sessions_are_not_found(caller: Caller) -> None:
-    """Submit, upload and decision of a session that never was answer 404."""
+async def test_unknown_session_is_not_found(caller: Caller) -> None:
+    """Submission, upload and decision of an unknown session respond with 404."""
     unknown = str(uuid4())
 
     assert 404 == (await caller.submit(unknown)).refusal[0]
@@ -178,23 +178,23 @@ async def test_unknown_sessions_are_not_found(caller: Caller) -> None:
     ("session_id", "code"),
     [("short", "1001"), ("x" * 41, "1001"), ("x" * 36, "1002")],
 )
-async def test_ids_that_cannot_be_are_told_apart(caller: Caller, session_id: str, code: str) -> None:
-    """An id of a wrong length, and one that is no UUID, have codes of their own."""
+async def test_malformed_ids_have_different_codes(caller: Caller, session_id: str, code: str) -> None:
+    """An id of a wrong length and one that is not a UUID have different codes."""
     assert (400, code) == (await caller.decision(session_id)).refusal
     assert (400, code) == (await caller.submit(session_id)).refusal
     assert (400, code) == (await caller.upload(session_id, PICTURE)).refusal
 
 
-async def test_a_body_that_is_too_large_is_refused(caller: Caller) -> None:
-    """What describes a session is bounded, and the refusal has the form of all others."""
+async def test_oversized_creation_is_refused(caller: Caller) -> None:
+    """The size of a creation is limited, and the error has the usual form."""
     reply = await caller.post("/v1/sessions", {"verification": {}, "padding": "x" * 2_000_000})
 
     assert 413 == reply.refusal[0]
 
 
 @pytest.mark.parametrize(("method", "path"), [("GET", "/"), ("GET", "/v1/nothing"), ("DELETE", "/v1/sessions")])
-async def test_unknown_routes_answer_in_json(caller: Caller, method: str, path: str) -> None:
-    """There is no answer that is not JSON, also where there is nothing."""
+async def test_unknown_route_responds_in_json(caller: Caller, method: str, path: str) -> None:
+    """A 404 of an unknown path is JSON, too."""
     reply = await caller.send(method, path, headers=caller.signed(b""))
 
     assert reply.refusal[0] in {404, 405}

@@ -1,4 +1,4 @@
-"""Pictures on their way in: every form that a client may give them, and what is kept of them."""
+"""Uploads over HTTP: every form of a body that a client may send, and the stored file."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ CONTEXTS: Final = (
 )
 
 
-def encoded(picture: bytes) -> str:
+def encode(picture: bytes) -> str:
     """Return base64 as text."""
     return base64.b64encode(picture).decode()
 
 
-async def test_the_answer_describes_the_picture(caller: Caller) -> None:
-    """It has the members of the reference: a null timestamp, the size decoded, the type that the bytes show."""
+async def test_response_describes_the_file(caller: Caller) -> None:
+    """It has the documented members: a null timestamp, the decoded size, the type from the bytes."""
     session_id = await caller.create()
 
-    reply = await caller.upload(session_id, encoded(JPEG))
+    reply = await caller.upload(session_id, encode(JPEG))
 
     assert 200 == reply.status
     image = reply.json["image"]
@@ -70,14 +70,14 @@ async def test_the_answer_describes_the_picture(caller: Caller) -> None:
 
 @pytest.mark.parametrize(("mimetype", "head"), HEADS.items())
 @pytest.mark.parametrize("prefix", ["", "data:image/jpeg;base64,"])
-async def test_every_documented_type_is_kept_byte_for_byte(
+async def test_every_documented_type_is_stored_unchanged(
     caller: Caller, mimetype: str, head: bytes, prefix: str
 ) -> None:
-    """With a data URI or bare, what is stored is what was encoded, under the type that its bytes show."""
+    """With a data URI or bare, the stored bytes are those that were encoded, with the type of their first bytes."""
     picture = head + bytes(1000)
     session_id = await caller.create()
 
-    await caller.upload(session_id, prefix + encoded(picture))
+    await caller.upload(session_id, prefix + encode(picture))
 
     (stored,) = caller.sandbox.session(session_id).media
     assert (mimetype, len(picture)) == (stored.mimetype, stored.size)
@@ -86,9 +86,9 @@ async def test_every_documented_type_is_kept_byte_for_byte(
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-async def test_every_documented_context_is_taken(caller: Caller, context: str) -> None:
-    """All contexts that are documented for uploads are known."""
-    reply = await caller.upload(await caller.create(), encoded(JPEG), context)
+async def test_every_documented_context_is_accepted(caller: Caller, context: str) -> None:
+    """All contexts that are documented for uploads are accepted."""
+    reply = await caller.upload(await caller.create(), encode(JPEG), context)
 
     assert context == reply.json["image"]["context"]
 
@@ -101,17 +101,17 @@ async def test_every_documented_context_is_taken(caller: Caller, context: str) -
         ({"context": "face", "content": None}, "1400"),
         ({"context": "face", "content": 7}, "1400"),
         ({"context": "face", "content": "no base64!"}, "1401"),
-        ({"context": "face", "content": encoded(b"GIF89a" + bytes(100))}, "1401"),
-        ({"context": "selfie", "content": encoded(JPEG)}, "1402"),
-        ({"context": ["face"], "content": encoded(JPEG)}, "1402"),
-        ({"content": encoded(JPEG)}, "1402"),
+        ({"context": "face", "content": encode(b"GIF89a" + bytes(100))}, "1401"),
+        ({"context": "selfie", "content": encode(JPEG)}, "1402"),
+        ({"context": ["face"], "content": encode(JPEG)}, "1402"),
+        ({"content": encode(JPEG)}, "1402"),
     ],
     ids=range(9),
 )
-async def test_each_wrong_picture_has_its_code(
+async def test_each_invalid_upload_has_its_code(
     start_sandbox: StartSandbox, tmp_path: Path, image: object, code: str
 ) -> None:
-    """A body that is wrong is refused with a code, and leaves nothing behind."""
+    """An invalid body is refused with a code, and leaves no file."""
     async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path) as caller:
         session_id = await caller.create()
 
@@ -119,20 +119,20 @@ async def test_each_wrong_picture_has_its_code(
 
         assert (400, code) == reply.refusal
         assert () == caller.sandbox.session(session_id).media
-        assert [] == await files(tmp_path)
+        assert [] == await list_files(tmp_path)
 
 
-async def files(folder: Path) -> list[str]:
+async def list_files(folder: Path) -> list[str]:
     """Return the names of all files below a folder."""
     return sorted([path.name async for path in anyio.Path(folder).rglob("*") if await path.is_file()])
 
 
-async def test_bodies_of_other_languages_are_read(caller: Caller) -> None:
-    """Escaped slashes, white space, members in another order and unknown ones change nothing."""
+async def test_bodies_of_other_languages_are_accepted(caller: Caller) -> None:
+    """Escaped slashes, white space, another order of members and unknown members make no difference."""
     picture = JPEG + b"\xff" * 300
     session_id = await caller.create()
     text = json.dumps(
-        {"meta": {"content": "x", "image": []}, "image": {"content": encoded(picture), "new": [1], "context": "face"}},
+        {"meta": {"content": "x", "image": []}, "image": {"content": encode(picture), "new": [1], "context": "face"}},
         indent=4,
     ).replace("/", "\\/")
 
@@ -142,10 +142,10 @@ async def test_bodies_of_other_languages_are_read(caller: Caller) -> None:
     assert hashlib.sha256(picture).hexdigest() == caller.sandbox.session(session_id).media[0].sha256
 
 
-async def test_bodies_without_a_length_are_read(caller: Caller) -> None:
-    """A chunked body, cut anywhere, is as good as one with a length."""
+async def test_chunked_body_is_accepted(caller: Caller) -> None:
+    """A chunked body, cut anywhere, is equivalent to one with a length."""
     session_id = await caller.create()
-    body = json.dumps({"image": {"context": "face", "content": encoded(JPEG)}}).encode()
+    body = json.dumps({"image": {"context": "face", "content": encode(JPEG)}}).encode()
 
     async def pieces() -> AsyncIterator[bytes]:
         for start in range(0, len(body), 7):
@@ -157,23 +157,23 @@ async def test_bodies_without_a_length_are_read(caller: Caller) -> None:
     assert hashlib.sha256(JPEG).hexdigest() == caller.sandbox.session(session_id).media[0].sha256
 
 
-async def test_the_same_context_may_come_again(caller: Caller) -> None:
-    """Several pictures of a context are recommended, and each has its own id."""
+async def test_context_may_be_repeated(caller: Caller) -> None:
+    """Several files of a context are recommended, and each has its own id."""
     session_id = await caller.create()
 
-    first = await caller.upload(session_id, encoded(JPEG), "face")
-    second = await caller.upload(session_id, encoded(JPEG), "face")
+    first = await caller.upload(session_id, encode(JPEG), "face")
+    second = await caller.upload(session_id, encode(JPEG), "face")
 
     assert first.json["image"]["id"] != second.json["image"]["id"]
     assert ["face", "face"] == [stored.context for stored in caller.sandbox.session(session_id).media]
 
 
-async def test_after_submission_nothing_is_taken(caller: Caller) -> None:
-    """An upload to a submitted session is a conflict, before and after its body is read."""
+async def test_upload_after_submission_is_refused(caller: Caller) -> None:
+    """An upload to a submitted session is a conflict, before and after its body was read."""
     session_id = await caller.create()
     await caller.submit(session_id)
 
-    assert 409 == (await caller.upload(session_id, encoded(JPEG))).refusal[0]
+    assert 409 == (await caller.upload(session_id, encode(JPEG))).refusal[0]
 
 
 @pytest.mark.parametrize(
@@ -187,13 +187,13 @@ async def test_after_submission_nothing_is_taken(caller: Caller) -> None:
     ],
     ids=range(5),
 )
-async def test_sizes_are_limited(  # noqa: PLR0913, PLR0917
+async def test_file_size_is_limited(  # noqa: PLR0913, PLR0917
     start_sandbox: StartSandbox, tmp_path: Path, options: SandboxOptions, head: bytes, size: int, status: int
 ) -> None:
-    """An image stays under 24 MB of base64, a PDF under 20 MB; a file that is larger is refused and not kept."""
+    """An image must be below 24 MB of base64, a PDF below 20 MB; a larger file is refused and not stored."""
     async with start_sandbox(clock=VirtualClock(), options=options, media_folder=tmp_path) as caller:
         session_id = await caller.create()
-        content = encoded(head + bytes(size - len(head)))
+        content = encode(head + bytes(size - len(head)))
         try:
             reply = await caller.upload(session_id, content)
         except ClientError:
@@ -203,11 +203,11 @@ async def test_sizes_are_limited(  # noqa: PLR0913, PLR0917
         assert reply is None or status == reply.status
         kept = caller.sandbox.session(session_id).media
         assert [size] * (status == 200) == [stored.size for stored in kept]
-        assert len(kept) == len(await files(tmp_path))
+        assert len(kept) == len(await list_files(tmp_path))
 
 
-async def test_a_large_picture_costs_no_memory(caller: Caller) -> None:
-    """Client and sandbox together hold little of a picture that is streamed through them, however large."""
+async def test_upload_memory_does_not_grow_with_the_file(caller: Caller) -> None:
+    """Client and sandbox together use little memory for a streamed file of any size."""
     session_id = await caller.create()
     piece = base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(49_152 - 4))
     count = 300
@@ -238,21 +238,21 @@ async def test_a_large_picture_costs_no_memory(caller: Caller) -> None:
     assert peak - before < 5_000_000 < len(piece) * count / 3
 
 
-async def test_uploads_run_side_by_side(caller: Caller) -> None:
-    """Many at once, to one session, are all kept and none is mixed with another."""
+async def test_concurrent_uploads_are_stored_separately(caller: Caller) -> None:
+    """Many uploads at the same time, to one session, are all stored unmixed."""
     session_id = await caller.create()
     pictures = [b"\xff\xd8\xff\xe0" + bytes([number]) * 100_000 for number in range(12)]
 
     async with anyio.create_task_group() as group:
         for picture in pictures:
-            group.start_soon(caller.upload, session_id, encoded(picture), "face")
+            group.start_soon(caller.upload, session_id, encode(picture), "face")
 
     expected = {hashlib.sha256(picture).hexdigest() for picture in pictures}
     assert expected == {stored.sha256 for stored in caller.sandbox.session(session_id).media}
 
 
-async def test_an_upload_that_breaks_off_leaves_nothing(start_sandbox: StartSandbox, tmp_path: Path) -> None:
-    """What a client stops sending in the middle is neither kept nor left on the disk."""
+async def test_interrupted_upload_leaves_no_file(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    """An upload that the client interrupts is neither stored nor left on the disk."""
     async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path) as caller:
         session_id = await caller.create()
         sent = anyio.Event()
@@ -272,14 +272,14 @@ async def test_an_upload_that_breaks_off_leaves_nothing(start_sandbox: StartSand
 
     assert () == kept
     assert 404 == unknown.status
-    assert [] == await files(tmp_path)
+    assert [] == await list_files(tmp_path)
 
 
-async def test_files_of_a_sandbox_without_a_folder_go_with_it(start_sandbox: StartSandbox) -> None:
-    """The temporary folder is gone when the sandbox has stopped, and a folder of the user's own stays."""
+async def test_temporary_files_are_removed_at_the_stop(start_sandbox: StartSandbox) -> None:
+    """The temporary folder is gone when the sandbox has stopped, and a user's folder stays."""
     async with start_sandbox() as caller:
         session_id = await caller.create()
-        await caller.upload(session_id, encoded(JPEG))
+        await caller.upload(session_id, encode(JPEG))
         path = anyio.Path(caller.sandbox.session(session_id).media[0].path)
         assert await path.exists()
 
@@ -287,10 +287,10 @@ async def test_files_of_a_sandbox_without_a_folder_go_with_it(start_sandbox: Sta
     assert not await path.parent.exists()
 
 
-async def test_files_in_the_users_folder_stay(start_sandbox: StartSandbox, tmp_path: Path) -> None:
-    """Pictures are there to be looked at after the sandbox has stopped."""
+async def test_files_in_media_folder_stay(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    """The files can be inspected after the sandbox has stopped."""
     async with start_sandbox(media_folder=tmp_path) as caller:
-        await caller.upload(await caller.create(), encoded(JPEG))
+        await caller.upload(await caller.create(), encode(JPEG))
 
-    (name,) = await files(tmp_path)
+    (name,) = await list_files(tmp_path)
     assert JPEG == await anyio.Path(tmp_path, name).read_bytes()

@@ -1,4 +1,4 @@
-"""Webhooks as a foreign receiver sees them: signed, tried again for a week, and each on its own."""
+"""Webhooks, received by a server that does not use the package: signed, retried for a week, each independent."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ HOUR: Final = 3600
 DAY: Final = 24 * HOUR
 
 
-async def submitted(caller: Caller, **verification: object) -> str:
-    """Open and submit a session."""
+async def create_submitted(caller: Caller, **verification: object) -> str:
+    """Create and submit a session."""
     session_id = await caller.create(**verification)
     await caller.submit(session_id)
     return session_id
 
 
-async def test_a_decision_is_posted_as_it_is_answered(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """The webhook has the very bytes of ``GET /decision``: compact JSON, without escapes."""
+async def test_webhook_equals_the_decision_response(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """The webhook has the same bytes as ``GET /decision``: compact JSON, without escapes."""
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        session_id = await submitted(caller, vendorData="José✓")
+        session_id = await create_submitted(caller, vendorData="José✓")
         caller.sandbox.decide(session_id, "approved")
 
         arrival = await receiver.next()
@@ -44,11 +44,11 @@ async def test_a_decision_is_posted_as_it_is_answered(start_sandbox: StartSandbo
         assert session_id == arrival.json["verification"]["id"]
 
 
-async def test_a_webhook_is_signed_with_the_newest_secret(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """Both families of headers carry the key and the signature of the raw bytes, beside the integration's id."""
+async def test_webhook_is_signed_with_the_newest_secret(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """Both families of headers carry key and signature of the raw bytes, and the integration id."""
     credentials = Credentials(str(uuid4()), "new", previous_secrets=("old",), integration_id=str(uuid4()))
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url, credentials=credentials) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         arrival = await receiver.next()
 
         signature = caller.signature(arrival.body, secret="new").hexdigest()
@@ -62,18 +62,18 @@ async def test_a_webhook_is_signed_with_the_newest_secret(start_sandbox: StartSa
     }.items() <= {name.lower(): value for name, value in arrival.headers.items()}.items()
 
 
-async def test_without_an_address_nothing_is_posted(caller: Caller) -> None:
-    """A sandbox without a webhook address decides all the same."""
-    caller.sandbox.decide(await submitted(caller), "approved")
+async def test_no_webhook_without_a_url(caller: Caller) -> None:
+    """A sandbox without a webhook URL still decides."""
+    caller.sandbox.decide(await create_submitted(caller), "approved")
     await caller.sandbox.wait_idle()
 
     assert () == caller.sandbox.deliveries
 
 
-async def test_the_address_may_come_later(caller: Caller, receiver: Receiver) -> None:
-    """What is decided after the address was set is posted there."""
+async def test_webhook_url_can_be_set_later(caller: Caller, receiver: Receiver) -> None:
+    """Decisions made after the URL was set are posted to it."""
     caller.sandbox.webhook_url = receiver.url
-    session_id = await submitted(caller)
+    session_id = await create_submitted(caller)
 
     caller.sandbox.decide(session_id, "declined", reason_code=101)
 
@@ -83,13 +83,11 @@ async def test_the_address_may_come_later(caller: Caller, receiver: Receiver) ->
 
 
 @pytest.mark.parametrize("status", [201, 204, 302, 307, 400, 500, 503])
-async def test_only_200_counts_and_a_redirect_is_not_followed(
-    start_sandbox: StartSandbox, receiver: Receiver, status: int
-) -> None:
-    """Every other answer brings the same bytes again an hour later, and not before."""
+async def test_other_status_than_200_is_retried(start_sandbox: StartSandbox, receiver: Receiver, status: int) -> None:
+    """Every other response, redirects included, causes another attempt with the same bytes after an hour."""
     receiver.answers = [status]
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
         first = await receiver.next()
         caller.sandbox.advance(HOUR - 1)
@@ -106,11 +104,11 @@ async def test_only_200_counts_and_a_redirect_is_not_followed(
         assert receiver.arrived.empty()
 
 
-async def test_a_delivery_is_given_up_after_a_week(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """It is tried once an hour for seven days, and never again."""
+async def test_delivery_is_given_up_after_a_week(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """One attempt an hour for seven days, and none later."""
     receiver.answers = [500] * 500
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
         for _ in range(10 * 24):
             caller.sandbox.advance(HOUR)
@@ -121,11 +119,11 @@ async def test_a_delivery_is_given_up_after_a_week(start_sandbox: StartSandbox, 
         assert timedelta(days=7) >= deliveries[-1].sent_at - deliveries[0].sent_at > timedelta(days=6, hours=22)
 
 
-async def test_a_week_may_pass_at_once(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """When the clock is moved over several tries, the delivery goes on from where it is now."""
+async def test_delivery_continues_after_a_large_advance(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """When the clock advances over several attempts, the next one is made at the present time."""
     receiver.answers = [500]
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
 
         caller.sandbox.advance(6 * DAY)
@@ -134,11 +132,11 @@ async def test_a_week_may_pass_at_once(start_sandbox: StartSandbox, receiver: Re
         assert [500, 200] == [delivery.status for delivery in caller.sandbox.deliveries]
 
 
-async def test_deliveries_do_not_wait_for_each_other(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A delivery that fails holds up no other."""
+async def test_deliveries_are_independent(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """A delivery that fails delays no other."""
     receiver.answers = [500]
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        first, second = await submitted(caller), await submitted(caller)
+        first, second = await create_submitted(caller), await create_submitted(caller)
         caller.sandbox.decide(first, "approved")
         await caller.sandbox.wait_idle()
         caller.sandbox.decide(second, "approved")
@@ -148,13 +146,13 @@ async def test_deliveries_do_not_wait_for_each_other(start_sandbox: StartSandbox
         assert [first, second] == arrived
 
 
-async def test_a_receiver_that_is_not_there_is_tried_again(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A refused connection is a failed try without a status."""
+async def test_refused_connection_is_retried(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """A refused connection is a failed attempt without a status."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook"
         async with start_sandbox(clock=VirtualClock(), webhook_url=url) as caller:
-            caller.sandbox.decide(await submitted(caller), "approved")
+            caller.sandbox.decide(await create_submitted(caller), "approved")
             await caller.sandbox.wait_idle()
             caller.sandbox.advance(HOUR)
             await caller.sandbox.wait_idle()
@@ -162,13 +160,13 @@ async def test_a_receiver_that_is_not_there_is_tried_again(start_sandbox: StartS
             assert [(url, None), (url, None)] == [(each.url, each.status) for each in caller.sandbox.deliveries]
 
 
-async def test_a_receiver_that_takes_too_long_has_failed(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A receiver has some seconds to answer; then the try counts as failed and comes again."""
+async def test_slow_receiver_is_retried(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """A receiver has some seconds to respond; then the attempt has failed and is repeated."""
     receiver.holds = asyncio.Event()
     async with start_sandbox(
         clock=VirtualClock(), options=SandboxOptions(webhook_timeout_seconds=0.1), webhook_url=receiver.url
     ) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
         receiver.holds.set()
         caller.sandbox.advance(HOUR)
@@ -178,9 +176,9 @@ async def test_a_receiver_that_takes_too_long_has_failed(start_sandbox: StartSan
 
 
 async def test_each_decision_of_a_session_is_posted(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A resubmission is posted at once, as for pictures that came by API, and so is what follows it."""
+    """A resubmission after uploads by API is posted immediately, and so are later decisions."""
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
-        session_id = await submitted(caller)
+        session_id = await create_submitted(caller)
         caller.sandbox.decide(session_id, "review")
         caller.sandbox.decide(session_id, "resubmission_requested")
         await caller.submit(session_id)
@@ -193,8 +191,8 @@ async def test_each_decision_of_a_session_is_posted(start_sandbox: StartSandbox,
         assert 2 == len({decision["attemptId"] for decision in decisions})
 
 
-async def test_the_end_of_a_session_is_posted_too(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """An expired session has a decision webhook of its own."""
+async def test_expiry_is_posted(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """An expired session has a decision webhook."""
     async with start_sandbox(clock=VirtualClock(), webhook_url=receiver.url) as caller:
         await caller.create()
 
@@ -204,11 +202,11 @@ async def test_the_end_of_a_session_is_posted_too(start_sandbox: StartSandbox, r
         assert ("expired", None) == (verification["status"], verification["decisionTime"])
 
 
-async def test_a_delivery_remembers_what_was_sent(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """Address, bytes, headers, the receiver's status and the time on the sandbox's clock."""
+async def test_delivery_records_the_request(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """URL, bytes, headers, the receiver's status and the time on the sandbox's clock."""
     clock = VirtualClock()
     async with start_sandbox(clock=clock, webhook_url=receiver.url) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
         arrival = await receiver.next()
 
@@ -222,14 +220,14 @@ async def test_a_delivery_remembers_what_was_sent(start_sandbox: StartSandbox, r
         assert arrival.headers["x-hmac-signature"] == delivery.headers["x-hmac-signature"]
 
 
-async def test_deliveries_can_be_followed(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """`on_delivery` is told of every try, failed or not."""
+async def test_on_delivery_gets_every_attempt(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """`on_delivery` gets every attempt, failed or not."""
     receiver.answers = [500]
     told: list[int | None] = []
     async with start_sandbox(
         clock=VirtualClock(), webhook_url=receiver.url, on_delivery=lambda delivery: told.append(delivery.status)
     ) as caller:
-        caller.sandbox.decide(await submitted(caller), "approved")
+        caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
         caller.sandbox.advance(HOUR)
         await caller.sandbox.wait_idle()

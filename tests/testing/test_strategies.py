@@ -1,4 +1,4 @@
-"""What Veriff says is read, written and read again without loss; any bytes give a value or an error of the library."""
+"""Models are decoded, encoded and decoded again without loss; any bytes give a value or an error of the library."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ READ = [
 each_model = pytest.mark.parametrize("model", READ, ids=lambda model: model.__name__)
 
 
-def signed(body: bytes) -> dict[str, str]:
+def sign_body(body: bytes) -> dict[str, str]:
     """Return the headers of a webhook with this body."""
     return {"x-auth-client": CREDENTIALS.api_key, "x-hmac-signature": CREDENTIALS.sign(body)}
 
@@ -52,7 +52,7 @@ UNKNOWN = {"aMemberThatIsNewer": {"with": ["a", 1, None]}}
 @settings(max_examples=8)
 @given(data=st.data())
 def test_models_survive_a_round_trip(model: type[AttrsInstance], data: DataObject) -> None:
-    """A model that is written as Veriff would, and read again, is the same."""
+    """A model that is encoded and decoded again is equal."""
     made = data.draw(strategy_for(model))
 
     written = dump(to_json(made))
@@ -65,7 +65,7 @@ def test_models_survive_a_round_trip(model: type[AttrsInstance], data: DataObjec
 @settings(max_examples=8)
 @given(data=st.data())
 def test_unknown_members_survive(model: type[AttrsInstance], data: DataObject) -> None:
-    """A member that this version does not know changes no field, stays in raw, and is written again."""
+    """An unknown member changes no field, stays in raw, and is encoded again."""
     made = data.draw(strategy_for(model))
     sent = {**to_json(made), **UNKNOWN}
 
@@ -79,8 +79,8 @@ def test_unknown_members_survive(model: type[AttrsInstance], data: DataObject) -
 @each_model
 @settings(max_examples=8)
 @given(data=st.data())
-def test_any_members_are_read_or_refused(model: type[AttrsInstance], data: DataObject) -> None:
-    """Members of any kind give a model, or a DecodeError that says where and not what."""
+def test_any_members_are_decoded_or_refused(model: type[AttrsInstance], data: DataObject) -> None:
+    """Members of any type give a model, or a DecodeError that names the path and not the value."""
     made = to_json(data.draw(strategy_for(model)))
     path = data.draw(st.sampled_from(sorted(made))) if made else "nothing"
     value = data.draw(st.none() | st.integers() | st.floats() | st.text() | st.lists(st.text()) | st.booleans())
@@ -103,20 +103,22 @@ def paths_of(value: object, *path: str) -> list[tuple[str, ...]]:
     return found
 
 
-def lost(sent: object, written: object, path: str = "$") -> list[str]:
-    """Return the paths at which something else was written than was sent; further members are none of them."""
+def find_changed_paths(sent: object, written: object, path: str = "$") -> list[str]:
+    """Return the paths whose value differs after encoding; additional members do not count."""
     if isinstance(sent, dict) and isinstance(written, dict):
-        return [at for name in sent for at in lost(sent[name], written.get(name, ...), f"{path}.{name}")]
+        return [at for name in sent for at in find_changed_paths(sent[name], written.get(name, ...), f"{path}.{name}")]
     if isinstance(sent, list) and isinstance(written, list) and len(sent) == len(written):
-        return [at for one, other in zip(sent, written, strict=True) for at in lost(one, other, f"{path}[]")]
+        return [
+            at for one, other in zip(sent, written, strict=True) for at in find_changed_paths(one, other, f"{path}[]")
+        ]
     return [] if sent == written else [path]
 
 
 @each_model
 @settings(max_examples=8)
 @given(data=st.data())
-def test_members_keep_the_form_in_which_they_came(model: type[AttrsInstance], data: DataObject) -> None:
-    """Whatever form a member has (`""`, `[]`, null, a number as text), a message that is read is written as it came."""
+def test_members_keep_their_received_form(model: type[AttrsInstance], data: DataObject) -> None:
+    """In any form (`""`, `[]`, null, a number as text), a member is encoded as it was received."""
     sent = load_object(dump(to_json(data.draw(strategy_for(model)))))
     for _ in range(data.draw(st.integers(0, 4))):
         *parents, name = data.draw(st.sampled_from(paths_of(sent) or [("nothing",)]))
@@ -129,11 +131,11 @@ def test_members_keep_the_form_in_which_they_came(model: type[AttrsInstance], da
         found = from_json(model, sent)
     except DecodeError:
         return
-    assert lost(sent, to_json(found)) == []
+    assert find_changed_paths(sent, to_json(found)) == []
 
 
-def test_a_field_that_was_changed_is_written_as_changed() -> None:
-    """The form in which a member came is kept for the value that was read, not for another one."""
+def test_changed_field_is_encoded_as_changed() -> None:
+    """The received form applies to the received value only."""
     sent = {"verification": {"id": "1", "status": "declined", "reason": "", "riskLabels": [], "vendorData": "a"}}
     decision = from_json(Decision, sent)
 
@@ -147,8 +149,8 @@ def test_a_field_that_was_changed_is_written_as_changed() -> None:
     ("digits", "text"),
     [(None, "2026-01-02T12:00:00.12Z"), (3, "2026-01-02T12:00:00.120Z"), (6, "2026-01-02T12:00:00.120000Z")],
 )
-def test_times_keep_their_digits_unless_digits_are_asked_for(digits: Literal[3, 6] | None, text: str) -> None:
-    """A time that was read is written as it came by default, and with 3 or 6 digits on request."""
+def test_times_keep_their_digits_by_default(digits: Literal[3, 6] | None, text: str) -> None:
+    """A decoded time is encoded as it was received by default, and with 3 or 6 digits on request."""
     sent = {"verification": {"id": "1", "status": "approved", "decisionTime": "2026-01-02T12:00:00.12Z"}}
 
     written = to_json(from_json(Decision, sent), time_digits=digits)["verification"]
@@ -158,12 +160,12 @@ def test_times_keep_their_digits_unless_digits_are_asked_for(digits: Literal[3, 
 
 
 @given(event=webhook_events())
-def test_every_kind_of_webhook_is_told_from_every_other(event: WebhookEvent) -> None:
-    """A webhook of any kind is verified, read as its own kind, and has one key however its members are ordered."""
+def test_every_kind_of_webhook_is_recognised(event: WebhookEvent) -> None:
+    """A webhook is verified, decoded as its kind, and has one key for any order of members."""
     body = to_json(event)
     shuffled = dict(reversed(body.items()))
 
-    found = [parse_webhook(signed(raw), raw, CREDENTIALS) for raw in (dump(body), dump(shuffled))]
+    found = [parse_webhook(sign_body(raw), raw, CREDENTIALS) for raw in (dump(body), dump(shuffled))]
 
     assert type(event) is type(found[0])
     assert event == found[0]
@@ -172,8 +174,8 @@ def test_every_kind_of_webhook_is_told_from_every_other(event: WebhookEvent) -> 
 
 
 @given(data=st.data(), webhook=signed_webhooks(CREDENTIALS))
-def test_webhooks_that_are_cut_or_flipped_are_refused(data: DataObject, webhook: tuple[dict[str, str], bytes]) -> None:
-    """A webhook that lost or changed a byte on its way is refused, whichever byte it was."""
+def test_damaged_webhook_is_refused(data: DataObject, webhook: tuple[dict[str, str], bytes]) -> None:
+    """A webhook with a lost or changed byte is refused, for every byte."""
     headers, body = webhook
     place = data.draw(st.integers(0, len(body) - 1))
     flipped = body[:place] + bytes([body[place] ^ data.draw(st.integers(1, 255))]) + body[place + 1 :]
@@ -185,21 +187,21 @@ def test_webhooks_that_are_cut_or_flipped_are_refused(data: DataObject, webhook:
 
 
 @given(data=st.data(), webhook=signed_webhooks(CREDENTIALS), junk=st.binary(max_size=80))
-def test_any_signed_bytes_give_an_event_or_an_error_of_ours(
+def test_any_signed_bytes_give_an_event_or_a_veriff_error(
     data: DataObject, webhook: tuple[dict[str, str], bytes], junk: bytes
 ) -> None:
-    """Whatever bytes are signed, whole, cut or spliced, there is an event or a VeriffError, never another error."""
+    """Signed bytes, whole, cut or spliced, give an event or a VeriffError, never another error."""
     _, body = webhook
     place = data.draw(st.integers(0, len(body)))
 
     for raw in (junk, body[:place], body[:place] + junk + body[place:]):
         with suppress(VeriffError):
-            assert parse_webhook(signed(raw), raw, CREDENTIALS).dedup_key
+            assert parse_webhook(sign_body(raw), raw, CREDENTIALS).dedup_key
 
 
 @pytest.mark.parametrize("name", ["strategy_for", "signed_webhooks"])
-def test_missing_hypothesis_is_named(name: str) -> None:
-    """Without hypothesis, one sentence says what to install, and the contracts work all the same."""
+def test_missing_hypothesis_is_reported(name: str) -> None:
+    """Without hypothesis, one sentence says which package to install, and the contracts work."""
     code = (
         "import sys; sys.modules['hypothesis'] = None\n"
         "from veriff_async.testing import InboxContract, JournalContract\n"

@@ -1,4 +1,4 @@
-"""The sandbox changes its state completely or not at all, and checks what it is given when it is given."""
+"""Changes happen completely or not at all, and arguments are checked when they are passed."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ DETAILS: list[dict[str, Any]] = [
 @pytest.mark.anyio
 @pytest.mark.parametrize("details", DETAILS, ids=range(len(DETAILS)))
 @pytest.mark.parametrize("with_address", [True, False])
-async def test_a_decision_that_cannot_be_written_is_not_made(
+async def test_decision_without_json_changes_nothing(
     caller: Caller,
     details: dict[str, Any],
     with_address: bool,  # noqa: FBT001
 ) -> None:
-    """A value that has no JSON is refused with an error of ours; session, decision and deliveries stay as they were."""
+    """A value without JSON raises an error of the library; session, decision and deliveries are unchanged."""
     session_id = await caller.create()
     if with_address:
         caller.sandbox.webhook_url = caller.sandbox.base_url + "/no-receiver"
@@ -85,8 +85,8 @@ async def test_a_decision_that_cannot_be_written_is_not_made(
 
 
 @pytest.mark.anyio
-async def test_an_unknown_option_of_a_decision_is_refused(caller: Caller) -> None:
-    """A misspelt option raises TypeError, which suggests the right name, and decides nothing."""
+async def test_unknown_option_of_decide_is_refused(caller: Caller) -> None:
+    """A misspelt option raises TypeError with a suggestion, and decides nothing."""
     session_id = await caller.create()
     with pytest.raises(TypeError, match="did you mean 'risk_score'"):
         caller.sandbox.decide(session_id, "approved", riskscore=1.0)  # type: ignore[call-arg]
@@ -114,10 +114,8 @@ HAPPENINGS: list[Callable[[Sandbox, Any], object]] = [
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("happen", HAPPENINGS)
-async def test_nothing_else_that_cannot_be_written_happens(
-    caller: Caller, happen: Callable[[Sandbox, Any], object]
-) -> None:
-    """Whatever a test lets happen is checked first, and every request about the session is answered as before."""
+async def test_event_without_json_changes_nothing(caller: Caller, happen: Callable[[Sandbox, Any], object]) -> None:
+    """Arguments of every event are checked first, and requests about the session are answered as before."""
     session_id = await caller.create()
     paths = [f"/v1/sessions/{session_id}{end}" for end in ("/person", "/attempts", "/watchlist-screening", "/decision")]
     before = [(reply.status, reply.body) for reply in [await caller.get(path, session_id) for path in paths]]
@@ -129,8 +127,8 @@ async def test_nothing_else_that_cannot_be_written_happens(
 
 
 @pytest.mark.anyio
-async def test_a_refused_report_of_fraud_takes_none(caller: Caller) -> None:
-    """A request with one report that cannot be read takes none of its reports."""
+async def test_invalid_fraud_report_refuses_the_whole_request(caller: Caller) -> None:
+    """A request with one invalid report files none of its reports."""
     session_id = await caller.create()
     caller.sandbox.decide(session_id, "approved")
     reports: list[object] = [{"sessionId": session_id, "categories": ["injected_media"]}]
@@ -159,8 +157,8 @@ async def test_a_refused_report_of_fraud_takes_none(caller: Caller) -> None:
     ],
 )
 @pytest.mark.parametrize("value", [math.nan, math.inf, -1, "5", None, True, 1e300])
-def test_rules_are_checked(name: str, value: object) -> None:
-    """A number of a rule that is not finite, negative, too large or of another type is refused when it is set."""
+def test_numbers_of_options_are_checked(name: str, value: object) -> None:
+    """A number that is not finite, negative, too large or of another type is refused."""
     with pytest.raises(InvalidArgumentError, match=f"SandboxOptions.{name}"):
         SandboxOptions(**cast("dict[str, Any]", {name: value}))
 
@@ -182,8 +180,8 @@ def test_rules_are_checked(name: str, value: object) -> None:
     ],
     ids=str,
 )
-def test_rules_of_every_kind_are_checked(rule: dict[str, Any]) -> None:
-    """So are flags, statuses and choices."""
+def test_flags_and_choices_of_options_are_checked(rule: dict[str, Any]) -> None:
+    """Flags, statuses and choices are checked, too."""
     with pytest.raises(InvalidArgumentError, match="SandboxOptions"):
         SandboxOptions(**rule)
 
@@ -217,7 +215,7 @@ def test_rules_of_every_kind_are_checked(rule: dict[str, Any]) -> None:
     ],
 )
 def test_faults_are_checked(make: Callable[[], object]) -> None:
-    """A fault that could not happen as asked is refused when it is made or injected."""
+    """An impossible fault is refused when it is created or injected."""
     with pytest.raises(InvalidArgumentError):
         make()
 
@@ -239,8 +237,8 @@ ADDRESSES = [
 
 
 @pytest.mark.parametrize("url", ADDRESSES)
-def test_addresses_are_checked(url: Any) -> None:  # noqa: ANN401  what callers without types pass
-    """An address that nothing can be posted to is refused wherever it is set, and the one before stays."""
+def test_webhook_urls_are_checked(url: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """An invalid URL is refused everywhere, and the previous URL stays."""
     before = {"decision": "http://127.0.0.1:1/hook"}
     sandbox = Sandbox(webhook_urls=before)
     with pytest.raises(InvalidArgumentError, match="webhook_url"):
@@ -279,14 +277,14 @@ def test_addresses_are_checked(url: Any) -> None:  # noqa: ANN401  what callers 
     ],
     ids=str,
 )
-def test_options_are_checked(options: dict[str, Any]) -> None:
-    """Every option of another type, not finite or out of range is refused with an error of ours."""
+def test_arguments_of_the_sandbox_are_checked(options: dict[str, Any]) -> None:
+    """Every argument of another type, not finite or out of range raises an error of the library."""
     with pytest.raises((ConfigurationError, InvalidArgumentError)):
         Sandbox(**options)
 
 
 def test_credentials_are_checked_when_they_are_set() -> None:
-    """Something else than credentials is refused, and the credentials before stay."""
+    """Another object is refused, and the previous credentials stay."""
     credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "secret")
     sandbox = Sandbox(credentials=credentials)
     with pytest.raises(ConfigurationError):
@@ -295,8 +293,8 @@ def test_credentials_are_checked_when_they_are_set() -> None:
 
 
 @pytest.mark.parametrize("seconds", [math.nan, math.inf, -1, "5", None, 1e12])
-def test_the_time_is_checked(seconds: Any) -> None:  # noqa: ANN401  what callers without types pass
-    """The clock is moved by a finite number of seconds, and never out of the calendar."""
+def test_duration_of_advance_is_checked(seconds: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """The clock advances by a finite number of seconds, and stays in the calendar."""
     clock = VirtualClock()
     before = clock.now()
     with pytest.raises(InvalidArgumentError):
@@ -305,24 +303,24 @@ def test_the_time_is_checked(seconds: Any) -> None:  # noqa: ANN401  what caller
 
 
 @pytest.mark.parametrize("start", [datetime(2026, 1, 1), datetime.max.replace(tzinfo=UTC), 5])  # noqa: DTZ001
-def test_the_beginning_of_time_is_checked(start: Any) -> None:  # noqa: ANN401  what callers without types pass
-    """A clock begins at an aware moment that leaves room for what is planned."""
+def test_start_of_the_virtual_clock_is_checked(start: Any) -> None:  # noqa: ANN401  what callers without types pass
+    """A clock starts at an aware time that leaves room for scheduled events."""
     with pytest.raises(ConfigurationError):
         VirtualClock(start)
 
 
-def test_the_time_stays_in_the_calendar() -> None:
-    """However often the clock is moved, it stops before the last date with an error of ours."""
+def test_virtual_clock_stays_in_the_calendar() -> None:
+    """However often the clock is advanced, it stops before the last date with an error of the library."""
     clock = VirtualClock(datetime(8999, 1, 1, tzinfo=UTC))
     with pytest.raises(InvalidArgumentError, match="year 9000"):
         clock.advance(1e9)
 
 
 @pytest.mark.anyio
-async def test_interrupted_deliveries_are_made_at_the_next_start(
+async def test_interrupted_delivery_is_repeated_at_the_next_start(
     start_sandbox: StartSandbox, receiver: Receiver
 ) -> None:
-    """A webhook that was under way when the sandbox stopped is posted when it is entered again."""
+    """A webhook that was being posted when the sandbox stopped is posted when it is entered again."""
     receiver.holds = asyncio.Event()
     async with start_sandbox(webhook_url=receiver.url, options=SandboxOptions(webhook_timeout_seconds=3600)) as caller:
         caller.sandbox.decide(await caller.create(), "approved")

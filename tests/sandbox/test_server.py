@@ -1,4 +1,4 @@
-"""The sandbox as a thing to start, ask, and stop, in a loop or in a thread."""
+"""Starting, using and stopping a sandbox, in a loop or in a thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECONDS: Final = 20.0
 
 
 def call(sandbox: Sandbox, method: str, path: str, value: object = None, *, signed: str = "") -> tuple[int, object]:
-    """Call a sandbox with the standard library alone."""
+    """Send a request with the standard library only."""
     body = None if value is None else json.dumps(value).encode()
     headers = {
         "X-Auth-Client": sandbox.credentials.api_key,
@@ -44,15 +44,15 @@ def call(sandbox: Sandbox, method: str, path: str, value: object = None, *, sign
 
 
 def create(sandbox: Sandbox) -> str:
-    """Open a session with the standard library alone."""
+    """Create a session with the standard library only."""
     status, answer = call(sandbox, "POST", "/v1/sessions", {"verification": {"vendorData": "user-42"}})
     assert 201 == status
     assert isinstance(answer, dict)
     return str(answer["verification"]["id"])
 
 
-def test_a_synchronous_test_needs_no_loop() -> None:
-    """In a ``with`` block it serves any program, decides by call, and shows what happened."""
+def test_with_block_serves_without_a_loop() -> None:
+    """In a ``with`` block the sandbox serves any program, decides by call, and shows its records."""
     with Sandbox() as sandbox:
         session_id = create(sandbox)
         path = f"/v1/sessions/{session_id}"
@@ -68,8 +68,8 @@ def test_a_synchronous_test_needs_no_loop() -> None:
         assert [201, 200, 200] == [seen.status for seen in sandbox.requests]
 
 
-def test_a_thread_of_its_own_ends_with_it() -> None:
-    """After the ``with`` block there are no more threads than before, and nobody listens any more."""
+def test_with_block_ends_its_thread() -> None:
+    """After the ``with`` block its threads have ended, and its port is closed."""
     before = set(threading.enumerate())
     with Sandbox() as sandbox:
         create(sandbox)
@@ -82,8 +82,8 @@ def test_a_thread_of_its_own_ends_with_it() -> None:
         assert 0 != late.connect_ex(("127.0.0.1", port))
 
 
-def test_what_the_clock_brings_is_there_at_once() -> None:
-    """A synchronous test moves the clock and looks, without a wait between."""
+def test_advance_takes_effect_immediately() -> None:
+    """A synchronous test advances the clock and sees the result without waiting."""
     with Sandbox(clock=VirtualClock()) as sandbox:
         session_id = create(sandbox)
 
@@ -92,8 +92,8 @@ def test_what_the_clock_brings_is_there_at_once() -> None:
         assert Status.EXPIRED == sandbox.session(session_id).status
 
 
-def test_it_can_be_waited_for_without_a_loop() -> None:
-    """`settle` returns when every webhook was tried."""
+def test_wait_idle_sync_waits_for_webhooks() -> None:
+    """`wait_idle_sync` returns when every webhook was posted."""
     with Sandbox(clock=VirtualClock()) as sandbox:
         sandbox.webhook_url = sandbox.base_url + "/no-receiver"
         sandbox.decide(create(sandbox), "approved")
@@ -103,8 +103,8 @@ def test_it_can_be_waited_for_without_a_loop() -> None:
         assert [404] == [delivery.status for delivery in sandbox.deliveries]
 
 
-def test_it_can_be_started_again() -> None:
-    """A sandbox that has stopped may be started again and knows what it knew."""
+def test_restarted_sandbox_keeps_its_sessions() -> None:
+    """A sandbox that is entered again still has its sessions."""
     sandbox = Sandbox(clock=VirtualClock())
     with sandbox:
         session_id = create(sandbox)
@@ -117,8 +117,8 @@ def test_it_can_be_started_again() -> None:
 
 
 @pytest.mark.anyio
-async def test_nothing_is_left_in_the_loop(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """When it has stopped there is no task that was not there before, though a webhook waits for its next try."""
+async def test_stopped_sandbox_leaves_no_task(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """No task is left after the stop, although a webhook waits for its next attempt."""
     receiver.answers = [500]
     before = asyncio.all_tasks()
     async with start_sandbox(webhook_url=receiver.url) as caller:
@@ -133,8 +133,8 @@ async def test_nothing_is_left_in_the_loop(start_sandbox: StartSandbox, receiver
 
 
 @pytest.mark.anyio
-async def test_it_stops_while_a_webhook_is_under_way(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A receiver that does not answer cannot hold the sandbox back."""
+async def test_stop_does_not_wait_for_a_slow_receiver(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """A receiver that does not respond cannot delay the stop."""
     receiver.holds = asyncio.Event()
     async with asyncio.timeout(SECONDS):
         async with start_sandbox(
@@ -146,8 +146,8 @@ async def test_it_stops_while_a_webhook_is_under_way(start_sandbox: StartSandbox
 
 
 @pytest.mark.anyio
-async def test_who_waits_for_it_is_told_that_it_stopped(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A wait for the webhooks does not outlive the sandbox."""
+async def test_stop_ends_wait_idle(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """`wait_idle` returns when the sandbox stops."""
     receiver.holds = asyncio.Event()
     async with start_sandbox(webhook_url=receiver.url, options=SandboxOptions(webhook_timeout_seconds=3600)) as caller:
         caller.sandbox.decide(await caller.create(), "approved")
@@ -160,8 +160,8 @@ async def test_who_waits_for_it_is_told_that_it_stopped(start_sandbox: StartSand
 
 
 @pytest.mark.anyio
-async def test_other_threads_may_use_it(caller: Caller) -> None:
-    """The methods work from a thread while the loop serves."""
+async def test_methods_work_from_other_threads(caller: Caller) -> None:
+    """The methods work in a thread while the loop serves."""
     session_id = await caller.create()
 
     def decide() -> None:
@@ -174,8 +174,8 @@ async def test_other_threads_may_use_it(caller: Caller) -> None:
 
 
 @pytest.mark.anyio
-async def test_real_time_decides_too(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """On the real clock a session is decided after the given seconds, by itself."""
+async def test_decide_after_works_with_the_real_clock(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """On the real clock a session is decided after the given seconds."""
     async with start_sandbox(webhook_url=receiver.url, decide_after=0.01) as caller:
         session_id = await caller.create()
         await caller.submit(session_id)
@@ -186,10 +186,10 @@ async def test_real_time_decides_too(start_sandbox: StartSandbox, receiver: Rece
 
 
 @pytest.mark.anyio
-async def test_a_follower_that_fails_does_not_stop_it(
+async def test_failing_on_delivery_is_logged(
     start_sandbox: StartSandbox, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An error in `on_delivery` is logged, and the next webhook goes out all the same."""
+    """An error in `on_delivery` is logged, and the next webhook is posted."""
 
     def fail(_delivery: Delivery) -> None:
         msg = "A mistake of the test's own"
@@ -208,8 +208,8 @@ async def test_a_follower_that_fails_does_not_stop_it(
 
 
 @pytest.mark.anyio
-async def test_sandboxes_stand_side_by_side(start_sandbox: StartSandbox) -> None:
-    """Each has its own address, credentials and sessions."""
+async def test_sandboxes_are_independent(start_sandbox: StartSandbox) -> None:
+    """Each sandbox has its own address, credentials and sessions."""
     async with start_sandbox() as first, start_sandbox() as second:
         session_id = await first.create()
 
@@ -219,8 +219,8 @@ async def test_sandboxes_stand_side_by_side(start_sandbox: StartSandbox) -> None
 
 
 @pytest.mark.anyio
-async def test_the_environment_is_all_that_a_program_needs(start_sandbox: StartSandbox) -> None:
-    """The variables give back the credentials, secrets newest first, and the address."""
+async def test_environ_configures_a_client(start_sandbox: StartSandbox) -> None:
+    """The variables contain the credentials, newest secret first, and the address."""
     credentials = Credentials("6c9c9b2e-0f0e-4a6d-9f65-0d2f3a0c5b11", "new", previous_secrets=("old",))
     async with start_sandbox(credentials=credentials) as caller:
         assert credentials == Credentials.from_env(caller.sandbox.environ)
@@ -231,8 +231,8 @@ async def test_the_environment_is_all_that_a_program_needs(start_sandbox: StartS
 
 
 @pytest.mark.anyio
-async def test_models_may_say_what_is_decided(caller: Caller) -> None:
-    """`decide` takes the library's own person and document as well as Veriff's words."""
+async def test_decide_accepts_models_and_json(caller: Caller) -> None:
+    """`decide` accepts the library's person and document as well as JSON members."""
     session_id = await caller.create()
 
     caller.sandbox.decide(session_id, "approved", person=Person(first_name="Ada"), document=Document(number="AB123"))
@@ -255,12 +255,12 @@ async def test_models_may_say_what_is_decided(caller: Caller) -> None:
         lambda sandbox, _: sandbox.wait_idle_sync(),
         lambda sandbox, _: sandbox.__enter__(),
     ],
-    ids=["unknown", "unseen", "undecided", "word", "clock", "scheme", "address", "settle in the loop", "start twice"],
+    ids=["unknown", "unseen", "undecided", "word", "clock", "scheme", "address", "wait in the loop", "start twice"],
 )
-async def test_each_misuse_is_told_in_one_sentence(
+async def test_misuse_raises_an_error_with_a_remedy(
     start_sandbox: StartSandbox, misuse: Callable[[Sandbox, str], object]
 ) -> None:
-    """A mistake of the test's author gives an error that says what to do instead."""
+    """A mistake of the test's author raises an error that says how to fix it."""
     async with start_sandbox() as caller:
         session_id = await caller.create()
 
@@ -273,8 +273,8 @@ async def test_each_misuse_is_told_in_one_sentence(
 
 
 @pytest.mark.anyio
-async def test_it_cannot_be_started_twice(start_sandbox: StartSandbox) -> None:
-    """A running sandbox refuses a second start and goes on."""
+async def test_second_start_is_refused(start_sandbox: StartSandbox) -> None:
+    """A running sandbox refuses a second start, and keeps running."""
     async with start_sandbox() as caller:
         with pytest.raises(ConfigurationError, match="running"):
             await caller.sandbox.__aenter__()
@@ -283,8 +283,8 @@ async def test_it_cannot_be_started_twice(start_sandbox: StartSandbox) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_decision_that_cannot_follow_is_refused(caller: Caller) -> None:
-    """An expired session stays so."""
+async def test_decision_after_expiry_is_refused(caller: Caller) -> None:
+    """An expired session stays expired."""
     session_id = await caller.create()
     caller.sandbox.decide(session_id, "expired")
 
@@ -295,8 +295,8 @@ async def test_a_decision_that_cannot_follow_is_refused(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "use", [lambda sandbox: sandbox.base_url, lambda sandbox: sandbox.environ, lambda sandbox: sandbox.wait_idle_sync()]
 )
-def test_before_it_runs_and_after_it_cannot_be_called(use: Callable[[Sandbox], object]) -> None:
-    """Whatever needs a running sandbox says so."""
+def test_stopped_sandbox_refuses_calls(use: Callable[[Sandbox], object]) -> None:
+    """Calls that need a running sandbox say so."""
     sandbox = Sandbox()
     with pytest.raises(ConfigurationError, match="not running"):
         use(sandbox)
@@ -320,14 +320,14 @@ def test_before_it_runs_and_after_it_cannot_be_called(use: Callable[[Sandbox], o
     ],
     ids=str,
 )
-def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
-    """The error comes at once or at the start, and is the library's own."""
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
+    """The error is raised immediately or at the start, and is one of the library."""
     with pytest.raises((ConfigurationError, InvalidArgumentError)), Sandbox(**options):  # type: ignore[arg-type]
         pass
 
 
-def test_a_port_in_use_is_told() -> None:
-    """The error names the port, and nothing is left running."""
+def test_port_in_use_is_reported() -> None:
+    """The error names the port, and no part keeps running."""
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
@@ -337,8 +337,8 @@ def test_a_port_in_use_is_told() -> None:
 
 
 @pytest.mark.anyio
-async def test_after_it_stopped_nobody_answers(start_sandbox: StartSandbox) -> None:
-    """Its port is closed."""
+async def test_stop_closes_the_port(start_sandbox: StartSandbox) -> None:
+    """The port is closed after the stop."""
     async with start_sandbox() as caller:
         url = caller.sandbox.base_url
 
@@ -346,8 +346,8 @@ async def test_after_it_stopped_nobody_answers(start_sandbox: StartSandbox) -> N
         await caller.http.get(url)
 
 
-def test_a_virtual_clock_goes_forward_only() -> None:
-    """Time that is moved back, or that has no zone, is refused."""
+def test_virtual_clock_cannot_go_back() -> None:
+    """A negative duration and a start without a time zone are refused."""
     from datetime import datetime  # noqa: PLC0415
 
     for seconds in (-1, float("nan"), float("inf"), 1e30):
@@ -357,7 +357,7 @@ def test_a_virtual_clock_goes_forward_only() -> None:
         VirtualClock(datetime(2025, 1, 1))  # noqa: DTZ001
 
 
-def test_its_repr_shows_nothing_secret() -> None:
-    """It says where it listens."""
+def test_repr_shows_the_address_only() -> None:
+    """`repr` contains the address and no secret."""
     with Sandbox() as sandbox:
         assert f"<Sandbox {sandbox.base_url}>" == repr(sandbox)

@@ -1,4 +1,4 @@
-"""Pictures that a sandbox keeps are their owner's alone, and do not outlive its process."""
+"""Uploaded files are readable by their owner only, and do not outlive the process of their sandbox."""
 
 from __future__ import annotations
 
@@ -37,27 +37,27 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissio
 
 
 @pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Let temporary folders be made in a folder of the test's own, also by its processes."""
+def temp_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Create temporary folders in the test's folder, also in its processes."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     return tmp_path
 
 
 @pytest.fixture
-def other() -> subprocess.Popen[str]:
+def holder() -> subprocess.Popen[str]:
     """Start a process that holds a folder."""
     command = [sys.executable, "-c", PROGRAM]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603  our own
 
 
-def folder_of(process: subprocess.Popen[str]) -> Path:
+def read_folder(process: subprocess.Popen[str]) -> Path:
     """Return the folder that a process holds."""
     assert process.stdout is not None
     return Path(process.stdout.readline().strip())
 
 
-def end(process: subprocess.Popen[str], number: int | None = None) -> None:
+def end_process(process: subprocess.Popen[str], number: int | None = None) -> None:
     """End a process, regularly or with a signal."""
     if number is not None:
         process.send_signal(number)
@@ -70,8 +70,8 @@ def mode_of(path: Path) -> int:
 
 
 @pytest.mark.parametrize("given", [True, False])
-def test_pictures_are_readable_by_their_owner_only(tmp_path: Path, given: bool) -> None:  # noqa: FBT001
-    """A picture has mode 0600 in a folder of mode 0700, and in a folder of the user's own that others can read."""
+def test_files_are_readable_by_their_owner_only(tmp_path: Path, given: bool) -> None:  # noqa: FBT001
+    """A file has mode 0600, in a folder of mode 0700 and in a user's folder that others can read."""
     folder = tmp_path / "mine"
     folder.mkdir(mode=0o755)
     before = os.umask(0)
@@ -91,25 +91,25 @@ async def _uploaded(sandbox: Sandbox) -> Path:
         return sandbox.session(session.id).media[0].path
 
 
-def test_a_new_folder_of_the_users_own_is_readable_by_its_owner_only(tmp_path: Path) -> None:
-    """A given folder that did not exist is made for its owner only."""
+def test_new_media_folder_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    """A given folder that did not exist is created for its owner only."""
     MediaStore(tmp_path / "new")
     assert 0o700 == mode_of(tmp_path / "new")
 
 
-def test_a_folder_goes_with_its_process(other: subprocess.Popen[str]) -> None:
+def test_process_removes_its_folder_at_exit(holder: subprocess.Popen[str]) -> None:
     """A process that ends without stopping its sandbox removes the folder."""
-    path = folder_of(other)
+    path = read_folder(holder)
     assert path.exists()
-    end(other)
+    end_process(holder)
     assert not path.exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_the_next_start_removes_what_a_killed_process_left(other: subprocess.Popen[str], number: int) -> None:
-    """The pictures of a process that was killed are removed when the next sandbox starts."""
-    path = folder_of(other)
-    end(other, number)
+def test_next_start_removes_the_folder_of_a_killed_process(holder: subprocess.Popen[str], number: int) -> None:
+    """The files of a killed process are removed when the next sandbox starts."""
+    path = read_folder(holder)
+    end_process(holder, number)
     assert (path / "picture").exists()
 
     folder = LockedTempFolder()
@@ -118,19 +118,19 @@ def test_the_next_start_removes_what_a_killed_process_left(other: subprocess.Pop
     assert folder.path.exists()
 
 
-def test_a_sandbox_that_runs_keeps_its_folder(other: subprocess.Popen[str]) -> None:
-    """Sandboxes that start and stop never remove the folder of another one, in another process or in the same."""
-    path, own = folder_of(other), LockedTempFolder()
+def test_running_sandbox_keeps_its_folder(holder: subprocess.Popen[str]) -> None:
+    """Sandboxes that start and stop never remove the folder of another one, in any process."""
+    path, own = read_folder(holder), LockedTempFolder()
     for _ in range(3):
         LockedTempFolder().remove()
 
     assert (path / "picture").exists()
     assert own.path.exists()
-    end(other)
+    end_process(holder)
 
 
-def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
-    """A child that ends like any program leaves the folder to its parent."""
+def test_forked_child_leaves_the_folder(tmp_path: Path) -> None:
+    """A child process that exits leaves the folder to its parent."""
     program = (
         "import os, sys\n"
         "from veriff_async.sandbox._temp_folder import LockedTempFolder\n"
@@ -146,8 +146,8 @@ def test_a_forked_child_takes_nothing_away(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
-def test_other_things_of_that_name_stay(tmp_path: Path) -> None:
-    """A file or a link that has such a name is not a sandbox's, and stays with what it leads to."""
+def test_other_files_with_the_prefix_stay(tmp_path: Path) -> None:
+    """A file or link with such a name does not belong to a sandbox, and stays."""
     (tmp_path / "kept").mkdir()
     (tmp_path / "veriff_async_sandbox_file").write_text("x")
     (tmp_path / "veriff_async_sandbox_link").symlink_to(tmp_path / "kept")
@@ -159,8 +159,8 @@ def test_other_things_of_that_name_stay(tmp_path: Path) -> None:
     }
 
 
-def test_a_folder_that_is_removed_while_it_is_made_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may lock and remove a folder before its maker locks it: the maker makes another one."""
+def test_folder_removed_before_its_lock_is_created_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may lock and remove a folder before its creator locks it; the creator creates another one."""
     made: list[str] = []
     make = tempfile.mkdtemp
 
@@ -180,8 +180,8 @@ def test_a_folder_that_is_removed_while_it_is_made_is_made_again(monkeypatch: py
 
 
 @pytest.mark.anyio
-async def test_what_is_listed_can_be_served(start_sandbox: StartSandbox, tmp_path: Path) -> None:
-    """A sandbox that is entered again lists the pictures that it has: those of a given folder, no lost ones."""
+async def test_restarted_sandbox_lists_existing_files_only(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    """A sandbox that is entered again lists the files of a given folder, and no deleted ones."""
     for folder, count in ((None, 0), (tmp_path / "mine", 1)):
         async with start_sandbox(clock=VirtualClock(), media_folder=folder) as caller:
             session_id = await caller.create()
@@ -198,8 +198,8 @@ async def test_what_is_listed_can_be_served(start_sandbox: StartSandbox, tmp_pat
 
 
 @pytest.mark.anyio
-async def test_a_picture_that_its_owner_has_removed_is_not_found(start_sandbox: StartSandbox, tmp_path: Path) -> None:
-    """A file that is gone from the user's folder is answered with 404."""
+async def test_deleted_file_is_not_found(start_sandbox: StartSandbox, tmp_path: Path) -> None:
+    """A file that is gone from the user's folder gives a 404."""
     async with start_sandbox(clock=VirtualClock(), media_folder=tmp_path) as caller:
         session_id = await caller.create()
         await caller.upload(session_id, PICTURE)
@@ -209,8 +209,8 @@ async def test_a_picture_that_its_owner_has_removed_is_not_found(start_sandbox: 
         assert 404 == (await caller.get(f"/v1/media/{media.id}", media.id)).status
 
 
-def test_a_sandbox_in_a_thread_leaves_nothing(tmp_path: Path) -> None:
-    """A sandbox of a synchronous test removes its folder, too."""
+def test_with_block_removes_the_folder(tmp_path: Path) -> None:
+    """A sandbox of a synchronous test removes its folder."""
     with Sandbox():
         assert 1 == len(list(tmp_path.iterdir()))
     assert [] == list(tmp_path.iterdir())

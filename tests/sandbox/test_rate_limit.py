@@ -1,4 +1,4 @@
-"""The sandbox's turnstile: no more requests a second than its rules let through."""
+"""The rate limit of the sandbox."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 @given(st.floats(1, 100), st.lists(st.floats(0, 2), max_size=200))
-def test_no_more_than_the_rate_passes(rate: float, steps: list[float]) -> None:
-    """In any stretch of time no more pass than its seconds times the rate, and one second's more."""
+def test_rate_is_not_exceeded(rate: float, steps: list[float]) -> None:
+    """In any period at most rate times seconds requests pass, plus one second's requests."""
     bucket, now, passed = TokenBucket(rate), 0.0, list[float]()
     for step in steps:
         now += step
@@ -29,15 +29,15 @@ def test_no_more_than_the_rate_passes(rate: float, steps: list[float]) -> None:
             assert last - first + 1 <= (ended - began) * rate + rate + 1e-6
 
 
-def test_without_a_rate_everything_passes() -> None:
-    """Veriff documents no limit, so there is none unless it is asked for."""
+def test_no_limit_by_default() -> None:
+    """Without a rate every request passes, because Veriff documents no limit."""
     refused: list[Fault | None] = [TokenBucket(None).take(0.0) for _ in range(10)]
     assert [None] * 10 == refused
 
 
 @pytest.mark.anyio
-async def test_a_client_that_is_too_quick_is_told() -> None:
-    """The request that is one too many is a 429 with a pause, and the next second is free again."""
+async def test_excess_request_gets_429() -> None:
+    """An excess request gets a 429 with ``Retry-After``, and the next second is free again."""
     async with (
         Sandbox(options=SandboxOptions(requests_per_second=2), clock=VirtualClock()) as sandbox,
         VeriffClient.from_env(sandbox.environ, retry=RetryPolicy(max_attempts=1)) as veriff,

@@ -1,4 +1,4 @@
-"""What happens at Veriff's side, told by the kind of webhook that the documents have for it."""
+"""Events on Veriff's side, and the kind of webhook that each of them posts."""
 
 from __future__ import annotations
 
@@ -60,38 +60,38 @@ HAPPENINGS: Final[dict[type[WebhookEvent], Callable[[Sandbox, str], object]]] = 
 
 
 @pytest.fixture
-async def told(start_sandbox: StartSandbox, receiver: Receiver) -> AsyncIterator[Caller]:
-    """Give a sandbox that posts every kind of webhook to the receiver, and whose clock stands still."""
+async def posting_caller(start_sandbox: StartSandbox, receiver: Receiver) -> AsyncIterator[Caller]:
+    """Return a caller of a sandbox with a virtual clock that posts every kind of webhook to the receiver."""
     urls = dict.fromkeys(WebhookKind, receiver.url)
     async with start_sandbox(clock=VirtualClock(), webhook_urls=urls) as started:
         yield started
 
 
 async def next_event(receiver: Receiver, sandbox: Sandbox) -> WebhookEvent:
-    """Wait for the next webhook, verified as the library does."""
+    """Wait for the next webhook, verified by the library."""
     arrival = await receiver.next()
     return parse_webhook(arrival.headers, arrival.body, sandbox.credentials)
 
 
 @pytest.mark.parametrize(("kind", "happen"), HAPPENINGS.items(), ids=[kind.kind for kind in HAPPENINGS])
-async def test_each_happening_is_told_as_its_kind(
-    told: Caller, receiver: Receiver, kind: type[WebhookEvent], happen: Callable[[Sandbox, str], object]
+async def test_each_event_posts_its_kind_of_webhook(
+    posting_caller: Caller, receiver: Receiver, kind: type[WebhookEvent], happen: Callable[[Sandbox, str], object]
 ) -> None:
-    """Whatever happens to a session is told once, signed, as the kind that is documented for it, with its ids."""
-    session_id = await told.create(person=PERSON, vendorData="user-42")
-    happen(told.sandbox, session_id)
+    """Each event posts one signed webhook of the documented kind, with the ids of the session."""
+    session_id = await posting_caller.create(person=PERSON, vendorData="user-42")
+    happen(posting_caller.sandbox, session_id)
 
-    event = await next_event(receiver, told.sandbox)
+    event = await next_event(receiver, posting_caller.sandbox)
 
     assert kind is type(event)
     assert session_id == event.session_id
     assert event.raw.get("vendorData", "user-42") == "user-42"
-    await told.sandbox.wait_idle()
-    assert 1 == len(told.sandbox.deliveries)
+    await posting_caller.sandbox.wait_idle()
+    assert 1 == len(posting_caller.sandbox.deliveries)
 
 
-async def test_kinds_have_addresses_of_their_own(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """A kind without an address is told to nobody; each other goes to its own."""
+async def test_each_kind_has_its_own_url(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """A kind without a URL is not posted; each other kind goes to its URL."""
     async with start_sandbox(clock=VirtualClock(), webhook_urls={"watchlist": receiver.url}) as caller:
         session_id = await caller.create()
         for happen in HAPPENINGS.values():
@@ -105,16 +105,14 @@ async def test_kinds_have_addresses_of_their_own(start_sandbox: StartSandbox, re
 
 
 @pytest.mark.parametrize("urls", [{"watch": "http://127.0.0.1/"}, {"decision": "not an address"}])
-def test_addresses_are_checked(urls: dict[str, str]) -> None:
-    """A kind that nothing is, and an address that is none, are refused."""
+def test_webhook_urls_are_checked(urls: dict[str, str]) -> None:
+    """An unknown kind and an invalid URL are refused."""
     with pytest.raises(InvalidArgumentError, match="webhook_url"):
         Sandbox(webhook_urls=urls)
 
 
-async def test_an_integration_without_humans_tells_in_its_own_form(
-    start_sandbox: StartSandbox, receiver: Receiver
-) -> None:
-    """With the Essential plan the decision has its own form, and no started or submitted attempt is told."""
+async def test_full_auto_integration_posts_its_own_form(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """With the Essential plan the decision has its own form, and no started or submitted attempt is posted."""
     urls = dict.fromkeys(WebhookKind, receiver.url)
     async with start_sandbox(clock=VirtualClock(), options=SandboxOptions(full_auto=True), webhook_urls=urls) as caller:
         session_id = await caller.create(person=PERSON)
@@ -129,26 +127,28 @@ async def test_an_integration_without_humans_tells_in_its_own_form(
         assert 1 == len(caller.sandbox.deliveries)
 
 
-async def test_an_attempt_is_told_step_by_step(told: Caller, receiver: Receiver) -> None:
-    """An end-user who works on Veriff's page starts and submits each attempt, and both are told."""
-    session_id = await told.create()
-    told.sandbox.start_attempt(session_id)
-    told.sandbox.submit_attempt(session_id)
-    told.sandbox.decide(session_id, "approved")
+async def test_attempt_posts_started_and_submitted(posting_caller: Caller, receiver: Receiver) -> None:
+    """An end-user who works on Veriff's page starts and submits each attempt, and both are posted."""
+    session_id = await posting_caller.create()
+    posting_caller.sandbox.start_attempt(session_id)
+    posting_caller.sandbox.submit_attempt(session_id)
+    posting_caller.sandbox.decide(session_id, "approved")
 
     codes = [
-        event.code for _ in range(2) if isinstance(event := await next_event(receiver, told.sandbox), SessionEvent)
+        event.code
+        for _ in range(2)
+        if isinstance(event := await next_event(receiver, posting_caller.sandbox), SessionEvent)
     ]
 
     assert [7001, 7002] == codes
-    assert isinstance(await next_event(receiver, told.sandbox), DecisionEvent)
-    for late in (told.sandbox.start_attempt, told.sandbox.submit_attempt):
+    assert isinstance(await next_event(receiver, posting_caller.sandbox), DecisionEvent)
+    for late in (posting_caller.sandbox.start_attempt, posting_caller.sandbox.submit_attempt):
         with pytest.raises(InvalidArgumentError, match="approved"):
             late(session_id)
 
 
-async def test_the_first_upload_may_start_an_attempt(start_sandbox: StartSandbox, receiver: Receiver) -> None:
-    """Whether a picture that comes by API starts the attempt is not known: a rule decides."""
+async def test_upload_starts_attempt_with_the_option(start_sandbox: StartSandbox, receiver: Receiver) -> None:
+    """Whether an upload by API starts the attempt is unknown: an option decides."""
     async with start_sandbox(
         options=SandboxOptions(upload_starts_attempt=True), webhook_urls={"event": receiver.url}
     ) as caller:
@@ -164,89 +164,99 @@ async def test_the_first_upload_may_start_an_attempt(start_sandbox: StartSandbox
         assert 1 == len(caller.sandbox.deliveries)
 
 
-async def test_a_request_for_resubmission_is_held_back(told: Caller, receiver: Receiver) -> None:
-    """While the end-user can answer on Veriff's page, the request is held back; it goes out after five minutes."""
-    told.sandbox.webhook_urls = {WebhookKind.DECISION: receiver.url}
-    session_id = await told.create()
-    told.sandbox.start_attempt(session_id)
-    told.sandbox.submit_attempt(session_id)
-    told.sandbox.decide(session_id, "resubmission_requested")
+async def test_resubmission_request_is_held_back(posting_caller: Caller, receiver: Receiver) -> None:
+    """While the end-user can respond on Veriff's page, the request is held back for five minutes."""
+    posting_caller.sandbox.webhook_urls = {WebhookKind.DECISION: receiver.url}
+    session_id = await posting_caller.create()
+    posting_caller.sandbox.start_attempt(session_id)
+    posting_caller.sandbox.submit_attempt(session_id)
+    posting_caller.sandbox.decide(session_id, "resubmission_requested")
 
-    told.sandbox.advance(HOLD - 1)
-    await told.sandbox.wait_idle()
-    assert () == told.sandbox.deliveries
-    told.sandbox.advance(1)
+    posting_caller.sandbox.advance(HOLD - 1)
+    await posting_caller.sandbox.wait_idle()
+    assert () == posting_caller.sandbox.deliveries
+    posting_caller.sandbox.advance(1)
 
-    event = await next_event(receiver, told.sandbox)
+    event = await next_event(receiver, posting_caller.sandbox)
     assert isinstance(event, DecisionEvent)
     assert event.decision.needs_resubmission
 
 
-async def test_an_answered_request_is_not_told(told: Caller, receiver: Receiver) -> None:
-    """When the end-user submits again within the five minutes, the request for it is never told."""
-    told.sandbox.webhook_urls = {WebhookKind.DECISION: receiver.url}
-    session_id = await told.create()
+async def test_answered_resubmission_request_is_not_posted(posting_caller: Caller, receiver: Receiver) -> None:
+    """If the end-user submits again within five minutes, the request is never posted."""
+    posting_caller.sandbox.webhook_urls = {WebhookKind.DECISION: receiver.url}
+    session_id = await posting_caller.create()
     for _ in range(2):
-        told.sandbox.start_attempt(session_id)
-        told.sandbox.submit_attempt(session_id)
-        if told.sandbox.session(session_id).attempts[1:] == ():
-            told.sandbox.decide(session_id, "resubmission_requested")
-    told.sandbox.advance(HOLD)
-    told.sandbox.decide(session_id, "approved")
+        posting_caller.sandbox.start_attempt(session_id)
+        posting_caller.sandbox.submit_attempt(session_id)
+        if posting_caller.sandbox.session(session_id).attempts[1:] == ():
+            posting_caller.sandbox.decide(session_id, "resubmission_requested")
+    posting_caller.sandbox.advance(HOLD)
+    posting_caller.sandbox.decide(session_id, "approved")
 
-    event = await next_event(receiver, told.sandbox)
+    event = await next_event(receiver, posting_caller.sandbox)
 
     assert isinstance(event, DecisionEvent)
     assert event.decision.is_approved
-    await told.sandbox.wait_idle()
-    assert 1 == len(told.sandbox.deliveries)
+    await posting_caller.sandbox.wait_idle()
+    assert 1 == len(posting_caller.sandbox.deliveries)
 
 
-async def test_a_webhook_can_be_sent_again(told: Caller, receiver: Receiver) -> None:
-    """The Customer Portal sends a webhook again with the same body; what was never sent cannot be."""
-    session_id = await told.create()
+async def test_resend_posts_the_same_body(posting_caller: Caller, receiver: Receiver) -> None:
+    """The Customer Portal sends a webhook again with the same body; without an earlier one, `resend` fails."""
+    session_id = await posting_caller.create()
     with pytest.raises(InvalidArgumentError, match="decision"):
-        told.sandbox.resend(session_id)
-    told.sandbox.decide(session_id, "approved")
+        posting_caller.sandbox.resend(session_id)
+    posting_caller.sandbox.decide(session_id, "approved")
 
     first = await receiver.next()
-    told.sandbox.resend(session_id)
+    posting_caller.sandbox.resend(session_id)
     second = await receiver.next()
 
     assert first.body == second.body
 
 
-async def test_a_deletion_ends_an_undecided_session(told: Caller, receiver: Receiver) -> None:
-    """A session that is deleted before its decision ends with one, and nothing happens to it later."""
-    session_id = await told.create()
-    reply = await told.send("DELETE", f"/v1/sessions/{session_id}", headers=told.signed(session_id.encode()))
+async def test_deletion_decides_an_undecided_session(posting_caller: Caller, receiver: Receiver) -> None:
+    """A session that is deleted before its decision ends with one, and no later event changes it."""
+    session_id = await posting_caller.create()
+    reply = await posting_caller.send(
+        "DELETE", f"/v1/sessions/{session_id}", headers=posting_caller.signed(session_id.encode())
+    )
 
-    event = await next_event(receiver, told.sandbox)
+    event = await next_event(receiver, posting_caller.sandbox)
 
     assert {"status": "success", "verification": {"id": session_id}} == reply.json
     assert isinstance(event, DecisionEvent)
     assert Status.EXPIRED == event.decision.status
-    told.sandbox.advance(8 * 86_400)
-    await told.sandbox.wait_idle()
-    assert 1 == len(told.sandbox.deliveries)
+    posting_caller.sandbox.advance(8 * 86_400)
+    await posting_caller.sandbox.wait_idle()
+    assert 1 == len(posting_caller.sandbox.deliveries)
 
 
-async def test_errors_of_a_deletion_have_a_form_of_their_own(told: Caller) -> None:
+async def test_deletion_errors_have_their_own_form(posting_caller: Caller) -> None:
     """The status in such an error is a number, as documented."""
-    session_id = await told.create()
-    await told.submit(session_id)
+    session_id = await posting_caller.create()
+    await posting_caller.submit(session_id)
 
-    reply = await told.send("DELETE", f"/v1/sessions/{session_id}", headers=told.signed(session_id.encode()))
+    reply = await posting_caller.send(
+        "DELETE", f"/v1/sessions/{session_id}", headers=posting_caller.signed(session_id.encode())
+    )
 
     assert (400, 400, "1305") == (reply.status, reply.json["status"], reply.json["code"])
 
 
-async def test_feedback_signs_path_and_body(told: Caller) -> None:
-    """A report is signed over the path, a newline and the body, under headers of its own; its errors have no status."""
+async def test_feedback_signature_covers_path_and_body(posting_caller: Caller) -> None:
+    """A report is signed over path, newline and body, with its own headers; its errors have no status."""
     path, body = "/v1/feedback/fraud-reports/retrieve", b'{"sessionIds":["x"]}'
-    right = await told.send("POST", path, data=body, headers=told.signed(path.encode() + b"\n" + body, family="VRF"))
-    older = await told.send("POST", path, data=body, headers=told.signed(path.encode(), family="VRF"))
-    usual = await told.send("POST", path, data=body, headers=told.signed(path.encode() + b"\n" + body))
+    right = await posting_caller.send(
+        "POST", path, data=body, headers=posting_caller.signed(path.encode() + b"\n" + body, family="VRF")
+    )
+    older = await posting_caller.send(
+        "POST", path, data=body, headers=posting_caller.signed(path.encode(), family="VRF")
+    )
+    usual = await posting_caller.send(
+        "POST", path, data=body, headers=posting_caller.signed(path.encode() + b"\n" + body)
+    )
 
     assert 200 == right.status
     assert (401, {"code": "1819"}) == (older.status, {key: older.json[key] for key in older.json if key != "message"})
@@ -265,18 +275,20 @@ async def test_feedback_signs_path_and_body(told: Caller) -> None:
         ("/v1/feedback/fraud-reports/retrieve", ["x"]),
     ],
 )
-async def test_feedback_is_checked(told: Caller, path: str, body: object) -> None:
-    """What feedback must have is asked for, in the form of errors that this API has."""
+async def test_feedback_members_are_checked(posting_caller: Caller, path: str, body: object) -> None:
+    """Missing members of feedback are refused in the form of its API."""
     raw = json.dumps(body).encode()
 
-    reply = await told.send("POST", path, data=raw, headers=told.signed(path.encode() + b"\n" + raw, family="VRF"))
+    reply = await posting_caller.send(
+        "POST", path, data=raw, headers=posting_caller.signed(path.encode() + b"\n" + raw, family="VRF")
+    )
 
     assert (400, {"code", "message"}) == (reply.status, set(reply.json))
 
 
-async def test_each_report_is_judged_alone(told: Caller) -> None:
+async def test_each_fraud_report_is_judged_separately(posting_caller: Caller) -> None:
     """Unknown categories, an unknown session and an undecided one are refused one by one."""
-    session_id = await told.create()
+    session_id = await posting_caller.create()
     path = "/v1/feedback/fraud-reports"
     reports = [
         {"sessionId": session_id, "categories": ["no such thing"]},
@@ -285,7 +297,9 @@ async def test_each_report_is_judged_alone(told: Caller) -> None:
     ]
     raw = json.dumps({"reports": reports}).encode()
 
-    reply = await told.send("POST", path, data=raw, headers=told.signed(path.encode() + b"\n" + raw, family="VRF"))
+    reply = await posting_caller.send(
+        "POST", path, data=raw, headers=posting_caller.signed(path.encode() + b"\n" + raw, family="VRF")
+    )
 
     assert ["error"] * 3 == [receipt["status"] for receipt in reply.json["reports"]]
     assert 3 == len({receipt["details"] for receipt in reply.json["reports"]})
@@ -300,27 +314,29 @@ async def test_each_report_is_judged_alone(told: Caller) -> None:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/validate-registry", "/v1/sessions/validate-registry"])
-async def test_registries_refuse_with_their_codes(told: Caller, person: dict[str, str], code: str, path: str) -> None:
+async def test_registries_refuse_with_their_codes(
+    posting_caller: Caller, person: dict[str, str], code: str, path: str
+) -> None:
     """What a check of registries lacks has its documented code, at the path of the page and of the index."""
-    assert (400, code) == (await told.post(path, {"verification": {"person": person}})).refusal
+    assert (400, code) == (await posting_caller.post(path, {"verification": {"person": person}})).refusal
 
 
-async def test_the_synchronous_host_wants_the_key_twice(told: Caller) -> None:
+async def test_synchronous_host_requires_a_second_key_header(posting_caller: Caller) -> None:
     """The synchronous check is refused without its second header for the key."""
     person = {"idNumber": "1", "fullName": "Ada Byron", "dateOfBirth": "1990-01-01"}
 
-    reply = await told.post("/sync/v1/validate-registry", {"verification": {"person": person}})
+    reply = await posting_caller.post("/sync/v1/validate-registry", {"verification": {"person": person}})
 
     assert (401, "1801") == reply.refusal
 
 
 @pytest.mark.parametrize("query", ["", "?version=1.0.0"])
-async def test_older_registries_want_a_version(told: Caller, query: str) -> None:
+async def test_older_registries_require_a_version(posting_caller: Caller, query: str) -> None:
     """The older calls of Mexico's registries need a version, which is not signed."""
-    session_id = await told.create()
-    told.sandbox.complete_registry_check(session_id, IneResult(active=False))
+    session_id = await posting_caller.create()
+    posting_caller.sandbox.complete_registry_check(session_id, IneResult(active=False))
 
-    reply = await told.get(f"/v1/sessions/{session_id}/decision/ine-registry{query}", session_id)
+    reply = await posting_caller.get(f"/v1/sessions/{session_id}/decision/ine-registry{query}", session_id)
 
     assert (200 if query else 400) == reply.status
 
@@ -334,11 +350,11 @@ async def test_older_registries_want_a_version(told: Caller, query: str) -> None
         {"providerName": "us", "device": {"fingerprint": "f"}, "network": {"ip": {}}},
     ],
 )
-async def test_collected_data_are_checked(told: Caller, body: dict[str, object]) -> None:
-    """Data without what is required are refused."""
-    session_id = await told.create()
+async def test_collected_data_is_checked(posting_caller: Caller, body: dict[str, object]) -> None:
+    """Data without a required member is refused."""
+    session_id = await posting_caller.create()
 
-    assert 400 == (await told.post(f"/v1/sessions/{session_id}/collected-data", body)).status
+    assert 400 == (await posting_caller.post(f"/v1/sessions/{session_id}/collected-data", body)).status
 
 
 @pytest.mark.parametrize(
@@ -349,19 +365,19 @@ async def test_collected_data_are_checked(told: Caller, body: dict[str, object])
     ],
 )
 @pytest.mark.parametrize("wrapper", ["nfcDocument", "nfc"])
-async def test_a_reading_of_a_chip_is_checked(told: Caller, chip: dict[str, str], code: str, wrapper: str) -> None:
-    """A reading needs its four files in base64, whichever guess at the member around them is sent."""
-    session_id = await told.create()
+async def test_chip_data_is_checked(posting_caller: Caller, chip: dict[str, str], code: str, wrapper: str) -> None:
+    """The data of a chip needs its four files in base64, under either name of the member."""
+    session_id = await posting_caller.create()
 
-    assert (400, code) == (await told.post(f"/v1/sessions/{session_id}/media", {wrapper: chip})).refusal
+    assert (400, code) == (await posting_caller.post(f"/v1/sessions/{session_id}/media", {wrapper: chip})).refusal
 
 
-async def test_a_decision_can_say_all_that_one_can(told: Caller, receiver: Receiver) -> None:
-    """Scores, labels and the data of products are told as they are given."""
-    session_id = await told.create(person=PERSON)
+async def test_decide_accepts_every_field(posting_caller: Caller, receiver: Receiver) -> None:
+    """Scores, labels and the data of products are sent as passed."""
+    session_id = await posting_caller.create(person=PERSON)
     data = AdditionalVerifiedData(estimated_age=30)
     label = RiskLabel(label="session_crosslinked_with_velocity_abuse", session_ids=("another",))
-    told.sandbox.decide(
+    posting_caller.sandbox.decide(
         session_id,
         "declined",
         reason_code=106,
@@ -372,7 +388,7 @@ async def test_a_decision_can_say_all_that_one_can(told: Caller, receiver: Recei
         risk_labels=(label,),
     )
 
-    event = await next_event(receiver, told.sandbox)
+    event = await next_event(receiver, posting_caller.sandbox)
 
     assert isinstance(event, DecisionEvent)
     found = event.decision
@@ -382,10 +398,10 @@ async def test_a_decision_can_say_all_that_one_can(told: Caller, receiver: Recei
     assert "known fraud" == found.known_reason.meaning
 
 
-async def test_a_registry_of_licences_tells_nobody(told: Caller) -> None:
-    """The form of its webhook is not known, so there is none."""
-    session_id = await told.create()
-    told.sandbox.complete_registry_check(session_id, TransportationResult(status="valid"))
-    await told.sandbox.wait_idle()
+async def test_driving_licence_registry_posts_no_webhook(posting_caller: Caller) -> None:
+    """The form of its webhook is unknown, so none is posted."""
+    session_id = await posting_caller.create()
+    posting_caller.sandbox.complete_registry_check(session_id, TransportationResult(status="valid"))
+    await posting_caller.sandbox.wait_idle()
 
-    assert () == told.sandbox.deliveries
+    assert () == posting_caller.sandbox.deliveries

@@ -1,4 +1,4 @@
-"""The upload body, cut anywhere, is read like the whole."""
+"""The streaming parser of uploads: chunks may end at any byte."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ JSON = st.recursive(
 )
 
 
-def read(body: bytes, cuts: list[int] | None = None) -> tuple[bytes, UploadDescription]:
-    """Read a body that comes cut at the given places."""
+def parse_in_chunks(body: bytes, cuts: list[int] | None = None) -> tuple[bytes, UploadDescription]:
+    """Parse a body that is cut at the given offsets."""
     parser = UploadParser(oversize_status=413)
     ends = sorted({0, *(cut % (len(body) + 1) for cut in cuts or ()), len(body)})
     picture = b"".join(parser.feed(body[start:end]) for start, end in pairwise(ends))
@@ -31,10 +31,10 @@ def read(body: bytes, cuts: list[int] | None = None) -> tuple[bytes, UploadDescr
     return picture + last, described
 
 
-def refusal(body: bytes) -> HTTPError:
-    """Return how a body is refused."""
+def get_error(body: bytes) -> HTTPError:
+    """Return the error that a body raises."""
     with pytest.raises(HTTPError) as caught:
-        read(body)
+        parse_in_chunks(body)
     return caught.value
 
 
@@ -54,7 +54,7 @@ def upload(content: str, **image: object) -> bytes:
     first=st.booleans(),
     cuts=st.lists(st.integers(0, 10_000), max_size=12),
 )
-def test_any_body_cut_anywhere_reads_like_the_whole(  # noqa: PLR0913, PLR0917
+def test_chunks_parse_like_the_whole_body(  # noqa: PLR0913, PLR0917
     picture: bytes,
     prefix: str,
     before: dict[str, object],
@@ -65,14 +65,14 @@ def test_any_body_cut_anywhere_reads_like_the_whole(  # noqa: PLR0913, PLR0917
     first: bool,  # noqa: FBT001
     cuts: list[int],
 ) -> None:
-    """Key order, white space, escapes, unknown members and the places of the cuts make no difference."""
+    """Key order, white space, escapes, unknown members and the offsets of the cuts make no difference."""
     content = {"content": prefix + base64.b64encode(JPEG + picture).decode()}
     image = {**content, **beside} if first else {**beside, **content}
     text = json.dumps({**before, "image": image}, ensure_ascii=ascii_only, indent=indent)
     if slashes:
         text = text.replace("/", r"\/")
 
-    found, described = read(text.encode(errors="surrogatepass") if ascii_only else text.encode(), cuts)
+    found, described = parse_in_chunks(text.encode(errors="surrogatepass") if ascii_only else text.encode(), cuts)
 
     assert JPEG + picture == found
     assert beside == described.image
@@ -104,8 +104,8 @@ def test_any_body_cut_anywhere_reads_like_the_whole(  # noqa: PLR0913, PLR0917
     ),
     cuts=st.lists(st.integers(0, 200), max_size=5),
 )
-def test_escapes_mean_what_json_says(parts: list[str], cuts: list[int]) -> None:
-    """Whatever escapes the picture's text has, it is what a reader of the whole finds, or it is refused."""
+def test_escapes_are_decoded_like_json(parts: list[str], cuts: list[int]) -> None:
+    """For any escapes, the content equals that of a JSON parser, or is refused."""
     body = f'{{"image":{{"content":"/9j/{"".join(parts)}"}}}}'.encode()
     try:
         text = json.loads(body)["image"]["content"].translate({ord("\r"): None, ord("\n"): None})
@@ -116,24 +116,24 @@ def test_escapes_mean_what_json_says(parts: list[str], cuts: list[int]) -> None:
         expected = None
     if expected is None:
         with pytest.raises(HTTPError):
-            read(body, cuts)
+            parse_in_chunks(body, cuts)
     else:
-        assert expected == read(body, cuts)[0]
+        assert expected == parse_in_chunks(body, cuts)[0]
 
 
 @given(body=st.binary(), cuts=st.lists(st.integers(0, 100), max_size=4))
-def test_garbage_is_refused_and_nothing_else(body: bytes, cuts: list[int]) -> None:
-    """Bytes that are no upload give a refusal, never another error."""
+def test_garbage_raises_http_error_only(body: bytes, cuts: list[int]) -> None:
+    """Bytes that are not an upload raise an HTTPError, never another error."""
     with pytest.raises(HTTPError):
-        read(body, cuts)
+        parse_in_chunks(body, cuts)
 
 
 @given(cut=st.integers(0, 200))
-def test_a_body_that_ends_early_is_refused(cut: int) -> None:
-    """A body that is cut short gives a refusal wherever it ends."""
+def test_truncated_body_is_refused(cut: int) -> None:
+    """A truncated body is refused, for every length."""
     whole = upload(base64.b64encode(JPEG + bytes(60)).decode(), timestamp="2024-01-01T00:00:00Z")
 
-    assert 400 == refusal(whole[: cut % len(whole)]).status
+    assert 400 == get_error(whole[: cut % len(whole)]).status
 
 
 @pytest.mark.parametrize(
@@ -160,19 +160,19 @@ def test_a_body_that_ends_early_is_refused(cut: int) -> None:
         (rb'{"image":{"content":"/9j/4A==","content":"/9j/4A=="}}', "1104"),
     ],
 )
-def test_each_fault_has_its_code(body: bytes, code: str) -> None:
-    """What is missing or wrong is told with Veriff's code for it."""
-    assert code == refusal(body).code
+def test_each_error_has_its_code(body: bytes, code: str) -> None:
+    """Each missing or wrong member has Veriff's code for it."""
+    assert code == get_error(body).code
 
 
-def test_mail_style_lines_and_missing_padding_are_forgiven() -> None:
-    """Base64 with line ends, or without padding, is read, since no document forbids it."""
-    assert JPEG == read(upload("/9j/\r\n4A"))[0]
+def test_line_ends_and_missing_padding_are_accepted() -> None:
+    """Base64 with line ends, or without padding, is accepted, since no document forbids it."""
+    assert JPEG == parse_in_chunks(upload("/9j/\r\n4A"))[0]
 
 
-def test_a_large_rest_is_refused_before_it_fills_the_memory() -> None:
-    """What stands beside the picture is bounded."""
-    assert 413 == refusal(upload("/9j/4A==", padding="x" * (SKELETON_LIMIT + 1))).status
+def test_large_skeleton_is_refused() -> None:
+    """The size of everything except the content is limited."""
+    assert 413 == get_error(upload("/9j/4A==", padding="x" * (SKELETON_LIMIT + 1))).status
 
 
 @pytest.mark.parametrize(
@@ -183,5 +183,5 @@ def test_each_type_has_its_own_limit(head: bytes, limit: int, size: int) -> None
     over = head + bytes(size - len(head))
     fits = over[:limit]
 
-    assert limit == len(read(upload(base64.b64encode(fits).decode()))[0])
-    assert 413 == refusal(upload(base64.b64encode(over).decode())).status
+    assert limit == len(parse_in_chunks(upload(base64.b64encode(fits).decode()))[0])
+    assert 413 == get_error(upload(base64.b64encode(over).decode())).status

@@ -1,4 +1,4 @@
-"""What Veriff documents, or was seen to do, as the sandbox does it: facts of November 2026."""
+"""Details that Veriff documents or that were seen, as of November 2026."""
 
 from __future__ import annotations
 
@@ -36,16 +36,14 @@ PERSON: Final = Person(full_name="Ada Specimen", id_number="1")
 
 @pytest.fixture
 async def pair() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
-    """Give a sandbox on a virtual clock, and a client of it."""
+    """Return a sandbox with a virtual clock, and a client of it."""
     async with Sandbox(clock=VirtualClock()) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         yield sandbox, veriff
 
 
 @pytest.mark.parametrize("state", ["submitted", "review"])
-async def test_deletion_is_refused_while_a_session_is_being_decided(
-    pair: tuple[Sandbox, VeriffClient], state: str
-) -> None:
-    """A session that is submitted or in review cannot be deleted, and the code is 1305."""
+async def test_deletion_of_submitted_session_is_refused(pair: tuple[Sandbox, VeriffClient], state: str) -> None:
+    """A session that is submitted or in review cannot be deleted (code 1305)."""
     sandbox, veriff = pair
     session = await veriff.create_session()
     await session.submit()
@@ -62,7 +60,7 @@ async def test_deletion_is_refused_while_a_session_is_being_decided(
     "state", ["created", "started", "approved", "declined", "resubmission_requested", "expired", "abandoned"]
 )
 async def test_deletion_works_in_every_documented_state(pair: tuple[Sandbox, VeriffClient], state: str) -> None:
-    """A session in any of the seven documented states is deleted, and not found afterwards."""
+    """A session in any of the seven documented states can be deleted, and is not found afterwards."""
     sandbox, veriff = pair
     session = await veriff.create_session()
     if state == "started":
@@ -76,8 +74,8 @@ async def test_deletion_works_in_every_documented_state(pair: tuple[Sandbox, Ver
         await session.decision()
 
 
-async def test_second_submission_is_refused_in_veriffs_words(pair: tuple[Sandbox, VeriffClient]) -> None:
-    """The text of code 1304 names the status that cannot be reached, as documented."""
+async def test_second_submission_has_the_documented_message(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The message of code 1304 names the status, as documented."""
     _, veriff = pair
     session = await veriff.create_session()
     await session.submit()
@@ -89,8 +87,8 @@ async def test_second_submission_is_refused_in_veriffs_words(pair: tuple[Sandbox
 
 
 @pytest.mark.parametrize("code", sorted(REASONS))
-async def test_every_known_code_has_its_reason(pair: tuple[Sandbox, VeriffClient], code: int) -> None:
-    """A decision with a known reason code says the description of that code, and none of them is null."""
+async def test_every_known_reason_code_has_a_description(pair: tuple[Sandbox, VeriffClient], code: int) -> None:
+    """A decision with a known reason code has its description; none is null."""
     sandbox, veriff = pair
     known = REASONS[code]
     is_decline = known.family in {ReasonFamily.DECLINE, ReasonFamily.GRANULAR_DECLINE}
@@ -104,8 +102,8 @@ async def test_every_known_code_has_its_reason(pair: tuple[Sandbox, VeriffClient
     assert decision.reason == (known.description or decision.reason)
 
 
-async def test_own_reason_goes_before_the_description(pair: tuple[Sandbox, VeriffClient]) -> None:
-    """A reason that the test gives is sent as it is, with a known code and with an unknown one."""
+async def test_passed_reason_replaces_the_description(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """A reason passed to `decide` is sent unchanged, with a known and with an unknown code."""
     sandbox, veriff = pair
     for code in (106, 99_999):
         session = await veriff.create_session()
@@ -115,7 +113,7 @@ async def test_own_reason_goes_before_the_description(pair: tuple[Sandbox, Verif
         assert (decision.reason, decision.reason_code) == ("my words", code)
 
 
-def test_documented_descriptions() -> None:
+def test_descriptions_are_veriffs() -> None:
     """Descriptions are Veriff's, and repeated declines give no advice to try again."""
     assert {code: REASONS[code].description for code in (106, 108, 109, 110, 111, 539)} == {
         106: "Known fraud",
@@ -130,8 +128,8 @@ def test_documented_descriptions() -> None:
         assert "contact support" in REASONS[code].hint
 
 
-async def test_tenth_resubmission_is_declined_in_veriffs_words(pair: tuple[Sandbox, VeriffClient]) -> None:
-    """The decline with code 539 says that the limit was exceeded, whatever reason the test gave."""
+async def test_tenth_resubmission_has_the_documented_reason(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The decline with code 539 says that the limit was exceeded, for any reason that the test passed."""
     sandbox, veriff = pair
     session = await veriff.create_session()
     for _ in range(10):
@@ -144,8 +142,8 @@ async def test_tenth_resubmission_is_declined_in_veriffs_words(pair: tuple[Sandb
     assert (decision.status, decision.reason_code, decision.reason) == ("declined", 539, "Resubmission limit exceeded")
 
 
-async def test_decision_says_when_its_attempt_was_submitted(pair: tuple[Sandbox, VeriffClient]) -> None:
-    """The submission time is that of the decided attempt, and absent where nothing was submitted."""
+async def test_decision_has_the_submission_time(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The submission time is that of the decided attempt, and absent without a submission."""
     sandbox, veriff = pair
     session = await veriff.create_session()
     undecided = await veriff.create_session()
@@ -163,8 +161,8 @@ async def test_decision_says_when_its_attempt_was_submitted(pair: tuple[Sandbox,
     assert (await undecided.decision() or pytest.fail("undecided")).submission_time is None
 
 
-async def test_other_end_user_ids_come_back_with_a_warning(pair: tuple[Sandbox, VeriffClient]) -> None:
-    """An end-user id that is not a UUID is sent and echoed as it is, and each call warns without showing it."""
+async def test_end_user_id_that_is_not_a_uuid_is_echoed_with_a_warning(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The id is sent and echoed unchanged, and each call warns without showing it."""
     sandbox, veriff = pair
     with pytest.warns(EndUserIdWarning) as caught:
         session = await veriff.create_session(end_user_id="Customer-42")
@@ -175,8 +173,8 @@ async def test_other_end_user_ids_come_back_with_a_warning(pair: tuple[Sandbox, 
     assert (await session.decision() or pytest.fail("undecided")).end_user_id == "Customer-42"
 
 
-async def test_rule_refuses_other_end_user_ids() -> None:
-    """With the rule, an end-user id that is not a UUID is refused with code 1104."""
+async def test_option_refuses_end_user_id_that_is_not_a_uuid() -> None:
+    """With `end_user_id_must_be_uuid`, such an id is refused with code 1104."""
     options = SandboxOptions(end_user_id_must_be_uuid=True)
     async with Sandbox(options=options) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         with pytest.warns(EndUserIdWarning), pytest.raises(BadRequestError) as caught:
@@ -189,13 +187,13 @@ async def test_rule_refuses_other_end_user_ids() -> None:
     ("kind", "name"), [("decisions", "decision"), ("FULLAUTO", "fullauto"), ("ine_curp", "ine-curp")]
 )
 def test_misspelt_kind_of_webhook_suggests_the_right_one(kind: str, name: str) -> None:
-    """An address for a kind that does not exist would never be used, so it is refused with the kind that was meant."""
+    """A URL for an unknown kind of webhook is refused, with a suggestion."""
     with pytest.raises(InvalidArgumentError, match=f"did you mean '{name}'"):
         Sandbox(webhook_urls={kind: "http://127.0.0.1:1"})
 
 
-async def test_empty_callback_is_none(pair: tuple[Sandbox, VeriffClient]) -> None:
-    """An empty callback is taken as absent, by the client as well."""
+async def test_empty_callback_counts_as_absent(pair: tuple[Sandbox, VeriffClient]) -> None:
+    """The sandbox and the client accept an empty callback."""
     _, veriff = pair
 
     assert (await veriff.create_session(callback="")).id
@@ -213,8 +211,8 @@ COMPLETE: Final = (
 
 
 @pytest.mark.parametrize("address", INCOMPLETE, ids=str)
-async def test_registries_need_a_whole_address(pair: tuple[Sandbox, VeriffClient], address: Address) -> None:
-    """Without a date of birth, an address that has neither documented form is refused before anything is sent."""
+async def test_registry_check_needs_a_complete_address(pair: tuple[Sandbox, VeriffClient], address: Address) -> None:
+    """Without a date of birth, an address in neither documented form is refused before a request is sent."""
     sandbox, veriff = pair
 
     with pytest.raises(InvalidArgumentError, match="full_address"):
@@ -224,15 +222,17 @@ async def test_registries_need_a_whole_address(pair: tuple[Sandbox, VeriffClient
 
 
 @pytest.mark.parametrize("address", COMPLETE, ids=["whole", "in parts"])
-async def test_registries_take_either_form_of_an_address(pair: tuple[Sandbox, VeriffClient], address: Address) -> None:
-    """An address in one piece, or with street, house number and postcode, is enough."""
+async def test_registry_check_accepts_both_forms_of_an_address(
+    pair: tuple[Sandbox, VeriffClient], address: Address
+) -> None:
+    """A full address, or street, house number and postcode, is enough."""
     _, veriff = pair
 
     assert (await veriff.validate_registry(PERSON, address=address)).id
 
 
-async def test_older_path_of_a_media_file(caller: Caller) -> None:
-    """A path that other clients call answers with the same signed bytes as the documented one."""
+async def test_older_media_path_returns_the_same_file(caller: Caller) -> None:
+    """The path that other clients use returns the same signed bytes."""
     session_id = await caller.create()
     async with VeriffClient.from_env(caller.sandbox.environ) as veriff:
         uploaded = await veriff.session(session_id).upload(Media(PICTURE, "face"))
@@ -245,7 +245,7 @@ async def test_older_path_of_a_media_file(caller: Caller) -> None:
 
 
 async def test_details_of_biometric_authentication_are_typed() -> None:
-    """The single checks are words of their own, the rest stays in the raw answer."""
+    """The single checks are enums, and the rest stays in the raw JSON."""
     details = {"faceLiveness": "Yes", "mediaNotInjected": "Yes", "behavioralRisk": "No", "newer": 1}
     found = from_json(
         Decision,
