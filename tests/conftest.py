@@ -1,4 +1,4 @@
-"""The bench: every test fails that blocks the loop, warns, or leaves a task, thread or socket behind."""
+"""Shared fixtures. A test fails if it blocks the loop, warns, does not end, or leaks a task, thread or socket."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 
 pytest_plugins = ("pytester",)
 
-# Rules are tried by what they say, not by how long a busy machine takes to hear it.
+# A busy machine may take long for an example, so examples have no deadline.
 settings.register_profile("rules", deadline=None, max_examples=30)
 settings.load_profile("rules")
 
-# A loop in debug mode notes for each handle and task where it was made, by a look at every file of the stack, which
-# takes longer than most of what is tested. What it checks, it checks without; put 10 here to read where it was.
-setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  its type says that it is final
+# A loop in debug mode records a stack trace for each handle and task, which takes longer than most tests. Its checks
+# work without these traces; set 10 here to see where a handle or task was created.
+setattr(constants, "DEBUG_STACK_DEPTH", 0)  # noqa: B010  typed as final
 
 
-def _serves(task: asyncio.Task[object]) -> bool:
-    """Tell whether a task is a connection of a server, which ends with the fixture that runs it."""
+def _is_server_connection(task: asyncio.Task[object]) -> bool:
+    """Return whether a task serves a connection; it ends with the fixture that runs the server."""
     return getattr(task.get_coro(), "__qualname__", "").startswith("RequestHandler.")
 
 
 _TURNS: Final = 10
-"""Turns of the loop that a task may need to end after it was cancelled."""
+"""Loop iterations that a cancelled task may need to end."""
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on asyncio, in debug mode, on a loop whose time can be moved."""
+    """Run on asyncio, in debug mode, on a loop with virtual time."""
     return "asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}
 
 
 @pytest.fixture
 def advance_time(anyio_backend: object) -> Callable[[float], None]:
-    """Move the time of the running loop forward by so many seconds."""
+    """Return a function that advances the time of the running loop by some seconds."""
     if not has_virtual_time(anyio_backend):
-        pytest.skip("the time of this loop cannot be moved")
+        pytest.skip("this loop has no virtual time")
 
     def move(seconds: float) -> None:
         loop = asyncio.get_running_loop()
@@ -67,57 +67,57 @@ def advance_time(anyio_backend: object) -> Callable[[float], None]:
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Run a sandbox in the test's own loop."""
+    """Run a sandbox in the loop of the test."""
     async with Sandbox() as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Give the options of the client; a module of tests that needs others has a fixture of the same name."""
+    """Return the options of the client; test modules override this fixture."""
     return {}
 
 
 @pytest.fixture
 async def veriff(sandbox: Sandbox, client_options: ClientOptions) -> AsyncIterator[VeriffClient]:
-    """Give a client of the sandbox, from its environment."""
+    """Return a client of the sandbox."""
     async with VeriffClient.from_env(sandbox.environ, **client_options) as veriff:
         yield veriff
 
 
 @pytest.fixture
 def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let processes that a test starts run without coverage, which takes them longer to begin than to do their work."""
+    """Run the processes that a test starts without coverage, whose start takes longer than their work."""
     for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
         monkeypatch.delenv(name)
 
 
 @pytest.fixture(autouse=True)
 def blockbuster() -> Iterator[BlockBuster]:
-    """Fail whatever blocks a loop."""
+    """Fail code that blocks the loop."""
     with blockbuster_ctx() as blocker:
         yield blocker
 
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Fail a test that leaves a thread running, and collect what it dropped, so that it warns here."""
+    """Fail a test that leaks a thread, and collect its garbage, so that the warnings belong to the test."""
     before = set(threading.enumerate())
     gc.collect()
-    gc.freeze()  # What is there before a test need not be searched after it: that takes longer than most tests.
+    gc.freeze()  # a collection of older objects takes longer than most tests
     yield
     gc.collect()
-    left = [thread for thread in threading.enumerate() if thread not in before and not _ends(thread)]
+    left = [thread for thread in threading.enumerate() if thread not in before and not _ends_soon(thread)]
     assert [] == left
 
 
 def pytest_sessionfinish() -> None:
-    """Let the last collection of pytest find what was dropped since by fixtures of wider scopes."""
+    """Let the last collection find the garbage of fixtures with a wider scope."""
     gc.unfreeze()
 
 
-def _ends(thread: threading.Thread) -> bool:
-    """Tell whether a thread ends by itself: worker threads do, soon after their loop."""
+def _ends_soon(thread: threading.Thread) -> bool:
+    """Return whether a thread ends by itself; worker threads end soon after their loop."""
     thread.join(2)
     return not thread.is_alive()
 
@@ -135,7 +135,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> None:
         async with time_limit(_seconds(pyfuncitem)):
             await test(*args, **kwargs)
         for _ in range(_TURNS):
-            left = [task for task in asyncio.all_tasks() - before if not _serves(task)]
+            left = [task for task in asyncio.all_tasks() - before if not _is_server_connection(task)]
             if not left:
                 break
             await asyncio.sleep(0)

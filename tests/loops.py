@@ -1,4 +1,4 @@
-"""Event loops for tests: with a time that can be moved, with eager tasks, in debug mode, and uvloop."""
+"""Event loops for tests: with virtual time, with eager tasks, in debug mode, and uvloop."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ __all__ = (
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """A loop whose time can be moved forward, so that what waits for an hour waits for nothing."""
+    """A loop whose time a test can advance, so that an hour passes immediately."""
 
     def __init__(self) -> None:
-        """Begin at the machine's time."""
+        """Start at the real time."""
         super().__init__()
         self.ahead = 0.0
         # A busy machine would log callbacks as slow, among the records that tests count.
         self.slow_callback_duration = float("inf")
 
     def time(self) -> float:
-        """Return the machine's time and what was travelled."""
-        return monotonic() + self.ahead  # a loop in debug mode asks before and after each callback
+        """Return the real time plus the advance."""
+        return monotonic() + self.ahead  # a loop in debug mode reads the time before and after each callback
 
     def advance_time(self, seconds: float) -> None:
-        """Move the time forward; timers that fall due ring at the loop's next turn."""
+        """Advance the time; timers that are due then run in the next iteration."""
         self.ahead += seconds
         self.call_soon(lambda: None)
 
@@ -67,7 +67,7 @@ def new_uvloop() -> asyncio.AbstractEventLoop:
 
 
 def has_virtual_time(backend: object) -> bool:
-    """Return whether the time of a backend's loops can be moved."""
+    """Return whether the loops of a backend have virtual time."""
     options: object = backend[1] if isinstance(backend, tuple) else None
     factory = options.get("loop_factory") if isinstance(options, dict) else None
     return isinstance(factory, type) and issubclass(factory, VirtualTimeLoop)
