@@ -81,7 +81,7 @@ asyncio.run(main())
 """
 
 
-async def test_one_process_runs_jobs_at_a_time(path: Path) -> None:
+async def test_one_process_at_a_time_runs_jobs(path: Path) -> None:
     """A process that has claims keeps the file, whatever it opens and closes beside; its death frees it at once."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", HOLDING, str(path)),
@@ -123,7 +123,7 @@ async def held_up(path: Path) -> AsyncIterator[None]:
         await asyncio.to_thread(connection.close)
 
 
-async def test_what_is_under_way_is_written_before_it_is_closed(path: Path) -> None:
+async def test_closing_waits_for_writes(path: Path) -> None:
     """Closing waits for the writes that were begun, by however many callers it is asked for, and leaves no thread."""
     journal = SqliteJournal(path)
     await asyncio.gather(*map(journal.claim, "abc"))
@@ -174,7 +174,7 @@ async def test_cancelling_every_task_loses_no_write(path: Path, then: str) -> No
         assert {JobState.NEW: 2 if closes else 3} == await journal.count_by_state()
 
 
-def test_a_loop_that_ends_midway_is_no_hindrance(path: Path) -> None:
+def test_loop_that_ends_early_does_not_block_the_next(path: Path) -> None:
     """What was asked for in a loop that was closed meanwhile is done, and the next loop is answered."""
     journal = SqliteJournal(path)
     asyncio.run(journal.claim("a"))
@@ -190,7 +190,7 @@ def test_a_loop_that_ends_midway_is_no_hindrance(path: Path) -> None:
     asyncio.run(journal.aclose())
 
 
-async def test_what_waits_is_written_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_writes_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one transaction is under way, whatever comes waits for the next, and goes into that together."""
     done: list[str] = []
 
@@ -215,7 +215,7 @@ async def test_what_waits_is_written_at_once(path: Path, monkeypatch: pytest.Mon
     assert done.count("COMMIT") in {1, 2}
 
 
-async def test_what_is_written_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_written_records_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each connection waits for the disk, so that a record outlives a loss of power (``synchronous=FULL``)."""
     found: set[int] = set()
 
@@ -231,7 +231,7 @@ async def test_what_is_written_is_on_the_disk(path: Path, monkeypatch: pytest.Mo
     assert {2} == found
 
 
-async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
+async def test_files_are_readable_for_their_owner_only(path: Path) -> None:
     """Decisions hold personal data: whatever the process lets others read, they cannot read these."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
@@ -242,7 +242,7 @@ async def test_the_files_are_for_their_owner_alone(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["an inbox", "a text", "newer", "another program's"])
-async def test_a_file_of_something_else_is_left_alone(path: Path, kind: str) -> None:
+async def test_foreign_file_is_refused_and_unchanged(path: Path, kind: str) -> None:
     """What is no journal, or a newer one, is refused with what to do, and stays as it is."""
     if kind == "an inbox":
         async with SqliteInbox(path) as inbox:
@@ -267,7 +267,7 @@ async def test_a_file_of_something_else_is_left_alone(path: Path, kind: str) -> 
             assert {} == await journal.count_by_state()
 
 
-async def test_what_cannot_be_written_is_told_and_undone(path: Path) -> None:
+async def test_failed_write_is_reported_and_undone(path: Path) -> None:
     """A disk that refuses a record is an error with a remedy, nothing is half written, and later records are kept."""
     async with SqliteJournal(path) as journal:
         for job_id in "abc":
@@ -289,7 +289,7 @@ async def test_what_cannot_be_written_is_told_and_undone(path: Path) -> None:
         assert {JobState.NEW: 2, JobState.CREATED: 1} == await journal.count_by_state()
 
 
-async def test_what_cannot_be_read_is_told(path: Path) -> None:
+async def test_unreadable_record_is_reported(path: Path) -> None:
     """Damage to one record is told to whoever asks for it, and touches no other."""
     async with SqliteJournal(path) as journal:
         for job_id in "ab":
@@ -307,7 +307,7 @@ async def test_what_cannot_be_read_is_told(path: Path) -> None:
             await journal.read("a")
 
 
-async def test_places_that_cannot_work_are_told(tmp_path: Path) -> None:
+async def test_invalid_paths_are_reported(tmp_path: Path) -> None:
     """A path that names no file is refused when it is given, a folder that is missing when it is opened."""
     for name in ("", ":memory:"):
         with pytest.raises(ConfigurationError, match="names no file"):
@@ -319,7 +319,7 @@ async def test_places_that_cannot_work_are_told(tmp_path: Path) -> None:
     await journal.aclose()
 
 
-async def test_one_that_is_left_open_warns(path: Path) -> None:
+async def test_unclosed_journal_warns(path: Path) -> None:
     """Of a journal that nobody closed a warning says so, and its file is closed."""
     dropped = [SqliteJournal(path)]
     before = set(threading.enumerate())
@@ -360,7 +360,7 @@ os._exit(2)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-async def test_a_process_that_forks_makes_its_own(path: Path) -> None:
+async def test_forked_process_needs_its_own_journal(path: Path) -> None:
     """A journal that was open before a fork is refused after it, and the parent closes its own."""
     command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
     done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
@@ -397,7 +397,7 @@ async def spelled(path: Path, how: str) -> Path:
 
 @pytest.mark.parametrize("how", SPELLINGS)
 @pytest.mark.parametrize("is_new", [True, False], ids=["new file", "old file"])
-async def test_one_journal_is_one_run_whatever_path_is_used(path: Path, how: str, is_new: bool) -> None:  # noqa: FBT001
+async def test_one_run_per_journal_through_any_path(path: Path, how: str, is_new: bool) -> None:  # noqa: FBT001
     """A second run that names the journal in another way is refused, and keeps no files under that name."""
     if not is_new:
         async with SqliteJournal(path) as before, holding(before, "a"):
@@ -415,7 +415,7 @@ async def test_one_journal_is_one_run_whatever_path_is_used(path: Path, how: str
     assert [] == [name for name in await files_beside(path.parent / "away" / "any") if "-" in name]
 
 
-async def test_a_journal_with_hard_links_is_refused(path: Path) -> None:
+async def test_journal_with_hard_links_is_refused(path: Path) -> None:
     """SQLite cannot see that two names are one file, so neither name is used."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
@@ -430,7 +430,7 @@ async def test_a_journal_with_hard_links_is_refused(path: Path) -> None:
         await journal.claim("a")
 
 
-async def test_a_file_that_is_mounted_alone_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_file_that_is_a_mount_point_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A container that mounts the file itself has no lock in common with others; the folder must be mounted."""
     strange = path.with_name("my batch.db")
     table = f"36 35 98:0 / {str(strange).replace(' ', chr(92) + '040')} rw - ext4 /dev/root rw\n36\n"
@@ -448,7 +448,7 @@ async def test_a_file_that_is_mounted_alone_is_refused(path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
-async def test_a_file_that_is_gone_takes_nothing_more(path: Path, how: str) -> None:
+async def test_write_into_a_lost_file_fails(path: Path, how: str) -> None:
     """What is written to a file that no path names any more would be lost, so it is refused."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")

@@ -38,7 +38,7 @@ async def fill(inbox: Inbox) -> None:
 
 
 @pytest.mark.parametrize("days", [31, 29, 400, 100_000])
-async def test_a_process_whose_clock_is_ahead_empties_nothing(tmp_path: Path, days: int) -> None:
+async def test_clock_that_is_ahead_deletes_nothing(tmp_path: Path, days: int) -> None:
     """Nothing that it does removes or hides what others recorded, and repetitions are known."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(days)) as wrong:
@@ -53,7 +53,7 @@ async def test_a_process_whose_clock_is_ahead_empties_nothing(tmp_path: Path, da
 
 
 @pytest.mark.parametrize("days", [31, 400])
-async def test_what_a_process_records_whose_clock_is_behind_is_kept(tmp_path: Path, days: int) -> None:
+async def test_records_of_a_clock_that_is_behind_are_kept(tmp_path: Path, days: int) -> None:
     """What it has acknowledged is not too old for the others, nor removed with their next record."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(-days)) as wrong:
@@ -63,7 +63,7 @@ async def test_what_a_process_records_whose_clock_is_behind_is_kept(tmp_path: Pa
         assert {*SESSIONS, "first"} == set(await right.get_states([*SESSIONS, "first"]))
 
 
-async def test_a_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The log says that nothing is forgotten by that clock, and what to do."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(31)) as wrong:
@@ -75,7 +75,7 @@ async def test_a_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.Log
     assert "31 days after the last record" in warnings[0]
 
 
-async def test_a_long_silence_is_over_after_a_day(tmp_path: Path) -> None:
+async def test_clock_is_trusted_after_a_day(tmp_path: Path) -> None:
     """What became too old while nothing was recorded goes a day after recording has begun again."""
     now = [1_800_000_000.0]
     async with SqliteInbox(tmp_path / "inbox.db", now=lambda: now[0]) as inbox:
@@ -87,7 +87,7 @@ async def test_a_long_silence_is_over_after_a_day(tmp_path: Path) -> None:
         assert {"new"} == set(await inbox.get_states(["new"]))
 
 
-async def test_redis_goes_by_the_time_of_its_server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_redis_uses_the_time_of_its_server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock of a process is asked, so a wrong one neither forgets nor hides anything."""
     async with RedisInbox(redis_server.url) as inbox:
         await fill(inbox)
@@ -99,7 +99,7 @@ async def test_redis_goes_by_the_time_of_its_server(redis_server: RedisServer, m
             assert 1 == len(await inbox.get_events(SESSIONS[1]))
 
 
-async def test_redis_forgets_by_the_time_of_its_server(redis_server: RedisServer) -> None:
+async def test_redis_deletes_by_the_time_of_its_server(redis_server: RedisServer) -> None:
     """What is older than the retention by the server's time is not shown, and goes."""
     async with RedisInbox(redis_server.url, retention=Retention(max_age=1e-6)) as inbox:
         await fill(inbox)
@@ -107,7 +107,7 @@ async def test_redis_forgets_by_the_time_of_its_server(redis_server: RedisServer
         assert () == await inbox.get_events(SESSIONS[0])
 
 
-async def test_a_changed_system_clock_empties_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changed_system_clock_does_not_empty_memory_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
     """In memory, age goes by a clock that nobody sets."""
     async with MemoryInbox() as inbox:
         await fill(inbox)

@@ -139,7 +139,7 @@ class _Proud(MemoryInbox):
         (_Proud, "test_ignored_event_has_a_reason"),
     ],
 )
-def test_an_inbox_that_breaks_a_rule_is_found(kind: type[MemoryInbox], rule: str) -> None:
+def test_contract_detects_an_inbox_that_breaks_a_rule(kind: type[MemoryInbox], rule: str) -> None:
     """The contract fails for an inbox that breaks one of its rules, and says what was expected."""
 
     class BrokenInboxCase(TestMemoryInbox):
@@ -151,7 +151,7 @@ def test_an_inbox_that_breaks_a_rule_is_found(kind: type[MemoryInbox], rule: str
         getattr(BrokenInboxCase(), rule)()
 
 
-def test_the_contract_needs_no_test_tools() -> None:
+def test_contract_does_not_import_test_tools() -> None:
     """The contract needs neither pytest nor hypothesis; all names are there, and no misspelt one."""
     code = (
         "import sys\n"

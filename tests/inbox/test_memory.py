@@ -16,7 +16,7 @@ from veriff_async.testing import decision_event, session_event
 pytestmark = pytest.mark.anyio
 
 
-async def test_it_is_an_inbox() -> None:
+async def test_memory_inbox_is_an_inbox() -> None:
     """It has every method of an inbox, and says how many sessions it knows, not which."""
     async with MemoryInbox() as inbox:
         await inbox.record(session_event("secret-id", "started"))
@@ -25,7 +25,7 @@ async def test_it_is_an_inbox() -> None:
         assert "<MemoryInbox of 1 sessions>" == repr(inbox)
 
 
-async def test_nothing_is_left_when_it_is_closed() -> None:
+async def test_closing_deletes_everything() -> None:
     """Closing forgets everything."""
     async with MemoryInbox() as inbox:
         await inbox.record(session_event("s", "started"))
@@ -33,7 +33,7 @@ async def test_nothing_is_left_when_it_is_closed() -> None:
     assert {} == await inbox.get_states(["s"])
 
 
-async def test_it_keeps_a_hundred_thousand_sessions_by_default() -> None:
+async def test_default_limit_is_a_hundred_thousand_sessions() -> None:
     """Without a retention the number of sessions is bounded for a memory, and with one as it says."""
     inbox = MemoryInbox(retention=Retention(max_sessions=2))
     for number in range(4):
@@ -43,7 +43,7 @@ async def test_it_keeps_a_hundred_thousand_sessions_by_default() -> None:
     assert 100_000 == MemoryInbox()._retention.max_sessions
 
 
-async def test_age_counts_without_a_message() -> None:
+async def test_sessions_expire_without_new_events() -> None:
     """A session that has grown too old is gone when it is looked at, though nothing was recorded since."""
     time = 0.0
     inbox = MemoryInbox(retention=Retention(max_age=10), now=lambda: time)
@@ -56,7 +56,7 @@ async def test_age_counts_without_a_message() -> None:
     assert () == await inbox.get_events("s")
 
 
-async def test_repetitions_go_by_the_key() -> None:
+async def test_duplicates_are_found_by_their_key() -> None:
     """A message is repeated when its key was there before, whether or not another told the same in other words."""
     first = decision_event("s", "approved")
     assert isinstance(first, DecisionEvent)
@@ -91,7 +91,7 @@ async def test_repetitions_go_by_the_key() -> None:
     assert (await inbox.record(other)).is_duplicate
 
 
-def test_threads_and_their_loops_share_it() -> None:
+def test_threads_and_their_loops_share_an_inbox() -> None:
     """What threads record at the same time is all kept, and heard in another thread's loop."""
     inbox = MemoryInbox()
     sessions = {f"{thread}-{number}" for thread in range(4) for number in range(50)}

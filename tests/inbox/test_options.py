@@ -28,7 +28,7 @@ def test_every_inbox_checks_its_options(make: Callable[..., object], options: di
 
 
 @pytest.mark.parametrize("given", ["1", None, True, 0, -1.0, float("nan")])
-def test_seconds_are_a_number_above_zero(given: object) -> None:
+def test_seconds_must_be_above_zero(given: object) -> None:
     """What is no number of seconds is refused in words of this library."""
     makes: dict[str, list[Callable[[], object]]] = {
         "watch": [lambda: SqliteInbox("a.db", watch=given)],  # type: ignore[arg-type]
@@ -46,7 +46,7 @@ def test_seconds_are_a_number_above_zero(given: object) -> None:
 
 @pytest.mark.parametrize("make", [RedisInbox, RedisJournal])
 @pytest.mark.parametrize("given", [None, 5, b"redis://localhost", object()])
-def test_a_server_is_a_url_or_a_client(make: Callable[[object], object], given: object) -> None:
+def test_server_must_be_a_url_or_a_client(make: Callable[[object], object], given: object) -> None:
     """A variable of the environment that is not set, for example, is named as the mistake."""
     with pytest.raises(ConfigurationError, match=r"needs a url, or a client of redis.asyncio, got"):
         make(given)

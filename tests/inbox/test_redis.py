@@ -70,13 +70,13 @@ async def others(admin: Redis) -> int:
     return sum(int(client["id"]) != mine for client in await admin.client_list())
 
 
-async def test_it_is_an_inbox(inbox: RedisInbox) -> None:
+async def test_redis_inbox_is_an_inbox(inbox: RedisInbox) -> None:
     """The class keeps the protocol, and says where it keeps."""
     assert isinstance(inbox, Inbox)
     assert repr(inbox).endswith("/0 {veriff}>")
 
 
-async def test_what_one_records_another_sees(inbox: RedisInbox, redis_server: RedisServer) -> None:
+async def test_inboxes_share_their_records(inbox: RedisInbox, redis_server: RedisServer) -> None:
     """State and events are there for every inbox on the same server, and wake it."""
     async with RedisInbox(redis_server.url) as other, following(other) as feed:
         first, last = session_event("s", "started"), decision_event("s", "approved")
@@ -123,7 +123,7 @@ async def test_processes_wake_each_other(inbox: RedisInbox, redis_server: RedisS
     assert 0 == await child.wait()
 
 
-async def test_of_many_deliveries_at_once_one_counts(redis_server: RedisServer) -> None:
+async def test_simultaneous_deliveries_count_once(redis_server: RedisServer) -> None:
     """The same event from several inboxes at the same time is kept once, and changes the state once."""
     async with AsyncExitStack() as stack:
         inboxes = [await stack.enter_async_context(RedisInbox(redis_server.url)) for _ in range(4)]
@@ -136,7 +136,7 @@ async def test_of_many_deliveries_at_once_one_counts(redis_server: RedisServer) 
             assert ["s", "end"] == [await anext(feed), await anext(feed)]
 
 
-async def test_a_state_is_not_lowered_by_a_race(redis_server: RedisServer) -> None:
+async def test_race_does_not_revert_a_state(redis_server: RedisServer) -> None:
     """Whichever of many different messages is written first, the session ends as its last decision says."""
     events = [session_event("s", "started"), session_event("s", "submitted"), decision_event("s", "review", minute=1)]
     events += [
@@ -152,7 +152,7 @@ async def test_a_state_is_not_lowered_by_a_race(redis_server: RedisServer) -> No
         assert 5 == len(await one.get_events("s"))
 
 
-async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) -> None:
+async def test_old_sessions_are_deleted(redis_server: RedisServer, admin: Redis) -> None:
     """A session is kept for its time after the last message about it; then nobody sees it, and it is removed."""
     now = [1000.0]
     async with RedisInbox(redis_server.url, retention=Retention(max_age=60), now=lambda: now[0]) as inbox:
@@ -173,7 +173,7 @@ async def test_what_is_too_old_is_gone(redis_server: RedisServer, admin: Redis) 
         assert (None, 1) == (again.ignored, len(await inbox.get_events("young")))
 
 
-async def test_sessions_are_bounded(redis_server: RedisServer, admin: Redis) -> None:
+async def test_number_of_sessions_is_limited(redis_server: RedisServer, admin: Redis) -> None:
     """The sessions that were touched longest ago go first, with all that is kept of them."""
     time = count(1000)
     async with RedisInbox(redis_server.url, retention=Retention(max_sessions=3), now=lambda: next(time)) as inbox:
@@ -185,7 +185,7 @@ async def test_sessions_are_bounded(redis_server: RedisServer, admin: Redis) -> 
         assert 5 == len(await admin.keys("{veriff}:*"))
 
 
-async def test_many_that_are_too_many_go_side_by_side(redis_server: RedisServer, admin: Redis) -> None:
+async def test_surplus_sessions_are_deleted_concurrently(redis_server: RedisServer, admin: Redis) -> None:
     """When less is to be kept than was, records remove what is too much, and none that is new."""
     async with RedisInbox(redis_server.url) as inbox:
         await asyncio.gather(*(inbox.record(session_event(f"s{number}", "started")) for number in range(40)))
@@ -196,7 +196,7 @@ async def test_many_that_are_too_many_go_side_by_side(redis_server: RedisServer,
         assert {f"session:new{number}" for number in range(5)} == set(await admin.zrange("{veriff}:touched", 0, -1))
 
 
-async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin: Redis) -> None:
+async def test_number_of_events_is_limited(redis_server: RedisServer, admin: Redis) -> None:
     """The oldest events of a session go first, with their keys; its state stays, also when the bound was lowered."""
     events = [event_from({"sessionId": "s", "eventType": "new\nkind", "number": number}) for number in range(8)]
     async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=6)) as inbox:
@@ -213,7 +213,7 @@ async def test_events_of_a_session_are_bounded(redis_server: RedisServer, admin:
         assert (await inbox.record(events[7])).is_duplicate
 
 
-async def test_everything_has_an_end(inbox: RedisInbox, admin: Redis) -> None:
+async def test_every_key_expires(inbox: RedisInbox, admin: Redis) -> None:
     """All keys share one hash tag, and Redis itself removes each when nobody comes any more."""
     await inbox.record(decision_event("s", "approved"))
     await inbox.record(watchlist_event(None))
@@ -224,7 +224,7 @@ async def test_everything_has_an_end(inbox: RedisInbox, admin: Redis) -> None:
         assert 30 * 86_400_000 < await admin.pttl(key) <= 30 * 86_400_000 + 60_000
 
 
-async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
+async def test_stalled_server_is_reported(redis_server: RedisServer) -> None:
     """A server that stops answering makes an error within the timeout, and is used again when it goes on."""
     async with RedisInbox(redis_server.url, timeout=0.2) as inbox:
         await inbox.record(session_event("s", "started"))
@@ -237,7 +237,7 @@ async def test_a_stalled_server_is_told(redis_server: RedisServer) -> None:
         assert "started" == (await inbox.get_states(["s"]))["s"].status
 
 
-async def test_a_stall_amid_a_record_is_told(redis_server: RedisServer, admin: Redis) -> None:
+async def test_stall_during_a_record_is_reported(redis_server: RedisServer, admin: Redis) -> None:
     """A server that stops between the parts of records makes errors too, and takes no connection with it for good."""
     async with RedisInbox(redis_server.url, timeout=1) as inbox:
         await admin.client_pause(60_000, all=False)  # writing alone
@@ -252,7 +252,7 @@ async def test_a_stall_amid_a_record_is_told(redis_server: RedisServer, admin: R
         await asyncio.gather(*(inbox.record(session_event(f"t{number}", "started")) for number in range(20)))
 
 
-async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
+async def test_subscription_survives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
     """While the server is gone records fail; the feed comes back by itself and says that all is to be looked at."""
     async with RedisInbox(redis_server.url) as inbox, following(inbox) as feed:
         next_one = asyncio.ensure_future(anext(feed))
@@ -269,7 +269,7 @@ async def test_a_feed_outlives_a_restart(redis_server: RedisServer, admin: Redis
         assert "s" == await anext(feed)
 
 
-async def test_a_feed_ends_when_the_server_stays_away(redis_server: RedisServer, admin: Redis) -> None:
+async def test_subscription_fails_when_the_server_stays_away(redis_server: RedisServer, admin: Redis) -> None:
     """After some tries a feed tells that it has broken off, and none can begin."""
     async with RedisInbox(redis_server.url) as inbox, aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
@@ -280,7 +280,7 @@ async def test_a_feed_ends_when_the_server_stays_away(redis_server: RedisServer,
             await anext(inbox.subscribe())
 
 
-async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redis) -> None:
+async def test_idle_connection_is_reopened(inbox: RedisInbox, admin: Redis) -> None:
     """Connections that were closed while nobody used them are opened again without an error, and nothing is missed."""
     async with following(inbox) as feed:
         await inbox.record(session_event("s", "started"))
@@ -293,7 +293,7 @@ async def test_a_broken_connection_is_not_noticed(inbox: RedisInbox, admin: Redi
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "XTRIM {veriff}:changes MAXLEN 0", "DEL {veriff}:changes"])
-async def test_a_stream_that_was_cut_is_noticed(inbox: RedisInbox, admin: Redis, command: str) -> None:
+async def test_trimmed_stream_is_noticed(inbox: RedisInbox, admin: Redis, command: str) -> None:
     """A follower whose place in the stream is gone is told to look at everything, whether or not something follows."""
     async with following(inbox) as feed:
         await inbox.record(session_event("s", "started"))
@@ -312,7 +312,7 @@ async def test_a_stream_that_was_cut_is_noticed(inbox: RedisInbox, admin: Redis,
         assert await next_one is None
 
 
-async def test_a_stream_that_begins_anew_is_noticed(inbox: RedisInbox, admin: Redis) -> None:
+async def test_new_stream_is_noticed(inbox: RedisInbox, admin: Redis) -> None:
     """After a failover the numbers of changes may be lower than those that were seen: nothing is missed."""
     async with following(inbox) as feed:
         next_one = asyncio.ensure_future(anext(feed))
@@ -328,7 +328,7 @@ async def test_a_stream_that_begins_anew_is_noticed(inbox: RedisInbox, admin: Re
         assert "t" == await next_one
 
 
-async def test_an_idle_feed_says_nothing(inbox: RedisInbox, admin: Redis) -> None:
+async def test_idle_subscription_yields_nothing(inbox: RedisInbox, admin: Redis) -> None:
     """When nothing happens for a while, the feed asks again and stays silent."""
     async with following(inbox) as feed:
         next_one = asyncio.ensure_future(anext(feed))
@@ -342,7 +342,7 @@ async def test_an_idle_feed_says_nothing(inbox: RedisInbox, admin: Redis) -> Non
         assert "s" == await next_one
 
 
-async def test_a_feed_that_was_cancelled_leaves_no_connection(inbox: RedisInbox, admin: Redis) -> None:
+async def test_cancelled_subscription_leaves_no_connection(inbox: RedisInbox, admin: Redis) -> None:
     """Neither a cancelled nor a closed feed keeps a connection."""
     before = await others(admin)
     async with following(inbox) as feed:
@@ -356,7 +356,7 @@ async def test_a_feed_that_was_cancelled_leaves_no_connection(inbox: RedisInbox,
         pass
 
 
-async def test_closing_ends_what_is_open(redis_server: RedisServer, admin: Redis) -> None:
+async def test_closing_ends_subscriptions(redis_server: RedisServer, admin: Redis) -> None:
     """A closed inbox has no connection, its feeds end with an error, and it says why it does no more."""
     inbox = RedisInbox(redis_server.url)
     feed = inbox.subscribe()
@@ -396,7 +396,7 @@ async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> 
         pass
 
 
-async def test_a_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox) -> None:
+async def test_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox) -> None:
     """A record that is cancelled at any moment spoils no later one."""
     for turns in range(30):
         record = asyncio.ensure_future(inbox.record(session_event(f"s{turns}", "started")))
@@ -433,7 +433,7 @@ def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
     asyncio.run(second())
 
 
-async def test_an_inbox_that_is_dropped_warns(redis_server: RedisServer, admin: Redis) -> None:
+async def test_unclosed_inbox_warns(redis_server: RedisServer, admin: Redis) -> None:
     """Of an inbox that nobody closed redis-py says so, and its connections close all the same."""
     dropped = [RedisInbox(redis_server.url)]
     await dropped[0].record(session_event("s", "started"))
@@ -448,7 +448,7 @@ async def test_an_inbox_that_is_dropped_warns(redis_server: RedisServer, admin: 
         pass
 
 
-async def test_nothing_secret_is_shown(redis_server: RedisServer, admin: Redis) -> None:
+async def test_errors_show_no_secrets(redis_server: RedisServer, admin: Redis) -> None:
     """Neither the repr nor an error has the password, and a wrong one is told."""
     await admin.config_set("requirepass", "sesame-right")
     place = redis_server.url.removeprefix("redis://")
@@ -468,7 +468,7 @@ async def test_nothing_secret_is_shown(redis_server: RedisServer, admin: Redis) 
 @pytest.mark.parametrize(
     "url", ["", "http://localhost", "redis://localhost:port", "redis://localhost?unknown=1", "redis://h?db=x"]
 )
-def test_a_url_that_cannot_work_is_refused(url: str) -> None:
+def test_invalid_url_is_refused(url: str) -> None:
     """A url is checked when it is given, and never shown."""
     with pytest.raises(ConfigurationError, match="url of RedisInbox cannot be read") as caught:
         RedisInbox(url)
@@ -476,13 +476,13 @@ def test_a_url_that_cannot_work_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("options", [{"timeout": 0.0}, {"timeout": float("nan")}, {"prefix": ""}])
-def test_options_that_cannot_work_are_refused(options: dict[str, object]) -> None:
+def test_invalid_options_are_refused(options: dict[str, object]) -> None:
     """Options are checked when they are given."""
     with pytest.raises(ConfigurationError, match=r"(timeout is|prefix is empty)"):
         RedisInbox("redis://localhost", **options)  # type: ignore[arg-type]
 
 
-async def test_what_a_url_asks_for_does_not_change_answers(redis_server: RedisServer) -> None:
+async def test_url_options_do_not_change_results(redis_server: RedisServer) -> None:
     """Options of a url that would change what the inbox reads are without effect, others are kept."""
     more = "?decode_responses=true&protocol=3&socket_timeout=0.001&max_connections=1&timeout=1&client_name=mine"
     async with RedisInbox(redis_server.url + more, prefix="other") as inbox, following(inbox) as feed:
@@ -492,7 +492,7 @@ async def test_what_a_url_asks_for_does_not_change_answers(redis_server: RedisSe
         assert 1 == len(await inbox.get_events("s"))
 
 
-def test_a_missing_package_is_named() -> None:
+def test_missing_package_is_named() -> None:
     """Without redis-py, one sentence says what to install."""
     code = "import sys; sys.modules['redis.asyncio'] = None; from veriff_async.inbox import RedisInbox"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)  # noqa: S603  our own
@@ -500,7 +500,7 @@ def test_a_missing_package_is_named() -> None:
     assert 'pip install "veriff-async[redis]"' in done.stderr
 
 
-async def test_a_client_says_how_to_connect(redis_server: RedisServer, admin: Redis) -> None:
+async def test_client_defines_the_connection(redis_server: RedisServer, admin: Redis) -> None:
     """With a client of redis-py its settings are used, but for what would change answers, and it stays as it is."""
     options: dict[str, Any] = {"decode_responses": True, "protocol": 3, "client_name": "mine", "db": 1}
     async with Redis.from_url(redis_server.url.removesuffix("/0"), **options) as mine:
@@ -513,7 +513,7 @@ async def test_a_client_says_how_to_connect(redis_server: RedisServer, admin: Re
     assert not await admin.keys("*")
 
 
-async def test_what_cannot_be_read_is_told(inbox: RedisInbox, admin: Redis) -> None:
+async def test_unreadable_data_is_reported(inbox: RedisInbox, admin: Redis) -> None:
     """What others wrote under the names of the inbox is an error, not a crash."""
     await admin.set("{veriff}:session:s", "theirs")
     with pytest.raises(InboxError, match="refuses a command"):
@@ -525,9 +525,7 @@ async def test_what_cannot_be_read_is_told(inbox: RedisInbox, admin: Redis) -> N
             await asked
 
 
-async def test_a_server_that_does_not_write_is_told(
-    inbox: RedisInbox, admin: Redis, redis_replica: RedisServer
-) -> None:
+async def test_read_only_server_is_reported(inbox: RedisInbox, admin: Redis, redis_replica: RedisServer) -> None:
     """A record on a replica or on a full server was not kept, and says what to do."""
     async with RedisInbox(redis_replica.url) as replica:
         with pytest.raises(InboxError, match="it is a replica"):

@@ -50,7 +50,7 @@ async def altered(path: Path, *statements: str) -> None:
     await asyncio.to_thread(other_program, path, *statements)
 
 
-async def test_the_file_is_for_its_owner_alone(inbox: SqliteInbox, path: Path) -> None:
+async def test_file_is_readable_for_its_owner_only(inbox: SqliteInbox, path: Path) -> None:
     """What tells of persons is not readable for others, the log beside it neither, and the repr shows no path."""
     await inbox.record(decision_event("s", "approved"))
     files = [path.with_name(name) for name in ("inbox.db", "inbox.db-wal", "inbox.db-shm")]
@@ -66,20 +66,20 @@ async def test_the_file_is_for_its_owner_alone(inbox: SqliteInbox, path: Path) -
         (lambda: SqliteInbox("inbox.db", watch=0), "watch is 0: give seconds above zero"),
     ],
 )
-async def test_options_that_cannot_work_are_refused(make: Callable[[], SqliteInbox], words: str) -> None:
+async def test_invalid_options_are_refused(make: Callable[[], SqliteInbox], words: str) -> None:
     """An option is looked at when it is given."""
     with pytest.raises(ConfigurationError, match=words):
         make()
 
 
-async def test_a_folder_that_is_missing_is_told(tmp_path: Path) -> None:
+async def test_missing_folder_is_reported(tmp_path: Path) -> None:
     """No folder is made up, and the error names what to look at, not the path."""
     with pytest.raises(InboxError, match=r"cannot be used \(No such file or directory\)") as caught:
         await SqliteInbox(tmp_path / "none" / "inbox.db").record(decision_event("s", "approved"))
     assert str(tmp_path) not in str(caught.value)
 
 
-async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
+async def test_foreign_file_is_refused_and_unchanged(path: Path) -> None:
     """A text is no inbox, nor is another program's database, nor one of a newer version."""
     await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
     with pytest.raises(InboxError, match="SQLITE_NOTADB"):
@@ -93,7 +93,7 @@ async def test_a_file_of_something_else_is_left_alone(path: Path) -> None:
         await SqliteInbox(path).get_states(["s"])
 
 
-async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
+async def test_closed_inbox_stays_closed(inbox: SqliteInbox) -> None:
     """A closed inbox takes nothing, tells nothing, and does not open itself again."""
     await inbox.record(decision_event("s", "approved"))
     feed = inbox.subscribe()
@@ -109,7 +109,7 @@ async def test_it_is_closed_for_good(inbox: SqliteInbox) -> None:
     await SqliteInbox("never-opened.db").aclose()
 
 
-async def test_one_that_is_left_open_warns(path: Path) -> None:
+async def test_unclosed_inbox_warns(path: Path) -> None:
     """Whoever forgets to close it is told, and its threads end."""
     inbox = SqliteInbox(path)
     await inbox.record(decision_event("s", "approved"))
@@ -120,7 +120,7 @@ async def test_one_that_is_left_open_warns(path: Path) -> None:
         await asyncio.to_thread(thread.join)
 
 
-async def test_a_record_is_written_though_nobody_waits_for_it(inbox: SqliteInbox) -> None:
+async def test_cancelled_record_is_written(inbox: SqliteInbox) -> None:
     """Cancelling a record does not undo it; whether it is there is known by looking."""
     recording = asyncio.create_task(inbox.record(decision_event("s", "approved")))
     await asyncio.sleep(0)
@@ -132,7 +132,7 @@ async def test_a_record_is_written_though_nobody_waits_for_it(inbox: SqliteInbox
     assert IgnoredReason.DUPLICATE is again.ignored
 
 
-async def test_what_cannot_be_written_is_told_and_undone(inbox: SqliteInbox, path: Path) -> None:
+async def test_failed_write_is_reported_and_undone(inbox: SqliteInbox, path: Path) -> None:
     """When SQLite refuses, nothing is acknowledged and nothing half written; when it takes again, all is well."""
     await inbox.record(session_event("s", "started"))
     await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON session BEGIN SELECT raise(ABORT, 'no more'); END")
@@ -148,7 +148,7 @@ async def test_what_cannot_be_written_is_told_and_undone(inbox: SqliteInbox, pat
 
 
 @pytest.mark.parametrize("damage", ["x'7b'", "'{'", "7"])
-async def test_what_cannot_be_read_is_told(inbox: SqliteInbox, path: Path, damage: str) -> None:
+async def test_unreadable_data_is_reported(inbox: SqliteInbox, path: Path, damage: str) -> None:
     """Damage to one session is told to whoever asks for it, and touches no other."""
     for session in ("s", "other"):
         await inbox.record(decision_event(session, "approved"))
@@ -162,7 +162,7 @@ async def test_what_cannot_be_read_is_told(inbox: SqliteInbox, path: Path, damag
     assert 1 == len(await inbox.get_events("other"))
 
 
-async def test_a_file_that_breaks_ends_the_feed(inbox: SqliteInbox, path: Path) -> None:
+async def test_damaged_file_ends_the_subscription(inbox: SqliteInbox, path: Path) -> None:
     """Whoever follows changes that cannot be read any more is told so, rather than left asleep."""
     async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
@@ -173,7 +173,7 @@ async def test_a_file_that_breaks_ends_the_feed(inbox: SqliteInbox, path: Path) 
         await inbox.get_states(["s"])
 
 
-async def test_the_newest_events_are_kept(path: Path) -> None:
+async def test_newest_events_are_kept(path: Path) -> None:
     """Of one session no more events are kept than was said, and of none likewise; the state stays."""
     async with SqliteInbox(path, retention=Retention(max_events_per_session=3)) as inbox:
         for minute in range(6):
@@ -185,7 +185,7 @@ async def test_the_newest_events_are_kept(path: Path) -> None:
         assert (await inbox.get_states(["s"]))["s"].effective_decision is not None
 
 
-async def test_many_sessions_are_forgotten_little_by_little(path: Path) -> None:
+async def test_old_sessions_are_deleted_in_portions(path: Path) -> None:
     """What is too old goes with the records that follow, and no record has to forget all of it."""
     time = 0.0
     async with SqliteInbox(path, retention=Retention(max_age=100), now=lambda: time) as inbox:
@@ -222,7 +222,7 @@ asyncio.run(main())
 """
 
 
-async def test_others_that_open_and_close_it_take_nothing_along(path: Path) -> None:
+async def test_closing_other_inboxes_loses_nothing(path: Path) -> None:
     """What is recorded after others have closed the file, in this process and in another, outlives a sudden death."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", HOLDING, str(path)),
@@ -242,7 +242,7 @@ async def test_others_that_open_and_close_it_take_nothing_along(path: Path) -> N
         assert {"early", "late"} == set(await inbox.get_states(["early", "late"]))
 
 
-async def test_what_is_recorded_is_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_recorded_events_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each connection waits for the disk, so that an event outlives a loss of power (``synchronous=FULL``)."""
     found: list[int] = []
 
@@ -285,7 +285,7 @@ raise SystemExit(2)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-async def test_a_process_that_forks_makes_its_own(path: Path) -> None:
+async def test_forked_process_needs_its_own_inbox(path: Path) -> None:
     """An inbox that was open before a fork is refused after it, and the parent's goes on."""
     command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
     done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)

@@ -189,7 +189,7 @@ def check(place: str, expected: dict[str, list[str]]) -> None:
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-def test_what_sqlite_acknowledged_survives(tmp_path: Path) -> None:
+def test_acknowledged_events_survive_in_sqlite(tmp_path: Path) -> None:
     """Whenever a process is killed, every event that it acknowledged is in the file, which needs no repair."""
     path = tmp_path / "inbox.db"
     everything: dict[str, list[str]] = {}
@@ -202,7 +202,7 @@ def test_what_sqlite_acknowledged_survives(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-def test_sqlite_survives_a_death_while_its_file_is_made(tmp_path: Path) -> None:
+def test_sqlite_survives_a_kill_during_creation(tmp_path: Path) -> None:
     """Whenever a process is killed that makes the file, the next one can make or use it."""
     for name, step, _, spins in moments("making", 400):
         path = tmp_path / f"{name}.db"
@@ -210,7 +210,7 @@ def test_sqlite_survives_a_death_while_its_file_is_made(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-def test_what_redis_acknowledged_survives(redis_server: RedisServer) -> None:
+def test_acknowledged_events_survive_in_redis(redis_server: RedisServer) -> None:
     """Whenever a process is killed, every event that it acknowledged is on the server, and no half of another."""
     everything: dict[str, list[str]] = {}
     for name, step, lines, spins in moments("redis", 3_000):
@@ -249,7 +249,7 @@ async def post(port: int, some: list[tuple[str, WebhookEvent]], told: Callable[[
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
-def test_what_a_receiver_answered_survives(tmp_path: Path) -> None:
+def test_webhooks_answered_200_survive(tmp_path: Path) -> None:
     """Whenever a server is killed, what it answered 200 is kept, and with what is sent again nothing is missing."""
     place = str(tmp_path / "inbox.db")
     for name, step, lines, spins in moments("serving", 2_500):

@@ -44,7 +44,7 @@ class Told:
 
 
 @pytest.mark.parametrize("ending", ["", "/"])
-async def test_a_sub_application_of_aiohttp(inbox: MemoryInbox, ending: str) -> None:
+async def test_aiohttp_sub_application(inbox: MemoryInbox, ending: str) -> None:
     """It answers at its prefix with and without a slash, and drains the receiver before the inbox is cleaned up."""
     told = Told()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
@@ -67,7 +67,7 @@ async def test_a_sub_application_of_aiohttp(inbox: MemoryInbox, ending: str) -> 
     assert ["told", "inbox closed"] == told.steps
 
 
-async def test_a_sub_application_takes_its_prefix_itself(receiver: WebhookReceiver) -> None:
+async def test_aiohttp_sub_application_receives_at_its_prefix(receiver: WebhookReceiver) -> None:
     """Without a path of its own it answers at the prefix, and as the only application at the root."""
     app = web.Application()
     app.add_subapp(PATH, aiohttp_app(receiver))
@@ -76,13 +76,13 @@ async def test_a_sub_application_takes_its_prefix_itself(receiver: WebhookReceiv
         assert 405 == (await server.post(b"", {}, method="GET")).status
 
 
-async def test_at_the_root_of_aiohttp(receiver: WebhookReceiver) -> None:
+async def test_aiohttp_at_the_root(receiver: WebhookReceiver) -> None:
     """The application may be all there is."""
     async with under_aiohttp(aiohttp_app(receiver)) as server:
         assert 200 == (await server.post(BODY, signed(BODY), path="/")).status
 
 
-async def test_a_compressed_body_of_aiohttp_is_refused(receiver: WebhookReceiver) -> None:
+async def test_aiohttp_refuses_compressed_bodies(receiver: WebhookReceiver) -> None:
     """What is compressed aiohttp would unpack, and the bytes that were signed be gone."""
     async with (
         under_aiohttp(in_aiohttp(receiver)) as server,
@@ -145,7 +145,7 @@ async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox)
     assert ["told"] == told.steps
 
 
-async def test_asgi_lets_a_failing_start_fail(receiver: WebhookReceiver) -> None:
+async def test_asgi_passes_a_failed_startup_on(receiver: WebhookReceiver) -> None:
     """An application that says that it cannot start, does not start."""
 
     async def inner(scope: object, receive: Callable[..., object], send: Callable[..., object]) -> None:
@@ -185,7 +185,7 @@ async def test_asgi_refuses_websockets(receiver: WebhookReceiver) -> None:
 @pytest.mark.parametrize(
     "path", ["webhooks", "https://example.com/webhooks", "/webhooks?a=1", "/{any", "/{any}", b"/", 5]
 )
-async def test_a_path_that_no_request_has_is_refused(
+async def test_path_that_cannot_match_is_refused(
     receiver: WebhookReceiver, adapter: Callable[..., object], path: object
 ) -> None:
     """A path that would never be asked for, so that every webhook is lost, is an error when the adapter is made."""
@@ -193,7 +193,7 @@ async def test_a_path_that_no_request_has_is_refused(
         adapter(receiver, path)
 
 
-async def test_fallback_is_an_application(receiver: WebhookReceiver) -> None:
+async def test_fallback_must_be_an_application(receiver: WebhookReceiver) -> None:
     """What is no application is refused when the adapter is made, not answered 500 at the first request."""
     with pytest.raises(ConfigurationError, match="fallback must be an ASGI application"):
         asgi_app(receiver, path=PATH, fallback="app")  # type: ignore[arg-type]
@@ -214,7 +214,7 @@ async def test_fallback_is_an_application(receiver: WebhookReceiver) -> None:
         ("/webhooks/veriff", "/", 404),
     ],
 )
-async def test_a_root_path_is_recognised_in_both_forms(
+async def test_root_path_is_recognised_in_both_forms(
     receiver: WebhookReceiver, root: str, path: str, status: int
 ) -> None:
     """A webhook arrives whether the server puts the root path in front of the path, as ASGI says, or leaves it out."""

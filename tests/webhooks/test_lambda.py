@@ -170,7 +170,9 @@ def test_undecoded_body_is_explained(gateway: Callable[..., Event]) -> None:
     assert SignatureCause.BASE64_BODY is found.cause
 
 
-def test_the_example(loop: asyncio.AbstractEventLoop, one_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lambda_example(
+    loop: asyncio.AbstractEventLoop, one_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The program that users are shown receives in every invocation, and calls `on_event` before it ends."""
     settings = {
         "VERIFF_API_KEY": CREDENTIALS.api_key,

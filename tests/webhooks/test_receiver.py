@@ -65,7 +65,7 @@ def is_ours(headers: dict[str, str], body: bytes) -> bool:
     cut=st.integers(0, 3),
     in_chunks=st.booleans(),
 )
-def test_whatever_comes_is_answered(
+def test_every_request_gets_a_response(
     method: str, webhook: tuple[dict[str, str], bytes], others: dict[str, str], cut: int, *, in_chunks: bool
 ) -> None:
     """Any request has one of the known answers, and 200 goes to what is signed rightly alone, once it is recorded."""
@@ -84,7 +84,7 @@ ANYTHING: Final = st.one_of(
 
 
 @given(method=st.just("POST") | ANYTHING, headers=st.just(signed(BODY)) | ANYTHING, body=ANYTHING, chunk=ANYTHING)
-def test_no_argument_raises_a_foreign_exception(method: Any, headers: Any, body: Any, chunk: Any) -> None:  # noqa: ANN401
+def test_arguments_raise_only_our_exceptions(method: Any, headers: Any, body: Any, chunk: Any) -> None:  # noqa: ANN401
     """Whatever a framework hands to `handle` and `receive`, they answer or raise an error of ours."""
 
     async def chunks() -> AsyncGenerator[Any]:
@@ -111,14 +111,14 @@ def test_no_argument_raises_a_foreign_exception(method: Any, headers: Any, body:
         ("POST", iter([BODY]), "body must be bytes, got list_iterator: read it"),
     ],
 )
-async def test_wrong_types_name_the_mistake(receiver: WebhookReceiver, method: Any, body: Any, remedy: str) -> None:  # noqa: ANN401
+async def test_wrong_types_are_named(receiver: WebhookReceiver, method: Any, body: Any, remedy: str) -> None:  # noqa: ANN401
     """A request of wrong types is an InvalidArgumentError that says what to pass, not an answer to Veriff."""
     with pytest.raises(InvalidArgumentError, match=remedy):
         await receiver.handle(method, signed(BODY), body)
 
 
 @pytest.mark.anyio
-async def test_chunks_of_text_name_the_mistake(receiver: WebhookReceiver) -> None:
+async def test_chunks_of_str_are_named(receiver: WebhookReceiver) -> None:
     """A stream that gives text is an InvalidArgumentError, and not taken for a connection that broke."""
 
     async def texts() -> AsyncGenerator[str]:
@@ -130,7 +130,7 @@ async def test_chunks_of_text_name_the_mistake(receiver: WebhookReceiver) -> Non
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
-async def test_other_buffers_are_bodies(receiver: WebhookReceiver, kind: Callable[[bytes], Any]) -> None:
+async def test_other_buffers_are_accepted(receiver: WebhookReceiver, kind: Callable[[bytes], Any]) -> None:
     """A body in a bytearray or memoryview, whole or in chunks, is taken as it is."""
 
     async def chunks() -> AsyncGenerator[Any]:
@@ -143,7 +143,7 @@ async def test_other_buffers_are_bodies(receiver: WebhookReceiver, kind: Callabl
 
 
 @given(webhook=signed_webhooks(CREDENTIALS), in_chunks=st.booleans())
-def test_whatever_veriff_sends_is_recorded(webhook: tuple[dict[str, str], bytes], *, in_chunks: bool) -> None:
+def test_every_signed_webhook_is_recorded(webhook: tuple[dict[str, str], bytes], *, in_chunks: bool) -> None:
     """Webhooks of every kind are 200, unknown ones included."""
     assert (200, 1) == asyncio.run(answered("POST", webhook[0], webhook[1], in_chunks=in_chunks))
 
@@ -155,18 +155,18 @@ def test_lengths_are_compared_as_numbers(number: int, limit: int, zeros: int) ->
 
 
 @pytest.mark.parametrize("text", [None, "", "-1", "1e9", "٣٣٣٣", "1_000", "9, 9"])
-def test_a_length_that_is_no_number_says_nothing(text: str | None) -> None:
+def test_length_that_is_not_a_number_is_ignored(text: str | None) -> None:
     """What is not an announcement does not refuse a body; it is counted as it comes."""
     assert not is_longer(text, 1)
 
 
-def test_a_number_of_a_million_digits_takes_no_time() -> None:
+def test_length_of_a_million_digits_is_compared_quickly() -> None:
     """It is refused without being read as a number, which Python refuses to do."""
     assert 413 == getattr(refuse_head("POST", {"Content-Length": "9" * 1_000_000}, 10), "status", 0)
 
 
 @pytest.mark.anyio
-async def test_no_more_is_read_than_wanted(receiver: WebhookReceiver) -> None:
+async def test_body_is_read_only_up_to_the_limit(receiver: WebhookReceiver) -> None:
     """A body without an end is left where it goes beyond the limit, and its source is closed."""
     given_out, closed = 0, False
 
@@ -185,7 +185,7 @@ async def test_no_more_is_read_than_wanted(receiver: WebhookReceiver) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_has_some_seconds(receiver: WebhookReceiver, advance_time: Callable[[float], None]) -> None:
+async def test_body_has_a_deadline(receiver: WebhookReceiver, advance_time: Callable[[float], None]) -> None:
     """A body that does not come to its end is 408, and one whose connection fails 400."""
     began = asyncio.Event()
 
@@ -206,7 +206,7 @@ async def test_a_body_has_some_seconds(receiver: WebhookReceiver, advance_time: 
 
 
 @pytest.mark.anyio
-async def test_receive_raises_what_is_wrong(receiver: WebhookReceiver, inbox: MemoryInbox) -> None:
+async def test_receive_raises_the_error(receiver: WebhookReceiver, inbox: MemoryInbox) -> None:
     """For a framework of one's own every fault is an error with a status to answer with, and nothing is recorded."""
     with pytest.raises(SignatureError):
         await receiver.receive(signed(BODY, x_hmac_signature="0" * 64), BODY)
@@ -218,7 +218,7 @@ async def test_receive_raises_what_is_wrong(receiver: WebhookReceiver, inbox: Me
 
 
 @pytest.mark.anyio
-async def test_an_inbox_that_never_waits_may_fail_too() -> None:
+async def test_failing_memory_inbox_is_reported() -> None:
     """What goes wrong in the memory is told like what goes wrong in any inbox: by its kind alone, and as a 503."""
 
     def now() -> float:
@@ -234,7 +234,7 @@ async def test_an_inbox_that_never_waits_may_fail_too() -> None:
 
 
 @pytest.mark.anyio
-async def test_credentials_change_while_it_runs(receiver: WebhookReceiver) -> None:
+async def test_credentials_may_change_while_the_receiver_runs(receiver: WebhookReceiver) -> None:
     """A secret that is added serves at once, and one that is deleted no longer does."""
     assert 401 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
     receiver.credentials = receiver.credentials.with_rotated_secret("newest").without_secret(2)
@@ -246,7 +246,7 @@ async def test_credentials_change_while_it_runs(receiver: WebhookReceiver) -> No
 
 
 @pytest.mark.parametrize("option", ["max_body", "body_timeout", "record_timeout", "close_timeout", "max_running"])
-def test_options_that_cannot_work_are_named(option: str) -> None:
+def test_invalid_options_are_named(option: str) -> None:
     """A limit of nothing would refuse everything."""
     with pytest.raises(ConfigurationError, match=option):
         WebhookReceiver(CREDENTIALS, MemoryInbox(), **{option: 0})  # type: ignore[arg-type]
@@ -277,7 +277,7 @@ def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
         asgi_app(WebhookReceiver(CREDENTIALS, MemoryInbox()), path=b"/veriff")  # type: ignore[arg-type]
 
 
-def test_answers_are_values() -> None:
+def test_responses_are_values() -> None:
     """Two answers that say the same are the same, and cannot be changed."""
     assert WebhookResponse(200, b"yes") == WebhookResponse(200, b"yes")
     with pytest.raises(AttributeError):
@@ -302,7 +302,7 @@ def test_names_are_loaded_when_used() -> None:
         veriff_async.webhooks.flask_app  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_an_integration_of_another_is_foreign() -> None:
+def test_webhook_of_another_integration_is_refused() -> None:
     """An API key that several integrations share is told apart by the integration."""
     credentials = Credentials("key", "secret", integration_id="one")
 
@@ -320,7 +320,7 @@ def test_an_integration_of_another_is_foreign() -> None:
 
 @pytest.mark.parametrize("name", ["max_body", "max_running"])
 @pytest.mark.parametrize("value", [0, -1, 0.5, 2.5, 8.0, float("inf"), float("nan"), True, "3", None])
-def test_a_count_is_a_whole_number(name: str, value: object) -> None:
+def test_counts_must_be_integers(name: str, value: object) -> None:
     """A fraction or infinity is refused when the receiver is made, and does not fail or refuse every request."""
     with pytest.raises(ConfigurationError, match=f"{name} is .* whole number"):
         WebhookReceiver(CREDENTIALS, MemoryInbox(), **{name: value})  # type: ignore[arg-type]

@@ -69,7 +69,7 @@ def test_receiver_opens_again_in_each_loop() -> None:
     assert (6, 0) == (receiver.statistics().recorded, receiver.statistics().callbacks_dropped)
 
 
-def test_loop_that_ended_without_closing_blocks_no_later_one() -> None:
+def test_loop_that_ended_without_closing_does_not_block_later_ones() -> None:
     """Records and calls that a loop took with it occupy no slot in the next, and events left over are counted."""
     ended, began = False, list[str | None]()
 
@@ -176,7 +176,7 @@ def alone(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callab
 
 @pytest.mark.parametrize("make", [alone, around, in_route, in_mount])
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-def test_test_client_starts_an_application_many_times(
+def test_test_client_may_restart_an_application(
     make: Callable[..., Callable[..., Any]], kind: str, tmp_path: Path
 ) -> None:
     """Each `with TestClient(app)`, also one inside another, receives, records and calls as the first does."""
@@ -200,7 +200,7 @@ def test_test_client_starts_an_application_many_times(
 
 
 @pytest.mark.anyio
-async def test_servers_start_an_application_many_times() -> None:
+async def test_servers_may_restart_an_application() -> None:
     """An application of ASGI under uvicorn and one of aiohttp, stopped and started again, receive as at first."""
     noting = Noting()
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=noting)

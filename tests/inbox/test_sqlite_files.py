@@ -77,7 +77,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("harm", HARMS)
-async def test_no_event_is_acknowledged_into_a_file_that_is_gone(path: Path, harm: Callable[[Path], None]) -> None:
+async def test_record_into_a_lost_file_fails(path: Path, harm: Callable[[Path], None]) -> None:
     """The next record fails instead of being lost; the one after it is in the file that is there then."""
     async with SqliteInbox(path) as inbox:
         await inbox.record(session_event("before", "started"))
@@ -92,7 +92,7 @@ async def test_no_event_is_acknowledged_into_a_file_that_is_gone(path: Path, har
 
 
 @pytest.mark.parametrize("harm", [delete, replace, move_folder])
-async def test_who_only_reads_notices_it_too(path: Path, harm: Callable[[Path], None]) -> None:
+async def test_reader_notices_a_lost_file(path: Path, harm: Callable[[Path], None]) -> None:
     """A process that only waits does not watch a file that nobody else writes to: its feed ends, and begins anew."""
     async with SqliteInbox(path) as reading:
         async with aclosing(reading.subscribe()) as feed:
@@ -106,7 +106,7 @@ async def test_who_only_reads_notices_it_too(path: Path, harm: Callable[[Path], 
             assert "s" == await anext(feed)
 
 
-async def test_a_backup_that_is_put_back_is_not_overwritten(path: Path) -> None:
+async def test_restored_backup_of_an_inbox_is_not_overwritten(path: Path) -> None:
     """The log of a file that was replaced is written into that file, and not into the one that has taken its name."""
     backup, old = path.with_name("backup.db"), path.with_name("old.db")
     async with SqliteInbox(backup) as inbox:
@@ -127,7 +127,7 @@ async def test_a_backup_that_is_put_back_is_not_overwritten(path: Path) -> None:
         assert "before" in await inbox.get_states(["before"])
 
 
-async def test_a_journal_that_is_put_back_is_not_overwritten(path: Path) -> None:
+async def test_restored_backup_of_a_journal_is_not_overwritten(path: Path) -> None:
     """So it is with a journal: the next run goes on with the file that is there."""
     backup = path.with_name("backup.db")
     for place, name in ((backup, "kept"), (path, "other")):
@@ -144,7 +144,7 @@ async def test_a_journal_that_is_put_back_is_not_overwritten(path: Path) -> None
 
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("given", ["", ":memory:", "a\0b", b"inbox.db", 5, None])
-def test_what_names_no_file_is_refused(make: Callable[[object], object], given: object) -> None:
+def test_path_that_names_no_file_is_refused(make: Callable[[object], object], given: object) -> None:
     """A path that can be the path of no file is refused at once, in words of this library."""
     with pytest.raises(ConfigurationError, match=r"^The path of the (inbox|journal)"):
         make(given)
@@ -152,7 +152,7 @@ def test_what_names_no_file_is_refused(make: Callable[[object], object], given: 
 
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("kind", ["folder", "device"])
-async def test_what_is_no_file_is_refused(
+async def test_folder_or_device_is_refused(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], kind: str
 ) -> None:
     """A folder or a pipe is named as what it is, and never waited for."""
@@ -163,7 +163,7 @@ async def test_what_is_no_file_is_refused(
             pass
 
 
-async def test_a_change_of_the_folder_of_the_process_is_no_harm(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_relative_path_survives_a_change_of_folder(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A relative path means the file that was opened, also after the process has changed its folder."""
     await asyncio.to_thread(monkeypatch.chdir, path.parent)
     async with SqliteInbox(path.name) as inbox, SqliteJournal("batch.db") as journal:
@@ -175,7 +175,7 @@ async def test_a_change_of_the_folder_of_the_process_is_no_harm(path: Path, monk
 
 
 @pytest.mark.parametrize("harm", [delete, replace, move_folder])
-async def test_no_record_of_a_job_goes_into_a_file_that_is_gone(path: Path, harm: Callable[[Path], None]) -> None:
+async def test_job_record_into_a_lost_file_fails(path: Path, harm: Callable[[Path], None]) -> None:
     """Every further write of a journal fails, since what it wrote before is gone."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
@@ -186,7 +186,7 @@ async def test_no_record_of_a_job_goes_into_a_file_that_is_gone(path: Path, harm
                 await journal.write(JobRecord(job_id="a", state=JobState.CREATED, options_digest="", media=()))
 
 
-async def test_a_journal_whose_lock_is_gone_writes_nothing(path: Path) -> None:
+async def test_journal_without_its_lock_file_writes_nothing(path: Path) -> None:
     """Without the file beside it, another run could take the journal."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
@@ -211,7 +211,7 @@ class Careless(sqlite3.Connection):
 
 @pytest.mark.parametrize("count", [1, 40, 400])
 @pytest.mark.parametrize("others", ["none", "a reader"])
-async def test_what_is_forgotten_is_gone_from_the_disk(
+async def test_deleted_sessions_are_gone_from_the_disk(
     path: Path, monkeypatch: pytest.MonkeyPatch, count: int, others: str
 ) -> None:
     """After retention no byte of a person is in the file or in its log, on any build of SQLite, while it is open."""
@@ -236,9 +236,7 @@ async def test_what_is_forgotten_is_gone_from_the_disk(
         assert (0, 0) == (left.count(b"Ada"), left.count(b"person-"))
 
 
-async def test_the_oldest_events_of_a_session_are_gone_from_the_disk(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_deleted_events_are_gone_from_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So are the events that make room for newer ones, and the sessions that make room for others."""
     monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Careless))
     async with SqliteInbox(path, retention=Retention(max_events_per_session=2, max_sessions=3)) as inbox:
@@ -313,7 +311,7 @@ raise SystemExit(asyncio.run(parent()))
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 @pytest.mark.parametrize("kind", ["inbox", "journal"])
 @pytest.mark.parametrize("moment", ["open", "closed", "never opened"])
-async def test_a_file_that_was_inherited_open_is_refused(path: Path, kind: str, moment: str) -> None:
+async def test_file_that_was_inherited_open_is_refused(path: Path, kind: str, moment: str) -> None:
     """A child process opens no file, by any name, that its parent had open at the fork; any other it may use."""
     other = path.with_name("link.db")
     await asyncio.to_thread(other.symlink_to, path)
@@ -364,7 +362,7 @@ if __name__ == "__main__":
 """
 
 
-async def test_a_spawned_process_may_outlive_its_parent(path: Path) -> None:
+async def test_spawned_process_may_outlive_its_parent(path: Path) -> None:
     """What a child that was not forked has acknowledged stays, whichever of both closes the file first."""
     program = path.with_name("service.py")
     await asyncio.to_thread(program.write_text, SERVICE)
@@ -375,7 +373,7 @@ async def test_a_spawned_process_may_outlive_its_parent(path: Path) -> None:
         assert 22 == len(await inbox.get_states(["p", *(f"c-{number}" for number in range(21))]))
 
 
-async def test_a_file_with_several_names_is_refused(path: Path) -> None:
+async def test_file_with_several_names_is_refused(path: Path) -> None:
     """Through a hard link SQLite finds neither the log nor the locks of others; a symbolic link leads to both."""
     async with SqliteInbox(path) as inbox:
         await inbox.record(session_event("s", "started"))

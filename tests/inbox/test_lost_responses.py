@@ -88,7 +88,7 @@ async def cutting(server: RedisServer) -> AsyncGenerator[CuttingProxy]:
 
 @pytest.mark.parametrize("command", [b"EXEC", b"WATCH", b"EVAL"])
 @pytest.mark.parametrize("cuts", [1, 2])
-async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: bytes, cuts: int) -> None:
+async def test_event_with_lost_response_counts_once(redis_server: RedisServer, command: bytes, cuts: int) -> None:
     """Whichever answer is lost, the handler is called once, and Veriff's repetition is a repetition."""
     called: list[RecordResult] = []
     async with (
@@ -108,7 +108,7 @@ async def test_a_lost_answer_counts_once(redis_server: RedisServer, command: byt
     assert [None] == [recorded.ignored for recorded in called]
 
 
-async def test_a_lost_answer_about_a_polled_decision_counts_once(redis_server: RedisServer) -> None:
+async def test_polled_decision_with_lost_response_counts_once(redis_server: RedisServer) -> None:
     """So it is when the transaction only noted that a webhook reported what polling had reported."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
         event = decision_event("s", "approved", minute=1)
@@ -118,7 +118,7 @@ async def test_a_lost_answer_about_a_polled_decision_counts_once(redis_server: R
         assert [None, IgnoredReason.DUPLICATE] == [(await inbox.record(event)).ignored for _ in range(2)]
 
 
-async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisServer) -> None:
+async def test_server_that_stops_after_the_transaction(redis_server: RedisServer) -> None:
     """While the server cannot be asked whether it kept an event, the record goes on asking, and returns the result."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url, timeout=0.5) as inbox:
         await inbox.record(session_event("s", "started"))
@@ -135,7 +135,7 @@ async def test_a_server_that_is_away_after_the_transaction(redis_server: RedisSe
         assert (await recording).ignored is None
 
 
-async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: RedisServer) -> None:
+async def test_failed_record_counts_when_it_is_repeated(redis_server: RedisServer) -> None:
     """Where the caller was cancelled before it knew, the event counts when this process is sent it again."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
         await inbox.record(session_event("s", "started"))
@@ -154,7 +154,7 @@ async def test_a_record_that_gave_up_counts_when_it_comes_again(redis_server: Re
         assert [None, IgnoredReason.DUPLICATE] == results
 
 
-async def test_a_record_that_was_refused_fails_at_once(redis_server: RedisServer) -> None:
+async def test_refused_record_fails_immediately(redis_server: RedisServer) -> None:
     """An answer that says no is an answer: nothing is asked again, and the error says what to do."""
     async with RedisInbox(redis_server.url) as inbox, client_of(redis_server) as admin:
         await inbox.record(session_event("s", "started"))

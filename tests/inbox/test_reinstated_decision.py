@@ -13,7 +13,7 @@ from veriff_async.testing import decision_event, session_event
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_decision_that_stands_again_ends_waits() -> None:
+async def test_reinstated_decision_ends_waits() -> None:
     """A wait that began while an older attempt seemed to be the newest returns the decision that proves to stand."""
     newest = decision_event("s", "resubmission_requested", attempt_id="second", minute=1)
     credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")

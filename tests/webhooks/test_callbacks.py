@@ -58,7 +58,7 @@ class Slow:
         self.ended += 1
 
 
-async def test_it_is_given_what_was_recorded(inbox: MemoryInbox) -> None:
+async def test_on_event_gets_the_record_result(inbox: MemoryInbox) -> None:
     """It has the event, the state and what became of it, and is not called for a repetition."""
     told: list[RecordResult] = []
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
@@ -70,7 +70,7 @@ async def test_it_is_given_what_was_recorded(inbox: MemoryInbox) -> None:
     assert told[0].ignored is None
 
 
-async def test_the_answer_does_not_wait_for_it(inbox: MemoryInbox) -> None:
+async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
     """However long it takes, Veriff has its answer; closing the receiver waits for it."""
     slow = Slow()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow) as receiver:
@@ -82,7 +82,7 @@ async def test_the_answer_does_not_wait_for_it(inbox: MemoryInbox) -> None:
     assert (1, 0) == (slow.ended, receiver.statistics().running)
 
 
-async def test_a_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
+async def test_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
     """It may block: the loop goes on meanwhile."""
     threads: list[int] = []
     goes_on = threading.Event()
@@ -102,7 +102,7 @@ async def test_a_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> Non
     assert threading.get_ident() not in threads
 
 
-async def test_a_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
+async def test_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
     """Partials and functions around a coroutine function are awaited on the loop."""
     threads: list[int] = []
 
@@ -119,7 +119,7 @@ async def test_a_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
     assert [threading.get_ident()] * 2 == threads
 
 
-async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_on_event_loses_no_event(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The event is recorded and answered 200, and the log has type, file and line of the error, not its text."""
 
     async def fail(recorded: RecordResult) -> None:
@@ -147,7 +147,7 @@ async def test_its_failure_loses_nothing(inbox: MemoryInbox, caplog: pytest.LogC
     assert not any(word in caplog.text for word in ("ada@example.com", "Traceback", "8f0d1ab6"))
 
 
-async def test_failure_is_located(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The log names file and line where an error was raised and of the user's function, in a thread and on the loop."""
 
     def raise_deep(_recorded: RecordResult) -> None:
@@ -180,7 +180,7 @@ async def test_failure_is_located(inbox: MemoryInbox, caplog: pytest.LogCaptureF
 
 
 @pytest.mark.parametrize("kind", ["async", "async that returns at once", "plain"])
-async def test_queued_calls_leave_the_loop_to_others(inbox: MemoryInbox, kind: str) -> None:
+async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str) -> None:
     """However many events wait, the loop starts one call in each of its turns, and others have theirs in between."""
     turn, calls_in = 0, Counter[int]()
     goes_on = asyncio.Event()
@@ -233,7 +233,7 @@ async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> No
     assert 2 == len(told)
 
 
-async def test_few_are_called_at_once_in_order(inbox: MemoryInbox) -> None:
+async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
     """The others wait, and with one at once they keep the order of recording."""
     slow = Slow()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1) as receiver:
@@ -246,7 +246,7 @@ async def test_few_are_called_at_once_in_order(inbox: MemoryInbox) -> None:
     assert [f"{number}" for number in range(5)] == [recorded.event.session_id for recorded in slow.told]
 
 
-async def test_a_cancelled_request_is_recorded_and_told() -> None:
+async def test_cancelled_request_is_recorded_and_calls_on_event() -> None:
     """A server that gives up the request, because Veriff hung up, parts neither the record nor what follows it."""
     inbox, told = OwnInbox(waits=True), list[object]()
     async with (
@@ -262,7 +262,7 @@ async def test_a_cancelled_request_is_recorded_and_told() -> None:
     assert (1, 1) == (len(told), receiver.statistics().recorded)
 
 
-async def test_a_cancelled_call_is_recorded_and_told() -> None:
+async def test_cancelled_receive_is_recorded_and_calls_on_event() -> None:
     """The same for a framework that cancels its coroutine at any of its steps."""
     inbox, told = OwnInbox(waits=True), list[object]()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
@@ -275,7 +275,7 @@ async def test_a_cancelled_call_is_recorded_and_told() -> None:
     assert 1 == len(told)
 
 
-async def test_a_late_record_is_told_once(advance_time: Callable[[float], None]) -> None:
+async def test_late_record_calls_on_event_once(advance_time: Callable[[float], None]) -> None:
     """An inbox slower than Veriff's patience makes 503; what it records after all is told, its repetition not."""
     inbox, told = OwnInbox(waits=True), list[object]()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
@@ -289,7 +289,7 @@ async def test_a_late_record_is_told_once(advance_time: Callable[[float], None])
     assert (1, 1, 1) == (len(told), receiver.statistics().record_failures, receiver.statistics().repeated)
 
 
-async def test_an_inbox_that_hangs_takes_no_end_of_events(advance_time: Callable[[float], None]) -> None:
+async def test_hanging_inbox_accepts_limited_events(advance_time: Callable[[float], None]) -> None:
     """Beyond a thousand events that an inbox sits on, further ones are answered 503 at once."""
     inbox = OwnInbox(waits=True)
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
@@ -301,7 +301,7 @@ async def test_an_inbox_that_hangs_takes_no_end_of_events(advance_time: Callable
         inbox.goes_on.set()
 
 
-async def test_records_that_hang_leave_their_slots(
+async def test_hanging_records_leave_their_slots(
     advance_time: Callable[[float], None], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A record that hangs has no slot once its request is answered; the oldest are cancelled, with one log line."""
@@ -323,7 +323,7 @@ async def test_records_that_hang_leave_their_slots(
     assert 51 == receiver.statistics().recorded  # the newer fifty were recorded after all
 
 
-async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
+async def test_closing_waits_and_then_cancels(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
     """What does not end is cancelled, what has not begun is left out, and all of it is recorded."""
     slow = Slow()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
@@ -338,9 +338,7 @@ async def test_closing_waits_so_long_and_cancels(inbox: MemoryInbox, advance_tim
     assert 2 == len(await inbox.get_events("8f0d1ab6"))
 
 
-async def test_a_blocked_thread_does_not_hold_up_the_end(
-    inbox: MemoryInbox, advance_time: Callable[[float], None]
-) -> None:
+async def test_blocked_thread_does_not_delay_closing(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
     """A function in a thread cannot be cancelled: it is left behind to end by itself."""
     goes_on = threading.Event()
     began = threading.Event()
@@ -360,7 +358,7 @@ async def test_a_blocked_thread_does_not_hold_up_the_end(
     goes_on.set()
 
 
-async def test_a_closed_receiver_is_503(inbox: MemoryInbox) -> None:
+async def test_closed_receiver_answers_503(inbox: MemoryInbox) -> None:
     """After the end nothing is recorded, and Veriff sends it again to whoever runs then; closing twice is nothing."""
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         await receiver.aclose()
@@ -371,7 +369,7 @@ async def test_a_closed_receiver_is_503(inbox: MemoryInbox) -> None:
     assert () == await inbox.get_events("8f0d1ab6")
 
 
-async def test_closing_cancels_a_record_that_hangs(advance_time: Callable[[float], None]) -> None:
+async def test_closing_cancels_a_hanging_record(advance_time: Callable[[float], None]) -> None:
     """A record that an inbox sits on is given up in the end, and its request answered 503."""
     inbox = OwnInbox(waits=True)
     receiver = WebhookReceiver(CREDENTIALS, inbox, record_timeout=60)
@@ -384,7 +382,7 @@ async def test_closing_cancels_a_record_that_hangs(advance_time: Callable[[float
     assert 503 == await late
 
 
-async def test_a_function_that_is_too_far_behind_is_left_out(
+async def test_calls_beyond_the_backlog_are_dropped(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, advance_time: Callable[[float], None]
 ) -> None:
     """Ten thousand events wait for it and no more; the rest is recorded all the same."""
@@ -408,7 +406,7 @@ async def test_a_function_that_is_too_far_behind_is_left_out(
 
 
 @pytest.mark.parametrize("ip", [None, "::1"])
-async def test_a_decision_that_polling_reported_first_is_not_missed(inbox: MemoryInbox, ip: str | None) -> None:
+async def test_polled_decision_still_calls_on_event(inbox: MemoryInbox, ip: str | None) -> None:
     """Its first webhook calls the function as news, with the same JSON or a fuller one; the next ones do not."""
     decisions: list[str] = []
 
@@ -425,7 +423,7 @@ async def test_a_decision_that_polling_reported_first_is_not_missed(inbox: Memor
 
 
 @pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt])
-async def test_an_exit_in_its_thread_ends_only_the_call(
+async def test_exit_in_a_thread_ends_only_the_call(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     """A function that exits in its thread fails like any other: the server goes on, and so do the later calls."""
@@ -442,7 +440,7 @@ async def test_an_exit_in_its_thread_ends_only_the_call(
     assert f"on_event failed with {kind.__name__} at {__file__}" in caplog.text
 
 
-async def test_it_may_close_the_receiver(inbox: MemoryInbox) -> None:
+async def test_on_event_may_close_the_receiver(inbox: MemoryInbox) -> None:
     """A function that closes the receiver does not wait for itself."""
     closed: list[RecordResult] = []
 
@@ -458,7 +456,7 @@ async def test_it_may_close_the_receiver(inbox: MemoryInbox) -> None:
     assert 0 == receiver.statistics().failed
 
 
-def test_a_call_that_hangs_does_not_keep_the_process_alive() -> None:
+def test_hanging_call_does_not_keep_the_process_alive() -> None:
     """A plain function that never returns ends with the process, once the receiver is closed."""
     program = """
 import asyncio, threading
@@ -503,7 +501,7 @@ async def never_run(_recorded: RecordResult) -> AsyncGenerator[None]:
         ("print", "must be a function"),
     ],
 )
-def test_a_function_that_cannot_be_called_is_refused(inbox: MemoryInbox, function: Any, words: str) -> None:  # noqa: ANN401
+def test_function_that_cannot_be_called_is_refused(inbox: MemoryInbox, function: Any, words: str) -> None:  # noqa: ANN401
     """A mistake in the function is reported when the receiver is made, not at the first webhook in production."""
     with pytest.raises(ConfigurationError, match=words):
         WebhookReceiver(CREDENTIALS, inbox, on_event=function)

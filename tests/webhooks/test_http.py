@@ -39,7 +39,7 @@ async def kept(inbox: MemoryInbox) -> int:
     return len(await inbox.get_events("8f0d1ab6")) + len(await inbox.get_events(None))
 
 
-async def test_a_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) -> None:
+async def test_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) -> None:
     """What Veriff posts is answered 200 once it is in the inbox, with one sentence of text."""
     answer = await server.post(BODY, signed(BODY))
 
@@ -48,7 +48,7 @@ async def test_a_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) 
     assert 1 == await kept(inbox)
 
 
-async def test_the_local_veriff_delivers(server: Server, receiver: WebhookReceiver) -> None:
+async def test_sandbox_delivers_webhooks(server: Server, receiver: WebhookReceiver) -> None:
     """Every kind of webhook that it posts to one address is taken at the first try."""
     urls = dict.fromkeys(WebhookKind, server.url)
     async with Sandbox(webhook_urls=urls) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
@@ -63,12 +63,12 @@ async def test_the_local_veriff_delivers(server: Server, receiver: WebhookReceiv
 
 
 @pytest.mark.parametrize("secret", ["new", "old"])
-async def test_any_live_secret_may_have_signed(server: Server, secret: str) -> None:
+async def test_webhook_of_any_live_secret_is_accepted(server: Server, secret: str) -> None:
     """Secrets are rotated without a webhook lost."""
     assert 200 == (await server.post(BODY, signed(BODY, secret=secret))).status
 
 
-async def test_the_newer_headers_serve_alone(server: Server) -> None:
+async def test_newer_headers_are_sufficient(server: Server) -> None:
     """Either family of headers proves the origin."""
     headers = signed(BODY)
     newer = {
@@ -80,7 +80,7 @@ async def test_the_newer_headers_serve_alone(server: Server) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
-async def test_other_methods_are_refused(server: Server, inbox: MemoryInbox, method: str) -> None:
+async def test_methods_other_than_post_are_refused(server: Server, inbox: MemoryInbox, method: str) -> None:
     """A webhook is posted, and the answer says so."""
     answer = await server.post(BODY, signed(BODY), method=method)
 
@@ -106,14 +106,16 @@ async def test_other_methods_are_refused(server: Server, inbox: MemoryInbox, met
         pytest.param(401, {"vrf_hmac_signature": "0" * 64}, id="families disagree"),
     ],
 )
-async def test_headers_decide(server: Server, inbox: MemoryInbox, status: int, headers: dict[str, str | None]) -> None:
+async def test_content_headers_decide_before_the_body(
+    server: Server, inbox: MemoryInbox, status: int, headers: dict[str, str | None]
+) -> None:
     """Type, encoding, key and signature have a status each, and what is refused is not recorded."""
     answer = await server.post(BODY, signed(BODY, **headers))
 
     assert (status, int(status == 200)) == (answer.status, await kept(inbox))
 
 
-async def test_two_signatures_are_none(server: Server, inbox: MemoryInbox) -> None:
+async def test_two_signatures_are_refused(server: Server, inbox: MemoryInbox) -> None:
     """A header that comes twice and says two things proves nothing."""
     twice = {**signed(BODY), "X-Hmac-Signature": "0" * 64}
 
@@ -121,7 +123,7 @@ async def test_two_signatures_are_none(server: Server, inbox: MemoryInbox) -> No
     assert 0 == await kept(inbox)
 
 
-async def test_a_bomb_is_not_unpacked(server: Server, receiver: WebhookReceiver) -> None:
+async def test_compressed_body_is_not_unpacked(server: Server, receiver: WebhookReceiver) -> None:
     """A small body that unpacks to a huge one is refused, and takes no memory."""
     packer = zlib.compressobj(wbits=31)
     bomb = b"".join(packer.compress(bytes(MIB)) for _ in range(64)) + packer.flush()
@@ -138,7 +140,7 @@ async def test_a_bomb_is_not_unpacked(server: Server, receiver: WebhookReceiver)
     assert peak < 8 * MIB
 
 
-async def test_a_length_beyond_the_limit_is_refused_unread(server: Server, inbox: MemoryInbox) -> None:
+async def test_announced_length_beyond_the_limit_is_refused_unread(server: Server, inbox: MemoryInbox) -> None:
     """A body that is announced to be too large need not even come."""
     answer = await server.send(head("POST", {**signed(BODY), "content-length": "1001"}))
 
@@ -161,7 +163,7 @@ async def test_chunks_within_the_limit_are_a_webhook(server: Server, inbox: Memo
     assert (200, 1) == (answer.status, await kept(inbox))
 
 
-async def test_white_space_counts(server: Server, inbox: MemoryInbox) -> None:
+async def test_changed_white_space_is_refused(server: Server, inbox: MemoryInbox) -> None:
     """Raw bytes are verified, so a body that is written anew does not pass, and one with odd white space does."""
     odd = b' {"id" : "8f0d1ab6",\n "action":"started","code": 7001 ,"x":"\\u00e9\xc3\xa9"}\r\n'
 
@@ -171,13 +173,13 @@ async def test_white_space_counts(server: Server, inbox: MemoryInbox) -> None:
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[]", b"\xff", b'{"id":1,"action":"started","code":7001}' + b"}"])
-async def test_signed_nonsense_is_refused(server: Server, inbox: MemoryInbox, body: bytes) -> None:
+async def test_signed_unreadable_body_is_refused(server: Server, inbox: MemoryInbox, body: bytes) -> None:
     """What is signed and cannot be read is 400."""
     assert 400 == (await server.post(body, signed(body))).status
     assert 0 == await kept(inbox)
 
 
-async def test_an_unknown_kind_is_taken(server: Server, inbox: MemoryInbox) -> None:
+async def test_unknown_kind_is_recorded(server: Server, inbox: MemoryInbox) -> None:
     """Veriff adds kinds without notice; they are kept as they came."""
     body = b'{"eventType":"newer","data":{}}'
 
@@ -185,7 +187,7 @@ async def test_an_unknown_kind_is_taken(server: Server, inbox: MemoryInbox) -> N
     assert ["unknown"] == [event.kind for event in await inbox.get_events(None)]
 
 
-async def test_a_repetition_is_taken_and_kept_once(
+async def test_repetition_is_answered_200_and_stored_once(
     server: Server, inbox: MemoryInbox, receiver: WebhookReceiver
 ) -> None:
     """A webhook that comes again is answered 200 again."""
@@ -194,9 +196,7 @@ async def test_a_repetition_is_taken_and_kept_once(
     assert (2, 1) == (receiver.statistics().recorded, receiver.statistics().repeated)
 
 
-async def test_a_body_that_breaks_off_is_not_recorded(
-    server: Server, inbox: MemoryInbox, receiver: WebhookReceiver
-) -> None:
+async def test_incomplete_body_is_not_recorded(server: Server, inbox: MemoryInbox, receiver: WebhookReceiver) -> None:
     """A connection that is lost in the middle of a body leaves nothing behind, and the next one is served."""
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
     writer.write(head("POST", {**signed(BODY), "content-length": str(len(BODY))}) + BODY[:5])
@@ -208,7 +208,7 @@ async def test_a_body_that_breaks_off_is_not_recorded(
     assert (1, 1) == (receiver.statistics().recorded, await kept(inbox))
 
 
-async def test_a_body_that_drips_is_given_up(inbox: MemoryInbox) -> None:
+async def test_slow_body_is_refused(inbox: MemoryInbox) -> None:
     """A body has some seconds to come, however steadily it drips."""
     headers = {**signed(BODY), "content-length": str(len(BODY))}
     async with WebhookReceiver(CREDENTIALS, inbox, body_timeout=0.01) as receiver:
@@ -220,7 +220,7 @@ async def test_a_body_that_drips_is_given_up(inbox: MemoryInbox) -> None:
 
 
 @pytest.mark.parametrize("error", [InboxError("The disk is full."), OSError("ada@example.com"), KeyError(42)])
-async def test_an_inbox_that_fails_is_503(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failing_inbox_is_answered_503(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     """What was not recorded is sent again by Veriff, and what a user's inbox raised is told by its type alone."""
     async with WebhookReceiver(CREDENTIALS, OwnInbox(error)) as receiver, under_aiohttp(in_aiohttp(receiver)) as server:
         answer = await server.post(BODY, signed(BODY))
@@ -230,7 +230,7 @@ async def test_an_inbox_that_fails_is_503(error: Exception, caplog: pytest.LogCa
     assert [logging.ERROR] == [record.levelno for record in caplog.records]
 
 
-async def test_refusals_are_logged_without_what_came(
+async def test_refusals_are_logged_without_content(
     server: Server, receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One warning says what was wrong: no header, no body."""

@@ -340,7 +340,7 @@ def tell_stories(machine: type[Machine], few: int) -> None:
     run_state_machine_as_test(machine, settings=options)
 
 
-def test_any_story_in_memory() -> None:
+def test_random_operations_in_memory() -> None:
     """In one process no order of anything loses a wake-up or lowers a state."""
 
     class InMemory(Machine):
@@ -354,7 +354,7 @@ def test_any_story_in_memory() -> None:
     tell_stories(InMemory, 30)
 
 
-def test_any_story_in_sqlite(tmp_path: Path) -> None:
+def test_random_operations_in_sqlite(tmp_path: Path) -> None:
     """Nor on one machine, with a file that two processes share and reopen."""
 
     class InSqlite(Machine):
@@ -372,7 +372,7 @@ def test_any_story_in_sqlite(tmp_path: Path) -> None:
     tell_stories(InSqlite, 15)
 
 
-def test_any_story_in_redis(redis_server: RedisServer) -> None:
+def test_random_operations_in_redis(redis_server: RedisServer) -> None:
     """Nor on many machines, with a server that they share."""
 
     class InRedis(Machine):

@@ -43,7 +43,7 @@ def threads() -> set[threading.Thread]:
 
 
 @pytest.mark.parametrize("kind", ["inbox", "journal"])
-def test_a_loop_that_closes_at_any_moment_ends_no_thread(tmp_path: Path, kind: str) -> None:
+def test_closing_loop_does_not_end_the_thread(tmp_path: Path, kind: str) -> None:
     """An answer for a loop that is closed at that very moment is dropped, and the next loop is served."""
     inbox, journal = SqliteInbox(tmp_path / "inbox.db"), SqliteJournal(tmp_path / "batch.db")
 
@@ -84,7 +84,7 @@ def end_thread(*_: object) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("place", [0, 1])
-async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture) -> None:
+async def test_failed_thread_is_replaced(tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture) -> None:
     """Whatever ends a thread, its followers are told, the inbox starts another one, and the log says it once."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         await inbox.record(session_event("s", "started"))
@@ -102,7 +102,7 @@ async def test_a_thread_that_fails_is_replaced(tmp_path: Path, place: int, caplo
 
 
 @pytest.mark.anyio
-async def test_those_who_wait_for_a_thread_that_fails_are_told(tmp_path: Path) -> None:
+async def test_failed_thread_fails_its_waiting_jobs(tmp_path: Path) -> None:
     """No record and no question waits for an answer that nobody will give."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         await inbox.get_states([])
@@ -118,7 +118,7 @@ async def test_those_who_wait_for_a_thread_that_fails_are_told(tmp_path: Path) -
 
 
 @pytest.mark.anyio
-async def test_a_clock_that_fails_fails_one_record(tmp_path: Path) -> None:
+async def test_failing_clock_fails_one_record(tmp_path: Path) -> None:
     """An error of the function that gives the time is told to who records, and ends nothing."""
     times: list[float] = [1.0]
 
@@ -137,7 +137,7 @@ async def test_a_clock_that_fails_fails_one_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_journal_whose_thread_failed_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_journal_with_a_failed_thread_stays_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Its claims ended with the thread, so it is not started again: every call fails, and the log says it once."""
     async with SqliteJournal(tmp_path / "batch.db") as journal:
         await journal.claim("a")
@@ -156,7 +156,7 @@ async def test_a_journal_whose_thread_failed_says_so(tmp_path: Path, caplog: pyt
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
-async def test_a_file_that_cannot_be_opened_leaves_no_thread(
+async def test_failed_open_leaves_no_thread(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal]
 ) -> None:
     """A failed ``async with`` has nothing to leave, so its threads end, and it can be tried again."""
@@ -177,7 +177,7 @@ async def test_a_file_that_cannot_be_opened_leaves_no_thread(
 @pytest.mark.anyio
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("turns", [0, 1, 3])
-async def test_a_cancelled_opening_leaves_no_thread(
+async def test_cancelled_open_leaves_no_thread(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], turns: int
 ) -> None:
     """Who is cancelled while a file is opened leaves nothing open."""
@@ -194,7 +194,7 @@ async def test_a_cancelled_opening_leaves_no_thread(
 @pytest.mark.anyio
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])
-async def test_a_cancelled_closing_leaves_no_thread(
+async def test_cancelled_close_leaves_no_thread(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], turns: int
 ) -> None:
     """Who is cancelled while a file is closed has closed it all the same: its threads end, and its log is gone."""
