@@ -1,4 +1,4 @@
-"""The client: one pool of connections, and everything that is shared over it."""
+"""The client: calls that need no session, and what its sessions share, such as connections, limits and waiters."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
 
 
 class ClientOptions(TypedDict, total=False):
-    """The options of `VeriffClient`; every one has a default that is good for production."""
+    """The options of `VeriffClient`. Each has a default that suits production."""
 
     feedback_url: str | None
     sync_url: str | None
@@ -100,12 +100,12 @@ class ClientOptions(TypedDict, total=False):
 
 
 class SessionOptions(ClientOptions, CreateOptions, total=False):
-    """What `open_session` takes: the options of the client and of the session."""
+    """The options of `open_session`: those of the client and those of the session."""
 
 
 @frozen(kw_only=True)
-class _Parts:
-    """What a client is made of, checked; kept to make it again when it is opened again."""
+class _Settings:
+    """The checked options of a client, kept to open it again after it was closed."""
 
     hosts: dict[Host, str]
     inbox: Inbox | None
@@ -123,17 +123,17 @@ class _Parts:
 
 @frozen(kw_only=True)
 class ClientStatistics:
-    """What a client has done, and does now.
+    """Totals of a client since it was opened, and its present load.
 
     Attributes:
-        requests: Tries of requests so far, retries included.
-        retries: Tries that repeated an earlier one.
-        rate_limited: Answers that asked the client to slow down (429 and 503).
-        cooldown_remaining: Seconds until it goes on after the last of them; zero when it does.
-        bytes_sent: Bytes of streamed bodies that were handed to connections.
-        active_uploads: Uploads that run now.
-        active_downloads: Downloads that run now.
-        waiters: Coroutines that wait for a decision now.
+        requests: Number of tries, including retries.
+        retries: Number of tries that repeated an earlier one.
+        rate_limited: Number of responses that asked the client to slow down (429 and 503).
+        cooldown_remaining: Seconds until requests start again after the last of them, or zero.
+        bytes_sent: Bytes of streamed bodies that were written to connections.
+        active_uploads: Number of uploads that run now.
+        active_downloads: Number of downloads that run now.
+        waiters: Number of coroutines that wait for a decision now.
     """
 
     requests: int
@@ -147,43 +147,47 @@ class ClientStatistics:
 
 
 class VeriffClient:
-    """A client for one integration; one for each event loop, used by any number of coroutines.
+    """A client for one integration. Create one for each event loop; any number of coroutines can use it.
 
-    Use it as ``async with VeriffClient(...) as veriff:``, or call `aclose` at the end. Connections are opened when
-    first needed. ``async with`` opens a closed client again, in the same event loop or in another.
+    Use it as ``async with VeriffClient(...) as veriff:``, or call `aclose` at the end. Connections are opened when they
+    are first needed. ``async with`` opens a closed client again, in the same event loop or in another.
+
+    Each call to Veriff raises `ApiError` if Veriff refuses, `ResponseError` if the response is not signed with a known
+    secret or cannot be parsed, `TransportError` if no response arrived and the retries are used up, and
+    `ClientClosedError` if the client is closed. Methods name the errors that need attention besides these.
 
     Args:
         credentials: API key and secrets.
         base_url: The integration's own base URL, from its API Keys page in the Customer Portal; with or without
             ``/v1``. Plain http is allowed for this machine only, see `allow_insecure_hosts`. Veriff changes its API
             hosts on 9 December 2026: an old one gives a `DeprecatedHostWarning`.
-        feedback_url: Host of the feedback API, for reports of fraud; Veriff's documented one when left out, or the
-            sandbox's when `base_url` is of this machine.
+        feedback_url: Host of the feedback API, for reports of fraud. The default is Veriff's documented host, or
+            `base_url` if that is on this machine.
         sync_url: Host of the synchronous check of registries, likewise. Veriff's default may change with the hosts of
             9 December 2026.
-        inbox: Where a `WebhookReceiver` of this application records what Veriff posts, in this process or another;
-            see `veriff_async.inbox`. It is not closed here.
+        inbox: The inbox in which a `WebhookReceiver` of this application records webhooks, in this process or another;
+            see `veriff_async.inbox`. The client does not close it.
         retry: How often and how long a call is tried.
-        poll: How often decisions are asked for while somebody waits; with an `inbox` that is late and seldom when left
-            out, and as often as without one while the inbox fails.
+        poll: How often the client polls for decisions while coroutines wait. By default, a client with an `inbox` polls
+            late and seldom, and as often as one without while the inbox fails.
         timeouts: How long one try may take.
-        max_connections: Connections of the pool.
-        max_uploads: Uploads at once over the whole client; fewer than `max_connections`, so that other calls never
-            queue behind pictures.
-        max_downloads: Downloads at once over the whole client, likewise.
-        http_session: An ``aiohttp.ClientSession`` to use instead of an own one, for a proxy or TLS of your own; it is
-            never closed here. The ``limit`` and ``limit_per_host`` of its connector count in place of
-            `max_connections`. Creations and other requests that must not be repeated have connections of their own,
-            for which aiohttp counts ``limit_per_host`` separately.
+        max_connections: Largest number of connections in the pool.
+        max_uploads: Largest number of concurrent uploads of the whole client; fewer than `max_connections`, so that
+            other calls never queue behind pictures.
+        max_downloads: Largest number of concurrent downloads of the whole client, likewise.
+        http_session: An ``aiohttp.ClientSession`` to use, for your own proxy or TLS settings; the client never closes
+            it. The ``limit`` and ``limit_per_host`` of its connector replace `max_connections`. Creations and
+            other requests that must not be repeated use their own connections, for which aiohttp counts
+            ``limit_per_host`` separately.
         trust_env: Whether proxies (``HTTPS_PROXY``, ``NO_PROXY``) and ``~/.netrc`` are read from the environment, as
-            aiohttp does; set it on your own session instead when you pass `http_session`.
+            aiohttp does; if you pass `http_session`, set it on that session instead.
         allow_insecure_hosts: Names of other machines that may be reached over plain http, for example the service name
-            of a sandbox in Docker Compose. The API key and the pictures travel unencrypted to them; a warning is
-            logged for each client. Hosts of Veriff are refused.
-        verify_responses: Whether the signatures of answers are checked, where Veriff signs them.
+            of a sandbox in Docker Compose. The API key and the pictures are sent to them unencrypted; each client
+            logs a warning. Hosts of Veriff are refused.
+        verify_responses: Whether to check the signatures of the responses that Veriff signs.
 
     Raises:
-        ConfigurationError: An option cannot work; the message names it.
+        ConfigurationError: An option is invalid; the message names it.
         TypeError: An option is unknown; the message suggests the right name.
 
     Example:
@@ -194,7 +198,7 @@ class VeriffClient:
     """
 
     @explain_options("VeriffClient", _HOW_TO_CREATE)
-    def __init__(  # noqa: PLR0913  options are what a client is made of, and all but one have a default
+    def __init__(  # noqa: PLR0913  all options but one have a default
         self,
         credentials: Credentials,
         *,
@@ -213,11 +217,11 @@ class VeriffClient:
         allow_insecure_hosts: Collection[str] = (),
         verify_responses: bool = True,
     ) -> None:
-        """Check the options; nothing is opened yet."""
+        """Check the options. Nothing is opened yet."""
         check_credentials(credentials)
         for name, flag in (("trust_env", trust_env), ("verify_responses", verify_responses)):
             check_flag(name, flag)
-        _check_parts(inbox=inbox, retry=retry, poll=poll, timeouts=timeouts)
+        _check_options(inbox=inbox, retry=retry, poll=poll, timeouts=timeouts)
         check_limits(max_connections, max_uploads, max_downloads, http_session)
         hosts = hosts_of(
             base_url,
@@ -229,7 +233,7 @@ class VeriffClient:
         warm_up(SessionInfo, UploadedMedia, Decision)
         self._root = hosts["api"]
         _warn_about_hosts(hosts)
-        self._parts = _Parts(
+        self._settings = _Settings(
             hosts=hosts,
             inbox=inbox,
             retry=retry or RetryPolicy(),
@@ -245,64 +249,65 @@ class VeriffClient:
         self._connect(credentials)
 
     def _connect(self, credentials: Credentials) -> None:
-        """Make everything that belongs to one event loop and ends with `aclose`."""
-        parts = self._parts
-        self._pool = Pool(parts.http_session, max_connections=parts.max_connections, trust_env=parts.trust_env)
+        """Create the objects that belong to one event loop and end with `aclose`."""
+        settings = self._settings
+        self._pool = Pool(settings.http_session, max_connections=settings.max_connections, trust_env=settings.trust_env)
         # One thread for each upload and download that is running, and a few for files that are inspected or spooled.
-        threads = CapacityLimiter(parts.max_uploads + parts.max_downloads + 4)
+        threads = CapacityLimiter(settings.max_uploads + settings.max_downloads + 4)
         transport = self._transport = Transport(
             credentials=credentials,
-            roots=parts.hosts,
+            roots=settings.hosts,
             pool=self._pool,
-            retry=parts.retry,
-            timeouts=parts.timeouts,
-            verify_responses=parts.verify_responses,
+            retry=settings.retry,
+            timeouts=settings.timeouts,
+            verify_responses=settings.verify_responses,
         )
-        self._uploads = Uploader(transport, max_uploads=parts.max_uploads, threads=threads, idle=parts.timeouts.idle)
+        self._uploads = Uploader(
+            transport, max_uploads=settings.max_uploads, threads=threads, idle=settings.timeouts.idle
+        )
         self._downloads = Downloader(
-            transport, max_downloads=parts.max_downloads, threads=threads, verify=parts.verify_responses
+            transport, max_downloads=settings.max_downloads, threads=threads, verify=settings.verify_responses
         )
         # A function of the transport, not of the client: an unclosed client must be collected, which makes it warn.
         self._waiters = DecisionWaiters(
             lambda session_id: transport.send(endpoints.decision(session_id)),
-            poll=parts.poll,
-            inbox=parts.inbox,
-            memory=parts.memory,
+            poll=settings.poll,
+            inbox=settings.inbox,
+            memory=settings.memory,
         )
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None, **options: Unpack[ClientOptions]) -> Self:
-        """Make a client from ``VERIFF_BASE_URL`` and the variables of `Credentials.from_env`.
+        """Create a client from ``VERIFF_BASE_URL`` and the variables of `Credentials.from_env`.
 
         ``VERIFF_FEEDBACK_URL`` and ``VERIFF_SYNC_URL`` are read too, and have documented defaults;
         ``VERIFF_ALLOW_INSECURE_HOSTS`` is a comma-separated list for `allow_insecure_hosts`.
 
         Args:
-            environ: Where to look, instead of the environment of the process.
+            environ: Variables to use instead of the environment of the process.
             **options: The options of the class.
 
         Raises:
-            ConfigurationError: A variable is missing or cannot be right; the message names it.
+            ConfigurationError: A variable is missing or invalid; the message names it.
             TypeError: An option is unknown; the message suggests the right name.
         """
-        # A subclass may have options of its own, and pass the others on.
-        both = dict.fromkeys((*options_of(VeriffClient), *options_of(cls)))
-        known = [name for name in both if name not in {"credentials", "base_url"}]
-        check_names(f"{cls.__name__}.from_env()", options, known)
+        # A subclass may have its own options, and pass the others on.
+        names = dict.fromkeys((*options_of(VeriffClient), *options_of(cls)))
+        allowed = [name for name in names if name not in {"credentials", "base_url"}]
+        check_names(f"{cls.__name__}.from_env()", options, allowed)
         environment = environment_of(environ)
         credentials = Credentials.from_env(environment)
         return cls(credentials, base_url=base_url_from(environment), **(_other_hosts(environment) | options))
 
     @property
     def credentials(self) -> Credentials:
-        """Who the client speaks as; set it to swap secrets while calls run.
+        """The credentials that sign the next call; set them to rotate secrets while calls run.
 
-        What begins afterwards is signed with the new ones. A call under way ends with those it was signed with, and its
-        answer is checked with them; an upload whose secret was deleted meanwhile is an `AuthenticationError`, and can
-        be made again.
+        A call that has begun keeps the credentials that signed it, and its response is checked with them. If their
+        secret is deleted during an upload, the upload fails with `AuthenticationError`; it can be repeated.
 
         Raises:
-            ConfigurationError: It is set to something that is no `Credentials`.
+            ConfigurationError: The new value is not a `Credentials` instance.
 
         Example:
             >>> veriff.credentials = veriff.credentials.with_rotated_secret(new_secret)
@@ -314,19 +319,19 @@ class VeriffClient:
         self._transport.credentials = check_credentials(credentials)
 
     def __repr__(self) -> str:
-        """Show where it speaks to, nothing secret."""
+        """Show the base URL, and nothing secret."""
         return f"<VeriffClient {self._root}{' closed' if self._pool.closed else ''}>"
 
     def __del__(self) -> None:
-        """Warn when connections were left open."""
+        """Warn if connections were left open."""
         pool = getattr(self, "_pool", None)
         if pool is not None and pool.open:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
 
     async def __aenter__(self) -> Self:
-        """Return the client, open again if it was closed: a framework may start and stop its application many times.
+        """Return the client, and open it again if it was closed: a framework may restart its application.
 
-        It may be entered in another event loop than before. Sessions that were attached to it before stay closed.
+        The event loop may be another one than before. Sessions that were attached before stay closed.
         """
         require_asyncio()
         if self._pool.closed:
@@ -340,17 +345,17 @@ class VeriffClient:
         await self.aclose()
 
     def end_waits(self) -> None:
-        """End all waits for decisions at once with `ClientClosedError`, and every later one as soon as it begins.
+        """End all waits for decisions with `ClientClosedError`, and each later one as soon as it begins.
 
-        Other calls go on. It is for the moment when a server begins to stop: most servers wait for open requests first,
-        and tell the application of the shutdown only afterwards; see `end_waits_on_signals`.
+        Other calls continue. Call it when a server begins to stop: most servers wait for open requests first, and
+        notify the application of the shutdown only afterwards; see `end_waits_on_signals`.
         """
         self._waiters.end()
 
     async def aclose(self) -> None:
-        """End all waits and calls with `ClientClosedError`, and close the connections; a second call does nothing.
+        """End all waits and calls with `ClientClosedError`, and close the connections. A second call does nothing.
 
-        Closing does not wait for the network: connections whose other side stopped reading are aborted.
+        Closing does not wait for the network: a connection is aborted if the server has stopped reading from it.
         """
         require_asyncio()
         try:
@@ -361,28 +366,27 @@ class VeriffClient:
     async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
         """Create a session.
 
-        What is left out is left out of the request too. Creating is not idempotent, so it is repeated only if
-        the first try certainly created nothing.
+        An option that you omit is not part of the request. Creating is not idempotent, so it is repeated only if the
+        first try certainly created nothing.
 
         Args:
-            **options: ``person`` (what you know of the end-user: a `Person` or a mapping of its fields),
-                ``document`` (what you know of the document, likewise),
-                ``address`` (their address, likewise), ``vendor_data`` (your own id of the end-user, up to 1000
-                characters, no personal data), ``end_user_id`` (a UUID of your own; another text gives an
-                `EndUserIdWarning`), ``callback`` (https address to send the end-user to afterwards), ``consents``
-                (what the end-user agreed to, for products that need it),
-                ``proof_of_address_types`` (kinds of paper to accept, for proof of address), ``extra`` (further members
-                of ``verification``, in Veriff's own words).
+            **options: ``person`` (the data that you have about the end-user: a `Person` or a mapping of its fields),
+                ``document`` (the data that you have about the document, likewise), ``address`` (their address,
+                likewise), ``vendor_data`` (your own id of the end-user, up to 1000 characters, no personal data),
+                ``end_user_id`` (a UUID that you generated; another text causes an `EndUserIdWarning`), ``callback``
+                (https address to send the end-user to afterwards), ``consents`` (the consents that the end-user gave,
+                for products that need them), ``proof_of_address_types`` (types of documents to accept as proof of
+                address), ``extra`` (further members of ``verification``, in Veriff's own names).
 
         Returns:
             The session, in status ``created``.
 
         Raises:
             TypeError: An option is unknown; the message suggests the right name. Nothing was sent.
-            InvalidArgumentError: A value would be refused; the message names the field. Nothing was sent.
+            InvalidArgumentError: Veriff would refuse a value; the message names the field. Nothing was sent.
             OutcomeUnknownError: Nothing proves whether a session was created: the connection broke after the request
-                was sent, or the answer is a 5xx or unusable. ``.session_id`` is its id if that could be read.
-            AuthenticationError: The API key is not right.
+                was sent, or the response is a 5xx or unusable. ``.session_id`` is its id if that could be read.
+            AuthenticationError: Veriff does not accept the API key or the signature.
             ApiError: Veriff refused for another reason.
 
         Example:
@@ -393,29 +397,29 @@ class VeriffClient:
         call = endpoints.create_session(options)
         _warn_about_end_user_id(options)
         info = await self._transport.send(call)
-        self._parts.memory.add_creation(info.id)
+        self._settings.memory.add_creation(info.id)
         return self._attach(info)
 
     async def validate_registry(
         self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
     ) -> VerificationSession:
-        """Have a person looked up in registries, without pictures; the result comes as the session's decision.
+        """Look a person up in registries, without pictures. The result is the decision of a new session.
 
-        The session is made and submitted by this call, so that `VerificationSession.wait_for_decision` is all that
-        is left to do. It needs an integration of its own.
+        This call creates and submits the session; call `VerificationSession.wait_for_decision` next. Veriff requires a
+        separate integration for it.
 
         Args:
-            person: Whom to look up: ``id_number`` and a name are needed.
-            **options: ``address`` (needed when the person has no date of birth), ``vendor_data``, ``end_user_id``,
+            person: The person to look up, with ``id_number`` and a name.
+            **options: ``address`` (required if the person has no date of birth), ``vendor_data``, ``end_user_id``,
                 ``callback``, ``extra``; see `create_session`.
 
         Returns:
             The session.
 
         Raises:
-            InvalidArgumentError: What the registries need is missing, or a value would be refused.
+            InvalidArgumentError: A value that registries need is missing, or Veriff would refuse one.
             OutcomeUnknownError: Nothing proves whether a session was created: the connection broke after the request
-                was sent, or the answer is a 5xx or unusable. ``.session_id`` is its id if that could be read.
+                was sent, or the response is a 5xx or unusable. ``.session_id`` is its id if that could be read.
             ApiError: Veriff refused, for example for a missing number (codes 1308 to 1310).
 
         Example:
@@ -429,10 +433,10 @@ class VeriffClient:
         return self._attach(await self._transport.send(call))
 
     def session(self, session_id: str) -> VerificationSession:
-        """Attach to a session that exists, without asking Veriff: in another process, or after a restart.
+        """Attach to an existing session without a request to Veriff, for example after a restart or in another process.
 
         Raises:
-            InvalidArgumentError: The id cannot be one of Veriff's.
+            InvalidArgumentError: The id is not a possible id of Veriff's.
         """
         return self._attach(SessionInfo(id=check_id("session_id", session_id)))
 
@@ -443,13 +447,13 @@ class VeriffClient:
         progress: Callable[[UploadProgress], None] | None = None,
         **options: Unpack[CreateOptions],
     ) -> VerificationSession:
-        """Create a session, upload, and submit; `VerificationSession.wait_for_decision` is left to do.
+        """Create a session, upload, and submit. Call `VerificationSession.wait_for_decision` next.
 
-        Everything that can be checked is checked before the session is created. Streams are read to their end for that,
-        in memory while small, then into an unnamed temporary file.
+        All checks that are possible come before the session is created. For that, streams are read to their end: in
+        memory while small, then into an unnamed temporary file.
 
         Args:
-            media: What to upload.
+            media: The media to upload.
             progress: See `VerificationSession.upload`.
             **options: See `create_session`.
 
@@ -458,9 +462,9 @@ class VeriffClient:
 
         Raises:
             MediaError: A media cannot be uploaded; its ``media`` says which. Without a ``session_id`` nothing was sent.
-            InvalidArgumentError: There is no media, or an argument cannot be right.
-            VeriffError: What `create_session`, `VerificationSession.upload` and `VerificationSession.submit` raise. Its
-                ``session_id`` names the session if it was created.
+            InvalidArgumentError: `media` is empty, or an argument is invalid.
+            VeriffError: Any error of `create_session`, `VerificationSession.upload` or `VerificationSession.submit`.
+                Its ``session_id`` is set if the session was created.
 
         Example:
             >>> session = await veriff.submit(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
@@ -478,11 +482,11 @@ class VeriffClient:
     ) -> Decision:
         """Create a session, upload, submit, and wait for the decision.
 
-        Everything that can be checked is checked before the session is created; see `submit`.
+        All checks that are possible come before the session is created; see `submit`.
 
         Args:
-            media: What to upload.
-            timeout: Seconds to wait for the decision, once submitted.
+            media: The media to upload.
+            timeout: Seconds to wait for the decision after the submission.
             progress: See `VerificationSession.upload`.
             **options: See `create_session`.
 
@@ -490,24 +494,24 @@ class VeriffClient:
             The decision.
 
         Raises:
-            VeriffError: What the four steps raise. Its ``session_id`` names the session if it was created; then the
-                session goes on, and `session` attaches to it. Another exception, cancellation included, has a note
-                with the id.
+            VeriffError: Any error of the four steps. Its ``session_id`` is set if the session was created; the session
+                then still exists, and `session` attaches to it. Any other exception, including a cancellation, has a
+                note with the id.
 
         Example:
             >>> decision = await veriff.verify(media=[Media("front.jpg", "document-front")], vendor_data="user-42")
         """
         check_names("verify()", options, ("media", "timeout", "progress", *CREATE_OPTIONS))
-        seconds_of(timeout)  # a wrong one must not be found out after the session was created
+        seconds_of(timeout)  # a wrong one must not be noticed only after the session was created
         session = await self._submit(media, progress, options)
-        with _naming_session(session.id):
+        with _with_session_id(session.id):
             return await session.wait_for_decision(timeout=timeout)
 
     async def _submit(
         self, media: Sequence[Media], progress: Callable[[UploadProgress], None] | None, options: CreateOptions
     ) -> VerificationSession:
         check_function("progress", progress, error=InvalidArgumentError)
-        # Counted from there to the caller of `submit` or `verify`.
+        # The stack level of the caller of `submit` or `verify`, seen from there.
         prepared = await self._uploads.prepare(media, stacklevel=5)
         try:
             session = await self.create_session(**options)
@@ -515,13 +519,13 @@ class VeriffClient:
             for item in prepared:
                 item.close()
             raise
-        with _naming_session(session.id):
+        with _with_session_id(session.id):
             await self._uploads.send(session.id, prepared, progress=progress)
             await session.submit()
         return session
 
     async def attempt_media(self, attempt_id: str) -> MediaList:
-        """Ask which media Veriff holds of one attempt.
+        """Return the media that Veriff stores of one attempt.
 
         Args:
             attempt_id: The attempt, see `VerificationSession.attempts`.
@@ -530,7 +534,7 @@ class VeriffClient:
             Pictures and videos, best first.
 
         Raises:
-            NotFoundError: This integration knows no such attempt.
+            NotFoundError: This integration has no such attempt.
 
         See https://devdocs.veriff.com/apidocs/v1attemptsidmedia-1.
         """
@@ -545,30 +549,31 @@ class VeriffClient:
         max_bytes: int = MAX_DOWNLOAD_BYTES,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> DownloadedMedia:
-        """Bring one media file down, streamed and verified, into a file for its owner alone.
+        """Download one media file, streamed and verified, into a file that only its owner can read.
 
-        It is written beside its goal under another name, and renamed when it is whole and its signature holds. A try
-        that broke off is repeated from the beginning. Memory stays below 2 MiB for each running download.
+        The file is written under a temporary name in the same folder, and renamed when it is complete and its signature
+        is valid. A try that broke off is repeated from the beginning. Memory stays below 2 MiB for each running
+        download.
 
         Args:
-            media: Which one: an item of a list of media, or its id.
+            media: The media file: an item of a list of media, or its id.
             target: A folder (one that exists, or ends with a slash and is made), or the file's own path. In a folder
-                the name is made of what the file shows, its id and its type, and never taken from Veriff.
-            if_exists: What to do if the file exists: ``"error"`` raises, ``"replace"`` replaces it, and ``"skip"``
+                the name consists of the context of the file, its id and its type; names from Veriff are never used.
+            if_exists: The action if the file exists: ``"error"`` raises, ``"replace"`` replaces it, and ``"skip"``
                 keeps a file of the announced size as the finished download. ``"skip"`` fills an empty file, and raises
                 for anything else of that name.
             max_bytes: Largest size of the file in bytes; 1 GiB by default.
-            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+            progress: Called in the event loop after each piece with a `DownloadProgress`; it must not block.
 
         Returns:
-            Where it is, its size and type.
+            The path, size and type of the file.
 
         Raises:
             MediaExistsError: The file exists, or with ``"skip"`` something exists that is not the finished download.
             MediaNotSavedError: The file cannot be written.
-            NotFoundError: This integration knows no such media.
-            ResponseError: What came is not what was signed, is compressed, or is larger than `max_bytes`; nothing is
-                kept.
+            NotFoundError: This integration has no such media.
+            ResponseError: The signature does not match, or the body is compressed or larger than `max_bytes`; nothing
+                is kept.
             ClientClosedError: The client was closed.
 
         Example:
@@ -584,17 +589,17 @@ class VeriffClient:
     def stream_media(
         self, media: MediaFile | str, *, max_bytes: int = MAX_DOWNLOAD_BYTES
     ) -> AbstractAsyncContextManager[MediaStream]:
-        """Hand a media file on piece by piece, for example to a store of your own.
+        """Stream a media file piece by piece, for example to your own storage.
 
-        Leaving the block early closes the connection. Pieces come before their signature can be checked: only when the
-        iteration ends without an error are they what Veriff signed. Nothing is repeated once pieces were handed on.
+        Leaving the block early closes the connection. Pieces arrive before their signature can be checked: they are
+        authentic only if the iteration ends without an error. Nothing is repeated after the first piece.
 
         Args:
-            media: Which one: an item of a list of media, or its id.
+            media: The media file: an item of a list of media, or its id.
             max_bytes: Largest size of the file in bytes; 1 GiB by default.
 
         Returns:
-            A context manager that gives a `MediaStream`; entering it raises `NotFoundError` when this integration knows
+            A context manager that returns a `MediaStream`; entering it raises `NotFoundError` if this integration has
             no such media.
 
         Example:
@@ -609,20 +614,20 @@ class VeriffClient:
     async def validate_registry_sync(
         self, person: Person | Mapping[str, object], **options: Unpack[RegistryOptions]
     ) -> Decision:
-        """Look a person up in registries, and wait for the result in the answer.
+        """Look a person up in registries, and return the result directly.
 
-        It is made by a host of its own (`sync_url`), which Veriff enables on request. That the answer has the form of
-        a decision is a guess.
+        A separate host answers this call (`sync_url`), which Veriff enables on request. That the response has the form
+        of a decision is a guess.
 
         Args:
-            person: Whom to look up: ``id_number`` and a name are needed.
+            person: The person to look up, with ``id_number`` and a name.
             **options: See `VeriffClient.validate_registry`.
 
         Returns:
-            The result; what each registry says is in ``additional_verified_data.validation_results``.
+            The decision; ``additional_verified_data.validation_results`` has the result of each registry.
 
         Raises:
-            InvalidArgumentError: What the registries need is missing, or a value would be refused.
+            InvalidArgumentError: A value that registries need is missing, or Veriff would refuse one.
             OutcomeUnknownError: Nothing proves whether a session was created; see `VeriffClient.create_session`.
 
         See https://devdocs.veriff.com/apidocs/validate-registry-3.
@@ -638,22 +643,21 @@ class VeriffClient:
         session_ids: Sequence[str] = (),
         extra: Mapping[str, object] | None = None,
     ) -> FaceImportReceipt:
-        """Import faces to compare later sessions with; Veriff goes on with it in the background.
+        """Import faces to compare later sessions with. Veriff processes them in the background.
 
-        Pictures and references to sessions are documented; the names of the members they are sent in are partly a
-        guess, which `extra` can correct. Each picture counts toward the quota of your plan. The whole request is held
-        in memory.
+        Pictures and references to sessions are documented; the names of their JSON members are partly a guess, which
+        `extra` can correct. Each picture counts toward the quota of your plan. The whole request is held in memory.
 
         Args:
-            images: Pictures, each with a name of your own that is not used again within five minutes.
-            session_ids: Sessions whose faces to import; pictures and sessions are 1 to 10 together.
-            extra: Further members of the body, in Veriff's own words; they go before those of this library.
+            images: Pictures, each with your own name for it, which must not occur again within five minutes.
+            session_ids: Sessions whose faces to import; 1 to 10 pictures and sessions in total.
+            extra: Further members of the body, in Veriff's own names; they replace those of this library.
 
         Returns:
-            The quota that is left.
+            The remaining quota.
 
         Raises:
-            InvalidArgumentError: There are none or more than ten, or one would be refused. Nothing was sent.
+            InvalidArgumentError: There are none or more than ten, or Veriff would refuse one. Nothing was sent.
             OutcomeUnknownError: Nothing proves whether the faces were imported.
 
         Example:
@@ -664,10 +668,10 @@ class VeriffClient:
         return await self._transport.send(endpoints.import_faces(images, session_ids, extra or {}))
 
     async def fraud_categories(self) -> tuple[FraudCategoryInfo, ...]:
-        """Ask which kinds of fraud can be reported.
+        """Return the categories of fraud that can be reported.
 
         Returns:
-            The kinds, each with Veriff's explanation.
+            The categories, each with Veriff's explanation.
 
         See https://devdocs.veriff.com/apidocs/get-fraud-categories.
         """
@@ -676,16 +680,16 @@ class VeriffClient:
     async def report_fraud(self, *reports: FraudReport) -> tuple[FraudReportReceipt, ...]:
         """Report frauds that were found after the decision.
 
-        A report is taken or refused on its own.
+        Veriff accepts or refuses each report separately.
 
         Args:
-            *reports: What to report; one or more.
+            *reports: One or more reports.
 
         Returns:
-            One receipt for each report: look at its ``is_reported``.
+            One receipt for each report; ``is_reported`` says whether Veriff accepted it.
 
         Raises:
-            InvalidArgumentError: A report would be refused; the message says why.
+            InvalidArgumentError: Veriff would refuse a report; the message says why.
             OutcomeUnknownError: Nothing proves whether the reports arrived. If you send them again, Veriff refuses
                 those that it already has.
 
@@ -697,7 +701,7 @@ class VeriffClient:
         return await self._transport.send(endpoints.report_fraud(reports))
 
     async def fraud_reports(self, session_ids: Sequence[str]) -> tuple[FraudReportLookup, ...]:
-        """Ask how reports stand.
+        """Return the status of earlier fraud reports.
 
         Args:
             session_ids: The sessions that were reported, 1 to 10 of them.
@@ -713,26 +717,26 @@ class VeriffClient:
         return await self._transport.send(endpoints.fraud_reports(session_ids))
 
     async def address(self, address_id: str) -> Decision | None:
-        """Ask for an older proof of address, by the id of its `AddressEvent`; path and form are guesses.
+        """Return an older proof of address by the id of its `AddressEvent`; path and form are guesses.
 
         Returns:
             The decision, or ``None`` while there is none.
 
         Raises:
-            NotFoundError: This integration knows no such address.
+            NotFoundError: This integration has no such address.
         """
         return await self._transport.send(endpoints.address(address_id))
 
     async def address_media(self, address_id: str) -> MediaList:
-        """Ask which media Veriff holds of an older proof of address; path and form are guesses.
+        """Return the media that Veriff stores of an older proof of address; path and form are guesses.
 
         Raises:
-            NotFoundError: This integration knows no such address.
+            NotFoundError: This integration has no such address.
         """
         return await self._transport.send(endpoints.address_media(address_id))
 
     def statistics(self) -> ClientStatistics:
-        """Return what the client has done so far, and does now."""
+        """Return the totals and the present load of the client."""
         counters = self._transport.counters
         return ClientStatistics(
             requests=counters.requests,
@@ -757,8 +761,8 @@ def uploader_of(client: VeriffClient) -> Uploader:
 
 
 @contextmanager
-def _naming_session(session_id: str) -> Generator[None]:
-    """Make every exception say which session exists already, since it cannot be taken back."""
+def _with_session_id(session_id: str) -> Generator[None]:
+    """Add the id of the session to every exception, because the session exists and cannot be undone."""
     try:
         yield
     except VeriffError as error:
@@ -773,11 +777,11 @@ def _naming_session(session_id: str) -> Generator[None]:
 async def open_session(
     credentials: Credentials | None = None, *, base_url: str | None = None, **options: Unpack[SessionOptions]
 ) -> AsyncGenerator[VerificationSession]:
-    """Create one session with a client of its own, which is closed with the block.
+    """Create one session with its own client, which is closed at the end of the block.
 
     Args:
-        credentials: API key and secrets; from the environment when left out.
-        base_url: The integration's base URL; ``VERIFF_BASE_URL`` when left out.
+        credentials: API key and secrets; from the environment by default.
+        base_url: The integration's base URL; ``VERIFF_BASE_URL`` by default.
         **options: The options of `VeriffClient` and of `VeriffClient.create_session`.
 
     Example:
@@ -785,17 +789,17 @@ async def open_session(
         ...     await session.upload(Media("front.jpg", "document-front"))
     """
     require_asyncio()
-    known_names = ("credentials", "base_url", *ClientOptions.__annotations__, *CREATE_OPTIONS)
-    check_names("open_session()", options, known_names)
-    client_options, create_options = _parted(options)
-    known = credentials or Credentials.from_env()
+    names = ("credentials", "base_url", *ClientOptions.__annotations__, *CREATE_OPTIONS)
+    check_names("open_session()", options, names)
+    client_options, create_options = _split_options(options)
+    credentials = credentials or Credentials.from_env()
     hosts = _other_hosts(process_environment) | client_options
-    async with VeriffClient(known, base_url=base_url or base_url_from(process_environment), **hosts) as client:
+    async with VeriffClient(credentials, base_url=base_url or base_url_from(process_environment), **hosts) as client:
         yield await client.create_session(**create_options)
 
 
-def _check_parts(*, inbox: object, retry: object, poll: object, timeouts: object) -> None:
-    """Refuse what would fail at the first use only."""
+def _check_options(*, inbox: object, retry: object, poll: object, timeouts: object) -> None:
+    """Refuse a value that would otherwise fail only at its first use."""
     check_optional("retry", retry, RetryPolicy, remedy="pass RetryPolicy(...), or None for the default")
     check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the default")
     check_optional("timeouts", timeouts, Timeouts, remedy="pass Timeouts(...), or None for the defaults")
@@ -806,14 +810,14 @@ def _check_parts(*, inbox: object, retry: object, poll: object, timeouts: object
 
 
 def _other_hosts(environ: Mapping[str, str]) -> ClientOptions:
-    found: ClientOptions = {}
+    hosts: ClientOptions = {}
     if feedback_url := environ.get(FEEDBACK_URL_VARIABLE, "").strip():
-        found["feedback_url"] = feedback_url
+        hosts["feedback_url"] = feedback_url
     if sync_url := environ.get(SYNC_URL_VARIABLE, "").strip():
-        found["sync_url"] = sync_url
+        hosts["sync_url"] = sync_url
     if allowed := insecure_hosts_from(environ):
-        found["allow_insecure_hosts"] = allowed
-    return found
+        hosts["allow_insecure_hosts"] = allowed
+    return hosts
 
 
 def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
@@ -831,7 +835,7 @@ def _warn_about_end_user_id(options: CreateOptions | RegistryOptions) -> None:
         warnings.warn(warning, EndUserIdWarning, stacklevel=3)
 
 
-def _parted(options: SessionOptions) -> tuple[ClientOptions, CreateOptions]:
-    own = {name: value for name, value in options.items() if name in ClientOptions.__annotations__}
-    create = {name: value for name, value in options.items() if name not in own}
-    return cast("ClientOptions", own), cast("CreateOptions", create)
+def _split_options(options: SessionOptions) -> tuple[ClientOptions, CreateOptions]:
+    for_client = {name: value for name, value in options.items() if name in ClientOptions.__annotations__}
+    for_session = {name: value for name, value in options.items() if name not in for_client}
+    return cast("ClientOptions", for_client), cast("CreateOptions", for_session)

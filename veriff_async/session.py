@@ -1,4 +1,4 @@
-"""One verification session: pictures in, decision out."""
+"""One verification session: upload media, submit, and wait for the decision."""
 
 from __future__ import annotations
 
@@ -47,15 +47,22 @@ __all__ = ("VerificationSession", "seconds_of")
 
 
 class VerificationSession:
-    """A session on Veriff's side, reached through the client that made it.
+    """A session at Veriff, attached to a client.
 
-    Made by `VeriffClient.create_session` and `VeriffClient.session`, not by hand.
+    `VeriffClient.create_session` and `VeriffClient.session` return it; do not create it yourself.
+
+    Each call raises `NotFoundError` if this integration has no such session, or if the product that the call needs is
+    not enabled; `ApiError` if Veriff refuses for another reason; `ResponseError` if the response is not signed with a
+    known secret or cannot be parsed; `TransportError` if no response arrived and the retries are used up; and
+    `ClientClosedError` if the client is closed. Methods name the errors that need attention besides these.
 
     Attributes:
         id: Id of the session.
-        url: Page for the end-user, when Veriff told it to this object; whoever holds it can act as the end-user.
+        url: Page for the end-user, or ``None`` for a session that was not created through this object. Anyone who has
+            it can act as the end-user.
         status: The last status that this object knows of, or ``None``.
-        vendor_data: What was given at creation, when Veriff told it to this object.
+        vendor_data: The ``vendor_data`` of the creation, or ``None`` for a session that was not created through this
+            object.
     """
 
     def __init__(
@@ -79,7 +86,7 @@ class VerificationSession:
         self._last: Decision | None = None
 
     def __repr__(self) -> str:
-        """Show id and status, not the page's token."""
+        """Show id and status, but not `url`, which holds a token."""
         return f"<VerificationSession {self.id} {self.status or 'of unknown status'}>"
 
     async def upload(
@@ -89,31 +96,33 @@ class VerificationSession:
         progress: Callable[[UploadProgress], None] | None = None,
         on_uploaded: Callable[[int, UploadedMedia], Awaitable[None]] | None = None,
     ) -> list[UploadedMedia]:
-        """Upload pictures or PDFs, side by side, streamed and signed.
+        """Upload pictures or PDFs concurrently, streamed and signed.
 
-        Everything that can be read twice is checked before the first byte leaves, as `check_media` does. A stream is
-        checked while it is read, when others may be up already: it must not hold them up. The first failure cancels the
-        other uploads; its ``media`` says which media failed, and its ``uploaded`` which were already up. A try that
-        broke off is repeated, which may leave a picture twice with Veriff (`UploadedMedia.repeated`). Memory stays
-        below 1.5 MiB for each running upload.
+        Media that can be read twice are checked before the first byte is sent, as `check_media` does. A stream is
+        checked while it is read, when other uploads may already be complete, so that it does not delay them. The first
+        failure cancels the other uploads; its ``media`` names the media that failed, and its ``uploaded`` has the
+        receipts of the complete uploads. A try that broke off is repeated, so Veriff may store a picture twice
+        (`UploadedMedia.repeated`). Memory stays below 1.5 MiB for each running upload.
 
         Args:
-            media: What to upload; the same context may come several times.
-            concurrency: Most uploads of this call at once; never more than the client's ``max_uploads``.
-            progress: Called on the loop after each piece with an `UploadProgress`; it must not block.
-            on_uploaded: Awaited as soon as a media is up, with its place in `media` and its receipt, while others go
-                on: for what must not be forgotten when the process dies. What it raises ends the call.
+            media: The media to upload; several may have the same context.
+            concurrency: Largest number of concurrent uploads of this call; never more than the client's
+                ``max_uploads``.
+            progress: Called in the event loop after each piece with an `UploadProgress`; it must not block.
+            on_uploaded: Awaited after each upload with the index of the media and its receipt, while other uploads
+                continue. Use it to persist receipts. An exception of it ends the call.
 
         Returns:
             The receipts, in the order of `media`.
 
         Raises:
-            MediaError: A file is missing, empty, too large, of a type that Veriff does not take, or changed meanwhile.
-            InvalidArgumentError: A context, timestamp or source cannot be right.
+            MediaError: A file is missing, empty, too large, of a type that Veriff does not accept, or changed during
+                the upload.
+            InvalidArgumentError: A context, timestamp or source is invalid.
             ConflictError: The session was already submitted.
-            NotFoundError: This integration knows no such session.
+            NotFoundError: This integration has no such session.
             ApiError: Veriff refused for another reason.
-            TransportError: No answer came, and the retries are spent.
+            TransportError: No response arrived, and the retries are used up.
 
         Example:
             >>> await session.upload(Media("front.jpg", "document-front"), Media("selfie.heic", "face"))
@@ -125,28 +134,28 @@ class VerificationSession:
         )
 
     async def submit(self) -> None:
-        """Hand the session over for the decision; everything must be uploaded before.
+        """Submit the session for a decision. Upload all media before.
 
-        A retry that finds the session submitted by an earlier try of this very call is a success. When the submission
-        answers a request for resubmission, later waits expect a newer decision: those of this client through any
-        session object and, with an inbox, those of every process. This holds from before the submission is sent, also
-        if its answer is lost or the process is killed, until Veriff certainly refuses it; so after such an end, submit
-        again (code 1304 then says that the first one arrived). If neither this client nor the inbox knows whether
-        there was such a request, Veriff is asked for the decision first; not for the first submission of a session that
-        this client created.
+        If a retry finds that an earlier try of this call has submitted the session, the call succeeds. If the
+        submission answers a request for resubmission, later waits expect a newer decision: those of this client through
+        any session object and, with an inbox, those of every process. That applies from before the submission is sent,
+        also if its response is lost or the process is killed, until Veriff certainly refuses it. After such a failure,
+        submit again; code 1304 then means that the first submission arrived. If neither this client nor the inbox knows
+        whether there was such a request, this call asks Veriff for the decision first, except for the first submission
+        of a session that this client created.
 
         Raises:
             BadRequestError: The session cannot be submitted from where it is (code 1304), for example twice.
-            NotFoundError: This integration knows no such session.
+            NotFoundError: This integration has no such session.
             ApiError: Veriff refused for another reason.
-            TransportError: No answer came, and the retries are spent.
+            TransportError: No response arrived, and the retries are used up.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
         answered = await self._waiters.submissions.find_request(self.id, self._last)
         async with self._waiters.submissions.track(self.id, answered):
             info = await self._transport.send(endpoints.submit_session(self.id))
-        self._note(Status.SUBMITTED if info is None or info.status is None else info.status)
+        self._update_status(Status.SUBMITTED if info is None or info.status is None else info.status)
 
     async def download_all(  # noqa: PLR0913  options, each with a default
         self,
@@ -158,29 +167,30 @@ class VerificationSession:
         all_attempts: bool = False,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> list[DownloadedMedia]:
-        """Bring the session's media down, side by side; see `VeriffClient.download_media` for each.
+        """Download the session's media concurrently; see `VeriffClient.download_media` for each.
 
-        The first failure cancels the others; its ``downloaded`` says which are down already, and a further call with
-        ``if_exists="skip"`` goes on from there.
+        The first failure cancels the others; its ``downloaded`` has the complete downloads, and another call with
+        ``if_exists="skip"`` downloads the rest.
 
         Args:
-            folder: Where to; it is made when it is missing.
-            concurrency: Most downloads of this call at once; never more than the client's ``max_downloads``.
-            if_exists: What to do with files that exist: ``"error"``, ``"replace"`` or ``"skip"``, which keeps files of
+            folder: The folder for the files; it is created if it is missing.
+            concurrency: Largest number of concurrent downloads of this call; never more than the client's
+                ``max_downloads``.
+            if_exists: The action for files that exist: ``"error"``, ``"replace"`` or ``"skip"``, which keeps files of
                 the announced size.
             max_bytes: Largest size of each file in bytes; 1 GiB by default.
-            all_attempts: Whether earlier attempts are asked for too, not the newest alone.
-            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+            all_attempts: Whether to download the media of all attempts, not only of the newest.
+            progress: Called in the event loop after each piece with a `DownloadProgress`; it must not block.
 
         Returns:
-            Where the files are, pictures first, then videos and readings of a chip.
+            The downloaded files: pictures first, then videos and data of chips.
 
         Raises:
-            InvalidArgumentError: `concurrency` or `if_exists` cannot be right.
-            MediaExistsError: A file is there already.
+            InvalidArgumentError: `concurrency` or `if_exists` is invalid.
+            MediaExistsError: A file already exists.
             MediaNotSavedError: The folder or a file cannot be written.
-            NotFoundError: This integration knows no such session.
-            ResponseError: What came is not what was signed; nothing of it is kept.
+            NotFoundError: This integration has no such session.
+            ResponseError: A signature does not match; the file is not kept.
 
         Example:
             >>> files = await session.download_all("documents")
@@ -195,7 +205,7 @@ class VerificationSession:
             all_attempts=all_attempts,
         )
 
-    async def download_certificate_document(  # noqa: PLR0913  what a call says
+    async def download_certificate_document(  # noqa: PLR0913  arguments, most with a default
         self,
         certificate: Certificate | str,
         document: SourceDocument | str,
@@ -205,24 +215,24 @@ class VerificationSession:
         max_bytes: int = MAX_DOWNLOAD_BYTES,
         progress: Callable[[DownloadProgress], None] | None = None,
     ) -> DownloadedMedia:
-        """Save a document that a certificate is about, streamed and verified as `VeriffClient.download_media` does.
+        """Save a document that a certificate covers, streamed and verified as `VeriffClient.download_media` does.
 
         Args:
             certificate: The certificate or its id, see `certificates`.
             document: One of its `source_documents`, or its id.
             target: A folder (one that exists, or ends with a slash and is created), or the file's own path.
-            if_exists: What to do with a file that exists: ``"error"``, ``"replace"`` or ``"skip"``.
+            if_exists: The action if the file exists: ``"error"``, ``"replace"`` or ``"skip"``.
             max_bytes: Largest size of the file in bytes; 1 GiB by default.
-            progress: Called on the loop after each piece with a `DownloadProgress`; it must not block.
+            progress: Called in the event loop after each piece with a `DownloadProgress`; it must not block.
 
         Returns:
-            Where the file is, its size and type.
+            The path, size and type of the file.
 
         Raises:
             MediaExistsError: The file exists.
             MediaNotSavedError: The file cannot be written.
-            NotFoundError: This integration knows no such session, certificate or document.
-            ResponseError: The bytes are not those that were signed; nothing is kept.
+            NotFoundError: This integration has no such session, certificate or document.
+            ResponseError: The signature does not match; nothing is kept.
 
         Example:
             >>> for certificate in await session.certificates():
@@ -242,7 +252,7 @@ class VerificationSession:
         *,
         max_bytes: int = MAX_DOWNLOAD_BYTES,
     ) -> AbstractAsyncContextManager[MediaStream]:
-        """Read a document that a certificate is about piece by piece; see `VeriffClient.stream_media`.
+        """Stream a document that a certificate covers piece by piece; see `VeriffClient.stream_media`.
 
         Args:
             certificate: The certificate or its id, see `certificates`.
@@ -250,7 +260,7 @@ class VerificationSession:
             max_bytes: Largest size of the document in bytes; 1 GiB by default.
 
         Returns:
-            A context manager that gives a `MediaStream`; entering it raises `NotFoundError` when this integration knows
+            A context manager that returns a `MediaStream`; entering it raises `NotFoundError` if this integration has
             no such session, certificate or document.
 
         See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
@@ -258,9 +268,9 @@ class VerificationSession:
         return self._downloads.stream(_document_of(self.id, certificate, document), max_bytes=max_bytes)
 
     async def upload_nfc(self, nfc: NfcData) -> UploadedMedia:
-        """Upload what was read from the chip of an e-passport.
+        """Upload the data of the chip of an e-passport.
 
-        The member that its four files are sent in, and the answer's, are guesses.
+        The JSON members of request and response are guesses.
 
         Args:
             nfc: The four files, as raw bytes.
@@ -277,17 +287,17 @@ class VerificationSession:
         return await self._transport.send(endpoints.upload_nfc(self.id, nfc))
 
     async def send_collected_data(self, data: CollectedData) -> CollectedReceipt:
-        """Tell what you know of the end-user's device and network; before the submission.
+        """Send data about the end-user's device and network, before the submission.
 
         Args:
-            data: What you know; leave out what you do not.
+            data: The data that you have; omit the rest.
 
         Returns:
-            Which attempt it was taken for.
+            The attempt that Veriff assigned the data to.
 
         Raises:
-            InvalidArgumentError: A required value is missing, or one would be refused.
-            OutcomeUnknownError: Nothing proves whether the data arrived. Whether Veriff takes them twice is not
+            InvalidArgumentError: A required value is missing, or Veriff would refuse one.
+            OutcomeUnknownError: Nothing proves whether the data arrived. Whether Veriff stores them twice is not
                 documented.
 
         Example:
@@ -299,17 +309,17 @@ class VerificationSession:
         return await self._transport.send(endpoints.send_collected_data(self.id, data))
 
     async def media(self) -> MediaList:
-        """Ask which media Veriff holds of the newest attempt; for an older one, see `VeriffClient.attempt_media`.
+        """Return the media that Veriff stores of the newest attempt; see `VeriffClient.attempt_media` for older ones.
 
         Returns:
-            Pictures and videos, best first, and readings of a chip.
+            Pictures and videos, best first, and data of chips.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2.
         """
         return await self._transport.send(endpoints.session_media(self.id))
 
     async def attempts(self) -> tuple[Attempt, ...]:
-        """Ask for the attempts of the end-user.
+        """Return the attempts of the end-user.
 
         Returns:
             The attempts, newest first.
@@ -319,7 +329,7 @@ class VerificationSession:
         return await self._transport.send(endpoints.attempts(self.id))
 
     async def person(self) -> PersonRecord:
-        """Ask for the person, with matches in lists of politically exposed persons and sanctions.
+        """Return the person, with matches in lists of politically exposed persons and sanctions.
 
         Returns:
             The person; the data were read from the document or given at creation.
@@ -329,7 +339,7 @@ class VerificationSession:
         return await self._transport.send(endpoints.person(self.id))
 
     async def watchlist_screening(self) -> WatchlistScreening:
-        """Ask for the result of the screening against lists, for integrations with that product.
+        """Return the result of the watchlist screening, for integrations with that product.
 
         Returns:
             The newest result.
@@ -339,142 +349,143 @@ class VerificationSession:
         return await self._transport.send(endpoints.watchlist_screening(self.id))
 
     async def certificates(self) -> tuple[Certificate, ...]:
-        """Ask for the certificates that prove what Veriff held of the session, for integrations with that product.
+        """Return the certificates that prove which data Veriff stored, for integrations with that product.
 
         Returns:
-            The certificates; `VerificationSession.download_certificate_document` saves the documents they are about.
+            The certificates; `download_certificate_document` saves the documents that they cover.
 
         See https://devdocs.veriff.com/apidocs/list-session-certificates.
         """
         return await self._transport.send(endpoints.certificates(self.id))
 
     async def stop_monitoring(self) -> Monitoring:
-        """Stop watching the lists for the person; it cannot be switched on again by API.
+        """Stop monitoring watchlists for the person. The API cannot start it again.
 
         Returns:
-            The state of the watch, ``disabled``.
+            The state of the monitoring, ``disabled``.
 
         Raises:
-            BadRequestError: It was stopped before.
+            BadRequestError: The monitoring was stopped before.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.
         """
         return await self._transport.send(endpoints.stop_monitoring(self.id))
 
     async def full_auto_decision(self) -> FullAutoDecision | None:
-        """Ask once for a decision made without a human, for integrations of the Essential plan.
+        """Return a decision that was made without a human, for integrations of the Essential plan.
 
-        The call was seen in other clients; the documents do not list it any more.
+        The call was seen in other clients; Veriff does not document it any more.
 
         Returns:
-            The decision, or ``None`` while there is none. A session that is not known gives ``None`` too.
+            The decision, or ``None`` while there is none, and also for a session that does not exist.
 
         See https://devdocs.veriff.com/docs/essential-plan-full-auto.
         """
         return await self._transport.send(endpoints.full_auto_decision(self.id))
 
     async def ine_registry(self) -> IneResult:
-        """Ask what Mexico's INE registry says, for integrations with the older product.
+        """Return the result of Mexico's INE registry, for integrations with the older product.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
         """
         return await self._transport.send(endpoints.ine_registry(self.id))
 
     async def curp_registry(self) -> CurpResult:
-        """Ask what Mexico's CURP registry says, for integrations with the older product.
+        """Return the result of Mexico's CURP registry, for integrations with the older product.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1.
         """
         return await self._transport.send(endpoints.curp_registry(self.id))
 
     async def ine_curp_registry(self) -> IneCurpResult:
-        """Ask what both of Mexico's registries say, for integrations with the older product.
+        """Return the results of both of Mexico's registries, for integrations with the older product.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
         """
         return await self._transport.send(endpoints.ine_curp_registry(self.id))
 
     async def timestamps(self) -> tuple[Timestamp, ...]:
-        """Ask for trusted timestamps of the media; a guess, seen in an older client only."""
+        """Return trusted timestamps of the media; a guess, seen in an older client only."""
         return await self._transport.send(endpoints.timestamps(self.id))
 
     async def transportation_registry(self) -> TransportationResult:
-        """Ask what a registry of driving licences says; a guess, of an older product."""
+        """Return the result of a registry of driving licences; a guess, of an older product."""
         return await self._transport.send(endpoints.transportation_registry(self.id))
 
     async def delete(self) -> None:
-        """Delete the session with all its data, for integrations that may.
+        """Delete the session with all its data, if the integration is allowed to.
 
-        It is gone at once, and its data within twelve hours; a session that had no decision yet ends with one, which
-        is told by webhook. Veriff allows five deletions an hour and ten a day.
+        Veriff deletes the session immediately, and its data within twelve hours. A session without a decision ends with
+        one, which Veriff reports by webhook. Veriff allows five deletions an hour and ten a day.
 
         Raises:
             BadRequestError: The session is submitted or in review (code 1305): delete it when it is decided.
             PermissionDeniedError: Deletion is not enabled for the integration, as by default.
-            NotFoundError: This integration knows no such session.
+            NotFoundError: This integration has no such session.
             RateLimitedError: Too many deletions.
             ApiError: Veriff refused for another reason.
-            TransportError: No answer came, and the retries are spent.
+            TransportError: No response arrived, and the retries are used up.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsid-3.
         """
         await self._transport.send(endpoints.delete_session(self.id))
 
     async def decision(self) -> Decision | None:
-        """Ask once for the decision.
+        """Return the decision, or ``None`` while there is none. This asks Veriff once.
 
         Returns:
-            The decision, or ``None`` while there is none. During a resubmission it is the one that asked for it.
+            The decision, or ``None``. During a resubmission it is the decision that asked for the resubmission.
 
         Raises:
-            NotFoundError: This integration knows no such session.
+            NotFoundError: This integration has no such session.
             ApiError: Veriff refused for another reason.
-            ResponseError: The answer is not signed with a known secret, or cannot be read.
-            TransportError: No answer came, and the retries are spent.
+            ResponseError: The response is not signed with a known secret, or cannot be parsed.
+            TransportError: No response arrived, and the retries are used up.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
         asked_at = self._waiters.sequence
         decision = await self._transport.send(endpoints.decision(self.id))
         if decision is not None and await self._waiters.publish(decision, asked_at):
-            self._learn(decision)
+            self._on_decision(decision)
         return decision
 
     async def wait_for_decision(
         self,
         *,
-        timeout: float | None = 900.0,  # noqa: ASYNC109  a deadline of the whole wait, which names the session
+        timeout: float | None = 900.0,  # noqa: ASYNC109  the error of a timeout names the session
         until: Callable[[Decision], bool] | None = None,
         poll: PollPolicy | None = None,
     ) -> Decision:
-        """Wait until Veriff has decided, and a webhook or a question tells so, whichever comes first.
+        """Wait until Veriff has decided. A webhook or a poll, depending on which is first, ends the wait.
 
-        With an inbox (see `VeriffClient`) a webhook that any process of the application recorded ends the wait, also
-        one that came before it began, or before a restart; polling is then a safety net for webhooks that get lost,
-        and takes over while the inbox fails. Any number of waits share the client's one poller and one feed. After a
-        decision that asked for a resubmission, and that this object returned or `submit` answered, a further wait
-        waits for a newer one. Cancelling a wait leaves nothing behind.
+        With an inbox (see `VeriffClient`), a webhook that any process of the application has recorded ends the wait,
+        also if it arrived before the wait began or before a restart. Polling is then a fallback for lost webhooks, and
+        for the time in which the inbox fails. All waits of a client share one poller and one subscription. If this
+        object returned a decision that asks for a resubmission, or `submit` answered it, the next wait expects a newer
+        decision. A cancelled wait leaves nothing behind.
 
         Args:
-            timeout: Seconds to wait; ``None`` for as long as it takes (a decision can take days). Zero asks once: it
-                returns a decision that the inbox knows or that Veriff shows now.
-            until: Which decision to wait for; by default every one but ``review``, which announces another.
-            poll: How often to ask for this session on behalf of this wait, instead of the client's own pace.
+            timeout: Seconds to wait, or ``None`` for no limit (a decision can take days). Zero asks once: it returns a
+                decision that the inbox has, or that Veriff returns now.
+            until: Returns whether a decision ends the wait. By default each one does except ``review``, which another
+                decision follows.
+            poll: How often to poll for this wait, instead of the client's policy.
 
         Returns:
-            The decision; look at its ``status``. Its ``source`` tells how it was learned of.
+            The decision; check its ``status``. Its ``source`` is how this client received it.
 
         Raises:
             InvalidArgumentError: The timeout is not a number of seconds, or is below zero; or `until` is not a plain
                 function.
-            DecisionTimeoutError: No such decision came in time; waiting again is safe.
-            ClientClosedError: The client was closed meanwhile.
-            NotFoundError: This integration knows no such session. With an inbox that serves, only for a session that
-                neither the inbox nor this client has heard of.
-            ApiError: Veriff refuses to tell (401, 403 or another 4xx), and no inbox serves. While an inbox serves, and
-                for 429 and 5xx, the wait goes on.
-            ResponseError: Three answers in a row could not be read or trusted, and no inbox serves.
-            TransportError: With ``timeout=0`` only: no answer came, and the retries are spent.
+            DecisionTimeoutError: No such decision arrived in time; waiting again is safe.
+            ClientClosedError: The client was closed during the wait.
+            NotFoundError: This integration has no such session. While the inbox works, only for a session that is
+                unknown to both the inbox and this client.
+            ApiError: Veriff refuses to answer (401, 403 or another 4xx), and there is no inbox that works. While an
+                inbox works, and for 429 and 5xx, the wait continues.
+            ResponseError: Three responses in a row could not be parsed or verified, and there is no inbox that works.
+            TransportError: With ``timeout=0`` only: no response arrived, and the retries are used up.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
@@ -495,14 +506,14 @@ class VerificationSession:
             last=self._last,
             last_status=self.status,
         )
-        self._learn(decision)
+        self._on_decision(decision)
         return decision
 
-    def _learn(self, decision: Decision) -> None:
+    def _on_decision(self, decision: Decision) -> None:
         self._last = decision
-        self._note(decision.status)
+        self._update_status(decision.status)
 
-    def _note(self, status: Status) -> None:
+    def _update_status(self, status: Status) -> None:
         if self.status is None or can_follow(self.status, status):
             self.status = status
 
@@ -515,8 +526,8 @@ def _document_of(session_id: str, certificate: Certificate | str, document: Sour
     )
 
 
-_FOR_EVER: Final = 1e9
-"""Seconds above which a timeout is none: uvloop cannot count as far as infinity."""
+_NO_LIMIT: Final = 1e9
+"""Seconds above which a timeout means no limit: uvloop does not accept infinity."""
 
 
 def seconds_of(timeout: float | None) -> float | None:
@@ -529,9 +540,9 @@ def seconds_of(timeout: float | None) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        msg = f"timeout must be seconds from zero on, or None to wait for as long as it takes, got {shown(value)}."
+        msg = f"timeout must be a number of seconds, zero or more, or None for no limit, got {shown(value)}."
         raise InvalidArgumentError(msg)
-    return None if value > _FOR_EVER else float(value)
+    return None if value > _NO_LIMIT else float(value)
 
 
 def _is_conclusive(decision: Decision) -> bool:
