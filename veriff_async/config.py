@@ -37,7 +37,7 @@ class RetryPolicy:
         max_retry_after: Longest ``Retry-After`` that is obeyed, in seconds.
 
     Raises:
-        ConfigurationError: A value is negative or not a number of that kind.
+        ConfigurationError: A value is negative, or not such a number.
     """
 
     max_attempts: int = field(default=4, validator=_count)
@@ -128,7 +128,7 @@ class Timeouts:
 
 
 def check_retention(value: object) -> Retention:
-    """Return how much an inbox is to keep.
+    """Return the value if it is a `Retention`.
 
     Raises:
         ConfigurationError: It is of another type, such as a number of seconds.
@@ -137,7 +137,7 @@ def check_retention(value: object) -> Retention:
 
 
 def check_clock(value: Callable[[], float]) -> Callable[[], float]:
-    """Return a function that tells the time.
+    """Return the function if it can be called; it returns the time.
 
     Raises:
         ConfigurationError: It cannot be called.

@@ -1,36 +1,36 @@
 """Every exception of the library, in one tree.
 
-The class says what the caller can do; numbers and texts are attributes::
+The class shows what the caller can do; numbers and texts are attributes::
 
     VeriffError
     ├─ ConfigurationError (ValueError)      fix an option, a credential or the environment
     ├─ InvalidArgumentError (ValueError)    fix an argument of this call
     ├─ ClientClosedError (RuntimeError)     open a new client
-    ├─ TransportError                       no usable answer came
+    ├─ TransportError                       no usable response arrived
     │   ├─ ConnectError                     nothing was sent: try again
     │   ├─ RequestTimeoutError (TimeoutError)
     │   │   └─ ConnectTimeoutError          both: no connection in time, so nothing was sent
-    │   └─ OutcomeUnknownError              it may have been done: look before trying again
-    ├─ ApiError                             Veriff answered, and refused
+    │   └─ OutcomeUnknownError              Veriff may have acted: check before trying again
+    ├─ ApiError                             Veriff refused
     │   ├─ BadRequestError          400     ├─ ConflictError         409
     │   ├─ AuthenticationError      401     ├─ PayloadTooLargeError  413
     │   ├─ PermissionDeniedError    403     ├─ RateLimitedError      429
     │   └─ NotFoundError            404     └─ ServerError           5xx
-    ├─ ResponseError                        a success that breaks the contract or its signature
+    ├─ ResponseError                        a success with a wrong signature or form
     ├─ MediaError                           the file, not the service
     │   ├─ MediaTooLargeError               ├─ MediaEmptyError
     │   ├─ MediaUnsupportedError            ├─ MediaChangedError
-    │   ├─ MediaSourceError                 its source failed or stalled: try again
+    │   ├─ MediaSourceError                 the source failed or stalled: try again
     │   └─ MediaNotSavedError               a download cannot be written
-    │       └─ MediaExistsError             there is a file already
-    ├─ WebhookError                         whoever posted it; answer with .status_hint
+    │       └─ MediaExistsError             the file already exists
+    ├─ WebhookError                         a request that is not a webhook: answer with .status_hint
     │   ├─ SignatureError                   └─ WebhookPayloadError
     ├─ DecodeError                          from_json: not the JSON of the model
     ├─ InboxError
-    ├─ BatchError                           of a job or its journal
-    │   ├─ JobChangedError                  give the old input, or a new id
-    │   ├─ JobFailedError                   it failed in an earlier run: retry_failed=True tries it again
-    │   └─ JournalError ── JobClaimedError    another run has the job
+    ├─ BatchError                           a job or its journal
+    │   ├─ JobChangedError                  pass the old input, or a new id
+    │   ├─ JobFailedError                   failed in an earlier run: retry_failed=True tries it again
+    │   └─ JournalError ── JobClaimedError  another run has the job
     └─ DecisionTimeoutError (TimeoutError)  wait again, or later
 
 No message, repr or attribute that is shown holds a secret, a body or a person's data.
@@ -91,16 +91,18 @@ SignatureFault = Literal["missing", "malformed", "mismatch", "foreign_client", "
 
 
 class VeriffError(Exception):
-    """Catch everything that this library raises on purpose.
+    """The base class of all errors of this library.
 
     Attributes:
-        uploaded: What ``VerificationSession.upload`` had already put up when the error stopped it, in the
-            order of its arguments; empty for every other call.
-        downloaded: What ``VerificationSession.download_all`` had already brought down; empty for every other call.
-        media: Which media the error is about (context and index among those of the call), or ``None`` when it is about
-            none of them. The message of a `MediaError` or `InvalidArgumentError` begins with it.
+        uploaded: The receipts of the uploads that were complete when the error stopped ``VerificationSession.upload``,
+            in the order of its arguments; empty for every other call. It is an attribute of this class because such an
+            error may be of almost any subclass.
+        downloaded: The downloads that were complete when the error stopped ``VerificationSession.download_all``; empty
+            for every other call.
+        media: The media that the error concerns (context and index among those of the call), or ``None``. The message
+            of a `MediaError` or `InvalidArgumentError` begins with it.
         session_id: The session that exists although the call failed: set by ``VeriffClient.verify`` and
-            ``VeriffClient.submit`` once they have created it, and by errors that are about one session.
+            ``VeriffClient.submit`` after the creation, and by errors that concern one session.
         repeated: Whether an earlier try of the same call may have reached Veriff, so that this error, of the last try,
             does not prove that nothing was done.
     """
@@ -113,13 +115,13 @@ class VeriffError(Exception):
 
     def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
         """Pickle by class, message and attributes, so that keyword-only fields survive."""
-        return _revive, (type(self), self.args, dict(self.__dict__))
+        return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 
 _E = TypeVar("_E", bound=VeriffError)
 
 
-def _revive(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) -> _E:
+def _rebuild(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) -> _E:
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)
@@ -147,7 +149,7 @@ class InvalidArgumentError(VeriffError, ValueError):
     """
 
     def __str__(self) -> str:
-        """Return the sentence, after the media that it is about."""
+        """Return the media that the error concerns, followed by the message."""
         return _with_media(self.media, super().__str__())
 
 
@@ -156,7 +158,7 @@ class ClientClosedError(VeriffError, RuntimeError):
 
 
 class TransportError(VeriffError):
-    """No usable answer came; the subclass says what is known about the request.
+    """No usable response arrived. The subclass shows what is known about the request.
 
     Attributes:
         method: HTTP method of the request, for example ``"GET"``.
@@ -164,18 +166,18 @@ class TransportError(VeriffError):
     """
 
     def __init__(self, message: str, *, method: str, path: str) -> None:
-        """Take the sentence to show and the request it is about."""
+        """Store method and path of the request. `message` is the sentence to show."""
         super().__init__(message)
         self.method = method
         self.path = path
 
 
 class ConnectError(TransportError):
-    """The connection was never established, or a proxy refused it, so nothing of the request was sent."""
+    """The connection was never established, or a proxy refused it, so nothing was sent."""
 
 
 class RequestTimeoutError(TransportError, TimeoutError):
-    """The call ran out of its time, or bytes stopped moving (see ``Timeouts``)."""
+    """The call exceeded a limit of ``Timeouts``, for example because no more bytes arrived."""
 
 
 class ConnectTimeoutError(ConnectError, RequestTimeoutError):
@@ -185,9 +187,9 @@ class ConnectTimeoutError(ConnectError, RequestTimeoutError):
 class OutcomeUnknownError(TransportError):
     """The request was sent, nothing proves whether it was carried out, and a repetition could do it twice.
 
-    Raised only by calls whose repetition Veriff does not recognise, since it has no idempotency key: those that create
-    a session, report fraud or send collected data. After a creation, look for the session (by ``vendor_data`` in your
-    own records or a webhook) before you create another.
+    Veriff has no idempotency key. Only calls raise this whose repetition Veriff does not recognise: those that create a
+    session, report fraud, import faces or send collected data. After a creation, look for the session (by
+    ``vendor_data`` in your own records or a webhook) before you create another.
 
     Attributes:
         session_id: Id of the session, if it could be read from a response that is otherwise unusable, else ``None``.
@@ -196,7 +198,7 @@ class OutcomeUnknownError(TransportError):
     """
 
     def __init__(self, message: str, *, method: str, path: str, session_id: str | None = None) -> None:
-        """Take the sentence to show, the request it is about, and the id."""
+        """Store the request and the id of the session. `message` is the sentence to show."""
         super().__init__(message, method=method, path=path)
         self.session_id = session_id
 
@@ -205,10 +207,10 @@ class ApiError(VeriffError):
     """Veriff answered with an HTTP status that is not a success.
 
     Attributes:
-        status: HTTP status of the answer.
+        status: HTTP status of the response.
         code: Veriff's own code as text (``"1302"``, ``"RATE_LIMIT_EXCEEDED"``), or ``None``; see
             https://devdocs.veriff.com/docs/some-troubleshooting-codes-table.
-        reason: Veriff's message as it came. It may repeat what was sent, so it is not part of ``str()``.
+        reason: Veriff's own message, unchanged. It may repeat data of the request, so it is not part of ``str()``.
         retry_after: Seconds that Veriff asked to wait, or ``None``.
     """
 
@@ -221,7 +223,7 @@ class ApiError(VeriffError):
         reason: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        """Take the sentence to show and what the answer said."""
+        """Store the parts of the response. `message` is the sentence to show."""
         super().__init__(message)
         self.status = status
         self.code = code
@@ -230,7 +232,7 @@ class ApiError(VeriffError):
 
 
 class BadRequestError(ApiError):
-    """The request was refused as wrong (HTTP 400, and any other 4xx without a class of its own)."""
+    """The request was refused as wrong (HTTP 400, and any other 4xx without its own class)."""
 
 
 class AuthenticationError(ApiError):
@@ -246,51 +248,51 @@ class NotFoundError(ApiError):
 
 
 class ConflictError(ApiError):
-    """The session is past this step, for example an upload after submission (HTTP 409)."""
+    """The status of the session does not allow the call, for example an upload after the submission (HTTP 409)."""
 
 
 class PayloadTooLargeError(ApiError):
-    """The server takes no body of this size (HTTP 413)."""
+    """The server does not accept a body of this size (HTTP 413)."""
 
 
 class RateLimitedError(ApiError):
-    """Too many requests, and the retry budget is spent (HTTP 429)."""
+    """Too many requests, and the retry budget is used up (HTTP 429)."""
 
 
 class ServerError(ApiError):
-    """Veriff failed, and the retry budget is spent or a retry is not safe (HTTP 5xx)."""
+    """Veriff failed, and the retry budget is used up or a retry is not safe (HTTP 5xx)."""
 
 
 class ResponseError(VeriffError):
-    """A success that cannot be trusted or read: wrong signature, wrong shape, or too large.
+    """A success that cannot be trusted or parsed: its signature or form is wrong, or it is too large.
 
     Attributes:
-        problems: What was wrong and where (``"expected an object @ $.verification"``), never the values.
+        problems: The problems and their JSON paths (``"expected an object @ $.verification"``), never the values.
     """
 
     def __init__(self, message: str, *, problems: Sequence[str] = ()) -> None:
-        """Take the sentence to show and the list of problems."""
+        """Store the problems. `message` is the sentence to show."""
         super().__init__(message)
         self.problems: tuple[str, ...] = tuple(problems)
 
 
 class MediaError(VeriffError):
-    """The file or stream cannot be uploaded as it is; Veriff has nothing of it.
+    """A file or stream cannot be uploaded as it is; Veriff has received nothing of it.
 
-    Its ``media`` says which one: context, and index among the arguments of the call.
+    Its ``media`` names the media: context, and index among the arguments of the call.
     """
 
     def __str__(self) -> str:
-        """Return the sentence, after the media that it is about."""
+        """Return the media that the error concerns, followed by the message."""
         return _with_media(self.media, super().__str__())
 
 
 class MediaTooLargeError(MediaError):
-    """Larger than Veriff takes: images below 24 MB as base64, PDF below 20 MB."""
+    """The media is larger than Veriff accepts: images below 24 MB as base64, PDF below 20 MB."""
 
 
 class MediaUnsupportedError(MediaError):
-    """Not a type that Veriff takes (JPEG, PNG, WebP, HEIC, HEIF, PDF), or not the type that was stated."""
+    """The media has no type that Veriff accepts (JPEG, PNG, WebP, HEIC, HEIF, PDF), or not the stated type."""
 
 
 class MediaEmptyError(MediaError):
@@ -298,37 +300,37 @@ class MediaEmptyError(MediaError):
 
 
 class MediaChangedError(MediaError):
-    """The file changed between signing and sending; the request was broken off before its last piece."""
+    """The file changed between signing and sending; the request was aborted before its last piece."""
 
 
 class MediaSourceError(MediaError):
-    """The bytes could not be read from their source, or not be kept until they were sent; trying again may help.
+    """The source could not be read, or its bytes could not be stored until they were sent; trying again may help.
 
-    The source raised an exception, stalled, or was closed too early; or the system has no file descriptors or no room
-    for a temporary file left. The message names the remedy.
+    The source raised an exception, stalled, or was closed too early; or the system has no more file descriptors, or no
+    more space for a temporary file. The message names the remedy.
     """
 
 
 class MediaNotSavedError(MediaError):
-    """A download cannot be written where it should be: the folder is missing, or takes no file.
+    """A download cannot be written to its target: the folder is missing, or does not accept a file.
 
-    Nothing is left behind but what was there before.
+    No part of the download remains.
     """
 
 
 class MediaExistsError(MediaNotSavedError):
-    """A file is there already; it is replaced only on demand.
+    """The file already exists; a download replaces it only with ``if_exists="replace"``.
 
     Attributes:
-        path: The file. The message names it only where this library chose its name, since a name of yours may hold
-            personal data.
+        path: The file. The message names it only if this library chose the name, since your own name may hold personal
+            data.
     """
 
     path: Path | None = None
 
 
 class WebhookError(VeriffError):
-    """An incoming request is not a webhook to act on.
+    """An incoming request is not a valid webhook.
 
     Attributes:
         status_hint: HTTP status to answer with.
@@ -347,7 +349,7 @@ class SignatureError(WebhookError):
     status_hint = 401
 
     def __init__(self, message: str, *, reason: SignatureFault) -> None:
-        """Take the sentence to show and the kind of fault."""
+        """Store the reason. `message` is the sentence to show."""
         super().__init__(message)
         self.reason: SignatureFault = reason
 
@@ -383,40 +385,40 @@ class InboxError(VeriffError):
 
 
 class BatchError(VeriffError):
-    """A job of a batch cannot go on, or its journal cannot be used; see ``veriff_async.batch``."""
+    """A job of a batch cannot continue, or its journal cannot be used; see ``veriff_async.batch``."""
 
 
 class JobChangedError(BatchError):
-    """A job was given again under the same id with other input; nothing was done about it."""
+    """A job was passed again with the same id and different input; nothing was done."""
 
 
 class JobFailedError(BatchError):
-    """A job failed for good in an earlier run, as its journal has it.
+    """A job failed permanently in an earlier run, according to its journal.
 
     Attributes:
         error_type: Name of the class of the error that ended it, for example ``"MediaEmptyError"``.
     """
 
     def __init__(self, message: str, *, error_type: str) -> None:
-        """Take the sentence to show and the kind of error."""
+        """Store the class name of the error. `message` is the sentence to show."""
         super().__init__(message)
         self.error_type = error_type
 
 
 class JournalError(BatchError):
-    """The journal cannot be read or written, so nothing more may be done that it should remember."""
+    """The journal cannot be read or written, so a run must stop before it does anything that must be recorded."""
 
 
 class JobClaimedError(JournalError):
-    """Another run, or this one, has the job already."""
+    """Another run, or this one, has already claimed the job."""
 
 
 class DecisionTimeoutError(VeriffError, TimeoutError):
-    """No decision came in time; the session goes on, so waiting again is safe.
+    """No decision arrived in time. The session is not affected, so waiting again is safe.
 
     Attributes:
         session_id: The session that was waited for.
-        last_status: The last status that was seen, or ``None`` when nothing was known.
+        last_status: The last known status, or ``None``.
     """
 
     def __init__(self, message: str, *, session_id: str, last_status: str | None) -> None:

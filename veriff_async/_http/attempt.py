@@ -314,7 +314,7 @@ def _check_is_file(request: Request, response: aiohttp.ClientResponse) -> None:
     """
     encoding = response.headers.get("Content-Encoding", "").strip().lower()
     if response.status != _OK:
-        fault, problem = f"is no whole file (HTTP {response.status})", "HTTP status must be 200"
+        fault, problem = f"is not a whole file (HTTP {response.status})", "HTTP status must be 200"
     elif encoding not in {"", "identity"}:
         fault, problem = "is compressed although the client refuses compression", "Content-Encoding must be identity"
     else:

@@ -1,4 +1,4 @@
-"""Request bodies that aiohttp sends once at most, and that know whether they were sent."""
+"""Request bodies that aiohttp sends at most once, and that record whether they were sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PIECE: Final = 96 * 1024
 
 
 class CallbackError(Exception):
-    """An exception of the caller's own function, on its way past those who would take it for one of the network.
+    """Wraps an exception of the caller's own function, so that no handler takes it for an error of the network.
 
     Attributes:
         error: The exception.
@@ -37,12 +37,12 @@ class CallbackError(Exception):
 
 
 class SentOnce(Payload):
-    """A body for one try. Every request has one, if only an empty one, for two reasons.
+    """A body for one try. Every request has one, even if it is empty, for two reasons.
 
-    aiohttp repeats a GET or DELETE by itself when its connection breaks, uncounted and outside of every budget. It does
-    not if the body cannot be sent again, which is what `consumed` states (aiohttp, ``ClientSession._request``). And
+    aiohttp repeats a GET or DELETE by itself when its connection breaks, uncounted and outside of `RetryPolicy`. It
+    does not if the body cannot be sent again, which `consumed` states (aiohttp, ``ClientSession._request``). And
     aiohttp asks for the body exactly when the connection is established and nothing was sent yet, so that `started`
-    separates "certainly not sent" from "perhaps received", whichever exception ended the try.
+    separates "certainly not sent" from "perhaps received", for any exception that ended the try.
     """
 
     _autoclose = True
@@ -137,7 +137,7 @@ class BytesBody(SentOnce):
         """Prepare one try.
 
         Args:
-            body: What is sent.
+            body: The body.
             on_start: See `SentOnce`.
             on_bytes_sent: See `SentOnce`.
         """

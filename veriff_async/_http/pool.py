@@ -1,4 +1,4 @@
-"""The connections of one client: made when first needed, closed with it, or borrowed and left alone."""
+"""The connections of one client: an aiohttp session that the client creates and closes, or one that the caller owns."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def check_limits(
     connector = None if http_session is None else http_session.connector
     limit: float = max_connections
     if connector is not None:
-        # A limit of zero means none to aiohttp. Nearly all calls go to one host, so its limit counts as well.
+        # To aiohttp, a limit of zero means no limit. Nearly all calls go to one host, so the limit per host counts too.
         limit = min(filter(None, (connector.limit, connector.limit_per_host)), default=math.inf)
     for name, value in (("max_uploads", max_uploads), ("max_downloads", max_downloads)):
         if not 1 <= value < limit:
-            room = f", and fewer than the {limit} connections of the pool" if limit < math.inf else ""
-            msg = f"{name} is {value}: give 1 or more{room}, so that other calls never wait for pictures."
+            bound = f", and fewer than the {limit} connections of the pool" if limit < math.inf else ""
+            msg = f"{name} is {value}: give 1 or more{bound}, so that other calls never wait for uploads and downloads."
             raise ConfigurationError(msg)
 
 
 def check_proxies(http_session: ClientSession | None, *, trust_env: bool) -> None:
-    """Refuse a proxy of the environment that cannot be used, before aiohttp meets it with an error that shows it.
+    """Refuse an unusable proxy of the environment, because the error of aiohttp would show its value.
 
     Raises:
         ConfigurationError: One is not an http(s) URL, or the option has no effect; the message names the variable,
@@ -81,9 +81,9 @@ class Pool:
         """Create a pool without connections.
 
         Args:
-            borrowed: A session to use, which is never closed here, or ``None`` for an own one.
-            max_connections: Connections of an own session.
-            trust_env: Whether an own session takes proxies from the environment, as aiohttp does.
+            borrowed: The caller's session, which stays open, or ``None`` to create one.
+            max_connections: Largest number of connections of a created session.
+            trust_env: Whether a created session uses the proxies of the environment, as aiohttp does.
         """
         self._borrowed = borrowed
         self._session = borrowed
@@ -92,7 +92,7 @@ class Pool:
         self._loop: asyncio.AbstractEventLoop | None = None
         self.calls: ActiveCalls = ActiveCalls()
         self.on_open: Callable[[], None] | None = None
-        """Called on the loop just before an own session is made."""
+        """Called in the event loop just before a session is created."""
 
     @property
     def closed(self) -> bool:
@@ -101,11 +101,11 @@ class Pool:
 
     @property
     def open(self) -> bool:
-        """Whether connections of our own may be open."""
+        """Whether a session that this pool created is open."""
         return self._session is not None and self._borrowed is None
 
     def session(self) -> ClientSession:
-        """Return the session, made on the first call.
+        """Return the session; the first call creates it.
 
         Raises:
             ClientClosedError: The client or the borrowed session is closed.
@@ -130,7 +130,7 @@ class Pool:
         return self._session
 
     async def aclose(self) -> None:
-        """End the running calls and close our own connections; a second call does nothing."""
+        """End the running calls, and close the connections of a created session. A second call does nothing."""
         try:
             await self.calls.aclose()
         finally:

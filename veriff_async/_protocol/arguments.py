@@ -46,7 +46,7 @@ ArgumentError: TypeAlias = type[ConfigurationError] | type[InvalidArgumentError]
 """The class of the error that a check raises."""
 
 LARGEST: Final = 2**53 - 1
-"""The largest whole number that every JSON parser reads exactly; a larger one is no count of anything."""
+"""The largest whole number that every JSON parser reads exactly; a larger one cannot be a count."""
 
 _LONGEST_WORD: Final = 40
 _MOST_DIGITS: Final = 6
@@ -232,7 +232,7 @@ def _can_be_path(text: str) -> bool:
 
 
 def shown(value: object) -> str:
-    """Return a number, a flag or a short word as text, and the type alone of everything else."""
+    """Return a number, a flag or a short word as text, and only the type of any other value."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
         return "a very large number"  # the text of a larger one may not be made at all
     if value is None or isinstance(value, bool | int | float):

@@ -1,6 +1,6 @@
 """Addresses of Veriff's hosts: which ones are accepted, which may be plain http, and which ones Veriff switches off.
 
-An address is never repeated in an error: it may hold a password that was put there by mistake.
+An error never repeats an address: it may hold a password by mistake.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ INSECURE_HOSTS_VARIABLE: Final = "VERIFF_ALLOW_INSECURE_HOSTS"
 LOCAL_SYNC: Final = "/sync"
 """Path below which a local Veriff has the synchronous host, whose own paths are those of the API."""
 
-# Documented, unlike the base URL, which every integration has of its own. The synchronous one may change with the
-# other hosts; nothing that could be read says so (see `deprecation`).
+# Veriff documents these two hosts; the base URL differs for each integration. Whether the synchronous host changes with
+# the other hosts is not documented (see `deprecation`).
 _FEEDBACK_URL: Final = "https://feedback.api.veriff.com"
 _SYNC_URL: Final = "https://sync-api.veriff.me"
 
@@ -55,7 +55,7 @@ class DeprecatedHostWarning(UserWarning):
     """The client's `base_url` is one of the API hosts that Veriff replaces on 9 December 2026.
 
     Calls may fail from that day on. The API Keys page of the integration in Veriff's Customer Portal shows the new base
-    URL: set it as ``VERIFF_BASE_URL`` or pass it as `base_url`. A client gives this warning once, when it is made.
+    URL: set it as ``VERIFF_BASE_URL`` or pass it as `base_url`. A client gives this warning once, when it is created.
 
     The date is from a banner on https://devdocs.veriff.com/docs/mexican-registries (read in November 2026). Whether old
     hosts redirect afterwards, and which new host replaces which old one, is not known.
@@ -76,10 +76,10 @@ def parse_root(base_url: str, *, name: str = "base_url", allow_insecure: Collect
     """
     if not isinstance(cast("object", base_url), str):
         raise _refuse(name, f"must be text, not {type(base_url).__name__}: pass the URL from {_PORTAL}")
-    # Searched in the text, since a mistyped password (with "/" or "#") moves the "@" out of the authority.
+    # Searched in the text, because a password with "/" or "#" moves the "@" out of the authority.
     if "@" in base_url:
         raise _refuse(name, "must not contain a user name or password: pass the credentials as Credentials")
-    url = _parsed(base_url)
+    url = _parse(base_url)
     if url is None or not url.host:
         raise _refuse(name, f"is not an absolute http(s) URL: pass the base URL from {_PORTAL}, https://...")
     if url.raw_query_string or url.raw_fragment or "?" in base_url or "#" in base_url:
@@ -182,8 +182,8 @@ def _is_veriff(host: str) -> bool:
     return any(_is_below(host, domain) for domain in _DOMAINS)
 
 
-def _parsed(text: str) -> URL | None:
-    # yarl takes white space and control characters in a host; no server does.
+def _parse(text: str) -> URL | None:
+    # yarl accepts white space and control characters in a host; no server does.
     if not text.isascii() or not text.isprintable() or " " in text:
         return None
     try:
@@ -196,7 +196,7 @@ def _parsed(text: str) -> URL | None:
 
 
 def _name_of(url: URL) -> str:
-    # As written: yarl decodes the letters of an international name (xn--...), which are no letters of a host name.
+    # As written: yarl decodes the letters of an international name (xn--...), which a host name cannot contain.
     return (url.raw_host or "").lower().rstrip(".")
 
 

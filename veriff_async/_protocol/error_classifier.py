@@ -44,7 +44,7 @@ __all__ = ("ErrorKind", "classify_error", "classify_status", "is_outage", "is_re
 
 
 class ErrorKind(StrEnum):
-    """What an error means for the call, the job and the run that met it."""
+    """The meaning of an error for the call, the job and the run."""
 
     TRANSIENT = "transient"
     JOB = "job"

@@ -1,7 +1,7 @@
-"""What Veriff's own error codes mean to a caller: the class of the error, and one sentence with the remedy.
+"""Veriff's own error codes: the class of the error, and one sentence with the remedy.
 
 The table follows https://devdocs.veriff.com/docs/some-troubleshooting-codes-table (1001 to 1400) and public
-transcriptions of its later part; it is incomplete by its own title, so an unknown code is shown as it is.
+transcriptions of its later part; its own title says that it is incomplete, so an unknown code is shown unchanged.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from veriff_async import errors
 __all__ = ("class_of", "remedy")
 
 _KEY: Final = "compare VERIFF_API_KEY with the integration's API Keys page"
-_SECRET: Final = "compare VERIFF_SHARED_SECRET with the integration's API Keys page"  # noqa: S105  a remedy, no secret
+_SECRET: Final = "compare VERIFF_SHARED_SECRET with the integration's API Keys page"  # noqa: S105  a remedy, not a secret
 
 _BAD_REQUEST: Final[dict[str, str]] = {
-    "1001": "the id in the path is too short or too long: give it as Veriff wrote it",
-    "1002": "the id in the path is no UUID: give it as Veriff wrote it",
-    "1003": "the id was used before: leave ids to Veriff",
+    "1001": "the id in the path is too short or too long: pass it as Veriff wrote it",
+    "1002": "the id in the path is not a UUID: pass it as Veriff wrote it",
+    "1003": "the id was used before: do not choose ids yourself",
     # In samples of the reference only, for a request that is not valid and for a missing key; in no table.
     "1101": "the request is not valid, or its API key is missing",
     "1102": "a required parameter is missing",
@@ -26,11 +26,11 @@ _BAD_REQUEST: Final[dict[str, str]] = {
     "1201": "the timestamp is older than an hour",
     "1202": "the timestamp is not ISO 8601 with an offset",
     "1203": "a date is not YYYY-MM-DD",
-    "1301": "a feature that was asked for is not supported",
+    "1301": "a requested feature is not supported",
     "1302": "the callback must be an https address",
     "1303": "the status is not one that can be set",
     "1304": "the status of the session does not allow it, for example because the session is submitted already",
-    "1305": "the session is being decided: delete it when its decision has come",
+    "1305": "the session is being decided: delete it after its decision",
     # Documented next to 1305; its trigger is not known.
     "1306": "the session is in progress, so it cannot be deleted yet",
     "1308": "the id number is missing",
@@ -50,7 +50,7 @@ _BAD_REQUEST: Final[dict[str, str]] = {
 }
 _AUTHENTICATION: Final[dict[str, str]] = {
     "1801": "the API key is missing",
-    "1802": f"the API key is no UUID: {_KEY}",
+    "1802": f"the API key is not a UUID: {_KEY}",
     "1803": f"no integration has this API key: {_KEY}",
     "1804": "the integration is not active: activate it in the Customer Portal",
     "1812": "the signature is not a SHA-256 in hex",
@@ -104,11 +104,11 @@ def class_of(status: int, code: str | None) -> type[errors.ApiError]:
 
 
 def remedy(status: int, code: str | None) -> str:
-    """Return what the caller can do about an answer, without a final full stop."""
+    """Return the remedy for a refusal, without a final full stop."""
     if code in _REMEDIES:
         return _REMEDIES[code][1]
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if 300 <= status < 400:  # noqa: PLR2004
-        return "the server redirects, and credentials are not sent on: give the integration's own base_url"
+        return "the server redirects, and the client does not send credentials to other hosts: set the right base_url"
     return "Veriff failed: try again later" if status >= _SERVER else "the request was refused"

@@ -1,7 +1,7 @@
 """Names of options: an unknown one is a `TypeError` that suggests the right one.
 
-An option that is silently ignored is lost for good: Veriff has no call that finds a session by an id that was never
-sent. The rule is the same wherever options or a mapping are accepted, so it stands here once.
+An option that is silently ignored is lost: Veriff has no call that finds a session by an id that was never sent. All
+calls that accept options or a mapping share these checks.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ def check_names(
         given: The names that were given.
         known: The names that are taken.
         is_shown: Whether an unknown name is shown; the keys of a mapping may be a person's data.
-        otherwise: How to go on if no known name is close, as a sentence.
+        otherwise: The remedy if no known name is similar, as a sentence.
 
     Raises:
         TypeError: One is unknown; the message suggests the right name, or lists all of them.
     """
     for name in given:
         if not isinstance(name, str) or name not in known:
-            raise TypeError(_unexpected(call, name, known, is_shown=is_shown, otherwise=otherwise))
+            raise TypeError(_unexpected_option_message(call, name, known, is_shown=is_shown, otherwise=otherwise))
 
 
 def options_of(function: Callable[..., object]) -> tuple[str, ...]:
@@ -74,23 +74,25 @@ def explain_options(call: str, usage: str) -> Callable[[Callable[_P, _T]], Calla
         parameters = signature(function).parameters.values()
         known = tuple(each.name for each in parameters if each.name != "self")
         most = sum(each.kind is each.POSITIONAL_OR_KEYWORD for each in parameters)
-        # An __init__ that takes any options belongs to somebody's subclass.
+        # The __init__ of a subclass may accept any options.
         is_open = any(each.kind is each.VAR_KEYWORD for each in parameters)
 
         @wraps(function)
-        def explained(*args: _P.args, **options: _P.kwargs) -> _T:
+        def wrapper(*args: _P.args, **options: _P.kwargs) -> _T:
             if len(args) > most:
                 raise TypeError(f"{call}() got too many positional arguments. {usage}")
             if not is_open:
                 check_names(f"{call}()", options, known, otherwise=usage)
             return function(*args, **options)
 
-        return explained
+        return wrapper
 
     return decorate
 
 
-def _unexpected(call: str, name: object, known: Collection[str], *, is_shown: bool, otherwise: str) -> str:
+def _unexpected_option_message(
+    call: str, name: object, known: Collection[str], *, is_shown: bool, otherwise: str
+) -> str:
     # A key that is not a name is perhaps data, which is never shown.
     is_name = isinstance(name, str) and name.isidentifier() and name.isascii() and len(name) <= _LONGEST
     shown = f"an unexpected option {name!r}" if is_shown and is_name else "an unknown option"

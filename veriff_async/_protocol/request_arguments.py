@@ -1,7 +1,7 @@
-"""Checks of what a program passes for the parts of a request: headers, body and credentials.
+"""Checks of the parts of an HTTP message that a program passes: headers, body and credentials.
 
-A wrong type is a mistake in the caller's code, so the error names the type that came and what to pass instead. No value
-of a header or body is ever part of a message.
+A wrong type is a mistake in the caller's code, so the error names the type and the remedy. No message contains a value
+of a header or body.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def as_bytes(body: object, name: str = "body") -> bytes:
 
     Args:
         body: The argument: bytes, bytearray or memoryview.
-        name: What the error calls it.
+        name: The name of the argument in the error.
 
     Raises:
         InvalidArgumentError: It is of another type; the message names the likely mistake.
@@ -59,11 +59,11 @@ def _copy(body: object) -> bytes | None:
 def header_items(headers: object) -> Iterable[tuple[str, object]]:
     """Return the names, in lower case, and the values of headers.
 
-    Anything with ``items()`` serves: frameworks have classes of their own, which are not always mappings. Values of
-    headers that are of no interest may be of any type, so `header_text` checks those that are read.
+    Any object with ``items()`` is accepted: frameworks have their own classes, which are not always mappings. Values of
+    irrelevant headers may have any type; `header_text` checks the relevant ones.
 
     Raises:
-        InvalidArgumentError: They are no mapping, or a name is no str; the message names the likely mistake.
+        InvalidArgumentError: The value is not a mapping, or a name is not a str; the message names the likely mistake.
     """
     items = None if isinstance(headers, type) else getattr(headers, "items", None)
     if not callable(items):
@@ -82,15 +82,15 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
         else:
             return lowered
     except (TypeError, ValueError):  # the items are not pairs
-        msg = f"{_HEADERS}, but items() of {type_name(headers)} gives no pairs: pass the headers of the request."
+        msg = f"{_HEADERS}, but items() of {type_name(headers)} returns no pairs: pass the headers of the request."
     raise InvalidArgumentError(msg)
 
 
 def header_text(name: str, value: object) -> str:
-    """Return the value of a header that is read.
+    """Return the value of a relevant header.
 
     Raises:
-        InvalidArgumentError: It is no str; the message names the likely mistake.
+        InvalidArgumentError: The value is not a str; the message names the likely mistake.
     """
     if isinstance(value, str):
         return value
@@ -127,7 +127,7 @@ def _body_remedy(body: object) -> str:
     if isinstance(body, Mapping | list):
         return f"{raw}, as they were before they were parsed"
     if isinstance(body, Coroutine):
-        body.close()  # it is never awaited, of which Python would warn besides
+        body.close()  # otherwise Python warns that it was never awaited
         return f"await it, and {raw}"
     if callable(body):
         return f"call it, and {raw}"

@@ -1,4 +1,4 @@
-"""One response of the server: its origin checked, a refusal turned into the right error, a success read as JSON."""
+"""One response of Veriff's: check its signature, turn a refusal into its error, and parse a success from JSON."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ _CODE: Final = re.compile(r"\d{1,10}|[A-Z][A-Z0-9_]{0,39}", re.ASCII)
 
 @frozen(kw_only=True)
 class Response:
-    """One response of the server, read to its end.
+    """One response of the server, read completely.
 
     Attributes:
-        request: What it responses.
+        request: The request that it answers.
         status: HTTP status.
         headers: Its headers; names in any case.
-        body: Its body, empty when it was handed on piece by piece.
-        seen: What has seen a body that was handed on, for its signature.
+        body: Its body; empty if the body was streamed to a file or to the caller.
+        seen: The verifier that has seen a streamed body.
         repeated: Whether an earlier try of the same request may have reached Veriff.
-        retry_after: Seconds that it asked to wait, if it did.
+        retry_after: Seconds that it asks to wait, or ``None``.
     """
 
     request: Request
@@ -86,17 +86,20 @@ def check_authenticity(response: Response) -> None:
         return
     claim, credentials = claim_of(response.headers), response.request.credentials
     if claim.disagrees:
-        what, remedy = "contradicts itself in its headers", "check who stands between you and Veriff"
-        raise invalid_response(response, what, remedy, ("two families disagree @ header",))
+        fault, remedy = "contradicts itself in its headers", "check for a proxy between this machine and Veriff"
+        raise invalid_response(response, fault, remedy, ("two families disagree @ header",))
     if claim.is_foreign(credentials):
-        what, remedy = "names another API key", "check base_url, and who may stand between you and Veriff"
-        raise invalid_response(response, what, remedy, ("another API key @ header",))
+        fault, remedy = "names another API key", "check base_url, and for a proxy between this machine and Veriff"
+        raise invalid_response(response, fault, remedy, ("another API key @ header",))
     if claim.is_of_other_integration(credentials):
-        what, remedy = "names another integration", "check integration_id, and who may stand between you and Veriff"
-        raise invalid_response(response, what, remedy, ("another integration @ header",))
-    if claim.signature is not None and not _matches(response, claim.signature):
-        what, remedy = "is not signed with a known secret", "give every live secret, and check who stands between"
-        raise invalid_response(response, what, remedy, ("signature does not match @ header",))
+        fault, remedy = (
+            "names another integration",
+            "check integration_id, and for a proxy between this machine and Veriff",
+        )
+        raise invalid_response(response, fault, remedy, ("another integration @ header",))
+    if claim.signature is not None and not _is_signature_valid(response, claim.signature):
+        fault, remedy = "is not signed with a known secret", "pass every valid secret, and check for a proxy"
+        raise invalid_response(response, fault, remedy, ("signature does not match @ header",))
 
 
 def is_signed(response: Response) -> bool:
@@ -106,10 +109,10 @@ def is_signed(response: Response) -> bool:
         return False
     if claim.is_foreign(credentials) or claim.is_of_other_integration(credentials):
         return False
-    return _matches(response, claim.signature)
+    return _is_signature_valid(response, claim.signature)
 
 
-def _matches(response: Response, signature: str) -> bool:
+def _is_signature_valid(response: Response, signature: str) -> bool:
     seen = response.seen
     if seen is None:
         seen = response.request.credentials.verifier()
@@ -117,32 +120,34 @@ def _matches(response: Response, signature: str) -> bool:
     return seen.match(signature) is not None
 
 
-def invalid_response(response: Response, what: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
-    """Return the error for a response that cannot be used.
+def invalid_response(response: Response, fault: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:
+    """Return the error for a response that the client cannot use.
 
     Args:
         response: The response.
-        what: What is wrong with it, as the end of a sentence.
-        remedy: What to do about it.
-        problems: What is wrong and where, for `ResponseError.problems`.
+        fault: The fault, as the end of a sentence.
+        remedy: The remedy, as an instruction.
+        problems: The problems and their paths, for `ResponseError.problems`.
 
     Returns:
-        A `ResponseError`; after a request that must not be repeated, an `OutcomeUnknownError`: most likely it was
-        carried out, and a caller that takes the error for a failure would do it again.
+        A `ResponseError`; after a request that must not be repeated, an `OutcomeUnknownError`: most likely Veriff
+        has carried it out, and a caller that takes the error for a failure would do it again.
     """
     request = response.request
     if not request.repeatable:
-        return unknown_outcome(request, f"the response {what}; {remedy}", session_id_in(request, response.body))
-    return errors.ResponseError(f"The response to {request.method} {request.path} {what}: {remedy}.", problems=problems)
+        return unknown_outcome(request, f"the response {fault}; {remedy}", session_id_in(request, response.body))
+    return errors.ResponseError(
+        f"The response to {request.method} {request.path} {fault}: {remedy}.", problems=problems
+    )
 
 
-def unknown_outcome(request: Request, why: str, session_id: str | None = None) -> errors.OutcomeUnknownError:
+def unknown_outcome(request: Request, cause: str, session_id: str | None = None) -> errors.OutcomeUnknownError:
     """Return the error for a request that may or may not have been carried out.
 
     Args:
         request: The request, which must not be repeated.
-        why: Why nothing is known, in a few words.
-        session_id: Id of the session that it made, if it could be read.
+        cause: The reason why nothing is known, in a few words.
+        session_id: Id of the session that it created, if it could be read.
     """
     where = f"{request.method} {request.path}"
     if session_id is not None:
@@ -151,7 +156,7 @@ def unknown_outcome(request: Request, why: str, session_id: str | None = None) -
         rest = "a session may or may not exist: look for it by vendor_data before you create another"
     else:
         rest = "it may or may not have been carried out: check that before you send it again"
-    msg = f"{where} was sent, but its outcome is unknown ({why}), so {rest}."
+    msg = f"{where} was sent, but its outcome is unknown ({cause}), so {rest}."
     return errors.OutcomeUnknownError(msg, method=request.method, path=request.path, session_id=session_id)
 
 
@@ -164,7 +169,7 @@ def session_id_in(request: Request, body: bytes) -> str | None:
 
 
 def is_refusal(response: Response) -> bool:
-    """Tell whether a response is no success; a redirect is none, since it is not followed."""
+    """Return whether a response is not a success. Redirects are not followed, so they are refusals too."""
     return response.status >= _REDIRECT
 
 
@@ -173,8 +178,8 @@ def success_json(response: Response) -> JsonObject:
 
     Raises:
         ApiError: It is a refusal.
-        ResponseError: It is no JSON object.
-        OutcomeUnknownError: It is no JSON object, and the request must not be repeated.
+        ResponseError: The body is not a JSON object.
+        OutcomeUnknownError: Likewise, and the request must not be repeated.
     """
     if is_refusal(response):
         raise api_error(response)
@@ -186,16 +191,16 @@ def success_json(response: Response) -> JsonObject:
 
 
 def parse_model(response: Response, model: type[_Model], value: object, path: str = "$") -> _Model:
-    """Read a model from a part of a successful response.
+    """Parse a model from a part of a successful response.
 
     Args:
         response: The response, for the error.
-        model: What to read.
+        model: The class of the model.
         value: The part.
-        path: Where it stands.
+        path: The JSON path of the part.
 
     Raises:
-        ResponseError: It cannot be read.
+        ResponseError: The part does not match the model.
     """
     try:
         return decode_model(model, value, path=path)
@@ -205,10 +210,10 @@ def parse_model(response: Response, model: type[_Model], value: object, path: st
 
 
 def parse_models(response: Response, model: type[_Model], value: object, member: str) -> tuple[_Model, ...]:
-    """Read a list of models from a part of a successful response, which `member` names in errors.
+    """Parse a list of models from a part of a successful response; errors call it `member`.
 
     Raises:
-        ResponseError: It is no list, or an item cannot be read.
+        ResponseError: The part is not a list, or an item does not match the model.
     """
     if not isinstance(value, list):
         raise unreadable_response(response, (f"expected a list @ $.{member}",))
@@ -217,20 +222,20 @@ def parse_models(response: Response, model: type[_Model], value: object, member:
 
 
 def unreadable_response(response: Response, problems: tuple[str, ...]) -> errors.VeriffError:
-    """Return the error for a success that cannot be read; `problems` are shown, so they must not hold any of it."""
+    """Return the error for a success that cannot be parsed; `problems` are shown, so they must not hold values."""
     remedy = "check that base_url is Veriff's, then look for a newer version of veriff-async"
     return invalid_response(response, f"cannot be read ({'; '.join(problems)})", remedy, problems)
 
 
 def api_error(response: Response) -> errors.ApiError:
-    """Return the error that says what Veriff refused, why, and what to do."""
+    """Return the error for a refusal, with its code and a remedy."""
     try:
         body = load_object(response.body)
     except DecodeError:
         body = EMPTY
     code, reason = body.get("code"), body.get("message")
-    # The code is documented as a text and was seen as a number; the feedback API has words. What looks like neither
-    # could be anything, and would be shown.
+    # The code is documented as a text and was seen as a number; the feedback API has words. Any other value could hold
+    # personal data, and the message would show it.
     text = str(code) if isinstance(code, str | int) and _CODE.fullmatch(str(code)) else None
     numbers = f"HTTP {response.status}" + (f", code {text}" if text else "")
     call = f"{response.request.method} {response.request.path}"

@@ -52,7 +52,7 @@ _WRONG_TRANSITION: Final = "1304"
 
 
 class SendFailure(Enum):
-    """How a try ended without an answer."""
+    """How a try ended without a response."""
 
     NOT_SENT = auto()
     """No byte of the request was sent."""
@@ -61,10 +61,10 @@ class SendFailure(Enum):
 
 
 class RetryDecision(Enum):
-    """What to do after a try."""
+    """The next step after a try."""
 
     FINAL = auto()
-    """The answer is a success or a lasting refusal."""
+    """The response is a success or a lasting refusal."""
     RETRY = auto()
     """The failure may pass, and a repetition is safe."""
     UNKNOWN = auto()
@@ -72,13 +72,13 @@ class RetryDecision(Enum):
 
 
 def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False, signed: bool = False) -> RetryDecision:
-    """Return what to do after a try.
+    """Return the next step after a try.
 
     Args:
-        outcome: HTTP status of the answer, or how the try failed.
+        outcome: HTTP status of the response, or how the try failed.
         repeatable: Whether doing it twice is harmless.
         quota: Whether a 429 means a quota that no retry outlives.
-        signed: Whether the answer carries a valid signature of Veriff.
+        signed: Whether the response carries a valid signature of Veriff.
     """
     if outcome == _TOO_MANY:
         return RetryDecision.FINAL if quota else RetryDecision.RETRY
@@ -86,7 +86,7 @@ def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False,
         return RetryDecision.UNKNOWN
     if isinstance(outcome, SendFailure):
         return RetryDecision.RETRY
-    # Of the refusals that prove that nothing was done, only a 503 of Veriff's own passes in seconds.
+    # Of the refusals that prove that nothing was done, only a 503 that Veriff signed is expected to pass in seconds.
     passes = is_repeated(outcome) if repeatable else outcome == _UNAVAILABLE
     return RetryDecision.RETRY if passes else RetryDecision.FINAL
 
@@ -95,8 +95,8 @@ def may_have_acted(outcome: int | SendFailure, *, signed: bool = False) -> bool:
     """Return whether the server may have done the work of a try that did not succeed.
 
     Args:
-        outcome: HTTP status of the answer, or how the try failed.
-        signed: Whether the answer carries a valid signature of Veriff.
+        outcome: HTTP status of the response, or how the try failed.
+        signed: Whether the response carries a valid signature of Veriff.
     """
     if isinstance(outcome, SendFailure):
         return outcome is SendFailure.LOST
@@ -106,7 +106,7 @@ def may_have_acted(outcome: int | SendFailure, *, signed: bool = False) -> bool:
 
 
 def asks_to_slow_down(outcome: int | SendFailure) -> bool:
-    """Return whether the answer asks the whole client, not only this call, to slow down."""
+    """Return whether the response asks the whole client, not only this call, to slow down."""
     return outcome in {_TOO_MANY, _UNAVAILABLE}
 
 
@@ -128,9 +128,9 @@ def next_delay(
 ) -> float | None:
     """Return the seconds to wait before the next try, or ``None`` when the budget is spent.
 
-    Without ``Retry-After`` the wait has full jitter. With it, the wait is never shorter than asked for, and never
-    shorter than half the bound of this try: servers send zero, and dates that are past on arrival. A tenth of jitter,
-    or that half again, keeps clients apart that were refused together.
+    Without ``Retry-After`` the wait has full jitter. With it, the wait is never shorter than requested, and never
+    shorter than half the bound of this try, because servers send zero and dates that are past on arrival. Jitter of a
+    tenth, or of that half, separates clients that were refused at the same time.
 
     Args:
         policy: The budget.
@@ -155,12 +155,12 @@ def next_delay(
 def parse_retry_after(header: str | None, date: str | None, now: datetime) -> float | None:
     """Read ``Retry-After``: seconds, or an HTTP date (RFC 9110, section 10.2.3).
 
-    A date is read against the ``Date`` of the same answer, since the clocks of both sides may differ.
+    A date is read against the ``Date`` of the same response, since the clocks of both sides may differ.
 
     Args:
         header: Its value, if there is one.
-        date: The value of ``Date`` of the same answer, if there is one.
-        now: The time here, for an answer without a readable ``Date``.
+        date: The value of ``Date`` of the same response, if there is one.
+        now: The time here, for a response without a readable ``Date``.
 
     Returns:
         Seconds, never negative, or ``None`` when the header is missing or unreadable.
@@ -183,16 +183,16 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def progress_deadline(timeouts: Timeouts, *, started: float, now: float, moved: int) -> float:
-    """Return until when the next piece must have moved.
+    """Return the time by which the next piece must arrive.
 
-    Nothing may stall for longer than `Timeouts.idle`, and a body that drips must on the whole keep up
+    A body must not pause for longer than `Timeouts.idle`, and its average rate must not fall below
     `Timeouts.min_bytes_per_second`.
 
     Args:
         timeouts: The limits.
-        started: When the body started to move.
-        now: When its last piece moved.
-        moved: Bytes that moved so far.
+        started: The time of the first piece.
+        now: The time of the last piece.
+        moved: Bytes so far.
     """
     return min(now + timeouts.idle, started + timeouts.idle + moved / timeouts.min_bytes_per_second)
 

@@ -1,4 +1,4 @@
-"""What a new session is described with, from the caller's values to Veriff's words."""
+"""The body of the requests that create a session: from the caller's values to Veriff's JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _Model = TypeVar("_Model", bound="AttrsInstance")
 
 
 class CreateOptions(TypedDict, total=False):
-    """What ``POST /v1/sessions`` takes, all of it optional (https://devdocs.veriff.com/apidocs/v1sessions)."""
+    """The options of ``POST /v1/sessions``, all of them optional (https://devdocs.veriff.com/apidocs/v1sessions)."""
 
     person: Person | Mapping[str, object]
     document: Document | Mapping[str, object]
@@ -46,7 +46,7 @@ CREATE_OPTIONS: Final = tuple(CreateOptions.__annotations__)
 
 
 class RegistryOptions(TypedDict, total=False):
-    """What ``POST /v1/validate-registry`` takes beside the person.
+    """The options of ``POST /v1/validate-registry``, in addition to the person.
 
     See https://devdocs.veriff.com/apidocs/v1validate-registry.
     """
@@ -59,84 +59,83 @@ class RegistryOptions(TypedDict, total=False):
 
 
 def create_body(options: CreateOptions) -> dict[str, object]:
-    """Describe a new session.
+    """Return the body of the request for a new session.
 
     Raises:
         TypeError: An option is unknown; the message suggests the right name.
-        InvalidArgumentError: A value would be refused; the message names the field.
+        InvalidArgumentError: Veriff would refuse a value; the message names the field.
     """
     check_names("create_session()", options, CREATE_OPTIONS)
-    described = _described(cast("RegistryOptions", options))
+    members = _common_members(cast("RegistryOptions", options))
     if (person := options.get("person")) is not None:
-        described["person"] = to_request_json(validation.check_person(as_model("person", Person, person)))
+        members["person"] = to_request_json(validation.check_person(as_model("person", Person, person)))
     if (document := options.get("document")) is not None:
-        described["document"] = to_request_json(validation.check_document(as_model("document", Document, document)))
+        members["document"] = to_request_json(validation.check_document(as_model("document", Document, document)))
     if consents := options.get("consents"):
-        described["consents"] = [to_request_json(consent) for consent in validation.check_consents(consents)]
+        members["consents"] = [to_request_json(consent) for consent in validation.check_consents(consents)]
     if types := options.get("proof_of_address_types"):
         names = validation.check_texts("proof_of_address_types", types)
-        described["proofOfAddress"] = {"acceptableTypes": [{"name": name} for name in names]}
-    return {"verification": without_nulls(described)}
+        members["proofOfAddress"] = {"acceptableTypes": [{"name": name} for name in names]}
+    return {"verification": without_nulls(members)}
 
 
 def registry_body(person: Person | Mapping[str, object], options: RegistryOptions) -> dict[str, object]:
-    """Describe a person who is to be looked up in registries.
+    """Return the body of the request that looks a person up in registries.
 
     Raises:
         TypeError: An option is unknown; the message suggests the right name.
-        InvalidArgumentError: What the registries need is missing, or a value would be refused.
+        InvalidArgumentError: A value that registries need is missing, or Veriff would refuse one.
     """
     check_names("validate_registry()", options, ("person", *RegistryOptions.__annotations__))
-    known, address = as_model("person", Person, person), options.get("address")
-    whole = None if address is None else as_model("address", Address, address)
-    validation.check_registry_person(known, address=whole)
-    described = _described(options) | {"person": to_request_json(validation.check_person(known))}
-    return {"verification": without_nulls(described)}
+    model, address = as_model("person", Person, person), options.get("address")
+    validation.check_registry_person(model, address=None if address is None else as_model("address", Address, address))
+    members = _common_members(options) | {"person": to_request_json(validation.check_person(model))}
+    return {"verification": without_nulls(members)}
 
 
-def _described(options: RegistryOptions) -> dict[str, object]:
-    described: dict[str, object] = dict(validation.check_mapping("extra", options.get("extra") or {}))
-    if callback := options.get("callback"):  # an empty one means none, as integrators write it
-        described["callback"] = validation.check_callback(callback)
+def _common_members(options: RegistryOptions) -> dict[str, object]:
+    members: dict[str, object] = dict(validation.check_mapping("extra", options.get("extra") or {}))
+    if callback := options.get("callback"):  # integrators pass an empty text for none
+        members["callback"] = validation.check_callback(callback)
     if (address := options.get("address")) is not None:
-        described["address"] = _address(as_model("address", Address, address))
+        members["address"] = _address(as_model("address", Address, address))
     if (vendor_data := options.get("vendor_data")) is not None:
-        described["vendorData"] = validation.check_vendor_data(vendor_data)
+        members["vendorData"] = validation.check_vendor_data(vendor_data)
     if (end_user_id := options.get("end_user_id")) is not None:
-        described["endUserId"] = validation.check_end_user_id(end_user_id)
-    return described
+        members["endUserId"] = validation.check_end_user_id(end_user_id)
+    return members
 
 
 def as_model(name: str, model: type[_Model], value: object) -> _Model:
-    """Return a model, made of a mapping if it is given as one.
+    """Return a model; a mapping is converted to one.
 
     Args:
         name: The option, for the error.
-        model: What it is to be.
-        value: The model, or a mapping with the names of its fields.
+        model: The class of the model.
+        value: The model, or a mapping of its fields.
 
     Raises:
-        TypeError: The mapping has a name that is no field; the message suggests the right one.
-        InvalidArgumentError: It is neither, or a field holds what cannot be sent.
+        TypeError: The mapping has an unknown name; the message suggests the right one.
+        InvalidArgumentError: It is neither, or a field holds a value that cannot be sent.
     """
     if isinstance(value, Mapping):
-        members = cast("Mapping[str, object]", value)
+        given = cast("Mapping[str, object]", value)
         names = tuple(each.name for each in fields(model) if each.name != "raw")
-        check_names(name, members, names, is_shown=False)
-        value = model(**{key: _nested(f"{name}.{key}", key, member) for key, member in members.items()})
+        check_names(name, given, names, is_shown=False)
+        value = model(**{key: _convert_member(f"{name}.{key}", key, member) for key, member in given.items()})
     if not isinstance(value, model):
         kind = type(value).__name__
         msg = f"{name} must be a {model.__name__} or a mapping of its fields, not {kind}: pass {model.__name__}(...)."
         raise InvalidArgumentError(msg)
-    known = _with_texts(value)
-    validation.check_fields(name, known)
-    return known
+    result = _format_dates(value)
+    validation.check_fields(name, result)
+    return result
 
 
-def _with_texts(model: _Model) -> _Model:
+def _format_dates(model: _Model) -> _Model:
     """Return a model with its dates as Veriff writes them.
 
-    A `datetime.datetime` is left as it is, to be refused: it is one date in one time zone and another in the next.
+    A `datetime.datetime` stays as it is, and is refused later: its date depends on the time zone.
     """
     dates: dict[str, Any] = {
         each.name: value.isoformat()
@@ -146,21 +145,21 @@ def _with_texts(model: _Model) -> _Model:
     return cast("_Model", evolve(cast("Any", model), **dates)) if dates else model
 
 
-def _nested(name: str, field: str, value: object) -> object:
+def _convert_member(name: str, field: str, value: object) -> object:
     if value is None:
         return None
     if field == "parsed_address":
         return as_model(name, ParsedAddress, value)
     if field == "addresses":
         if not validation.is_collection(value):
-            msg = f"{name} cannot be sent: give a list of addresses."
+            msg = f"{name} cannot be sent: pass a list of addresses."
             raise InvalidArgumentError(msg)
         return tuple(as_model(name, Address, each) for each in cast("Collection[object]", value))
     return value
 
 
 def _address(address: Address) -> dict[str, object]:
-    """Return an address as requests have it: whole, or in parts beside each other."""
+    """Return an address in the form of requests: the full text and the parts are members of one object."""
     parts = {} if address.parsed_address is None else to_request_json(address.parsed_address)
     whole = {} if address.full_address is None else {"fullAddress": address.full_address}
     return whole | parts

@@ -2,7 +2,7 @@
 
 If all calls that waited for ``Retry-After`` were sent when it ends, the server would refuse most of them again. As in
 TCP, the rate starts low and grows quickly; the next refusal lowers it, and from there it grows slowly (RFC 5681; the
-factor is that of RFC 9438). Without a refusal for a minute, and with no request waiting, there is no limit any more.
+factor is that of RFC 9438). Without a refusal for a minute, and with no request waiting, the limit ends.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ _LOWEST: Final = 1.0
 """Requests per second below which refusals do not lower the rate. Each of them brings a pause of its own."""
 
 _DECREASE: Final = 0.7
-"""What is left of the rate after a refusal."""
+"""Factor of the rate after a refusal."""
 
 _SLOW_GROWTH: Final = 0.07
 """Part of itself by which the rate grows per second after a second refusal: back where it was after five seconds."""
 
 _RECOVERED: Final = 60.0
-"""Seconds without a refusal after which there is no limit."""
+"""Seconds without a refusal after which the limit ends."""
 
 
 @define
@@ -49,7 +49,7 @@ class SlowStart:
     slowed: float = -math.inf
 
     def pause(self, now: float, seconds: float, *, started: float) -> None:
-        """Hold all requests back for some seconds, and lower the rate.
+        """Pause all requests for some seconds, and lower the rate.
 
         Args:
             now: The time.
@@ -72,12 +72,12 @@ class SlowStart:
         return max(self.resumes, self.last + 1 / self.rate)
 
     def start(self, now: float, *, waited: bool) -> None:
-        """Note that a request starts.
+        """Record that a request starts.
 
         Args:
             now: The time.
             waited: Whether it had to wait for the rate. Only then the rate grows: otherwise nothing proves that the
-                server bears more.
+                server accepts more.
         """
         self.last = now
         if waited:

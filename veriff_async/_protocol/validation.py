@@ -1,6 +1,7 @@
-"""What a caller gave, checked before anything is sent; every refusal names the field.
+"""Checks of the values of a request before it is sent. Each error names the field.
 
-Rules from https://devdocs.veriff.com/apidocs/v1sessions; the codes in the comments are what Veriff would answer.
+Rules from https://devdocs.veriff.com/apidocs/v1sessions; the codes in docstrings are those that Veriff would answer
+with.
 """
 
 from __future__ import annotations
@@ -74,8 +75,7 @@ _DOCUMENT_TYPES: Final = tuple(kind for kind in DocumentType if kind is not Docu
 class EndUserIdWarning(UserWarning):
     """The ``end_user_id`` of a session is not a UUID, for which Veriff documents it.
 
-    It is sent all the same: other ids were seen to come back in real webhooks. For an id of your own, `vendor_data` is
-    the documented place.
+    It is sent nevertheless: other ids were seen in real webhooks. Veriff documents `vendor_data` for your own ids.
     """
 
 
@@ -84,7 +84,7 @@ def _refuse(name: str, remedy: str) -> InvalidArgumentError:
 
 
 def check_id(name: str, value: object) -> str:
-    """Return an id that can stand in a path; form and version of Veriff's ids are its own business."""
+    """Return an id that can stand in a path; the form of Veriff's ids is not documented."""
     if not isinstance(value, str) or not is_id(value):
         raise _refuse(name, "give the id as Veriff wrote it, letters, digits and dashes only")
     return value
@@ -192,14 +192,14 @@ def check_consents(consents: Sequence[Consent]) -> Sequence[Consent]:
 
 
 def check_texts(name: str, texts: Sequence[str]) -> Sequence[str]:
-    """Return a list of texts that is no single text."""
+    """Return a list of texts; a single text is refused."""
     if not is_collection(texts) or not all(isinstance(text, str) for text in texts) or "" in texts:
         raise _refuse(name, "give a list of texts")
     return texts
 
 
 def check_nfc(nfc: NfcData) -> None:
-    """Refuse a reading of a chip that lacks one of its four files."""
+    """Refuse data of a chip that lack one of the four files."""
     from veriff_async.models.media import NfcData
 
     if not isinstance(cast("object", nfc), NfcData):
@@ -211,7 +211,7 @@ def check_nfc(nfc: NfcData) -> None:
 
 
 def check_collected_data(data: CollectedData) -> None:
-    """Refuse data that lack what is required, or have what would be refused.
+    """Refuse data that lack a required value, or hold one that Veriff would refuse.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
     """
@@ -279,10 +279,10 @@ def check_fraud_reports(reports: Sequence[FraudReport]) -> Sequence[FraudReport]
 
 def check_fraud_sessions(session_ids: Sequence[str]) -> list[str]:
     """Return ids that the feedback API looks up at once."""
-    known = [check_id("session_ids", session_id) for session_id in check_texts("session_ids", session_ids)]
-    if not 1 <= len(known) <= MAX_FRAUD_SESSIONS:
-        raise _refuse("session_ids", f"there are {len(known)}, Veriff takes 1 to {MAX_FRAUD_SESSIONS} at once")
-    return known
+    ids = [check_id("session_ids", session_id) for session_id in check_texts("session_ids", session_ids)]
+    if not 1 <= len(ids) <= MAX_FRAUD_SESSIONS:
+        raise _refuse("session_ids", f"there are {len(ids)}, Veriff takes 1 to {MAX_FRAUD_SESSIONS} at once")
+    return ids
 
 
 def _is_complete(address: Address | None) -> bool:
@@ -302,7 +302,7 @@ def check_mapping(name: str, value: object) -> Mapping[str, object]:
 
 
 def check_fields(name: str, model: AttrsInstance) -> None:
-    """Refuse a model of a request with a field of another type than its own: it would be sent as it is."""
+    """Refuse a model with a value of a wrong type, which would otherwise be sent as it is."""
     for each in fields(resolve_types(type(model))):
         value = cast("object", getattr(model, each.name))
         kind = next((part for part in get_args(each.type) or (each.type,) if part is not NoneType), None)
