@@ -313,10 +313,10 @@ async def test_what_ends_a_job_is_recorded_and_reported(
 async def test_a_broker_without_acknowledgement_hears_the_error(sandbox: Sandbox) -> None:
     """Where nothing can be left with the broker, the error is raised, for middlewares that try again."""
     desk = Desk(sandbox, acknowledges=False)
-    with pytest.raises(ConfigurationError, match="not at work"):
+    with pytest.raises(ConfigurationError, match="not started"):
         await desk.tasks.verify("a")
     await desk.startup()
-    assert "at work" in repr(desk.tasks)
+    assert "started" in repr(desk.tasks)
     await desk.journal.claim("a")
     assert isinstance(await desk.done("a"), JobClaimedError)
     await desk.journal.release("a")
@@ -325,7 +325,7 @@ async def test_a_broker_without_acknowledgement_hears_the_error(sandbox: Sandbox
 
     with pytest.raises(ClientClosedError):
         await desk.clients[0].create_session()
-    assert "not at work" in repr(desk.tasks)
+    assert "not started" in repr(desk.tasks)
 
 
 class Failing(Desk):

@@ -1,4 +1,10 @@
-"""The journal of many machines, on Redis or Valkey: a claim is a lease that ends by itself with its process."""
+"""A journal for the workers of many machines, in Redis or Valkey.
+
+Keys, all under the prefix: ``records`` (hash: job id to record), ``number`` and ``order`` (sorted set: job ids in the
+order in which they were started), ``state:…`` (one sorted set per state, with the same numbers), and ``claim:…`` (one
+string per claimed job, which expires). Every change is one Lua script, so that it is atomic, and every script that
+writes a record checks the claim's token first: a process that has lost its lease cannot overwrite its successor.
+"""
 
 from __future__ import annotations
 
@@ -33,45 +39,45 @@ _LOG: Final = logging.getLogger("veriff_async.batch")
 
 _T = TypeVar("_T")
 
-_AT_ONCE: Final = 100
-"""Records in one page of a long reading, and leases in one question."""
+_BATCH_SIZE: Final = 100
+"""Records per page of an iteration, and leases per request."""
 
-_LONGEST: Final = 2**53
-"""Milliseconds that a server takes for a lease, and a number that it keeps whole."""
+_MAX_LEASE: Final = 2**53
+"""Milliseconds: the longest lease. Lua numbers are exact up to this."""
 
-# A script is one atomic step. The first commands that may write hand on their error as it is, a full server's or
-# a replica's; Redis 6.2 writes before it where it came from.
-_REFUSED: Final = """
-local function refused(done)
-    return {err = (string.gsub(string.gsub(done.err, '^@user_script.- %-', ''), '%s+$', ''))}
+# The first commands that write return their error unchanged (a full server, or a replica): redis-py chooses the class
+# by its first word, and Redis 6.2 prefixes the place in the script.
+_ERROR_FUNCTION: Final = """
+local function to_error(reply)
+    return {err = (string.gsub(string.gsub(reply.err, '^@user_script.- %-', ''), '%s+$', ''))}
 end
 """
 
-_TAKE: Final = (
-    _REFUSED
+_CLAIM: Final = (
+    _ERROR_FUNCTION
     + """
-local held = redis.call('GET', KEYS[1])
-if held and held ~= ARGV[1] then return {0} end
-local done = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if done.err then return refused(done) end
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then return {0} end
+local reply = redis.pcall('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+if reply.err then return to_error(reply) end
 return {1, redis.call('HGET', KEYS[2], ARGV[3])}
 """
 )
 
 _WRITE: Final = (
-    _REFUSED
+    _ERROR_FUNCTION
     + """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 local number = redis.call('ZSCORE', KEYS[3], ARGV[2])
 if not number then
     number = redis.pcall('INCR', KEYS[4])
-    if type(number) == 'table' then return refused(number) end
+    if type(number) == 'table' then return to_error(number) end
     redis.call('ZADD', KEYS[3], number, ARGV[2])
 end
-local done = redis.pcall('HSET', KEYS[2], ARGV[2], ARGV[3])
-if type(done) == 'table' then return refused(done) end
+local reply = redis.pcall('HSET', KEYS[2], ARGV[2], ARGV[3])
+if type(reply) == 'table' then return to_error(reply) end
 if redis.call('ZADD', KEYS[5], number, ARGV[2]) == 1 then
-    for place = 6, #KEYS do redis.call('ZREM', KEYS[place], ARGV[2]) end
+    for index = 6, #KEYS do redis.call('ZREM', KEYS[index], ARGV[2]) end
 end
 return 1
 """
@@ -79,16 +85,16 @@ return 1
 
 _RENEW: Final = """
 local lost = {}
-for place, key in ipairs(KEYS) do
-    if redis.call('GET', key) == ARGV[place] then redis.call('PEXPIRE', key, ARGV[#ARGV])
-    else lost[#lost + 1] = place end
+for index, key in ipairs(KEYS) do
+    if redis.call('GET', key) == ARGV[index] then redis.call('PEXPIRE', key, ARGV[#ARGV])
+    else lost[#lost + 1] = index end
 end
 return lost
 """
 
 _RELEASE: Final = """
-for place, key in ipairs(KEYS) do
-    if redis.call('GET', key) == ARGV[place] then redis.call('DEL', key) end
+for index, key in ipairs(KEYS) do
+    if redis.call('GET', key) == ARGV[index] then redis.call('DEL', key) end
 end
 return 1
 """
@@ -96,40 +102,44 @@ return 1
 
 @frozen(eq=False)
 class _Claim:
-    """A job of this journal: what stands in its lease, and the order of its writes."""
+    """A job that this journal has claimed.
+
+    Attributes:
+        token: The value of the lease, which proves that the claim is this one.
+        write_lock: Keeps the writes of the job in order.
+    """
 
     token: str = field(factory=partial(secrets.token_hex, 16), repr=False)
-    turn: asyncio.Lock = field(factory=asyncio.Lock)
+    write_lock: asyncio.Lock = field(factory=asyncio.Lock)
 
 
 class RedisJournal:
-    """Keep records in Redis (6.2 or newer) or Valkey, for the workers of many machines.
+    """Keeps records in Redis (6.2 or newer) or Valkey, for the workers of many machines.
 
-    A claim is a lease: while the process lives, one task renews all that the journal holds; when it dies, its jobs are
-    free after `lease` seconds. Each write is one atomic step that looks whether the claim is still held, so whoever has
-    lost it, since the machine stood still for longer, writes nothing more.
+    A claim is a lease. While the process lives, one task renews all leases of the journal; when it dies, its jobs are
+    free after `lease` seconds. Each write checks atomically that the claim is still held, so a process that has lost
+    it, because its machine stood still for longer, writes nothing.
 
-    What `write` has returned from is as durable as the server makes it. Redis on its own settings may lose the last
+    A record that was written is as durable as the server makes it. With its default settings Redis may lose the last
     minutes in a crash: set ``appendonly yes`` with ``appendfsync always``, and ``maxmemory-policy noeviction``. Records
-    hold decisions, which are personal data, until somebody removes the keys under the prefix; leases apart, they are a
-    dozen, however many jobs there are.
+    contain decisions, which are personal data, until you delete the keys under the prefix. Apart from the leases there
+    are a dozen keys, however many jobs there are.
 
-    Use it in one event loop, and close it there by ``async with`` or `aclose`. When the loop has ended, another may
-    begin to use it.
+    Use it in one event loop, and close it there with ``async with`` or `aclose`. After that loop has ended, another one
+    may use it.
 
     Args:
-        server: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it; or a client of redis-py's own,
-            for Sentinel or TLS of your own. The journal opens connections of its own as that client would; keep the
-            client for as long.
-        prefix: What the names of all keys begin with, one for each batch; the braces keep them on one node of a
-            cluster.
-        lease: Seconds after which the jobs of a process that died are free. Longer than a process of yours ever stands
-            still: what is under way at Veriff cannot be called back.
-        timeout: Seconds for a question, after which it fails.
+        server: A URL with ``redis://``, ``rediss://`` (TLS) or ``unix://``, as redis-py reads it; or a redis-py client,
+            for Sentinel or TLS settings of your own. The journal opens its own connections with the settings of that
+            client, which you must keep as long as the journal.
+        prefix: The beginning of all key names, one for each batch. The braces keep the keys on one node of a cluster.
+        lease: Seconds after which the jobs of a process that died are free. Choose it longer than any pause of a
+            process: requests that it has sent to Veriff cannot be taken back.
+        timeout: Seconds for each request to the server.
 
     Raises:
-        ConfigurationError: An argument cannot work, or the extra is not installed; from any method, that another loop
-            uses the journal.
+        ConfigurationError: An argument is invalid, or the extra ``redis`` is not installed; from any method, another
+            event loop uses the journal.
 
     Example:
         >>> async with RedisJournal("redis://localhost:6379/0", prefix="{spring}") as journal:
@@ -144,8 +154,8 @@ class RedisJournal:
         """Check the arguments; nothing is opened yet."""
         check_number("timeout", timeout, above=True, remedy="give seconds above zero")
         check_number("lease", lease, above=True, remedy="give seconds above zero")
-        if not lease < _LONGEST / 1000 or not check_text("prefix", prefix):
-            msg = "RedisJournal needs a prefix, and a timeout and lease above zero: leave out what is unsure."
+        if not lease < _MAX_LEASE / 1000 or not check_text("prefix", prefix):
+            msg = "RedisJournal needs a prefix, and a timeout and a lease above zero: omit them for the defaults."
             raise ConfigurationError(msg)
         self._server = RedisConnections(server, timeout, store="RedisJournal", error=JournalError)
         self._prefix = prefix
@@ -155,12 +165,12 @@ class RedisJournal:
         self._states = {state: f"{prefix}:state:{state}" for state in JobState}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._claims: dict[str, _Claim] = {}
-        self._taking: set[str] = set()
-        self._under_way: set[asyncio.Task[Any]] = set()
-        self._keeping: asyncio.Task[None] | None = None
+        self._pending_claims: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._renewal: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
-        """Show where it keeps, nothing secret."""
+        """Show server and prefix, but no password."""
         return f"<RedisJournal {self._server.address} {self._prefix}{' closed' if self._server.is_closed else ''}>"
 
     async def __aenter__(self) -> Self:
@@ -175,204 +185,206 @@ class RedisJournal:
         await self.aclose()
 
     async def claim(self, job_id: str) -> JobRecord | None:
-        """Take a job; see `Journal.claim`."""
-        client = self._here()
-        if job_id in self._claims or job_id in self._taking:
+        """Claim a job; see `Journal.claim`."""
+        client = self._get_client()
+        if job_id in self._claims or job_id in self._pending_claims:
             raise claimed_error(job_id)
-        self._taking.add(job_id)
+        self._pending_claims.add(job_id)
         try:
-            is_mine, record = await self._answered(client, self._take(client, job_id))
+            is_claimed, record = await self._finish_request(client, self._claim(client, job_id))
         except asyncio.CancelledError:
             await self.release(job_id)
             raise
         finally:
-            self._taking.discard(job_id)
-        if not is_mine:
+            self._pending_claims.discard(job_id)
+        if not is_claimed:
             raise claimed_error(job_id)
         return record
 
     async def release(self, job_id: str) -> None:
-        """Give a claim back; see `Journal.release`. What the server does not hear of ends with its lease."""
+        """Release a claim; see `Journal.release`. Without the server it ends with its lease."""
         require_asyncio()
         claim = self._claims.get(job_id)
         if claim is None or self._server.is_closed:
             return
         self._drop(job_id, claim)
-        client = self._here()
+        client = self._get_client()
         with suppress(JournalError):
-            await self._answered(client, self._give_back(client, {job_id: claim}))
+            await self._finish_request(client, self._release(client, {job_id: claim}))
 
     async def write(self, record: JobRecord) -> None:
-        """Keep a record; see `Journal.write`."""
-        client, job_id = self._here(), record.job_id
+        """Save a record; see `Journal.write`."""
+        client, job_id = self._get_client(), record.job_id
         claim = self._claims.get(job_id)
         if claim is None:
             raise claimed_error(job_id)
         others = (key for state, key in self._states.items() if state is not record.state)
         numbers = (self._order, f"{self._prefix}:number")
         keys = (self._key(job_id), self._records, *numbers, self._states[record.state], *others)
-        async with claim.turn:  # Connections do not keep an order, and what was written first may not come last.
-            asked = _run(client, _WRITE, keys, (claim.token, job_id, dump_record(record)))
-            is_mine = await self._answered(client, asked)
-        if not is_mine:
+        async with claim.write_lock:  # several connections keep no order, and an older record must not win
+            request = _eval(client, _WRITE, keys, (claim.token, job_id, dump_record(record)))
+            is_claimed = await self._finish_request(client, request)
+        if not is_claimed:
             self._drop(job_id, claim)
-            msg = f"The claim on job {job_id} has run out before it was renewed: give it again, and a longer lease."
+            msg = (
+                f"The claim on job {job_id} ran out before it was renewed: pass the job again, and use a longer lease."
+            )
             raise JobClaimedError(msg)
 
     async def read(self, job_id: str) -> JobRecord | None:
-        """Return what is kept of a job; see `Journal.read`."""
-        client = self._here()
-        found = await self._server.execute(client, self._found(client, [job_id]))
-        return found[0] if found else None
+        """Return a job's record; see `Journal.read`."""
+        client = self._get_client()
+        records = await self._server.execute(client, self._read(client, [job_id]))
+        return records[0] if records else None
 
     async def iter_records(self, *states: JobState) -> AsyncGenerator[JobRecord]:
         """Yield records; see `Journal.iter_records`."""
         keys = [self._states[state] for state in states] or [self._order]
         last = 0
         while True:
-            client = self._here()
-            page = await self._server.execute(client, self._page(client, keys, last))
+            client = self._get_client()
+            page = await self._server.execute(client, self._read_page(client, keys, last))
             if not page:
                 return
-            for record in await self._server.execute(client, self._found(client, list(page))):
+            for record in await self._server.execute(client, self._read(client, list(page))):
                 if not states or record.state in states:
                     yield record
             last = max(page.values())
 
     async def count_by_state(self) -> Mapping[JobState, int]:
-        """Count jobs by step; see `Journal.count_by_state`."""
-        client = self._here()
-        return await self._server.execute(client, self._counted(client))
+        """Count jobs by state; see `Journal.count_by_state`."""
+        client = self._get_client()
+        return await self._server.execute(client, self._count(client))
 
     async def aclose(self) -> None:
-        """Give all claims back, and close the connections; see `Journal.aclose`."""
+        """Release all claims and close the connections; see `Journal.aclose`."""
         require_asyncio()
         if self._server.is_closed or self._loop is not asyncio.get_running_loop():
             await self._server.aclose()
             return
-        client = self._here()
+        client = self._get_client()
         self._server.is_closed = True
         try:
-            self._rest()
-            if self._under_way:
-                await asyncio.wait(self._under_way)
+            self._stop_renewal()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
             claims, self._claims = self._claims, {}
             with suppress(JournalError):
-                await self._server.execute(client, self._give_back(client, claims))
+                await self._server.execute(client, self._release(client, claims))
         finally:
             await self._server.aclose()
 
-    def _here(self) -> Redis:
-        """Return the client; claims of a loop that has ended have ended with it."""
+    def _get_client(self) -> Redis:
+        """Return the client for this event loop; claims end with the loop that made them."""
         client, loop = self._server.get_client(), asyncio.get_running_loop()
         if self._loop is not loop:
-            self._loop, self._keeping = loop, None
+            self._loop, self._renewal = loop, None
             self._claims.clear()
-            self._taking.clear()
-            self._under_way.clear()
+            self._pending_claims.clear()
+            self._tasks.clear()
         return client
 
-    async def _answered(self, client: Redis, work: Coroutine[None, None, _T]) -> _T:
-        """Ask the server, and hear its answer also when cancelled: what has left cannot be called back."""
-        asking = self._begun(self._server.execute(client, work))
+    async def _finish_request(self, client: Redis, work: Coroutine[None, None, _T]) -> _T:
+        """Send a request, and wait for its response even when cancelled: what was sent cannot be taken back."""
+        request = self._start_task(self._server.execute(client, work))
         try:
-            return await asyncio.shield(asking)
+            return await asyncio.shield(request)
         except asyncio.CancelledError:
             try:
-                await asyncio.wait([asking])
+                await asyncio.wait([request])
             finally:
-                asking.cancel()
+                request.cancel()
             raise
 
-    def _begun(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
+    def _start_task(self, work: Coroutine[None, None, _T]) -> asyncio.Task[_T]:
         task = asyncio.get_running_loop().create_task(work, name="veriff-async journal")
-        self._under_way.add(task)
-        task.add_done_callback(self._under_way.discard)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _take(self, client: Redis, job_id: str) -> tuple[bool, JobRecord | None]:
+    async def _claim(self, client: Redis, job_id: str) -> tuple[bool, JobRecord | None]:
         claim, key = _Claim(), self._key(job_id)
-        answer = await _run(client, _TAKE, (key, self._records), (claim.token, self._milliseconds, job_id))
-        is_mine, text, *_ = (*cast("list[bytes | int | None]", answer), None)
-        if not is_mine:
+        answer = await _eval(client, _CLAIM, (key, self._records), (claim.token, self._lease_ms, job_id))
+        is_claimed, text, *_ = (*cast("list[bytes | int | None]", answer), None)
+        if not is_claimed:
             return False, None
         try:
             record = load_record(text) if isinstance(text, bytes) else None
         except JournalError:
-            await self._give_back(client, {job_id: claim})
+            await self._release(client, {job_id: claim})
             raise
         self._claims[job_id] = claim
-        self._start_keeping()
+        self._start_renewal()
         return True, record
 
-    def _start_keeping(self) -> None:
-        if self._keeping is None and self._claims and not self._server.is_closed:
-            self._keeping = self._begun(self._keep())
-            self._keeping.add_done_callback(self._restart_keeping)
+    def _start_renewal(self) -> None:
+        if self._renewal is None and self._claims and not self._server.is_closed:
+            self._renewal = self._start_task(self._renew_forever())
+            self._renewal.add_done_callback(self._on_renewal_end)
 
-    def _restart_keeping(self, task: asyncio.Task[None]) -> None:
-        """Renew again, when something else than this journal ended that: all its claims would run out unnoticed."""
-        if self._keeping is not task:
+    def _on_renewal_end(self, task: asyncio.Task[None]) -> None:
+        """Restart the renewal if something else has ended it: otherwise all claims would run out unnoticed."""
+        if self._renewal is not task:
             return
-        self._keeping = None
+        self._renewal = None
         problem = "CancelledError" if task.cancelled() else type(task.exception()).__name__
         _LOG.error("the renewal of claims ended with %s; it is started again", problem)
-        # Not at once: who cancels all tasks at the end of a loop would find another one.
-        task.get_loop().call_later(self._lease / 16, self._start_keeping)
+        # Delayed: code that cancels all tasks at the end of a loop would otherwise find a new one.
+        task.get_loop().call_later(self._lease / 16, self._start_renewal)
 
-    async def _keep(self) -> None:
-        """Renew what is claimed, for as long as anything is."""
+    async def _renew_forever(self) -> None:
+        """Renew all claims until there are none."""
         pause = self._lease / 4
         await asyncio.sleep(pause)
-        while self._keeping is asyncio.current_task():  # redis-py may swallow that it was cancelled.
+        while self._renewal is asyncio.current_task():  # redis-py may swallow a cancellation
             try:
                 await self._renew()
                 pause = self._lease / 4
-            except JournalError:  # If it is too late then, each write is told so by the server itself.
+            except JournalError:  # if a lease runs out, the server refuses the writes of its job
                 pause = self._lease / 16
             await asyncio.sleep(pause)
 
     async def _renew(self) -> None:
-        client = self._here()
+        client = self._get_client()
         claims = iter(tuple(self._claims.items()))
-        while some := dict(islice(claims, _AT_ONCE)):
-            tokens = [claim.token for claim in some.values()]
-            asked = _run(client, _RENEW, tuple(map(self._key, some)), (*tokens, self._milliseconds))
-            for place in cast("list[int]", await self._server.execute(client, asked)):
-                self._drop(*list(some.items())[place - 1])
+        while batch := dict(islice(claims, _BATCH_SIZE)):
+            tokens = [claim.token for claim in batch.values()]
+            request = _eval(client, _RENEW, tuple(map(self._key, batch)), (*tokens, self._lease_ms))
+            for index in cast("list[int]", await self._server.execute(client, request)):
+                self._drop(*list(batch.items())[index - 1])
 
     def _drop(self, job_id: str, claim: _Claim) -> None:
         if self._claims.get(job_id) is claim:
             del self._claims[job_id]
         if not self._claims:
-            self._rest()
+            self._stop_renewal()
 
-    def _rest(self) -> None:
-        keeping, self._keeping = self._keeping, None
-        if keeping is not None:
-            keeping.cancel()
+    def _stop_renewal(self) -> None:
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.cancel()
 
-    async def _give_back(self, client: Redis, claims: Mapping[str, _Claim]) -> None:
+    async def _release(self, client: Redis, claims: Mapping[str, _Claim]) -> None:
         left = iter(claims.items())
-        while some := dict(islice(left, _AT_ONCE)):
-            await _run(client, _RELEASE, tuple(map(self._key, some)), tuple(claim.token for claim in some.values()))
+        while batch := dict(islice(left, _BATCH_SIZE)):
+            await _eval(client, _RELEASE, tuple(map(self._key, batch)), tuple(claim.token for claim in batch.values()))
 
-    async def _page(self, client: Redis, keys: list[str], last: int) -> dict[str, int]:
-        """Return the numbers of the next jobs, the first begun first."""
+    async def _read_page(self, client: Redis, keys: list[str], last: int) -> dict[str, int]:
+        """Return the next jobs with their numbers, oldest first."""
         async with client.pipeline(transaction=False) as pipe:
             for key in keys:
-                after = (key, f"({last}", "+inf", 0, _AT_ONCE)
+                after = (key, f"({last}", "+inf", 0, _BATCH_SIZE)
                 pipe.zrangebyscore(*after, withscores=True)  # pyright: ignore[reportUnknownMemberType]  redis-py's own
             answers = cast("list[list[tuple[bytes, float]]]", await pipe.execute())
-        found = sorted((int(number), job_id) for answer in answers for job_id, number in answer)
-        # A job that goes from one step to another meanwhile may be at both.
-        return {str(job_id, "utf-8", "surrogatepass"): number for number, job_id in found[:_AT_ONCE]}
+        jobs = sorted((int(number), job_id) for answer in answers for job_id, number in answer)
+        # A job that changes its state between two commands may be in both answers.
+        return {str(job_id, "utf-8", "surrogatepass"): number for number, job_id in jobs[:_BATCH_SIZE]}
 
-    async def _found(self, client: Redis, job_ids: list[str]) -> list[JobRecord]:
+    async def _read(self, client: Redis, job_ids: list[str]) -> list[JobRecord]:
         texts = cast("list[bytes | None]", await client.hmget(self._records, job_ids))
         return [load_record(text) for text in texts if text is not None]
 
-    async def _counted(self, client: Redis) -> dict[JobState, int]:
+    async def _count(self, client: Redis) -> dict[JobState, int]:
         async with client.pipeline() as pipe:
             for key in self._states.values():
                 pipe.zcard(key)
@@ -380,13 +392,13 @@ class RedisJournal:
         return dict(zip(self._states, counts, strict=True))
 
     @property
-    def _milliseconds(self) -> int:
+    def _lease_ms(self) -> int:
         return max(1, int(self._lease * 1000))
 
     def _key(self, job_id: str) -> str:
         return f"{self._prefix}:claim:{job_id}"
 
 
-async def _run(client: Redis, script: str, keys: tuple[str, ...], arguments: tuple[str | bytes | int, ...]) -> object:
-    """Run a script; it is sent each time, so that a server which took over knows it too."""
+async def _eval(client: Redis, script: str, keys: tuple[str, ...], arguments: tuple[str | bytes | int, ...]) -> object:
+    """Run a script; it is sent each time, because a server that took over may not have it cached."""
     return await cast("Awaitable[object]", client.eval(script, len(keys), *keys, *arguments))

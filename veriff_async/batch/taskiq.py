@@ -1,4 +1,4 @@
-"""Batches over taskiq: workers take job ids from a broker, and share the journal. taskiq is an extra."""
+"""Batches on a taskiq queue: workers receive job ids from a broker and share a journal. Needs the extra ``taskiq``."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from veriff_async.batch.journal import Journal
     from veriff_async.client import VeriffClient
 
-    Outcome: TypeAlias = dict[str, str | None]
-    JobTask: TypeAlias = AsyncTaskiqDecoratedTask[[str], Coroutine[None, None, Outcome]]
+    Summary: TypeAlias = dict[str, str | None]
+    JobTask: TypeAlias = AsyncTaskiqDecoratedTask[[str], Coroutine[None, None, Summary]]
     CollectTask: TypeAlias = AsyncTaskiqDecoratedTask[[], Coroutine[None, None, dict[str, int]]]
 
 __all__ = ("BatchTasks",)
@@ -48,14 +48,14 @@ __all__ = ("BatchTasks",)
 _LOGGER: Final = getLogger("veriff_async.batch")
 
 _MAX_OUTAGE: Final = 30.0
-"""Seconds that a message is held during an outage, so that a worker does not run through the whole queue."""
+"""Seconds that a worker holds a message during an outage, so that it does not reject the whole queue."""
 
-_HERE: Final[Context] = cast("Context", TaskiqDepends())
-"""What taskiq knows of the message that a task is run for."""
+_CONTEXT: Final[Context] = cast("Context", TaskiqDepends())
+"""Default argument that taskiq replaces by the message's context."""
 
 
 @frozen
-class _Worker:
+class _WorkerState:
     """What all tasks of one worker process share."""
 
     client: VeriffClient
@@ -63,37 +63,37 @@ class _Worker:
 
 
 class BatchTasks:
-    """Tasks of a taskiq broker that do jobs by their id.
+    """Tasks of a taskiq broker that run jobs by their id.
 
-    A message holds a job's id and nothing else; pictures, options and decisions stay out of the broker, and a result
-    says where the job stands. Each worker process opens a client and a journal when it starts and closes them when it
+    A message contains only a job's id. Pictures, options and decisions stay out of the broker, and a task's result has
+    only the state of the job. Each worker process opens a client and a journal when it starts and closes them when it
     ends; workers of several processes share a `RedisJournal`.
 
-    A message is acknowledged when its job is done, not before: decided, submitted where that was asked for, failed for
-    good, or in need of a person. What may go well later (the network, a busy Veriff, a claim of another worker) is left
-    with the broker, which delivers it again: with ``RedisStreamBroker`` after its ``idle_timeout``. Until then there is
-    no result. With a broker that knows no acknowledgement the error is raised instead, for taskiq's retry middlewares.
-    Delivering a job twice does no harm.
+    A message is acknowledged after its job has ended: decided, submitted if that was the task, failed permanently, or
+    unknown, which needs a person. After an error that may pass (the network, a busy Veriff, a claim of another worker)
+    the message stays with the broker, which delivers it again: ``RedisStreamBroker`` after its ``idle_timeout``. Until
+    then there is no result. With a broker without acknowledgements the error is raised instead, for taskiq's retry
+    middlewares. Delivering a job twice does no harm.
 
     Args:
-        broker: The broker; the tasks are registered with it, so make this where the broker is made.
-        client: Makes the client of a worker process, for example ``VeriffClient.from_env``.
-        journal: Makes its journal.
-        load: Returns a job by its id, the same each time. An `InvalidArgumentError`, for example of `Job`, ends the
-            job: the journal has it as failed, and `on_result` gets it. Any other exception, also one of this library
-            like `NotFoundError`, leaves the message to be delivered again.
-        on_result: Called with what came of a job before its message is acknowledged, so perhaps again after a crash:
-            where your program takes the decision. What it raises leaves the message to be delivered again; if
-            `collect` called it, the job gets a `verify` message of its own, and the other jobs go on.
+        broker: The broker. The tasks are registered with it, so create this object where the broker is created.
+        client: Creates the client of a worker process, for example ``VeriffClient.from_env``.
+        journal: Creates the journal of a worker process.
+        load: Returns a job by its id, the same job each time. A `ConfigurationError` or `InvalidArgumentError`, for
+            example of `Job`, ends the job: it is saved as failed, and `on_result` receives it. After any other
+            exception, also one of this library such as `NotFoundError`, the message is delivered again.
+        on_result: Called with the result of a job before its message is acknowledged, so possibly again after a crash:
+            store the decision here. If it raises, the message is delivered again. If `collect` called it, the job gets
+            its own `verify` message instead, and the other jobs continue.
         on_unknown: See `verify_many`.
         retry_failed: See `verify_many`.
-        name: What the names of the tasks begin with.
+        name: Prefix of the names of the tasks.
 
     Attributes:
-        verify: Does a job up to its decision, or to the job's timeout.
-        submit: Does a job up to its submission.
-        collect: Asks once for the decision on each job that is submitted, and returns how many stand at each step; for
-            a schedule.
+        verify: Runs a job up to its decision, or to the job's timeout.
+        submit: Runs a job up to its submission.
+        collect: Asks once for the decision on each submitted job, and returns how many jobs are in each state; for a
+            schedule.
 
     Example:
         >>> broker = RedisStreamBroker("redis://localhost:6379/0", idle_timeout=60_000)
@@ -112,7 +112,7 @@ class BatchTasks:
     submit: JobTask
     collect: CollectTask
 
-    def __init__(  # noqa: PLR0913  what a worker is made of; all but four have a default
+    def __init__(  # noqa: PLR0913  the options of a worker; all but four have a default
         self,
         broker: AsyncBroker,
         *,
@@ -124,33 +124,33 @@ class BatchTasks:
         retry_failed: bool = False,
         name: str = "veriff",
     ) -> None:
-        """Register the tasks; nothing is opened yet."""
+        """Register the tasks; the client and the journal are opened later."""
         self._make_client = client
         self._make_journal = journal
         self._load = load
         self._on_result = on_result
         self._on_unknown: OnUnknown = on_unknown
         self._retry_failed = retry_failed
-        self._worker: _Worker | None = None
+        self._worker: _WorkerState | None = None
         self._open = AsyncExitStack()
         broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, self._start)
         broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, self._stop)
         self._register(broker, name)
 
     def __repr__(self) -> str:
-        """Show whether this is a worker."""
-        return f"<BatchTasks {'at work' if self._worker else 'not at work'}>"
+        """Show whether this process is a worker."""
+        return f"<BatchTasks {'started' if self._worker else 'not started'}>"
 
     def _register(self, broker: AsyncBroker, name: str) -> None:
-        # taskiq renames the functions that it is given, which no method bears, and reads their annotations.
-        async def verify(job_id: str, context: Context = _HERE) -> dict[str, str | None]:
-            return await self._do(context, job_id, wait=True)
+        # Functions instead of methods: taskiq sets their names, which fails for methods, and reads their annotations.
+        async def verify(job_id: str, context: Context = _CONTEXT) -> dict[str, str | None]:
+            return await self._run_job(context, job_id, wait=True)
 
-        async def submit(job_id: str, context: Context = _HERE) -> dict[str, str | None]:
-            return await self._do(context, job_id, wait=False)
+        async def submit(job_id: str, context: Context = _CONTEXT) -> dict[str, str | None]:
+            return await self._run_job(context, job_id, wait=False)
 
-        async def collect(context: Context = _HERE) -> dict[str, int]:
-            return await self._gather(context)
+        async def collect(context: Context = _CONTEXT) -> dict[str, int]:
+            return await self._collect(context)
 
         self.verify = cast("JobTask", broker.register_task(verify, f"{name}:verify", ack_type="manual"))
         self.submit = cast("JobTask", broker.register_task(submit, f"{name}:submit", ack_type="manual"))
@@ -159,7 +159,7 @@ class BatchTasks:
     async def _start(self, _state: TaskiqState) -> None:
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(self._make_journal())
-            self._worker = _Worker(await stack.enter_async_context(self._make_client()), journal)
+            self._worker = _WorkerState(await stack.enter_async_context(self._make_client()), journal)
             self._open = stack.pop_all()
 
     async def _stop(self, _state: TaskiqState) -> None:
@@ -167,30 +167,30 @@ class BatchTasks:
         await self._open.aclose()
 
     @property
-    def _here(self) -> _Worker:
+    def _started_worker(self) -> _WorkerState:
         if self._worker is None:
-            msg = "BatchTasks is not at work: let taskiq start the broker as a worker."
+            msg = "BatchTasks is not started: run the broker as a taskiq worker."
             raise ConfigurationError(msg)
         return self._worker
 
-    async def _do(self, context: Context, job_id: str, *, wait: bool) -> Outcome:
-        worker = self._here
+    async def _run_job(self, context: Context, job_id: str, *, wait: bool) -> Summary:
+        worker = self._started_worker
         try:
-            result = await self._result(worker, job_id, wait=wait)
+            result = await self._load_and_run(worker, job_id, wait=wait)
         except VeriffError as error:
-            # Raised instead of returned, so it is not the job's: the journal, the credentials or `load` failed.
-            raise _left(context, error) from None
-        if result.error is not None and _is_for_later(result.error):
-            raise _left(context, result.error) from None
+            # Raised instead of returned, so it is not about this job: the journal, the credentials or `load` failed.
+            raise _redeliver(context, error) from None
+        if result.error is not None and _may_pass(result.error):
+            raise _redeliver(context, result.error) from None
         if result.error is not None:
             _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.state, type(result.error).__name__)
-        outcome = _told(result)
+        summary = _summarize(result)
         if self._on_result is not None:
             await self._on_result(result)
         await _acknowledge(context)
-        return outcome
+        return summary
 
-    async def _result(self, worker: _Worker, job_id: str, *, wait: bool) -> JobResult:
+    async def _load_and_run(self, worker: _WorkerState, job_id: str, *, wait: bool) -> JobResult:
         try:
             job = await self._load(job_id)
             check_job(job)
@@ -207,46 +207,48 @@ class BatchTasks:
             max_outage=_MAX_OUTAGE,
         )
 
-    async def _gather(self, context: Context) -> dict[str, int]:
-        worker, counts = self._here, Counter[str]()
+    async def _collect(self, context: Context) -> dict[str, int]:
+        worker, counts = self._started_worker, Counter[str]()
         try:
             async with aclosing(collect_many(worker.client, journal=worker.journal, timeout=0)) as results:
                 async for result in results:
-                    is_taken = isinstance(result.error, JobClaimedError)
-                    counts["claimed" if is_taken else str(result.state)] += 1
+                    is_claimed = isinstance(result.error, JobClaimedError)
+                    counts["claimed" if is_claimed else str(result.state)] += 1
                     if result.decision is not None or result.state is JobState.FAILED:
-                        await self._hand_over(result)
+                        await self._report(result)
         except VeriffError as error:
-            raise _left(context, error) from None
+            raise _redeliver(context, error) from None
         await _acknowledge(context)
         return dict(counts)
 
-    async def _hand_over(self, result: JobResult) -> None:
-        """Call `on_result` for one of many jobs; when it fails, the others go on."""
+    async def _report(self, result: JobResult) -> None:
+        """Call `on_result` for one of many jobs; if it raises, the others continue."""
         if self._on_result is None:
             return
         try:
             await self._on_result(result)
         except Exception as error:  # noqa: BLE001  a function of the user's
-            # The journal has the decision, so that no later `collect` finds this job: a message of its own does.
+            # The journal has the decision already, so no later `collect` finds this job; its own message does.
             _LOGGER.warning(
-                "on_result of job %s failed with %s: verify does it again.", result.job_id, type(error).__name__
+                "on_result of job %s failed with %s; a verify message calls it again.",
+                result.job_id,
+                type(error).__name__,
             )
             await self.verify.kiq(result.job_id)
 
 
 def _check_id(job: Job, job_id: str) -> None:
     if job.id != job_id:
-        msg = "load returned a job with another id than it was asked for: make the Job with the id that load is given."
+        msg = "load returned a job with another id: create the Job with the id that load receives."
         raise InvalidArgumentError(msg)
 
 
-def _left(context: Context, error: VeriffError) -> Exception:
-    """Return the exception that leaves a message with the broker, which delivers it again."""
+def _redeliver(context: Context, error: VeriffError) -> Exception:
+    """Return the exception that makes the broker deliver a message again."""
     if not context.is_ackable:
         return error
     task = context.message.task_name
-    _LOGGER.warning("%s is left to be delivered again, since it met %s.", task, type(error).__name__)
+    _LOGGER.warning("%s is not acknowledged because of %s, so that it is delivered again.", task, type(error).__name__)
     return NoResultError()
 
 
@@ -255,13 +257,13 @@ async def _acknowledge(context: Context) -> None:
         await context.ack()
 
 
-def _is_for_later(error: VeriffError) -> bool:
-    """Return whether the same message may succeed later; `collect` asks for decisions that took too long."""
+def _may_pass(error: VeriffError) -> bool:
+    """Return whether the same message may succeed later; late decisions are left to `collect`."""
     kinds = {ErrorKind.TRANSIENT, ErrorKind.FATAL}
     return classify_error(error) in kinds and not isinstance(error, DecisionTimeoutError)
 
 
-def _told(result: JobResult) -> Outcome:
+def _summarize(result: JobResult) -> Summary:
     decision = result.decision
     return {
         "job_id": result.job_id,
