@@ -25,7 +25,7 @@ from veriff_async.errors import InboxError, InvalidArgumentError, VeriffError
 from veriff_async.models.decision import DecisionSource
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable
 
     from veriff_async.client import VeriffClient
     from veriff_async.inbox._protocol import Inbox
@@ -213,7 +213,7 @@ def _has(state: SessionState | None, decision: Decision) -> bool:
     return state is not None and state.decision is not None and is_same(state.decision, decision)
 
 
-def _iterate(session_ids: Iterable[object] | AsyncIterable[object]) -> AsyncGenerator[object]:
+async def _iterate(session_ids: Iterable[object] | AsyncIterable[object]) -> AsyncGenerator[object]:
     """Iterate over ids from any iterable.
 
     Raises:
@@ -224,19 +224,13 @@ def _iterate(session_ids: Iterable[object] | AsyncIterable[object]) -> AsyncGene
         msg = "session_ids must be an iterable of ids, not a single string: put the id into a list."
         raise InvalidArgumentError(msg)
     if isinstance(session_ids, AsyncIterable):
-        return _iterate_async(session_ids)
+        async for session_id in session_ids:
+            yield session_id
+        return
     try:
-        return _iterate_sync(iter(session_ids))
+        iterator = iter(session_ids)
     except TypeError:
-        msg = f"session_ids must be an iterable of ids, not {type(given).__name__}."
+        msg = f"session_ids must be an iterable of ids, not {type(given).__name__}: pass for example a list."
         raise InvalidArgumentError(msg) from None
-
-
-async def _iterate_async(session_ids: AsyncIterable[object]) -> AsyncGenerator[object]:
-    async for session_id in session_ids:
-        yield session_id
-
-
-async def _iterate_sync(session_ids: Iterator[object]) -> AsyncGenerator[object]:
-    for session_id in session_ids:
+    for session_id in iterator:
         yield session_id
