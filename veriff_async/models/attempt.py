@@ -1,4 +1,4 @@
-"""The tries of an end-user at one session."""
+"""The attempts of a session."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ __all__ = ("Attempt", "UserDefinedStatus")
 
 @frozen(kw_only=True)
 class UserDefinedStatus:
-    """A status of your own that somebody gave an attempt in the Customer Portal.
+    """A custom status that a user of the Customer Portal assigned to an attempt.
 
     Attributes:
-        status: Its label.
-        status_code: Its word.
-        reason: Why, in words.
-        reason_code: The word of the reason; ``None`` for one that was typed in.
-        created_at: When it was given.
+        status: The label of the status.
+        status_code: The identifier of the status.
+        reason: The reason as text.
+        reason_code: The identifier of the reason; ``None`` for a reason that was typed in.
+        created_at: When it was assigned.
     """
 
     status: str | None = None
@@ -34,13 +34,13 @@ class UserDefinedStatus:
 
 @frozen(kw_only=True)
 class Attempt:
-    """One try of an end-user (https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1).
+    """One attempt of an end-user (https://devdocs.veriff.com/apidocs/v1sessionsidattempts-1).
 
     Attributes:
         id: Its id.
-        status: Where it stands.
-        created_time: When it was opened; some answers leave it out.
-        user_defined_data: The statuses of your own that it was given.
+        status: The status of the attempt.
+        created_time: When it was opened; some responses omit it.
+        user_defined_data: The custom statuses of the attempt.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""Certificates that prove what Veriff held of a session at a moment, and the documents that they are about."""
+"""Certificates that prove which data of a session Veriff stored at a point in time, and their source documents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ("Certificate", "CertificateFile", "SourceDocument")
 
 @frozen(kw_only=True)
 class SourceDocument:
-    """A document that a certificate is about, usually a PDF.
+    """A document that a certificate covers, usually a PDF.
 
     Attributes:
         id: Its id, for downloading it.
-        url: API address of the file; it needs signed headers, so use the client to read it.
+        url: API address of the file; it needs signed headers, so download it with the client.
 
-    See https://devdocs.veriff.com/apidocs/list-session-certificates. Further members are not known, and stay in `raw`.
+    See https://devdocs.veriff.com/apidocs/list-session-certificates. `raw` has its other members.
     """
 
     id: str
@@ -36,10 +36,10 @@ class Certificate:
         kind: For example ``nom-151-certificate``.
         format: For example ``pkcs7``.
         value: The certificate itself as base64: a signed timestamp token (CMS/PKCS#7).
-        created_at: When it was made.
-        metadata: What the certificate authority says: serial number, date of issue, hash and its algorithm. The names
-            of its members are not known, so it is as it came.
-        source_documents: The documents that it is about.
+        created_at: When it was issued.
+        metadata: Data of the certificate authority: serial number, date of issue, hash and its algorithm. The names of
+            its members are not documented, so it is the JSON as received.
+        source_documents: The documents that it covers.
     """
 
     id: str
@@ -54,7 +54,7 @@ class Certificate:
 
 @frozen(kw_only=True)
 class CertificateFile:
-    """Where a document of a certificate is: the three ids of its path."""
+    """The three ids in the path of a certificate's document."""
 
     id: str
     session_id: str

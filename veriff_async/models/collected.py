@@ -1,4 +1,4 @@
-"""What a device tells about itself, for sessions whose media come by API."""
+"""Device and network data, for sessions whose media are uploaded by API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Device:
 
 @frozen(kw_only=True)
 class Network:
-    """The end-user's network; one of the two addresses is needed.
+    """The end-user's network. One of the two addresses is required.
 
     Attributes:
         address_v4: IPv4 address.
@@ -40,8 +40,8 @@ class Network:
         mobile_carrier: Name of the carrier.
         ssid: Name of the wireless network.
         hostname: Name of the host.
-        location: Where it is, in Veriff's own words; its members are not known here.
-        asn: Its autonomous system, in Veriff's own words; its members are not known here.
+        location: Its location, as an object of Veriff's API; the members are not documented.
+        asn: Its autonomous system, as an object of Veriff's API; the members are not documented.
     """
 
     address_v4: str | None = field(default=None, repr=False)
@@ -58,7 +58,7 @@ class Browser:
     """The end-user's browser.
 
     Attributes:
-        user_agent: Its name, up to 255 characters.
+        user_agent: Its user agent string, up to 255 characters.
         language: Its language, an IETF tag.
         timezone_offset: Minutes from UTC, -1440 to 1440; the member's name is a guess.
     """
@@ -70,7 +70,7 @@ class Browser:
 
 @frozen(kw_only=True)
 class CollectedData:
-    """What you know of the end-user's device and network.
+    """Data that you collected about the end-user's device and network.
 
     Attributes:
         provider_name: Who collected it, up to 255 characters.
@@ -79,7 +79,7 @@ class CollectedData:
         browser: The browser.
         email: The end-user's address.
         phone_number: The end-user's number: digits, spaces, a leading ``+``.
-        extra: Further members, in Veriff's own words.
+        extra: Further members, named as in Veriff's API.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
     """
@@ -95,7 +95,7 @@ class CollectedData:
 
 @frozen(kw_only=True)
 class CollectedReceipt:
-    """Which attempt the data were taken for."""
+    """The attempt to which Veriff assigned the data."""
 
     session_id: str | None = None
     attempt_id: str | None = None

@@ -1,4 +1,4 @@
-"""The outcome of a session."""
+"""The decision on a session."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ __all__ = ("Decision", "DecisionSource", "RiskCategory", "RiskLabel")
 
 
 class DecisionSource(StrEnum):
-    """How a wait learned of its decision."""
+    """The way in which `wait_for_decision` received its decision."""
 
     WEBHOOK = "webhook"
-    """A webhook told it while the wait slept, to this process or another."""
+    """A webhook arrived during the wait, at this process or another."""
     POLL = "poll"
-    """Veriff was asked and told it."""
+    """Polling ``GET /decision`` returned it."""
     KNOWN = "known"
-    """It stood in the inbox before the wait began."""
+    """The inbox had it before the wait began."""
 
 
 class RiskCategory(OpenEnum):
-    """What a risk label is about (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
+    """The category of a risk label (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1)."""
 
     CLIENT_DATA_MISMATCH = "client_data_mismatch"
     CROSSLINKS = "crosslinks"
@@ -45,12 +45,12 @@ class RiskCategory(OpenEnum):
 
 @frozen(kw_only=True)
 class RiskLabel:
-    """Why a session looks risky, for integrations with risk labels (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
+    """A risk of a session, for integrations with risk labels (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
         label: Veriff's word, for example ``low_face_similarity_image_quality_good``.
-        category: What it is about.
-        session_ids: Other sessions that it links to.
+        category: Its category.
+        session_ids: Other sessions with which the label connects this one.
     """
 
     label: str
@@ -61,33 +61,33 @@ class RiskLabel:
 
 @frozen(kw_only=True)
 class Decision(Outcome):
-    """What Veriff decided about a session (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
+    """The decision of Veriff on a session (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
-    `status` is the word to act on: `code` is often ``null`` in real answers, and the documents disagree about the
-    code of an abandoned session. Moments are aware and in UTC. A field that Veriff left out or wrote in an unreadable
-    form is ``None`` here and as it came in `raw`, which is the whole answer, root included.
+    Act on `status`: `code` is often ``null`` in real responses, and the documents disagree about the code of an
+    abandoned session. Times are aware and in UTC. A field whose member is missing or cannot be decoded is ``None``.
+    `raw` is the whole response as received, root included.
 
     Attributes:
         session_id: The session.
-        attempt_id: The attempt that was decided; older payloads have none.
+        attempt_id: The attempt that was decided; older payloads omit it.
         status: ``approved``, ``declined``, ``resubmission_requested``, ``review``, ``expired``, ``abandoned``, or a
             word that is newer than this library.
         code: 9001, 9102, 9103, 9104 or 9121 as documented; informative only, and ``None`` in a third of the approved
             samples that were seen in 2026.
         reason: Veriff's words for a decline or resubmission: the description of `reason_code`.
-        reason_code: The number of that reason; see `known_reason`.
+        reason_code: The code of that reason; see `known_reason`.
         acceptance_time: When the session was created.
         submission_time: When the attempt was submitted (seen in 2026, undocumented).
         decision_time: When it was decided; ``None`` for expired and abandoned sessions.
-        person: What was read of the person.
-        document: What was read of the document.
+        person: The person, as read from the media.
+        document: The document, as read from the media.
         risk_score: From 0 to 1, for integrations with a risk score.
-        risk_labels: For integrations with risk labels.
-        additional_verified_data: What single products add.
-        biometric_authentication: For integrations with biometric authentication.
-        insights: Questions and answers; documented for decisions without a human only.
-        ip: Address of the end-user's device; ``None`` for sessions whose media came by API.
-        source: How `VerificationSession.wait_for_decision` learned of it; ``None`` where no wait returned it.
+        risk_labels: Risks, for integrations with risk labels.
+        additional_verified_data: Results of optional products.
+        biometric_authentication: Its result, for integrations with biometric authentication.
+        insights: Questions and answers; documented for Full Auto decisions only.
+        ip: Address of the end-user's device; ``None`` for sessions whose media were uploaded by API.
+        source: How `VerificationSession.wait_for_decision` received it; ``None`` if no wait returned it.
     """
 
     session_id: str
@@ -114,5 +114,5 @@ class Decision(Outcome):
 
     @property
     def known_reason(self) -> Reason | None:
-        """What `reason_code` means and what the end-user can do, or ``None`` for no code or an unknown one."""
+        """The meaning of `reason_code` and advice for the end-user, or ``None`` for no code or an unknown one."""
         return None if self.reason_code is None else REASONS.get(self.reason_code)

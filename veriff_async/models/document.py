@@ -11,7 +11,7 @@ __all__ = ("Document", "LegalStatus", "Specimen")
 
 
 class LegalStatus(OpenEnum):
-    """How far a kind of document counts as proof of identity where it was issued."""
+    """The rank of a kind of document as proof of identity in the issuing country."""
 
     PRIMARY = "primary"
     SECONDARY = "secondary"
@@ -20,7 +20,7 @@ class LegalStatus(OpenEnum):
 
 @frozen(kw_only=True)
 class Specimen:
-    """What is known of the kind of document, as opposed to the one shown.
+    """Properties of the kind of document, as opposed to the document that was shown.
 
     https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
     """

@@ -1,7 +1,7 @@
-"""Open enums: the known words of the API as members, and every other word as a usable member too.
+"""Open enums: the documented words of the API are members, and every other word becomes a usable value too.
 
 Veriff adds values without notice (https://devdocs.veriff.com/docs/backwards-compatible-changes), so an unknown word
-must never break a program that does not care about it.
+must never break a program that does not use it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ __all__ = ("DocumentType", "Gender", "MediaContext", "OpenEnum", "Status", "YesN
 
 
 class OpenEnum(StrEnum):
-    """A string enum whose constructor takes any string.
+    """A string enum whose constructor accepts any string.
 
-    An unknown value gives a member that equals, hashes, prints and pickles as its string, and says so in `known`;
-    it does not join the class, so hostile input cannot make it grow.
+    An unknown value gives an instance that equals, hashes, prints and pickles as its string, and whose `known` is
+    False. The class does not store it, so hostile input cannot make the class grow.
     """
 
     @classmethod
@@ -30,16 +30,16 @@ class OpenEnum(StrEnum):
 
     @property
     def known(self) -> bool:
-        """Tell whether this version of the library has a name for the value."""
+        """Return whether this version of the library has a member for the value."""
         return self._value_ in type(self)._value2member_map_
 
     def __deepcopy__(self, _memo: object) -> Self:
-        """Return itself: a word is immutable."""
+        """Return the value itself, which is immutable."""
         return self
 
 
 class Status(OpenEnum):
-    """State of a session, an attempt or a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
+    """Status of a session, an attempt or a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     `REVIEW` (code 9121) is a documented status: a human looks at the session, and another decision follows
     (https://devdocs.veriff.com/docs/verification-session-status-codes-table). `INFLOW_COMPLETED` is documented only in
@@ -59,7 +59,7 @@ class Status(OpenEnum):
 
     @property
     def is_final(self) -> bool:
-        """Tell whether the session is over, apart from a correction by Veriff; an unknown state is never final."""
+        """Return whether only a correction by Veriff can follow. An unknown status is never final."""
         return self in {Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED}
 
 
@@ -71,11 +71,11 @@ class YesNo(OpenEnum):
 
 
 class MediaContext(OpenEnum):
-    """What a picture or video shows (https://devdocs.veriff.com/docs/context-types-image-video-1).
+    """The subject of a picture or video (https://devdocs.veriff.com/docs/context-types-image-video-1).
 
     Documented for upload are `FACE`, `FACE_REFERENCE`, `DOCUMENT_FRONT`, `DOCUMENT_BACK`, `ADDRESS_FRONT` and
-    `GENERIC_DOCUMENT_FRONT`; the ``-pre`` forms are first shots of the same scene. Videos come in lists of media only,
-    and their words were seen in other clients, not documented.
+    `GENERIC_DOCUMENT_FRONT`; the ``-pre`` forms are earlier shots of the same scene. Videos occur only
+    in lists of media; their contexts were seen in other clients and are not documented.
     """
 
     FACE = "face"
@@ -112,7 +112,7 @@ class MediaContext(OpenEnum):
 class DocumentType(OpenEnum):
     """Kind of identity document (https://devdocs.veriff.com/docs/supported-document-types).
 
-    `OTHER` comes in answers only.
+    `OTHER` occurs in responses only.
     """
 
     PASSPORT = "PASSPORT"

@@ -1,7 +1,7 @@
-"""What Veriff posts to a webhook: one class for each kind, told apart with ``match``.
+"""Webhook events: one class for each kind, to distinguish with ``match``.
 
-Every event has its session, the JSON it came as, and a `dedup_key`: the same for the same message, however often it is
-delivered. Kind, session, attempt, word, moment and a digest of the message make it up.
+Every event has its session, its JSON as received, and a `dedup_key`, which is the same for every delivery of a message.
+The key consists of kind, session, attempt, status, time and a digest of the JSON.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ __all__ = (
 
 @frozen(kw_only=True)
 class _Event:
-    """What all messages have in common.
+    """Base class of all events.
 
     Attributes:
-        raw: The message as it came.
+        raw: The message as received.
     """
 
     kind: ClassVar[str]
@@ -54,7 +54,7 @@ class _Event:
         return f"{dedup_prefix(self)}:{digest(self.raw) if self.raw else ''}"
 
     def _dedup_fields(self) -> tuple[object, object, object, object]:
-        """Return session, attempt, word and moment of the message, as far as it has them."""
+        """Return session, attempt, status and time of the message, ``None`` for those that it does not have."""
         raise NotImplementedError
 
 
@@ -67,13 +67,13 @@ def dedup_prefix(event: _Event) -> str:
 
 @frozen(kw_only=True)
 class _AttemptEvent(_Event):
-    """A message about one attempt.
+    """An event of one attempt.
 
     Attributes:
         session_id: The session.
-        attempt_id: The attempt; the oldest payloads have none.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        attempt_id: The attempt; the oldest payloads omit it.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
     """
 
     session_id: str
@@ -88,15 +88,15 @@ class SessionEvent(_AttemptEvent):
 
     Attributes:
         session_id: The session.
-        attempt_id: The attempt; the oldest payloads have none.
+        attempt_id: The attempt; the oldest payloads omit it.
         action: ``started`` or ``submitted``; ``resubmission_requested`` when Veriff refused a submission that this
-            application recorded, so that the request stands again.
+            application recorded, so that the request is effective again.
         code: 7001 or 7002.
         feature: ``selfid``.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
         answered_decision: The request for resubmission that `VerificationSession.submit` answers. Veriff does not
-            send it: the client records it before it submits, so that waits in every process expect a newer decision.
+            send it: the client records it before it submits, so that waits in every process ignore the old decision.
     """
 
     kind: ClassVar[str] = "event"
@@ -112,15 +112,15 @@ class SessionEvent(_AttemptEvent):
 
 @frozen(kw_only=True)
 class AddressEvent(_Event):
-    """A proof of address was submitted, as documented once; only integrations of an older make send it.
+    """A proof of address was submitted. An older page documents it, and only older integrations receive it.
 
     Attributes:
         session_id: The session.
-        address_id: What to ask for the result with.
+        address_id: The id with which the result is requested.
         action: ``submitted``.
         code: 7005.
-        feature: The feature's word.
-        vendor_data: What was given at creation.
+        feature: The name of the feature.
+        vendor_data: The value passed at creation.
     """
 
     kind: ClassVar[str] = "address"
@@ -150,20 +150,20 @@ class DecisionEvent(_Event):
         return self.decision.session_id
 
     def _dedup_fields(self) -> tuple[object, object, object, object]:
-        found = self.decision
-        return found.session_id, found.attempt_id, found.status, found.decision_time
+        decision = self.decision
+        return decision.session_id, decision.attempt_id, decision.status, decision.decision_time
 
 
 @frozen(kw_only=True)
 class FullAutoEvent(_AttemptEvent):
-    """A session was decided without a human; comes instead of a `DecisionEvent`.
+    """A session was decided automatically. Full Auto integrations receive it instead of a `DecisionEvent`.
 
     Attributes:
         session_id: The session.
         attempt_id: The attempt.
-        decision: What was decided.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        decision: The decision.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
         version: Version of the message.
         acceptance_time: When the session was created.
         time: When the message was sent.
@@ -184,7 +184,7 @@ class FullAutoEvent(_AttemptEvent):
 
 @frozen(kw_only=True)
 class WatchlistEvent(_Event):
-    """A person was looked up in lists (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1)."""
+    """A watchlist screening was completed (https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening-1)."""
 
     kind: ClassVar[str] = "watchlist"
 
@@ -192,26 +192,26 @@ class WatchlistEvent(_Event):
 
     @property
     def session_id(self) -> str | None:
-        """The session; older payloads have the attempt only."""
+        """The session; older payloads contain only the attempt."""
         return self.screening.session_id
 
     def _dedup_fields(self) -> tuple[object, object, object, object]:
-        found = self.screening
-        return found.session_id, found.attempt_id, found.match_status, found.created_at
+        screening = self.screening
+        return screening.session_id, screening.attempt_id, screening.match_status, screening.created_at
 
 
 @frozen(kw_only=True)
 class UserStatusEvent(_AttemptEvent):
-    """Somebody gave an attempt a status of your own in the Customer Portal, as documented by Veriff.
+    """A user of the Customer Portal assigned a custom status to an attempt, as documented by Veriff.
 
-    That it does not change the decision is a guess.
+    We assume that it does not change the decision.
 
     Attributes:
         session_id: The session.
-        status: The status that was given.
+        status: The assigned status.
         attempt_id: The attempt.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
         time: When the message was sent.
     """
 
@@ -230,12 +230,12 @@ class IneEvent(_AttemptEvent):
 
     Attributes:
         session_id: The session.
-        result: What it says.
-        status: Its answer in words, Spanish.
-        code: Its answer as a number, 200 for a found document.
+        result: The result of the registry.
+        status: The result as Spanish text.
+        code: The result as a number, 200 if the document was found.
         attempt_id: The attempt.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
         version: Version of the message.
         time: When the message was sent.
     """
@@ -258,12 +258,12 @@ class CurpEvent(_AttemptEvent):
 
     Attributes:
         session_id: The session.
-        result: What it says.
-        status: Its answer in words, for example ``found``.
-        code: Its answer as a number, 200 for a found person.
+        result: The result of the registry.
+        status: The result as text, for example ``found``.
+        code: The result as a number, 200 if the person was found.
         attempt_id: The attempt.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
         version: Version of the message.
     """
 
@@ -280,15 +280,15 @@ class CurpEvent(_AttemptEvent):
 
 @frozen(kw_only=True)
 class IneCurpEvent(_AttemptEvent):
-    """Both registries have answered in one message, whose whole form is partly a guess.
+    """Both registries have answered in one message. Parts of its form are a guess.
 
     Attributes:
         session_id: The session.
-        ine: What INE says.
-        curp: What CURP says.
+        ine: The result of INE.
+        curp: The result of CURP.
         attempt_id: The attempt.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
     """
 
     kind: ClassVar[str] = "ine-curp"
@@ -302,7 +302,7 @@ class IneCurpEvent(_AttemptEvent):
 
 @frozen(kw_only=True)
 class UnknownEvent(_Event):
-    """A signed webhook of a kind that this version does not know; Veriff adds kinds without notice."""
+    """A signed webhook of a kind that this version does not support. Veriff adds kinds without notice."""
 
     kind: ClassVar[str] = "unknown"
 
@@ -310,9 +310,9 @@ class UnknownEvent(_Event):
 
     @property
     def session_id(self) -> str | None:
-        """The session, where the message names one as all newer kinds do."""
-        found = self.raw.get("sessionId")
-        return found if isinstance(found, str) else None
+        """The session, if the message names one, as all newer kinds do."""
+        session_id = self.raw.get("sessionId")
+        return session_id if isinstance(session_id, str) else None
 
     def _dedup_fields(self) -> tuple[object, object, object, object]:
         return self.session_id, None, None, None

@@ -14,8 +14,8 @@ class FaceImage:
     """A picture of a face to import (https://devdocs.veriff.com/apidocs/bulk-import-face-images).
 
     Args:
-        name: A name of your own, without personal data. Veriff processes the same name once in five minutes, and
-            ignores it when it comes again within them.
+        name: A name that you choose, without personal data. Veriff processes the same name once in five minutes, and
+            ignores repetitions within that time.
         content: The picture as bytes: JPEG, PNG, WebP, HEIC or HEIF.
     """
 
@@ -25,10 +25,10 @@ class FaceImage:
 
 @frozen(kw_only=True)
 class FaceImportReceipt:
-    """The answer to an import, which goes on in the background.
+    """The response to an import, which Veriff continues in the background.
 
     Attributes:
-        available_quota: How many pictures may still be imported; documented. Whatever else came is in `raw`.
+        available_quota: The number of pictures that may still be imported, as documented. `raw` has all members.
     """
 
     available_quota: int | None = None

@@ -1,4 +1,4 @@
-"""Frauds that you have found after a session was decided, reported back to Veriff."""
+"""Reports to Veriff about fraud that you found after a session was decided."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = (
 
 
 class FraudCategory(OpenEnum):
-    """Kind of a fraud (https://devdocs.veriff.com/apidocs/get-fraud-categories)."""
+    """Category of a fraud (https://devdocs.veriff.com/apidocs/get-fraud-categories)."""
 
     DOCUMENT_IS_MANIPULATED = "document_is_manipulated"
     DOCUMENT_SHOWN_FROM_SCREEN = "document_shown_from_screen"
@@ -36,7 +36,7 @@ class FraudCategory(OpenEnum):
 
 
 class ReportStatus(OpenEnum):
-    """Whether a report was taken."""
+    """Whether Veriff accepted a report."""
 
     REPORTED = "reported"
     ERROR = "error"
@@ -51,19 +51,19 @@ class LookupStatus(OpenEnum):
 
 @frozen(kw_only=True)
 class FraudCategoryInfo:
-    """A kind of fraud, explained."""
+    """A category of fraud with its description."""
 
     category: FraudCategory
     description: str | None = None
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
 
-def _categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory, ...]:
+def _to_categories(given: Iterable[FraudCategory | str]) -> tuple[FraudCategory, ...]:
     if isinstance(given, str):
         return (FraudCategory(given),)
-    # Other values stay what they are; the request that sends them names the mistake.
-    found: object = given
-    items = tuple(cast("Iterable[object]", found)) if isinstance(found, Iterable) else (found,)
+    # Values of other types are kept here, because the request that sends them has the better error message.
+    value: object = given
+    items = tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else (value,)
     return tuple(FraudCategory(item) if isinstance(item, str) else cast("FraudCategory", item) for item in items)
 
 
@@ -73,24 +73,24 @@ class FraudReport:
 
     Args:
         session_id: The session.
-        categories: What kind it is; one or more.
-        comment: Your words, up to 500 characters.
+        categories: Its categories, at least one.
+        comment: A text of up to 500 characters.
     """
 
     session_id: str
-    categories: tuple[FraudCategory, ...] = field(converter=_categories)
+    categories: tuple[FraudCategory, ...] = field(converter=_to_categories)
     comment: str | None = field(default=None, kw_only=True, repr=False)
 
 
 @frozen(kw_only=True)
 class FraudReportReceipt:
-    """What became of one report; others of the same call may have fared otherwise.
+    """The result of one report. Others of the same call may have another result.
 
     Attributes:
         session_id: The session.
-        status: Whether it was taken.
-        report_id: Its id, when it was.
-        details: Why not, when it was not.
+        status: Whether Veriff accepted it.
+        report_id: Its id, if it was accepted.
+        details: The reason, if it was not accepted.
     """
 
     session_id: str
@@ -101,13 +101,13 @@ class FraudReportReceipt:
 
     @property
     def is_reported(self) -> bool:
-        """Tell whether Veriff has taken the report."""
+        """Return whether Veriff accepted the report."""
         return self.status == ReportStatus.REPORTED
 
 
 @frozen(kw_only=True)
 class FraudReportDetails:
-    """How a report stands (https://devdocs.veriff.com/apidocs/retrieve-fraud-reports)."""
+    """The status of a report (https://devdocs.veriff.com/apidocs/retrieve-fraud-reports)."""
 
     report_id: str | None = None
     session_id: str | None = None

@@ -1,4 +1,4 @@
-"""The decision of an integration in which no human takes part: values with where they were read and how surely."""
+"""Decisions of Full Auto integrations, in which no human takes part: values with their source and confidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = (
 
 
 class Confidence(OpenEnum):
-    """How sure a value is."""
+    """The confidence in a value."""
 
     HIGH = "high"
     MEDIUM = "medium"
@@ -32,7 +32,7 @@ class Confidence(OpenEnum):
 
 
 class FieldSource(OpenEnum):
-    """Where on the document a value was read."""
+    """The part of the document from which a value was read."""
 
     VIZ = "VIZ"
     MRZ = "MRZ"
@@ -50,7 +50,7 @@ class FieldValue:
 
 @frozen(kw_only=True)
 class FieldObject(FieldValue):
-    """One value with how sure it is and where it was read; all three are empty when nothing was read."""
+    """One value with its confidence and its sources; all three are empty when nothing was read."""
 
     confidence_category: Confidence | None = None
     sources: tuple[FieldSource, ...] = ()
@@ -65,7 +65,7 @@ class AddressFieldObject(FieldObject):
 
 @frozen(kw_only=True)
 class FullAutoPerson:
-    """What was read of the person."""
+    """The person, as read from the media."""
 
     first_name: FieldObject = FieldObject()
     last_name: FieldObject = FieldObject()
@@ -87,7 +87,7 @@ class FullAutoPerson:
 
 @frozen(kw_only=True)
 class FullAutoDocument:
-    """What was read of the document; its type is written in lower case here (``id_card``)."""
+    """The document, as read from the media. Its type is in lower case here (``id_card``)."""
 
     number: FieldObject = FieldObject()
     type: FieldValue = FieldValue()
@@ -106,14 +106,14 @@ class FullAutoDocument:
 
 @frozen(kw_only=True)
 class FullAutoDecision(Outcome):
-    """What was decided without a human (https://devdocs.veriff.com/docs/essential-plan-full-auto).
+    """An automatic decision (https://devdocs.veriff.com/docs/essential-plan-full-auto).
 
     Attributes:
-        status: ``approved``, ``declined``, ``resubmission_requested``, ``expired`` or ``abandoned``; Veriff's own
-            name of the member is ``decision``.
-        decision_score: From 0 to 1, how surely the session is genuine.
-        person: What was read of the person.
-        document: What was read of the document.
+        status: ``approved``, ``declined``, ``resubmission_requested``, ``expired`` or ``abandoned``; Veriff calls
+            the member ``decision``.
+        decision_score: Probability that the session is genuine, from 0 to 1.
+        person: The person.
+        document: The document.
         insights: Questions and answers behind the decision.
     """
 

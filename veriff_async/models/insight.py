@@ -20,7 +20,7 @@ class InsightResult(OpenEnum):
 
 
 class InsightCategory(OpenEnum):
-    """What a question is about."""
+    """The subject of a question."""
 
     DOCUMENT = "document"
     BIOMETRIC = "biometric"

@@ -1,4 +1,4 @@
-"""The type of a JSON object, so that ``.raw`` has a type without ``Any``; and what tells two of them apart."""
+"""The type of a JSON object, which gives ``.raw`` a type without ``Any``, and a digest of such objects."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ("EMPTY", "JsonObject", "as_list", "as_object", "digest")
 JsonObject: TypeAlias = Mapping[str, object]
 
 EMPTY: JsonObject = MappingProxyType({})
-"""For comparisons and lookups only; a model never holds it, because it cannot be pickled."""
+"""For comparisons and lookups only. A model must not contain it, because it cannot be pickled."""
 
 _DIGEST: Final = 16
-"""Hex digits of a digest: among the messages of one session, nothing meets by chance."""
+"""Hex digits of a digest, enough to rule out collisions among the messages of one session."""
 
-# What was read from JSON is no circle, and looking for one takes a sixth of the time.
+# Decoded JSON contains no cycles, and checking for them takes a sixth of the time.
 _SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False, default=dict)
 
 
 def as_object(value: object) -> JsonObject | None:
     """Return a JSON value as an object, or ``None`` when it is something else."""
-    # What the json module makes is a dict, and asking for that is ten times as fast as asking for a Mapping.
+    # Decoded objects are dicts, and `isinstance` is ten times as fast for dict as for the abstract Mapping.
     return cast("JsonObject", value) if isinstance(value, dict | Mapping) else None
 
 
@@ -37,6 +37,6 @@ def as_list(value: object) -> list[object]:
 
 def digest(value: JsonObject) -> str:
     """Return a digest of an object that does not depend on the order of members, which Veriff may change."""
-    # The store writes 32.0 as 32, and what is read back must have the same digest.
+    # A store writes 32.0 as 32, and the event that it loads again must have the same digest.
     text = with_javascript_numbers(_SORTED.encode(value))
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]

@@ -1,4 +1,4 @@
-"""Media on both sides of an upload: the file a caller gives, and the receipt that Veriff returns."""
+"""Media to upload, receipts of uploads, and media that Veriff stores."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ class Media:
     """One picture or PDF to upload.
 
     Args:
-        source: Where its bytes are: a path (a text is one too), bytes, a file opened in binary mode, anything with an
-            async ``read(n)``, or an async iterator of bytes. A path, bytes or seekable file is read twice, first to
-            sign and then to send; what can be read only once is kept in an unnamed temporary file meanwhile, in
-            memory while it is small. A file that you opened stays open.
-        context: What it shows, for example ``"document-front"``; see `MediaContext`.
-        filename: A name for your own display of progress; it is never sent.
-        mimetype: Its type, if you know it; it is found from the first bytes, and one that contradicts them is refused.
+        source: A path (as text or path object), bytes, a file opened in binary mode, an object with an async
+            ``read(n)``, or an async iterator of bytes. A path, bytes or seekable file is read twice, first to sign and
+            then to send. A source that can be read only once is buffered in memory or, when it is large, in an unnamed
+            temporary file. A file that you opened stays open.
+        context: Its subject, for example ``"document-front"``; see `MediaContext`.
+        filename: A name for your display of progress; it is never sent.
+        mimetype: Its type, if you know it. The type is detected from the first bytes, and a contradiction is an error.
         timestamp: When the picture was taken (aware).
         max_side: Scale a picture down when its longer side has more pixels than this; Veriff advises 1920. It needs
             the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``.
-            JPEG, PNG and WebP stay what they are, HEIC and HEIF become JPEG, JPEG
-            and WebP are written with quality 90. The picture stands upright afterwards, and what the camera noted
-            (place, time) is gone, but for its colours' profile; CMYK becomes RGB without it. A picture that is small
-            enough, and a PDF, is sent byte for byte as it is, notes included.
+            JPEG, PNG and WebP keep their type, HEIC and HEIF become JPEG, and JPEG and WebP are written with quality
+            90. The orientation is applied, and metadata of the camera (location, time) are removed, except the colour
+            profile. CMYK becomes RGB without a profile. A picture that is small enough, and a PDF, is sent unchanged,
+            metadata included.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
@@ -75,19 +75,19 @@ class Media:
     max_side: int | None = field(default=None, kw_only=True)
 
     def __hash__(self) -> int:
-        """Hash any source: a bytearray has no hash of its own, and equal bytes of any type have to hash alike."""
+        """Hash any source: a bytearray is not hashable, and equal bytes of any type must have equal hashes."""
         source = self.source
-        known = source if isinstance(source, str | os.PathLike) else isinstance(source, bytes | bytearray | memoryview)
-        return hash((known, self.context, self.filename, self.mimetype, self.timestamp, self.max_side))
+        key = source if isinstance(source, str | os.PathLike) else isinstance(source, bytes | bytearray | memoryview)
+        return hash((key, self.context, self.filename, self.mimetype, self.timestamp, self.max_side))
 
 
 @frozen(kw_only=True)
 class MediaReference:
-    """Which media of a call an error is about.
+    """The media of a call to which an error refers.
 
     Attributes:
         index: Its index among the media of the call, from 0.
-        context: What it shows, or ``None`` when the context that was given is not one of Veriff's.
+        context: Its subject, or ``None`` when the given context is not one of Veriff's.
     """
 
     index: int
@@ -100,11 +100,11 @@ class MediaReference:
 
 @frozen(kw_only=True)
 class UploadProgress:
-    """How far one upload is.
+    """The progress of one upload.
 
     Attributes:
-        media: Which one.
-        bytes_sent: Bytes of the request body handed to the connection; it starts again when the upload is tried again.
+        media: The media.
+        bytes_sent: Bytes of the request body handed to the connection; it restarts at 0 when the upload is retried.
         total_bytes: Length of the request body in bytes (about 4/3 of the file).
     """
 
@@ -119,14 +119,14 @@ class UploadedMedia:
 
     Attributes:
         id: Id of the media file, for downloading it later.
-        context: What the picture shows.
+        context: Its subject.
         name: Usually the context again.
         size: Size in bytes as Veriff counted it.
         mimetype: MIME type as Veriff wrote it.
-        url: API address of the file; it needs signed headers, so use the client to read it.
-        session_id: The session; older answers leave it out.
-        repeated: Whether an earlier try of the same upload broke off without an answer, so that Veriff may hold
-            the picture twice (which it allows).
+        url: API address of the file; it needs signed headers, so download it with the client.
+        session_id: The session; older responses omit it.
+        repeated: Whether an earlier try of the same upload got no response, so that Veriff may store the picture twice
+            (which it allows).
     """
 
     id: str
@@ -142,7 +142,7 @@ class UploadedMedia:
 
 @frozen(kw_only=True)
 class NfcData:
-    """What was read from the chip of an e-passport, in the four files that Veriff asks for, as raw bytes.
+    """Data from the chip of an e-passport: the four files that Veriff requires, as bytes.
 
     Attributes:
         com: The chip's list of its files (EF.COM).
@@ -161,16 +161,16 @@ class NfcData:
 
 @frozen(kw_only=True)
 class MediaFile:
-    """One picture, video or chip reading that Veriff holds (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
+    """One picture, video or chip data file that Veriff stores (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
     Attributes:
         id: Its id, for downloading it.
-        context: What it shows; readings of a chip have none.
+        context: Its subject; chip data have none.
         name: Usually the context again.
         size: Size in bytes.
         mimetype: MIME type as Veriff wrote it.
-        url: API address of the file; it needs signed headers, so use the client to read it.
-        session_id: The session; older answers leave it out.
+        url: API address of the file; it needs signed headers, so download it with the client.
+        session_id: The session; older responses omit it.
         duration: Length of a video in seconds.
     """
 
@@ -189,8 +189,7 @@ class MediaFile:
 class MediaList:
     """The media of one attempt (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2).
 
-    Pictures and videos come in the order of Veriff's own view of their fit and quality, not of time. A test
-    integration gives back no videos.
+    Veriff orders pictures and videos by suitability and quality, not by time. A test integration returns no videos.
     """
 
     images: tuple[MediaFile, ...] = ()
@@ -200,7 +199,7 @@ class MediaList:
 
     @property
     def all(self) -> tuple[MediaFile, ...]:
-        """All of them: pictures, then videos, then readings of a chip."""
+        """All files: pictures, then videos, then chip data."""
         return self.images + self.videos + self.nfc_documents
 
 
@@ -215,7 +214,7 @@ class TimestampHash:
 
 @frozen(kw_only=True)
 class Timestamp:
-    """A trusted timestamp of one media file; a guess, seen in an older client only."""
+    """A trusted timestamp of one media file. Its form is a guess, seen only in an older client."""
 
     id: str
     context: MediaContext | None = None
@@ -227,11 +226,11 @@ class Timestamp:
 
 @frozen(kw_only=True)
 class DownloadProgress:
-    """How far one download is.
+    """The progress of one download.
 
     Attributes:
-        media_id: Which one.
-        bytes_received: Bytes received; it starts again when the download is tried again.
+        media_id: The id of the media file.
+        bytes_received: Bytes received; it restarts at 0 when the download is retried.
         total_bytes: Size in bytes, or ``None`` when Veriff does not state it.
     """
 
@@ -242,14 +241,14 @@ class DownloadProgress:
 
 @frozen(kw_only=True)
 class DownloadedMedia:
-    """A file that was brought down, whole and verified.
+    """A file that was downloaded completely and verified.
 
     Attributes:
-        media_id: Which one.
-        path: Where it is.
+        media_id: The id of the media file.
+        path: The file on the disk.
         size: Size in bytes.
         mimetype: MIME type as Veriff wrote it.
-        skipped: Whether it was there already, and was left as it was.
+        skipped: Whether the file existed already, and was not changed.
     """
 
     media_id: str

@@ -61,16 +61,16 @@ def with_javascript_numbers(text: str, *, keep_value: bool = True) -> str:
     """
     if not _DIFFERENT.search(text):
         return text
-    return _FLOATS.sub(_exact if keep_value else _shortest, text)
+    return _FLOATS.sub(_to_exact if keep_value else _to_shortest, text)
 
 
-def _shortest(token: re.Match[str]) -> str:
+def _to_shortest(token: re.Match[str]) -> str:
     text = token[0]
     return text if text.startswith('"') else number_text(float(text))
 
 
-def _exact(token: re.Match[str]) -> str:
-    text = _shortest(token)
+def _to_exact(token: re.Match[str]) -> str:
+    text = _to_shortest(token)
     return text if not text.lstrip("-").isdigit() or int(text) == float(text) else token[0]
 
 
@@ -85,19 +85,19 @@ def as_javascript(value: object) -> object:
         )  # above 2**53 the shortest digits may be those of another integer
     if isinstance(value, Mapping):
         members = cast("Mapping[str, object]", value)
-        return {name: as_javascript(members[name]) for name in _ordered(members)}
+        return {name: as_javascript(members[name]) for name in _order_names(members)}
     if isinstance(value, list | tuple):
         return [as_javascript(item) for item in cast("list[object]", value)]
     return value
 
 
-def _ordered(members: Mapping[str, object]) -> list[str]:
+def _order_names(members: Mapping[str, object]) -> list[str]:
     names = list(members)
     indexes = [name for name in names if _is_index(name)]
     if not indexes:
         return names
-    known = set(indexes)
-    return sorted(indexes, key=int) + [name for name in names if name not in known]
+    index_set = set(indexes)
+    return sorted(indexes, key=int) + [name for name in names if name not in index_set]
 
 
 def _is_index(name: object) -> bool:

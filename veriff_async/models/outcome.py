@@ -1,4 +1,4 @@
-"""What every kind of decision has in common: a status to act on."""
+"""Base class of decisions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ("Outcome",)
 
 
 class Outcome:
-    """Something that was decided about a session."""
+    """Base class of decisions, with properties to act on."""
 
     __slots__ = ()
 
@@ -16,15 +16,15 @@ class Outcome:
 
     @property
     def is_approved(self) -> bool:
-        """Tell whether the person was verified."""
+        """Return whether the person was verified."""
         return self.status == Status.APPROVED
 
     @property
     def is_final(self) -> bool:
-        """Tell whether the session is over: nothing but a correction by Veriff can follow."""
+        """Return whether the session is over, so that only a correction by Veriff can follow."""
         return self.status.is_final
 
     @property
     def needs_resubmission(self) -> bool:
-        """Tell whether Veriff asks for new pictures on the same session."""
+        """Return whether Veriff requests new media for the same session."""
         return self.status == Status.RESUBMISSION_REQUESTED

@@ -1,4 +1,4 @@
-"""The person of a session: what a caller states at creation, and what Veriff read from the document."""
+"""The person of a session, as stated by the caller at creation or as read by Veriff from the document."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ("Address", "ParsedAddress", "Person")
 
 @frozen(kw_only=True)
 class ParsedAddress:
-    """An address in parts; real answers write US parts in lower case (https://devdocs.veriff.com/apidocs)."""
+    """An address in parts; real responses have US parts in lower case (https://devdocs.veriff.com/apidocs)."""
 
     street: str | None = field(default=None, repr=False)
     house_number: str | None = field(default=None, repr=False)
@@ -37,11 +37,12 @@ class Address:
 class Person:
     """A person, in requests and in decisions; every field may be missing.
 
-    Given to ``create_session`` it states what you know. In a test integration a decision is triggered in the Customer
-    Portal; older pages say that the first name chooses it (``Approve``, ``Decline``, ``Resubmit``), and the sandbox
-    does so. In a decision it is what Veriff read. Dates are ``YYYY-MM-DD`` texts, as Veriff writes them; where a
-    person is sent, a `datetime.date` is written as one.
-    Fields that only some integrations get are in `raw`.
+    Pass to ``create_session`` the fields that you know. In a decision, the fields are those that Veriff read. Dates are
+    ``YYYY-MM-DD`` texts, as Veriff writes them; in requests, a `datetime.date` is accepted too. Members that only some
+    integrations receive are in `raw`.
+
+    In a test integration, a decision is triggered in the Customer Portal. Older pages say that the first name chooses
+    it (``Approve``, ``Decline``, ``Resubmit``), and the sandbox does so.
 
     https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
     """

@@ -1,9 +1,9 @@
-"""Why a session was declined, or what is to be sent again: the known numbers, and what an end-user can do.
+"""The documented reason codes of declines and resubmissions, with advice for the end-user.
 
-Documented by Veriff in three lists: declines, resubmissions, and the granular numbers, which an integration has when
-Veriff has enabled them (https://devdocs.veriff.com/docs/verification-session-decision-codes-table,
-https://devdocs.veriff.com/docs/granular-reason-codes). The lists that we have are cut (from 540 and 643 on, and 211 to
-217), so a number without an entry is possible. Meanings and hints are our own words; descriptions are Veriff's.
+Veriff documents three lists: declines, resubmissions, and granular codes, which an integration receives when Veriff has
+enabled them (https://devdocs.veriff.com/docs/verification-session-decision-codes-table,
+https://devdocs.veriff.com/docs/granular-reason-codes). Our copies of the lists are cut off (from 540 and 643 on, and
+211 to 217), so a code without an entry is possible. Meanings and hints are our own words; descriptions are Veriff's.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ("REASONS", "Reason", "ReasonFamily")
 
 
 class ReasonFamily(Enum):
-    """Which list a reason stands on."""
+    """The list that contains a reason."""
 
     DECLINE = "decline"
     RESUBMISSION = "resubmission"
@@ -32,10 +32,10 @@ class Reason:
     """One known reason.
 
     Attributes:
-        code: Its number.
-        family: Its list.
-        meaning: What it says, for you.
-        hint: What the end-user can do, in words that can be shown; they never name a suspicion.
+        code: The code.
+        family: The list that contains it.
+        meaning: Its meaning, for your logs and staff.
+        hint: Advice that can be shown to the end-user. It never mentions a suspicion.
         description: The text that Veriff sends as `Decision.reason`; ``None`` where our copy of the lists is cut.
     """
 
@@ -187,13 +187,13 @@ _DESCRIPTIONS: Final = {
 REASONS: Final[Mapping[int, Reason]] = MappingProxyType(
     {
         code: Reason(code, family, meaning, hint, _DESCRIPTIONS.get(code))
-        for family, known in (
+        for family, reasons in (
             (ReasonFamily.DECLINE, _DECLINE),
             (ReasonFamily.RESUBMISSION, _RESUBMISSION),
             (ReasonFamily.GRANULAR_DECLINE, _GRANULAR_DECLINE),
             (ReasonFamily.GRANULAR_RESUBMISSION, _GRANULAR_RESUBMISSION),
         )
-        for code, (meaning, hint) in known.items()
+        for code, (meaning, hint) in reasons.items()
     }
 )
-"""Every known reason by its number."""
+"""Every documented reason by its code."""

@@ -1,4 +1,4 @@
-"""The person of a session as ``GET /v1/sessions/{id}/person`` tells it, with what a provider of lists says."""
+"""The person of a session from ``GET /v1/sessions/{id}/person``, with matches from providers of lists."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PepAlias:
 
 @frozen(kw_only=True)
 class PepAssociate:
-    """Somebody close to a listed person, and how."""
+    """An associate of a listed person, and the kind of association."""
 
     association: str | None = None
     name: str | None = field(default=None, repr=False)
@@ -120,7 +120,7 @@ class PersonRecord:
     Its data were read from the document, or are those that were given at creation.
 
     Attributes:
-        id_code: What a decision calls ``id_number``.
+        id_code: The number that decisions call ``id_number``.
         citizenships: A list here, unlike in a decision.
         pep_sanction_matches: Searches in lists of politically exposed persons and sanctions.
     """

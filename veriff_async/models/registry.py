@@ -1,4 +1,4 @@
-"""What public registries say: Mexico's INE and CURP in their older form, and driving licences."""
+"""Results of public registries: Mexico's INE and CURP in their older form, and driving licences."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ("CurpResult", "CurpStatus", "IneCurpResult", "IneRecord", "IneResult"
 
 
 class CurpStatus(OpenEnum):
-    """State of a CURP, in the registry's own letters; the documented list is cut, so it is not whole."""
+    """State of a CURP, as an abbreviation of the registry. Our copy of the documented list is incomplete."""
 
     AN = "AN"
     AH = "AH"
@@ -25,13 +25,13 @@ class CurpStatus(OpenEnum):
 
     @property
     def is_active(self) -> bool:
-        """Tell whether the letters belong to the group of active states."""
+        """Return whether the abbreviation belongs to the group of active states."""
         return self in {CurpStatus.AN, CurpStatus.AH, CurpStatus.CRA, CurpStatus.RCN, CurpStatus.RCC}
 
 
 @frozen(kw_only=True)
 class IneResult:
-    """What the INE registry says of a document; `document_state` is a Spanish text.
+    """The result of the INE registry for a document; `document_state` is a Spanish text.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisionine-registry-1.
     """
@@ -43,12 +43,12 @@ class IneResult:
 
 @frozen(kw_only=True)
 class CurpResult:
-    """What the CURP registry says of a person (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
+    """The CURP registry's result for a person (https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncurp-registry-1).
 
     Attributes:
         status_curp: State of the CURP.
         curp: The CURP, 18 characters.
-        description: The registry's words.
+        description: The text of the registry.
     """
 
     status_curp: CurpStatus | None = None
@@ -59,7 +59,7 @@ class CurpResult:
 
 @frozen(kw_only=True)
 class IneRecord:
-    """What the INE registry says, in the answer that joins both registries; one of the two identifiers is there."""
+    """The result of INE in a response of both registries. It contains one of the two identifiers."""
 
     active: bool | None = None
     status: str | None = None
@@ -71,7 +71,7 @@ class IneRecord:
 
 @frozen(kw_only=True)
 class IneCurpResult:
-    """What both registries say.
+    """The results of both registries.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecisioncombined-ine-curp-registry-1.
     """
@@ -83,7 +83,7 @@ class IneCurpResult:
 
 @frozen(kw_only=True)
 class TransportationResult:
-    """What a registry of driving licences says: a guess, since only its four words are known.
+    """The result of a registry of driving licences. Its form is a guess, since only the four words are documented.
 
     Attributes:
         status: ``valid``, ``invalid``, ``not supported`` or ``inconclusive``.

@@ -1,4 +1,4 @@
-"""A session as Veriff describes it when it is created or submitted."""
+"""Sessions in responses to creation and submission, and consents in requests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ("Consent", "ConsentType", "SessionInfo")
 
 
 class ConsentType(OpenEnum):
-    """What an end-user may have to agree to."""
+    """The subject of a consent."""
 
     INE = "ine"
     BIPA = "bipa"
@@ -20,11 +20,11 @@ class ConsentType(OpenEnum):
 
 @frozen
 class Consent:
-    """The end-user's answer to a question for consent, for products that need one.
+    """A consent of the end-user, for products that require one.
 
     Args:
-        type: What was asked.
-        approved: Whether the end-user agreed; without it, a session for INE is not created.
+        type: The subject of the consent.
+        approved: Whether the end-user agreed. Veriff creates no INE session without consent.
 
     See https://devdocs.veriff.com/apidocs/v1sessions.
     """
@@ -39,12 +39,12 @@ class SessionInfo:
 
     Attributes:
         id: Id of the session.
-        url: Page for the end-user, with a token in it: whoever holds it can act as the end-user.
-        host: Where that page lives; older answers call it ``baseUrl``.
-        session_token: The token of that page, which some SDKs take.
-        status: ``created`` or ``submitted``; older answers have none.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation, where Veriff repeats it.
+        url: Page for the end-user. It contains a token, with which anyone can act as the end-user.
+        host: The host of that page; older responses call it ``baseUrl``.
+        session_token: The token of that page, which some SDKs accept.
+        status: ``created`` or ``submitted``; older responses omit it.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation, where Veriff repeats it.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""What is known of a session after some messages about it, and what became of one message."""
+"""The state of a session in an inbox, and the result of recording an event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ("IgnoredReason", "OpenAttempt", "RecordResult", "SessionState")
 
 @frozen(kw_only=True)
 class OpenAttempt:
-    """An attempt that has begun, and that no decision names yet.
+    """An attempt that was started or submitted, and is not decided yet.
 
     Attributes:
         attempt_id: The attempt.
@@ -30,15 +30,15 @@ class OpenAttempt:
 
 @frozen(kw_only=True)
 class SessionState:
-    """The latest state of one session, by the rules of `veriff_async._protocol.session_state`.
+    """The latest state of one session, computed by `veriff_async.inbox.apply_event`.
 
     Attributes:
         session_id: The session.
-        status: Its latest status: what an attempt came to, or what was decided.
-        attempts: The attempts that messages named, the latest last.
-        decision: The last decision that counted; see `effective_decision` for whether it still stands.
-        source: Who told the decision: ``poll`` until a webhook about it comes, then ``webhook``.
-        open_attempts: Attempts that have begun and are undecided; `_protocol.session_state` orders by them.
+        status: Its latest status: the progress of an attempt, or a decision.
+        attempts: The ids of its attempts, the latest last.
+        decision: The last decision that counted. `effective_decision` is ``None`` when a newer attempt superseded it.
+        source: How the decision was received: ``poll`` until a webhook about it arrives, then ``webhook``.
+        open_attempts: Undecided attempts, which determine the order of later messages.
     """
 
     session_id: str
@@ -63,7 +63,7 @@ class SessionState:
 
 
 class IgnoredReason(StrEnum):
-    """Why a message does not count for the state of its session."""
+    """The reason why an event does not count for the state of its session."""
 
     DUPLICATE = "duplicate"
     """The same message, by its ``dedup_key``, was recorded before. It is not stored twice."""
@@ -79,12 +79,12 @@ class IgnoredReason(StrEnum):
 
 @frozen(kw_only=True)
 class RecordResult:
-    """What became of a message that was recorded.
+    """The result of recording an event.
 
     Attributes:
-        event: The message.
-        state: The state of its session afterwards, where there is one.
-        ignored: Why it does not count; ``None`` when it does, so that the state says what it says.
+        event: The event.
+        state: The state of its session after the event, if the event names a session with a state.
+        ignored: Why the event does not count; ``None`` when it does, so that `state` reflects it.
     """
 
     event: WebhookEvent
@@ -93,5 +93,5 @@ class RecordResult:
 
     @property
     def is_duplicate(self) -> bool:
-        """Whether the very same message was recorded before."""
+        """Whether the same message was recorded before."""
         return self.ignored is IgnoredReason.DUPLICATE

@@ -1,4 +1,4 @@
-"""What single products add to a decision: each part is there only with its product."""
+"""Results that optional products add to a decision. Each part is present only with its product."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = (
 
 
 class RiskLevel(OpenEnum):
-    """How likely a proof of address is forged."""
+    """The probability that a proof of address is forged."""
 
     LOW = "LOW_RISK"
     MEDIUM = "MEDIUM_RISK"
@@ -36,10 +36,10 @@ class AddressFraud:
     """Signs that a proof of address is forged.
 
     Attributes:
-        risk_level: How likely it is.
-        reason: Veriff's word, for example ``DIGITAL_PRINT``, ``NOT_ORIGINAL_IMAGE``, ``PDF_PROCESSED_BY_EDITOR``.
-        reason_description: The reason in words.
-        indicators: Further words.
+        risk_level: The probability of forgery.
+        reason: Veriff's identifier, for example ``DIGITAL_PRINT``, ``NOT_ORIGINAL_IMAGE``, ``PDF_PROCESSED_BY_EDITOR``.
+        reason_description: The reason as text.
+        indicators: Further identifiers.
     """
 
     risk_level: RiskLevel | None = None
@@ -54,8 +54,8 @@ class ProofOfAddress:
     """A proof of address; its person has the whole name in ``first_name`` and the address in ``addresses``.
 
     Attributes:
-        name_match: Whether the name is that of the person.
-        name_match_percentage: How much of it is, 0 to 100.
+        name_match: Whether the name matches that of the person.
+        name_match_percentage: How well it matches, 0 to 100.
         document_type: Kind of paper, for example ``UTILITY_BILL``; the list is long and open.
         fraud: Signs of forgery.
 
@@ -71,7 +71,7 @@ class ProofOfAddress:
 
 @frozen(kw_only=True)
 class CpfValidation:
-    """What Brazil's registry says of a CPF number."""
+    """The result of Brazil's registry for a CPF number."""
 
     status: str | None = None
     cpf_number: str | None = field(default=None, repr=False)
@@ -86,7 +86,7 @@ class IneBiometricValidation:
     """Whether the face is the one in Mexico's INE registry.
 
     Attributes:
-        face_match: The registry's answer.
+        face_match: The result of the registry.
         face_match_percentage: 0 to 100; 85 and more is a match.
         response_status: ``success`` or ``failure``.
     """
@@ -99,7 +99,7 @@ class IneBiometricValidation:
 
 @frozen(kw_only=True)
 class RegistryValidation:
-    """What Colombia's registry says of a person."""
+    """The result of Colombia's registry for a person."""
 
     country_registry: str | None = None
     registry_name: str | None = None
@@ -111,7 +111,7 @@ class RegistryValidation:
 
 @frozen(kw_only=True)
 class ValidationResult:
-    """What one database says of a person: for each member, how well it matches in Veriff's own words.
+    """The result of one database for a person: for each member a word of Veriff's that says how well it matches.
 
     See https://devdocs.veriff.com/docs/us-database-verification.
     """
@@ -130,19 +130,19 @@ class ValidationResult:
 
 @frozen(kw_only=True)
 class AdditionalVerifiedData:
-    """What products add to a decision (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
+    """Results of optional products (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Attributes:
         drivers_license_number: Number of the licence.
         drivers_license_category: For each category, whether it is held.
         drivers_license_category_from: For each category, since when (``YYYY-MM-DD``).
         drivers_license_category_until: For each category, until when (``YYYY-MM-DD``).
-        drivers_license_categories: The categories as a list; what its items are, is a guess.
-        estimated_age: Age in years, guessed from the face.
-        estimated_gender: From 0 (male) to 1 (female), guessed from the face.
+        drivers_license_categories: The categories as a list; the form of its items is a guess.
+        estimated_age: Age in years, estimated from the face.
+        estimated_gender: From 0 (male) to 1 (female), estimated from the face.
         selfie_quality: Whether the picture of the face is good enough, with biometric authentication (seen in 2026).
         process_number: Number of the process in which the document was issued.
-        uktf_check_result: Checks of the United Kingdom's trust framework, as they came.
+        uktf_check_result: Checks of the United Kingdom's trust framework, as received.
         cpf_validation: Brazil.
         ine_biometric_registry_validation: Mexico.
         registry_validation: Colombia.
@@ -174,10 +174,10 @@ class AdditionalVerifiedData:
 
 @frozen(kw_only=True)
 class BiometricDetails:
-    """The single checks of biometric authentication; seen in a decision of 2026, not documented.
+    """The individual checks of biometric authentication; seen in a decision of 2026, not documented.
 
     Attributes:
-        face_liveness: Whether the face is of a living person before the camera.
+        face_liveness: Whether the face belongs to a living person in front of the camera.
         media_not_injected: Whether the pictures come from the camera.
         face_image_quality_sufficient: Whether the picture is good enough to compare.
         behavioral_risk: Whether the end-user's behaviour is risky.
@@ -196,9 +196,9 @@ class BiometricAuthentication:
 
     Attributes:
         matched_session_id: The earlier session.
-        matched_session_vendor_data: What was given at its creation.
-        matched_session_end_user_id: What was given at its creation.
-        details: The single checks; whatever else came is in its ``raw``.
+        matched_session_vendor_data: The value passed at its creation.
+        matched_session_end_user_id: The value passed at its creation.
+        details: The individual checks; its ``raw`` has all members.
     """
 
     matched_session_id: str | None = None

@@ -23,7 +23,7 @@ __all__ = (
 
 
 class CheckType(OpenEnum):
-    """Why a screening was made: at first, or since a list has changed."""
+    """Whether a screening is the first, or was repeated because a list has changed."""
 
     INITIAL_RESULT = "initial_result"
     UPDATED_RESULT = "updated_result"
@@ -37,7 +37,7 @@ class MatchStatus(OpenEnum):
 
 
 class MonitorStatus(OpenEnum):
-    """Whether the lists are watched for the person from now on."""
+    """Whether Veriff monitors the lists for the person."""
 
     ENABLED = "enabled"
     DISABLED = "disabled"
@@ -45,7 +45,7 @@ class MonitorStatus(OpenEnum):
 
 @frozen(kw_only=True)
 class Listing:
-    """One entry of a list; `snippet` is a piece of an article."""
+    """One entry of a list; `snippet` is an excerpt of an article."""
 
     source_name: str | None = None
     source_url: str | None = field(default=None, repr=False)
@@ -68,7 +68,7 @@ class Listings:
 
 @frozen(kw_only=True)
 class WatchlistHit:
-    """Somebody on a list who may be the person.
+    """An entry of a list that may refer to the person.
 
     Attributes:
         matched_name: The name on the list.
@@ -77,7 +77,7 @@ class WatchlistHit:
         date_of_death: ``None`` for the living.
         match_types: How it matches, for example ``name_fuzzy``, ``year_of_birth``.
         aka: Other names.
-        associates: Names of others.
+        associates: Names of associates.
         listings: The entries, by kind of list.
     """
 
@@ -94,7 +94,7 @@ class WatchlistHit:
 
 @frozen(kw_only=True)
 class SearchTerm:
-    """What was searched for; the later members come with enhanced screening only."""
+    """The terms of the search; the later members occur only with enhanced screening."""
 
     name: str | None = field(default=None, repr=False)
     year: str | None = field(default=None, repr=False)
@@ -112,16 +112,16 @@ class WatchlistScreening:
 
     Attributes:
         match_status: Whether a list may name the person.
-        check_type: Why it was made.
+        check_type: Whether it is the first or a repeated screening.
         attempt_id: The attempt.
-        session_id: The session; older payloads have the attempt only.
-        vendor_data: What was given at creation.
-        end_user_id: What was given at creation.
-        monitor_status: Whether the lists are watched from now on.
-        search_term: What was searched for.
-        total_hits: How many hits there are.
-        created_at: When it was made.
-        hits: Who was found.
+        session_id: The session; older payloads contain only the attempt.
+        vendor_data: The value passed at creation.
+        end_user_id: The value passed at creation.
+        monitor_status: Whether Veriff monitors the lists.
+        search_term: The terms of the search.
+        total_hits: The number of hits.
+        created_at: When it was created.
+        hits: The entries that were found.
     """
 
     match_status: MatchStatus
@@ -139,13 +139,13 @@ class WatchlistScreening:
 
     @property
     def may_be_listed(self) -> bool:
-        """Tell whether a list may name the person."""
+        """Return whether a list may name the person."""
         return self.match_status == MatchStatus.POSSIBLE_MATCH
 
 
 @frozen(kw_only=True)
 class Monitoring:
-    """The answer to switching the watch over the lists off.
+    """The response to a request that ends the monitoring of lists.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidwatchlist-screening.
     """
