@@ -1,4 +1,4 @@
-"""Who speaks to Veriff: API key, shared secrets, integration."""
+"""Credentials of an integration: API key, shared secrets, integration id."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _MAX_SECRETS: Final = 5  # documented: up to five shared secret keys live at onc
 
 
 def environment_of(environ: object) -> Mapping[str, str]:
-    """Return variables and their values: those of the process, unless others were given.
+    """Return the given variables, or those of the process.
 
     Raises:
-        ConfigurationError: It is not a mapping.
+        ConfigurationError: `environ` is not a mapping.
     """
     if environ is None:
         return process_environment
@@ -41,21 +41,23 @@ def environment_of(environ: object) -> Mapping[str, str]:
     raise ConfigurationError(msg)
 
 
-def _check_line(_instance: object, attribute: Attribute[str], value: object) -> None:
+def _check_text(_instance: object, attribute: Attribute[str], value: object) -> None:
     _check_printable(attribute.name.replace("_", " "), value)
 
 
 def _check_printable(name: str, value: object) -> None:
-    """Refuse what cannot stand in an HTTP header, such as the newline at the end of a secret's file."""
+    """Reject values that an HTTP header cannot contain, such as the newline at the end of a file with a secret."""
     if not isinstance(value, str) or not value:
         msg = f"The {name} is empty: copy it from the API Keys page of the integration in the Customer Portal."
         raise ConfigurationError(msg)
     if not value.isprintable() or value != value.strip():
-        msg = f"The {name} has white space or a control character around or in it: copy it again without."
+        msg = f"The {name} has white space or a control character around or in it: copy it again without them."
         raise ConfigurationError(msg)
 
 
-def _check_ring(_instance: object, _attribute: Attribute[tuple[str, ...]], secrets: tuple[str, ...]) -> None:
+def _check_previous_secrets(
+    _instance: object, _attribute: Attribute[tuple[str, ...]], secrets: tuple[str, ...]
+) -> None:
     if len(secrets) >= _MAX_SECRETS:
         msg = f"There are more than {_MAX_SECRETS} secrets: leave out those that the Customer Portal has deleted."
         raise ConfigurationError(msg)
@@ -63,9 +65,9 @@ def _check_ring(_instance: object, _attribute: Attribute[tuple[str, ...]], secre
         _check_printable("previous secret", secret)
 
 
-def _ring(secrets: Iterable[str]) -> tuple[str, ...]:
+def _to_tuple(secrets: Iterable[str]) -> tuple[str, ...]:
     if isinstance(secrets, str):
-        msg = "The previous secrets are one text: give a tuple of secrets."
+        msg = "previous_secrets must be a tuple of secrets, not a single text: pass (secret,)."
         raise ConfigurationError(msg)
     return tuple(secrets)
 
@@ -74,12 +76,12 @@ def _ring(secrets: Iterable[str]) -> tuple[str, ...]:
 class Credentials:
     """The API key and shared secrets of one integration.
 
-    Everything is signed with `shared_secret` and verified with any secret of the ring, so that secrets can be
-    rotated without a gap. The repr shows nothing secret.
+    Requests are signed with `shared_secret`. Webhooks and responses are verified with any of the secrets, so that
+    secrets can be rotated without an interruption. The repr shows nothing secret.
 
     Args:
         api_key: The API key (a UUID) from the integration's API Keys page.
-        shared_secret: The shared secret key that signs.
+        shared_secret: The shared secret key that signs requests.
         previous_secrets: Other live secrets, newest first; Veriff keeps up to five in all.
         integration_id: Needed only for an API key that several integrations share.
 
@@ -89,22 +91,22 @@ class Credentials:
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
 
-    api_key: str = field(repr=False, validator=_check_line)
-    shared_secret: str = field(repr=False, validator=_check_line)
+    api_key: str = field(repr=False, validator=_check_text)
+    shared_secret: str = field(repr=False, validator=_check_text)
     previous_secrets: tuple[str, ...] = field(
-        default=(), repr=False, kw_only=True, converter=_ring, validator=_check_ring
+        default=(), repr=False, kw_only=True, converter=_to_tuple, validator=_check_previous_secrets
     )
-    integration_id: str | None = field(default=None, kw_only=True, validator=optional(_check_line))
+    integration_id: str | None = field(default=None, kw_only=True, validator=optional(_check_text))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
         """Read ``VERIFF_API_KEY``, ``VERIFF_SHARED_SECRET`` (a comma list, newest first) and ``VERIFF_INTEGRATION_ID``.
 
         Args:
-            environ: Where to look, instead of the environment of the process.
+            environ: Variables to use instead of the environment of the process.
 
         Raises:
-            ConfigurationError: A variable is missing or cannot be right; the message names it.
+            ConfigurationError: A variable is missing or invalid; the message names it.
         """
         environment = environment_of(environ)
         for name in (API_KEY_VARIABLE, SECRET_VARIABLE):
@@ -113,7 +115,7 @@ class Credentials:
                 raise ConfigurationError(msg)
         secrets = [secret.strip() for secret in environment[SECRET_VARIABLE].split(",") if secret.strip()]
         if not secrets:
-            msg = f"{SECRET_VARIABLE} holds no secret: write them in one line, parted by commas, newest first."
+            msg = f"{SECRET_VARIABLE} holds no secret: write them in one line, separated by commas, newest first."
             raise ConfigurationError(msg)
         return cls(
             environment[API_KEY_VARIABLE].strip(),
@@ -182,15 +184,15 @@ class Credentials:
         return signer.hexdigest()
 
     def signer(self) -> Signer:
-        """Begin a signature of a payload that comes in pieces."""
+        """Return a signer for a payload that arrives in chunks."""
         return Signer(self.shared_secret)
 
     def verifier(self) -> Verifier:
-        """Begin a check of a payload that comes in pieces."""
+        """Return a verifier for a payload that arrives in chunks."""
         return Verifier(self.secrets)
 
     def verify(self, payload: Buffer, signature: str) -> int | None:
-        """Tell which secret signed a whole payload: its place in `secrets`, or ``None``."""
+        """Return the index in `secrets` of the secret that signed a payload, or ``None`` if none of them did."""
         verifier = self.verifier()
         verifier.update(payload)
         return verifier.match(signature)

@@ -167,7 +167,7 @@ def test_everything_is_told_to_programs(start: Start) -> None:
     ]
     assert taken[0]["person"] == {"firstName": "Ada", "lastName": "Specimen"}
     assert [line["cause"] for line in refused[:5]] == [
-        "the body was parsed and written again",
+        "the body was parsed and serialised again",
         "none of the known mistakes",
         "there is no signature or no API key",
         "another API key",

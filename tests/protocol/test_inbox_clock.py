@@ -30,18 +30,18 @@ def test_a_clock_that_is_contradicted_is_never_believed(steps: list[float], off:
 def test_a_long_silence_is_believed_after_a_day(gap: float) -> None:
     """When nothing was recorded for long, the time is doubted at first, and believed when it has gone on for a day."""
     clock = Clock(NOW).observe(NOW + gap)
-    assert (NOW, NOW) == (clock.believed, clock.reference(NOW + gap))
+    assert (NOW, NOW) == (clock.trusted, clock.reference(NOW + gap))
 
     later = clock.observe(NOW + gap + DAY / 2).observe(NOW + gap + DAY)
 
-    assert NOW + gap + DAY == later.believed
+    assert NOW + gap + DAY == later.trusted
 
 
 def test_two_wrong_clocks_do_not_confirm_each_other() -> None:
     """A clock that is behind and one that is ahead are not one clock that has gone on."""
     clock = Clock(NOW).observe(NOW - 40 * DAY).observe(NOW + 40 * DAY)
 
-    assert NOW == clock.believed
+    assert NOW == clock.trusted
 
 
 def test_an_inbox_that_began_in_the_future_comes_back() -> None:
@@ -50,4 +50,4 @@ def test_an_inbox_that_began_in_the_future_comes_back() -> None:
     for hours in range(0, 26, 5):
         clock = clock.observe(NOW + hours * DAY / 24)
 
-    assert NOW + DAY <= clock.believed <= NOW + 2 * DAY
+    assert NOW + DAY <= clock.trusted <= NOW + 2 * DAY

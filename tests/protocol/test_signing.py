@@ -85,11 +85,11 @@ def test_malformed_signatures_are_named(text: str) -> None:
     assert not is_signature(text)
 
 
-def test_empty_secrets_are_refused() -> None:
-    """An empty secret, with which anybody could sign, is refused when it is given."""
+def test_empty_secrets_are_rejected() -> None:
+    """An empty secret, with which anyone could sign, is rejected immediately."""
     with pytest.raises(ConfigurationError, match="secret is empty"):
         Signer("")
-    with pytest.raises(ConfigurationError, match="no shared secret"):
+    with pytest.raises(ConfigurationError, match="list of shared secrets is empty"):
         Verifier([])
     with pytest.raises(ConfigurationError, match="shared secret is empty"):
         Credentials("key", "")

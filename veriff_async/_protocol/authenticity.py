@@ -1,7 +1,8 @@
-"""Who a message comes from, by its headers: API key, integration, signature. Answers and webhooks carry the same.
+"""Authenticity of webhooks and responses, from their headers: API key, integration and signature.
 
-https://devdocs.veriff.com/apidocs/veriff-public-api-guides. Two families of headers say the same; either
-serves, and a pair that disagrees is nobody's.
+https://devdocs.veriff.com/apidocs/veriff-public-api-guides. Two families of headers have the same content:
+X-AUTH-CLIENT with X-HMAC-SIGNATURE, and VRF-AUTH-CLIENT with VRF-HMAC-SIGNATURE. One family is enough. If both are
+present and differ, the message is not authentic.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from veriff_async.credentials import Credentials
 
-__all__ = ("Claim", "WebhookVerification", "claim_of", "verify_webhook")
+__all__ = ("AuthHeaders", "WebhookVerification", "parse_auth_headers", "verify_webhook")
 
 
 _CLIENT: Final = "client"
@@ -46,31 +47,33 @@ _ROLES: Final = {
 
 
 @frozen
-class Claim:
-    """What the headers of a message say; ``None`` for what they do not.
+class AuthHeaders:
+    """The authentication headers of a message, ``None`` for those that are missing.
 
     Attributes:
-        client: The API key.
+        api_key: The API key.
         signature: The signature.
-        integration: The integration.
+        integration_id: The integration.
         disagrees: Whether the two families contradict each other.
-        legacy: The older X-SIGNATURE, a hash without HMAC, which proves nothing here.
+        legacy: The older X-SIGNATURE, a hash without HMAC, which this library does not accept.
     """
 
-    client: str | None
+    api_key: str | None
     signature: str | None
-    integration: str | None
+    integration_id: str | None
     disagrees: bool
     legacy: str | None = None
 
-    def is_foreign(self, credentials: Credentials) -> bool:
-        """Tell whether it names another API key."""
-        return self.client is not None and self.client.lower() != credentials.api_key.lower()
+    def names_other_key(self, credentials: Credentials) -> bool:
+        """Return whether the headers name another API key."""
+        return self.api_key is not None and self.api_key.lower() != credentials.api_key.lower()
 
-    def is_of_other_integration(self, credentials: Credentials) -> bool:
-        """Tell whether it names another integration than the credentials do; either side may name none."""
-        known = credentials.integration_id
-        return self.integration is not None and known is not None and self.integration.lower() != known.lower()
+    def names_other_integration(self, credentials: Credentials) -> bool:
+        """Return whether the headers and the credentials name different integrations; either may name none."""
+        expected = credentials.integration_id
+        if self.integration_id is None or expected is None:
+            return False
+        return self.integration_id.lower() != expected.lower()
 
 
 @frozen
@@ -87,11 +90,11 @@ class WebhookVerification:
     integration_id: str | None = None
 
 
-def claim_of(headers: Mapping[str, str]) -> Claim:
-    """Read the headers of a message; names in any case.
+def parse_auth_headers(headers: Mapping[str, str]) -> AuthHeaders:
+    """Return the authentication headers of a message. Header names may be in any case.
 
     Raises:
-        InvalidArgumentError: They are no mapping of str to str.
+        InvalidArgumentError: The headers are not a mapping of str to str.
     """
     # A header may come twice, and some mappings give both. The first one counts, and all must be equal.
     values: dict[str, str] = {}
@@ -102,7 +105,7 @@ def claim_of(headers: Mapping[str, str]) -> Claim:
             text = header_text(name, value).strip()
             is_equal = values.setdefault(role, text).lower() == text.lower()
             disagrees |= not is_equal and role in {_CLIENT, _SIGNATURE}
-    return Claim(
+    return AuthHeaders(
         values.get(_CLIENT), values.get(_SIGNATURE), values.get(_INTEGRATION) or None, disagrees, values.get(_LEGACY)
     )
 
@@ -110,48 +113,48 @@ def claim_of(headers: Mapping[str, str]) -> Claim:
 def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookVerification:
     """Check that a message comes from Veriff, for this integration.
 
-    `parse_webhook` does this first; alone it tells which secret is in use, for example to see when an older one can be
-    deleted.
+    `parse_webhook` does this first. Called alone, it shows which secret is in use, for example to find out when an
+    older secret can be deleted.
 
     Args:
         headers: The request's headers, names in any case.
-        body: The raw body, exactly as it came.
-        credentials: Whose message it should be; any live secret of the ring may have signed it.
+        body: The raw body, exactly as received.
+        credentials: The credentials of the expected sender. Any of their secrets may have signed the message.
 
     Returns:
-        Which secret signed it.
+        The index of the secret that signed the message, and the integration.
 
     Raises:
         SignatureError: The API key or integration is missing or another, or the signature is missing, malformed or
-            wrong; ``.reason`` says which.
+            wrong; see ``.reason``.
         InvalidArgumentError: An argument is of a wrong type; the message names the likely mistake.
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
     body, credentials = as_bytes(body), check_credentials(credentials)
-    claim = claim_of(headers)
-    for name, value in ((AUTH_CLIENT, claim.client), (HMAC_SIGNATURE, claim.signature)):
+    auth = parse_auth_headers(headers)
+    for name, value in ((AUTH_CLIENT, auth.api_key), (HMAC_SIGNATURE, auth.signature)):
         if value is None:
-            legacy = ", only the older X-SIGNATURE, which is not checked" if claim.legacy else ""
+            legacy = ", only the older X-SIGNATURE, which is not checked" if auth.legacy else ""
             msg = f"The webhook has no {name} header{legacy}: check that the proxy in front of you passes it on."
             raise SignatureError(msg, reason="missing")
-    if claim.disagrees:
+    if auth.disagrees:
         msg = "The webhook's two families of headers disagree: answer 401, it is not Veriff's."
         raise SignatureError(msg, reason="malformed")
-    if claim.is_foreign(credentials):
+    if auth.names_other_key(credentials):
         msg = "The webhook names another API key: check which integration sends to this address."
         raise SignatureError(msg, reason="foreign_client")
-    if claim.is_of_other_integration(credentials):
+    if auth.names_other_integration(credentials):
         msg = "The webhook names another integration: check which integration sends to this address."
         raise SignatureError(msg, reason="foreign_integration")
-    if not is_signature(claim.signature or ""):
+    if not is_signature(auth.signature or ""):
         msg = "The webhook's signature is not 64 hex digits: answer 401, it is not Veriff's."
         raise SignatureError(msg, reason="malformed")
-    secret_index = credentials.verify(body, claim.signature or "")
+    secret_index = credentials.verify(body, auth.signature or "")
     if secret_index is None:
         msg = (
-            "The webhook's signature matches no live secret: verify the raw bytes as they came, give every secret that "
-            "the API Keys page lists, and see what explain_signature says."
+            "The webhook's signature matches no live secret: verify the raw bytes as received, pass every secret that "
+            "the API Keys page lists, and call explain_signature."
         )
         raise SignatureError(msg, reason="mismatch")
-    return WebhookVerification(secret_index, claim.integration)
+    return WebhookVerification(secret_index, auth.integration_id)

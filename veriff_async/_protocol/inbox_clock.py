@@ -1,9 +1,9 @@
-"""The time by which an inbox measures age, when its processes may have wrong clocks.
+"""The time with which an inbox measures age, although a process may have a wrong clock.
 
-What is too old is deleted, so one process whose clock is a month ahead would empty the inbox for all. The inbox keeps
-the latest time that it believes. A time that is more than a day away from it is doubted: either nothing was recorded
-for so long, or the clock is wrong. It is believed when the doubted clock has gone on for a day, and no process has
-contradicted it in between.
+An inbox deletes sessions that are too old, so one process whose clock is a month ahead would empty it for all. It
+therefore stores the latest time that it trusts. A time that differs from it by more than a day is suspect: either no
+process recorded anything for that long, or the clock is wrong. It is trusted when the suspect clock has advanced by a
+day, and no process has recorded at a trusted time since then.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ _DAY: Final = 86_400.0
 
 @frozen
 class Clock:
-    """What an inbox knows of the time, in seconds since 1970.
+    """The trusted time of an inbox, in seconds since 1970.
 
     Attributes:
-        believed: The latest time that is believed.
-        doubted: The first time of a clock that is far from it, if one is.
+        trusted: The latest trusted time.
+        suspect: The first time of a clock that differs by more than a day, if there is one.
     """
 
-    believed: float
-    doubted: float | None = None
+    trusted: float
+    suspect: float | None = None
 
     def observe(self, now: float) -> Clock:
-        """Return what is known after a process has recorded something at a time by its own clock."""
-        ahead = now - self.believed
+        """Return the clock after a process has recorded an event, at a time of its own clock."""
+        ahead = now - self.trusted
         if abs(ahead) <= _DAY:
-            return Clock(max(self.believed, now))
-        if self.doubted is None or (ahead > 0) != (self.doubted > self.believed) or now < self.doubted:
-            return Clock(self.believed, now)
-        return Clock(now) if now - self.doubted >= _DAY else self
+            return Clock(max(self.trusted, now))
+        if self.suspect is None or (ahead > 0) != (self.suspect > self.trusted) or now < self.suspect:
+            return Clock(self.trusted, now)
+        return Clock(now) if now - self.suspect >= _DAY else self
 
     def reference(self, now: float) -> float:
-        """Return the time that ages are measured against, for a process with a clock of its own."""
-        return max(self.believed, now) if abs(now - self.believed) <= _DAY else self.believed
+        """Return the current time for measuring age, for a process whose clock shows `now`."""
+        return max(self.trusted, now) if abs(now - self.trusted) <= _DAY else self.trusted

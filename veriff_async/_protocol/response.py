@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, cast
 from attrs import field, frozen
 
 from veriff_async import errors
-from veriff_async._protocol.authenticity import claim_of
+from veriff_async._protocol.authenticity import parse_auth_headers
 from veriff_async._protocol.error_codes import class_of, remedy
 from veriff_async._protocol.json.decode import decode_model, load_object
 from veriff_async.errors import DecodeError
@@ -84,32 +84,32 @@ def check_authenticity(response: Response) -> None:
     """
     if response.status == _UNAUTHORIZED:
         return
-    claim, credentials = claim_of(response.headers), response.request.credentials
-    if claim.disagrees:
+    auth, credentials = parse_auth_headers(response.headers), response.request.credentials
+    if auth.disagrees:
         fault, remedy = "contradicts itself in its headers", "check for a proxy between this machine and Veriff"
         raise invalid_response(response, fault, remedy, ("two families disagree @ header",))
-    if claim.is_foreign(credentials):
+    if auth.names_other_key(credentials):
         fault, remedy = "names another API key", "check base_url, and for a proxy between this machine and Veriff"
         raise invalid_response(response, fault, remedy, ("another API key @ header",))
-    if claim.is_of_other_integration(credentials):
+    if auth.names_other_integration(credentials):
         fault, remedy = (
             "names another integration",
             "check integration_id, and for a proxy between this machine and Veriff",
         )
         raise invalid_response(response, fault, remedy, ("another integration @ header",))
-    if claim.signature is not None and not _is_signature_valid(response, claim.signature):
+    if auth.signature is not None and not _is_signature_valid(response, auth.signature):
         fault, remedy = "is not signed with a known secret", "pass every valid secret, and check for a proxy"
         raise invalid_response(response, fault, remedy, ("signature does not match @ header",))
 
 
 def is_signed(response: Response) -> bool:
     """Return whether a response carries a valid signature of Veriff for this integration."""
-    claim, credentials = claim_of(response.headers), response.request.credentials
-    if claim.signature is None or claim.disagrees:
+    auth, credentials = parse_auth_headers(response.headers), response.request.credentials
+    if auth.signature is None or auth.disagrees:
         return False
-    if claim.is_foreign(credentials) or claim.is_of_other_integration(credentials):
+    if auth.names_other_key(credentials) or auth.names_other_integration(credentials):
         return False
-    return _is_signature_valid(response, claim.signature)
+    return _is_signature_valid(response, auth.signature)
 
 
 def _is_signature_valid(response: Response, signature: str) -> bool:

@@ -1,6 +1,6 @@
-"""Why a signature does not match: the mistakes that receivers make, tried one by one.
+"""Diagnosis of signatures that do not match: tries the common mistakes of receivers one by one.
 
-For a person who looks for the mistake, not for the way of every message: it hashes the body some hundred times.
+It is meant for debugging, not for every message, because it hashes the body about a hundred times.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from attrs import frozen
 
 from veriff_async._protocol.arguments import check_text
-from veriff_async._protocol.authenticity import claim_of
+from veriff_async._protocol.authenticity import parse_auth_headers
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials
 from veriff_async._protocol.signing import is_signature
 from veriff_async.errors import InvalidArgumentError
@@ -23,21 +23,21 @@ from veriff_async.errors import InvalidArgumentError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from veriff_async._protocol.authenticity import Claim
+    from veriff_async._protocol.authenticity import AuthHeaders
     from veriff_async.credentials import Credentials
 
 __all__ = ("SignatureCause", "SignatureExplanation", "explain_signature")
 
-_LARGEST: Final = 1024 * 1024
-_DIGEST: Final = 32
+_MAX_BODY: Final = 1024 * 1024
+_DIGEST_SIZE: Final = 32
 _BOM: Final = b"\xef\xbb\xbf"
 
 
 class SignatureCause(Enum):
-    """What is the matter with a signature."""
+    """The cause of a signature that does not match."""
 
     MATCHES = "it matches"
-    MISSING = "there is no signature or no API key"
+    MISSING = "the signature or the API key is missing"
     FAMILIES_DISAGREE = "the two families of headers disagree"
     FOREIGN_CLIENT = "another API key"
     FOREIGN_INTEGRATION = "another integration"
@@ -49,7 +49,7 @@ class SignatureCause(Enum):
     LINE_ENDS = "other line ends"
     BYTE_ORDER_MARK = "a byte order mark"
     CHARSET = "another charset"
-    RESERIALISED = "the body was parsed and written again"
+    RESERIALISED = "the body was parsed and serialised again"
     OTHER_TEXT = "another text was signed"
     SECRET_FORM = "the secret was changed before use"  # noqa: S105  no secret
     PLAIN_HASH = "a hash without HMAC"
@@ -60,12 +60,12 @@ class SignatureCause(Enum):
 
 @frozen
 class SignatureExplanation:
-    """What is the matter with a signature, and what to do; it shows neither secret nor body nor signature.
+    """The cause and a remedy, without any secret, body or signature.
 
     Attributes:
-        cause: What is the matter.
+        cause: The cause.
         advice: One sentence with the remedy.
-        secret_index: The index of the secret that explains it, in `Credentials.secrets`.
+        secret_index: The index of the secret that explains the signature, in `Credentials.secrets`.
     """
 
     cause: SignatureCause
@@ -74,22 +74,22 @@ class SignatureExplanation:
 
     @property
     def matches(self) -> bool:
-        """Whether nothing is the matter."""
+        """Whether the signature is valid."""
         return self.cause is SignatureCause.MATCHES
 
 
 _ADVICE: Final[dict[SignatureCause, str]] = {
     SignatureCause.MATCHES: "The signature is right.",
     SignatureCause.MISSING: "Look for a proxy that drops the X-AUTH-CLIENT or X-HMAC-SIGNATURE header.",
-    SignatureCause.FAMILIES_DISAGREE: "Somebody changed one of the headers on the way; Veriff sends the same in both.",
+    SignatureCause.FAMILIES_DISAGREE: "One of the headers was changed on the way: Veriff sends the same value in both.",
     SignatureCause.FOREIGN_CLIENT: (
         "The message is for the integration with another API key: use that integration's credentials."
     ),
     SignatureCause.FOREIGN_INTEGRATION: (
         "The message is for another integration of the same API key: use that integration's secrets."
     ),
-    SignatureCause.NOT_HEX: "A signature is 64 hex digits: look for what changed or cut the header.",
-    SignatureCause.BASE64: "The digest is right and written in base64: write it in hex.",
+    SignatureCause.NOT_HEX: "A signature has 64 hex digits: check what changed or truncated the header.",
+    SignatureCause.BASE64: "The digest is right, but in base64: write it in hex.",
     SignatureCause.EMPTY_BODY: "The body is empty: read the raw body before your framework does, and only once.",
     SignatureCause.BASE64_BODY: (
         "The body is still in base64: decode it first, as AWS Lambda says with isBase64Encoded, and verify the bytes."
@@ -99,7 +99,7 @@ _ADVICE: Final[dict[SignatureCause, str]] = {
     SignatureCause.BYTE_ORDER_MARK: "A byte order mark was added or cut: take the raw bytes, not text.",
     SignatureCause.CHARSET: "The body was decoded and encoded in another charset: take the raw bytes, not text.",
     SignatureCause.RESERIALISED: (
-        "The body was parsed and written again as JSON: take the raw bytes as they came, before any parsing."
+        "The body was parsed and serialised again as JSON: take the raw bytes as received, before any parsing."
     ),
     SignatureCause.OTHER_TEXT: "Not this body was signed but the other text: sign what the call's page says.",
     SignatureCause.SECRET_FORM: (
@@ -111,7 +111,7 @@ _ADVICE: Final[dict[SignatureCause, str]] = {
     ),
     SignatureCause.TOO_LARGE: "The body is larger than any of Veriff's messages: check who sends it.",
     SignatureCause.UNKNOWN: (
-        "No secret of these explains it: compare the API Keys page, and look for what changes the body on its way."
+        "None of the secrets explains it: compare them with the API Keys page, and check which proxy changes the body."
     ),
 }
 
@@ -121,18 +121,18 @@ def explain_signature(
 ) -> SignatureExplanation:
     """Explain why the signature of a message does not match.
 
-    It tries the mistakes that are made most: a body that was parsed and written again, one that is still in base64,
+    It tries the most common mistakes: a body that was parsed and serialised again, a body that is still in base64,
     white space at its end, another charset, another key or integration, a secret that was decoded first, and the older
-    X-SIGNATURE header in secret_index of X-HMAC-SIGNATURE.
+    X-SIGNATURE header in place of X-HMAC-SIGNATURE.
 
     Args:
         headers: The message's headers, names in any case.
         body: The body as you have it.
-        credentials: Whose message it should be.
-        other_text: What may have been signed instead, for example the id or the path of a request.
+        credentials: The credentials of the expected sender.
+        other_text: A text that may have been signed instead, for example the id or the path of a request.
 
     Returns:
-        The cause with a remedy; nothing in it is secret or personal.
+        The cause with a remedy. It contains nothing secret or personal.
 
     Raises:
         InvalidArgumentError: An argument is of a wrong type; the message names the likely mistake.
@@ -145,69 +145,69 @@ def explain_signature(
     body, credentials = as_bytes(body), check_credentials(credentials)
     if other_text is not None:
         check_text("other_text", other_text, error=InvalidArgumentError)
-    claim = claim_of(headers)
-    if claim.signature is None and claim.legacy is not None:
-        return _explain_legacy(claim, body, credentials)
-    written = claim.signature or ""
-    signature = written.lower() if is_signature(written) else _from_base64(written)
-    hopeless = _hopeless(claim, signature, body)
-    if hopeless is not None:
-        return _explained(hopeless)
-    found = _search(signature, body, credentials, other_text)
-    if found.cause is SignatureCause.MATCHES and signature != written.lower():
-        found = _explained(SignatureCause.BASE64, found.secret_index)
-    if found.cause in {SignatureCause.MATCHES, SignatureCause.UNKNOWN}:
-        # Another key goes with another secret, so that nothing else can explain it; and what matches is refused for it.
-        if claim.is_foreign(credentials):
-            return _explained(SignatureCause.FOREIGN_CLIENT)
-        if claim.is_of_other_integration(credentials):
-            return _explained(SignatureCause.FOREIGN_INTEGRATION)
-    return found
+    auth = parse_auth_headers(headers)
+    if auth.signature is None and auth.legacy is not None:
+        return _explain_legacy(auth, body, credentials)
+    sent = auth.signature or ""
+    signature = sent.lower() if is_signature(sent) else _from_base64(sent)
+    early_cause = _find_early_cause(auth, signature, body)
+    if early_cause is not None:
+        return _explanation(early_cause)
+    explanation = _search(signature, body, credentials, other_text)
+    if explanation.cause is SignatureCause.MATCHES and signature != sent.lower():
+        explanation = _explanation(SignatureCause.BASE64, explanation.secret_index)
+    if explanation.cause in {SignatureCause.MATCHES, SignatureCause.UNKNOWN}:
+        # Another key has another secret, so nothing else explains a mismatch. Even a match is rejected then.
+        if auth.names_other_key(credentials):
+            return _explanation(SignatureCause.FOREIGN_CLIENT)
+        if auth.names_other_integration(credentials):
+            return _explanation(SignatureCause.FOREIGN_INTEGRATION)
+    return explanation
 
 
-def _explain_legacy(claim: Claim, body: bytes, credentials: Credentials) -> SignatureExplanation:
-    """Explain a message that has the older signature alone, and which secret made it."""
-    if claim.client is not None and claim.is_foreign(credentials):
-        return _explained(SignatureCause.FOREIGN_CLIENT)
-    signature = (claim.legacy or "").lower()
+def _explain_legacy(auth: AuthHeaders, body: bytes, credentials: Credentials) -> SignatureExplanation:
+    """Explain a message that has only the older signature, and find the secret that made it."""
+    if auth.api_key is not None and auth.names_other_key(credentials):
+        return _explanation(SignatureCause.FOREIGN_CLIENT)
+    signature = (auth.legacy or "").lower()
     hashes = [hashlib.sha256(body + secret.encode()).hexdigest() for secret in credentials.secrets]
     index = hashes.index(signature) if signature in hashes else None
-    return _explained(SignatureCause.LEGACY_HEADER, index)
+    return _explanation(SignatureCause.LEGACY_HEADER, index)
 
 
-def _hopeless(claim: Claim, signature: str, body: bytes) -> SignatureCause | None:
-    """Return the cause of what need not be searched for."""
-    if claim.signature is None or claim.client is None:
+def _find_early_cause(auth: AuthHeaders, signature: str, body: bytes) -> SignatureCause | None:
+    """Return the cause if the headers alone show it."""
+    if auth.signature is None or auth.api_key is None:
         return SignatureCause.MISSING
-    if claim.disagrees:
+    if auth.disagrees:
         return SignatureCause.FAMILIES_DISAGREE
     if not signature:
         return SignatureCause.NOT_HEX
-    return SignatureCause.TOO_LARGE if len(body) > _LARGEST else None
+    return SignatureCause.TOO_LARGE if len(body) > _MAX_BODY else None
 
 
 def _search(signature: str, body: bytes, credentials: Credentials, other_text: str | None) -> SignatureExplanation:
-    for cause, text in _texts(body, other_text):
+    for cause, text in _candidate_texts(body, other_text):
         secret_index = credentials.verify(text, signature)
         if secret_index is not None:
-            return _explained(cause, secret_index)
+            return _explanation(cause, secret_index)
     for secret_index, secret in enumerate(credentials.secrets):
-        if any(_is(signature, hmac.digest(key, body, "sha256")) for key in _keys(secret)):
-            return _explained(SignatureCause.SECRET_FORM, secret_index)
-        if _is(signature, hashlib.sha256(body + secret.encode()).digest()):
-            return _explained(SignatureCause.PLAIN_HASH, secret_index)
-    return _explained(SignatureCause.UNKNOWN if body else SignatureCause.EMPTY_BODY)
+        if any(_matches(signature, hmac.digest(key, body, "sha256")) for key in _candidate_keys(secret)):
+            return _explanation(SignatureCause.SECRET_FORM, secret_index)
+        if _matches(signature, hashlib.sha256(body + secret.encode()).digest()):
+            return _explanation(SignatureCause.PLAIN_HASH, secret_index)
+    return _explanation(SignatureCause.UNKNOWN if body else SignatureCause.EMPTY_BODY)
 
 
-def _texts(body: bytes, other_text: str | None) -> Iterator[tuple[SignatureCause, bytes]]:
-    """Give what may have been signed, the likeliest first."""
+def _candidate_texts(body: bytes, other_text: str | None) -> Iterator[tuple[SignatureCause, bytes]]:
+    """Yield the texts that may have been signed, the most likely first."""
     yield SignatureCause.MATCHES, body
     if other_text is not None:
         text = other_text.encode(errors="replace")
         yield SignatureCause.OTHER_TEXT, text
         yield SignatureCause.OTHER_TEXT, text + b"\n" + body
     yield SignatureCause.EMPTY_BODY, b""
-    yield from ((SignatureCause.BASE64_BODY, text) for text in _decoded(body))
+    yield from ((SignatureCause.BASE64_BODY, text) for text in _decode_base64(body))
     stripped = body.strip()
     for end in (b"", b"\n", b"\r\n", b" "):
         yield SignatureCause.TRAILING_NEWLINE, stripped + end
@@ -217,12 +217,12 @@ def _texts(body: bytes, other_text: str | None) -> Iterator[tuple[SignatureCause
     yield SignatureCause.LINE_ENDS, unix.replace(b"\n", b"\r\n")
     yield SignatureCause.BYTE_ORDER_MARK, body.removeprefix(_BOM)
     yield SignatureCause.BYTE_ORDER_MARK, _BOM + body
-    yield from ((SignatureCause.CHARSET, text) for text in _charsets(body))
-    yield from ((SignatureCause.RESERIALISED, text) for text in _written_again(body))
+    yield from ((SignatureCause.CHARSET, text) for text in _recode(body))
+    yield from ((SignatureCause.RESERIALISED, text) for text in _reserialise(body))
 
 
-def _decoded(body: bytes) -> Iterator[bytes]:
-    """Give what a body in base64 holds, with either alphabet, with or without padding, quotes and line ends."""
+def _decode_base64(body: bytes) -> Iterator[bytes]:
+    """Yield the content of a base64 body: with either alphabet, with or without padding, quotes and line ends."""
     text = b"".join(body.split()).strip(b'"').rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     if text:
         try:
@@ -231,7 +231,7 @@ def _decoded(body: bytes) -> Iterator[bytes]:
             return
 
 
-def _charsets(body: bytes) -> Iterator[bytes]:
+def _recode(body: bytes) -> Iterator[bytes]:
     for read_as, written_as in (
         ("utf-8", "latin-1"),
         ("utf-8", "cp1252"),
@@ -249,29 +249,29 @@ def _charsets(body: bytes) -> Iterator[bytes]:
     yield body.decode("ascii", errors="ignore").encode()
 
 
-def _written_again(body: bytes) -> Iterator[bytes]:
+def _reserialise(body: bytes) -> Iterator[bytes]:
     try:
         value: object = json.loads(body.decode())
     except (ValueError, RecursionError):
         return
     for separators in ((",", ":"), (", ", ": ")):
-        for plain in (True, False):
-            for in_order in (False, True):
-                text = _dumped(value, separators, plain=plain, in_order=in_order)
+        for is_unicode in (True, False):
+            for is_sorted in (False, True):
+                text = _serialise(value, separators, is_unicode=is_unicode, is_sorted=is_sorted)
                 yield text
-                # As PHP and others write every slash.
+                # PHP and others escape every slash.
                 yield text.replace(b"/", rb"\/")
     for indent in (2, 4):
         yield json.dumps(value, indent=indent, ensure_ascii=False).encode(errors="replace")
 
 
-def _dumped(value: object, separators: tuple[str, str], *, plain: bool, in_order: bool) -> bytes:
-    text = json.dumps(value, separators=separators, ensure_ascii=not plain, sort_keys=in_order)
+def _serialise(value: object, separators: tuple[str, str], *, is_unicode: bool, is_sorted: bool) -> bytes:
+    text = json.dumps(value, separators=separators, ensure_ascii=not is_unicode, sort_keys=is_sorted)
     return text.encode(errors="replace")
 
 
-def _keys(secret: str) -> Iterator[bytes]:
-    """Give what a secret is mistaken for."""
+def _candidate_keys(secret: str) -> Iterator[bytes]:
+    """Yield the keys that result from common mistakes with a secret."""
     bare = secret.replace("-", "")
     yield from (bare.encode(), f"{secret}\n".encode(), f" {secret}".encode(), secret.upper().encode())
     yield from (secret.lower().encode(), f'"{secret}"'.encode())
@@ -283,7 +283,7 @@ def _keys(secret: str) -> Iterator[bytes]:
                 continue
 
 
-def _is(signature: str, digest: bytes) -> bool:
+def _matches(signature: str, digest: bytes) -> bool:
     return hmac.compare_digest(signature, digest.hex())
 
 
@@ -292,8 +292,8 @@ def _from_base64(text: str) -> str:
         digest = b64decode(text, validate=True)
     except ValueError:
         return ""
-    return digest.hex() if len(digest) == _DIGEST else ""
+    return digest.hex() if len(digest) == _DIGEST_SIZE else ""
 
 
-def _explained(cause: SignatureCause, secret_index: int | None = None) -> SignatureExplanation:
+def _explanation(cause: SignatureCause, secret_index: int | None = None) -> SignatureExplanation:
     return SignatureExplanation(cause, _ADVICE[cause], secret_index)

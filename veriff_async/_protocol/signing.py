@@ -1,7 +1,7 @@
-"""HMAC-SHA256 as Veriff uses it: sign whole or in pieces, verify against a ring of secrets.
+"""HMAC-SHA256 signatures as Veriff uses them: sign whole payloads or chunks, verify against several secrets.
 
-The key is the shared secret as UTF-8 text, the signature 64 hex digits, lower case when written and in any case when
-read (https://devdocs.veriff.com/apidocs/veriff-public-api-guides).
+The key is the shared secret as UTF-8 text. A signature has 64 hex digits: lower case when written, any case when read
+(https://devdocs.veriff.com/apidocs/veriff-public-api-guides).
 """
 
 from __future__ import annotations
@@ -24,90 +24,90 @@ _HEX: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
 class Signer:
-    """Sign a payload that comes in pieces."""
+    """Signs a payload that arrives in chunks."""
 
     __slots__ = ("_mac",)
 
     def __init__(self, secret: str) -> None:
-        """Begin a signature.
+        """Start a signature.
 
         Raises:
-            ConfigurationError: The secret is empty; such a signature anybody could make.
+            ConfigurationError: The secret is empty. Anyone could make such a signature.
         """
         if not secret:
-            msg = "The shared secret is empty: give the one that the Customer Portal showed when it was made."
+            msg = "The shared secret is empty: pass the one that the Customer Portal showed when it was created."
             raise ConfigurationError(msg)
         self._mac = hmac.new(secret.encode(), digestmod=hashlib.sha256)
 
     def update(self, piece: Buffer) -> None:
-        """Add the next piece; hashing more than 2 KiB lets other threads run meanwhile.
+        """Add the next chunk. Hashing more than 2 KiB releases the GIL.
 
         Raises:
             ConfigurationError: It is not bytes.
         """
         try:
             self._mac.update(piece)
-        except (TypeError, ValueError, BufferError):  # a view may be released, or not be one piece
-            problem = f"What is signed must be bytes, not {type(piece).__name__}: encode a text as UTF-8."
+        except (TypeError, ValueError, BufferError):  # a memoryview may be released or not contiguous
+            problem = f"The payload to sign must be bytes, not {type(piece).__name__}: encode a text as UTF-8."
         else:
             return
         raise ConfigurationError(problem)
 
     def hexdigest(self) -> str:
-        """Return the signature of everything so far, as 64 lower-case hex digits."""
+        """Return the signature of all chunks so far, as 64 lower-case hex digits."""
         return self._mac.hexdigest()
 
 
 class Verifier:
-    """Check a payload that comes in pieces against several live secrets at once."""
+    """Verifies a payload that arrives in chunks against several secrets."""
 
     __slots__ = ("_signers",)
 
     def __init__(self, secrets: Sequence[str]) -> None:
-        """Begin a check.
+        """Start a verification.
 
         Raises:
-            ConfigurationError: There is no secret, or one of them is empty.
+            ConfigurationError: The list of secrets, or one of them, is empty.
         """
         if not secrets:
-            msg = "There is no shared secret to verify with: give at least one."
+            msg = "The list of shared secrets is empty: pass at least one."
             raise ConfigurationError(msg)
         self._signers = tuple(Signer(secret) for secret in secrets)
 
     def update(self, piece: Buffer) -> None:
-        """Add the next piece."""
+        """Add the next chunk."""
         for signer in self._signers:
             signer.update(piece)
 
     def match(self, signature: str) -> int | None:
-        """Tell which secret made the signature.
+        """Return which secret made the signature.
 
-        Every secret is compared, in constant time, whichever matches.
+        Every secret is compared, each in constant time, so that the duration does not depend on which one matches.
 
         Returns:
-            Its place in the ring, or ``None`` when none did or the text is no signature.
+            The index of the secret, or ``None`` when no secret matches or the text is not a signature.
         """
         if not is_signature(signature):
             return None
-        claimed = signature.lower()
-        matches = [hmac.compare_digest(signer.hexdigest(), claimed) for signer in self._signers]
+        expected = signature.lower()
+        matches = [hmac.compare_digest(signer.hexdigest(), expected) for signer in self._signers]
         return matches.index(True) if any(matches) else None
 
 
 def is_signature(text: str) -> bool:
-    """Tell whether the text has the form of a signature: 64 hex digits of either case."""
+    """Return whether the text has the form of a signature: 64 hex digits in any case."""
     return _HEX.fullmatch(text) is not None
 
 
 def sign(secret: str, payload: Buffer) -> str:
-    """Sign a whole payload, see `Signer`."""
+    """Sign a whole payload."""
     signer = Signer(secret)
     signer.update(payload)
     return signer.hexdigest()
 
 
 def verify(payload: Buffer, signature: str, secrets: Sequence[str]) -> int | None:
-    """Check a whole payload, see `Verifier.match`."""
+    """Verify a whole payload; see `Verifier.match`."""
     verifier = Verifier(secrets)
     verifier.update(payload)
     return verifier.match(signature)

@@ -1,7 +1,7 @@
-"""The upload body: JSON around a base64 text, with its length known before a byte of the file is read.
+"""The body of an upload: JSON around a base64 text. Its length is known before the file is read.
 
-https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3 gives the shape and asks for a data URI; Veriff's own demo sends
-bare base64, which is therefore accepted too, but the documented form is what we write.
+https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3 documents the form and a data URI. Veriff's own demo sends bare
+base64, so that is accepted too, but this library sends the documented form.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ("Envelope", "base64_length", "encode", "image_envelope")
 
-_GROUP: Final = 3
+_BYTES_PER_GROUP: Final = 3
 
 
 @frozen
 class Envelope:
-    """What stands before and after the base64 text of one file."""
+    """The JSON before and after the base64 text of one file."""
 
     prefix: bytes
     suffix: bytes
@@ -45,8 +45,8 @@ class Envelope:
 
 
 def base64_length(size: int) -> int:
-    """Return how long `size` bytes are as base64."""
-    return -(-size // _GROUP) * 4
+    """Return the length of the base64 text of `size` bytes."""
+    return -(-size // _BYTES_PER_GROUP) * 4
 
 
 def encode(piece: Buffer) -> bytes:
@@ -55,16 +55,16 @@ def encode(piece: Buffer) -> bytes:
 
 
 def image_envelope(context: MediaContext, mimetype: str, timestamp: datetime | None = None) -> Envelope:
-    """Return what surrounds an image or PDF.
+    """Return the JSON around an image or PDF.
 
     Args:
-        context: What it shows.
-        mimetype: For the data URI.
+        context: Its subject.
+        mimetype: Its type, for the data URI.
         timestamp: When it was taken, if known; must be aware.
     """
-    described = {"context": str(context)}
+    members = {"context": str(context)}
     if timestamp is not None:
-        described["timestamp"] = timestamp.isoformat()
-    head = dump({"image": {**described, "content": f"data:{mimetype};base64,"}})
+        members["timestamp"] = timestamp.isoformat()
+    head = dump({"image": {**members, "content": f"data:{mimetype};base64,"}})
     suffix = b'"}}'
     return Envelope(prefix=head.removesuffix(suffix), suffix=suffix)

@@ -1,4 +1,4 @@
-"""Webhooks: the raw request in, a verified event out. Nothing is parsed before the signature holds."""
+"""Webhooks: verifies the raw request and decodes the event. Nothing is parsed before the signature is verified."""
 
 from __future__ import annotations
 
@@ -56,28 +56,29 @@ _BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
     (AddressEvent, frozenset({"action", "addressId"})),
     (SessionEvent, frozenset({"action", "id"})),
 )
-"""The members that a kind cannot be without. An optional one never decides: Veriff leaves some out."""
+"""Members that are required in a kind. Optional members do not identify it, because Veriff omits some of them."""
 
-_DEEPEST: Final = 250
-"""Levels of nesting that a message may have. Real ones have some ten; Python's recursion limit is 1,000."""
+# Real messages have about ten levels of nesting. Python's recursion limit is 1,000.
+_MAX_DEPTH: Final = 250
 
 _KINDS: Final[dict[str, type[WebhookEvent]]] = {kind.kind: kind for kind in get_args(WebhookEvent)}
 
 
 def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> WebhookEvent:
-    """Verify and read a webhook.
+    """Verify and decode a webhook.
 
     Args:
         headers: The request's headers, names in any case.
-        body: The raw body, exactly as it came; a body that was parsed and written again does not verify.
-        credentials: Whose webhook it should be; any live secret of the ring may have signed it.
+        body: The raw body, exactly as received; a body that was parsed and serialised again does not verify.
+        credentials: The credentials of the expected sender. Any of their secrets may have signed the webhook.
 
     Returns:
-        The event; one of an unknown kind keeps its JSON.
+        The event. An `UnknownEvent` keeps the JSON of any other kind.
 
     Raises:
-        SignatureError: The API key or integration is another, or the signature is missing, malformed or wrong.
-        WebhookPayloadError: It is signed, but cannot be read.
+        SignatureError: The webhook belongs to another API key or integration, or its signature is missing,
+            malformed or wrong.
+        WebhookPayloadError: The signature is valid, but the body cannot be decoded.
         InvalidArgumentError: An argument is of a wrong type; the message names the likely mistake.
 
     Example:
@@ -93,16 +94,16 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
         return _decode(_kind(raw), raw)
     except DecodeError as error:
         problems = error.problems
-    msg = f"The webhook is signed, but cannot be read ({'; '.join(problems)}): look for a newer veriff-async."
+    msg = f"The webhook is signed, but cannot be decoded ({'; '.join(problems)}): check for a newer veriff-async."
     raise WebhookPayloadError(msg, problems=problems)
 
 
 def _check_depth(body: bytes, raw: JsonObject) -> None:
-    """Refuse JSON that is nested too deeply: whether it can be written again would depend on the caller's stack."""
-    if body.count(b"[") + body.count(b"{") <= _DEEPEST:  # counting is faster than a search
+    # Whether deeper JSON can be encoded again would depend on the depth of the caller's stack.
+    if body.count(b"[") + body.count(b"{") <= _MAX_DEPTH:  # counting is faster than a search
         return
     level: list[object] = [raw]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         level = [item for value in level for item in _items(value)]
         if not level:
             return
@@ -117,22 +118,22 @@ def _items(value: object) -> Iterable[object]:
 
 
 def event_from(raw: JsonObject) -> WebhookEvent:
-    """Read the body of a webhook, whose origin was checked before.
+    """Decode the body of a webhook that was verified before.
 
     Raises:
-        DecodeError: It is of a known kind, and lacks what that kind cannot be without.
+        DecodeError: A member that its kind requires is missing or has another type.
     """
     return _decode(_kind(raw), raw)
 
 
 def event_from_decision(decision: Decision) -> DecisionEvent:
-    """Make of a decision that was asked for the event that a webhook of the same content is."""
+    """Return the event for a polled decision; it equals that of a webhook with the same content."""
     raw = decision.raw or to_json(decision)
     return DecisionEvent(decision=decision, raw=raw)
 
 
 def without_details(decision: Decision) -> Decision:
-    """Return a decision with what tells it from others, and without personal data."""
+    """Return a decision with only its identifying fields, without personal data."""
     return Decision(
         session_id=decision.session_id,
         attempt_id=decision.attempt_id,
@@ -142,11 +143,11 @@ def without_details(decision: Decision) -> Decision:
 
 
 def event_from_resubmission(answered: Decision, *, refused: bool = False) -> SessionEvent:
-    """Make the event that a client records when it submits a new attempt, or when that submission was refused.
+    """Return the event that a client records when it submits a new attempt, or when Veriff refused that submission.
 
     Args:
-        answered: The decision that had asked for the new attempt.
-        refused: Whether the submission was refused, so that the decision stands again.
+        answered: The resubmission request.
+        refused: Whether Veriff refused the submission, so that the request is effective again.
     """
     action = Status.RESUBMISSION_REQUESTED if refused else Status.SUBMITTED
     event = SessionEvent(session_id=answered.session_id, action=action, answered_decision=without_details(answered))
@@ -154,15 +155,15 @@ def event_from_resubmission(answered: Decision, *, refused: bool = False) -> Ses
 
 
 def dump_event(event: WebhookEvent) -> bytes:
-    """Write an event as the JSON it came as, for a store; `load_event` needs its ``kind`` beside it."""
+    """Encode an event for a store, as the JSON that was received. `load_event` also needs its ``kind``."""
     return dump(event.raw or to_json(event))
 
 
 def load_event(kind: str, body: bytes) -> WebhookEvent:
-    """Read what `dump_event` wrote.
+    """Decode an event that `dump_event` encoded.
 
     Raises:
-        DecodeError: It is nothing that an event was written as.
+        DecodeError: The body is not an event of this kind.
     """
     return _decode(_KINDS.get(kind, UnknownEvent), load_object(body))
 
@@ -179,7 +180,7 @@ def _kind(raw: JsonObject) -> type[WebhookEvent]:
             return _BY_NAME[name]
     for kind, required in _BY_SHAPE:
         for member in required:
-            if raw.get(member) is None:  # null means as little as a missing member
+            if raw.get(member) is None:  # null is equivalent to a missing member
                 break
         else:
             return kind

@@ -84,8 +84,8 @@ CREATE TABLE IF NOT EXISTS event (
 CREATE INDEX IF NOT EXISTS event_order ON event (session, number);
 CREATE TABLE IF NOT EXISTS clock (
     id INTEGER PRIMARY KEY CHECK (id = 1),
-    believed REAL NOT NULL, -- see veriff_async/_protocol/inbox_clock.py
-    doubted REAL
+    trusted REAL NOT NULL, -- see veriff_async/_protocol/inbox_clock.py
+    suspect REAL
 );
 PRAGMA user_version = {_VERSION};
 COMMIT;
@@ -245,14 +245,14 @@ class SqliteEventStore(Database):
         self._reference_time = clock.reference(now)
         self._time = max(now, self._reference_time)
         # Not at every record: the row would be rewritten for each commit.
-        if before is None or clock.doubted != before.doubted or abs(clock.believed - before.believed) >= _CLOCK_STEP:
-            values = (clock.believed, clock.doubted)
-            self._db.execute("INSERT OR REPLACE INTO clock (id, believed, doubted) VALUES (1, ?, ?)", values)
-        if clock.doubted is not None and not self._has_warned:
-            self._warn_of_clock(now - clock.believed)
+        if before is None or clock.suspect != before.suspect or abs(clock.trusted - before.trusted) >= _CLOCK_STEP:
+            values = (clock.trusted, clock.suspect)
+            self._db.execute("INSERT OR REPLACE INTO clock (id, trusted, suspect) VALUES (1, ?, ?)", values)
+        if clock.suspect is not None and not self._has_warned:
+            self._warn_of_clock(now - clock.trusted)
 
     def _warn_of_clock(self, ahead: float) -> None:
-        """Warn once that the clock is doubted, unless no session is old enough to be affected."""
+        """Warn once that the clock is suspect, unless no session is old enough to be affected."""
         oldest = self._reference_time + ahead - self._retention.max_age
         if ahead > 0 and not self._db.execute("SELECT 1 FROM session WHERE touched <= ?", (oldest,)).fetchone():
             return
@@ -265,7 +265,7 @@ class SqliteEventStore(Database):
         )
 
     def _load_clock(self) -> Clock | None:
-        row = self._db.execute("SELECT believed, doubted FROM clock").fetchone()
+        row = self._db.execute("SELECT trusted, suspect FROM clock").fetchone()
         return None if row is None else Clock(*row)
 
     def _oldest_kept(self) -> float:

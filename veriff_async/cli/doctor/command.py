@@ -17,7 +17,7 @@ from anyio import to_thread
 
 from veriff_async import Credentials, ResponseError
 from veriff_async._protocol import endpoints
-from veriff_async._protocol.authenticity import claim_of
+from veriff_async._protocol.authenticity import parse_auth_headers
 from veriff_async._protocol.headers import HMAC_SIGNATURE
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async._protocol.response import Response, api_error, check_authenticity
@@ -174,7 +174,7 @@ async def _send(probe: HttpProbe, root: str, request: Request) -> ProbeResult:
 def _evaluate(request: Request, probed: ProbeResult) -> CheckResult:
     status = probed.status or 0
     # Any web server answers 404; Veriff answers in JSON, and signs some of its responses.
-    is_veriffs = bool(_json(probed)) or claim_of(probed.headers).signature is not None
+    is_veriffs = bool(_json(probed)) or parse_auth_headers(probed.headers).signature is not None
     return checks.check_credentials(status, _code(request, probed), is_veriffs=is_veriffs)
 
 
@@ -199,7 +199,7 @@ async def _compare_with_wrong_signature(
 def _check_response_signature(request: Request, probed: ProbeResult) -> CheckResult:
     """Check the signature of the response, if there is one."""
     name = "answer signature"
-    if claim_of(probed.headers).signature is None:
+    if parse_auth_headers(probed.headers).signature is None:
         message = "The response is not signed. That is fine: whether Veriff signs refusals is not documented."
         return CheckResult(name, CheckOutcome.SKIPPED, message)
     try:
