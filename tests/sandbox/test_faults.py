@@ -43,6 +43,18 @@ async def test_fault_happens_the_given_number_of_times(caller: Caller) -> None:
     assert [503, 503, 201] == [reply.status for reply in replies]
 
 
+async def test_clear_faults_removes_pending_faults(caller: Caller) -> None:
+    """After `clear_faults` no injected fault happens, and faults can be injected again."""
+    caller.sandbox.inject(Fault.status(500), times=5)
+    assert 500 == (await caller.post("/v1/sessions", {"verification": {}})).status
+
+    caller.sandbox.clear_faults()
+    await caller.create()
+
+    caller.sandbox.inject(Fault.status(503))
+    assert 503 == (await caller.post("/v1/sessions", {"verification": {}})).status
+
+
 async def test_fault_is_limited_to_method_and_path(caller: Caller) -> None:
     """Other requests succeed, and the fault stays pending."""
     session_id = await caller.create()

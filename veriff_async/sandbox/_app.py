@@ -124,6 +124,7 @@ class _ResponseMiddleware:
                 response = await handler(request)
             except HTTPError as error:
                 response = _error_response(request, error)
+            # aiohttp's own errors: unknown path, wrong method, body above the limit.
             except web.HTTPException as error:
                 response = json_response({"status": "fail", "message": error.reason}, status=error.status)
             except web.RequestPayloadError:
@@ -162,6 +163,7 @@ class _FaultMiddleware:
             fault = self._service.next_fault(request.method, request.path)
             request[_IS_FORGED] = fault is not None and fault.kind is FaultKind.FORGE_SIGNATURE
             response = await self._respond(request, handler, fault)
+            # Recorded after the handler, so a recorded request has taken effect.
             status = None if response is None else response.status
             self._service.record_request(ReceivedRequest(method=request.method, path=request.path, status=status))
             # aiohttp wants a response; this one is never sent, because the connection is closed.

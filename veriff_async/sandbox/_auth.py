@@ -51,6 +51,7 @@ def check_api_key(request_headers: Mapping[str, str], credentials: Credentials) 
 def _check_key(client: str | None, name: str, credentials: Credentials) -> None:
     if client is None:
         raise HTTPError(401, "1801", f"Mandatory {name} header is missing")
+    # Compared first: a test may choose a key that is not a UUID. UUIDs are case-insensitive.
     if client.strip().lower() == credentials.api_key.lower():
         return
     if not _is_uuid(client):
@@ -90,12 +91,14 @@ def signature_headers(credentials: Credentials, signature: str) -> dict[str, str
     }
     if credentials.integration_id is not None:
         values[headers.INTEGRATION_ID] = credentials.integration_id
+    # Seen: real webhooks have names in lower case.
     return {name.lower(): value for name, value in values.items()}
 
 
 def _read_header(request_headers: Mapping[str, str], name: str, newer: str) -> str | None:
     """Return the value of a header of either family. Refusing a pair that differs is a guess."""
     values = {request_headers[key].strip() for key in (name, newer) if key in request_headers}
+    # Hex digits and UUIDs are compared without case, like everywhere else.
     if len({value.lower() for value in values}) > 1:
         raise HTTPError(401, "1812", f"{name} and {newer} disagree")
     return values.pop() if values else None

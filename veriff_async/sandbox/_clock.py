@@ -12,8 +12,8 @@ from veriff_async.sandbox._arguments import check_number
 __all__ = ("Clock", "RealClock", "VirtualClock")
 
 _EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# Leaves a thousand years for scheduled events, so that no date exceeds what datetime can hold.
 _LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
-"""Leaves a thousand years for scheduled events, so that no date exceeds what datetime can hold."""
 
 
 class Clock(Protocol):
@@ -68,5 +68,6 @@ class VirtualClock:
         now = self._now + timedelta(seconds=check_number("seconds", seconds))
         if now > _LATEST:
             msg = "The virtual clock does not go beyond the year 9000: pass fewer seconds."
+            # The clock is unchanged after an error.
             raise InvalidArgumentError(msg)
         self._now = now

@@ -67,6 +67,7 @@ class FaceCollection:
         faces += [ImportedFace(session_id=_check_name(session)) for session in sessions]
         if count > self._quota:
             raise HTTPError(400, "1104", "Quota is exceeded")
+        # Charged after every face was read, so that a refused request costs nothing.
         self._quota -= count
         self.faces += [self._mark_duplicate(face, now) for face in faces]
         return {"status": "success", "availableQuota": self._quota}
@@ -86,6 +87,7 @@ def _read_image(image: JsonObject) -> ImportedFace:
     if not isinstance(content, str) or not content:
         raise HTTPError(400, "1400", "Image data is missing")
     try:
+        # A data URI or bare base64, as for uploads (a guess).
         data = b64decode(content.partition(";base64,")[2] or content, validate=True)
     except ValueError:
         raise HTTPError(400, "1401", "Image is not valid base64") from None

@@ -182,6 +182,7 @@ class Faults:
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the first fault that matches a request, and count it."""
+        # The first match wins, so faults for the same requests happen in the order of their injection.
         for pending in self._pending:
             if pending.method in {None, method} and (pending.path is None or fnmatchcase(path, pending.path)):
                 pending.times -= 1

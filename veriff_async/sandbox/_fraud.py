@@ -52,6 +52,7 @@ class FraudReports:
 
     def count_request(self, now: datetime) -> None:
         """Count a request, and refuse it if there were too many within a minute."""
+        # A sliding window (a guess): the documents name the limit, not the kind of window.
         while self._requests and self._requests[0] <= now - timedelta(minutes=1):
             self._requests.popleft()
         if len(self._requests) >= _PER_MINUTE:
@@ -99,6 +100,7 @@ class FraudReports:
             problem = "Session is in a state that cannot be reported"
         elif session_id in self._reports:
             problem = "Report already exists"
+        # Reports are independent: an invalid one is an item of the response, not an error.
         if problem is not None or session is None:
             return FraudReportReceipt(session_id=session_id, status=ReportStatus.ERROR, details=problem)
         comment = report.get("comment")

@@ -48,8 +48,8 @@ FILE: Final = web.RequestKey("file", Path)
 
 _CHUNK_BYTES: Final = 256 * 1024
 _SMALL_FILE_BYTES: Final = 1024 * 1024
+# Largest body of an import: ten times the limit of an upload (a guess).
 _MAX_FACES_BYTES: Final = MAX_IMPORTED_FACES * MAX_IMAGE_BASE64 + 64 * 1024
-"""Largest body of an import: ten times the limit of an upload (a guess)."""
 
 
 class Handlers:

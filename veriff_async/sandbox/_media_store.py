@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ("IncomingFile", "MediaStore")
 
+# Bytes that are collected before a thread writes them, so that a small chunk does not cost a switch of threads.
 _BLOCK_BYTES: Final = 1024 * 1024
-"""Bytes that are collected before a thread writes them: a call of a thread costs as much as copying some 100 KiB."""
 
 _BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # Windows has another mode for text
 
@@ -128,6 +128,7 @@ class IncomingFile:
             if self._file is None:
                 # Media show people, so other users of the machine must not read them, even in a folder that they can.
                 self._file = os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _BINARY, 0o600), "wb")
+            # Hashed here, so that neither the event loop nor a second reading of the file is needed.
             self._hash.update(block)
             self.size += self._file.write(block)
 

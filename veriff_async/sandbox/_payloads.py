@@ -80,6 +80,7 @@ def media(stored: StoredMedia, session_id: str, host: str) -> dict[str, object]:
     uploaded = UploadedMedia(
         id=stored.id,
         name=stored.context,
+        # "nfc" is not a documented context, so chip data has none.
         context=None if chip else MediaContext(stored.context),
         size=stored.size,
         mimetype=stored.mimetype,
@@ -100,6 +101,7 @@ def token(session_id: str, now: datetime) -> str:
     made_up = {name: str(uuid5(UUID(session_id), name)) for name in ("iid", "vid", "cid")}
     members = {"iat": issued_at, "session_id": session_id, **made_up, "exp": issued_at + _TOKEN_SECONDS}
     claims = _base64url(dump(members))
+    # Clients that parse JWTs strictly need a signature of the right length.
     signature = hmac.digest(session_id.encode(), f"{head}.{claims}".encode(), "sha256")
     return f"{head}.{claims}.{_base64url(signature)}"
 
@@ -150,6 +152,7 @@ def decision(record: Session, spec: DecisionSpec, *, now: datetime, options: San
     )
     body = to_json(model, time_digits=options.time_digits)
     verification = body["verification"]
+    # The model holds a number, as seen in payloads; the documented form is made here.
     if options.reason_code_as_text and spec.reason_code is not None and isinstance(verification, dict):
         verification["reasonCode"] = str(spec.reason_code)
     return body

@@ -13,8 +13,8 @@ from veriff_async.sandbox._faults import Fault
 
 __all__ = ("TokenBucket",)
 
+# Seconds. The bucket has refilled by then.
 _RETRY_AFTER: Final = 1
-"""Seconds. The bucket has refilled by then."""
 
 
 @define

@@ -104,9 +104,12 @@ class Session:
     status: Status = Status.CREATED
     decision: JsonObject | None = None
     full_auto: JsonObject | None = None
+    # The last body of each kind, for `Sandbox.resend`.
     posted: dict[WebhookKind, JsonObject] = Factory(dict[WebhookKind, JsonObject])
     resubmissions: int = 0
+    # Whether the end-user has opened Veriff's page, where a request for resubmission can be answered.
     opened: bool = False
+    # A deleted session is kept, so that tests can still look at it.
     deleted: bool = False
     address_id: str | None = None
     collected: JsonObject | None = None

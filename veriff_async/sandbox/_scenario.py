@@ -41,21 +41,22 @@ if TYPE_CHECKING:
 
 __all__ = ("Due", "Effect", "Post", "Scenario")
 
+# Beginnings of first names that choose the decision. Sources write Approve and Approved, Resubmit and Resubmission.
 _STATUS_BY_FIRST_NAME: Final = (
     ("approve", Status.APPROVED),
     ("decline", Status.DECLINED),
     ("resubmi", Status.RESUBMISSION_REQUESTED),
 )
-"""Beginnings of first names that choose the decision. Sources write Approve and Approved, Resubmit and Resubmission."""
 
+# Used when a test passes no reason code. Both were seen in real payloads.
 _DEFAULT_REASON_CODES: Final = {Status.DECLINED: 101, Status.RESUBMISSION_REQUESTED: 203}
-"""Used when a test passes no reason code. Both were seen in real payloads."""
 
 _MAX_RESUBMISSIONS: Final = 9
 _LIMIT_EXCEEDED: Final = 539
+# Number of deletions in a period, as documented.
 _DELETION_LIMITS: Final = ((5, timedelta(hours=1)), (10, timedelta(days=1)))
-"""Number of deletions in a period, as documented."""
 
+# States in which a session can be deleted (https://devdocs.veriff.com/apidocs/v1sessionsid-3).
 _DELETABLE: Final = frozenset(
     {
         Status.CREATED,
@@ -67,10 +68,9 @@ _DELETABLE: Final = frozenset(
         Status.ABANDONED,
     }
 )
-"""States in which a session can be deleted (https://devdocs.veriff.com/apidocs/v1sessionsid-3)."""
 
+# States in which a deletion decides the session first (documented).
 _UNDECIDED: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
-"""States in which a deletion decides the session first (documented)."""
 
 
 @frozen
@@ -144,6 +144,7 @@ class Scenario:
     def create(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``POST /v1/sessions``."""
         session = self._create(_validation.check_verification(body, self.options), now)
+        # Every session gets an expiry; `run_due` ignores it once the session has a final decision.
         return _payloads.session(session, host), [self._expiry(session)]
 
     def validate_registry(self, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
@@ -178,6 +179,7 @@ class Scenario:
 
     def submit(self, session_id: str, body: JsonObject, *, now: datetime, host: str) -> tuple[JsonObject, list[Effect]]:
         """Answer ``PATCH /v1/sessions/{id}``."""
+        # A malformed body is refused before the session is looked up; Veriff's own order is unknown.
         _validation.check_submission(body)
         session = self.find(session_id)
         if session.status not in OPEN_FOR_MEDIA:
@@ -192,6 +194,7 @@ class Scenario:
             raise HTTPError(403, None, "Deletion is not enabled for this integration")
         if session.status not in _DELETABLE:
             raise HTTPError(400, "1305", "Session is not in a completed status")
+        # Only accepted deletions count towards the limit (a guess).
         self._count_deletion(now)
         effects = self._finish(session, now) if session.status in _UNDECIDED else []
         session.deleted = True
@@ -250,8 +253,10 @@ class Scenario:
         session = self.get(due.session_id)
         if session.deleted or session.status.is_final or due.attempt_id not in {None, session.attempt.id}:
             return []
+        # A held-back request for resubmission is dropped if the end-user has submitted again (documented).
         if due.post is not None:
             return [due.post] if session.status in _UNDECIDED else []
+        # A decision that a test made before the automatic one stays.
         if due.spec is not None:
             return self._decide(session, due.spec, now) if session.status == Status.SUBMITTED else []
         return self._finish(session, now)
@@ -259,6 +264,7 @@ class Scenario:
     def find(self, session_id: str) -> Session:
         """Return the session that a request names (codes 1001, 1002)."""
         _validation.check_id(session_id)
+        # UUIDs are case-insensitive, and the sandbox creates them in lower case.
         session = self._look_up(session_id.lower())
         if session is None or session.deleted:
             raise HTTPError(404, None, "Session not found")
@@ -305,6 +311,7 @@ class Scenario:
             created_at=now,
             vendor_data=vendor_data if isinstance(vendor_data, str) else None,
             end_user_id=end_user_id if isinstance(end_user_id, str) else None,
+            # Stored without nulls, so that a null member and an absent one give the same decision.
             person=_without_nulls(verification.get("person")),
             document=_without_nulls(verification.get("document")),
             attempts=[Attempt(self._new_id(), now)],
@@ -331,6 +338,7 @@ class Scenario:
     def _submit(self, session: Session, now: datetime) -> list[Effect]:
         session.status = session.attempt.status = Status.SUBMITTED
         session.attempt.submitted_at = now
+        # A guess: from here on GET /decision no longer shows the decision that asked for the resubmission.
         session.decision = session.full_auto = None
         return [*self._attempt_event(session, Status.SUBMITTED), *self._schedule_decision(session, now)]
 
@@ -370,6 +378,7 @@ class Scenario:
             post = Post(session.id, WebhookKind.DECISION, session.decision)
         session.status = session.attempt.status = spec.status
         if spec.status == Status.RESUBMISSION_REQUESTED:
+            # Appended after the decision was built, which names the attempt that it is about.
             session.attempts.append(Attempt(self._new_id(), now))
         if not is_held:
             return [post]
@@ -385,6 +394,7 @@ class Scenario:
     def _limit_resubmissions(self, session: Session, spec: DecisionSpec) -> DecisionSpec:
         if spec.status != Status.RESUBMISSION_REQUESTED:
             return spec
+        # Documented: the session ends with a decline rather than an error, and a reason passed by the test is replaced.
         if session.resubmissions == _MAX_RESUBMISSIONS:
             return evolve(spec, status=Status.DECLINED, reason=None, reason_code=_LIMIT_EXCEEDED)
         session.resubmissions += 1

@@ -81,8 +81,8 @@ __all__ = ("Sandbox",)
 BASE_URL_VARIABLE: Final = "VERIFF_BASE_URL"
 FEEDBACK_URL_VARIABLE: Final = "VERIFF_FEEDBACK_URL"
 SYNC_URL_VARIABLE: Final = "VERIFF_SYNC_URL"
+# Time that running requests have to finish when the sandbox stops.
 _SHUTDOWN_SECONDS: Final = 1.0
-"""Time that running requests have to finish when the sandbox stops."""
 
 _LAST_PORT: Final = 65_535
 
@@ -200,6 +200,7 @@ class Sandbox:
             portal = thread.enter_context(start_blocking_portal("asyncio"))
             portal.call(self._start)
             thread.callback(portal.call, self._stop)
+            # Until here an error stops the thread; from here on `__exit__` does.
             self._thread = thread.pop_all()
         return self
 
@@ -283,6 +284,7 @@ class Sandbox:
             WebhookKind(check_text("a kind of webhook_urls", kind)): check_url("webhook_url", url)
             for kind, url in mapping.items()
         }
+        # A URL for an unknown kind would never be used, so a typing error would go unnoticed.
         for kind in checked:
             if not kind.known:
                 best = closest(kind, WebhookKind)
@@ -480,6 +482,7 @@ class Sandbox:
         if not isinstance(clock, VirtualClock):
             msg = "The clock of this sandbox is real: create the sandbox with clock=VirtualClock() to advance it."
             raise ConfigurationError(msg)
+        # The service must run what is due before this method returns, or a test would have to wait.
         clock.advance(seconds)
         self._service.catch_up()
 
@@ -494,6 +497,7 @@ class Sandbox:
         if loop is asyncio.get_running_loop():
             await scheduler.join()
         else:
+            # Another loop: run there, and await the result here; cancelling this future cancels the coroutine there.
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(scheduler.join(), loop))
 
     def wait_idle_sync(self, timeout: float = 10.0) -> None:
@@ -531,6 +535,7 @@ class Sandbox:
         async with AsyncExitStack() as parts:
             store = await to_thread.run_sync(MediaStore, self._media_folder)
             parts.push_async_callback(to_thread.run_sync, store.close)
+            # Files of a temporary folder were deleted at the last stop, and must not be listed.
             await to_thread.run_sync(self._service.resume, _file_exists)
             sender = WebhookSender(self._service.options)
             parts.push_async_callback(sender.aclose)
@@ -539,6 +544,7 @@ class Sandbox:
             runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=_SHUTDOWN_SECONDS, access_log=None)
             await runner.setup()
             parts.push_async_callback(runner.cleanup)
+            # Registered after the cleanup of the runner, so it is called before: hanging requests must end first.
             parts.callback(closing.set)
             self._service.host = await self._listen(runner)
             loop, scheduler = asyncio.get_running_loop(), Scheduler(self._service, sender)
@@ -560,6 +566,7 @@ class Sandbox:
         raise ConfigurationError(msg)
 
     async def _stop(self) -> None:
+        # First, so that no other thread sends work to a loop that is stopping.
         self._running = None
         self._service.host = ""
         await self._open_parts.aclose()

@@ -79,8 +79,8 @@ _T = TypeVar("_T")
 
 _log: Final = logging.getLogger(__name__)
 
+# Number of requests and deliveries that are kept for tests. It bounds the memory of a sandbox that runs for weeks.
 _MAX_RECORDS: Final = 10_000
-"""Number of requests and deliveries that are kept for tests. It bounds the memory of a sandbox that runs for weeks."""
 
 
 @frozen(kw_only=True)
@@ -195,6 +195,7 @@ class SandboxService:
         """List the media of an attempt."""
         with self._at_present():
             _validation.check_id(request.id)
+            # A linear search: a sandbox holds few sessions, and an index would have to follow transactions.
             for session in self._scenario.sessions:
                 for attempt in session.attempts:
                     if attempt.id == request.id.lower() and not session.deleted:
@@ -304,6 +305,7 @@ class SandboxService:
     def next_fault(self, method: str, path: str) -> Fault | None:
         """Return how a request is to fail: by a fault that a test has injected, or by the rate limit."""
         with self._lock:
+            # An injected fault has priority, and takes no token of the rate limit.
             return self._faults.take(method, path) or self._bucket.take(self.clock.now().timestamp())
 
     def record_request(self, request: ReceivedRequest) -> None:
@@ -391,6 +393,7 @@ class SandboxService:
     def record_delivery(self, webhook: PendingWebhook, delivery: Delivery) -> None:
         """Record an attempt to deliver, and schedule the next one if the receiver did not accept the webhook."""
         with self._lock:
+            # Compared by identity: two webhooks with equal content are two deliveries.
             self._in_flight = [other for other in self._in_flight if other is not webhook]
             self._deliveries.append(delivery)
             retry_at = self.clock.now() + timedelta(seconds=self.options.webhook_retry_seconds)
@@ -408,6 +411,7 @@ class SandboxService:
     def resume(self, file_exists: Callable[[StoredMedia], bool]) -> None:
         """Prepare for another start: post interrupted webhooks again, and forget media whose files are gone."""
         with self._lock:
+            # Those in flight come first, because they are older.
             self._outbox = self._in_flight + self._outbox
             self._in_flight = []
             self._scenario.forget_media(file_exists)
@@ -417,6 +421,7 @@ class SandboxService:
         """Hold the lock, run everything that is due, and open a transaction; yield the time."""
         with self._lock:
             now = self.clock.now()
+            # An item may schedule another one that is due as well, so the heap is read again each time.
             while self._agenda and self._agenda[0][0] <= now:
                 due_at, _, item = heapq.heappop(self._agenda)
                 if isinstance(item, PendingWebhook):

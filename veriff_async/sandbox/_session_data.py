@@ -111,6 +111,7 @@ def certificates(session: Session, host: str) -> JsonObject:
             id=issued.id,
             kind="nom-151-certificate",
             format="pkcs7",
+            # A real value is a PKCS #7 structure signed by a certified provider.
             value=b64encode(f"not a certificate: {issued.id}".encode()).decode(),
             created_at=issued.created_at,
             metadata={"hashAlgorithm": "SHA-256", "hash": next(iter(issued.documents.values())).sha256},
@@ -148,6 +149,7 @@ def issue_certificate(
     if not documents:
         msg = "The session has no PDF to certify: upload one first."
         raise InvalidArgumentError(msg)
+    # `document_ids` is endless, so the number of documents decides how many ids are used.
     by_id = dict(zip(document_ids, documents, strict=False))
     session.certificates.append(IssuedCertificate(id=certificate_id, created_at=now, documents=by_id))
     return []
@@ -167,6 +169,7 @@ def person(session: Session) -> JsonObject:
     verification = as_object((session.decision or {}).get("verification")) or EMPTY
     decided = as_object(verification.get("person")) or EMPTY
     person = {**session.person, **{name: value for name, value in decided.items() if value is not None}}
+    # This response names two members differently from decisions: the attempt's id is `id`, and `idNumber` is `idCode`.
     members = {name: person.get(name) for name in _PERSON_MEMBERS} | {
         "id": session.attempt.id,
         "idCode": person.get("idNumber"),
@@ -282,6 +285,7 @@ def complete_registry_check(session: Session, result: RegistryResult, *, now: da
         kind = WebhookKind.INE_CURP
     else:
         return []
+    # The events of all registries have these members in common.
     event = evolve(
         event, attempt_id=session.attempt.id, vendor_data=session.vendor_data, end_user_id=session.end_user_id
     )

@@ -49,6 +49,7 @@ _ESCAPES: Final = {
     b"t": b"\t",
 }
 _HEX: Final = re.compile(rb"[0-9a-fA-F]{4}")
+# Bytes in which a data URI must have its comma. Real prefixes have some thirty.
 _PREFIX_LIMIT: Final = 256
 _UNICODE_ESCAPE: Final = 6
 _CONTENT: Final = ["image", "content"]
@@ -154,6 +155,7 @@ class UploadParser:
             self._key = bytearray() if self._expects_key else None
             self._in_content = not self._expects_key and self._path == _CONTENT
             if self._in_content:
+                # JSON allows duplicate keys, but the first content is already decoded and stored.
                 if self._content is not None:
                     raise HTTPError(400, "1104", "Image data is given twice")
                 self._content = _Content(self._oversize_status)
@@ -163,6 +165,7 @@ class UploadParser:
             self._in_object.append(sign == b"{")
             self._expects_key = sign == b"{"
         elif sign in b"}]":
+            # Slices instead of pop: an invalid document may close more than it has opened.
             del self._path[-1:], self._in_object[-1:]
             self._expects_key = False
         else:
@@ -274,6 +277,7 @@ class _Content:
     def _decode(self, data: bytes) -> bytes:
         if not data:
             return b""
+        # Padding ends base64. The decoder sees one chunk at a time, so it cannot notice data after it.
         if self._padded:
             raise _not_base64()
         self._padded = data.endswith(b"=")
@@ -288,6 +292,7 @@ class _Content:
         return decoded
 
     def _check_size(self) -> None:
+        # Documented: the limit of images counts base64 characters, that of PDFs decoded bytes.
         pdf = self.mimetype == PDF
         if self._size >= MAX_PDF_BYTES if pdf else self._length >= MAX_IMAGE_BASE64:
             raise HTTPError(self._oversize_status, None, "File too large")

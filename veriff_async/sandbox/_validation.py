@@ -171,6 +171,7 @@ def _check_person(person: JsonObject) -> None:
     texts = ("firstName", "lastName", "fullName", "idNumber", "phoneNumber", "email", "gender", "dateOfBirth")
     _check_texts(person, texts, "person")
     born = person.get("dateOfBirth")
+    # 1203 is a wrong form; 2003 is a date that does not exist, such as 2001-02-29.
     if isinstance(born, str) and _DATE.fullmatch(born) is None:
         raise HTTPError(400, "1203", "dateOfBirth is not a date of the form YYYY-MM-DD")
     if not _is_date(born):
@@ -186,6 +187,7 @@ def _check_document(document: JsonObject) -> None:
         raise HTTPError(400, "2102", "Document number may hold letters and digits only")
     if "type" in document and document["type"] not in set(DocumentType) - {DocumentType.OTHER}:
         raise HTTPError(400, "2103", "Document type is not supported")
+    # The form of ISO 3166-1 alpha-2. Which countries Veriff supports is not checked.
     if isinstance(country, str) and not (len(country) == 2 and country.isascii() and country.isupper()):  # noqa: PLR2004
         raise HTTPError(400, "2104", "Document country is not supported")
     if not _is_date(document.get("firstIssue")):
@@ -193,6 +195,7 @@ def _check_document(document: JsonObject) -> None:
 
 
 def _check_texts(part: JsonObject, names: tuple[str, ...], where: str) -> None:
+    # Null members were removed before, so only wrong types are left.
     for name in names:
         if name in part and not isinstance(part[name], str):
             raise HTTPError(400, "1104", f"{where}.{name} must be a string")

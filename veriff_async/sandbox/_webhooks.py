@@ -65,6 +65,7 @@ class WebhookSender:
 
     def __init__(self, options: SandboxOptions) -> None:
         """Open a connection pool; needs a running loop."""
+        # No cookies: a receiver must not influence what the next one gets.
         timeout = aiohttp.ClientTimeout(total=options.webhook_timeout_seconds)
         self._http = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
 

@@ -55,11 +55,11 @@ _InboxCase = TypeVar("_InboxCase", bound="ContractCase")
 _Handle = TypeVar("_Handle", bound="SupportsAclose")
 _Handles = TypeVar("_Handles", bound="SupportsClose")
 
+# Seconds after which a test that hangs fails. No test measures time, so a slow machine does not matter.
 _TIMEOUT: Final = 30.0
-"""Seconds after which a test that hangs fails. No test measures time, so a slow machine does not matter."""
 
+# Iterations of the loop in which the tasks of a closed store must end.
 _LOOP_ITERATIONS: Final = 50
-"""Iterations of the loop in which the tasks of a closed store must end."""
 
 
 class ContractCase:
@@ -138,6 +138,7 @@ class InboxHandles(Handles["Inbox"]):
         """Start without limits, at the time of the machine."""
         self.retention = Retention()
         self.time = time.time()
+        # Read at each opening, because tests set the limits first and advance the time later.
         super().__init__(lambda: case.make(self.retention, lambda: self.time))
 
 
@@ -166,6 +167,7 @@ def as_test(
     def test(self: _Case) -> None:
         run_in_new_loop(run(self), getattr(self, "new_loop", asyncio.new_event_loop))
 
+    # Not functools.wraps: by __wrapped__, pytest would see the arguments of `body` and look for fixtures.
     test.__name__, test.__qualname__, test.__doc__ = body.__name__, body.__qualname__, body.__doc__
     return test
 
@@ -180,6 +182,7 @@ def run_in_new_loop(
             await work
             await _check_no_tasks()
 
+    # With a factory, a Runner leaves the thread's current event loop alone; asyncio.run has none before Python 3.12.
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(run())
 
@@ -187,6 +190,7 @@ def run_in_new_loop(
 async def _check_no_tasks() -> None:
     """Fail if closed handles have left a task."""
     tasks: set[asyncio.Task[object]] = set()
+    # Cancelled tasks need some iterations to end; `sleep(0)` is one, and takes no time.
     for _ in range(_LOOP_ITERATIONS):
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         if not tasks:

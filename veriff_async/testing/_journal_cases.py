@@ -69,6 +69,7 @@ def new_record(job_id: str) -> JobRecord:
 
 def all_records() -> tuple[JobRecord, ...]:
     """Return a record of every kind."""
+    # Every optional member is set in one record and missing in another one.
     without_hash = evolve(
         new_record("written"),
         media=(MediaRecord(context="é", fingerprint=FileFingerprint(size=0, mtime_ns=7, sha256="")),),
@@ -127,6 +128,7 @@ async def check_refused(call: Awaitable[object], subject: str, *errors: type[Ver
 async def cancel_after(call: Awaitable[object], iterations: int) -> bool:
     """Cancel a call after some iterations of the loop, and return whether it was cancelled before its end."""
     task = asyncio.ensure_future(call)
+    # One iteration more each time cancels the call at another one of its awaits.
     for _ in range(iterations):
         await asyncio.sleep(0)
     task.cancel()

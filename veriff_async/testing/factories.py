@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ("decision_event", "decision_of", "full_auto_event", "resubmitted_event", "session_event", "watchlist_event")
 
 _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+# The codes that Veriff documents for these words.
 _CODES: Final = {
     "approved": 9001,
     "declined": 9102,
@@ -70,6 +71,7 @@ def decision_event(
                 "attemptId": attempt_id,
                 "status": status,
                 "code": _CODES.get(status),
+                # Veriff writes UTC as Z.
                 "decisionTime": decision_time and decision_time.replace("+00:00", "Z"),
                 "person": {"firstName": "Ada", "lastName": "Løvelace"},
                 "document": {"type": "PASSPORT", "country": "EE", "number": None},

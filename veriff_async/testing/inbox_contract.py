@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 __all__ = ("InboxContract",)
 
 _DAY: Final = 86_400.0
+# The first of January 2026, from which `decision_event` counts its minutes.
 _START: Final = 1_767_225_600.0
-"""The first of January 2026, from which `decision_event` counts its minutes."""
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE events;--', "a:b:*?[c]{d}%_\\", "n" * 4_000)
 
 
@@ -95,6 +95,7 @@ class InboxContract(SubscriptionContract):
     @rule
     async def test_concurrent_duplicates_count_once(self, store: InboxHandles) -> None:
         """Of many deliveries of one event at the same time, exactly one is not a duplicate."""
+        # Two handles, as in two workers that receive the same delivery because the first responded too late.
         handles = await store.open_two()
         deliveries = (inbox.record(decision_event("s", "approved")) for inbox in handles * 20)
 
@@ -185,6 +186,7 @@ class InboxContract(SubscriptionContract):
         mine, other = await store.open_two()
         await mine.record(decision_event("s", "declined", minute=1))
 
+        # Both decisions have a time, so the later one is a correction and not a late message.
         corrected = await other.record(decision_event("s", "approved", minute=2))
         late = await mine.record(decision_event("s", "declined", minute=1, ip="::1"))
 
@@ -304,6 +306,7 @@ class InboxContract(SubscriptionContract):
         before = (await mine.record(posted)).state
         decision = decision_of(posted)
         decided_at = decision.decision_time
+        # Polling and webhooks may report the same time with a different number of digits.
         finer = evolve(decision, decision_time=decided_at and decided_at + timedelta(microseconds=678), raw={})
 
         for again in (finer, evolve(finer, attempt_id=None)):
@@ -386,6 +389,7 @@ class InboxContract(SubscriptionContract):
     async def test_events_without_a_state_are_stored(self, store: InboxHandles) -> None:
         """Events of other and of unknown kinds are stored; a session that only they name has no state."""
         mine, other = await store.open_two()
+        # An inbox must store kinds that Veriff adds after its release.
         unknown = event_from({"eventType": "newer.kind", "sessionId": "s", "data": {"a": [1, None, "é"]}})
 
         for event in (watchlist_event("s"), unknown):
@@ -452,6 +456,7 @@ class InboxContract(SubscriptionContract):
     @rule
     async def test_old_sessions_are_deleted(self, store: InboxHandles) -> None:
         """A session is deleted as a whole when its last event is too old; a session with newer events stays."""
+        # The first event of "s" is 40 days old at the end, its second one 20 days.
         store.retention = Retention(max_age=30 * _DAY)
         mine, other = await store.open_two()
         await mine.record(decision_event("old", "approved"))
@@ -537,6 +542,7 @@ class InboxContract(SubscriptionContract):
     async def test_unstorable_ids_raise_inbox_error(self, store: InboxHandles) -> None:
         """Characters that many stores cannot hold are stored or raise an `InboxError`, never another error."""
         inbox = await store.open()
+        # PostgreSQL refuses NUL in text, and UTF-8 cannot encode half a surrogate pair.
         for odd in ("nul\x00inside", "half \ud83d a sign"):
             try:
                 await inbox.record(decision_event(odd, "approved"))
@@ -561,6 +567,7 @@ class InboxContract(SubscriptionContract):
                 session_event(session_id, "submitted"),
             ]
 
+        # An irregular distribution, so that no session's events are all in one handle.
         await asyncio.gather(*(handles[index % 3 % 2].record(event) for index, event in enumerate(events)))
 
         states = await handles[0].get_states(ids)
@@ -570,6 +577,7 @@ class InboxContract(SubscriptionContract):
     @rule
     async def test_new_store_can_be_opened_concurrently(self, store: InboxHandles) -> None:
         """All workers of a server may start at the same moment, on a store that none has used before."""
+        # Creating the schema is the step that collides when processes start together.
         handles = [await store.open() for _ in range(6)]
 
         await asyncio.gather(
@@ -582,6 +590,7 @@ class InboxContract(SubscriptionContract):
     async def test_cancelled_record_is_whole_or_absent(self, store: InboxHandles) -> None:
         """Whenever `record` is cancelled, the event is stored completely or not at all, and can be recorded again."""
         inbox = await store.open()
+        # One iteration of the loop more each time cancels `record` at another one of its awaits.
         for iterations in range(6):
             recording = asyncio.create_task(inbox.record(decision_event(f"s-{iterations}", "approved")))
             for _ in range(iterations):

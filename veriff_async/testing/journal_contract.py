@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ("JournalContract",)
 
+# More jobs than a store is likely to read at once, so that paging is tested.
 _MANY: Final = 260
-"""More jobs than a store is likely to read at once, so that paging is tested."""
 
 _ODD: Final = (" ", "ÜŁ日本🛂", 'it\'s "quoted"; DROP TABLE job;--', "a:b:*?[c]{d}%_\\", "number", "order", "n" * 1_000)
 
@@ -119,6 +119,7 @@ class JournalContract:
         await journal.claim("a")
         await journal.release("a")
         await journal.release("a")
+        # A journal for one process returns the same handle twice.
         if other is not journal:
             await journal.claim("a")
             await other.release("a")
@@ -155,6 +156,7 @@ class JournalContract:
     async def test_records_are_ordered_by_their_first_write(self, store: JournalHandles) -> None:
         """`iter_records` yields each job once, ordered by its first write, however late it was written again."""
         journal = await store.open()
+        # Multiplied by a prime, so that the order of the ids differs from the order of writing.
         ids = [f"{number * 7919 % _MANY}" for number in range(_MANY)]
         for job_id in ids:
             await write_record(journal, new_record(job_id))
@@ -192,6 +194,7 @@ class JournalContract:
 
         async for record in journal.iter_records(JobState.NEW, JobState.CREATED):
             seen.append(record.job_id)
+            # Changes jobs that were yielded and jobs that were not, odd ones only; even ones must come exactly once.
             changed = _MANY - len(seen) if len(seen) % 2 else len(seen)
             if changed % 2 and len(seen) % 3 == 0:
                 await write_record(journal, new_record(str(changed)).with_session("s"))
@@ -208,6 +211,7 @@ class JournalContract:
         journal = await store.open()
         for number in range(3):
             await write_record(journal, new_record(str(number)))
+        # The iterator is dropped unfinished, as by a `break`.
         first = await anext(aiter(journal.iter_records()))
         check_equal(first.job_id, "0", "the first record")
         check_equal(len([record async for record in journal.iter_records()]), 3, "records of another iteration")
@@ -289,6 +293,7 @@ class JournalContract:
         check_equal(await journal.read("a"), records[-1], "the record that stays")
 
         for number in range(20):
+            # A cancelled write may still run in a thread; it must not overwrite the later one.
             early = asyncio.ensure_future(journal.write(new_record("a").with_session(f"early {number}")))
             for _ in range(number):
                 await asyncio.sleep(0)
@@ -320,6 +325,7 @@ class JournalContract:
         for handle in (journal, journal, unused, unused):
             await handle.aclose()
 
+        # `release` runs in the cleanup of callers, so it must not raise.
         await journal.release("a")
         calls = (journal.claim("b"), journal.read("a"), journal.count_by_state(), anext(aiter(journal.iter_records())))
         for call in (*calls, unused.claim("a")):
@@ -371,6 +377,7 @@ class JournalContract:
         """Of claims of several processes on the same jobs at the same time, one succeeds for each job."""
         self._needs(self.shared, "shared")
         handles = [await store.open() for _ in range(4)]
+        # 20 jobs times 4 handles: each job is claimed once, and refused three times.
         claims = (handle.claim(str(number)) for number in range(20) for handle in handles)
 
         outcomes = await asyncio.gather(*claims, return_exceptions=True)

@@ -118,6 +118,7 @@ def veriff_client(
         **veriff_client_options,
     }
     client = _create(VeriffClient, options, "veriff_client")
+    # The client has no public hook for its first connection, and needs none except for this fixture.
     pool = client._pool  # noqa: SLF001  no user needs it  # pyright: ignore[reportPrivateUsage]
     ending = _ClientCloser(client, pool)
     pool.on_open = ending.begin

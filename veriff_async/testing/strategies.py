@@ -38,12 +38,13 @@ __all__ = ("signed_webhooks", "strategy_for", "webhook_events")
 
 _Model = TypeVar("_Model", bound="AttrsInstance")
 
+# Fields that decoding fills in, so a strategy must not.
 _FROM_JSON: Final = frozenset({"raw", "repeated"})
-"""Fields that decoding fills in, so a strategy must not."""
 
+# Optional fields that one model has at most: drawing all those of a decision takes a tenth of a second.
 _MAX_OPTIONAL: Final = 6
-"""Optional fields that one model has at most: drawing all those of a decision takes a tenth of a second."""
 
+# Many JSON parsers hold no larger integers exactly.
 _INTEGERS: Final = st.integers(-(2**53), 2**53)
 _TEXTS: Final = st.text(min_size=1, max_size=20)
 _JSON: Final[SearchStrategy[object]] = st.recursive(
@@ -101,6 +102,7 @@ def signed_webhooks(draw: DrawFn, credentials: Credentials) -> tuple[dict[str, s
 
 @cache
 def _strategy(model: type[AttrsInstance]) -> SearchStrategy[AttrsInstance]:
+    # The annotations of models are strings until here.
     resolve_types(model)
     required: dict[str, SearchStrategy[object]] = {}
     optional: dict[str, SearchStrategy[object]] = {}
@@ -120,6 +122,7 @@ def _instances(
     required: Mapping[str, SearchStrategy[object]],
     optional: Mapping[str, SearchStrategy[object]],
 ) -> AttrsInstance:
+    # Sorted, so that a failing example is the same in every process.
     filled = draw(st.lists(st.sampled_from(sorted(optional)), unique=True, max_size=_MAX_OPTIONAL)) if optional else []
     strategies = {**required, **{name: optional[name] for name in filled}}
     return model(**{name: draw(strategy) for name, strategy in strategies.items()})
@@ -135,6 +138,7 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
     if kind is datetime:
         return st.datetimes(timezones=st.just(UTC)).map(lambda time: _truncate(time, digits))
     origin, parts = get_origin(kind), get_args(kind)
+    # Optional fields are unions with None, which is drawn like any other value.
     if origin is UnionType:
         return st.one_of(*(st.none() if part is type(None) else _values(part, digits=digits) for part in parts))
     if origin is tuple:
@@ -146,6 +150,7 @@ def _values(kind: object, *, digits: int = 6) -> SearchStrategy[object]:
 
 def _enum_or_model(kind: type[object]) -> SearchStrategy[object]:
     if issubclass(kind, OpenEnum):
+        # Open enums accept words that are newer than this version.
         return st.sampled_from(list(kind)) | _TEXTS.map(kind)
     if issubclass(kind, Enum):
         return st.sampled_from(list(kind))
