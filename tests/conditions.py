@@ -58,9 +58,9 @@ async def time_limit(seconds: float) -> AsyncGenerator[None]:
         if monotonic() > end:
             timeout.reschedule(loop.time())
         else:
-            loop.call_later(1.0, check)
+            loop.call_later(min(1.0, seconds), check)
 
-    loop.call_later(1.0, check)
+    loop.call_later(min(1.0, seconds), check)
     try:
         async with timeout:
             yield
