@@ -230,6 +230,7 @@ class VeriffClient:
             allow_insecure=insecure_hosts(allow_insecure_hosts),
         )
         check_proxies(http_session, trust_env=trust_env)
+        # Build the decoders of the most frequent responses now, so that the first response is not delayed.
         warm_up(SessionInfo, UploadedMedia, Decision)
         self._root = hosts["api"]
         _warn_about_hosts(hosts)
@@ -253,6 +254,7 @@ class VeriffClient:
         settings = self._settings
         self._pool = Pool(settings.http_session, max_connections=settings.max_connections, trust_env=settings.trust_env)
         # One thread for each upload and download that is running, and a few for files that are inspected or spooled.
+        # A pool of its own: the default one of anyio is shared with the application, whose work could block uploads.
         threads = CapacityLimiter(settings.max_uploads + settings.max_downloads + 4)
         transport = self._transport = Transport(
             credentials=credentials,
@@ -297,6 +299,7 @@ class VeriffClient:
         check_names(f"{cls.__name__}.from_env()", options, allowed)
         environment = environment_of(environ)
         credentials = Credentials.from_env(environment)
+        # Options of the caller take precedence over the environment.
         return cls(credentials, base_url=base_url_from(environment), **(_other_hosts(environment) | options))
 
     @property
@@ -324,6 +327,7 @@ class VeriffClient:
 
     def __del__(self) -> None:
         """Warn if connections were left open."""
+        # The attribute is missing if `__init__` has raised.
         pool = getattr(self, "_pool", None)
         if pool is not None and pool.open:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
@@ -359,6 +363,7 @@ class VeriffClient:
         """
         require_asyncio()
         try:
+            # The waiters first, because their polls use the connections.
             await self._waiters.aclose()
         finally:
             await self._pool.aclose()
@@ -397,6 +402,7 @@ class VeriffClient:
         call = endpoints.create_session(options)
         _warn_about_end_user_id(options)
         info = await self._transport.send(call)
+        # The first submission of this session cannot answer a request for resubmission, so it asks Veriff for nothing.
         self._settings.memory.add_creation(info.id)
         return self._attach(info)
 
@@ -516,6 +522,7 @@ class VeriffClient:
         try:
             session = await self.create_session(**options)
         except BaseException:
+            # A prepared stream holds a temporary file until it is closed.
             for item in prepared:
                 item.close()
             raise
@@ -766,6 +773,7 @@ def _with_session_id(session_id: str) -> Generator[None]:
     try:
         yield
     except VeriffError as error:
+        # A caller that sees no id would create a second session.
         error.session_id = session_id
         raise
     except BaseException as error:
@@ -790,6 +798,7 @@ async def open_session(
     """
     require_asyncio()
     names = ("credentials", "base_url", *ClientOptions.__annotations__, *CREATE_OPTIONS)
+    # Before the split, which would pass an unknown name on to `create_session`.
     check_names("open_session()", options, names)
     client_options, create_options = _split_options(options)
     credentials = credentials or Credentials.from_env()
@@ -824,6 +833,7 @@ def _warn_about_hosts(hosts: Mapping[Host, str]) -> None:
     """Warn once for each client, at the caller of `VeriffClient`."""
     if (old := deprecation(hosts["api"])) is not None:
         warnings.warn(old, DeprecatedHostWarning, stacklevel=4)
+    # Logged rather than warned: the option permits it, and test suites often turn warnings into errors.
     for host in sorted({host for root in hosts.values() if (host := insecure_host(root)) is not None}):
         _log.warning("Requests to %s are not encrypted: allow_insecure_hosts permits plain http to it.", host)
 

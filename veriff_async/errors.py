@@ -115,6 +115,7 @@ class VeriffError(Exception):
 
     def __reduce__(self) -> tuple[object, tuple[type[VeriffError], tuple[object, ...], dict[str, object]]]:
         """Pickle by class, message and attributes, so that keyword-only fields survive."""
+        # Task queues pickle exceptions, and the default `__reduce__` would lose keyword-only arguments.
         return _rebuild, (type(self), self.args, dict(self.__dict__))
 
 

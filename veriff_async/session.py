@@ -153,8 +153,10 @@ class VerificationSession:
         See https://devdocs.veriff.com/apidocs/v1sessionsid-2.
         """
         answered = await self._waiters.submissions.find_request(self.id, self._last)
+        # From before the request is sent: a waiter must not take the old decision for the answer to this submission.
         async with self._waiters.submissions.track(self.id, answered):
             info = await self._transport.send(endpoints.submit_session(self.id))
+        # Without a description, an earlier try or this one has submitted the session.
         self._update_status(Status.SUBMITTED if info is None or info.status is None else info.status)
 
     async def download_all(  # noqa: PLR0913  options, each with a default
@@ -444,6 +446,7 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
         """
+        # Read before the request: a decision that arrives during it is newer than the response.
         asked_at = self._waiters.sequence
         decision = await self._transport.send(endpoints.decision(self.id))
         if decision is not None and await self._waiters.publish(decision, asked_at):
@@ -514,6 +517,7 @@ class VerificationSession:
         self._update_status(decision.status)
 
     def _update_status(self, status: Status) -> None:
+        # Responses may arrive out of order; an older one must not reset the status.
         if self.status is None or can_follow(self.status, status):
             self.status = status
 
@@ -539,6 +543,7 @@ def seconds_of(timeout: float | None) -> float | None:
     value: object = timeout
     if value is None:
         return None
+    # Written as `not value >= 0` so that NaN is refused too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         msg = f"timeout must be a number of seconds, zero or more, or None for no limit, got {shown(value)}."
         raise InvalidArgumentError(msg)
@@ -546,4 +551,5 @@ def seconds_of(timeout: float | None) -> float | None:
 
 
 def _is_conclusive(decision: Decision) -> bool:
+    # Another decision follows a review.
     return decision.status != Status.REVIEW

@@ -179,6 +179,7 @@ class Sender:
             VeriffError: The error of a source or of `Exchange.writer`.
         """
         request, writer = exchange.request, exchange.writer
+        # `content` outlives a broken connection: the part that arrived may have the id of a created session.
         timeout, content = ProgressTimeout(self._timeouts), bytearray()
 
         def on_start() -> None:
@@ -189,6 +190,7 @@ class Sender:
             self.bytes_sent += count
             timeout.count(count)
 
+        # A payload serves one try (see `SentOnce`), so each try creates its own.
         payload: SentOnce
         if exchange.make_payload is None:
             payload = BytesBody(request.body or b"", on_start=on_start, on_bytes_sent=timeout.count)
@@ -265,6 +267,7 @@ class Sender:
     async def _request(
         self, request: Request, payload: SentOnce, *, own_connection: bool, is_file: bool
     ) -> aiohttp.ClientResponse:
+        # Encoded already: yarl must not change a path that was signed.
         url = URL(self._roots[request.host] + request.path, encoded=True)
         response = await self._pool.session().request(
             request.method,
@@ -275,7 +278,9 @@ class Sender:
             skip_auto_headers=("Content-Type",),
             # A redirect would carry key, signature and pictures to any host that it names.
             allow_redirects=False,
+            # The body of a refusal has Veriff's code; aiohttp's own error would discard it.
             raise_for_status=False,
+            # The signature covers the bytes as they are sent, and a file must not expand without bound.
             auto_decompress=not is_file,
             timeout=self._limits,
             # The name that TLS checks anyway. aiohttp never shares a connection between requests with and without it,
@@ -363,6 +368,7 @@ def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedTry:
         cause = error.os_error.strerror
     elif isinstance(error, aiohttp.ClientHttpProxyError):
         cause = f"the proxy answered CONNECT with HTTP {error.status}"
+    # The class of the exception proves nothing: aiohttp raises the same ones before and after sending.
     failure = SendFailure.LOST if sent else SendFailure.NOT_SENT
     no_descriptor = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno in TOO_MANY_FILES
     return FailedTry(failure, cause, isinstance(error, TimeoutError), no_descriptor=no_descriptor)

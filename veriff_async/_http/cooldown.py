@@ -47,6 +47,7 @@ class Cooldown:
         self._queue.append(ready)
         if self._timer is None:
             self._release()
+        # Its own timer: a pause may keep `_release` from looking at the queue until after the deadline.
         expiry = loop.call_at(deadline, _resolve, ready, False)  # noqa: FBT003  the answer to "may it start?"
         try:
             return await ready

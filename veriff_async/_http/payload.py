@@ -88,6 +88,7 @@ class SentOnce(Payload):
         # aiohttp refuses to write to a connection that is closed already, without sending a byte. Only then is it
         # certain that nothing is sent.
         if not hasattr(writer, "transport") or (transport is not None and not transport.is_closing()):
+            # Set before the first byte is written, since a write may fail after it has sent a part.
             self.started = True
             self._on_start()
         with _aborting(writer):

@@ -113,6 +113,7 @@ class Pool:
         """
         if self.closed or (self._session is not None and self._session.closed):
             raise client_closed()
+        # aiohttp's connections belong to the event loop that opened them.
         loop = asyncio.get_running_loop()
         if self._loop is None:
             self._loop = loop

@@ -60,6 +60,7 @@ class ProgressTimeout:
     def count(self, count: int) -> None:
         """Record that bytes were sent or received."""
         self._last = self._loop.time()
+        # The rate counts from the first piece, since Veriff may need time before it answers.
         if self._bytes == 0:
             self._started = self._last
         self._bytes += count

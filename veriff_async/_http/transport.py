@@ -139,6 +139,7 @@ class Transport:
             exchange = Exchange(call.sign(self.credentials), None, None)
         else:
             exchange = Exchange(call.sign(body.credentials, signature=body.signature), body.make_payload, None)
+        # Outside the guard: parsing does not use the network, and must not end as a closed client.
         return call.parse(await self._exchange(exchange))
 
     async def download(self, call: Call[None], writer: BodyWriter) -> None:
@@ -202,6 +203,7 @@ class Transport:
         loop = asyncio.get_running_loop()
         started, attempts, repeated = loop.time(), 0, False
         outcome: Response | FailedTry | None = None
+        # See "Why nothing is done twice" above.
         own_connection = not request.repeatable
         while await self.cooldown.wait(started + self._retry.max_elapsed):
             attempts += 1
@@ -224,11 +226,13 @@ class Transport:
             self._slow_down(request, outcome, attempt_started)
             if delay is None:
                 break
+            # Only a try that may have acted counts: after a 429, for example, nothing was done.
             repeated = repeated or _may_have_acted(outcome)
             own_connection = own_connection or isinstance(outcome, FailedTry)
             self.counters.retries += 1
             await asyncio.sleep(delay)
         if outcome is not None and not isinstance(outcome, FailedTry):
+            # A refusal after a repetition may describe the result of an earlier try, for example code 1304.
             return evolve(outcome, repeated=True) if repeated else outcome
         error = _rate_limited(request, self.cooldown.remaining) if outcome is None else outcome.to_error(request)
         error.repeated = repeated

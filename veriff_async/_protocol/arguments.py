@@ -84,6 +84,7 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
 
 def _number(value: object, *, whole: bool) -> float | None:
     """Return a value if it is a number; the type decides first, since comparing other types may fail."""
+    # bool is a subclass of int. The limit also keeps later arithmetic from an OverflowError of float.
     if isinstance(value, bool) or (isinstance(value, int) and abs(value) > LARGEST):
         return None
     if isinstance(value, float) and not whole:
@@ -174,6 +175,7 @@ def check_path(name: str, value: object, *, error: ArgumentError = Configuration
     Raises:
         ConfigurationError: (or `error`) It is not a path, or has a character that no path can have.
     """
+    # As `os.fspath` does, which may not be used here: rules do not touch the machine.
     convert = getattr(value, "__fspath__", None)
     path: object = convert() if callable(convert) and not isinstance(value, type) else value
     if isinstance(path, str):

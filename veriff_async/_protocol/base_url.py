@@ -88,6 +88,7 @@ def parse_root(base_url: str, *, name: str = "base_url", allow_insecure: Collect
     if url.scheme == "http" and not _is_loopback(host) and host not in allow_insecure:
         remedy = "" if _is_veriff(host) else f", or add {host!r} to allow_insecure_hosts ({INSECURE_HOSTS_VARIABLE})"
         raise _refuse(name, f"is plain http, not https, which is allowed for this machine only: use https{remedy}")
+    # A base URL is accepted with and without the version; the paths of calls begin with it.
     return base_url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
@@ -103,6 +104,7 @@ def hosts_of(
         ConfigurationError: One of them cannot be used; see `parse_root`.
     """
     root = parse_root(base_url, allow_insecure=allow_insecure)
+    # Before the other hosts: their defaults depend on it.
     local = _is_loopback(_name_of(URL(root))) or insecure_host(root) is not None
     feedback, sync = (root, root + LOCAL_SYNC) if local else (_FEEDBACK_URL, _SYNC_URL)
     return {
@@ -142,6 +144,7 @@ def insecure_hosts(names: Collection[str]) -> frozenset[str]:
             raise _refuse(option, remedy)
         if _is_veriff(folded):
             raise _refuse(option, "must not name a host of Veriff: it is reached over https only")
+        # yarl returns an IPv6 address without its brackets.
         allowed.add(folded.strip("[]"))
     return frozenset(allowed)
 

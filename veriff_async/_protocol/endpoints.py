@@ -161,6 +161,7 @@ def send_collected_data(session_id: str, data: CollectedData) -> Call[CollectedR
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidcollected-data-1.
     """
+    # `extra` comes first, so that it cannot replace the fields of the model.
     validation.check_collected_data(data)
     body = without_nulls({**data.extra, **to_request_json(data)})
     path = _session_path(session_id, "/collected-data")
@@ -190,6 +191,7 @@ def _parse_attempts(response: Response) -> tuple[Attempt, ...]:
 
 def upload_media(session_id: str) -> Call[UploadedMedia]:
     """Call ``POST /v1/sessions/{id}/media`` with a streamed body (https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3)."""
+    # Repeatable although Veriff may then store a picture twice: `UploadedMedia.repeated` reports that.
     return Call(method="POST", path=_session_path(session_id, "/media"), parse=_parse_upload, is_streamed=True)
 
 
@@ -204,6 +206,7 @@ def upload_nfc(session_id: str, nfc: NfcData) -> Call[UploadedMedia]:
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
+    # Raw bytes become base64; the upload of pictures streams instead, because those are large.
     validation.check_nfc(nfc)
     parts = {name: b64encode(getattr(nfc, name)).decode() for name in ("com", "sod", "dg1", "dg2")}
     return _with_body("POST", _session_path(session_id, "/media"), {"nfcDocument": parts}, _parse_nfc)
@@ -276,7 +279,7 @@ def _parse_timestamps(response: Response) -> tuple[Timestamp, ...]:
 
 
 def decision(session_id: str) -> Call[Decision | None]:
-    """Call ``GET /v1/sessions/{id}/decision``; the result is ``None`` while there is no decision.
+    """Call ``GET /v1/sessions/{id}/decision``; the result is ``None`` until there is a decision.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.
     """
@@ -285,13 +288,14 @@ def decision(session_id: str) -> Call[Decision | None]:
 
 def _parse_decision(response: Response) -> Decision | None:
     root = success_json(response)
+    # An undecided session is a success whose `verification` is null.
     return None if root.get("verification") is None else parse_model(response, Decision, root)
 
 
 def full_auto_decision(session_id: str) -> Call[FullAutoDecision | None]:
     """Call ``GET /v1/sessions/{id}/decision/fullauto``; seen in other clients, not documented any more.
 
-    The result is ``None`` while there is no decision.
+    The result is ``None`` until there is a decision.
     """
     return _with_id(_session_path(session_id, f"/decision/fullauto?{_VERSION}"), session_id, _parse_full_auto_decision)
 
@@ -466,6 +470,7 @@ def import_faces(
         ]
     if session_ids:
         body["sessionIds"] = list(session_ids)
+    # Last, so that `extra` can correct the guessed names.
     body |= without_nulls(validation.check_mapping("extra", extra))
     return _with_body("POST", "/v1/faces/import", body, _parse_face_import, repeatable=False)
 
@@ -519,6 +524,7 @@ def fraud_reports(session_ids: Sequence[str]) -> Call[tuple[FraudReportLookup, .
 
     See https://devdocs.veriff.com/apidocs/retrieve-fraud-reports.
     """
+    # A POST that only reads, so it may be repeated.
     body = {"sessionIds": validation.check_fraud_sessions(session_ids)}
     return _with_body("POST", "/v1/feedback/fraud-reports/retrieve", body, _parse_fraud_lookups, host="feedback")
 

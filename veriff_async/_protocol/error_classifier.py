@@ -102,6 +102,7 @@ def classify_error(error: VeriffError, *, creates: bool = False) -> ErrorKind:
     """
     if isinstance(error, OutcomeUnknownError):
         return ErrorKind.UNKNOWN
+    # Before the status: 500 is transient for other calls, but a repeated creation may make a second session.
     if creates and _may_have_created(error):
         return ErrorKind.UNKNOWN
     if isinstance(error, ApiError) and not isinstance(error, AuthenticationError):

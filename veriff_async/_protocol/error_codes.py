@@ -99,6 +99,7 @@ def class_of(status: int, code: str | None) -> type[errors.ApiError]:
     """
     if status == _BAD_REQUEST_STATUS and code in _REMEDIES:
         return _REMEDIES[code][0]
+    # Any other 4xx says that the request is wrong, even if the library does not know the status.
     default = errors.ServerError if status >= _SERVER else errors.BadRequestError
     return _CLASSES.get(status, default)
 
@@ -109,6 +110,7 @@ def remedy(status: int, code: str | None) -> str:
         return _REMEDIES[code][1]
     if status in _BY_STATUS:
         return _BY_STATUS[status]
+    # A redirect is a refusal here, because following it would send key, signature and pictures to another host.
     if 300 <= status < 400:  # noqa: PLR2004
         return "the server redirects, and the client does not send credentials to other hosts: set the right base_url"
     return "Veriff failed: try again later" if status >= _SERVER else "the request was refused"

@@ -32,6 +32,7 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     """
     by_letters = {_letters(each): each for each in known}
     letters = _letters(name[: 2 * _LONGEST])
+    # The default cutoff of difflib.
     found = get_close_matches(letters, by_letters, 1, cutoff=0.6)
     return by_letters[found[0]] if found else None
 

@@ -65,7 +65,7 @@ class Call(Generic[_Result]):
         method: See `Request`, also for `path`, `body`, `repeatable`, `creates_session`, `quota` and `host`.
         parse: Returns the result of a response, or raises: `ApiError` if Veriff refused, `ResponseError` or
             `OutcomeUnknownError` if a success cannot be parsed.
-        signed_id: The id that is signed if there is no body.
+        signed_id: The id that is signed if the request has no body.
         is_streamed: Whether the body is streamed and was signed before.
         accept: The media type to accept instead of JSON.
     """

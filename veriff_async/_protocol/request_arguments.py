@@ -51,6 +51,7 @@ def _copy(body: object) -> bytes | None:
     if not isinstance(body, bytearray | memoryview):
         return None
     try:
+        # A copy, because the caller may change a bytearray while it is verified.
         return bytes(cast("Buffer", body))
     except ValueError:  # the view was released
         return None
@@ -65,6 +66,7 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
     Raises:
         InvalidArgumentError: The value is not a mapping, or a name is not a str; the message names the likely mistake.
     """
+    # A class such as `dict` has `items` too, but without an instance to call it on.
     items = None if isinstance(headers, type) else getattr(headers, "items", None)
     if not callable(items):
         msg = f"{_HEADERS}, got {type_name(headers)}: {_headers_remedy(headers)}."

@@ -82,9 +82,11 @@ def check_authenticity(response: Response) -> None:
         ResponseError: The response names another API key or integration, or its signature matches no secret.
         OutcomeUnknownError: Likewise, and the request must not be repeated.
     """
+    # The secret that would verify the signature is the one that Veriff has just refused.
     if response.status == _UNAUTHORIZED:
         return
     auth, credentials = parse_auth_headers(response.headers), response.request.credentials
+    # Veriff sends both families of headers, so one of two that contradict each other is not Veriff's.
     if auth.disagrees:
         fault, remedy = "contradicts itself in its headers", "check for a proxy between this machine and Veriff"
         raise invalid_response(response, fault, remedy, ("two families disagree @ header",))
@@ -134,6 +136,7 @@ def invalid_response(response: Response, fault: str, remedy: str, problems: tupl
         has carried it out, and a caller that takes the error for a failure would do it again.
     """
     request = response.request
+    # The request was answered, so it was most likely carried out.
     if not request.repeatable:
         return unknown_outcome(request, f"the response {fault}; {remedy}", session_id_in(request, response.body))
     return errors.ResponseError(

@@ -80,10 +80,12 @@ def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False,
         quota: Whether a 429 means a quota that no retry outlives.
         signed: Whether the response carries a valid signature of Veriff.
     """
+    # Veriff refuses with 429 before any work, so every request may be repeated after it.
     if outcome == _TOO_MANY:
         return RetryDecision.FINAL if quota else RetryDecision.RETRY
     if not repeatable and may_have_acted(outcome, signed=signed):
         return RetryDecision.UNKNOWN
+    # Nothing was sent, or the request may be repeated.
     if isinstance(outcome, SendFailure):
         return RetryDecision.RETRY
     # Of the refusals that prove that nothing was done, only a 503 that Veriff signed is expected to pass in seconds.
@@ -115,6 +117,7 @@ def leaves_unsubmitted(error: VeriffError) -> bool:
 
     Code 1304 and 409 say that the session cannot be submitted from where it is, which is so after a submission.
     """
+    # The error is that of the last try; an earlier one may have submitted the session.
     if error.repeated:
         return False
     if isinstance(error, ApiError):
@@ -209,6 +212,7 @@ def poll_delay(policy: PollPolicy, *, polls: int) -> float:
     delay = policy.interval
     for _ in range(polls - 1):
         delay *= policy.backoff_factor
+        # Long waits poll thousands of times; the loop ends as soon as the result cannot change.
         if delay >= policy.max_interval or policy.backoff_factor == 1:
             break
     return min(delay, policy.max_interval)

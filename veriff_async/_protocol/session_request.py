@@ -94,6 +94,7 @@ def registry_body(person: Person | Mapping[str, object], options: RegistryOption
 
 
 def _common_members(options: RegistryOptions) -> dict[str, object]:
+    # `extra` comes first, so that named options win: an option that is silently replaced would be lost.
     members: dict[str, object] = dict(validation.check_mapping("extra", options.get("extra") or {}))
     if callback := options.get("callback"):  # integrators pass an empty text for none
         members["callback"] = validation.check_callback(callback)
@@ -120,6 +121,7 @@ def as_model(name: str, model: type[_Model], value: object) -> _Model:
     """
     if isinstance(value, Mapping):
         given = cast("Mapping[str, object]", value)
+        # `raw` holds the JSON of a response, and is never part of a request.
         names = tuple(each.name for each in fields(model) if each.name != "raw")
         check_names(name, given, names, is_shown=False)
         value = model(**{key: _convert_member(f"{name}.{key}", key, member) for key, member in given.items()})

@@ -61,12 +61,15 @@ __all__ = (
     "warning_of_end_user_id",
 )
 
+# Broad on purpose: a new form of ids must not break the client. It only has to be safe in a path.
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+# `date.fromisoformat` accepts more forms than Veriff, such as 20260101 and week dates.
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 _NUMBER: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 _LETTERS: Final = re.compile(r"[A-Za-z]+", re.ASCII)
 _PHONE: Final = re.compile(r"\+?[\d ]+", re.ASCII)
+# Minutes from UTC; a day in each direction.
 _TIMEZONES: Final = range(-1440, 1441)
 _GENDERS: Final = frozenset({"M", "MALE", "F", "FEMALE"})
 _DOCUMENT_TYPES: Final = tuple(kind for kind in DocumentType if kind is not DocumentType.OTHER)
@@ -113,6 +116,7 @@ def check_end_user_id(value: object) -> str:
         return str(value)
     if not isinstance(value, str) or not value or not value.isprintable():
         raise _refuse("end_user_id", "give a UUID that you made for the end-user")
+    # A UUID in another form, such as with braces, is sent in the usual form.
     return value if _uuid(value) is None else str(_uuid(value))
 
 
@@ -303,6 +307,7 @@ def check_mapping(name: str, value: object) -> Mapping[str, object]:
 
 def check_fields(name: str, model: AttrsInstance) -> None:
     """Refuse a model with a value of a wrong type, which would otherwise be sent as it is."""
+    # attrs does not check types, and `render` would send any value that JSON can hold.
     for each in fields(resolve_types(type(model))):
         value = cast("object", getattr(model, each.name))
         kind = next((part for part in get_args(each.type) or (each.type,) if part is not NoneType), None)
@@ -317,6 +322,7 @@ def check_fields(name: str, model: AttrsInstance) -> None:
 
 
 def _is_of(value: object, kind: type[object]) -> bool:
+    # bool is a subclass of int, so `isinstance` alone would accept True as a number.
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, int | float if kind is float else kind)
