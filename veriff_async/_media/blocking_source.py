@@ -72,6 +72,7 @@ async def run_abandonable(
         with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(deliver, finish)
 
+    # A daemon, because the interpreter would otherwise wait at its end for a thread that never ends.
     Thread(target=run, name=name, daemon=True).start()
     left = idle
     while not future.done() and left is not None and idle is not None:
@@ -79,7 +80,7 @@ async def run_abandonable(
         since = measured.since
         left = idle if since is None else idle - (monotonic() - since)
         if left <= 0 and not future.done():
-            future.cancel()
+            future.cancel()  # so that a late result is dropped by `deliver`
             raise stalled(idle)
     return await future
 

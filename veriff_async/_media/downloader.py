@@ -246,6 +246,7 @@ class Downloader:
                 await self._transport.send(endpoints.attempt_media(attempt.id))
                 for attempt in await self._transport.send(endpoints.attempts(session_id))
             ]
+        # Each file once, in the order of its first appearance: the newest attempt is in both lists.
         return list({file.id: file for media in lists for file in media.all}.values())
 
     async def _save(self, media: Downloadable, folder: Path, name: str | None, options: SaveOptions) -> DownloadedMedia:

@@ -192,6 +192,7 @@ class Preparer:
             InvalidArgumentError: An argument is invalid.
         """
         uploads = await self._inspect(check_arguments(media))
+        # One more frame than here, because `complete` issues the warnings.
         await self.complete(uploads, stacklevel=stacklevel + 1, signer_for=signer_for)
         return uploads
 
@@ -215,6 +216,7 @@ class Preparer:
         try:
             await self._spool_and_resize(uploads, signer_for)
         except BaseException:
+            # Temporary files of media that were complete before another one failed.
             for upload in uploads:
                 upload.close()
             raise
@@ -236,6 +238,8 @@ class Preparer:
         return await self._resize(upload, prepared)
 
     async def _inspect(self, media: Sequence[Media]) -> list[PendingUpload]:
+        # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block forever,
+        # so the whole call gets a thread that can be abandoned. One thread for all: the first wrong media is reported.
         if all(isinstance(item.source, bytes) and item.max_side is None for item in media):
             return _inspect_all(media)
         if not any(may_block(item.source) for item in media):
@@ -287,6 +291,7 @@ class Preparer:
                 resized = await to_thread.run_sync(work, limiter=self.hashing)
             if resized is None:
                 return prepared
+            # Like a stream: a small picture stays in memory, a larger one goes to a temporary file.
             source: Source = resized.source
             if isinstance(source, BytesSource) and source.size > SMALL:
                 source = await spool_bytes(bytes(source.view), self._threads)
@@ -304,6 +309,7 @@ def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None
         media: The media of one call.
         done: Receives each upload when it is done; a new list is used and returned when it is left out.
     """
+    # Before any file is read, so that a missing extra is reported even if a file is wrong too.
     if any(item.max_side is not None for item in media):
         import_pillow()
     uploads = [] if done is None else done
@@ -427,6 +433,7 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     if not all(item.max_side is None or (type(item.max_side) is int and item.max_side > 0) for item in items):
         msg = "max_side must be a number of pixels above zero, for example 1920."
         raise InvalidArgumentError(msg)
+    # Compared by identity: sources may define equality as they like. Paths and bytes may come twice.
     streams = [id(item.source) for item in items if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
     if len(set(streams)) < len(streams):
         msg = "The same open file or stream is passed twice, but only one upload can read it: open it twice."

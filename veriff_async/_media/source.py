@@ -635,13 +635,14 @@ def _bytes_source(source: bytes | bytearray | memoryview, hold: int) -> BytesSou
     try:
         view = memoryview(source)
         try:
+            # Single bytes, so that lengths and slices count bytes, also for an array of larger items.
             view = view.cast("B")
         except (TypeError, ValueError):  # bytes that are not contiguous, or of a foreign byte order
             view, constant = memoryview(view.tobytes()), True
     except ValueError:
         msg = "The media is a memoryview that was released: pass it before its release, or pass bytes."
         raise InvalidArgumentError(msg) from None
-    if not constant and view.nbytes <= hold:
+    if not constant and view.nbytes <= hold:  # a copy is cheaper than a second pass that compares
         return BytesSource(memoryview(bytes(view)), constant=True)
     return BytesSource(view, constant=constant)
 

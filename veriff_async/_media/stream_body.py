@@ -259,6 +259,7 @@ class _Pass:
         reader = self._reader or self._open()
         piece = self._buffer[: self._left]
         self._left -= len(piece)
+        # One byte more than expected is read at the end, to notice a file that has grown.
         beyond = memoryview(bytearray(1))
         if reader.fill(piece) < len(piece) or (self.ended and reader.fill(beyond)):
             raise _changed()
@@ -279,6 +280,7 @@ class _Pass:
         """
         if self._in_memory:
             return self.read()
+        # The first piece opens the file, and the last one may compare the whole file: both can block.
         if self._reader is None or self._left <= PIECE or not self._reader.fill_now(self._buffer):
             return None
         self._left -= len(self._buffer)

@@ -141,6 +141,7 @@ class Uploader:
         finally:
             for upload in uploads:
                 upload.close()
+        # The error itself, not an ExceptionGroup: callers catch `MediaError` or `ConflictError`.
         if isinstance(failure, VeriffError):
             failure.uploaded = tuple(uploaded)
         if failure is not None:
@@ -161,6 +162,7 @@ class Uploader:
                         signed = await self._sign(prepared, self._transport.credentials)
                     return await self._send(session_id, signed, progress)
             finally:
+                # As soon as this media is sent, rather than when the call ends: each may hold a temporary file.
                 upload.close()
 
     async def _send(
