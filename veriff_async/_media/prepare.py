@@ -238,8 +238,9 @@ class Preparer:
         return await self._resize(upload, prepared)
 
     async def _inspect(self, media: Sequence[Media]) -> list[PendingUpload]:
-        # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block forever,
-        # so the whole call gets a thread that can be abandoned. One thread for all: the first wrong media is reported.
+        # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block
+        # forever, so the whole call gets a thread that can be abandoned. One thread for all: the first wrong media is
+        # the one that is reported.
         if all(isinstance(item.source, bytes) and item.max_side is None for item in media):
             return _inspect_all(media)
         if not any(may_block(item.source) for item in media):
