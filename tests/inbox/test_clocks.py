@@ -1,4 +1,4 @@
-"""Processes with wrong clocks, and what is deleted by age."""
+"""Processes with wrong clocks, and deletion by age."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def fill(inbox: Inbox) -> None:
 
 @pytest.mark.parametrize("days", [31, 29, 400, 100_000])
 async def test_clock_that_is_ahead_deletes_nothing(tmp_path: Path, days: int) -> None:
-    """Nothing that it does removes or hides what others recorded, and repetitions are known."""
+    """It neither deletes nor hides records of other processes, and recognizes repetitions."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(days)) as wrong:
         await fill(right)
@@ -54,7 +54,7 @@ async def test_clock_that_is_ahead_deletes_nothing(tmp_path: Path, days: int) ->
 
 @pytest.mark.parametrize("days", [31, 400])
 async def test_records_of_a_clock_that_is_behind_are_kept(tmp_path: Path, days: int) -> None:
-    """What it has acknowledged is not too old for the others, nor removed with their next record."""
+    """Its records do not look expired to other processes, which do not delete them either."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(-days)) as wrong:
         await right.record(session_event("first", "started"))
@@ -64,7 +64,7 @@ async def test_records_of_a_clock_that_is_behind_are_kept(tmp_path: Path, days: 
 
 
 async def test_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says that nothing is forgotten by that clock, and what to do."""
+    """The log says that this clock deletes nothing, and has the remedy."""
     path = tmp_path / "inbox.db"
     async with SqliteInbox(path) as right, SqliteInbox(path, now=clock(31)) as wrong:
         await fill(right)
@@ -76,7 +76,7 @@ async def test_doubted_clock_is_logged_once(tmp_path: Path, caplog: pytest.LogCa
 
 
 async def test_clock_is_trusted_after_a_day(tmp_path: Path) -> None:
-    """What became too old while nothing was recorded goes a day after recording has begun again."""
+    """Sessions that expired during a silence are deleted a day after the next record."""
     now = [1_800_000_000.0]
     async with SqliteInbox(tmp_path / "inbox.db", now=lambda: now[0]) as inbox:
         await fill(inbox)
@@ -88,7 +88,7 @@ async def test_clock_is_trusted_after_a_day(tmp_path: Path) -> None:
 
 
 async def test_redis_uses_the_time_of_its_server(redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No clock of a process is asked, so a wrong one neither forgets nor hides anything."""
+    """The clocks of processes are not used, so a wrong one neither deletes nor hides anything."""
     async with RedisInbox(redis_server.url) as inbox:
         await fill(inbox)
         with monkeypatch.context() as patched:
@@ -100,7 +100,7 @@ async def test_redis_uses_the_time_of_its_server(redis_server: RedisServer, monk
 
 
 async def test_redis_deletes_by_the_time_of_its_server(redis_server: RedisServer) -> None:
-    """What is older than the retention by the server's time is not shown, and goes."""
+    """Sessions that are expired by the server's time are hidden and deleted."""
     async with RedisInbox(redis_server.url, retention=Retention(max_age=1e-6)) as inbox:
         await fill(inbox)
         assert {} == dict(await inbox.get_states(SESSIONS))
@@ -108,7 +108,7 @@ async def test_redis_deletes_by_the_time_of_its_server(redis_server: RedisServer
 
 
 async def test_changed_system_clock_does_not_empty_memory_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In memory, age goes by a clock that nobody sets."""
+    """In memory, age is measured by a monotonic clock."""
     async with MemoryInbox() as inbox:
         await fill(inbox)
         ahead: Any = clock(400)

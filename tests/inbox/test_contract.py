@@ -1,4 +1,4 @@
-"""Every inbox of the library keeps every rule of an inbox."""
+"""Every inbox of the library passes the contract."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TestMemoryInbox(InboxContract):
-    """In one process every handle is the one inbox."""
+    """In one process every handle is the same inbox."""
 
     durable = False
     inbox: MemoryInbox | None = None
@@ -36,7 +36,7 @@ class TestMemoryInbox(InboxContract):
 
 
 class TestSqliteInbox(InboxContract):
-    """Every handle has connections of its own to one file, as another process has."""
+    """Every handle has its own connections to one file, like another process."""
 
     path: Path
 
@@ -51,7 +51,7 @@ class TestSqliteInbox(InboxContract):
 
 
 class TestRedisInbox(InboxContract):
-    """Every handle has connections of its own to one server, as another machine has."""
+    """Every handle has its own connections to one server, like another machine."""
 
     url: str
 
@@ -152,7 +152,7 @@ def test_contract_detects_an_inbox_that_breaks_a_rule(kind: type[MemoryInbox], r
 
 
 def test_contract_does_not_import_test_tools() -> None:
-    """The contract needs neither pytest nor hypothesis; all names are there, and no misspelt one."""
+    """The contract needs neither pytest nor hypothesis; all public names exist, and no others."""
     code = (
         "import sys\n"
         "from veriff_async.testing import InboxContract, decision_event\n"

@@ -1,4 +1,4 @@
-"""Connections that break after a transaction was sent: the event counts once all the same."""
+"""Connections that break after a transaction was sent: the event counts exactly once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CREDENTIALS = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret
 
 
 class CuttingProxy:
-    """Stands between an inbox and its server, and loses the answer to a chosen command."""
+    """A proxy between an inbox and its server that drops the response to a chosen command."""
 
     def __init__(self, target: int) -> None:
         """Take the port of the server."""
@@ -66,7 +66,7 @@ class CuttingProxy:
 
         async def pass_down() -> None:
             while data := await upstream.read(65536):
-                if is_cut:  # The server has done it, and nobody hears of it.
+                if is_cut:  # the server has applied it, and its response is lost
                     writer.transport.abort()
                     server.close()
                     return
@@ -79,7 +79,7 @@ class CuttingProxy:
 
 @asynccontextmanager
 async def cutting(server: RedisServer) -> AsyncGenerator[CuttingProxy]:
-    """Give a proxy in front of a server."""
+    """Yield a proxy in front of a server."""
     proxy = CuttingProxy(server.port)
     async with await asyncio.start_server(proxy.serve, "127.0.0.1", 0) as listening:
         proxy.port = listening.sockets[0].getsockname()[1]
@@ -89,7 +89,7 @@ async def cutting(server: RedisServer) -> AsyncGenerator[CuttingProxy]:
 @pytest.mark.parametrize("command", [b"EXEC", b"WATCH", b"EVAL"])
 @pytest.mark.parametrize("cuts", [1, 2])
 async def test_event_with_lost_response_counts_once(redis_server: RedisServer, command: bytes, cuts: int) -> None:
-    """Whichever answer is lost, the handler is called once, and Veriff's repetition is a repetition."""
+    """With any response lost, the handler is called once, and Veriff's repetition is a duplicate."""
     called: list[RecordResult] = []
     async with (
         cutting(redis_server) as proxy,
@@ -109,7 +109,7 @@ async def test_event_with_lost_response_counts_once(redis_server: RedisServer, c
 
 
 async def test_polled_decision_with_lost_response_counts_once(redis_server: RedisServer) -> None:
-    """So it is when the transaction only noted that a webhook reported what polling had reported."""
+    """The same holds when the transaction only notes that a webhook reported a polled decision."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
         event = decision_event("s", "approved", minute=1)
         await inbox.record(event, source=DecisionSource.POLL)
@@ -119,7 +119,7 @@ async def test_polled_decision_with_lost_response_counts_once(redis_server: Redi
 
 
 async def test_server_that_stops_after_the_transaction(redis_server: RedisServer) -> None:
-    """While the server cannot be asked whether it kept an event, the record goes on asking, and returns the result."""
+    """While the server is unreachable, the record keeps asking whether its event was stored, and returns the result."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url, timeout=0.5) as inbox:
         await inbox.record(session_event("s", "started"))
         proxy.cut, proxy.cuts = b"EXEC", 1
@@ -136,7 +136,7 @@ async def test_server_that_stops_after_the_transaction(redis_server: RedisServer
 
 
 async def test_failed_record_counts_when_it_is_repeated(redis_server: RedisServer) -> None:
-    """Where the caller was cancelled before it knew, the event counts when this process is sent it again."""
+    """If the caller was cancelled before the result was known, the event counts when it comes to this process again."""
     async with cutting(redis_server) as proxy, RedisInbox(proxy.url) as inbox:
         await inbox.record(session_event("s", "started"))
         proxy.cut, proxy.cuts = b"EXEC", 1
@@ -155,7 +155,7 @@ async def test_failed_record_counts_when_it_is_repeated(redis_server: RedisServe
 
 
 async def test_refused_record_fails_immediately(redis_server: RedisServer) -> None:
-    """An answer that says no is an answer: nothing is asked again, and the error says what to do."""
+    """A refusal is a response: nothing is repeated, and the error has the remedy."""
     async with RedisInbox(redis_server.url) as inbox, client_of(redis_server) as admin:
         await inbox.record(session_event("s", "started"))
         await admin.config_set("maxmemory", "1")  # pyright: ignore[reportUnknownMemberType]  its own

@@ -1,4 +1,4 @@
-"""The inbox of one process: what it has beyond the rules of every inbox."""
+"""The inbox of one process: its behaviour beyond the contract."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_memory_inbox_is_an_inbox() -> None:
-    """It has every method of an inbox, and says how many sessions it knows, not which."""
+    """It implements the protocol, and its repr has the number of sessions, not their ids."""
     async with MemoryInbox() as inbox:
         await inbox.record(session_event("secret-id", "started"))
 
@@ -26,7 +26,7 @@ async def test_memory_inbox_is_an_inbox() -> None:
 
 
 async def test_closing_deletes_everything() -> None:
-    """Closing forgets everything."""
+    """Closing deletes everything."""
     async with MemoryInbox() as inbox:
         await inbox.record(session_event("s", "started"))
 
@@ -34,7 +34,7 @@ async def test_closing_deletes_everything() -> None:
 
 
 async def test_default_limit_is_a_hundred_thousand_sessions() -> None:
-    """Without a retention the number of sessions is bounded for a memory, and with one as it says."""
+    """By default the number of sessions is limited to what fits in memory; a retention sets it."""
     inbox = MemoryInbox(retention=Retention(max_sessions=2))
     for number in range(4):
         await inbox.record(session_event(str(number), "started"))
@@ -44,7 +44,7 @@ async def test_default_limit_is_a_hundred_thousand_sessions() -> None:
 
 
 async def test_sessions_expire_without_new_events() -> None:
-    """A session that has grown too old is gone when it is looked at, though nothing was recorded since."""
+    """An expired session is deleted when it is read, even if nothing was recorded since."""
     time = 0.0
     inbox = MemoryInbox(retention=Retention(max_age=10), now=lambda: time)
     await inbox.record(session_event("s", "started"))
@@ -57,7 +57,7 @@ async def test_sessions_expire_without_new_events() -> None:
 
 
 async def test_duplicates_are_found_by_their_key() -> None:
-    """A message is repeated when its key was there before, whether or not another told the same in other words."""
+    """An event is a duplicate if its key was stored before, even if another event with the same content was."""
     first = decision_event("s", "approved")
     assert isinstance(first, DecisionEvent)
     turned = DecisionEvent(decision=first.decision, raw=dict(reversed(list(first.raw.items()))))
@@ -92,7 +92,7 @@ async def test_duplicates_are_found_by_their_key() -> None:
 
 
 def test_threads_and_their_loops_share_an_inbox() -> None:
-    """What threads record at the same time is all kept, and heard in another thread's loop."""
+    """Simultaneous records of threads are all stored, and wake a subscriber in another thread's loop."""
     inbox = MemoryInbox()
     sessions = {f"{thread}-{number}" for thread in range(4) for number in range(50)}
 

@@ -1,4 +1,4 @@
-"""Options of inboxes: what cannot work is refused when it is given, not with the first webhook."""
+"""Options of inboxes: invalid ones are refused when the inbox is made, not with the first webhook."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ URL = "redis://localhost"
 )
 @pytest.mark.parametrize("options", [{"retention": 86_400}, {"retention": "30 days"}, {"now": 5}])
 def test_every_inbox_checks_its_options(make: Callable[..., object], options: dict[str, object]) -> None:
-    """A retention that is a bare number, and a clock that cannot be asked, are named as what they are."""
+    """A retention that is a number, and a clock that cannot be called, are named in the error."""
     with pytest.raises(ConfigurationError, match=rf"^{next(iter(options))} must be a"):
         make(**options)
 
 
 @pytest.mark.parametrize("given", ["1", None, True, 0, -1.0, float("nan")])
 def test_seconds_must_be_above_zero(given: object) -> None:
-    """What is no number of seconds is refused in words of this library."""
+    """Invalid seconds raise an error of this library."""
     makes: dict[str, list[Callable[[], object]]] = {
         "watch": [lambda: SqliteInbox("a.db", watch=given)],  # type: ignore[arg-type]
         "timeout": [
@@ -47,6 +47,6 @@ def test_seconds_must_be_above_zero(given: object) -> None:
 @pytest.mark.parametrize("make", [RedisInbox, RedisJournal])
 @pytest.mark.parametrize("given", [None, 5, b"redis://localhost", object()])
 def test_server_must_be_a_url_or_a_client(make: Callable[[object], object], given: object) -> None:
-    """A variable of the environment that is not set, for example, is named as the mistake."""
+    """An unset environment variable, for example, is named as the mistake."""
     with pytest.raises(ConfigurationError, match=r"needs a url, or a client of redis.asyncio, got"):
         make(given)

@@ -1,6 +1,6 @@
-"""Messages, polls, repetitions, restarts, days, followers and waits in any order: no lost wake-up, no lowered state.
+"""Events, polls, repetitions, restarts, days, subscribers and waits in any order: no lost wake-up, no reverted state.
 
-``VERIFF_EXAMPLES=500`` tries as many stories with each inbox; without it a few.
+``VERIFF_EXAMPLES=500`` runs as many examples with each inbox; by default a few.
 """
 
 from __future__ import annotations
@@ -60,26 +60,26 @@ messages = steps | decisions | st.builds(watchlist_event, ids)
 
 
 @define
-class Story:
-    """What was recorded of one session, and the state that it comes to."""
+class SessionModel:
+    """The recorded events of one session, and the expected state."""
 
     events: list[WebhookEvent] = field(factory=list["WebhookEvent"])
     state: SessionState | None = None
     touched: float = 0.0
 
 
-class Follower:
-    """Somebody who follows an inbox, and remembers what it heard."""
+class Subscriber:
+    """A subscriber that remembers the changes it got."""
 
     def __init__(self, inbox: Inbox) -> None:
-        """Begin to follow."""
+        """Start a subscription."""
         self.heard: set[str | None] = set()
         self._inbox = inbox
         self._woken = asyncio.Event()
         self.task = asyncio.create_task(self._follow())
 
     async def hears(self, session_id: str | None) -> None:
-        """Return when it has heard of a change, and forget that it did."""
+        """Return when it got a change, and reset it."""
         while not self.heard & {session_id, None}:
             self._woken.clear()
             await self._woken.wait()
@@ -93,7 +93,7 @@ class Follower:
 
 
 class Machine(RuleBasedStateMachine):
-    """Two processes of an application on one inbox, each with a client, followers and waits."""
+    """Two processes of an application on one inbox, each with a client, subscribers and waits."""
 
     survives: ClassVar[bool] = True
 
@@ -102,15 +102,15 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.time = 1_800_000_000.0
-        self.stories: dict[str, Story] = defaultdict(Story)
+        self.stories: dict[str, SessionModel] = defaultdict(SessionModel)
         self.told: dict[str, list[Decision]] = defaultdict(list)
-        self.followers: list[tuple[int, Follower]] = []
+        self.followers: list[tuple[int, Subscriber]] = []
         self.waits: list[tuple[int, str, asyncio.Task[Decision]]] = []
         self.inboxes: list[Inbox] = []
         self.clients: list[VeriffClient] = []
 
     def new_inbox(self) -> Inbox:
-        """Return another handle on the store of this story."""
+        """Return another handle on the store of this example."""
         raise NotImplementedError
 
     def do(self, work: Coroutine[object, object, _T]) -> _T:
@@ -160,7 +160,7 @@ class Machine(RuleBasedStateMachine):
         return ignored
 
     async def changed(self, session_ids: set[str]) -> None:
-        """See that everybody who follows was told."""
+        """Check that every subscriber got the change."""
         for session_id in session_ids:
             for _, follower in self.followers:
                 await follower.hears(session_id)
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         self.do(begin())
 
     def new_client(self, inbox: Inbox) -> VeriffClient:
-        """Return a client that asks nobody."""
+        """Return a client that never polls."""
         return VeriffClient(credentials(), base_url="http://127.0.0.1:9", inbox=inbox, poll=NEVER)
 
     @rule(place=places, event=messages, is_polled=st.booleans())
@@ -227,10 +227,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(place=places)
     def follow(self, place: int) -> None:
-        """Begin to follow one of the inboxes; a feed that has begun misses nothing."""
+        """Subscribe to one of the inboxes; a started subscription misses nothing."""
 
         async def begin() -> None:
-            follower = Follower(self.inboxes[place])
+            follower = Subscriber(self.inboxes[place])
             await follower.hears(None)
             follower.heard.clear()
             self.followers.append((place, follower))
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: self.followers)
     @rule(number=st.integers(0, 9))
     def unfollow(self, number: int) -> None:
-        """Stop to follow."""
+        """Stop a subscription."""
         _, follower = self.followers.pop(number % len(self.followers))
         self.do(cancelled([follower.task]))
 
@@ -263,7 +263,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(place=places)
     def restart(self, place: int) -> None:
-        """End one of the processes, and begin it again: who waited waits anew."""
+        """Stop one of the processes, and start it again with new waits."""
 
         async def again() -> None:
             again = [session_id for here, session_id, _ in self.waits if here == place]
@@ -284,10 +284,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(days=st.sampled_from([1, 9, 31]))
     def pass_time(self, days: int) -> None:
-        """Let days go by, after which what nobody spoke of is forgotten.
+        """Advance the time by days, after which sessions without events are deleted.
 
         Something else is recorded in between and a day after: a file doubts a clock that has gone ahead of all records
-        until it has gone on for a day.
+        until it has advanced by a day.
         """
 
         async def tick() -> None:
@@ -320,7 +320,7 @@ class Machine(RuleBasedStateMachine):
 
 
 def credentials() -> Credentials:
-    """Return credentials that prove nothing to nobody."""
+    """Return made-up credentials."""
     return Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
 
 
@@ -332,8 +332,8 @@ async def cancelled(tasks: list[asyncio.Task[_T]]) -> None:
         await asyncio.wait(tasks)
 
 
-def tell_stories(machine: type[Machine], few: int) -> None:
-    """Run stories, as many as are asked for."""
+def run_examples(machine: type[Machine], few: int) -> None:
+    """Run the state machine."""
     examples = int(EXAMPLES) if EXAMPLES else few
     slow = [HealthCheck.too_slow, HealthCheck.data_too_large]
     options = settings(max_examples=examples, stateful_step_count=25, deadline=None, suppress_health_check=slow)
@@ -341,7 +341,7 @@ def tell_stories(machine: type[Machine], few: int) -> None:
 
 
 def test_random_operations_in_memory() -> None:
-    """In one process no order of anything loses a wake-up or lowers a state."""
+    """In one process no order of operations loses a wake-up or reverts a state."""
 
     class InMemory(Machine):
         survives = False
@@ -351,11 +351,11 @@ def test_random_operations_in_memory() -> None:
                 return MemoryInbox(retention=Retention(max_age=KEPT), now=lambda: self.time)
             return self.inboxes[0]
 
-    tell_stories(InMemory, 30)
+    run_examples(InMemory, 30)
 
 
 def test_random_operations_in_sqlite(tmp_path: Path) -> None:
-    """Nor on one machine, with a file that two processes share and reopen."""
+    """The same on one machine, with a file that two processes share and reopen."""
 
     class InSqlite(Machine):
         def __init__(self) -> None:
@@ -369,11 +369,11 @@ def test_random_operations_in_sqlite(tmp_path: Path) -> None:
             super().teardown()
             shutil.rmtree(self.folder)
 
-    tell_stories(InSqlite, 15)
+    run_examples(InSqlite, 15)
 
 
 def test_random_operations_in_redis(redis_server: RedisServer) -> None:
-    """Nor on many machines, with a server that they share."""
+    """The same on many machines, with a server that they share."""
 
     class InRedis(Machine):
         def __init__(self) -> None:
@@ -383,4 +383,4 @@ def test_random_operations_in_redis(redis_server: RedisServer) -> None:
         def new_inbox(self) -> Inbox:
             return RedisInbox(redis_server.url, retention=Retention(max_age=KEPT), now=lambda: self.time)
 
-    tell_stories(InRedis, 6)
+    run_examples(InRedis, 6)

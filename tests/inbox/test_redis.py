@@ -1,4 +1,4 @@
-"""The inbox on Redis and Valkey: one truth for many processes, and no wake-up lost whatever becomes of the server."""
+"""The inbox on Redis and Valkey: one state for many processes, and no lost wake-up when the server fails."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def client_of(server: RedisServer) -> Redis:
 
 @pytest.fixture
 async def inbox(redis_server: RedisServer) -> AsyncGenerator[RedisInbox]:
-    """Give an inbox on an empty server."""
+    """Yield an inbox on an empty server."""
     async with RedisInbox(redis_server.url) as inbox:
         yield inbox
 
 
 @pytest.fixture
 async def admin(redis_server: RedisServer) -> AsyncGenerator[Redis]:
-    """Give a client of the server that sees everything."""
+    """Yield an administrator's client of the server."""
     async with client_of(redis_server) as admin:
         yield admin
 
 
 @asynccontextmanager
 async def following(inbox: Inbox) -> AsyncGenerator[AsyncGenerator[str | None]]:
-    """Follow the changes, from the first ``None`` on."""
+    """Subscribe, and consume the first ``None``."""
     async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         yield feed
 
 
-async def blocked(admin: Redis, count: int = 1) -> list[str]:
-    """Wait until so many feeds sleep in the server, and return the ids of their connections."""
+async def wait_blocked(admin: Redis, count: int = 1) -> list[str]:
+    """Wait until so many subscriptions block in the server, and return the ids of their connections."""
     while True:
         asleep = [client["id"] for client in await admin.client_list() if "b" in client["flags"]]
         if len(asleep) == count:
@@ -71,13 +71,13 @@ async def others(admin: Redis) -> int:
 
 
 async def test_redis_inbox_is_an_inbox(inbox: RedisInbox) -> None:
-    """The class keeps the protocol, and says where it keeps."""
+    """It implements the protocol, and its repr has the address."""
     assert isinstance(inbox, Inbox)
     assert repr(inbox).endswith("/0 {veriff}>")
 
 
 async def test_inboxes_share_their_records(inbox: RedisInbox, redis_server: RedisServer) -> None:
-    """State and events are there for every inbox on the same server, and wake it."""
+    """Every inbox on the same server sees states and events, and wakes for them."""
     async with RedisInbox(redis_server.url) as other, following(other) as feed:
         first, last = session_event("s", "started"), decision_event("s", "approved")
         await inbox.record(first)
@@ -109,7 +109,7 @@ asyncio.run(main())
 
 
 async def test_processes_wake_each_other(inbox: RedisInbox, redis_server: RedisServer) -> None:
-    """A feed in one process hears what another one records, both ways."""
+    """A subscription in one process gets the records of another one, in both directions."""
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-W", "error", "-c", CHILD, redis_server.url, stdout=asyncio.subprocess.PIPE
     )
@@ -124,7 +124,7 @@ async def test_processes_wake_each_other(inbox: RedisInbox, redis_server: RedisS
 
 
 async def test_simultaneous_deliveries_count_once(redis_server: RedisServer) -> None:
-    """The same event from several inboxes at the same time is kept once, and changes the state once."""
+    """The same event from several inboxes at the same time is stored once, and changes the state once."""
     async with AsyncExitStack() as stack:
         inboxes = [await stack.enter_async_context(RedisInbox(redis_server.url)) for _ in range(4)]
         async with following(inboxes[0]) as feed:
@@ -137,7 +137,7 @@ async def test_simultaneous_deliveries_count_once(redis_server: RedisServer) -> 
 
 
 async def test_race_does_not_revert_a_state(redis_server: RedisServer) -> None:
-    """Whichever of many different messages is written first, the session ends as its last decision says."""
+    """In any order of writes, the session ends with its last decision."""
     events = [session_event("s", "started"), session_event("s", "submitted"), decision_event("s", "review", minute=1)]
     events += [
         decision_event("s", "approved", minute=2),
@@ -153,7 +153,7 @@ async def test_race_does_not_revert_a_state(redis_server: RedisServer) -> None:
 
 
 async def test_old_sessions_are_deleted(redis_server: RedisServer, admin: Redis) -> None:
-    """A session is kept for its time after the last message about it; then nobody sees it, and it is removed."""
+    """A session is hidden and deleted when its last event is older than the retention."""
     now = [1000.0]
     async with RedisInbox(redis_server.url, retention=Retention(max_age=60), now=lambda: now[0]) as inbox:
         await inbox.record(decision_event("old", "approved"))
@@ -174,7 +174,7 @@ async def test_old_sessions_are_deleted(redis_server: RedisServer, admin: Redis)
 
 
 async def test_number_of_sessions_is_limited(redis_server: RedisServer, admin: Redis) -> None:
-    """The sessions that were touched longest ago go first, with all that is kept of them."""
+    """The sessions with the oldest last events are deleted first, as a whole."""
     time = count(1000)
     async with RedisInbox(redis_server.url, retention=Retention(max_sessions=3), now=lambda: next(time)) as inbox:
         for name in "cbadc":
@@ -186,7 +186,7 @@ async def test_number_of_sessions_is_limited(redis_server: RedisServer, admin: R
 
 
 async def test_surplus_sessions_are_deleted_concurrently(redis_server: RedisServer, admin: Redis) -> None:
-    """When less is to be kept than was, records remove what is too much, and none that is new."""
+    """With a smaller limit, records delete the surplus, and no new session."""
     async with RedisInbox(redis_server.url) as inbox:
         await asyncio.gather(*(inbox.record(session_event(f"s{number}", "started")) for number in range(40)))
     async with RedisInbox(redis_server.url, retention=Retention(max_sessions=5)) as inbox:
@@ -197,7 +197,7 @@ async def test_surplus_sessions_are_deleted_concurrently(redis_server: RedisServ
 
 
 async def test_number_of_events_is_limited(redis_server: RedisServer, admin: Redis) -> None:
-    """The oldest events of a session go first, with their keys; its state stays, also when the bound was lowered."""
+    """The oldest events of a session are deleted first, with their keys; its state stays, also with a lower limit."""
     events = [event_from({"sessionId": "s", "eventType": "new\nkind", "number": number}) for number in range(8)]
     async with RedisInbox(redis_server.url, retention=Retention(max_events_per_session=6)) as inbox:
         await inbox.record(decision_event("s", "approved"))
@@ -214,7 +214,7 @@ async def test_number_of_events_is_limited(redis_server: RedisServer, admin: Red
 
 
 async def test_every_key_expires(inbox: RedisInbox, admin: Redis) -> None:
-    """All keys share one hash tag, and Redis itself removes each when nobody comes any more."""
+    """All keys share one hash tag, and Redis itself deletes each of them in the end."""
     await inbox.record(decision_event("s", "approved"))
     await inbox.record(watchlist_event(None))
     keys: list[str] = list(map(str, await admin.keys("*")))
@@ -225,7 +225,7 @@ async def test_every_key_expires(inbox: RedisInbox, admin: Redis) -> None:
 
 
 async def test_stalled_server_is_reported(redis_server: RedisServer) -> None:
-    """A server that stops answering makes an error within the timeout, and is used again when it goes on."""
+    """A stalled server causes an error within the timeout, and is used again when it continues."""
     async with RedisInbox(redis_server.url, timeout=0.2) as inbox:
         await inbox.record(session_event("s", "started"))
         redis_server.freeze()
@@ -238,11 +238,11 @@ async def test_stalled_server_is_reported(redis_server: RedisServer) -> None:
 
 
 async def test_stall_during_a_record_is_reported(redis_server: RedisServer, admin: Redis) -> None:
-    """A server that stops between the parts of records makes errors too, and takes no connection with it for good."""
+    """A server that stalls between the parts of a record causes errors too, and uses up no connection."""
     async with RedisInbox(redis_server.url, timeout=1) as inbox:
         await admin.client_pause(60_000, all=False)  # writing alone
         records = [asyncio.ensure_future(inbox.record(session_event(f"s{number}", "started"))) for number in range(20)]
-        await blocked(admin, 16)
+        await wait_blocked(admin, 16)
         redis_server.freeze()
         found = await asyncio.gather(*records, return_exceptions=True)
         redis_server.thaw()
@@ -253,10 +253,10 @@ async def test_stall_during_a_record_is_reported(redis_server: RedisServer, admi
 
 
 async def test_subscription_survives_a_restart(redis_server: RedisServer, admin: Redis) -> None:
-    """While the server is gone records fail; the feed comes back by itself and says that all is to be looked at."""
+    """While the server is away records fail; the subscription recovers by itself and yields ``None``."""
     async with RedisInbox(redis_server.url) as inbox, following(inbox) as feed:
         next_one = asyncio.ensure_future(anext(feed))
-        await blocked(admin)
+        await wait_blocked(admin)
         await to_thread.run_sync(redis_server.kill)
         with pytest.raises(InboxError, match="cannot be reached"):
             await inbox.record(session_event("s", "started"))
@@ -270,7 +270,7 @@ async def test_subscription_survives_a_restart(redis_server: RedisServer, admin:
 
 
 async def test_subscription_fails_when_the_server_stays_away(redis_server: RedisServer, admin: Redis) -> None:
-    """After some tries a feed tells that it has broken off, and none can begin."""
+    """After some tries a subscription fails, and no new one can start."""
     async with RedisInbox(redis_server.url) as inbox, aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         await to_thread.run_sync(redis_server.kill)
@@ -281,7 +281,7 @@ async def test_subscription_fails_when_the_server_stays_away(redis_server: Redis
 
 
 async def test_idle_connection_is_reopened(inbox: RedisInbox, admin: Redis) -> None:
-    """Connections that were closed while nobody used them are opened again without an error, and nothing is missed."""
+    """Connections that were closed while idle are reopened without an error, and nothing is missed."""
     async with following(inbox) as feed:
         await inbox.record(session_event("s", "started"))
         assert "s" == await anext(feed)
@@ -294,18 +294,18 @@ async def test_idle_connection_is_reopened(inbox: RedisInbox, admin: Redis) -> N
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "XTRIM {veriff}:changes MAXLEN 0", "DEL {veriff}:changes"])
 async def test_trimmed_stream_is_noticed(inbox: RedisInbox, admin: Redis, command: str) -> None:
-    """A follower whose place in the stream is gone is told to look at everything, whether or not something follows."""
+    """A subscriber whose position was trimmed gets ``None``, whether or not a change follows."""
     async with following(inbox) as feed:
         await inbox.record(session_event("s", "started"))
         assert "s" == await anext(feed)
         next_one = asyncio.ensure_future(anext(feed))
-        await blocked(admin)
+        await wait_blocked(admin)
         await admin.execute_command(*command.split())  # type: ignore[no-untyped-call]
         await inbox.record(session_event("other", "started"))
         assert await next_one is None
         assert {"other"} == set(await inbox.get_states(["other"]))
         next_one = asyncio.ensure_future(anext(feed))
-        (asleep,) = await blocked(admin)
+        (asleep,) = await wait_blocked(admin)
         await admin.execute_command(*command.split())  # type: ignore[no-untyped-call]
         await admin.client_unblock(int(asleep))  # as if its time were over
 
@@ -313,29 +313,29 @@ async def test_trimmed_stream_is_noticed(inbox: RedisInbox, admin: Redis, comman
 
 
 async def test_new_stream_is_noticed(inbox: RedisInbox, admin: Redis) -> None:
-    """After a failover the numbers of changes may be lower than those that were seen: nothing is missed."""
+    """After a failover the stream may restart with lower numbers: nothing is missed."""
     async with following(inbox) as feed:
         next_one = asyncio.ensure_future(anext(feed))
-        (asleep,) = await blocked(admin)
+        (asleep,) = await wait_blocked(admin)
         await admin.delete("{veriff}:changes")
         await admin.xadd("{veriff}:changes", {"session": "s"}, id="1-1")
         await admin.client_unblock(int(asleep))
 
         assert await next_one is None
         next_one = asyncio.ensure_future(anext(feed))
-        await blocked(admin)
+        await wait_blocked(admin)
         await admin.xadd("{veriff}:changes", {"session": "t"}, id="1-2")
         assert "t" == await next_one
 
 
 async def test_idle_subscription_yields_nothing(inbox: RedisInbox, admin: Redis) -> None:
-    """When nothing happens for a while, the feed asks again and stays silent."""
+    """Without changes, the subscription asks the server again and yields nothing."""
     async with following(inbox) as feed:
         next_one = asyncio.ensure_future(anext(feed))
         for _ in range(3):
-            (asleep,) = await blocked(admin)
+            (asleep,) = await wait_blocked(admin)
             await admin.client_unblock(int(asleep))
-        await blocked(admin)
+        await wait_blocked(admin)
         assert not next_one.done()
         await inbox.record(session_event("s", "started"))
 
@@ -343,11 +343,11 @@ async def test_idle_subscription_yields_nothing(inbox: RedisInbox, admin: Redis)
 
 
 async def test_cancelled_subscription_leaves_no_connection(inbox: RedisInbox, admin: Redis) -> None:
-    """Neither a cancelled nor a closed feed keeps a connection."""
+    """Neither a cancelled nor a closed subscription keeps a connection."""
     before = await others(admin)
     async with following(inbox) as feed:
         sleeper = asyncio.ensure_future(anext(feed))
-        await blocked(admin)
+        await wait_blocked(admin)
         sleeper.cancel()
         await asyncio.wait([sleeper])
     async with following(inbox):
@@ -357,14 +357,14 @@ async def test_cancelled_subscription_leaves_no_connection(inbox: RedisInbox, ad
 
 
 async def test_closing_ends_subscriptions(redis_server: RedisServer, admin: Redis) -> None:
-    """A closed inbox has no connection, its feeds end with an error, and it says why it does no more."""
+    """A closed inbox has no connection, its subscriptions fail, and calls say that it is closed."""
     inbox = RedisInbox(redis_server.url)
     feed = inbox.subscribe()
     assert await anext(feed) is None
     await inbox.record(session_event("s", "started"))
     assert "s" == await anext(feed)
     next_one = asyncio.ensure_future(anext(feed))
-    await blocked(admin)
+    await wait_blocked(admin)
     await inbox.aclose()
     await inbox.aclose()
 
@@ -384,7 +384,7 @@ async def test_closing_ends_subscriptions(redis_server: RedisServer, admin: Redi
 
 
 async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> None:
-    """Records that are under way when the inbox is closed end well or with an error, and leave no connection."""
+    """Records that run during the close succeed or fail, and leave no connection."""
     inbox = RedisInbox(redis_server.url)
     records = [asyncio.ensure_future(inbox.record(session_event(f"s{number}", "started"))) for number in range(40)]
     await asyncio.wait(records, return_when=asyncio.FIRST_COMPLETED)
@@ -397,7 +397,7 @@ async def test_closing_ends_records(redis_server: RedisServer, admin: Redis) -> 
 
 
 async def test_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox) -> None:
-    """A record that is cancelled at any moment spoils no later one."""
+    """A record that is cancelled at any step does not disturb later ones."""
     for turns in range(30):
         record = asyncio.ensure_future(inbox.record(session_event(f"s{turns}", "started")))
         for _ in range(turns):
@@ -410,7 +410,7 @@ async def test_cancelled_record_leaves_its_connection_clean(inbox: RedisInbox) -
 
 
 def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
-    """While the loop that uses an inbox lives no other may; after its end another one begins anew."""
+    """While one loop uses an inbox no other may; after its end another one may."""
     inbox = RedisInbox(redis_server.url)
 
     async def first() -> None:
@@ -434,7 +434,7 @@ def test_one_loop_at_a_time(redis_server: RedisServer) -> None:
 
 
 async def test_unclosed_inbox_warns(redis_server: RedisServer, admin: Redis) -> None:
-    """Of an inbox that nobody closed redis-py says so, and its connections close all the same."""
+    """An unclosed inbox causes a warning of redis-py, and its connections are closed."""
     dropped = [RedisInbox(redis_server.url)]
     await dropped[0].record(session_event("s", "started"))
 
@@ -449,7 +449,7 @@ async def test_unclosed_inbox_warns(redis_server: RedisServer, admin: Redis) -> 
 
 
 async def test_errors_show_no_secrets(redis_server: RedisServer, admin: Redis) -> None:
-    """Neither the repr nor an error has the password, and a wrong one is told."""
+    """Neither the repr nor an error shows the password, and a wrong one is reported."""
     await admin.config_set("requirepass", "sesame-right")
     place = redis_server.url.removeprefix("redis://")
     try:
@@ -483,7 +483,7 @@ def test_invalid_options_are_refused(options: dict[str, object]) -> None:
 
 
 async def test_url_options_do_not_change_results(redis_server: RedisServer) -> None:
-    """Options of a url that would change what the inbox reads are without effect, others are kept."""
+    """Options of a url that would change how the inbox decodes data have no effect, others are kept."""
     more = "?decode_responses=true&protocol=3&socket_timeout=0.001&max_connections=1&timeout=1&client_name=mine"
     async with RedisInbox(redis_server.url + more, prefix="other") as inbox, following(inbox) as feed:
         await inbox.record(session_event("s", "started"))
@@ -501,7 +501,7 @@ def test_missing_package_is_named() -> None:
 
 
 async def test_client_defines_the_connection(redis_server: RedisServer, admin: Redis) -> None:
-    """With a client of redis-py its settings are used, but for what would change answers, and it stays as it is."""
+    """A redis-py client's settings are used, except those that would change results; it is unchanged."""
     options: dict[str, Any] = {"decode_responses": True, "protocol": 3, "client_name": "mine", "db": 1}
     async with Redis.from_url(redis_server.url.removesuffix("/0"), **options) as mine:
         async with RedisInbox(mine) as inbox, following(inbox) as feed:
@@ -514,7 +514,7 @@ async def test_client_defines_the_connection(redis_server: RedisServer, admin: R
 
 
 async def test_unreadable_data_is_reported(inbox: RedisInbox, admin: Redis) -> None:
-    """What others wrote under the names of the inbox is an error, not a crash."""
+    """Foreign data under the names of the inbox is an error, not a crash."""
     await admin.set("{veriff}:session:s", "theirs")
     with pytest.raises(InboxError, match="refuses a command"):
         await inbox.record(session_event("s", "started"))
@@ -526,7 +526,7 @@ async def test_unreadable_data_is_reported(inbox: RedisInbox, admin: Redis) -> N
 
 
 async def test_read_only_server_is_reported(inbox: RedisInbox, admin: Redis, redis_replica: RedisServer) -> None:
-    """A record on a replica or on a full server was not kept, and says what to do."""
+    """A record on a replica or on a full server fails with a remedy."""
     async with RedisInbox(redis_replica.url) as replica:
         with pytest.raises(InboxError, match="it is a replica"):
             await replica.record(session_event("s", "started"))

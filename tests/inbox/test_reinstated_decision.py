@@ -1,4 +1,4 @@
-"""A decision that seemed to be passed, and stands again."""
+"""A decision that seemed to be superseded, and is reinstated."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_reinstated_decision_ends_waits() -> None:
-    """A wait that began while an older attempt seemed to be the newest returns the decision that proves to stand."""
+    """A wait that began while an older attempt seemed to be the newest returns the reinstated decision."""
     newest = decision_event("s", "resubmission_requested", attempt_id="second", minute=1)
     credentials = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
     never = PollPolicy(initial_delay=10**9)

@@ -23,7 +23,7 @@ AnyInbox = MemoryInbox | SqliteInbox | RedisInbox
 
 @pytest.fixture(params=KINDS)
 def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> AnyInbox:
-    """Give an inbox of each kind, not open yet."""
+    """Return an inbox of each kind, not open yet."""
     if request.param == "memory":
         return MemoryInbox()
     if request.param == "sqlite":
@@ -32,7 +32,7 @@ def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> AnyInbox:
 
 
 async def works(inbox: Inbox, session_id: str) -> bool:
-    """Record a decision, and return whether a feed reports it and a lookup finds it."""
+    """Record a decision, and return whether a subscription reports it and a lookup finds it."""
     async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
         await inbox.record(decision_event(session_id, "approved"))
@@ -71,7 +71,7 @@ def test_inbox_stays_open_while_a_block_uses_it(inbox: AnyInbox) -> None:
 
 @pytest.mark.parametrize("inbox", ["memory", "sqlite"], indirect=True)
 def test_applications_in_two_loops_share_an_inbox(inbox: AnyInbox) -> None:
-    """Of two applications in loops of their own, the one that stops first leaves the inbox to the other."""
+    """If two applications in two loops share an inbox, it stays open until both have stopped."""
 
     async def outer() -> None:
         async with inbox:

@@ -1,4 +1,4 @@
-"""The inbox in a file: what it is made of, and what goes wrong with it."""
+"""The inbox in a SQLite file: its permissions, its failures and its durability."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the inbox is."""
+    """Return the path of the inbox."""
     return tmp_path / "inbox.db"
 
 
 @pytest.fixture
 async def inbox(path: Path) -> AsyncIterator[SqliteInbox]:
-    """Give an open inbox."""
+    """Yield an open inbox."""
     async with SqliteInbox(path) as inbox:
         yield inbox
 
 
 def other_program(path: Path, *statements: str) -> None:
-    """Do to the file what another program could."""
+    """Change the file as another program could."""
     with closing(sqlite3.connect(path)) as connection, connection:
         for statement in statements:
             connection.execute(statement)
 
 
-async def altered(path: Path, *statements: str) -> None:
-    """Do the same off the loop."""
+async def alter(path: Path, *statements: str) -> None:
+    """Change the file outside of the event loop."""
     await asyncio.to_thread(other_program, path, *statements)
 
 
 async def test_file_is_readable_for_its_owner_only(inbox: SqliteInbox, path: Path) -> None:
-    """What tells of persons is not readable for others, the log beside it neither, and the repr shows no path."""
+    """Neither the file nor its log is readable for others, and the repr shows no path."""
     await inbox.record(decision_event("s", "approved"))
     files = [path.with_name(name) for name in ("inbox.db", "inbox.db-wal", "inbox.db-shm")]
     assert [0o600] * 3 == await asyncio.to_thread(lambda: [stat.S_IMODE(file.stat().st_mode) for file in files])
@@ -67,34 +67,34 @@ async def test_file_is_readable_for_its_owner_only(inbox: SqliteInbox, path: Pat
     ],
 )
 async def test_invalid_options_are_refused(make: Callable[[], SqliteInbox], words: str) -> None:
-    """An option is looked at when it is given."""
+    """Options are checked when the inbox is made."""
     with pytest.raises(ConfigurationError, match=words):
         make()
 
 
 async def test_missing_folder_is_reported(tmp_path: Path) -> None:
-    """No folder is made up, and the error names what to look at, not the path."""
+    """The folder is not created, and the error names the cause, not the path."""
     with pytest.raises(InboxError, match=r"cannot be used \(No such file or directory\)") as caught:
         await SqliteInbox(tmp_path / "none" / "inbox.db").record(decision_event("s", "approved"))
     assert str(tmp_path) not in str(caught.value)
 
 
 async def test_foreign_file_is_refused_and_unchanged(path: Path) -> None:
-    """A text is no inbox, nor is another program's database, nor one of a newer version."""
+    """A text file, another program's database and a newer version's file are refused."""
     await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
     with pytest.raises(InboxError, match="SQLITE_NOTADB"):
         await SqliteInbox(path).get_states(["s"])
     await asyncio.to_thread(path.unlink)
-    await altered(path, "CREATE TABLE mine (a)")
+    await alter(path, "CREATE TABLE mine (a)")
     with pytest.raises(ConfigurationError, match="another program's file, or one of a newer veriff-async"):
         await SqliteInbox(path).get_states(["s"])
-    await altered(path, "DROP TABLE mine", "PRAGMA user_version = 99")
+    await alter(path, "DROP TABLE mine", "PRAGMA user_version = 99")
     with pytest.raises(ConfigurationError, match="another program's file, or one of a newer veriff-async"):
         await SqliteInbox(path).get_states(["s"])
 
 
 async def test_closed_inbox_stays_closed(inbox: SqliteInbox) -> None:
-    """A closed inbox takes nothing, tells nothing, and does not open itself again."""
+    """A closed inbox refuses every call, and does not reopen by itself."""
     await inbox.record(decision_event("s", "approved"))
     feed = inbox.subscribe()
     assert await anext(feed) is None
@@ -110,7 +110,7 @@ async def test_closed_inbox_stays_closed(inbox: SqliteInbox) -> None:
 
 
 async def test_unclosed_inbox_warns(path: Path) -> None:
-    """Whoever forgets to close it is told, and its threads end."""
+    """An inbox that is dropped without closing warns, and its threads end."""
     inbox = SqliteInbox(path)
     await inbox.record(decision_event("s", "approved"))
     threads = inbox._group.workers
@@ -121,7 +121,7 @@ async def test_unclosed_inbox_warns(path: Path) -> None:
 
 
 async def test_cancelled_record_is_written(inbox: SqliteInbox) -> None:
-    """Cancelling a record does not undo it; whether it is there is known by looking."""
+    """Cancelling a record does not undo it."""
     recording = asyncio.create_task(inbox.record(decision_event("s", "approved")))
     await asyncio.sleep(0)
     recording.cancel()
@@ -133,15 +133,15 @@ async def test_cancelled_record_is_written(inbox: SqliteInbox) -> None:
 
 
 async def test_failed_write_is_reported_and_undone(inbox: SqliteInbox, path: Path) -> None:
-    """When SQLite refuses, nothing is acknowledged and nothing half written; when it takes again, all is well."""
+    """When SQLite refuses a write, no record of the batch succeeds; later records work."""
     await inbox.record(session_event("s", "started"))
-    await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON session BEGIN SELECT raise(ABORT, 'no more'); END")
+    await alter(path, "CREATE TRIGGER full BEFORE UPDATE ON session BEGIN SELECT raise(ABORT, 'no more'); END")
     found = await asyncio.gather(
         *(inbox.record(decision_event("s", "approved", minute=minute)) for minute in range(5)), return_exceptions=True
     )
     assert {InboxError} == {type(error) for error in found}
     assert all("SQLITE_CONSTRAINT" in str(error) and "no more" not in str(error) for error in found)
-    await altered(path, "DROP TRIGGER full")
+    await alter(path, "DROP TRIGGER full")
     assert 1 == len(await inbox.get_events("s"))
 
     assert (await inbox.record(decision_event("s", "approved"))).ignored is None
@@ -149,11 +149,11 @@ async def test_failed_write_is_reported_and_undone(inbox: SqliteInbox, path: Pat
 
 @pytest.mark.parametrize("damage", ["x'7b'", "'{'", "7"])
 async def test_unreadable_data_is_reported(inbox: SqliteInbox, path: Path, damage: str) -> None:
-    """Damage to one session is told to whoever asks for it, and touches no other."""
+    """Damage to one session fails its readers, and no others."""
     for session in ("s", "other"):
         await inbox.record(decision_event(session, "approved"))
-    await altered(path, f"UPDATE session SET state = {damage} WHERE id = x'73'")  # noqa: S608  a test's own
-    await altered(path, f"UPDATE event SET body = {damage} WHERE number = 1")  # noqa: S608  a test's own
+    await alter(path, f"UPDATE session SET state = {damage} WHERE id = x'73'")  # noqa: S608  a test's own
+    await alter(path, f"UPDATE event SET body = {damage} WHERE number = 1")  # noqa: S608  a test's own
     for question in (inbox.get_states(["s"]), inbox.get_events("s"), inbox.record(session_event("s", "started"))):
         with pytest.raises(InboxError, match="cannot be read: check whether another program"):
             await question
@@ -163,10 +163,10 @@ async def test_unreadable_data_is_reported(inbox: SqliteInbox, path: Path, damag
 
 
 async def test_damaged_file_ends_the_subscription(inbox: SqliteInbox, path: Path) -> None:
-    """Whoever follows changes that cannot be read any more is told so, rather than left asleep."""
+    """A subscription whose changes cannot be read fails instead of sleeping forever."""
     async with aclosing(inbox.subscribe()) as feed:
         assert await anext(feed) is None
-        await altered(path, "DROP TABLE session")
+        await alter(path, "DROP TABLE session")
         with pytest.raises(InboxError, match="file cannot be used"):
             await anext(feed)
     with pytest.raises(InboxError, match="file cannot be used"):
@@ -174,7 +174,7 @@ async def test_damaged_file_ends_the_subscription(inbox: SqliteInbox, path: Path
 
 
 async def test_newest_events_are_kept(path: Path) -> None:
-    """Of one session no more events are kept than was said, and of none likewise; the state stays."""
+    """The number of events is limited for each session, and for events without one; the state stays."""
     async with SqliteInbox(path, retention=Retention(max_events_per_session=3)) as inbox:
         for minute in range(6):
             await inbox.record(decision_event("s", "review", minute=minute))
@@ -186,7 +186,7 @@ async def test_newest_events_are_kept(path: Path) -> None:
 
 
 async def test_old_sessions_are_deleted_in_portions(path: Path) -> None:
-    """What is too old goes with the records that follow, and no record has to forget all of it."""
+    """Expired sessions are deleted by the following records, a portion by each."""
     time = 0.0
     async with SqliteInbox(path, retention=Retention(max_age=100), now=lambda: time) as inbox:
         await asyncio.gather(*(inbox.record(decision_event(f"s{number}", "approved")) for number in range(1200)))
@@ -223,7 +223,7 @@ asyncio.run(main())
 
 
 async def test_closing_other_inboxes_loses_nothing(path: Path) -> None:
-    """What is recorded after others have closed the file, in this process and in another, outlives a sudden death."""
+    """Records after other inboxes have closed the file, in this process and in another, survive a kill."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", HOLDING, str(path)),
         stdin=asyncio.subprocess.PIPE,
@@ -243,7 +243,7 @@ async def test_closing_other_inboxes_loses_nothing(path: Path) -> None:
 
 
 async def test_recorded_events_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each connection waits for the disk, so that an event outlives a loss of power (``synchronous=FULL``)."""
+    """Each connection waits for the disk, so that an event survives a loss of power (``synchronous=FULL``)."""
     found: list[int] = []
 
     class Watched(sqlite3.Connection):
@@ -284,9 +284,9 @@ raise SystemExit(2)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 async def test_forked_process_needs_its_own_inbox(path: Path) -> None:
-    """An inbox that was open before a fork is refused after it, and the parent's goes on."""
+    """A child process refuses an inbox that was open at the fork; the parent's still works."""
     command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
     done = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True, text=True)
     assert (0, "") == (done.returncode, done.stderr)

@@ -1,4 +1,4 @@
-"""Files of SQLite that are deleted, replaced, or inherited by a process that was forked; and what is left in them."""
+"""SQLite files that are deleted, replaced or inherited by a fork, and their content after deletion."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def delete_alone(path: Path) -> None:
 
 
 def delete_log(path: Path) -> None:
-    """Remove the write-ahead log, as who cleans up a folder may."""
+    """Remove the write-ahead log, as in a cleanup of the folder."""
     path.with_name(f"{path.name}-wal").unlink()
 
 
@@ -48,7 +48,7 @@ def delete_index(path: Path) -> None:
 
 
 def replace(path: Path) -> None:
-    """Put another file in its place, as who restores a backup does."""
+    """Replace the file, as when a backup is restored."""
     copy = path.with_name("copy")
     shutil.copyfile(path, copy)
     copy.replace(path)
@@ -70,7 +70,7 @@ HARMS: Final = (delete, delete_alone, delete_log, delete_index, replace, move_fo
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the file is."""
+    """Return the path of the file."""
     folder = tmp_path / "data"
     folder.mkdir()
     return folder / "file.db"
@@ -78,7 +78,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("harm", HARMS)
 async def test_record_into_a_lost_file_fails(path: Path, harm: Callable[[Path], None]) -> None:
-    """The next record fails instead of being lost; the one after it is in the file that is there then."""
+    """The next record fails instead of being lost; the following one is in the new file."""
     async with SqliteInbox(path) as inbox:
         await inbox.record(session_event("before", "started"))
         await asyncio.to_thread(harm, path)
@@ -93,7 +93,7 @@ async def test_record_into_a_lost_file_fails(path: Path, harm: Callable[[Path], 
 
 @pytest.mark.parametrize("harm", [delete, replace, move_folder])
 async def test_reader_notices_a_lost_file(path: Path, harm: Callable[[Path], None]) -> None:
-    """A process that only waits does not watch a file that nobody else writes to: its feed ends, and begins anew."""
+    """A process that only waits notices that its file was replaced: its subscription fails, and a new one works."""
     async with SqliteInbox(path) as reading:
         async with aclosing(reading.subscribe()) as feed:
             await anext(feed)
@@ -128,7 +128,7 @@ async def test_restored_backup_of_an_inbox_is_not_overwritten(path: Path) -> Non
 
 
 async def test_restored_backup_of_a_journal_is_not_overwritten(path: Path) -> None:
-    """So it is with a journal: the next run goes on with the file that is there."""
+    """The same holds for a journal: the next run continues with the restored file."""
     backup = path.with_name("backup.db")
     for place, name in ((backup, "kept"), (path, "other")):
         async with SqliteJournal(place) as journal:
@@ -145,7 +145,7 @@ async def test_restored_backup_of_a_journal_is_not_overwritten(path: Path) -> No
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("given", ["", ":memory:", "a\0b", b"inbox.db", 5, None])
 def test_path_that_names_no_file_is_refused(make: Callable[[object], object], given: object) -> None:
-    """A path that can be the path of no file is refused at once, in words of this library."""
+    """A path that cannot name a file is refused immediately, with an error of this library."""
     with pytest.raises(ConfigurationError, match=r"^The path of the (inbox|journal)"):
         make(given)
 
@@ -155,7 +155,7 @@ def test_path_that_names_no_file_is_refused(make: Callable[[object], object], gi
 async def test_folder_or_device_is_refused(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], kind: str
 ) -> None:
-    """A folder or a pipe is named as what it is, and never waited for."""
+    """A folder or a pipe is named in the error, and does not block."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(ConfigurationError, match=f"path names a {kind}"):
@@ -187,7 +187,7 @@ async def test_job_record_into_a_lost_file_fails(path: Path, harm: Callable[[Pat
 
 
 async def test_journal_without_its_lock_file_writes_nothing(path: Path) -> None:
-    """Without the file beside it, another run could take the journal."""
+    """Without its lock file, another run could claim the journal."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
         await asyncio.to_thread(path.with_name("file.db-run").unlink)
@@ -308,7 +308,7 @@ raise SystemExit(asyncio.run(parent()))
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.parametrize("kind", ["inbox", "journal"])
 @pytest.mark.parametrize("moment", ["open", "closed", "never opened"])
 async def test_file_that_was_inherited_open_is_refused(path: Path, kind: str, moment: str) -> None:
@@ -363,7 +363,7 @@ if __name__ == "__main__":
 
 
 async def test_spawned_process_may_outlive_its_parent(path: Path) -> None:
-    """What a child that was not forked has acknowledged stays, whichever of both closes the file first."""
+    """Records of a spawned child survive, whether the child or the parent closes the file first."""
     program = path.with_name("service.py")
     await asyncio.to_thread(program.write_text, SERVICE)
     command = (sys.executable, str(program), str(path))

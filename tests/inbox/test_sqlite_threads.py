@@ -1,4 +1,4 @@
-"""Threads of stores in SQLite: none ends silently, and none is left behind."""
+"""Threads of SQLite stores: none ends silently, and none is left behind."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def threads() -> set[threading.Thread]:
 
 @pytest.mark.parametrize("kind", ["inbox", "journal"])
 def test_closing_loop_does_not_end_the_thread(tmp_path: Path, kind: str) -> None:
-    """An answer for a loop that is closed at that very moment is dropped, and the next loop is served."""
+    """A result for a loop that is just being closed is dropped, and the next loop is served."""
     inbox, journal = SqliteInbox(tmp_path / "inbox.db"), SqliteJournal(tmp_path / "batch.db")
 
     async def use() -> None:
@@ -85,7 +85,7 @@ def end_thread(*_: object) -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("place", [0, 1])
 async def test_failed_thread_is_replaced(tmp_path: Path, place: int, caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever ends a thread, its followers are told, the inbox starts another one, and the log says it once."""
+    """A failed thread fails its subscriptions, the inbox starts another one, and the log says it once."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         await inbox.record(session_event("s", "started"))
         async with aclosing(inbox.subscribe()) as feed:
@@ -103,7 +103,7 @@ async def test_failed_thread_is_replaced(tmp_path: Path, place: int, caplog: pyt
 
 @pytest.mark.anyio
 async def test_failed_thread_fails_its_waiting_jobs(tmp_path: Path) -> None:
-    """No record and no question waits for an answer that nobody will give."""
+    """No record and no read waits forever for a failed thread."""
     async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         await inbox.get_states([])
         assert inbox._group.workers
@@ -119,7 +119,7 @@ async def test_failed_thread_fails_its_waiting_jobs(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_failing_clock_fails_one_record(tmp_path: Path) -> None:
-    """An error of the function that gives the time is told to who records, and ends nothing."""
+    """An error of the clock fails the record, and does not end the thread."""
     times: list[float] = [1.0]
 
     def now() -> float:
@@ -138,7 +138,7 @@ async def test_failing_clock_fails_one_record(tmp_path: Path) -> None:
 
 @pytest.mark.anyio
 async def test_journal_with_a_failed_thread_stays_failed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its claims ended with the thread, so it is not started again: every call fails, and the log says it once."""
+    """Its claims ended with the thread, so it is not restarted: every call fails, and the log says it once."""
     async with SqliteJournal(tmp_path / "batch.db") as journal:
         await journal.claim("a")
         with pytest.raises(JournalError, match="thread of the journal failed with SystemExit"):
@@ -159,7 +159,7 @@ async def test_journal_with_a_failed_thread_stays_failed(tmp_path: Path, caplog:
 async def test_failed_open_leaves_no_thread(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal]
 ) -> None:
-    """A failed ``async with`` has nothing to leave, so its threads end, and it can be tried again."""
+    """A failed ``async with`` leaves no thread, and can be tried again."""
     path, before = tmp_path / "file.db", threads()
     await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
     store = make(path)
@@ -180,7 +180,7 @@ async def test_failed_open_leaves_no_thread(
 async def test_cancelled_open_leaves_no_thread(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], turns: int
 ) -> None:
-    """Who is cancelled while a file is opened leaves nothing open."""
+    """Cancelling an open leaves no thread."""
     before, store = threads(), make(tmp_path / "file.db")
     opening = asyncio.create_task(store.__aenter__())
     for _ in range(turns):
@@ -197,7 +197,7 @@ async def test_cancelled_open_leaves_no_thread(
 async def test_cancelled_close_leaves_no_thread(
     tmp_path: Path, make: Callable[[Path], SqliteInbox | SqliteJournal], turns: int
 ) -> None:
-    """Who is cancelled while a file is closed has closed it all the same: its threads end, and its log is gone."""
+    """A cancelled close still closes the file: its threads end, and its log is removed."""
     before, store = threads(), make(tmp_path / "file.db")
     await store.__aenter__()
     left = threads() - before

@@ -1,4 +1,4 @@
-"""An event that was acknowledged survives the death of the process, at whatever moment it is killed.
+"""An event that was acknowledged survives the death of the process, at every moment of a kill.
 
 ``VERIFF_KILLS=200`` kills as often as that; without it a few times.
 """
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from veriff_async import WebhookEvent
     from veriff_async.inbox import Inbox
 
-pytestmark = pytest.mark.usefixtures("unmeasured")  # who is killed tells nothing of its coverage
+pytestmark = pytest.mark.usefixtures("unmeasured")  # a killed process writes no coverage data
 
 KILLS: Final = int(os.environ.get("VERIFF_KILLS", "2"))
 CREDENTIALS: Final = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")

@@ -82,7 +82,7 @@ async def receiver(inbox: MemoryInbox) -> AsyncIterator[WebhookReceiver]:
 
 @frozen
 class Answer:
-    """What came back over a socket."""
+    """A response over a socket."""
 
     status: int
     headers: dict[str, str]

@@ -1,4 +1,4 @@
-"""The adapters' own duties: where they are mounted, what else they pass on, and how they end."""
+"""The adapters: mounting, other requests, and shutdown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BODY: Final = message()
 
 
 class Told:
-    """A function that ends only when the receiver is closed, and notes what was there until then."""
+    """A function that ends only when the receiver is closed, and notes the events that were recorded until then."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -77,13 +77,13 @@ async def test_aiohttp_sub_application_receives_at_its_prefix(receiver: WebhookR
 
 
 async def test_aiohttp_at_the_root(receiver: WebhookReceiver) -> None:
-    """The application may be all there is."""
+    """The application may be the only one."""
     async with under_aiohttp(aiohttp_app(receiver)) as server:
         assert 200 == (await server.post(BODY, signed(BODY), path="/")).status
 
 
 async def test_aiohttp_refuses_compressed_bodies(receiver: WebhookReceiver) -> None:
-    """What is compressed aiohttp would unpack, and the bytes that were signed be gone."""
+    """A compressed body would be unpacked by aiohttp, and the signed bytes would be lost."""
     async with (
         under_aiohttp(in_aiohttp(receiver)) as server,
         aiohttp.ClientSession() as http,
@@ -93,12 +93,12 @@ async def test_aiohttp_refuses_compressed_bodies(receiver: WebhookReceiver) -> N
 
 
 async def hello(_request: Request) -> PlainTextResponse:
-    """Answer what is no webhook."""
+    """Answer another request."""
     return PlainTextResponse("hello")
 
 
 async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
-    """Everything else goes on, and at shutdown the receiver is drained before the application around ends."""
+    """Other requests are passed on, and at shutdown the receiver is drained before the outer application ends."""
     told = Told()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
 
@@ -117,7 +117,7 @@ async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
 
 
 async def test_asgi_in_routes_and_mounts(receiver: WebhookReceiver) -> None:
-    """A route takes it at one path; a mount at all below, told by its root path."""
+    """A route has one path; a mount has all paths below its root path."""
     routes = [
         Route(PATH, asgi_app(receiver)),
         Mount("/mounted", asgi_app(receiver, path="/veriff")),
@@ -132,7 +132,7 @@ async def test_asgi_in_routes_and_mounts(receiver: WebhookReceiver) -> None:
 
 
 async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox) -> None:
-    """Django's raises on it; the receiver has one all the same, and is drained."""
+    """Django raises for a lifespan; the receiver is still opened and drained."""
     told = Told()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
 
@@ -146,7 +146,7 @@ async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox)
 
 
 async def test_asgi_passes_a_failed_startup_on(receiver: WebhookReceiver) -> None:
-    """An application that says that it cannot start, does not start."""
+    """An application that reports a failed startup does not start."""
 
     async def inner(scope: object, receive: Callable[..., object], send: Callable[..., object]) -> None:
         await receive()  # type: ignore[misc]
@@ -167,7 +167,7 @@ async def test_asgi_passes_a_failed_startup_on(receiver: WebhookReceiver) -> Non
 
 
 async def test_asgi_refuses_websockets(receiver: WebhookReceiver) -> None:
-    """A websocket is no webhook: it is closed before it is opened, and unknown kinds of connection are left alone."""
+    """A websocket is closed before it is opened, and unknown kinds of connection are ignored."""
     said: list[MutableMapping[str, object]] = []
 
     async def receive() -> MutableMapping[str, object]:
@@ -188,13 +188,13 @@ async def test_asgi_refuses_websockets(receiver: WebhookReceiver) -> None:
 async def test_path_that_cannot_match_is_refused(
     receiver: WebhookReceiver, adapter: Callable[..., object], path: object
 ) -> None:
-    """A path that would never be asked for, so that every webhook is lost, is an error when the adapter is made."""
+    """A path that no request can have is an error when the adapter is made."""
     with pytest.raises(ConfigurationError, match="path must"):
         adapter(receiver, path)
 
 
 async def test_fallback_must_be_an_application(receiver: WebhookReceiver) -> None:
-    """What is no application is refused when the adapter is made, not answered 500 at the first request."""
+    """A fallback that is not callable is refused when the adapter is made, not answered 500 at the first request."""
     with pytest.raises(ConfigurationError, match="fallback must be an ASGI application"):
         asgi_app(receiver, path=PATH, fallback="app")  # type: ignore[arg-type]
 
@@ -217,7 +217,7 @@ async def test_fallback_must_be_an_application(receiver: WebhookReceiver) -> Non
 async def test_root_path_is_recognised_in_both_forms(
     receiver: WebhookReceiver, root: str, path: str, status: int
 ) -> None:
-    """A webhook arrives whether the server puts the root path in front of the path, as ASGI says, or leaves it out."""
+    """A webhook arrives whether or not the server includes the root path in the path."""
     answered: list[object] = []
 
     async def receive() -> dict[str, object]:

@@ -1,4 +1,4 @@
-"""Which addresses webhooks may come from: fails closed, and believes no header that anybody could have written."""
+"""The addresses that webhooks may come from: the check fails closed, and ignores headers of the sender."""
 
 from __future__ import annotations
 
@@ -77,18 +77,18 @@ def test_forwarded_address_counts_from_trusted_proxies_only(
     forwarded: str | None,
     is_allowed: bool,  # noqa: FBT001
 ) -> None:
-    """The header is read from its end, past trusted proxies, and not at all from anybody else."""
+    """The header is read from its end, past trusted proxies, and only if a trusted proxy sent it."""
     assert allow(remote, forwarded) is is_allowed
 
 
 def test_header_is_ignored_without_trusted_proxies() -> None:
-    """Without proxies nobody can claim an address."""
+    """Without trusted proxies the header is ignored."""
     assert not allow("10.1.2.3", "192.0.2.1", proxies=[])
 
 
 @given(written=st.text(max_size=60), hop=st.ip_addresses())
 def test_sender_cannot_forge_the_header(written: str, hop: object) -> None:
-    """Whatever a sender writes into the header, the address that the proxy adds decides."""
+    """The address that the proxy adds decides, and not the content that the sender wrote before it."""
     address = ip_network(str(hop))
     inside = any(
         address.version == ip_network(each).version and address.subnet_of(ip_network(each))  # type: ignore[arg-type]
@@ -102,7 +102,7 @@ def test_sender_cannot_forge_the_header(written: str, hop: object) -> None:
     "networks", ["192.0.2.0/27", [""], ["example.com"], [None], [5], ["192.0.2.1/27"], 5, {"a": 1}]
 )
 def test_invalid_networks_are_refused(networks: Any) -> None:  # noqa: ANN401
-    """A list that cannot be right is refused when the receiver is made."""
+    """An invalid list is refused when the receiver is made."""
     for options in ({"allowed_networks": networks}, {"allowed_networks": [], "trusted_proxies": networks}):
         with pytest.raises(ConfigurationError, match=r"allowed_networks|trusted_proxies"):
             WebhookReceiver(CREDENTIALS, MemoryInbox(), **options)
@@ -111,7 +111,7 @@ def test_invalid_networks_are_refused(networks: Any) -> None:  # noqa: ANN401
 
 
 async def test_receiver_answers_403_to_other_addresses() -> None:
-    """A request from another address, or without one, is refused before its body is read; the rest is as ever."""
+    """A request from another address, or without one, is refused before its body is read."""
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), allowed_networks=[ip_network("192.0.2.0/27")])
 
     statuses = [

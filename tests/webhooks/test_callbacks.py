@@ -1,4 +1,4 @@
-"""A user's function after the record: it delays and loses nothing, and is called whatever becomes of the request."""
+"""Calls of `on_event`: they delay no response, lose no event, and happen even if the request is cancelled."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ BODY: Final = message()
 
 
 async def take(receiver: WebhookReceiver, body: bytes = BODY) -> int:
-    """Have a webhook received, and return the status of the answer."""
+    """Handle a webhook, and return the status of the response."""
     return (await receiver.handle("POST", signed(body), body)).status
 
 
 class Slow:
-    """A function that is called as a coroutine, and waits until it may end."""
+    """A coroutine function that waits until it may end."""
 
     def __init__(self) -> None:
-        """Begin with nothing told."""
+        """Start without results."""
         self.told: list[RecordResult] = []
         self.began = asyncio.Event()
         self.goes_on = asyncio.Event()
@@ -47,7 +47,7 @@ class Slow:
         self.cancelled = 0
 
     async def __call__(self, recorded: RecordResult) -> None:
-        """Take what was recorded."""
+        """Note a result."""
         self.told.append(recorded)
         self.began.set()
         try:
@@ -59,7 +59,7 @@ class Slow:
 
 
 async def test_on_event_gets_the_record_result(inbox: MemoryInbox) -> None:
-    """It has the event, the state and what became of it, and is not called for a repetition."""
+    """It gets the event, the state and the reason if it was ignored, and is not called for a repetition."""
     told: list[RecordResult] = []
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver)]
@@ -71,7 +71,7 @@ async def test_on_event_gets_the_record_result(inbox: MemoryInbox) -> None:
 
 
 async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
-    """However long it takes, Veriff has its answer; closing the receiver waits for it."""
+    """The response is sent before it ends; closing the receiver waits for it."""
     slow = Slow()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow) as receiver:
         assert 200 == await take(receiver)
@@ -83,7 +83,7 @@ async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
 
 
 async def test_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
-    """It may block: the loop goes on meanwhile."""
+    """It may block without blocking the loop."""
     threads: list[int] = []
     goes_on = threading.Event()
 
@@ -158,7 +158,7 @@ async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: 
         raise_deep(recorded)
 
     class OddError(BaseException):
-        """An exception that is no Exception, as some libraries have."""
+        """An exception that is not a subclass of Exception, as some libraries have."""
 
     async def raise_odd(_recorded: RecordResult) -> None:
         raise OddError
@@ -181,7 +181,7 @@ async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: 
 
 @pytest.mark.parametrize("kind", ["async", "async that returns at once", "plain"])
 async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str) -> None:
-    """However many events wait, the loop starts one call in each of its turns, and others have theirs in between."""
+    """The loop starts one call in each iteration, with other work in between."""
     turn, calls_in = 0, Counter[int]()
     goes_on = asyncio.Event()
 
@@ -234,7 +234,7 @@ async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> No
 
 
 async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
-    """The others wait, and with one at once they keep the order of recording."""
+    """Further calls wait, and with one at a time they keep the order of recording."""
     slow = Slow()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1) as receiver:
         for number in range(5):
@@ -247,7 +247,7 @@ async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
 
 
 async def test_cancelled_request_is_recorded_and_calls_on_event() -> None:
-    """A server that gives up the request, because Veriff hung up, parts neither the record nor what follows it."""
+    """A server that cancels the request, because Veriff hung up, stops neither the record nor the call."""
     inbox, told = OwnInbox(waits=True), list[object]()
     async with (
         WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver,
@@ -276,7 +276,7 @@ async def test_cancelled_receive_is_recorded_and_calls_on_event() -> None:
 
 
 async def test_late_record_calls_on_event_once(advance_time: Callable[[float], None]) -> None:
-    """An inbox slower than Veriff's patience makes 503; what it records after all is told, its repetition not."""
+    """A late record is answered 503; it calls on_event when it ends, its repetition does not."""
     inbox, told = OwnInbox(waits=True), list[object]()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
         late = asyncio.create_task(take(receiver))
@@ -290,7 +290,7 @@ async def test_late_record_calls_on_event_once(advance_time: Callable[[float], N
 
 
 async def test_hanging_inbox_accepts_limited_events(advance_time: Callable[[float], None]) -> None:
-    """Beyond a thousand events that an inbox sits on, further ones are answered 503 at once."""
+    """With a thousand waiting records, further webhooks are answered 503 immediately."""
     inbox = OwnInbox(waits=True)
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         waiting = [asyncio.create_task(take(receiver, message(session_id=f"{number}"))) for number in range(1000)]
@@ -324,7 +324,7 @@ async def test_hanging_records_leave_their_slots(
 
 
 async def test_closing_waits_and_then_cancels(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
-    """What does not end is cancelled, what has not begun is left out, and all of it is recorded."""
+    """Running calls are cancelled, waiting calls are dropped, and all events are recorded."""
     slow = Slow()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
     assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
@@ -359,7 +359,7 @@ async def test_blocked_thread_does_not_delay_closing(inbox: MemoryInbox, advance
 
 
 async def test_closed_receiver_answers_503(inbox: MemoryInbox) -> None:
-    """After the end nothing is recorded, and Veriff sends it again to whoever runs then; closing twice is nothing."""
+    """After closing nothing is recorded, so that Veriff sends it again; closing twice has no effect."""
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         await receiver.aclose()
     assert 503 == await take(receiver)
@@ -370,7 +370,7 @@ async def test_closed_receiver_answers_503(inbox: MemoryInbox) -> None:
 
 
 async def test_closing_cancels_a_hanging_record(advance_time: Callable[[float], None]) -> None:
-    """A record that an inbox sits on is given up in the end, and its request answered 503."""
+    """A hanging record is cancelled in the end, and its request answered 503."""
     inbox = OwnInbox(waits=True)
     receiver = WebhookReceiver(CREDENTIALS, inbox, record_timeout=60)
     late = asyncio.create_task(take(receiver))
@@ -385,7 +385,7 @@ async def test_closing_cancels_a_hanging_record(advance_time: Callable[[float], 
 async def test_calls_beyond_the_backlog_are_dropped(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, advance_time: Callable[[float], None]
 ) -> None:
-    """Ten thousand events wait for it and no more; the rest is recorded all the same."""
+    """Ten thousand calls may wait; events beyond that are recorded without a call."""
     slow = Slow()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
     recorded = await receiver.receive(signed(BODY), BODY)
@@ -426,7 +426,7 @@ async def test_polled_decision_still_calls_on_event(inbox: MemoryInbox, ip: str 
 async def test_exit_in_a_thread_ends_only_the_call(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
-    """A function that exits in its thread fails like any other: the server goes on, and so do the later calls."""
+    """An exit in its thread is a failure of the call: the server and later calls continue."""
     told: list[RecordResult] = []
 
     def leave(recorded: RecordResult) -> None:
@@ -485,7 +485,7 @@ asyncio.run(main())
 
 
 async def never_run(_recorded: RecordResult) -> AsyncGenerator[None]:
-    """Be a function with a yield by mistake."""
+    """Be a generator function by mistake."""
     yield
 
 

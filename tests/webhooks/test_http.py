@@ -1,4 +1,4 @@
-"""Requests as they come over a socket, to each adapter: the right answer, and nothing recorded that should not be."""
+"""Requests over a socket to each adapter: their responses, and their records."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ BODY: Final = message()
 MIB: Final = 2**20
 
 
-async def kept(inbox: MemoryInbox) -> int:
-    """Count what is recorded of the session, and of none."""
+async def count_events(inbox: MemoryInbox) -> int:
+    """Count the recorded events of the session, and those without one."""
     return len(await inbox.get_events("8f0d1ab6")) + len(await inbox.get_events(None))
 
 
@@ -45,11 +45,11 @@ async def test_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) ->
 
     assert 200 == answer.status
     assert "text/plain; charset=utf-8" == answer.headers["content-type"]
-    assert 1 == await kept(inbox)
+    assert 1 == await count_events(inbox)
 
 
 async def test_sandbox_delivers_webhooks(server: Server, receiver: WebhookReceiver) -> None:
-    """Every kind of webhook that it posts to one address is taken at the first try."""
+    """Every kind of webhook of the sandbox is recorded at the first try."""
     urls = dict.fromkeys(WebhookKind, server.url)
     async with Sandbox(webhook_urls=urls) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         receiver.credentials = sandbox.credentials
@@ -64,7 +64,7 @@ async def test_sandbox_delivers_webhooks(server: Server, receiver: WebhookReceiv
 
 @pytest.mark.parametrize("secret", ["new", "old"])
 async def test_webhook_of_any_live_secret_is_accepted(server: Server, secret: str) -> None:
-    """Secrets are rotated without a webhook lost."""
+    """Rotating secrets loses no webhook."""
     assert 200 == (await server.post(BODY, signed(BODY, secret=secret))).status
 
 
@@ -81,11 +81,11 @@ async def test_newer_headers_are_sufficient(server: Server) -> None:
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
 async def test_methods_other_than_post_are_refused(server: Server, inbox: MemoryInbox, method: str) -> None:
-    """A webhook is posted, and the answer says so."""
+    """A webhook is a POST, and the response says so."""
     answer = await server.post(BODY, signed(BODY), method=method)
 
     assert (405, "post") == (answer.status, answer.headers["allow"])
-    assert 0 == await kept(inbox)
+    assert 0 == await count_events(inbox)
 
 
 @pytest.mark.parametrize(
@@ -109,18 +109,18 @@ async def test_methods_other_than_post_are_refused(server: Server, inbox: Memory
 async def test_content_headers_decide_before_the_body(
     server: Server, inbox: MemoryInbox, status: int, headers: dict[str, str | None]
 ) -> None:
-    """Type, encoding, key and signature have a status each, and what is refused is not recorded."""
+    """Type, encoding, key and signature have a status each, and refused requests are not recorded."""
     answer = await server.post(BODY, signed(BODY, **headers))
 
-    assert (status, int(status == 200)) == (answer.status, await kept(inbox))
+    assert (status, int(status == 200)) == (answer.status, await count_events(inbox))
 
 
 async def test_two_signatures_are_refused(server: Server, inbox: MemoryInbox) -> None:
-    """A header that comes twice and says two things proves nothing."""
+    """A header that comes twice with two values is not a valid signature."""
     twice = {**signed(BODY), "X-Hmac-Signature": "0" * 64}
 
     assert 401 == (await server.post(BODY, twice)).status
-    assert 0 == await kept(inbox)
+    assert 0 == await count_events(inbox)
 
 
 async def test_compressed_body_is_not_unpacked(server: Server, receiver: WebhookReceiver) -> None:
@@ -141,10 +141,10 @@ async def test_compressed_body_is_not_unpacked(server: Server, receiver: Webhook
 
 
 async def test_announced_length_beyond_the_limit_is_refused_unread(server: Server, inbox: MemoryInbox) -> None:
-    """A body that is announced to be too large need not even come."""
+    """A body that is announced to be too large is refused before it is sent."""
     answer = await server.send(head("POST", {**signed(BODY), "content-length": "1001"}))
 
-    assert (413, 0) == (answer.status, await kept(inbox))
+    assert (413, 0) == (answer.status, await count_events(inbox))
 
 
 async def test_chunks_beyond_the_limit_are_refused(server: Server, inbox: MemoryInbox) -> None:
@@ -152,31 +152,31 @@ async def test_chunks_beyond_the_limit_are_refused(server: Server, inbox: Memory
     chunk = b"1f4\r\n" + bytes(500) + b"\r\n"
     answer = await server.send(head("POST", {**signed(BODY), "transfer-encoding": "chunked"}), chunk, chunk, chunk)
 
-    assert (413, 0) == (answer.status, await kept(inbox))
+    assert (413, 0) == (answer.status, await count_events(inbox))
 
 
 async def test_chunks_within_the_limit_are_a_webhook(server: Server, inbox: MemoryInbox) -> None:
-    """The raw bytes are the same, however they come."""
+    """A body in chunks has the same raw bytes."""
     chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in (BODY[:7], BODY[7:], b"")]
     answer = await server.send(head("POST", {**signed(BODY), "transfer-encoding": "chunked"}), *chunks)
 
-    assert (200, 1) == (answer.status, await kept(inbox))
+    assert (200, 1) == (answer.status, await count_events(inbox))
 
 
 async def test_changed_white_space_is_refused(server: Server, inbox: MemoryInbox) -> None:
-    """Raw bytes are verified, so a body that is written anew does not pass, and one with odd white space does."""
+    """Raw bytes are verified, so a body that was serialised again fails, and one with unusual white space passes."""
     odd = b' {"id" : "8f0d1ab6",\n "action":"started","code": 7001 ,"x":"\\u00e9\xc3\xa9"}\r\n'
 
     assert 401 == (await server.post(odd.strip(), signed(odd))).status
     assert 200 == (await server.post(odd, signed(odd))).status
-    assert 1 == await kept(inbox)
+    assert 1 == await count_events(inbox)
 
 
 @pytest.mark.parametrize("body", [b"{", b"", b"[]", b"\xff", b'{"id":1,"action":"started","code":7001}' + b"}"])
 async def test_signed_unreadable_body_is_refused(server: Server, inbox: MemoryInbox, body: bytes) -> None:
-    """What is signed and cannot be read is 400."""
+    """A signed body that cannot be read is answered 400."""
     assert 400 == (await server.post(body, signed(body))).status
-    assert 0 == await kept(inbox)
+    assert 0 == await count_events(inbox)
 
 
 async def test_unknown_kind_is_recorded(server: Server, inbox: MemoryInbox) -> None:
@@ -192,7 +192,7 @@ async def test_repetition_is_answered_200_and_stored_once(
 ) -> None:
     """A webhook that comes again is answered 200 again."""
     assert [200, 200] == [(await server.post(BODY, signed(BODY))).status for _ in range(2)]
-    assert 1 == await kept(inbox)
+    assert 1 == await count_events(inbox)
     assert (2, 1) == (receiver.statistics().recorded, receiver.statistics().repeated)
 
 
@@ -205,23 +205,23 @@ async def test_incomplete_body_is_not_recorded(server: Server, inbox: MemoryInbo
     await writer.wait_closed()
 
     assert 200 == (await server.post(BODY, signed(BODY))).status
-    assert (1, 1) == (receiver.statistics().recorded, await kept(inbox))
+    assert (1, 1) == (receiver.statistics().recorded, await count_events(inbox))
 
 
 async def test_slow_body_is_refused(inbox: MemoryInbox) -> None:
-    """A body has some seconds to come, however steadily it drips."""
+    """A body has a deadline, even if it keeps arriving."""
     headers = {**signed(BODY), "content-length": str(len(BODY))}
     async with WebhookReceiver(CREDENTIALS, inbox, body_timeout=0.01) as receiver:
         async with under_aiohttp(in_aiohttp(receiver)) as server:
             assert 408 == (await server.send(head("POST", headers) + BODY[:5])).status
         async with under_uvicorn(asgi_app(receiver)) as server:
             assert 408 == (await server.send(head("POST", headers) + BODY[:5])).status
-    assert 0 == await kept(inbox)
+    assert 0 == await count_events(inbox)
 
 
 @pytest.mark.parametrize("error", [InboxError("The disk is full."), OSError("ada@example.com"), KeyError(42)])
 async def test_failing_inbox_is_answered_503(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
-    """What was not recorded is sent again by Veriff, and what a user's inbox raised is told by its type alone."""
+    """A failed record is answered 503, and an error of a user's inbox is logged by its type only."""
     async with WebhookReceiver(CREDENTIALS, OwnInbox(error)) as receiver, under_aiohttp(in_aiohttp(receiver)) as server:
         answer = await server.post(BODY, signed(BODY))
 
@@ -233,7 +233,7 @@ async def test_failing_inbox_is_answered_503(error: Exception, caplog: pytest.Lo
 async def test_refusals_are_logged_without_content(
     server: Server, receiver: WebhookReceiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One warning says what was wrong: no header, no body."""
+    """One warning names the problem, without a header or a body."""
     body = message(vendorData="ada@example.com")
     await server.post(body, signed(body, x_hmac_signature="0" * 64))
     await server.post(body[:-1], signed(body[:-1]))

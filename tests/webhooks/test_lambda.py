@@ -104,7 +104,7 @@ def invoke(
     is_encoded: bool,
     **headers: str,
 ) -> int:
-    """Invoke a function with one webhook, and return the status of its answer."""
+    """Invoke a function with one webhook, and return the status of its response."""
     text = b64encode(body).decode() if is_encoded else body.decode()
     event = gateway(signed(body, **headers), text, is_encoded=is_encoded)
     return int(handler(event, None)["statusCode"])
@@ -163,7 +163,7 @@ def test_every_invocation_receives(
 
 @each_gateway
 def test_undecoded_body_is_explained(gateway: Callable[..., Event]) -> None:
-    """A function that forgets to decode the body is told so by the explanation."""
+    """The explanation recognizes a body that was not decoded."""
     body = message()
     event = gateway(signed(body), b64encode(body).decode(), is_encoded=True)
     found = explain_signature(signed(body), event["body"].encode(), CREDENTIALS)
@@ -173,7 +173,7 @@ def test_undecoded_body_is_explained(gateway: Callable[..., Event]) -> None:
 def test_lambda_example(
     loop: asyncio.AbstractEventLoop, one_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The program that users are shown receives in every invocation, and calls `on_event` before it ends."""
+    """The example program receives in every invocation, and calls `on_event` before it ends."""
     settings = {
         "VERIFF_API_KEY": CREDENTIALS.api_key,
         "VERIFF_SHARED_SECRET": "new,old",

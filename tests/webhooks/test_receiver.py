@@ -1,4 +1,4 @@
-"""The receiver without a server: its promises to any framework, and to whoever gives it wrong options."""
+"""The receiver without a server: its behaviour for every framework, and its checks of options."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ TEXTS: Final = st.text(max_size=20) | st.sampled_from([CREDENTIALS.api_key, "0" 
 HEADERS: Final = st.dictionaries(st.sampled_from(NAMES) | st.just("content-length") | st.text(max_size=8), TEXTS)
 
 
-async def answered(method: str, headers: dict[str, str], body: bytes, *, in_chunks: bool) -> tuple[int, int]:
-    """Have a receiver answer, and count what it recorded."""
+async def handle_and_count(method: str, headers: dict[str, str], body: bytes, *, in_chunks: bool) -> tuple[int, int]:
+    """Handle a request, and count the recorded events."""
 
     async def chunks() -> AsyncGenerator[bytes]:
         for start in range(0, len(body), 7):
@@ -68,10 +68,10 @@ def is_ours(headers: dict[str, str], body: bytes) -> bool:
 def test_every_request_gets_a_response(
     method: str, webhook: tuple[dict[str, str], bytes], others: dict[str, str], cut: int, *, in_chunks: bool
 ) -> None:
-    """Any request has one of the known answers, and 200 goes to what is signed rightly alone, once it is recorded."""
+    """Every request gets a known status, and 200 only if it is signed correctly and recorded."""
     headers, body = {**webhook[0], **others}, webhook[1][cut:]
 
-    status, recorded = asyncio.run(answered(method, headers, body, in_chunks=in_chunks))
+    status, recorded = asyncio.run(handle_and_count(method, headers, body, in_chunks=in_chunks))
 
     assert status in STATUSES
     assert int(status == 200) == recorded
@@ -85,7 +85,7 @@ ANYTHING: Final = st.one_of(
 
 @given(method=st.just("POST") | ANYTHING, headers=st.just(signed(BODY)) | ANYTHING, body=ANYTHING, chunk=ANYTHING)
 def test_arguments_raise_only_our_exceptions(method: Any, headers: Any, body: Any, chunk: Any) -> None:  # noqa: ANN401
-    """Whatever a framework hands to `handle` and `receive`, they answer or raise an error of ours."""
+    """For all arguments, `handle` and `receive` return or raise an error of this library."""
 
     async def chunks() -> AsyncGenerator[Any]:
         yield chunk
@@ -119,7 +119,7 @@ async def test_wrong_types_are_named(receiver: WebhookReceiver, method: Any, bod
 
 @pytest.mark.anyio
 async def test_chunks_of_str_are_named(receiver: WebhookReceiver) -> None:
-    """A stream that gives text is an InvalidArgumentError, and not taken for a connection that broke."""
+    """A stream of str is an InvalidArgumentError, and not mistaken for a broken connection."""
 
     async def texts() -> AsyncGenerator[str]:
         yield BODY.decode()
@@ -145,7 +145,7 @@ async def test_other_buffers_are_accepted(receiver: WebhookReceiver, kind: Calla
 @given(webhook=signed_webhooks(CREDENTIALS), in_chunks=st.booleans())
 def test_every_signed_webhook_is_recorded(webhook: tuple[dict[str, str], bytes], *, in_chunks: bool) -> None:
     """Webhooks of every kind are 200, unknown ones included."""
-    assert (200, 1) == asyncio.run(answered("POST", webhook[0], webhook[1], in_chunks=in_chunks))
+    assert (200, 1) == asyncio.run(handle_and_count("POST", webhook[0], webhook[1], in_chunks=in_chunks))
 
 
 @given(number=st.integers(0, 10**30), limit=st.integers(1, 10**12), zeros=st.integers(0, 3))
@@ -156,7 +156,7 @@ def test_lengths_are_compared_as_numbers(number: int, limit: int, zeros: int) ->
 
 @pytest.mark.parametrize("text", [None, "", "-1", "1e9", "٣٣٣٣", "1_000", "9, 9"])
 def test_length_that_is_not_a_number_is_ignored(text: str | None) -> None:
-    """What is not an announcement does not refuse a body; it is counted as it comes."""
+    """A body with an invalid announced length is counted as it arrives."""
     assert not is_longer(text, 1)
 
 
@@ -167,7 +167,7 @@ def test_length_of_a_million_digits_is_compared_quickly() -> None:
 
 @pytest.mark.anyio
 async def test_body_is_read_only_up_to_the_limit(receiver: WebhookReceiver) -> None:
-    """A body without an end is left where it goes beyond the limit, and its source is closed."""
+    """Reading an endless body stops at the limit, and its source is closed."""
     given_out, closed = 0, False
 
     async def endless() -> AsyncGenerator[bytes]:
@@ -186,7 +186,7 @@ async def test_body_is_read_only_up_to_the_limit(receiver: WebhookReceiver) -> N
 
 @pytest.mark.anyio
 async def test_body_has_a_deadline(receiver: WebhookReceiver, advance_time: Callable[[float], None]) -> None:
-    """A body that does not come to its end is 408, and one whose connection fails 400."""
+    """A body that is too slow is answered 408, and one whose connection fails 400."""
     began = asyncio.Event()
 
     async def dripping() -> AsyncGenerator[bytes]:
@@ -207,7 +207,7 @@ async def test_body_has_a_deadline(receiver: WebhookReceiver, advance_time: Call
 
 @pytest.mark.anyio
 async def test_receive_raises_the_error(receiver: WebhookReceiver, inbox: MemoryInbox) -> None:
-    """For a framework of one's own every fault is an error with a status to answer with, and nothing is recorded."""
+    """Without HTTP every fault is an error with a status to answer with, and nothing is recorded."""
     with pytest.raises(SignatureError):
         await receiver.receive(signed(BODY, x_hmac_signature="0" * 64), BODY)
     with pytest.raises(WebhookPayloadError):
@@ -219,7 +219,7 @@ async def test_receive_raises_the_error(receiver: WebhookReceiver, inbox: Memory
 
 @pytest.mark.anyio
 async def test_failing_memory_inbox_is_reported() -> None:
-    """What goes wrong in the memory is told like what goes wrong in any inbox: by its kind alone, and as a 503."""
+    """A failure of a memory inbox is handled like that of every inbox: logged by its type, and answered 503."""
 
     def now() -> float:
         msg = "8f0d1ab6 is Ada"
@@ -235,7 +235,7 @@ async def test_failing_memory_inbox_is_reported() -> None:
 
 @pytest.mark.anyio
 async def test_credentials_may_change_while_the_receiver_runs(receiver: WebhookReceiver) -> None:
-    """A secret that is added serves at once, and one that is deleted no longer does."""
+    """An added secret is accepted immediately, and a deleted one is refused."""
     assert 401 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
     receiver.credentials = receiver.credentials.with_rotated_secret("newest").without_secret(2)
     assert 200 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
@@ -247,7 +247,7 @@ async def test_credentials_may_change_while_the_receiver_runs(receiver: WebhookR
 
 @pytest.mark.parametrize("option", ["max_body", "body_timeout", "record_timeout", "close_timeout", "max_running"])
 def test_invalid_options_are_named(option: str) -> None:
-    """A limit of nothing would refuse everything."""
+    """A limit of zero would refuse everything."""
     with pytest.raises(ConfigurationError, match=option):
         WebhookReceiver(CREDENTIALS, MemoryInbox(), **{option: 0})  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="credentials"):
@@ -256,7 +256,7 @@ def test_invalid_options_are_named(option: str) -> None:
 
 @pytest.mark.parametrize("value", ["1", None, True, float("nan"), -1, [1]])
 def test_options_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
-    """An option that is no number above zero is an error that names it."""
+    """An option that is not a number above zero is named in the error."""
     with pytest.raises(ConfigurationError, match="record_timeout"):
         WebhookReceiver(CREDENTIALS, MemoryInbox(), record_timeout=value)
 
@@ -278,7 +278,7 @@ def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
 
 
 def test_responses_are_values() -> None:
-    """Two answers that say the same are the same, and cannot be changed."""
+    """Equal responses compare equal, and are immutable."""
     assert WebhookResponse(200, b"yes") == WebhookResponse(200, b"yes")
     with pytest.raises(AttributeError):
         WebhookResponse(200, b"yes").status = 500  # type: ignore[misc]
@@ -303,7 +303,7 @@ def test_names_are_loaded_when_used() -> None:
 
 
 def test_webhook_of_another_integration_is_refused() -> None:
-    """An API key that several integrations share is told apart by the integration."""
+    """Integrations that share an API key are distinguished by the integration header."""
     credentials = Credentials("key", "secret", integration_id="one")
 
     async def answer(integration: str) -> int:
@@ -321,6 +321,6 @@ def test_webhook_of_another_integration_is_refused() -> None:
 @pytest.mark.parametrize("name", ["max_body", "max_running"])
 @pytest.mark.parametrize("value", [0, -1, 0.5, 2.5, 8.0, float("inf"), float("nan"), True, "3", None])
 def test_counts_must_be_integers(name: str, value: object) -> None:
-    """A fraction or infinity is refused when the receiver is made, and does not fail or refuse every request."""
+    """A fraction or infinity is refused when the receiver is made, instead of failing every request."""
     with pytest.raises(ConfigurationError, match=f"{name} is .* whole number"):
         WebhookReceiver(CREDENTIALS, MemoryInbox(), **{name: value})  # type: ignore[arg-type]

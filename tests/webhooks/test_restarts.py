@@ -1,4 +1,4 @@
-"""Applications that start and stop many times, in one event loop and in several: every start receives as the first."""
+"""Applications that start and stop many times, in one event loop and in several: every start works like the first."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Noting:
 
 
 async def status_of(receiver: WebhookReceiver, session_id: str = "8f0d1ab6") -> int:
-    """Have a webhook received, and return the status of the answer."""
+    """Handle a webhook, and return the status of the response."""
     body = message(session_id=session_id)
     return (await receiver.handle("POST", signed(body), body)).status
 
@@ -70,7 +70,7 @@ def test_receiver_opens_again_in_each_loop() -> None:
 
 
 def test_loop_that_ended_without_closing_does_not_block_later_ones() -> None:
-    """Records and calls that a loop took with it occupy no slot in the next, and events left over are counted."""
+    """Records and calls of an ended loop occupy no slot in the next one, and dropped calls are counted."""
     ended, began = False, list[str | None]()
 
     async def hang(recorded: RecordResult) -> None:
@@ -102,7 +102,7 @@ def test_loop_that_ended_without_closing_does_not_block_later_ones() -> None:
 
 
 def test_loops_that_overlap_are_closed_one_by_one() -> None:
-    """Of two applications in loops of their own that share a receiver, the one that stops leaves the other open."""
+    """If two applications in two loops share a receiver, closing it in one loop leaves it open in the other."""
     noting = Noting()
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=noting)
 
@@ -140,7 +140,7 @@ def test_receiver_needs_asyncio() -> None:
 
 
 def around(inbox: MemoryInbox | SqliteInbox, receiver: WebhookReceiver) -> Callable[..., Any]:
-    """Wrap an application that has no lifespan, so that the adapter's own is all there is."""
+    """Wrap an application without a lifespan, so that only the adapter has one."""
     return asgi_app(receiver, path=PATH, fallback=Starlette())
 
 
