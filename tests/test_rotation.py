@@ -17,7 +17,7 @@ RING = Credentials(KEY, "newest", previous_secrets=["older", "oldest"])
 PICTURE = Media(b"\xff\xd8\xff\xe0" + bytes(60), "face")
 
 
-async def test_a_new_secret_signs_from_now_on(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_rotated_secret_signs_the_next_request(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """After the swap requests are signed with the new secret, over the same connections; the old one can go."""
     session = await veriff.create_session()
     both = sandbox.credentials.with_rotated_secret("a-new-secret")
@@ -32,7 +32,7 @@ async def test_a_new_secret_signs_from_now_on(sandbox: Sandbox, veriff: VeriffCl
     assert await session.decision() is None
 
 
-async def test_a_deleted_secret_is_refused(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_deleted_secret_is_rejected(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """A client that still signs with a secret that is gone is told so, and goes on after the swap."""
     session = await veriff.create_session()
     sandbox.credentials = sandbox.credentials.with_rotated_secret("a-new-secret").without_secret(1)
@@ -43,7 +43,7 @@ async def test_a_deleted_secret_is_refused(sandbox: Sandbox, veriff: VeriffClien
     await session.submit()
 
 
-async def test_a_call_under_way_ends_with_its_own_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_call_in_progress_keeps_its_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The answer to a request that was signed before the swap is checked with what signed it."""
     session = await veriff.create_session()
     sandbox.inject(Fault.status(503, retry_after=0), path="*/attempts")
@@ -57,7 +57,7 @@ async def test_a_call_under_way_ends_with_its_own_secret(sandbox: Sandbox, verif
 
 
 @pytest.mark.parametrize("place", range(3))
-async def test_any_secret_of_the_ring_signs(place: int) -> None:
+async def test_any_secret_can_sign(place: int) -> None:
     """Whichever secret is chosen signs, and the answer to it is signed with the same."""
     async with (
         Sandbox(credentials=RING) as sandbox,
@@ -67,7 +67,7 @@ async def test_any_secret_of_the_ring_signs(place: int) -> None:
         assert await session.decision() is None
 
 
-def test_rings_are_changed_by_making_new_ones() -> None:
+def test_changes_return_new_credentials() -> None:
     """A new secret goes first, a chosen one too, a deleted one is left out, and six are too many."""
     assert RING.with_rotated_secret("next").secrets == ("next", "newest", "older", "oldest")
     assert RING.with_rotated_secret("older").secrets == ("older", "newest", "oldest")
@@ -82,7 +82,7 @@ def test_rings_are_changed_by_making_new_ones() -> None:
         Credentials(KEY, "only").without_secret(0)
 
 
-async def test_nothing_else_is_taken_for_credentials(veriff: VeriffClient) -> None:
+async def test_other_types_are_rejected_as_credentials(veriff: VeriffClient) -> None:
     """What is no credentials is refused when it is set, not when the next request is signed."""
     with pytest.raises(ConfigurationError, match="credentials must be a Credentials instance"):
         veriff.credentials = cast("Credentials", "a-new-secret")

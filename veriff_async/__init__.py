@@ -9,38 +9,39 @@
 Calls
     VeriffClient            one for each application: sessions, uploads, decisions, media, fraud reports
     VerificationSession     one verification: upload, submit, wait, download, delete
-    open_session            a session with a client of its own, for scripts
+    open_session            a session with its own client, for scripts
     reconcile               find decisions whose webhooks were lost
 
-What they take
+Inputs
     Credentials             API key and secrets; from_env reads VERIFF_API_KEY and VERIFF_SHARED_SECRET
-    Media, MediaContext     a picture and what it shows
-    Person, Document, Address, Consent and others: what you know of the end user
-    RetryPolicy, PollPolicy, Timeouts: how often, how long
+    Media, MediaContext     a picture and its subject
+    Person, Document, Address, Consent and others: your data about the end-user
+    RetryPolicy, PollPolicy, Timeouts: number, intervals and duration of tries
 
-What they return
+Results
     Decision, Status        the decision of Veriff
     UploadedMedia, DownloadedMedia, and the responses of veriff_async.models
 
 Webhooks
-    WebhookReceiver         verifies and records what Veriff posts; veriff_async.webhooks has ASGI and aiohttp apps
-    parse_webhook, verify_webhook, explain_signature
+    WebhookReceiver         verifies and records webhooks; veriff_async.webhooks has ASGI and aiohttp apps
+    parse_webhook           verifies and decodes one webhook; verify_webhook, explain_signature
+    from_json, to_json      models from and to JSON, for your own storage and tests
 
 Errors
-    VeriffError             the base of all; veriff_async.errors has the tree
-    OutcomeUnknownError     a session may have been created: look before you create another
+    VeriffError             the base class; veriff_async.errors has the tree
+    OutcomeUnknownError     a session may have been created: check before you create another
 
 Modules
-    veriff_async.models     every response of Veriff's API
+    veriff_async.models     the responses of Veriff's API
     veriff_async.batch      many verifications at once, with a journal
-    veriff_async.inbox      where webhooks are recorded: memory, SQLite, Redis
+    veriff_async.inbox      stores for webhooks: memory, SQLite, Redis
     veriff_async.webhooks   receivers for web frameworks
     veriff_async.sandbox    a local Veriff for tests
-    veriff_async.testing    contracts and events for tests of your own code
+    veriff_async.testing    contracts and event factories for your tests
     veriff_async.cli        the command line: python -m veriff_async
 
-help(veriff_async.VeriffClient) explains a name, and dir(veriff_async) lists all names. They are loaded when they are
-first used, so that importing the package, as its pytest plugin does in every test run, costs next to nothing.
+help(veriff_async.VeriffClient) explains a name, and dir(veriff_async) lists all names. Names are loaded on first use,
+so importing the package, as its pytest plugin does in every test run, costs almost nothing.
 """
 
 from typing import TYPE_CHECKING

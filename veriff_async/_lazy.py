@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ("attach",)
 
 _MAX_FRAMES: Final = 6
-"""Frames between pydoc and `dir`: ``inspect.getmembers`` adds one or two."""
+"""Frames between pydoc and `dir`; ``inspect.getmembers`` adds one or two."""
 
 
 def attach(
@@ -46,8 +46,8 @@ def attach(
 
 
 def _is_called_by_pydoc() -> bool:
-    """Return whether `help` asks: it would print every member of every class, where the docstring is an overview."""
-    frame = currentframe()  # pydoc offers no other way to find out
+    """Return whether `help` calls, which would otherwise print every member of every class after the overview."""
+    frame = currentframe()  # pydoc offers no other way to detect it
     for _ in range(_MAX_FRAMES):
         frame = None if frame is None else frame.f_back
         if frame is not None and frame.f_globals.get("__name__") == "pydoc":

@@ -19,7 +19,7 @@ words = st.sampled_from(KINDS).flatmap(lambda kind: st.tuples(st.just(kind), st.
 
 
 @given(words)
-def test_a_member_is_its_string(drawn: tuple[type[OpenEnum], str]) -> None:
+def test_member_equals_its_string(drawn: tuple[type[OpenEnum], str]) -> None:
     """Known or not, a member equals, hashes, prints and formats as its string, and is written so in JSON."""
     kind, text = drawn
     word = str(text)
@@ -33,7 +33,7 @@ def test_a_member_is_its_string(drawn: tuple[type[OpenEnum], str]) -> None:
 
 
 @given(words)
-def test_a_member_survives_a_journey(drawn: tuple[type[OpenEnum], str]) -> None:
+def test_member_survives_pickling_and_copying(drawn: tuple[type[OpenEnum], str]) -> None:
     """Pickled or copied, a member stays a member of its kind and equal to itself."""
     kind, word = drawn
     member = kind(word)
@@ -49,7 +49,7 @@ def test_a_member_survives_a_journey(drawn: tuple[type[OpenEnum], str]) -> None:
 
 
 @kinds
-def test_unknown_words_do_not_join(kind: type[OpenEnum]) -> None:
+def test_unknown_words_are_not_added_to_the_enum(kind: type[OpenEnum]) -> None:
     """An unknown word leaves the class as it was, and is told apart from a known one by `known`."""
     before = list(kind)
     member = kind("newer-than-the-library")
@@ -62,7 +62,7 @@ def test_unknown_words_do_not_join(kind: type[OpenEnum]) -> None:
 
 @kinds
 @pytest.mark.parametrize("value", [None, 1, b"approved", ["approved"]])
-def test_only_strings_are_words(kind: type[OpenEnum], value: object) -> None:
+def test_only_strings_are_accepted(kind: type[OpenEnum], value: object) -> None:
     """What is no string is refused."""
     with pytest.raises(ValueError, match="is not a valid"):
         kind(cast("str", value))

@@ -84,13 +84,13 @@ models = pytest.mark.parametrize("model", MODELS + PLAIN, ids=lambda model: type
 
 
 @models
-def test_no_repr_shows_a_person(model: object) -> None:
+def test_repr_shows_no_personal_data(model: object) -> None:
     """The repr of a model, however deep, shows no personal value, token, file or raw answer."""
     assert CANARY not in repr(model)
 
 
 @models
-def test_models_are_portable(model: object) -> None:
+def test_models_can_be_pickled(model: object) -> None:
     """A model can be pickled and copied deeply, whatever it holds or lacks, and stays equal."""
     revived: object = pickle.loads(pickle.dumps(model))  # noqa: S301  our own bytes
 
@@ -111,18 +111,18 @@ def test_absent_json_is_an_empty_object(model: Person) -> None:
     assert "{}" == json.dumps(model.raw)
 
 
-def test_an_empty_object_is_nobody_elses() -> None:
+def test_empty_objects_are_not_shared() -> None:
     """Two models never share the empty object that stands for an absent one."""
     assert Person().raw is not Person().raw
 
 
-def test_raw_does_not_part_equals() -> None:
+def test_raw_does_not_affect_equality() -> None:
     """Two decisions that say the same are equal, however Veriff wrote them."""
     assert DECISION == evolve(DECISION, raw={})
 
 
 @pytest.mark.parametrize("status", [*Status, Status("newer")])
-def test_decisions_say_what_to_do(status: Status) -> None:
+def test_properties_of_decisions(status: Status) -> None:
     """A decision is approved, or asks for a resubmission, when its status says so and else never."""
     decision = Decision(session_id="1", status=status)
 
@@ -130,7 +130,7 @@ def test_decisions_say_what_to_do(status: Status) -> None:
     assert (status == "resubmission_requested") is decision.needs_resubmission
 
 
-def test_anything_with_an_async_read_is_a_reader() -> None:
+def test_object_with_async_read_is_a_reader() -> None:
     """A class is a reader by its ``read`` alone."""
 
     class Upload:

@@ -69,7 +69,7 @@ def example_of(model: type[Any], data: DataObject) -> object:
 @pytest.mark.parametrize("model", ALL, ids=lambda model: model.__name__)
 @settings(max_examples=8)
 @given(data=st.data())
-def test_every_model_is_a_value(model: type[AttrsInstance], data: DataObject) -> None:
+def test_every_model_survives_a_round_trip_and_hashes(model: type[AttrsInstance], data: DataObject) -> None:
     """Every model can be hashed, copied, deep-copied and pickled; the copy is equal and has the same hash."""
     made = example_of(model, data)
 
@@ -92,7 +92,7 @@ def test_models_without_raw_survive_a_round_trip(model: type[AttrsInstance], dat
     assert made == from_json(model, to_json(made))
 
 
-def test_models_with_fields_of_json_are_values_without_them() -> None:
+def test_models_with_json_fields_hash_without_them() -> None:
     """A request model that was made with its required fields alone is a value too."""
     made = CollectedData(provider_name="mine", device=Device(fingerprint="x"), network=Network(address_v4="192.0.2.1"))
 
@@ -134,7 +134,7 @@ def test_further_members_of_collected_data_survive() -> None:
         (Decision, "\ud800", "expected UTF-8 @ $"),
     ],
 )
-def test_unreadable_json_is_named(model: type[Any], sent: Any, problem: str) -> None:  # noqa: ANN401  anything
+def test_invalid_json_raises_decode_error(model: type[Any], sent: Any, problem: str) -> None:  # noqa: ANN401  anything
     """JSON that does not fit any model, one of a request included, raises DecodeError, which says where."""
     with pytest.raises(DecodeError) as caught:
         from_json(model, sent)
@@ -142,7 +142,7 @@ def test_unreadable_json_is_named(model: type[Any], sent: Any, problem: str) -> 
     assert (problem,) == caught.value.problems
 
 
-def test_a_circle_is_refused() -> None:
+def test_cycle_is_rejected() -> None:
     """A mapping that contains itself is not JSON."""
     circle: dict[str, object] = {}
     circle["self"] = circle
@@ -160,7 +160,7 @@ class Foreign:
 
 
 @pytest.mark.parametrize("other", [*WITHOUT_JSON, int, dict, Foreign, Credentials, RetryPolicy, Job, "Decision", None])
-def test_other_classes_are_refused(other: Any) -> None:  # noqa: ANN401  what callers without types pass
+def test_other_classes_are_rejected(other: Any) -> None:  # noqa: ANN401  what callers without types pass
     """A class that does not stand for JSON is refused in words, by `from_json` and by `to_json`."""
     with pytest.raises(InvalidArgumentError, match=r"model must be a class of veriff_async.models with a JSON form"):
         from_json(other, {})
@@ -168,7 +168,7 @@ def test_other_classes_are_refused(other: Any) -> None:  # noqa: ANN401  what ca
         to_json(cast("Any", MADE_BY_HAND.get(other, other)))
 
 
-def test_what_is_read_is_the_models_own() -> None:
+def test_decoded_model_does_not_share_the_callers_json() -> None:
     """A parsed object is copied: its caller can change it afterwards, and it can be any mapping."""
     person: dict[str, object] = {"firstName": "Ada", "newer": ["a"]}
     made = from_json(Person, MappingProxyType(person))
@@ -186,7 +186,7 @@ def test_media_of_equal_bytes_hash_alike(source: bytes) -> None:
     assert isinstance(hash(Media(BytesIO(b"x"), "face")), int)
 
 
-def test_every_class_says_that_it_can_be_hashed() -> None:
+def test_every_class_is_declared_hashable() -> None:
     """No model is unhashable by its class, and no field keeps a default that cannot be pickled."""
     for model in ALL:
         assert issubclass(model, Hashable)

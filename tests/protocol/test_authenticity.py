@@ -12,14 +12,14 @@ BODY = b'{"id":"1"}'
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_it_is_told_which_secret_signed(place: int) -> None:
+def test_secret_index_of_the_signing_secret(place: int) -> None:
     """The place of the secret is told, so that one sees when an older one is not used any more."""
     headers = {"x-auth-client": "KEY", "x-hmac-signature": RING.with_signing_secret(place).sign(BODY)}
 
     assert WebhookVerification(place) == verify_webhook(headers, BODY, RING)
 
 
-def test_the_integration_is_compared() -> None:
+def test_integration_is_compared() -> None:
     """A message for another integration of the same key is refused; one that names none passes."""
     headers = {"x-auth-client": "key", "x-hmac-signature": RING.sign(BODY)}
 

@@ -7,7 +7,7 @@ import pytest
 from veriff_async import ConfigurationError, Credentials
 
 
-def test_environment_gives_the_ring_newest_first() -> None:
+def test_environment_lists_secrets_newest_first() -> None:
     """The shared secret variable is a comma list whose first secret signs."""
     found = Credentials.from_env(
         {"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "new, old,,older ", "VERIFF_INTEGRATION_ID": "integration"}
@@ -40,14 +40,14 @@ def test_missing_variables_are_named(missing: str, value: str | None) -> None:
         Credentials.from_env(environ)
 
 
-def test_a_list_of_commas_holds_no_secret() -> None:
+def test_list_of_commas_contains_no_secret() -> None:
     """A variable of nothing but separators is refused."""
     with pytest.raises(ConfigurationError, match="holds no secret"):
         Credentials.from_env({"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": " , ,"})
 
 
 @pytest.mark.parametrize("secret", ["hunter2\n", " hunter2", "hun\x00ter2", "hun\rter2"])
-def test_stray_characters_are_refused_without_being_shown(secret: str) -> None:
+def test_invalid_characters_are_rejected_without_showing_them(secret: str) -> None:
     """White space and control characters, as a secret's file often ends with, are refused; the secret is not shown."""
     with pytest.raises(ConfigurationError, match="copy it again") as caught:
         Credentials("key", secret)
@@ -55,14 +55,14 @@ def test_stray_characters_are_refused_without_being_shown(secret: str) -> None:
     assert secret.strip() not in str(caught.value)
 
 
-def test_at_most_five_secrets_live_at_once() -> None:
+def test_at_most_five_secrets() -> None:
     """Five secrets are taken, six are refused, as in the Customer Portal."""
     assert 5 == len(Credentials("key", "1", previous_secrets=["2", "3", "4", "5"]).secrets)
     with pytest.raises(ConfigurationError, match="more than 5"):
         Credentials("key", "1", previous_secrets=["2", "3", "4", "5", "6"])
 
 
-def test_only_secret_cannot_be_left_out() -> None:
+def test_only_secret_cannot_be_removed() -> None:
     """The error for leaving out the only secret names the successor that is missing, not an empty secret."""
     with pytest.raises(ConfigurationError, match=r"add its successor first, with with_rotated_secret\(\)"):
         Credentials("key", "1").without_secret(0)
@@ -77,7 +77,7 @@ def test_index_of_secret_is_checked(index: object, words: str) -> None:
         Credentials("key", "1", previous_secrets=["2"]).without_secret(2)
 
 
-def test_one_text_is_no_list_of_secrets() -> None:
+def test_single_text_is_not_a_list_of_secrets() -> None:
     """A text in place of a list, which would be read letter by letter, is refused."""
     with pytest.raises(ConfigurationError, match="tuple of secrets"):
         Credentials("key", "new", previous_secrets="old")
@@ -90,7 +90,7 @@ def test_repr_shows_nothing_secret() -> None:
     assert "Credentials(integration_id='it')" == shown
 
 
-def test_ring_verifies_what_any_secret_signed() -> None:
+def test_any_secret_verifies() -> None:
     """What was signed before a rotation is still recognised after it."""
     before = Credentials("key", "old")
     after = Credentials("key", "new", previous_secrets=("old",))

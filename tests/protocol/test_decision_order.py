@@ -35,25 +35,25 @@ decision = Decision(
 
 
 @pytest.mark.parametrize("state", Status)
-def test_known_steps_are_the_documented_ones(state: Status) -> None:
+def test_transitions_are_the_documented_ones(state: Status) -> None:
     """From every state exactly the documented steps are news."""
     assert set(STEPS[state].split()) == {observed for observed in Status if can_follow(state, observed)}
 
 
 @given(statuses)
-def test_a_newer_word_is_news_until_the_end(state: Status) -> None:
+def test_unknown_status_can_follow_until_the_end(state: Status) -> None:
     """A state that is newer than the library is taken as news, unless the session is over."""
     assert can_follow(state, NEWER) is not is_final(state)
     assert can_follow(NEWER, state)
 
 
 @given(st.lists(statuses), st.sampled_from(sorted(FINAL)))
-def test_nothing_lowers_an_end(late: list[Status], end: Status) -> None:
+def test_nothing_follows_a_final_status(late: list[Status], end: Status) -> None:
     """Once a session is over only another end can follow: a correction by Veriff."""
     assert {each for each in late if can_follow(end, each)} <= {Status.APPROVED, Status.DECLINED} - {end}
 
 
-def test_ends_are_decisions() -> None:
+def test_final_statuses_are_decisions() -> None:
     """Four states are the end, each a decision; a request for resubmission is one too, and opens the session again."""
     assert {"approved", "declined", "expired", "abandoned"} == FINAL
     assert {"resubmission_requested", "review"} == DECIDED - FINAL
@@ -63,7 +63,7 @@ def test_ends_are_decisions() -> None:
 
 
 @pytest.mark.parametrize("status", [*Status, NEWER])
-def test_a_decision_stands_however_often_it_is_asked_for(status: Status) -> None:
+def test_decision_is_news_however_often_it_is_requested(status: Status) -> None:
     """A decision is worth returning again and again, but for the resubmission that was acted on already."""
     same = evolve(decision, status=status)
 

@@ -14,7 +14,7 @@ NOW: Final = 1_800_000_000.0
 
 
 @given(st.lists(st.floats(-DAY, DAY), max_size=10), st.floats(2 * DAY, 10_000 * DAY), st.booleans())
-def test_a_clock_that_is_contradicted_is_never_believed(steps: list[float], off: float, is_ahead: bool) -> None:  # noqa: FBT001  drawn
+def test_contradicted_clock_is_never_trusted(steps: list[float], off: float, is_ahead: bool) -> None:  # noqa: FBT001  drawn
     """However far off one process is, and for however long: while others record, ages go by their time."""
     clock, now = Clock(NOW), NOW
     wrong = off if is_ahead else -off
@@ -27,7 +27,7 @@ def test_a_clock_that_is_contradicted_is_never_believed(steps: list[float], off:
 
 
 @pytest.mark.parametrize("gap", [2 * DAY, 31 * DAY, 400 * DAY])
-def test_a_long_silence_is_believed_after_a_day(gap: float) -> None:
+def test_time_after_long_silence_is_trusted_after_a_day(gap: float) -> None:
     """When nothing was recorded for long, the time is doubted at first, and believed when it has gone on for a day."""
     clock = Clock(NOW).observe(NOW + gap)
     assert (NOW, NOW) == (clock.trusted, clock.reference(NOW + gap))
@@ -44,7 +44,7 @@ def test_two_wrong_clocks_do_not_confirm_each_other() -> None:
     assert NOW == clock.trusted
 
 
-def test_an_inbox_that_began_in_the_future_comes_back() -> None:
+def test_inbox_that_started_in_the_future_recovers() -> None:
     """When the first clock was wrong, the right one is believed after a day."""
     clock = Clock(NOW + 400 * DAY)
     for hours in range(0, 26, 5):

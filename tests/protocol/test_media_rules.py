@@ -30,7 +30,7 @@ from veriff_async._protocol.media_rules import check_size, check_stated, context
         "*/*",
     ],
 )
-def test_a_type_without_information_is_none(mimetype: str | None) -> None:
+def test_unspecific_types_are_ignored(mimetype: str | None) -> None:
     """A type that browsers and storages state for any file contradicts nothing."""
     check_stated(Media(b"", "face", mimetype=mimetype), "image/jpeg")
     check_stated(Media(b"", "face", mimetype=mimetype), PDF)
@@ -45,26 +45,26 @@ def test_a_type_without_information_is_none(mimetype: str | None) -> None:
         ("IMAGE/HEIC", "image/heif"),
     ],
 )
-def test_other_names_of_a_type_are_the_type(stated: str, mimetype: str) -> None:
+def test_aliases_of_a_type_are_accepted(stated: str, mimetype: str) -> None:
     """Old and confused names of a type are the type."""
     check_stated(Media(b"", "face", mimetype=stated), mimetype)
 
 
 @pytest.mark.parametrize("stated", ["image/png", "text/plain", "jpeg"])
-def test_a_stated_type_that_contradicts_is_refused(stated: str) -> None:
+def test_contradicting_type_is_rejected(stated: str) -> None:
     """A type that says something else than the bytes is refused."""
     with pytest.raises(MediaUnsupportedError, match="not the stated type"):
         check_stated(Media(b"", "face", mimetype=stated), "image/jpeg")
 
 
 @pytest.mark.parametrize("stated", [5, b"image/jpeg", ("image/jpeg", None)])
-def test_a_type_that_is_not_a_text_is_refused(stated: object) -> None:
+def test_type_that_is_not_a_text_is_rejected(stated: object) -> None:
     """What `mimetypes.guess_type` returns, for one, is not a type but a pair."""
     with pytest.raises(InvalidArgumentError, match=type(stated).__name__):
         check_stated(Media(b"", "face", mimetype=cast("Any", stated)), "image/jpeg")
 
 
-def test_a_time_needs_a_zone() -> None:
+def test_naive_timestamp_is_rejected() -> None:
     """A time without a zone, and a text, are refused."""
     check_stated(Media(b"", "face", timestamp=datetime(2026, 1, 1, tzinfo=UTC)), PDF)
     for wrong in (datetime(2026, 1, 1), "2026-01-01"):  # noqa: DTZ001  what is refused
@@ -82,7 +82,7 @@ def test_every_type_has_a_limit_that_its_error_names(mimetype: str, *, scaled: b
 
 
 @pytest.mark.parametrize("context", ["selfie", "", None, 5])
-def test_a_context_of_nobody_is_refused_and_not_repeated(context: object) -> None:
+def test_unknown_context_is_rejected_and_not_shown(context: object) -> None:
     """A context that is not one of Veriff's may hold anything, so no error repeats it."""
     media = Media(b"", cast("Any", context))
     with pytest.raises(InvalidArgumentError, match="MediaContext"):
@@ -90,7 +90,7 @@ def test_a_context_of_nobody_is_refused_and_not_repeated(context: object) -> Non
     assert "media[3]" == str(reference_to(3, media))
 
 
-def test_a_media_is_named_by_index_and_context() -> None:
+def test_media_reference_has_index_and_context() -> None:
     """What identifies a media is its index and its context."""
     reference = reference_to(1, Media(b"", "face"))
 

@@ -95,7 +95,7 @@ def test_without_comparable_times_most_orders_end_right() -> None:
 @pytest.mark.parametrize(
     "late", [decision_event("s", RESUBMIT, minute=1), decision_event("s", "review"), full_auto_event("s", RESUBMIT)]
 )
-def test_a_late_webhook_about_an_unheard_attempt_reverts_nothing(late: WebhookEvent) -> None:
+def test_late_webhook_about_an_unseen_attempt_reverts_nothing(late: WebhookEvent) -> None:
     """An attempt that has begun is newer than one that only a request, a review or a Full Auto webhook names."""
     before = state_after([(0, session_event("s", "submitted", attempt_id="second"))])
 
@@ -107,7 +107,7 @@ def test_a_late_webhook_about_an_unheard_attempt_reverts_nothing(late: WebhookEv
     assert (state, IgnoredReason.STALE) == (again, ignored)
 
 
-def test_a_third_attempt_is_not_reverted_either() -> None:
+def test_late_webhook_does_not_revert_a_third_attempt() -> None:
     """The rule holds for every attempt, also where an older decision is known that was earlier still."""
     story = [decision_event("s", RESUBMIT, minute=1), session_event("s", "submitted", attempt_id="third")]
     before = state_after((10 * HOUR, message) for message in story)
@@ -120,7 +120,7 @@ def test_a_third_attempt_is_not_reverted_either() -> None:
     assert (IgnoredReason.STALE, "submitted", "third") == (ignored, state.status, state.attempt_id)
 
 
-def test_what_polling_names_first_is_the_newest() -> None:
+def test_attempt_first_named_by_polling_is_the_newest() -> None:
     """An answer of Veriff's is about the session as it is: a new attempt in it counts, even without a time."""
     before = state_after([(0, session_event("s", "submitted"))])
 
@@ -129,7 +129,7 @@ def test_what_polling_names_first_is_the_newest() -> None:
     assert (None, RESUBMIT) == (ignored, state and state.status)
 
 
-def test_an_answer_from_before_a_submission_is_old() -> None:
+def test_response_from_before_a_submission_is_stale() -> None:
     """Polling that still shows the request of before a submission does not count, and is remembered as passed."""
     before = state_after([(HOUR, session_event("s", "submitted", attempt_id="second"))])
 
@@ -143,7 +143,7 @@ def test_an_answer_from_before_a_submission_is_old() -> None:
 
 
 @pytest.mark.parametrize("at", [None, START - HOUR, START + 9 * 24 * HOUR])
-def test_times_that_cannot_be_compared_are_not(at: float | None) -> None:
+def test_incomparable_times_are_not_compared(at: float | None) -> None:
     """A decision from the future, or older than Veriff's repetitions, is ordered by arrival: clocks differ."""
     state, _ = apply_event(None, session_event("s", "submitted"), recorded_at=at)
     state, _ = apply_event(state, session_event("s", "submitted", attempt_id="second"), recorded_at=at)
@@ -154,7 +154,7 @@ def test_times_that_cannot_be_compared_are_not(at: float | None) -> None:
 
 
 @pytest.mark.parametrize("place", ["known", "new"])
-def test_a_time_without_a_zone_is_not_compared(place: str) -> None:
+def test_naive_time_is_not_compared(place: str) -> None:
     """A hand-made decision whose time has no zone raises nothing: it is ordered as one without a time."""
     event, naive = decision_event("s", "review", minute=5), datetime(2026, 1, 1)  # noqa: DTZ001  that is the point
     assert isinstance(event, DecisionEvent)
@@ -167,7 +167,7 @@ def test_a_time_without_a_zone_is_not_compared(place: str) -> None:
     assert state is not None
 
 
-def test_attempts_that_are_undecided_are_bounded() -> None:
+def test_open_attempts_are_bounded() -> None:
     """However many attempts messages name, a state remembers the newest few; after the end it needs none."""
     state = state_after((0, session_event("s", "started", attempt_id=str(number))) for number in range(100))
     assert 32 == len(state.open_attempts)

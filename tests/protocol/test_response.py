@@ -170,7 +170,7 @@ def test_any_refusal_is_an_api_error(reader: str, status: int, body: bytes) -> N
 
 
 @readers
-def test_a_body_cut_anywhere_is_refused_silently(reader: str) -> None:
+def test_truncated_body_is_rejected_without_showing_it(reader: str) -> None:
     """Cut at every place, a body is an error that repeats none of it; whole, it is read."""
     read, request, payload = READERS[reader]
     body = json.dumps(payload).encode()

@@ -173,7 +173,7 @@ def said(message: WebhookEvent) -> Status | None:
 
 
 @each_story
-def test_every_step_of_a_story_is_its_state(story: tuple[WebhookEvent, ...]) -> None:
+def test_state_after_each_step(story: tuple[WebhookEvent, ...]) -> None:
     """In the documented order every message that tells a state counts, and the state is what it told."""
     state = None
     for message in story:
@@ -186,7 +186,7 @@ def test_every_step_of_a_story_is_its_state(story: tuple[WebhookEvent, ...]) -> 
 
 
 @each_story
-def test_every_order_ends_the_same(story: tuple[WebhookEvent, ...]) -> None:
+def test_every_order_gives_the_same_final_state(story: tuple[WebhookEvent, ...]) -> None:
     """Whatever the order in which the messages of a session come, its end and the decision that stands are the same."""
     ends = {outcome(told(order)) for order in permutations(story)}
 
@@ -194,7 +194,7 @@ def test_every_order_ends_the_same(story: tuple[WebhookEvent, ...]) -> None:
 
 
 @each_story
-def test_repetitions_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
+def test_duplicates_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
     """A message that comes again at any later moment, with another key, leaves the end as it is."""
     for place, again in enumerate(story):
         for later in range(place + 1, len(story) + 1):
@@ -282,7 +282,7 @@ def test_repetitions_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
         ((resubmitted_event("s", minute=1),), resubmitted_event("s", minute=1), IgnoredReason.UNCHANGED),
     ],
 )
-def test_what_changes_nothing_says_why(
+def test_ignored_messages_have_a_reason(
     before: tuple[WebhookEvent, ...], message: WebhookEvent, ignored: IgnoredReason
 ) -> None:
     """A message that is late, says the same, or comes after the end leaves the state as it is, for that reason."""
@@ -339,7 +339,7 @@ def test_what_changes_nothing_says_why(
         ((resubmitted_event("s"),), decision_event("s", RESUBMIT, attempt_id="second"), RESUBMIT),
     ],
 )
-def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:
+def test_new_information_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:
     """A message that tells something newer changes the state to what it says."""
     state, ignored = apply_event(after(*before), message)
 
@@ -349,7 +349,7 @@ def test_what_is_news_counts(before: tuple[WebhookEvent, ...], message: WebhookE
 
 @given(st.lists(messages, max_size=12))
 @example([full_auto_event("s", RESUBMIT), session_event("s", "submitted")])
-def test_no_message_lowers_an_end(story: list[WebhookEvent]) -> None:
+def test_no_message_reverts_a_final_state(story: list[WebhookEvent]) -> None:
     """Once a state is final, only a correction that is provably later changes it, to another end."""
     state: SessionState | None = None
     for message in story:
@@ -364,7 +364,7 @@ def test_no_message_lowers_an_end(story: list[WebhookEvent]) -> None:
 
 
 @given(st.lists(messages, max_size=12))
-def test_a_message_counts_or_says_why(story: list[WebhookEvent]) -> None:
+def test_message_counts_or_has_a_reason(story: list[WebhookEvent]) -> None:
     """A message that counts changes the state, one that does not leaves what stands; at once again, it has a reason."""
     state = None
     for message in story:
@@ -379,7 +379,7 @@ def test_a_message_counts_or_says_why(story: list[WebhookEvent]) -> None:
 
 
 @given(st.lists(messages, max_size=12), st.sampled_from(["approved", "declined"]))
-def test_an_end_that_was_told_is_known(story: list[WebhookEvent], end: str) -> None:
+def test_full_auto_end_is_recorded(story: list[WebhookEvent], end: str) -> None:
     """Whatever came before and comes after, the one final decision is the state, and is there to be returned."""
     open_ones = [message for message in story if not is_final(said(message) or Status.CREATED)]
     for place in range(len(open_ones) + 1):
@@ -400,7 +400,7 @@ def test_full_auto_decision_is_missing_until_requested() -> None:
     assert (None, decision, DecisionSource.POLL) == (before.effective_decision, state.effective_decision, state.source)
 
 
-def test_a_decision_is_put_behind_by_a_newer_attempt() -> None:
+def test_newer_attempt_supersedes_a_decision() -> None:
     """After a resubmission the decision stands until another attempt begins, and is remembered then."""
     first = after(decision_event("s", RESUBMIT))
     second = after(decision_event("s", RESUBMIT), session_event("s", "started", attempt_id="second"))
@@ -418,7 +418,7 @@ def test_attempts_are_bounded() -> None:
 
 
 @given(event=webhook_events(), before=messages)
-def test_any_event_is_taken(event: WebhookEvent, before: WebhookEvent) -> None:
+def test_any_event_is_applied(event: WebhookEvent, before: WebhookEvent) -> None:
     """An event of any kind and content gives a state that can be written and read again, or none."""
     for state in (None, after(session_event("s", "started"), before)):
         now, _ = apply_event(state, event)
@@ -436,13 +436,13 @@ states = st.builds(
 
 
 @given(states)
-def test_a_state_survives_a_store(state: SessionState) -> None:
+def test_state_survives_storage(state: SessionState) -> None:
     """A state that was written is read again as it was."""
     assert state == load_state(dump_state(state))
 
 
 @given(text=st.binary(max_size=60) | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(dump))
-def test_what_is_no_state_is_unreadable(text: bytes) -> None:
+def test_invalid_state_raises_decode_error(text: bytes) -> None:
     """Bytes that no state was written as are an error of ours."""
     with pytest.raises(DecodeError):
         load_state(text)
@@ -452,7 +452,7 @@ def test_what_is_no_state_is_unreadable(text: bytes) -> None:
     name=st.sampled_from(["id", "status", "attempts", "decision", "source"]),
     value=st.none() | st.integers() | st.text() | st.lists(st.none() | st.text()) | st.just({}),
 )
-def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> None:
+def test_any_members_give_a_state_or_decode_error(name: str, value: object) -> None:
     """A state with a part of any kind is read without it where it can be missing, or is an error of ours."""
     found = json.loads(dump_state(after(decision_event("s", "approved"))))
     try:
@@ -465,7 +465,7 @@ def test_parts_of_any_kind_are_read_or_unreadable(name: str, value: object) -> N
 
 
 @given(st.data())
-def test_a_state_that_is_cut_is_unreadable(data: st.DataObject) -> None:
+def test_truncated_state_raises_decode_error(data: st.DataObject) -> None:
     """A state of which any piece is missing is an error of ours, and shows nothing of it."""
     text = dump_state(after(decision_event("s", "approved", minute=1)))
     with pytest.raises(DecodeError) as caught:
@@ -475,7 +475,7 @@ def test_a_state_that_is_cut_is_unreadable(data: st.DataObject) -> None:
     assert (None, None) == (caught.value.__cause__, caught.value.__context__)
 
 
-def test_newer_words_of_a_state_are_taken() -> None:
+def test_newer_statuses_are_accepted() -> None:
     """What a newer version has written is read as far as it is known."""
     found = json.loads(dump_state(after(session_event("s", "started")))) | {"source": "carrier pigeon", "newer": 1}
 

@@ -50,7 +50,7 @@ def explain(body: bytes, signature: str, *, other_text: str | None = None, **hea
     ],
 )
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_changed_body_is_recognised(received: bytes, cause: SignatureCause, place: int) -> None:
+def test_changed_body_is_recognised(received: bytes, cause: SignatureCause, place: int) -> None:
     """Whatever was done to a body on its way to the check is told, with the secret that explains it."""
     found = explain(received, RING.with_signing_secret(place).sign(SENT))
 
@@ -66,7 +66,7 @@ def test_line_ends_are_recognised() -> None:
     assert SignatureCause.LINE_ENDS is explain(sent.replace(b"\n", b"\r\n"), RING.sign(sent)).cause
 
 
-def test_a_sorted_original_is_recognised() -> None:
+def test_sorted_original_is_recognised() -> None:
     """Also the reverse: what was signed had its members in order, what was received has not."""
     signed = json.dumps(VALUE, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -83,12 +83,12 @@ def test_a_sorted_original_is_recognised() -> None:
         f'"{SECRET}"'.encode(),
     ],
 )
-def test_a_changed_secret_is_recognised(key: bytes) -> None:
+def test_changed_secret_is_recognised(key: bytes) -> None:
     """A secret that was decoded or cut before use is told, whichever way."""
     assert SignatureCause.SECRET_FORM is explain(SENT, hmac.new(key, SENT, "sha256").hexdigest()).cause
 
 
-def test_the_older_hash_is_recognised() -> None:
+def test_legacy_hash_is_recognised() -> None:
     """The older signature, a plain hash of body and secret, is told as such."""
     assert SignatureCause.PLAIN_HASH is explain(SENT, hashlib.sha256(SENT + SECRET.encode()).hexdigest()).cause
 
@@ -97,7 +97,7 @@ def test_the_older_hash_is_recognised() -> None:
     "encode", [b64encode, urlsafe_b64encode, encodebytes, lambda body: b64encode(body).rstrip(b"=")]
 )
 @pytest.mark.parametrize("sent", [SENT, SENT + b"?>", b"\xfb\xff"])
-def test_a_body_still_in_base64_is_recognised(sent: bytes, encode: Callable[[bytes], bytes]) -> None:
+def test_base64_body_is_recognised(sent: bytes, encode: Callable[[bytes], bytes]) -> None:
     """A body that a gateway passed on in base64, in any of its forms, is recognised with the secret that signed it."""
     found = explain(encode(sent), RING.with_signing_secret(1).sign(sent))
 
@@ -106,7 +106,7 @@ def test_a_body_still_in_base64_is_recognised(sent: bytes, encode: Callable[[byt
 
 
 @pytest.mark.parametrize("secret", ["older", SECRET])
-def test_the_older_header_alone_is_recognised(secret: str) -> None:
+def test_legacy_header_alone_is_recognised(secret: str) -> None:
     """A message with X-SIGNATURE alone is explained by that header, with the secret that made it, if any."""
     legacy = hashlib.sha256(SENT + secret.encode()).hexdigest()
     headers = {"X-Auth-Client": "key", "X-SIGNATURE": legacy.upper()}
@@ -122,14 +122,14 @@ def test_the_older_header_alone_is_recognised(secret: str) -> None:
     assert "missing" == refused.value.reason
 
 
-def test_the_older_header_beside_the_newer_one_is_ignored() -> None:
+def test_legacy_header_is_ignored_when_the_newer_one_is_present() -> None:
     """A webhook that carries both signatures, as one of 2023 did, is judged by the HMAC alone."""
     assert explain(SENT, RING.sign(SENT), **{"X-SIGNATURE": "0" * 64}).matches
     assert SignatureCause.UNKNOWN is explain(SENT, "0" * 64, **{"X-SIGNATURE": "0" * 64}).cause
 
 
 @pytest.mark.parametrize("signed", [ID.encode(), ID.encode() + b"\n" + SENT])
-def test_another_text_is_recognised(signed: bytes) -> None:
+def test_other_signed_text_is_recognised(signed: bytes) -> None:
     """An id or path that was signed instead of the body, or before it, is told when it is given."""
     assert SignatureCause.OTHER_TEXT is explain(SENT, RING.sign(signed), other_text=ID).cause
     assert SignatureCause.UNKNOWN is explain(SENT, RING.sign(signed)).cause
@@ -158,13 +158,13 @@ def test_another_text_is_recognised(signed: bytes) -> None:
         ),
     ],
 )
-def test_headers_are_looked_at_first(headers: dict[str, str], cause: SignatureCause) -> None:
+def test_headers_are_checked_first(headers: dict[str, str], cause: SignatureCause) -> None:
     """What the headers alone explain is told before the body is searched, and a foreign key always."""
     assert cause is explain_signature(headers, SENT, RING).cause
 
 
 @given(body=st.binary(max_size=300), client=st.text(max_size=5), signature=st.text(max_size=80), text=st.text())
-def test_anything_is_explained_in_silence(body: bytes, client: str, signature: str, text: str) -> None:
+def test_any_message_is_explained_without_showing_it(body: bytes, client: str, signature: str, text: str) -> None:
     """Any message is explained, never raises, and nothing of it or of the secrets stands in what is shown."""
     headers = {"x-auth-client": client, "x-hmac-signature": signature}
 

@@ -55,7 +55,7 @@ def test_verifies_the_vectors_in_any_case(text: str, signature: str) -> None:
 
 
 @given(payload=st.binary(max_size=5000), cuts=st.lists(st.integers(0, 5000)))
-def test_pieces_sign_like_the_whole(payload: bytes, cuts: list[int]) -> None:
+def test_chunks_sign_like_the_whole_payload(payload: bytes, cuts: list[int]) -> None:
     """However a payload is cut, its signature is that of the whole."""
     signer = Signer(KEY)
     ends = sorted({0, *(cut for cut in cuts if cut < len(payload)), len(payload)})
@@ -66,7 +66,7 @@ def test_pieces_sign_like_the_whole(payload: bytes, cuts: list[int]) -> None:
 
 
 @given(payload=st.binary(), ring=st.lists(st.text(min_size=1), min_size=1, max_size=5, unique=True), data=st.data())
-def test_ring_tells_which_secret_signed(payload: bytes, ring: list[str], data: st.DataObject) -> None:
+def test_match_returns_the_index_of_the_signing_secret(payload: bytes, ring: list[str], data: st.DataObject) -> None:
     """A ring of secrets answers with the place of the one that signed."""
     place = data.draw(st.integers(0, len(ring) - 1))
 
@@ -80,7 +80,7 @@ def test_other_texts_match_nothing(payload: bytes, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "0" * 63, "0" * 65, "g" * 64, "0" * 63 + "\n", "\u0660" * 64, " " + "0" * 63])
-def test_malformed_signatures_are_named(text: str) -> None:
+def test_malformed_signatures_are_detected(text: str) -> None:
     """Only 64 ASCII hex digits have the form of a signature."""
     assert not is_signature(text)
 

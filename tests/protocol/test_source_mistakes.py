@@ -68,7 +68,7 @@ def test_text_given_as_a_path_is_explained(path: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["front.jpg", "C:\\front.jpg", "c:/front.jpg", "/9j/4AAQ", "iVBORw0KGgo", "a b/c", ""])
-def test_a_path_is_a_path(path: str) -> None:
+def test_ordinary_paths_have_no_mistake(path: str) -> None:
     """A path that looks like one is not explained away."""
     assert explain_path(path) is None
 

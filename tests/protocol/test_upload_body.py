@@ -27,7 +27,7 @@ def _pieces(content: bytes, cuts: list[int]) -> list[bytes]:
 
 
 @given(content=contents, cuts=thirds, context=contexts, mimetype=st.sampled_from(MIMETYPES), taken=moments)
-def test_the_body_is_what_veriff_documents(
+def test_body_has_the_documented_form(
     content: bytes, cuts: list[int], context: MediaContext, mimetype: str, taken: datetime | None
 ) -> None:
     """However a file is cut, the body is JSON with its context, time and a data URI that decodes to its bytes."""
@@ -42,7 +42,7 @@ def test_the_body_is_what_veriff_documents(
 
 
 @given(content=contents, cuts=thirds, context=contexts)
-def test_the_length_is_known_before_reading(content: bytes, cuts: list[int], context: MediaContext) -> None:
+def test_length_is_known_before_reading(content: bytes, cuts: list[int], context: MediaContext) -> None:
     """The length by arithmetic is that of the body, whatever the file and the cutting."""
     envelope = image_envelope(context, "image/jpeg")
 
@@ -50,7 +50,7 @@ def test_the_length_is_known_before_reading(content: bytes, cuts: list[int], con
 
 
 @given(content=contents, cuts=thirds)
-def test_the_cutting_leaves_no_trace(content: bytes, cuts: list[int]) -> None:
+def test_chunk_boundaries_do_not_change_the_body(content: bytes, cuts: list[int]) -> None:
     """The body is the same however the file is cut, so that the signature of one pass holds for the next."""
     envelope = image_envelope(MediaContext.FACE, "image/png")
 
@@ -58,7 +58,7 @@ def test_the_cutting_leaves_no_trace(content: bytes, cuts: list[int]) -> None:
 
 
 @given(contents)
-def test_base64_is_the_standard_one(content: bytes) -> None:
+def test_base64_is_standard(content: bytes) -> None:
     """Pieces of every kind of buffer are encoded with the standard alphabet and padding."""
     expected = base64.b64encode(content)
 
@@ -73,7 +73,7 @@ def test_lengths_are_rounded_up_to_whole_groups(size: int, length: int) -> None:
     assert length == base64_length(size)
 
 
-def test_the_body_stands_as_written_here() -> None:
+def test_body_is_pinned() -> None:
     """One body, letter by letter: compact, context before time before content."""
     envelope = image_envelope(MediaContext.DOCUMENT_FRONT, "image/jpeg", datetime(2024, 1, 1, tzinfo=UTC))
 

@@ -141,7 +141,7 @@ def _assert_silent(error: errors.VeriffError) -> None:
     assert [] == [text for text in (repr(error), *traceback.format_exception(error)) if CANARY in text]
 
 
-def test_a_decision_is_a_decision_event() -> None:
+def test_decision_is_a_decision_event() -> None:
     """What has a verification and technical data is a decision, with its whole payload kept."""
     event = _receive(DECIDED)
 
@@ -151,7 +151,7 @@ def test_a_decision_is_a_decision_event() -> None:
     assert isinstance(event.decision, Decision)
 
 
-def test_a_step_of_the_user_is_a_session_event() -> None:
+def test_progress_is_a_session_event() -> None:
     """What has an action and a code is an event of the session."""
     event = _receive(SUBMITTED)
 
@@ -181,7 +181,7 @@ def test_every_kind_has_its_class(kind: type[WebhookEvent], value: dict[str, obj
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.kind)
 @given(data=st.data())
-def test_optional_member_never_decides_the_kind(kind: type[WebhookEvent], data: st.DataObject) -> None:
+def test_optional_member_does_not_identify_the_kind(kind: type[WebhookEvent], data: st.DataObject) -> None:
     """A message that lacks members its model can be without, or has null for them, is of the same kind."""
     members = sorted(KINDS[kind].keys() - {"eventType", "type"})  # the names that newer kinds give themselves
     root = dict(KINDS[kind])
@@ -207,14 +207,14 @@ def test_decision_without_technical_data_is_a_decision() -> None:
 
 @pytest.mark.parametrize("member", ["eventType", "type"])
 @pytest.mark.parametrize("name", [["fullauto"], {"fullauto": 1}, 7, None, True, "", "newer"])
-def test_a_name_of_another_type_is_no_name(member: str, name: object) -> None:
+def test_event_type_that_is_not_a_text_is_ignored(member: str, name: object) -> None:
     """A member that names kinds, but holds anything else than a known name, leaves the kind to the other members."""
     assert isinstance(_receive({**DECIDED, member: name}), DecisionEvent)
     assert isinstance(_receive({"sessionId": ID, member: name}), UnknownEvent)
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])
-def test_depth_of_a_message_has_a_fixed_limit(opening: str) -> None:
+def test_depth_of_a_message_is_limited(opening: str) -> None:
     """JSON of 250 levels is read and written, and one level more is refused, however deep the caller's own stack is."""
     closing = {"[": "]"}.get(opening, "}")
 
@@ -232,7 +232,7 @@ def test_depth_of_a_message_has_a_fixed_limit(opening: str) -> None:
             call(frames, nested(250))
 
 
-def test_kinds_can_be_told_apart_by_match() -> None:
+def test_match_distinguishes_kinds() -> None:
     """A match over the union has every part of an event at hand."""
     match _receive(KINDS[WatchlistEvent]):
         case WatchlistEvent(screening=screening):
@@ -247,7 +247,7 @@ def test_kinds_can_be_told_apart_by_match() -> None:
 
 
 @pytest.mark.parametrize("value", KINDS.values(), ids=[kind.kind for kind in KINDS])
-def test_a_key_is_of_one_message(value: dict[str, object]) -> None:
+def test_dedup_key_identifies_one_message(value: dict[str, object]) -> None:
     """The key of an event is the same for each delivery of one message, and another for any other message."""
     again = _receive(dict(reversed(value.items())))
     other = _receive({**value, "vendorData": "somebody else"})
@@ -265,7 +265,7 @@ def test_the_oldest_events_have_fewer_fields() -> None:
 
 
 @pytest.mark.parametrize("value", UNKNOWN.values(), ids=UNKNOWN)
-def test_other_kinds_are_kept_unread(value: dict[str, object]) -> None:
+def test_other_kinds_are_unknown_events(value: dict[str, object]) -> None:
     """A signed webhook of any other kind is an event with its JSON, not an error."""
     assert UnknownEvent(raw=value) == _receive(value)
 
@@ -280,7 +280,7 @@ def test_other_kinds_are_kept_unread(value: dict[str, object]) -> None:
     ],
 )
 @pytest.mark.parametrize("signer", [CREDENTIALS, OLD])
-def test_either_family_of_headers_proves_the_origin(names: tuple[str, str], signer: Credentials) -> None:
+def test_either_family_of_headers_is_sufficient(names: tuple[str, str], signer: Credentials) -> None:
     """Either family of headers in any case serves, signed with any live secret in any case of hex."""
     body = _body(SUBMITTED)
     headers = dict(zip(names, (signer.api_key, f" {signer.sign(body).upper()} "), strict=True))
@@ -288,7 +288,7 @@ def test_either_family_of_headers_proves_the_origin(names: tuple[str, str], sign
     assert isinstance(parse_webhook(headers, body, CREDENTIALS), SessionEvent)
 
 
-def test_families_that_agree_are_one() -> None:
+def test_families_that_agree_are_accepted() -> None:
     """Both families side by side serve when they agree, in whatever case."""
     body = _body(SUBMITTED)
     both = _signed(body) | {
@@ -313,7 +313,7 @@ def test_families_that_agree_are_one() -> None:
         ({"X-HMAC-SIGNATURE": "0" * 64}, "mismatch"),
     ],
 )
-def test_what_proves_nothing_is_refused(changes: dict[str, str | None], why: str) -> None:
+def test_invalid_headers_raise_signature_error(changes: dict[str, str | None], why: str) -> None:
     """Each fault of the proof is named, hinted to be answered 401, and shows nothing of what came."""
     body = _body(DECIDED)
     headers = {name: value for name, value in (_signed(body) | changes).items() if value is not None}
@@ -325,7 +325,7 @@ def test_what_proves_nothing_is_refused(changes: dict[str, str | None], why: str
     _assert_silent(caught.value)
 
 
-def test_a_signature_holds_for_its_bytes_only() -> None:
+def test_signature_is_valid_for_its_bytes_only() -> None:
     """With one byte changed at any place the body is refused before it is read."""
     body = _body(DECIDED)
     headers = _signed(body)
@@ -348,7 +348,7 @@ def test_a_signature_holds_for_its_bytes_only() -> None:
         (_body(SUBMITTED | {"id": [CANARY]}), "expected a text @ $.id"),
     ],
 )
-def test_what_is_signed_and_unreadable_is_named_by_path(body: bytes, problem: str) -> None:
+def test_undecodable_webhook_is_reported_by_path(body: bytes, problem: str) -> None:
     """A signed body that cannot be read says where, without its values."""
     with pytest.raises(WebhookPayloadError) as caught:
         parse_webhook(_signed(body), body, CREDENTIALS)
@@ -358,7 +358,7 @@ def test_what_is_signed_and_unreadable_is_named_by_path(body: bytes, problem: st
 
 
 @given(st.binary())
-def test_any_signed_bytes_are_an_event_or_our_error(body: bytes) -> None:
+def test_any_signed_bytes_give_an_event_or_payload_error(body: bytes) -> None:
     """Any signed bytes give an event or a WebhookPayloadError with nothing behind it."""
     try:
         parse_webhook(_signed(body), body, CREDENTIALS)
@@ -369,14 +369,14 @@ def test_any_signed_bytes_are_an_event_or_our_error(body: bytes) -> None:
 @given(
     st.dictionaries(st.sampled_from(["X-AUTH-CLIENT", "vrf-auth-client", "X-HMAC-SIGNATURE"]) | st.text(), st.text())
 )
-def test_any_headers_are_refused(headers: dict[str, str]) -> None:
+def test_arbitrary_headers_raise_signature_error(headers: dict[str, str]) -> None:
     """Any headers without a signature that holds give a SignatureError, and nothing else."""
     with pytest.raises(SignatureError):
         parse_webhook(headers, b"{}", CREDENTIALS)
 
 
 @pytest.mark.parametrize("value", [DECIDED, SUBMITTED], ids=["decision", "event"])
-def test_a_body_cut_anywhere_is_refused_silently(value: dict[str, object]) -> None:
+def test_truncated_body_is_rejected_without_showing_it(value: dict[str, object]) -> None:
     """Cut at every place and signed so, a body is a WebhookPayloadError that repeats none of it."""
     body = _body(value)
 
@@ -387,13 +387,13 @@ def test_a_body_cut_anywhere_is_refused_silently(value: dict[str, object]) -> No
 
 
 @pytest.mark.parametrize("value", [*KINDS.values(), *UNKNOWN.values()])
-def test_no_event_shows_a_person(value: dict[str, object]) -> None:
+def test_repr_of_events_shows_no_personal_data(value: dict[str, object]) -> None:
     """The repr of an event shows no personal field."""
     assert CANARY not in repr(_receive(value | {"newer": CANARY}))
 
 
 @given(webhook_events())
-def test_an_event_survives_a_store(event: WebhookEvent) -> None:
+def test_event_survives_storage(event: WebhookEvent) -> None:
     """An event that was written is read again as it was: its kind, its key and its JSON."""
     sent = _receive(json.loads(dump_event(event)))
 
@@ -403,14 +403,14 @@ def test_an_event_survives_a_store(event: WebhookEvent) -> None:
     assert event == sent == found
 
 
-def test_a_stored_event_is_of_the_kind_that_it_was() -> None:
+def test_stored_event_keeps_its_kind() -> None:
     """What was of an unknown kind is read as such, even when this version would know it, and so are newer kinds."""
     for kind in ("unknown", "newer"):
         assert UnknownEvent(raw=SUBMITTED) == load_event(kind, dump_event(_receive(SUBMITTED)))
 
 
 @given(st.binary(max_size=40), st.sampled_from([*(kind.kind for kind in KINDS), "unknown", "newer"]))
-def test_what_is_no_stored_event_is_unreadable(body: bytes, kind: str) -> None:
+def test_invalid_stored_event_raises_decode_error(body: bytes, kind: str) -> None:
     """Bytes that no event was written as are an event of an unknown kind or an error of ours."""
     try:
         found = load_event(kind, body)
@@ -420,7 +420,7 @@ def test_what_is_no_stored_event_is_unreadable(body: bytes, kind: str) -> None:
 
 
 @pytest.mark.parametrize("text", ['{"id": 1e999}', "{" + '"deep":' + "[" * 990 + "]" * 990 + "}"])
-def test_what_cannot_be_written_again_is_not_read(text: str) -> None:
+def test_json_that_cannot_be_encoded_again_is_rejected(text: str) -> None:
     """A signed message that could not be kept, being too deep or its numbers too large, is refused when it comes."""
     body = text.encode()
     try:
@@ -432,7 +432,7 @@ def test_what_cannot_be_written_again_is_not_read(text: str) -> None:
 
 
 @given(strategy_for(Decision))
-def test_a_decision_that_was_asked_for_is_an_event(decision: Decision) -> None:
+def test_polled_decision_is_an_event(decision: Decision) -> None:
     """The answer to a question and the webhook of the same content have the same key."""
     event = event_from_decision(decision)
 
@@ -440,7 +440,7 @@ def test_a_decision_that_was_asked_for_is_an_event(decision: Decision) -> None:
     assert event.dedup_key == load_event("decision", dump_event(event)).dedup_key
 
 
-def test_polled_and_posted_have_one_key() -> None:
+def test_polled_and_posted_decision_have_one_dedup_key() -> None:
     """A decision that came by webhook and is asked for afterwards is the same message, in whatever order of members."""
     posted = _receive(DECIDED)
     polled = _receive(dict(reversed(DECIDED.items())))

@@ -1,4 +1,4 @@
-"""Rules for a media that is to be uploaded: its context, type, size and time.
+"""Veriff's rules for media to upload: context, type, size and time.
 
 Rules from https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
 """
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
 
 __all__ = ("check_size", "check_stated", "context_of", "reference_to", "size_limit", "too_large", "type_of")
 
-_MAX_TO_SCALE: Final = 64 * 1024 * 1024
-"""Bytes of a file that is held whole to be decoded."""
+_MAX_RESIZE_BYTES: Final = 64 * 1024 * 1024
+"""Largest file, in bytes, that is read into memory to be resized."""
 
 _MAX_IMAGE_BYTES: Final = (MAX_IMAGE_BASE64 - 1) // 4 * 3
 
-# Storages and browsers state these for every file whose type they do not know.
-_NO_INFORMATION: Final = frozenset(
+# Storage services and browsers state these types for files of unknown type.
+_UNSPECIFIC_TYPES: Final = frozenset(
     {"", "*/*", "application/octet-stream", "binary/octet-stream", "application/unknown"}
 )
 
-# Common slips, older names, and the two names of HEIF, which are often confused.
-_SAME: Final = {
+# Common mistakes, older names, and the two names of HEIF, which are often confused.
+_CANONICAL_TYPES: Final = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
     "image/x-png": "image/png",
@@ -42,7 +42,7 @@ _SAME: Final = {
 
 
 def context_of(media: Media) -> MediaContext:
-    """Return what a media shows.
+    """Return the context of a media.
 
     Raises:
         InvalidArgumentError: It is not a word of Veriff's.
@@ -59,7 +59,7 @@ def context_of(media: Media) -> MediaContext:
 
 
 def reference_to(index: int, media: Media) -> MediaReference:
-    """Return what identifies a media in an error; a context that is not one of Veriff's may hold anything."""
+    """Return the reference to a media for errors. An undocumented context is omitted, since it may contain anything."""
     try:
         return MediaReference(index=index, context=context_of(media))
     except InvalidArgumentError:
@@ -103,7 +103,7 @@ def _check_type(stated: object, mimetype: str) -> None:
         msg = f"mimetype must be a text such as {mimetype!r}, not {type(stated).__name__}: leave it out."
         raise InvalidArgumentError(msg)
     name = stated.lower().partition(";")[0].strip()
-    if name not in _NO_INFORMATION and _SAME.get(name, name) != _SAME.get(mimetype, mimetype):
+    if name not in _UNSPECIFIC_TYPES and _CANONICAL_TYPES.get(name, name) != _CANONICAL_TYPES.get(mimetype, mimetype):
         msg = f"The media is {mimetype}, not the stated type: leave mimetype out, or give the right file."
         raise MediaUnsupportedError(msg)
 
@@ -117,7 +117,7 @@ def size_limit(mimetype: str, *, scaled: bool) -> int:
     """
     if mimetype == PDF:
         return MAX_PDF_BYTES - 1
-    return _MAX_TO_SCALE if scaled else _MAX_IMAGE_BYTES
+    return _MAX_RESIZE_BYTES if scaled else _MAX_IMAGE_BYTES
 
 
 def check_size(mimetype: str, size: int, *, scaled: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Common mistakes in a media's source: text where the bytes of a picture belong."""
+"""Explains common mistakes in the source of a media: text in place of the bytes of a picture."""
 
 from __future__ import annotations
 
@@ -12,31 +12,33 @@ from veriff_async._protocol.image_header import HEAD_SIZE, detect_type
 __all__ = ("explain_path", "explain_text")
 
 _SCHEME: Final = re.compile(rb"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
-"""At least two letters, since one is a drive of Windows; one slash is enough, since `pathlib` removes the second."""
+"""At least two letters, because one is a Windows drive. One slash, because `pathlib` removes the second."""
 
 _WEB: Final = frozenset({b"http", b"https", b"ftp"})
-_STORES: Final = frozenset({b"s3", b"s3a", b"gs", b"gcs", b"az", b"abfs", b"abfss", b"wasb", b"wasbs", b"r2", b"minio"})
+_OBJECT_STORES: Final = frozenset(
+    {b"s3", b"s3a", b"gs", b"gcs", b"az", b"abfs", b"abfss", b"wasb", b"wasbs", b"r2", b"minio"}
+)
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{16,}")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 _READABLE_MARKS: Final = (b"GIF8", b"BM", b"II*", b"MM*")
-"""Pictures of other types whose first bytes can be read as text."""
+"""First bytes of picture types that are not accepted, and that could pass for text."""
 
-_LONGEST_PATH: Final = 1000
+_MAX_PATH: Final = 1000
 
 
 def explain_path(path: str) -> str | None:
-    """Return which mistake a path shows that cannot be opened, or ``None`` when it looks like a path."""
+    """Return the mistake behind a path that cannot be opened, or ``None`` when it looks like a path."""
     head = path.encode("utf-8", "surrogatepass")[: 4 * HEAD_SIZE].strip()
     if (mistake := _explain_reference(head) or _explain_encoding(head)) is not None:
         return mistake
-    if len(path) > _LONGEST_PATH or "\n" in path or head[:1] in {b"<", b"{"}:
+    if len(path) > _MAX_PATH or "\n" in path or head[:1] in {b"<", b"{"}:
         return "is a text and not a path: give a path, or the bytes of the picture"
     return None
 
 
 def explain_text(head: bytes) -> str | None:
-    """Return which mistake content shows that is not a picture, or ``None`` when it is not text.
+    """Return the mistake behind content that is not a picture, or ``None`` when it is not text.
 
     Args:
         head: The first bytes. They never become part of the result.
@@ -64,15 +66,15 @@ def _is_text(start: bytes) -> bool:
 
 
 def _explain_reference(head: bytes) -> str | None:
-    """Explain an address that stands where the file itself belongs."""
+    """Explain a URL in place of the file itself."""
     if head[:5].lower() == b"data:":
         return "is a data URL: decode what follows its comma with base64.b64decode, and give the bytes"
-    if (found := _SCHEME.match(head)) is None:
+    if (match := _SCHEME.match(head)) is None:
         return None
-    scheme = found[1].lower()
+    scheme = match[1].lower()
     if scheme in _WEB:
         return f"is a URL ({scheme.decode()}://): download it, and give its bytes or an async iterator of them"
-    if scheme in _STORES:
+    if scheme in _OBJECT_STORES:
         return (
             f"is the address of an object in a cloud storage ({scheme.decode()}://): read the object with the "
             "client of that storage, and give its bytes"
@@ -83,7 +85,7 @@ def _explain_reference(head: bytes) -> str | None:
 
 
 def _explain_encoding(head: bytes) -> str | None:
-    """Explain a picture that is still encoded as text."""
+    """Explain a picture that is still encoded as base64 or hexadecimal text."""
     text = b"".join(head.split())
     if _BASE64.fullmatch(text) is None:
         return None

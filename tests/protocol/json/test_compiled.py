@@ -97,7 +97,7 @@ def _nested(required: dict[str, object], others: dict[str, object]) -> dict[str,
 @pytest.mark.parametrize("model", MODELS)
 @settings(max_examples=8)
 @given(data=st.data())
-def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data: st.DataObject) -> None:
+def test_compiled_decoder_equals_cattrs(model: type[AttrsInstance], data: st.DataObject) -> None:
     """What the written reader makes of any JSON is what cattrs makes of it, and it refuses what cattrs refuses."""
     message = data.draw(messages(model))
     try:
@@ -114,7 +114,7 @@ def test_a_written_reader_reads_as_cattrs_does(model: type[AttrsInstance], data:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_keys_can_stand_in_source_text(model: type[AttrsInstance]) -> None:
+def test_keys_are_safe_in_source_text(model: type[AttrsInstance]) -> None:
     """No key that cattrs is given has a sign that ends a text in source code: cattrs before 26.2 escapes none."""
     for key in (RAW, *(path.path for part in parts(model) for path in field_paths(part))):
         assert key.isprintable()
@@ -122,7 +122,7 @@ def test_keys_can_stand_in_source_text(model: type[AttrsInstance]) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_models_that_are_read_are_made_of_fields_alone(model: type[AttrsInstance]) -> None:
+def test_decoded_models_have_no_converters_or_validators(model: type[AttrsInstance]) -> None:
     """A model that is read converts, checks and adds nothing when it is made, since its reader makes it without."""
     for part in parts(model):
         assert not hasattr(part, "__attrs_post_init__")
@@ -137,7 +137,7 @@ def decision() -> Decision:
     return decode_model(Decision, root)
 
 
-def test_what_was_read_is_like_what_was_made(decision: Decision) -> None:
+def test_decoded_model_equals_a_constructed_one(decision: Decision) -> None:
     """A model that was read is of the very class, equal to one that was made, and has its hash and its repr."""
     made = Decision(session_id="session", status=Status.APPROVED, person=Person(first_name="Ada"))
     assert type(decision) is Decision
@@ -146,7 +146,7 @@ def test_what_was_read_is_like_what_was_made(decision: Decision) -> None:
     assert hash(made.person) == hash(decision.person)
 
 
-def test_what_was_read_is_frozen(decision: Decision) -> None:
+def test_decoded_model_is_frozen(decision: Decision) -> None:
     """A field of a model that was read can neither be set nor deleted."""
     with pytest.raises(FrozenInstanceError):
         decision.status = Status.DECLINED  # type: ignore[misc]
@@ -154,7 +154,7 @@ def test_what_was_read_is_frozen(decision: Decision) -> None:
         del decision.person.first_name
 
 
-def test_what_was_read_can_be_copied_and_changed(decision: Decision) -> None:
+def test_decoded_model_can_be_copied_and_evolved(decision: Decision) -> None:
     """A model that was read pickles, copies and evolves, and keeps its raw."""
     for copied in (pickle.loads(pickle.dumps(decision)), copy.copy(decision), copy.deepcopy(decision)):  # noqa: S301
         assert decision == copied

@@ -178,7 +178,7 @@ def _decision(payload: object) -> Decision:
 
 
 @pytest.mark.parametrize("payload", SHAPES.values(), ids=SHAPES)
-def test_every_real_shape_is_a_decision(payload: dict[str, object]) -> None:
+def test_every_received_form_is_a_decision(payload: dict[str, object]) -> None:
     """Each shape that was really received is read, and kept as it came."""
     decision = _decision(payload)
 
@@ -188,7 +188,7 @@ def test_every_real_shape_is_a_decision(payload: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize("payload", SHAPES.values(), ids=SHAPES)
-def test_no_order_of_keys_matters(payload: dict[str, object]) -> None:
+def test_order_of_members_does_not_matter(payload: dict[str, object]) -> None:
     """A payload whose keys are sorted by length, as databases do, is the same decision."""
 
     def reordered(value: object) -> object:
@@ -199,7 +199,7 @@ def test_no_order_of_keys_matters(payload: dict[str, object]) -> None:
     assert _decision(payload) == _decision(reordered(payload))
 
 
-def test_a_decision_of_2020_is_read_whole() -> None:
+def test_decision_of_2020_is_decoded_completely() -> None:
     """Milliseconds, a number as reason code, and no attempt, end-user or address."""
     assert Decision(
         session_id=ID,
@@ -215,7 +215,7 @@ def test_a_decision_of_2020_is_read_whole() -> None:
     ) == _decision(DECLINED_2020)
 
 
-def test_a_decision_of_2025_is_read_whole() -> None:
+def test_decision_of_2025_is_decoded_completely() -> None:
     """Microseconds, an attempt, and a country in two letters."""
     decision = _decision(APPROVED_2025)
 
@@ -229,7 +229,7 @@ def test_a_decision_of_2025_is_read_whole() -> None:
     assert ("DRIVERS_LICENSE", "CA") == (decision.document.type, decision.document.state)
 
 
-def test_sessions_that_ran_out_have_no_moment() -> None:
+def test_expired_sessions_have_no_decision_time() -> None:
     """An abandoned session was decided at no time, on no document and from no address."""
     decision = _decision(ABANDONED_2020)
 
@@ -237,7 +237,7 @@ def test_sessions_that_ran_out_have_no_moment() -> None:
     assert (Person(), Document()) == (decision.person, decision.document)
 
 
-def test_a_decision_without_code_has_its_status() -> None:
+def test_decision_without_code_has_its_status() -> None:
     """A null code leaves the status to act on, beside undocumented times, fields and spellings."""
     decision = _decision(IDENTITY_2026)
 
@@ -249,7 +249,7 @@ def test_a_decision_without_code_has_its_status() -> None:
     assert [("sacramento", None), ("sacramento", "us")] == [(each.city, each.country) for each in parsed if each]
 
 
-def test_empty_texts_are_unknown() -> None:
+def test_empty_texts_are_none() -> None:
     """A proof of address writes unknown parts as empty texts; they are as absent as null ones."""
     decision = _decision(ADDRESS_2026)
 
@@ -287,7 +287,7 @@ DIFFERENCES: tuple[tuple[str, object, str, object], ...] = (
 
 
 @pytest.mark.parametrize(("key", "value", "name", "expected"), DIFFERENCES)
-def test_documents_and_reality_may_differ(key: str, value: object, name: str, expected: object) -> None:
+def test_deviations_from_the_documents_are_accepted(key: str, value: object, name: str, expected: object) -> None:
     """Each difference between documents and real payloads is read, and kept in `raw` as it came."""
     payload = _payload({"id": ID, "status": "approved", key: value})
 
@@ -298,17 +298,17 @@ def test_documents_and_reality_may_differ(key: str, value: object, name: str, ex
 
 
 @given(st.fixed_dictionaries({}, optional={key: st.just(value) for key, value, _, _ in DIFFERENCES}))
-def test_differences_may_come_together(members: dict[str, object]) -> None:
+def test_deviations_can_be_combined(members: dict[str, object]) -> None:
     """Any of the differences together, present or missing, make a decision."""
     assert ID == _decision(_payload({"id": ID, "status": "approved"} | members)).session_id
 
 
 @pytest.mark.parametrize("technical", [None, {}, {"ip": None}, {"ip": ""}, [], "192.0.2.1"])
-def test_the_address_may_be_missing(technical: object) -> None:
+def test_ip_address_may_be_missing(technical: object) -> None:
     """A session without a device has no address, in whatever form that is written."""
     assert None is _decision({"verification": {"id": ID, "status": "review"}, "technicalData": technical}).ip
 
 
-def test_the_address_stands_beside_the_verification() -> None:
+def test_ip_address_is_in_the_technical_data() -> None:
     """The device's address is read from the technical data."""
     assert "192.0.2.1" == _decision(RESUBMISSION_2020).ip

@@ -47,23 +47,23 @@ def _decision(**members: object) -> Decision:
 
 
 @given(st.dictionaries(st.text(), finite))
-def test_what_is_written_can_be_read(value: dict[str, object]) -> None:
+def test_encoded_json_decodes_to_an_equal_value(value: dict[str, object]) -> None:
     """An object is read as it was written, whatever its texts."""
     assert value == load_object(dump(value))
 
 
-def test_json_is_written_compactly() -> None:
+def test_json_is_compact() -> None:
     """Bodies have no white space, and letters of every script stand as UTF-8."""
     assert '{"a":[1,"José ✓"],"b":null}'.encode() == dump({"a": [1, "José ✓"], "b": None})
 
 
-def test_half_a_surrogate_pair_is_escaped() -> None:
+def test_lone_surrogate_is_escaped() -> None:
     """A text that UTF-8 has no form for is written with escapes instead."""
     assert b'{"a":"\\ud800\\u00e9"}' == dump({"a": "\ud800é"})
 
 
 @given(st.binary() | finite.map(lambda value: json.dumps(value).encode()))
-def test_any_bytes_are_an_object_or_unreadable(body: bytes) -> None:
+def test_any_bytes_give_an_object_or_decode_error(body: bytes) -> None:
     """Any bytes give an object or the one error, with nothing behind it that would keep the bytes."""
     try:
         assert isinstance(load_object(body), dict)
@@ -92,7 +92,7 @@ def test_any_bytes_are_an_object_or_unreadable(body: bytes) -> None:
     ],
     ids=range(14),
 )
-def test_what_is_wrong_is_named(body: bytes, problem: str) -> None:
+def test_problem_is_named(body: bytes, problem: str) -> None:
     """The error tells bytes that are no text, text that is no JSON, and JSON that is no object."""
     with pytest.raises(DecodeError, match=re.escape(problem)) as caught:
         load_object(body)
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_named(body: bytes, problem: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 @given(value=values)
-def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -> None:
+def test_any_json_gives_a_model_or_decode_error(model: type[object], value: object) -> None:
     """Any JSON gives the model or paths of what was wrong, never the values, with nothing behind the error."""
     try:
         assert isinstance(decode_model(model, value), model)
@@ -128,7 +128,7 @@ def test_any_json_is_a_model_or_unreadable(model: type[object], value: object) -
         (SessionEvent, {"action": ""}, ("required field missing @ $.id", "expected a text @ $.action")),
     ],
 )
-def test_paths_have_the_answers_own_keys(model: type[object], value: object, problems: tuple[str, ...]) -> None:
+def test_problems_have_the_paths_of_the_response(model: type[object], value: object, problems: tuple[str, ...]) -> None:
     """Every required field that is missing or of another kind is named as the answer would, without its value."""
     with pytest.raises(DecodeError) as caught:
         decode_model(model, value)
@@ -191,7 +191,7 @@ def test_paths_have_the_answers_own_keys(model: type[object], value: object, pro
         ),
     ],
 )
-def test_optional_fields_are_read_leniently(key: str, name: str, value: object, expected: object) -> None:
+def test_optional_fields_are_decoded_leniently(key: str, name: str, value: object, expected: object) -> None:
     """An optional field is read in every form that was seen, and else absent; `raw` has it as it came."""
     decision = _decision(**{key: value})
 
@@ -216,7 +216,7 @@ def test_lists_of_texts_keep_their_texts() -> None:
 
 
 @given(st.datetimes(timezones=st.timezones(), min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
-def test_moments_are_aware_and_in_utc(moment: datetime) -> None:
+def test_times_are_aware_and_in_utc(moment: datetime) -> None:
     """Whatever the offset, a moment is the same moment in UTC."""
     found = _decision(decisionTime=moment.isoformat()).decision_time
 
@@ -224,7 +224,7 @@ def test_moments_are_aware_and_in_utc(moment: datetime) -> None:
     assert (UTC, moment.astimezone(UTC)) == (found.tzinfo, found)
 
 
-def test_a_moment_without_offset_is_utc() -> None:
+def test_time_without_offset_is_utc() -> None:
     """A time without an offset, which no document shows, is read as UTC like all the others."""
     assert NOON == _decision(decisionTime="2026-01-02T12:00:00").decision_time
 
@@ -243,7 +243,7 @@ def test_unknown_fields_are_kept_at_every_depth() -> None:
     assert ({"floor": 3}, "home") == (address.parsed_address.raw, address.raw["kind"])
 
 
-def test_an_answer_cannot_choose_its_raw() -> None:
+def test_response_cannot_choose_its_raw() -> None:
     """Even the key under which the codec hands on the answer is, in an answer, a key like any other."""
     value = {"id": "session", "\0raw": {"forged": True}}
 
@@ -252,7 +252,7 @@ def test_an_answer_cannot_choose_its_raw() -> None:
 
 
 @given(st.text(min_size=1))
-def test_words_are_members(word: str) -> None:
+def test_documented_words_are_members(word: str) -> None:
     """A word of an open enum, known or newer than the library, is a member of it and not a mere text."""
     decision = _decision(status=word, person={"gender": word}, document={"type": word})
 
@@ -261,12 +261,12 @@ def test_words_are_members(word: str) -> None:
     assert (Status, Gender, DocumentType) == tuple(map(type, found))
 
 
-def test_an_empty_word_is_absent() -> None:
+def test_empty_word_is_none() -> None:
     """An empty text where a word may be missing is no word."""
     assert None is decode_model(Person, {"gender": ""}).gender
 
 
-def test_only_what_is_present_is_rendered() -> None:
+def test_request_json_omits_missing_fields() -> None:
     """A model is written in Veriff's words, without absent fields and without its `raw`."""
     person = Person(first_name="Ada", year_of_birth="1815", raw={"lastName": CANARY})
 
@@ -274,12 +274,12 @@ def test_only_what_is_present_is_rendered() -> None:
 
 
 @given(st.builds(Document, number=st.none() | st.text(min_size=1), nfc_validated=st.none() | st.booleans()))
-def test_what_is_rendered_can_be_read(document: Document) -> None:
+def test_request_json_can_be_decoded(document: Document) -> None:
     """A model that is written and read again is equal."""
     assert document == decode_model(Document, to_request_json(document))
 
 
-def test_readers_can_be_made_beforehand() -> None:
+def test_decoders_can_be_compiled_beforehand() -> None:
     """A model whose reader was made beforehand is read like any other."""
     warm_up(Decision, Person)
 

@@ -79,7 +79,7 @@ def test_numbers_are_written_as_javascript_writes_them(number: float) -> None:
 @pytest.mark.skipif(NODE is None, reason="there is no node on this machine")
 @settings(max_examples=20)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=20))
-def test_a_real_javascript_writes_the_same(values: list[dict[str, object]]) -> None:
+def test_real_javascript_writes_the_same(values: list[dict[str, object]]) -> None:
     """Node parses and serialises every body to the same bytes."""
     bodies = b"\n".join(stringify(value) for value in values)
     assert NODE is not None
@@ -90,7 +90,7 @@ def test_a_real_javascript_writes_the_same(values: list[dict[str, object]]) -> N
 
 
 @given(st.dictionaries(NAMES, VALUES))
-def test_what_is_stored_keeps_its_value(value: dict[str, object]) -> None:
+def test_stored_numbers_keep_their_value(value: dict[str, object]) -> None:
     """Bodies of requests and stores have JavaScript's numbers too, and are equal when they are read again."""
     written = dump(value)
 
@@ -101,7 +101,7 @@ def test_what_is_stored_keeps_its_value(value: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("number", "text"), [(32.0, b"32"), (1e-05, b"0.00001"), (1.5e-7, b"1.5e-7"), (-0.0, b"0"), (0.1, b"0.1")]
 )
-def test_models_have_javascripts_numbers(number: float, text: bytes) -> None:
+def test_models_have_javascript_numbers(number: float, text: bytes) -> None:
     """The body of a model has no fraction for a whole number, and a small number in JavaScript's form."""
     made = Decision(
         session_id="1",
@@ -126,7 +126,7 @@ def test_json_dumps_writes_whole_numbers_too() -> None:
     assert '"newer": [2]' in json.dumps(to_json(made))
 
 
-def test_a_webhook_has_one_key_before_and_after_it_was_stored() -> None:
+def test_stored_webhook_keeps_its_dedup_key() -> None:
     """A message whose numbers came with a fraction is the same message after it was stored and read."""
     came = b'{"sessionId":"1","newer":32.0,"small":1e-05}'
     stored = dump(load_object(came))
@@ -142,14 +142,14 @@ def _key(body: bytes) -> str:
 
 
 @pytest.mark.parametrize("value", [{"a": math.nan}, {"a": math.inf}, {"a": object()}, {"a": {1, 2}}, {("a",): 1}])
-def test_what_has_no_json_is_refused(value: dict[str, object]) -> None:
+def test_value_without_json_is_rejected(value: dict[str, object]) -> None:
     """A value that JSON has no form for is refused with an error of ours that does not show it."""
     with pytest.raises(InvalidArgumentError, match="cannot be written as JSON") as caught:
         dump_json(value)
     assert caught.value.__cause__ is caught.value.__context__ is None
 
 
-def test_a_model_with_a_number_that_is_not_finite_is_refused() -> None:
+def test_model_with_infinite_number_is_rejected() -> None:
     """A model is no exception."""
     with pytest.raises(InvalidArgumentError):
         dump_json(Decision(session_id="1", status=Status.APPROVED, risk_score=math.nan))
