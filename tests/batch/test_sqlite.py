@@ -1,4 +1,4 @@
-"""The journal in a file: one process runs jobs with it, any may look, and what is wrong with it is told."""
+"""The journal in a SQLite file: one process runs jobs with it, any may read it, and failures are reported."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def record_of(job_id: str, state: JobState = JobState.NEW) -> JobRecord:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Give a place for a file."""
+    """Return the path of the journal."""
     return tmp_path / "batch.db"
 
 
-async def altered(path: Path, statement: str) -> None:
-    """Do something to the file that the journal does not."""
+async def alter_file(path: Path, statement: str) -> None:
+    """Change the file as another program could."""
 
     def alter() -> None:
         with closing(sqlite3.connect(path)) as connection, connection:
@@ -82,7 +82,7 @@ asyncio.run(main())
 
 
 async def test_one_process_at_a_time_runs_jobs(path: Path) -> None:
-    """A process that has claims keeps the file, whatever it opens and closes beside; its death frees it at once."""
+    """A process that has claims keeps the file, even if it opens and closes other journals; its death releases it."""
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", "-c", HOLDING, str(path)),
         stdin=asyncio.subprocess.PIPE,
@@ -113,8 +113,8 @@ async def test_one_process_at_a_time_runs_jobs(path: Path) -> None:
 
 
 @asynccontextmanager
-async def held_up(path: Path) -> AsyncIterator[None]:
-    """Keep whoever wants to write waiting, as another program does that writes for a while."""
+async def block_writers(path: Path) -> AsyncIterator[None]:
+    """Block writers, as another program does that writes for a while."""
     connection = await asyncio.to_thread(sqlite3.connect, path, isolation_level=None, check_same_thread=False)
     try:
         await asyncio.to_thread(connection.execute, "BEGIN IMMEDIATE")
@@ -124,10 +124,10 @@ async def held_up(path: Path) -> AsyncIterator[None]:
 
 
 async def test_closing_waits_for_writes(path: Path) -> None:
-    """Closing waits for the writes that were begun, by however many callers it is asked for, and leaves no thread."""
+    """Each of several calls of `aclose` waits for the writes that were begun, and no thread is left."""
     journal = SqliteJournal(path)
     await asyncio.gather(*map(journal.claim, "abc"))
-    async with held_up(path):
+    async with block_writers(path):
         writes = asyncio.gather(*(journal.write(record_of(job_id)) for job_id in "abc"))
         await asyncio.sleep(0)
         ended = asyncio.gather(journal.aclose(), journal.aclose())
@@ -152,12 +152,12 @@ async def test_closing_waits_for_writes(path: Path) -> None:
 
 @pytest.mark.parametrize("then", ["goes on", "closes"])
 async def test_cancelling_every_task_loses_no_write(path: Path, then: str) -> None:
-    """Whoever cancels all tasks there are, as handlers of signals do, breaks neither the file nor who asks next."""
+    """Cancelling all tasks, as signal handlers do, damages neither the file nor later calls."""
     closes = then == "closes"
     journal = SqliteJournal(path)
     await asyncio.gather(*map(journal.claim, "abc"))
     others = asyncio.all_tasks()
-    async with held_up(path):
+    async with block_writers(path):
         begun = [asyncio.create_task(journal.write(record_of(job_id))) for job_id in "ab"]
         await run_loop(50)
         begun += [asyncio.create_task(journal.aclose())] if closes else []
@@ -175,7 +175,7 @@ async def test_cancelling_every_task_loses_no_write(path: Path, then: str) -> No
 
 
 def test_loop_that_ends_early_does_not_block_the_next(path: Path) -> None:
-    """What was asked for in a loop that was closed meanwhile is done, and the next loop is answered."""
+    """A write of a loop that was closed is still done, and the next loop gets its results."""
     journal = SqliteJournal(path)
     asyncio.run(journal.claim("a"))
     loop = asyncio.new_event_loop()
@@ -191,7 +191,7 @@ def test_loop_that_ends_early_does_not_block_the_next(path: Path) -> None:
 
 
 async def test_waiting_writes_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While one transaction is under way, whatever comes waits for the next, and goes into that together."""
+    """Writes that arrive during a transaction share the next one."""
     done: list[str] = []
 
     connect = sqlite3.connect
@@ -207,7 +207,7 @@ async def test_waiting_writes_share_a_transaction(path: Path, monkeypatch: pytes
         journal = SqliteJournal(path)
         await asyncio.gather(*map(journal.claim, names))
     done.clear()
-    async with held_up(path):
+    async with block_writers(path):
         writes = asyncio.gather(*(journal.write(record_of(name)) for name in names))
         await run_loop(50)
     await writes
@@ -216,7 +216,7 @@ async def test_waiting_writes_share_a_transaction(path: Path, monkeypatch: pytes
 
 
 async def test_written_records_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each connection waits for the disk, so that a record outlives a loss of power (``synchronous=FULL``)."""
+    """Each connection waits for the disk, so that a record survives a loss of power (``synchronous=FULL``)."""
     found: set[int] = set()
 
     class Watched(sqlite3.Connection):
@@ -232,7 +232,7 @@ async def test_written_records_are_on_the_disk(path: Path, monkeypatch: pytest.M
 
 
 async def test_files_are_readable_for_their_owner_only(path: Path) -> None:
-    """Decisions hold personal data: whatever the process lets others read, they cannot read these."""
+    """Decisions hold personal data, so the files ignore a permissive umask."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
         await journal.write(record_of("a"))
@@ -243,7 +243,7 @@ async def test_files_are_readable_for_their_owner_only(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["an inbox", "a text", "newer", "another program's"])
 async def test_foreign_file_is_refused_and_unchanged(path: Path, kind: str) -> None:
-    """What is no journal, or a newer one, is refused with what to do, and stays as it is."""
+    """A file that is not a journal, or a newer one, is refused with a remedy, and stays unchanged."""
     if kind == "an inbox":
         async with SqliteInbox(path) as inbox:
             await inbox.record(decision_event("s", "approved"))
@@ -252,9 +252,9 @@ async def test_foreign_file_is_refused_and_unchanged(path: Path, kind: str) -> N
     elif kind == "newer":
         async with SqliteJournal(path):
             pass
-        await altered(path, "PRAGMA user_version = 2")
+        await alter_file(path, "PRAGMA user_version = 2")
     else:
-        await altered(path, "CREATE TABLE job (id)")
+        await alter_file(path, "CREATE TABLE job (id)")
     before = await asyncio.to_thread(path.read_bytes)
 
     for asked in (SqliteJournal(path).claim("a"), SqliteJournal(path).count_by_state()):
@@ -262,18 +262,18 @@ async def test_foreign_file_is_refused_and_unchanged(path: Path, kind: str) -> N
             await asked
     assert before == await asyncio.to_thread(path.read_bytes)
     if kind == "newer":
-        await altered(path, "PRAGMA user_version = 1")
+        await alter_file(path, "PRAGMA user_version = 1")
         async with SqliteJournal(path) as journal:
             assert {} == await journal.count_by_state()
 
 
 async def test_failed_write_is_reported_and_undone(path: Path) -> None:
-    """A disk that refuses a record is an error with a remedy, nothing is half written, and later records are kept."""
+    """A refused write is an error with a remedy, nothing of its batch is written, and later records are."""
     async with SqliteJournal(path) as journal:
         for job_id in "abc":
             await journal.claim(job_id)
         await journal.write(record_of("a"))
-        await altered(path, "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT raise(ABORT, 'no more'); END")
+        await alter_file(path, "CREATE TRIGGER full BEFORE UPDATE ON job BEGIN SELECT raise(ABORT, 'no more'); END")
         writes = (record_of("b"), record_of("a", JobState.CREATED), record_of("c"))
         found = await asyncio.gather(*map(journal.write, writes), return_exceptions=True)
 
@@ -284,31 +284,31 @@ async def test_failed_write_is_reported_and_undone(path: Path) -> None:
             record.job_id async for record in journal.iter_records() if record.job_id != "a"
         }
         assert record_of("a") == await journal.read("a")
-        await altered(path, "DROP TRIGGER full")
+        await alter_file(path, "DROP TRIGGER full")
         await asyncio.gather(*map(journal.write, writes))
         assert {JobState.NEW: 2, JobState.CREATED: 1} == await journal.count_by_state()
 
 
 async def test_unreadable_record_is_reported(path: Path) -> None:
-    """Damage to one record is told to whoever asks for it, and touches no other."""
+    """Damage to one record fails its readers, and no others."""
     async with SqliteJournal(path) as journal:
         for job_id in "ab":
             await journal.claim(job_id)
             await journal.write(record_of(job_id))
             await journal.release(job_id)
         for damage in ("'[]'", "x'5b5d'", "7"):
-            await altered(path, f"UPDATE job SET record = {damage} WHERE id = 'a'")  # noqa: S608  a test's own
+            await alter_file(path, f"UPDATE job SET record = {damage} WHERE id = 'a'")  # noqa: S608  a test's own
             for asked in (journal.claim("a"), journal.read("a"), anext(aiter(journal.iter_records()))):
                 with pytest.raises(JournalError, match="look for a newer veriff-async"):
                     await asked
         assert record_of("b") == await journal.claim("b")
-        await altered(path, "DROP TABLE job")
+        await alter_file(path, "DROP TABLE job")
         with pytest.raises(JournalError, match="SQLITE_ERROR"):
             await journal.read("a")
 
 
 async def test_invalid_paths_are_reported(tmp_path: Path) -> None:
-    """A path that names no file is refused when it is given, a folder that is missing when it is opened."""
+    """A path that names no file is refused when the journal is made, a missing folder when it is opened."""
     for name in ("", ":memory:"):
         with pytest.raises(ConfigurationError, match="names no file"):
             SqliteJournal(name)
@@ -320,7 +320,7 @@ async def test_invalid_paths_are_reported(tmp_path: Path) -> None:
 
 
 async def test_unclosed_journal_warns(path: Path) -> None:
-    """Of a journal that nobody closed a warning says so, and its file is closed."""
+    """A journal that is dropped without closing warns, and its file is closed."""
     dropped = [SqliteJournal(path)]
     before = set(threading.enumerate())
     await dropped[0].claim("a")
@@ -370,7 +370,7 @@ async def test_forked_process_needs_its_own_journal(path: Path) -> None:
 SPELLINGS: Final = ("link", "folder link", "link of a link", "dots", "relative", "through /proc")
 
 
-async def spelled(path: Path, how: str) -> Path:
+async def spell_path(path: Path, how: str) -> Path:
     """Return another name of the same file."""
 
     def make() -> Path:
@@ -398,11 +398,11 @@ async def spelled(path: Path, how: str) -> Path:
 @pytest.mark.parametrize("how", SPELLINGS)
 @pytest.mark.parametrize("is_new", [True, False], ids=["new file", "old file"])
 async def test_one_run_per_journal_through_any_path(path: Path, how: str, is_new: bool) -> None:  # noqa: FBT001
-    """A second run that names the journal in another way is refused, and keeps no files under that name."""
+    """A second run through another path of the journal is refused, and leaves no files under that path."""
     if not is_new:
         async with SqliteJournal(path) as before, holding(before, "a"):
             await before.write(record_of("a"))
-    other = await spelled(path, how)
+    other = await spell_path(path, how)
     async with SqliteJournal(other if is_new else path) as first:
         await first.claim("a")
         await first.write(record_of("a", JobState.CREATING))
@@ -449,7 +449,7 @@ async def test_file_that_is_a_mount_point_is_refused(path: Path, monkeypatch: py
 
 @pytest.mark.parametrize("how", ["removed", "replaced"])
 async def test_write_into_a_lost_file_fails(path: Path, how: str) -> None:
-    """What is written to a file that no path names any more would be lost, so it is refused."""
+    """A write to a file without a name would be lost, so it is refused."""
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
         await asyncio.to_thread(path.rename, path.with_name("old.db"))

@@ -175,6 +175,26 @@ async def test_failed_open_leaves_no_thread(
 
 
 @pytest.mark.anyio
+async def test_first_call_that_cannot_open_leaves_no_thread(tmp_path: Path) -> None:
+    """A call outside of ``async with`` that cannot open the file leaves no thread either."""
+    path, before = tmp_path / "file.db", threads()
+    await asyncio.to_thread(path.write_text, "Dear diary, " * 100)
+    for call in (SqliteInbox(path).get_states(["s"]), SqliteJournal(path).read("a")):
+        with pytest.raises((InboxError, JournalError), match="NOTADB"):
+            await call
+    assert before == threads()
+
+
+@pytest.mark.anyio
+async def test_inbox_and_journal_refuse_the_file_of_the_other(tmp_path: Path) -> None:
+    """One file cannot be an inbox and a journal."""
+    async with SqliteJournal(tmp_path / "batch.db"):
+        pass
+    with pytest.raises(ConfigurationError, match="another program's file"):
+        await SqliteInbox(tmp_path / "batch.db").get_states(["s"])
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("turns", [0, 1, 3])
 async def test_cancelled_open_leaves_no_thread(

@@ -19,7 +19,7 @@ from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing, nullcontext
 from contextvars import copy_context
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Self, cast
 
 from attrs import frozen
 
@@ -362,8 +362,10 @@ class WebhookReceiver:
         # The announced length was checked before, but chunked bodies announce none.
         buffer = BytesIO()
         limit = asyncio.timeout(self._body_timeout)
+        is_generator = isinstance(body, AsyncGenerator)
+        source = aclosing(cast("AsyncGenerator[bytes]", body)) if is_generator else nullcontext()
         try:
-            async with limit, aclosing(body) if isinstance(body, AsyncGenerator) else nullcontext():
+            async with limit, source:
                 async for chunk in body:
                     data = as_bytes(chunk, "a chunk of the body")
                     if buffer.tell() + len(data) > self._max_body:
