@@ -52,7 +52,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-async def test_the_promise(sandbox: Sandbox, veriff: VeriffClient, pictures: Path) -> None:
+async def test_readme_example(sandbox: Sandbox, veriff: VeriffClient, pictures: Path) -> None:
     """Create, upload from disk, submit and wait: the ten lines of the README."""
     session = await veriff.create_session(person=Person(first_name="Ada"), vendor_data="user-42")
     await session.upload(Media(pictures / "front.jpg", "document-front"), Media(pictures / "selfie.jpg", "face"))
@@ -68,8 +68,8 @@ async def test_the_promise(sandbox: Sandbox, veriff: VeriffClient, pictures: Pat
     assert {context: hashlib.sha256(picture).hexdigest() for context, picture in sent.items()} == kept
 
 
-async def test_all_in_one_call(veriff: VeriffClient) -> None:
-    """`verify` goes all the way, and the first name chooses the outcome as in a test integration."""
+async def test_verify_runs_all_steps(veriff: VeriffClient) -> None:
+    """`verify` runs all four steps, and the first name chooses the outcome as in a test integration."""
     seen: list[UploadProgress] = []
 
     decision = await veriff.verify(
@@ -80,8 +80,8 @@ async def test_all_in_one_call(veriff: VeriffClient) -> None:
     assert seen[-1].bytes_sent == seen[-1].total_bytes
 
 
-async def test_a_session_of_its_own(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`open_session` brings a client along, from arguments or from the environment."""
+async def test_open_session_creates_its_own_client(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`open_session` creates its own client, from arguments or from the environment."""
     async with open_session(
         sandbox.credentials, base_url=sandbox.base_url, vendor_data="user-1", max_uploads=2
     ) as session:
@@ -106,7 +106,7 @@ async def test_attaching_needs_no_request(sandbox: Sandbox, veriff: VeriffClient
     assert (await attached.wait_for_decision(timeout=900)).is_approved
 
 
-async def test_everything_that_is_given_is_sent(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_each_option_is_sent(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Each option arrives in Veriff's words; what is absent is left out, never null."""
     end_user = uuid.uuid4()
     await veriff.create_session(
@@ -173,7 +173,7 @@ async def test_nothing_is_sent_as_null() -> None:
         ({"extra": {1: "x"}}, "extra"),
     ],
 )
-async def test_what_veriff_would_refuse_is_not_sent(
+async def test_invalid_options_are_not_sent(
     sandbox: Sandbox, veriff: VeriffClient, options: dict[str, object], named: str
 ) -> None:
     """The error names the field, shows no value, and no request leaves."""
@@ -184,7 +184,7 @@ async def test_what_veriff_would_refuse_is_not_sent(
 
 
 @pytest.mark.parametrize("session_id", ["", "../sessions", "a b", "a/b", "ä", None])
-async def test_an_id_that_cannot_be_one_is_refused(veriff: VeriffClient, session_id: str) -> None:
+async def test_invalid_id_is_refused(veriff: VeriffClient, session_id: str) -> None:
     """An id that would change the path is never put into one."""
     with pytest.raises(InvalidArgumentError, match="session_id"):
         veriff.session(session_id)
@@ -215,14 +215,14 @@ async def test_an_unknown_session_is_not_found(veriff: VeriffClient) -> None:
         "https://a%40b.example",
     ],
 )
-def test_a_base_url_must_be_an_address(base_url: str) -> None:
-    """What is no https address is refused when it is given."""
+def test_base_url_must_be_an_https_url(base_url: str) -> None:
+    """Anything but an https address is refused when it is passed."""
     with pytest.raises(ConfigurationError, match="base_url is not an absolute"):
         VeriffClient(Credentials("key", "secret"), base_url=base_url)
 
 
 def test_plain_http_stays_on_this_machine() -> None:
-    """Key and pictures never travel readable to another machine."""
+    """Key and pictures are never sent unencrypted to another machine."""
     for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
         VeriffClient(Credentials("key", "secret"), base_url=url)
     with pytest.raises(ConfigurationError, match="not https"):
@@ -230,7 +230,7 @@ def test_plain_http_stays_on_this_machine() -> None:
 
 
 @pytest.mark.parametrize(("max_connections", "max_uploads"), [(8, 8), (8, 0), (1, 1)])
-def test_uploads_must_leave_room_for_other_calls(max_connections: int, max_uploads: int) -> None:
+def test_uploads_must_leave_connections_for_other_calls(max_connections: int, max_uploads: int) -> None:
     """Polls never queue behind pictures, so uploads may not take the whole pool."""
     with pytest.raises(ConfigurationError, match="max_uploads"):
         VeriffClient(
@@ -241,7 +241,7 @@ def test_uploads_must_leave_room_for_other_calls(max_connections: int, max_uploa
         )
 
 
-async def test_a_borrowed_pool_must_leave_room_too() -> None:
+async def test_uploads_must_leave_connections_of_a_borrowed_pool() -> None:
     """The limit of a session of the caller's counts in place of our own."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=4)) as http:
         with pytest.raises(ConfigurationError, match="fewer than the 4 connections"):
@@ -253,7 +253,7 @@ async def test_a_borrowed_pool_must_leave_room_too() -> None:
 @pytest.mark.parametrize("limit", [0, 4, 100])
 @pytest.mark.parametrize("option", ["max_uploads", "max_downloads"])
 async def test_limit_per_host_of_a_borrowed_pool_counts_too(limit: int, option: str) -> None:
-    """The smaller of both limits of a borrowed session leaves room for other calls; zero is no limit."""
+    """The smaller of both limits of a borrowed session leaves connections for other calls; zero means no limit."""
     options: dict[str, int] = {"max_uploads": 3, "max_downloads": 3}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit, limit_per_host=4)) as http:
 
@@ -271,14 +271,14 @@ async def test_limit_per_host_of_a_borrowed_pool_counts_too(limit: int, option: 
             make(**{**options, option: 4})
 
 
-def test_the_environment_must_name_the_address() -> None:
+def test_environment_must_have_the_base_url() -> None:
     """Without its base URL an integration cannot be reached, and none is guessed."""
     with pytest.raises(ConfigurationError, match="VERIFF_BASE_URL is not set"):
         VeriffClient.from_env({"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret"})
 
 
 async def test_reprs_show_nothing_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """Client and session show where and which, neither key nor secret nor the end-user's page."""
+    """The reprs show base URL and id, but neither key nor secret nor the end-user's page."""
     session = await veriff.create_session()
 
     assert f"<VeriffClient {sandbox.base_url}>" == repr(veriff)
@@ -289,7 +289,7 @@ async def test_reprs_show_nothing_secret(sandbox: Sandbox, veriff: VeriffClient)
     assert f"<VeriffClient {sandbox.base_url} closed>" == repr(veriff)
 
 
-async def test_statistics_tell_what_was_done(veriff: VeriffClient) -> None:
+async def test_statistics_count_requests_and_bytes(veriff: VeriffClient) -> None:
     """The snapshot counts requests, bytes, and what runs."""
     session = await veriff.create_session()
     await session.upload(Media(JPEG, "face"))

@@ -26,13 +26,13 @@ every_field = pytest.mark.parametrize(
 @every_field
 @pytest.mark.parametrize("value", [-1, -0.001, float("-inf"), float("nan"), None, "4"])
 def test_values_without_sense_are_refused_by_name(kind: type[Policy], name: str, value: object) -> None:
-    """What is negative, NaN or no number is refused when it is given, and the error names class and field."""
+    """A negative value, NaN or not a number is refused when it is given, and the error names class and field."""
     with pytest.raises(ConfigurationError, match=rf"^{kind.__name__}\.{name} is .*: give .*\.$"):
         kind(**{name: value})  # type: ignore[arg-type]
 
 
 @every_field
-def test_zero_turns_off_what_can_be_off(kind: type[Policy], name: str) -> None:
+def test_zero_turns_optional_limits_off(kind: type[Policy], name: str) -> None:
     """Zero is taken where it turns something off, and refused where nothing could happen any more."""
     if f"{kind.__name__}.{name}" in ZERO_IS_FINE:
         assert 0 == getattr(kind(**{name: 0}), name)
@@ -62,7 +62,7 @@ def test_an_inbox_keeps_longer_than_veriff_repeats() -> None:
 
 
 def test_polling_beside_an_inbox_is_late_and_seldom() -> None:
-    """Without an inbox the first question is asked at once; beside one it waits, and each pause is longer."""
+    """Without an inbox the first poll is immediate; with one it waits, and each interval is longer."""
     alone, beside = PollPolicy(), SAFETY_NET
 
     assert 0 == alone.initial_delay < beside.initial_delay

@@ -1,4 +1,4 @@
-"""Nothing of the API is left out: the table of every endpoint and webhook is written here, from the code itself."""
+"""Every endpoint and webhook is implemented everywhere; this writes docs/endpoints.md from the code itself."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ OWN_WAY: Final[dict[str, Callable[..., object]]] = {
     "download_media": VeriffClient.download_media,
     "download_certificate_file": VerificationSession.download_certificate_document,
 }
-# That each of these tells its kind is held by tests/sandbox/test_session_events.py.
+# That each of these causes its kind is tested in tests/sandbox/test_session_events.py.
 TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
     WebhookKind.EVENT: Sandbox.start_attempt,
     WebhookKind.DECISION: Sandbox.decide,
@@ -192,7 +192,7 @@ def handler(request: Request) -> str:
 
 
 def known_from(thing: object) -> str:
-    """Tell where a call is known from, by its docstring."""
+    """Return how a call is known, according to its docstring."""
     words = inspect.getdoc(thing) or ""
     page = re.search(r"https://devdocs\.veriff\.com/[\w/-]+", words)
     if page is not None:
@@ -254,7 +254,7 @@ def test_every_endpoint_and_webhook_is_everywhere() -> None:
         PAGE.write_text(written + "\n", encoding="utf-8")
 
     assert all(cell.strip("`") for row in rows + webhooks for cell in row.cells)
-    assert found == written + "\n", "docs/endpoints.md was out of date and is written anew: look at it, and commit it"
+    assert found == written + "\n", "docs/endpoints.md was out of date and was written again: check and commit it"
 
 
 def test_every_handler_of_the_sandbox_is_asked() -> None:

@@ -88,7 +88,7 @@ def _again(error: errors.VeriffError) -> errors.VeriffError:
     return revived
 
 
-def test_the_tree_is_the_one_that_is_drawn() -> None:
+def test_error_tree_matches_its_docstring() -> None:
     """Every error has the parents that the drawing gives it, and the standard library's class of its kind."""
     assert BASES == {name: getattr(errors, name).__bases__ for name in errors.__all__}
 
@@ -115,7 +115,7 @@ def test_errors_survive_pickling_and_copying(
     assert (str(error), error.args, vars(error)) == (str(arrived), arrived.args, vars(arrived))
 
 
-def test_what_was_uploaded_travels_along() -> None:
+def test_error_keeps_uploaded_media() -> None:
     """An upload's error carries the receipts of what is already up, and keeps them when it is pickled."""
     error = errors.MediaEmptyError("Sentence.")
     assert () == error.uploaded
@@ -133,7 +133,7 @@ def test_errors_show_their_sentence_only(error: errors.VeriffError) -> None:
     assert CANARY not in "".join(traceback.format_exception(error))
 
 
-def test_attributes_say_what_is_known() -> None:
+def test_attributes_hold_known_values() -> None:
     """Numbers and texts of an answer are attributes, each absent as None."""
     error = errors.ApiError("Sentence.", status=418)
 
@@ -154,7 +154,7 @@ def test_webhook_errors_hint_at_the_answer(error: errors.WebhookError, status: i
 
 
 def test_problems_are_fixed_once_given() -> None:
-    """The list of problems is kept as a tuple, whatever was given."""
+    """Any iterable of problems is stored as a tuple."""
     assert ("a", "b") == errors.ResponseError("Sentence.", problems=["a", "b"]).problems
     assert () == errors.ResponseError("Sentence.").problems
     assert () == errors.WebhookPayloadError("Sentence.").problems

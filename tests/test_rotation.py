@@ -33,7 +33,7 @@ async def test_rotated_secret_signs_the_next_request(sandbox: Sandbox, veriff: V
 
 
 async def test_deleted_secret_is_rejected(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A client that still signs with a secret that is gone is told so, and goes on after the swap."""
+    """A client that signs with a deleted secret gets an error, and works again after the rotation."""
     session = await veriff.create_session()
     sandbox.credentials = sandbox.credentials.with_rotated_secret("a-new-secret").without_secret(1)
 
@@ -58,7 +58,7 @@ async def test_call_in_progress_keeps_its_secret(sandbox: Sandbox, veriff: Verif
 
 @pytest.mark.parametrize("place", range(3))
 async def test_any_secret_can_sign(place: int) -> None:
-    """Whichever secret is chosen signs, and the answer to it is signed with the same."""
+    """The chosen secret signs, and the response is signed with the same one."""
     async with (
         Sandbox(credentials=RING) as sandbox,
         VeriffClient(RING.with_signing_secret(place), base_url=sandbox.base_url) as veriff,
@@ -83,6 +83,6 @@ def test_changes_return_new_credentials() -> None:
 
 
 async def test_other_types_are_rejected_as_credentials(veriff: VeriffClient) -> None:
-    """What is no credentials is refused when it is set, not when the next request is signed."""
+    """Anything but Credentials is refused when it is set, not when the next request is signed."""
     with pytest.raises(ConfigurationError, match="credentials must be a Credentials instance"):
         veriff.credentials = cast("Credentials", "a-new-secret")

@@ -140,8 +140,8 @@ def test_wrong_values_raise_our_error_and_are_not_shown(name: str) -> None:
 
 @pytest.mark.parametrize("call", [SqliteInbox, SqliteJournal, read_manifest])
 @pytest.mark.parametrize("path", [None, 5, b"x.db", "\ud800", "a\0b", Path, Path("a\0b")], ids=repr)
-def test_what_is_not_a_path_is_refused(call: Callable[[Any], object], path: object) -> None:
-    """What cannot be the path of a file is refused when it is passed, not when the file is opened."""
+def test_invalid_path_is_refused(call: Callable[[Any], object], path: object) -> None:
+    """A value that cannot be the path of a file is refused when it is passed, not when the file is opened."""
     assert "path" in refused(call, path).lower()
 
 

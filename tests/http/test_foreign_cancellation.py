@@ -34,7 +34,7 @@ async def session(veriff: VeriffClient) -> VerificationSession:
 
 
 async def broken_stream() -> AsyncIterator[bytes]:
-    """Await a task that somebody else has cancelled."""
+    """Await a task that other code has cancelled."""
     yield SMALL
     task = asyncio.create_task(asyncio.sleep(60))
     await asyncio.sleep(0)

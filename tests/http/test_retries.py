@@ -194,7 +194,7 @@ async def test_success_that_cannot_be_read_is_unknown(call: Call, answer: bytes 
 
 @each_once
 async def test_forged_answer_is_unknown(call: Call) -> None:
-    """An answer under another API key or with a wrong signature proves nothing, whatever its status."""
+    """An answer under another API key or with a wrong signature proves nothing, for any status."""
     for status in (200, 400):
         for headers in ({"x_hmac_signature": "0" * 64}, {"x_auth_client": "another"}):
             async with serving(response(status, CREATED, **headers)) as server, client_of(server) as veriff:
@@ -283,7 +283,7 @@ async def test_refused_connect_is_no_unknown_outcome(call: Call) -> None:
 async def test_handshake_that_times_out_is_no_unknown_outcome(
     call: Call, timeouts: Timeouts, advance_time: Callable[[float], None]
 ) -> None:
-    """Whichever limit ends a TLS handshake, nothing was sent: the error is a timeout and a `ConnectError`."""
+    """If any limit ends a TLS handshake, nothing was sent: the error is a timeout and a `ConnectError`."""
     connected = asyncio.Event()
 
     async def stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -571,7 +571,7 @@ async def test_waiting_for_a_slow_down_costs_no_attempt(advance_time: Callable[[
 @pytest.mark.parametrize("connect", [0.5, 5.0, 10.0])
 @pytest.mark.parametrize("direction", ["answer", "body"])
 async def test_stall_is_detected_in_time(connect: float, direction: str, advance_time: Callable[[float], None]) -> None:
-    """Whatever the other limits are, a try ends when nothing moved for `Timeouts.idle`, within a tenth of it."""
+    """With any other limits, a try ends when no byte moved for `Timeouts.idle`, within a tenth of it."""
     received, ended = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

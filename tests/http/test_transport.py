@@ -77,7 +77,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_an_upload_outlives_passing_trouble(sandbox: Sandbox, fault: Fault) -> None:
-    """Whatever passes, the picture arrives whole at the second try."""
+    """After any failure that passes, the picture arrives complete at the second try."""
     async with opened(sandbox) as session:
         sandbox.inject(fault, path=MEDIA)
         (uploaded,) = await session.upload(Media(LARGE, "face"))
@@ -89,7 +89,7 @@ async def test_an_upload_outlives_passing_trouble(sandbox: Sandbox, fault: Fault
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_a_question_outlives_passing_trouble(sandbox: Sandbox, fault: Fault) -> None:
-    """Asking for a decision is repeated, whatever happened to the first try."""
+    """The request for a decision is repeated after any failure of the first try."""
     async with opened(sandbox) as session:
         sandbox.decide(session.id, "approved")
         sandbox.inject(fault, method="GET")
@@ -195,7 +195,7 @@ async def test_one_429_slows_the_whole_client(sandbox: Sandbox, advance_time: Ca
         await second
 
 
-async def test_a_413_before_the_body_is_told(sandbox: Sandbox) -> None:
+async def test_413_before_the_body_is_an_error(sandbox: Sandbox) -> None:
     """A refusal that comes while the picture is still being sent is the answer, not a broken connection."""
     async with opened(sandbox) as session:
         sandbox.inject(Fault.status(413, before_body=True), path=MEDIA)
@@ -247,8 +247,8 @@ async def test_a_try_has_a_total_time(sandbox: Sandbox, advance_time: Callable[[
             await asking
 
 
-async def test_nobody_listening_is_a_connect_error() -> None:
-    """A refused connection is told as such, after the retries, and the cause is named."""
+async def test_refused_connection_is_a_connect_error() -> None:
+    """After the retries, a refused connection is a ConnectError that names the cause."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}"
@@ -344,7 +344,7 @@ async def test_a_wrong_secret_is_an_authentication_error(sandbox: Sandbox) -> No
 
 
 async def test_a_borrowed_session_is_left_open(sandbox: Sandbox) -> None:
-    """A session of the caller's is used, whatever its own defaults, and never closed."""
+    """The client uses the caller's session with any defaults of its own, and never closes it."""
     async with aiohttp.ClientSession(raise_for_status=True, timeout=aiohttp.ClientTimeout(total=0.001)) as http:
         async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, http_session=http) as veriff:
             await veriff.create_session()
@@ -397,7 +397,7 @@ def test_an_unclosed_client_warns() -> None:
 
 @pytest.mark.parametrize("moment", range(12))
 async def test_cancelling_a_call_leaves_nothing(sandbox: Sandbox, moment: int) -> None:
-    """A call that is cancelled at any of its awaits ends at once, and the client goes on."""
+    """A call that is cancelled at any of its awaits ends immediately, and the client still works."""
     async with opened(sandbox) as session:
         task = asyncio.create_task(session.upload(Media(LARGE, "face"), Media(LARGE, "document-front")))
         for _ in range(moment * 3):

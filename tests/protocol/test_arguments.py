@@ -1,4 +1,4 @@
-"""What a program passes by mistake: every wrong type is an error of ours that names it and what to pass instead."""
+"""Mistakes in arguments: every wrong type is an error of ours that names it and what to pass instead."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Released:
 def test_body_of_another_type_names_the_mistake(
     entry: Callable[..., object], make: Callable[[], object], remedy: str
 ) -> None:
-    """A body that is not bytes is an InvalidArgumentError that says what came and what to pass."""
+    """A body that is not bytes is an InvalidArgumentError that names its type and the remedy."""
     with pytest.raises(InvalidArgumentError, match=f"body must be bytes, {remedy}"):
         entry(HEADERS, make(), CREDENTIALS)
 
@@ -115,7 +115,7 @@ def test_body_of_another_type_names_the_mistake(
     ],
 )
 def test_headers_of_another_type_name_the_mistake(entry: Callable[..., object], headers: object, remedy: str) -> None:
-    """Headers that are no mapping of texts are an InvalidArgumentError that says what came and what to pass."""
+    """Headers that are not a mapping of texts are an InvalidArgumentError that names their type and the remedy."""
     with pytest.raises(InvalidArgumentError, match=f"headers must be a mapping.*{remedy}"):
         entry(headers, BODY, CREDENTIALS)
 
@@ -140,7 +140,7 @@ def test_other_buffers_are_bodies(entry: Callable[..., object], body: Any) -> No
 
 @each_entry
 def test_headers_need_no_mapping_class(entry: Callable[..., object]) -> None:
-    """The headers of the standard library's server, which are no Mapping, and odd values of other headers serve."""
+    """Headers of the standard library's server, which are not a Mapping, and odd values of others are accepted."""
     message = Message()
     for name, value in HEADERS.items():
         message[name.title()] = value
@@ -228,7 +228,7 @@ class _NoPairs:
 
 @pytest.mark.parametrize("items", [5, [1, 2], [("a",)], [("a", "b", "c")], "text"])
 def test_headers_without_pairs_are_refused(items: object) -> None:
-    """Headers whose items are no pairs of name and value are refused with an error of ours that names their type."""
+    """Headers whose items are not pairs of name and value are refused with an error of ours that names their type."""
     for entry in ENTRIES:
         with pytest.raises(InvalidArgumentError, match="_NoPairs"):
             entry(_NoPairs(items), b"{}", CREDENTIALS)

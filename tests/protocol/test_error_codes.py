@@ -59,7 +59,7 @@ def test_any_other_code_has_the_class_of_its_status(status: int, kind: type[erro
         (503, None, "later"),
     ],
 )
-def test_the_remedy_names_what_to_mend(status: int, code: str | None, part: str) -> None:
+def test_remedy_names_the_cause(status: int, code: str | None, part: str) -> None:
     """A known code counts before the status, and each says what to look at."""
     assert part in remedy(status, code)
 

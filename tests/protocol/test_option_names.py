@@ -57,7 +57,7 @@ def test_misspelt_names_are_recognised(name: str) -> None:
 
 @given(name=st.text(min_size=1, max_size=200) | st.text(ascii_letters + "_", min_size=1))
 def test_any_unknown_name_is_a_type_error(name: str) -> None:
-    """Whatever the name is, an unknown one is a TypeError, and only what looks like a name is shown."""
+    """Any unknown name is a TypeError, which shows the name only if it looks like one."""
     assume(name not in CREATE_OPTIONS)
     with pytest.raises(TypeError, match=r"create_session\(\) got") as raised:
         create_body(cast("CreateOptions", {name: "value"}))
@@ -276,7 +276,7 @@ def test_key_of_a_person_is_never_shown(key: str) -> None:
     ],
 )
 def test_value_of_another_kind_is_refused_by_its_option(option: str, value: object) -> None:
-    """What is neither the model, a mapping of its fields, nor a date is refused, and the value is not shown."""
+    """Anything but the model, a mapping of its fields or a date is refused, and the value is not shown."""
     with pytest.raises(InvalidArgumentError, match=option) as raised:
         body_of(**{option: value})
 
@@ -296,7 +296,7 @@ _TIMES: Final = st.dates() | st.datetimes()
     ),
 )
 def test_any_value_is_sent_or_refused(option: str, value: object) -> None:
-    """Whatever an option holds, it is sent as JSON, or refused with our error or a TypeError that names a field."""
+    """Any value of an option is sent as JSON, or refused with our error or a TypeError that names a field."""
     try:
         request = endpoints.create_session(cast("CreateOptions", {option: value})).sign(CREDENTIALS)
     except InvalidArgumentError:

@@ -85,7 +85,7 @@ def test_the_integration_is_named_when_it_is_known(endpoint: str) -> None:
     [submit_session, decision, upload_media],
 )
 def test_only_an_id_stands_in_the_path(build: Callable[[str], Call[object]], session_id: str) -> None:
-    """What is no id cannot reach another path or header, and is not shown."""
+    """A value that is not an id cannot reach another path or header, and is not shown."""
     with pytest.raises(InvalidArgumentError, match=r"^session_id cannot be sent") as caught:
         build(session_id)
 
@@ -176,7 +176,7 @@ def test_absent_options_are_left_out() -> None:
 
 @given(st.dictionaries(words, json_values))
 def test_extra_is_sent_without_nulls(extra: dict[str, object]) -> None:
-    """Whatever JSON is given as extra stands in the body, but for members that are null, at any depth."""
+    """Any JSON passed as extra is in the body, except for null members at any depth."""
     assert _bare(extra) == _described({"extra": extra})
 
 
@@ -231,7 +231,7 @@ def test_refused_options_are_named(options: CreateOptions, name: str) -> None:
 
 @given(st.text(max_size=1000))
 def test_any_text_is_signed_as_it_is_sent(vendor_data: str) -> None:
-    """Whatever the text, the signature is that of the very bytes of the body, which decode to the text."""
+    """For any text, the signature is that of the exact bytes of the body, which decode to the text."""
     request = create_session({"vendor_data": vendor_data}).sign(CREDENTIALS)
 
     assert request.body is not None

@@ -1,4 +1,4 @@
-"""Answers: a value or the right error, whatever comes, and nobody's data in any of them."""
+"""Responses: any body gives a value or the right error, and no error holds personal data."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_no_verification_is_no_decision_yet(body: object) -> None:
     ],
 )
 def test_a_broken_decision_is_named_by_path(body: object, problem: str) -> None:
-    """A success that cannot be read is a ResponseError with request and path, and without anybody's data."""
+    """A success that cannot be read is a ResponseError with request and path, and without personal data."""
     with pytest.raises(errors.ResponseError) as caught:
         PARSERS["decision"](_answer(body))
 
@@ -150,7 +150,7 @@ def test_a_broken_decision_is_named_by_path(body: object, problem: str) -> None:
 @settings(max_examples=8)
 @given(body=st.binary() | st.dictionaries(st.sampled_from(MEMBERS), PARTS).map(json.dumps))
 def test_any_bytes_are_a_value_or_our_error(reader: str, body: bytes | str) -> None:
-    """Any body of a success gives a value or a ResponseError with nothing behind it, whatever was asked for."""
+    """For any endpoint, any body of a success gives a value or a ResponseError without a context."""
     try:
         PARSERS[reader](_answer(body.encode() if isinstance(body, str) else body))
     except errors.ResponseError as error:
@@ -160,7 +160,7 @@ def test_any_bytes_are_a_value_or_our_error(reader: str, body: bytes | str) -> N
 @readers
 @given(status=st.integers(300, 999), body=st.binary() | st.just(json.dumps(PERSONAL).encode()))
 def test_any_refusal_is_an_api_error(reader: str, status: int, body: bytes) -> None:
-    """Any status that is no success gives an ApiError with that status, whatever its body."""
+    """Any status that is not a success gives an ApiError with that status, for any body."""
     read, request, _ = READERS[reader]
     with pytest.raises(errors.ApiError) as caught:
         read(_answer(body, status=status, request=request))
@@ -240,7 +240,7 @@ def test_only_creations_name_a_session() -> None:
     assert None is caught.value.session_id
 
 
-def test_a_whole_decision_shows_nobody() -> None:
+def test_repr_of_a_decision_shows_no_personal_data() -> None:
     """The repr of a decision and of its answer shows no personal field."""
     decision = PARSERS["decision"](_answer(PERSONAL))
 
@@ -268,7 +268,7 @@ def test_an_older_session_is_read() -> None:
 @pytest.mark.parametrize("size", [12345, "12345", 12345.0])
 @pytest.mark.parametrize("repeated", [True, False])
 def test_a_receipt_is_read(size: object, repeated: bool) -> None:  # noqa: FBT001
-    """The answer to an upload gives the receipt, which tells whether an earlier try may have been heard too."""
+    """The response to an upload gives the receipt, which says whether an earlier try may have arrived too."""
     body = {"image": {**UPLOAD["image"], "size": size}}  # type: ignore[dict-item]
 
     receipt = PARSERS["upload_media"](_answer(body, repeated=repeated))
@@ -289,7 +289,7 @@ def test_a_repeated_submission_may_have_succeeded() -> None:
 
 
 def test_a_repeated_submission_that_succeeds_is_a_success() -> None:
-    """A success is read as one, however often it was tried and whatever else the body says."""
+    """A success is parsed as one after any number of tries and with any other members."""
     session = PARSERS["submit_session"](_answer({**SESSION, "code": "1304"}, repeated=True))
 
     assert session is not None
@@ -413,7 +413,7 @@ def test_answers_with_a_wrong_signature_are_refused(answer: Response) -> None:
     ],
 )
 def test_answers_that_contradict_themselves_are_refused(answer: Response) -> None:
-    """An answer whose headers say two things is refused, whichever of them holds."""
+    """A response whose headers contradict each other is refused, even if one of them is right."""
     with pytest.raises(errors.ResponseError, match="contradicts itself") as caught:
         check_authenticity(answer)
 
@@ -473,6 +473,6 @@ def test_any_success_of_a_submission_is_one(status: int, body: dict[str, object]
     ],
 )
 def test_success_that_reports_none_is_an_error(body: bytes) -> None:
-    """A 2xx that does not report success, as a proxy sends it, is no submission."""
+    """A 2xx that does not report success, as a proxy sends it, is not a submission."""
     with pytest.raises(errors.ResponseError):
         PARSERS["submit_session"](_answer(body))

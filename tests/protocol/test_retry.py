@@ -54,7 +54,7 @@ OUTCOMES: dict[int | SendFailure, tuple[RetryDecision, RetryDecision, bool]] = {
 
 
 @pytest.mark.parametrize(("outcome", "expected"), OUTCOMES.items(), ids=str)
-def test_outcomes_are_judged_by_the_table(
+def test_decisions_follow_the_table(
     outcome: int | SendFailure, expected: tuple[RetryDecision, RetryDecision, bool]
 ) -> None:
     """Each outcome is repeated, final or unknown as the table states."""
@@ -75,25 +75,25 @@ def test_nothing_is_done_twice(status: int, signed: bool, quota: bool) -> None: 
 
 @given(st.integers(500, 999), st.booleans())
 def test_no_server_error_proves_that_nothing_was_done(status: int, signed: bool) -> None:  # noqa: FBT001
-    """Each 5xx to a request that must not be repeated leaves its outcome open, but for a 503 that Veriff signed."""
+    """Each 5xx to a request that must not be repeated leaves its outcome open, except a 503 that Veriff signed."""
     expected = RETRY if status == 503 and signed else UNKNOWN
 
     assert expected is decide(status, repeatable=False, signed=signed)
 
 
 @given(statuses)
-def test_only_what_must_not_be_repeated_is_unknown(status: int) -> None:
+def test_repeatable_request_is_never_unknown(status: int) -> None:
     """A request that may be repeated never has an unknown outcome."""
     assert UNKNOWN is not decide(status, repeatable=True)
 
 
 def test_a_quota_is_not_waited_for() -> None:
-    """A 429 that means a quota of hours is final, whatever the request."""
+    """A 429 that means a quota of hours is final for every request."""
     assert FINAL is decide(429, repeatable=True, quota=True)
     assert FINAL is decide(429, repeatable=False, quota=True)
 
 
-def test_two_answers_slow_the_client_down() -> None:
+def test_429_and_503_slow_the_client_down() -> None:
     """Only 429 and 503 ask the whole client to slow down."""
     assert {429, 503} == {status for status in range(100, 600) if asks_to_slow_down(status)}
     assert not asks_to_slow_down(SendFailure.LOST)
@@ -131,7 +131,7 @@ def test_pauses_double_up_to_the_longest(made: int, ceiling: float) -> None:
     assert [0, ceiling / 2, ceiling] == found
 
 
-def test_what_veriff_asks_is_obeyed_up_to_the_cap() -> None:
+def test_retry_after_is_obeyed_up_to_the_maximum() -> None:
     """No wait is shorter than was asked for, and one that is longer than the cap ends the tries."""
     assert 60 == next_delay(POLICY, attempts=1, elapsed=0, retry_after=60, random_value=0)
     assert 66 == next_delay(POLICY, attempts=1, elapsed=0, retry_after=60, random_value=1)
@@ -170,7 +170,7 @@ seconds = st.integers(-(10**8), 10**8)
 
 @given(seconds)
 def test_retry_after_is_read_as_a_date(ahead: int) -> None:
-    """Without a date of the answer, an HTTP date is the time until then, and one that is past is no wait."""
+    """Without a date of the answer, an HTTP date is the time until then, and a past one means zero."""
     header = format_datetime(NOW + timedelta(seconds=ahead), usegmt=True)
 
     assert max(0, ahead) == parse_retry_after(header, None, NOW)
@@ -228,14 +228,14 @@ def test_a_body_must_keep_moving(now: float, moved: int, deadline: float) -> Non
         (PollPolicy(interval=40, backoff_factor=2, max_interval=30), [0, 30, 30, 30, 30, 30]),
     ],
 )
-def test_questions_begin_at_once_and_slow_down(policy: PollPolicy, pauses: list[float]) -> None:
+def test_polling_starts_immediately_and_slows_down(policy: PollPolicy, pauses: list[float]) -> None:
     """The first poll is immediate, then each pause is the last one times the factor, up to the longest."""
     assert pauses == [poll_delay(policy, polls=polls) for polls in range(6)]
 
 
 @given(st.integers(0, 10**4), st.floats(1, 10))
 def test_delay_between_polls_never_shrinks(polls: int, factor: float) -> None:
-    """However often a session was asked, the next pause is no shorter and never beyond the longest."""
+    """After any number of polls, the next delay is not shorter and never above the maximum."""
     policy = PollPolicy(backoff_factor=factor)
 
     assert poll_delay(policy, polls=polls) <= poll_delay(policy, polls=polls + 1) <= policy.max_interval

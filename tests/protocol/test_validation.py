@@ -1,4 +1,4 @@
-"""What a caller gives: taken as Veriff would take it, or refused by name and without being shown."""
+"""Values of requests: accepted as Veriff accepts them, or refused by name and without being shown."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_refusals_name_the_field_and_hide_the_value(name: str, value: object) ->
 
 @given(st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True))
 def test_ids_of_any_form_can_stand_in_a_path(value: str) -> None:
-    """An id is taken as Veriff wrote it, whatever its form and version."""
+    """An id of any form and version is accepted as Veriff wrote it."""
     assert value == check_id("session_id", value)
 
 
@@ -118,7 +118,7 @@ def test_vendor_data_is_any_text(value: str) -> None:
     assert value == check_vendor_data(value)
 
 
-def test_the_length_of_vendor_data_is_told() -> None:
+def test_error_states_the_length_of_vendor_data() -> None:
     """The refusal of a text that is too long says how long it is and may be."""
     with pytest.raises(InvalidArgumentError, match="it has 1001 characters, Veriff takes 1000"):
         check_vendor_data("x" * 1001)
@@ -146,14 +146,14 @@ def test_people_with_real_dates_are_taken(born: date, gender: str) -> None:
 
 @given(st.sampled_from([kind for kind in DocumentType if kind != "OTHER"]), st.dates())
 def test_documents_with_documented_values_are_taken(kind: DocumentType, issued: date) -> None:
-    """Each document type that requests may name is taken, as text or member, with well-formed fields beside it."""
+    """Each document type that requests may name is accepted, as text or member, together with well-formed fields."""
     document = Document(type=kind, country="EE", number="AB0123456", id_card_type="CC", first_issue=issued.isoformat())
 
     assert document is check_document(document)
     assert document == check_document(evolve(document, type=cast("DocumentType", str(kind))))
 
 
-def test_what_is_absent_is_not_checked() -> None:
+def test_absent_values_are_not_checked() -> None:
     """A person or document without any field is taken."""
     assert Person() == check_person(Person())
     assert Document() == check_document(Document())

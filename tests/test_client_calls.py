@@ -40,8 +40,8 @@ async def decided(sandbox: Sandbox, veriff: VeriffClient) -> str:
     return session.id
 
 
-async def test_a_person_is_looked_up(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A check of registries is a session that is submitted already, whose decision is waited for as ever."""
+async def test_registry_check_is_a_submitted_session(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A registry check is a submitted session, whose decision is awaited as usual."""
     session = await veriff.validate_registry(PERSON, vendor_data="user-42")
     sandbox.decide(session.id, "approved")
 
@@ -65,14 +65,14 @@ async def test_an_address_stands_for_a_date_of_birth(sandbox: Sandbox, veriff: V
         (Person(full_name="Ada Byron", id_number="1"), "date_of_birth"),
     ],
 )
-async def test_what_registries_need_is_checked(veriff: VeriffClient, person: Person, name: str) -> None:
+async def test_missing_registry_values_are_refused(veriff: VeriffClient, person: Person, name: str) -> None:
     """A person whom no registry can find is refused before anything is sent, on either host."""
     for call in (veriff.validate_registry, veriff.validate_registry_sync):
         with pytest.raises(InvalidArgumentError, match=name):
             await call(person)
 
 
-async def test_a_person_is_looked_up_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_synchronous_registry_check_returns_the_decision(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """The synchronous host answers with the decision, and with what the registries say."""
     decision = await veriff.validate_registry_sync(PERSON)
 
@@ -98,8 +98,8 @@ async def test_hosts_can_be_elsewhere(sandbox: Sandbox) -> None:
         assert [seen.path for seen in sandbox.requests] == ["/v1/validate-registry"]
 
 
-async def test_an_older_address_is_told(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A proof of address of the older make is asked for by the id of its event."""
+async def test_older_proof_of_address_is_returned(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """An older proof of address is returned by the id of its event."""
     session = await veriff.create_session()
     await session.upload(Media(PICTURE, "address-front"))
     address_id = sandbox.submit_address(session.id)
@@ -116,16 +116,16 @@ async def test_an_older_address_is_told(sandbox: Sandbox, veriff: VeriffClient) 
         await veriff.address(session.id)
 
 
-async def test_kinds_of_fraud_are_told(veriff: VeriffClient) -> None:
-    """Every kind that this version names is one of the API's, with an explanation."""
+async def test_fraud_categories_are_returned(veriff: VeriffClient) -> None:
+    """Every category that this version names is one of the API's, with an explanation."""
     found = await veriff.fraud_categories()
 
     assert set(FraudCategory) == {info.category for info in found}
     assert all(info.description for info in found)
 
 
-async def test_frauds_are_reported_one_by_one(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """One report of a call may be taken and another refused; a report can be looked up, and is taken once."""
+async def test_each_fraud_report_is_accepted_or_refused(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """One report of a call may be accepted and another refused; a report can be looked up, and is accepted once."""
     known = await decided(sandbox, veriff)
     undecided = (await veriff.create_session()).id
     report = FraudReport(known, [FraudCategory.INJECTED_MEDIA, "selfie_is_manipulated"], comment="seen later")
@@ -187,7 +187,7 @@ async def test_feedback_has_a_limit() -> None:
     assert len(seen) == 1002
 
 
-async def test_what_feedback_signs_can_be_the_older_text() -> None:
+async def test_feedback_can_sign_the_older_text() -> None:
     """Older pages sign the path alone: a sandbox that does so refuses what the newer pages say."""
     async with (
         Sandbox(options=SandboxOptions(feedback_signs_body=False)) as sandbox,

@@ -76,8 +76,8 @@ async def strict() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
         yield sandbox, veriff
 
 
-async def test_what_a_session_is_created_with_arrives(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """Address, consents and kinds of proof of address are sent in Veriff's words."""
+async def test_session_options_are_sent_in_veriffs_names(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """Address, consents and types of proof of address are sent under Veriff's names."""
     session = await veriff.create_session(
         address=Address(full_address="1 High Street"),
         consents=[Consent("ine", approved=True)],
@@ -89,7 +89,7 @@ async def test_what_a_session_is_created_with_arrives(sandbox: Sandbox, veriff: 
 
 
 async def test_a_chip_is_uploaded(sandbox: Sandbox, session: VerificationSession) -> None:
-    """What was read from a chip is taken as one file of the session, until it is submitted."""
+    """The data of a chip are one file of the session, and accepted until it is submitted."""
     receipt = await session.upload_nfc(CHIP)
 
     assert (receipt.mimetype, receipt.session_id) == ("application/json", session.id)
@@ -101,13 +101,13 @@ async def test_a_chip_is_uploaded(sandbox: Sandbox, session: VerificationSession
 
 
 async def test_a_chip_needs_all_its_files(session: VerificationSession) -> None:
-    """A reading that lacks a file is refused before anything is sent."""
+    """Chip data that lack a file are refused before anything is sent."""
     with pytest.raises(InvalidArgumentError, match="dg2"):
         await session.upload_nfc(NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b""))
 
 
-async def test_what_a_device_tells_is_collected(sandbox: Sandbox, session: VerificationSession) -> None:
-    """Data of device and network are taken for the open attempt, absent ones left out, and refused after submission."""
+async def test_device_and_network_data_are_accepted(sandbox: Sandbox, session: VerificationSession) -> None:
+    """Device and network data are accepted for the open attempt, without absent members, and refused afterwards."""
     receipt = await session.send_collected_data(COLLECTED)
 
     view = sandbox.session(session.id)
@@ -152,8 +152,10 @@ async def test_attempts_come_newest_first(sandbox: Sandbox, session: Verificatio
     assert newest.created_time is not None
 
 
-async def test_media_are_told(sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession) -> None:
-    """The media of the newest attempt that has any can be asked for, and those of every attempt by its id."""
+async def test_media_of_each_attempt_are_returned(
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession
+) -> None:
+    """The media of the newest attempt that has any are returned, and those of every attempt by its id."""
     receipts = await session.upload(PICTURE, Media(bytes.fromhex("ffd8ffe1") + bytes(60), "document-front"))
     chip = await session.upload_nfc(CHIP)
     await session.submit()
@@ -171,7 +173,7 @@ async def test_media_are_told(sandbox: Sandbox, veriff: VeriffClient, session: V
         await veriff.attempt_media(session.id)
 
 
-async def test_the_person_is_told(sandbox: Sandbox, session: VerificationSession) -> None:
+async def test_person_has_latest_data_and_matches(sandbox: Sandbox, session: VerificationSession) -> None:
     """The person is the one of the creation, then the one that was read, with the matches that a search found."""
     before = await session.person()
     await session.submit()
@@ -187,8 +189,8 @@ async def test_the_person_is_told(sandbox: Sandbox, session: VerificationSession
     assert search.hits[0].doc == PepEntity(name="A. B.")
 
 
-async def test_a_screening_is_told_and_its_watch_stopped(sandbox: Sandbox, session: VerificationSession) -> None:
-    """The result of a screening can be asked for once it is there; its watch can be stopped once."""
+async def test_screening_is_returned_and_monitoring_stopped(sandbox: Sandbox, session: VerificationSession) -> None:
+    """The result of a screening is returned once it exists; its monitoring can be stopped once."""
     with pytest.raises(NotFoundError):
         await session.watchlist_screening()
     hit = WatchlistHit(matched_name="Ada Byron", match_types=("name_exact",))
@@ -213,8 +215,8 @@ async def test_a_screening_is_told_and_its_watch_stopped(sandbox: Sandbox, sessi
         await session.stop_monitoring()
 
 
-async def test_registries_are_told(sandbox: Sandbox, session: VerificationSession) -> None:
-    """What each registry says can be asked for, once it has answered."""
+async def test_registry_results_are_returned(sandbox: Sandbox, session: VerificationSession) -> None:
+    """The result of each registry is available once it has answered."""
     with pytest.raises(NotFoundError):
         await session.ine_registry()
     answers = (
@@ -246,7 +248,7 @@ async def test_pictures_have_timestamps(sandbox: Sandbox, session: VerificationS
     assert (receipt.id, sandbox.session(session.id).media[0].sha256) == (found.id, found.data_hash.value)
 
 
-async def test_a_decision_without_humans(strict: tuple[Sandbox, VeriffClient]) -> None:
+async def test_full_auto_decision(strict: tuple[Sandbox, VeriffClient]) -> None:
     """An ordinary integration has no such decision; one of the Essential plan has nothing else."""
     _, ordinary = strict
     unknown = await ordinary.create_session()
@@ -267,7 +269,7 @@ async def test_a_decision_without_humans(strict: tuple[Sandbox, VeriffClient]) -
     assert await unknown.full_auto_decision() is None
 
 
-async def test_a_deleted_session_is_gone(strict: tuple[Sandbox, VeriffClient]) -> None:
+async def test_deleted_session_is_not_found(strict: tuple[Sandbox, VeriffClient]) -> None:
     """A session can be deleted unless it is being decided, and nothing of it can be asked for afterwards."""
     sandbox, veriff = strict
     session = await veriff.create_session()
@@ -305,8 +307,8 @@ async def test_deletions_are_counted(strict: tuple[Sandbox, VeriffClient]) -> No
     await delete(1)
 
 
-async def test_a_spent_quota_is_told_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The sixth deletion of an hour is not tried again, and no other call waits for it."""
+async def test_used_up_quota_fails_immediately(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """The sixth deletion of an hour is not retried, and no other call waits for it."""
     for _ in range(5):
         await (await veriff.create_session()).delete()
     session = await veriff.create_session()
@@ -319,7 +321,7 @@ async def test_a_spent_quota_is_told_at_once(sandbox: Sandbox, veriff: VeriffCli
     assert len(sandbox.requests) == asked + 2
 
 
-async def test_deletion_may_be_off(strict: tuple[Sandbox, VeriffClient]) -> None:
+async def test_deletion_that_is_not_enabled_is_refused(strict: tuple[Sandbox, VeriffClient]) -> None:
     """Where Veriff has not enabled it, a deletion is refused as not permitted."""
     async with (
         Sandbox(options=SandboxOptions(allow_deletion=False)) as sandbox,
