@@ -59,7 +59,7 @@ async def _batch(work: Work, *, jobs: int, on_disk: bool) -> AsyncIterator[Once]
                 _client(work) as veriff,
                 SqliteJournal(Path(folder, name)) if on_disk else MemoryJournal() as journal,
             ):
-                # A sink bears whatever comes, and careful beginnings are not what is compared.
+                # The sink has no rate limit, and the slow start of a batch is not compared here.
                 pace = RateLimits(initial=10_000.0, maximum=10_000.0)
                 async for result in verify_many(
                     veriff, given(), journal=journal, concurrency=_WINDOW, rate_limits=pace

@@ -112,7 +112,7 @@ async def _side_by_side(verify: Callable[[Path], Awaitable[None]], paths: Sequen
 
 
 def run(plan: Plan) -> Iterator[Table]:
-    """Verify somebody, as often at once as the loads say."""
+    """Verify a person, with as many concurrent runs as each load has."""
     yield from (_table(load, plan) for load in (_SMOKE if plan.smoke else _LOADS))
 
 

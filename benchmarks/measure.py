@@ -25,7 +25,7 @@ _ROOT: Final = Path(__file__).parents[1]
 _STATUS: Final = Path("/proc/self/status")
 _FORGET_PEAK: Final = "5"
 _TRUST: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-"""What aiohttp and httpx, requests, and curl are told by which authority to trust: nobody's code has to know."""
+"""Environment variables by which aiohttp, httpx, requests and curl find the certificate authority."""
 
 
 @frozen(kw_only=True)
@@ -61,7 +61,7 @@ class Spread:
 def in_turn(contenders: Sequence[str], rounds: int, run: Callable[[str], _T]) -> dict[str, list[_T]]:
     """Run every contender once in each round, in changing order.
 
-    What the machine does meanwhile then troubles all of them alike, and none is always the first or the last.
+    Other load on the machine then affects all of them alike, and none is always the first or the last.
     """
     found: dict[str, list[_T]] = {contender: [] for contender in contenders}
     for number in range(rounds):

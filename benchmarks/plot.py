@@ -46,7 +46,7 @@ class _Line:
 
 
 def possible() -> bool:
-    """Tell whether a picture can be drawn here."""
+    """Return whether matplotlib is installed."""
     return find_spec("matplotlib") is not None
 
 

@@ -98,18 +98,18 @@ async def _receiving(relay: Callable[[web.Request], Awaitable[None]], work: Work
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parents[1],
     )
-    told, heard = sender.stdin, sender.stdout
-    assert told is not None
-    assert heard is not None
+    stdin, stdout = sender.stdin, sender.stdout
+    assert stdin is not None
+    assert stdout is not None
 
     async def send(paths: Sequence[Path]) -> None:
-        told.write((MORE.join(map(str, paths)) + "\n").encode())
-        assert await heard.readline() == b"done\n"
+        stdin.write((MORE.join(map(str, paths)) + "\n").encode())
+        assert await stdout.readline() == b"done\n"
 
     try:
         yield send
     finally:
-        told.close()
+        stdin.close()
         await sender.wait()
         await runner.cleanup()
 

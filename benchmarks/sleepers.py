@@ -70,7 +70,7 @@ async def _serving(handler: Callable[[web.Request], object]) -> AsyncIterator[in
 
 async def _settled(veriff: VeriffClient, count: int) -> None:
     """Return when everybody waits and was looked for in the inbox."""
-    while veriff.statistics().waiters < count:  # noqa: ASYNC110  a client tells nobody how many wait
+    while veriff.statistics().waiters < count:  # noqa: ASYNC110  there is no event for it
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.5 + count / 50_000)
 
@@ -100,7 +100,7 @@ async def wait(work: dict[str, object]) -> None:
 
 
 async def receive(work: dict[str, object]) -> None:
-    """Receive webhooks, and tell what a webhook took of the processor."""
+    """Receive webhooks, and return the processor time of each."""
     async with (
         _inbox(str(work["inbox"]), str(work["where"])) as inbox,
         WebhookReceiver(CREDENTIALS, inbox) as receiver,
@@ -133,7 +133,7 @@ def _decision(session_id: str) -> Decision:
 
 
 async def crowd(work: dict[str, object]) -> None:
-    """Wait for very many sessions; tell what a wait takes, what idleness takes, and how long it takes to wake all."""
+    """Wait for very many sessions; return the cost of a wait, of idle waits, and of waking all."""
     count = int(str(work["count"]))
     async with (
         _inbox(str(work["inbox"]), str(work["where"])) as inbox,

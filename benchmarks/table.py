@@ -47,7 +47,7 @@ class Goal:
         return f"{self.row}: {self.column} {wanted} ({self.of})"
 
     def met(self, found: Spread) -> bool:
-        """Tell whether the figure is as it should be."""
+        """Return whether the figure is within its limit."""
         if self.at_least is not None:
             return found.median >= self.at_least
         figure = found.high if self.of == "worst round" else found.median

@@ -72,7 +72,7 @@ def _table(name: str, decision: dict[str, object], plan: Plan) -> Table:
 
 
 def _seconds(take: Taking) -> float:
-    """Return the processor time of a batch: what one core would take, whoever else has the machine."""
+    """Return the processor time of a batch: the time of one core without other load."""
     began = time.process_time()
     take()
     return time.process_time() - began
@@ -113,7 +113,7 @@ def _received(bodies: Sequence[bytes]) -> Taking:
 
 
 def _filled(message: dict[str, object], member: dict[str, object], more: dict[str, object], size: int) -> bytes:
-    """Write a message of as many bytes as ours, with as much of what ours tells as goes into it."""
+    """Write a message of the same size as ours, with as many of its members as fit."""
     for name, value in more.items():
         member[name] = value
         if len(as_body(message)) > size:

@@ -18,13 +18,13 @@ from veriff_async.inbox import RecordResult, RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 
-async def tell(recorded: RecordResult) -> None:
+async def print_event(recorded: RecordResult) -> None:
     """Do what may be missed, after the record: a mail, a metric."""
     print(f"recorded a webhook of kind {recorded.event.kind}", flush=True)
 
 
 # Opened when first used, and kept from one invocation to the next.
 inbox = RedisInbox(os.environ["VERIFF_REDIS"])
-receiver = WebhookReceiver(Credentials.from_env(), inbox, on_event=tell)
-# Without a path it takes every request, whatever stage the gateway puts in front. Mangum decodes bodies in base64.
+receiver = WebhookReceiver(Credentials.from_env(), inbox, on_event=print_event)
+# Without a path it takes every request, with any stage prefix of the gateway. Mangum decodes bodies in base64.
 handler = Mangum(asgi_app(receiver), lifespan="on")

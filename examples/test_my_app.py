@@ -51,7 +51,7 @@ def veriff_client_options(inbox: MemoryInbox) -> Mapping[str, object]:
 
 @pytest_asyncio.fixture
 async def my_app(veriff_sandbox: Sandbox, veriff_client: VeriffClient, inbox: MemoryInbox) -> AsyncIterator[MyApp]:
-    """Serve the application, and tell the local Veriff where it is."""
+    """Serve the application, and register its address with the sandbox."""
     app = MyApp(veriff_client, WebhookReceiver(veriff_sandbox.credentials, inbox))
     runner = web.AppRunner(app.web)
     await runner.setup()

@@ -246,7 +246,7 @@ def test_every_endpoint_and_webhook_is_everywhere() -> None:
         (
             table(("endpoint", "call", "endpoint function", "result", "sandbox", "known from", "tests"), rows),
             "## Webhooks\n\nAn `UnknownEvent` keeps the JSON of any other kind.",
-            table(("kind", "class", "told by", "known from", "tests"), webhooks),
+            table(("kind", "class", "recognised by", "known from", "tests"), webhooks),
         )
     )
     found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""

@@ -292,8 +292,8 @@ def test_every_kind_has_its_words(kind: str, words: str) -> None:
     event = parse_webhook({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
     late = RecordResult(event=event, ignored=IgnoredReason.STALE)
 
-    assert display.recorded_line(late, place=0).endswith(f"  {words}  late")
-    assert display.recorded_document(late, place=1)["late"] is True
+    assert display.recorded_line(late, secret_index=0).endswith(f"  {words}  late")
+    assert display.recorded_document(late, secret_index=1)["late"] is True
     person = display.person_of(event)
     assert bool(person) == (kind in {"decision", "fullauto"})
     if person:
@@ -311,7 +311,7 @@ def test_an_unknown_kind_has_a_line() -> None:
     left_out = ForwardResult(kind="unknown", session_id=None, result=None)
     failed = ForwardResult(kind="unknown", session_id=None, result=ProbeResult(status=None, problem="gone", seconds=1))
 
-    assert display.recorded_line(unknown, place=1) == "200  unknown      no session    signed with secret 2"
+    assert display.recorded_line(unknown, secret_index=1) == "200  unknown      no session    signed with secret 2"
     assert "dropped" in display.forward_line(left_out)
     assert display.forward_document(left_out)["problem"] == "dropped"
     assert display.forward_line(failed).endswith("failed: gone")
@@ -326,7 +326,7 @@ async def test_a_body_that_breaks_off_or_drips(advance_time: Callable[[float], N
         async def handle(self, headers: Mapping[str, str], body: bytes) -> WebhookResponse:
             raise AssertionError
 
-        def refused(self, reply: WebhookResponse) -> None:
+        def on_refused(self, reply: WebhookResponse) -> None:
             refused.append(reply.status)
 
     async with serve(WebhookHandler(), host="localhost", port=0, path="/") as url:

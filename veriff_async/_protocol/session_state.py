@@ -25,7 +25,7 @@ Theory of operation
 
 Order of events, the strongest evidence first
     1. A final decision ends the session. Only a correction with a later decision time replaces it. So no late or
-       duplicate message reverts a final state, and the final state is the same in whatever order messages arrive.
+       duplicate message reverts a final state, and the final state is the same in any order of messages.
     2. Decision times order two decisions, and so the attempts that they belong to.
     3. A decision that was made before another, undecided attempt was first seen belongs to an older attempt. Messages
        about starts and submissions have no time, so this compares a decision time with the clock of the inbox. It is
@@ -162,7 +162,7 @@ def _apply_decision(
         if not _is_correction(state, decision):
             return state, _reason_after_final(state, decision.status)
     elif not is_final(decision.status):
-        # A final decision skips these checks: it ends the session, whichever attempt it belongs to (rule 1).
+        # A final decision skips these checks: it ends the session, even if it belongs to another attempt (rule 1).
         newer = _newer_open_attempt(state, decision, recorded_at)
         if newer is not None:
             is_latest = previous is None or is_later(decision, previous) is True

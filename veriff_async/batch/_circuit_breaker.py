@@ -6,7 +6,7 @@
                 Before the first success, creations are also sent one at a time.
 
 A probe asks for a decision, so it changes nothing at Veriff. Any response counts that is not itself part of the outage,
-404 included. Creations have a rule of their own because a failed one can cost a session whose outcome nobody knows,
+404 included. Creations have a rule of their own because a failed one can cost a session whose outcome is unknown,
 whereas every other request can be repeated.
 
 All runs of one client share its breaker, so a task queue's worker learns of an outage once and not once per message.

@@ -328,7 +328,7 @@ class JobRunner:
             async with self.context.request():
                 await session.submit()
         except BadRequestError as error:
-            # A killed run may have submitted the session; nobody else uses it.
+            # A killed run may have submitted the session; no other program uses it.
             if not may_be_submitted or error.code != _WRONG_STATE:
                 raise
         await self._save(self.record.with_state(JobState.SUBMITTED))

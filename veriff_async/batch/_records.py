@@ -139,7 +139,7 @@ class JobRecord:
     def is_resolvable(self) -> bool:
         """Whether `resolve_unknown` may set the job's session.
 
-        That is so while nobody knows whether a session was created, and also when Veriff does not know the session: a
+        That is so while it is unknown whether a session was created, and also when Veriff does not know the session: a
         person may have mistyped its id. Once Veriff has accepted a media of the job, its session is certain.
         """
         record = self.retry()

@@ -26,7 +26,7 @@ run concurrently; each upload that finishes saves the record with all receipts s
 Kills. The process may end between any two instructions. The next run reads the last saved state and therefore knows
 which request may have been sent without its response having been saved:
 
-    creating    nobody can find out whether the session exists, because Veriff has no idempotency key and no search:
+    creating    no call shows whether the session exists, because Veriff has no idempotency key and no search:
                 the job becomes ``unknown`` and is not created again unless `on_unknown` says so
     uploading   asks Veriff which media it has, and uploads the others; a second upload of a picture does no harm
     submitting  submits again; error 1304 means that the first submission arrived

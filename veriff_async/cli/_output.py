@@ -27,7 +27,7 @@ _MIN_TEXT_WIDTH: Final = 20
 """Columns that an indented sentence keeps on a narrow terminal."""
 
 _SHORT_ID: Final = 8
-"""Characters of a media id that are enough to tell files apart."""
+"""Characters of a media id that are enough to distinguish files."""
 
 _SPEED_FITS: Final = 80
 """Columns from which bars show the transfer speed. On narrower terminals it would push names onto a second line."""

@@ -34,7 +34,7 @@ _PADDED_SIZE: Final = 720_000
 """Bytes of a specimen at upload: the size of a real picture. The stored ones are small to keep the wheel small."""
 
 _UPLOAD_SECONDS: Final = 1.2
-"""Least duration of the upload on a terminal: on loopback nobody could see the progress bars move otherwise."""
+"""Least duration of the upload on a terminal: on loopback it would end before a progress bar is visible."""
 
 _DECIDE_AFTER: Final = 1.0
 """Seconds until the sandbox decides. Real decisions take minutes."""

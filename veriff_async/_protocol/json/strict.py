@@ -1,6 +1,6 @@
 """JSON of this library's own records, read strictly: anything unexpected is an error.
 
-Veriff's messages are read leniently, because Veriff may add to them. Nobody but this library writes its own records, so
+Veriff's messages are read leniently, because Veriff may add to them. Only this library writes its own records, so
 an unknown member or a value of another type means a newer version or damage, and a record with a missing part would
 lose work: a dropped media entry is a picture that is never uploaded.
 """

@@ -73,7 +73,7 @@ def open_results(path: Path, *, show_person: bool, other_files: Sequence[Path] =
     Args:
         path: The file, created if missing.
         show_person: Whether results contain personal data.
-        other_files: Files that must be others, under whatever name.
+        other_files: Files that must not be the results file, under any name.
 
     Raises:
         ConfigurationError: It is not usable, does not contain results, or another run writes to it.

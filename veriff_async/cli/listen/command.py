@@ -111,13 +111,13 @@ async def run_listen(  # noqa: PLR0913  one for each option
         log.stopped = stack.enter_context(stop_on_signals())
         inbox: Inbox = await stack.enter_async_context(SqliteInbox(inbox_file) if inbox_file else MemoryInbox())
         receiver = await stack.enter_async_context(WebhookReceiver(credentials, inbox))
-        forwarder = Forwarder(forward_to, log.forwarded) if forward_to is not None else None
+        forwarder = Forwarder(forward_to, log.print_forwarded) if forward_to is not None else None
         if forwarder is not None:
             await stack.enter_async_context(forwarder)
         handler = _ListenHandler(receiver, forwarder, log)
-        log.listening(await stack.enter_async_context(serve(handler, host=host, port=port, path=path)))
+        log.print_listening(await stack.enter_async_context(serve(handler, host=host, port=port, path=path)))
         await log.stopped.wait()
-    log.ended()
+    log.print_stopped()
     if log.failure is not None:
         raise log.failure
 
@@ -137,28 +137,28 @@ class ListenLog:
         self.stopped: Event | None = None
         self.failure: OutputError | None = None
 
-    def listening(self, url: str) -> None:
+    def print_listening(self, url: str) -> None:
         """Print the address."""
         self._print({"type": "listening", "url": url}, f"Listening at {url}; Ctrl-C stops it.", with_time=False)
 
-    def ended(self) -> None:
+    def print_stopped(self) -> None:
         """Print that the receiver has stopped."""
         self._print({"type": "stopped"}, "Stopped.", with_time=False)
 
-    def recorded(self, recorded: RecordResult, *, place: int) -> None:
-        """Tell of a webhook; `place` is that of the secret that signed it."""
-        person = display.person_of(recorded.event) if self._show_person else EMPTY
-        line = display.recorded_line(recorded, place=place)
+    def print_recorded(self, result: RecordResult, *, secret_index: int) -> None:
+        """Print a recorded webhook; `secret_index` is that of the secret that signed it."""
+        person = display.person_of(result.event) if self._show_person else EMPTY
+        line = display.recorded_line(result, secret_index=secret_index)
         for part, members in person.items():
             line += f"\n          {part}: {json.dumps(members, ensure_ascii=False)}"
-        self._print(display.recorded_document(recorded, place=place) | dict(person), line)
+        self._print(display.recorded_document(result, secret_index=secret_index) | dict(person), line)
 
-    def refused(self, reply: _http.WebhookResponse, *, cause: str, advice: str, style: str = "red") -> None:
+    def print_refused(self, reply: _http.WebhookResponse, *, cause: str, advice: str, style: str = "red") -> None:
         """Print a refused request and the reason."""
         document = {"type": "refused", "http_status": reply.status, "cause": cause, "advice": advice}
         self._print(document, f"{reply.status}  refused      {advice}", style=style)
 
-    def forwarded(self, forwarded: ForwardResult) -> None:
+    def print_forwarded(self, forwarded: ForwardResult) -> None:
         """Print the result of forwarding a webhook."""
         is_good = forwarded.result is not None and forwarded.result.is_accepted
         style = "dim" if is_good else "yellow"
@@ -221,15 +221,17 @@ class _ListenHandler:
         except InboxError as error:
             return self._refuse(_http.NOT_RECORDED, cause="not recorded", advice=str(error))
         event = recorded.event
-        self._log.recorded(recorded, place=verify_webhook(headers, body, self._receiver.credentials).secret_index)
+        self._log.print_recorded(
+            recorded, secret_index=verify_webhook(headers, body, self._receiver.credentials).secret_index
+        )
         if self._forwarder is not None:
             self._forwarder.add(event.kind, event.session_id, headers, body)
         return _http.RECORDED
 
-    def refused(self, reply: _http.WebhookResponse) -> None:
+    def on_refused(self, reply: _http.WebhookResponse) -> None:
         """Print a request that was refused before its body was read."""
         self._refuse(reply, cause="not a webhook", advice=reply.body.decode())
 
     def _refuse(self, reply: _http.WebhookResponse, *, cause: str, advice: str) -> _http.WebhookResponse:
-        self._log.refused(reply, cause=cause, advice=advice)
+        self._log.print_refused(reply, cause=cause, advice=advice)
         return reply

@@ -81,18 +81,18 @@ def _plain(value: object) -> object:
     return wrapped["value"] if wrapped is not None and "value" in wrapped else value
 
 
-def recorded_line(recorded: RecordResult, *, place: int) -> str:
+def recorded_line(recorded: RecordResult, *, secret_index: int) -> str:
     """Return the line for people, without the time."""
     event = recorded.event
     status, code = status_and_code(event)
     words = " ".join(str(word) for word in (status, code) if word is not None)
-    remarks = [_REMARKS[recorded.ignored], f"signed with secret {place + 1}" if place else ""]
+    remarks = [_REMARKS[recorded.ignored], f"signed with secret {secret_index + 1}" if secret_index else ""]
     return "  ".join(
         ("200", f"{event.kind:<11}", event.session_id or "no session", words, *(word for word in remarks if word))
     ).rstrip()
 
 
-def recorded_document(recorded: RecordResult, *, place: int) -> dict[str, object]:
+def recorded_document(recorded: RecordResult, *, secret_index: int) -> dict[str, object]:
     """Return the JSON document."""
     event = recorded.event
     status, code = status_and_code(event)
@@ -106,7 +106,7 @@ def recorded_document(recorded: RecordResult, *, place: int) -> dict[str, object
         "repeated": recorded.is_duplicate,
         "late": recorded.ignored is IgnoredReason.STALE,
         "ignored": recorded.ignored and str(recorded.ignored),
-        "secret": place + 1,
+        "secret": secret_index + 1,
     }
 
 

@@ -39,7 +39,7 @@ class WebhookHandler(Protocol):
         """Handle a request and return the response."""
         ...
 
-    def refused(self, reply: _http.WebhookResponse) -> None:
+    def on_refused(self, reply: _http.WebhookResponse) -> None:
         """Notice a request that was refused before its body was read."""
         ...
 
@@ -94,7 +94,7 @@ async def _reply(request: web.Request, handler: WebhookHandler, path: str) -> _h
         if isinstance(body, bytes):
             return await handler.handle(request.headers, body)
         reply = body
-    handler.refused(reply)
+    handler.on_refused(reply)
     return reply
 
 
