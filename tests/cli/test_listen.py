@@ -169,7 +169,7 @@ def test_everything_is_told_to_programs(start: Start) -> None:
     assert [line["cause"] for line in refused[:5]] == [
         "the body was parsed and serialised again",
         "none of the known mistakes",
-        "there is no signature or no API key",
+        "the signature or the API key is missing",
         "another API key",
         "signed, but unreadable",
     ]
