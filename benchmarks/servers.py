@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from tests.binaries import found_servers
+from tests.binaries import find_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ __all__ = ("redis_running",)
 @contextmanager
 def redis_running() -> Iterator[str | None]:
     """Run a server, and give its url; ``None`` when there is none on this machine."""
-    binary = next(iter(found_servers().values()), None)
+    binary = next(iter(find_servers().values()), None)
     if binary is None:
         yield None
         return

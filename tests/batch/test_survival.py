@@ -93,7 +93,7 @@ async def settle_what_is_in_doubt(path: Path, sandbox: Sandbox) -> int:
     return len(names)
 
 
-@pytest.mark.usefixtures("unmeasured")
+@pytest.mark.usefixtures("without_coverage")
 @pytest.mark.timeout(60 + 3 * JOBS)
 def test_a_batch_survives_being_killed(tmp_path: Path) -> None:
     """However often it is killed, each job has one session, each picture once, a decision, and nothing is over."""

@@ -44,7 +44,10 @@ if TYPE_CHECKING:
     from veriff_async.batch import Job, JobResult, RedisJournal
     from veriff_async.sandbox import ReceivedRequest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unmeasured")]  # its workers are killed, and tell nothing
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.usefixtures("without_coverage"),
+]  # its workers are killed, and tell nothing
 
 JOBS: Final = int(os.environ.get("VERIFF_JOBS", "48"))
 ROOT: Final = Path(__file__).parent.parent.parent
@@ -103,7 +106,7 @@ class Run:
 
 
 @pytest.mark.timeout(60 + JOBS)
-async def test_a_worker_that_is_killed_loses_nothing(one_server: RedisServer) -> None:
+async def test_a_worker_that_is_killed_loses_nothing(single_redis_server: RedisServer) -> None:
     """Of three workers one is killed amid its jobs: each job is decided once, and no session is without a job."""
     amid, seen = asyncio.Event(), Counter[str]()
 
@@ -112,11 +115,11 @@ async def test_a_worker_that_is_killed_loses_nothing(one_server: RedisServer) ->
         if seen["PATCH"] > JOBS // 4:
             amid.set()
 
-    broker, tasks = tasks_of(one_server.url)
-    async with Sandbox(decide_after=0.05, on_request=count) as sandbox, journal_of(one_server.url) as journal:
+    broker, tasks = tasks_of(single_redis_server.url)
+    async with Sandbox(decide_after=0.05, on_request=count) as sandbox, journal_of(single_redis_server.url) as journal:
         await broker.startup()
         run = Run(broker, tasks, journal, sandbox)
-        async with working(one_server.url, sandbox):
+        async with working(single_redis_server.url, sandbox):
             await run.give(run.names)
             await amid.wait()
             os.kill((await run.busy())[0], signal.SIGKILL)

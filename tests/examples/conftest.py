@@ -1,4 +1,4 @@
-"""The examples as a user runs them: each a process of its own, with settings from the environment."""
+"""Runs the examples as a user does: each in a process of its own, configured by environment variables."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Programs(Protocol):
-        """A way to start an example."""
+        """Starts an example."""
 
         def __call__(self, name: str, environ: Mapping[str, str]) -> AbstractAsyncContextManager[str]:
-            """Start it, and give the address that it listens on."""
+            """Start it, and return its URL."""
             ...
 
 
@@ -41,7 +41,7 @@ SECONDS: Final = 20.0
 
 
 def free_port() -> int:
-    """Find a port that nobody listens on."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -49,14 +49,14 @@ def free_port() -> int:
     return port
 
 
-async def answering(port: int, process: subprocess.Popen[bytes]) -> None:
-    """Return when a port answers."""
+async def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+    """Return when a server listens on a port."""
     async with asyncio.timeout(SECONDS):
         while process.poll() is None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionError:
-                await asyncio.sleep(0.02)  # a program has no other way to say that it listens
+                await asyncio.sleep(0.02)  # the examples have no other signal that they listen
                 continue
             writer.close()
             return
@@ -64,8 +64,8 @@ async def answering(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def programs(tmp_path: Path, unmeasured: None) -> Programs:
-    """Give a way to start an example, in a process that ends with the test."""
+def programs(tmp_path: Path, without_coverage: None) -> Programs:
+    """Return a function that starts an example in a process, which ends with the test."""
 
     @asynccontextmanager
     async def start(name: str, environ: Mapping[str, str]) -> AsyncIterator[str]:
@@ -78,7 +78,7 @@ def programs(tmp_path: Path, unmeasured: None) -> Programs:
             lambda: subprocess.Popen(command, cwd=EXAMPLES, env={**os.environ, **environ, **settings})  # noqa: S603
         )
         try:
-            await answering(port, process)
+            await wait_for_port(port, process)
             yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -86,7 +86,7 @@ def programs(tmp_path: Path, unmeasured: None) -> Programs:
                 await to_thread.run_sync(process.wait, SECONDS)
             finally:
                 process.kill()
-            # It closes its inbox on the way, so nothing but the file itself is left of it.
+            # The example closes its inbox, which removes SQLite's -wal and -shm files.
             assert [] == await to_thread.run_sync(lambda: list(tmp_path.glob("*.db-*")))
 
     return start

@@ -1,4 +1,4 @@
-"""Whole programs at their worst moments: mistakes of users, and the end of the server."""
+"""The examples in difficult moments: mistakes of users, and the stop of the server."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.examples.conftest import EXAMPLES
-from tests.examples.test_verification import JPEG, Caller, watched
+from tests.examples.test_verification import JPEG, Caller, wait_until_waiting
 from tests.webhooks.conftest import under_aiohttp, under_uvicorn
 from veriff_async.sandbox import Sandbox
 
@@ -28,7 +28,7 @@ UNKNOWN = "8f0d1ab6-5d5b-4a0e-9f8e-0123456789ab"
 
 @pytest.fixture(params=["fastapi", "aiohttp"])
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import an example by its file, outside of an event loop, which it would block."""
+    """Import an example by its path, outside of an event loop, which the import would block."""
     name = f"{request.param}_app"
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
@@ -43,7 +43,7 @@ def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 async def app(
     example: ModuleType, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[str]:
-    """Serve an example in this process, and give its address."""
+    """Serve an example in this process, and return its URL."""
     for variable, value in {**sandbox.environ, "VERIFF_INBOX": str(tmp_path / "inbox.db")}.items():
         monkeypatch.setenv(variable, value)
     if example.__name__ == "fastapi_app":
@@ -55,14 +55,14 @@ async def app(
 
 
 async def too_large() -> AsyncIterator[bytes]:
-    """Give a picture that is larger than Veriff takes."""
+    """Yield a file that is larger than Veriff accepts."""
     yield JPEG
     for _ in range(19):
         yield bytes(1_000_000)
 
 
-async def test_a_mistake_of_the_user_is_4xx(app: str) -> None:
-    """Whatever a user sends, the answer is of the 400s and says why, and the next request is served."""
+async def test_mistake_of_the_user_is_4xx(app: str) -> None:
+    """Each mistake of a user gets a 4xx response that says why, and the next request is served."""
     async with Caller(app) as user:
         session_id = str((await user.call("POST", "/sessions?user_id=user-42"))["id"])
         front = f"/sessions/{session_id}/media/document-front"
@@ -94,8 +94,8 @@ async def test_a_mistake_of_the_user_is_4xx(app: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["fastapi", "aiohttp"])
-async def test_open_waits_end_when_the_server_stops(programs: Programs, name: str) -> None:
-    """A server that is asked to stop answers 503 to the requests that wait for a decision, and then it stops."""
+async def test_stop_ends_requests_that_wait(programs: Programs, name: str) -> None:
+    """A stopping server responds with 503 to requests that wait for a decision, and then exits."""
     async with Sandbox() as sandbox:
         async with programs(name, sandbox.environ) as url:
             user = Caller(url)
@@ -103,7 +103,7 @@ async def test_open_waits_end_when_the_server_stops(programs: Programs, name: st
             pid = (await user.call("GET", "/health"))["pid"]
             assert isinstance(pid, int)
             wait = asyncio.create_task(user.http.get(f"/sessions/{session_id}/decision"))
-            await watched(url, pid)
+            await wait_until_waiting(url, pid)
         # The program is asked to stop by the end of the block, which is reached once it has ended.
         async with user, await wait as answer:
             assert (503, "1") == (answer.status, answer.headers["Retry-After"])

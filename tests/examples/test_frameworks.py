@@ -1,4 +1,4 @@
-"""Each framework's recipe takes what Veriff posts, refuses what is not Veriff's, and verifies the raw bytes."""
+"""Each framework's recipe accepts Veriff's webhooks, refuses others, and verifies the raw bytes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def signed(body: bytes, *, secret: str = ENVIRON["VERIFF_SHARED_SECRET"][:3]) ->
 
 
 async def too_large(port: int, *, is_read: bool) -> int:
-    """Announce a large body, send it only to a server that reads on whatever it answers, and return the status."""
+    """Announce a large body, send it only to a server that reads it after its response, and return the status."""
     head = ["POST /webhooks/veriff HTTP/1.1", "Host: localhost", "Content-Length: 1048577"]
     head += [f"{name}: {value}" for name, value in signed(BODY).items()]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -49,8 +49,8 @@ async def too_large(port: int, *, is_read: bool) -> int:
 
 
 @pytest.mark.parametrize("name", ["starlette", "litestar", "quart", "django", "flask"])
-async def test_a_framework_receives(programs: Programs, tmp_path: Path, name: str) -> None:
-    """What is signed over the raw bytes is recorded and 200, everything else has its status and is not recorded."""
+async def test_framework_receives_webhooks(programs: Programs, tmp_path: Path, name: str) -> None:
+    """A webhook signed over its raw bytes is recorded with 200; others get their status and are not recorded."""
     requests = [
         (200, "POST", BODY, signed(BODY)),
         (200, "POST", BODY, signed(BODY)),

@@ -1,4 +1,4 @@
-"""The examples in this process, started and stopped again and again, as test clients and adapters do."""
+"""The examples in this process, started and stopped repeatedly, as test clients and adapters do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NAMES: Final = ("fastapi", "starlette", "quart", "django")  # Litestar leaves a 
 
 @pytest.fixture(params=NAMES)
 def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import an example by its file."""
+    """Import an example by its path."""
     settings = {
         "VERIFF_API_KEY": CREDENTIALS.api_key,
         "VERIFF_SHARED_SECRET": CREDENTIALS.shared_secret,
@@ -43,8 +43,8 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     return module
 
 
-def test_every_start_receives(example: ModuleType) -> None:
-    """An application that is started twice in one loop, and once more in another, records webhooks after each start."""
+def test_restarted_application_receives_webhooks(example: ModuleType) -> None:
+    """An application that is started twice in one loop, and again in another, records webhooks each time."""
     app: Callable[..., Any] = example.application if hasattr(example, "application") else example.create_app()
 
     async def serve(starts: int, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Whole programs against the local Veriff: pictures through them, a webhook to one process, the answer from another."""
+"""The examples with the sandbox: an upload, a webhook to one process, the response from another."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ JPEG = b"\xff\xd8\xff\xe0"
 
 
 class Caller:
-    """A user's browser: one connection that is kept, so that one worker process serves it."""
+    """A user's browser: one persistent connection, so that one worker process serves it."""
 
     def __init__(self, url: str) -> None:
-        """Connect when first used."""
+        """Create a connection that opens at its first use."""
         self.http = ClientSession(url, connector=TCPConnector(limit=1))
 
     async def __aenter__(self) -> Self:
-        """Return the caller itself."""
+        """Return itself."""
         return self
 
     async def __aexit__(self, *_error: object) -> None:
-        """Hang up."""
+        """Close the connection."""
         await self.http.close()
 
     async def call(self, method: str, path: str, data: bytes | None = None) -> Mapping[str, object]:
-        """Call the program, and return what it says."""
+        """Send a request, and return the JSON of the response."""
         async with self.http.request(method, path, data=data) as answer:
             assert answer.ok, await answer.text()
             return {} if answer.status == 204 else await answer.json()
 
     async def submitted(self) -> str:
-        """Have a session begun, given a picture and submitted."""
+        """Create a session, upload a file and submit it."""
         session_id = str((await self.call("POST", "/sessions?user_id=user-42"))["id"])
         await self.call("PUT", f"/sessions/{session_id}/media/document-front", JPEG)
         await self.call("POST", f"/sessions/{session_id}/submit")
@@ -59,8 +59,8 @@ class Caller:
             pass
 
 
-async def test_a_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None:
-    """Of two worker processes one records the webhook, and the request that hangs in the other is answered by it."""
+async def test_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None:
+    """Of two worker processes one records the webhook, and the request that waits in the other gets the decision."""
     async with (
         Sandbox() as sandbox,
         programs("fastapi", sandbox.environ) as url,
@@ -72,8 +72,8 @@ async def test_a_webhook_to_one_worker_wakes_the_other(programs: Programs) -> No
         pid = (await waiting.call("GET", "/health"))["pid"]
         assert isinstance(pid, int)
         decision = asyncio.create_task(waiting.call("GET", f"/sessions/{session_id}/decision"))
-        await watched(url, pid)
-        # A process that stands still takes no connection, so the other one has the webhook to itself.
+        await wait_until_waiting(url, pid)
+        # A suspended process accepts no connection, so the other one gets the webhook.
         os.kill(pid, signal.SIGSTOP)
         try:
             assert pid != (await watching.call("GET", "/health"))["pid"]
@@ -87,8 +87,8 @@ async def test_a_webhook_to_one_worker_wakes_the_other(programs: Programs) -> No
         assert not [seen for seen in sandbox.requests if seen.path.endswith("/decision")]
 
 
-async def watched(url: str, pid: int) -> None:
-    """Return when a worker process waits for a decision, asking for it until it is the one that answers."""
+async def wait_until_waiting(url: str, pid: int) -> None:
+    """Return when a worker process waits for a decision; requests are repeated until this process responds."""
     while True:
         async with Caller(url) as other:
             health = await other.call("GET", "/health")
@@ -97,8 +97,8 @@ async def watched(url: str, pid: int) -> None:
                 return
 
 
-async def test_an_application_of_aiohttp(programs: Programs) -> None:
-    """The same in one process: a request that hangs is answered when the webhook comes."""
+async def test_aiohttp_application_verifies(programs: Programs) -> None:
+    """The same in one process: a waiting request gets the decision when the webhook arrives."""
     async with (
         Sandbox() as sandbox,
         programs("aiohttp", sandbox.environ) as url,
@@ -116,8 +116,8 @@ async def test_an_application_of_aiohttp(programs: Programs) -> None:
         assert ("declined", "webhook") == ((found := await decision)["status"], found["source"])
 
 
-def test_a_test_of_ones_own(unmeasured: None) -> None:
-    """The test that users are shown runs under plain pytest, with the fixtures that come with the library."""
+def test_example_test_runs_under_pytest(without_coverage: None) -> None:
+    """The example of a test runs under plain pytest, with the fixtures of the library."""
     options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull]
     options += ["-o", "asyncio_default_fixture_loop_scope=function"]
     done = subprocess.run(  # noqa: S603  our own example

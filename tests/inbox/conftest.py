@@ -1,5 +1,5 @@
 """The servers for the inboxes."""
 
-from tests.servers import RedisServer, one_server, redis_replica, redis_server, running_server
+from tests.servers import RedisServer, redis_replica, redis_server, running_server, single_redis_server
 
-__all__ = ("RedisServer", "one_server", "redis_replica", "redis_server", "running_server")
+__all__ = ("RedisServer", "redis_replica", "redis_server", "running_server", "single_redis_server")

@@ -88,10 +88,10 @@ class TestRedisInboxEagerly(_Eager, TestRedisInbox):
     """The rules hold with eager tasks, in debug mode."""
 
     @pytest.fixture(autouse=True)
-    def fresh(self, one_server: RedisServer) -> None:  # one of the servers will do: the loop is another
+    def fresh(self, single_redis_server: RedisServer) -> None:  # one of the servers will do: the loop is another
         """Give each test an empty server."""
-        one_server.flush()
-        self.url = one_server.url
+        single_redis_server.flush()
+        self.url = single_redis_server.url
 
 
 @needs_uvloop
@@ -109,10 +109,10 @@ class TestRedisInboxOnUvloop(_Uvloop, TestRedisInbox):
     """The rules hold on uvloop."""
 
     @pytest.fixture(autouse=True)
-    def fresh(self, one_server: RedisServer) -> None:  # one of the servers will do: the loop is another
+    def fresh(self, single_redis_server: RedisServer) -> None:  # one of the servers will do: the loop is another
         """Give each test an empty server."""
-        one_server.flush()
-        self.url = one_server.url
+        single_redis_server.flush()
+        self.url = single_redis_server.url
 
 
 class _Forgetful(MemoryInbox):

@@ -28,7 +28,7 @@ def inbox(request: pytest.FixtureRequest, tmp_path: Path) -> AnyInbox:
         return MemoryInbox()
     if request.param == "sqlite":
         return SqliteInbox(tmp_path / "inbox.db")
-    return RedisInbox(request.getfixturevalue("one_server").url)
+    return RedisInbox(request.getfixturevalue("single_redis_server").url)
 
 
 async def works(inbox: Inbox, session_id: str) -> bool:

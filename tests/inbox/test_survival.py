@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from veriff_async import WebhookEvent
     from veriff_async.inbox import Inbox
 
-pytestmark = pytest.mark.usefixtures("unmeasured")  # a killed process writes no coverage data
+pytestmark = pytest.mark.usefixtures("without_coverage")  # a killed process writes no coverage data
 
 KILLS: Final = int(os.environ.get("VERIFF_KILLS", "2"))
 CREDENTIALS: Final = Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from veriff_async.sandbox import ReceivedRequest
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("unmeasured"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("without_coverage"), pytest.mark.timeout(600)]
 
 LOAD: Final = int(os.environ.get("VERIFF_LOAD", "60"))
 STATUSES: Final = (Status.APPROVED, Status.DECLINED, Status.APPROVED)

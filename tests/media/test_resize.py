@@ -254,7 +254,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
-def test_scaling_needs_the_memory_of_decoding(unmeasured: None) -> None:
+def test_scaling_needs_the_memory_of_decoding(without_coverage: None) -> None:
     """A picture of 30 MB when decoded, with a palette or transparent, needs little more than that to be scaled."""
     done = subprocess.run(  # noqa: S603  our own code
         [sys.executable, "-c", MEMORY], check=True, capture_output=True, text=True, timeout=50

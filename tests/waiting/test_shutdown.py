@@ -141,7 +141,7 @@ asyncio.run(main())
 """
 
 
-def test_signal_without_a_handler_ends_the_process(unmeasured: None) -> None:
+def test_signal_without_a_handler_ends_the_process(without_coverage: None) -> None:
     """If no server handles the signal, it has its default effect."""
     done = subprocess.run([sys.executable, "-c", PROGRAM], check=False, timeout=50)  # noqa: S603  our own code
     assert -signal.SIGTERM == done.returncode

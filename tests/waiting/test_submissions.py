@@ -12,7 +12,7 @@ import pytest
 
 from tests.conditions import until
 from tests.loops import every_loop
-from tests.servers import RedisServer, one_server
+from tests.servers import RedisServer, single_redis_server
 from tests.waiting.helpers import JPEG, OFTEN, count_polls, make_client
 from veriff_async import (
     ApiError,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.anyio, every_loop]
 
-__all__ = ("one_server",)  # a fixture
+__all__ = ("single_redis_server",)  # a fixture
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESUBMIT = Status.RESUBMISSION_REQUESTED
@@ -164,7 +164,7 @@ def open_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], O
         return lambda: memory
     if request.param == "sqlite":
         return lambda: SqliteInbox(tmp_path / "inbox.db")
-    server: RedisServer = request.getfixturevalue("one_server")
+    server: RedisServer = request.getfixturevalue("single_redis_server")
     server.flush()
     return lambda: RedisInbox(server.url)
 

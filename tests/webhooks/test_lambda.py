@@ -14,7 +14,7 @@ from mangum import Mangum
 from starlette.routing import Route
 
 from tests.examples.conftest import EXAMPLES
-from tests.servers import one_server
+from tests.servers import single_redis_server
 from tests.webhooks.conftest import CREDENTIALS, PATH, message, signed
 from veriff_async import explain_signature
 from veriff_async.inbox import MemoryInbox
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.servers import RedisServer
     from veriff_async.inbox import RecordResult
 
-__all__ = ("one_server",)
+__all__ = ("single_redis_server",)
 
 Event = dict[str, Any]
 
@@ -171,13 +171,13 @@ def test_undecoded_body_is_explained(gateway: Callable[..., Event]) -> None:
 
 
 def test_lambda_example(
-    loop: asyncio.AbstractEventLoop, one_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    loop: asyncio.AbstractEventLoop, single_redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The example program receives in every invocation, and calls `on_event` before it ends."""
     settings = {
         "VERIFF_API_KEY": CREDENTIALS.api_key,
         "VERIFF_SHARED_SECRET": "new,old",
-        "VERIFF_REDIS": one_server.url,
+        "VERIFF_REDIS": single_redis_server.url,
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
