@@ -42,8 +42,8 @@ receiver = WebhookReceiver(Credentials.from_env(), inbox, max_body=MOST)
 @csrf_exempt
 async def receive_webhook(request: HttpRequest) -> HttpResponse:
     """Hand over the raw body, at most one byte more than is taken."""
-    reply = await receiver.handle(request.method or "", request.headers, request.read(MOST + 1))
-    return HttpResponse(reply.body, status=reply.status, headers=dict(reply.headers))
+    response = await receiver.handle(request.method or "", request.headers, request.read(MOST + 1))
+    return HttpResponse(response.body, status=response.status, headers=dict(response.headers))
 
 
 urlpatterns = [path("webhooks/veriff", receive_webhook)]

@@ -33,10 +33,10 @@ def create_app() -> Flask:
     @app.route("/webhooks/veriff", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def receive_webhook() -> Response:
         request.max_content_length = 1_048_576  # a larger body is Flask's own 413
-        reply = portal.call(
+        response = portal.call(
             receiver.handle, request.method, dict(request.headers.items()), request.get_data(cache=False)
         )
-        return Response(reply.body, status=reply.status, headers=dict(reply.headers))
+        return Response(response.body, status=response.status, headers=dict(response.headers))
 
     return app
 
