@@ -135,6 +135,7 @@ class Credentials:
         Raises:
             ConfigurationError: The secret is empty or has white space around it, or it would be the sixth.
         """
+        # A secret that is already known moves to the front, so that it is not counted twice.
         others = tuple(secret for secret in self.secrets if secret != new_secret)
         return evolve(self, shared_secret=new_secret, previous_secrets=others)
 
@@ -166,6 +167,7 @@ class Credentials:
         return evolve(self, shared_secret=first, previous_secrets=tuple(others))
 
     def _secret_at(self, index: int) -> str:
+        # A bool is an int too, and True must not select the second secret.
         if type(index) is not int or not 0 <= index < len(self.secrets):
             last = len(self.secrets) - 1
             valid = f"an index from 0 to {last}" if last else "index 0, since there is only one secret"

@@ -31,6 +31,7 @@ DECIDED: Final = FINAL | {Status.RESUBMISSION_REQUESTED, Status.REVIEW}
 OPEN_FOR_MEDIA: Final = frozenset({Status.CREATED, Status.STARTED, Status.RESUBMISSION_REQUESTED})
 """Statuses that accept media. In `RESUBMISSION_REQUESTED` they go to the new attempt, which is a guess."""
 
+# Webhooks can be late or lost, so steps may be skipped: a decision can follow every status before it.
 _NEXT: Final[dict[Status, frozenset[Status]]] = {
     Status.CREATED: frozenset({Status.STARTED, Status.INFLOW_COMPLETED, Status.SUBMITTED}) | DECIDED,
     Status.STARTED: frozenset({Status.INFLOW_COMPLETED, Status.SUBMITTED}) | DECIDED,

@@ -34,6 +34,7 @@ class Clock:
         ahead = now - self.trusted
         if abs(ahead) <= _DAY:
             return Clock(max(self.trusted, now))
+        # A time on the other side of the trusted one, or before the suspect one, is from another clock: start again.
         if self.suspect is None or (ahead > 0) != (self.suspect > self.trusted) or now < self.suspect:
             return Clock(self.trusted, now)
         return Clock(now) if now - self.suspect >= _DAY else self

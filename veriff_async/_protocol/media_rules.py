@@ -22,6 +22,7 @@ __all__ = ("check_size", "check_stated", "context_of", "reference_to", "size_lim
 _MAX_RESIZE_BYTES: Final = 64 * 1024 * 1024
 """Largest file, in bytes, that is read into memory to be resized."""
 
+# Veriff limits the length of the base64 text, which is four thirds of the file.
 _MAX_IMAGE_BYTES: Final = (MAX_IMAGE_BASE64 - 1) // 4 * 3
 
 # Storage services and browsers state these types for files of unknown type.

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ("SignatureCause", "SignatureExplanation", "explain_signature")
 
+# A diagnosis hashes the body about a hundred times, so larger bodies are not tried.
 _MAX_BODY: Final = 1024 * 1024
 _DIGEST_SIZE: Final = 32
 _BOM: Final = b"\xef\xbb\xbf"

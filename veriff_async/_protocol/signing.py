@@ -90,6 +90,7 @@ class Verifier:
         if not is_signature(signature):
             return None
         expected = signature.lower()
+        # All secrets are compared before the result is used, so that timing does not reveal which one is in use.
         matches = [hmac.compare_digest(signer.hexdigest(), expected) for signer in self._signers]
         return matches.index(True) if any(matches) else None
 

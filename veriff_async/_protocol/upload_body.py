@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Envelope", "base64_length", "encode", "image_envelope")
 
-_BYTES_PER_GROUP: Final = 3
+_BYTES_PER_GROUP: Final = 3  # base64 writes three bytes as four characters
 
 
 @frozen
@@ -65,6 +65,7 @@ def image_envelope(context: MediaContext, mimetype: str, timestamp: datetime | N
     members = {"context": str(context)}
     if timestamp is not None:
         members["timestamp"] = timestamp.isoformat()
+    # The whole object is encoded and then cut before the closing quote, so that every member is escaped correctly.
     head = dump({"image": {**members, "content": f"data:{mimetype};base64,"}})
     suffix = b'"}}'
     return Envelope(prefix=head.removesuffix(suffix), suffix=suffix)

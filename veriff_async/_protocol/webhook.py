@@ -43,6 +43,8 @@ __all__ = (
     "without_details",
 )
 
+# Several kinds may be sent to one address. The newer ones name themselves in ``eventType`` or ``type``, the older ones
+# are recognised by the members that they require.
 _BY_NAME: Final[dict[str, type[WebhookEvent]]] = {
     "fullauto": FullAutoEvent,
     "user-status.created": UserStatusEvent,

@@ -101,6 +101,7 @@ class Decision(Outcome):
     acceptance_time: datetime | None = None
     submission_time: datetime | None = None
     decision_time: datetime | None = None
+    # One default instance can be shared by all decisions, because models are frozen.
     person: Person = Person()
     document: Document = Document()
     risk_score: float | None = None

@@ -23,6 +23,7 @@ class OpenEnum(StrEnum):
     def _missing_(cls, value: object) -> Self | None:
         if not isinstance(value, str):
             return None
+        # Created without Enum's machinery, which would add the member to the class for good.
         member = str.__new__(cls, value)
         member._name_ = value
         member._value_ = value

@@ -48,6 +48,7 @@ class _Event:
 
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
+    # The digest serialises the whole message, so it is computed once, and only if a store needs it.
     @cached_property
     def dedup_key(self) -> str:
         """The same text for every delivery of one message, so that stores can deduplicate. Computed on first use."""
@@ -60,7 +61,7 @@ class _Event:
 
 def dedup_prefix(event: _Event) -> str:
     """Return the dedup key without its digest, which is cheap to compute and differs for most pairs of messages."""
-    fields = event._dedup_fields()  # noqa: SLF001  an event must not offer this to its users
+    fields = event._dedup_fields()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  not part of the API
     parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in fields]
     return ":".join((event.kind, *parts))
 

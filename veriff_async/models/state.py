@@ -56,6 +56,7 @@ class SessionState:
     @property
     def effective_decision(self) -> Decision | None:
         """The decision, or ``None`` when a newer attempt has superseded it."""
+        # A new attempt changes the status and the latest attempt, but the old decision stays, to compare times with.
         decision = self.decision
         if decision is None or decision.status != self.status or decision.attempt_id not in {None, self.attempt_id}:
             return None

@@ -114,11 +114,11 @@ def compile_decoder(
             lines.append(f" holder = holder.get({parent!r})")
             lines.append(" if holder.__class__ is not dict: holder = as_object(holder) or EMPTY")
         for path in paths:
-            field = _FieldSource(attributes[path.field], namespace)
+            field = _FieldCompiler(attributes[path.field], namespace)
             lines += field.decoding_lines(path, hook_of, decoder_of)
             assigned.add(path.field)
     remaining = [attribute for name, attribute in attributes.items() if name not in assigned]
-    lines += [f" {_FieldSource(attribute, namespace).default_line()}" for attribute in remaining]
+    lines += [f" {_FieldCompiler(attribute, namespace).default_line()}" for attribute in remaining]
     lines += [" model.__class__ = Frozen", " return model"]
     exec("\n".join(lines), namespace)  # noqa: S102  see "Security" above
     return cast("Decoder", namespace["decode"])
@@ -131,7 +131,7 @@ def _make_mutable(model: type[AttrsInstance]) -> type:
 
 
 @frozen
-class _FieldSource:
+class _FieldCompiler:
     """Generates the source lines of one field.
 
     Attributes:

@@ -32,6 +32,7 @@ RAW: Final = "(raw)"
 cattrs before 26.2 writes keys into source text without escapes, so the key must not contain a quote or a NUL.
 """
 
+# Fields that hold the message itself, or that only this library sets.
 _NOT_JSON: Final = frozenset({"raw", "extra", "repeated"})
 
 FILLED_BY_LIBRARY: Final = frozenset({("Decision", "source")})
