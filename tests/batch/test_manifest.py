@@ -133,8 +133,8 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
     found = reasons(rows)
     words = {
         2: "person.date_of_birth",
-        3: "no id",
-        4: "no media",
+        3: "has no id",
+        4: "has no media",
         5: "document-front: The media file does not exist",
         6: "document-front: The media is empty",
         7: "face: The media is text",
@@ -164,8 +164,8 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
         (f"id,face,{SECRET}\n1,front.jpg,\n", "Column 3 of the header is unknown"),
         ("id,face,firstname\n", "did you mean first_name?"),
         ("id,face,face\n", "face twice"),
-        ("face\n", "no id"),
-        ("id,first_name\n", "no media"),
+        ("face\n", "has no id"),
+        ("id,first_name\n", "has no media"),
         ("id;face;first_name\n", "by commas"),
         ("id,face\n".encode("utf-16"), "not UTF-8"),
         (b"x" * 1_100_000, "more than 1048576 bytes"),
@@ -187,9 +187,9 @@ def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
     lines = {
         '{"id": "a"': "not a JSON object",
         '["a"]': "not a JSON object",
-        "{" + media + "}": "no id",
+        "{" + media + "}": "has no id",
         '{"id": 7, ' + media + "}": "id must be a text",
-        '{"id": "b"}': "no media",
+        '{"id": "b"}': "has no media",
         '{"id": "c", "media": [{"path": "front.jpg"}]}': "media 1 has no context",
         '{"id": "d", "media": [{"path": "front.jpg", "context": "fase"}]}': "did you mean face?",
         '{"id": "e", "media": ["front.jpg"]}': "media 1 must be an object",

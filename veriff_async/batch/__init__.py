@@ -1,7 +1,7 @@
-"""Many verifications at once, with a journal that survives a crash: floor 4.
+"""Batches: many verifications, with a journal from which a run resumes after a crash.
 
-`verify_many` does it all in one process; `submit_many` and `collect_many` part submitting from waiting; `verify_one` is
-for the workers of a queue.
+`verify_many` runs everything in one process, `submit_many` and `collect_many` separate submitting from waiting, and
+`verify_one` is for the workers of a task queue.
 """
 
 from typing import TYPE_CHECKING

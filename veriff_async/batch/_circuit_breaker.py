@@ -6,7 +6,7 @@
                 Before the first success, creations are also sent one at a time.
 
 A probe asks for a decision, so it changes nothing at Veriff. Any response counts that is not itself part of the outage,
-404 included. Creations have a rule of their own because a failed one can cost a session whose outcome is unknown,
+404 included. Creations have a rule of their own because a failed one can leave a session whose existence is unknown,
 whereas every other request can be repeated.
 
 All runs of one client share its breaker, so a task queue's worker learns of an outage once and not once per message.
@@ -176,6 +176,7 @@ class CircuitBreaker:
                 limit = self._state.limit_outage(max_outage)
                 if limit is not None and self._state.next_probe > max(now, opened_at + limit):
                     raise self._give_up()
+                # With the lock held: the other waiters wait for this probe instead of sending their own.
                 await asyncio.sleep(max(0.0, self._state.next_probe - now))
                 await self._probe()
 

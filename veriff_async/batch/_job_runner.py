@@ -70,7 +70,7 @@ _BEFORE_SUBMISSION: Final = frozenset(
 
 @frozen(kw_only=True)
 class BatchContext:
-    """What all jobs of one run share.
+    """The parts of a run that its jobs share.
 
     Attributes:
         client: The client.
@@ -109,7 +109,7 @@ class JobRunner:
     """One job that a run has claimed.
 
     Attributes:
-        context: What the jobs of the run share.
+        context: The shared parts of the run.
         record: The job's record, as it was last saved.
     """
 
@@ -131,6 +131,7 @@ class JobRunner:
         may_change = previous is None or (previous.session_id is None and previous.retry().state is JobState.NEW)
         try:
             uploader = uploader_of(self.context.client)
+            # In a thread even for a few small files: a path may be on a slow disk or a network.
             prepared = await to_thread.run_sync(prepare_job, job, previous, uploader.credentials)
         except VeriffError as error:
             if may_change:
@@ -260,6 +261,7 @@ class JobRunner:
         except OutcomeUnknownError:
             if self.context.on_unknown != "recreate":
                 raise
+            # Once only: if the second creation is unknown too, something is wrong that more sessions do not cure.
             await self._create_session_once(job)
 
     async def _create_session_once(self, job: Job) -> None:
@@ -274,12 +276,13 @@ class JobRunner:
         except VeriffError as error:
             kind = classify_error(error, creates=True)
             if kind is ErrorKind.UNKNOWN:
+                # A response may contain an id and still prove nothing, for example if its signature is wrong.
                 session_id = error.session_id if isinstance(error, OutcomeUnknownError) else None
                 raise await self._save_unknown(session_id) from None
             new = self.record.with_state(JobState.NEW)
             await self._save(new.with_failure(error) if kind is ErrorKind.JOB else new)
             raise
-        self.context.breaker.session_id = session.id
+        self.context.breaker.session_id = session.id  # a probe of a session that exists is the most realistic one
         await self._save(self.record.with_session(session.id))
 
     async def _save_unknown(self, session_id: str | None = None) -> OutcomeUnknownError:
@@ -302,7 +305,7 @@ class JobRunner:
             async with self.context.request():
                 uploaded = await session.media()
         except ApiError as error:
-            # Veriff does not document that it lists media before the submission, so a refusal is no failure.
+            # Veriff does not document that it lists media before the submission, so a refusal is ignored.
             if is_repeated(error.status) or isinstance(error, AuthenticationError):
                 raise
             return
@@ -328,7 +331,7 @@ class JobRunner:
             async with self.context.request():
                 await session.submit()
         except BadRequestError as error:
-            # A killed run may have submitted the session; no other program uses it.
+            # A killed run may have submitted the session, which belongs to this job alone.
             if not may_be_submitted or error.code != _WRONG_STATE:
                 raise
         await self._save(self.record.with_state(JobState.SUBMITTED))

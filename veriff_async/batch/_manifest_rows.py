@@ -166,7 +166,7 @@ def job_from_members(members: Mapping[str, object], folder: Path, timeout: float
     """
     members = _known_members(members, _MEMBERS, "The row")
     if "id" not in members:
-        msg = "There is no id: give each row its own."
+        msg = "The row has no id: give each row its own."
         raise RowError(msg)
     options = _session_options(members)
     try:
@@ -208,7 +208,7 @@ def _session_options(members: Mapping[str, object]) -> CreateOptions:
 def _to_media(members: Mapping[str, object], folder: Path) -> list[Media]:
     items = as_list(members.get("media"))
     if not items:
-        msg = "There are no media: give the path of one picture or more, for example of a document-front and a face."
+        msg = "The row has no media: give the path of one picture or more, for example of a document-front and a face."
         raise RowError(msg)
     max_side = _to_pixels("max_side", members["max_side"]) if "max_side" in members else None
     return [_to_one_media(f"media {number}", item, folder, max_side) for number, item in enumerate(items, 1)]

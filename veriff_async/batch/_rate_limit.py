@@ -87,7 +87,7 @@ class AimdRate:
         return start
 
     def restart(self) -> None:
-        """Return to at most the initial rate: after an outage, the capacity of the server is unknown."""
+        """Return to at most the initial rate: after an outage, the server's capacity is unknown."""
         self.rate = min(self.rate, self.limits.initial)
 
     def on_rate_limited(self, now: float, pause: float) -> None:

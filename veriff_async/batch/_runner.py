@@ -26,8 +26,8 @@ run concurrently; each upload that finishes saves the record with all receipts s
 Kills. The process may end between any two instructions. The next run reads the last saved state and therefore knows
 which request may have been sent without its response having been saved:
 
-    creating    no call shows whether the session exists, because Veriff has no idempotency key and no search:
-                the job becomes ``unknown`` and is not created again unless `on_unknown` says so
+    creating    the session may exist, and Veriff has neither an idempotency key nor a search to find it: the job becomes
+                ``unknown`` and is not created again unless `on_unknown` says so
     uploading   asks Veriff which media it has, and uploads the others; a second upload of a picture does no harm
     submitting  submits again; error 1304 means that the first submission arrived
     submitted   asks for the decision, which changes nothing
@@ -211,6 +211,7 @@ class BatchRunner:
                 finally:
                     await journal.release(job_id)
             except JobClaimedError as claimed:
+                # The result still has the session and the state, which the other run may have reached by now.
                 attempt.previous = await journal.read(job_id)
                 error = claimed
             except JournalError:
@@ -222,7 +223,7 @@ class BatchRunner:
             result = _to_result(job_id, attempt, error)
             name = _COUNTED_STATES.get(result.state, "stopped" if result.error is not None else "")
             self._count(**({name: 1} if name else {}))
-            await results.send(result)
+            await results.send(result)  # waits until the caller takes it, with the permit held
         finally:
             permit.release()
 
@@ -354,8 +355,9 @@ async def stream_results(work: Callable[[ResultStream], Awaitable[None]]) -> Asy
         async with receive:
             async for result in receive:
                 yield result
-        await task
+        await task  # raises the error that ended the run
     finally:
+        # Also when the caller closes the generator early; the jobs' own tasks end with this one.
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
@@ -370,6 +372,7 @@ async def _run_concurrently(items: AsyncGenerator[_T], run: Callable[[_T], Corou
         first = group.exceptions[0]
     else:
         return
+    # Outside the handler: the caller wants the error, without a context that shows the other jobs' errors.
     raise first
 
 

@@ -56,7 +56,7 @@ _CONTEXT: Final[Context] = cast("Context", TaskiqDepends())
 
 @frozen
 class _WorkerState:
-    """What all tasks of one worker process share."""
+    """The client and the journal that all tasks of one worker process share."""
 
     client: VeriffClient
     journal: Journal

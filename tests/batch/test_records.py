@@ -1,4 +1,4 @@
-"""Records: what is written is read again, and what is no record says so."""
+"""Records: each survives the journal unchanged, and damaged bytes are refused."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ RECORDS: Final = st.builds(
 
 
 @given(RECORDS)
-def test_what_is_written_is_read_again(record: JobRecord) -> None:
+def test_record_survives_the_journal(record: JobRecord) -> None:
     """Every record survives the journal, its decision as an equal model."""
     assert record == load_record(dump_record(record))
 
 
 @given(RECORDS, st.data())
-def test_what_is_cut_or_spliced_is_told(record: JobRecord, data: st.DataObject) -> None:
+def test_damaged_bytes_are_refused(record: JobRecord, data: st.DataObject) -> None:
     """Any bytes are a record or an JournalError, never another exception."""
     whole = dump_record(record)
     place, other = data.draw(st.integers(0, len(whole))), data.draw(st.binary(max_size=8))
@@ -72,14 +72,14 @@ def test_what_is_cut_or_spliced_is_told(record: JobRecord, data: st.DataObject) 
         b'{"job_id":"a","options_digest":"","state":"new","media":[],"from_a_newer_version":1}',
     ],
 )
-def test_what_is_no_record_is_told(text: bytes) -> None:
+def test_unexpected_members_are_refused(text: bytes) -> None:
     """Another program's bytes are not taken for a record."""
     with pytest.raises(JournalError):
         load_record(text)
 
 
-def test_the_source_of_a_decision_is_kept() -> None:
-    """How a decision was learned of is told after a restart too."""
+def test_source_of_a_decision_is_saved() -> None:
+    """A decision keeps its source after a restart."""
     decision = Decision(session_id="8f0d1ab6", status="approved", source=DecisionSource.WEBHOOK)  # type: ignore[arg-type]
     found = load_record(dump_record(record(JobState.SUBMITTED).with_decision(decision))).decision
 
@@ -107,7 +107,7 @@ def held(media_id: str, context: str, size: int | None) -> MediaFile:
     return MediaFile(id=media_id, context=context, size=size)  # type: ignore[arg-type]
 
 
-def test_uploads_whose_answer_was_lost_are_found() -> None:
+def test_uploads_with_lost_responses_are_recognized() -> None:
     """What was begun is known by what it shows and its size; each file that Veriff holds stands for one of them."""
     before = record(
         JobState.UPLOADING,
@@ -133,7 +133,7 @@ def test_uploads_whose_answer_was_lost_are_found() -> None:
     assert (3, 4) == after.missing_indexes
 
 
-def test_a_doubt_is_settled_by_another_upload() -> None:
+def test_ambiguous_uploads_are_repeated() -> None:
     """When fewer files are held than were begun alike, none is taken for up, unless their bytes are the same."""
     pair = [shown("face", 10), evolve(shown("face", 10), fingerprint=FileFingerprint(size=10, sha256="1f"))]
     stream, small = MediaRecord(context="face", upload_started=True), evolve(shown("face", 10), resized=True)
@@ -148,8 +148,8 @@ def test_a_doubt_is_settled_by_another_upload() -> None:
     assert () == record(JobState.UPLOADING, small).with_uploaded([held("a", "face", 3)]).missing_indexes
 
 
-def test_a_failed_job_goes_on_at_the_step_that_failed() -> None:
-    """Trying again forgets the failure, and begins where it happened."""
+def test_failed_job_resumes_in_the_state_that_failed() -> None:
+    """A retry drops the failure and keeps the state in which it happened."""
     failed = record(JobState.SUBMITTING).with_failure(VeriffError("It is closed."))
 
     assert JobFailure(error_type="VeriffError", message="It is closed.", state=JobState.SUBMITTING) == failed.failure

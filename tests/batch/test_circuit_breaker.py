@@ -1,4 +1,4 @@
-"""An outage pauses a batch: no job fails by it, few creations are in doubt, and the batch goes on by itself."""
+"""An outage pauses a batch: it fails no job, leaves few creations unknown, and the batch resumes by itself."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ LONG: Final = 10**6
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Run a sandbox that decides at once."""
+    """Run a sandbox that decides immediately."""
     async with Sandbox(decide_after=0) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Do not repeat what fails, and ask often."""
+    """Disable retries, and poll often."""
     return {
         "retry": RetryPolicy(max_attempts=1),
         "poll": PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1, max_rate=1000),
@@ -103,14 +103,14 @@ def posted(sandbox: Sandbox) -> int:
     ids=["502", "408", "403", "302", "drop"],
 )
 @pytest.mark.parametrize("method", [None, "after creation"])
-async def test_an_outage_pauses_the_batch(
+async def test_outage_pauses_the_batch(
     sandbox: Sandbox,
     veriff: VeriffClient,
     advance_time: Callable[[float], None],
     fault: Fault,
     method: str | None,
 ) -> None:
-    """Whatever every request meets for a while, each job is decided after it, except creations that were in flight."""
+    """After an outage of any kind each job is decided, except creations that were in flight when it began."""
     if method is None and fault.http_status == 403:
         pytest.skip("a creation that is refused with 403 ends the run: the integration may not create sessions")
     seen: list[BatchProgress] = []
@@ -135,10 +135,10 @@ async def test_an_outage_pauses_the_batch(
     assert (0, 0) == (seen[-1].failed, seen[-1].stopped)
 
 
-async def test_submitting_and_collecting_pause_too(
+async def test_outage_pauses_submit_many_and_collect_many(
     sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
-    """`submit_many` and `collect_many` outlast an outage as `verify_many` does."""
+    """`submit_many` and `collect_many` wait for the end of an outage as `verify_many` does."""
     journal = MemoryJournal()
     async with passing(advance_time, veriff):
         sandbox.inject(Fault.status(504), path="/v1/sessions/*", times=20)
@@ -153,10 +153,10 @@ async def test_submitting_and_collecting_pause_too(
     assert 6 == posted(sandbox)
 
 
-async def test_an_outage_that_lasts_too_long_ends_the_run(
+async def test_outage_longer_than_max_outage_ends_the_run(
     sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
-    """After `max_outage` seconds the run ends with the error, no job has failed, and a later run goes on."""
+    """After `max_outage` seconds the run ends with the error, and no job has failed."""
     journal = MemoryJournal()
     assert [] == await submit_many(veriff, jobs(1), journal=journal, rate_limits=QUICK)
     sandbox.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
@@ -172,8 +172,8 @@ async def test_an_outage_that_lasts_too_long_ends_the_run(
         await submit_many(veriff, [], journal=journal, max_outage=-1)
 
 
-async def test_a_single_job_does_not_create_during_an_outage(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A queue that delivers one job after the other during an outage leaves very few creations in doubt."""
+async def test_single_job_creates_nothing_during_an_outage(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A queue that delivers job after job during an outage leaves one creation unknown."""
     journal = MemoryJournal()
     sandbox.inject(Fault.status(502), times=LONG)
 
@@ -184,8 +184,8 @@ async def test_a_single_job_does_not_create_during_an_outage(sandbox: Sandbox, v
     assert 1 == posted(sandbox)
 
 
-async def test_an_error_of_one_job_alone_pauses_nothing(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A job that fails while a probe succeeds is stopped with its error, and the others go on at once."""
+async def test_error_of_one_job_does_not_pause_the_batch(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A job that fails while a probe succeeds stops with its error, and the others continue."""
     seen: list[BatchProgress] = []
     sandbox.inject(Fault.drop(), method="PATCH")
     found = [
@@ -197,7 +197,7 @@ async def test_an_error_of_one_job_alone_pauses_nothing(sandbox: Sandbox, veriff
     assert not any(now.paused for now in seen)
 
 
-async def test_a_stream_that_is_read_is_not_sent_again(
+async def test_consumed_stream_is_not_sent_again(
     sandbox: Sandbox, veriff: VeriffClient, advance_time: Callable[[float], None]
 ) -> None:
     """A job whose picture can be read only once stops with the outage's error; it does not fail for good."""
@@ -214,7 +214,7 @@ async def test_a_stream_that_is_read_is_not_sent_again(
     assert JobState.UPLOADING is found.state
 
 
-async def test_a_pause_is_left_at_once(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_cancelling_a_paused_run_sends_nothing(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """Cancelling a run that is paused neither waits for the next probe nor sends anything."""
     paused = asyncio.Event()
     sandbox.inject(Fault.status(502), times=LONG)
@@ -241,8 +241,8 @@ steps = st.sampled_from(["success", "failure", "unknown", "probe failed", "probe
 
 
 @given(st.lists(steps, max_size=40))
-def test_the_breaker_keeps_its_rules(events: list[str]) -> None:
-    """Requests leave unless it is open; it opens by an unknown creation or enough failures, and closes by a probe."""
+def test_breaker_follows_its_states(events: list[str]) -> None:
+    """It opens after an unknown creation or enough failures, and a successful probe half-opens it."""
     state, now, in_a_row = Schedule(), 0.0, 0
     for event in events:
         before = (state.is_open, state.is_half_open)

@@ -1,4 +1,4 @@
-"""Many at once: each job ends once, whatever fails, stops or is killed on the way."""
+"""Batches: each job ends once, also if steps fail and processes are killed."""
 
 from __future__ import annotations
 
@@ -91,14 +91,14 @@ class CrashingJournal(MemoryJournal):
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Run a sandbox that decides at once."""
+    """Run a sandbox that decides immediately."""
     async with Sandbox(decide_after=0) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def client_options() -> ClientOptions:
-    """Do not repeat what fails, and ask often."""
+    """Disable retries, and poll often."""
     return {
         "retry": RetryPolicy(max_attempts=1),
         "poll": PollPolicy(interval=0.01, max_interval=0.01, backoff_factor=1, max_rate=1000),
@@ -155,8 +155,8 @@ async def test_each_job_has_a_result(sandbox: Sandbox, veriff: VeriffClient, jou
     assert_once(sandbox, set(found))
 
 
-async def test_each_step_is_written_before_and_after(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """What is asked of Veriff stands in the journal before, and what came of it before the next is asked."""
+async def test_each_step_is_saved_before_and_after(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A state is saved before its request is sent, and the result before the next request."""
     seen: list[tuple[JobState, int]] = []
     missing: list[int] = []
 
@@ -181,8 +181,10 @@ async def test_each_step_is_written_before_and_after(sandbox: Sandbox, veriff: V
     ] == seen
 
 
-async def test_settled_jobs_are_known(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """A run with the same journal asks nothing more, and gives the decisions again."""
+async def test_finished_jobs_come_from_the_journal(
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+) -> None:
+    """A second run with the same journal sends no request and yields the same decisions."""
     first = await results(verify_many(veriff, jobs(3), journal=journal, rate_limits=QUICK))
     asked = len(sandbox.requests)
 
@@ -195,7 +197,7 @@ async def test_settled_jobs_are_known(sandbox: Sandbox, veriff: VeriffClient, jo
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["written", "not written"])
-async def test_a_death_at_any_write_costs_nothing(sandbox: Sandbox, veriff: VeriffClient, safe: bool) -> None:  # noqa: FBT001
+async def test_crash_at_any_write_loses_nothing(sandbox: Sandbox, veriff: VeriffClient, safe: bool) -> None:  # noqa: FBT001
     """Wherever a run dies, those after it end each job with one session, each picture once, and no decision lost."""
     names = set[str]()
     for at in range(1, 12):
@@ -221,10 +223,10 @@ async def test_a_death_at_any_write_costs_nothing(sandbox: Sandbox, veriff: Veri
     ("method", "path"),
     [("POST", "/v1/sessions"), ("POST", "/v1/sessions/*/media"), ("PATCH", None), ("GET", "*/decision")],
 )
-async def test_a_lost_answer_costs_nothing(
+async def test_lost_response_loses_nothing(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, method: str, path: str | None
 ) -> None:
-    """When what was asked is done and the answer is lost, the next run finds it done."""
+    """When a request was carried out and its response was lost, the next run finds that out."""
     sandbox.inject(Fault.lose_response(), method=method, path=path)
     first = await verify_one(veriff, job("user-42"), journal=journal)
     if isinstance(first.error, OutcomeUnknownError):
@@ -237,7 +239,7 @@ async def test_a_lost_answer_costs_nothing(
 
 
 @pytest.mark.parametrize("answered", [True, False])
-async def test_a_creation_in_doubt_is_left_for_its_owner(
+async def test_unknown_creation_is_held(
     sandbox: Sandbox,
     veriff: VeriffClient,
     journal: MemoryJournal,
@@ -282,13 +284,13 @@ async def test_wrong_session_can_be_corrected(
     assert_once(sandbox, {"user-42"})
 
 
-async def test_settling_names_a_job_that_is_not_there(journal: MemoryJournal) -> None:
+async def test_resolving_a_missing_job_names_it(journal: MemoryJournal) -> None:
     """The id of a job that the journal does not have is refused as such, not as a job without a doubt."""
     with pytest.raises(InvalidArgumentError, match="The journal has no job user-43"):
         await resolve_unknown(journal, "user-43", session_id=None)
 
 
-async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
+async def test_unknown_creation_can_be_recreated_or_failed(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
     """``recreate`` makes another session, ``fail`` ends the job until it is tried again on demand."""
@@ -310,7 +312,7 @@ async def test_a_creation_in_doubt_can_be_made_again_or_given_up(
     assert 4 == posted(sandbox)
 
 
-async def test_a_failure_stops_no_other(
+async def test_failed_job_does_not_stop_the_others(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
 ) -> None:
     """A bad picture and a refused session are results with their errors; nothing is created for a bad picture."""
@@ -334,8 +336,8 @@ async def test_a_failure_stops_no_other(
     assert all(result.decision is not None for result in mended.values())
 
 
-async def test_what_passes_goes_on(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """A job that Veriff's trouble stopped stands where it stood, and is no failure."""
+async def test_transient_error_keeps_the_state(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
+    """A job that stopped with a transient error keeps its state, and resumes."""
     sandbox.inject(Fault.status(500), method="POST", path="/v1/sessions/*/media")
     stopped = await verify_one(veriff, job("user-42"), journal=journal)
     assert isinstance(stopped.error, ServerError)
@@ -362,7 +364,7 @@ async def test_what_passes_goes_on(sandbox: Sandbox, veriff: VeriffClient, journ
     ],
     ids=lambda value: str(getattr(value, "http_status", "")),
 )
-async def test_what_a_creation_comes_to(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
+async def test_outcome_of_a_failed_creation(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
     sandbox: Sandbox,
     veriff: VeriffClient,
     journal: MemoryJournal,
@@ -382,7 +384,7 @@ async def test_what_a_creation_comes_to(  # noqa: PLR0913, PLR0917  fixtures, an
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-async def test_what_would_meet_every_job_ends_the_run(
+async def test_fatal_error_ends_the_run(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
 ) -> None:
     """A creation that is refused as such, or a client that is closed, fails no job, and puts none in doubt."""
@@ -480,7 +482,7 @@ async def test_what_refused_a_job_is_what_failed_it(
     assert ("ConflictError", JobState.SUBMITTING) == (record.failure.error_type, record.failure.state)
 
 
-async def test_a_review_is_not_the_end(journal: MemoryJournal) -> None:
+async def test_review_is_not_final(journal: MemoryJournal) -> None:
     """Asked once, a job in review stays submitted, as it does for whoever waits."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         await submit_many(veriff, jobs(1), journal=journal, rate_limits=QUICK)
@@ -492,7 +494,7 @@ async def test_a_review_is_not_the_end(journal: MemoryJournal) -> None:
         assert late.decision is not None
 
 
-async def test_every_request_takes_its_turn(
+async def test_every_request_waits_for_the_rate(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
     """With one request a second two jobs of five requests take nine seconds, and two questions another."""
@@ -511,7 +513,7 @@ async def test_every_request_takes_its_turn(
     assert await in_time(results(collect_many(veriff, journal=journal, timeout=0, rate_limits=slow))) >= 1
 
 
-async def test_side_by_side_uploads_are_all_written(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_concurrent_uploads_are_all_saved(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """However long the journal takes, no receipt is forgotten for another."""
 
     class Slow(MemoryJournal):
@@ -555,7 +557,7 @@ async def test_changed_input_is_noticed(
     assert (await verify_one(veriff, before, journal=journal)).from_journal, "what is up need not be kept"
 
 
-async def test_a_job_that_is_given_twice_runs_once(
+async def test_job_that_is_passed_twice_runs_once(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
     """The second of two at once is told that the first has it."""
@@ -777,14 +779,14 @@ async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> N
         lambda: RateLimits(initial=1, minimum=2),
     ],
 )
-def test_what_cannot_be_is_refused(make: Callable[[], object]) -> None:
-    """A job or pace that makes no sense is refused when it is made."""
+def test_invalid_jobs_and_limits_are_refused(make: Callable[[], object]) -> None:
+    """An invalid job or limit is refused by its constructor."""
     with pytest.raises((ConfigurationError, InvalidArgumentError)):
         make()
 
 
 @pytest.mark.parametrize("option", [{"concurrency": 0}, {"max_waiting": 0}, {"on_unknown": "guess"}])
-async def test_options_that_cannot_be_are_refused(
+async def test_invalid_options_are_refused(
     veriff: VeriffClient, journal: MemoryJournal, option: dict[str, int]
 ) -> None:
     """The message names the option."""

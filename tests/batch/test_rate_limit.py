@@ -1,4 +1,4 @@
-"""The pace: careful, quicker while nobody objects, half as quick when somebody does, and never outside its bounds."""
+"""The rate of a batch: grows while requests wait, halves after a 429, and stays within its bounds."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ BOUNDS: Final = RateLimits(initial=10.0, minimum=1.0, maximum=100.0)
 
 
 def busy(rate: AimdRate, seconds: float, now: float = 0.0) -> list[float]:
-    """Take turns as soon as they are due, for some seconds, and return when they were."""
+    """Reserve starts as soon as they are due, for some seconds, and return their times."""
     turns: list[float] = []
     while not turns or turns[-1] < now + seconds:
         turns.append(rate.reserve(turns[-1] if turns else now))
     return turns
 
 
-def test_it_begins_careful_and_grows_quickly() -> None:
-    """In its first second it lets some seventeen requests pass for ten, and it ends at its upper bound."""
+def test_rate_grows_quickly_until_the_first_429() -> None:
+    """From 10 per second, about 17 requests start in the first second, and the rate reaches its maximum."""
     rate = AimdRate.starting_at(BOUNDS)
 
     assert 15 <= sum(turn <= 1 for turn in busy(rate, 1)) <= 20
@@ -31,16 +31,16 @@ def test_it_begins_careful_and_grows_quickly() -> None:
     assert BOUNDS.maximum == rate.rate
 
 
-def test_a_pace_that_is_not_made_use_of_does_not_grow() -> None:
-    """Whoever asks less often than he may has not shown that more is borne."""
+def test_unused_rate_does_not_grow() -> None:
+    """Requests that do not wait for the rate do not prove that the server can take more."""
     rate = AimdRate.starting_at(BOUNDS)
 
     assert [0.0, 1.0, 2.0] == [rate.reserve(float(second)) for second in range(3)]
     assert BOUNDS.initial == rate.rate
 
 
-def test_an_objection_halves_it_once() -> None:
-    """What was sent before the first objection is answered likewise, and counts once; the pause is kept."""
+def test_429_halves_the_rate_once() -> None:
+    """429s to requests that were sent at the previous rate count once, and the pause is kept."""
     rate = AimdRate.starting_at(BOUNDS)
     busy(rate, 10)
 
@@ -53,8 +53,8 @@ def test_an_objection_halves_it_once() -> None:
     assert rate.rate < BOUNDS.maximum / 3
 
 
-def test_it_grows_slowly_after_an_objection() -> None:
-    """By its first rate each second, no more."""
+def test_rate_grows_slowly_after_a_429() -> None:
+    """It grows by its initial rate per second."""
     rate = AimdRate.starting_at(BOUNDS)
     busy(rate, 10)
     rate.on_rate_limited(20.0, 0.0)
@@ -68,8 +68,8 @@ def test_it_grows_slowly_after_an_objection() -> None:
     st.lists(st.tuples(st.floats(0, 10), st.none() | st.floats(0, 100)), max_size=50),
     st.floats(0.1, 50),
 )
-def test_it_stays_within_its_bounds(story: list[tuple[float, float | None]], first: float) -> None:
-    """Whatever happens, turns come in order and never before now, and the rate never leaves its bounds."""
+def test_rate_stays_within_its_bounds(story: list[tuple[float, float | None]], first: float) -> None:
+    """Starts are in order and never in the past, and the rate never leaves its bounds."""
     pace = RateLimits(initial=first, minimum=first / 3, maximum=first * 5)
     rate, now, turns = AimdRate.starting_at(pace), 0.0, [0.0]
     for step, pause in story:
