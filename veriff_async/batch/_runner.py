@@ -26,8 +26,8 @@ run concurrently; each upload that finishes saves the record with all receipts s
 Kills. The process may end between any two instructions. The next run reads the last saved state and therefore knows
 which request may have been sent without its response having been saved:
 
-    creating    the session may exist, and Veriff has neither an idempotency key nor a search to find it: the job becomes
-                ``unknown`` and is not created again unless `on_unknown` says so
+    creating    the session may exist, and Veriff has neither an idempotency key nor a search for sessions: the job
+                becomes ``unknown`` and is not created again unless `on_unknown` says so
     uploading   asks Veriff which media it has, and uploads the others; a second upload of a picture does no harm
     submitting  submits again; error 1304 means that the first submission arrived
     submitted   asks for the decision, which changes nothing
