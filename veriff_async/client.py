@@ -764,7 +764,7 @@ class VeriffClient:
 
 def uploader_of(client: VeriffClient) -> Uploader:
     """Return the uploader of a client, for batches: they prepare media long before they send them."""
-    return client._uploads  # noqa: SLF001
+    return client._uploads  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
 
 
 @contextmanager
