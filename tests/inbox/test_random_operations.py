@@ -103,7 +103,7 @@ class Machine(RuleBasedStateMachine):
         self.runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.time = 1_800_000_000.0
         self.stories: dict[str, SessionModel] = defaultdict(SessionModel)
-        self.told: dict[str, list[Decision]] = defaultdict(list)
+        self.decisions: dict[str, list[Decision]] = defaultdict(list)
         self.followers: list[tuple[int, Subscriber]] = []
         self.waits: list[tuple[int, str, asyncio.Task[Decision]]] = []
         self.inboxes: list[Inbox] = []
@@ -138,14 +138,14 @@ class Machine(RuleBasedStateMachine):
                 self.waits.remove((place, session_id, task))
                 found = await task
                 assert found.status != "review"
-                assert identity(found) in [identity(decision) for decision in self.told[session_id]]
+                assert identity(found) in [identity(decision) for decision in self.decisions[session_id]]
 
     def expect(self, session_id: str, event: WebhookEvent, source: DecisionSource) -> IgnoredReason | None:
         """Return why an event is to be ignored, and keep it."""
         story = self.stories[session_id]
         story.touched = self.time
         if isinstance(event, DecisionEvent):
-            self.told[session_id].append(event.decision)
+            self.decisions[session_id].append(event.decision)
         is_kept = event.dedup_key in [kept.dedup_key for kept in story.events]
         if not is_kept:
             story.events.append(event)

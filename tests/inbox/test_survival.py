@@ -228,7 +228,9 @@ def webhooks(name: str) -> list[tuple[str, WebhookEvent]]:
     return found
 
 
-async def post(port: int, some: list[tuple[str, WebhookEvent]], told: Callable[[int], None]) -> dict[str, list[str]]:
+async def post(
+    port: int, some: list[tuple[str, WebhookEvent]], report_count: Callable[[int], None]
+) -> dict[str, list[str]]:
     """Post webhooks, six at once, and return those that were answered 200."""
     found: dict[str, list[str]] = defaultdict(list)
     waiting = iter(some)
@@ -241,7 +243,7 @@ async def post(port: int, some: list[tuple[str, WebhookEvent]], told: Callable[[
                 async with http.post(f"http://127.0.0.1:{port}/hooks", data=body, headers=headers) as answer:
                     if answer.status == 200:
                         found[session].append(event.dedup_key)
-                        told(sum(map(len, found.values())))
+                        report_count(sum(map(len, found.values())))
 
     async with ClientSession(headers={"content-type": "application/json"}) as http:
         await asyncio.gather(*(work(http) for _ in range(6)))

@@ -49,13 +49,13 @@ class OwnInbox(MemoryInbox):
     """An inbox of a user's own, which waits or fails on the way."""
 
     def __init__(self, error: Exception | None = None, *, waits: bool = False) -> None:
-        """Fail with an error, or wait for `goes_on` once an event is kept."""
+        """Fail with an error, or wait for `may_end` once an event is kept."""
         super().__init__()
         self.error = error
         self.kept = asyncio.Event()
-        self.goes_on = asyncio.Event()
+        self.may_end = asyncio.Event()
         if not waits:
-            self.goes_on.set()
+            self.may_end.set()
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Keep an event, sooner or later."""
@@ -63,7 +63,7 @@ class OwnInbox(MemoryInbox):
             raise self.error
         recorded = await super().record(event, source=source)
         self.kept.set()
-        await self.goes_on.wait()
+        await self.may_end.wait()
         return recorded
 
 

@@ -29,33 +29,33 @@ pytestmark = pytest.mark.anyio
 BODY: Final = message()
 
 
-class Told:
+class SlowCallback:
     """A function that ends only when the receiver is closed, and notes the events that were recorded until then."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
         self.steps: list[str] = []
-        self.goes_on = asyncio.Event()
+        self.may_end = asyncio.Event()
 
     async def __call__(self, _recorded: RecordResult) -> None:
         """Wait for the end."""
-        await self.goes_on.wait()
-        self.steps.append("told")
+        await self.may_end.wait()
+        self.steps.append("called")
 
 
 @pytest.mark.parametrize("ending", ["", "/"])
 async def test_aiohttp_sub_application(inbox: MemoryInbox, ending: str) -> None:
     """It answers at its prefix with and without a slash, and drains the receiver before the inbox is cleaned up."""
-    told = Told()
-    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
+    callback = SlowCallback()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=callback)
     app = web.Application()
 
     async def life(_app: web.Application) -> AsyncIterator[None]:
         yield
-        told.steps.append("inbox closed")
+        callback.steps.append("inbox closed")
 
     async def shutting_down(_app: web.Application) -> None:
-        told.goes_on.set()
+        callback.may_end.set()
 
     app.cleanup_ctx.append(life)
     app.on_shutdown.append(shutting_down)
@@ -64,7 +64,7 @@ async def test_aiohttp_sub_application(inbox: MemoryInbox, ending: str) -> None:
         assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}{ending}")).status
         assert 404 == (await server.post(BODY, signed(BODY), path=f"{PATH}/more")).status
         assert 404 == (await server.post(BODY, signed(BODY), path="/")).status
-    assert ["told", "inbox closed"] == told.steps
+    assert ["called", "inbox closed"] == callback.steps
 
 
 async def test_aiohttp_sub_application_receives_at_its_prefix(receiver: WebhookReceiver) -> None:
@@ -99,12 +99,12 @@ async def hello(_request: Request) -> PlainTextResponse:
 
 async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
     """Other requests are passed on, and at shutdown the receiver is drained before the outer application ends."""
-    told = Told()
-    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
+    callback = SlowCallback()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=callback)
 
     async def life(_app: object) -> AsyncGenerator[None]:
         yield
-        told.steps.append("inbox closed")
+        callback.steps.append("inbox closed")
 
     inner = Starlette(routes=[Route("/hello", hello)], lifespan=asynccontextmanager(life))
     async with under_uvicorn(asgi_app(receiver, path=PATH, fallback=inner)) as server:
@@ -112,8 +112,8 @@ async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
         assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}/")).status
         assert b"hello" == (await server.post(b"", {}, method="GET", path="/hello")).body
         assert 404 == (await server.post(BODY, signed(BODY), path="/else")).status
-        told.goes_on.set()
-    assert ["told", "inbox closed"] == told.steps
+        callback.may_end.set()
+    assert ["called", "inbox closed"] == callback.steps
 
 
 async def test_asgi_in_routes_and_mounts(receiver: WebhookReceiver) -> None:
@@ -133,16 +133,16 @@ async def test_asgi_in_routes_and_mounts(receiver: WebhookReceiver) -> None:
 
 async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox) -> None:
     """Django raises for a lifespan; the receiver is still opened and drained."""
-    told = Told()
-    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=told)
+    callback = SlowCallback()
+    receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=callback)
 
     async def inner(scope: MutableMapping[str, object], receive: object, send: object) -> None:
         raise ValueError(scope["type"])
 
     async with under_uvicorn(asgi_app(receiver, path=PATH, fallback=inner)) as server:
         assert 200 == (await server.post(BODY, signed(BODY))).status
-        told.goes_on.set()
-    assert ["told"] == told.steps
+        callback.may_end.set()
+    assert ["called"] == callback.steps
 
 
 async def test_asgi_passes_a_failed_startup_on(receiver: WebhookReceiver) -> None:

@@ -40,18 +40,18 @@ class Slow:
 
     def __init__(self) -> None:
         """Start without results."""
-        self.told: list[RecordResult] = []
+        self.results: list[RecordResult] = []
         self.began = asyncio.Event()
-        self.goes_on = asyncio.Event()
+        self.may_end = asyncio.Event()
         self.ended = 0
         self.cancelled = 0
 
-    async def __call__(self, recorded: RecordResult) -> None:
+    async def __call__(self, result: RecordResult) -> None:
         """Note a result."""
-        self.told.append(recorded)
+        self.results.append(result)
         self.began.set()
         try:
-            await self.goes_on.wait()
+            await self.may_end.wait()
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -60,14 +60,14 @@ class Slow:
 
 async def test_on_event_gets_the_record_result(inbox: MemoryInbox) -> None:
     """It gets the event, the state and the reason if it was ignored, and is not called for a repetition."""
-    told: list[RecordResult] = []
-    async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
+    results: list[RecordResult] = []
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver)]
 
-    assert 1 == len(told)
-    assert isinstance(told[0].event, SessionEvent)
-    assert told[0].state is not None
-    assert told[0].ignored is None
+    assert 1 == len(results)
+    assert isinstance(results[0].event, SessionEvent)
+    assert results[0].state is not None
+    assert results[0].ignored is None
 
 
 async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
@@ -77,7 +77,7 @@ async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
         assert 200 == await take(receiver)
         await slow.began.wait()
         assert 1 == receiver.statistics().running
-        slow.goes_on.set()
+        slow.may_end.set()
 
     assert (1, 0) == (slow.ended, receiver.statistics().running)
 
@@ -85,18 +85,18 @@ async def test_response_does_not_wait_for_on_event(inbox: MemoryInbox) -> None:
 async def test_plain_function_is_called_in_a_thread(inbox: MemoryInbox) -> None:
     """It may block without blocking the loop."""
     threads: list[int] = []
-    goes_on = threading.Event()
+    may_end = threading.Event()
 
     def block(_recorded: RecordResult) -> None:
         threads.append(threading.get_ident())
-        goes_on.wait()
+        may_end.wait()
 
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=block) as receiver:
         assert 200 == await take(receiver)
         while not threads:  # noqa: ASYNC110  the thread has no event of the loop's
             await asyncio.sleep(0)
         assert 200 == await take(receiver, message("submitted"))
-        goes_on.set()
+        may_end.set()
 
     assert 2 == len(threads)
     assert threading.get_ident() not in threads
@@ -110,8 +110,8 @@ async def test_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
         await asyncio.sleep(0)
         threads.append(threading.get_ident())
 
-    def around(recorded: RecordResult) -> object:
-        return note("", recorded)
+    def around(result: RecordResult) -> object:
+        return note("", result)
 
     for function in (partial(note, ""), around):
         async with WebhookReceiver(CREDENTIALS, inbox, on_event=function) as receiver:
@@ -122,9 +122,9 @@ async def test_function_may_return_a_coroutine(inbox: MemoryInbox) -> None:
 async def test_failed_on_event_loses_no_event(inbox: MemoryInbox, caplog: pytest.LogCaptureFixture) -> None:
     """The event is recorded and answered 200, and the log has type, file and line of the error, not its text."""
 
-    async def fail(recorded: RecordResult) -> None:
+    async def fail(result: RecordResult) -> None:
         await asyncio.sleep(0)
-        raise ValueError(recorded, "ada@example.com")
+        raise ValueError(result, "ada@example.com")
 
     async def await_what_was_cancelled(_recorded: RecordResult) -> None:
         gone = asyncio.get_running_loop().create_future()
@@ -153,9 +153,9 @@ async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: 
     def raise_deep(_recorded: RecordResult) -> None:
         json.loads("ada@example.com")
 
-    async def raise_later(recorded: RecordResult) -> None:
+    async def raise_later(result: RecordResult) -> None:
         await asyncio.sleep(0)
-        raise_deep(recorded)
+        raise_deep(result)
 
     class OddError(BaseException):
         """An exception that is not a subclass of Exception, as some libraries have."""
@@ -183,10 +183,10 @@ async def test_failure_is_logged_with_file_and_line(inbox: MemoryInbox, caplog: 
 async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str) -> None:
     """The loop starts one call in each iteration, with other work in between."""
     turn, calls_in = 0, Counter[int]()
-    goes_on = asyncio.Event()
+    may_end = asyncio.Event()
 
     async def wait_first(_recorded: RecordResult) -> None:
-        await goes_on.wait()
+        await may_end.wait()
         calls_in[turn] += 1
 
     async def return_at_once(_recorded: RecordResult) -> None:
@@ -202,7 +202,7 @@ async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str)
         assert calls is not None
         for _ in range(299):
             calls.add(recorded)
-        goes_on.set()
+        may_end.set()
         while calls.running or calls.waiting:
             turn += 1
             await asyncio.sleep(0)
@@ -213,11 +213,11 @@ async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str)
 
 async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> None:
     """A program that cancels every task of the loop loses the calls that ran; the others follow the next event."""
-    slow, told = Slow(), list[object]()
+    slow, results = Slow(), list[object]()
 
-    async def call(recorded: RecordResult) -> None:
-        await slow(recorded)
-        told.append(recorded)
+    async def call(result: RecordResult) -> None:
+        await slow(result)
+        results.append(result)
 
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=call, max_running=1) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
@@ -227,10 +227,10 @@ async def test_cancelled_tasks_do_not_stop_later_calls(inbox: MemoryInbox) -> No
         for task in ours:
             task.cancel()
         await asyncio.gather(*ours, return_exceptions=True)
-        slow.goes_on.set()
+        slow.may_end.set()
         assert 200 == await take(receiver, message(session_id="another"))
 
-    assert 2 == len(told)
+    assert 2 == len(results)
 
 
 async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
@@ -241,52 +241,52 @@ async def test_calls_are_limited_and_ordered(inbox: MemoryInbox) -> None:
             assert 200 == await take(receiver, message(session_id=f"{number}"))
         await slow.began.wait()
         assert (1, 4) == (receiver.statistics().running, receiver.statistics().waiting)
-        slow.goes_on.set()
+        slow.may_end.set()
 
-    assert [f"{number}" for number in range(5)] == [recorded.event.session_id for recorded in slow.told]
+    assert [f"{number}" for number in range(5)] == [recorded.event.session_id for recorded in slow.results]
 
 
 async def test_cancelled_request_is_recorded_and_calls_on_event() -> None:
     """A server that cancels the request, because Veriff hung up, stops neither the record nor the call."""
-    inbox, told = OwnInbox(waits=True), list[object]()
+    inbox, results = OwnInbox(waits=True), list[object]()
     async with (
-        WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver,
+        WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver,
         under_aiohttp(in_aiohttp(receiver)) as server,
     ):
         request = asyncio.create_task(server.post(BODY, signed(BODY)))
         await inbox.kept.wait()
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
-        inbox.goes_on.set()
+        inbox.may_end.set()
 
-    assert (1, 1) == (len(told), receiver.statistics().recorded)
+    assert (1, 1) == (len(results), receiver.statistics().recorded)
 
 
 async def test_cancelled_receive_is_recorded_and_calls_on_event() -> None:
     """The same for a framework that cancels its coroutine at any of its steps."""
-    inbox, told = OwnInbox(waits=True), list[object]()
-    async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
+    inbox, results = OwnInbox(waits=True), list[object]()
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver:
         call = asyncio.create_task(receiver.receive(signed(BODY), BODY))
         await inbox.kept.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        inbox.goes_on.set()
-    assert 1 == len(told)
+        inbox.may_end.set()
+    assert 1 == len(results)
 
 
 async def test_late_record_calls_on_event_once(advance_time: Callable[[float], None]) -> None:
     """A late record is answered 503; it calls on_event when it ends, its repetition does not."""
-    inbox, told = OwnInbox(waits=True), list[object]()
-    async with WebhookReceiver(CREDENTIALS, inbox, on_event=told.append) as receiver:
+    inbox, results = OwnInbox(waits=True), list[object]()
+    async with WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver:
         late = asyncio.create_task(take(receiver))
         await inbox.kept.wait()
         advance_time(4.1)
         assert 503 == await late
-        inbox.goes_on.set()
+        inbox.may_end.set()
         assert 200 == await take(receiver)
 
-    assert (1, 1, 1) == (len(told), receiver.statistics().record_failures, receiver.statistics().repeated)
+    assert (1, 1, 1) == (len(results), receiver.statistics().record_failures, receiver.statistics().repeated)
 
 
 async def test_hanging_inbox_accepts_limited_events(advance_time: Callable[[float], None]) -> None:
@@ -298,7 +298,7 @@ async def test_hanging_inbox_accepts_limited_events(advance_time: Callable[[floa
         assert 503 == await take(receiver)
         advance_time(4.1)
         assert {503} == set(await asyncio.gather(*waiting))
-        inbox.goes_on.set()
+        inbox.may_end.set()
 
 
 async def test_hanging_records_leave_their_slots(
@@ -316,7 +316,7 @@ async def test_hanging_records_leave_their_slots(
             assert 503 == await take(receiver)
             advance_time(4.1)
             assert {503} == set(await asyncio.gather(*waiting))
-        inbox.goes_on.set()
+        inbox.may_end.set()
         assert 200 == await take(receiver)
 
     assert 1 == caplog.text.count("the inbox does not finish its records")
@@ -340,12 +340,12 @@ async def test_closing_waits_and_then_cancels(inbox: MemoryInbox, advance_time: 
 
 async def test_blocked_thread_does_not_delay_closing(inbox: MemoryInbox, advance_time: Callable[[float], None]) -> None:
     """A function in a thread cannot be cancelled: it is left behind to end by itself."""
-    goes_on = threading.Event()
+    may_end = threading.Event()
     began = threading.Event()
 
     def block(_recorded: RecordResult) -> None:
         began.set()
-        goes_on.wait()
+        may_end.wait()
 
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=block)
     await take(receiver)
@@ -355,7 +355,7 @@ async def test_blocked_thread_does_not_delay_closing(inbox: MemoryInbox, advance
     await asyncio.sleep(0)
     advance_time(10.1)
     await closing
-    goes_on.set()
+    may_end.set()
 
 
 async def test_closed_receiver_answers_503(inbox: MemoryInbox) -> None:
@@ -410,9 +410,9 @@ async def test_polled_decision_still_calls_on_event(inbox: MemoryInbox, ip: str 
     """Its first webhook calls the function as news, with the same JSON or a fuller one; the next ones do not."""
     decisions: list[str] = []
 
-    async def report(recorded: RecordResult) -> None:  # as in docs/receiving.md
-        if recorded.ignored is None and isinstance(recorded.event, DecisionEvent):
-            decisions.append(recorded.event.decision.status)
+    async def report(result: RecordResult) -> None:  # as in docs/receiving.md
+        if result.ignored is None and isinstance(result.event, DecisionEvent):
+            decisions.append(result.event.decision.status)
 
     await inbox.record(decision_event("s", "approved", minute=1), source=DecisionSource.POLL)
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=report) as receiver:
@@ -427,16 +427,16 @@ async def test_exit_in_a_thread_ends_only_the_call(
     inbox: MemoryInbox, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     """An exit in its thread is a failure of the call: the server and later calls continue."""
-    told: list[RecordResult] = []
+    results: list[RecordResult] = []
 
-    def leave(recorded: RecordResult) -> None:
-        told.append(recorded)
+    def leave(result: RecordResult) -> None:
+        results.append(result)
         raise kind
 
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=leave) as receiver:
         assert [200, 200] == [await take(receiver), await take(receiver, message("submitted"))]
 
-    assert (2, 2) == (len(told), receiver.statistics().failed)
+    assert (2, 2) == (len(results), receiver.statistics().failed)
     assert f"on_event failed with {kind.__name__} at {__file__}" in caplog.text
 
 
@@ -444,9 +444,9 @@ async def test_on_event_may_close_the_receiver(inbox: MemoryInbox) -> None:
     """A function that closes the receiver does not wait for itself."""
     closed: list[RecordResult] = []
 
-    async def close(recorded: RecordResult) -> None:
+    async def close(result: RecordResult) -> None:
         await receiver.aclose()
-        closed.append(recorded)
+        closed.append(result)
 
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=close, close_timeout=1000)
     async with receiver:

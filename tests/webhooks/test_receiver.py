@@ -272,7 +272,7 @@ def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
     with pytest.raises(ConfigurationError, match="inbox must be an inbox, got"):
         WebhookReceiver(CREDENTIALS, no_inbox)
     with pytest.raises(ConfigurationError, match="on_event must be a function, got str"):
-        WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event="tell")  # type: ignore[arg-type]
+        WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event="report")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="path must be a str, not bytes"):
         asgi_app(WebhookReceiver(CREDENTIALS, MemoryInbox()), path=b"/veriff")  # type: ignore[arg-type]
 
