@@ -13,6 +13,7 @@ from veriff_async import Credentials, Media
 from veriff_async._media.prepare import PendingUpload, inspect
 from veriff_async._media.source import SMALL, TINY, reusable_source
 from veriff_async._media.stream_body import sign
+from veriff_async.client import uploader_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,7 +56,7 @@ async def test_upload_is_signed_again_if_the_credentials_were_replaced(
     path = tmp_path / "face.jpg"
     await to_thread.run_sync(path.write_bytes, JPEG + os.urandom(SMALL))
     session = await veriff.create_session()
-    uploader = veriff._uploads
+    uploader = uploader_of(veriff)
     media = Media(path, "face")
     source = reusable_source(path)
     assert source is not None
