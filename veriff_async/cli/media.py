@@ -48,7 +48,7 @@ class StoredMedia:
 
 @frozen(kw_only=True)
 class DownloadRequest:
-    """What to download.
+    """The selection and target of a download.
 
     Attributes:
         session_id: The session.
@@ -109,7 +109,7 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
     type=click.Choice(get_args(IfExists)),
     default="error",
     show_default=True,
-    help="What to do with existing files.",
+    help="Handling of existing files.",
 )
 @click.option(
     "--media-id", "media_ids", multiple=True, metavar="ID", help="Only this item, as in the list; may be repeated."
@@ -186,7 +186,7 @@ async def run_download(
         state: Gets the resume hint once a file has started.
 
     Raises:
-        ConfigurationError: The session has no media of an id that was given.
+        ConfigurationError: An id is not among the media of the session.
     """
     async with veriff:
         session = veriff.session(request.session_id)

@@ -79,7 +79,7 @@ def _parse_media(context: click.Context, option: click.Parameter, values: Sequen
 
 @frozen(kw_only=True)
 class VerifyRequest:
-    """What to verify.
+    """The media and options of a verification.
 
     Attributes:
         media: The pictures.
@@ -279,7 +279,7 @@ async def _create_session(veriff: VeriffClient, request: VerifyRequest, state: C
     except OutcomeUnknownError:
         raise
     except VeriffError:
-        state.set_resume_hint("")  # refused, so there is no session
+        state.set_resume_hint("")  # refused, so nothing was created
         raise
     return created[0]
 

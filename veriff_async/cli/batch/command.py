@@ -77,7 +77,7 @@ def batch() -> None:
     type=_ON_UNKNOWN,
     default="hold",
     show_default=True,
-    help="What to do with a job whose creation got no response.",
+    help="Handling of a job whose creation got no response.",
 )
 @click.option("--retry-failed", is_flag=True, help="Retry jobs that failed permanently in an earlier run.")
 @click.option("--submit-only", is_flag=True, help="Submit only; get the decisions with batch collect.")

@@ -59,7 +59,7 @@ async def wait_for_reader(path: Path) -> AsyncGenerator[None]:
     Opening a pipe without a reader would block the event loop, and Ctrl-C would not work.
     """
     with ExitStack() as stack:
-        while not await to_thread.run_sync(_has_reader, path, stack):  # noqa: ASYNC110  there is no event for it
+        while not await to_thread.run_sync(_has_reader, path, stack):  # noqa: ASYNC110  the system reports no event
             await anyio.sleep(_READER_POLL_SECONDS)
         yield
 

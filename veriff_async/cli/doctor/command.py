@@ -118,7 +118,7 @@ async def diagnose(
     is_reached = root is not None
     if root is None or proxied:
         for name in ("name", "connection", "tls"):
-            yield CheckResult.skipped(name, "there is no base URL" if root is None else "the proxy connects")
+            yield CheckResult.skipped(name, "the base URL is missing" if root is None else "the proxy connects")
     else:
         async with aclosing(reach(root)) as steps:
             async for result in steps:
@@ -126,7 +126,7 @@ async def diagnose(
                 yield result
     async with HttpProbe(_SECONDS, trust_env=proxied) as probe:
         if root is None or not is_reached or credentials is None:
-            because = "Veriff is not reachable" if credentials is not None else "there are no credentials"
+            because = "Veriff is not reachable" if credentials is not None else "the credentials are missing"
             for name in ("answer", "clock", "credentials", "answer signature", "other secrets"):
                 yield CheckResult.skipped(name, because)
         else:
@@ -146,7 +146,7 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
     if probed.status is None:
         yield CheckResult("answer", CheckOutcome.FAILED, f"No response from {root}: {probed.problem}.")
         for name in ("clock", "credentials", "answer signature", "other secrets"):
-            yield CheckResult.skipped(name, "there was no response")
+            yield CheckResult.skipped(name, "Veriff did not respond")
         return
     yield CheckResult("answer", CheckOutcome.OK, f"HTTP {probed.status} in {probed.seconds * 1000:.0f} ms.")
     date = probed.headers.get("Date")
@@ -233,7 +233,7 @@ async def _check_webhook(probe: HttpProbe, url: str, credentials: Credentials | 
     yield _address(address, url)
     if credentials is None:
         for name in (signed, unsigned, forged):
-            yield CheckResult.skipped(name, "there are no credentials")
+            yield CheckResult.skipped(name, "the credentials are missing")
         return
     now = datetime.now(UTC)
     sample, _ = samples(WebhookKind.EVENT, session_id=str(uuid4()), status=None, now=now)
@@ -277,7 +277,7 @@ def _versions() -> CheckResult:
         required = metadata.requires("veriff-async") or []
         found = {name: metadata.version(name) for name in names}
     except metadata.PackageNotFoundError:
-        # Copied instead of installed: there is no metadata to compare with.
+        # Copied instead of installed: metadata is missing.
         required, found = [], {}
     return checks.check_versions(platform.python_version(), {"veriff-async": __version__, **found}, required)
 

@@ -35,12 +35,12 @@ async def reach(root: str) -> AsyncGenerator[CheckResult]:
     yield name
     if name.outcome is CheckOutcome.FAILED:
         yield CheckResult.skipped("connection", "the host name is not known")
-        yield CheckResult.skipped("tls", "there is no connection")
+        yield CheckResult.skipped("tls", "the connection failed")
         return
     connection = await _connection(host, port)
     yield connection
     if connection.outcome is CheckOutcome.FAILED:
-        yield CheckResult.skipped("tls", "there is no connection")
+        yield CheckResult.skipped("tls", "the connection failed")
     elif parts.scheme == "http":
         yield CheckResult.skipped("tls", "the base URL is plain http, which is allowed for this machine only")
     else:
