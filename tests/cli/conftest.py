@@ -1,10 +1,11 @@
-"""Real processes of the command."""
+"""Fixtures that run the command as a real process, with or without a terminal."""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import pty
+import re
 import signal
 import struct
 import subprocess
@@ -29,52 +30,57 @@ SECONDS: Final = 60.0
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what a developer's shell may hold."""
-    strange = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-    return {**kept, "PYTHONWARNINGS": "error", **variables}
+    """Return the environment without variables that a developer's shell may set."""
+    foreign = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    return {**inherited, "PYTHONWARNINGS": "error", **variables}
 
 
-def read(terminal: int, words: str | None = None) -> str:
-    """Read what is written to a terminal until these words came, or until the last writer has gone."""
+def read_terminal(terminal: int, words: str | None = None) -> str:
+    """Read from a terminal until these words appear, or until the last writer closes it."""
     written = b""
-    with suppress(OSError):  # Linux says EIO when the last writer has gone
+    with suppress(OSError):  # Linux raises EIO after the last writer closes the terminal
         while (words is None or words.encode() not in written) and (data := os.read(terminal, 65536)):
             written += data
     return written.decode(errors="replace")
 
 
+def strip_escapes(written: str) -> str:
+    """Return terminal output without the escape sequences that move the cursor and set colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+
+
 @pytest.fixture
 def read_until() -> Callable[[int, str | None], str]:
-    """Give the way to read a terminal until it shows something, so that the moment is known, or to its end."""
-    return read
+    """Return a function that reads a terminal until some words appear, or to its end."""
+    return read_terminal
 
 
 @pytest.fixture
-def served() -> Iterator[Sandbox]:
-    """Run a sandbox that decides at once, in a thread of the tests' process."""
+def auto_sandbox() -> Iterator[Sandbox]:
+    """Run a sandbox that decides immediately, in a thread of the tests' process."""
     with Sandbox(decide_after=0) as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def patient() -> Iterator[Sandbox]:
-    """Run a sandbox that decides when it is told to."""
+def manual_sandbox() -> Iterator[Sandbox]:
+    """Run a sandbox that decides only when a test asks for it."""
     with Sandbox() as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def picture(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Give the path of the beginning of a JPEG, which is all that is looked at."""
+    """Return the path of a file that begins like a JPEG: the library inspects only the beginning."""
     path = tmp_path_factory.mktemp("pictures") / "ada-lovelace.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(70_000) + b"\xff\xd9")
     return str(path)
 
 
 @pytest.fixture(autouse=True)
-def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fail a test whose commands leave anything in the folder for temporary files."""
+def no_temporary_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Fail a test whose commands leave a file in the folder for temporary files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setenv("TMPDIR", str(folder))
@@ -84,13 +90,13 @@ def nothing_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
 
 @pytest.fixture(scope="module")
 def run() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Give a way to run the command without a terminal; tests that look at the same run share it."""
+    """Return a function that runs the command without a terminal; equal calls in a module share one process."""
 
     @cache
-    def call(*arguments: str, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str, stdin: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(  # noqa: S603  our own command
             [*COMMAND, *arguments],
-            input=given,
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,
@@ -103,7 +109,7 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def run_in_terminal() -> Callable[..., tuple[int, str]]:
-    """Give a way to run the command in a terminal of 80 columns; what it wrote comes back with the exit code.
+    """Return a function that runs the command in a terminal of 80 columns and returns exit code and output.
 
     `started` is called with its process id.
     """
@@ -120,7 +126,7 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
         ) as process:
             started(process.pid)
             os.close(end)
-            written = read(terminal)
+            written = read_terminal(terminal)
             os.close(terminal)
             return process.wait(SECONDS), written
 
@@ -128,8 +134,8 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
 
 
 @pytest.fixture(autouse=True)
-def heard_interrupts() -> Iterator[None]:
-    """Let commands hear SIGINT, even where the tests run in the background of a shell, which makes it ignored."""
+def enable_interrupts() -> Iterator[None]:
+    """Restore the default handling of SIGINT, which a shell ignores for processes in the background."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -137,7 +143,7 @@ def heard_interrupts() -> Iterator[None]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Give a way to start the command and go on; what still runs at the end is interrupted, and must end by that."""
+    """Return a function that starts the command; at the end SIGINT must stop each process that still runs."""
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **variables: str) -> subprocess.Popen[str]:
@@ -162,41 +168,41 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 class Receiver(ThreadingHTTPServer):
-    """A server of HTTP that keeps what is posted, and answers as it is told to."""
+    """An HTTP server that records each POST and answers with the status that a test chooses."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         """Listen on a free port."""
-        super().__init__(("127.0.0.1", 0), Posted)
-        self.posted: list[tuple[dict[str, str], bytes]] = []
+        super().__init__(("127.0.0.1", 0), PostHandler)
+        self.received: list[tuple[dict[str, str], bytes]] = []
         self.answer: Callable[[dict[str, str], bytes], int] = lambda _headers, _body: 200
-        self.seen = Event()
+        self.has_received = Event()
 
     @property
     def url(self) -> str:
-        """Return where to post to."""
+        """Return the address that webhooks are posted to."""
         return f"http://127.0.0.1:{self.server_port}/hook"
 
 
-class Posted(BaseHTTPRequestHandler):
-    """One connection to it."""
+class PostHandler(BaseHTTPRequestHandler):
+    """One connection to the receiver."""
 
     server: Receiver
 
     def do_POST(self) -> None:
-        """Keep the request and answer it."""
+        """Record the request and answer it."""
         headers = {name.lower(): value for name, value in self.headers.items()}
         body = self.rfile.read(int(headers.get("content-length", "0")))
-        self.server.posted.append((headers, body))
+        self.server.received.append((headers, body))
         self.send_response(self.server.answer(headers, body))
         self.send_header("Location", "http://127.0.0.1:9/elsewhere")
         self.send_header("Content-Length", "0")
         self.end_headers()
-        self.server.seen.set()
+        self.server.has_received.set()
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -212,7 +218,7 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def start_in_terminal() -> Iterator[Callable[..., tuple[subprocess.Popen[bytes], int]]]:
-    """Give a way to start the command in a terminal and go on; what is read is the terminal, a file descriptor."""
+    """Return a function that starts the command in a terminal and returns the process and its file descriptor."""
     started: list[tuple[subprocess.Popen[bytes], int]] = []
 
     def call(*arguments: str, **variables: str) -> tuple[subprocess.Popen[bytes], int]:

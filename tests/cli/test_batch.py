@@ -1,4 +1,4 @@
-"""`veriff-async batch`, as processes of their own, against the books of a sandbox."""
+"""`veriff-async batch`, as separate processes, against a sandbox that counts its sessions."""
 
 from __future__ import annotations
 
@@ -42,71 +42,71 @@ JOBS: Final = 8
 SECONDS: Final = 50.0
 
 
-class Books:
-    """A sandbox, and something to be done at one of its requests."""
+class CountingSandbox:
+    """A sandbox that can call a function at one of its requests and counts its sessions."""
 
     def __init__(self) -> None:
-        """Make the sandbox; it decides at once."""
-        self.sandbox = Sandbox(decide_after=0, on_request=self._seen)
-        self._left = 0
+        """Create a sandbox that decides immediately."""
+        self.sandbox = Sandbox(decide_after=0, on_request=self._on_request)
+        self._remaining = 0
         self._method = ""
-        self._act: Callable[[], object] = int
+        self._callback: Callable[[], object] = int
 
-    def at(self, count: int, method: str, act: Callable[[], object]) -> None:
-        """Do something, in the sandbox's thread, when so many more requests of a method were answered."""
-        self._left, self._method, self._act = count, method, act
+    def call_after(self, count: int, method: str, callback: Callable[[], object]) -> None:
+        """Call a function, in the sandbox's thread, after `count` more requests of a method."""
+        self._remaining, self._method, self._callback = count, method, callback
 
-    def _seen(self, request: ReceivedRequest) -> None:
-        self._left -= request.method == self._method
-        if self._left == 0:
+    def _on_request(self, request: ReceivedRequest) -> None:
+        self._remaining -= request.method == self._method
+        if self._remaining == 0:
             self._method = ""
-            self._act()
+            self._callback()
 
-    def sessions(self, *job_ids: str) -> Counter[tuple[str | None, str]]:
+    def count_sessions(self, *job_ids: str) -> Counter[tuple[str | None, str]]:
         """Count sessions by job and status."""
-        known = [session for session in self.sandbox.sessions if session.vendor_data in job_ids]
-        return Counter((session.vendor_data, str(session.status)) for session in known)
+        matching = [session for session in self.sandbox.sessions if session.vendor_data in job_ids]
+        return Counter((session.vendor_data, str(session.status)) for session in matching)
 
 
 @pytest.fixture
-def books() -> Iterator[Books]:
-    """Give a sandbox with its books, which ends with the test, its worker threads too."""
-    books = Books()
-    with books.sandbox:
-        yield books
+def service() -> Iterator[CountingSandbox]:
+    """Run a counting sandbox that ends with the test."""
+    service = CountingSandbox()
+    with service.sandbox:
+        yield service
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a folder with a picture, in which commands run."""
+    """Return the working directory of the commands, which holds a picture."""
     (tmp_path / "front.jpg").write_bytes(PICTURE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def lines_of(path: Path) -> list[dict[str, object]]:
-    """Return the results of a file."""
+def read_results(path: Path) -> list[dict[str, object]]:
+    """Return the results in a file."""
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def after(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Wait for the end of a process, and return its code and what it wrote."""
+def wait_for_exit(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait until a process ends, and return its exit code and output."""
     out, err = process.communicate(timeout=SECONDS)
     return process.returncode, out, err
 
 
-def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
-    folder: Path, books: Books, start: Start, run_in_terminal: RunInTerminal
+def test_resume_continues_a_batch_after_ctrl_c_and_after_a_kill(
+    folder: Path, service: CountingSandbox, start: Start, run_in_terminal: RunInTerminal
 ) -> None:
-    """Ctrl-C says how to resume, and that command needs nothing else; whatever stopped it, each job is decided once."""
+    """Ctrl-C prints the command to resume; it needs no other options, and each job is decided exactly once."""
     ids = [f"stopped {number}" for number in range(JOBS)]
     rows = [f"{job_id},front.jpg;front.jpg,Ada {SECRET}" for job_id in ids]
     (folder / "jobs.csv").write_text("\n".join(["id,document-front,first_name", *rows, f"{ids[0]},front.jpg,", ""]))
-    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.sandbox.environ.items()))
+    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in service.sandbox.environ.items()))
     (folder / "secret.env").chmod(0o600)
 
     def interrupt(process: int) -> None:
-        books.at(2, "PATCH", lambda: os.kill(process, signal.SIGINT))
+        service.call_after(2, "PATCH", lambda: os.kill(process, signal.SIGINT))
 
     words = "batch run jobs.csv --journal the.db --out results.jsonl --skip-bad --concurrency 1 --env-file secret.env"
     code, written = run_in_terminal(*words.split(), started=interrupt)
@@ -121,10 +121,10 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
         file.write(b'{"job_id":"torn by a cra')
 
     process = start(*shlex.split(command)[1:], "--json")
-    books.at(2, "PATCH", process.kill)
-    assert -signal.SIGKILL == after(process)[0]
-    code, out, err = after(start(*shlex.split(command)[1:], "--json"))
-    document, results = json.loads(out), lines_of(folder / "results.jsonl")
+    service.call_after(2, "PATCH", process.kill)
+    assert -signal.SIGKILL == wait_for_exit(process)[0]
+    code, out, err = wait_for_exit(start(*shlex.split(command)[1:], "--json"))
+    document, results = json.loads(out), read_results(folder / "results.jsonl")
 
     assert 0 == code
     assert [f"Line {JOBS + 2} (job {ids[0]})"] == [
@@ -134,21 +134,21 @@ def test_a_batch_that_is_interrupted_and_killed_is_gone_on_with(
     assert [JOBS + 2] == [row["line"] for row in document["invalid_rows"]]
     assert dict.fromkeys(ids, 1) == Counter(line["job_id"] for line in results)
     assert {("decided", "approved", None)} == {(line["state"], line["status"], line["error"]) for line in results}
-    assert {(job_id, "approved"): 1 for job_id in ids} == books.sessions(*ids)
-    held = {session.id: len(session.media) for session in books.sandbox.sessions if session.vendor_data in ids}
+    assert {(job_id, "approved"): 1 for job_id in ids} == service.count_sessions(*ids)
+    held = {session.id: len(session.media) for session in service.sandbox.sessions if session.vendor_data in ids}
     assert {line["session_id"]: 2 for line in results} == held
     assert SECRET not in (folder / "results.jsonl").read_text()
     assert 0o600 == (folder / "results.jsonl").stat().st_mode & 0o777
 
 
-def test_readable_secrets_are_warned_of_once(folder: Path, books: Books, start: Start) -> None:
-    """A command that reads a file of secrets twice warns once that others may read it."""
+def test_env_file_readable_by_others_gives_one_warning(folder: Path, service: CountingSandbox, start: Start) -> None:
+    """A command that reads the file of secrets twice warns only once that other users can read it."""
     (folder / "jobs.csv").write_text("id,document-front\nwarned,front.jpg\n")
-    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in books.sandbox.environ.items()))
+    (folder / "secret.env").write_text("\n".join(f"{name}={value}" for name, value in service.sandbox.environ.items()))
     (folder / "secret.env").chmod(0o644)
 
     words = "batch run jobs.csv --journal warned.db --out warned.jsonl --env-file secret.env --json"
-    code, _, err = after(start(*words.split()))
+    code, _, err = wait_for_exit(start(*words.split()))
 
     assert 0 == code
     assert ["Other users can read secret.env"] == [
@@ -156,10 +156,10 @@ def test_readable_secrets_are_warned_of_once(folder: Path, books: Books, start: 
     ]
 
 
-def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
-    folder: Path, books: Books, start: Start, run_in_terminal: RunInTerminal
+def test_resolve_settles_unknown_jobs_and_retry_failed_repeats_failed_jobs(
+    folder: Path, service: CountingSandbox, start: Start, run_in_terminal: RunInTerminal
 ) -> None:
-    """A creation without an answer is named with the command that settles it, and a failure in the results."""
+    """`batch status` prints the command that resolves each creation without a response; results hold each failure."""
     (folder / "jobs.jsonl").write_text(
         "".join(
             json.dumps({"id": job_id, "media": [{"path": "front.jpg", "context": "face"}], "timeout": 30}) + "\n"
@@ -167,10 +167,10 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
         )
     )
     for fault in (Fault.lose_response(), Fault.drop(after=1), Fault.status(400, code="1104")):
-        books.sandbox.inject(fault, method="POST", path="/v1/sessions")
+        service.sandbox.inject(fault, method="POST", path="/v1/sessions")
     words = "batch run jobs.jsonl --journal=a.db --out=r.jsonl --concurrency=1"
-    process = start(*words.split(), **books.sandbox.environ)
-    code, out, err = after(process)
+    process = start(*words.split(), **service.sandbox.environ)
+    code, out, err = wait_for_exit(process)
 
     assert 1 == code, err
     assert ["unknown\tOutcomeUnknownError\t2", "decided\tapproved\t1", "failed\tBadRequestError\t1"] == out.splitlines()
@@ -182,38 +182,42 @@ def test_what_is_in_doubt_is_settled_and_what_failed_tried_again(
     commands = re.findall(r"veriff-async (batch resolve [^\r\n]+)", shown)
     assert [f"batch resolve --journal a.db --session ID {job_id}" for job_id in ("made", "lost")] == commands
 
-    [session] = [session for session in books.sandbox.sessions if session.vendor_data == "made"]
-    assert 0 == after(start(*shlex.split(commands[0].replace("ID", session.id))))[0]
-    assert 0 == after(start(*shlex.split(commands[1].replace("--session ID", "--recreate"))))[0]
-    code, out, err = after(start("batch", "resume", "--journal=a.db", "--retry-failed", **books.sandbox.environ))
+    [session] = [session for session in service.sandbox.sessions if session.vendor_data == "made"]
+    assert 0 == wait_for_exit(start(*shlex.split(commands[0].replace("ID", session.id))))[0]
+    assert 0 == wait_for_exit(start(*shlex.split(commands[1].replace("--session ID", "--recreate"))))[0]
+    code, out, err = wait_for_exit(
+        start("batch", "resume", "--journal=a.db", "--retry-failed", **service.sandbox.environ)
+    )
 
     assert (0, "decided\tapproved\t4\n") == (code, out), err
-    assert {(job_id, "approved"): 1 for job_id in ("made", "lost", "refused", "good")} == books.sessions(
+    assert {(job_id, "approved"): 1 for job_id in ("made", "lost", "refused", "good")} == service.count_sessions(
         "made", "lost", "refused", "good"
     )
-    lines = [(line["job_id"], line["state"], line["error"]) for line in lines_of(folder / "r.jsonl")]
+    lines = [(line["job_id"], line["state"], line["error"]) for line in read_results(folder / "r.jsonl")]
     assert ("refused", "failed", "BadRequestError") in lines
     assert ("refused", "decided", None) == [line for line in lines if line[0] == "refused"][-1]
     assert 5 == len(lines)
 
 
-def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, start: Start) -> None:
-    """Without --skip-bad nothing is sent or written, and what a cell holds is not shown."""
+def test_invalid_rows_are_reported_before_the_first_request(
+    folder: Path, service: CountingSandbox, start: Start
+) -> None:
+    """Without --skip-bad nothing is sent or written, and no cell's content is shown."""
     (folder / "jobs.csv").write_text(
         f"id,face,date_of_birth\nbad-1,front.jpg,{SECRET}\n,front.jpg,\nbad-2,front.jpg,\n"
     )
     (folder / "other.jsonl").write_text("{}\n")
-    before = len(books.sandbox.requests)
+    before = len(service.sandbox.requests)
     commands = [
         ("jobs.csv", "--journal=a.db", "--out=r.jsonl"),
         ("jobs.csv", "--check", "--json"),
         ("jobs.csv", "--journal=b.db", "--out=other.jsonl", "--skip-bad"),
     ]
-    processes = [start("batch", "run", *command, **books.sandbox.environ) for command in commands]
-    done = [after(process) for process in processes]
-    refused, checked, mistaken = done
+    processes = [start("batch", "run", *command, **service.sandbox.environ) for command in commands]
+    results = [wait_for_exit(process) for process in processes]
+    refused, checked, mistaken = results
 
-    assert [2, 2, 1] == [code for code, _, _ in done]
+    assert [2, 2, 1] == [code for code, _, _ in results]
     assert "Line 2 (job bad-1): person.date_of_birth cannot be sent" in refused[2]
     assert "2 of 3 rows are invalid, so nothing was sent" in refused[2]
     assert [2, 3] == [row["line"] for row in json.loads(checked[1])["invalid_rows"]]
@@ -221,28 +225,32 @@ def test_bad_rows_are_named_before_anything_is_sent(folder: Path, books: Books, 
     assert "{}\n" == (folder / "other.jsonl").read_text()
     assert not (folder / "a.db").exists()
     assert not (folder / "r.jsonl").exists()
-    assert before == len(books.sandbox.requests)
-    assert SECRET not in repr(done)
+    assert before == len(service.sandbox.requests)
+    assert SECRET not in repr(results)
 
 
-def test_submitting_and_collecting_are_parted(folder: Path, start: Start) -> None:
-    """--submit-only ends when all are submitted; collect needs the journal alone, or an inbox too."""
+def test_submit_only_and_collect_split_submission_from_waiting(folder: Path, start: Start) -> None:
+    """--submit-only ends when all jobs are submitted; `collect` needs only the journal, or also an inbox."""
     (folder / "jobs.csv").write_text("id,face,first_name\nlater-1,front.jpg,Ada\nlater-2,front.jpg,Grace\n")
     with Sandbox(decide_after=None) as sandbox:
 
-        def begun(*words: str) -> subprocess.Popen[str]:
+        def start_batch(*words: str) -> subprocess.Popen[str]:
             return start("batch", *words, "--journal=a.db", "--out=r.jsonl", **sandbox.environ)
 
-        submitted = after(begun("run", "jobs.csv", "--submit-only"))
+        submitted = wait_for_exit(start_batch("run", "jobs.csv", "--submit-only"))
         (folder / "jobs.csv").unlink()
-        resuming = begun("resume")  # it ends before it takes the journal
+        resuming = start_batch("resume")  # it ends before it claims the journal
         first, second = (
             session.id for session in sorted(sandbox.sessions, key=lambda session: session.vendor_data or "")
         )
-        sandbox.decide(first, Status.APPROVED)  # no webhook tells of it: beside an inbox it would be asked for seldom
-        early, resumed = after(begun("collect", "--timeout=0", "--show-person", "--json")), after(resuming)
+        # No webhook reports this decision. With an inbox the session would be polled rarely.
+        sandbox.decide(first, Status.APPROVED)
+        early, resumed = (
+            wait_for_exit(start_batch("collect", "--timeout=0", "--show-person", "--json")),
+            wait_for_exit(resuming),
+        )
         anyio.run(record, folder / "inbox.db", decision_event(second, Status.APPROVED))
-        late = after(begun("collect", "--json", "--inbox=inbox.db"))
+        late = wait_for_exit(start_batch("collect", "--json", "--inbox=inbox.db"))
 
     assert (0, "submitted\t\t2\n") == submitted[:2]
     assert "veriff-async batch collect --journal a.db --out r.jsonl" in submitted[2]
@@ -252,32 +260,32 @@ def test_submitting_and_collecting_are_parted(folder: Path, start: Start) -> Non
     assert {"state": "decided", "detail": "approved", "jobs": 1} in json.loads(early[1])["outcomes"]
     assert 0 == late[0], late[2]
     assert [{"state": "decided", "detail": "approved", "jobs": 1}] == json.loads(late[1])["outcomes"]
-    people = [line.get("person") for line in lines_of(folder / "r.jsonl") if line["session_id"] == first]
-    assert any("Ada" in json.dumps(person).title() for person in people), "shown when asked for"
+    people = [line.get("person") for line in read_results(folder / "r.jsonl") if line["session_id"] == first]
+    assert any("Ada" in json.dumps(person).title() for person in people), "the person is shown with --show-person"
     assert {JobState.DECIDED: 2} == anyio.run(count_by_state, folder / "a.db")
 
 
-def test_files_of_jobs_that_have_a_session_may_be_gone(folder: Path) -> None:
-    """What became of such a file is for the batch to say, which knows what is up; the others are looked at."""
+def test_check_ignores_missing_files_of_jobs_that_have_a_session(folder: Path) -> None:
+    """A job with a session may need its file no longer; files of other jobs are checked."""
     (folder / "jobs.csv").write_text("id,face\nknown,gone.jpg\nnew,gone.jpg\n")
     bad: list[InvalidRow] = []
 
-    async def checked() -> ManifestCheck:
+    async def check() -> ManifestCheck:
         async with SqliteJournal("a.db") as journal:
             await journal.claim("known")
             record = JobRecord(job_id="known", options_digest="", media=(MediaRecord(context="face"),))
             await journal.write(record.with_session("8f0d1ab6"))
         return await check_manifest(folder / "jobs.csv", 900.0, folder / "a.db", bad.append)
 
-    found = anyio.run(checked)
+    result = anyio.run(check)
 
-    assert (1, bad) == (found.valid, found.invalid)
+    assert (1, bad) == (result.valid, result.invalid)
     assert ["new"] == [row.job_id for row in bad]
 
 
-def test_what_stands_beside_a_journal_is_taken_only_as_it_was_written(folder: Path) -> None:
-    """A plan comes back as it was, with whole paths; anything else in its place is refused."""
-    plan = SavedOptions(
+def test_saved_options_load_unchanged_and_reject_any_other_content(folder: Path) -> None:
+    """Saved options are loaded with absolute paths; a file with any other content is refused."""
+    options = SavedOptions(
         manifest=Path("jobs.csv"),
         out=Path("r.jsonl"),
         env_file=None,
@@ -292,19 +300,19 @@ def test_what_stands_beside_a_journal_is_taken_only_as_it_was_written(folder: Pa
     )
     journal = folder / "a.db"
     assert load_options(journal) is None
-    save_options(journal, plan)
-    whole = evolve(plan, manifest=folder / "jobs.csv", out=folder / "r.jsonl", inbox=folder / "inbox.db")
-    assert whole == load_options(journal)
+    save_options(journal, options)
+    expected = evolve(options, manifest=folder / "jobs.csv", out=folder / "r.jsonl", inbox=folder / "inbox.db")
+    assert expected == load_options(journal)
     for text in ("", "{}", '{"version": 2}', (folder / "a.db-options.json").read_text().replace("fail", "guess")):
         (folder / "a.db-options.json").write_text(text)
         with pytest.raises(ConfigurationError, match="repeat batch run"):
             load_options(journal)
     with pytest.raises(ConfigurationError, match="folder of your own"):
-        save_options(folder / "nowhere" / "a.db", plan)
+        save_options(folder / "nowhere" / "a.db", options)
 
 
-def test_results_are_not_begun_where_they_cannot_be_written(folder: Path) -> None:
-    """A folder that is not there, and another file that ends like a torn line, are found before anything is sent."""
+def test_results_file_is_checked_before_it_is_opened(folder: Path) -> None:
+    """A missing folder, and another file that ends like a torn line, are errors before the first request."""
     (folder / "other.txt").write_text('{"job_id": "a", "state": "decided"}\n{"other": 1}\n{"job_id":"b"')
     for name, words in (("no/r.jsonl", "cannot be written"), ("other.txt", "Line 2 of the results file")):
         with pytest.raises(ConfigurationError, match=words), open_results(folder / name, show_person=False):
@@ -312,19 +320,19 @@ def test_results_are_not_begun_where_they_cannot_be_written(folder: Path) -> Non
     assert (folder / "other.txt").read_text().endswith('"b"')
 
 
-def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    """It has the jobs by state, their pace and what is left, and what was sent."""
+def test_progress_without_a_terminal_is_a_line_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line has the jobs by state, their rate, the time left, and the bytes sent."""
 
-    async def shown() -> str:
+    async def read_progress() -> str:
         async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:1") as veriff:
             display = ProgressDisplay(1000, veriff.statistics, is_submission=True)
             display.update(BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2))
             async with display.shown(line_seconds=0):
-                while not (words := capsys.readouterr().err):  # noqa: ASYNC110  it turns the loop
+                while not (words := capsys.readouterr().err):  # noqa: ASYNC110  the display writes from another task
                     await asyncio.sleep(0)
         return words
 
-    line = anyio.run(shown).splitlines()[0]
+    line = anyio.run(read_progress).splitlines()[0]
 
     assert re.fullmatch(
         r"7 of 1000 jobs, \d+\.\d/s, \d+ (s|min) left; running 3, waiting 0, submitted 4, decided 1, failed 0, "
@@ -335,12 +343,12 @@ def test_where_nobody_watches_a_line_comes_now_and_then(capsys: pytest.CaptureFi
 
 
 async def record(path: Path, event: WebhookEvent) -> None:
-    """Record what a receiver would."""
+    """Record an event in an inbox, as a receiver does."""
     async with SqliteInbox(path) as inbox:
         await inbox.record(event)
 
 
 async def count_by_state(path: Path) -> Mapping[JobState, int]:
-    """Return what a journal counts."""
+    """Return the number of jobs in a journal by state."""
     async with SqliteJournal(path) as journal:
         return await journal.count_by_state()

@@ -1,4 +1,4 @@
-"""`veriff-async completion`, and what shells then ask the command for."""
+"""`veriff-async completion`, and the queries that shells then send to the command."""
 
 from __future__ import annotations
 
@@ -26,26 +26,28 @@ if TYPE_CHECKING:
         ("fish", ("veriff-async", "decision", "--show-"), "--show-person"),
     ],
 )
-def test_a_shell_is_told_what_can_stand_there(run: Run, shell: str, words: tuple[str, ...], expected: str) -> None:
-    """What the script of a shell asks for, in its protocol, is answered with commands and options."""
+def test_completion_offers_commands_and_options_to_each_shell(
+    run: Run, shell: str, words: tuple[str, ...], expected: str
+) -> None:
+    """The command answers the query of each shell's script, in its protocol, with commands and options."""
     script = CliRunner().invoke(cli, ["completion", shell])
-    question = f"{shell}_complete"
-    typed, place = ("\n".join(words), words[-1]) if shell == "fish" else (" ".join(words), str(len(words) - 1))
+    query = f"{shell}_complete"
+    typed, position = ("\n".join(words), words[-1]) if shell == "fish" else (" ".join(words), str(len(words) - 1))
 
-    offered = run(_VERIFF_ASYNC_COMPLETE=question, COMP_WORDS=typed, COMP_CWORD=place)
+    offered = run(_VERIFF_ASYNC_COMPLETE=query, COMP_WORDS=typed, COMP_CWORD=position)
 
     assert script.exit_code == 0
-    assert f"_VERIFF_ASYNC_COMPLETE={question}" in script.output
+    assert f"_VERIFF_ASYNC_COMPLETE={query}" in script.output
     assert expected in offered.stdout
     assert offered.stderr == ""
 
 
-@pytest.mark.skipif(which("bash") is None, reason="there is no bash")
-def test_bash_takes_the_script(run: Run) -> None:
-    """A shell that evaluates it knows how to complete the command."""
+@pytest.mark.skipif(which("bash") is None, reason="bash is not installed")
+def test_bash_evaluates_the_script(run: Run) -> None:
+    """After bash evaluates the script, it completes the command."""
     program = 'eval "$1" && complete -p veriff-async'
 
-    done = subprocess.run(  # noqa: S603  our own script
+    result = subprocess.run(  # noqa: S603  our own script
         [which("bash") or "bash", "-c", program, "-", run("completion", "bash").stdout],
         capture_output=True,
         text=True,
@@ -53,13 +55,13 @@ def test_bash_takes_the_script(run: Run) -> None:
         timeout=60,
     )
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "veriff" in done.stdout
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "veriff" in result.stdout
 
 
 def test_an_unknown_shell_is_wrong_usage() -> None:
-    """Exit code 2, with the shells that there are."""
-    done = CliRunner().invoke(cli, ["completion", "csh"])
+    """An unknown shell is exit code 2, and the message lists the supported shells."""
+    result = CliRunner().invoke(cli, ["completion", "csh"])
 
-    assert done.exit_code == 2
-    assert all(shell in done.output for shell in SHELLS)
+    assert result.exit_code == 2
+    assert all(shell in result.output for shell in SHELLS)

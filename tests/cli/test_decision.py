@@ -1,4 +1,4 @@
-"""`veriff-async decision`, as a process of its own, against a sandbox."""
+"""`veriff-async decision`, as a separate process, against a sandbox."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ UNKNOWN: Final = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(1000) + b"\xff\xd9"
 
 
-def submitted(sandbox: Sandbox) -> str:
+def submit_session(sandbox: Sandbox) -> str:
     """Submit a session, and return its id."""
 
     async def work() -> str:
@@ -42,43 +42,45 @@ def submitted(sandbox: Sandbox) -> str:
     return anyio.run(work)
 
 
-def test_what_is_not_decided_is_no_error(run_in_terminal: RunInTerminal, run: Run, patient: Sandbox) -> None:
-    """Exit code 4, and a sentence, or null for a program; a review announces a decision, and is none yet."""
-    session_id = submitted(patient)
-    code, written = run_in_terminal("decision", session_id, **patient.environ)
-    patient.decide(session_id, "review")
-    reviewed = run("decision", session_id, "--json", **patient.environ)
+def test_missing_decision_is_exit_code_4_without_an_error(
+    run_in_terminal: RunInTerminal, run: Run, manual_sandbox: Sandbox
+) -> None:
+    """People read a sentence and programs null; a review is an intermediate status, so it is exit code 4 too."""
+    session_id = submit_session(manual_sandbox)
+    code, written = run_in_terminal("decision", session_id, **manual_sandbox.environ)
+    manual_sandbox.decide(session_id, "review")
+    reviewed = run("decision", session_id, "--json", **manual_sandbox.environ)
 
     assert (code, written) == (4, f"Session {session_id} has no decision yet.\r\n")
     assert (reviewed.returncode, reviewed.stderr) == (4, "")
     assert json.loads(reviewed.stdout)["decision"]["status"] == "review"
 
 
-def test_an_approval_is_success_and_shows_no_person(run: Run, patient: Sandbox) -> None:
-    """Exit code 0; the person is in the output of whoever asks for it, without what moves a cursor."""
-    session_id = submitted(patient)
-    undecided = run("decision", session_id, "--json", **patient.environ)
-    patient.decide(session_id, "approved", person=Person(first_name="Grace\x1b[2J", last_name="Hopper"))
+def test_approval_is_exit_code_0_and_hides_the_person(run: Run, manual_sandbox: Sandbox) -> None:
+    """--show-person adds the person, without control characters."""
+    session_id = submit_session(manual_sandbox)
+    undecided = run("decision", session_id, "--json", **manual_sandbox.environ)
+    manual_sandbox.decide(session_id, "approved", person=Person(first_name="Grace\x1b[2J", last_name="Hopper"))
 
-    shown = run("decision", session_id, **patient.environ)
-    asked = run("decision", session_id, "--show-person", **patient.environ)
+    shown = run("decision", session_id, **manual_sandbox.environ)
+    with_person = run("decision", session_id, "--show-person", **manual_sandbox.environ)
 
     assert json.loads(undecided.stdout) == {"session_id": session_id, "decision": None}
-    assert (shown.returncode, asked.returncode) == (0, 0)
+    assert (shown.returncode, with_person.returncode) == (0, 0)
     assert "status: approved" in shown.stdout
     assert "Grace" not in shown.stdout
-    assert "first name: Grace?[2J\n" in asked.stdout
+    assert "first name: Grace?[2J\n" in with_person.stdout
 
 
-def test_waiting_in_a_terminal_ends_with_the_table(
-    start_in_terminal: StartInTerminal, read_until: ReadUntil, patient: Sandbox
+def test_wait_in_a_terminal_ends_with_a_table(
+    start_in_terminal: StartInTerminal, read_until: ReadUntil, manual_sandbox: Sandbox
 ) -> None:
-    """--wait goes on until there is a decision; a decline is exit code 3."""
-    session_id = submitted(patient)
-    process, terminal = start_in_terminal("decision", session_id, "--wait", **patient.environ)
+    """--wait waits for a decision and prints its table; a decline is exit code 3."""
+    session_id = submit_session(manual_sandbox)
+    process, terminal = start_in_terminal("decision", session_id, "--wait", **manual_sandbox.environ)
     read_until(terminal, "Waiting for the decision")
 
-    patient.decide(session_id, "declined")
+    manual_sandbox.decide(session_id, "declined")
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", read_until(terminal, None))
 
     assert process.wait(SECONDS) == 3
@@ -86,26 +88,26 @@ def test_waiting_in_a_terminal_ends_with_the_table(
     assert re.search(r"│ reason code +│ \d+ +│", text)
 
 
-def test_a_session_that_is_unknown_has_nothing_to_go_on_with(run: Run, served: Sandbox) -> None:
-    """Exit code 1 and one sentence, or one object with the status of HTTP, and no advice to wait on."""
-    done = run("decision", UNKNOWN, "--wait", **served.environ)
-    error = json.loads(run("decision", UNKNOWN, "--json", **served.environ).stderr)["error"]
+def test_unknown_session_is_an_error_without_advice_to_wait(run: Run, auto_sandbox: Sandbox) -> None:
+    """People read one sentence and programs an object with the HTTP status; the exit code is 1."""
+    result = run("decision", UNKNOWN, "--wait", **auto_sandbox.environ)
+    error = json.loads(run("decision", UNKNOWN, "--json", **auto_sandbox.environ).stderr)["error"]
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Waiting for the decision")
-    assert done.stderr.count("\n") == 2
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Waiting for the decision")
+    assert result.stderr.count("\n") == 2
     assert (error["type"], error["status"], error["session_id"]) == ("NotFoundError", 404, UNKNOWN)
     assert "advice" not in error
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_ctrl_c_while_waiting_says_how_to_go_on(start: Start, form: tuple[str, ...]) -> None:
-    """Exit code 130 with the command to give; a program reads session and advice."""
-    asked = Event()
-    with Sandbox(on_request=lambda seen: asked.set() if seen.path.endswith("/decision") else None) as sandbox:
-        session_id = submitted(sandbox)
+def test_ctrl_c_while_waiting_prints_the_command_to_continue(start: Start, form: tuple[str, ...]) -> None:
+    """The exit code is 130; programs read the session and the command as JSON."""
+    is_polled = Event()
+    with Sandbox(on_request=lambda request: is_polled.set() if request.path.endswith("/decision") else None) as sandbox:
+        session_id = submit_session(sandbox)
         process = start("decision", session_id, "--wait", *form, **sandbox.environ)
-        assert asked.wait(SECONDS)
+        assert is_polled.wait(SECONDS)
 
         process.send_signal(signal.SIGINT)
         written, errors = process.communicate(timeout=SECONDS)
@@ -124,12 +126,12 @@ def test_ctrl_c_while_waiting_says_how_to_go_on(start: Start, form: tuple[str, .
     }
 
 
-def test_no_decision_in_time_is_an_exit_code_of_its_own(run: Run, patient: Sandbox) -> None:
-    """Exit code 4, a sentence, and how to go on."""
-    session_id = submitted(patient)
+def test_timeout_is_exit_code_4_with_the_command_to_continue(run: Run, manual_sandbox: Sandbox) -> None:
+    """A timeout prints one sentence and the command that waits again."""
+    session_id = submit_session(manual_sandbox)
 
-    done = run("decision", session_id, "--wait", "--timeout", "0.01", **patient.environ)
+    result = run("decision", session_id, "--wait", "--timeout", "0.01", **manual_sandbox.environ)
 
-    assert (done.returncode, done.stdout) == (4, "")
-    assert done.stderr.splitlines()[-1] == f"To continue waiting: veriff-async decision {session_id} --wait"
-    assert "Error: No decision" in done.stderr
+    assert (result.returncode, result.stdout) == (4, "")
+    assert result.stderr.splitlines()[-1] == f"To continue waiting: veriff-async decision {session_id} --wait"
+    assert "Error: No decision" in result.stderr

@@ -1,4 +1,4 @@
-"""`veriff-async demo`, as a process of its own."""
+"""`veriff-async demo`, as a separate process."""
 
 from __future__ import annotations
 
@@ -22,41 +22,41 @@ ESCAPE = "\x1b"
 SECONDS = 60.0
 
 
-def test_the_demo_runs_the_whole_flow_without_being_given_anything(run: Run) -> None:
-    """With no arguments it verifies the specimens, and tells what happened and what comes next."""
-    done = run("demo")
+def test_demo_runs_the_whole_flow_without_arguments(run: Run) -> None:
+    """The demo verifies the specimens, explains each step, and says how to continue with Veriff."""
+    result = run("demo")
 
-    assert done.returncode == 0, done.stderr
-    assert "status: approved" in done.stdout
-    assert "What just happened" in done.stdout
-    assert all(name in done.stdout for name in ("VERIFF_API_KEY", "VERIFF_SHARED_SECRET", "VERIFF_BASE_URL"))
-    assert "Customer Portal" in done.stdout
-    assert done.stderr == ""
+    assert result.returncode == 0, result.stderr
+    assert "status: approved" in result.stdout
+    assert "What just happened" in result.stdout
+    assert all(name in result.stdout for name in ("VERIFF_API_KEY", "VERIFF_SHARED_SECRET", "VERIFF_BASE_URL"))
+    assert "Customer Portal" in result.stdout
+    assert result.stderr == ""
 
 
-def test_without_a_terminal_the_demo_writes_plain_lines(run: Run) -> None:
-    """No escape sequence, no carriage return, and one line for each file with the bytes that went out."""
-    done = run("demo")
+def test_demo_without_a_terminal_writes_plain_lines(run: Run) -> None:
+    """Output has no escape sequence or carriage return, and one line per file with the bytes sent."""
+    result = run("demo")
 
-    assert ESCAPE not in done.stdout
-    assert "\r" not in done.stdout
+    assert ESCAPE not in result.stdout
+    assert "\r" not in result.stdout
     for name in ("document-front.jpg", "document-back.jpg", "face.jpg"):
-        assert len(re.findall(rf"^  {name}: 0\.\d\d MB sent$", done.stdout, re.MULTILINE)) == 1
+        assert len(re.findall(rf"^  {name}: 0\.\d\d MB sent$", result.stdout, re.MULTILINE)) == 1
 
 
-def test_colour_that_is_forced_into_a_pipe_does_not_bring_moving_bars(run: Run) -> None:
-    """FORCE_COLOR colours the text but nothing is drawn over, because a file keeps every frame."""
-    done = run("demo", FORCE_COLOR="1")
+def test_force_color_in_a_pipe_adds_no_progress_bars(run: Run) -> None:
+    """FORCE_COLOR colours the text; a bar would leave each of its frames in the file."""
+    result = run("demo", FORCE_COLOR="1")
 
-    assert done.returncode == 0
-    assert f"{ESCAPE}[1A" not in done.stdout
-    assert f"{ESCAPE}[?25l" not in done.stdout
+    assert result.returncode == 0
+    assert f"{ESCAPE}[1A" not in result.stdout
+    assert f"{ESCAPE}[?25l" not in result.stdout
 
 
-def test_in_a_terminal_the_demo_shows_a_bar_for_each_file_and_a_table(
+def test_demo_in_a_terminal_shows_a_bar_per_file_and_a_table(
     run_in_terminal: RunInTerminal,
 ) -> None:
-    """Each file has a bar that ends at 100 % of the real bytes, and the cursor comes back."""
+    """Each bar ends at 100 % of the file's bytes, and the cursor is shown again."""
     code, written = run_in_terminal("demo")
     text = re.sub(rf"{ESCAPE}\[[0-9;?]*[A-Za-z]", "", written)
 
@@ -68,15 +68,15 @@ def test_in_a_terminal_the_demo_shows_a_bar_for_each_file_and_a_table(
     assert written.count(f"{ESCAPE}[?25l") == written.count(f"{ESCAPE}[?25h") >= 1
 
 
-def test_no_color_is_honoured(run_in_terminal: RunInTerminal) -> None:
-    """With NO_COLOR set, a terminal gets bars without any colour."""
+def test_no_color_removes_colours(run_in_terminal: RunInTerminal) -> None:
+    """With NO_COLOR, a terminal shows bars without colours."""
     code, written = run_in_terminal("demo", NO_COLOR="1")
 
     assert code == 0
     assert not re.search(rf"{ESCAPE}\[[0-9;]*(3[0-7]|9[0-7]|38;|48;)[0-9;]*m", written)
 
 
-def test_a_dumb_terminal_gets_plain_lines(run_in_terminal: RunInTerminal) -> None:
+def test_dumb_terminal_gets_plain_lines(run_in_terminal: RunInTerminal) -> None:
     """TERM=dumb is a terminal that cannot move its cursor."""
     code, written = run_in_terminal("demo", TERM="dumb")
 
@@ -85,62 +85,62 @@ def test_a_dumb_terminal_gets_plain_lines(run_in_terminal: RunInTerminal) -> Non
     assert ESCAPE not in written
 
 
-def test_the_demo_speaks_to_programs_as_json(run: Run) -> None:
+def test_demo_with_json_writes_one_document(run: Run) -> None:
     """With --json standard output is one JSON document and nothing else."""
-    done = run("demo", "--json")
-    outcome = json.loads(done.stdout)
+    result = run("demo", "--json")
+    outcome = json.loads(result.stdout)
 
-    assert done.stderr == ""
+    assert result.stderr == ""
     assert outcome["decision"]["status"] == "approved"
-    assert [one["context"] for one in outcome["uploaded"]] == ["document-front", "document-back", "face"]
-    assert outcome["bytes"]["files"] == sum(one["size"] for one in outcome["uploaded"]) > 1_000_000
+    assert [upload["context"] for upload in outcome["uploaded"]] == ["document-front", "document-back", "face"]
+    assert outcome["bytes"]["files"] == sum(upload["size"] for upload in outcome["uploaded"]) > 1_000_000
     assert outcome["bytes"]["sent"] > outcome["bytes"]["files"] * 4 / 3
     assert "person" not in outcome
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_personal_data_is_shown_only_when_asked_for(run: Run, form: tuple[str, ...]) -> None:
-    """The person's name stays out of the output without --show-person, and is there with it."""
+def test_demo_shows_the_person_only_with_show_person(run: Run, form: tuple[str, ...]) -> None:
+    """The output contains the person's name only with --show-person."""
     assert "Ada" not in run("demo", *form).stdout
     assert "Ada" in run("demo", *form, "--show-person").stdout
 
 
-def test_own_pictures_take_the_place_of_specimens(run: Run, tmp_path: Path) -> None:
-    """A file that is given is the one that is uploaded, to its last byte."""
-    mine = tmp_path / "mine.jpg"
-    mine.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(70_000) + b"\xff\xd9")
+def test_files_of_the_user_replace_specimens(run: Run, tmp_path: Path) -> None:
+    """The demo uploads every byte of the file that the user names."""
+    file = tmp_path / "file.jpg"
+    file.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(70_000) + b"\xff\xd9")
 
-    outcome = json.loads(run("demo", "--json", "--face", str(mine)).stdout)
+    outcome = json.loads(run("demo", "--json", "--face", str(file)).stdout)
 
     assert outcome["uploaded"][2] | {"id": None} == {
         "context": "face",
         "id": None,
-        "size": mine.stat().st_size,
+        "size": file.stat().st_size,
     }
 
 
-def test_a_file_that_is_missing_is_wrong_usage(run: Run, tmp_path: Path) -> None:
-    """The path is checked before anything starts, with exit code 2."""
-    done = run("demo", "--front", str(tmp_path / "nothing.jpg"))
+def test_missing_file_is_wrong_usage(run: Run, tmp_path: Path) -> None:
+    """A path that does not exist is exit code 2 before the demo starts."""
+    result = run("demo", "--front", str(tmp_path / "nothing.jpg"))
 
-    assert done.returncode == 2
-    assert "does not exist" in done.stderr
+    assert result.returncode == 2
+    assert "does not exist" in result.stderr
 
 
-def test_an_error_of_the_library_is_one_sentence(run: Run, tmp_path: Path) -> None:
-    """A file that is no picture ends the demo with exit code 1, and without a traceback."""
+def test_library_error_is_one_sentence_without_traceback(run: Run, tmp_path: Path) -> None:
+    """A file that is not a picture ends the demo with exit code 1."""
     text = tmp_path / "text.jpg"
-    text.write_text("I am no picture.")
+    text.write_text("This file is not a picture.")
 
-    done = run("demo", "--back", str(text))
+    result = run("demo", "--back", str(text))
 
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: ")
-    assert done.stderr.count("\n") == 1
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
 
 
-def test_ctrl_c_ends_the_demo_at_once(start: Start) -> None:
-    """SIGINT while it works gives exit code 130 and one word, not a traceback."""
+def test_ctrl_c_stops_the_demo_without_traceback(start: Start) -> None:
+    """SIGINT gives exit code 130 and one word."""
     process = start("demo")
     assert process.stdout is not None
     assert process.stdout.readline()

@@ -1,4 +1,4 @@
-"""`veriff-async doctor`: each thing that can be wrong, for real."""
+"""`veriff-async doctor`: each check against a real cause of its failure."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ VARIABLES: Final = {"VERIFF_API_KEY": KEY, "VERIFF_SHARED_SECRET": SECRET}
 CREDENTIALS: Final = Credentials(KEY, SECRET)
 
 
-async def found(environ: Mapping[str, str], webhook_url: str | None = None) -> dict[str, CheckResult]:
-    """Make all checks; each of them has a result, in the order that is documented."""
+async def run_checks(environ: Mapping[str, str], webhook_url: str | None = None) -> dict[str, CheckResult]:
+    """Run all checks; each one has a result, in the documented order."""
     results = [result async for result in diagnose(environ, webhook_url=webhook_url)]
     assert [result.name for result in results][: len(CHECKS)] == list(CHECKS)
     message = " ".join(result.message for result in results)
@@ -58,19 +58,19 @@ async def found(environ: Mapping[str, str], webhook_url: str | None = None) -> d
     return {result.name: result for result in results}
 
 
-def failed(results: Mapping[str, CheckResult]) -> list[str]:
+def failed_checks(results: Mapping[str, CheckResult]) -> list[str]:
     """Return the names of the checks that failed."""
     return [name for name, result in results.items() if result.outcome is CheckOutcome.FAILED]
 
 
-def skipped(results: Mapping[str, CheckResult]) -> list[str]:
+def skipped_checks(results: Mapping[str, CheckResult]) -> list[str]:
     """Return the names of the checks that were skipped."""
     return [name for name, result in results.items() if result.outcome is CheckOutcome.SKIPPED]
 
 
 @pytest.fixture
 async def serve() -> AsyncIterator[Serve]:
-    """Give a way to run a server that says the same to everybody."""
+    """Return a function that starts a server with the same response to every request."""
     runners: list[web.AppRunner] = []
 
     async def call(
@@ -95,19 +95,21 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 def not_found(_request: web.Request) -> web.Response:
-    """Answer as Veriff does to a session that nobody has, unsigned."""
+    """Answer as Veriff does for an unknown session, but without a signature."""
     return web.json_response({"status": "fail", "message": "Session not found"}, status=404)
 
 
-def certificate(authority: trustme.CA, *names: str, until: datetime | None = None) -> ssl.SSLContext:
-    """Make what a server needs for TLS."""
+def create_tls_context(authority: trustme.CA, *names: str, until: datetime | None = None) -> ssl.SSLContext:
+    """Create the TLS context of a server."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     authority.issue_cert(*names, not_after=until).configure_cert(context)
     return context
 
 
-def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
-    """With a Veriff and a receiver that are right, nothing fails, and nothing was created nor is a secret shown."""
+def test_doctor_reports_no_failure_for_a_correct_setup(
+    run_in_terminal: Callable[..., tuple[int, str]], receiver: Receiver
+) -> None:
+    """With a working Veriff and receiver no check fails, no session is created, and no secret is shown."""
     receiver.answer = lambda headers, body: 200 if is_signed(headers, body) else 401
     with Sandbox() as sandbox:
         code, shown = run_in_terminal("doctor", "--webhook-url", receiver.url, **sandbox.environ)
@@ -125,11 +127,11 @@ def test_all_is_well_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str
 
 
 def is_signed(headers: dict[str, str], body: bytes, credentials: Credentials | None = None) -> bool:
-    """Tell whether a sample is signed by somebody else than nobody: the secret of the sandbox is not known here."""
+    """Return whether the signature of a sample is valid; without credentials, whether it is there and not forged."""
     if credentials is None:
-        nobody = Credentials(headers["x-auth-client"], "00000000-0000-4000-8000-000000000000")
+        forger = Credentials(headers["x-auth-client"], "00000000-0000-4000-8000-000000000000")
         signature = headers.get("x-hmac-signature", "")
-        return bool(signature) and nobody.verify(body, signature) is None
+        return bool(signature) and forger.verify(body, signature) is None
     try:
         verify_webhook(headers, body, credentials)
     except SignatureError:
@@ -137,8 +139,8 @@ def is_signed(headers: dict[str, str], body: bytes, credentials: Credentials | N
     return True
 
 
-def test_long_findings_are_wrapped_between_words(run_in_terminal: Callable[..., tuple[int, str]]) -> None:
-    """On a terminal a sentence is wrapped between words, and its further lines stand below its beginning."""
+def test_long_messages_wrap_between_words(run_in_terminal: Callable[..., tuple[int, str]]) -> None:
+    """On a terminal the further lines of a message are indented to its beginning."""
     code, shown = run_in_terminal("doctor")
     lines = [line.rstrip() for line in re.sub(r"\x1b\[[\d;]*m", "", shown).splitlines()]
     text = " ".join(line.strip() for line in lines)
@@ -148,33 +150,33 @@ def test_long_findings_are_wrapped_between_words(run_in_terminal: Callable[..., 
     assert {line[:27] for line in lines if line.startswith(" ")} == {" " * 27}
 
 
-def test_what_is_wrong_is_told_to_programs(run: Run, tmp_path: Path) -> None:
-    """A wrong secret from a file is exit code 1 and one result, beside which the others stand as they are."""
+def test_json_has_one_failed_result_for_a_wrong_secret(run: Run, tmp_path: Path) -> None:
+    """A wrong secret in a file is exit code 1 and fails only one check."""
     file = tmp_path / "settings"
     with Sandbox() as sandbox:
         lines = [f"{name}={value}" for name, value in {**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}.items()]
         file.write_text("\n".join(lines))
         file.chmod(0o600)
-        done = run("doctor", "--json", "--env-file", str(file))
+        result = run("doctor", "--json", "--env-file", str(file))
 
-    document = json.loads(done.stdout)
+    document = json.loads(result.stdout)
     rows = {row["name"]: row for row in document["results"]}
-    assert done.returncode == 1
+    assert result.returncode == 1
     assert document["ok"] is False
     assert list(rows) == list(CHECKS)
     assert [name for name, row in rows.items() if row["outcome"] == "failed"] == ["credentials"]
     assert "code 1818" in rows["credentials"]["message"]
     assert "VERIFF_SHARED_SECRET" in rows["credentials"]["message"]
-    assert done.stderr == ""
+    assert result.stderr == ""
 
 
-def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
-    """TLS is told with its version; a server that takes every signature leaves the secret unproven."""
+def test_trusted_certificate_passes_with_its_tls_version(run: Run, tmp_path: Path) -> None:
+    """A server that accepts every signature proves nothing about the secret, so that check is a warning."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
-    served = certificate(authority, "localhost")
+    tls_context = create_tls_context(authority, "localhost")
 
-    async def both() -> subprocess.CompletedProcess[str]:
+    async def run_against_server() -> subprocess.CompletedProcess[str]:
         app = web.Application()
 
         async def handle(request: web.Request) -> web.Response:
@@ -183,7 +185,7 @@ def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
         app.router.add_route("*", "/{any:.*}", handle)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=served).start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls_context).start()
         url = f"https://localhost:{runner.addresses[0][1]}/v1/"
         trust = {"SSL_CERT_FILE": str(tmp_path / "authority.pem"), "VERIFF_BASE_URL": url}
         try:
@@ -191,10 +193,10 @@ def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
         finally:
             await runner.cleanup()
 
-    done = anyio.run(both)
+    result = anyio.run(run_against_server)
 
-    rows = {row["name"]: row for row in json.loads(done.stdout)["results"]}
-    assert done.returncode == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)["results"]}
+    assert result.returncode == 0
     assert rows["tls"]["outcome"] == "ok"
     assert rows["tls"]["message"].startswith("TLSv1.3")
     assert rows["credentials"]["outcome"] == "warning"
@@ -214,47 +216,47 @@ def test_a_trusted_certificate_is_seen(run: Run, tmp_path: Path) -> None:
         ("VERIFF_INTEGRATION_ID", "mine", "integration id", "is not a UUID"),
     ],
 )
-async def test_variables_are_named(variable: str, value: str, name: str, words: str) -> None:
-    """A variable that is missing or cannot be right is named, and what needs it is skipped, not failed."""
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": "http://127.0.0.1:9", variable: value})
+async def test_invalid_variable_is_named(variable: str, value: str, name: str, words: str) -> None:
+    """A missing or invalid variable fails its own check, and the checks that need it are skipped."""
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": "http://127.0.0.1:9", variable: value})
 
-    assert failed(results) == [name, "connection"]
+    assert failed_checks(results) == [name, "connection"]
     assert words in results[name].message
-    assert {"answer", "credentials", "clock", "tls"} <= set(skipped(results))
+    assert {"answer", "credentials", "clock", "tls"} <= set(skipped_checks(results))
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
     ("url", "words"), [("", "is not set"), ("http://veriff.example", "not https"), ("stationapi", "not an absolute")]
 )
-async def test_an_address_that_cannot_be_is_named(url: str, words: str) -> None:
-    """Without an address nothing is reached, and everything that needs it is skipped."""
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": url})
+async def test_invalid_base_url_is_named(url: str, words: str) -> None:
+    """Without a valid base URL nothing is requested, and the checks that need it are skipped."""
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": url})
 
-    assert failed(results) == ["base url"]
+    assert failed_checks(results) == ["base url"]
     assert words in results["base url"].message
-    assert len(skipped(results)) == len(CHECKS) - CHECKS.index("name")
+    assert len(skipped_checks(results)) == len(CHECKS) - CHECKS.index("name")
 
 
 @pytest.mark.anyio
-async def test_a_name_that_nobody_has() -> None:
-    """A host that does not resolve fails as that, and nothing else does."""
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": "https://nobody.invalid"})
+async def test_unknown_host_fails_only_the_name_check() -> None:
+    """A host name that does not resolve fails only the check of the name."""
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": "https://nobody.invalid"})
 
-    assert failed(results) == ["name"]
+    assert failed_checks(results) == ["name"]
     assert "nobody.invalid" in results["name"].message
 
 
 @pytest.mark.anyio
-async def test_a_port_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused connection fails as that, with a proxy that would be the way out named without its password."""
+async def test_closed_port_fails_only_the_connection_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy that could reach the server is named without its password."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setenv("HTTPS_PROXY", "http://ada:lovelace@proxy:3128")
 
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": f"http://127.0.0.1:{port}"})
 
-    assert failed(results) == ["connection"]
+    assert failed_checks(results) == ["connection"]
     assert "Connection refused" in results["connection"].message
     assert results["proxies"].outcome is CheckOutcome.WARNING
     assert "HTTPS_PROXY" in results["proxies"].message
@@ -265,7 +267,7 @@ async def test_a_port_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
 def untrusted(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> tuple[ssl.SSLContext, str]:
-    """Give a server's certificate that is not to be trusted, and the words that say why."""
+    """Return the TLS context of a server that is not to be trusted, and the words that say why."""
     words: str = request.param
     authority = trustme.CA()
     if words != "authority":
@@ -273,30 +275,32 @@ def untrusted(
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority.pem"))
     name = "veriff.example" if words == "another host name" else "localhost"
     until = datetime.now(UTC) + timedelta(days=-1 if words == "expired" else 1)
-    return certificate(authority, name, until=until), words
+    return create_tls_context(authority, name, until=until), words
 
 
 @pytest.mark.anyio
-async def test_a_certificate_that_nobody_trusts(receiver: Receiver, untrusted: tuple[ssl.SSLContext, str]) -> None:
-    """An unknown authority, another host and an expired certificate are told apart, and nothing is sent to them."""
-    served, words = untrusted
-    receiver.socket = served.wrap_socket(receiver.socket, server_side=True)
+async def test_untrusted_certificate_is_named_with_its_reason(
+    receiver: Receiver, untrusted: tuple[ssl.SSLContext, str]
+) -> None:
+    """An unknown authority, another host and an expired certificate have different messages; no request is sent."""
+    tls_context, words = untrusted
+    receiver.socket = tls_context.wrap_socket(receiver.socket, server_side=True)
 
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://localhost:{receiver.server_port}"})
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": f"https://localhost:{receiver.server_port}"})
 
-    assert failed(results) == ["tls"]
+    assert failed_checks(results) == ["tls"]
     assert words in results["tls"].message
-    assert receiver.posted == []
+    assert receiver.received == []
 
 
 @pytest.mark.anyio
-async def test_a_server_without_tls(serve: Serve) -> None:
-    """Plain http where https was meant is told as that."""
+async def test_server_without_tls_fails_only_the_tls_check(serve: Serve) -> None:
+    """Plain http behind an https URL has its own message."""
     url = await serve(not_found)
 
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": url.replace("http:", "https:")})
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": url.replace("http:", "https:")})
 
-    assert failed(results) == ["tls"]
+    assert failed_checks(results) == ["tls"]
     assert "https" in results["tls"].message
 
 
@@ -304,10 +308,10 @@ async def test_a_server_without_tls(serve: Serve) -> None:
 @pytest.mark.parametrize(
     ("speaks", "words"), [(True, "closed during the TLS handshake"), (False, "took more than 5 seconds")]
 )
-async def test_a_handshake_that_does_not_end(
+async def test_tls_handshake_that_never_ends_does_not_block_the_doctor(
     advance_time: Callable[[float], None], words: str, *, speaks: bool
 ) -> None:
-    """Who closes the connection, and who says nothing, does not hold the doctor up."""
+    """A server that closes the connection, or sends nothing, fails the check of TLS."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         hello = await reader.read(1)
@@ -318,36 +322,36 @@ async def test_a_handshake_that_does_not_end(
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        results = await found({**VARIABLES, "VERIFF_BASE_URL": f"https://127.0.0.1:{port}"})
+        results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": f"https://127.0.0.1:{port}"})
 
-    assert failed(results) == ["tls"]
+    assert failed_checks(results) == ["tls"]
     assert words in results["tls"].message
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("seconds", [7200, -7200])
-async def test_a_clock_that_is_wrong(serve: Serve, seconds: int) -> None:
-    """Hours between the clocks are a failure, which says who is ahead."""
+async def test_clock_that_differs_by_hours_is_a_failure(serve: Serve, seconds: int) -> None:
+    """The message says which clock is ahead."""
 
     def answer(request: web.Request) -> web.Response:
-        late = not_found(request)
-        late.headers["Date"] = format_datetime(datetime.now(UTC) - timedelta(seconds=seconds), usegmt=True)
-        return late
+        response = not_found(request)
+        response.headers["Date"] = format_datetime(datetime.now(UTC) - timedelta(seconds=seconds), usegmt=True)
+        return response
 
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": await serve(answer)})
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": await serve(answer)})
 
-    assert failed(results) == ["clock"]
+    assert failed_checks(results) == ["clock"]
     assert ("ahead of" if seconds > 0 else "behind") in results["clock"].message
 
 
-def test_a_clock_is_judged_by_seconds() -> None:
-    """Some seconds are the way of the answer, half a minute is a warning, and no date is no failure."""
+def test_clock_difference_decides_the_outcome() -> None:
+    """20 seconds are accepted, 60 are a warning and 200 a failure; without a valid date the check is skipped."""
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
-    def judged(off: float) -> CheckOutcome:
+    def check(off: float) -> CheckOutcome:
         return check_clock(format_datetime(now - timedelta(seconds=off), usegmt=True), now=now, seconds=1).outcome
 
-    assert [judged(off) for off in (0, 20, -20, 60, -60, 200, -200)] == [
+    assert [check(off) for off in (0, 20, -20, 60, -60, 200, -200)] == [
         CheckOutcome.OK,
         CheckOutcome.OK,
         CheckOutcome.OK,
@@ -361,10 +365,10 @@ def test_a_clock_is_judged_by_seconds() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_wrong_key_is_told_from_a_wrong_secret(sandbox: Sandbox) -> None:
-    """Code 1803 is the key and 1818 the secret, and each is named by its variable alone."""
-    key = (await found({**sandbox.environ, "VERIFF_API_KEY": OTHER}))["credentials"]
-    secret = (await found({**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}))["credentials"]
+async def test_wrong_key_and_wrong_secret_name_their_variables(sandbox: Sandbox) -> None:
+    """Code 1803 names only the variable of the key, and code 1818 only that of the secret."""
+    key = (await run_checks({**sandbox.environ, "VERIFF_API_KEY": OTHER}))["credentials"]
+    secret = (await run_checks({**sandbox.environ, "VERIFF_SHARED_SECRET": OTHER}))["credentials"]
 
     assert (key.outcome, secret.outcome) == (CheckOutcome.FAILED, CheckOutcome.FAILED)
     assert "1803" in key.message
@@ -376,20 +380,20 @@ async def test_a_wrong_key_is_told_from_a_wrong_secret(sandbox: Sandbox) -> None
 
 
 @pytest.mark.anyio
-async def test_each_secret_is_tried(sandbox: Sandbox) -> None:
-    """A further secret that is refused is named by its place, and one that would be accepted is told too."""
+async def test_each_secret_is_checked(sandbox: Sandbox) -> None:
+    """A refused further secret is named by its position; a refused first secret names a further one that works."""
     good = sandbox.credentials.shared_secret
 
-    old = await found({**sandbox.environ, "VERIFF_SHARED_SECRET": f"{good},{OTHER}"})
-    turned = await found({**sandbox.environ, "VERIFF_SHARED_SECRET": f"{OTHER},{good}"})
+    bad_second = await run_checks({**sandbox.environ, "VERIFF_SHARED_SECRET": f"{good},{OTHER}"})
+    bad_first = await run_checks({**sandbox.environ, "VERIFF_SHARED_SECRET": f"{OTHER},{good}"})
     sandbox.credentials = sandbox.credentials.with_rotated_secret(OTHER)
-    both = await found({**sandbox.environ})
+    both = await run_checks({**sandbox.environ})
 
-    assert failed(old) == []
-    assert old["other secrets"].outcome is CheckOutcome.WARNING
-    assert "number 2 is refused" in old["other secrets"].message
-    assert failed(turned) == ["credentials"]
-    assert "put one of them first" in turned["other secrets"].message
+    assert failed_checks(bad_second) == []
+    assert bad_second["other secrets"].outcome is CheckOutcome.WARNING
+    assert "number 2 is refused" in bad_second["other secrets"].message
+    assert failed_checks(bad_first) == ["credentials"]
+    assert "put one of them first" in bad_first["other secrets"].message
     assert both["other secrets"].outcome is CheckOutcome.OK
 
 
@@ -404,46 +408,46 @@ async def test_each_secret_is_tried(sandbox: Sandbox) -> None:
         (Fault.drop(), "answer", "closed before a response"),
     ],
 )
-async def test_an_answer_that_is_wrong(sandbox: Sandbox, fault: Fault, name: str, words: str) -> None:
-    """Whatever comes instead of an answer is told for what it is, and fails alone."""
-    # What was cut off unanswered is asked a second time.
+async def test_each_wrong_response_has_its_message(sandbox: Sandbox, fault: Fault, name: str, words: str) -> None:
+    """Each wrong response fails only one check."""
+    # The client repeats a request whose connection closed before a response.
     sandbox.inject(fault, times=2 if name == "answer" else 1)
 
-    results = await found(sandbox.environ)
+    results = await run_checks(sandbox.environ)
 
-    assert failed(results) == [name]
+    assert failed_checks(results) == [name]
     assert words in results[name].message
 
 
 @pytest.mark.anyio
-async def test_what_is_neither_accepted_nor_refused(sandbox: Sandbox) -> None:
-    """Too many requests say nothing about the credentials, so they are a warning."""
+async def test_rate_limit_is_a_warning(sandbox: Sandbox) -> None:
+    """HTTP 429 proves nothing about the credentials."""
     sandbox.inject(Fault.status(429))
 
-    results = await found(sandbox.environ)
+    results = await run_checks(sandbox.environ)
 
-    assert failed(results) == []
+    assert failed_checks(results) == []
     assert results["credentials"].outcome is CheckOutcome.WARNING
 
 
 @pytest.mark.anyio
-async def test_a_server_that_is_not_veriff(serve: Serve) -> None:
-    """A web server that says 404 to everybody has accepted nothing."""
+async def test_server_other_than_veriff_fails_the_credentials_check(serve: Serve) -> None:
+    """A web server that answers every request with 404 has not accepted the credentials."""
     url = await serve(lambda _request: web.Response(text="<h1>Not found</h1>", status=404))
 
-    results = await found({**VARIABLES, "VERIFF_BASE_URL": url})
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": url})
 
-    assert failed(results) == ["credentials"]
+    assert failed_checks(results) == ["credentials"]
     assert "VERIFF_BASE_URL" in results["credentials"].message
 
 
 @pytest.mark.anyio
-async def test_unsigned_refusals_are_no_fault() -> None:
-    """Whether Veriff signs its refusals is not documented, so that an unsigned one is skipped."""
+async def test_unsigned_error_response_is_skipped() -> None:
+    """Veriff does not document whether it signs error responses."""
     async with Sandbox(options=SandboxOptions(sign_errors=False)) as sandbox:
-        results = await found(sandbox.environ)
+        results = await run_checks(sandbox.environ)
 
-    assert failed(results) == []
+    assert failed_checks(results) == []
     assert results["credentials"].outcome is CheckOutcome.OK
     assert results["answer signature"].outcome is CheckOutcome.SKIPPED
 
@@ -459,43 +463,43 @@ async def test_unsigned_refusals_are_no_fault() -> None:
         (204, 403, ["webhook signed"]),
     ],
 )
-async def test_a_receiver_is_tried(
+async def test_receiver_is_checked_with_three_samples(
     sandbox: Sandbox, receiver: Receiver, signed: int, others: int, wrong: list[str]
 ) -> None:
-    """It must answer 200 to a signed sample, and refuse both an unsigned and a forged one."""
+    """The receiver must answer 200 to a signed sample, and refuse an unsigned and a forged one."""
     receiver.answer = lambda headers, body: signed if is_signed(headers, body, sandbox.credentials) else others
 
-    results = await found(sandbox.environ, receiver.url)
+    results = await run_checks(sandbox.environ, receiver.url)
 
-    assert failed(results) == wrong
-    assert len(receiver.posted) == 3
-    assert "x-hmac-signature" not in receiver.posted[1][0]
+    assert failed_checks(results) == wrong
+    assert len(receiver.received) == 3
+    assert "x-hmac-signature" not in receiver.received[1][0]
     assert results["webhook address"].outcome is CheckOutcome.WARNING
 
 
 @pytest.mark.anyio
-async def test_a_receiver_that_is_not_there() -> None:
-    """Its failure is one, and what cannot be tried is skipped; without credentials nothing is."""
+async def test_missing_receiver_is_one_failure() -> None:
+    """The checks that need the receiver are skipped; without credentials the signed sample is skipped too."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
 
-    results = await found(VARIABLES, url)
-    without = await found({}, "https://veriff.invalid/hook")
+    results = await run_checks(VARIABLES, url)
+    without = await run_checks({}, "https://veriff.invalid/hook")
 
-    assert failed(results) == ["base url", "webhook signed"]
-    assert {"webhook unsigned", "webhook forged"} <= set(skipped(results))
-    assert {"webhook signed", "webhook unsigned", "webhook forged"} <= set(skipped(without))
+    assert failed_checks(results) == ["base url", "webhook signed"]
+    assert {"webhook unsigned", "webhook forged"} <= set(skipped_checks(results))
+    assert {"webhook signed", "webhook unsigned", "webhook forged"} <= set(skipped_checks(without))
     assert without["webhook address"].outcome is CheckOutcome.OK
 
 
-def test_a_refusal_that_is_none() -> None:
-    """A receiver that fails on what is not signed does not take it, but does not refuse it either."""
+def test_receiver_that_fails_on_an_unsigned_sample_is_a_warning() -> None:
+    """HTTP 500 does not accept the sample, but it is not a refusal either."""
     assert check_receiver("webhook unsigned", 500, "", is_signed=False).outcome is CheckOutcome.WARNING
     assert check_receiver("webhook unsigned", None, "gone", is_signed=False).outcome is CheckOutcome.FAILED
 
 
 def test_versions_are_compared_as_numbers() -> None:
-    """A package below what is required is named with both numbers; extras are not looked at."""
+    """A package below the required version is named with both versions; extras are not checked."""
     required = ("aiohttp>=3.14.5", "attrs>=24.2", "click>=8.1; extra == 'cli'")
     versions = {"veriff-async": "1", "aiohttp": "3.9.0", "attrs": "24.10", "click": "7"}
 
@@ -508,17 +512,17 @@ def test_versions_are_compared_as_numbers() -> None:
     assert check_versions("3.11.0", {"veriff-async": "1"}, ()).outcome is CheckOutcome.OK
 
 
-def test_a_strange_secret_is_a_warning() -> None:
-    """Veriff's secrets look like UUIDs, which is seen and not documented, so that another one is tried all the same."""
-    results = anyio.run(found, {**VARIABLES, "VERIFF_SHARED_SECRET": f"{SECRET},short"})
+def test_secret_that_is_not_a_uuid_is_a_warning() -> None:
+    """Veriff's secrets look like UUIDs, but that is not documented."""
+    results = anyio.run(run_checks, {**VARIABLES, "VERIFF_SHARED_SECRET": f"{SECRET},short"})
 
     assert results["shared secret"].outcome is CheckOutcome.WARNING
     assert "secret 2 is not a UUID" in results["shared secret"].message
     assert os.environ.get("VERIFF_SHARED_SECRET") is None
 
 
-def test_old_api_host_is_named_with_its_date() -> None:
-    """A base URL that Veriff replaces is a warning that names the host, the day and where the new one is shown."""
+def test_old_api_host_is_a_warning_with_its_date() -> None:
+    """The warning names the host, the date of its replacement, and the page with the new one."""
     results, _, root = check_variables({**VARIABLES, "VERIFF_BASE_URL": "https://stationapi.veriff.com/v1"})
 
     assert "https://stationapi.veriff.com" == root
@@ -527,8 +531,8 @@ def test_old_api_host_is_named_with_its_date() -> None:
         assert words in results[-1].message
 
 
-def test_insecure_host_is_allowed_for_the_doctor_too() -> None:
-    """The variable that allows plain http to a named host counts for the check of the address as for the client."""
+def test_doctor_allows_insecure_hosts_of_the_environment() -> None:
+    """The variable that allows plain http to a named host applies to the doctor as to the client."""
     environ = {**VARIABLES, "VERIFF_BASE_URL": "http://veriff-sandbox:8080"}
 
     assert check_variables(environ)[2] is None

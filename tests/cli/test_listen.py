@@ -1,4 +1,4 @@
-"""`veriff-async listen`: a receiver for development, as a process of its own."""
+"""`veriff-async listen`: a webhook receiver for development, as a separate process."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ def post(
     body: bytes = BODY,
     *,
     method: str = "POST",
-    signed: str | None = None,
+    signature: str | None = None,
     headers: dict[str, str] | None = None,
 ) -> int:
-    """Post something, signed rightly when not said otherwise, and return what it was answered."""
-    signature = CREDENTIALS.sign(body) if signed is None else signed
+    """Post a body, with a valid signature by default, and return the status of the response."""
+    signature = CREDENTIALS.sign(body) if signature is None else signature
     sent = {"content-type": "application/json", "x-auth-client": KEY, "x-hmac-signature": signature, **(headers or {})}
     parts = urlsplit(url)
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=SECONDS)
@@ -77,14 +77,14 @@ def post(
 
 
 def read_until(terminal: int, words: str, shown: str = "", *, times: int = 1) -> str:
-    """Read a terminal until it shows some words so often."""
+    """Read from a terminal until the words have appeared `times` times."""
     while shown.count(words) < times:
         shown += os.read(terminal, 65536).decode()
     return shown
 
 
-async def live(sandbox: Sandbox, url: str, file: Path) -> str:
-    """Let a session live while another process waits for it, and have its decision posted twice."""
+async def run_session(sandbox: Sandbox, url: str, file: Path) -> str:
+    """Run a session whose decision is posted twice, while another process waits for it."""
     sandbox.webhook_urls = dict.fromkeys(WebhookKind, url)
     poll = PollPolicy(interval=600, max_interval=600)
     async with SqliteInbox(file) as inbox, VeriffClient.from_env(sandbox.environ, inbox=inbox, poll=poll) as veriff:
@@ -100,23 +100,23 @@ async def live(sandbox: Sandbox, url: str, file: Path) -> str:
     return session.id
 
 
-def test_the_life_of_a_session_is_shown_in_a_terminal(
+def test_each_webhook_of_a_session_is_shown_recorded_and_forwarded(
     start_in_terminal: StartInTerminal, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """Each webhook of a local Veriff has a line, wakes other processes, and is handed on with body and signature."""
+    """Each webhook has a line, wakes other processes, and is forwarded with its body and signature."""
     file = tmp_path / "inbox.db"
     with Sandbox() as sandbox:
         arguments = ("--port", "0", "--path", "/hooks", "--inbox", str(file), "--forward-to", receiver.url)
         process, terminal = start_in_terminal("listen", *arguments, **sandbox.environ)
         shown = read_until(terminal, "Ctrl-C stops it.")
         url = shown.split()[shown.split().index("at") + 1].rstrip(";")
-        session_id = anyio.run(live, sandbox, f"{url}/", file)
+        session_id = anyio.run(run_session, sandbox, f"{url}/", file)
         shown = read_until(terminal, "forwarded", shown, times=4)
-        assert post(url, signed="", headers={"x-auth-client": ""}) == 401
+        assert post(url, signature="", headers={"x-auth-client": ""}) == 401
         process.send_signal(signal.SIGINT)
         shown = read_until(terminal, "Stopped.", shown)
         assert process.wait(SECONDS) == 0
-        events = [parse_webhook(headers, body, sandbox.credentials) for headers, body in receiver.posted]
+        events = [parse_webhook(headers, body, sandbox.credentials) for headers, body in receiver.received]
         sent = {delivery.status for delivery in sandbox.deliveries}
 
     assert url.endswith("/hooks")
@@ -130,42 +130,42 @@ def test_the_life_of_a_session_is_shown_in_a_terminal(
     assert "Ada" not in shown
 
 
-def test_everything_is_told_to_programs(start: Start) -> None:
-    """A line is an object: what was taken, what was refused and why, and what could not be handed on."""
+def test_json_has_an_object_for_each_webhook_refusal_and_forward(start: Start) -> None:
+    """Each object has the status, and the cause of a refusal or of a failed forward."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
-        nobody = f"http://127.0.0.1:{closed.getsockname()[1]}/"
-    process = start("listen", "--port", "0", "--json", "--show-person", "--forward-to", nobody, **VARIABLES)
+        closed_url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+    process = start("listen", "--port", "0", "--json", "--show-person", "--forward-to", closed_url, **VARIABLES)
     assert process.stdout is not None
     url = json.loads(process.stdout.readline())["url"]
     unreadable = b'{"verification":[],"technicalData":{}}'
-    answers = [
+    statuses = [
         post(url),
-        post(url, json.dumps(json.loads(BODY)).encode(), signed=CREDENTIALS.sign(BODY)),
-        post(url, signed=CREDENTIALS.sign(b"something else")),
-        post(url, signed="", headers={"x-auth-client": ""}),
+        post(url, json.dumps(json.loads(BODY)).encode(), signature=CREDENTIALS.sign(BODY)),
+        post(url, signature=CREDENTIALS.sign(b"something else")),
+        post(url, signature="", headers={"x-auth-client": ""}),
         post(url, headers={"x-auth-client": OLDER}),
-        post(url, signed=Credentials(KEY, OLDER).sign(BODY)),
+        post(url, signature=Credentials(KEY, OLDER).sign(BODY)),
         post(url, unreadable),
         post(url, method="PUT"),
         post(f"{url}/elsewhere"),
         post(url, bytes(1_048_577)),
         post(url, headers={"content-encoding": "gzip"}),
     ]
-    # The last of both that were taken has been tried to be handed on.
-    lines = [json.loads(process.stdout.readline()) for _ in range(len(answers) + 2)]
+    # The last two lines report the forwarding of the two recorded webhooks.
+    lines = [json.loads(process.stdout.readline()) for _ in range(len(statuses) + 2)]
     process.send_signal(signal.SIGTERM)
     written, errors = process.communicate(timeout=SECONDS)
 
-    taken = [line for line in lines if line["type"] == "webhook"]
+    recorded = [line for line in lines if line["type"] == "webhook"]
     refused = [line for line in lines if line["type"] == "refused"]
     forwarded = [line for line in lines if line["type"] == "forward"]
-    assert answers == [200, 401, 401, 401, 401, 200, 400, 405, 404, 413, 415]
-    assert [line["http_status"] for line in lines if line["type"] in {"webhook", "refused"}] == answers
-    assert [(line["status"], line["code"], line["repeated"], line["secret"]) for line in taken] == [
+    assert statuses == [200, 401, 401, 401, 401, 200, 400, 405, 404, 413, 415]
+    assert [line["http_status"] for line in lines if line["type"] in {"webhook", "refused"}] == statuses
+    assert [(line["status"], line["code"], line["repeated"], line["secret"]) for line in recorded] == [
         ("approved", 9001, False, 1),
         ("approved", 9001, True, 2),
     ]
-    assert taken[0]["person"] == {"firstName": "Ada", "lastName": "Specimen"}
+    assert recorded[0]["person"] == {"firstName": "Ada", "lastName": "Specimen"}
     assert [line["cause"] for line in refused[:5]] == [
         "the body was parsed and serialised again",
         "none of the known mistakes",
@@ -179,19 +179,19 @@ def test_everything_is_told_to_programs(start: Start) -> None:
     assert SECRET not in json.dumps(lines)
 
 
-def test_a_port_that_is_taken_is_one_sentence(run: Run) -> None:
-    """Exit code 1 and a sentence that names the address."""
+def test_port_in_use_is_one_sentence(run: Run) -> None:
+    """A port in use is exit code 1 and a sentence with the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = run("listen", "--port", str(port), **VARIABLES)
+        result = run("listen", "--port", str(port), **VARIABLES)
 
-    assert done.returncode == 1
-    assert f"127.0.0.1 port {port} (Address already in use)" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert result.returncode == 1
+    assert f"127.0.0.1 port {port} (Address already in use)" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
-def test_nobody_reads_any_more(start: Start) -> None:
-    """When the program that reads the lines has gone, the receiver stops too, without a traceback."""
+def test_closed_standard_output_stops_the_receiver(start: Start) -> None:
+    """When the reader of the lines exits, the receiver stops without a traceback."""
     process = start("listen", "--port", "0", "--json", **VARIABLES)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -214,34 +214,36 @@ def test_nobody_reads_any_more(start: Start) -> None:
         (["--port", "80", "--path", "/", "--forward-to", "http://127.0.0.1"], "this command itself"),
     ],
 )
-def test_wrong_use_is_named(arguments: list[str], words: str) -> None:
-    """What cannot work is exit code 2, with what to give instead."""
-    done = CliRunner().invoke(cli, ["listen", *arguments])
+def test_wrong_usage_gives_the_remedy(arguments: list[str], words: str) -> None:
+    """Arguments that cannot work are exit code 2, with the remedy."""
+    result = CliRunner().invoke(cli, ["listen", *arguments])
 
-    assert done.exit_code == 2
-    assert words in done.output
+    assert result.exit_code == 2
+    assert words in result.output
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"), [([], "VERIFF_API_KEY"), (["--inbox", "nowhere/at/all.db", "--port", "0"], "inbox")]
 )
-def test_what_is_missing_is_named(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that are not there, and a file that cannot be made, are one sentence and exit code 1."""
+def test_missing_credentials_and_unusable_inbox_are_one_sentence(
+    arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either one is exit code 1."""
     for name, value in VARIABLES.items() if arguments else ():
         monkeypatch.setenv(name, value)
 
-    done = CliRunner().invoke(cli, ["listen", *arguments])
+    result = CliRunner().invoke(cli, ["listen", *arguments])
 
-    assert done.exit_code == 1
-    assert words in done.output
+    assert result.exit_code == 1
+    assert words in result.output
 
 
 @pytest.mark.anyio
-async def test_an_application_that_hangs_holds_up_nothing(
+async def test_slow_application_does_not_delay_webhooks(
     receiver: Receiver, advance_time: Callable[[float], None]
 ) -> None:
-    """What waits behind a slow application is bounded, and left out at the end; each is told."""
-    told: list[ForwardResult] = []
+    """The queue for a slow application has a limit; each dropped webhook is reported, also at the end."""
+    results: list[ForwardResult] = []
     reached, released = Event(), Event()
 
     def hang(_headers: dict[str, str], _body: bytes) -> int:
@@ -249,26 +251,26 @@ async def test_an_application_that_hangs_holds_up_nothing(
         return 200 if released.wait(SECONDS) else 500
 
     receiver.answer = hang
-    async with Forwarder(receiver.url, told.append) as forwarder:
+    async with Forwarder(receiver.url, results.append) as forwarder:
         forwarder.add("event", None, {"Host": "veriff", "X-HMAC-SIGNATURE": "x"}, b"{}")
         await to_thread.run_sync(reached.wait)
         for _ in range(103):
             forwarder.add("event", str(uuid4()), {}, b"{}")
-        assert len(told) == 3
+        assert len(results) == 3
         advance_time(11)
-        while len(told) == 3:
+        while len(results) == 3:
             await checkpoint()
         reached.clear()
         await to_thread.run_sync(reached.wait)
         asyncio.get_running_loop().call_later(0, advance_time, 3)
     released.set()
 
-    problems = [each.result and each.result.problem for each in told]
-    assert len(told) == 104
+    problems = [forward.result and forward.result.problem for forward in results]
+    assert len(results) == 104
     assert problems[3] == "no response within 10 seconds"
     assert set(problems[:3] + problems[4:]) == {None}
-    assert receiver.posted[0][0]["x-hmac-signature"] == "x"
-    assert receiver.posted[0][0]["host"] != "veriff"
+    assert receiver.received[0][0]["x-hmac-signature"] == "x"
+    assert receiver.received[0][0]["host"] != "veriff"
 
 
 @pytest.mark.parametrize(
@@ -285,8 +287,8 @@ async def test_an_application_that_hangs_holds_up_nothing(
         ("address", "submitted 7005"),
     ],
 )
-def test_every_kind_has_its_words(kind: str, words: str) -> None:
-    """A line says of each kind what it tells; the person is there for decisions, without what is null."""
+def test_each_kind_has_its_own_text(kind: str, words: str) -> None:
+    """The line of each kind has its main value; decisions also have the person, without null fields."""
     sample = samples(WebhookKind(kind), session_id=str(uuid4()), status=None, now=datetime.now(UTC))[0]
     body = dump(sample.body)
     event = parse_webhook({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
@@ -305,8 +307,8 @@ def test_every_kind_has_its_words(kind: str, words: str) -> None:
         }
 
 
-def test_an_unknown_kind_has_a_line() -> None:
-    """A kind that is newer than this version is shown as such, and whatever became of it when it was handed on."""
+def test_unknown_kind_has_a_line() -> None:
+    """A kind that this version does not know is shown, with the result of its forwarding."""
     unknown = RecordResult(event=UnknownEvent(raw={}))
     left_out = ForwardResult(kind="unknown", session_id=None, result=None)
     failed = ForwardResult(kind="unknown", session_id=None, result=ProbeResult(status=None, problem="gone", seconds=1))
@@ -318,8 +320,8 @@ def test_an_unknown_kind_has_a_line() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_body_that_breaks_off_or_drips(advance_time: Callable[[float], None]) -> None:
-    """Half a body is refused as that, and one that does not come to its end is given up."""
+async def test_incomplete_body_is_refused(advance_time: Callable[[float], None]) -> None:
+    """Half a body is 400 when the connection ends, and 408 when the rest never comes."""
     refused: list[int] = []
 
     class WebhookHandler:

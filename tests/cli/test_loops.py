@@ -1,4 +1,4 @@
-"""A receiver that forwards recognises itself, under any spelling of its address and behind anything in between."""
+"""A receiver that forwards recognises its own address, in any spelling and behind any relay."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ LOOPBACK: Final = (
 
 @pytest.mark.parametrize("name", LOOPBACK)
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104
-def test_any_spelling_of_its_address_is_its_own(name: str, host: str) -> None:
-    """Names, short and numeric forms, IPv4 as IPv6, trailing dots and percent signs lead back to the receiver."""
+def test_own_address_is_recognised_in_any_spelling(name: str, host: str) -> None:
+    """Names, short and numeric forms, IPv4 as IPv6, trailing dots and percent signs reach the receiver."""
     for path in (PATH, f"{PATH}/", "/webhooks/%76eriff", "/x/../webhooks/veriff", f"{PATH}?a=1"):
         assert is_own_address(f"http://{name}:8080{path}", host=host, port=8080, path=PATH), path
 
 
-def test_names_of_this_machine_are_its_own() -> None:
-    """A receiver on every address is reached by the machine's own name and addresses too."""
+def test_name_of_this_machine_is_an_own_address() -> None:
+    """A receiver on every interface is also reached by the machine's own name."""
     own = socket.gethostname()
     with suppress(OSError):
         socket.getaddrinfo(own, None)
@@ -71,13 +71,13 @@ def test_names_of_this_machine_are_its_own() -> None:
     ],
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
-def test_an_application_is_not_mistaken_for_it(url: str, host: str) -> None:
-    """Another port, path or machine is forwarded to."""
+def test_other_address_is_not_an_own_address(url: str, host: str) -> None:
+    """Webhooks are forwarded to another port, path or machine."""
     assert not is_own_address(url, host=host, port=8080, path=PATH)
 
 
-def test_marks_of_several_receivers_stand_side_by_side() -> None:
-    """A chain of receivers that ends where it began is recognised by the first of them."""
+def test_each_receiver_finds_its_own_mark() -> None:
+    """In a chain of receivers that leads back to its start, the first one recognises its mark."""
     first, second = ForwardMark(), ForwardMark()
     headers = second.add_to(first.add_to([("content-type", "application/json")]))
 
@@ -88,24 +88,24 @@ def test_marks_of_several_receivers_stand_side_by_side() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_tunnel_back_to_itself_ends_at_once(start: Start) -> None:
-    """What comes back through something that hides the address is refused, and not recorded a second time."""
+async def test_webhook_forwarded_back_through_a_relay_is_refused(start: Start) -> None:
+    """A webhook that returns through a relay is refused and not recorded again."""
     target = 0
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", target)
+        target_reader, target_writer = await asyncio.open_connection("127.0.0.1", target)
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
             while data := await source.read(65536):
                 sink.write(data)
             sink.close()
 
-        await asyncio.gather(pump(reader, there_writer), pump(there_reader, writer), return_exceptions=True)
+        await asyncio.gather(pump(reader, target_writer), pump(target_reader, writer), return_exceptions=True)
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as tunnel:
-        there = f"http://127.0.0.1:{tunnel.sockets[0].getsockname()[1]}{PATH}"
+        relay_url = f"http://127.0.0.1:{tunnel.sockets[0].getsockname()[1]}{PATH}"
         process = await to_thread.run_sync(
-            lambda: start("listen", "--port", "0", "--json", "--forward-to", there, **VARIABLES)
+            lambda: start("listen", "--port", "0", "--json", "--forward-to", relay_url, **VARIABLES)
         )
         assert process.stdout is not None
         url = json.loads(await to_thread.run_sync(process.stdout.readline))["url"]
@@ -119,21 +119,21 @@ async def test_a_tunnel_back_to_itself_ends_at_once(start: Start) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_the_application_closed_loses_nothing() -> None:
-    """An application that closes connections between two webhooks gets each of them, once."""
-    taken: list[bytes] = []
+async def test_connection_closed_by_the_application_loses_no_webhook() -> None:
+    """An application that closes its connection after each webhook receives each one once."""
+    bodies: list[bytes] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        taken.append(await reader.readexactly(4))
+        bodies.append(await reader.readexactly(4))
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: keep-alive\r\n\r\n")
         with suppress(asyncio.IncompleteReadError, ConnectionError):
-            await reader.readexactly(1)  # whatever comes second on this connection is lost
+            await reader.readexactly(1)  # a second request on this connection would be lost
         writer.transport.abort()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as application, HttpProbe(10.0) as probe:
         url = f"http://127.0.0.1:{application.sockets[0].getsockname()[1]}/"
-        answers = [await probe.post(url, {}, body) for body in (b"one ", b"two ", b"last")]
+        responses = [await probe.post(url, {}, body) for body in (b"one ", b"two ", b"last")]
 
-    assert [200, 200, 200] == [answer.status for answer in answers]
-    assert [b"one ", b"two ", b"last"] == taken
+    assert [200, 200, 200] == [response.status for response in responses]
+    assert [b"one ", b"two ", b"last"] == bodies

@@ -1,4 +1,4 @@
-"""The entry of the command line."""
+"""The entry point of the command line."""
 
 from __future__ import annotations
 
@@ -19,62 +19,62 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
-def python(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program of one line."""
+def run_python(program: str) -> subprocess.CompletedProcess[str]:
+    """Run a short Python program."""
     return subprocess.run(  # noqa: S603  our own program
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
     )
 
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
-def test_a_missing_extra_is_named_with_its_remedy(missing: str) -> None:
-    """Without click or rich the command says in one sentence what to install, with exit code 2."""
+def test_missing_extra_names_the_command_to_install_it(missing: str) -> None:
+    """Without click or rich the command prints one sentence with the remedy; the exit code is 2."""
     program = f"import sys; sys.modules[{missing!r}] = None; from veriff_async.cli import main; main()"
 
-    done = python(program)
+    result = run_python(program)
 
-    assert done.returncode == 2
-    assert done.stderr == 'The command line needs click and rich: pip install "veriff-async[cli]"\n'
-    assert done.stdout == ""
+    assert result.returncode == 2
+    assert result.stderr == 'The command line needs click and rich: pip install "veriff-async[cli]"\n'
+    assert result.stdout == ""
 
 
-def test_a_broken_installation_is_not_mistaken_for_a_missing_extra() -> None:
-    """Another module that is missing is a defect, and keeps its traceback."""
+def test_another_missing_module_keeps_its_traceback() -> None:
+    """A required module that cannot be imported is a broken installation, not a missing extra."""
     program = "import sys; sys.modules['aiohttp'] = None; from veriff_async.cli import main; main()"
 
-    done = python(program)
+    result = run_python(program)
 
-    assert done.returncode == 1
-    assert "aiohttp" in done.stderr
+    assert result.returncode == 1
+    assert "aiohttp" in result.stderr
 
 
-def test_it_tells_its_version(run: Run) -> None:
+def test_version_option_prints_the_version(run: Run) -> None:
     """--version prints the version of the package."""
     assert run("--version").stdout == f"veriff-async {__version__}\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_explained(run: Run, command: str) -> None:
-    """-h lists the commands, and each explains itself and every option in words."""
-    found = cli.get_command(click.Context(cli), command)
+def test_each_command_and_option_has_help(run: Run, command: str) -> None:
+    """-h lists each command; each command and option has a help text."""
+    definition = cli.get_command(click.Context(cli), command)
 
     assert re.search(rf"^  {command} +\w", run("-h").stdout, re.MULTILINE)
-    assert found is not None
-    assert found.help
-    assert all(option.help for option in found.params if isinstance(option, click.Option))
+    assert definition is not None
+    assert definition.help
+    assert all(option.help for option in definition.params if isinstance(option, click.Option))
 
 
-def test_a_command_loads_no_other() -> None:
-    """A shell that completes a word waits for nothing that the word does not need."""
-    done = python(
+def test_command_imports_only_its_own_modules() -> None:
+    """Shell completion stays fast because it does not import the modules of other commands."""
+    result = run_python(
         "import sys; from veriff_async.cli import main; sys.argv = ['veriff-async', 'completion', 'fish']\n"
         "try: main()\n"
         "finally: assert not {'aiohttp', 'veriff_async.cli.demo', 'veriff_async.sandbox'} & set(sys.modules)"
     )
 
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_an_unknown_command_is_wrong_usage(run: Run) -> None:
-    """Exit code 2, as for every wrong use."""
+def test_unknown_command_is_wrong_usage(run: Run) -> None:
+    """An unknown command is exit code 2, like every wrong usage."""
     assert run("verfiy").returncode == 2

@@ -1,4 +1,4 @@
-"""`veriff-async media`, as a process of its own, against a sandbox."""
+"""`veriff-async media`, as a separate process, against a sandbox."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from tests.cli.conftest import strip_escapes
 from veriff_async import Media, VeriffClient
 from veriff_async.sandbox import Fault
 
@@ -32,13 +33,8 @@ FACE: Final = HEAD + bytes(300_000) + b"\xff\xd9"
 AGAIN: Final = HEAD + bytes(1000) + b"\xff\xd9"
 
 
-def plain(written: str) -> str:
-    """Return what a terminal shows, without what moves its cursor and colours."""
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
-
-
-def with_media(sandbox: Sandbox) -> str:
-    """Submit a session with two pictures, and one more in its second attempt; return its id."""
+def submit_two_attempts(sandbox: Sandbox) -> str:
+    """Submit two pictures, and a third one in a second attempt; return the session's id."""
 
     async def work() -> str:
         async with VeriffClient.from_env(sandbox.environ) as veriff:
@@ -53,79 +49,81 @@ def with_media(sandbox: Sandbox) -> str:
     return anyio.run(work)
 
 
-def test_the_list_is_a_table_for_people_and_objects_for_programs(
-    run_in_terminal: RunInTerminal, run: Run, patient: Sandbox
+def test_list_is_a_table_for_people_and_objects_for_programs(
+    run_in_terminal: RunInTerminal, run: Run, manual_sandbox: Sandbox
 ) -> None:
-    """The newest attempt's media stand there, or with --all-attempts each file once, with its attempt."""
-    session_id = with_media(patient)
-    (newest,) = patient.session(session_id).attempts[-1].media
+    """The list has the media of the newest attempt; --all-attempts adds those of earlier attempts."""
+    session_id = submit_two_attempts(manual_sandbox)
+    (newest,) = manual_sandbox.session(session_id).attempts[-1].media
 
-    code, written = run_in_terminal("media", "list", session_id, **patient.environ)
-    every = run("media", "list", session_id, "--all-attempts", "--json", **patient.environ)
+    code, written = run_in_terminal("media", "list", session_id, **manual_sandbox.environ)
+    every = run("media", "list", session_id, "--all-attempts", "--json", **manual_sandbox.environ)
 
-    found = json.loads(every.stdout)["media"]
+    media_rows = json.loads(every.stdout)["media"]
     assert code == 0
-    assert re.search(rf"│ {newest.id} +│ document-front +│ image/jpeg +│ {len(AGAIN)} +│", plain(written))
-    assert plain(written).count("image/jpeg") == 1
+    assert re.search(rf"│ {newest.id} +│ document-front +│ image/jpeg +│ {len(AGAIN)} +│", strip_escapes(written))
+    assert strip_escapes(written).count("image/jpeg") == 1
     assert (every.returncode, every.stderr) == (0, "")
-    assert {one["id"] for one in found} == {one.id for one in patient.session(session_id).media}
-    assert sorted(one["size"] for one in found) == [len(AGAIN), len(FRONT), len(FACE)]
-    assert len({one["attempt_id"] for one in found}) == 2
-    assert {one["kind"] for one in found} == {"picture"}
+    assert {row["id"] for row in media_rows} == {media.id for media in manual_sandbox.session(session_id).media}
+    assert sorted(row["size"] for row in media_rows) == [len(AGAIN), len(FRONT), len(FACE)]
+    assert len({row["attempt_id"] for row in media_rows}) == 2
+    assert {row["kind"] for row in media_rows} == {"picture"}
 
 
-def test_downloads_show_bars_and_leave_what_is_there(
-    run_in_terminal: RunInTerminal, run: Run, patient: Sandbox, tmp_path: Path
+def test_download_shows_bars_and_keeps_existing_files(
+    run_in_terminal: RunInTerminal, run: Run, manual_sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """Each file comes down whole; a second time is refused with its remedy, and skips on demand."""
-    session_id, folder = with_media(patient), tmp_path / "files"
-    order = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
+    """The first download writes whole files; a second one is refused with the option that skips existing files."""
+    session_id, folder = submit_two_attempts(manual_sandbox), tmp_path / "files"
+    command = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
 
-    code, written = run_in_terminal(*order, **patient.environ)
-    refused = run(*order, **patient.environ)
-    skipped = run(*order, "--if-exists", "skip", "--json", **patient.environ)
+    code, written = run_in_terminal(*command, **manual_sandbox.environ)
+    refused = run(*command, **manual_sandbox.environ)
+    skipped = run(*command, "--if-exists", "skip", "--json", **manual_sandbox.environ)
 
     assert code == 0, written
-    for media in patient.session(session_id).media:
-        assert re.search(rf"{media.id[:8]} +━+ *100%", plain(written))
+    for media in manual_sandbox.session(session_id).media:
+        assert re.search(rf"{media.id[:8]} +━+ *100%", strip_escapes(written))
     assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted([AGAIN, FRONT, FACE])
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
     assert refused.returncode == 1
     assert "--if-exists skip" in refused.stderr
     assert (skipped.returncode, skipped.stderr) == (0, "")
-    found = json.loads(skipped.stdout)["downloaded"]
-    assert {one["path"] for one in found} == {str(path) for path in folder.iterdir()}
-    assert all(one["skipped"] for one in found)
+    media_rows = json.loads(skipped.stdout)["downloaded"]
+    assert {row["path"] for row in media_rows} == {str(path) for path in folder.iterdir()}
+    assert all(row["skipped"] for row in media_rows)
 
 
-def test_single_files_are_brought_by_their_ids(run: Run, patient: Sandbox, tmp_path: Path) -> None:
-    """--media-id takes those alone; an id that the session does not have is refused before anything comes."""
-    session_id, folder = with_media(patient), tmp_path / "files"
-    face = patient.session(session_id).media[1]
-    order = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
+def test_media_id_downloads_only_that_file(run: Run, manual_sandbox: Sandbox, tmp_path: Path) -> None:
+    """An id that the session does not have is refused before any download."""
+    session_id, folder = submit_two_attempts(manual_sandbox), tmp_path / "files"
+    face = manual_sandbox.session(session_id).media[1]
+    command = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
 
-    unknown = run(*order, "--media-id", UNKNOWN, **patient.environ)
-    there_before = folder.exists()
-    done = run(*order, "--media-id", face.id, **patient.environ)
+    unknown = run(*command, "--media-id", UNKNOWN, **manual_sandbox.environ)
+    existed_before = folder.exists()
+    result = run(*command, "--media-id", face.id, **manual_sandbox.environ)
 
     assert unknown.returncode == 1
     assert UNKNOWN in unknown.stderr
-    assert not there_before
-    assert done.returncode == 0, done.stderr
-    assert f"{face.id[:8]}: 0.30 MB received" in done.stderr
+    assert not existed_before
+    assert result.returncode == 0, result.stderr
+    assert f"{face.id[:8]}: 0.30 MB received" in result.stderr
     (path,) = folder.iterdir()
     assert path.read_bytes() == FACE
-    assert done.stdout == f"{path}\t0.30 MB\tnew\n"
+    assert result.stdout == f"{path}\t0.30 MB\tnew\n"
 
 
-def test_ctrl_c_leaves_no_half_file_and_says_how_to_go_on(
-    start_in_terminal: StartInTerminal, read_until: ReadUntil, patient: Sandbox, tmp_path: Path
+def test_ctrl_c_removes_the_partial_file_and_prints_the_command_to_continue(
+    start_in_terminal: StartInTerminal, read_until: ReadUntil, manual_sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    """A file that stalls half way is gone after Ctrl-C; the advice is the command that skips what is down."""
-    session_id, folder = with_media(patient), tmp_path / "my files"
-    (media,) = patient.session(session_id).attempts[-1].media
-    patient.inject(Fault.stall_response(after=500), method="GET", path="/v1/media/*")
-    process, terminal = start_in_terminal("media", "download", session_id, "--to", str(folder), **patient.environ)
+    """The command to continue skips files that are complete."""
+    session_id, folder = submit_two_attempts(manual_sandbox), tmp_path / "my files"
+    (media,) = manual_sandbox.session(session_id).attempts[-1].media
+    manual_sandbox.inject(Fault.stall_response(after=500), method="GET", path="/v1/media/*")
+    process, terminal = start_in_terminal(
+        "media", "download", session_id, "--to", str(folder), **manual_sandbox.environ
+    )
     written = read_until(terminal, media.id[:8])
 
     process.send_signal(signal.SIGINT)
@@ -137,25 +135,25 @@ def test_ctrl_c_leaves_no_half_file_and_says_how_to_go_on(
     assert [] == list(folder.iterdir())
 
 
-def test_an_unknown_session_is_one_sentence(run: Run, served: Sandbox, tmp_path: Path) -> None:
-    """Nothing is made on the disk, and nothing is said of going on."""
-    done = run("media", "download", UNKNOWN, "--to", str(tmp_path / "files"), "--json", **served.environ)
+def test_unknown_session_creates_no_folder_and_gives_no_advice(run: Run, auto_sandbox: Sandbox, tmp_path: Path) -> None:
+    """The error has the HTTP status, and nothing is written."""
+    result = run("media", "download", UNKNOWN, "--to", str(tmp_path / "files"), "--json", **auto_sandbox.environ)
 
-    error = json.loads(done.stderr)["error"]
-    assert (done.returncode, done.stdout) == (1, "")
+    error = json.loads(result.stderr)["error"]
+    assert (result.returncode, result.stdout) == (1, "")
     assert (error["type"], error["status"]) == ("NotFoundError", 404)
     assert "advice" not in error
     assert not (tmp_path / "files").exists()
 
 
-def test_no_media_is_no_error(run: Run, served: Sandbox) -> None:
-    """A session without files says so."""
+def test_session_without_media_is_exit_code_0(run: Run, auto_sandbox: Sandbox) -> None:
+    """The output is a sentence that names the session."""
 
     async def work() -> str:
-        async with VeriffClient.from_env(served.environ) as veriff:
+        async with VeriffClient.from_env(auto_sandbox.environ) as veriff:
             return (await veriff.create_session()).id
 
     session_id = anyio.run(work)
-    done = run("media", "list", session_id, **served.environ)
+    result = run("media", "list", session_id, **auto_sandbox.environ)
 
-    assert (done.returncode, done.stdout) == (0, f"Session {session_id} has no media.\n")
+    assert (result.returncode, result.stdout) == (0, f"Session {session_id} has no media.\n")

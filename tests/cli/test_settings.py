@@ -1,4 +1,4 @@
-"""Credentials from the environment or a file, and how every command tells what went wrong."""
+"""Credentials from the environment or a file, and the form in which every command reports errors."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ SESSION = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 
 @pytest.fixture
 def env_file(tmp_path: Path) -> Path:
-    """Give a file that its owner alone can read."""
+    """Return a file that only its owner can read."""
     path = tmp_path / "veriff.env"
     path.touch(0o600)
     return path
 
 
 @pytest.fixture(autouse=True)
-def in_a_command() -> Iterator[None]:
-    """Be inside of a command, where warnings know their form."""
+def command_context() -> Iterator[None]:
+    """Enter a click context, in which warnings know their form."""
     with click.Context(click.Command("test")).scope():
         yield
 
@@ -55,8 +55,8 @@ def in_a_command() -> Iterator[None]:
         (b"# don't\n\n\nKEY=a\n", "a"),
     ],
 )
-def test_a_line_is_read_as_a_shell_reads_it(env_file: Path, line: bytes, value: str) -> None:
-    """Quotes, export, comments and empty lines are taken; nothing is replaced, and no secret is cut at a #."""
+def test_env_file_follows_the_syntax_of_a_shell(env_file: Path, line: bytes, value: str) -> None:
+    """Quotes, export, comments and empty lines are accepted; nothing is expanded, and # within a word stays."""
     env_file.write_bytes(line)
 
     assert load_settings(env_file) == {"KEY": value}
@@ -75,8 +75,8 @@ def test_a_line_is_read_as_a_shell_reads_it(env_file: Path, line: bytes, value: 
         f"={SECRET}".encode(),
     ],
 )
-def test_a_bad_line_is_named_by_its_number_and_never_shown(env_file: Path, line: bytes) -> None:
-    """A secret that stands in the wrong place is still a secret."""
+def test_invalid_line_is_named_by_number_only(env_file: Path, line: bytes) -> None:
+    """The error does not quote the line, because it may contain a secret."""
     env_file.write_bytes(b"# mine\nA=b\n" + line + b"\n")
 
     with pytest.raises(ConfigurationError, match=r"^Line 3 of veriff\.env ") as caught:
@@ -85,8 +85,8 @@ def test_a_bad_line_is_named_by_its_number_and_never_shown(env_file: Path, line:
     assert SECRET[:8] not in str(caught.value)
 
 
-def test_a_file_that_is_some_other_file_is_refused(env_file: Path, tmp_path: Path) -> None:
-    """What is large is not read to its end, and what cannot be read is a sentence."""
+def test_file_that_is_too_large_or_unreadable_is_refused(env_file: Path, tmp_path: Path) -> None:
+    """The error for a large file names the limit; a folder cannot be read."""
     env_file.write_bytes(b"#" * 70_000)
 
     with pytest.raises(ConfigurationError, match="65536 bytes"):
@@ -95,8 +95,8 @@ def test_a_file_that_is_some_other_file_is_refused(env_file: Path, tmp_path: Pat
         load_settings(tmp_path)
 
 
-def test_what_others_may_read_is_warned_of(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The file works all the same; standard error says what to do."""
+def test_env_file_readable_by_others_gives_a_warning(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The settings are loaded, and standard error gives the remedy."""
     env_file.write_text("KEY=a")
     env_file.chmod(0o640)
 
@@ -104,22 +104,22 @@ def test_what_others_may_read_is_warned_of(env_file: Path, capsys: pytest.Captur
     assert "chmod 600" in capsys.readouterr().err
 
 
-def test_without_a_file_the_environment_is_taken() -> None:
+def test_settings_without_a_file_are_the_environment() -> None:
     """The variables are those of the process."""
     assert load_settings(None) is os.environ
 
 
-def test_a_file_stands_alone(run: Run, env_file: Path) -> None:
-    """What the file lacks is missing, also when the environment has it; a program is told so as an object."""
+def test_env_file_replaces_the_environment(run: Run, env_file: Path) -> None:
+    """A variable that the file lacks is missing even if the environment has it; with --json the error is an object."""
     env_file.write_text(f"VERIFF_SHARED_SECRET={SECRET}\n")
     env_file.chmod(0o644)
 
-    done = run(
+    result = run(
         "decision", SESSION, "--json", "--env-file", str(env_file), VERIFF_API_KEY="6f1b1b52", VERIFF_BASE_URL="x"
     )
 
-    warning, error = map(json.loads, done.stderr.splitlines())
-    assert (done.returncode, done.stdout) == (1, "")
+    warning, error = map(json.loads, result.stderr.splitlines())
+    assert (result.returncode, result.stdout) == (1, "")
     assert "chmod 600" in warning["warning"]
     assert error["error"]["type"] == "ConfigurationError"
     assert error["error"]["message"].startswith("VERIFF_API_KEY is not set")
@@ -127,16 +127,18 @@ def test_a_file_stands_alone(run: Run, env_file: Path) -> None:
 
 
 def test_missing_credentials_are_one_sentence(run: Run) -> None:
-    """It names the variable and where its value is found."""
-    done = run("media", "list", SESSION)
+    """The sentence names the missing variable and where to find its value."""
+    result = run("media", "list", SESSION)
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Error: VERIFF_API_KEY is not set")
-    assert done.stderr.count("\n") == 1
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: VERIFF_API_KEY is not set")
+    assert result.stderr.count("\n") == 1
 
 
-def test_old_api_host_is_warned_of_in_the_commands_form(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A command with an old API host says so in one line of its own, not as a warning of Python's."""
+def test_old_api_host_gives_a_warning_in_the_form_of_the_command(
+    env_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A command with an old API host prints one line, not a Python warning."""
     env_file.write_text(
         "VERIFF_API_KEY=key\nVERIFF_SHARED_SECRET=secret\nVERIFF_BASE_URL=https://stationapi.veriff.com\n"
     )

@@ -1,4 +1,4 @@
-"""The pictures that the package carries."""
+"""The specimen pictures that the package contains."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from veriff_async.cli.specimens import SPECIMENS, specimen
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_specimen_is_accepted_by_veriff(name: str) -> None:
-    """Each is a JPEG whose longer side is at most the documented 1920 px."""
+def test_specimen_meets_the_documented_limits(name: str) -> None:
+    """Each specimen is a JPEG whose longer side is at most the documented 1920 px."""
     with specimen(name) as path, Image.open(path) as picture:
         head, size = path.read_bytes()[:64], picture.size
 
@@ -22,19 +22,19 @@ def test_specimen_is_accepted_by_veriff(name: str) -> None:
 
 
 def test_specimens_are_small_and_distinct() -> None:
-    """Together they add at most 500 KiB to the wheel, and no two are the same picture."""
+    """All specimens together add at most 500 KiB to the wheel, and each one is different."""
     pictures = []
     for name in SPECIMENS:
         with specimen(name) as path:
             pictures.append(path.read_bytes())
 
     assert sum(map(len, pictures)) <= 500 * 1024
-    assert all(one != other for one, other in combinations(pictures, 2))
+    assert all(first != second for first, second in combinations(pictures, 2))
 
 
 @pytest.mark.parametrize("name", SPECIMENS)
-def test_specimen_is_labelled_in_its_file(name: str) -> None:
-    """The comment of the JPEG says SPECIMEN, for programs that do not look at the picture."""
+def test_specimen_has_a_comment_that_labels_it(name: str) -> None:
+    """The JPEG comment says SPECIMEN, for programs that do not show the picture."""
     with specimen(name) as path, Image.open(path) as picture:
         comment = picture.info["comment"]
 

@@ -1,4 +1,4 @@
-"""`veriff-async trigger`: signed samples of every kind, sent as Veriff would."""
+"""`veriff-async trigger`: signed samples of every kind, sent as Veriff sends them."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ VARIABLES: Final = {"VERIFF_API_KEY": KEY, "VERIFF_SHARED_SECRET": SECRET}
 SESSION: Final = "8f0d1ab6-1b47-47fc-a4fc-f72b6d3584a7"
 
 
-def read(headers: dict[str, str], body: bytes) -> WebhookEvent:
-    """Verify and read what was posted."""
+def read_event(headers: dict[str, str], body: bytes) -> WebhookEvent:
+    """Verify and parse a received webhook."""
     return parse_webhook(headers, body, CREDENTIALS)
 
 
-def test_all_kinds_are_sent_in_a_terminal(run_in_terminal: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
-    """Each of the nine kinds is posted, signed with the credentials of the environment, and has a line of its own."""
+def test_trigger_all_posts_each_kind(run_in_terminal: Callable[..., tuple[int, str]], receiver: Receiver) -> None:
+    """Each of the nine kinds is signed with the credentials of the environment and has its own line."""
     code, shown = run_in_terminal("trigger", "all", "--to", receiver.url, "--session", SESSION, **VARIABLES)
 
-    events = [read(*posted) for posted in receiver.posted]
+    events = [read_event(*request) for request in receiver.received]
     assert code == 0
     assert {event.kind for event in events} == {kind.kind for kind in get_args(WebhookEvent)} - {"unknown"}
     assert {event.session_id for event in events} == {SESSION}
@@ -56,58 +56,58 @@ def test_all_kinds_are_sent_in_a_terminal(run_in_terminal: Callable[..., tuple[i
     assert SECRET not in shown
 
 
-def test_what_is_refused_is_told_to_programs(run: Run, receiver: Receiver) -> None:
-    """Only 200 counts: a redirect and a refusal are named with their status, are not followed, and give exit code 1."""
+def test_json_reports_each_sample_that_is_not_accepted(run: Run, receiver: Receiver) -> None:
+    """Only 200 is accepted: a redirect is not followed, is reported with its status and gives exit code 1."""
     statuses = iter((200, 302))
     receiver.answer = lambda _headers, _body: next(statuses)
 
-    done = run("trigger", "event", "--to", receiver.url, "--json", **VARIABLES)
+    result = run("trigger", "event", "--to", receiver.url, "--json", **VARIABLES)
 
-    found = json.loads(done.stdout)
-    assert done.returncode == 1
-    assert [(each["status"], each["accepted"], each["http_status"]) for each in found["sent"]] == [
+    document = json.loads(result.stdout)
+    assert result.returncode == 1
+    assert [(row["status"], row["accepted"], row["http_status"]) for row in document["sent"]] == [
         ("started", True, 200),
         ("submitted", False, 302),
     ]
-    assert str(UUID(found["session_id"])) == found["session_id"]
-    assert done.stderr == ""
+    assert str(UUID(document["session_id"])) == document["session_id"]
+    assert result.stderr == ""
 
 
 @pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
-    """Give a way to run the command without a process of its own, for what it does before it sends anything."""
+def cli_runner(monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    """Return a runner of the command within this process, with credentials in the environment."""
     for name, value in VARIABLES.items():
         monkeypatch.setenv(name, value)
     return CliRunner()
 
 
 @pytest.mark.parametrize("kind", SUBJECTS)
-def test_every_status_is_written_by_the_sandbox(kind: WebhookKind) -> None:
-    """Each kind is read as such with each status that it can have, and tells of the session that was asked for."""
+def test_each_status_of_each_kind_parses_as_that_kind(kind: WebhookKind) -> None:
+    """Each sample parses as its kind, for the session and the status that were requested."""
     for status in (None, *STATUSES.get(kind, ())):
-        found = samples(kind, session_id=SESSION, status=status, now=datetime.now(UTC))
-        for sample in found:
+        matching = samples(kind, session_id=SESSION, status=status, now=datetime.now(UTC))
+        for sample in matching:
             body = dump(sample.body)
-            event = read({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body)
+            event = read_event({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body)
             assert (event.kind, event.session_id) == (kind, SESSION)
             if isinstance(event, DecisionEvent):
                 assert event.decision.status == sample.status == (status or "approved")
-        assert len(found) == (2 if kind == WebhookKind.EVENT and status is None else 1)
+        assert len(matching) == (2 if kind == WebhookKind.EVENT and status is None else 1)
 
 
-def test_all_kinds_tell_of_one_attempt() -> None:
-    """Whoever joins webhooks by attempt can do so with samples, and a second run tells the same."""
+def test_samples_of_a_session_share_one_attempt() -> None:
+    """Programs can join samples by attempt, and a second run gives the same attempt."""
     now = datetime.now(UTC)
     kinds = (WebhookKind.EVENT, WebhookKind.DECISION, WebhookKind.FULL_AUTO)
-    bodies = [each.body for kind in kinds for each in samples(kind, session_id=SESSION, status=None, now=now)]
+    bodies = [sample.body for kind in kinds for sample in samples(kind, session_id=SESSION, status=None, now=now)]
 
     assert len({str(body.get("attemptId") or body["verification"]["attemptId"]) for body in bodies}) == 1  # type: ignore[index]
     assert bodies[0] == samples(WebhookKind.EVENT, session_id=SESSION, status="started", now=now)[0].body
 
 
 @pytest.mark.anyio
-async def test_who_is_not_there_is_named() -> None:
-    """A port that nobody listens on is a problem in words, and the other samples are tried all the same."""
+async def test_closed_port_is_reported_for_each_sample() -> None:
+    """A refused connection does not stop the other samples."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     kinds = (WebhookKind.EVENT, WebhookKind.ADDRESS)
@@ -116,13 +116,16 @@ async def test_who_is_not_there_is_named() -> None:
         kinds, f"http://127.0.0.1:{port}/", credentials=CREDENTIALS, session_id=SESSION, status="submitted"
     )
 
-    assert [(each.sample.kind, each.sample.status) for each in sent] == [("event", "submitted"), ("address", None)]
-    assert {each.result.describe() for each in sent} == {"no connection (Connection refused)"}
+    assert [(attempt.sample.kind, attempt.sample.status) for attempt in sent] == [
+        ("event", "submitted"),
+        ("address", None),
+    ]
+    assert {attempt.result.describe() for attempt in sent} == {"no connection (Connection refused)"}
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("reply", "words"),
     [
         (b"", "the connection closed before a response arrived"),
         (b"SSH-2.0-nobody\r\n", "the response is not HTTP"),
@@ -130,36 +133,36 @@ async def test_who_is_not_there_is_named() -> None:
         (None, "no response within 5 seconds"),
     ],
 )
-async def test_what_is_no_answer_has_words(
-    said: bytes | None, words: str, advance_time: Callable[[float], None]
+async def test_each_kind_of_failed_response_has_its_message(
+    reply: bytes | None, words: str, advance_time: Callable[[float], None]
 ) -> None:
-    """A connection that is cut, another protocol and silence are told apart; of a long answer the beginning is read."""
-    asked = asyncio.Event()
+    """A closed connection, another protocol and silence have different messages; a long response is read in part."""
+    has_arrived = asyncio.Event()
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"{}")
-        asked.set()
-        if said is None:
+        has_arrived.set()
+        if reply is None:
             await reader.read()
         else:
-            writer.write(said)
+            writer.write(reply)
         writer.close()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server, HttpProbe(5) as probe:
         port = server.sockets[0].getsockname()[1]
         post = asyncio.create_task(probe.post(f"http://127.0.0.1:{port}/", {}, b"{}"))
-        await asked.wait()
-        if said is None:
+        await has_arrived.wait()
+        if reply is None:
             advance_time(6)
-        answered = await post
+        result = await post
 
-    assert words in answered.describe()
-    assert len(answered.body) <= 65_536
+    assert words in result.describe()
+    assert len(result.body) <= 65_536
 
 
 @pytest.fixture
-def foreign() -> ssl.SSLContext:
-    """Give a certificate of an authority that nobody trusts."""
+def untrusted_context() -> ssl.SSLContext:
+    """Return the TLS context of a server whose certificate authority is not trusted."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     return context
@@ -167,20 +170,20 @@ def foreign() -> ssl.SSLContext:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("has_tls", "words"), [(False, "the TLS handshake failed"), (True, "does not trust")])
-async def test_what_is_wrong_with_tls_has_words(
-    receiver: Receiver, foreign: ssl.SSLContext, words: str, *, has_tls: bool
+async def test_each_tls_failure_has_its_message(
+    receiver: Receiver, untrusted_context: ssl.SSLContext, words: str, *, has_tls: bool
 ) -> None:
-    """Plain http behind https and a certificate that nobody trusts are told apart."""
+    """A server without TLS and an untrusted certificate have different messages."""
     if has_tls:
-        receiver.socket = foreign.wrap_socket(receiver.socket, server_side=True)
+        receiver.socket = untrusted_context.wrap_socket(receiver.socket, server_side=True)
 
     async with HttpProbe(5) as probe:
-        answered = await probe.post(receiver.url.replace("http:", "https:"), {}, b"{}")
-        nobody = await probe.post("http://nobody.invalid/", {}, b"{}")
+        result = await probe.post(receiver.url.replace("http:", "https:"), {}, b"{}")
+        unknown_host = await probe.post("http://nobody.invalid/", {}, b"{}")
 
-    assert words in answered.describe()
-    assert nobody.describe() == "the host name is not known"
-    assert receiver.posted == []
+    assert words in result.describe()
+    assert unknown_host.describe() == "the host name is not known"
+    assert receiver.received == []
 
 
 @pytest.mark.parametrize(
@@ -196,40 +199,42 @@ async def test_what_is_wrong_with_tls_has_words(
         (["trigger", "event", "--to", "http://127.0.0.1:9", "--status", "approved"], "started, submitted"),
     ],
 )
-def test_wrong_use_is_named_and_sends_nothing(in_process: CliRunner, arguments: list[str], words: str) -> None:
-    """What cannot be sent is exit code 2, with what to give instead."""
-    done = in_process.invoke(cli, arguments)
+def test_wrong_usage_gives_the_remedy_and_sends_nothing(
+    cli_runner: CliRunner, arguments: list[str], words: str
+) -> None:
+    """Arguments that cannot be sent are exit code 2, with the remedy."""
+    result = cli_runner.invoke(cli, arguments)
 
-    assert done.exit_code == 2
-    assert words in done.output
-    assert "lovelace" not in done.output
-
-
-def test_an_id_that_cannot_be_is_refused(in_process: CliRunner) -> None:
-    """A session id that Veriff would never write is one sentence and exit code 1."""
-    done = in_process.invoke(cli, ["trigger", "event", "--to", "http://127.0.0.1:9", "--session", "no id!"])
-
-    assert done.exit_code == 1
-    assert "--session" in done.output
+    assert result.exit_code == 2
+    assert words in result.output
+    assert "lovelace" not in result.output
 
 
-def test_kinds_are_listed(in_process: CliRunner) -> None:
-    """--list names every kind and its statuses, and needs no credentials."""
-    shown = in_process.invoke(cli, ["trigger", "--list"]).output
-    rows = json.loads(in_process.invoke(cli, ["trigger", "--list", "--json"]).output)["kinds"]
+def test_invalid_session_id_is_refused(cli_runner: CliRunner) -> None:
+    """An id that Veriff would never use is one sentence and exit code 1."""
+    result = cli_runner.invoke(cli, ["trigger", "event", "--to", "http://127.0.0.1:9", "--session", "no id!"])
+
+    assert result.exit_code == 1
+    assert "--session" in result.output
+
+
+def test_list_option_lists_kinds_and_statuses(cli_runner: CliRunner) -> None:
+    """--list needs no credentials."""
+    shown = cli_runner.invoke(cli, ["trigger", "--list"]).output
+    rows = json.loads(cli_runner.invoke(cli, ["trigger", "--list", "--json"]).output)["kinds"]
 
     assert [row["kind"] for row in rows] == list(SUBJECTS)
     assert all(row["kind"] in shown and row["description"] in shown for row in rows)
     assert "possible_match" in shown
 
 
-def test_an_attempt_is_started_before_it_is_submitted(receiver: Receiver, in_process: CliRunner) -> None:
-    """Both events are told in their order, and people read how many were not taken."""
+def test_started_is_sent_before_submitted(receiver: Receiver, cli_runner: CliRunner) -> None:
+    """Both events are sent in order, and the output counts those that were not accepted."""
     receiver.answer = lambda _headers, _body: 500
 
-    done = in_process.invoke(cli, ["trigger", "event", "--to", receiver.url])
+    result = cli_runner.invoke(cli, ["trigger", "event", "--to", receiver.url])
 
-    events = [read(*posted) for posted in receiver.posted]
+    events = [read_event(*request) for request in receiver.received]
     assert [event.action for event in events if isinstance(event, SessionEvent)] == ["started", "submitted"]
-    assert "2 of 2 webhooks not accepted" in done.output
-    assert done.exit_code == 1
+    assert "2 of 2 webhooks not accepted" in result.output
+    assert result.exit_code == 1
