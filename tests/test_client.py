@@ -1,4 +1,4 @@
-"""The client and its sessions: the promised flow, and what is refused before anything is sent."""
+"""The client and its sessions: the flow of the README, and the arguments that are refused before a request."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ JPEG = b"\xff\xd8\xff\xe0"
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """Give a folder with two pictures."""
+    """Return a folder with two pictures."""
     for name in ("front.jpg", "selfie.jpg"):
         tmp_path.joinpath(name).write_bytes(JPEG + name.encode())
     return tmp_path
@@ -63,9 +63,9 @@ async def test_readme_example(sandbox: Sandbox, veriff: VeriffClient, pictures: 
     assert (session.id, Status.APPROVED, "user-42") == (decision.session_id, decision.status, decision.vendor_data)
     assert "Ada" == decision.person.first_name
     assert Status.APPROVED == session.status
-    kept = {media.context: media.sha256 for media in sandbox.session(session.id).media}
+    received = {media.context: media.sha256 for media in sandbox.session(session.id).media}
     sent = {"document-front": JPEG + b"front.jpg", "face": JPEG + b"selfie.jpg"}
-    assert {context: hashlib.sha256(picture).hexdigest() for context, picture in sent.items()} == kept
+    assert {context: hashlib.sha256(picture).hexdigest() for context, picture in sent.items()} == received
 
 
 async def test_verify_runs_all_steps(veriff: VeriffClient) -> None:
@@ -91,17 +91,17 @@ async def test_open_session_creates_its_own_client(sandbox: Sandbox, monkeypatch
     async with open_session(vendor_data="user-2") as session:
         await session.submit()
 
-    assert ["user-1", "user-2"] == [seen.vendor_data for seen in sandbox.sessions]
+    assert ["user-1", "user-2"] == [created.vendor_data for created in sandbox.sessions]
 
 
-async def test_attaching_needs_no_request(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A session of another process is attached to by its id alone."""
-    made = await veriff.create_session()
-    sandbox.decide(made.id, "approved")
+async def test_session_by_id_sends_no_request(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A session of another process needs only its id."""
+    created = await veriff.create_session()
+    sandbox.decide(created.id, "approved")
     requests = len(sandbox.requests)
-    attached = veriff.session(made.id)
+    attached = veriff.session(created.id)
 
-    assert (made.id, None, None, None) == (attached.id, attached.url, attached.status, attached.vendor_data)
+    assert (created.id, None, None, None) == (attached.id, attached.url, attached.status, attached.vendor_data)
     assert requests == len(sandbox.requests)
     assert (await attached.wait_for_decision(timeout=900)).is_approved
 
@@ -124,8 +124,8 @@ async def test_each_option_is_sent(sandbox: Sandbox, veriff: VeriffClient) -> No
     assert ("user-42", str(end_user)) == (seen.vendor_data, seen.end_user_id)
 
 
-async def test_nothing_is_sent_as_null() -> None:
-    """The body holds what was given and no null anywhere, as a server sees it."""
+async def test_request_body_has_no_null() -> None:
+    """The body has only the given fields, and no null at any depth."""
     bodies: list[object] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -190,8 +190,8 @@ async def test_invalid_id_is_refused(veriff: VeriffClient, session_id: str) -> N
         veriff.session(session_id)
 
 
-async def test_an_unknown_session_is_not_found(veriff: VeriffClient) -> None:
-    """Each call on a session that does not exist says so."""
+async def test_calls_on_an_unknown_session_raise_not_found(veriff: VeriffClient) -> None:
+    """Each call on a session that does not exist raises `NotFoundError`."""
     session = veriff.session(str(uuid.uuid4()))
     with pytest.raises(NotFoundError, match="knows no such session"):
         await session.decision()
@@ -221,8 +221,8 @@ def test_base_url_must_be_an_https_url(base_url: str) -> None:
         VeriffClient(Credentials("key", "secret"), base_url=base_url)
 
 
-def test_plain_http_stays_on_this_machine() -> None:
-    """Key and pictures are never sent unencrypted to another machine."""
+def test_plain_http_is_only_allowed_for_this_machine() -> None:
+    """Plain http to another machine would expose the key and the pictures."""
     for url in ("http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"):
         VeriffClient(Credentials("key", "secret"), base_url=url)
     with pytest.raises(ConfigurationError, match="not https"):
@@ -252,8 +252,8 @@ async def test_uploads_must_leave_connections_of_a_borrowed_pool() -> None:
 
 @pytest.mark.parametrize("limit", [0, 4, 100])
 @pytest.mark.parametrize("option", ["max_uploads", "max_downloads"])
-async def test_limit_per_host_of_a_borrowed_pool_counts_too(limit: int, option: str) -> None:
-    """The smaller of both limits of a borrowed session leaves connections for other calls; zero means no limit."""
+async def test_limit_per_host_of_a_borrowed_pool_applies(limit: int, option: str) -> None:
+    """The smaller of the two limits of the caller's aiohttp session applies; zero means unlimited."""
     options: dict[str, int] = {"max_uploads": 3, "max_downloads": 3}
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=limit, limit_per_host=4)) as http:
 
@@ -277,8 +277,8 @@ def test_environment_must_have_the_base_url() -> None:
         VeriffClient.from_env({"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret"})
 
 
-async def test_reprs_show_nothing_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The reprs show base URL and id, but neither key nor secret nor the end-user's page."""
+async def test_repr_of_client_and_session_shows_no_secret(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """The repr has the address and the state, but neither key nor secret nor the URL of the end user."""
     session = await veriff.create_session()
 
     assert f"<VeriffClient {sandbox.base_url}>" == repr(veriff)
@@ -293,15 +293,15 @@ async def test_statistics_count_requests_and_bytes(veriff: VeriffClient) -> None
     """The snapshot counts requests, bytes, and what runs."""
     session = await veriff.create_session()
     await session.upload(Media(JPEG, "face"))
-    done = veriff.statistics()
+    statistics = veriff.statistics()
 
-    assert (2, 0, 0, 0) == (done.requests, done.retries, done.active_uploads, done.waiters)
-    assert done.bytes_sent > len(JPEG)
+    assert (2, 0, 0, 0) == (statistics.requests, statistics.retries, statistics.active_uploads, statistics.waiters)
+    assert statistics.bytes_sent > len(JPEG)
 
 
 @pytest.mark.parametrize("base_url", ["https://stationapi.veriff.com/v1", "https://api.us.veriff.me"])
 def test_old_api_host_warns_once_for_each_client(base_url: str) -> None:
-    """A client made with a host that Veriff replaces gives one warning of its own category."""
+    """A client of a host that Veriff replaces gives one `DeprecatedHostWarning`."""
     environ = {"VERIFF_API_KEY": "key", "VERIFF_SHARED_SECRET": "secret", "VERIFF_BASE_URL": base_url}
 
     with pytest.warns(DeprecatedHostWarning, match="9 December 2026") as caught:
@@ -311,7 +311,7 @@ def test_old_api_host_warns_once_for_each_client(base_url: str) -> None:
 
 
 def test_new_and_local_hosts_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:
-    """Clients of new hosts and of this machine are made without a warning and without a log line."""
+    """Clients of new hosts and of this machine are created without a warning and without a log line."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for base_url in ("https://api-saas.veriff.com", "http://127.0.0.1:1", "http://localhost:1"):
@@ -336,8 +336,8 @@ def test_insecure_host_is_opt_in_and_logged_once(caplog: pytest.LogCaptureFixtur
     assert ["veriff-sandbox" in record.getMessage() for record in caplog.records] == [True, True]
 
 
-async def test_trust_env_goes_through_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With trust_env the client sends through the proxy that the environment names, and without it does not."""
+async def test_trust_env_uses_the_proxy_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client uses the proxy that the environment names only with `trust_env`."""
     async with Sandbox() as proxy:
         monkeypatch.setenv("http_proxy", proxy.base_url)
         monkeypatch.setenv("no_proxy", "")
@@ -363,8 +363,8 @@ def test_unusable_proxy_is_refused_without_its_password(monkeypatch: pytest.Monk
     assert "hunter2" not in "".join(traceback.format_exception(raised.value))
 
 
-async def test_trust_env_is_not_for_a_borrowed_session() -> None:
-    """An option that would do nothing is refused."""
+async def test_trust_env_with_a_borrowed_session_is_refused() -> None:
+    """`trust_env` would have no effect on the caller's aiohttp session."""
     async with aiohttp.ClientSession() as http:
         with pytest.raises(ConfigurationError, match="trust_env"):
             VeriffClient(
@@ -372,9 +372,9 @@ async def test_trust_env_is_not_for_a_borrowed_session() -> None:
             )
 
 
-def test_every_option_has_one_type() -> None:
-    """`from_env` and `open_session` take for each option of the class what the class takes, ``None`` included."""
-    of_class = {name: each.annotation for name, each in signature(VeriffClient.__init__).parameters.items()}
+def test_options_have_the_same_types_in_all_constructors() -> None:
+    """`from_env` and `open_session` accept the same types as the class for each option, including ``None``."""
+    of_class = {name: parameter.annotation for name, parameter in signature(VeriffClient.__init__).parameters.items()}
     of_options = {
         name: str(getattr(kind, "__forward_arg__", kind)) for name, kind in ClientOptions.__annotations__.items()
     }
@@ -383,7 +383,7 @@ def test_every_option_has_one_type() -> None:
     assert set(of_class) - {"self", "credentials", "base_url"} == set(of_options)
 
 
-async def test_an_option_may_be_none(sandbox: Sandbox) -> None:
+async def test_option_none_selects_the_default(sandbox: Sandbox) -> None:
     """An option that is ``None`` has its default."""
     async with VeriffClient.from_env(sandbox.environ, poll=None, retry=None, timeouts=None, inbox=None) as veriff:
         assert (await veriff.create_session()).id

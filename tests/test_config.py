@@ -1,4 +1,4 @@
-"""Patience: defaults that suit production, and values that make no sense refused by name."""
+"""Policies: defaults that suit production, and invalid values refused by name."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ every_field = pytest.mark.parametrize(
 
 @every_field
 @pytest.mark.parametrize("value", [-1, -0.001, float("-inf"), float("nan"), None, "4"])
-def test_values_without_sense_are_refused_by_name(kind: type[Policy], name: str, value: object) -> None:
-    """A negative value, NaN or not a number is refused when it is given, and the error names class and field."""
+def test_invalid_value_is_refused_by_name(kind: type[Policy], name: str, value: object) -> None:
+    """A value that is negative, NaN or not a number is refused, and the error names the class and the field."""
     with pytest.raises(ConfigurationError, match=rf"^{kind.__name__}\.{name} is .*: give .*\.$"):
         kind(**{name: value})  # type: ignore[arg-type]
 
@@ -41,8 +41,8 @@ def test_zero_turns_optional_limits_off(kind: type[Policy], name: str) -> None:
             kind(**{name: 0})
 
 
-def test_pauses_never_shrink() -> None:
-    """A factor below one is refused, and one itself is taken."""
+def test_backoff_factor_below_one_is_refused() -> None:
+    """A factor below one would make pauses shorter; one is accepted."""
     with pytest.raises(ConfigurationError, match=r"PollPolicy\.backoff_factor is 0\.99: give 1 or more"):
         PollPolicy(backoff_factor=0.99)
 
@@ -51,20 +51,20 @@ def test_pauses_never_shrink() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_defaults_are_valid_and_equal(kind: type[Policy]) -> None:
-    """A policy needs no argument, and two without are equal and can be keys."""
+    """A policy needs no arguments, and equal policies have equal hashes."""
     assert {kind()} == {kind(), kind()}
 
 
-def test_an_inbox_keeps_longer_than_veriff_repeats() -> None:
-    """By default a session is kept for thirty days, and Veriff repeats a webhook for seven."""
+def test_retention_is_longer_than_veriff_repeats_webhooks() -> None:
+    """The default retention is thirty days, and Veriff repeats a webhook for seven days."""
     assert 30 * 24 * 3600 == Retention().max_age
     assert 7 * 24 * 3600 < Retention().max_age
 
 
-def test_polling_beside_an_inbox_is_late_and_seldom() -> None:
-    """Without an inbox the first poll is immediate; with one it waits, and each interval is longer."""
-    alone, beside = PollPolicy(), SAFETY_NET
+def test_polling_with_an_inbox_is_later_and_slower() -> None:
+    """Without an inbox the first poll is immediate; with one it is delayed, and each pause is longer."""
+    alone, with_inbox = PollPolicy(), SAFETY_NET
 
-    assert 0 == alone.initial_delay < beside.initial_delay
-    assert alone.interval < beside.interval
-    assert alone.max_interval < beside.max_interval
+    assert 0 == alone.initial_delay < with_inbox.initial_delay
+    assert alone.interval < with_inbox.interval
+    assert alone.max_interval < with_inbox.max_interval

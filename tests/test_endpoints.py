@@ -1,4 +1,4 @@
-"""Every endpoint and webhook is implemented everywhere; this writes docs/endpoints.md from the code itself."""
+"""Every endpoint and webhook is supported everywhere: this module writes docs/endpoints.md from the code."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).parent.parent
 PAGE: Final = ROOT / "docs" / "endpoints.md"
-# Calls that are made of more than one step, or stream.
-OWN_WAY: Final[dict[str, Callable[..., object]]] = {
+# Methods that send more than one request, or stream.
+MULTI_STEP: Final[dict[str, Callable[..., object]]] = {
     "submit_session": VerificationSession.submit,
     "upload_media": VerificationSession.upload,
     "download_media": VeriffClient.download_media,
     "download_certificate_file": VerificationSession.download_certificate_document,
 }
 # That each of these causes its kind is tested in tests/sandbox/test_session_events.py.
-TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
+SENT_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
     WebhookKind.EVENT: Sandbox.start_attempt,
     WebhookKind.DECISION: Sandbox.decide,
     WebhookKind.FULL_AUTO: Sandbox.decide,
@@ -53,11 +53,11 @@ TOLD_BY: Final[dict[WebhookKind, Callable[..., object]]] = {
 HEAD: Final = """\
 # Endpoints and webhooks
 
-Every endpoint and webhook that is known, and where it is in this library. This page is written by
-`tests/test_endpoints.py` from the code itself.
+Every known endpoint and webhook, and its place in this library. The test `tests/test_endpoints.py` writes this page
+from the code.
 
-"Documented" means that Veriff's own pages show the call; what is a guess about its form is said in the docstring of the
-call, and on the page about [the sandbox](sandbox.md).
+"Documented" means that Veriff's own pages show the call. The docstring of the call, and the page about
+[the sandbox](sandbox.md), name each guess about its form.
 
 """
 
@@ -78,25 +78,25 @@ def table(heads: tuple[str, ...], rows: list[Row]) -> str:
     return "\n".join([str(Row(heads)), str(Row(("---",) * len(heads))), *map(str, rows)])
 
 
-def used_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+def find_uses_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
     """Return the methods that tests call and the names that they use, each with the files of these tests."""
     methods: dict[str, set[str]] = {}
     names: dict[str, set[str]] = {}
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
-        # Commands and batches go through many calls, and are the test of none.
+        # Tests of commands and batches use many calls without checking their details.
         if path == Path(__file__) or path.parent.name in {"batch", "cli"}:
             continue
         file = path.relative_to(ROOT).as_posix()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Name):
                 names.setdefault(node.id, set()).add(file)
-            # What the pure rooms call has the same names, and is none of the client's.
+            # Functions of the protocol package have the same names as methods of the client.
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and "protocol" not in path.parts:
                 methods.setdefault(node.func.attr, set()).add(file)
     return methods, names
 
 
-CALLED, NAMED = used_in_tests()
+CALLED, NAMED = find_uses_in_tests()
 
 
 def public_methods() -> Iterator[tuple[str, Callable[..., object]]]:
@@ -108,14 +108,14 @@ def public_methods() -> Iterator[tuple[str, Callable[..., object]]]:
 
 
 class _SentError(Exception):
-    """Ends a method at its first call of the API."""
+    """Ends a method at its first request."""
 
 
 class RecordingTransport:
-    """Stands in for the transport: it records the first call of a method, and ends the method."""
+    """A transport that records the first call of a method, and ends the method."""
 
     def __init__(self) -> None:
-        """Start without a call."""
+        """Start without a recorded call."""
         self.call: Call[Any] | None = None
 
     async def send(self, call: Call[Any]) -> NoReturn:
@@ -148,25 +148,25 @@ def first_call(name: str, method: Callable[..., object]) -> Call[Any] | None:
 @cache
 def calls_by_method() -> dict[str, Call[Any]]:
     """Return the first call of each public method."""
-    several = set(OWN_WAY.values())
-    found = {name: first_call(name, method) for name, method in public_methods() if method not in several}
-    return {name: call for name, call in found.items() if call is not None}
+    multi_step = set(MULTI_STEP.values())
+    calls = {name: first_call(name, method) for name, method in public_methods() if method not in multi_step}
+    return {name: call for name, call in calls.items() if call is not None}
 
 
 def public_method(name: str) -> tuple[str, Callable[..., object]]:
     """Return the public method that makes a call of the API."""
     methods = dict(public_methods())
-    if name in OWN_WAY:
-        return next((known_as, method) for known_as, method in methods.items() if method is OWN_WAY[name])
+    if name in MULTI_STEP:
+        return next((public_name, method) for public_name, method in methods.items() if method is MULTI_STEP[name])
     expected = sample_call(name)
-    for known_as, call in calls_by_method().items():
+    for public_name, call in calls_by_method().items():
         if (call.method, call.path, call.body, call.host) == (
             expected.method,
             expected.path,
             expected.body,
             expected.host,
         ):
-            return known_as, methods[known_as]
+            return public_name, methods[public_name]
     msg = f"no public method calls {name}"
     raise AssertionError(msg)
 
@@ -177,12 +177,12 @@ def sample_request(name: str) -> Request:
 
 
 def qualified_name(route: Route) -> str:
-    """Return the name of the method that answers a route."""
+    """Return the name of the method that handles a route."""
     return cast("FunctionType", route.handler).__qualname__
 
 
 def handler(request: Request) -> str:
-    """Return the handler of the sandbox that a request reaches."""
+    """Return the handler of the sandbox for a request."""
     path = (LOCAL_SYNC if request.host == "sync" else "") + request.path.partition("?")[0]
     for route in ROUTES:
         if route.method == request.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", route.path), path):
@@ -191,33 +191,34 @@ def handler(request: Request) -> str:
     raise AssertionError(msg)
 
 
-def known_from(thing: object) -> str:
-    """Return how a call is known, according to its docstring."""
+def find_source(thing: object) -> str:
+    """Return the source for a call or event, as its docstring names it."""
     words = inspect.getdoc(thing) or ""
     page = re.search(r"https://devdocs\.veriff\.com/[\w/-]+", words)
     if page is not None:
         return f"[documented]({page[0]})"
-    marks = ("partly a guess", "documented once, its path is a guess", "documented once", "seen in", "documented")
-    return next((mark for mark in marks if mark in words), "a guess").replace("seen in", "seen in other clients")
+    sources = ("partly a guess", "documented once, its path is a guess", "documented once", "seen in", "documented")
+    source = next((source for source in sources if source in words), "a guess")
+    return source.replace("seen in", "seen in other clients")
 
 
 def endpoint(name: str) -> Row:
     """Describe one endpoint."""
     request = sample_request(name)
-    known_as, method = public_method(name)
+    public_name, method = public_method(name)
     result = inspect.signature(getattr(endpoints, name)).return_annotation.removeprefix("Call[").removesuffix("]")
     model = inspect.signature(method).return_annotation if name.startswith("download") else result
-    tests = CALLED.get(known_as.rpartition(".")[2], set())
-    assert tests, f"{known_as} has no test"
+    tests = CALLED.get(public_name.rpartition(".")[2], set())
+    assert tests, f"{public_name} has no test"
     path = request.path.replace(ID, "{id}")
     return Row(
         (
             f"`{request.method} {path}`" + ("" if request.host == "api" else f" ({request.host})"),
-            f"`{known_as}`",
+            f"`{public_name}`",
             f"`endpoints.{name}`",
             f"`{model}`",
             f"`{handler(request)}`",
-            known_from(getattr(endpoints, name)),
+            find_source(getattr(endpoints, name)),
             ", ".join(f"`{test}`" for test in sorted(tests)[:3]),
         )
     )
@@ -231,34 +232,34 @@ def webhook(kind: type[Any]) -> Row:
         (
             f"`{kind.kind}`",
             f"`{kind.__name__}`",
-            f"`Sandbox.{TOLD_BY[WebhookKind(kind.kind)].__name__}`",
-            known_from(kind),
+            f"`Sandbox.{SENT_BY[WebhookKind(kind.kind)].__name__}`",
+            find_source(kind),
             ", ".join(f"`{test}`" for test in sorted(tests)[:3]),
         )
     )
 
 
-def test_every_endpoint_and_webhook_is_everywhere() -> None:
-    """Each has a request, a model, a public method, a handler in the sandbox and tests; the page says where."""
+def test_every_endpoint_and_webhook_is_in_every_layer() -> None:
+    """Each has a request, a model, a public method, a sandbox handler and tests; docs/endpoints.md lists them."""
     rows = [endpoint(name) for name in endpoints.__all__]
     webhooks = [webhook(kind) for kind in get_args(WebhookEvent) if kind.__name__ != "UnknownEvent"]
     written = HEAD + "\n\n".join(
         (
             table(("endpoint", "call", "endpoint function", "result", "sandbox", "known from", "tests"), rows),
             "## Webhooks\n\nAn `UnknownEvent` keeps the JSON of any other kind.",
-            table(("kind", "class", "recognised by", "known from", "tests"), webhooks),
+            table(("kind", "class", "sent by", "known from", "tests"), webhooks),
         )
     )
-    found = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if found != written + "\n":
+    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if current != written + "\n":
         PAGE.write_text(written + "\n", encoding="utf-8")
 
     assert all(cell.strip("`") for row in rows + webhooks for cell in row.cells)
-    assert found == written + "\n", "docs/endpoints.md was out of date and was written again: check and commit it"
+    assert current == written + "\n", "docs/endpoints.md was out of date and has been updated: review and commit it"
 
 
-def test_every_handler_of_the_sandbox_is_asked() -> None:
-    """The sandbox has no endpoint that the client does not know."""
-    asked = {handler(sample_request(name)) for name in endpoints.__all__}
+def test_every_handler_of_the_sandbox_is_requested() -> None:
+    """The sandbox has no endpoint that the client does not request."""
+    requested = {handler(sample_request(name)) for name in endpoints.__all__}
 
-    assert {qualified_name(route) for route in ROUTES} == asked
+    assert {qualified_name(route) for route in ROUTES} == requested

@@ -1,4 +1,4 @@
-"""The tree of errors: who is whose child, what travels with them, and what they never show."""
+"""The hierarchy of errors, their attributes, and the data that they never show."""
 
 from __future__ import annotations
 
@@ -82,10 +82,11 @@ SAMPLES: tuple[errors.VeriffError, ...] = (
 samples = pytest.mark.parametrize("error", SAMPLES, ids=lambda error: type(error).__name__)
 
 
-def _again(error: errors.VeriffError) -> errors.VeriffError:
-    revived: object = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
-    assert isinstance(revived, errors.VeriffError)
-    return revived
+def unpickle(error: errors.VeriffError) -> errors.VeriffError:
+    """Return a copy of an error from its pickle."""
+    restored: object = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    assert isinstance(restored, errors.VeriffError)
+    return restored
 
 
 def test_error_tree_matches_its_docstring() -> None:
@@ -93,26 +94,26 @@ def test_error_tree_matches_its_docstring() -> None:
     assert BASES == {name: getattr(errors, name).__bases__ for name in errors.__all__}
 
 
-def test_every_error_comes_from_the_package() -> None:
+def test_every_error_is_exported_by_the_package() -> None:
     """Every error is a public name of the package."""
     assert {getattr(veriff_async, name) for name in BASES} == {getattr(errors, name) for name in BASES}
 
 
-def test_every_error_is_tried_here() -> None:
-    """No class of the tree is left out of the samples of this page."""
+def test_samples_have_every_error() -> None:
+    """`SAMPLES` has an instance of every class."""
     assert set(BASES) == {type(error).__name__ for error in SAMPLES}
 
 
 @samples
-@pytest.mark.parametrize("duplicate", [_again, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
+@pytest.mark.parametrize("duplicate", [unpickle, copy.copy, copy.deepcopy], ids=["pickle", "copy", "deepcopy"])
 def test_errors_survive_pickling_and_copying(
     error: errors.VeriffError, duplicate: Callable[[errors.VeriffError], errors.VeriffError]
 ) -> None:
-    """Pickled or copied, an error keeps its class, its sentence and every attribute."""
-    arrived = duplicate(error)
+    """A pickled or copied error keeps its class, its message and every attribute."""
+    copied = duplicate(error)
 
-    assert type(error) is type(arrived)
-    assert (str(error), error.args, vars(error)) == (str(arrived), arrived.args, vars(arrived))
+    assert type(error) is type(copied)
+    assert (str(error), error.args, vars(error)) == (str(copied), copied.args, vars(copied))
 
 
 def test_error_keeps_uploaded_media() -> None:
@@ -122,12 +123,12 @@ def test_error_keeps_uploaded_media() -> None:
 
     error.uploaded = (UploadedMedia(id="1"), UploadedMedia(id="2"))
 
-    assert error.uploaded == _again(error).uploaded
+    assert error.uploaded == unpickle(error).uploaded
 
 
 @samples
-def test_errors_show_their_sentence_only(error: errors.VeriffError) -> None:
-    """Text, repr and traceback hold the sentence alone; Veriff's own words, which may repeat a person's, do not."""
+def test_errors_show_only_their_message(error: errors.VeriffError) -> None:
+    """Text, repr and traceback do not contain Veriff's own message, which may repeat a person's data."""
     assert "Sentence." == str(error)
     assert f"{type(error).__name__}('Sentence.')" == repr(error)
     assert CANARY not in "".join(traceback.format_exception(error))
@@ -148,13 +149,13 @@ def test_attributes_hold_known_values() -> None:
         (errors.WebhookPayloadError("Sentence."), 400),
     ],
 )
-def test_webhook_errors_hint_at_the_answer(error: errors.WebhookError, status: int) -> None:
-    """A webhook's error says with which status to answer."""
+def test_webhook_errors_have_the_status_of_the_response(error: errors.WebhookError, status: int) -> None:
+    """A webhook error has the HTTP status of the response to send."""
     assert status == error.status_hint
 
 
-def test_problems_are_fixed_once_given() -> None:
-    """Any iterable of problems is stored as a tuple."""
+def test_problems_are_stored_as_a_tuple() -> None:
+    """Problems become a tuple, so that they cannot be changed."""
     assert ("a", "b") == errors.ResponseError("Sentence.", problems=["a", "b"]).problems
     assert () == errors.ResponseError("Sentence.").problems
     assert () == errors.WebhookPayloadError("Sentence.").problems

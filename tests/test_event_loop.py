@@ -40,8 +40,8 @@ ID: Final = "11111111-2222-3333-4444-555555555555"
 PICTURE: Final = Media(b"\xff\xd8\xff\xe0", "face")
 MODULES: Final = tuple(f"veriff_async{name}" for name in ("", ".inbox", ".webhooks", ".batch", ".sandbox"))
 CLASSES: Final = {"VeriffClient", "VerificationSession", "WebhookReceiver", "MemoryInbox", "SqliteInbox", "RedisInbox"}
-CLASSES_TOO: Final = {"MemoryJournal", "SqliteJournal", "RedisJournal", "Sandbox"}
-GIVEN: Final[dict[str, Callable[[Callable[..., object]], object]]] = {
+OTHER_CLASSES: Final = {"MemoryJournal", "SqliteJournal", "RedisJournal", "Sandbox"}
+ARGUMENTS: Final[dict[str, Callable[[Callable[..., object]], object]]] = {
     "upload": lambda call: call(PICTURE),
     "check_media": lambda call: call(PICTURE),
     "import_faces": lambda call: call(session_ids=[ID]),
@@ -95,15 +95,16 @@ def is_awaited(member: object) -> bool:
 
 def entry_points() -> list[str]:
     """Return every public coroutine function, asynchronous generator and context manager, by its path."""
-    found: dict[str, None] = {}
+    paths: dict[str, None] = {}
     for module in map(import_module, MODULES):
         for name in module.__all__:
             member = getattr(module, name)
-            if inspect.isclass(member) and member.__name__ in CLASSES | CLASSES_TOO:
-                found |= dict.fromkeys(f"{member.__name__}.{each}" for each in dir(member) if is_entry(member, each))
+            if inspect.isclass(member) and member.__name__ in CLASSES | OTHER_CLASSES:
+                entries = (attribute for attribute in dir(member) if is_entry(member, attribute))
+                paths |= dict.fromkeys(f"{member.__name__}.{attribute}" for attribute in entries)
             elif not inspect.isclass(member) and is_awaited(member):
-                found[f"{module.__name__}:{name}"] = None
-    return list(found)
+                paths[f"{module.__name__}:{name}"] = None
+    return list(paths)
 
 
 def is_entry(kind: type[object], name: str) -> bool:
@@ -121,13 +122,13 @@ def call_entry_point(path: str, folder: Path) -> object:
     else:
         owner, name = path.split(".")
         call = getattr(instances[owner], name)
-    if name in GIVEN:
-        return GIVEN[name](call)
-    known, positional, named = values(instances), list[object](), dict[str, object]()
+    if name in ARGUMENTS:
+        return ARGUMENTS[name](call)
+    samples, positional, named = values(instances), list[object](), dict[str, object]()
     for parameter in inspect.signature(call).parameters.values():
         is_rest = parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}
         if parameter.default is parameter.empty and not is_rest:
-            value = known.get(parameter.name, ID)
+            value = samples.get(parameter.name, ID)
             if parameter.kind is parameter.KEYWORD_ONLY:
                 named[parameter.name] = value
             else:
@@ -145,7 +146,7 @@ def step(call: object) -> None:
     try:
         coroutine.send(None)
     except StopIteration:
-        pytest.fail("it returned")
+        pytest.fail("the call returned without an error")
     finally:
         if hasattr(coroutine, "close"):
             coroutine.close()
@@ -158,14 +159,13 @@ def test_entry_point_requires_asyncio(path: str, tmp_path: Path) -> None:
         step(call_entry_point(path, tmp_path))
 
 
-def test_entry_points_are_complete() -> None:
-    """The search finds the entry points."""
-    found = entry_points()
+def test_search_finds_the_entry_points() -> None:
+    """The list of entry points has known examples of each kind, and more than 80 entries."""
+    paths = entry_points()
 
-    assert {"veriff_async:open_session", "VeriffClient.verify", "SqliteInbox.record", "Sandbox.__aenter__"} <= set(
-        found
-    )
-    assert len(found) > 80
+    expected = {"veriff_async:open_session", "VeriffClient.verify", "SqliteInbox.record", "Sandbox.__aenter__"}
+    assert expected <= set(paths)
+    assert len(paths) > 80
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""The public names are what they are on purpose, and each is documented."""
+"""The public names: pinned, importable and documented."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def names_of(module: ModuleType) -> tuple[str, ...]:
-    """Return ``__all__``, which type checkers do not see on modules that load their names on first use."""
+def get_names(module: ModuleType) -> tuple[str, ...]:
+    """Return ``__all__``, which type checkers do not see on modules that import their names lazily."""
     names: tuple[str, ...] = vars(module)["__all__"]
     return names
 
 
-ROOMS = {
+MODULES = {
     "veriff_async": veriff_async,
     "models": models,
     "sandbox": sandbox,
@@ -30,7 +30,7 @@ ROOMS = {
     "webhooks": webhooks,
     "batch": batch,
 }
-NAMES = [(room, name) for room, module in ROOMS.items() for name in names_of(module) if name != "__version__"]
+NAMES = [(package, name) for package, module in MODULES.items() for name in get_names(module) if name != "__version__"]
 PINNED = """
 Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser ClientClosedError ClientOptions
 ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType
@@ -81,46 +81,46 @@ aiohttp_app aiohttp_handler asgi_app
 
 
 def test_names_are_pinned() -> None:
-    """A name is added or taken away by changing this list too."""
-    assert PINNED.split() == list(names_of(veriff_async))
-    assert PINNED_MODELS.split() == list(names_of(models))
-    assert PINNED_SANDBOX.split() == list(names_of(sandbox))
-    assert PINNED_INBOX.split() == list(names_of(inbox))
-    assert PINNED_WEBHOOKS.split() == list(names_of(webhooks))
-    assert PINNED_BATCH.split() == list(names_of(batch))
+    """A name is added or removed only together with an edit of these lists."""
+    assert PINNED.split() == list(get_names(veriff_async))
+    assert PINNED_MODELS.split() == list(get_names(models))
+    assert PINNED_SANDBOX.split() == list(get_names(sandbox))
+    assert PINNED_INBOX.split() == list(get_names(inbox))
+    assert PINNED_WEBHOOKS.split() == list(get_names(webhooks))
+    assert PINNED_BATCH.split() == list(get_names(batch))
 
 
-def test_names_are_there() -> None:
-    """Every public name can be imported, is listed by dir(), and no other is made up."""
-    for name in names_of(veriff_async):
+def test_names_can_be_imported() -> None:
+    """Every public name can be imported and is listed by dir(), and an unknown name raises `AttributeError`."""
+    for name in get_names(veriff_async):
         assert getattr(veriff_async, name) is not None
-    assert sorted(names_of(veriff_async)) == dir(veriff_async)
+    assert sorted(get_names(veriff_async)) == dir(veriff_async)
     with pytest.raises(AttributeError, match="no attribute 'Veriff'"):
         veriff_async.Veriff  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_help_fits_on_a_few_screens() -> None:
-    """`help(veriff_async)` is an overview of names that exist, not every method of every class."""
+    """`help(veriff_async)` is a short overview of existing names, without every method of every class."""
     text = pydoc.plain(pydoc.render_doc(veriff_async))
 
     assert len(text.splitlines()) < 120
     assert "wait_for_decision" in text
     names = re.findall(r"\b[A-Z][a-z]+[A-Z]\w+|\b\w+_\w+(?= {2,})", text[: text.index("PACKAGE CONTENTS")])
-    unknown = {name for name in names if name not in names_of(veriff_async) and not hasattr(veriff_async, name)}
-    assert set() == unknown - set(names_of(models)) - {"VERIFF_API_KEY", "VERIFF_SHARED_SECRET"}
-    assert sorted(names_of(veriff_async)) == dir(veriff_async)
+    unknown = {name for name in names if name not in get_names(veriff_async) and not hasattr(veriff_async, name)}
+    assert set() == unknown - set(get_names(models)) - {"VERIFF_API_KEY", "VERIFF_SHARED_SECRET"}
+    assert sorted(get_names(veriff_async)) == dir(veriff_async)
 
 
-@pytest.mark.parametrize(("room", "name"), NAMES)
-def test_names_are_documented(room: str, name: str) -> None:
+@pytest.mark.parametrize(("package", "name"), NAMES)
+def test_names_are_documented(package: str, name: str) -> None:
     """Every public class and function, and every public method of a class, has a docstring."""
-    thing = getattr(ROOMS[room], name)
-    # What is a value or the name of a type is documented where it is assigned, which no program can read.
-    assert inspect.getdoc(thing) or not (inspect.isclass(thing) or inspect.isroutine(thing))
-    if inspect.isclass(thing) and not issubclass(thing, Exception):
-        for member, value in vars(thing).items():
-            if not member.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
-                assert inspect.getdoc(value), f"{name}.{member}"
+    member = getattr(MODULES[package], name)
+    # Values and type aliases have their docstring below the assignment, which cannot be read at run time.
+    assert inspect.getdoc(member) or not (inspect.isclass(member) or inspect.isroutine(member))
+    if inspect.isclass(member) and not issubclass(member, Exception):
+        for attribute, value in vars(member).items():
+            if not attribute.startswith("_") and (inspect.isroutine(value) or isinstance(value, property)):
+                assert inspect.getdoc(value), f"{name}.{attribute}"
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_names_are_documented(room: str, name: str) -> None:
         batch.resolve_unknown,
     ],
 )
-def test_calls_say_what_they_raise(call: object) -> None:
-    """Every call of the API names its errors with their conditions."""
+def test_calls_document_their_errors(call: object) -> None:
+    """The docstring of every call of the API has a section "Raises"."""
     words = inspect.getdoc(call) or ""
 
     assert "Raises:" in words

@@ -1,4 +1,4 @@
-"""What the README and the documentation show is run as it stands there."""
+"""The find_examples in the README and the documentation run as they are written."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ README: Final = ROOT / "README.md"
 BLOCK: Final = re.compile(r"(<!-- not (?:run|checked for warnings): [^\n]+ -->\n)?```python\n(.*?)```", re.DOTALL)
 
 
-def examples() -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Yield every example that is to be run and whether it may warn, with a name to find it by."""
+def find_examples() -> Iterator[tuple[str, tuple[str, bool]]]:
+    """Yield every example to run and whether it may warn, with a name."""
     for page in (README, *sorted(ROOT.joinpath("docs").glob("*.md"))):
         blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
         for number, (note, code) in enumerate(blocks, start=1):
@@ -31,13 +31,13 @@ def examples() -> Iterator[tuple[str, tuple[str, bool]]]:
                 yield f"{page.stem}-{number}", (code, bool(note))
 
 
-EXAMPLES: Final = dict(examples())
+EXAMPLES: Final = dict(find_examples())
 
 
 @pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize(("code", "may_warn"), EXAMPLES.values(), ids=EXAMPLES)
 def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, may_warn: bool) -> None:
-    """An example runs as a program, with two pictures beside it and a local Veriff behind it, without a warning."""
+    """An example runs as a program without a warning, with two pictures in its folder and a local sandbox."""
     for name, picture in (("front.jpg", "document-front.jpg"), ("selfie.jpg", "face.jpg")):
         with specimen(picture) as path:
             tmp_path.joinpath(name).write_bytes(path.read_bytes())
@@ -46,7 +46,7 @@ def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monke
     with Sandbox(decide_after=0) as sandbox:
         for name, value in sandbox.environ.items():
             monkeypatch.setenv(name, value)
-        done = subprocess.run(  # noqa: S603  our own example
+        result = subprocess.run(  # noqa: S603  our own example
             [sys.executable, "-W", "ignore" if may_warn else "error", str(script)],
             check=False,
             capture_output=True,
@@ -55,16 +55,16 @@ def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monke
             timeout=50,
         )
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (0, "") == (result.returncode, result.stderr)
 
 
-def test_there_are_examples() -> None:
-    """The examples are found where they are."""
+def test_examples_are_found() -> None:
+    """The search finds known examples of several pages."""
     assert {"README-1", "README-2", "quickstart-1", "uploading-1", "testing-1"} <= set(EXAMPLES)
 
 
 def test_every_guarantee_names_a_test_that_exists() -> None:
-    """Each row below "What you can rely on" names tests of this suite, and nothing is promised outside of a row."""
+    """Each row of "What you can rely on" names existing tests, and the section has no other guarantees."""
     section = README.read_text(encoding="utf-8").split("## What you can rely on\n", 1)[1].split("\n## ", 1)[0]
     introduction, header, _, *rows = [line for line in section.splitlines() if line]
 
@@ -83,13 +83,13 @@ def test_every_guarantee_names_a_test_that_exists() -> None:
 
 
 @pytest.mark.parametrize("command", ['pip install ".[cli]" && veriff-async demo', 'pip install -e ".[dev]" && pytest'])
-def test_the_readme_names_both_commands(command: str) -> None:
-    """One command shows it, one command tests it."""
+def test_readme_has_one_command_to_see_and_one_to_test(command: str) -> None:
+    """One command runs the demo, and one runs the tests."""
     assert f"```sh\n{command}\n```" in README.read_text(encoding="utf-8")
 
 
-def test_every_run_uses_the_command_of_the_readme() -> None:
-    """The script that runs everything takes the test command from the README, so the two cannot drift apart."""
+def test_ci_uses_the_command_of_the_readme() -> None:
+    """The CI script reads the test command from the README, so the two cannot differ."""
     script = ROOT.joinpath(".ci", "run").read_text(encoding="utf-8")
 
     assert "README.md" in script

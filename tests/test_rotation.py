@@ -1,4 +1,4 @@
-"""Secrets come and go while a client runs."""
+"""Secrets are rotated while a client runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from veriff_async.sandbox import Fault, Sandbox
 pytestmark = pytest.mark.anyio
 
 KEY = "8f0d1ab6-0000-4000-8000-000000000001"
-RING = Credentials(KEY, "newest", previous_secrets=["older", "oldest"])
+THREE_SECRETS = Credentials(KEY, "newest", previous_secrets=["older", "oldest"])
 PICTURE = Media(b"\xff\xd8\xff\xe0" + bytes(60), "face")
 
 
@@ -56,12 +56,12 @@ async def test_call_in_progress_keeps_its_secret(sandbox: Sandbox, veriff: Verif
     assert await session.decision() is None
 
 
-@pytest.mark.parametrize("place", range(3))
-async def test_any_secret_can_sign(place: int) -> None:
+@pytest.mark.parametrize("index", range(3))
+async def test_any_secret_can_sign(index: int) -> None:
     """The chosen secret signs, and the response is signed with the same one."""
     async with (
-        Sandbox(credentials=RING) as sandbox,
-        VeriffClient(RING.with_signing_secret(place), base_url=sandbox.base_url) as veriff,
+        Sandbox(credentials=THREE_SECRETS) as sandbox,
+        VeriffClient(THREE_SECRETS.with_signing_secret(index), base_url=sandbox.base_url) as veriff,
     ):
         session = await veriff.create_session()
         assert await session.decision() is None
@@ -69,15 +69,15 @@ async def test_any_secret_can_sign(place: int) -> None:
 
 def test_changes_return_new_credentials() -> None:
     """A new secret goes first, a chosen one too, a deleted one is left out, and six are too many."""
-    assert RING.with_rotated_secret("next").secrets == ("next", "newest", "older", "oldest")
-    assert RING.with_rotated_secret("older").secrets == ("older", "newest", "oldest")
-    assert RING.with_signing_secret(2).secrets == ("oldest", "newest", "older")
-    assert RING.without_secret(0).secrets == ("older", "oldest")
-    assert RING.secrets == ("newest", "older", "oldest")
+    assert THREE_SECRETS.with_rotated_secret("next").secrets == ("next", "newest", "older", "oldest")
+    assert THREE_SECRETS.with_rotated_secret("older").secrets == ("older", "newest", "oldest")
+    assert THREE_SECRETS.with_signing_secret(2).secrets == ("oldest", "newest", "older")
+    assert THREE_SECRETS.without_secret(0).secrets == ("older", "oldest")
+    assert THREE_SECRETS.secrets == ("newest", "older", "oldest")
     with pytest.raises(ConfigurationError, match="more than 5"):
-        RING.with_rotated_secret("4").with_rotated_secret("5").with_rotated_secret("6")
+        THREE_SECRETS.with_rotated_secret("4").with_rotated_secret("5").with_rotated_secret("6")
     with pytest.raises(ConfigurationError, match="index 3"):
-        RING.with_signing_secret(3)
+        THREE_SECRETS.with_signing_secret(3)
     with pytest.raises(ConfigurationError, match="only secret"):
         Credentials(KEY, "only").without_secret(0)
 

@@ -1,6 +1,6 @@
-"""Many verifications at once over webhooks and polling, with faults, resubmissions, and processes that are killed.
+"""Many concurrent verifications over webhooks and polling, with faults, resubmissions and killed processes.
 
-``VERIFF_LOAD=2000`` runs as many, as CI does; without it a few.
+``VERIFF_LOAD=2000`` sets their number, as CI does; the default is small.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def final_status(number: int) -> Status:
 
 
 class Load:
-    """The state of one run: which sessions exist, which decisions were given, and which were received."""
+    """The state of one run: the sessions that exist, the decisions that were made, and those that workers received."""
 
     def __init__(self, total: int, rng: random.Random, *, webhook_url: str) -> None:
-        """Start without a session."""
+        """Start without sessions."""
         self.sandbox = Sandbox(
             options=SandboxOptions(webhook_retry_seconds=0.3),
             webhook_urls={"decision": webhook_url, "event": webhook_url},
@@ -62,7 +62,7 @@ class Load:
         self.sessions: dict[int, str] = {}
         self.unknown: Counter[int] = Counter()
         self.received: dict[int, set[str]] = defaultdict(set)
-        self.left = set(range(total))
+        self.pending = set(range(total))
         self.finished = asyncio.Event()
         self.submissions: asyncio.Queue[str] = asyncio.Queue()
         self.kills = 0
@@ -70,7 +70,7 @@ class Load:
         self.rng = rng
 
     def on_request(self, request: ReceivedRequest) -> None:
-        """Note each submission that the sandbox accepted, and let a later request fail, a creation or any other."""
+        """Record each submission that the sandbox accepted, and inject a fault into every twentieth request."""
         self.requests += 1
         if self.requests % REQUESTS_PER_FAULT == 0:
             self.sandbox.inject(self.rng.choice(FAULTS), path=self.rng.choice(PATHS))
@@ -78,26 +78,26 @@ class Load:
             self.submissions.put_nowait(request.path.split("/")[3])
 
     async def decide(self) -> None:
-        """Decide about each submission: every fifth verification must be submitted once more."""
-        asked: set[str] = set()
+        """Decide on each submission; every fifth verification must be submitted a second time first."""
+        resubmitted: set[str] = set()
         while True:
             session_id = await self.submissions.get()
             session = self.sandbox.session(session_id)
-            # A lost answer hides the submission from the client, which then submits once more.
+            # If a response was lost, the client submits the session a second time.
             if session.status != Status.SUBMITTED:
                 continue
             number = int(session.vendor_data or "")
             status = final_status(number)
-            if number % 5 == 0 and session_id not in asked:
-                asked.add(session_id)
+            if number % 5 == 0 and session_id not in resubmitted:
+                resubmitted.add(session_id)
                 status = Status.RESUBMISSION_REQUESTED
             self.sandbox.decide(session_id, status)
 
     async def run_worker(
         self, database: str, port: int, numbers: Iterable[int], *, lifetimes: Sequence[float] = ()
     ) -> None:
-        """Run a worker until everything is finished, killing it after each of the given seconds."""
-        mine = set(numbers)
+        """Run a worker until all decisions are received, and kill it after each of the given lifetimes."""
+        assigned = set(numbers)
         for lifetime in (*lifetimes, None):
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "tests.load.worker", database, str(port)),
@@ -106,31 +106,31 @@ class Load:
                 env=os.environ | dict(self.sandbox.environ),
             )
             assert process.stdin is not None
-            jobs = [(number, self.sessions.get(number)) for number in sorted(mine & self.left)]
+            jobs = [(number, self.sessions.get(number)) for number in sorted(assigned & self.pending)]
             process.stdin.write(json.dumps(jobs).encode())
             process.stdin.close()
-            reading = asyncio.create_task(self.read(process))
+            reader = asyncio.create_task(self.read_output(process))
             finished = asyncio.create_task(self.finished.wait())
             try:
-                await asyncio.wait([reading, finished], timeout=lifetime, return_when=asyncio.FIRST_COMPLETED)
-                assert not reading.done(), f"a worker ended by itself, with {await process.wait()}"
+                await asyncio.wait([reader, finished], timeout=lifetime, return_when=asyncio.FIRST_COMPLETED)
+                assert not reader.done(), f"a worker exited with code {await process.wait()}"
             finally:
                 finished.cancel()
                 with suppress(ProcessLookupError):
                     process.kill()
-                # Lines that were printed before the kill are true all the same.
-                await reading
+                # Lines that the worker printed before the kill are still valid.
+                await reader
                 await process.wait()
             self.kills += 1
 
-    async def read(self, process: asyncio.subprocess.Process) -> None:
-        """Note what a worker prints, to its end."""
+    async def read_output(self, process: asyncio.subprocess.Process) -> None:
+        """Record each line that a worker prints, until its output ends."""
         assert process.stdout is not None
         async for line in process.stdout:
-            self.note(json.loads(line))
+            self.record(json.loads(line))
 
-    def note(self, fact: dict[str, object]) -> None:
-        """Note one line of a worker."""
+    def record(self, fact: dict[str, object]) -> None:
+        """Record one line of a worker."""
         number = fact.get("number")
         if not isinstance(number, int):
             return
@@ -140,20 +140,20 @@ class Load:
             self.unknown[number] += 1
         if "status" in fact:
             self.received[number].add(str(fact["status"]))
-            self.left.discard(number)
-            if not self.left:
+            self.pending.discard(number)
+            if not self.pending:
                 self.finished.set()
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run without debug mode: the checks of each callback would take longer than the load itself."""
+    """Run without debug mode, whose checks of each callback take longer than the load itself."""
     return "asyncio", {}
 
 
 async def test_every_wait_ends_with_the_right_decision(tmp_path: Path, blockbuster: BlockBuster) -> None:
-    """Over webhooks, polling, resubmissions, faults and killed processes, every wait gets its session's decision."""
-    blockbuster.deactivate()  # other tests check each call; here it would double the load
+    """Despite faults, resubmissions and killed processes, every wait returns the decision of its session."""
+    blockbuster.deactivate()  # its checks of each call would double the load; other tests run them
     rng = random.Random(LOAD)  # noqa: S311  the same faults in each run
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as reserved:
         port = reserved.getsockname()[1]
@@ -161,16 +161,20 @@ async def test_every_wait_ends_with_the_right_decision(tmp_path: Path, blockbust
     async with load.sandbox as sandbox:
         numbers = list(range(LOAD))
         database = str(tmp_path / "inbox.db")
-        lives = [rng.uniform(1, 2 + LOAD / 250) for _ in range(4)]
+        lifetimes = [rng.uniform(1, 2 + LOAD / 250) for _ in range(4)]
         async with asyncio.TaskGroup() as tasks:
-            deciding = tasks.create_task(load.decide())
+            decider = tasks.create_task(load.decide())
             workers = [
-                tasks.create_task(load.run_worker(database, port, numbers[0::5] + numbers[1::5], lifetimes=lives[:2])),
-                tasks.create_task(load.run_worker(database, port, numbers[2::5] + numbers[3::5], lifetimes=lives[2:])),
+                tasks.create_task(
+                    load.run_worker(database, port, numbers[0::5] + numbers[1::5], lifetimes=lifetimes[:2])
+                ),
+                tasks.create_task(
+                    load.run_worker(database, port, numbers[2::5] + numbers[3::5], lifetimes=lifetimes[2:])
+                ),
                 tasks.create_task(load.run_worker("-", 0, numbers[4::5])),
             ]
             await asyncio.wait(workers)
-            deciding.cancel()
+            decider.cancel()
 
         wrong = {
             number: statuses for number, statuses in load.received.items() if statuses != {final_status(number).value}
@@ -178,5 +182,5 @@ async def test_every_wait_ends_with_the_right_decision(tmp_path: Path, blockbust
         assert wrong == {}
         assert set(load.received) == set(numbers)
         created = Counter(int(session.vendor_data or "") for session in sandbox.sessions)
-        # A kill can come between a creation and the line that reports it.
+        # A kill between a creation and the line that reports it causes a second creation.
         assert all(created[number] <= 1 + load.unknown[number] + load.kills for number in numbers)

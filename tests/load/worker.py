@@ -1,7 +1,7 @@
 """A worker process of the load test: ``python -m tests.load.worker DATABASE PORT``, jobs as JSON on standard input.
 
 With a database it receives webhooks on the port, which several workers share, and waits through the inbox; without one
-(``-``) it polls. It prints one JSON line for each session that it created and for each decision that it got.
+(``-``) it polls. It prints one JSON line for each created session and for each decision.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ CONCURRENCY: Final = 100
 
 
 def report(**facts: object) -> None:
-    """Print one fact as a whole line, so that a kill never tears it."""
+    """Print one fact as a whole line with a single write, so that a kill leaves no partial line."""
     os.write(1, (json.dumps(facts) + "\n").encode())
 
 
 async def create(veriff: VeriffClient, number: int) -> VerificationSession:
-    """Create a session; an outcome that is unknown is reported, and the session is created anew by this program."""
+    """Create a session; if the outcome is unknown, report that and create another one."""
     while True:
         try:
             session = await veriff.create_session(vendor_data=str(number))
@@ -55,20 +55,20 @@ async def create(veriff: VeriffClient, number: int) -> VerificationSession:
 
 
 async def send(session: VerificationSession) -> None:
-    """Upload and submit, unless an earlier run of this program has done that already."""
+    """Upload and submit, unless an earlier run of this program has done that."""
     while True:
         try:
             await session.upload(Media(PICTURE, "document-front"), Media(PICTURE, "face"))
             await session.submit()
         except (TransportError, ServerError):
-            continue  # the retries of the client are used up, and this program has more patience
+            continue  # the client has no retries left, but this program tries again
         except ApiError:
-            pass  # submitted, perhaps decided, before this program was killed
+            pass  # this program submitted the session before it was killed
         return
 
 
 async def verify(veriff: VeriffClient, number: int, session_id: str | None) -> None:
-    """Bring one verification to its end, with another session object at each step, as web requests would."""
+    """Complete one verification, with another session object at each step, as web requests do."""
     session = await create(veriff, number) if session_id is None else veriff.session(session_id)
     await send(session)
     while True:
@@ -81,7 +81,7 @@ async def verify(veriff: VeriffClient, number: int, session_id: str | None) -> N
 
 
 async def main(database: str, port: int) -> None:
-    """Run all jobs, a bounded number of them at once."""
+    """Run all jobs, with a limit on those that run concurrently."""
     jobs: list[tuple[int, str | None]] = json.loads(await asyncio.to_thread(sys.stdin.read))
     poll = PollPolicy(interval=0.2, backoff_factor=1.2, max_interval=1.0, max_rate=300)
     retry = RetryPolicy(max_attempts=8, initial_backoff=0.02, max_backoff=0.2)
@@ -93,7 +93,7 @@ async def main(database: str, port: int) -> None:
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", port, reuse_port=True).start()
-        # Without a webhook a wait falls back to this poll, so that webhooks must do nearly all of the work.
+        # Waits poll rarely with an inbox, so nearly all decisions must arrive by webhook.
         policy = poll if inbox is None else PollPolicy(initial_delay=5, interval=5, max_interval=5, max_rate=100)
         veriff = await stack.enter_async_context(VeriffClient.from_env(inbox=inbox, poll=policy, retry=retry))
         report(ready=True)
@@ -108,7 +108,7 @@ async def main(database: str, port: int) -> None:
             for _ in range(CONCURRENCY):
                 tasks.create_task(work())
         report(done=True)
-        # The others may still wait for webhooks that reach this process.
+        # The other workers may still wait for webhooks that arrive at this process.
         await asyncio.Event().wait()
 
 
