@@ -16,7 +16,7 @@ from anyio import to_thread
 from benchmarks.measure import in_turn, ratios
 from benchmarks.table import Row, Table
 from veriff_async._protocol.signing import sign
-from veriff_async._protocol.upload_body import image_envelope
+from veriff_async._protocol.upload_body import image_body_template
 from veriff_async.models.enums import MediaContext
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ def run(plan: Plan) -> list[Table]:
 
 def _row(size: int, plan: Plan) -> Row:
     raw = os.urandom(size // 4 * 3)
-    envelope = image_envelope(MediaContext.DOCUMENT_FRONT, "image/jpeg")
+    template = image_body_template(MediaContext.DOCUMENT_FRONT, "image/jpeg")
 
     def work() -> None:
-        sign("benchmark-secret", b"".join(envelope.wrap([raw])))
+        sign("benchmark-secret", b"".join(template.wrap([raw])))
 
     async def inline() -> None:
         work()

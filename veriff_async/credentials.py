@@ -146,7 +146,7 @@ class Credentials:
             index: The index of that secret in `secrets`, as `verify` returns it.
 
         Raises:
-            ConfigurationError: There is no secret with this index.
+            ConfigurationError: No secret has this index.
         """
         return self.with_rotated_secret(self._secret_at(index))
 
@@ -157,7 +157,7 @@ class Credentials:
             index: The index of that secret in `secrets`.
 
         Raises:
-            ConfigurationError: There is no secret with this index, or it is the only secret.
+            ConfigurationError: No secret has this index, or it is the only secret.
         """
         removed = self._secret_at(index)
         if len(self.secrets) == 1:
@@ -171,7 +171,7 @@ class Credentials:
         if type(index) is not int or not 0 <= index < len(self.secrets):
             last = len(self.secrets) - 1
             valid = f"an index from 0 to {last}" if last else "index 0, since there is only one secret"
-            msg = f"There is no secret with index {shown(index)}: pass {valid}. The secret with index 0 signs."
+            msg = f"No secret has index {shown(index)}: pass {valid}. The secret with index 0 signs."
             raise ConfigurationError(msg)
         return self.secrets[index]
 

@@ -485,9 +485,9 @@ class VerificationSession:
             ClientClosedError: The client was closed during the wait.
             NotFoundError: This integration has no such session. While the inbox works, only for a session that is
                 unknown to both the inbox and this client.
-            ApiError: Veriff refuses to answer (401, 403 or another 4xx), and there is no inbox that works. While an
+            ApiError: Veriff refuses to answer (401, 403 or another 4xx), and no inbox works. While an
                 inbox works, and for 429 and 5xx, the wait continues.
-            ResponseError: Three responses in a row could not be parsed or verified, and there is no inbox that works.
+            ResponseError: Three responses in a row could not be parsed or verified, and no inbox works.
             TransportError: With ``timeout=0`` only: no response arrived, and the retries are used up.
 
         See https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1.

@@ -42,7 +42,7 @@ def test_one_pass_signs_and_digests(tmp_path: Path, size: int, hold: int) -> Non
     prepared = inspect(media, source)
     signed = sign(prepared, CREDENTIALS, digest=digest)
 
-    body = b"".join(prepared.envelope.wrap([content]))
+    body = b"".join(prepared.template.wrap([content]))
     assert digest.hexdigest() == hashlib.sha256(content).hexdigest()
     assert signed.signature == CREDENTIALS.sign(body)
     assert len(body) == prepared.length

@@ -12,7 +12,7 @@ from hypothesis import given, strategies as st
 
 from veriff_async import MediaContext
 from veriff_async._protocol.image_header import MIMETYPES
-from veriff_async._protocol.upload_body import Envelope, base64_length, encode, image_envelope
+from veriff_async._protocol.upload_body import BodyTemplate, base64_length, encode, image_body_template
 
 contents = st.binary(max_size=3000)
 thirds = st.lists(st.integers(0, 1000), max_size=8)
@@ -31,9 +31,9 @@ def test_body_has_the_documented_form(
     content: bytes, cuts: list[int], context: MediaContext, mimetype: str, taken: datetime | None
 ) -> None:
     """However a file is cut, the body is JSON with its context, time and a data URI that decodes to its bytes."""
-    envelope = image_envelope(context, mimetype, taken)
+    template = image_body_template(context, mimetype, taken)
 
-    image = json.loads(b"".join(envelope.wrap(_pieces(content, cuts))))["image"]
+    image = json.loads(b"".join(template.wrap(_pieces(content, cuts))))["image"]
 
     head, text = image.pop("content").split(",")
     assert f"data:{mimetype};base64" == head
@@ -44,17 +44,17 @@ def test_body_has_the_documented_form(
 @given(content=contents, cuts=thirds, context=contexts)
 def test_length_is_known_before_reading(content: bytes, cuts: list[int], context: MediaContext) -> None:
     """The length by arithmetic is that of the body, whatever the file and the cutting."""
-    envelope = image_envelope(context, "image/jpeg")
+    template = image_body_template(context, "image/jpeg")
 
-    assert len(b"".join(envelope.wrap(_pieces(content, cuts)))) == envelope.length(len(content))
+    assert len(b"".join(template.wrap(_pieces(content, cuts)))) == template.length(len(content))
 
 
 @given(content=contents, cuts=thirds)
 def test_chunk_boundaries_do_not_change_the_body(content: bytes, cuts: list[int]) -> None:
     """The body is the same however the file is cut, so that the signature of one pass holds for the next."""
-    envelope = image_envelope(MediaContext.FACE, "image/png")
+    template = image_body_template(MediaContext.FACE, "image/png")
 
-    assert b"".join(envelope.wrap([content])) == b"".join(envelope.wrap(_pieces(content, cuts)))
+    assert b"".join(template.wrap([content])) == b"".join(template.wrap(_pieces(content, cuts)))
 
 
 @given(contents)
@@ -75,13 +75,13 @@ def test_lengths_are_rounded_up_to_whole_groups(size: int, length: int) -> None:
 
 def test_body_is_pinned() -> None:
     """One body, letter by letter: compact, context before time before content."""
-    envelope = image_envelope(MediaContext.DOCUMENT_FRONT, "image/jpeg", datetime(2024, 1, 1, tzinfo=UTC))
+    template = image_body_template(MediaContext.DOCUMENT_FRONT, "image/jpeg", datetime(2024, 1, 1, tzinfo=UTC))
 
     assert (
-        Envelope(
+        BodyTemplate(
             prefix=b'{"image":{"context":"document-front","timestamp":"2024-01-01T00:00:00+00:00",'
             b'"content":"data:image/jpeg;base64,',
             suffix=b'"}}',
         )
-        == envelope
+        == template
     )

@@ -228,7 +228,7 @@ class AtomicFileWriter:
             if self._file is not None:
                 self._file.close()
             if self._temporary is not None:
-                with suppress(OSError):  # the folder is no longer writable
+                with suppress(OSError):  # the folder cannot be written any more
                     self._temporary.unlink()
 
 

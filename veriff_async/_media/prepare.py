@@ -31,7 +31,7 @@ from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
 from veriff_async._protocol.limits import MAX_SIDE
 from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, type_of
-from veriff_async._protocol.upload_body import image_envelope
+from veriff_async._protocol.upload_body import image_body_template
 from veriff_async.config import Timeouts
 from veriff_async.errors import InvalidArgumentError, MediaSourceError, VeriffError
 from veriff_async.models.media import Media
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from veriff_async._media.source import Reader, Source
     from veriff_async._media.stream_body import SignedBody, StreamSigner
-    from veriff_async._protocol.upload_body import Envelope
+    from veriff_async._protocol.upload_body import BodyTemplate
 
 __all__ = ("PendingUpload", "PreparedMedia", "Preparer", "check_arguments", "check_media", "error_context", "inspect")
 
@@ -62,14 +62,14 @@ class PreparedMedia:
     Attributes:
         media: The media as the caller gave it.
         source: Its bytes, after spooling and resizing.
-        envelope: The JSON around them.
+        template: The JSON around them.
         mimetype: The type that the bytes show.
         dimensions: Width and height in pixels, or ``None`` if the header does not state them.
     """
 
     media: Media
     source: Source
-    envelope: Envelope
+    template: BodyTemplate
     mimetype: str
     dimensions: tuple[int, int] | None = None
 
@@ -81,7 +81,7 @@ class PreparedMedia:
     @property
     def length(self) -> int:
         """Bytes of the whole request body."""
-        return self.envelope.length(self.source.size)
+        return self.template.length(self.source.size)
 
     @property
     def is_small(self) -> bool:
@@ -349,7 +349,7 @@ def inspect(media: Media, source: Source, *, is_resized: bool = False) -> Prepar
         check_stated(media, mimetype)
     if pixels is not None and max_side is not None and max(pixels) <= max_side:
         check_size(mimetype, source.size)  # it is small enough already, so it is sent as it is
-    return PreparedMedia(media, source, image_envelope(context, mimetype, media.timestamp), mimetype, pixels)
+    return PreparedMedia(media, source, image_body_template(context, mimetype, media.timestamp), mimetype, pixels)
 
 
 def _resize(prepared: PreparedMedia, max_side: int) -> PreparedMedia | None:

@@ -49,7 +49,7 @@ from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, source_failed, stalled
 from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.media_rules import context_of
-from veriff_async._protocol.upload_body import encode, image_envelope
+from veriff_async._protocol.upload_body import encode, image_body_template
 from veriff_async.errors import InvalidArgumentError, MediaChangedError, VeriffError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from veriff_async._media.prepare import PreparedMedia
     from veriff_async._media.source import Reader
     from veriff_async._protocol.signing import Signer
-    from veriff_async._protocol.upload_body import Envelope
+    from veriff_async._protocol.upload_body import BodyTemplate
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media
 
@@ -124,25 +124,25 @@ def sign(prepared: PreparedMedia, credentials: Credentials, *, digest: Digest | 
         digest: Also receives the bytes of the media, so that a caller who needs a digest does not read them again.
 
     Raises:
-        MediaChangedError: The file is no longer as long as it was.
+        MediaChangedError: The length of the file has changed.
         MediaError: It cannot be read.
     """
-    envelope = prepared.envelope
+    template = prepared.template
     with closing(_Pass(prepared)) as reading:
         if prepared.size <= TINY and isinstance(prepared.source, BytesSource):
             content = reading.read()
             if digest is not None:
                 digest.update(content)
-            body = envelope.prefix + encode(content) + envelope.suffix
+            body = template.prefix + encode(content) + template.suffix
             return SignedBody(prepared, credentials.sign(body), credentials, whole=body)
         pieces = iter(reading) if digest is None else _digested(reading, digest)
-        signature = _signature(envelope, pieces, credentials)
+        signature = _signature(template, pieces, credentials)
         return SignedBody(prepared, signature, credentials, proof=reading.proof())
 
 
-def _signature(envelope: Envelope, pieces: Iterable[memoryview], credentials: Credentials) -> str:
+def _signature(template: BodyTemplate, pieces: Iterable[memoryview], credentials: Credentials) -> str:
     signer = credentials.signer()
-    for piece in envelope.wrap(pieces):
+    for piece in template.wrap(pieces):
         signer.update(piece)
     return signer.hexdigest()
 
@@ -168,7 +168,7 @@ class StreamSigner:
         """
         self._media = media
         self._credentials = credentials
-        self._envelope: Envelope | None = None
+        self._template: BodyTemplate | None = None
         self._signer: Signer | None = None
         self._remainder = b""
 
@@ -179,11 +179,11 @@ class StreamSigner:
         if mimetype is None or self._media.max_side is not None:
             return
         try:
-            self._envelope = image_envelope(context_of(self._media), mimetype, self._media.timestamp)
+            self._template = image_body_template(context_of(self._media), mimetype, self._media.timestamp)
         except InvalidArgumentError:
             return
         self._signer = self._credentials.signer()
-        self._signer.update(self._envelope.prefix)
+        self._signer.update(self._template.prefix)
 
     def update(self, piece: bytes | bytearray) -> None:
         """Add the next piece, of any length. It keeps a processor busy; call it in a worker thread."""
@@ -207,11 +207,11 @@ class StreamSigner:
 
         That is when the head did not show the type, or when the stream was so short that it stays in memory.
         """
-        if self._signer is None or self._envelope != prepared.envelope or prepared.is_small:
+        if self._signer is None or self._template != prepared.template or prepared.is_small:
             return None
         signer, self._signer = self._signer, None
         signer.update(encode(self._remainder))
-        signer.update(prepared.envelope.suffix)
+        signer.update(prepared.template.suffix)
         # The temporary file is ours, so nothing can change between the passes.
         return SignedBody(prepared, signer.hexdigest(), self._credentials, proof=Proof(PRIVATE, 0))
 
@@ -311,7 +311,7 @@ class _Pass:
         # exists of what was signed, so it is made again from the bytes that are there now.
         reader.restart()
         pieces = self._read_again(reader)
-        return _signature(self._prepared.envelope, pieces, signed.credentials) == signed.signature
+        return _signature(self._prepared.template, pieces, signed.credentials) == signed.signature
 
     def _read_again(self, reader: Reader) -> Iterator[memoryview]:
         # Another buffer: the first one holds the last piece, which is still to be sent.
@@ -390,10 +390,10 @@ class StreamedPayload(SentOnce):
             return
         prepared = self._signed.prepared
         with closing(_Pass(prepared, self._signed)) as reading, _small_write_buffer(writer):
-            await self._write(writer, prepared.envelope.prefix)
+            await self._write(writer, prepared.template.prefix)
             while not reading.ended:
                 await self._write(writer, encode(await self._next(reading)))
-            await self._write(writer, prepared.envelope.suffix)
+            await self._write(writer, prepared.template.suffix)
 
     async def _next(self, reading: _Pass) -> memoryview:
         try:

@@ -12,13 +12,13 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ("Clock",)
+__all__ = ("InboxClock",)
 
 _DAY: Final = 86_400.0
 
 
 @frozen
-class Clock:
+class InboxClock:
     """The trusted time of an inbox, in seconds since 1970.
 
     Attributes:
@@ -29,15 +29,15 @@ class Clock:
     trusted: float
     suspect: float | None = None
 
-    def observe(self, now: float) -> Clock:
+    def observe(self, now: float) -> InboxClock:
         """Return the clock after a process has recorded an event, at a time of its own clock."""
         ahead = now - self.trusted
         if abs(ahead) <= _DAY:
-            return Clock(max(self.trusted, now))
+            return InboxClock(max(self.trusted, now))
         # A time on the other side of the trusted one, or before the suspect one, is from another clock: start again.
         if self.suspect is None or (ahead > 0) != (self.suspect > self.trusted) or now < self.suspect:
-            return Clock(self.trusted, now)
-        return Clock(now) if now - self.suspect >= _DAY else self
+            return InboxClock(self.trusted, now)
+        return InboxClock(now) if now - self.suspect >= _DAY else self
 
     def reference(self, now: float) -> float:
         """Return the current time for measuring age, for a process whose clock shows `now`."""

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from veriff_async.models.enums import MediaContext
 
-__all__ = ("Envelope", "base64_length", "encode", "image_envelope")
+__all__ = ("BodyTemplate", "base64_length", "encode", "image_body_template")
 
 _BYTES_PER_GROUP: Final = 3  # base64 writes three bytes as four characters
 
 
 @frozen
-class Envelope:
-    """The JSON before and after the base64 text of one file."""
+class BodyTemplate:
+    """The body of one upload without its base64 text: the JSON before and after it."""
 
     prefix: bytes
     suffix: bytes
@@ -54,7 +54,7 @@ def encode(piece: Buffer) -> bytes:
     return b64encode(piece)
 
 
-def image_envelope(context: MediaContext, mimetype: str, timestamp: datetime | None = None) -> Envelope:
+def image_body_template(context: MediaContext, mimetype: str, timestamp: datetime | None = None) -> BodyTemplate:
     """Return the JSON around an image or PDF.
 
     Args:
@@ -68,4 +68,4 @@ def image_envelope(context: MediaContext, mimetype: str, timestamp: datetime | N
     # The whole object is encoded and then cut before the closing quote, so that every member is escaped correctly.
     head = dump({"image": {**members, "content": f"data:{mimetype};base64,"}})
     suffix = b'"}}'
-    return Envelope(prefix=head.removesuffix(suffix), suffix=suffix)
+    return BodyTemplate(prefix=head.removesuffix(suffix), suffix=suffix)

@@ -117,7 +117,7 @@ class StoreErrors:
 
 
 @frozen(eq=False)
-class _Job:
+class _QueuedJob:
     """One function to run with the database, and the future of its result."""
 
     run: Callable[[Any], Any]
@@ -169,8 +169,8 @@ class Worker(Thread, Generic[_DatabaseT]):
         self._errors = errors
         self._health = health
         self._successor = successor
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
-        self._batch: list[_Job] = []
+        self._jobs: SimpleQueue[_QueuedJob | None] = SimpleQueue()
+        self._batch: list[_QueuedJob] = []
         self._lock = Lock()  # a job is either queued before the end of the thread, or refused
         self._refusal: VeriffError | None = None
 
@@ -184,7 +184,7 @@ class Worker(Thread, Generic[_DatabaseT]):
         with self._lock:
             if self._refusal is not None:
                 raise self._errors.error(str(self._refusal))
-            self._jobs.put(_Job(job, writes, future))
+            self._jobs.put(_QueuedJob(job, writes, future))
         return future
 
     def stop(self, error: VeriffError | None = None) -> None:
@@ -211,7 +211,7 @@ class Worker(Thread, Generic[_DatabaseT]):
 
     def _take_turn(self) -> bool:
         """Wait for a job and run all that wait; return whether to continue. Nothing is held during the next wait."""
-        batch = self._batch = list[_Job]()
+        batch = self._batch = list[_QueuedJob]()
         try:
             job = self._jobs.get(timeout=self._database.idle_seconds)
         except Empty:
@@ -226,7 +226,7 @@ class Worker(Thread, Generic[_DatabaseT]):
             _deliver(batch, self._run_batch(batch))
         return job is not None
 
-    def _run_batch(self, batch: Sequence[_Job]) -> list[_Outcome]:
+    def _run_batch(self, batch: Sequence[_QueuedJob]) -> list[_Outcome]:
         """Run jobs in one transaction."""
         database = self._database
         try:
@@ -244,7 +244,7 @@ class Worker(Thread, Generic[_DatabaseT]):
             return [(None, self._errors.from_exception(error))] * len(batch)
         return outcomes
 
-    def _run_job(self, job: _Job) -> _Outcome:
+    def _run_job(self, job: _QueuedJob) -> _Outcome:
         """Run one job; an error of SQLite is not its own, it ends the transaction."""
         try:
             return job.run(self._database), None
@@ -267,7 +267,7 @@ class Worker(Thread, Generic[_DatabaseT]):
             self._successor.stop(error)
 
 
-def _deliver(batch: Sequence[_Job], outcomes: Sequence[_Outcome]) -> None:
+def _deliver(batch: Sequence[_QueuedJob], outcomes: Sequence[_Outcome]) -> None:
     """Resolve the futures of each event loop in one callback."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], _Outcome]]] = {}
     for job, outcome in zip(batch, outcomes, strict=True):

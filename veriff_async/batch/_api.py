@@ -251,7 +251,7 @@ async def verify_one(  # noqa: PLR0913  the options of a batch; all but three ha
         wait: Whether to wait for the decision, up to the job's timeout; otherwise the job ends as ``submitted``.
 
     Returns:
-        The result. Its ``error`` says why there is no decision; `JobClaimedError` means that another worker has the
+        The result. Its ``error`` says why the job has no decision; `JobClaimedError` means that another worker has the
         job.
 
     Raises:

@@ -1,8 +1,8 @@
 """Runs the steps of one job, and saves each state before its request is sent and after its response has arrived.
 
 See `_runner` for the states and for the reasons why a killed run creates nothing twice. Each step recovers in its own
-way, so there is no table of states: a creation has an unknown outcome, uploads are matched by size, and a submission
-trusts error 1304 only if an earlier submission may have been sent.
+way, so the runner needs no table of states: a creation has an unknown outcome, uploads are matched by size, and a
+submission trusts error 1304 only if an earlier submission may have been sent.
 """
 
 from __future__ import annotations
@@ -189,7 +189,7 @@ class JobRunner:
         """Wait for the decision on a submitted job; a timeout of zero asks once.
 
         Raises:
-            VeriffError: There is no decision yet, or Veriff refuses the question.
+            VeriffError: The session has no decision yet, or Veriff refuses the question.
         """
         try:
             decision = await (self._fetch_decision() if timeout == 0 else self._wait_for_decision(timeout))

@@ -198,44 +198,44 @@ class BatchRunner:
             yield record
 
     async def _run_job(
-        self, job_id: str, permit: _Permit, advance: Callable[[_Attempt], Awaitable[None]], results: ResultStream
+        self, job_id: str, permit: _Permit, advance: Callable[[_JobProgress], Awaitable[None]], results: ResultStream
     ) -> None:
         """Claim a job, advance it, and send its result; only an error that ends the run is raised."""
-        attempt, error = _Attempt(), cast("VeriffError | None", None)
+        progress, error = _JobProgress(), cast("VeriffError | None", None)
         journal = self._context.journal
         try:
             try:
-                attempt.previous = await journal.claim(job_id)
+                progress.previous = await journal.claim(job_id)
                 try:
-                    await advance(attempt)
+                    await advance(progress)
                 finally:
                     await journal.release(job_id)
             except JobClaimedError as claimed:
                 # The result still has the session and the state, which the other run may have reached by now.
-                attempt.previous = await journal.read(job_id)
+                progress.previous = await journal.read(job_id)
                 error = claimed
             except JournalError:
                 raise
             except VeriffError as failure:
-                if self._ends_run(failure, attempt.record):
+                if self._ends_run(failure, progress.record):
                     raise
                 error = failure
-            result = _to_result(job_id, attempt, error)
+            result = _to_result(job_id, progress, error)
             name = _COUNTED_STATES.get(result.state, "stopped" if result.error is not None else "")
             self._count(**({name: 1} if name else {}))
             await results.send(result)  # waits until the caller takes it, with the permit held
         finally:
             permit.release()
 
-    async def _advance(self, job: Job, permit: _Permit, attempt: _Attempt, *, waits: bool) -> None:
+    async def _advance(self, job: Job, permit: _Permit, progress: _JobProgress, *, waits: bool) -> None:
         """Bring a claimed job to its submission, and to its decision if `waits`."""
-        previous = attempt.previous
-        attempt.runner = runner = JobRunner(self._context, previous or unprepared_record(job))
+        previous = progress.previous
+        progress.runner = runner = JobRunner(self._context, previous or unprepared_record(job))
         failure: BatchError | None = None
         try:
             await runner.prepare(job, previous)
-            attempt.was_finished = runner.is_finished
-            if attempt.was_finished:
+            progress.was_finished = runner.is_finished
+            if progress.was_finished:
                 self._count(resumed=1)
                 return
             await self._retry(runner, job, partial(runner.submit, job))
@@ -260,9 +260,9 @@ class BatchRunner:
             permit.exchange(self._waiting, "waiting")
             await self._retry(runner, None, partial(runner.wait_for_decision, job.timeout))
 
-    async def _collect(self, record: JobRecord, timeout: float | None, attempt: _Attempt) -> None:  # noqa: ASYNC109
+    async def _collect(self, record: JobRecord, timeout: float | None, progress: _JobProgress) -> None:  # noqa: ASYNC109
         """Wait for the decision on a claimed job."""
-        attempt.runner = runner = JobRunner(self._context, attempt.previous or record)
+        progress.runner = runner = JobRunner(self._context, progress.previous or record)
         if runner.record.state is JobState.SUBMITTED:  # otherwise another run has finished it since
             await self._retry(runner, None, partial(runner.wait_for_decision, timeout))
 
@@ -302,8 +302,8 @@ class BatchRunner:
 
 
 @define
-class _Attempt:
-    """One job of a run so far.
+class _JobProgress:
+    """How far one job of a run has come.
 
     Attributes:
         previous: The record that the claim returned.
@@ -376,8 +376,8 @@ async def _run_concurrently(items: AsyncGenerator[_T], run: Callable[[_T], Corou
     raise first
 
 
-def _to_result(job_id: str, attempt: _Attempt, error: VeriffError | None) -> JobResult:
-    record = attempt.record
+def _to_result(job_id: str, progress: _JobProgress, error: VeriffError | None) -> JobResult:
+    record = progress.record
     if record is None:
         return JobResult(job_id=job_id, session_id=None, error=error, state=JobState.NEW)
     if error is None and record.failure is not None:
@@ -389,7 +389,7 @@ def _to_result(job_id: str, attempt: _Attempt, error: VeriffError | None) -> Job
         decision=record.decision if error is None else None,
         error=error,
         state=record.state,
-        from_journal=attempt.was_finished,
+        from_journal=progress.was_finished,
     )
 
 

@@ -129,8 +129,8 @@ class JobResult:
         job_id: The job.
         session_id: The session, once it exists.
         decision: The decision, or ``None``.
-        error: Why there is no decision, or ``None``. An `OutcomeUnknownError` has the id of the session that may have
-            been created, if the response contained one.
+        error: Why the job has no decision, or ``None``. An `OutcomeUnknownError` has the id of the session that may
+            have been created, if the response contained one.
         state: The job's state in the journal. A job that did not end as ``decided`` or ``failed`` resumes when it is
             passed again.
         from_journal: Whether an earlier run had finished the job, so that the result comes from the journal.

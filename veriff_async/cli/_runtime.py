@@ -69,7 +69,7 @@ class ExitCode(IntEnum):
     NOT_APPROVED = 3
     """There is a decision, and it is not ``approved``."""
     UNDECIDED = 4
-    """There is no decision yet, or none came in time."""
+    """The session has no decision yet, or none came in time."""
     HUNG_UP = 129
     """The terminal was closed: 128 + SIGHUP, as in shells."""
     INTERRUPTED = 130

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from veriff_async.cli._runtime import CommandState
     from veriff_async.models import MediaFile, MediaList
 
-__all__ = ("DownloadRequest", "StoredMedia", "list_stored_media", "media", "run_download")
+__all__ = ("DownloadRequest", "ListedMedia", "list_session_media", "media", "run_download")
 
 _ALL_ATTEMPTS: Final = click.option(
     "--all-attempts", is_flag=True, help="Include earlier attempts, not only the newest."
@@ -32,7 +32,7 @@ _ALL_ATTEMPTS: Final = click.option(
 
 
 @frozen(kw_only=True)
-class StoredMedia:
+class ListedMedia:
     """A file stored at Veriff.
 
     Attributes:
@@ -154,24 +154,24 @@ def _resume_command(session_id: str, folder: Path | None, media_ids: Sequence[st
     return shlex.join([*words, *(["--all-attempts"] if all_attempts else []), "--if-exists", "skip"])
 
 
-async def list_stored_media(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[StoredMedia]:
+async def list_session_media(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[ListedMedia]:
     """Return the media of a session, each file once, the newest attempt first."""
     session = veriff.session(session_id)
-    stored = {item.file.id: item for item in _stored_media(await session.media(), None)}
+    stored = {item.file.id: item for item in _flatten(await session.media(), None)}
     if all_attempts:
         for attempt in await session.attempts():
-            stored |= {item.file.id: item for item in _stored_media(await veriff.attempt_media(attempt.id), attempt.id)}
+            stored |= {item.file.id: item for item in _flatten(await veriff.attempt_media(attempt.id), attempt.id)}
     return list(stored.values())
 
 
-async def _list_media(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[StoredMedia]:
+async def _list_media(veriff: VeriffClient, session_id: str, *, all_attempts: bool) -> list[ListedMedia]:
     async with veriff:
-        return await list_stored_media(veriff, session_id, all_attempts=all_attempts)
+        return await list_session_media(veriff, session_id, all_attempts=all_attempts)
 
 
-def _stored_media(stored: MediaList, attempt_id: str | None) -> Iterable[StoredMedia]:
+def _flatten(stored: MediaList, attempt_id: str | None) -> Iterable[ListedMedia]:
     kinds = {"picture": stored.images, "video": stored.videos, "chip": stored.nfc_documents}
-    return [StoredMedia(file=file, kind=kind, attempt_id=attempt_id) for kind, files in kinds.items() for file in files]
+    return [ListedMedia(file=file, kind=kind, attempt_id=attempt_id) for kind, files in kinds.items() for file in files]
 
 
 async def run_download(
@@ -220,7 +220,7 @@ async def run_download(
 async def _download_selected(
     veriff: VeriffClient, request: DownloadRequest, update: Callable[[DownloadProgress], None]
 ) -> list[DownloadedMedia]:
-    stored = await list_stored_media(veriff, request.session_id, all_attempts=request.all_attempts)
+    stored = await list_session_media(veriff, request.session_id, all_attempts=request.all_attempts)
     files = {item.file.id: item.file for item in stored}
     for media_id in request.media_ids:
         if media_id not in files:
@@ -233,7 +233,7 @@ async def _download_selected(
     ]
 
 
-def _media_document(stored: StoredMedia) -> dict[str, object]:
+def _media_document(stored: ListedMedia) -> dict[str, object]:
     file = stored.file
     facts: dict[str, object] = {
         "id": file.id,

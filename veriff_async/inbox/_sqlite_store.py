@@ -15,7 +15,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._protocol.inbox_clock import Clock
+from veriff_async._protocol.inbox_clock import InboxClock
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.sqlite_file import Database, Schema
@@ -241,7 +241,7 @@ class SqliteEventStore(Database):
     def _observe_clock(self) -> None:
         """Set the time of this transaction, and the time that ages are measured against."""
         now, before = self._now(), self._load_clock()
-        clock = Clock(now) if before is None else before.observe(now)
+        clock = InboxClock(now) if before is None else before.observe(now)
         self._reference_time = clock.reference(now)
         self._time = max(now, self._reference_time)
         # Not at every record: the row would be rewritten for each commit.
@@ -264,9 +264,9 @@ class SqliteEventStore(Database):
             "after" if ahead > 0 else "before",
         )
 
-    def _load_clock(self) -> Clock | None:
+    def _load_clock(self) -> InboxClock | None:
         row = self._db.execute("SELECT trusted, suspect FROM clock").fetchone()
-        return None if row is None else Clock(*row)
+        return None if row is None else InboxClock(*row)
 
     def _oldest_kept(self) -> float:
         """Return the time after which a session must have been touched to be visible to a reader."""

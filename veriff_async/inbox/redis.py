@@ -69,11 +69,11 @@ return {time[1], time[2], redis.call('HMGET', KEYS[1], unpack(ARGV))}
 
 
 @define
-class _Attempt:
+class _RecordCall:
     """One call of `record`, whose transaction may be applied although its response is lost.
 
     Attributes:
-        token: Written with the event, so that a later attempt knows that the event is from this call.
+        token: Written with the event, so that a later call knows that the event is from this call.
         sent: The result of the call if its last transaction was applied; ``None`` before one was sent.
     """
 
@@ -145,7 +145,7 @@ class RedisInbox:
         self._expiry = int(min((self._retention.max_age + 60) * 1000, 2**53))
         self._now = None if now is None else check_clock(now)
         self._entered = 0
-        self._unconfirmed: OrderedDict[str, _Attempt] = OrderedDict()
+        self._unconfirmed: OrderedDict[str, _RecordCall] = OrderedDict()
 
     def __repr__(self) -> str:
         """Show the address of the server, and no secrets."""
@@ -180,13 +180,13 @@ class RedisInbox:
         If the connection breaks after the transaction was sent, the server is asked for up to 30 seconds whether it was
         applied, so that the event counts as new exactly once.
         """
-        # Veriff sends a webhook again that was answered 503; the token of the first attempt recognizes it as stored.
-        attempt = self._unconfirmed.pop(event.dedup_key, None) or _Attempt()
+        # Veriff sends a webhook again that was answered 503; the token of the first call recognizes it as stored.
+        call = self._unconfirmed.pop(event.dedup_key, None) or _RecordCall()
         try:
-            result, surplus = await self._record_confirmed(event, source, attempt)
+            result, surplus = await self._record_confirmed(event, source, call)
         except BaseException:
-            if attempt.sent is not None:
-                self._unconfirmed[event.dedup_key] = attempt
+            if call.sent is not None:
+                self._unconfirmed[event.dedup_key] = call
                 if len(self._unconfirmed) > _MAX_UNCONFIRMED:
                     self._unconfirmed.popitem(last=False)
             raise
@@ -197,7 +197,7 @@ class RedisInbox:
         return result
 
     async def _record_confirmed(
-        self, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
+        self, event: WebhookEvent, source: DecisionSource, call: _RecordCall
     ) -> tuple[RecordResult, int]:
         """Record an event; repeat as long as it is unknown whether it was stored."""
         require_asyncio()
@@ -206,9 +206,9 @@ class RedisInbox:
         while True:
             client = self._server.get_client()
             try:
-                return await self._server.execute(client, self._record(client, event, source, attempt))
+                return await self._server.execute(client, self._record(client, event, source, call))
             except InboxError:
-                if attempt.sent is None or self._server.is_closed or loop.time() > deadline:
+                if call.sent is None or self._server.is_closed or loop.time() > deadline:
                     raise
             await asyncio.sleep(next(pauses, _RETRY_PAUSES[-1]))
 
@@ -247,7 +247,7 @@ class RedisInbox:
                     yield session_id
 
     async def _record(
-        self, client: Redis, event: WebhookEvent, source: DecisionSource, attempt: _Attempt
+        self, client: Redis, event: WebhookEvent, source: DecisionSource, call: _RecordCall
     ) -> tuple[RecordResult, int]:
         """Record an event; return the result, and how many sessions are too many or too old."""
         key, mark = self._key(_member(event.session_id)), f"key:{event.dedup_key}"
@@ -259,9 +259,9 @@ class RedisInbox:
                 is_expired = touched is not None and self._is_expired(float(touched), now)
                 if is_expired:
                     text = first = after = stored_token = None
-                if stored_token is not None and stored_token == attempt.token and attempt.sent is not None:
-                    return attempt.sent, 0
-                attempt.sent = None
+                if stored_token is not None and stored_token == call.token and call.sent is not None:
+                    return call.sent, 0
+                call.sent = None
                 before = load_state(text) if text else None
                 state, ignored = apply_event(
                     before, event, source, is_duplicate=stored_token is not None, recorded_at=now
@@ -271,7 +271,7 @@ class RedisInbox:
                     fields, removed = await self._new_fields(pipe, key, event, int(first or 0), int(after or 0))
                 result = RecordResult(event=event, state=state, ignored=ignored)
                 if not result.is_duplicate:
-                    fields[mark] = attempt.token
+                    fields[mark] = call.token
                 pipe.multi()  # type: ignore[no-untyped-call]
                 if is_expired:
                     # UNLINK frees the memory in another thread of the server; DEL would block it.
@@ -283,11 +283,11 @@ class RedisInbox:
                     pipe.xadd(self._changes, {"session": state.session_id}, maxlen=_STREAM_LENGTH)
                     pipe.pexpire(self._changes, self._expiry)
                 self._touch(pipe, event.session_id, fields, now)
-                attempt.sent = None if result.is_duplicate else result
+                call.sent = None if result.is_duplicate else result
                 try:
                     *_, count, old = await pipe.execute()
                 except ResponseError:  # the server refused it: nothing was stored
-                    attempt.sent = None
+                    call.sent = None
                     raise
                 return result, max(count - self._retention.max_sessions, old)
 

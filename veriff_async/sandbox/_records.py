@@ -17,7 +17,7 @@ from veriff_async.models.registry import CurpResult, IneCurpResult, IneResult, T
 from veriff_async.models.watchlist import WatchlistScreening
 
 __all__ = (
-    "Attempt",
+    "AttemptRecord",
     "AttemptView",
     "Delivery",
     "IssuedCertificate",
@@ -69,7 +69,7 @@ class StoredMedia:
 
 
 @define
-class Attempt:
+class AttemptRecord:
     """One attempt of the end-user at a session."""
 
     id: str
@@ -100,7 +100,7 @@ class Session:
     end_user_id: str | None
     person: JsonObject
     document: JsonObject
-    attempts: list[Attempt]
+    attempts: list[AttemptRecord]
     status: Status = Status.CREATED
     decision: JsonObject | None = None
     full_auto: JsonObject | None = None
@@ -130,12 +130,12 @@ class Session:
         )
 
     @property
-    def attempt(self) -> Attempt:
+    def attempt(self) -> AttemptRecord:
         """The newest attempt."""
         return self.attempts[-1]
 
     @property
-    def shown(self) -> Attempt:
+    def shown(self) -> AttemptRecord:
         """The newest attempt with media. A resubmission has just opened an empty one when its request is read."""
         return next((attempt for attempt in reversed(self.attempts) if attempt.media), self.attempt)
 

@@ -32,7 +32,7 @@ from veriff_async.sandbox import _payloads, _validation
 from veriff_async.sandbox._arguments import check_text
 from veriff_async.sandbox._decision_spec import DecisionSpec
 from veriff_async.sandbox._errors import HTTPError
-from veriff_async.sandbox._records import Attempt, Session, StoredMedia, WebhookKind
+from veriff_async.sandbox._records import AttemptRecord, Session, StoredMedia, WebhookKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -314,7 +314,7 @@ class Scenario:
             # Stored without nulls, so that a null member and an absent one give the same decision.
             person=_without_nulls(verification.get("person")),
             document=_without_nulls(verification.get("document")),
-            attempts=[Attempt(self._new_id(), now)],
+            attempts=[AttemptRecord(self._new_id(), now)],
         )
         self._sessions[session.id] = session
         if self._before is not None:
@@ -379,7 +379,7 @@ class Scenario:
         session.status = session.attempt.status = spec.status
         if spec.status == Status.RESUBMISSION_REQUESTED:
             # Appended after the decision was built, which names the attempt that it is about.
-            session.attempts.append(Attempt(self._new_id(), now))
+            session.attempts.append(AttemptRecord(self._new_id(), now))
         if not is_held:
             return [post]
         return [

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from veriff_async.models.json import JsonObject
-    from veriff_async.sandbox._records import Attempt as RecordedAttempt, Session, StoredMedia
+    from veriff_async.sandbox._records import AttemptRecord, Session, StoredMedia
 
 __all__ = (
     "address",
@@ -82,7 +82,7 @@ def attempts(session: Session) -> JsonObject:
     return {"status": "success", "verifications": [to_json(item) for item in items]}
 
 
-def media(attempt: RecordedAttempt, session: Session, host: str, *, with_chips: bool) -> JsonObject:
+def media(attempt: AttemptRecord, session: Session, host: str, *, with_chips: bool) -> JsonObject:
     """Answer ``GET /v1/sessions/{id}/media`` and ``GET /v1/attempts/{id}/media``; the latter has no data of chips."""
     files = [_file(stored, session, host) for stored in attempt.media]
     media_list = MediaList(

@@ -265,7 +265,7 @@ def batch_resolve(*, journal: Path, session_id: str | None, recreate: bool, job_
     manifest gives another one.
     """
     if (session_id is None) is not recreate:
-        msg = "Give either --session ID, or --recreate if there is no session."
+        msg = "Give either --session ID, or --recreate if no session was created."
         raise click.UsageError(msg)
     run(resolve_job(journal, job_id, session_id))
     stdout_output().print(
@@ -286,7 +286,9 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
             print_json(checked.document())
         else:
             reason = (
-                f"{len(checked.invalid)} of {checked.total} rows are invalid" if checked.total else "There are no rows"
+                f"{len(checked.invalid)} of {checked.total} rows are invalid"
+                if checked.total
+                else "The manifest has no rows"
             )
             stderr_output().print(f"{reason}, so nothing was sent: correct them, or skip them with --skip-bad.")
         raise SystemExit(ExitCode.USAGE)
@@ -371,7 +373,8 @@ def _print_unknown(journal: Path, counts: JobCounts) -> None:
         output.print("  " + command_line(f"batch resolve --journal {_quote(journal)} --session ID {job}", None))
     more = counts.unknown_count - len(counts.unknown_ids)
     output.print(
-        "with --recreate instead of --session ID if there is no session." + (f" {more} more are unknown." * bool(more))
+        "with --recreate instead of --session ID if no session was created."
+        + (f" {more} more are unknown." * bool(more))
     )
 
 

@@ -129,7 +129,7 @@ async def resolve_job(journal: Path, job_id: str, session_id: str | None) -> Non
 
 
 @frozen
-class _Run:
+class _BatchRun:
     """The open parts of one run."""
 
     journal: SqliteJournal
@@ -167,7 +167,7 @@ async def _open_run(  # noqa: PLR0913  the parts of a run
     *,
     show_person: bool,
     other_files: Sequence[Path],
-) -> AsyncGenerator[_Run]:
+) -> AsyncGenerator[_BatchRun]:
     async with SqliteJournal(journal) as store:
         # The first claim locks the journal for this process. Without the lock a second run could open the results file,
         # and remove a line that the first run is writing because it looks torn.
@@ -178,11 +178,11 @@ async def _open_run(  # noqa: PLR0913  the parts of a run
             results_file = open_results(out, show_person=show_person, other_files=[journal, *other_files])
             results = await to_thread.run_sync(stack.enter_context, results_file)
             await stack.enter_async_context(display.shown())
-            yield _Run(store, results, display, JobCounts(is_submission=display.is_submission), veriff)
+            yield _BatchRun(store, results, display, JobCounts(is_submission=display.is_submission), veriff)
 
 
 async def _verify(
-    run: _Run, options: SavedOptions, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float
+    run: _BatchRun, options: SavedOptions, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float
 ) -> None:
     verified = verify_many(
         run.veriff,
@@ -201,7 +201,7 @@ async def _verify(
 
 
 async def _submit(
-    run: _Run, options: SavedOptions, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float
+    run: _BatchRun, options: SavedOptions, jobs: AsyncGenerator[Job], *, retry_failed: bool, max_outage: float
 ) -> None:
     unsubmitted = await submit_many(
         run.veriff,
