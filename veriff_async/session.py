@@ -530,8 +530,8 @@ def _document_of(session_id: str, certificate: Certificate | str, document: Sour
     )
 
 
+# Seconds above which a timeout means no limit: uvloop does not accept infinity.
 _NO_LIMIT: Final = 1e9
-"""Seconds above which a timeout means no limit: uvloop does not accept infinity."""
 
 
 def seconds_of(timeout: float | None) -> float | None:

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ("BodyWriter", "Exchange", "FailedTry", "OpenResponse", "Sender", "decide_outcome")
 
+# No JSON of Veriff's comes near this many bytes; a longer body is not Veriff's.
 _MAX_RESPONSE: Final = 4 * 1024 * 1024
-"""No JSON of Veriff's comes near this many bytes; a longer body is not Veriff's."""
 
 _OK: Final = 200
 _REDIRECT: Final = 300

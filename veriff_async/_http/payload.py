@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ("BytesBody", "CallbackError", "PayloadFactory", "SentOnce", "StreamedBody", "transport_of")
 
+# Bytes that are written at a time, so that `Timeouts` sees the progress of a body.
 _PIECE: Final = 96 * 1024
-"""Bytes that are written at a time, so that `Timeouts` sees the progress of a body."""
 
 
 class CallbackError(Exception):

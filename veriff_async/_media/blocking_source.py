@@ -33,8 +33,8 @@ __all__ = ("NoDescriptorError", "PipeReader", "run_abandonable")
 
 _T = TypeVar("_T")
 
+# Seconds between checks whether the owner has closed the file: a selector does not report that.
 _CHECK_EVERY = 1.0
-"""Seconds between checks whether the owner has closed the file: a selector does not report that."""
 
 
 async def run_abandonable(

@@ -44,8 +44,8 @@ __all__ = (
 IfExists: TypeAlias = Literal["error", "replace", "skip"]
 """Policy for a file that already exists: raise an error, replace it, or keep it if it is complete."""
 
+# Windows opens files in text mode without it.
 _O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
-"""Windows opens files in text mode without it."""
 
 
 class AtomicFileWriter:

@@ -22,11 +22,10 @@ if TYPE_CHECKING:
 __all__ = ("import_pillow", "resize")
 
 _QUALITY: Final = 90
+# A picture with more pixels takes too long to decode, even if it needs little memory.
 _MAX_PIXELS: Final = 500_000_000
-"""A picture with more pixels takes too long to decode, even if it needs little memory."""
+# Memory for decoding one picture: 89 million pixels of four bytes, where Pillow starts to warn of decompression bombs.
 _MAX_MEMORY: Final = 384 * 1024 * 1024
-"""Memory for decoding one picture: 89 million pixels of four bytes, where Pillow starts to warn of decompression
-bombs."""
 _STRIP_BYTES: Final = 4 * 1024 * 1024
 
 # HEIF becomes JPEG: every reader supports it, and Veriff returns pictures as JPEG or PNG.
@@ -46,8 +45,8 @@ _MODES: Final = {
 _TRANSPARENT: Final = frozenset({"LA", "PA", "RGBA"})
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2}
 """Bytes that Pillow uses for a pixel; four in all other modes, also in RGB."""
+# Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes.
 _COPIES: Final = {"WEBP": 3, "HEIF": 3}
-"""Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes."""
 _END_OF_JPEG: Final = b"\xff\xd9"
 
 

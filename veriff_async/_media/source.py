@@ -85,13 +85,12 @@ TINY: Final = 64 * 1024
 PRIVATE: Final = "only this process can write to it"
 """The stamp of bytes that cannot change."""
 
+# Seconds since the last change after which the times of a file prove that nothing has written to it.
+#
+# File systems count time in ticks, and a program that writes through a memory map changes the times of the file only
+# when Linux writes the page back, which it does within 35 s by default
+# (https://docs.kernel.org/admin-guide/sysctl/vm.html, dirty_expire_centisecs and dirty_writeback_centisecs).
 _SETTLED: Final = 60.0
-"""Seconds since the last change after which the times of a file prove that nothing has written to it.
-
-File systems count time in ticks, and a program that writes through a memory map changes the times of the file only when
-Linux writes the page back, which it does within 35 s by default
-(https://docs.kernel.org/admin-guide/sysctl/vm.html, dirty_expire_centisecs and dirty_writeback_centisecs).
-"""
 
 _NOWAIT: Final[int] = getattr(os, "RWF_NOWAIT", 0)
 """Flag of `os.preadv` for "only if it does not block". Linux has it; elsewhere threads read."""

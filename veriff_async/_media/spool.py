@@ -55,11 +55,11 @@ __all__ = ("spool", "spool_bytes")
 
 _Read: TypeAlias = Callable[[int], Awaitable[object]]
 
+# Bytes that are requested at a time: as many as a connection delivers, so that nothing is split or joined.
 _READ_SIZE: Final = 256 * 1024
-"""Bytes that are requested at a time: as many as a connection delivers, so that nothing is split or joined."""
 
+# Bytes from which on a piece is kept as it is, rather than copied into a larger one.
 _LARGE_PIECE: Final = 16 * 1024
-"""Bytes from which on a piece is kept as it is, rather than copied into a larger one."""
 
 _RETRY_DELAY: Final = 0.01
 """Seconds until a source that had nothing yet is read again, if the loop cannot wait for it."""

@@ -67,11 +67,11 @@ if TYPE_CHECKING:
 
 __all__ = ("Digest", "Proof", "SignedBody", "StreamSigner", "StreamedPayload", "sign")
 
+# Bytes that a connection may buffer before writing to it waits; asyncio's own limit for connections without TLS.
 _MAX_WRITE_BUFFER: Final = 64 * 1024
-"""Bytes that a connection may buffer before writing to it waits; asyncio's own limit for connections without TLS."""
 
+# Bytes that become one group of base64. Encoded pieces can be joined when each is a multiple of it long.
 _BASE64_GROUP: Final = 3
-"""Bytes that become one group of base64. Encoded pieces can be joined when each is a multiple of it long."""
 
 
 class Digest(Protocol):

@@ -52,17 +52,17 @@ class ErrorKind(StrEnum):
     UNKNOWN = "unknown"
 
 
+# 4xx that say nothing about the request's content, only about the moment or the connection (RFC 9110, 6585, 8470).
 _TRANSIENT: Final = frozenset({408, 421, 423, 425, 429})
-"""4xx that say nothing about the request's content, only about the moment or the connection (RFC 9110, 6585, 8470)."""
 
+# 4xx that say that this request is wrong, so that repeating it is useless.
 _JOB: Final = frozenset({400, 404, 405, 406, 409, 410, 411, 413, 414, 415, 422})
-"""4xx that say that this request is wrong, so that repeating it is useless."""
 
+# Credentials of the integration, the proxy or the network, or a server that is not Veriff's: each request fails.
 _FATAL: Final = frozenset({401, 407, 501, 505, 511})
-"""Credentials of the integration, the proxy or the network, or a server that is not Veriff's: each request fails."""
 
+# A creation names no session, so these refuse every creation: the integration or the base URL is wrong.
 _FATAL_WHEN_CREATING: Final = frozenset({403, 404, 405, 410})
-"""A creation names no session, so these refuse every creation: the integration or the base URL is wrong."""
 
 _CLIENT_ERRORS: Final = range(400, 500)
 _UNAVAILABLE: Final = 503

@@ -41,8 +41,8 @@ _MAX_JUNK: Final = 1024 * 1024
 _MAX_META: Final = 1024 * 1024
 _JUNK_BLOCK: Final = 4096
 
+# Largest block of HEVC, in pixels. Encoders pad pictures to a multiple of it.
 _CODING_BLOCK: Final = 64
-"""Largest block of HEVC, in pixels. Encoders pad pictures to a multiple of it."""
 
 # JPEG markers. Start-of-frame markers contain the size; 0xC4, 0xC8 and 0xCC, between them, are tables and extensions.
 _START_OF_FRAME: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

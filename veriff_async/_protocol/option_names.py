@@ -19,8 +19,8 @@ __all__ = ("check_names", "closest", "explain_options", "options_of")
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
+# Characters of a name that a message shows; a longer one is data that was taken for a name.
 _LONGEST: Final = 40
-"""Characters of a name that a message shows; a longer one is data that was taken for a name."""
 
 _MOST_LISTED: Final = 12
 

@@ -17,14 +17,14 @@ __all__ = ("SlowStart",)
 _FIRST: Final = 20.0
 """Requests per second right after the first slow-down."""
 
+# Requests per second below which refusals do not lower the rate. Each of them brings a pause of its own.
 _LOWEST: Final = 1.0
-"""Requests per second below which refusals do not lower the rate. Each of them brings a pause of its own."""
 
 _DECREASE: Final = 0.7
 """Factor of the rate after a refusal."""
 
+# Part of itself by which the rate grows per second after a second refusal: back where it was after five seconds.
 _SLOW_GROWTH: Final = 0.07
-"""Part of itself by which the rate grows per second after a second refusal: back where it was after five seconds."""
 
 _RECOVERED: Final = 60.0
 """Seconds without a refusal after which the limit ends."""

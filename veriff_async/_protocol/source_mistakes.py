@@ -11,8 +11,8 @@ from veriff_async._protocol.image_header import HEAD_SIZE, detect_type
 
 __all__ = ("explain_path", "explain_text")
 
+# At least two letters, because one is a Windows drive. One slash, because `pathlib` removes the second.
 _SCHEME: Final = re.compile(rb"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
-"""At least two letters, because one is a Windows drive. One slash, because `pathlib` removes the second."""
 
 _WEB: Final = frozenset({b"http", b"https", b"ftp"})
 _OBJECT_STORES: Final = frozenset(

@@ -52,13 +52,13 @@ _BY_NAME: Final[dict[str, type[WebhookEvent]]] = {
     "curp_registry": CurpEvent,
     "combined-ine-curp-registry": IneCurpEvent,
 }
+# Members that are required in a kind. Optional members do not identify it, because Veriff omits some of them.
 _BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
     (WatchlistEvent, frozenset({"matchStatus"})),
     (DecisionEvent, frozenset({"verification"})),
     (AddressEvent, frozenset({"action", "addressId"})),
     (SessionEvent, frozenset({"action", "id"})),
 )
-"""Members that are required in a kind. Optional members do not identify it, because Veriff omits some of them."""
 
 # Real messages have about ten levels of nesting. Python's recursion limit is 1,000.
 _MAX_DEPTH: Final = 250

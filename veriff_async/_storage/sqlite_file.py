@@ -33,8 +33,8 @@ __all__ = (
     "real_path",
 )
 
+# The device and the inode of a file, which stay the same under every name of the file.
 _Identity: TypeAlias = tuple[int, int]
-"""The device and the inode of a file, which stay the same under every name of the file."""
 
 _CREATION_LOCK: Final = Lock()
 

@@ -69,8 +69,8 @@ _T = TypeVar("_T")
 _DatabaseT = TypeVar("_DatabaseT", bound=Database)
 _Outcome: TypeAlias = "tuple[Any, Exception | None]"
 
+# Jobs that share a transaction; more would keep other processes from writing for too long.
 _BATCH_SIZE: Final = 256
-"""Jobs that share a transaction; more would keep other processes from writing for too long."""
 
 
 @frozen

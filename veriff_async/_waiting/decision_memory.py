@@ -28,11 +28,11 @@ __all__ = ("DecisionMemory",)
 
 _T = TypeVar("_T")
 
+# Sessions remembered as created or as submitted again. The decision may take days; an entry takes about 400 bytes.
 _MAX_SUBMISSIONS: Final = 20_000
-"""Sessions remembered as created or as submitted again. The decision may take days; an entry takes about 400 bytes."""
 
+# Decisions remembered. A response overtakes another by minutes at most.
 _MAX_DECISIONS: Final = 1_000
-"""Decisions remembered. A response overtakes another by minutes at most."""
 
 
 @frozen

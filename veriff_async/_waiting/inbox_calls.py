@@ -34,8 +34,8 @@ record."""
 LOOKUP_TIMEOUT: Final = 60.0
 """Seconds after which a lookup, or the start of a subscription, counts as failed."""
 
+# Seconds for a record, after which a wait continues without it. Shorter than a lookup: a coroutine waits for it.
 _RECORD_TIMEOUT: Final = 10.0
-"""Seconds for a record, after which a wait continues without it. Shorter than a lookup: a coroutine waits for it."""
 
 
 async def get_states(inbox: Inbox, session_ids: Collection[str]) -> Mapping[str, SessionState]:

@@ -36,8 +36,8 @@ __all__ = ("InboxObserver", "InboxWatcher")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
+# Sessions in one lookup, so that other tasks can run between the batches when there are very many waiters.
 _BATCH_SIZE: Final = 500
-"""Sessions in one lookup, so that other tasks can run between the batches when there are very many waiters."""
 
 _INITIAL_BACKOFF: Final = 0.5
 _MAX_BACKOFF: Final = 30.0

@@ -34,11 +34,11 @@ __all__ = ("PollHandler", "Poller")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
+# A slow response must not delay the other polls, and polls must not occupy the whole connection pool.
 _MAX_CONCURRENT_POLLS: Final = 16
-"""A slow response must not delay the other polls, and polls must not occupy the whole connection pool."""
 
+# Seconds for which one ``Retry-After`` stops all polls; a larger value, even by mistake, would stall every wait.
 _MAX_RETRY_AFTER: Final = 60.0
-"""Seconds for which one ``Retry-After`` stops all polls; a larger value, even by mistake, would stall every wait."""
 
 _MIN_STALE_ENTRIES: Final = 64
 """Fewer stale entries than this are never removed together."""

@@ -72,14 +72,14 @@ __all__ = ("CustomSchedule", "DecisionWaiters", "PollSchedule", "SessionWaiters"
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
+# Sessions that are rescheduled before other tasks may run.
 _RESCHEDULE_BATCH: Final = 1_000
-"""Sessions that are rescheduled before other tasks may run."""
 
 _TRANSIENT: Final = (TransportError, ServerError, RateLimitedError)
 """Errors of a poll that never end a wait."""
 
+# Responses in a row that cannot be read or trusted, after which waiters fail: a proxy may garble one or two.
 _MAX_BAD_RESPONSES: Final = 3
-"""Responses in a row that cannot be read or trusted, after which waiters fail: a proxy may garble one or two."""
 
 _NEVER: Final = float("inf")
 

@@ -43,15 +43,14 @@ __all__ = (
 MAX_OUTAGE: Final = 300.0
 """Default for the seconds that an outage may last."""
 
+# Concurrent creations, or a quarter of the concurrency if that is more.
+#
+# A creation is the shortest request of a job, so a few keep all uploads busy. Each creation that is in flight when an
+# outage begins may end with an unknown outcome.
 _MIN_CREATIONS: Final = 4
-"""Concurrent creations, or a quarter of the concurrency if that is more.
 
-A creation is the shortest request of a job, so a few keep all uploads busy. Each creation that is in flight when an
-outage begins may end with an unknown outcome.
-"""
-
+# A single job needs no limit of its own: the client already obeys ``Retry-After``.
 _SINGLE_JOB_LIMITS: Final = RateLimits(initial=1000.0)
-"""A single job needs no limit of its own: the client already obeys ``Retry-After``."""
 
 
 async def verify_many(  # noqa: PLR0913  the options of a batch; all but three have a default

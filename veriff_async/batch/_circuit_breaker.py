@@ -40,11 +40,11 @@ THRESHOLD: Final = 3
 
 _INITIAL_PAUSE: Final = 1.0
 _MAX_PAUSE: Final = 30.0
+# Seconds after an outage in which a failure still counts as part of it: many outages end in fits and starts.
 _UNSTABLE: Final = 30.0
-"""Seconds after an outage in which a failure still counts as part of it: many outages end in fits and starts."""
 
+# Seconds that an outage may last before the first success: then a wrong base URL is more likely than an outage.
 _MAX_OUTAGE_AT_START: Final = 30.0
-"""Seconds that an outage may last before the first success: then a wrong base URL is more likely than an outage."""
 
 
 @define

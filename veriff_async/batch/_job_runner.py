@@ -50,11 +50,11 @@ OnUnknown = Literal["hold", "recreate", "fail"]
 """How to treat a job whose session may have been created although no response arrived: leave it for `resolve_unknown`,
 create another session, or fail the job."""
 
+# Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table).
 _WRONG_STATE: Final = "1304"
-"""Veriff's code for a session that is past the step (https://devdocs.veriff.com/docs/some-troubleshooting-codes-table)."""
 
+# Seconds that a cancelled run gives to creations that were sent, whose sessions would otherwise be unknown.
 _CREATION_GRACE: Final = 10.0
-"""Seconds that a cancelled run gives to creations that were sent, whose sessions would otherwise be unknown."""
 
 _BEFORE_SUBMISSION: Final = frozenset(
     {

@@ -48,11 +48,11 @@ _COLUMNS: Final = (
     *("id", *_CONTEXTS, *_TEXTS, "timeout", "max_side", "proof_of_address_types", "full_address", *_PERSON),
     *(f"document_{name}" for name in _DOCUMENT),
 )
+# Upper bound of seconds and pixels; the clock of an event loop may not count further.
 _MAX_NUMBER: Final = 1e9
-"""Upper bound of seconds and pixels; the clock of an event loop may not count further."""
 
+# Levels of ``extra``. Writing JSON that is nested too deeply fails, and then only in the middle of a batch.
 _MAX_DEPTH: Final = 64
-"""Levels of ``extra``. Writing JSON that is nested too deeply fails, and then only in the middle of a batch."""
 
 
 @frozen

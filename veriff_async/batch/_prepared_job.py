@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = ("PreparedJob", "is_same_input", "prepare_job", "session_options", "unprepared_record")
 
+# States in which nothing is uploaded any more, so that the files may be gone.
 _UPLOADED_STATES: Final = frozenset({JobState.SUBMITTING, JobState.SUBMITTED, JobState.DECIDED})
-"""States in which nothing is uploaded any more, so that the files may be gone."""
 
+# Bytes of small files that one job holds in memory until they are sent; they are read only once.
 _MAX_HELD: Final = 16 * SMALL
-"""Bytes of small files that one job holds in memory until they are sent; they are read only once."""
 
 
 @define

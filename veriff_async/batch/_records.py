@@ -31,8 +31,8 @@ __all__ = (
     "load_record",
 )
 
+# Errors with which Veriff refuses a session id: 400 with code 1001 or 1002, or 404.
 _UNKNOWN_SESSION: Final = ("BadRequestError", "NotFoundError")
-"""Errors with which Veriff refuses a session id: 400 with code 1001 or 1002, or 404."""
 
 
 class JobState(StrEnum):

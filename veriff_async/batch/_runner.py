@@ -85,8 +85,8 @@ __all__ = ("BatchProgress", "BatchRunner", "stream_results")
 
 _T = TypeVar("_T")
 
+# Attempts of one run at a step of a job, each with all the retries of its calls and with an outage in between.
 _MAX_ATTEMPTS: Final = 5
-"""Attempts of one run at a step of a job, each with all the retries of its calls and with an outage in between."""
 
 _COUNTED_STATES: Final = {JobState.DECIDED: "decided", JobState.FAILED: "failed", JobState.UNKNOWN: "unknown"}
 

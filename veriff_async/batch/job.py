@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ("Job", "JobResult")
 
 
+# Characters: the maximum of vendor_data, which the id becomes.
 _MAX_ID_LENGTH: Final = 1000
-"""Characters: the maximum of vendor_data, which the id becomes."""
 
 
 def _check_id(_job: object, _attribute: Attribute[str], value: object) -> None:

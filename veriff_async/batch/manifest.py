@@ -45,8 +45,8 @@ __all__ = ("InvalidRow", "ManifestRow", "media_problem", "read_manifest")
 _MAX_LINE: Final = 1024 * 1024
 """Bytes of the longest line that is read into memory."""
 
+# Lines of one row of CSV. Without a limit, an open quotation mark would swallow the rest of the file.
 _MAX_ROW_LINES: Final = 64
-"""Lines of one row of CSV. Without a limit, an open quotation mark would swallow the rest of the file."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _UTF8: Final = 'save the file as UTF-8 (spreadsheets call it "CSV UTF-8")'

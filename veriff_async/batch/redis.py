@@ -42,8 +42,8 @@ _T = TypeVar("_T")
 _BATCH_SIZE: Final = 100
 """Records per page of an iteration, and leases per request."""
 
+# Milliseconds: the longest lease. Lua numbers are exact up to this.
 _MAX_LEASE: Final = 2**53
-"""Milliseconds: the longest lease. Lua numbers are exact up to this."""
 
 # The first commands that write return their error unchanged (a full server, or a replica): redis-py chooses the class
 # by its first word, and Redis 6.2 prefixes the place in the script.

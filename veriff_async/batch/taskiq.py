@@ -47,8 +47,8 @@ __all__ = ("BatchTasks",)
 
 _LOGGER: Final = getLogger("veriff_async.batch")
 
+# Seconds that a worker holds a message during an outage, so that it does not reject the whole queue.
 _MAX_OUTAGE: Final = 30.0
-"""Seconds that a worker holds a message during an outage, so that it does not reject the whole queue."""
 
 _CONTEXT: Final[Context] = cast("Context", TaskiqDepends())
 """Default argument that taskiq replaces by the message's context."""

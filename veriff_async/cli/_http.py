@@ -27,6 +27,7 @@ __all__ = ("HttpProbe", "ProbeResult", "certificate_problem", "check_url", "netw
 _MAX_BODY: Final = 65_536
 """Bytes of a response that are read."""
 
+# By OpenSSL's numbers (X509_V_ERR_*).
 _CERTIFICATE_PROBLEMS: Final = {
     9: "its certificate is not valid yet: check the clock of this machine",
     10: "its certificate has expired: have it renewed, or check the clock of this machine",
@@ -37,7 +38,6 @@ _CERTIFICATE_PROBLEMS: Final = {
     62: "its certificate is for another host name",
     64: "its certificate is for another address",
 }
-"""By OpenSSL's numbers (X509_V_ERR_*)."""
 
 
 def check_url(_ctx: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Output", "megabytes", "printable")
 
+# Columns of running text: longer lines are hard to read.
 _MAX_TEXT_WIDTH: Final = 100
-"""Columns of running text: longer lines are hard to read."""
 
 _MIN_TEXT_WIDTH: Final = 20
 """Columns that an indented sentence keeps on a narrow terminal."""
@@ -29,8 +29,8 @@ _MIN_TEXT_WIDTH: Final = 20
 _SHORT_ID: Final = 8
 """Characters of a media id that are enough to distinguish files."""
 
+# Columns from which bars show the transfer speed. On narrower terminals it would push names onto a second line.
 _SPEED_FITS: Final = 80
-"""Columns from which bars show the transfer speed. On narrower terminals it would push names onto a second line."""
 
 
 def megabytes(count: int) -> str:

@@ -30,14 +30,14 @@ __all__ = ("CONTEXTS", "demo", "run_demo")
 
 CONTEXTS: Final = ("document-front", "document-back", "face")
 
+# Bytes of a specimen at upload: the size of a real picture. The stored ones are small to keep the wheel small.
 _PADDED_SIZE: Final = 720_000
-"""Bytes of a specimen at upload: the size of a real picture. The stored ones are small to keep the wheel small."""
 
+# Least duration of the upload on a terminal: on loopback it would end before a progress bar is visible.
 _UPLOAD_SECONDS: Final = 1.2
-"""Least duration of the upload on a terminal: on loopback it would end before a progress bar is visible."""
 
+# Seconds until the sandbox decides. Real decisions take minutes.
 _DECIDE_AFTER: Final = 1.0
-"""Seconds until the sandbox decides. Real decisions take minutes."""
 
 _DECISION_TIMEOUT: Final = 60.0
 

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 __all__ = ("VerifyRequest", "VerifyResult", "read_person", "run_verify", "verify")
 
 
+# Seconds that a stopped command waits for the id of the session that it is creating.
 _SHUTDOWN_GRACE: Final = 10.0
-"""Seconds that a stopped command waits for the id of the session that it is creating."""
 
 
 _MAX_PERSON_BYTES: Final = 65_536

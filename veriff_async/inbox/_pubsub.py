@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ("Broadcaster",)
 
+# Changes that a slow subscriber may have waiting; with more, it is asked to read all states instead.
 _MAX_BACKLOG: Final = 10_000
-"""Changes that a slow subscriber may have waiting; with more, it is asked to read all states instead."""
 
 
 @define(eq=False)

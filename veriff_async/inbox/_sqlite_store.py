@@ -37,20 +37,20 @@ __all__ = ("ERRORS", "ChangePublisher", "EventReader", "EventWriter", "SqliteEve
 
 _LOG: Final = logging.getLogger("veriff_async.inbox")
 
+# Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook.
 _BUSY_TIMEOUT: Final = 3.0
-"""Seconds to wait for another process that writes; below the five in which Veriff wants an answer to a webhook."""
 
+# Ids in one query, and sessions that are deleted in one transaction: other processes want to write too.
 _CHUNK_SIZE: Final = 500
-"""Ids in one query, and sessions that are deleted in one transaction: other processes want to write too."""
 
+# Seconds after which the write-ahead log is emptied of deleted content again, while further jobs wait.
 _PURGE_INTERVAL: Final = 1.0
-"""Seconds after which the write-ahead log is emptied of deleted content again, while further jobs wait."""
 
+# How long emptying the log waits for readers; it is tried again later.
 _PURGE_BUSY_MILLISECONDS: Final = 100
-"""How long emptying the log waits for readers; it is tried again later."""
 
+# Looks without a change after which the reader looks half as often, until something changes.
 _IDLE_LOOKS: Final = 100
-"""Looks without a change after which the reader looks half as often, until something changes."""
 
 _DAY: Final = 86_400.0
 

@@ -44,11 +44,11 @@ __all__ = ("RedisInbox",)
 
 _NewFields: TypeAlias = "tuple[dict[FieldT, EncodableT], list[bytes]]"
 
+# Seconds for which a subscription blocks in the server, before it checks that its position in the stream exists.
 _BLOCK_SECONDS: Final = 5.0
-"""Seconds for which a subscription blocks in the server, before it checks that its position in the stream exists."""
 
+# Changes, at least, that the stream keeps; a subscriber that is further behind reads all states again.
 _STREAM_LENGTH: Final = 10_000
-"""Changes, at least, that the stream keeps; a subscriber that is further behind reads all states again."""
 
 _BATCH_SIZE: Final = 100
 """Changes that are read, and sessions that are deleted, in one round trip."""

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 __all__ = ("SqliteInbox",)
 
+# Seconds between two looks for commits of other processes. One look takes 50 to 200 microseconds of processor time:
+# about one per cent of one core, and half of that after a second without changes.
 _WATCH: Final = 0.01
-"""Seconds between two looks for commits of other processes. One look takes 50 to 200 microseconds of processor time:
-about one per cent of one core, and half of that after a second without changes."""
 
 _WRITER: Final = 0
 _READER: Final = 1

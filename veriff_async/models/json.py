@@ -17,8 +17,8 @@ JsonObject: TypeAlias = Mapping[str, object]
 EMPTY: JsonObject = MappingProxyType({})
 """For comparisons and lookups only. A model must not contain it, because it cannot be pickled."""
 
+# Hex digits of a digest, enough to rule out collisions among the messages of one session.
 _DIGEST: Final = 16
-"""Hex digits of a digest, enough to rule out collisions among the messages of one session."""
 
 # Decoded JSON contains no cycles, and checking for them takes a sixth of the time.
 _SORTED: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), check_circular=False, default=dict)

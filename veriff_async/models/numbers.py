@@ -19,8 +19,8 @@ from typing import Final, cast
 
 __all__ = ("as_javascript", "number_text", "with_javascript_numbers")
 
+# Number::toString writes up to this many digits before the point without an exponent.
 _FIXED_DIGITS: Final = 21
-"""Number::toString writes up to this many digits before the point without an exponent."""
 
 _LEADING_ZEROS: Final = 6
 _LARGEST_INDEX: Final = 2**32 - 2

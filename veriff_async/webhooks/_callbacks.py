@@ -31,8 +31,8 @@ __all__ = ("CallbackCounters", "CallbackQueue", "OnEvent", "check_function")
 
 _LOG: Final = logging.getLogger(__name__)
 
+# Calls that may wait for a slow function; further ones are dropped, since memory must not grow without limit.
 _MAX_WAITING: Final = 10_000
-"""Calls that may wait for a slow function; further ones are dropped, since memory must not grow without limit."""
 
 _OUR_FILES: Final = (__file__, blocking_source.__file__)
 """The files whose frames are above the user's function in a traceback."""

@@ -22,11 +22,11 @@ __all__ = ("LoopTasks",)
 
 _LOG: Final = logging.getLogger(__name__)
 
+# Requests that may wait for the inbox at the same time, and records that may continue after their response.
 _MAX_RECORDS: Final = 1000
-"""Requests that may wait for the inbox at the same time, and records that may continue after their response."""
 
+# Seconds that cancelled tasks have to end, so that a task that ignores it does not block the process.
 _CANCEL_SECONDS: Final = 1.0
-"""Seconds that cancelled tasks have to end, so that a task that ignores it does not block the process."""
 
 
 class LoopTasks:

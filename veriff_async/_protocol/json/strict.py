@@ -28,8 +28,8 @@ __all__ = ("dump_strict", "load_strict")
 
 _T = TypeVar("_T", bound="AttrsInstance")
 
+# Types of JSON values accepted for a field's type. They are compared exactly, because `isinstance(True, int)`.
 _ACCEPTED: Final[dict[type, tuple[type, ...]]] = {str: (str,), int: (int,), float: (int, float), bool: (bool,)}
-"""Types of JSON values accepted for a field's type. They are compared exactly, because `isinstance(True, int)`."""
 
 
 def dump_strict(record: AttrsInstance) -> bytes:

@@ -40,8 +40,8 @@ _READER_POLL_SECONDS: Final = 0.05
 """Seconds between two checks for a reader of a named pipe."""
 
 _NEVER_BLOCK: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+# Limit of a line in bytes: a file with longer lines does not contain results.
 _MAX_LINE: Final = 1024 * 1024
-"""Limit of a line in bytes: a file with longer lines does not contain results."""
 
 
 def error_type_of(result: JobResult) -> str | None:

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ("ForwardResult", "Forwarder")
 
+# Seconds that an application has for its response: more than at Veriff, since it may be stopped in a debugger.
 _SECONDS: Final = 10.0
-"""Seconds that an application has for its response: more than at Veriff, since it may be stopped in a debugger."""
 
 _SHUTDOWN_SECONDS: Final = 2.0
 """Seconds that pending webhooks have at shutdown."""
 
 _MAX_QUEUED: Final = 100
 
+# Hop-by-hop headers, which the forwarding connection sets itself.
 _HOP_BY_HOP: Final = frozenset(
     {
         "connection",
@@ -42,7 +43,6 @@ _HOP_BY_HOP: Final = frozenset(
         "upgrade",
     }
 )
-"""Hop-by-hop headers, which the forwarding connection sets itself."""
 
 
 @frozen(kw_only=True)
