@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Final
 from veriff_async._media.downloader import SaveOptions
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_condition, check_optional, shown
-from veriff_async._protocol.decision_order import can_follow
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
+from veriff_async._protocol.status_transitions import can_follow
 from veriff_async._protocol.validation import check_id
 from veriff_async.config import PollPolicy
 from veriff_async.errors import InvalidArgumentError

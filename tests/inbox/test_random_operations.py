@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from veriff_async import Credentials, PollPolicy, VeriffClient
-from veriff_async._protocol.decision_order import identity, is_final
 from veriff_async._protocol.session_state import apply_event
+from veriff_async._protocol.status_transitions import identity, is_final
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
 from veriff_async.models.decision import DecisionSource

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from veriff_async import Decision, Status
-from veriff_async._protocol.decision_order import identity, is_final
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.session_state import apply_event, dump_state, is_decision_missing, load_state
+from veriff_async._protocol.status_transitions import identity, is_final
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.errors import DecodeError
 from veriff_async.models.decision import DecisionSource

@@ -13,8 +13,8 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from veriff_async import InvalidArgumentError, Status
-from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final
 from veriff_async._protocol.json.decode import dump
+from veriff_async._protocol.status_transitions import DECIDED, can_follow, is_final
 from veriff_async.sandbox import SandboxOptions
 from veriff_async.sandbox._decision_spec import DecisionSpec
 from veriff_async.sandbox._errors import HTTPError

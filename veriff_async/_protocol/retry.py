@@ -23,7 +23,7 @@ from veriff_async.errors import ApiError, ConfigurationError, ConnectError, Inva
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
+    from veriff_async.config import RetryPolicy, Timeouts
     from veriff_async.errors import VeriffError
 
 __all__ = (
@@ -35,7 +35,6 @@ __all__ = (
     "may_have_acted",
     "next_delay",
     "parse_retry_after",
-    "poll_delay",
     "progress_deadline",
 )
 
@@ -198,21 +197,3 @@ def progress_deadline(timeouts: Timeouts, *, started: float, now: float, moved: 
         moved: Bytes so far.
     """
     return min(now + timeouts.idle, started + timeouts.idle + moved / timeouts.min_bytes_per_second)
-
-
-def poll_delay(policy: PollPolicy, *, polls: int) -> float:
-    """Return the seconds until the next poll of a session.
-
-    Args:
-        policy: The intervals.
-        polls: Number of polls so far; after the first the delay is ``policy.interval``.
-    """
-    if polls == 0:
-        return policy.initial_delay
-    delay = policy.interval
-    for _ in range(polls - 1):
-        delay *= policy.backoff_factor
-        # Long waits poll thousands of times; the loop ends as soon as the result cannot change.
-        if delay >= policy.max_interval or policy.backoff_factor == 1:
-            break
-    return min(delay, policy.max_interval)

@@ -3,7 +3,7 @@
 Theory of operation
     A `SessionState` is what the events of one session add up to: the status, the attempts in their order (the latest
     last), the last decision that counted, and the attempts that are still undecided. ``state = apply_event(state,
-    event)`` is pure: no clock, no storage. `_protocol.decision_order` has the transition table and compares decisions.
+    event)`` is pure: no clock, no storage. `_protocol.status_transitions` has the transition table and compares decisions.
 
     Veriff delivers each webhook on its own, at least once, for up to seven days (https://help.veriff.com, article
     3250261). An event may therefore be a duplicate, or may arrive after events that happened later. Two checks handle
@@ -46,9 +46,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import evolve
 
-from veriff_async._protocol.decision_order import DECIDED, can_follow, is_final, is_later, is_same
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
+from veriff_async._protocol.status_transitions import DECIDED, can_follow, is_final, is_later, is_same
 from veriff_async.models.decision import Decision, DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent

@@ -17,7 +17,7 @@ from attrs import Factory, define, frozen
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_concurrency, check_function
-from veriff_async._protocol.decision_order import is_same
+from veriff_async._protocol.status_transitions import is_same
 from veriff_async._protocol.validation import check_id
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.inbox_calls import PROBE_ID, get_states, with_deadline

@@ -22,8 +22,8 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.decision_order import is_same
 from veriff_async._protocol.retry import leaves_unsubmitted
+from veriff_async._protocol.status_transitions import is_same
 from veriff_async.errors import VeriffError
 
 if TYPE_CHECKING:

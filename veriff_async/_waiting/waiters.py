@@ -20,7 +20,7 @@ Why no decision is lost, and no old one returned:
   * A waiter is registered before anything is looked up, which leaves no gap between lookup and sleep.
   * Everything runs in one event loop, and nothing is awaited between the check of a decision and the result of a
     future.
-  * A decision resolves a waiter only if it is newer than the one that its caller has (`decision_order.is_news`), no
+  * A decision resolves a waiter only if it is newer than the one that its caller has (`status_transitions.is_news`), no
     submission has answered it (`DecisionMemory`), and no newer attempt has superseded it (`SessionWaiters.superseded`).
   * A polled decision goes to the inbox first, which may know of a newer one. While the inbox fails, waiters come first.
   * A session is polled only while it has waiters, once at a time, by the policy of each waiter.
@@ -40,8 +40,8 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from attrs import Factory, define, evolve
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.decision_order import identity, is_later, is_news, is_same
-from veriff_async._protocol.retry import poll_delay
+from veriff_async._protocol.poll_interval import poll_delay
+from veriff_async._protocol.status_transitions import identity, is_later, is_news, is_same
 from veriff_async._waiting.decision_memory import DecisionMemory
 from veriff_async._waiting.inbox_calls import BestEffortInbox
 from veriff_async._waiting.inbox_watcher import InboxWatcher

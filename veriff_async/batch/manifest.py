@@ -19,7 +19,6 @@ from veriff_async._media.source import reusable_source
 from veriff_async._protocol.arguments import check_number, check_path
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_VENDOR_DATA
-from veriff_async.batch._dedup import SeenIds
 from veriff_async.batch._manifest_rows import (
     Columns,
     InvalidRow,
@@ -29,6 +28,7 @@ from veriff_async.batch._manifest_rows import (
     job_from_members,
     parse_header,
 )
+from veriff_async.batch._seen_ids import SeenIds
 from veriff_async.errors import DecodeError, InvalidArgumentError, VeriffError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from attrs import frozen
 
-from veriff_async._protocol.decision_order import DECIDED
+from veriff_async._protocol.status_transitions import DECIDED
 from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.enums import Status
 from veriff_async.models.registry import CurpResult, CurpStatus, IneCurpResult, IneRecord, IneResult

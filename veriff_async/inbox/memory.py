@@ -18,8 +18,8 @@ from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.dedup import dedup_prefix
 from veriff_async.models.enums import Status
-from veriff_async.models.events import dedup_prefix
 from veriff_async.models.json import digest
 from veriff_async.models.state import OpenAttempt, RecordResult, SessionState
 

@@ -14,9 +14,10 @@ from attrs import field, frozen
 
 from veriff_async.models.attempt import UserDefinedStatus
 from veriff_async.models.decision import Decision
+from veriff_async.models.dedup import dedup_key
 from veriff_async.models.enums import Status
 from veriff_async.models.fullauto import FullAutoDecision
-from veriff_async.models.json import JsonObject, digest
+from veriff_async.models.json import JsonObject
 from veriff_async.models.registry import CurpResult, IneRecord, IneResult
 from veriff_async.models.watchlist import WatchlistScreening
 
@@ -32,7 +33,6 @@ __all__ = (
     "UserStatusEvent",
     "WatchlistEvent",
     "WebhookEvent",
-    "dedup_prefix",
 )
 
 
@@ -52,18 +52,11 @@ class _Event:
     @cached_property
     def dedup_key(self) -> str:
         """The same text for every delivery of one message, so that stores can deduplicate. Computed on first use."""
-        return f"{dedup_prefix(self)}:{digest(self.raw) if self.raw else ''}"
+        return dedup_key(self)
 
     def _dedup_fields(self) -> tuple[object, object, object, object]:
         """Return session, attempt, status and time of the message, ``None`` for those that it does not have."""
         raise NotImplementedError
-
-
-def dedup_prefix(event: _Event) -> str:
-    """Return the dedup key without its digest, which is cheap to compute and differs for most pairs of messages."""
-    fields = event._dedup_fields()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  not part of the API
-    parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in fields]
-    return ":".join((event.kind, *parts))
 
 
 @frozen(kw_only=True)

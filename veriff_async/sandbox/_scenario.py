@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, frozen
 
-from veriff_async._protocol.decision_order import DECIDED, OPEN_FOR_MEDIA, can_follow
+from veriff_async._protocol.status_transitions import DECIDED, OPEN_FOR_MEDIA, can_follow
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import Status
 from veriff_async.models.json import EMPTY, JsonObject, as_object

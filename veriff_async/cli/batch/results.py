@@ -19,7 +19,7 @@ from anyio import to_thread
 from veriff_async import ConfigurationError, JobFailedError
 from veriff_async._protocol.json.decode import dump, load_object
 from veriff_async.batch import JobState
-from veriff_async.batch._dedup import SeenIds
+from veriff_async.batch._seen_ids import SeenIds
 from veriff_async.cli._decision_format import decision_fields, person_fields
 from veriff_async.errors import DecodeError
 from veriff_async.models.json import EMPTY

@@ -9,7 +9,7 @@ from attrs import evolve
 from hypothesis import given, strategies as st
 
 from veriff_async import Decision, Status
-from veriff_async._protocol.decision_order import DECIDED, FINAL, OPEN_FOR_MEDIA, can_follow, is_final, is_news
+from veriff_async._protocol.status_transitions import DECIDED, FINAL, OPEN_FOR_MEDIA, can_follow, is_final, is_news
 
 NEWER = Status("newer-than-the-library")
 # Every step of the documented life, by its beginning; what is not here is late, repeated or impossible.

@@ -1,0 +1,40 @@
+"""The key by which stores recognize duplicate webhooks.
+
+Veriff sends a webhook again about every hour, for up to seven days, until it is answered with 200, and people can send
+it again by hand (both documented). No member of a message is documented to identify it, so the key consists of kind,
+session, attempt, status, time, and a digest of the JSON.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Protocol
+
+from veriff_async.models.json import digest
+
+if TYPE_CHECKING:
+    from veriff_async.models.json import JsonObject
+
+__all__ = ("dedup_key", "dedup_prefix")
+
+
+class _Event(Protocol):
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def raw(self) -> JsonObject: ...
+
+    def _dedup_fields(self) -> tuple[object, object, object, object]: ...
+
+
+def dedup_key(event: _Event) -> str:
+    """Return the same text for every delivery of one message."""
+    return f"{dedup_prefix(event)}:{digest(event.raw) if event.raw else ''}"
+
+
+def dedup_prefix(event: _Event) -> str:
+    """Return the dedup key without its digest, which is cheap to compute and differs for most pairs of messages."""
+    fields = event._dedup_fields()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  not part of the API
+    parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in fields]
+    return ":".join((event.kind, *parts))
