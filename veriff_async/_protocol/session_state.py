@@ -3,7 +3,8 @@
 Theory of operation
     A `SessionState` is what the events of one session add up to: the status, the attempts in their order (the latest
     last), the last decision that counted, and the attempts that are still undecided. ``state = apply_event(state,
-    event)`` is pure: no clock, no storage. `_protocol.status_transitions` has the transition table and compares decisions.
+    event)`` is pure: no clock, no storage. The transition table is in `_protocol.status_transitions`, which also
+    compares decisions.
 
     Veriff delivers each webhook on its own, at least once, for up to seven days (https://help.veriff.com, article
     3250261). An event may therefore be a duplicate, or may arrive after events that happened later. Two checks handle

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from rich.console import Console
-    from rich.progress import TaskID
+    from rich.progress import ProgressColumn, TaskID
 
 __all__ = ("Output", "megabytes", "printable")
 
@@ -149,7 +149,7 @@ class Output:
         def fixed() -> Column:
             return Column(no_wrap=True)
 
-        columns = [
+        columns: list[ProgressColumn] = [
             TextColumn("  {task.description}", markup=False, table_column=fixed()),
             BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=24)),
             TaskProgressColumn(table_column=fixed()),

@@ -8,7 +8,7 @@ session, attempt, status, time, and a digest of the JSON.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from veriff_async.models.json import digest
 
@@ -19,8 +19,7 @@ __all__ = ("dedup_key", "dedup_prefix")
 
 
 class _Event(Protocol):
-    @property
-    def kind(self) -> str: ...
+    kind: ClassVar[str]
 
     @property
     def raw(self) -> JsonObject: ...
