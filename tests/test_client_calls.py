@@ -32,8 +32,8 @@ PICTURE = b"\xff\xd8\xff\xe0" + bytes(60)
 PERSON = Person(first_name="Ada", last_name="Byron", id_number="123456789", date_of_birth="1990-01-01")
 
 
-async def decided(sandbox: Sandbox, veriff: VeriffClient) -> str:
-    """Open a session and let it be approved."""
+async def create_approved_session(sandbox: Sandbox, veriff: VeriffClient) -> str:
+    """Create a session, approve it, and return its id."""
     session = await veriff.create_session()
     await session.submit()
     sandbox.decide(session.id, "approved")
@@ -49,7 +49,9 @@ async def test_registry_check_is_a_submitted_session(sandbox: Sandbox, veriff: V
     assert (await session.wait_for_decision(timeout=20)).is_approved
 
 
-async def test_an_address_stands_for_a_date_of_birth(sandbox: Sandbox, veriff: VeriffClient) -> None:
+async def test_registry_check_accepts_an_address_instead_of_a_date_of_birth(
+    sandbox: Sandbox, veriff: VeriffClient
+) -> None:
     """Registries find a person by number and name, with a date of birth or an address."""
     person = Person(full_name="Ada Byron", id_number="123456789")
     address = Address(parsed_address=ParsedAddress(street="High Street", house_number="1", postcode="12345"))
@@ -73,7 +75,7 @@ async def test_missing_registry_values_are_refused(veriff: VeriffClient, person:
 
 
 async def test_synchronous_registry_check_returns_the_decision(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """The synchronous host answers with the decision, and with what the registries say."""
+    """The response of the synchronous host has the decision and the results of the registries."""
     decision = await veriff.validate_registry_sync(PERSON)
 
     (result,) = decision.additional_verified_data.validation_results
@@ -81,8 +83,8 @@ async def test_synchronous_registry_check_returns_the_decision(sandbox: Sandbox,
     assert sandbox.requests[-1].path == "/sync/v1/validate-registry"
 
 
-async def test_hosts_can_be_elsewhere(sandbox: Sandbox) -> None:
-    """Feedback and synchronous checks go to the hosts that the client is given, or that the environment names."""
+async def test_feedback_and_sync_urls_can_be_set(sandbox: Sandbox) -> None:
+    """Feedback and synchronous checks use the hosts in the arguments or in the environment."""
     async with Sandbox(credentials=sandbox.credentials) as other:
         environ = {
             **sandbox.environ,
@@ -126,7 +128,7 @@ async def test_fraud_categories_are_returned(veriff: VeriffClient) -> None:
 
 async def test_each_fraud_report_is_accepted_or_refused(sandbox: Sandbox, veriff: VeriffClient) -> None:
     """One report of a call may be accepted and another refused; a report can be looked up, and is accepted once."""
-    known = await decided(sandbox, veriff)
+    known = await create_approved_session(sandbox, veriff)
     undecided = (await veriff.create_session()).id
     report = FraudReport(known, [FraudCategory.INJECTED_MEDIA, "selfie_is_manipulated"], comment="seen later")
 
@@ -154,22 +156,22 @@ async def test_each_fraud_report_is_accepted_or_refused(sandbox: Sandbox, veriff
         ([FraudReport("a/b", "injected_media")], "session_id"),
     ],
 )
-async def test_reports_are_checked(veriff: VeriffClient, reports: list[FraudReport], name: str) -> None:
-    """A report that Veriff would refuse is named before anything is sent."""
+async def test_invalid_fraud_report_is_refused(veriff: VeriffClient, reports: list[FraudReport], name: str) -> None:
+    """The error names the field, and nothing is sent."""
     with pytest.raises(InvalidArgumentError, match=name):
         await veriff.report_fraud(*reports)
 
 
 @pytest.mark.parametrize("session_ids", [[], ["8f0d1ab6-0000-4000-8000-000000000001"] * 11, "one text"])
-async def test_ten_reports_are_looked_up_at_once(veriff: VeriffClient, session_ids: list[str]) -> None:
-    """Reports of one to ten sessions can be asked for."""
+async def test_fraud_reports_takes_one_to_ten_sessions(veriff: VeriffClient, session_ids: list[str]) -> None:
+    """Another number of ids is refused before the first request."""
     with pytest.raises(InvalidArgumentError, match="session_ids"):
         await veriff.fraud_reports(session_ids)
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # a loop in debug mode takes twice as long for so many
-async def test_feedback_has_a_limit() -> None:
-    """The thousand and first request within a minute is refused with the API's own word."""
+async def test_feedback_allows_1000_requests_a_minute() -> None:
+    """The next request is refused with the API's own error code."""
     seen: list[ReceivedRequest] = []
     once = RetryPolicy(max_attempts=1)
     async with (
@@ -188,7 +190,7 @@ async def test_feedback_has_a_limit() -> None:
 
 
 async def test_feedback_can_sign_the_older_text() -> None:
-    """Older pages sign the path alone: a sandbox that does so refuses what the newer pages say."""
+    """Older pages of Veriff sign only the path: a sandbox that does so refuses signatures of the newer form."""
     async with (
         Sandbox(options=SandboxOptions(feedback_signs_body=False)) as sandbox,
         VeriffClient.from_env(sandbox.environ) as veriff,
@@ -199,7 +201,7 @@ async def test_feedback_can_sign_the_older_text() -> None:
 
 
 async def test_feedback_refuses_another_key(sandbox: Sandbox) -> None:
-    """The feedback API knows the key by a header of its own, and refuses in a form of its own."""
+    """The feedback API has its own header for the key and its own form of an error."""
     other = Credentials("5b0d1ab6-0000-4000-8000-000000000001", sandbox.credentials.shared_secret)
     async with VeriffClient(other, base_url=sandbox.base_url) as veriff:
         with pytest.raises(AuthenticationError) as caught:

@@ -68,7 +68,7 @@ async def session(veriff: VeriffClient) -> VerificationSession:
 
 @pytest.fixture
 async def strict() -> AsyncIterator[tuple[Sandbox, VeriffClient]]:
-    """Run a sandbox whose clock stands still, and a client that tries once."""
+    """Run a sandbox with a virtual clock, and a client without retries."""
     async with (
         Sandbox(clock=VirtualClock()) as sandbox,
         VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=RetryPolicy(max_attempts=1)) as veriff,
@@ -88,8 +88,8 @@ async def test_session_options_are_sent_in_veriffs_names(sandbox: Sandbox, verif
     assert sandbox.session(session.id).status == Status.CREATED
 
 
-async def test_a_chip_is_uploaded(sandbox: Sandbox, session: VerificationSession) -> None:
-    """The data of a chip are one file of the session, and accepted until it is submitted."""
+async def test_nfc_data_is_uploaded_as_one_file(sandbox: Sandbox, session: VerificationSession) -> None:
+    """The data of a chip is one file of the session, accepted until the session is submitted."""
     receipt = await session.upload_nfc(CHIP)
 
     assert (receipt.mimetype, receipt.session_id) == ("application/json", session.id)
@@ -100,8 +100,8 @@ async def test_a_chip_is_uploaded(sandbox: Sandbox, session: VerificationSession
         await session.upload_nfc(CHIP)
 
 
-async def test_a_chip_needs_all_its_files(session: VerificationSession) -> None:
-    """Chip data that lack a file are refused before anything is sent."""
+async def test_nfc_data_without_a_file_is_refused(session: VerificationSession) -> None:
+    """Chip data that lack a file are refused before the first request."""
     with pytest.raises(InvalidArgumentError, match="dg2"):
         await session.upload_nfc(NfcData(com=b"1", sod=b"2", dg1=b"3", dg2=b""))
 
@@ -132,14 +132,14 @@ async def test_device_and_network_data_are_accepted(sandbox: Sandbox, session: V
         (CollectedData(provider_name="us", device=DEVICE, network=HOME, phone_number="call me"), "phone_number"),
     ],
 )
-async def test_collected_data_are_checked(session: VerificationSession, data: CollectedData, name: str) -> None:
-    """Data that Veriff would refuse are named before anything is sent."""
+async def test_invalid_collected_data_is_refused(session: VerificationSession, data: CollectedData, name: str) -> None:
+    """The error names the field, and nothing is sent."""
     with pytest.raises(InvalidArgumentError, match=name):
         await session.send_collected_data(data)
 
 
-async def test_attempts_come_newest_first(sandbox: Sandbox, session: VerificationSession) -> None:
-    """A resubmission opens a second attempt; a status of the user's own stands with the attempt that it was given."""
+async def test_attempts_are_listed_newest_first(sandbox: Sandbox, session: VerificationSession) -> None:
+    """A resubmission opens a second attempt; a user-defined status belongs to the attempt for which it was set."""
     await session.submit()
     sandbox.decide(session.id, "resubmission_requested")
     sandbox.set_user_status(session.id, UserDefinedStatus(status="Look again", status_code="look-again", reason="odd"))
@@ -174,7 +174,7 @@ async def test_media_of_each_attempt_are_returned(
 
 
 async def test_person_has_latest_data_and_matches(sandbox: Sandbox, session: VerificationSession) -> None:
-    """The person is the one of the creation, then the one that was read, with the matches that a search found."""
+    """Before the decision the person is that of the creation; afterwards it has the read data and the matches."""
     before = await session.person()
     await session.submit()
     sandbox.decide(session.id, "approved", person=Person(first_name="Augusta", date_of_birth="1990-01-01"))
@@ -239,7 +239,7 @@ async def test_registry_results_are_returned(sandbox: Sandbox, session: Verifica
 
 
 async def test_pictures_have_timestamps(sandbox: Sandbox, session: VerificationSession) -> None:
-    """The digest under a timestamp is that of the picture that was uploaded."""
+    """The digest of a timestamp is that of the uploaded picture."""
     (receipt,) = await session.upload(PICTURE)
 
     (found,) = await session.timestamps()
@@ -248,8 +248,8 @@ async def test_pictures_have_timestamps(sandbox: Sandbox, session: VerificationS
     assert (receipt.id, sandbox.session(session.id).media[0].sha256) == (found.id, found.data_hash.value)
 
 
-async def test_full_auto_decision(strict: tuple[Sandbox, VeriffClient]) -> None:
-    """An ordinary integration has no such decision; one of the Essential plan has nothing else."""
+async def test_full_auto_decision_exists_only_for_full_auto_integrations(strict: tuple[Sandbox, VeriffClient]) -> None:
+    """Sessions of the Essential plan have only this decision; other sessions never have it."""
     _, ordinary = strict
     unknown = await ordinary.create_session()
     async with (
@@ -270,7 +270,7 @@ async def test_full_auto_decision(strict: tuple[Sandbox, VeriffClient]) -> None:
 
 
 async def test_deleted_session_is_not_found(strict: tuple[Sandbox, VeriffClient]) -> None:
-    """A session can be deleted unless it is being decided, and nothing of it can be asked for afterwards."""
+    """A session can be deleted unless its decision is pending, and every call on it then raises `NotFoundError`."""
     sandbox, veriff = strict
     session = await veriff.create_session()
     await session.submit()
@@ -287,8 +287,8 @@ async def test_deleted_session_is_not_found(strict: tuple[Sandbox, VeriffClient]
             await call()
 
 
-async def test_deletions_are_counted(strict: tuple[Sandbox, VeriffClient]) -> None:
-    """Five sessions can be deleted in an hour and ten in a day, and more a day later."""
+async def test_deletions_are_limited_per_hour_and_day(strict: tuple[Sandbox, VeriffClient]) -> None:
+    """Five sessions can be deleted in an hour and ten in a day."""
     sandbox, veriff = strict
 
     async def delete(count: int) -> None:
@@ -322,7 +322,7 @@ async def test_used_up_quota_fails_immediately(sandbox: Sandbox, veriff: VeriffC
 
 
 async def test_deletion_that_is_not_enabled_is_refused(strict: tuple[Sandbox, VeriffClient]) -> None:
-    """Where Veriff has not enabled it, a deletion is refused as not permitted."""
+    """Deletion raises `PermissionDeniedError` if Veriff has not enabled it for the integration."""
     async with (
         Sandbox(options=SandboxOptions(allow_deletion=False)) as sandbox,
         VeriffClient.from_env(sandbox.environ) as veriff,

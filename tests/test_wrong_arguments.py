@@ -1,4 +1,4 @@
-"""Arguments of another type or range are refused with an error of ours, before anything is sent or created."""
+"""An argument of the wrong type or range raises one of our errors before anything is sent or created."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ SESSION: Final = "f04bdb47-d3be-4b28-b028-a652feb060b5"
 
 
 class Hostile:
-    """An object that can neither be shown nor compared."""
+    """An object that raises when it is shown or compared."""
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -84,8 +84,8 @@ WRONG: Final[tuple[object, ...]] = (
 )
 
 
-def refused(call: Callable[[Any], object], value: object) -> str:
-    """Return the message with which a value is refused, or nothing if it is taken."""
+def get_message(call: Callable[[Any], object], value: object) -> str:
+    """Return the message with which a value is get_message, or an empty text if it is accepted."""
     try:
         call(value)
     except VeriffError as error:
@@ -128,10 +128,10 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_wrong_values_raise_our_error_and_are_not_shown(name: str) -> None:
-    """Any value of another type or range is an error of ours that is short and shows no text of the value."""
+def test_wrong_value_raises_our_error_without_showing_it(name: str) -> None:
+    """The error for a value of another type or range is short and contains no text of the value."""
     for value in WRONG:
-        message = refused(CALLS[name], value)
+        message = get_message(CALLS[name], value)
 
         assert CANARY not in message
         assert len(message) < 300
@@ -141,24 +141,24 @@ def test_wrong_values_raise_our_error_and_are_not_shown(name: str) -> None:
 @pytest.mark.parametrize("call", [SqliteInbox, SqliteJournal, read_manifest])
 @pytest.mark.parametrize("path", [None, 5, b"x.db", "\ud800", "a\0b", Path, Path("a\0b")], ids=repr)
 def test_invalid_path_is_refused(call: Callable[[Any], object], path: object) -> None:
-    """A value that cannot be the path of a file is refused when it is passed, not when the file is opened."""
-    assert "path" in refused(call, path).lower()
+    """A value that cannot be the path of a file is get_message when it is passed, not when the file is opened."""
+    assert "path" in get_message(call, path).lower()
 
 
-def test_a_path_may_have_bytes_that_are_not_text() -> None:
-    """The name of a real file may hold bytes that are not UTF-8, as `os.listdir` returns them."""
+def test_path_may_contain_bytes_that_are_not_utf_8() -> None:
+    """`os.listdir` returns such names of real files."""
     assert check_path("path", Path("a\udcff")) == "a\udcff"
 
 
 def test_environment_must_be_a_mapping() -> None:
-    """`from_env` takes a mapping, and names the mistake otherwise."""
+    """`from_env` names the mistake if the environment is not a mapping."""
     for call in (Credentials.from_env, VeriffClient.from_env):
-        assert "environ must be a mapping" in refused(call, [("VERIFF_API_KEY", "key")])
+        assert "environ must be a mapping" in get_message(call, [("VERIFF_API_KEY", "key")])
 
 
 @pytest.mark.parametrize("value", [10**5000, math.nan, math.inf], ids=["huge", "nan", "inf"])
-def test_numbers_that_no_text_can_hold_are_unreadable(value: float) -> None:
-    """A number in parsed JSON that is not finite, or too long for a text, is read as unknown or refused by path."""
+def test_number_too_long_or_not_finite_is_decoded_as_none(value: float) -> None:
+    """Parsed JSON may contain a number that cannot be converted to text."""
     assert (
         from_json(Decision, {"verification": {"id": "x", "status": "approved", "vendorData": value}}).vendor_data
         is None
@@ -166,18 +166,18 @@ def test_numbers_that_no_text_can_hold_are_unreadable(value: float) -> None:
 
 
 @pytest.mark.parametrize("raw", [{1: 2}, {None: 3}, {"technicalData": {1: {2: 3}}}])
-def test_names_that_are_not_texts_are_written_as_json_does(raw: dict[Any, object]) -> None:
-    """A model that was read from a mapping with other names than texts can be written again."""
+def test_keys_that_are_not_strings_are_encoded(raw: dict[Any, object]) -> None:
+    """A model that was decoded from a mapping with other keys than strings can be encoded again."""
     decision = from_json(Decision, {"verification": {"id": "x", "status": "approved"}} | raw)
 
     assert dump_json(to_json(decision))
 
 
 @pytest.mark.parametrize("option", ["progress", "timeout"])
-async def test_nothing_is_created_before_the_options_are_checked(
+async def test_verify_checks_its_options_before_it_creates_a_session(
     sandbox: Sandbox, veriff: VeriffClient, option: str
 ) -> None:
-    """An option of `verify` that cannot be meant is refused before a session is created."""
+    """An invalid option of `verify` is refused before the first request."""
     for value in (math.nan, "x", _async, -1, Hostile()):
         with pytest.raises(InvalidArgumentError, match=option):
             await veriff.verify(media=[Media(PICTURE, "face")], **{option: value})  # type: ignore[arg-type]
@@ -185,8 +185,8 @@ async def test_nothing_is_created_before_the_options_are_checked(
     assert sandbox.sessions == ()
 
 
-async def test_wrong_options_of_a_session_are_refused(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """Options of calls about a session are checked before the first request."""
+async def test_session_calls_check_their_options_before_a_request(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """Options of calls on a session are checked before the first request."""
     session = veriff.session(SESSION)
     media = Media(PICTURE, "face")
     calls: list[Callable[[Any], Any]] = [
@@ -218,8 +218,8 @@ async def test_wrong_options_of_a_session_are_refused(sandbox: Sandbox, veriff: 
 
 
 @pytest.mark.parametrize("value", [5, _async])
-async def test_a_plain_function_where_an_async_one_is_needed(veriff: VeriffClient, value: object) -> None:
-    """An async function is refused where its result would count as true; a plain one where it is awaited is named."""
+async def test_functions_must_be_async_only_where_they_are_awaited(veriff: VeriffClient, value: object) -> None:
+    """An async function would always count as true as `until`, and a plain one cannot be awaited as `on_uploaded`."""
     session = await veriff.create_session()
     with pytest.raises(InvalidArgumentError, match="until must be a"):
         await session.wait_for_decision(until=cast("Any", value))
@@ -228,21 +228,21 @@ async def test_a_plain_function_where_an_async_one_is_needed(veriff: VeriffClien
 
 
 @pytest.mark.parametrize("part", ["extra", "device", "network", "browser", "email", "provider_name"])
-async def test_collected_data_of_other_types_are_refused(sandbox: Sandbox, veriff: VeriffClient, part: str) -> None:
-    """Every part of collected data is of its own type, fields of its parts included."""
-    fine: dict[str, Any] = {
+async def test_collected_data_of_another_type_is_refused(sandbox: Sandbox, veriff: VeriffClient, part: str) -> None:
+    """The type of every part of collected data is checked, and of the fields of each part."""
+    valid: dict[str, Any] = {
         "provider_name": "provider",
         "device": Device(fingerprint="print"),
         "network": Network(address_v4="192.0.2.1"),
     }
-    within: dict[str, list[object]] = {
+    invalid_fields: dict[str, list[object]] = {
         "device": [Device(fingerprint="print", model=cast("Any", value)) for value in (5, Hostile(), 10**5000)],
         "network": [Network(address_v4="192.0.2.1", asn=cast("Any", value)) for value in (5, "x", Hostile())],
         "browser": [Browser(language=cast("Any", value)) for value in (5, Hostile())],
     }
-    for value in (5, object(), [1], Hostile(), *within.get(part, [])):
+    for value in (5, object(), [1], Hostile(), *invalid_fields.get(part, [])):
         with pytest.raises(InvalidArgumentError):
-            await veriff.session(SESSION).send_collected_data(CollectedData(**fine | {part: value}))
+            await veriff.session(SESSION).send_collected_data(CollectedData(**valid | {part: value}))
 
     assert sandbox.requests == ()
 
@@ -250,10 +250,10 @@ async def test_collected_data_of_other_types_are_refused(sandbox: Sandbox, verif
 @pytest.mark.parametrize(
     "extra", [{"a": 10**5000}, {"a": _nested()}, _nested(), {"a": -(10**400)}], ids=["huge", "deep", "deeper", "low"]
 )
-async def test_further_members_that_cannot_be_sent_are_refused(
+async def test_extra_that_cannot_be_parsed_is_refused(
     sandbox: Sandbox, veriff: VeriffClient, extra: dict[str, object]
 ) -> None:
-    """Numbers that no parser reads, and nesting that none follows, are refused before anything is sent."""
+    """Numbers that are too long, and nesting that is too deep, are refused before the first request."""
     with pytest.raises(InvalidArgumentError, match="extra cannot be sent"):
         await veriff.create_session(extra=extra)
 
@@ -261,22 +261,22 @@ async def test_further_members_that_cannot_be_sent_are_refused(
 
 
 @pytest.mark.parametrize("value", [CANARY, 5, Hostile(), [CANARY]], ids=["text", "number", "hostile", "list"])
-def test_a_model_with_fields_of_other_types_is_refused_in_words(value: object) -> None:
-    """A model whose field holds another type than its own raises our error when it is written."""
+def test_encoding_a_model_with_a_field_of_another_type_raises_our_error(value: object) -> None:
+    """The error does not show the value."""
     for model in (DecisionEvent(decision=cast("Any", value)), WatchlistEvent(screening=cast("Any", value))):
         with pytest.raises(InvalidArgumentError) as caught:
             dump_json(model)
         assert CANARY not in str(caught.value)
 
 
-def test_an_inbox_is_an_object_not_its_class() -> None:
-    """The class of an inbox is not taken for an inbox."""
+def test_class_of_an_inbox_is_refused_as_an_inbox() -> None:
+    """The error says that an instance is needed."""
     with pytest.raises(ConfigurationError, match="inbox must be an Inbox"):
         VeriffClient(CREDENTIALS, base_url="https://veriff.example", inbox=cast("Any", MemoryInbox))
 
 
-def test_numbers_and_short_words_are_shown() -> None:
-    """A message shows a number, a flag or a short word, which say most about a mistake."""
+def test_message_shows_only_numbers_flags_and_short_words() -> None:
+    """Other values may contain secrets or personal data, so a message has only their type."""
     assert [shown(value) for value in (5, math.nan, True, None, "overwrite")] == [
         "5",
         "nan",

@@ -99,7 +99,7 @@ async def test_stop_ends_requests_that_wait(programs: Programs, name: str) -> No
     async with Sandbox() as sandbox:
         async with programs(name, sandbox.environ) as url:
             user = Caller(url)
-            session_id = await user.submitted()
+            session_id = await user.submit_session()
             pid = (await user.call("GET", "/health"))["pid"]
             assert isinstance(pid, int)
             wait = asyncio.create_task(user.http.get(f"/sessions/{session_id}/decision"))

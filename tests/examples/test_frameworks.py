@@ -25,8 +25,8 @@ ENVIRON: Final = {"VERIFF_API_KEY": "3f2504e0-4f89-11d3-9a0c-0305e82c3301", "VER
 BODY: Final = '{"id" : "8f0d1ab6", "action":"started","code":7001,\n "vendorData":"\\u00e9é" }\n'.encode()
 
 
-def signed(body: bytes, *, secret: str = ENVIRON["VERIFF_SHARED_SECRET"][:3]) -> dict[str, str]:
-    """Return the headers of a signed webhook."""
+def sign_headers(body: bytes, *, secret: str = ENVIRON["VERIFF_SHARED_SECRET"][:3]) -> dict[str, str]:
+    """Return the headers of a webhook with its signature."""
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
     return {
         "X-AUTH-CLIENT": ENVIRON["VERIFF_API_KEY"],
@@ -38,7 +38,7 @@ def signed(body: bytes, *, secret: str = ENVIRON["VERIFF_SHARED_SECRET"][:3]) ->
 async def too_large(port: int, *, is_read: bool) -> int:
     """Announce a large body, send it only to a server that reads it after its response, and return the status."""
     head = ["POST /webhooks/veriff HTTP/1.1", "Host: localhost", "Content-Length: 1048577"]
-    head += [f"{name}: {value}" for name, value in signed(BODY).items()]
+    head += [f"{name}: {value}" for name, value in sign_headers(BODY).items()]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write("\r\n".join([*head, "", ""]).encode())
     if is_read:
@@ -50,15 +50,15 @@ async def too_large(port: int, *, is_read: bool) -> int:
 
 @pytest.mark.parametrize("name", ["starlette", "litestar", "quart", "django", "flask"])
 async def test_framework_receives_webhooks(programs: Programs, tmp_path: Path, name: str) -> None:
-    """A webhook signed over its raw bytes is recorded with 200; others get their status and are not recorded."""
+    """A webhook sign_headers over its raw bytes is recorded with 200; others get their status and are not recorded."""
     requests = [
-        (200, "POST", BODY, signed(BODY)),
-        (200, "POST", BODY, signed(BODY)),
-        (401, "POST", BODY, signed(BODY, secret="other")),
-        (401, "POST", BODY.strip(), signed(BODY)),
-        (400, "POST", b"{", signed(b"{")),
+        (200, "POST", BODY, sign_headers(BODY)),
+        (200, "POST", BODY, sign_headers(BODY)),
+        (401, "POST", BODY, sign_headers(BODY, secret="other")),
+        (401, "POST", BODY.strip(), sign_headers(BODY)),
+        (400, "POST", b"{", sign_headers(b"{")),
         (405, "GET", b"", {}),
-        (415, "POST", BODY, {**signed(BODY), "Content-Type": "text/plain"}),
+        (415, "POST", BODY, {**sign_headers(BODY), "Content-Type": "text/plain"}),
     ]
     async with programs(name, ENVIRON) as url, ClientSession() as http:
         for status, method, body, headers in requests:

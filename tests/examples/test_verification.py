@@ -46,7 +46,7 @@ class Caller:
             assert answer.ok, await answer.text()
             return {} if answer.status == 204 else await answer.json()
 
-    async def submitted(self) -> str:
+    async def submit_session(self) -> str:
         """Create a session, upload a file and submit it."""
         session_id = str((await self.call("POST", "/sessions?user_id=user-42"))["id"])
         await self.call("PUT", f"/sessions/{session_id}/media/document-front", JPEG)
@@ -68,7 +68,7 @@ async def test_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None
         Caller(url) as watching,
     ):
         sandbox.webhook_url = f"{url}/webhooks/veriff"
-        session_id = await waiting.submitted()
+        session_id = await waiting.submit_session()
         pid = (await waiting.call("GET", "/health"))["pid"]
         assert isinstance(pid, int)
         decision = asyncio.create_task(waiting.call("GET", f"/sessions/{session_id}/decision"))
@@ -106,7 +106,7 @@ async def test_aiohttp_application_verifies(programs: Programs) -> None:
         Caller(url) as second,
     ):
         sandbox.webhook_url = f"{url}/webhooks/veriff"
-        session_id = await first.submitted()
+        session_id = await first.submit_session()
         decision = asyncio.create_task(first.call("GET", f"/sessions/{session_id}/decision"))
         await second.is_waiting()
         sandbox.decide(session_id, "declined")
