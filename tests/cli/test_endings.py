@@ -366,12 +366,12 @@ def test_proxy_option_leaves_the_environment_unchanged(monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("arguments", [("verify", "--face", "a.jpg", "--timeout", "nan"), BATCH_NAN])
 def test_nan_as_a_timeout_is_wrong_usage_before_a_creation(
-    folder: Path, service: SignallingSandbox, run: Run, arguments: tuple[str, ...]
+    folder: Path, service: SignallingSandbox, arguments: tuple[str, ...]
 ) -> None:
     """NaN passes every comparison of a range, but no session is created for it."""
-    result = run(*arguments, "--json", **service.sandbox.environ)
+    result = CliRunner().invoke(cli, [*arguments, "--json"], env=service.sandbox.environ)
 
-    assert 2 == result.returncode
+    assert 2 == result.exit_code
     assert "is not a number of seconds" in str(parse_errors(result.stderr))
     assert [] == list(service.sandbox.sessions)
 

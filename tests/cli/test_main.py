@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from veriff_async import __version__
 from veriff_async.cli._commands import COMMANDS, cli
@@ -54,11 +55,11 @@ def test_version_option_prints_the_version(run: Run) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_and_option_has_help(run: Run, command: str) -> None:
+def test_each_command_and_option_has_help(command: str) -> None:
     """-h lists each command; each command and option has a help text."""
     definition = cli.get_command(click.Context(cli), command)
 
-    assert re.search(rf"^  {command} +\w", run("-h").stdout, re.MULTILINE)
+    assert re.search(rf"^  {command} +\w", CliRunner().invoke(cli, ["-h"]).output, re.MULTILINE)
     assert definition is not None
     assert definition.help
     assert all(option.help for option in definition.params if isinstance(option, click.Option))
@@ -75,6 +76,6 @@ def test_command_imports_only_its_own_modules() -> None:
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_unknown_command_is_wrong_usage(run: Run) -> None:
+def test_unknown_command_is_wrong_usage() -> None:
     """An unknown command is exit code 2, like every wrong usage."""
-    assert run("verfiy").returncode == 2
+    assert CliRunner().invoke(cli, ["verfiy"]).exit_code == 2

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from veriff_async import ConfigurationError
+from veriff_async.cli._commands import cli
 from veriff_async.cli._env_file import create_client, load_settings
 
 if TYPE_CHECKING:
@@ -126,11 +128,12 @@ def test_env_file_replaces_the_environment(run: Run, env_file: Path) -> None:
     assert error["error"]["exit_code"] == 1
 
 
-def test_missing_credentials_are_one_sentence(run: Run) -> None:
+def test_missing_credentials_are_one_sentence() -> None:
     """The sentence names the missing variable and where to find its value."""
-    result = run("media", "list", SESSION)
+    environ = dict.fromkeys(name for name in os.environ if name.startswith("VERIFF_"))
+    result = CliRunner().invoke(cli, ["media", "list", SESSION], env=environ)
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Error: VERIFF_API_KEY is not set")
     assert result.stderr.count("\n") == 1
 
