@@ -10,7 +10,7 @@ from attrs import Attribute, evolve, field, frozen
 from attrs.validators import optional
 
 from veriff_async._protocol.arguments import shown, type_name
-from veriff_async._protocol.signing import Signer, Verifier
+from veriff_async._protocol.signing import Signer, Verifier, sign, verify
 from veriff_async.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -181,9 +181,7 @@ class Credentials:
         Raises:
             ConfigurationError: The payload is not bytes.
         """
-        signer = self.signer()
-        signer.update(payload)
-        return signer.hexdigest()
+        return sign(self.shared_secret, payload)
 
     def signer(self) -> Signer:
         """Return a signer for a payload that arrives in chunks."""
@@ -195,6 +193,4 @@ class Credentials:
 
     def verify(self, payload: Buffer, signature: str) -> int | None:
         """Return the index in `secrets` of the secret that signed a payload, or ``None`` if none of them did."""
-        verifier = self.verifier()
-        verifier.update(payload)
-        return verifier.match(signature)
+        return verify(payload, signature, self.secrets)

@@ -21,7 +21,7 @@ from yarl import URL
 from veriff_async._http.payload import BytesBody
 from veriff_async._http.progress_timeout import ProgressTimeout
 from veriff_async._protocol.limits import TOO_MANY_FILES
-from veriff_async._protocol.response import Response, invalid_response, is_refusal, is_signed, session_id_in
+from veriff_async._protocol.response import Response, invalid_response, is_signed, session_id_in
 from veriff_async._protocol.retry import RetryDecision, SendFailure, decide, parse_retry_after, progress_deadline
 from veriff_async.errors import (
     ConnectError,
@@ -208,7 +208,10 @@ class Sender:
                     result = await _read(request, response, timeout, content)
                     # Before the connection is released, which may wait: closing the client in that time must not make
                     # the outcome unknown.
-                    exchange.pending = decide_outcome(request, result) is RetryDecision.UNKNOWN
+                    # Only a request that must not be repeated has an unknown outcome.
+                    exchange.pending = (
+                        not request.repeatable and decide_outcome(request, result) is RetryDecision.UNKNOWN
+                    )
                     return result
                 _check_is_file(request, response)
                 verifier = request.credentials.verifier()
@@ -339,7 +342,8 @@ class _Head(TypedDict):
 def _head(request: Request, response: aiohttp.ClientResponse) -> _Head:
     """Return the fields of a `Response` that are known before its body."""
     headers = response.headers
-    retry_after = parse_retry_after(headers.get("Retry-After"), headers.get("Date"), datetime.now(UTC))
+    header = headers.get("Retry-After")
+    retry_after = None if header is None else parse_retry_after(header, headers.get("Date"), datetime.now(UTC))
     return {"request": request, "status": response.status, "headers": headers, "retry_after": retry_after}
 
 
@@ -357,8 +361,9 @@ def decide_outcome(request: Request, outcome: Response | FailedTry) -> RetryDeci
     """Return whether to try a request again after this outcome."""
     if isinstance(outcome, FailedTry):
         return RetryDecision.FINAL if outcome.no_descriptor else decide(outcome.failure, repeatable=request.repeatable)
-    signed = is_refusal(outcome) and is_signed(outcome)
-    return decide(outcome.status, repeatable=request.repeatable, quota=request.quota, signed=signed)
+    if outcome.status < _REDIRECT:
+        return RetryDecision.FINAL
+    return decide(outcome.status, repeatable=request.repeatable, quota=request.quota, signed=is_signed(outcome))
 
 
 def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedTry:

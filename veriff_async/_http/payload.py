@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiohttp.payload import Payload
@@ -11,7 +10,7 @@ from attrs import field, frozen
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from aiohttp.abc import AbstractStreamWriter
 
@@ -91,8 +90,14 @@ class SentOnce(Payload):
             # Set before the first byte is written, since a write may fail after it has sent a part.
             self.started = True
             self._on_start()
-        with _aborting(writer):
+        try:
             await self.write_body(writer)
+        except BaseException:
+            # aiohttp closes the transport of a cancelled request, and a closed transport still sends its buffer first.
+            # It stays open for ever if the server stopped reading.
+            if transport is not None:
+                transport.abort()
+            raise
 
     def failure(self, *, timed_out: bool) -> BaseException | None:
         """Return why the body could not be written, if that is not the connection's fault.
@@ -157,19 +162,3 @@ def transport_of(writer: AbstractStreamWriter) -> asyncio.WriteTransport | None:
     """Return the connection that a writer of aiohttp writes to."""
     # Its class shows nothing: transports of uvloop are not instances of asyncio's classes.
     return cast("asyncio.WriteTransport | None", getattr(writer, "transport", None))
-
-
-@contextmanager
-def _aborting(writer: AbstractStreamWriter) -> Generator[None]:
-    """Abort the connection if the body is not written whole.
-
-    aiohttp closes the transport of a cancelled request, and a closed transport still sends its buffer first. It stays
-    open for ever if the server stopped reading.
-    """
-    transport = transport_of(writer)
-    try:
-        yield
-    except BaseException:
-        if transport is not None:
-            transport.abort()
-        raise

@@ -211,17 +211,17 @@ class Transport:
             attempt_started = loop.time()
             outcome = await attempt(own_connection=own_connection)
             decision = decide_outcome(request, outcome)
+            if decision is RetryDecision.FINAL:
+                break
             if decision is RetryDecision.UNKNOWN:
                 raise _to_unknown(request, outcome)
-            delay = None
-            if decision is RetryDecision.RETRY:
-                delay = next_delay(
-                    self._retry,
-                    attempts=attempts,
-                    elapsed=loop.time() - started,
-                    retry_after=None if isinstance(outcome, FailedTry) else outcome.retry_after,
-                    random_value=random(),  # noqa: S311  jitter
-                )
+            delay = next_delay(
+                self._retry,
+                attempts=attempts,
+                elapsed=loop.time() - started,
+                retry_after=None if isinstance(outcome, FailedTry) else outcome.retry_after,
+                random_value=random(),  # noqa: S311  jitter
+            )
             # Also if this call gives up: the other calls of the client must slow down all the same.
             self._slow_down(request, outcome, attempt_started)
             if delay is None:

@@ -65,6 +65,7 @@ class PreparedMedia:
         template: The JSON around them.
         mimetype: The type that the bytes show.
         dimensions: Width and height in pixels, or ``None`` if the header does not state them.
+        is_small: Whether the bytes are in memory and so few that signing them takes less time than a hop to a thread.
     """
 
     media: Media
@@ -72,21 +73,16 @@ class PreparedMedia:
     template: BodyTemplate
     mimetype: str
     dimensions: tuple[int, int] | None = None
+    is_small: bool = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return self.source.size
+    @is_small.default
+    def _default_is_small(self) -> bool:
+        return isinstance(self.source, BytesSource) and self.source.size <= SMALL
 
     @property
     def length(self) -> int:
         """Bytes of the whole request body."""
         return self.template.length(self.source.size)
-
-    @property
-    def is_small(self) -> bool:
-        """Whether the bytes are in memory and so few that signing them takes less time than a hop to a thread."""
-        return isinstance(self.source, BytesSource) and self.source.size <= SMALL
 
     @property
     def size_warning(self) -> str | None:
@@ -241,9 +237,14 @@ class Preparer:
         # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block
         # forever, so the whole call gets a thread that can be abandoned. One thread for all: the first wrong media is
         # the one that is reported.
-        if all(isinstance(item.source, bytes) and item.max_side is None for item in media):
+        needs_thread = needs_own_thread = False
+        for item in media:
+            if not isinstance(item.source, bytes) or item.max_side is not None:
+                needs_thread = True
+                needs_own_thread = needs_own_thread or may_block(item.source)
+        if not needs_thread:
             return _inspect_all(media)
-        if not any(may_block(item.source) for item in media):
+        if not needs_own_thread:
             return await to_thread.run_sync(_inspect_all, media, limiter=self._threads)
         done: list[PendingUpload] = []
         try:
@@ -428,15 +429,20 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     if not items:
         msg = "There is nothing to upload: pass at least one Media."
         raise InvalidArgumentError(msg)
-    if not all(isinstance(item, Media) for item in items):
-        msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
-        raise InvalidArgumentError(msg)
-    if not all(item.max_side is None or (type(item.max_side) is int and item.max_side > 0) for item in items):
-        msg = "max_side must be a number of pixels above zero, for example 1920."
-        raise InvalidArgumentError(msg)
+    for item in cast("tuple[object, ...]", items):
+        if not isinstance(item, Media):
+            msg = 'upload takes Media, for example Media("front.jpg", "document-front").'
+            raise InvalidArgumentError(msg)
     # Compared by identity: sources may define equality as they like. Paths and bytes may come twice.
-    streams = [id(item.source) for item in items if hasattr(item.source, "read") or hasattr(item.source, "__aiter__")]
-    if len(set(streams)) < len(streams):
-        msg = "The same open file or stream is passed twice, but only one upload can read it: open it twice."
-        raise InvalidArgumentError(msg)
+    streams: set[int] = set()
+    for item in items:
+        if item.max_side is not None and (type(item.max_side) is not int or item.max_side <= 0):
+            msg = "max_side must be a number of pixels above zero, for example 1920."
+            raise InvalidArgumentError(msg)
+        if not hasattr(item.source, "read") and not hasattr(item.source, "__aiter__"):
+            continue
+        if id(item.source) in streams:
+            msg = "The same open file or stream is passed twice, but only one upload can read it: open it twice."
+            raise InvalidArgumentError(msg)
+        streams.add(id(item.source))
     return items

@@ -326,15 +326,16 @@ class BytesSource:
     Attributes:
         view: The bytes.
         constant: Whether they cannot change.
+        size: How many they are; asked several times for each upload.
     """
 
     view: memoryview
     constant: bool
     may_block: bool = field(default=False, init=False)
+    size: int = field(init=False)
 
-    @property
-    def size(self) -> int:
-        """Size in bytes."""
+    @size.default
+    def _default_size(self) -> int:
         return self.view.nbytes
 
     def open(self) -> Reader:

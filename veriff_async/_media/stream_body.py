@@ -129,7 +129,7 @@ def sign(prepared: PreparedMedia, credentials: Credentials, *, digest: Digest | 
     """
     template = prepared.template
     with closing(_Pass(prepared)) as reading:
-        if prepared.size <= TINY and isinstance(prepared.source, BytesSource):
+        if prepared.source.size <= TINY and isinstance(prepared.source, BytesSource):
             content = reading.read()
             if digest is not None:
                 digest.update(content)
@@ -228,7 +228,7 @@ class _Pass:
         source = prepared.source
         self._prepared = prepared
         self._signed = signed
-        self._left = prepared.size
+        self._left = prepared.source.size
         self._in_memory = isinstance(source, BytesSource)
         self._constant = source.view if isinstance(source, BytesSource) and source.constant else None
         self._reader: Reader | None = None
@@ -252,7 +252,7 @@ class _Pass:
             MediaError: The source cannot be read.
         """
         if self._constant is not None:
-            offset = self._prepared.size - self._left
+            offset = self._prepared.source.size - self._left
             piece = self._constant[offset : offset + PIECE]
             self._left -= len(piece)
             return piece

@@ -135,7 +135,9 @@ class Uploader:
 
         jobs = [partial(run, upload) for upload in uploads]
         # Small media are signed and sent without a thread.
-        threads = not all(upload.prepared is not None and upload.prepared.is_small for upload in uploads)
+        threads = False
+        for upload in uploads:
+            threads = threads or upload.prepared is None or not upload.prepared.is_small
         try:
             uploaded, failure = await gather_bounded(jobs, concurrency=concurrency or len(uploads), threads=threads)
         finally:

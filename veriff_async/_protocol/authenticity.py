@@ -102,7 +102,7 @@ def parse_auth_headers(headers: Mapping[str, str]) -> AuthHeaders:
     for name, value in header_items(headers):
         role = _ROLES.get(name)
         if role is not None:
-            text = header_text(name, value).strip()
+            text = (value if isinstance(value, str) else header_text(name, value)).strip()
             is_equal = values.setdefault(role, text).lower() == text.lower()
             disagrees |= not is_equal and role in {_CLIENT, _SIGNATURE}
     return AuthHeaders(

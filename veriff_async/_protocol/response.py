@@ -115,11 +115,9 @@ def is_signed(response: Response) -> bool:
 
 
 def _is_signature_valid(response: Response, signature: str) -> bool:
-    seen = response.seen
-    if seen is None:
-        seen = response.request.credentials.verifier()
-        seen.update(response.body)
-    return seen.match(signature) is not None
+    if response.seen is not None:
+        return response.seen.match(signature) is not None
+    return response.request.credentials.verify(response.body, signature) is not None
 
 
 def invalid_response(response: Response, fault: str, remedy: str, problems: tuple[str, ...]) -> errors.VeriffError:

@@ -35,8 +35,7 @@ class Signer:
             ConfigurationError: The secret is empty. Anyone could make such a signature.
         """
         if not secret:
-            msg = "The shared secret is empty: pass the one that the Customer Portal showed when it was created."
-            raise ConfigurationError(msg)
+            raise _empty_secret()
         self._mac = hmac.new(secret.encode(), digestmod=hashlib.sha256)
 
     def update(self, piece: Buffer) -> None:
@@ -48,10 +47,10 @@ class Signer:
         try:
             self._mac.update(piece)
         except (TypeError, ValueError, BufferError):  # a memoryview may be released or not contiguous
-            problem = f"The payload to sign must be bytes, not {type(piece).__name__}: encode a text as UTF-8."
+            problem = _not_bytes(piece)
         else:
             return
-        raise ConfigurationError(problem)
+        raise problem
 
     def hexdigest(self) -> str:
         """Return the signature of all chunks so far, as 64 lower-case hex digits."""
@@ -70,9 +69,8 @@ class Verifier:
             ConfigurationError: The list of secrets, or one of them, is empty.
         """
         if not secrets:
-            msg = "The list of shared secrets is empty: pass at least one."
-            raise ConfigurationError(msg)
-        self._signers = tuple(Signer(secret) for secret in secrets)
+            raise _no_secrets()
+        self._signers = tuple([Signer(secret) for secret in secrets])
 
     def update(self, piece: Buffer) -> None:
         """Add the next chunk."""
@@ -87,12 +85,7 @@ class Verifier:
         Returns:
             The index of the secret, or ``None`` when no secret matches or the text is not a signature.
         """
-        if not is_signature(signature):
-            return None
-        expected = signature.lower()
-        # All secrets are compared before the result is used, so that timing does not reveal which one is in use.
-        matches = [hmac.compare_digest(signer.hexdigest(), expected) for signer in self._signers]
-        return matches.index(True) if any(matches) else None
+        return _index_of(signature, [signer.hexdigest() for signer in self._signers])
 
 
 def is_signature(text: str) -> bool:
@@ -101,14 +94,47 @@ def is_signature(text: str) -> bool:
 
 
 def sign(secret: str, payload: Buffer) -> str:
-    """Sign a whole payload."""
-    signer = Signer(secret)
-    signer.update(payload)
-    return signer.hexdigest()
+    """Sign a whole payload: in one call of OpenSSL, which takes half the time of a `Signer` for a short one.
+
+    Raises:
+        ConfigurationError: The secret is empty, or the payload is not bytes.
+    """
+    if not secret:
+        raise _empty_secret()
+    try:
+        return hmac.digest(secret.encode(), payload, "sha256").hex()
+    except (TypeError, ValueError, BufferError):
+        problem = _not_bytes(payload)
+    raise problem
 
 
 def verify(payload: Buffer, signature: str, secrets: Sequence[str]) -> int | None:
     """Verify a whole payload; see `Verifier.match`."""
-    verifier = Verifier(secrets)
-    verifier.update(payload)
-    return verifier.match(signature)
+    if not secrets:
+        raise _no_secrets()
+    return _index_of(signature, [sign(secret, payload) for secret in secrets])
+
+
+def _index_of(signature: str, signatures: Sequence[str]) -> int | None:
+    if _HEX.fullmatch(signature) is None:
+        return None
+    expected = signature.lower()
+    # All are compared before the result is used, so that timing does not reveal which secret is in use.
+    matches = [hmac.compare_digest(text, expected) for text in signatures]
+    return matches.index(True) if any(matches) else None
+
+
+def _empty_secret() -> ConfigurationError:
+    return ConfigurationError(
+        "The shared secret is empty: pass the one that the Customer Portal showed when it was created."
+    )
+
+
+def _no_secrets() -> ConfigurationError:
+    return ConfigurationError("The list of shared secrets is empty: pass at least one.")
+
+
+def _not_bytes(payload: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"The payload to sign must be bytes, not {type(payload).__name__}: encode a text as UTF-8."
+    )

@@ -89,7 +89,7 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) 
                 upload = uploads[index] = PendingUpload(index, media)
                 fingerprint = _prepare_upload(upload, fingerprint, credentials, hold=min(SMALL, left))
                 if upload.prepared is not None and upload.prepared.is_small:
-                    left -= upload.prepared.size
+                    left -= upload.prepared.source.size
             else:
                 fingerprint = _compare(media, fingerprint)
         is_resized = media.max_side is not None
