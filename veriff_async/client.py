@@ -762,6 +762,11 @@ class VeriffClient:
         )
 
 
+def transport_of(client: VeriffClient) -> Transport:
+    """Return the transport of a client, for batches: they read its counters before each request."""
+    return client._transport  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+
+
 def uploader_of(client: VeriffClient) -> Uploader:
     """Return the uploader of a client, for batches: they prepare media long before they send them."""
     return client._uploads  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]

@@ -18,6 +18,7 @@ from veriff_async.batch._rate_limit import RateLimiter, RateLimits
 from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
 from veriff_async.batch._runner import BatchRunner, stream_results
 from veriff_async.batch.job import JobResult
+from veriff_async.client import transport_of
 from veriff_async.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
@@ -369,7 +370,7 @@ def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
     context = BatchContext(
         client=client,
         journal=journal,
-        limiter=RateLimiter(rate_limits or RateLimits(), client.statistics),
+        limiter=RateLimiter(rate_limits or RateLimits(), partial(transport_of, client)),
         breaker=breaker_of(client),
         creations=asyncio.Semaphore(max(_MIN_CREATIONS, concurrency // 4)),
         on_unknown=on_unknown,

@@ -20,7 +20,7 @@ from veriff_async.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async.client import ClientStatistics
+    from veriff_async._http.transport import Transport
 
 __all__ = ("AimdRate", "RateLimiter", "RateLimits")
 
@@ -103,16 +103,17 @@ class AimdRate:
 class RateLimiter:
     """Delays the requests of a batch to its rate."""
 
-    def __init__(self, limits: RateLimits, statistics: Callable[[], ClientStatistics]) -> None:
+    def __init__(self, limits: RateLimits, transport: Callable[[], Transport]) -> None:
         """Start at the initial rate.
 
         Args:
             limits: The bounds.
-            statistics: Returns the client's statistics, which count responses with 429.
+            transport: Returns the client's transport, which counts responses with 429.
         """
         self._rate = AimdRate.starting_at(limits)
-        self._statistics = statistics
-        self._rate_limited = statistics().rate_limited
+        # A function, because a client that is closed and opened again gets another transport.
+        self._transport = transport
+        self._rate_limited = transport().counters.rate_limited
 
     @property
     def rate(self) -> float:
@@ -122,10 +123,11 @@ class RateLimiter:
     async def acquire(self) -> None:
         """Return when the next request may start."""
         loop = asyncio.get_running_loop()
-        statistics = self._statistics()
-        if statistics.rate_limited > self._rate_limited:
-            self._rate_limited = statistics.rate_limited
-            self._rate.on_rate_limited(loop.time(), statistics.cooldown_remaining)
+        # The counters alone, not `client.statistics()`: that builds all totals, and this runs before every request.
+        transport = self._transport()
+        if transport.counters.rate_limited > self._rate_limited:
+            self._rate_limited = transport.counters.rate_limited
+            self._rate.on_rate_limited(loop.time(), transport.cooldown.remaining)
         start = self._rate.reserve(loop.time())
         while (delay := start - loop.time()) > 0:  # noqa: ASYNC110  a timer may fire early by the clock's resolution
             await asyncio.sleep(delay)

@@ -58,6 +58,7 @@ from veriff_async.batch._job_runner import JobRunner, ends_run
 from veriff_async.batch._prepared_job import unprepared_record
 from veriff_async.batch._records import JobState
 from veriff_async.batch.job import JobResult, check_job
+from veriff_async.client import transport_of
 from veriff_async.errors import (
     BatchError,
     InvalidArgumentError,
@@ -270,7 +271,7 @@ class BatchRunner:
         """Run a step of a job, and repeat it when the outage that made it fail is over."""
         context = self._context
         for attempt in range(1, _MAX_ATTEMPTS + 1):
-            retries = context.client.statistics().retries
+            retries = transport_of(context.client).counters.retries
             try:
                 await step()
             except VeriffError as error:
@@ -283,7 +284,7 @@ class BatchRunner:
             if isinstance(failure, RateLimitedError) and not context.breaker.is_open:
                 raise failure
             # Retries that all failed may have met the end of an outage, so the step gets a second attempt.
-            may_be_over = attempt == 1 and context.client.statistics().retries > retries
+            may_be_over = attempt == 1 and transport_of(context.client).counters.retries > retries
             if not await context.breaker.outlast(context.max_outage) and not may_be_over:
                 raise failure
 
