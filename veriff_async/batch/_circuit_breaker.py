@@ -122,6 +122,7 @@ class Schedule:
         return min(max_outage, _MAX_OUTAGE_AT_START)
 
     def _pause(self) -> float:
+        # The exponent is bounded because 2.0 ** 1024 raises OverflowError, and an outage may last for any time.
         return min(_MAX_PAUSE, _INITIAL_PAUSE * 2.0 ** min(self.probes, 60))
 
 
@@ -171,10 +172,12 @@ class CircuitBreaker:
             # One waiter probes for all. If it is cancelled, the next one takes over.
             async with self._probing:
                 opened_at, now = self._state.opened_at, loop.time()
+                # Another waiter has sent the probe while this one waited for the lock, and the probe succeeded.
                 if opened_at is None:
                     return
                 limit = self._state.limit_outage(max_outage)
                 if limit is not None and self._state.next_probe > max(now, opened_at + limit):
+                    # The next probe would come too late, so the wait ends now and not when its time is up.
                     raise self._give_up()
                 # With the lock held: the other waiters wait for this probe instead of sending their own.
                 await asyncio.sleep(max(0.0, self._state.next_probe - now))
@@ -207,6 +210,7 @@ class CircuitBreaker:
                 await lock.enter_async_context(self._creating)
                 await self.wait(max_outage)  # the creation before this one may have failed
                 if not self._state.is_trial():
+                    # The creation before this one has succeeded, so the next ones need not wait for each other.
                     await lock.aclose()
             try:
                 yield
@@ -229,6 +233,7 @@ class CircuitBreaker:
         try:
             await self.probe(self.session_id)
         except VeriffError as error:
+            # A refusal is a response too, for example 404 for the random session that the first probes ask about.
             if is_outage(error):
                 failed = self.last_error = error
         self._state.on_probe(asyncio.get_running_loop().time(), has_failed=failed is not None)
@@ -256,6 +261,7 @@ class CircuitBreaker:
             callback()
 
 
+# Weak, so that a client that is not used any more is freed together with its breaker.
 _BREAKERS: Final[WeakKeyDictionary[VeriffClient, CircuitBreaker]] = WeakKeyDictionary()
 
 

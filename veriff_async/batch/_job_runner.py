@@ -254,6 +254,7 @@ class JobRunner:
         return uploads
 
     async def _create_session(self, job: Job) -> None:
+        # Creating: a killed run may have sent the request. Unknown: a run sent it and got no response.
         if self.record.state is not JobState.NEW and self.context.on_unknown != "recreate":
             raise await self._save_unknown()
         try:
@@ -265,11 +266,13 @@ class JobRunner:
             await self._create_session_once(job)
 
     async def _create_session_once(self, job: Job) -> None:
+        # The semaphore first: an outage may begin while it is awaited, and only `request` notices that.
         async with self.context.creations, self.context.request(creates=True):
             # Only a request that was sent delays the cancellation of a run; the pause of an outage does not.
             await finish_despite_cancellation(self._request_session(job), grace=_CREATION_GRACE)
 
     async def _request_session(self, job: Job) -> None:
+        # Saved before the request: after a kill in between, the next run knows that the session may exist.
         await self._save(self.record.with_state(JobState.CREATING))
         try:
             session = await self.context.client.create_session(**session_options(job))
@@ -314,17 +317,20 @@ class JobRunner:
     async def _upload_missing(self, session: VerificationSession, job: Job) -> None:
         if not self.record.missing_indexes:
             return
+        # Saved before the uploads: after a kill, only a started upload may be matched with the files that Veriff has.
         await self._save(self.record.with_uploads_started())
         uploads = await self._complete_uploads(job)
 
         async def save(index: int, receipt: UploadedMedia) -> None:
             await self._save(self.record.with_media_id(index, receipt.id))
 
+        # Each upload is a request of its own, so each needs its turn at the rate.
         async with self.context.request(count=len(uploads)):
             self._uploads = None  # `send` closes them, also when it fails
             await uploader_of(self.context.client).send(session.id, uploads, on_uploaded=save)
 
     async def _submit_session(self, session: VerificationSession) -> None:
+        # Read before the state is saved, which is the same for a first submission and for a repeated one.
         may_be_submitted = self.record.state is JobState.SUBMITTING
         await self._save(self.record.with_state(JobState.SUBMITTING))
         try:
@@ -362,6 +368,7 @@ def _is_permanent(error: VeriffError) -> bool:
 
 async def finish_despite_cancellation(work: Coroutine[None, None, None], *, grace: float) -> None:
     """Await work; on cancellation, wait up to `grace` seconds for it before cancelling it."""
+    # A task of its own with a shield: the cancellation of the caller must not reach a request that was sent.
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)

@@ -176,6 +176,7 @@ def job_from_members(members: Mapping[str, object], folder: Path, timeout: float
             timeout=_to_seconds(members["timeout"]) if "timeout" in members else timeout,
             **options,
         )
+        # The body is not used: making it applies the rules of `create_session` to the options.
         create_body(session_options(job))
     except InvalidArgumentError as error:
         reason = str(error)
@@ -335,6 +336,7 @@ def _to_number(name: str, text: str) -> float | int:
 
 
 def _to_seconds(value: object) -> float:
+    # In Python a bool is an int, so JSON's ``true`` would count as one second.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MAX_NUMBER:
         msg = "timeout must be a number of seconds above 0: correct it, or leave it out."
         raise RowError(msg)
@@ -342,6 +344,7 @@ def _to_seconds(value: object) -> float:
 
 
 def _to_pixels(where: str, value: object) -> int:
+    # The exact type, for the same reason.
     if type(value) is not int or not 0 < value < _MAX_NUMBER:
         msg = f"{where} must be the maximum of pixels of the longer side, as a whole number: for example 1920."
         raise RowError(msg)

@@ -101,6 +101,7 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) 
 def unprepared_record(job: Job) -> JobRecord:
     """Return the record of a job that cannot be prepared."""
     media = tuple([MediaRecord(context=str(media.context)) for media in job.media])
+    # The empty digest differs from every real one, so the next run takes the job as changed and prepares it again.
     return JobRecord(job_id=job.id, options_digest="", media=media)
 
 

@@ -191,6 +191,7 @@ class JobRecord:
         record = self
         for (context, size), indexes in self._group_started(candidates).items():
             matches = [file for file in candidates if file.context == context and size in {None, file.size}]
+            # Fewer files than started uploads: if their bytes differ, nothing shows which ones arrived.
             if len(matches) < len(indexes) and not self._is_same_content(indexes):
                 continue
             # Exact sizes first, so that a media of unknown size takes one of the files that are left.

@@ -173,6 +173,7 @@ class BatchRunner:
         breaker = self._context.breaker
 
         def on_change() -> None:
+            # When the pause begins, not when it ends: the first requests after it must already be slow.
             if breaker.is_paused:
                 self._context.limiter.restart()
             self._count()
@@ -206,11 +207,14 @@ class BatchRunner:
         journal = self._context.journal
         try:
             try:
+                # The claim returns the record: if it were read separately, another run could change it in between.
                 progress.previous = await journal.claim(job_id)
                 try:
                     await advance(progress)
                 finally:
+                    # Before the result is sent: a caller may pass the job again as soon as it has the result.
                     await journal.release(job_id)
+            # Before JournalError, which is its base class: a claim concerns one job, a broken journal concerns all.
             except JobClaimedError as claimed:
                 # The result still has the session and the state, which the other run may have reached by now.
                 progress.previous = await journal.read(job_id)
@@ -258,6 +262,8 @@ class BatchRunner:
         self._count(submitted=1)
         if waits and not runner.is_finished:
             await self._waiting.acquire()
+            # Exchanged only now: while `max_waiting` jobs wait, submitted ones hold their running permits, and the run
+            # admits no others.
             permit.exchange(self._waiting, "waiting")
             await self._retry(runner, None, partial(runner.wait_for_decision, job.timeout))
 
@@ -334,6 +340,7 @@ class _Permit:
         """Release this permit for another one, which has been acquired already."""
         self._semaphore.release()
         before, self._semaphore, self._name = self._name, semaphore, name
+        # In one call, so that no progress shows the job in neither count.
         self._count(**{before: -1, name: 1})
 
     def release(self) -> None:
@@ -351,6 +358,8 @@ async def stream_results(work: Callable[[ResultStream], Awaitable[None]]) -> Asy
         async with send:
             await work(send)
 
+    # A task of its own: a generator must not yield inside a task group, whose cancellation would hit the code of the
+    # caller (https://peps.python.org/pep-0789/).
     task = asyncio.get_running_loop().create_task(run(), name="veriff-async batch")
     try:
         async with receive:

@@ -82,6 +82,7 @@ class Job:
 
     id: str = field(validator=_check_id)
     media: tuple[Media, ...] = field(converter=_to_tuple, validator=_check_media, repr=False)
+    # Without hash: a dictionary has none, and jobs must stay hashable.
     options: CreateOptions = field(validator=_check_options, repr=False, hash=False)
     timeout: float | None = field(validator=_check_timeout)
 

@@ -166,8 +166,10 @@ def _read_lines(file: BinaryIO) -> Generator[tuple[int, bytes | None]]:
         number += 1
         is_whole = len(line) < _MAX_LINE or line.endswith(b"\n")
         rest = line
+        # The rest of a line that is too long is read in pieces and dropped, so that memory stays bounded.
         while not is_whole and rest and not rest.endswith(b"\n"):
             rest = _read_line(file)
+        # Spreadsheets write a byte order mark, which would become part of the name of the first column.
         yield number, (line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line) if is_whole else None
 
 
@@ -244,6 +246,7 @@ class _CsvReader:
             raise StopIteration
         self._row_lines.append(self._pushed_back.popleft() if self._pushed_back else next(self._lines))
         line = self._row_lines[-1][1]
+        # Invalid bytes become lone surrogates, which `_find_problem` reports: a decoding error would end the reading.
         return "" if line is None else line.decode("utf-8", "surrogateescape")
 
     def rows(self) -> Generator[tuple[int, list[str] | str]]:
@@ -252,6 +255,7 @@ class _CsvReader:
         while True:
             self._row_lines.clear()
             try:
+                # Strict: otherwise csv accepts a quotation mark that is never closed, and text after a closing one.
                 cells = next(csv.reader(self, strict=True), None)
                 problem = None if cells is None else self._find_problem(cells)
             except csv.Error:

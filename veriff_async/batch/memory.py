@@ -78,6 +78,7 @@ class MemoryJournal:
         """Yield records; see `Journal.iter_records`."""
         require_asyncio()
         self._check_open()
+        # A copy of the ids: jobs may be added while the caller handles a record.
         for job_id in tuple(self._records):
             record = self._records[job_id]
             if not states or record.state in states:

@@ -53,6 +53,7 @@ local function to_error(reply)
 end
 """
 
+# A lease with our own token counts as claimed: redis-py repeats a request whose response was lost.
 _CLAIM: Final = (
     _ERROR_FUNCTION
     + """
@@ -64,6 +65,8 @@ return {1, redis.call('HGET', KEYS[2], ARGV[3])}
 """
 )
 
+# The token is checked first, so a process whose lease ran out changes nothing. ZADD returns 1 only if the state
+# changed; only then does the job have to leave the set of its previous state.
 _WRITE: Final = (
     _ERROR_FUNCTION
     + """
@@ -83,6 +86,7 @@ return 1
 """
 )
 
+# Returns the indexes of the leases that are lost, so that the journal drops these claims and keeps renewing the others.
 _RENEW: Final = """
 local lost = {}
 for index, key in ipairs(KEYS) do
@@ -92,6 +96,7 @@ end
 return lost
 """
 
+# Only with our own token: after a lease has run out, the job may be claimed by another process.
 _RELEASE: Final = """
 for index, key in ipairs(KEYS) do
     if redis.call('GET', key) == ARGV[index] then redis.call('DEL', key) end
@@ -189,6 +194,7 @@ class RedisJournal:
         client = self._get_client()
         if job_id in self._claims or job_id in self._pending_claims:
             raise claimed_error(job_id)
+        # Before the first await: two tasks of this process may claim the same job at the same time.
         self._pending_claims.add(job_id)
         try:
             is_claimed, record = await self._finish_request(client, self._claim(client, job_id))
@@ -263,6 +269,7 @@ class RedisJournal:
             await self._server.aclose()
             return
         client = self._get_client()
+        # Before anything is awaited, so that no other task sends a request from now on.
         self._server.is_closed = True
         try:
             self._stop_renewal()
@@ -334,6 +341,7 @@ class RedisJournal:
 
     async def _renew_forever(self) -> None:
         """Renew all claims until there are none."""
+        # Four times per lease, and more often after an error: one failed renewal must not cost the claims.
         pause = self._lease / 4
         await asyncio.sleep(pause)
         while self._renewal is asyncio.current_task():  # redis-py may swallow a cancellation
@@ -346,10 +354,12 @@ class RedisJournal:
 
     async def _renew(self) -> None:
         client = self._get_client()
+        # A copy, because claims come and go while a request is awaited.
         claims = iter(tuple(self._claims.items()))
         while batch := dict(islice(claims, _BATCH_SIZE)):
             tokens = [claim.token for claim in batch.values()]
             request = _eval(client, _RENEW, tuple(map(self._key, batch)), (*tokens, self._lease_ms))
+            # Lua counts from 1.
             for index in cast("list[int]", await self._server.execute(client, request)):
                 self._drop(*list(batch.items())[index - 1])
 
@@ -393,6 +403,7 @@ class RedisJournal:
 
     @property
     def _lease_ms(self) -> int:
+        # Redis refuses an expiry of zero.
         return max(1, int(self._lease * 1000))
 
     def _key(self, job_id: str) -> str:

@@ -235,6 +235,7 @@ def _lock(path: Path) -> sqlite3.Connection:
         lock.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         close_database(lock)
+        # The lowest byte of an extended code is the primary one (https://sqlite.org/rescode.html).
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
             raise
     else:

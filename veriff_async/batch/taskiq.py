@@ -72,7 +72,7 @@ class BatchTasks:
     A message is acknowledged after its job has ended: decided, submitted if that was the task, failed permanently, or
     unknown, which needs a person. After an error that may pass (the network, a busy Veriff, a claim of another worker)
     the message stays with the broker, which delivers it again: ``RedisStreamBroker`` after its ``idle_timeout``. Until
-    then there is no result. With a broker without acknowledgements the error is raised instead, for taskiq's retry
+    then the job has no result. With a broker without acknowledgements the error is raised instead, for taskiq's retry
     middlewares. Delivering a job twice does no harm.
 
     Args:
@@ -160,6 +160,7 @@ class BatchTasks:
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(self._make_journal())
             self._worker = _WorkerState(await stack.enter_async_context(self._make_client()), journal)
+            # Only when both are open: if the client fails to open, the stack closes the journal.
             self._open = stack.pop_all()
 
     async def _stop(self, _state: TaskiqState) -> None:
@@ -186,6 +187,7 @@ class BatchTasks:
             _LOGGER.warning("Job %s ends as %s: %s.", job_id, result.state, type(result.error).__name__)
         summary = _summarize(result)
         if self._on_result is not None:
+            # Before the acknowledgement: after a crash in between, the message comes again and no result is missed.
             await self._on_result(result)
         await _acknowledge(context)
         return summary
@@ -247,6 +249,7 @@ def _redeliver(context: Context, error: VeriffError) -> Exception:
     """Return the exception that makes the broker deliver a message again."""
     if not context.is_ackable:
         return error
+    # taskiq stores no result for NoResultError, so a caller that waits gets the result of a later delivery.
     task = context.message.task_name
     _LOGGER.warning("%s is not acknowledged because of %s, so that it is delivered again.", task, type(error).__name__)
     return NoResultError()
