@@ -333,9 +333,10 @@ class WorkerGroup(Generic[_DatabaseT]):
             VeriffError: The store is closed, cannot be opened, or the job failed.
         """
         self.check_open()
-        if not self.workers or self._health.error is not None:
-            await to_thread.run_sync(self._open)
-        return await self.workers[worker].submit(job, writes=writes)
+        workers = self.workers  # read once: another event loop may close the store at any moment
+        if not workers or self._health.error is not None:
+            workers = await to_thread.run_sync(self._open)
+        return await workers[worker].submit(job, writes=writes)
 
     def check_open(self) -> None:
         """Check that the store can be used, although its file may not be open yet.
@@ -347,13 +348,7 @@ class WorkerGroup(Generic[_DatabaseT]):
         require_asyncio()
         if self._is_closed:
             raise self._errors.closing_error()
-        if self._is_inherited():
-            # SQLite's locks do not survive a fork, not even for another connection (howtocorrupt.html, 2.6).
-            msg = (
-                f"The {self._errors.owner} was open before the process forked: make one in each process, or open it "
-                "after the fork."
-            )
-            raise ConfigurationError(msg)
+        self._check_process()
 
     async def enter(self) -> None:
         """Open the file for an ``async with`` block, also after it was closed if the store allows that.
@@ -362,39 +357,42 @@ class WorkerGroup(Generic[_DatabaseT]):
             VeriffError: It cannot be opened.
         """
         require_asyncio()
-        entered: list[bool] = []
+        self._check_process()
+        # A thread cannot be cancelled: it opens the file all the same, but the block will not be left. So the lock is
+        # taken by whichever comes first, the end of the opening or the cancellation; the other one leaves.
+        first = Lock()
         try:
-            await to_thread.run_sync(self._enter, entered)
+            await to_thread.run_sync(self._enter, first)
         except asyncio.CancelledError:
-            if entered:  # the thread has opened it all the same, but the block will not be left
+            if not first.acquire(blocking=False):
                 await self.leave()
                 self._is_closed = self._is_closed and self._reopens
             raise
 
     async def leave(self) -> None:
         """Close the file, unless another ``async with`` block uses the store."""
-        with self._lock:
-            self._entered = max(0, self._entered - 1)
-            is_used = self._entered > 0
-        if not is_used:
-            await self.aclose()
+        await self._close(is_leaving=True)
 
     async def aclose(self) -> None:
         """Finish what was submitted, and close the file; later calls wait for the same end."""
+        await self._close(is_leaving=False)
+
+    async def _close(self, *, is_leaving: bool) -> None:
         require_asyncio()
         if self._is_inherited():  # before the lock, which another thread may have held when this process was forked
             self._is_closed, self.workers = True, ()
             return
-        with self._lock:
-            self._is_closed, self._entered = True, 0
-            workers = self.workers
+        if self._lock.acquire(blocking=False):
+            try:
+                workers = self._stop(is_leaving=is_leaving)
+            finally:
+                self._lock.release()
+        else:  # a thread opens the file, and may wait for another process that holds it; the event loop must not
+            workers = await to_thread.run_sync(self._wait_and_stop, is_leaving)
         if not workers:
             return
-        workers[0].stop()
         try:
-            await to_thread.run_sync(_join, workers)
-            with self._lock:
-                self.workers = () if self.workers is workers else self.workers
+            await to_thread.run_sync(self._join, workers)
         finally:  # also when it is cancelled: nothing else ends the subscriptions
             self._on_end(self._errors.closing_error())
 
@@ -405,15 +403,28 @@ class WorkerGroup(Generic[_DatabaseT]):
                 warnings.warn(f"unclosed {store!r}", ResourceWarning, source=store, stacklevel=3)
             self.workers[0].stop()
 
+    def _check_process(self) -> None:
+        if self._is_inherited():
+            # SQLite's locks do not survive a fork, not even for another connection (howtocorrupt.html, 2.6).
+            msg = (
+                f"The {self._errors.owner} was open before the process forked: make one in each process, or open it "
+                "after the fork."
+            )
+            raise ConfigurationError(msg)
+
     def _is_inherited(self) -> bool:
         return bool(self.workers) and not self._is_closed and self._process != os.getpid()
 
-    def _enter(self, entered: list[bool]) -> None:
-        self._open(reopen=self._reopens)
-        self._entered += 1
-        entered.append(True)
+    def _enter(self, first: Lock) -> None:
+        self._open(reopen=self._reopens, entered=1)
+        if not first.acquire(blocking=False):  # the caller was cancelled
+            workers = self._wait_and_stop(is_leaving=True)
+            self._join(workers)
+            self._is_closed = self._is_closed and self._reopens  # a journal that was never entered can still be used
+            if workers:
+                self._on_end(self._errors.closing_error())
 
-    def _open(self, *, reopen: bool = False) -> None:
+    def _open(self, *, reopen: bool = False, entered: int = 0) -> tuple[Worker[_DatabaseT], ...]:
         """Start the workers unless they run; several threads may call this at the same time."""
         with self._lock:
             if self._is_closed:
@@ -429,6 +440,29 @@ class WorkerGroup(Generic[_DatabaseT]):
                 self._process = os.getpid()
                 self.workers = self._start()
             self._is_closed = False
+            self._entered += entered
+            return self.workers
+
+    def _wait_and_stop(self, is_leaving: bool) -> tuple[Worker[_DatabaseT], ...]:  # noqa: FBT001  for run_sync
+        with self._lock:
+            return self._stop(is_leaving=is_leaving)
+
+    def _stop(self, *, is_leaving: bool) -> tuple[Worker[_DatabaseT], ...]:
+        """Close the store, unless it is left and another block uses it; return the workers to wait for."""
+        self._entered = max(0, self._entered - 1) if is_leaving else 0
+        if self._entered > 0:
+            return ()
+        self._is_closed = True
+        if self.workers:
+            self.workers[0].stop()
+        return self.workers
+
+    def _join(self, workers: tuple[Worker[_DatabaseT], ...]) -> None:
+        """Wait for the end of workers. Blocking."""
+        for worker in workers:
+            worker.join()
+        with self._lock:
+            self.workers = () if self.workers is workers else self.workers
 
     def _start(self) -> tuple[Worker[_DatabaseT], ...]:
         self._path = (
@@ -453,8 +487,3 @@ class WorkerGroup(Generic[_DatabaseT]):
         except Exception as problem:  # noqa: BLE001  raised below, without a context that may hold the path
             error = self._errors.from_exception(problem)
         raise error
-
-
-def _join(workers: tuple[Thread, ...]) -> None:
-    for worker in workers:
-        worker.join()
