@@ -1,4 +1,4 @@
-"""The find_examples in the README and the documentation run as they are written."""
+"""The examples in the README and the documentation run as they are written."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ Inputs
     Credentials             API key and secrets; from_env reads VERIFF_API_KEY and VERIFF_SHARED_SECRET
     Media, MediaContext     a picture and its subject
     Person, Document, Address, Consent and others: your data about the end-user
-    RetryPolicy, PollPolicy, Timeouts: number, intervals and duration of tries
+    RetryPolicy, PollPolicy, Timeouts: number, intervals and duration of attempts
 
 Results
     Decision, Status        the decision of Veriff

@@ -126,8 +126,8 @@ class ClientStatistics:
     """Totals of a client since it was opened, and its present load.
 
     Attributes:
-        requests: Number of tries, including retries.
-        retries: Number of tries that repeated an earlier one.
+        requests: Number of attempts, including retries.
+        retries: Number of attempts that repeated an earlier one.
         rate_limited: Number of responses that asked the client to slow down (429 and 503).
         cooldown_remaining: Seconds until requests start again after the last of them, or zero.
         bytes_sent: Bytes of streamed bodies that were written to connections.
@@ -170,7 +170,7 @@ class VeriffClient:
         retry: How often and how long a call is tried.
         poll: How often the client polls for decisions while coroutines wait. By default, a client with an `inbox` polls
             late and seldom, and as often as one without while the inbox fails.
-        timeouts: How long one try may take.
+        timeouts: How long one attempt may take.
         max_connections: Largest number of connections in the pool.
         max_uploads: Largest number of concurrent uploads of the whole client; fewer than `max_connections`, so that
             other calls never queue behind pictures.
@@ -372,7 +372,7 @@ class VeriffClient:
         """Create a session.
 
         An option that you omit is not part of the request. Creating is not idempotent, so it is repeated only if the
-        first try certainly created nothing.
+        first attempt certainly created nothing.
 
         Args:
             **options: ``person`` (the data that you have about the end-user: a `Person` or a mapping of its fields),
@@ -559,7 +559,7 @@ class VeriffClient:
         """Download one media file, streamed and verified, into a file that only its owner can read.
 
         The file is written under a temporary name in the same folder, and renamed when it is complete and its signature
-        is valid. A try that broke off is repeated from the beginning. Memory stays below 2 MiB for each running
+        is valid. An attempt that broke off is repeated from the beginning. Memory stays below 2 MiB for each running
         download.
 
         Args:

@@ -21,19 +21,20 @@ _count: Final = number(lowest=1, whole=True, remedy="give a whole number above z
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """How often and how long a call is tried.
+    """How often and how long a failed call is retried.
 
-    The n-th wait is a random time between zero and ``min(max_backoff, initial_backoff * 2 ** (n - 1))`` (full jitter).
-    A 429 or 503 response slows all requests of the client. With ``Retry-After``, the wait is at least the requested
-    time and at least half that bound. If Veriff requests more than `max_retry_after`, the call fails immediately and
-    the error has the requested time. Afterwards the requests of the client resume at a growing rate.
+    The pause before the n-th retry is a random time between zero and
+    ``min(max_backoff, initial_backoff * 2 ** (n - 1))`` (full jitter). After a 429 or 503 response the whole client
+    pauses. With ``Retry-After``, the pause is at least the requested time and at least half that bound. If Veriff
+    requests more than `max_retry_after`, the call fails immediately and the error has the requested time. After a pause
+    the requests of the client resume at a growing rate.
 
     Args:
-        max_attempts: Number of tries, including the first; 1 turns retries off.
-        max_elapsed: Seconds after the start of the call in which a try may begin. Waiting for a slow-down counts, also
-            when the response to another call caused it; such waiting uses up no attempts.
-        initial_backoff: Upper bound of the first wait, in seconds.
-        max_backoff: Upper bound of every wait, in seconds.
+        max_attempts: Number of attempts, including the first; 1 turns retries off.
+        max_elapsed: Seconds after the start of the call in which an attempt may begin. A pause of the whole client
+            counts, also when the response to another call caused it; it uses up no attempts.
+        initial_backoff: Upper bound of the first pause, in seconds.
+        max_backoff: Upper bound of every pause, in seconds.
         max_retry_after: Longest ``Retry-After`` that is obeyed, in seconds.
 
     Raises:
@@ -88,7 +89,7 @@ SAFETY_NET: Final = PollPolicy(initial_delay=30.0, interval=60.0, backoff_factor
 
 @frozen(kw_only=True)
 class Retention:
-    """How much an inbox keeps; what was touched longest ago goes first, a session as a whole.
+    """How much an inbox keeps; beyond a limit, the sessions without an event for longest are deleted.
 
     Args:
         max_age: Seconds that a session is kept after its last event. Veriff repeats a webhook for up to seven days; one
@@ -108,14 +109,16 @@ class Retention:
 
 @frozen(kw_only=True)
 class Timeouts:
-    """How long one try of a request may take. The limits depend on progress, so that large files need no larger ones.
+    """How long one attempt of a request may take.
+
+    The limits depend on progress, so that large files need no larger ones.
 
     Args:
         connect: Seconds to establish the connection, including TLS and waiting for a free connection of the pool.
         idle: Seconds in which the next piece of a body (256 KiB at most) or the response must arrive. They start when
             the connection is established.
         min_bytes_per_second: Average rate that a body must keep up, after the first `idle` seconds.
-        total: Seconds for the whole try.
+        total: Seconds for the whole attempt.
 
     Raises:
         ConfigurationError: A value is zero or negative.

@@ -42,13 +42,14 @@ def environment_of(environ: object) -> Mapping[str, str]:
 
 
 def _check_text(_instance: object, attribute: Attribute[str], value: object) -> None:
-    _check_printable(attribute.name.replace("_", " "), value)
+    _check_printable(attribute.name.replace("_", " ").replace("api", "API"), value)
 
 
 def _check_printable(name: str, value: object) -> None:
     """Reject values that an HTTP header cannot contain, such as the newline at the end of a file with a secret."""
     if not isinstance(value, str) or not value:
-        msg = f"The {name} is empty: copy it from the API Keys page of the integration in the Customer Portal."
+        problem = "is empty" if isinstance(value, str) else f"must be a str, not {type_name(value)}"
+        msg = f"The {name} {problem}: copy it from the API Keys page of the integration in the Customer Portal."
         raise ConfigurationError(msg)
     if not value.isprintable() or value != value.strip():
         msg = f"The {name} has white space or a control character around or in it: copy it again without them."

@@ -103,8 +103,8 @@ class VeriffError(Exception):
             of a `MediaError` or `InvalidArgumentError` begins with it.
         session_id: The session that exists although the call failed: set by ``VeriffClient.verify`` and
             ``VeriffClient.submit`` after the creation, and by errors that concern one session.
-        repeated: Whether an earlier try of the same call may have reached Veriff, so that this error, of the last try,
-            does not prove that nothing was done.
+        repeated: Whether an earlier attempt of the same call may have reached Veriff, so that this error, of the last
+            attempt, does not prove that nothing was done.
     """
 
     uploaded: tuple[UploadedMedia, ...] = ()

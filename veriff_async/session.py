@@ -101,7 +101,7 @@ class VerificationSession:
         Media that can be read twice are checked before the first byte is sent, as `check_media` does. A stream is
         checked while it is read, when other uploads may already be complete, so that it does not delay them. The first
         failure cancels the other uploads; its ``media`` names the media that failed, and its ``uploaded`` has the
-        receipts of the complete uploads. A try that broke off is repeated, so Veriff may store a picture twice
+        receipts of the complete uploads. An attempt that broke off is repeated, so Veriff may store a picture twice
         (`UploadedMedia.repeated`). Memory stays below 1.5 MiB for each running upload.
 
         Args:
@@ -136,7 +136,7 @@ class VerificationSession:
     async def submit(self) -> None:
         """Submit the session for a decision. Upload all media before.
 
-        If a retry finds that an earlier try of this call has submitted the session, the call succeeds. If the
+        If a retry finds that an earlier attempt of this call has submitted the session, the call succeeds. If the
         submission answers a request for resubmission, later waits expect a newer decision: those of this client through
         any session object and, with an inbox, those of every process. That applies from before the submission is sent,
         also if its response is lost or the process is killed, until Veriff certainly refuses it. After such a failure,
@@ -156,7 +156,7 @@ class VerificationSession:
         # From before the request is sent: a waiter must not take the old decision for the answer to this submission.
         async with self._waiters.submissions.track(self.id, answered):
             info = await self._transport.send(endpoints.submit_session(self.id))
-        # Without a description, an earlier try or this one has submitted the session.
+        # Without a description, an earlier attempt or this one has submitted the session.
         self._update_status(Status.SUBMITTED if info is None or info.status is None else info.status)
 
     async def download_all(  # noqa: PLR0913  options, each with a default

@@ -796,3 +796,11 @@ async def test_invalid_options_are_refused(
         await results(verify_many(veriff, ["user-42"], journal=journal))  # type: ignore[list-item]
     with pytest.raises(InvalidArgumentError, match="timeout"):
         await results(collect_many(veriff, journal=journal, timeout=-1))
+
+
+async def test_path_is_no_journal(veriff: VeriffClient) -> None:
+    """The path of a journal instead of the journal is refused, with the remedy."""
+    with pytest.raises(InvalidArgumentError, match="journal must be a Journal, not str"):
+        await results(verify_many(veriff, [], journal="batch.db"))  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgumentError, match="journal must be a Journal, not str"):
+        await resolve_unknown("batch.db", "user-42", session_id=None)  # type: ignore[arg-type]

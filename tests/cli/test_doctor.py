@@ -201,7 +201,7 @@ def test_trusted_certificate_passes_with_its_tls_version(run: Run, tmp_path: Pat
     assert rows["tls"]["message"].startswith("TLSv1.3")
     assert rows["credentials"]["outcome"] == "warning"
     assert "Veriff did not check the signature" in rows["credentials"]["message"]
-    assert rows["answer signature"]["outcome"] == "skipped"
+    assert rows["response signature"]["outcome"] == "skipped"
 
 
 @pytest.mark.anyio
@@ -222,7 +222,7 @@ async def test_invalid_variable_is_named(variable: str, value: str, name: str, w
 
     assert failed_checks(results) == [name, "connection"]
     assert words in results[name].message
-    assert {"answer", "credentials", "clock", "tls"} <= set(skipped_checks(results))
+    assert {"response", "credentials", "clock", "tls"} <= set(skipped_checks(results))
 
 
 @pytest.mark.anyio
@@ -401,17 +401,17 @@ async def test_each_secret_is_checked(sandbox: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("fault", "name", "words"),
     [
-        (Fault.forge_signature(), "answer signature", "signature does not match"),
+        (Fault.forge_signature(), "response signature", "signature does not match"),
         (Fault.status(503), "credentials", "HTTP 503"),
         (Fault.status(301), "credentials", "redirects"),
         (Fault.status(401), "credentials", "HTTP 401"),
-        (Fault.drop(), "answer", "closed before a response"),
+        (Fault.drop(), "response", "closed before a response"),
     ],
 )
 async def test_each_wrong_response_has_its_message(sandbox: Sandbox, fault: Fault, name: str, words: str) -> None:
     """Each wrong response fails only one check."""
     # The client repeats a request whose connection closed before a response.
-    sandbox.inject(fault, times=2 if name == "answer" else 1)
+    sandbox.inject(fault, times=2 if name == "response" else 1)
 
     results = await run_checks(sandbox.environ)
 
@@ -449,7 +449,7 @@ async def test_unsigned_error_response_is_skipped() -> None:
 
     assert failed_checks(results) == []
     assert results["credentials"].outcome is CheckOutcome.OK
-    assert results["answer signature"].outcome is CheckOutcome.SKIPPED
+    assert results["response signature"].outcome is CheckOutcome.SKIPPED
 
 
 @pytest.mark.anyio

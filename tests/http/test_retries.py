@@ -494,7 +494,7 @@ async def test_dates_are_read_by_the_clock_of_the_server() -> None:
 
 
 async def test_calls_do_not_resume_all_at_once(advance_time: Callable[[float], None]) -> None:
-    """After a shared slow-down the waiting calls are sent one after the other; `Recovery` says how fast."""
+    """After a shared pause the waiting calls are sent one after the other; `Recovery` says how fast."""
     async with (
         serving(response(429, Retry_After="10"), response(404)) as server,
         client_of(server, RetryPolicy()) as veriff,
@@ -535,7 +535,7 @@ async def test_waiting_for_a_slow_down_is_within_the_seconds() -> None:
 
 
 async def test_slow_down_ends_a_retry_with_its_own_error(advance_time: Callable[[float], None]) -> None:
-    """A call that another one's slow-down holds back for too long ends with the error of its own last try."""
+    """A call that another one's pause holds back for too long ends with the error of its own last attempt."""
     async with (
         serving(response(500), response(429, Retry_After="50")) as server,
         client_of(server, RetryPolicy(max_attempts=3, max_elapsed=2, initial_backoff=1)) as veriff,
@@ -551,7 +551,7 @@ async def test_slow_down_ends_a_retry_with_its_own_error(advance_time: Callable[
 
 
 async def test_waiting_for_a_slow_down_costs_no_attempt(advance_time: Callable[[float], None]) -> None:
-    """A call that waited for another one's slow-down has all its attempts left."""
+    """A call that waited for another one's pause has all its attempts left."""
     async with serving(response(429, Retry_After="20"), response(500)) as server:
         async with client_of(server, RetryPolicy(max_attempts=1)) as veriff:
             await _outcome(veriff.session(ID).decision())
@@ -571,7 +571,7 @@ async def test_waiting_for_a_slow_down_costs_no_attempt(advance_time: Callable[[
 @pytest.mark.parametrize("connect", [0.5, 5.0, 10.0])
 @pytest.mark.parametrize("direction", ["answer", "body"])
 async def test_stall_is_detected_in_time(connect: float, direction: str, advance_time: Callable[[float], None]) -> None:
-    """With any other limits, a try ends when no byte moved for `Timeouts.idle`, within a tenth of it."""
+    """With any other limits, an attempt ends when no byte moved for `Timeouts.idle`, within a tenth of it."""
     received, ended = asyncio.Event(), asyncio.Event()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -89,7 +89,7 @@ async def test_an_upload_outlives_passing_trouble(sandbox: Sandbox, fault: Fault
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_a_question_outlives_passing_trouble(sandbox: Sandbox, fault: Fault) -> None:
-    """The request for a decision is repeated after any failure of the first try."""
+    """The request for a decision is repeated after any failure of the first attempt."""
     async with opened(sandbox) as session:
         sandbox.decide(session.id, "approved")
         sandbox.inject(fault, method="GET")
@@ -100,7 +100,7 @@ async def test_a_question_outlives_passing_trouble(sandbox: Sandbox, fault: Faul
 
 
 async def test_a_submission_that_got_lost_counts(sandbox: Sandbox) -> None:
-    """A retry that finds the session submitted by its own earlier try is a success."""
+    """A retry that finds the session submitted by its own earlier attempt is a success."""
     async with opened(sandbox) as session:
         sandbox.inject(Fault.lose_response(), method="PATCH")
         await session.submit()
@@ -130,7 +130,7 @@ async def test_a_creation_is_not_repeated_blindly(
         if fault.kind.name == "HANG":
             await until(lambda: sandbox._service._faults._pending == [])
             advance_time(1000)
-        with pytest.raises(OutcomeUnknownError, match="look for it by vendor_data"):
+        with pytest.raises(OutcomeUnknownError, match="look for its vendor_data"):
             await creating
 
     assert 1 >= len(sandbox.requests)
@@ -141,7 +141,7 @@ async def test_a_creation_that_failed_is_not_repeated(sandbox: Sandbox, status: 
     """A failing server may have made the session all the same, also if Veriff signed the answer."""
     sandbox.inject(Fault.status(status), path="/v1/sessions")
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, retry=QUICK) as veriff:
-        with pytest.raises(OutcomeUnknownError, match=f"HTTP {status}.*look for it by vendor_data"):
+        with pytest.raises(OutcomeUnknownError, match=f"HTTP {status}.*look for its vendor_data"):
             await veriff.create_session()
 
     assert [status] == tries(sandbox, "/sessions")
@@ -158,7 +158,7 @@ async def test_a_creation_that_was_put_off_is_repeated(sandbox: Sandbox, status:
 
 
 async def test_the_budget_ends(sandbox: Sandbox) -> None:
-    """After the last try the error says what Veriff said."""
+    """After the last attempt the error says what Veriff said."""
     async with opened(sandbox, retry=RetryPolicy(max_attempts=3, initial_backoff=0.001)) as session:
         sandbox.inject(Fault.status(429, retry_after=0, code="RATE_LIMIT_EXCEEDED"), method="GET", times=9)
         with pytest.raises(RateLimitedError, match="slow down") as caught:
@@ -223,7 +223,7 @@ async def test_a_server_that_stops_reading_is_left(
 async def test_a_server_that_never_answers_is_a_timeout(
     sandbox: Sandbox, advance_time: Callable[[float], None]
 ) -> None:
-    """When every try hangs, the error is a `TimeoutError` too."""
+    """When every attempt hangs, the error is a `TimeoutError` too."""
     async with opened(sandbox, retry=RetryPolicy(max_attempts=1)) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
@@ -236,7 +236,7 @@ async def test_a_server_that_never_answers_is_a_timeout(
 
 
 async def test_a_try_has_a_total_time(sandbox: Sandbox, advance_time: Callable[[float], None]) -> None:
-    """`Timeouts.total` ends a try however long `Timeouts.idle` is."""
+    """`Timeouts.total` ends an attempt however long `Timeouts.idle` is."""
     timeouts = Timeouts(idle=10_000, total=5)
     async with opened(sandbox, retry=RetryPolicy(max_attempts=1), timeouts=timeouts) as session:
         sandbox.inject(Fault.hang(), method="GET")
@@ -260,10 +260,10 @@ async def test_refused_connection_is_a_connect_error() -> None:
 
 
 async def test_a_connection_that_always_breaks_is_a_transport_error(sandbox: Sandbox) -> None:
-    """When the last try is lost too, the error says which request it was."""
+    """When the last attempt is lost too, the error says which request it was."""
     async with opened(sandbox) as session:
         sandbox.inject(Fault.drop(), method="GET", times=20)
-        with pytest.raises(TransportError, match="broke off without an answer") as caught:
+        with pytest.raises(TransportError, match="broke off without a response") as caught:
             await session.decision()
 
     assert ("GET", f"/v1/sessions/{session.id}/decision") == (caught.value.method, caught.value.path)
@@ -349,7 +349,7 @@ async def test_a_borrowed_session_is_left_open(sandbox: Sandbox) -> None:
         async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, http_session=http) as veriff:
             await veriff.create_session()
         assert not http.closed
-        with pytest.raises(ClientClosedError, match="make a new VeriffClient"):
+        with pytest.raises(ClientClosedError, match="inside its async with block"):
             await veriff.create_session()
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, http_session=http) as veriff:
         with pytest.raises(ClientClosedError):

@@ -215,7 +215,7 @@ def test_an_unreadable_creation_is_unknown(body: bytes, session_id: bool) -> Non
         PARSERS["create_session"](_answer(body, request=request))
 
     assert ("f04bdb47-d3be-4b28-b028-a652feb060b5" if session_id else None) == caught.value.session_id
-    assert ("ask for it" if session_id else "look for it by vendor_data") in str(caught.value)
+    assert ("ask for it" if session_id else "look for its vendor_data") in str(caught.value)
 
 
 @pytest.mark.parametrize("session_id", ["", "../../evil?x=1#", "a\\r\\nX: 1", "a/b", "\\ud800", "a" * 65, "é"])
@@ -268,7 +268,7 @@ def test_an_older_session_is_read() -> None:
 @pytest.mark.parametrize("size", [12345, "12345", 12345.0])
 @pytest.mark.parametrize("repeated", [True, False])
 def test_a_receipt_is_read(size: object, repeated: bool) -> None:  # noqa: FBT001
-    """The response to an upload gives the receipt, which says whether an earlier try may have arrived too."""
+    """The response to an upload gives the receipt, which says whether an earlier attempt may have arrived too."""
     body = {"image": {**UPLOAD["image"], "size": size}}  # type: ignore[dict-item]
 
     receipt = PARSERS["upload_media"](_answer(body, repeated=repeated))
@@ -278,7 +278,7 @@ def test_a_receipt_is_read(size: object, repeated: bool) -> None:  # noqa: FBT00
 
 
 def test_a_repeated_submission_may_have_succeeded() -> None:
-    """That the session cannot be submitted is good news, when an earlier try of the same call may be why."""
+    """That the session cannot be submitted is good news, when an earlier attempt of the same call may be why."""
     refused = {"status": "fail", "code": "1304", "message": CANARY}
 
     assert None is PARSERS["submit_session"](_answer(refused, status=400, repeated=True))

@@ -120,7 +120,7 @@ def test_a_pause_stays_in_the_budget(made: int, elapsed: float, asked: float | N
 
 @pytest.mark.parametrize(("made", "ceiling"), [(1, 0.5), (2, 1), (3, 2), (4, 4), (5, 8), (6, 8), (5000, 8)])
 def test_pauses_double_up_to_the_longest(made: int, ceiling: float) -> None:
-    """The pause is a random share of a ceiling that doubles with every try, up to the longest."""
+    """The pause is a random share of a ceiling that doubles with every attempt, up to the longest."""
     patient = RetryPolicy(max_attempts=10_000, max_elapsed=90, initial_backoff=0.5, max_backoff=8)
 
     found = [
@@ -134,7 +134,9 @@ def test_retry_after_is_obeyed_up_to_the_maximum() -> None:
     """No wait is shorter than was asked for, and one that is longer than the cap ends the tries."""
     assert 60 == next_delay(POLICY, attempts=1, elapsed=0, retry_after=60, random_value=0)
     assert 66 == next_delay(POLICY, attempts=1, elapsed=0, retry_after=60, random_value=1)
-    assert 60 == next_delay(POLICY, attempts=1, elapsed=30, retry_after=60, random_value=1)  # jitter never costs a try
+    assert 60 == next_delay(
+        POLICY, attempts=1, elapsed=30, retry_after=60, random_value=1
+    )  # jitter never costs an attempt
     assert None is next_delay(POLICY, attempts=1, elapsed=0, retry_after=60.001, random_value=0)
     assert None is next_delay(POLICY, attempts=1, elapsed=30.5, retry_after=60, random_value=0)
 

@@ -1,4 +1,4 @@
-"""After a slow-down, requests resume at a growing rate."""
+"""After a pause, requests resume at a growing rate."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_requests_resume_at_a_growing_rate() -> None:
 
 
 def test_a_second_refusal_lowers_the_rate() -> None:
-    """A refusal of a request that started after the first slow-down lowers the rate, and growth is slow from there."""
+    """A refusal of a request that started after the first pause lowers the rate, and growth is slow from there."""
     recovery = SlowStart()
     recovery.pause(0, 1, started=0)
     starts(recovery, 0, 3)

@@ -49,7 +49,7 @@ async def test_signed_webhook_is_recorded(server: Server, inbox: MemoryInbox) ->
 
 
 async def test_sandbox_delivers_webhooks(server: Server, receiver: WebhookReceiver) -> None:
-    """Every kind of webhook of the sandbox is recorded at the first try."""
+    """Every kind of webhook of the sandbox is recorded at the first attempt."""
     urls = dict.fromkeys(WebhookKind, server.url)
     async with Sandbox(webhook_urls=urls) as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         receiver.credentials = sandbox.credentials

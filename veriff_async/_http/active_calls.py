@@ -110,4 +110,6 @@ class _Guard(AbstractAsyncContextManager[None]):
 
 def client_closed() -> ClientClosedError:
     """Return the error of a call on a closed client."""
-    return ClientClosedError("The client is closed: make a new VeriffClient, and call it inside its async with block.")
+    return ClientClosedError(
+        "The client is closed: call it inside its async with block, and take its sessions from the open client."
+    )

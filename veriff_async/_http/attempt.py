@@ -1,4 +1,4 @@
-"""One try of a request: send it, read the response, and describe a failure without keeping aiohttp's exception.
+"""One attempt of a request: send it, read the response, and describe a failure without keeping aiohttp's exception.
 
 aiohttp's exceptions do not leave this module. Some hold the headers of the request, which include the API key and the
 signature, so they are described in words and never chained.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from veriff_async._protocol.signing import Verifier
     from veriff_async.config import Timeouts
 
-__all__ = ("BodyWriter", "Exchange", "FailedTry", "OpenResponse", "Sender", "decide_outcome")
+__all__ = ("BodyWriter", "Exchange", "FailedAttempt", "OpenResponse", "Sender", "decide_outcome")
 
 # No JSON of Veriff's comes near this many bytes; a longer body is not Veriff's.
 _MAX_RESPONSE: Final = 4 * 1024 * 1024
@@ -59,8 +59,8 @@ _HEADERS: Final = {
 
 
 @frozen
-class FailedTry:
-    """A try that ended without a response.
+class FailedAttempt:
+    """An attempt that ended without a response.
 
     Attributes:
         failure: Whether the request was sent.
@@ -78,7 +78,7 @@ class FailedTry:
     no_descriptor: bool = False
 
     def to_error(self, request: Request) -> TransportError:
-        """Return the error for a call whose last try this was."""
+        """Return the error for a call whose last attempt this was."""
         call = f"{request.method} {request.path}"
         kind: type[TransportError]
         if self.failure is SendFailure.NOT_SENT and self.timed_out:
@@ -101,7 +101,9 @@ class FailedTry:
             msg = f"{call} ran out of time ({self.cause}): check the network, or give larger Timeouts."
         else:
             kind = TransportError
-            msg = f"{call} broke off without an answer ({self.cause}): try again, or allow more tries in RetryPolicy."
+            msg = (
+                f"{call} broke off without a response ({self.cause}): try again, or allow more attempts in RetryPolicy."
+            )
         return kind(msg, method=request.method, path=request.path)
 
 
@@ -109,7 +111,7 @@ class BodyWriter(Protocol):
     """Takes the body of a success piece by piece; it raises errors of this library only."""
 
     async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
-        """Begin, or begin again after an earlier try broke off; `verifier` must see every piece, in order."""
+        """Begin, or begin again after an earlier attempt broke off; `verifier` must see every piece, in order."""
         ...
 
     async def take(self, piece: bytes) -> None:
@@ -139,11 +141,11 @@ class OpenResponse(Response):
 
 @define
 class Exchange:
-    """One request and its state over all its tries.
+    """One request and its state over all its attempts.
 
     Attributes:
         request: The request.
-        make_payload: Makes the streamed body of each try, if the request has one.
+        make_payload: Makes the streamed body of each attempt, if the request has one.
         writer: Takes the body of a success, if that is a file.
         pending: Whether the request was sent, and nothing shows yet whether it was carried out.
     """
@@ -155,10 +157,10 @@ class Exchange:
 
 
 class Sender:
-    """Makes single tries over the pool of one client."""
+    """Makes single attempts over the pool of one client."""
 
     def __init__(self, *, roots: Mapping[Host, str], pool: Pool, timeouts: Timeouts) -> None:
-        """Share the settings of all tries."""
+        """Share the settings of all attempts."""
         self._roots = roots
         self._pool = pool
         self._timeouts = timeouts
@@ -167,7 +169,7 @@ class Sender:
         self.bytes_sent: int = 0
         """Bytes of streamed bodies that were handed to connections."""
 
-    async def send(self, exchange: Exchange, *, own_connection: bool) -> Response | FailedTry:
+    async def send(self, exchange: Exchange, *, own_connection: bool) -> Response | FailedAttempt:
         """Send a request once, and read the whole response.
 
         Args:
@@ -190,7 +192,7 @@ class Sender:
             self.bytes_sent += count
             timeout.count(count)
 
-        # A payload serves one try (see `SentOnce`), so each try creates its own.
+        # A payload serves one attempt (see `SentOnce`), so each attempt creates its own.
         payload: SentOnce
         if exchange.make_payload is None:
             payload = BytesBody(request.body or b"", on_start=on_start, on_bytes_sent=timeout.count)
@@ -228,7 +230,7 @@ class Sender:
             raise source_error
         return evolve(failed, session_id=session_id_in(request, bytes(content)))
 
-    async def open(self, request: Request, *, own_connection: bool) -> Response | FailedTry:
+    async def open(self, request: Request, *, own_connection: bool) -> Response | FailedAttempt:
         """Send a request once, and return an `OpenResponse` for a success, without reading its body."""
         timeout = ProgressTimeout(self._timeouts)
         payload = BytesBody(request.body or b"", on_start=timeout.restart, on_bytes_sent=timeout.count)
@@ -357,17 +359,17 @@ def _prevent_reuse(response: aiohttp.ClientResponse, payload: SentOnce) -> None:
         connection.protocol.force_close()
 
 
-def decide_outcome(request: Request, outcome: Response | FailedTry) -> RetryDecision:
+def decide_outcome(request: Request, outcome: Response | FailedAttempt) -> RetryDecision:
     """Return whether to try a request again after this outcome."""
-    if isinstance(outcome, FailedTry):
+    if isinstance(outcome, FailedAttempt):
         return RetryDecision.FINAL if outcome.no_descriptor else decide(outcome.failure, repeatable=request.repeatable)
     if outcome.status < _REDIRECT:
         return RetryDecision.FINAL
     return decide(outcome.status, repeatable=request.repeatable, quota=request.quota, signed=is_signed(outcome))
 
 
-def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedTry:
-    """Describe a failed try without keeping the exception."""
+def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedAttempt:
+    """Describe a failed attempt without keeping the exception."""
     cause = type(error).__name__
     if isinstance(error, aiohttp.ClientConnectorError) and error.os_error.strerror:
         cause = error.os_error.strerror
@@ -376,4 +378,4 @@ def _describe(error: aiohttp.ClientError | OSError, *, sent: bool) -> FailedTry:
     # The class of the exception proves nothing: aiohttp raises the same ones before and after sending.
     failure = SendFailure.LOST if sent else SendFailure.NOT_SENT
     no_descriptor = isinstance(error, aiohttp.ClientConnectorError) and error.os_error.errno in TOO_MANY_FILES
-    return FailedTry(failure, cause, isinstance(error, TimeoutError), no_descriptor=no_descriptor)
+    return FailedAttempt(failure, cause, isinstance(error, TimeoutError), no_descriptor=no_descriptor)

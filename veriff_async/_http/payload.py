@@ -36,12 +36,12 @@ class CallbackError(Exception):
 
 
 class SentOnce(Payload):
-    """A body for one try. Every request has one, even if it is empty, for two reasons.
+    """A body for one attempt. Every request has one, even if it is empty, for two reasons.
 
     aiohttp repeats a GET or DELETE by itself when its connection breaks, uncounted and outside of `RetryPolicy`. It
     does not if the body cannot be sent again, which `consumed` states (aiohttp, ``ClientSession._request``). And
     aiohttp asks for the body exactly when the connection is established and nothing was sent yet, so that `started`
-    separates "certainly not sent" from "perhaps received", for any exception that ended the try.
+    separates "certainly not sent" from "perhaps received", for any exception that ended the attempt.
     """
 
     _autoclose = True
@@ -49,7 +49,7 @@ class SentOnce(Payload):
     def __init__(
         self, value: object, *, size: int, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]
     ) -> None:
-        """Prepare one try.
+        """Prepare one attempt.
 
         Args:
             value: The body, for subclasses.
@@ -68,7 +68,7 @@ class SentOnce(Payload):
 
     @property
     def consumed(self) -> bool:
-        """Return true: the body is for one try."""
+        """Return true: the body is for one attempt."""
         return True
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -114,7 +114,7 @@ class SentOnce(Payload):
 
 
 class PayloadFactory(Protocol):
-    """Makes the body of one try, for a body that is read from its source again in each."""
+    """Makes the body of one attempt, for a body that is read from its source again in each."""
 
     def __call__(self, *, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]) -> SentOnce:
         """Return a new body; see `SentOnce` for the arguments."""
@@ -123,12 +123,12 @@ class PayloadFactory(Protocol):
 
 @frozen
 class StreamedBody:
-    """A body that was signed before and is read from its source in each try.
+    """A body that was signed before and is read from its source in each attempt.
 
     Attributes:
         credentials: The credentials that signed it.
         signature: Its signature.
-        make_payload: Makes the body of one try.
+        make_payload: Makes the body of one attempt.
     """
 
     credentials: Credentials = field(repr=False)
@@ -140,7 +140,7 @@ class BytesBody(SentOnce):
     """A body in memory, perhaps empty, written piece by piece so that its progress shows."""
 
     def __init__(self, body: bytes, *, on_start: Callable[[], None], on_bytes_sent: Callable[[int], None]) -> None:
-        """Prepare one try.
+        """Prepare one attempt.
 
         Args:
             body: The body.

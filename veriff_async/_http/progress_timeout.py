@@ -1,4 +1,4 @@
-"""The time limits of one try, by progress."""
+"""The time limits of one attempt, by progress."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ("ProgressTimeout",)
 
 
 class ProgressTimeout:
-    """Ends a try with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
+    """Ends an attempt with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
 
     While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
     From the first byte that is sent, `count` records each piece. It does not reset the timer, since there may be
@@ -24,7 +24,7 @@ class ProgressTimeout:
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
-        """Start the limits of one try."""
+        """Start the limits of one attempt."""
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._started = self._last = self._loop.time()
@@ -41,7 +41,7 @@ class ProgressTimeout:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the timer, and raise `TimeoutError` if it ended the try."""
+        """Stop the timer, and raise `TimeoutError` if it ended the attempt."""
         self._ended = True
         self._timer.cancel()
         await self._deadline.__aexit__(kind, error, traceback)

@@ -1,29 +1,29 @@
-"""Sends the calls of one client, and repeats a try if that is safe and the budget allows it.
+"""Sends the calls of one client, and repeats an attempt if that is safe and the budget allows it.
 
-    call ──► sign ──► cooldown ──► try ──► decide ──► FINAL     parse the response, or raise the error of the failure
-                         ▲          │         └─────► UNKNOWN   raise OutcomeUnknownError
+    call ──► sign ──► cooldown ──► attempt ──► decide ──► FINAL    parse the response, or raise the error of the failure
+                         ▲          │             └─────► UNKNOWN  raise OutcomeUnknownError
                          └─ delay ◄─┴─ RETRY
 
 Who does what
   * `Transport.send` signs a `Call`, repeats it, checks the signature of the response, and returns the parsed result.
-  * `Sender` (attempt.py) makes one try. It returns a `Response` of any status, or a `FailedTry`; it raises only errors
-    that a repetition does not change, for example of a file.
-  * `retry.decide` returns whether the outcome of a try is final, may be repeated, or leaves open whether Veriff has
-    acted; `retry.next_delay` returns when the next try may begin. Both are pure.
+  * `Sender` (attempt.py) makes one attempt. It returns a `Response` of any status, or a `FailedAttempt`; it raises only
+    errors that a repetition does not change, for example of a file.
+  * `retry.decide` returns whether the outcome of an attempt is final, may be repeated, or leaves open whether Veriff
+    has acted; `retry.next_delay` returns when the next attempt may begin. Both are pure.
   * `Cooldown` holds back all requests of the client after a 429 or 503.
   * `ActiveCalls.guard` ends a call when the client is closed.
 
 Why nothing is done twice
   * Veriff has no idempotency key. A request that must not be repeated (`Request.repeatable`) is sent again only if the
-    last try certainly did nothing; otherwise the call ends with `OutcomeUnknownError`.
-  * aiohttp repeats no request by itself (see `SentOnce`), so that each try passes through `decide`, is counted, and is
-    within `RetryPolicy`.
+    last attempt certainly did nothing; otherwise the call ends with `OutcomeUnknownError`.
+  * aiohttp repeats no request by itself (see `SentOnce`), so that each attempt passes through `decide`, is counted, and
+    is within `RetryPolicy`.
   * A request that must not be repeated gets its own connection: a server may close an idle one at the moment at which
     the request is sent, and then nothing shows whether it read the request. The repetition after a broken connection
     gets its own one too, since other idle connections of the pool may be broken as well.
 
 Order of events
-  * Calls are independent, and their tries overlap in any order. They share only the cooldown, the pool and counters.
+  * Calls are independent, and their attempts overlap in any order. They share only the cooldown, the pool and counters.
   * A cooldown may begin at any time because of another call; a call that waits uses up no attempt, only its time.
   * The client may be closed at any await. `Exchange.pending` is then whether a request may have been carried out.
   * A cancellation of the caller's passes through unchanged.
@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from attrs import define, evolve
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._http.attempt import Exchange, FailedTry, OpenResponse, Sender, decide_outcome
+from veriff_async._http.attempt import Exchange, FailedAttempt, OpenResponse, Sender, decide_outcome
 from veriff_async._http.cooldown import Cooldown
 from veriff_async._http.payload import CallbackError
 from veriff_async._protocol.response import api_error, check_authenticity, is_signed, session_id_in, unknown_outcome
@@ -127,7 +127,7 @@ class Transport:
             ConnectError: The connection could not be made.
             RequestTimeoutError: Bytes stopped moving.
             OutcomeUnknownError: Nothing proves whether it was carried out, and repeating could do it twice.
-            TransportError: The connection broke on every try.
+            TransportError: The connection broke on every attempt.
             RateLimitedError: Another call was refused with 429 or 503, and the pause that Veriff requested is longer
                 than `RetryPolicy.max_elapsed`.
             ResponseError: The response is too large, its signature is wrong, or it cannot be parsed.
@@ -197,12 +197,12 @@ class Transport:
             if self._verify:
                 check_authenticity(response)
             return response
-        raise unknown_outcome(request, "the client was closed before an answer came")
+        raise unknown_outcome(request, "the client was closed before a response arrived")
 
-    async def _repeat(self, request: Request, attempt: Callable[..., Awaitable[Response | FailedTry]]) -> Response:
+    async def _repeat(self, request: Request, attempt: Callable[..., Awaitable[Response | FailedAttempt]]) -> Response:
         loop = asyncio.get_running_loop()
         started, attempts, repeated = loop.time(), 0, False
-        outcome: Response | FailedTry | None = None
+        outcome: Response | FailedAttempt | None = None
         # See "Why nothing is done twice" above.
         own_connection = not request.repeatable
         while await self.cooldown.wait(started + self._retry.max_elapsed):
@@ -219,42 +219,42 @@ class Transport:
                 self._retry,
                 attempts=attempts,
                 elapsed=loop.time() - started,
-                retry_after=None if isinstance(outcome, FailedTry) else outcome.retry_after,
+                retry_after=None if isinstance(outcome, FailedAttempt) else outcome.retry_after,
                 random_value=random(),  # noqa: S311  jitter
             )
             # Also if this call gives up: the other calls of the client must slow down all the same.
             self._slow_down(request, outcome, attempt_started)
             if delay is None:
                 break
-            # Only a try that may have acted counts: after a 429, for example, nothing was done.
+            # Only an attempt that may have acted counts: after a 429, for example, nothing was done.
             repeated = repeated or _may_have_acted(outcome)
-            own_connection = own_connection or isinstance(outcome, FailedTry)
+            own_connection = own_connection or isinstance(outcome, FailedAttempt)
             self.counters.retries += 1
             await asyncio.sleep(delay)
-        if outcome is not None and not isinstance(outcome, FailedTry):
-            # A refusal after a repetition may describe the result of an earlier try, for example code 1304.
+        if outcome is not None and not isinstance(outcome, FailedAttempt):
+            # A refusal after a repetition may describe the result of an earlier attempt, for example code 1304.
             return evolve(outcome, repeated=True) if repeated else outcome
         error = _rate_limited(request, self.cooldown.remaining) if outcome is None else outcome.to_error(request)
         error.repeated = repeated
         raise error
 
-    def _slow_down(self, request: Request, outcome: Response | FailedTry, attempt_started: float) -> None:
-        if isinstance(outcome, FailedTry) or request.quota or not asks_to_slow_down(outcome.status):
+    def _slow_down(self, request: Request, outcome: Response | FailedAttempt, attempt_started: float) -> None:
+        if isinstance(outcome, FailedAttempt) or request.quota or not asks_to_slow_down(outcome.status):
             return
         self.counters.rate_limited += 1
         seconds = max(outcome.retry_after or 0.0, self._retry.initial_backoff / 2)
         self.cooldown.pause(min(seconds, self._retry.max_retry_after), started=attempt_started)
 
 
-def _may_have_acted(outcome: Response | FailedTry) -> bool:
-    if isinstance(outcome, FailedTry):
+def _may_have_acted(outcome: Response | FailedAttempt) -> bool:
+    if isinstance(outcome, FailedAttempt):
         return may_have_acted(outcome.failure)
     return may_have_acted(outcome.status, signed=is_signed(outcome))
 
 
-def _to_unknown(request: Request, outcome: Response | FailedTry) -> TransportError:
-    if isinstance(outcome, FailedTry):
-        return unknown_outcome(request, f"no complete answer came: {outcome.cause}", outcome.session_id)
+def _to_unknown(request: Request, outcome: Response | FailedAttempt) -> TransportError:
+    if isinstance(outcome, FailedAttempt):
+        return unknown_outcome(request, f"no complete response arrived: {outcome.cause}", outcome.session_id)
     return unknown_outcome(request, f"HTTP {outcome.status}", session_id_in(request, outcome.body))
 
 

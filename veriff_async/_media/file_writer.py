@@ -51,8 +51,8 @@ _O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
 class AtomicFileWriter:
     """Receives one body into a file; `commit` gives it its name, and `aclose` without `commit` deletes it.
 
-    The transport calls `begin` for each try, then `take` for each piece and `end`. The downloader calls `commit` and
-    `aclose`.
+    The transport calls `begin` for each attempt, then `take` for each piece and `end`. The downloader calls `commit`
+    and `aclose`.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class AtomicFileWriter:
             if_exists: See `IfExists`.
             max_bytes: Largest size that is accepted.
             threads: Bounds the worker threads that write.
-            on_bytes_received: Called after each piece with the bytes received in this try, and the size if it is known.
+            on_bytes_received: Called after each piece with the bytes received in this attempt, and the size if it is
+                known.
         """
         self._path_for = path_for
         self._if_exists = if_exists
@@ -94,7 +95,7 @@ class AtomicFileWriter:
         self._closed = False
 
     async def begin(self, headers: Mapping[str, str], verifier: Verifier) -> None:
-        """Start a try, from the first byte; an earlier try may have broken off.
+        """Start an attempt, from the first byte; an earlier attempt may have broken off.
 
         Raises:
             MediaExistsError: The file exists, and it is kept.

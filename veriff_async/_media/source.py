@@ -1,8 +1,8 @@
 """Sources of media: everything a caller may pass, as bytes of known size that can be read several times.
 
 `reusable_source` returns a `Source` for a path, bytes, or a file that can seek, and ``None`` for a stream that must be
-spooled first. A `Source` is opened again for each pass and each try, in a worker thread. The rest of the upload sees a
-`Source` only.
+spooled first. A `Source` is opened again for each pass and each attempt, in a worker thread. The rest of the upload
+sees a `Source` only.
 
 Exceptions of the caller's objects become a `MediaError` here, so that no other module takes an `OSError` of a file for
 an error of the network. The messages never include the text of the exception, which may quote what was read.

@@ -21,7 +21,7 @@ Checks of the second pass
     to for a minute. Times are too coarse for a file that changed just now, so its CRC-32 is compared. When the stamp
     differs, the content may still be equal (the file was renamed, or its permissions changed): the signature of a third
     read decides.
-  * Each try of a request repeats the second pass only. It opens the source again and starts at its beginning.
+  * Each attempt of a request repeats the second pass only. It opens the source again and starts at its beginning.
 
 Where the work is done
   * Hashing and base64 run in a worker thread in the first pass. In the second pass the bytes are usually in the page
@@ -345,7 +345,7 @@ def _small_write_buffer(writer: AbstractStreamWriter) -> Generator[None]:
 
 
 class StreamedPayload(SentOnce):
-    """The second pass, as the body that aiohttp writes to the connection. Each try of a request needs its own."""
+    """The second pass, as the body that aiohttp writes to the connection. Each attempt of a request needs its own."""
 
     def __init__(  # noqa: PLR0913  keyword-only
         self,
@@ -357,14 +357,14 @@ class StreamedPayload(SentOnce):
         threads: CapacityLimiter,
         idle: float,
     ) -> None:
-        """Prepare one try.
+        """Prepare one attempt.
 
         Args:
             signed: The body.
             on_start: See `SentOnce`.
             on_bytes_sent: See `SentOnce`.
-            on_progress: Called after each piece with the bytes that were handed to the connection in this try. It may
-                call the user's code, so it may raise anything.
+            on_progress: Called after each piece with the bytes that were handed to the connection in this attempt. It
+                may call the user's code, so it may raise anything.
             threads: Bounds the worker threads.
             idle: Seconds that the source may take for a piece. Only named in an error: the caller measures them.
         """

@@ -176,7 +176,7 @@ class Uploader:
             if progress is not None:
                 progress(UploadProgress(media=prepared.media, bytes_sent=sent, total_bytes=prepared.length))
 
-        # The transport calls this once for each try.
+        # The transport calls this once for each attempt.
         payload = partial(
             StreamedPayload,
             signed,

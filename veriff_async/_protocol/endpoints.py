@@ -119,8 +119,8 @@ def submit_session(session_id: str) -> Call[SessionInfo | None]:
     """Call ``PATCH /v1/sessions/{id}`` (https://devdocs.veriff.com/apidocs/v1sessionsid-2).
 
     The result is ``None`` if the response reports success without describing the session. It is ``None`` too if Veriff
-    says that the session cannot be submitted from its status, and an earlier try of this call may be the reason: then
-    the session is submitted.
+    says that the session cannot be submitted from its status, and an earlier attempt of this call may be the reason:
+    then the session is submitted.
     """
     body = {"verification": {"status": "submitted"}}
     return _with_body("PATCH", _session_path(session_id), body, _parse_submission)
@@ -148,7 +148,7 @@ def delete_session(session_id: str) -> Call[None]:
 
 
 def _parse_deletion(response: Response) -> None:
-    # A session that an earlier try of this call has deleted is not found.
+    # A session that an earlier attempt of this call has deleted is not found.
     if not (response.repeated and response.status == _NOT_FOUND):
         success_json(response)
 
@@ -498,7 +498,7 @@ def _parse_fraud_categories(response: Response) -> tuple[FraudCategoryInfo, ...]
 def report_fraud(reports: Sequence[FraudReport]) -> Call[tuple[FraudReportReceipt, ...]]:
     """Call ``POST /v1/feedback/fraud-reports``; the result has one receipt for each report.
 
-    Veriff refuses a report that exists already, so the response to a repetition would deny what the first try did.
+    Veriff refuses a report that exists already, so the response to a repetition would deny what the first attempt did.
 
     Raises:
         InvalidArgumentError: Veriff would refuse a report; the message says which and why.

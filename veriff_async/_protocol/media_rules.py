@@ -53,7 +53,7 @@ def context_of(media: Media) -> MediaContext:
     if context is not None and (isinstance(given, MediaContext) or context.known):
         return context
     msg = (
-        "A media has a context that Veriff does not document: give one of MediaContext, for example "
+        "The context is not one that Veriff documents: give one of MediaContext, for example "
         '"document-front" or "face", or wrap a newer word in MediaContext(...).'
     )
     raise InvalidArgumentError(msg)

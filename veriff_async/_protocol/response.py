@@ -58,7 +58,7 @@ class Response:
         headers: Its headers; names in any case.
         body: Its body; empty if the body was streamed to a file or to the caller.
         seen: The verifier that has seen a streamed body.
-        repeated: Whether an earlier try of the same request may have reached Veriff.
+        repeated: Whether an earlier attempt of the same request may have reached Veriff.
         retry_after: Seconds that it asks to wait, or ``None``.
     """
 
@@ -154,7 +154,10 @@ def unknown_outcome(request: Request, cause: str, session_id: str | None = None)
     if session_id is not None:
         rest = f"session {session_id} probably exists: ask for it before you create another"
     elif request.creates_session:
-        rest = "a session may or may not exist: look for it by vendor_data before you create another"
+        rest = (
+            "a session may or may not exist: look for its vendor_data in the Customer Portal or your webhooks before "
+            "you create another"
+        )
     else:
         rest = "it may or may not have been carried out: check that before you send it again"
     msg = f"{where} was sent, but its outcome is unknown ({cause}), so {rest}."

@@ -1,7 +1,7 @@
-"""Whether a request may be sent again after a try that did not succeed, and when. Time and random values are arguments.
+"""Whether a request may be sent again after a failed attempt, and when. Time and random values are arguments.
 
 Veriff has no idempotency key. A request whose repetition could do something twice (`Request.repeatable` is false) is
-therefore repeated only if the first try certainly did nothing:
+therefore repeated only if the first attempt certainly did nothing:
 
     connection never established, or a proxy refused it     nothing was sent
     429                                                     refused before any work
@@ -51,7 +51,7 @@ _WRONG_TRANSITION: Final = "1304"
 
 
 class SendFailure(Enum):
-    """How a try ended without a response."""
+    """How an attempt ended without a response."""
 
     NOT_SENT = auto()
     """No byte of the request was sent."""
@@ -60,7 +60,7 @@ class SendFailure(Enum):
 
 
 class RetryDecision(Enum):
-    """The next step after a try."""
+    """The next step after an attempt."""
 
     FINAL = auto()
     """The response is a success or a lasting refusal."""
@@ -71,10 +71,10 @@ class RetryDecision(Enum):
 
 
 def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False, signed: bool = False) -> RetryDecision:
-    """Return the next step after a try.
+    """Return the next step after an attempt.
 
     Args:
-        outcome: HTTP status of the response, or how the try failed.
+        outcome: HTTP status of the response, or how the attempt failed.
         repeatable: Whether doing it twice is harmless.
         quota: Whether a 429 means a quota that no retry outlives.
         signed: Whether the response carries a valid signature of Veriff.
@@ -93,10 +93,10 @@ def decide(outcome: int | SendFailure, *, repeatable: bool, quota: bool = False,
 
 
 def may_have_acted(outcome: int | SendFailure, *, signed: bool = False) -> bool:
-    """Return whether the server may have done the work of a try that did not succeed.
+    """Return whether the server may have done the work of an attempt that did not succeed.
 
     Args:
-        outcome: HTTP status of the response, or how the try failed.
+        outcome: HTTP status of the response, or how the attempt failed.
         signed: Whether the response carries a valid signature of Veriff.
     """
     if isinstance(outcome, SendFailure):
@@ -112,11 +112,11 @@ def asks_to_slow_down(outcome: int | SendFailure) -> bool:
 
 
 def leaves_unsubmitted(error: VeriffError) -> bool:
-    """Return whether a submission that failed with an error was certainly not carried out, by any of its tries.
+    """Return whether a submission that failed with an error was certainly not carried out, by any of its attempts.
 
     Code 1304 and 409 say that the session cannot be submitted from where it is, which is so after a submission.
     """
-    # The error is that of the last try; an earlier one may have submitted the session.
+    # The error is that of the last attempt; an earlier one may have submitted the session.
     if error.repeated:
         return False
     if isinstance(error, ApiError):
@@ -128,11 +128,11 @@ def leaves_unsubmitted(error: VeriffError) -> bool:
 def next_delay(
     policy: RetryPolicy, *, attempts: int, elapsed: float, retry_after: float | None, random_value: float
 ) -> float | None:
-    """Return the seconds to wait before the next try, or ``None`` when the budget is spent.
+    """Return the seconds to wait before the next attempt, or ``None`` when the budget is spent.
 
     Without ``Retry-After`` the wait has full jitter. With it, the wait is never shorter than requested, and never
-    shorter than half the bound of this try, because servers send zero and dates that are past on arrival. Jitter of a
-    tenth, or of that half, separates clients that were refused at the same time.
+    shorter than half the bound of this attempt, because servers send zero and dates that are past on arrival. Jitter of
+    a tenth, or of that half, separates clients that were refused at the same time.
 
     Args:
         policy: The budget.

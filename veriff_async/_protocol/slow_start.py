@@ -1,4 +1,4 @@
-"""How requests resume after a server asked for a slow-down: one after the other, at a growing rate. Pure.
+"""How requests resume after a server asked for a pause: one after the other, at a growing rate. Pure.
 
 If all calls that waited for ``Retry-After`` were sent when it ends, the server would refuse most of them again. As in
 TCP, the rate starts low and grows quickly; the next refusal lowers it, and from there it grows slowly (RFC 5681; the
@@ -15,7 +15,7 @@ from attrs import define
 __all__ = ("SlowStart",)
 
 _FIRST: Final = 20.0
-"""Requests per second right after the first slow-down."""
+"""Requests per second right after the first pause."""
 
 # Requests per second below which refusals do not lower the rate. Each of them brings a pause of its own.
 _LOWEST: Final = 1.0
@@ -35,7 +35,7 @@ class SlowStart:
     """The rate at which requests of one client may start.
 
     Attributes:
-        rate: Requests per second; infinite before the first slow-down.
+        rate: Requests per second; infinite before the first pause.
         quick_until: The rate up to which growth is quick.
         resumes: The time before which no request starts.
         last: When the last request started.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, get_args
 from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.arguments import check_choice, check_function, check_number, check_optional
+from veriff_async._protocol.arguments import check_choice, check_function, check_number, check_optional, type_name
 from veriff_async._protocol.validation import check_id
 from veriff_async.batch._circuit_breaker import breaker_of
 from veriff_async.batch._job_runner import BatchContext, OnUnknown
@@ -323,6 +323,7 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
         >>> await resolve_unknown(journal, "user-42", session_id="8f0d1ab6-...")
     """
     require_asyncio()
+    _check_journal(journal)
     record = await journal.claim(job_id)
     try:
         if record is None:
@@ -337,6 +338,14 @@ async def resolve_unknown(journal: Journal, job_id: str, *, session_id: str | No
             await journal.write(record.retry().with_session(check_id("session_id", session_id)))
     finally:
         await journal.release(job_id)
+
+
+def _check_journal(journal: object) -> None:
+    """Refuse a value that would otherwise fail only at its first use, such as the path of a journal."""
+    methods = (callable(getattr(journal, name, None)) for name in ("claim", "release", "write", "iter_records"))
+    if isinstance(journal, type) or not all(methods):
+        msg = f'journal must be a Journal, not {type_name(journal)}: pass for example SqliteJournal("batch.db").'
+        raise InvalidArgumentError(msg)
 
 
 def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
@@ -367,6 +376,7 @@ def _make_runner(  # noqa: PLR0913, PLR0917  the options that all runs share
         error=InvalidArgumentError,
     )
     check_function("progress", progress, error=InvalidArgumentError)
+    _check_journal(journal)
     context = BatchContext(
         client=client,
         journal=journal,

@@ -20,6 +20,7 @@ __all__ = (
     "Seconds",
     "env_file_option",
     "inbox_option",
+    "json_lines_option",
     "json_option",
     "outage_option",
     "proxy_option",
@@ -74,12 +75,16 @@ def outage_option(command: _F) -> _F:
     )(command)
 
 
-def json_option(command: _F) -> _F:
+def json_option(command: _F, *, help_text: str = "Print one JSON document and nothing else.") -> _F:
     """Add ``--json``, as the argument `for_program`; it also makes errors and warnings JSON."""
-    help_text = "Print one JSON document and nothing else."
     return click.option("--json", "for_program", is_flag=True, is_eager=True, callback=_set_format, help=help_text)(
         command
     )
+
+
+def json_lines_option(command: _F) -> _F:
+    """Add ``--json`` to a command that runs until it is stopped, as the argument `for_program`."""
+    return json_option(command, help_text="Print one JSON object for each line, and nothing else.")
 
 
 def env_file_option(command: _F) -> _F:

@@ -102,7 +102,7 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Folder for the files; it is made when it is missing.  [default: item named after the session]",
+    help="Folder for the files; created if missing.  [default: folder named after the session]",
 )
 @click.option(
     "--if-exists",
@@ -112,7 +112,11 @@ def list_media(*, session_id: str, all_attempts: bool, env_file: Path | None, fo
     help="Handling of existing files.",
 )
 @click.option(
-    "--media-id", "media_ids", multiple=True, metavar="ID", help="Only this item, as in the list; may be repeated."
+    "--media-id",
+    "media_ids",
+    multiple=True,
+    metavar="ID",
+    help="Only the media with this id, as in `media list`; may be repeated.",
 )
 @_ALL_ATTEMPTS
 @proxy_option

@@ -39,7 +39,7 @@ _URLS: Final = frozenset({BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VAR
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8800, show_default=True, help="Port; 0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), default=8800, show_default=True, help="Port; 0 selects a free one."
 )
 @click.option("--webhook-url", metavar="URL", help="Post signed decision webhooks to this address.")
 @click.option("--every-webhook", is_flag=True, help="Post every kind of webhook there, not only decisions.")

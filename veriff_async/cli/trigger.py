@@ -65,8 +65,8 @@ def trigger(  # noqa: PLR0913  one for each option
     """Post signed sample webhooks of one KIND, or of all of them (all), as Veriff would.
 
     They are signed with the credentials of the environment, so a receiver cannot distinguish them from Veriff's: send
-    them to your own receiver only. Only the answer 200 counts as accepted, and redirects are not followed. The exit
-    code is 1 if one of them was not accepted.
+    them to your own receiver only. Only a response with status 200 counts as accepted, and redirects are not followed.
+    The exit code is 1 if one of them was not accepted.
     """
     if list_only:
         _list(for_program=for_program)
@@ -93,7 +93,7 @@ def trigger(  # noqa: PLR0913  one for each option
     refused = sum(not each.result.is_accepted for each in sent)
     if refused:
         if not for_program:
-            print_stderr(f"{refused} of {len(sent)} webhooks not accepted: only the answer 200 counts.")
+            print_stderr(f"{refused} of {len(sent)} webhooks not accepted: only a response with status 200 counts.")
         sys.exit(ExitCode.REFUSED)
 
 

@@ -34,9 +34,9 @@ SUBJECTS: Final = {
     WebhookKind.FULL_AUTO: "a session was decided without a human",
     WebhookKind.WATCHLIST: "a person was looked up in lists",
     WebhookKind.USER_STATUS: "an attempt got a status in the Customer Portal",
-    WebhookKind.INE: "Mexico's INE registry answered",
-    WebhookKind.CURP: "Mexico's CURP registry answered",
-    WebhookKind.INE_CURP: "both registries answered in one message",
+    WebhookKind.INE: "Mexico's INE registry responded",
+    WebhookKind.CURP: "Mexico's CURP registry responded",
+    WebhookKind.INE_CURP: "both registries responded in one message",
     WebhookKind.ADDRESS: "a proof of address was submitted, for older integrations",
 }
 """Description of each kind, in the order in which a session may reach them."""

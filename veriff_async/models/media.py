@@ -125,8 +125,8 @@ class UploadedMedia:
         mimetype: MIME type as Veriff wrote it.
         url: API address of the file; it needs signed headers, so download it with the client.
         session_id: The session; older responses omit it.
-        repeated: Whether an earlier try of the same upload got no response, so that Veriff may store the picture twice
-            (which it allows).
+        repeated: Whether an earlier attempt of the same upload got no response, so that Veriff may store the picture
+            twice (which it allows).
     """
 
     id: str

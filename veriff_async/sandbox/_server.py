@@ -103,7 +103,7 @@ class Sandbox:
 
     Args:
         host: Address to listen on.
-        port: Port to listen on; 0 takes a free one.
+        port: Port to listen on; 0 selects a free one.
         credentials: The credentials that clients must use; random ones by default.
         webhook_url: URL to which decisions are posted; ``None`` posts none.
         webhook_urls: URLs to which other kinds of webhooks are posted, one for each kind as in the Customer Portal.

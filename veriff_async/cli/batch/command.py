@@ -58,7 +58,7 @@ _ON_UNKNOWN: Final = click.Choice(get_args(OnUnknown))
 def batch() -> None:
     """Verify many people from a CSV or JSON Lines file.
 
-    A journal records every step, so a batch that was stopped or killed continues where it was.
+    A journal records every step, so a batch that was stopped or killed resumes where it stopped.
     """
 
 
@@ -69,9 +69,19 @@ def batch() -> None:
 @click.option("--check", "is_check", is_flag=True, help="Only check the rows and their files; send nothing.")
 @click.option("--skip-bad", is_flag=True, help="Skip invalid rows instead of sending nothing.")
 @click.option(
-    "--concurrency", type=click.IntRange(1), default=32, show_default=True, help="Limit of simultaneous uploads."
+    "--concurrency",
+    type=click.IntRange(1),
+    default=32,
+    show_default=True,
+    help="Jobs that are created, uploaded or submitted at the same time.",
 )
-@click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Limit of waits.")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Jobs that wait for their decision at the same time.",
+)
 @click.option(
     "--on-unknown",
     type=_ON_UNKNOWN,
@@ -181,7 +191,13 @@ def batch_resume(  # noqa: PLR0913  the options of the command
 @batch.command("collect")
 @click.option("--journal", type=FILE, required=True, metavar="FILE", help="The journal of the batch.")
 @click.option("--out", type=_NEW, required=True, metavar="FILE", help="Results are appended here.")
-@click.option("--max-waiting", type=click.IntRange(1), default=1000, show_default=True, help="Limit of waits.")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(1),
+    default=1000,
+    show_default=True,
+    help="Jobs that wait for their decision at the same time.",
+)
 @click.option(
     "--timeout",
     type=Seconds(min=0),

@@ -59,10 +59,10 @@ CHECKS: Final = (
     "name",
     "connection",
     "tls",
-    "answer",
+    "response",
     "clock",
     "credentials",
-    "answer signature",
+    "response signature",
     "other secrets",
 )
 """Names of all checks, in order; ``--webhook-url`` adds some."""

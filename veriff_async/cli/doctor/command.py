@@ -127,15 +127,15 @@ async def diagnose(
     async with HttpProbe(_SECONDS, trust_env=proxied) as probe:
         if root is None or not is_reached or credentials is None:
             because = "Veriff is not reachable" if credentials is not None else "the credentials are missing"
-            for name in ("answer", "clock", "credentials", "answer signature", "other secrets"):
+            for name in ("response", "clock", "credentials", "response signature", "other secrets"):
                 yield CheckResult.skipped(name, because)
         else:
-            async with aclosing(_check_api(probe, root, credentials)) as answers:
-                async for result in answers:
+            async with aclosing(_check_api(probe, root, credentials)) as results:
+                async for result in results:
                     yield result
         if webhook_url is not None:
-            async with aclosing(_check_webhook(probe, webhook_url, credentials)) as answers:
-                async for result in answers:
+            async with aclosing(_check_webhook(probe, webhook_url, credentials)) as results:
+                async for result in results:
                     yield result
 
 
@@ -144,11 +144,11 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
     request = endpoints.decision(str(uuid4())).sign(credentials)
     probed = await _send(probe, root, request)
     if probed.status is None:
-        yield CheckResult("answer", CheckOutcome.FAILED, f"No response from {root}: {probed.problem}.")
-        for name in ("clock", "credentials", "answer signature", "other secrets"):
+        yield CheckResult("response", CheckOutcome.FAILED, f"No response from {root}: {probed.problem}.")
+        for name in ("clock", "credentials", "response signature", "other secrets"):
             yield CheckResult.skipped(name, "Veriff did not respond")
         return
-    yield CheckResult("answer", CheckOutcome.OK, f"HTTP {probed.status} in {probed.seconds * 1000:.0f} ms.")
+    yield CheckResult("response", CheckOutcome.OK, f"HTTP {probed.status} in {probed.seconds * 1000:.0f} ms.")
     date = probed.headers.get("Date")
     yield checks.check_clock(date, now=datetime.now(UTC), seconds=probed.seconds)
     found = _evaluate(request, probed)
@@ -159,7 +159,7 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
     yield (
         _check_response_signature(request, probed)
         if is_accepted
-        else CheckResult.skipped("answer signature", "the credentials are not accepted")
+        else CheckResult.skipped("response signature", "the credentials are not accepted")
     )
     if len(credentials.secrets) == 1:
         yield CheckResult.skipped("other secrets", "there is only one secret")
@@ -198,7 +198,7 @@ async def _compare_with_wrong_signature(
 
 def _check_response_signature(request: Request, probed: ProbeResult) -> CheckResult:
     """Check the signature of the response, if there is one."""
-    name = "answer signature"
+    name = "response signature"
     if parse_auth_headers(probed.headers).signature is None:
         message = "The response is not signed. That is fine: whether Veriff signs refusals is not documented."
         return CheckResult(name, CheckOutcome.SKIPPED, message)

@@ -15,7 +15,7 @@ from veriff_async import Credentials, InboxError, SignatureError, WebhookPayload
 from veriff_async._protocol.signature_diagnosis import explain_signature
 from veriff_async.cli._env_file import load_settings
 from veriff_async.cli._http import check_url
-from veriff_async.cli._options import env_file_option, json_option, show_person_option
+from veriff_async.cli._options import env_file_option, json_lines_option, show_person_option
 from veriff_async.cli._runtime import run, stdout_output
 from veriff_async.cli._stdio import OutputError, print_stdout
 from veriff_async.cli.listen import display
@@ -50,7 +50,7 @@ def _path(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port; 0 selects a free one."
 )
 @click.option("--path", default="/webhooks/veriff", show_default=True, callback=_path, help="Path to receive at.")
 @click.option(
@@ -61,7 +61,7 @@ def _path(_ctx: click.Context, _parameter: click.Parameter, value: str) -> str:
 )
 @show_person_option
 @env_file_option
-@json_option
+@json_lines_option
 def listen(  # noqa: PLR0913  one for each option
     *,
     host: str,
@@ -76,7 +76,7 @@ def listen(  # noqa: PLR0913  one for each option
     """Receive webhooks, and print a line for each, until Ctrl-C.
 
     Webhooks with a valid signature are recorded, answered 200 and then forwarded; forwarding errors do not change the
-    answer. Others are refused with 401, and the line says why. With --json each line is a JSON object.
+    response. Others are refused with 401, and the line says why. With --json each line is a JSON object.
     """
     if forward_to is not None and is_own_address(forward_to, host=host, port=port, path=path):
         msg = "--forward-to is the address of this command itself: give the address of your application."

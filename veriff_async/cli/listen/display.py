@@ -30,7 +30,7 @@ __all__ = ("forward_document", "forward_line", "person_of", "recorded_document",
 _REMARKS: Final = {
     None: "",
     IgnoredReason.DUPLICATE: "repeated",
-    IgnoredReason.UNCHANGED: "known already",
+    IgnoredReason.UNCHANGED: "unchanged",
     IgnoredReason.STALE: "late",
     IgnoredReason.FINAL: "after the end of its session",
     IgnoredReason.IRRELEVANT: "",
