@@ -18,21 +18,26 @@ from threading import Event, Thread
 from typing import TYPE_CHECKING, Final
 
 import pytest
+from click.testing import CliRunner
 
+from veriff_async.cli._commands import cli
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
+    from click.testing import Result
+
 COMMAND: Final = (sys.executable, "-m", "veriff_async.cli")
 SECONDS: Final = 60.0
+FOREIGN: Final = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
+"""Prefixes of variables that a developer's shell may set and that change the output of commands."""
 
 
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without variables that a developer's shell may set."""
-    foreign = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINES", "TTY_")
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {**inherited, "PYTHONWARNINGS": "error", **variables}
 
 
@@ -103,6 +108,18 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
             timeout=SECONDS,
             env=environment(variables),
         )
+
+    return call
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return a function that runs the command in this process, which is much faster than a process of its own."""
+    for name in [name for name in os.environ if name.startswith(FOREIGN)]:
+        monkeypatch.delenv(name)
+
+    def call(*arguments: str, stdin: str = "", **variables: str) -> Result:
+        return CliRunner().invoke(cli, arguments, input=stdin, env=variables)
 
     return call
 

@@ -1,4 +1,4 @@
-"""`veriff-async decision`, as a separate process, against a sandbox."""
+"""`veriff-async decision`, in terminals and for programs, against a sandbox."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
 
-    Run = Callable[..., subprocess.CompletedProcess[str]]
+    from click.testing import Result
+
+    Invoke = Callable[..., Result]
     Start = Callable[..., subprocess.Popen[str]]
     StartInTerminal = Callable[..., tuple[subprocess.Popen[bytes], int]]
     RunInTerminal = Callable[..., tuple[int, str]]
@@ -43,30 +45,30 @@ def submit_session(sandbox: Sandbox) -> str:
 
 
 def test_missing_decision_is_exit_code_4_without_an_error(
-    run_in_terminal: RunInTerminal, run: Run, manual_sandbox: Sandbox
+    run_in_terminal: RunInTerminal, invoke: Invoke, manual_sandbox: Sandbox
 ) -> None:
     """People read a sentence and programs null; a review is an intermediate status, so it is exit code 4 too."""
     session_id = submit_session(manual_sandbox)
     code, written = run_in_terminal("decision", session_id, **manual_sandbox.environ)
     manual_sandbox.decide(session_id, "review")
-    reviewed = run("decision", session_id, "--json", **manual_sandbox.environ)
+    reviewed = invoke("decision", session_id, "--json", **manual_sandbox.environ)
 
     assert (code, written) == (4, f"Session {session_id} has no decision yet.\r\n")
-    assert (reviewed.returncode, reviewed.stderr) == (4, "")
+    assert (reviewed.exit_code, reviewed.stderr) == (4, "")
     assert json.loads(reviewed.stdout)["decision"]["status"] == "review"
 
 
-def test_approval_is_exit_code_0_and_hides_the_person(run: Run, manual_sandbox: Sandbox) -> None:
+def test_approval_is_exit_code_0_and_hides_the_person(invoke: Invoke, manual_sandbox: Sandbox) -> None:
     """--show-person adds the person, without control characters."""
     session_id = submit_session(manual_sandbox)
-    undecided = run("decision", session_id, "--json", **manual_sandbox.environ)
+    undecided = invoke("decision", session_id, "--json", **manual_sandbox.environ)
     manual_sandbox.decide(session_id, "approved", person=Person(first_name="Grace\x1b[2J", last_name="Hopper"))
 
-    shown = run("decision", session_id, **manual_sandbox.environ)
-    with_person = run("decision", session_id, "--show-person", **manual_sandbox.environ)
+    shown = invoke("decision", session_id, **manual_sandbox.environ)
+    with_person = invoke("decision", session_id, "--show-person", **manual_sandbox.environ)
 
     assert json.loads(undecided.stdout) == {"session_id": session_id, "decision": None}
-    assert (shown.returncode, with_person.returncode) == (0, 0)
+    assert (shown.exit_code, with_person.exit_code) == (0, 0)
     assert "status: approved" in shown.stdout
     assert "Grace" not in shown.stdout
     assert "first name: Grace?[2J\n" in with_person.stdout
@@ -88,12 +90,12 @@ def test_wait_in_a_terminal_ends_with_a_table(
     assert re.search(r"│ reason code +│ \d+ +│", text)
 
 
-def test_unknown_session_is_an_error_without_advice_to_wait(run: Run, auto_sandbox: Sandbox) -> None:
+def test_unknown_session_is_an_error_without_advice_to_wait(invoke: Invoke, auto_sandbox: Sandbox) -> None:
     """People read one sentence and programs an object with the HTTP status; the exit code is 1."""
-    result = run("decision", UNKNOWN, "--wait", **auto_sandbox.environ)
-    error = json.loads(run("decision", UNKNOWN, "--json", **auto_sandbox.environ).stderr)["error"]
+    result = invoke("decision", UNKNOWN, "--wait", **auto_sandbox.environ)
+    error = json.loads(invoke("decision", UNKNOWN, "--json", **auto_sandbox.environ).stderr)["error"]
 
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("Waiting for the decision")
     assert result.stderr.count("\n") == 2
     assert (error["type"], error["status"], error["session_id"]) == ("NotFoundError", 404, UNKNOWN)
@@ -126,12 +128,12 @@ def test_ctrl_c_while_waiting_prints_the_command_to_continue(start: Start, form:
     }
 
 
-def test_timeout_is_exit_code_4_with_the_command_to_continue(run: Run, manual_sandbox: Sandbox) -> None:
+def test_timeout_is_exit_code_4_with_the_command_to_continue(invoke: Invoke, manual_sandbox: Sandbox) -> None:
     """A timeout prints one sentence and the command that waits again."""
     session_id = submit_session(manual_sandbox)
 
-    result = run("decision", session_id, "--wait", "--timeout", "0.01", **manual_sandbox.environ)
+    result = invoke("decision", session_id, "--wait", "--timeout", "0.01", **manual_sandbox.environ)
 
-    assert (result.returncode, result.stdout) == (4, "")
+    assert (result.exit_code, result.stdout) == (4, "")
     assert result.stderr.splitlines()[-1] == f"To continue waiting: veriff-async decision {session_id} --wait"
     assert "Error: No decision" in result.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Run = Callable[..., subprocess.CompletedProcess[str]]
     RunInTerminal = Callable[..., tuple[int, str]]
-    RunInProcess = Callable[..., Result]
+    InvokeDemo = Callable[..., Result]
     Start = Callable[..., subprocess.Popen[str]]
 
 ESCAPE = "\x1b"
@@ -30,15 +31,13 @@ SECONDS = 60.0
 
 
 @pytest.fixture
-def run_in_process(monkeypatch: pytest.MonkeyPatch, blockbuster: BlockBuster) -> Callable[..., Result]:
+def invoke_demo(
+    invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, blockbuster: BlockBuster
+) -> Callable[..., Result]:
     """Return a function that runs the demo in this process, against a sandbox that decides immediately."""
     blockbuster.deactivate()  # the demo has the loop to itself, so it may block it
     monkeypatch.setattr("veriff_async.cli.demo._DECIDE_AFTER", 0.0)
-
-    def call(*arguments: str, **variables: str) -> Result:
-        return CliRunner().invoke(cli, ["demo", *arguments], env=variables)
-
-    return call
+    return partial(invoke, "demo")
 
 
 def test_demo_runs_the_whole_flow_without_arguments(run: Run) -> None:
@@ -63,9 +62,9 @@ def test_demo_without_a_terminal_writes_plain_lines(run: Run) -> None:
         assert len(re.findall(rf"^  {name}: 0\.\d\d MB sent$", result.stdout, re.MULTILINE)) == 1
 
 
-def test_force_color_in_a_pipe_adds_no_progress_bars(run_in_process: RunInProcess) -> None:
+def test_force_color_in_a_pipe_adds_no_progress_bars(invoke_demo: InvokeDemo) -> None:
     """FORCE_COLOR colours the text; a bar would leave each of its frames in the file."""
-    result = run_in_process(FORCE_COLOR="1")
+    result = invoke_demo(FORCE_COLOR="1")
 
     assert result.exit_code == 0
     assert ESCAPE in result.stdout
@@ -119,21 +118,21 @@ def test_demo_with_json_writes_one_document(run: Run) -> None:
 
 
 @pytest.mark.parametrize("form", [(), ("--json",)])
-def test_demo_shows_the_person_only_with_show_person(run_in_process: RunInProcess, form: tuple[str, ...]) -> None:
+def test_demo_shows_the_person_only_with_show_person(invoke_demo: InvokeDemo, form: tuple[str, ...]) -> None:
     """The output contains the person's name only with --show-person."""
-    without, shown = run_in_process(*form), run_in_process(*form, "--show-person")
+    without, shown = invoke_demo(*form), invoke_demo(*form, "--show-person")
 
     assert (without.exit_code, shown.exit_code) == (0, 0)
     assert "Ada" not in without.output
     assert "Ada" in shown.stdout
 
 
-def test_files_of_the_user_replace_specimens(run_in_process: RunInProcess, tmp_path: Path) -> None:
+def test_files_of_the_user_replace_specimens(invoke_demo: InvokeDemo, tmp_path: Path) -> None:
     """The demo uploads every byte of the file that the user names."""
     file = tmp_path / "file.jpg"
     file.write_bytes(b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(70_000) + b"\xff\xd9")
 
-    outcome = json.loads(run_in_process("--json", "--face", str(file)).stdout)
+    outcome = json.loads(invoke_demo("--json", "--face", str(file)).stdout)
 
     assert outcome["uploaded"][2] | {"id": None} == {
         "context": "face",

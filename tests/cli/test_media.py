@@ -1,4 +1,4 @@
-"""`veriff-async media`, as a separate process, against a sandbox."""
+"""`veriff-async media`, in terminals and for programs, against a sandbox."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from click.testing import Result
+
     from veriff_async.sandbox import Sandbox
 
-    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Invoke = Callable[..., Result]
     StartInTerminal = Callable[..., tuple[subprocess.Popen[bytes], int]]
     RunInTerminal = Callable[..., tuple[int, str]]
     ReadUntil = Callable[[int, str | None], str]
@@ -50,20 +52,20 @@ def submit_two_attempts(sandbox: Sandbox) -> str:
 
 
 def test_list_is_a_table_for_people_and_objects_for_programs(
-    run_in_terminal: RunInTerminal, run: Run, manual_sandbox: Sandbox
+    run_in_terminal: RunInTerminal, invoke: Invoke, manual_sandbox: Sandbox
 ) -> None:
     """The list has the media of the newest attempt; --all-attempts adds those of earlier attempts."""
     session_id = submit_two_attempts(manual_sandbox)
     (newest,) = manual_sandbox.session(session_id).attempts[-1].media
 
     code, written = run_in_terminal("media", "list", session_id, **manual_sandbox.environ)
-    every = run("media", "list", session_id, "--all-attempts", "--json", **manual_sandbox.environ)
+    every = invoke("media", "list", session_id, "--all-attempts", "--json", **manual_sandbox.environ)
 
     media_rows = json.loads(every.stdout)["media"]
     assert code == 0
     assert re.search(rf"│ {newest.id} +│ document-front +│ image/jpeg +│ {len(AGAIN)} +│", strip_escapes(written))
     assert strip_escapes(written).count("image/jpeg") == 1
-    assert (every.returncode, every.stderr) == (0, "")
+    assert (every.exit_code, every.stderr) == (0, "")
     assert {row["id"] for row in media_rows} == {media.id for media in manual_sandbox.session(session_id).media}
     assert sorted(row["size"] for row in media_rows) == [len(AGAIN), len(FRONT), len(FACE)]
     assert len({row["attempt_id"] for row in media_rows}) == 2
@@ -71,43 +73,43 @@ def test_list_is_a_table_for_people_and_objects_for_programs(
 
 
 def test_download_shows_bars_and_keeps_existing_files(
-    run_in_terminal: RunInTerminal, run: Run, manual_sandbox: Sandbox, tmp_path: Path
+    run_in_terminal: RunInTerminal, invoke: Invoke, manual_sandbox: Sandbox, tmp_path: Path
 ) -> None:
     """The first download writes whole files; a second one is refused with the option that skips existing files."""
     session_id, folder = submit_two_attempts(manual_sandbox), tmp_path / "files"
     command = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
 
     code, written = run_in_terminal(*command, **manual_sandbox.environ)
-    refused = run(*command, **manual_sandbox.environ)
-    skipped = run(*command, "--if-exists", "skip", "--json", **manual_sandbox.environ)
+    refused = invoke(*command, **manual_sandbox.environ)
+    skipped = invoke(*command, "--if-exists", "skip", "--json", **manual_sandbox.environ)
 
     assert code == 0, written
     for media in manual_sandbox.session(session_id).media:
         assert re.search(rf"{media.id[:8]} +━+ *100%", strip_escapes(written))
     assert sorted(path.read_bytes() for path in folder.iterdir()) == sorted([AGAIN, FRONT, FACE])
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "--if-exists skip" in refused.stderr
-    assert (skipped.returncode, skipped.stderr) == (0, "")
+    assert (skipped.exit_code, skipped.stderr) == (0, "")
     media_rows = json.loads(skipped.stdout)["downloaded"]
     assert {row["path"] for row in media_rows} == {str(path) for path in folder.iterdir()}
     assert all(row["skipped"] for row in media_rows)
 
 
-def test_media_id_downloads_only_that_file(run: Run, manual_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_media_id_downloads_only_that_file(invoke: Invoke, manual_sandbox: Sandbox, tmp_path: Path) -> None:
     """An id that the session does not have is refused before any download."""
     session_id, folder = submit_two_attempts(manual_sandbox), tmp_path / "files"
     face = manual_sandbox.session(session_id).media[1]
     command = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
 
-    unknown = run(*command, "--media-id", UNKNOWN, **manual_sandbox.environ)
+    unknown = invoke(*command, "--media-id", UNKNOWN, **manual_sandbox.environ)
     existed_before = folder.exists()
-    result = run(*command, "--media-id", face.id, **manual_sandbox.environ)
+    result = invoke(*command, "--media-id", face.id, **manual_sandbox.environ)
 
-    assert unknown.returncode == 1
+    assert unknown.exit_code == 1
     assert UNKNOWN in unknown.stderr
     assert not existed_before
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert f"{face.id[:8]}: 0.30 MB received" in result.stderr
     (path,) = folder.iterdir()
     assert path.read_bytes() == FACE
@@ -135,18 +137,20 @@ def test_ctrl_c_removes_the_partial_file_and_prints_the_command_to_continue(
     assert [] == list(folder.iterdir())
 
 
-def test_unknown_session_creates_no_folder_and_gives_no_advice(run: Run, auto_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_unknown_session_creates_no_folder_and_gives_no_advice(
+    invoke: Invoke, auto_sandbox: Sandbox, tmp_path: Path
+) -> None:
     """The error has the HTTP status, and nothing is written."""
-    result = run("media", "download", UNKNOWN, "--to", str(tmp_path / "files"), "--json", **auto_sandbox.environ)
+    result = invoke("media", "download", UNKNOWN, "--to", str(tmp_path / "files"), "--json", **auto_sandbox.environ)
 
     error = json.loads(result.stderr)["error"]
-    assert (result.returncode, result.stdout) == (1, "")
+    assert (result.exit_code, result.stdout) == (1, "")
     assert (error["type"], error["status"]) == ("NotFoundError", 404)
     assert "advice" not in error
     assert not (tmp_path / "files").exists()
 
 
-def test_session_without_media_is_exit_code_0(run: Run, auto_sandbox: Sandbox) -> None:
+def test_session_without_media_is_exit_code_0(invoke: Invoke, auto_sandbox: Sandbox) -> None:
     """The output is a sentence that names the session."""
 
     async def work() -> str:
@@ -154,6 +158,6 @@ def test_session_without_media_is_exit_code_0(run: Run, auto_sandbox: Sandbox) -
             return (await veriff.create_session()).id
 
     session_id = anyio.run(work)
-    result = run("media", "list", session_id, **auto_sandbox.environ)
+    result = invoke("media", "list", session_id, **auto_sandbox.environ)
 
-    assert (result.returncode, result.stdout) == (0, f"Session {session_id} has no media.\n")
+    assert (result.exit_code, result.stdout) == (0, f"Session {session_id} has no media.\n")

@@ -1,4 +1,4 @@
-"""`veriff-async verify`, as a separate process, against a sandbox."""
+"""`veriff-async verify`, in terminals and for programs, against a sandbox."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from click.testing import Result
+
     from veriff_async.sandbox import Sandbox
 
-    Run = Callable[..., subprocess.CompletedProcess[str]]
+    Invoke = Callable[..., Result]
     Start = Callable[..., subprocess.Popen[str]]
     StartInTerminal = Callable[..., tuple[subprocess.Popen[bytes], int]]
     RunInTerminal = Callable[..., tuple[int, str]]
@@ -35,12 +37,12 @@ ESCAPE: Final = "\x1b"
 SECONDS: Final = 60.0
 
 
-def read_error(result: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+def read_error(result: Result) -> dict[str, Any]:
     """Return the only error that a run with --json wrote."""
     (line,) = result.stderr.splitlines()
     error: dict[str, Any] = json.loads(line)["error"]
     assert result.stdout == ""
-    assert error["exit_code"] == result.returncode
+    assert error["exit_code"] == result.exit_code
     return error
 
 
@@ -66,9 +68,9 @@ def test_verify_in_a_terminal_shows_bars_and_a_table_without_names(
     assert written.count(f"{ESCAPE}[?25l") == written.count(f"{ESCAPE}[?25h") >= 1
 
 
-def test_json_is_one_document_without_the_person(run: Run, auto_sandbox: Sandbox, picture: str) -> None:
+def test_json_is_one_document_without_the_person(invoke: Invoke, auto_sandbox: Sandbox, picture: str) -> None:
     """--json writes only one document; a decision other than an approval is exit code 3."""
-    result = run(
+    result = invoke(
         "verify",
         *("--back", picture, "--media", f"address-front={picture}", "--vendor-data", "user-42"),
         *("--person", "-", "--json"),
@@ -77,7 +79,7 @@ def test_json_is_one_document_without_the_person(run: Run, auto_sandbox: Sandbox
     )
 
     document, session = json.loads(result.stdout), auto_sandbox.sessions[-1]
-    assert (result.returncode, result.stderr) == (3, "")
+    assert (result.exit_code, result.stderr) == (3, "")
     assert document["session_id"] == document["decision"]["session_id"] == session.id
     assert document["decision"]["status"] == "declined"
     assert document["decision"]["reason_code"] is not None
@@ -88,39 +90,41 @@ def test_json_is_one_document_without_the_person(run: Run, auto_sandbox: Sandbox
 
 
 def test_show_person_adds_the_person_and_the_raw_response(
-    run: Run, auto_sandbox: Sandbox, picture: str, tmp_path: Path
+    invoke: Invoke, auto_sandbox: Sandbox, picture: str, tmp_path: Path
 ) -> None:
     """The credentials may come from the lines that the sandbox command prints."""
     env_file = tmp_path / "veriff.env"
     env_file.touch(0o600)
     env_file.write_text("".join(f"export {name}={value}\n" for name, value in auto_sandbox.environ.items()))
 
-    result = run(
+    result = invoke(
         *("verify", "--face", picture, "--person", "-", "--json", "--show-person", "--env-file", str(env_file)),
         stdin='{"first_name": "Grace"}',
         VERIFF_BASE_URL="http://127.0.0.1:9",
     )
 
     document = json.loads(result.stdout)
-    assert (result.returncode, result.stderr) == (0, "")
+    assert (result.exit_code, result.stderr) == (0, "")
     assert document["person"]["first_name"] == "Grace"
     assert document["raw"]["verification"]["person"]["firstName"] == "Grace"
 
 
-def test_no_wait_ends_after_the_submission(run: Run, manual_sandbox: Sandbox, picture: str) -> None:
+def test_no_wait_ends_after_the_submission(invoke: Invoke, manual_sandbox: Sandbox, picture: str) -> None:
     """--no-wait prints the session's id and the command to continue; the exit code is 0."""
-    result = run("verify", "--face", picture, "--no-wait", **manual_sandbox.environ)
+    result = invoke("verify", "--face", picture, "--no-wait", **manual_sandbox.environ)
 
     (session,) = manual_sandbox.sessions
-    assert result.returncode == 0, result.stderr
+    assert result.exit_code == 0, result.stderr
     assert result.stdout == f"  session id: {session.id}\n"
     assert f"veriff-async decision {session.id} --wait" in result.stderr
     assert session.status == Status.SUBMITTED
 
 
-def test_timeout_names_the_session_and_the_command_to_continue(run: Run, manual_sandbox: Sandbox, picture: str) -> None:
+def test_timeout_names_the_session_and_the_command_to_continue(
+    invoke: Invoke, manual_sandbox: Sandbox, picture: str
+) -> None:
     """A timeout is exit code 4."""
-    error = read_error(run("verify", "--face", picture, "--timeout", "0.01", "--json", **manual_sandbox.environ))
+    error = read_error(invoke("verify", "--face", picture, "--timeout", "0.01", "--json", **manual_sandbox.environ))
 
     (session,) = manual_sandbox.sessions
     assert error["type"] == "DecisionTimeoutError"
@@ -169,14 +173,14 @@ def test_ctrl_c_while_uploading_reports_that_nothing_was_submitted(
     )
 
 
-def test_unsupported_file_creates_no_session(run: Run, manual_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_unsupported_file_creates_no_session(invoke: Invoke, manual_sandbox: Sandbox, tmp_path: Path) -> None:
     """Files are inspected before the first request; the error is one sentence without the file's name."""
     text = tmp_path / "ada-lovelace.jpg"
     text.write_text("This file is not a picture.")
 
-    result = run("verify", "--face", str(text), **manual_sandbox.environ)
+    result = invoke("verify", "--face", str(text), **manual_sandbox.environ)
 
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
     assert result.stderr.count("\n") == 1
     assert "ada-lovelace" not in result.stderr
@@ -192,16 +196,18 @@ def test_wrong_usage_is_exit_code_2(arguments: tuple[str, ...]) -> None:
     assert CliRunner().invoke(cli, ["verify", *arguments]).exit_code == 2
 
 
-def test_large_picture_gives_a_warning_and_max_side_scales_it(run: Run, auto_sandbox: Sandbox, tmp_path: Path) -> None:
+def test_large_picture_gives_a_warning_and_max_side_scales_it(
+    invoke: Invoke, auto_sandbox: Sandbox, tmp_path: Path
+) -> None:
     """A picture above Veriff's recommended size gives one warning that names --max-side."""
     large = tmp_path / "large.jpg"
     Image.new("RGB", (2000, 40)).save(large)
 
-    warned = run("verify", "--face", str(large), "--json", **auto_sandbox.environ)
+    warned = invoke("verify", "--face", str(large), "--json", **auto_sandbox.environ)
     original_size = auto_sandbox.sessions[-1].media[0].size
-    scaled = run("verify", "--face", str(large), "--json", "--max-side", "200", **auto_sandbox.environ)
+    scaled = invoke("verify", "--face", str(large), "--json", "--max-side", "200", **auto_sandbox.environ)
 
-    assert (warned.returncode, scaled.returncode, scaled.stderr) == (0, 0, "")
+    assert (warned.exit_code, scaled.exit_code, scaled.stderr) == (0, 0, "")
     assert "--max-side 1920" in json.loads(warned.stderr)["warning"]
     assert original_size == large.stat().st_size > auto_sandbox.sessions[-1].media[0].size
 
