@@ -11,7 +11,7 @@ from veriff_async._protocol import endpoints
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async._protocol.request import Call
+    from veriff_async._protocol.call import Call
 
 ID: Final = "8f0d1ab6-0000-4000-8000-000000000001"
 SAMPLES: Final[dict[str, object]] = {

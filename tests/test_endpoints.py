@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from types import FunctionType
 
     from veriff_async._http.transport import Transport
-    from veriff_async._protocol.request import Call, Request
+    from veriff_async._protocol.call import Call
+    from veriff_async._protocol.request import Request
     from veriff_async.sandbox._routes import Route
 
 ROOT: Final = Path(__file__).parent.parent

@@ -18,7 +18,8 @@ from veriff_async.models.enums import Gender
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from veriff_async._protocol.request import Call, Request
+    from veriff_async._protocol.call import Call
+    from veriff_async._protocol.request import Request
     from veriff_async._protocol.session_request import CreateOptions
 
 CANARY = "Canary-7f3a"

@@ -12,7 +12,8 @@ from tests.loops import every_loop
 from tests.waiting.helpers import NEVER
 from veriff_async import PollPolicy, RateLimitedError, Status, VeriffClient
 from veriff_async._protocol.webhook import event_from_decision
-from veriff_async._waiting.waiters import DecisionWaiters, SessionWaiters, Waiter
+from veriff_async._waiting.registry import SessionWaiters, Waiter
+from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.inbox import MemoryInbox
 from veriff_async.models.decision import Decision
 

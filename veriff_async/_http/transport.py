@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from veriff_async._http.payload import StreamedBody
     from veriff_async._http.pool import Pool
     from veriff_async._protocol.base_url import Host
-    from veriff_async._protocol.request import Call, Request
+    from veriff_async._protocol.call import Call
+    from veriff_async._protocol.request import Request
     from veriff_async._protocol.response import Response
     from veriff_async.config import RetryPolicy, Timeouts
     from veriff_async.credentials import Credentials

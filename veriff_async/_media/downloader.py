@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from veriff_async._http.attempt import OpenResponse
     from veriff_async._http.transport import Transport
-    from veriff_async._protocol.request import Call
+    from veriff_async._protocol.call import Call
 
     Downloadable: TypeAlias = MediaFile | CertificateFile | str
 

@@ -16,10 +16,11 @@ from attrs import evolve
 from pybase64 import b64encode
 
 from veriff_async._protocol import validation
+from veriff_async._protocol.call import Call
 from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.json.encode import to_request_json
-from veriff_async._protocol.request import Call, without_nulls
+from veriff_async._protocol.request import without_nulls
 from veriff_async._protocol.response import (
     api_error,
     is_refusal,

@@ -28,7 +28,7 @@ from veriff_async._waiting.task import RestartableTask
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from veriff_async._waiting.waiters import SessionWaiters, Waiter
+    from veriff_async._waiting.registry import SessionWaiters, Waiter
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.state import SessionState
 

@@ -28,7 +28,7 @@ from veriff_async._waiting.task import RestartableTask
 from veriff_async.errors import ApiError
 
 if TYPE_CHECKING:
-    from veriff_async._waiting.waiters import PollSchedule, SessionWaiters
+    from veriff_async._waiting.registry import PollSchedule, SessionWaiters
 
 __all__ = ("PollHandler", "Poller")
 

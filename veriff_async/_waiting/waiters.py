@@ -35,9 +35,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from attrs import Factory, define, evolve
+from attrs import evolve
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.poll_interval import poll_delay
@@ -46,6 +46,7 @@ from veriff_async._waiting.decision_memory import DecisionMemory
 from veriff_async._waiting.inbox_calls import BestEffortInbox
 from veriff_async._waiting.inbox_watcher import InboxWatcher
 from veriff_async._waiting.poller import Poller
+from veriff_async._waiting.registry import NEVER, CustomSchedule, SessionWaiters, Waiter
 from veriff_async._waiting.submissions import Submissions
 from veriff_async.config import SAFETY_NET, PollPolicy
 from veriff_async.errors import (
@@ -63,12 +64,13 @@ from veriff_async.models.state import IgnoredReason
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from veriff_async._waiting.registry import PollSchedule
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.decision import Decision
     from veriff_async.models.enums import Status
     from veriff_async.models.state import RecordResult, SessionState
 
-__all__ = ("CustomSchedule", "DecisionWaiters", "PollSchedule", "SessionWaiters", "Waiter")
+__all__ = ("DecisionWaiters",)
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
 
@@ -80,151 +82,6 @@ _TRANSIENT: Final = (TransportError, ServerError, RateLimitedError)
 
 # Responses in a row that cannot be read or trusted, after which waiters fail: a proxy may garble one or two.
 _MAX_BAD_RESPONSES: Final = 3
-
-_NEVER: Final = float("inf")
-
-
-# There can be very many waiters, so the next three classes hold only what is needed, without a weakref slot.
-
-
-@define(eq=False, weakref_slot=False)
-class Waiter:
-    """One waiting coroutine.
-
-    Attributes:
-        until: Whether a decision ends the wait.
-        future: Resolved by the first such decision.
-        schedule: How often the session is polled for this waiter.
-        last: The decision that the caller already has.
-        is_new: Whether the inbox was not looked up for it yet; a decision found then came before the wait.
-        index: Its index in `SessionWaiters.waiters`.
-    """
-
-    until: Callable[[Decision], bool]
-    future: asyncio.Future[Decision]
-    schedule: PollSchedule
-    last: Decision | None = None
-    is_new: bool = True
-    index: int = 0
-
-
-@define(eq=False, weakref_slot=False)
-class SessionWaiters:
-    """The waiters of one session; also the poll schedule of those that use the client's policy.
-
-    Attributes:
-        session_id: The session.
-        waiters: The waiters, in no particular order.
-        polls: Polls for this schedule since the last waiter started.
-        due: When the next poll is due, on the loop's clock; infinite during a poll.
-        last_status: The last known status.
-        superseded: A decision that belongs to an older attempt. Veriff keeps returning it for a while.
-        recorded: Identity of the decision that is current in the inbox, as far as is known.
-        poll_failures: Class of the error of the last poll, and how many polls in a row failed with it.
-    """
-
-    session_id: str
-    waiters: list[Waiter] = Factory(list[Waiter])
-    polls: int = 0
-    due: float = _NEVER
-    last_status: Status | None = None
-    superseded: Decision | None = None
-    recorded: tuple[object, ...] | None = None
-    poll_failures: tuple[str, int] | None = None
-
-    @property
-    def session(self) -> SessionWaiters:
-        """The session to poll."""
-        return self
-
-    @property
-    def policy(self) -> PollPolicy | None:
-        """``None``, which stands for the client's policy."""
-        return None
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether a waiter with this schedule is left."""
-        return any(waiter.schedule is self and not waiter.future.done() for waiter in self.waiters)
-
-    def add(self, waiter: Waiter) -> None:
-        """Add a waiter."""
-        waiter.index = len(self.waiters)
-        self.waiters.append(waiter)
-
-    def remove(self, waiter: Waiter) -> None:
-        """Remove a waiter in constant time: the last one moves to its index."""
-        last = self.waiters.pop()
-        if last is not waiter:
-            self.waiters[waiter.index] = last
-            last.index = waiter.index
-
-    def notify(
-        self,
-        decision: Decision,
-        source: DecisionSource,
-        *,
-        from_inbox: bool = False,
-        waiters: Sequence[Waiter] | None = None,
-    ) -> None:
-        """Resolve the waiters that a decision satisfies.
-
-        Args:
-            decision: The decision.
-            source: How it was learned.
-            from_inbox: Whether it comes from the inbox, so that it may be older than the wait.
-            waiters: The waiters to notify; all if omitted.
-        """
-        if self.superseded is not None and is_same(self.superseded, decision):
-            return
-        self.last_status = decision.status
-        for waiter in tuple(self.waiters if waiters is None else waiters):
-            if waiter.future.done() or not is_news(decision, waiter.last):
-                continue
-            waiter_source = DecisionSource.KNOWN if from_inbox and waiter.is_new else source
-            try:
-                is_satisfied = waiter.until(decision)
-            except (KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as error:  # noqa: BLE001  an error of the caller's function ends only the caller's wait
-                waiter.future.set_exception(_as_future_exception(error))
-            else:
-                if is_satisfied:
-                    waiter.future.set_result(evolve(decision, source=waiter_source))
-
-    def fail(self, error: Exception) -> None:
-        """End all waits with an error."""
-        for waiter in self.waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(error)
-
-
-@define(eq=False, weakref_slot=False)
-class CustomSchedule:
-    """The poll schedule of the waiters of a session that were given the same ``poll=``.
-
-    Attributes:
-        session: The session to poll.
-        policy: The given policy.
-        waiter_count: How many waiters use it.
-        polls: Polls for this schedule since the last such waiter started.
-        due: When the next poll is due.
-    """
-
-    session: SessionWaiters
-    policy: PollPolicy
-    waiter_count: int = 0
-    polls: int = 0
-    due: float = _NEVER
-
-    @property
-    def is_needed(self) -> bool:
-        """Whether a waiter with this schedule is left."""
-        waiters = self.session.waiters
-        return self.waiter_count > 0 and any(waiter.schedule is self and not waiter.future.done() for waiter in waiters)
-
-
-PollSchedule: TypeAlias = SessionWaiters | CustomSchedule
 
 
 class DecisionWaiters:
@@ -518,18 +375,9 @@ class DecisionWaiters:
                 await asyncio.sleep(0)
 
     def _restart_schedule(self, session: SessionWaiters) -> None:
-        if session.due != _NEVER:  # otherwise a poll is running, and the next one is scheduled when it ends
+        if session.due != NEVER:  # otherwise a poll is running, and the next one is scheduled when it ends
             session.polls = 0
             self._poller.schedule(session, self.poll_interval(session))
-
-
-def _as_future_exception(error: BaseException) -> BaseException:
-    """Return an exception that a future accepts and that the caller does not mistake for its own cancellation."""
-    if not isinstance(error, StopIteration | asyncio.CancelledError | GeneratorExit):
-        return error
-    replacement = RuntimeError(f"until raised {type(error).__name__}")  # as generators do (PEP 479)
-    replacement.__cause__ = error
-    return replacement
 
 
 def _is_effective(result: RecordResult, decision: Decision) -> bool:
