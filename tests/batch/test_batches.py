@@ -70,10 +70,10 @@ class SimulatedCrash(Exception):  # noqa: N818  a death, not an error
 
 
 class CrashingJournal(MemoryJournal):
-    """A journal whose process dies at one of its writes, before or after the record is safe."""
+    """A journal whose process crashes at one of its writes, before or after the record is saved."""
 
     def __init__(self, records: dict[str, JobRecord], *, at: int, safe: bool) -> None:
-        """Take what earlier processes left, and when to die."""
+        """Start with the records of earlier processes; crash at the write number `at`."""
         super().__init__()
         self._records = records
         self.writes = 0
@@ -81,7 +81,7 @@ class CrashingJournal(MemoryJournal):
         self._safe = safe
 
     async def write(self, record: JobRecord) -> None:
-        """Write, or die."""
+        """Write, or crash."""
         self.writes += 1
         if self.writes != self._at or self._safe:
             await super().write(record)
@@ -107,7 +107,7 @@ def client_options() -> ClientOptions:
 
 @pytest.fixture
 async def journal() -> AsyncIterator[MemoryJournal]:
-    """Give a journal."""
+    """Open a journal in memory."""
     async with MemoryJournal() as journal:
         yield journal
 
@@ -123,17 +123,17 @@ def jobs(count: int) -> list[Job]:
 
 
 async def results(stream: AsyncIterator[JobResult]) -> dict[str, JobResult]:
-    """Take all results of a run, by job."""
+    """Return all results of a run by job."""
     return {result.job_id: result async for result in stream}
 
 
-def posted(sandbox: Sandbox) -> int:
-    """Return how many sessions were asked for."""
+def count_creations(sandbox: Sandbox) -> int:
+    """Return how many creations the sandbox received."""
     return sum(seen.path == "/v1/sessions" for seen in sandbox.requests)
 
 
 def assert_once(sandbox: Sandbox, names: set[str]) -> None:
-    """Check on the sandbox's own books that each job has one session, each picture once, and a decision."""
+    """Check in the sandbox that each job has one session, each picture once, and a decision."""
     assert sorted(names) == sorted(session.vendor_data or "" for session in sandbox.sessions)
     for session in sandbox.sessions:
         assert sorted(CONTEXTS) == sorted(media.context for media in session.media)
@@ -141,13 +141,13 @@ def assert_once(sandbox: Sandbox, names: set[str]) -> None:
 
 
 async def test_each_job_has_a_result(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """Jobs of any iterator come out decided, each once, with the id of the job as the session's vendor_data."""
+    """Each job of an iterator is decided once, and its id is the session's vendor_data."""
 
-    async def given() -> AsyncIterator[Job]:
+    async def iter_jobs() -> AsyncIterator[Job]:
         for one in jobs(12):
             yield one
 
-    found = await results(verify_many(veriff, given(), journal=journal, concurrency=4, rate_limits=QUICK))
+    found = await results(verify_many(veriff, iter_jobs(), journal=journal, concurrency=4, rate_limits=QUICK))
 
     assert {one.id for one in jobs(12)} == set(found)
     assert all(result.decision is not None and result.decision.is_approved for result in found.values())
@@ -160,14 +160,14 @@ async def test_each_step_is_saved_before_and_after(sandbox: Sandbox, veriff: Ver
     seen: list[tuple[JobState, int]] = []
     missing: list[int] = []
 
-    class Watched(MemoryJournal):
+    class RecordingJournal(MemoryJournal):
         async def write(self, record: JobRecord) -> None:
             await super().write(record)
             missing.append(len(record.missing_indexes))
-            if missing[-1] in {0, 3}:  # the answers to pictures that go side by side come as they come
+            if missing[-1] in {0, 3}:  # concurrent uploads finish in any order
                 seen.append((record.state, len(sandbox.requests)))
 
-    await results(verify_many(veriff, [job("user-42")], journal=Watched(), rate_limits=QUICK))
+    await results(verify_many(veriff, [job("user-42")], journal=RecordingJournal(), rate_limits=QUICK))
 
     assert [3, 3, 3, 2, 1, 0, 0, 0, 0] == missing
     assert [
@@ -198,11 +198,11 @@ async def test_finished_jobs_come_from_the_journal(
 
 @pytest.mark.parametrize("safe", [True, False], ids=["written", "not written"])
 async def test_crash_at_any_write_loses_nothing(sandbox: Sandbox, veriff: VeriffClient, safe: bool) -> None:  # noqa: FBT001
-    """Wherever a run dies, those after it end each job with one session, each picture once, and no decision lost."""
+    """After a crash at any write, later runs give each job one session, each picture once, and its decision."""
     names = set[str]()
     for at in range(1, 12):
         one, records = job(f"user-{at}"), dict[str, JobRecord]()
-        with suppress(SimulatedCrash):  # some deaths are later than the last write
+        with suppress(SimulatedCrash):  # some crashes would come after the last write
             await results(
                 verify_many(veriff, [one], journal=CrashingJournal(records, at=at, safe=safe), rate_limits=QUICK)
             )
@@ -210,7 +210,7 @@ async def test_crash_at_any_write_loses_nothing(sandbox: Sandbox, veriff: Veriff
         again._records = records
         result = await verify_one(veriff, one, journal=again)
         if isinstance(result.error, OutcomeUnknownError):
-            # As a person would look in the portal.
+            # As a person does who looks for the session in the portal.
             held = [session.id for session in sandbox.sessions if session.vendor_data == one.id]
             await resolve_unknown(again, one.id, session_id=held[0] if held else None)
             result = await verify_one(veriff, one, journal=again)
@@ -226,7 +226,7 @@ async def test_crash_at_any_write_loses_nothing(sandbox: Sandbox, veriff: Veriff
 async def test_lost_response_loses_nothing(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, method: str, path: str | None
 ) -> None:
-    """When a request was carried out and its response was lost, the next run finds that out."""
+    """If Veriff carried out a request and its response was lost, the next run notices that."""
     sandbox.inject(Fault.lose_response(), method=method, path=path)
     first = await verify_one(veriff, job("user-42"), journal=journal)
     if isinstance(first.error, OutcomeUnknownError):
@@ -252,7 +252,7 @@ async def test_unknown_creation_is_held(
         found = await verify_one(veriff, job("user-42"), journal=journal)
         assert isinstance(found.error, OutcomeUnknownError)
         assert JobState.UNKNOWN is found.state
-    assert 1 == posted(sandbox)
+    assert 1 == count_creations(sandbox)
     await resolve_unknown(journal, "user-42", session_id=sandbox.sessions[0].id if answered else None)
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
@@ -285,7 +285,7 @@ async def test_wrong_session_can_be_corrected(
 
 
 async def test_resolving_a_missing_job_names_it(journal: MemoryJournal) -> None:
-    """The id of a job that the journal does not have is refused as such, not as a job without a doubt."""
+    """The id of a job that the journal does not have is refused with an error that names it."""
     with pytest.raises(InvalidArgumentError, match="The journal has no job user-43"):
         await resolve_unknown(journal, "user-43", session_id=None)
 
@@ -293,7 +293,7 @@ async def test_resolving_a_missing_job_names_it(journal: MemoryJournal) -> None:
 async def test_unknown_creation_can_be_recreated_or_failed(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
-    """``recreate`` makes another session, ``fail`` ends the job until it is tried again on demand."""
+    """``recreate`` makes another session, ``fail`` ends the job until `retry_failed` is set."""
     sandbox.inject(Fault.lose_response(), method="POST", path="/v1/sessions")
     failed = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="fail")
     assert isinstance(failed.error, OutcomeUnknownError)
@@ -304,18 +304,18 @@ async def test_unknown_creation_can_be_recreated_or_failed(
     assert "OutcomeUnknownError" == known.error.error_type
     again = await verify_one(veriff, job("user-42"), journal=journal, on_unknown="recreate", retry_failed=True)
     assert again.decision is not None
-    assert 2 == posted(sandbox)
+    assert 2 == count_creations(sandbox)
 
     sandbox.inject(Fault.lose_response(), method="POST", path="/v1/sessions")
     at_once = await verify_one(veriff, job("user-43"), journal=journal, on_unknown="recreate")
     assert at_once.decision is not None
-    assert 4 == posted(sandbox)
+    assert 4 == count_creations(sandbox)
 
 
 async def test_failed_job_does_not_stop_the_others(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
 ) -> None:
-    """A bad picture and a refused session are results with their errors; nothing is created for a bad picture."""
+    """A bad picture and a refused session become results with errors; no session is created for a bad picture."""
     bad = Job("bad", [Media(tmp_path / "missing.jpg", "face")])
     refused = job("refused")
     sandbox.inject(Fault.status(400, code="1104"), method="PATCH")
@@ -326,14 +326,14 @@ async def test_failed_job_does_not_stop_the_others(
     assert JobState.FAILED is found["bad"].state
     assert isinstance(found["refused"].error, BadRequestError)
     assert {JobState.FAILED: 2, JobState.DECIDED: 3} == dict(await journal.count_by_state())
-    assert 4 == posted(sandbox)
+    assert 4 == count_creations(sandbox)
     known = await results(verify_many(veriff, [bad, refused], journal=journal, rate_limits=QUICK))
     assert isinstance(known["refused"].error, JobFailedError)
     assert known["refused"].from_journal
-    # The file that has come since makes another job of it, which nothing was asked of Veriff for.
+    # The file exists now, so the input has changed, which is allowed before a session was requested.
     await anyio.Path(tmp_path / "missing.jpg").write_bytes(PICTURE)
-    mended = await results(verify_many(veriff, [bad, refused], journal=journal, retry_failed=True, rate_limits=QUICK))
-    assert all(result.decision is not None for result in mended.values())
+    retried = await results(verify_many(veriff, [bad, refused], journal=journal, retry_failed=True, rate_limits=QUICK))
+    assert all(result.decision is not None for result in retried.values())
 
 
 async def test_transient_error_keeps_the_state(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
@@ -364,7 +364,7 @@ async def test_transient_error_keeps_the_state(sandbox: Sandbox, veriff: VeriffC
     ],
     ids=lambda value: str(getattr(value, "http_status", "")),
 )
-async def test_outcome_of_a_failed_creation(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
+async def test_outcome_of_a_failed_creation(  # noqa: PLR0913, PLR0917  fixtures, and three parameters
     sandbox: Sandbox,
     veriff: VeriffClient,
     journal: MemoryJournal,
@@ -372,7 +372,7 @@ async def test_outcome_of_a_failed_creation(  # noqa: PLR0913, PLR0917  fixtures
     error: type[Exception],
     state: JobState,
 ) -> None:
-    """Only an answer that says so means that nothing was created, and only a refusal fails the job."""
+    """Only a response that proves it means that no session was created, and only a refusal fails the job."""
     sandbox.inject(fault, method="POST", path="/v1/sessions")
     found = await verify_one(veriff, job("user-42"), journal=journal)
 
@@ -387,7 +387,7 @@ async def test_outcome_of_a_failed_creation(  # noqa: PLR0913, PLR0917  fixtures
 async def test_fatal_error_ends_the_run(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
 ) -> None:
-    """A creation that is refused as such, or a client that is closed, fails no job, and puts none in doubt."""
+    """A creation that every job would be refused, or a closed client, leaves all jobs in their state."""
     sandbox.inject(Fault.status(status), method="POST", path="/v1/sessions")
     with pytest.raises(ApiError):
         await results(verify_many(veriff, jobs(3), journal=journal, concurrency=1, rate_limits=QUICK))
@@ -398,25 +398,32 @@ async def test_fatal_error_ends_the_run(
     assert {JobState.NEW: 1} == dict(await journal.count_by_state())
 
 
-@pytest.mark.parametrize(("was_begun", "code", "is_done"), [(0, "1304", 0), (1, "1304", 1), (1, "1302", 0)])
-async def test_a_second_submission_is_no_error(  # noqa: PLR0913, PLR0917  fixtures, and a story in three words
-    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, was_begun: int, code: str, is_done: int
+@pytest.mark.parametrize(
+    ("earlier_submissions", "code", "is_submitted"), [(0, "1304", 0), (1, "1304", 1), (1, "1302", 0)]
+)
+async def test_error_1304_counts_only_after_an_earlier_submission(  # noqa: PLR0913, PLR0917  fixtures and parameters
+    sandbox: Sandbox,
+    veriff: VeriffClient,
+    journal: MemoryJournal,
+    earlier_submissions: int,
+    code: str,
+    is_submitted: int,
 ) -> None:
-    """That a session was submitted before is taken for our own doing only when a run had begun to submit it."""
-    for _ in range(was_begun):
+    """Error 1304 counts as a success only if an earlier run may have submitted the session."""
+    for _ in range(earlier_submissions):
         sandbox.inject(Fault.drop(), method="PATCH")
         await verify_one(veriff, job("user-42"), journal=journal)
     sandbox.inject(Fault.status(400, code=code), method="PATCH")
     found = await verify_one(veriff, job("user-42"), journal=journal, wait=False)
 
-    assert (JobState.SUBMITTED if is_done else JobState.FAILED) is found.state
+    assert (JobState.SUBMITTED if is_submitted else JobState.FAILED) is found.state
 
 
 @pytest.mark.parametrize("status", [400, 403, 404, 409])
-async def test_a_list_that_is_refused_is_no_failure(
+async def test_refused_media_list_repeats_the_uploads(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, status: int
 ) -> None:
-    """That Veriff lists media before the submission is a guess: when it does not, they are uploaded again."""
+    """Veriff may refuse to list media before the submission: then they are uploaded again."""
     sandbox.inject(Fault.lose_response(), path="/v1/sessions/*/media")
     await verify_one(veriff, job("user-42"), journal=journal)
     sandbox.inject(Fault.status(status), method="GET", path="/v1/sessions/*/media")
@@ -424,10 +431,10 @@ async def test_a_list_that_is_refused_is_no_failure(
     assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
 
 
-async def test_what_a_job_brings_along_stops_no_other(
+async def test_error_of_a_stream_stops_only_its_job(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
-    """A stream that breaks off with an error of its own is its job's, and goes on when it is given again."""
+    """A stream that raises stops only its job, which resumes when it is passed again with a new stream."""
 
     async def broken() -> AsyncIterator[bytes]:
         yield PICTURE
@@ -451,8 +458,8 @@ async def test_what_a_job_brings_along_stops_no_other(
     assert again.decision is not None
 
 
-async def test_a_session_that_ended_meanwhile_is_decided(journal: MemoryJournal) -> None:
-    """What Veriff refuses because the session has expired is settled by the decision that says so."""
+async def test_expired_session_gets_its_decision(journal: MemoryJournal) -> None:
+    """If Veriff refuses a request because the session has expired, the job gets the decision that says so."""
     async with (
         Sandbox(clock=VirtualClock()) as sandbox,
         VeriffClient.from_env(sandbox.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
@@ -467,10 +474,10 @@ async def test_a_session_that_ended_meanwhile_is_decided(journal: MemoryJournal)
     assert ended.decision.status in {Status.EXPIRED, Status.ABANDONED}
 
 
-async def test_what_refused_a_job_is_what_failed_it(
+async def test_first_refusal_is_the_failure_of_the_job(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
-    """When the question whether a refused session is decided is refused too, the first refusal is the job's failure."""
+    """If the request for the decision of a refused session also fails, the job keeps the first error."""
     sandbox.inject(Fault.status(409), method="PATCH")
     sandbox.inject(Fault.status(404), method="GET", path="*/decision")
     found = await verify_one(veriff, job("user-42"), journal=journal)
@@ -483,7 +490,7 @@ async def test_what_refused_a_job_is_what_failed_it(
 
 
 async def test_review_is_not_final(journal: MemoryJournal) -> None:
-    """Asked once, a job in review stays submitted, as it does for whoever waits."""
+    """A collected job in review stays submitted until its final decision."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         await submit_many(veriff, jobs(1), journal=journal, rate_limits=QUICK)
         sandbox.decide(sandbox.sessions[0].id, "review")
@@ -497,7 +504,7 @@ async def test_review_is_not_final(journal: MemoryJournal) -> None:
 async def test_every_request_waits_for_the_rate(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
-    """With one request a second two jobs of five requests take nine seconds, and two questions another."""
+    """At one request per second, ten requests of two jobs take nine seconds, and two for decisions one more."""
     slow = RateLimits(initial=1.0, minimum=1.0, maximum=1.0)
     loop = asyncio.get_running_loop()
 
@@ -514,15 +521,15 @@ async def test_every_request_waits_for_the_rate(
 
 
 async def test_concurrent_uploads_are_all_saved(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """However long the journal takes, no receipt is forgotten for another."""
+    """A slow journal still saves the receipt of every concurrent upload."""
 
-    class Slow(MemoryJournal):
+    class SlowJournal(MemoryJournal):
         async def write(self, record: JobRecord) -> None:
             for _ in range(20):
                 await asyncio.sleep(0)
             await super().write(record)
 
-    journal = Slow()
+    journal = SlowJournal()
     await verify_one(veriff, job("user-42"), journal=journal)
     record = await journal.read("user-42")
 
@@ -533,7 +540,7 @@ async def test_concurrent_uploads_are_all_saved(sandbox: Sandbox, veriff: Veriff
 async def test_changed_input_is_noticed(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, tmp_path: Path
 ) -> None:
-    """Another picture, option or context under the id of a job that was begun is refused, and nothing is asked."""
+    """Another picture, option or context under the id of a started job is refused, and no request is sent."""
     path = anyio.Path(tmp_path / "face.jpg")
     await path.write_bytes(PICTURE)
     before = Job("user-42", [Media(path, "face")], person=Person(first_name="Ada"))
@@ -554,13 +561,13 @@ async def test_changed_input_is_noticed(
     same = Job("user-42", [Media(PICTURE, "face")], person=Person(first_name="Ada"))
     assert (await verify_one(veriff, same, journal=journal)).from_journal
     await path.unlink()
-    assert (await verify_one(veriff, before, journal=journal)).from_journal, "what is up need not be kept"
+    assert (await verify_one(veriff, before, journal=journal)).from_journal, "files may be deleted after their upload"
 
 
 async def test_job_that_is_passed_twice_runs_once(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
 ) -> None:
-    """The second of two at once is told that the first has it."""
+    """If a job runs twice at the same time, the second one gets JobClaimedError."""
     found = [result async for result in verify_many(veriff, [job("user-42")] * 2, journal=journal, rate_limits=QUICK)]
 
     assert 1 == sum(isinstance(result.error, JobClaimedError) for result in found)
@@ -572,8 +579,8 @@ async def test_job_that_is_passed_twice_runs_once(
     assert_once(sandbox, {"user-42"})
 
 
-async def test_a_refused_key_ends_the_run(sandbox: Sandbox, journal: MemoryJournal) -> None:
-    """What would meet every job alike is raised, alone, and the jobs are as they were."""
+async def test_refused_key_ends_the_run(sandbox: Sandbox, journal: MemoryJournal) -> None:
+    """An error that every job would meet is raised without a group, and all jobs keep their state."""
     wrong = Credentials(sandbox.credentials.api_key, "another secret")
     async with VeriffClient(wrong, base_url=sandbox.base_url) as veriff:
         with pytest.raises(AuthenticationError):
@@ -586,24 +593,26 @@ async def test_a_refused_key_ends_the_run(sandbox: Sandbox, journal: MemoryJourn
     assert 20 == len(sandbox.sessions)
 
 
-async def test_a_journal_that_fails_ends_the_run(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """Nothing is asked of Veriff that cannot be written down."""
+async def test_failing_journal_ends_the_run(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """No request is sent whose state cannot be saved."""
 
-    class Full(MemoryJournal):
+    class FullJournal(MemoryJournal):
         async def write(self, record: JobRecord) -> None:
             msg = "It is full."
             raise JournalError(msg)
 
     with pytest.raises(JournalError, match=r"It is full\."):
-        await results(verify_many(veriff, jobs(3), journal=Full(), rate_limits=QUICK))
+        await results(verify_many(veriff, jobs(3), journal=FullJournal(), rate_limits=QUICK))
     assert () == sandbox.requests
 
 
-async def test_the_window_bounds_what_is_open(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """No more jobs are taken than there are seats, and none is lost when the reader stops for a while."""
+async def test_concurrency_and_max_waiting_bound_active_jobs(
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+) -> None:
+    """No more jobs are taken than the limits allow, and none is lost while the consumer pauses."""
     taken, seen = list[str](), list[tuple[int, int]]()
 
-    def given() -> Iterator[Job]:
+    def iter_jobs() -> Iterator[Job]:
         for one in jobs(30):
             taken.append(one.id)
             yield one
@@ -611,7 +620,9 @@ async def test_the_window_bounds_what_is_open(sandbox: Sandbox, veriff: VeriffCl
     def look(progress: BatchProgress) -> None:
         seen.append((progress.running, progress.waiting))
 
-    run = verify_many(veriff, given(), journal=journal, concurrency=3, max_waiting=2, rate_limits=QUICK, progress=look)
+    run = verify_many(
+        veriff, iter_jobs(), journal=journal, concurrency=3, max_waiting=2, rate_limits=QUICK, progress=look
+    )
     async with aclosing(run) as stream:
         await anext(stream)
         counts = await journal.count_by_state()
@@ -627,7 +638,7 @@ async def test_the_window_bounds_what_is_open(sandbox: Sandbox, veriff: VeriffCl
 
 
 async def test_progress_adds_up(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """At the end every job that was taken is decided, failed, unknown or stopped, and none is open."""
+    """At the end every accepted job is decided, failed, unknown or stopped, and none is running or waiting."""
     sandbox.inject(Fault.status(500), method="PATCH", times=1)
     last: list[BatchProgress] = []
     await results(verify_many(veriff, jobs(5), journal=journal, rate_limits=QUICK, progress=last.append))
@@ -636,13 +647,13 @@ async def test_progress_adds_up(sandbox: Sandbox, veriff: VeriffClient, journal:
     assert (5, 4, 1, 0, 0) == (done.accepted, done.decided, done.stopped, done.running, done.waiting)
     assert (4, 0) == (done.submitted, done.resumed)
     assert done.rate > 0
-    assert 0 == last[0].decided, "what was told stays as it was"
+    assert 0 == last[0].decided, "an earlier progress does not change"
     await results(verify_many(veriff, jobs(5), journal=journal, rate_limits=QUICK, progress=last.append))
     assert (5, 4, 1) == (last[-1].decided, last[-1].resumed, last[-1].submitted)
 
 
 async def test_closing_early_loses_no_session(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """A run that is left in the middle awaits its creations, so that none is in doubt, and the next goes on."""
+    """A run that is closed early awaits its creations, so that none is unknown, and the next run resumes."""
     async with aclosing(verify_many(veriff, jobs(20), journal=journal, concurrency=8, rate_limits=QUICK)) as run:
         await anext(run)
     assert set(await journal.count_by_state()) <= {
@@ -658,26 +669,28 @@ async def test_closing_early_loses_no_session(sandbox: Sandbox, veriff: VeriffCl
     assert_once(sandbox, {f"user-{number}" for number in range(20)})
 
 
-async def test_stopping_begins_nothing_new(sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal) -> None:
-    """Jobs that have not asked for their session when a run is stopped do not ask any more."""
+async def test_cancelled_run_creates_no_more_sessions(
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal
+) -> None:
+    """Jobs without a session when a run is cancelled create none."""
     pace = RateLimits(initial=1.0, minimum=1.0, maximum=1.0)
     run = asyncio.ensure_future(submit_many(veriff, jobs(8), journal=journal, rate_limits=pace))
-    while not sandbox.sessions:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+    while not sandbox.sessions:  # noqa: ASYNC110  the session is created in the sandbox
         await asyncio.sleep(0)
     run.cancel()
     await asyncio.wait([run])
 
-    assert 1 == posted(sandbox)
+    assert 1 == count_creations(sandbox)
     assert {JobState.CREATED: 1} == dict(await journal.count_by_state())
 
 
-async def test_stopping_waits_for_creations_so_long_and_no_longer(
+async def test_cancelled_run_waits_ten_seconds_for_creations(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
-    """A creation that is not answered within ten seconds of being stopped is in doubt."""
+    """A creation without a response within ten seconds after the cancellation is unknown."""
     sandbox.inject(Fault.hang(), method="POST", path="/v1/sessions")
     run = asyncio.ensure_future(verify_one(veriff, job("user-42"), journal=journal))
-    while veriff.statistics().requests == 0:  # noqa: ASYNC110  it is on its way
+    while veriff.statistics().requests == 0:  # noqa: ASYNC110  the request has yet to be sent
         await asyncio.sleep(0)
     run.cancel()
     advance_time(9)
@@ -692,8 +705,8 @@ async def test_stopping_waits_for_creations_so_long_and_no_longer(
     assert isinstance(found.error, OutcomeUnknownError)
 
 
-async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> None:
-    """One coroutine submits, another gathers the decisions, at any time and in any process."""
+async def test_jobs_can_be_submitted_and_collected_separately(journal: MemoryJournal) -> None:
+    """`submit_many` submits, and `collect_many` collects the decisions later."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ, poll=PollPolicy(interval=0.01)) as veriff:
         assert [] == await submit_many(veriff, jobs(4), journal=journal, rate_limits=QUICK)
         assert {JobState.SUBMITTED: 4} == dict(await journal.count_by_state())
@@ -713,8 +726,8 @@ async def test_submitting_and_collecting_are_apart(journal: MemoryJournal) -> No
     assert {JobState.DECIDED: 4} == dict(await journal.count_by_state())
 
 
-async def test_a_wait_that_ends_without_a_decision_goes_on_later(journal: MemoryJournal) -> None:
-    """A job's own timeout is its error, and the job stays submitted."""
+async def test_job_resumes_after_its_decision_timeout(journal: MemoryJournal) -> None:
+    """After the timeout of a job its result has the error, and the job stays submitted."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ) as veriff:
         found = await verify_one(veriff, job("user-42", timeout=0.01), journal=journal)
         assert isinstance(found.error, DecisionTimeoutError)
@@ -723,10 +736,10 @@ async def test_a_wait_that_ends_without_a_decision_goes_on_later(journal: Memory
         assert (await verify_one(veriff, job("user-42"), journal=journal)).decision is not None
 
 
-async def test_a_batch_slows_down_when_veriff_objects(
+async def test_429_halves_the_rate_and_pauses(
     sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
 ) -> None:
-    """After a 429 the pace is half, and nothing is sent before the time that Veriff asked for has passed."""
+    """After a 429 the rate is halved, and no request is sent before ``Retry-After`` has passed."""
     sandbox.inject(Fault.status(429, retry_after=30), method="POST", path="/v1/sessions", times=1)
     rates: list[float] = []
     run = verify_many(
@@ -740,7 +753,7 @@ async def test_a_batch_slows_down_when_veriff_objects(
     async with aclosing(run) as stream:
         refused = await anext(stream)
         assert refused.error is not None
-        while len(rates) < 4:  # noqa: ASYNC110  the next job has its seat
+        while len(rates) < 4:  # noqa: ASYNC110  until the next job runs
             await asyncio.sleep(0)
         asked = len(sandbox.requests)
         for _ in range(100):
@@ -748,11 +761,11 @@ async def test_a_batch_slows_down_when_veriff_objects(
         assert asked == len(sandbox.requests)
         advance_time(31)
         assert (await anext(stream)).decision is not None
-    assert 20 < min(rates) < 50, "one answer is one objection"
+    assert 20 < min(rates) < 50, "one 429 halves the rate once"
 
 
-async def test_a_batch_finds_the_pace_that_is_borne(journal: MemoryJournal) -> None:
-    """Against a Veriff that bears 40 requests a second, all jobs get through, and few requests are refused."""
+async def test_batch_finds_the_rate_that_veriff_accepts(journal: MemoryJournal) -> None:
+    """If Veriff accepts 40 requests per second, all jobs are decided, and few requests are refused."""
     async with (
         Sandbox(decide_after=0, options=SandboxOptions(requests_per_second=40)) as sandbox,
         VeriffClient.from_env(
@@ -789,7 +802,7 @@ def test_invalid_jobs_and_limits_are_refused(make: Callable[[], object]) -> None
 async def test_invalid_options_are_refused(
     veriff: VeriffClient, journal: MemoryJournal, option: dict[str, int]
 ) -> None:
-    """The message names the option."""
+    """The error names the invalid option."""
     with pytest.raises(InvalidArgumentError, match=next(iter(option))):
         await results(verify_many(veriff, [], journal=journal, **option))  # type: ignore[arg-type]
     with pytest.raises(InvalidArgumentError, match="must be a Job"):

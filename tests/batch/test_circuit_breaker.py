@@ -73,8 +73,8 @@ def jobs(count: int) -> list[Job]:
 
 
 @asynccontextmanager
-async def passing(advance_time: Callable[[float], None], veriff: VeriffClient) -> AsyncIterator[None]:
-    """Let the time until the next probe pass at once inside of the block."""
+async def skip_pauses(advance_time: Callable[[float], None], veriff: VeriffClient) -> AsyncIterator[None]:
+    """Advance the time to each next probe inside the block."""
 
     async def tick() -> None:
         while True:
@@ -92,8 +92,8 @@ async def passing(advance_time: Callable[[float], None], veriff: VeriffClient) -
             await task
 
 
-def posted(sandbox: Sandbox) -> int:
-    """Return how many sessions were asked for."""
+def count_creations(sandbox: Sandbox) -> int:
+    """Return how many creations the sandbox received."""
     return sum(seen.path == "/v1/sessions" and seen.method == "POST" for seen in sandbox.requests)
 
 
@@ -119,7 +119,7 @@ async def test_outage_pauses_the_batch(
     run = verify_many(
         veriff, jobs(16), journal=journal, concurrency=4, rate_limits=QUICK, max_outage=None, progress=seen.append
     )
-    async with passing(advance_time, veriff):
+    async with skip_pauses(advance_time, veriff):
         async for result in run:
             found.append(result)
             if len(found) == 5:
@@ -140,7 +140,7 @@ async def test_outage_pauses_submit_many_and_collect_many(
 ) -> None:
     """`submit_many` and `collect_many` wait for the end of an outage as `verify_many` does."""
     journal = MemoryJournal()
-    async with passing(advance_time, veriff):
+    async with skip_pauses(advance_time, veriff):
         sandbox.inject(Fault.status(504), path="/v1/sessions/*", times=20)
         assert [] == await submit_many(veriff, jobs(6), journal=journal, rate_limits=QUICK, max_outage=None)
         sandbox.inject(Fault.status(500), times=20)
@@ -150,7 +150,7 @@ async def test_outage_pauses_submit_many_and_collect_many(
         ]
 
     assert [True] * 6 == [result.decision is not None for result in found]
-    assert 6 == posted(sandbox)
+    assert 6 == count_creations(sandbox)
 
 
 async def test_outage_longer_than_max_outage_ends_the_run(
@@ -160,7 +160,7 @@ async def test_outage_longer_than_max_outage_ends_the_run(
     journal = MemoryJournal()
     assert [] == await submit_many(veriff, jobs(1), journal=journal, rate_limits=QUICK)
     sandbox.inject(Fault.status(502), path="/v1/sessions/*", times=LONG)
-    async with passing(advance_time, veriff):
+    async with skip_pauses(advance_time, veriff):
         with pytest.raises(ServerError):
             await submit_many(veriff, jobs(8), journal=journal, rate_limits=QUICK, max_outage=20)
 
@@ -181,7 +181,7 @@ async def test_single_job_creates_nothing_during_an_outage(sandbox: Sandbox, ver
 
     assert isinstance(found[0].error, OutcomeUnknownError)
     assert all(isinstance(result.error, ServerError) and result.state is JobState.NEW for result in found[1:])
-    assert 1 == posted(sandbox)
+    assert 1 == count_creations(sandbox)
 
 
 async def test_error_of_one_job_does_not_pause_the_batch(sandbox: Sandbox, veriff: VeriffClient) -> None:
@@ -207,7 +207,7 @@ async def test_consumed_stream_is_not_sent_again(
 
     sandbox.inject(Fault.status(502), method="POST", path="/v1/sessions/*", times=2)
     given = [Job("user-42", [Media(stream(), "face")])]
-    async with passing(advance_time, veriff):
+    async with skip_pauses(advance_time, veriff):
         [found] = [result async for result in verify_many(veriff, given, journal=MemoryJournal(), rate_limits=QUICK)]
 
     assert isinstance(found.error, ServerError)
@@ -234,7 +234,7 @@ async def test_cancelling_a_paused_run_sends_nothing(sandbox: Sandbox, veriff: V
         await task
 
     assert len(sandbox.requests) <= asked + 1
-    assert 1 == posted(sandbox), "before the first success, creations leave one at a time"
+    assert 1 == count_creations(sandbox), "before the first success, creations are sent one at a time"
 
 
 steps = st.sampled_from(["success", "failure", "unknown", "probe failed", "probe succeeded"])

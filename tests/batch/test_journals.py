@@ -1,4 +1,4 @@
-"""Every journal of the library keeps every rule of a journal, and its own."""
+"""Every journal of the library passes the contract of journals, and tests of its own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class TestMemoryJournal(JournalContract):
-    """In one process every handle is the one journal."""
+    """Every handle is the same journal in memory."""
 
     durable = False
     shared = False
@@ -37,14 +37,14 @@ class TestMemoryJournal(JournalContract):
 
 
 class TestSqliteJournal(JournalContract):
-    """Every handle has connections of its own to one file, as another process has; one of them runs jobs."""
+    """Every handle has its own connections to the file, as another process has; one of them runs jobs."""
 
     shared = False
     path: Path
 
     @pytest.fixture(autouse=True)
     def fresh(self, tmp_path: Path) -> None:
-        """Give each test a file of its own."""
+        """Choose a new file for each test."""
         self.path = tmp_path / "journal.db"
 
     async def make(self) -> Journal:
@@ -53,13 +53,13 @@ class TestSqliteJournal(JournalContract):
 
 
 class TestRedisJournal(JournalContract):
-    """Every handle has connections of its own to one server, as another machine has."""
+    """Every handle has its own connections to the server, as another machine has."""
 
     url: str
 
     @pytest.fixture(autouse=True)
     def fresh(self, redis_server: RedisServer) -> None:
-        """Give each test an empty server."""
+        """Use an empty server for each test."""
         self.url = redis_server.url
 
     async def make(self) -> Journal:
@@ -74,8 +74,8 @@ def record_of(job_id: str, state: JobState = JobState.NEW) -> JobRecord:
 
 @pytest.fixture
 async def admin(redis_server: RedisServer) -> AsyncGenerator[Redis]:
-    """Give a client of the server that sees everything."""
-    # Newer versions of redis-py would read what they tell the server of themselves from the disk.
+    """Connect a client that sees all keys and connections."""
+    # Newer versions of redis-py would read their own version, which they send to the server, from the disk.
     options: dict[str, Any] = {"driver_info": None} if "driver_info" in signature(Redis).parameters else {}
     async with Redis.from_url(redis_server.url, decode_responses=True, **options) as admin:
         yield admin
@@ -92,28 +92,28 @@ LEASE: Final = "{veriff-batch}:claim:a"
 
 @pytest.mark.anyio
 class TestLeases:
-    """A claim in Redis lasts as long as its process, and a write needs it."""
+    """A claim in Redis is a lease that the process renews, and each write needs it."""
 
-    async def test_leases_are_renewed_while_they_are_held(
+    async def test_one_task_renews_all_leases(
         self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
-        """One task renews all claims before they run out, and ends with the last of them."""
+        """One task renews all leases before they expire, and ends with the last claim."""
         before = asyncio.all_tasks()
         async with RedisJournal(redis_server.url, lease=1000) as journal:
             for number in range(250):
                 await journal.claim(str(number))
             await journal.claim("a")
-            (keeper,) = asyncio.all_tasks() - before
+            (renewal,) = asyncio.all_tasks() - before
             for _ in range(2):
                 await admin.pexpire(LEASE, 100_000)
                 await asyncio.sleep(0)
                 advance_time(251)
                 while await admin.pttl(LEASE) <= 100_000:
                     pass
-            assert keeper in asyncio.all_tasks()
+            assert renewal in asyncio.all_tasks()
             for job_id in (*map(str, range(250)), "a"):
                 await journal.release(job_id)
-            await asyncio.wait([keeper])
+            await asyncio.wait([renewal])
             assert not await admin.keys("*:claim:*")
             await journal.claim("a")
 
@@ -121,8 +121,8 @@ class TestLeases:
         while await others(admin):
             pass
 
-    async def test_a_lease_that_ran_out_writes_nothing(self, redis_server: RedisServer, admin: Redis) -> None:
-        """Whoever has lost a claim is told so at the next write, whether another has the job by then, or nobody."""
+    async def test_expired_lease_refuses_the_write(self, redis_server: RedisServer, admin: Redis) -> None:
+        """A journal that has lost a claim gets JobClaimedError at its next write, also if the job is free."""
         async with RedisJournal(redis_server.url) as mine, RedisJournal(redis_server.url) as other:
             await mine.claim("a")
             await mine.write(record_of("a"))
@@ -139,20 +139,20 @@ class TestLeases:
             await other.write(record_of("a", JobState.SUBMITTED))
             assert record_of("a", JobState.SUBMITTED) == await mine.read("a")
 
-    async def test_a_renewal_that_others_end_is_started_again(
+    async def test_cancelled_renewal_is_restarted(
         self,
         redis_server: RedisServer,
         admin: Redis,
         advance_time: Callable[[float], None],
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        """Who cancels the task that renews claims does not end them: it is started again, and the log says so."""
+        """The journal restarts a renewal task that other code cancels, and logs that."""
         before = asyncio.all_tasks()
         async with RedisJournal(redis_server.url, lease=1000) as journal:
             await journal.claim("a")
-            (keeper,) = asyncio.all_tasks() - before
-            keeper.cancel()
-            await asyncio.wait([keeper])
+            (renewal,) = asyncio.all_tasks() - before
+            renewal.cancel()
+            await asyncio.wait([renewal])
             await asyncio.sleep(0)
             advance_time(63)
             while not (again := asyncio.all_tasks() - before):
@@ -168,28 +168,28 @@ class TestLeases:
         logged = [record.getMessage() for record in caplog.records if record.name.startswith("veriff_async")]
         assert ["the renewal of claims ended with CancelledError; it is started again"] == logged
 
-    async def test_renewing_finds_what_was_lost(
+    async def test_renewal_drops_lost_claims(
         self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
-        """A claim that another has by now is not renewed, nor is what was lost taken back; others are."""
+        """A renewal drops expired claims, also those that another journal has now, and renews the others."""
         before = asyncio.all_tasks()
         async with RedisJournal(redis_server.url, lease=1000) as journal:
             await journal.claim("a")
-            (keeper,) = asyncio.all_tasks() - before
+            (renewal,) = asyncio.all_tasks() - before
             await admin.set(LEASE, "another's")
             await asyncio.sleep(0)
             advance_time(251)
-            await asyncio.wait([keeper])  # it has nothing to renew any more
+            await asyncio.wait([renewal])  # it has nothing to renew any more
             with pytest.raises(JobClaimedError, match="is claimed by an active run"):
                 await journal.write(record_of("a"))
             await journal.release("a")
 
         assert "another's" == await admin.get(LEASE)
 
-    async def test_leases_outlive_a_server_that_is_away(
+    async def test_leases_are_renewed_after_a_server_outage(
         self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
-        """While the server does not answer, writes fail; when it does again the claims that it knows are renewed."""
+        """Writes fail while the server does not respond; then the claims that it still has are renewed."""
         async with RedisJournal(redis_server.url, lease=1000, timeout=0.2) as journal:
             await journal.claim("a")
             await admin.pexpire(LEASE, 100_000)
@@ -205,8 +205,8 @@ class TestLeases:
             await journal.write(record_of("a", JobState.CREATING))
             assert record_of("a", JobState.CREATING) == await journal.read("a")
 
-    async def test_a_process_that_dies_frees_its_jobs(self, redis_server: RedisServer, admin: Redis) -> None:
-        """A lease ends by itself, at most its own time after the last renewal."""
+    async def test_lease_of_a_dead_process_expires(self, redis_server: RedisServer, admin: Redis) -> None:
+        """The lease of a dead process expires at most `lease` seconds after the last renewal."""
         async with RedisJournal(redis_server.url, lease=0.5) as journal:
             child = await asyncio.create_subprocess_exec(
                 sys.executable, "-c", HOLDING, redis_server.url, stdout=asyncio.subprocess.PIPE
@@ -222,8 +222,8 @@ class TestLeases:
                 pass
             assert record_of("a") == await journal.claim("a")
 
-    async def test_cancelling_leaves_no_claim(self, redis_server: RedisServer, admin: Redis) -> None:
-        """A claim that is cancelled at whatever moment is given back, and keeps no connection."""
+    async def test_cancelled_claim_is_released(self, redis_server: RedisServer, admin: Redis) -> None:
+        """A claim that is cancelled at any moment is released, and keeps no connection."""
         async with RedisJournal(redis_server.url) as journal:
             for turns in range(40):
                 claim = asyncio.ensure_future(journal.claim("a"))
@@ -237,8 +237,8 @@ class TestLeases:
         while await others(admin):
             pass
 
-    async def test_closing_ends_what_is_under_way(self, redis_server: RedisServer, admin: Redis) -> None:
-        """Claims and writes that are under way when it is closed end well or with an error, and leave nothing."""
+    async def test_closing_ends_pending_requests(self, redis_server: RedisServer, admin: Redis) -> None:
+        """Claims that are pending when the journal is closed succeed or raise, and no lease remains."""
         journal = RedisJournal(redis_server.url)
         claims = [asyncio.ensure_future(journal.claim(str(number))) for number in range(40)]
         await asyncio.wait(claims, return_when=asyncio.FIRST_COMPLETED)
@@ -270,10 +270,10 @@ asyncio.run(main())
 
 @pytest.mark.anyio
 class TestRedis:
-    """The journal tells in its own words what the server refuses."""
+    """Errors of the server become JournalError, with a remedy."""
 
-    async def test_what_it_keeps_is_a_dozen_of_keys(self, redis_server: RedisServer, admin: Redis) -> None:
-        """All keys share a hash tag and a prefix, and there are no more of them than steps, and four."""
+    async def test_number_of_keys_is_constant(self, redis_server: RedisServer, admin: Redis) -> None:
+        """All keys have the same hash tag, and their number does not depend on the number of jobs."""
         async with RedisJournal(redis_server.url, prefix="{spring}") as journal:
             for number, state in enumerate((*JobState, *JobState)):
                 await journal.claim(str(number))
@@ -284,8 +284,8 @@ class TestRedis:
         assert len(JobState) + 3 == len(keys)
         assert {"{spring}"} == {str(key).partition(":")[0] for key in keys}
 
-    async def test_what_cannot_be_read_is_told(self, redis_server: RedisServer, admin: Redis) -> None:
-        """What others wrote under the names of the journal is an error, not a crash, and its job stays free."""
+    async def test_foreign_data_raises_journal_error(self, redis_server: RedisServer, admin: Redis) -> None:
+        """Data of another program under the keys of the journal raises JournalError, and the job stays free."""
         async with RedisJournal(redis_server.url) as journal:
             await admin.hset("{veriff-batch}:records", "a", "theirs")
             for _ in range(2):
@@ -297,8 +297,8 @@ class TestRedis:
             with pytest.raises(JournalError, match="refuses a command"):
                 await journal.write(record_of("b"))
 
-    async def test_a_full_server_is_told(self, redis_server: RedisServer, admin: Redis) -> None:
-        """A server without memory says so, whichever part of a claim or a write it refuses; nothing is half written."""
+    async def test_full_server_refuses_whole_writes(self, redis_server: RedisServer, admin: Redis) -> None:
+        """A server without memory refuses a claim or a write as a whole, with a clear error."""
         async with RedisJournal(redis_server.url) as journal:
             await journal.claim("a")
             await journal.write(record_of("a"))
@@ -319,14 +319,14 @@ class TestRedis:
                 state: count for state, count in (await journal.count_by_state()).items() if count
             }
 
-    async def test_a_replica_is_told(self, redis_server: RedisServer, redis_replica: RedisServer) -> None:
-        """A claim at a replica says what to do, and what was written can be read there."""
+    async def test_replica_refuses_claims(self, redis_server: RedisServer, redis_replica: RedisServer) -> None:
+        """A claim at a replica raises an error with a remedy."""
         async with RedisJournal(redis_replica.url) as journal:
             with pytest.raises(JournalError, match="it is a replica"):
                 await journal.claim("a")
 
-    def test_one_loop_at_a_time(self, redis_server: RedisServer) -> None:
-        """While the loop that uses a journal lives no other may; after its end another begins anew, without claims."""
+    def test_second_event_loop_is_refused(self, redis_server: RedisServer) -> None:
+        """Only one event loop may use a journal at a time; after its end another starts without claims."""
         journal = RedisJournal(redis_server.url, timeout=0.5)
 
         async def first() -> None:
@@ -350,13 +350,13 @@ class TestRedis:
     @pytest.mark.parametrize(
         "options", [{"timeout": 0.0}, {"lease": 0.0}, {"lease": float("nan")}, {"lease": float("inf")}, {"prefix": ""}]
     )
-    def test_options_that_cannot_work_are_refused(self, options: dict[str, object]) -> None:
-        """Options are checked when they are given."""
+    def test_invalid_options_are_refused(self, options: dict[str, object]) -> None:
+        """The constructor refuses a timeout, lease or prefix that cannot work."""
         with pytest.raises(ConfigurationError, match=r"(RedisJournal needs|give seconds above zero)"):
             RedisJournal("redis://localhost", **options)  # type: ignore[arg-type]
 
-    def test_a_url_that_cannot_work_is_refused(self) -> None:
-        """A url is checked when it is given, and never shown."""
+    def test_invalid_url_is_refused_and_not_shown(self) -> None:
+        """The constructor refuses an invalid URL, and the error does not show it."""
         with pytest.raises(ConfigurationError, match="url of RedisJournal cannot be read"):
             RedisJournal("http://:sesame@localhost")
         assert "sesame" not in repr(RedisJournal("redis://:sesame@localhost"))

@@ -1,4 +1,4 @@
-"""Manifests: any file gives jobs, or says of each row what is wrong with it."""
+"""Manifests: each row becomes a job or an InvalidRow with its reason."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECRET = "Zuckerkandl"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Give a folder with two pictures and some files that are none."""
+    """Create a folder with two pictures and some other files."""
     (tmp_path / "front.jpg").write_bytes(PICTURE)
     (tmp_path / "face é.jpg").write_bytes(PICTURE)
     (tmp_path / "empty.jpg").touch()
@@ -34,24 +34,24 @@ def folder(tmp_path: Path) -> Path:
 def read(
     folder: Path, text: str | bytes, *, name: str = "jobs.csv", check_media: bool = True
 ) -> list[ManifestRow | InvalidRow]:
-    """Read a manifest of this text."""
+    """Read a manifest with this text."""
     path = folder / name
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return list(read_manifest(path, check_media=check_media))
 
 
 def reasons(rows: list[ManifestRow | InvalidRow]) -> dict[int, str]:
-    """Return the lines that are bad, with the reasons."""
+    """Return the reasons of the invalid rows by line."""
     return {row.line: row.reason for row in rows if isinstance(row, InvalidRow)}
 
 
 def jobs(rows: list[ManifestRow | InvalidRow]) -> list[Job]:
-    """Return the jobs of the good rows."""
+    """Return the jobs of the valid rows."""
     return [row.job for row in rows if isinstance(row, ManifestRow)]
 
 
-def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
-    """Columns are contexts, fields of the models and options; a byte order mark, spaces and empty lines do no harm."""
+def test_csv_row_becomes_a_complete_job(folder: Path) -> None:
+    """Columns are contexts, model fields and options; a byte order mark, spaces and empty lines are ignored."""
     text = (
         "\ufeffid, document-front,face,first_name,gender,document_type,document_number,full_address,vendor_data,"
         "end_user_id,callback,timeout,max_side,proof_of_address_types\r\n"
@@ -78,8 +78,8 @@ def test_a_row_of_csv_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
     assert second == ManifestRow(6, Job("u2", second.job.media)) if isinstance(second, ManifestRow) else False
 
 
-def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> None:
-    """Members are named as the arguments of create_session, what is null counts as absent."""
+def test_json_line_becomes_a_complete_job(folder: Path) -> None:
+    """Members have the names of the arguments of create_session; null counts as absent."""
     line = {
         "id": "u1",
         "media": [
@@ -107,8 +107,8 @@ def test_a_line_of_json_becomes_a_job_with_all_that_it_says(folder: Path) -> Non
     }
 
 
-def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(folder: Path) -> None:
-    """Each fault has its own reason, with the column, and never with what stood there."""
+def test_invalid_csv_rows_are_reported_with_line_and_column(folder: Path) -> None:
+    """Each mistake has its own reason, which names the column and never shows the value."""
     rows = read(
         folder,
         b"id,document-front,face,last_name,date_of_birth,timeout,callback\n"
@@ -171,8 +171,8 @@ def test_every_bad_row_of_csv_is_named_with_its_line_and_the_others_are_read(fol
         (b"x" * 1_100_000, "more than 1048576 bytes"),
     ],
 )
-def test_a_header_that_cannot_be_right_ends_the_reading(folder: Path, text: str | bytes, word: str) -> None:
-    """Nothing can be said of a row whose columns are not known; what is unknown is not repeated."""
+def test_invalid_header_ends_the_reading(folder: Path, text: str | bytes, word: str) -> None:
+    """Without a valid header no row is read; the reason does not show an unknown name."""
     [bad] = read(folder, text)
 
     assert isinstance(bad, InvalidRow)
@@ -181,8 +181,8 @@ def test_a_header_that_cannot_be_right_ends_the_reading(folder: Path, text: str 
     assert SECRET not in bad.reason
 
 
-def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
-    """Each fault has its own reason, with the member, and never with what stood there."""
+def test_invalid_json_lines_are_reported_with_the_member(folder: Path) -> None:
+    """Each mistake has its own reason, which names the member and never shows the value."""
     media = '"media": [{"path": "front.jpg", "context": "face"}]'
     lines = {
         '{"id": "a"': "not a JSON object",
@@ -219,8 +219,8 @@ def test_every_bad_line_of_json_is_named_with_the_member(folder: Path) -> None:
     }
 
 
-def test_an_open_quotation_mark_hides_no_other_row(folder: Path) -> None:
-    """What it took in is read again, each line as a row of its own, even where it seems to close again."""
+def test_open_quotation_mark_hides_no_other_row(folder: Path) -> None:
+    """Lines inside an open quotation mark are read again as rows, also if a later mark seems to close it."""
     text = 'id,face,last_name\n1,front.jpg,"open\n' + "".join(f"{n},front.jpg,x\n" for n in range(2, 100))
     closed = text + '100,front.jpg,"\n101,front.jpg,x\n'
 
@@ -230,13 +230,13 @@ def test_an_open_quotation_mark_hides_no_other_row(folder: Path) -> None:
     assert ["2", "4"] == [job.id for job in jobs(read(folder, short))]
 
 
-def test_media_are_looked_at_on_demand_only(folder: Path) -> None:
-    """Where the files may be gone since, rows are checked without them."""
+def test_check_media_false_skips_the_files(folder: Path) -> None:
+    """With ``check_media=False`` rows are valid without their files."""
     assert ["1"] == [job.id for job in jobs(read(folder, "id,face\n1,missing.jpg\n", check_media=False))]
 
 
-def test_a_file_that_cannot_be_read_is_told_without_its_name(tmp_path: Path) -> None:
-    """The ending and the timeout are checked at once, the file when it is opened."""
+def test_unreadable_file_is_reported_without_its_name(tmp_path: Path) -> None:
+    """The ending and the timeout are checked by the call, the file when the first row is read."""
     with pytest.raises(InvalidArgumentError, match=r"ends in \.csv"):
         read_manifest(tmp_path / "jobs.xlsx")
     with pytest.raises(InvalidArgumentError, match="The timeout is 0"):
@@ -249,10 +249,10 @@ def test_a_file_that_cannot_be_read_is_told_without_its_name(tmp_path: Path) -> 
 
 
 @given(data=st.binary(max_size=200), is_csv=st.booleans())
-def test_any_bytes_give_rows_or_bad_rows(
+def test_any_bytes_yield_rows_or_invalid_rows(
     data: bytes, tmp_path_factory: pytest.TempPathFactory, *, is_csv: bool
 ) -> None:
-    """Nothing that a file may hold raises; lines are numbered in their order."""
+    """No content of a file raises; line numbers ascend."""
     folder = tmp_path_factory.getbasetemp()
     header = b"id,face,first_name,timeout,max_side\n" if is_csv else b""
     rows = read(folder, header + data, name="any.csv" if is_csv else "any.jsonl")
@@ -271,8 +271,8 @@ VALUES = st.recursive(
 
 
 @given(found=st.dictionaries(NAMES, VALUES))
-def test_any_json_gives_a_job_or_a_reason(found: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever type a member has, the outcome is a job or a sentence."""
+def test_any_json_yields_a_job_or_a_reason(found: dict[str, object], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A member of any type yields a job or a reason."""
     outcome: object
     try:
         outcome = job_from_members(found, tmp_path_factory.getbasetemp(), 900.0).id

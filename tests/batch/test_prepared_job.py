@@ -105,7 +105,7 @@ def test_same_bytes_have_one_fingerprint(path: Path) -> None:
 
 
 def test_unchanged_size_and_mtime_skip_the_digest(path: Path) -> None:
-    """A file of the same size and modification time counts as unchanged; a new time alone is no change."""
+    """A file of the same size and time counts as unchanged; a new time alone does not change the input."""
     before = record_of(job(path), None)
     times = path.stat()
     path.write_bytes(PICTURE[:-2] + b"..")

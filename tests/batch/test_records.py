@@ -50,7 +50,7 @@ def test_record_survives_the_journal(record: JobRecord) -> None:
 
 @given(RECORDS, st.data())
 def test_damaged_bytes_are_refused(record: JobRecord, data: st.DataObject) -> None:
-    """Any bytes are a record or an JournalError, never another exception."""
+    """Any bytes are a record or a JournalError, never another exception."""
     whole = dump_record(record)
     place, other = data.draw(st.integers(0, len(whole))), data.draw(st.binary(max_size=8))
     with suppress(JournalError):
@@ -73,7 +73,7 @@ def test_damaged_bytes_are_refused(record: JobRecord, data: st.DataObject) -> No
     ],
 )
 def test_unexpected_members_are_refused(text: bytes) -> None:
-    """Another program's bytes are not taken for a record."""
+    """JSON with unexpected members is not a record."""
     with pytest.raises(JournalError):
         load_record(text)
 
@@ -92,8 +92,8 @@ def record(state: JobState, *media: MediaRecord) -> JobRecord:
     return JobRecord(job_id="user-42", state=state, options_digest="", media=media, session_id="8f0d1ab6")
 
 
-def shown(context: str, size: int, *, begun: bool = True, media_id: str | None = None) -> MediaRecord:
-    """Return what is written of a media."""
+def media_record(context: str, size: int, *, begun: bool = True, media_id: str | None = None) -> MediaRecord:
+    """Return the record of a media."""
     return MediaRecord(
         context=context,
         fingerprint=FileFingerprint(size=size, sha256=f"{size:02x}"),
@@ -102,30 +102,30 @@ def shown(context: str, size: int, *, begun: bool = True, media_id: str | None =
     )
 
 
-def held(media_id: str, context: str, size: int | None) -> MediaFile:
-    """Return what Veriff tells of a media."""
+def media_file(media_id: str, context: str, size: int | None) -> MediaFile:
+    """Return a media of Veriff's list."""
     return MediaFile(id=media_id, context=context, size=size)  # type: ignore[arg-type]
 
 
 def test_uploads_with_lost_responses_are_recognized() -> None:
-    """What was begun is known by what it shows and its size; each file that Veriff holds stands for one of them."""
+    """Started uploads are recognized by context and size; each file of Veriff counts for one of them."""
     before = record(
         JobState.UPLOADING,
-        shown("face", 10, media_id="known"),
-        shown("face", 10),
-        shown("face", 20),
-        shown("document-front", 30),
-        shown("document-back", 40, begun=False),
+        media_record("face", 10, media_id="known"),
+        media_record("face", 10),
+        media_record("face", 20),
+        media_record("document-front", 30),
+        media_record("document-back", 40, begun=False),
         MediaRecord(context="document-back-2", upload_started=True),
     )
     after = before.with_uploaded(
         [
-            held("known", "face", 10),
-            held("a", "face", 20),
-            held("b", "document-front", 31),
-            held("c", "document-back", 40),
-            held("d", "document-back-2", 7),
-            held("e", "face", None),
+            media_file("known", "face", 10),
+            media_file("a", "face", 20),
+            media_file("b", "document-front", 31),
+            media_file("c", "document-back", 40),
+            media_file("d", "document-back-2", 7),
+            media_file("e", "face", None),
         ]
     )
 
@@ -134,18 +134,23 @@ def test_uploads_with_lost_responses_are_recognized() -> None:
 
 
 def test_ambiguous_uploads_are_repeated() -> None:
-    """When fewer files are held than were begun alike, none is taken for up, unless their bytes are the same."""
-    pair = [shown("face", 10), evolve(shown("face", 10), fingerprint=FileFingerprint(size=10, sha256="1f"))]
-    stream, small = MediaRecord(context="face", upload_started=True), evolve(shown("face", 10), resized=True)
-    one = [held("a", "face", 10)]
+    """If Veriff has fewer files than equal uploads, they are repeated unless their bytes are the same."""
+    pair = [
+        media_record("face", 10),
+        evolve(media_record("face", 10), fingerprint=FileFingerprint(size=10, sha256="1f")),
+    ]
+    stream, small = MediaRecord(context="face", upload_started=True), evolve(media_record("face", 10), resized=True)
+    one = [media_file("a", "face", 10)]
 
     assert (0, 1) == record(JobState.UPLOADING, *pair).with_uploaded(one).missing_indexes
-    assert (0, 1) == record(JobState.UPLOADING, stream, shown("face", 10)).with_uploaded(one).missing_indexes
-    assert (0, 1) == record(JobState.UPLOADING, shown("face", 10), shown("face", 20)).with_uploaded(
-        [held("a", "face", None)]
+    assert (0, 1) == record(JobState.UPLOADING, stream, media_record("face", 10)).with_uploaded(one).missing_indexes
+    assert (0, 1) == record(JobState.UPLOADING, media_record("face", 10), media_record("face", 20)).with_uploaded(
+        [media_file("a", "face", None)]
     ).missing_indexes
-    assert (1,) == record(JobState.UPLOADING, shown("face", 10), shown("face", 10)).with_uploaded(one).missing_indexes
-    assert () == record(JobState.UPLOADING, small).with_uploaded([held("a", "face", 3)]).missing_indexes
+    assert (1,) == record(JobState.UPLOADING, media_record("face", 10), media_record("face", 10)).with_uploaded(
+        one
+    ).missing_indexes
+    assert () == record(JobState.UPLOADING, small).with_uploaded([media_file("a", "face", 3)]).missing_indexes
 
 
 def test_failed_job_resumes_in_the_state_that_failed() -> None:

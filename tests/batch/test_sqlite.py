@@ -50,7 +50,7 @@ async def alter_file(path: Path, statement: str) -> None:
     await asyncio.to_thread(alter)
 
 
-async def files_beside(path: Path) -> list[str]:
+async def files_in_folder(path: Path) -> list[str]:
     """Return the names of all files in the folder."""
     return await asyncio.to_thread(lambda: sorted(file.name for file in path.parent.iterdir()))
 
@@ -92,7 +92,7 @@ async def test_one_process_at_a_time_runs_jobs(path: Path) -> None:
     assert child.stdin is not None
     assert b"held\n" == await child.stdout.readline()
     async with SqliteJournal(path) as looking:
-        assert record_of("a") == await looking.read("a")  # had the child lost its locks, closing took its log along
+        assert record_of("a") == await looking.read("a")  # with its locks, the log was not deleted
     child.stdin.write(b"\n")
     assert b"written\n" == await child.stdout.readline()
     async with SqliteJournal(path) as journal:
@@ -109,7 +109,7 @@ async def test_one_process_at_a_time_runs_jobs(path: Path) -> None:
         await journal.write(record_of("a", JobState.CREATED))
         records = [record async for record in journal.iter_records()]
         assert [record_of("a", JobState.CREATED), record_of("late")] == records
-    assert ["batch.db", "batch.db-run"] == await files_beside(path)
+    assert ["batch.db", "batch.db-run"] == await files_in_folder(path)
 
 
 @asynccontextmanager
@@ -145,7 +145,7 @@ async def test_closing_waits_for_writes(path: Path) -> None:
     await run_loop(50)
     assert [None] * 3 == await writes
     assert [] == [thread for thread in threading.enumerate() if "journal" in thread.name]
-    assert ["batch.db", "batch.db-run"] == await files_beside(path)
+    assert ["batch.db", "batch.db-run"] == await files_in_folder(path)
     async with SqliteJournal(path) as journal:
         assert {JobState.NEW: 3} == await journal.count_by_state()
 
@@ -196,14 +196,14 @@ async def test_waiting_writes_share_a_transaction(path: Path, monkeypatch: pytes
 
     connect = sqlite3.connect
 
-    def traced(name: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401  as sqlite3 has it
+    def trace_statements(name: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401  as sqlite3 has it
         connection: sqlite3.Connection = connect(name, **options)
         connection.set_trace_callback(done.append)
         return connection
 
     names = [str(number) for number in range(100)]
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite3, "connect", traced)
+        patched.setattr(sqlite3, "connect", trace_statements)
         journal = SqliteJournal(path)
         await asyncio.gather(*map(journal.claim, names))
     done.clear()
@@ -219,12 +219,12 @@ async def test_written_records_are_on_the_disk(path: Path, monkeypatch: pytest.M
     """Each connection waits for the disk, so that a record survives a loss of power (``synchronous=FULL``)."""
     found: set[int] = set()
 
-    class Watched(sqlite3.Connection):
+    class WatchedDatabase(sqlite3.Connection):
         def close(self) -> None:
             found.add(self.execute("PRAGMA synchronous").fetchone()[0])
             super().close()
 
-    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=Watched))
+    monkeypatch.setattr(sqlite3, "connect", partial(sqlite3.connect, factory=WatchedDatabase))
     async with SqliteJournal(path) as journal:
         await journal.claim("a")
         await journal.write(record_of("a"))
@@ -359,7 +359,7 @@ os._exit(2)
 """
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 async def test_forked_process_needs_its_own_journal(path: Path) -> None:
     """A journal that was open before a fork is refused after it, and the parent closes its own."""
     command = [sys.executable, "-W", "error", "-c", FORKED, str(path)]
@@ -411,8 +411,8 @@ async def test_one_run_per_journal_through_any_path(path: Path, how: str, is_new
             with pytest.raises(JournalError, match="Another run uses this journal"):
                 await second.claim("b")
 
-    assert {"batch.db", "batch.db-run", "away"} >= set(await files_beside(path))
-    assert [] == [name for name in await files_beside(path.parent / "away" / "any") if "-" in name]
+    assert {"batch.db", "batch.db-run", "away"} >= set(await files_in_folder(path))
+    assert [] == [name for name in await files_in_folder(path.parent / "away" / "any") if "-" in name]
 
 
 async def test_journal_with_hard_links_is_refused(path: Path) -> None:

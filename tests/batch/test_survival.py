@@ -1,6 +1,6 @@
-"""A batch that is killed at whatever moment is gone on with: each job is decided once, on Veriff's own books.
+"""A batch that is killed at any moment resumes: each job has one session, one submission and one decision.
 
-``VERIFF_JOBS=5000 VERIFF_KILLS=20`` does it at length; without them a few jobs and kills.
+``VERIFF_JOBS=5000 VERIFF_KILLS=20`` make a long test of it; the default is a few jobs and kills.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 JOBS: Final = int(os.environ.get("VERIFF_JOBS", "40"))
 KILLS: Final = int(os.environ.get("VERIFF_KILLS", "4"))
 REQUESTS: Final = 6
-"""Requests of a job at least: one creation, three uploads, one submission, one question."""
+"""Minimum of requests of a job: one creation, three uploads, one submission, one for the decision."""
 SECONDS: Final = 50.0 + JOBS
-RUNNING: Final = """
+PROGRAM: Final = """
 import asyncio, pathlib, sys
 from veriff_async import Media, PollPolicy, VeriffClient
 from veriff_async.batch import Job, RateLimits, SqliteJournal, verify_many
@@ -55,23 +55,23 @@ asyncio.run(main())
 """
 
 
-class Books:
-    """Counts the requests and submissions of a sandbox, and says when there were so many requests."""
+class RequestCounter:
+    """Counts the requests and submissions of a sandbox, and sets an event after a number of requests."""
 
     def __init__(self) -> None:
-        """Count nothing yet."""
+        """Start at zero."""
         self.reached = Event()
         self.requests = 0
         self.submitted = Counter[str]()
         self._left = 0
 
     def wait_for(self, requests: int) -> None:
-        """Say when so many more requests have come."""
+        """Set the event after this many more requests."""
         self.reached.clear()
         self._left = requests
 
-    def seen(self, request: ReceivedRequest) -> None:
-        """Count."""
+    def on_request(self, request: ReceivedRequest) -> None:
+        """Count a request."""
         self.requests += 1
         if request.method == "PATCH" and request.status == 200:
             self.submitted[request.path] += 1
@@ -80,10 +80,10 @@ class Books:
             self.reached.set()
 
 
-async def settle_what_is_in_doubt(path: Path, sandbox: Sandbox) -> int:
-    """Settle creations whose answer was lost, as a person would who looks into the portal; return how many."""
+async def resolve_unknown_jobs(path: Path, sandbox: Sandbox) -> int:
+    """Resolve creations without a response, as a person does who looks in the portal; return how many."""
     async with VeriffClient.from_env(sandbox.environ) as veriff:
-        for _ in range(3):  # what the dead process had sent is read, and answered, before these are
+        for _ in range(3):  # the sandbox handles the requests of the killed process before these
             await veriff.fraud_categories()
     held = {session.vendor_data: session.id for session in sandbox.sessions}
     async with SqliteJournal(path) as journal:
@@ -95,22 +95,22 @@ async def settle_what_is_in_doubt(path: Path, sandbox: Sandbox) -> int:
 
 @pytest.mark.usefixtures("without_coverage")
 @pytest.mark.timeout(60 + 3 * JOBS)
-def test_a_batch_survives_being_killed(tmp_path: Path) -> None:
-    """However often it is killed, each job has one session, each picture once, a decision, and nothing is over."""
+def test_killed_batch_resumes_until_every_job_is_decided(tmp_path: Path) -> None:
+    """After any number of kills, each job has one session, each picture once, and a decision."""
     for context in ("document-front", "document-back", "face"):
         (tmp_path / f"{context}.jpg").write_bytes(b"\xff\xd8\xff\xda" + os.urandom(20_000) + b"\xff\xd9")
-    rng, books, killed, doubtful = random.Random(KILLS), Books(), 0, 0  # noqa: S311  the same moments in every run
-    with Sandbox(decide_after=0, on_request=books.seen) as sandbox:
+    rng, counter, killed, unknown = random.Random(KILLS), RequestCounter(), 0, 0  # noqa: S311  the same moments in every run
+    with Sandbox(decide_after=0, on_request=counter.on_request) as sandbox:
         for _ in range(KILLS):
-            books.wait_for(rng.randrange(1, 2 * REQUESTS * JOBS // (KILLS + 1)))
-            with started(tmp_path, sandbox) as process:
-                # It may end before that, when there is little left to do.
-                while not books.reached.wait(0.05) and process.poll() is None:
+            counter.wait_for(rng.randrange(1, 2 * REQUESTS * JOBS // (KILLS + 1)))
+            with start_batch(tmp_path, sandbox) as process:
+                # The process may end earlier, when few requests are left.
+                while not counter.reached.wait(0.05) and process.poll() is None:
                     pass
                 killed += process.poll() is None
                 process.kill()
-            doubtful += anyio.run(settle_what_is_in_doubt, tmp_path / "batch.db", sandbox)
-        with started(tmp_path, sandbox) as process:
+            unknown += anyio.run(resolve_unknown_jobs, tmp_path / "batch.db", sandbox)
+        with start_batch(tmp_path, sandbox) as process:
             assert 0 == process.wait(SECONDS)
         sessions = sandbox.sessions
 
@@ -119,18 +119,18 @@ def test_a_batch_survives_being_killed(tmp_path: Path) -> None:
         assert Status.APPROVED == session.status
         assert 1 == len(session.attempts)
         assert ["document-back", "document-front", "face"] == sorted(media.context for media in session.media)
-    assert [1] * JOBS == list(books.submitted.values())
+    assert [1] * JOBS == list(counter.submitted.values())
     assert anyio.run(count_by_state, tmp_path / "batch.db") == {JobState.DECIDED: JOBS}
-    print(f"{JOBS} jobs, {killed} kills, {doubtful} creations in doubt, {books.requests} requests")  # noqa: T201
+    print(f"{JOBS} jobs, {killed} kills, {unknown} unknown creations, {counter.requests} requests")  # noqa: T201
 
 
 async def count_by_state(path: Path) -> dict[JobState, int]:
-    """Return what the journal counts."""
+    """Return how many jobs of the journal are in each state."""
     async with SqliteJournal(path) as journal:
         return dict(await journal.count_by_state())
 
 
-def started(folder: Path, sandbox: Sandbox) -> subprocess.Popen[bytes]:
+def start_batch(folder: Path, sandbox: Sandbox) -> subprocess.Popen[bytes]:
     """Start the batch in a process of its own."""
-    command = [sys.executable, "-c", RUNNING, str(folder), str(JOBS)]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(JOBS)]
     return subprocess.Popen(command, env={**os.environ, **sandbox.environ})  # noqa: S603  our own script

@@ -1,4 +1,4 @@
-"""Batches over taskiq: a worker that dies takes no job with it, and a message is gone when its job is done."""
+"""Batches on taskiq: a worker that dies loses no job, and a message is acknowledged after its job has ended."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.usefixtures("without_coverage"),
-]  # its workers are killed, and tell nothing
+]  # killed workers report no coverage
 
 JOBS: Final = int(os.environ.get("VERIFF_JOBS", "48"))
 ROOT: Final = Path(__file__).parent.parent.parent
 
 
 @asynccontextmanager
-async def working(url: str, sandbox: Sandbox) -> AsyncGenerator[None]:
-    """Run three workers, each a process of its own, and the process that would start another for one that died."""
+async def run_workers(url: str, sandbox: Sandbox) -> AsyncGenerator[None]:
+    """Run three worker processes, and the process that replaces one that died."""
     command = (sys.executable, "-m", "taskiq", "worker", "tests.batch.worker:broker", "--workers=3")
     options = ("--max-async-tasks=4", "--log-level=ERROR")
     env = {**os.environ, **sandbox.environ, URL: url, "PYTHONPATH": str(ROOT)}
@@ -67,99 +67,99 @@ async def working(url: str, sandbox: Sandbox) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        os.killpg(process.pid, signal.SIGKILL)  # redis-py may swallow that taskiq cancels its reading, which hangs then
+        os.killpg(process.pid, signal.SIGKILL)  # redis-py may swallow the cancellation by taskiq, which then hangs
         await to_thread.run_sync(process.wait)
 
 
 class Run:
-    """One run: the broker and its stream, the journal, and the books of the sandbox."""
+    """One run: the broker and its stream, the journal, and the sandbox."""
 
     def __init__(self, broker: RedisStreamBroker, tasks: BatchTasks, journal: RedisJournal, sandbox: Sandbox) -> None:
-        """Take what the run is made of."""
+        """Keep the parts of the run."""
         self.tasks = tasks
         self.journal = journal
         self.sandbox = sandbox
         self.server: Redis = Redis(connection_pool=broker.connection_pool)
         self.names = [f"user-{number}" for number in range(JOBS)]
 
-    async def give(self, names: list[str]) -> None:
-        """Give jobs to the workers."""
+    async def send(self, names: list[str]) -> None:
+        """Send jobs to the workers."""
         for name in names:
             await self.tasks.verify.kiq(name)
 
-    async def busy(self) -> list[int]:
-        """Return the processes that have messages which are not acknowledged."""
+    async def busy_workers(self) -> list[int]:
+        """Return the processes that have unacknowledged messages."""
         workers = await self.server.xinfo_consumers("taskiq", "taskiq")
         return [int(worker["name"]) for worker in workers if worker["pending"]]
 
-    async def until(self, *states: JobState) -> None:
-        """Wait until no message is left and all jobs stand at some steps; each question moves the broker, too.
+    async def wait_until(self, *states: JobState) -> None:
+        """Wait until all messages are acknowledged and all jobs are in these states.
 
-        It looks for what a worker that died has left only after a message that is new.
+        Each `collect` is also the new message after which the broker looks for messages of a worker that died.
         """
         while True:
             collecting = await self.tasks.collect.kiq()
             await collecting.wait_result(check_interval=0.02)
             counts = await self.journal.count_by_state()
-            if sum(counts.get(state, 0) for state in states) == JOBS and not await self.busy():
+            if sum(counts.get(state, 0) for state in states) == JOBS and not await self.busy_workers():
                 return
 
 
 @pytest.mark.timeout(60 + JOBS)
-async def test_a_worker_that_is_killed_loses_nothing(single_redis_server: RedisServer) -> None:
-    """Of three workers one is killed amid its jobs: each job is decided once, and no session is without a job."""
-    amid, seen = asyncio.Event(), Counter[str]()
+async def test_killed_worker_loses_no_job(single_redis_server: RedisServer) -> None:
+    """Of three workers one is killed during its jobs: each job is decided once, with one session."""
+    is_midway, seen = asyncio.Event(), Counter[str]()
 
     def count(request: ReceivedRequest) -> None:
         seen[request.method] += 1
         if seen["PATCH"] > JOBS // 4:
-            amid.set()
+            is_midway.set()
 
     broker, tasks = tasks_of(single_redis_server.url)
     async with Sandbox(decide_after=0.05, on_request=count) as sandbox, journal_of(single_redis_server.url) as journal:
         await broker.startup()
         run = Run(broker, tasks, journal, sandbox)
-        async with working(single_redis_server.url, sandbox):
-            await run.give(run.names)
-            await amid.wait()
-            os.kill((await run.busy())[0], signal.SIGKILL)
-            await run.until(JobState.DECIDED, JobState.UNKNOWN)
-            doubtful = [record.job_id async for record in journal.iter_records(JobState.UNKNOWN)]
-            for name in doubtful:  # as a person would who looks into the portal
+        async with run_workers(single_redis_server.url, sandbox):
+            await run.send(run.names)
+            await is_midway.wait()
+            os.kill((await run.busy_workers())[0], signal.SIGKILL)
+            await run.wait_until(JobState.DECIDED, JobState.UNKNOWN)
+            unknown = [record.job_id async for record in journal.iter_records(JobState.UNKNOWN)]
+            for name in unknown:  # as a person does who looks in the portal
                 held = {session.vendor_data: session.id for session in sandbox.sessions}
                 await resolve_unknown(journal, name, session_id=held.get(name))
-            await run.give(doubtful)
-            await run.until(JobState.DECIDED)
-        heard = await run.server.smembers("heard")
+            await run.send(unknown)
+            await run.wait_until(JobState.DECIDED)
+        reported = await run.server.smembers("heard")
         await run.server.aclose()
         await broker.shutdown()
 
     sessions = sandbox.sessions
-    print(f"{JOBS} jobs, {len(doubtful)} creations in doubt, {len(sandbox.requests)} requests")  # noqa: T201
+    print(f"{JOBS} jobs, {len(unknown)} unknown creations, {len(sandbox.requests)} requests")  # noqa: T201
     assert dict.fromkeys(run.names, 1) == Counter(session.vendor_data for session in sessions)
     assert {(Status.APPROVED, 1)} == {(session.status, len(session.attempts)) for session in sessions}
     submitted = Counter(
         request.path for request in sandbox.requests if request.method == "PATCH" and request.status == 200
     )
     assert {1} == set(submitted.values())
-    assert {name.encode() for name in run.names} == heard
+    assert {name.encode() for name in run.names} == reported
 
 
-class Desk(InMemoryBroker):
-    """A broker with one worker in this process, which notes what is acknowledged, where anything is."""
+class InProcessWorker(InMemoryBroker):
+    """A broker with one worker in this process, which counts acknowledgements."""
 
     def __init__(self, sandbox: Sandbox, *, acknowledges: bool = True) -> None:
-        """Make the tasks as a program does."""
+        """Register the tasks as a program does."""
         super().__init__(await_inplace=True)
         self.acknowledged = 0
         self.journal = MemoryJournal()
         self.clients: list[VeriffClient] = []
-        self.heard: list[JobResult] = []
+        self.results: list[JobResult] = []
         self.error: Exception | None = None
         self._acknowledges = acknowledges
         self._sandbox = sandbox
         self.tasks = BatchTasks(
-            self, client=self._client, journal=lambda: self.journal, load=self._load, on_result=self._hear
+            self, client=self._client, journal=lambda: self.journal, load=self._load, on_result=self._on_result
         )
 
     def _client(self) -> VeriffClient:
@@ -171,11 +171,11 @@ class Desk(InMemoryBroker):
             raise self.error
         return await load(job_id)
 
-    async def _hear(self, result: JobResult) -> None:
-        self.heard.append(result)
+    async def _on_result(self, result: JobResult) -> None:
+        self.results.append(result)
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Have a message done at once."""
+        """Run the task of a message immediately."""
         if self._acknowledges:
             await self.receiver.callback(AckableMessage(data=message.message, ack=self._acknowledge))
         else:
@@ -184,75 +184,75 @@ class Desk(InMemoryBroker):
     async def _acknowledge(self) -> None:
         self.acknowledged += 1
 
-    async def done(self, job_id: str, *, submitted: bool = False) -> object:
-        """Return what a worker tells of a job: a result, an error, or nothing when it is left."""
+    async def run_job(self, job_id: str, *, submitted: bool = False) -> object:
+        """Return the result or error of a job, or ``None`` if its message was not acknowledged."""
         task = await (self.tasks.submit if submitted else self.tasks.verify).kiq(job_id)
         if not await task.is_ready():
             return None
         result = await task.get_result()
         return result.error or result.return_value
 
-    async def collected(self) -> dict[str, int]:
-        """Return what collecting tells."""
+    async def collect(self) -> dict[str, int]:
+        """Return the result of `collect`."""
         return (await (await self.tasks.collect.kiq()).get_result()).return_value
 
 
 @pytest.fixture
-async def desk(sandbox: Sandbox) -> AsyncGenerator[Desk]:
-    """Give a worker of the sandbox."""
-    desk = Desk(sandbox)
-    await desk.startup()
-    yield desk
-    await desk.shutdown()
+async def worker(sandbox: Sandbox) -> AsyncGenerator[InProcessWorker]:
+    """Start a worker that uses the sandbox."""
+    worker = InProcessWorker(sandbox)
+    await worker.startup()
+    yield worker
+    await worker.shutdown()
 
 
-async def test_a_message_is_acknowledged_when_its_job_is_done(desk: Desk, sandbox: Sandbox) -> None:
-    """Submitting and collecting are done apart, each result says where the job stands, and nothing of the person."""
-    submitted = await desk.done("a", submitted=True)
+async def test_message_is_acknowledged_after_its_job(worker: InProcessWorker, sandbox: Sandbox) -> None:
+    """Each task returns the state of its job without personal data, and acknowledges its message."""
+    submitted = await worker.run_job("a", submitted=True)
     session = sandbox.sessions[0]
-    told: dict[str, str | None] = {"job_id": "a", "session_id": session.id, "state": "submitted"}
-    assert {**told, "status": None, "error": None} == submitted
-    assert {"submitted": 1} == await desk.collected()
-    await desk.journal.claim("a")
-    assert {"claimed": 1} == await desk.collected()
-    await desk.journal.release("a")
+    summary: dict[str, str | None] = {"job_id": "a", "session_id": session.id, "state": "submitted"}
+    assert {**summary, "status": None, "error": None} == submitted
+    assert {"submitted": 1} == await worker.collect()
+    await worker.journal.claim("a")
+    assert {"claimed": 1} == await worker.collect()
+    await worker.journal.release("a")
     sandbox.decide(session.id, "approved")
 
-    assert {"decided": 1} == await desk.collected()
-    assert {} == await desk.collected()
-    assert {**told, "state": "decided", "status": "approved", "error": None} == await desk.done("a")
-    assert 6 == desk.acknowledged
-    assert [None, "approved", "approved"] == [one.decision and one.decision.status for one in desk.heard]
+    assert {"decided": 1} == await worker.collect()
+    assert {} == await worker.collect()
+    assert {**summary, "state": "decided", "status": "approved", "error": None} == await worker.run_job("a")
+    assert 6 == worker.acknowledged
+    assert [None, "approved", "approved"] == [one.decision and one.decision.status for one in worker.results]
     assert 1 == len(sandbox.sessions)
 
 
-async def test_what_may_go_well_later_is_left_with_the_broker(desk: Desk, sandbox: Sandbox) -> None:
-    """A claim of another worker, a refused key, or a database that is away leaves the message, without a result."""
-    await desk.journal.claim("a")
-    assert await desk.done("a", submitted=True) is None
-    await desk.journal.release("a")
+async def test_transient_error_leaves_the_message(worker: InProcessWorker, sandbox: Sandbox) -> None:
+    """After a claim of another worker, a refused key or an error of `load` the message stays."""
+    await worker.journal.claim("a")
+    assert await worker.run_job("a", submitted=True) is None
+    await worker.journal.release("a")
     sandbox.inject(Fault.status(401), path="/v1/sessions")
-    assert await desk.done("a", submitted=True) is None
-    desk.error = ConnectionResetError("the database is away")
-    assert isinstance(await desk.done("a"), ConnectionResetError)
-    assert 0 == desk.acknowledged
-    desk.error = None
+    assert await worker.run_job("a", submitted=True) is None
+    worker.error = ConnectionResetError("the database is away")
+    assert isinstance(await worker.run_job("a"), ConnectionResetError)
+    assert 0 == worker.acknowledged
+    worker.error = None
 
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
-    assert 1 == desk.acknowledged
+    assert "submitted" == as_summary(await worker.run_job("a", submitted=True))["state"]
+    assert 1 == worker.acknowledged
 
 
-async def test_what_needs_a_person_is_told(desk: Desk, sandbox: Sandbox) -> None:
-    """A job that cannot be read, or whose creation is in doubt, is a result with the error's class."""
-    desk.error = ConfigurationError("no such job")
-    refused = as_told(await desk.done("a"))
-    desk.error = None
+async def test_job_that_needs_a_person_has_a_result(worker: InProcessWorker, sandbox: Sandbox) -> None:
+    """The result of a job that cannot be loaded, or whose creation is unknown, names the error class."""
+    worker.error = ConfigurationError("no such job")
+    refused = as_summary(await worker.run_job("a"))
+    worker.error = None
     sandbox.inject(Fault.lose_response(), path="/v1/sessions")
-    doubtful = as_told(await desk.done("a"))
+    unknown = as_summary(await worker.run_job("a"))
 
     assert ("ConfigurationError", "failed") == (refused["error"], refused["state"])
-    assert ("OutcomeUnknownError", "unknown") == (doubtful["error"], doubtful["state"])
-    assert 2 == desk.acknowledged
+    assert ("OutcomeUnknownError", "unknown") == (unknown["error"], unknown["state"])
+    assert 2 == worker.acknowledged
 
 
 @pytest.mark.parametrize(
@@ -266,125 +266,127 @@ async def test_what_needs_a_person_is_told(desk: Desk, sandbox: Sandbox) -> None
     ],
     ids=lambda error: type(error).__name__,
 )
-async def test_an_error_of_load_leaves_the_message(desk: Desk, sandbox: Sandbox, error: Exception) -> None:
-    """Whatever `load` raises except ConfigurationError, the message stays and the job is done when it is delivered."""
-    desk.error = error
-    found = await desk.done("a", submitted=True)
+async def test_error_of_load_leaves_the_message(worker: InProcessWorker, sandbox: Sandbox, error: Exception) -> None:
+    """After any error of `load` except ConfigurationError the message stays, and its next delivery runs the job."""
+    worker.error = error
+    found = await worker.run_job("a", submitted=True)
 
-    assert 0 == desk.acknowledged
+    assert 0 == worker.acknowledged
     assert found is None or isinstance(found, KeyError)
-    assert [] == desk.heard
-    desk.error = None
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
+    assert [] == worker.results
+    worker.error = None
+    assert "submitted" == as_summary(await worker.run_job("a", submitted=True))["state"]
     assert 1 == len(sandbox.sessions)
 
 
-async def test_a_base_url_of_another_server_leaves_the_message(desk: Desk, sandbox: Sandbox) -> None:
-    """An error that every job would meet is not the job's: 404 and 403 to a creation leave the message."""
+async def test_wrong_base_url_leaves_the_message(worker: InProcessWorker, sandbox: Sandbox) -> None:
+    """401, 403 and 404 to a creation concern every job, so they leave the message."""
     for status in (404, 403, 401):
         sandbox.inject(Fault.status(status), method="POST", path="/v1/sessions")
-        assert await desk.done("a", submitted=True) is None
+        assert await worker.run_job("a", submitted=True) is None
 
-    assert 0 == desk.acknowledged
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
+    assert 0 == worker.acknowledged
+    assert "submitted" == as_summary(await worker.run_job("a", submitted=True))["state"]
 
 
-async def test_what_ends_a_job_is_recorded_and_reported(
-    desk: Desk, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
+async def test_permanent_failure_is_saved_and_reported(
+    worker: InProcessWorker, sandbox: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A job that cannot be made, or whose session was deleted, is in the journal, in a result and in the log."""
-    desk.error = ConfigurationError("no such job")
-    await desk.done("a")
-    desk.error = None
-    await desk.done("b", submitted=True)
+    """A job that cannot be loaded, or whose session was deleted, is in the journal, in a result and in the log."""
+    worker.error = ConfigurationError("no such job")
+    await worker.run_job("a")
+    worker.error = None
+    await worker.run_job("b", submitted=True)
     sandbox.inject(Fault.status(404), method="GET")
-    assert {"failed": 1} == await desk.collected()
+    assert {"failed": 1} == await worker.collect()
 
     found = {
         record.job_id: record.failure.error_type
-        async for record in desk.journal.iter_records(JobState.FAILED)
+        async for record in worker.journal.iter_records(JobState.FAILED)
         if record.failure
     }
     assert {"a": "ConfigurationError", "b": "NotFoundError"} == found
-    reported = [(one.job_id, type(one.error).__name__) for one in desk.heard if one.state is JobState.FAILED]
+    reported = [(one.job_id, type(one.error).__name__) for one in worker.results if one.state is JobState.FAILED]
     assert [("a", "ConfigurationError"), ("b", "NotFoundError")] == reported
     assert "Job a ends as failed: ConfigurationError." in caplog.messages
-    # It was never begun, so it can be given again.
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
+    # It has no session, so it may start again.
+    assert "submitted" == as_summary(await worker.run_job("a", submitted=True))["state"]
 
 
-async def test_a_broker_without_acknowledgement_hears_the_error(sandbox: Sandbox) -> None:
-    """Where nothing can be left with the broker, the error is raised, for middlewares that try again."""
-    desk = Desk(sandbox, acknowledges=False)
+async def test_error_is_raised_without_acknowledgements(sandbox: Sandbox) -> None:
+    """With a broker without acknowledgements the error is raised, for retry middlewares."""
+    worker = InProcessWorker(sandbox, acknowledges=False)
     with pytest.raises(ConfigurationError, match="not started"):
-        await desk.tasks.verify("a")
-    await desk.startup()
-    assert "started" in repr(desk.tasks)
-    await desk.journal.claim("a")
-    assert isinstance(await desk.done("a"), JobClaimedError)
-    await desk.journal.release("a")
-    assert "submitted" == as_told(await desk.done("a", submitted=True))["state"]
-    await desk.shutdown()
+        await worker.tasks.verify("a")
+    await worker.startup()
+    assert "started" in repr(worker.tasks)
+    await worker.journal.claim("a")
+    assert isinstance(await worker.run_job("a"), JobClaimedError)
+    await worker.journal.release("a")
+    assert "submitted" == as_summary(await worker.run_job("a", submitted=True))["state"]
+    await worker.shutdown()
 
     with pytest.raises(ClientClosedError):
-        await desk.clients[0].create_session()
-    assert "not started" in repr(desk.tasks)
+        await worker.clients[0].create_session()
+    assert "not started" in repr(worker.tasks)
 
 
-class Failing(Desk):
-    """A worker whose program cannot take some results for a time."""
+class FailingWorker(InProcessWorker):
+    """A worker whose `on_result` fails once for some jobs."""
 
     def __init__(self, sandbox: Sandbox, *failing: str) -> None:
         """Fail once for each of these jobs."""
         super().__init__(sandbox)
         self._failing = set(failing)
 
-    async def _hear(self, result: JobResult) -> None:
+    async def _on_result(self, result: JobResult) -> None:
         if result.job_id in self._failing and result.decision is not None:
             self._failing.remove(result.job_id)
             raise ConnectionResetError
-        await super()._hear(result)
+        await super()._on_result(result)
 
 
-async def test_a_result_that_cannot_be_taken_is_given_again(sandbox: Sandbox) -> None:
-    """A failure of `on_result` while collecting loses no decision, and holds up none of the other jobs."""
-    desk = Failing(sandbox, "a", "c")
-    await desk.startup()
+async def test_failed_on_result_is_called_again(sandbox: Sandbox) -> None:
+    """If `on_result` fails while collecting, it is called again, and the other jobs continue."""
+    worker = FailingWorker(sandbox, "a", "c")
+    await worker.startup()
     for job_id in "abcd":
-        await desk.done(job_id, submitted=True)
+        await worker.run_job(job_id, submitted=True)
     for session in sandbox.sessions:
         sandbox.decide(session.id, "approved")
-    desk.heard.clear()
+    worker.results.clear()
 
-    assert {"decided": 4} == await desk.collected()
-    assert Counter("abcd") == Counter(result.job_id for result in desk.heard)
-    assert all(result.decision is not None for result in desk.heard)
-    assert {} == await desk.collected()
-    await desk.shutdown()
+    assert {"decided": 4} == await worker.collect()
+    assert Counter("abcd") == Counter(result.job_id for result in worker.results)
+    assert all(result.decision is not None for result in worker.results)
+    assert {} == await worker.collect()
+    await worker.shutdown()
 
 
-async def test_a_job_with_another_id_is_refused(desk: Desk, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mistake in `load` is recorded for the job that was asked for, and no session is created for another."""
+async def test_job_with_another_id_is_refused(
+    worker: InProcessWorker, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If `load` returns a job with another id, the requested job fails, and no session is created."""
 
     async def another(_job_id: str) -> Job:
         return await load("another")
 
-    monkeypatch.setattr(desk.tasks, "_load", another)
-    told = as_told(await desk.done("a"))
+    monkeypatch.setattr(worker.tasks, "_load", another)
+    summary = as_summary(await worker.run_job("a"))
 
-    assert ("a", "failed", "InvalidArgumentError") == (told["job_id"], told["state"], told["error"])
+    assert ("a", "failed", "InvalidArgumentError") == (summary["job_id"], summary["state"], summary["error"])
     assert [] == list(sandbox.sessions)
-    assert await desk.journal.read("another") is None
+    assert await worker.journal.read("another") is None
 
 
-def as_told(found: object) -> dict[str, str | None]:
-    """Return a result that is one."""
+def as_summary(found: object) -> dict[str, str | None]:
+    """Check that a result is a summary, and return it."""
     assert isinstance(found, dict), found
     return found
 
 
-def test_a_missing_package_is_named() -> None:
-    """Without taskiq, one sentence says what to install."""
+def test_missing_taskiq_names_the_extra() -> None:
+    """Without taskiq, the error names the extra to install."""
     code = "import sys; sys.modules['taskiq'] = None; import veriff_async.batch.taskiq"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)  # noqa: S603  our own
 

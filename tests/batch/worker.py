@@ -1,4 +1,4 @@
-"""What a worker of the tests runs: ``python -m taskiq worker tests.batch.worker:broker``."""
+"""The program of a worker in the tests: ``python -m taskiq worker tests.batch.worker:broker``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 URL: Final = "VERIFF_TEST_REDIS"
 IDLE: Final = 600
-"""Milliseconds after which a message of a worker that died is another's."""
+"""Milliseconds after which another worker gets the message of a worker that died."""
 
 PICTURE: Final = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(20_000)
 
@@ -31,21 +31,21 @@ def journal_of(url: str) -> RedisJournal:
 
 
 async def load(job_id: str) -> Job:
-    """Return a job, which is all in its id."""
+    """Return a job, which needs nothing but its id."""
     media = [Media(PICTURE, context, filename=f"{context}.jpg") for context in ("document-front", "face")]
     return Job(job_id, media, timeout=30)
 
 
 def tasks_of(url: str) -> tuple[RedisStreamBroker, BatchTasks]:
     """Return a broker on a server, and its tasks."""
-    # Newer versions of redis-py would read what they tell the server of themselves from the disk.
+    # Newer versions of redis-py would read their own version, which they send to the server, from the disk.
     options: dict[str, Any] = {"driver_info": None} if "driver_info" in signature(Redis).parameters else {}
     broker = RedisStreamBroker(
         url, consumer_name=str(os.getpid()), idle_timeout=IDLE, xread_block=100, xread_count=4, **options
     ).with_result_backend(RedisAsyncResultBackend(url, result_ex_time=600, **options))
     assert isinstance(broker, RedisStreamBroker)
 
-    async def heard(result: JobResult) -> None:
+    async def report(result: JobResult) -> None:
         async with Redis.from_url(url, **options) as server:
             await server.sadd("heard", result.job_id)
 
@@ -55,7 +55,7 @@ def tasks_of(url: str) -> tuple[RedisStreamBroker, BatchTasks]:
         client=lambda: VeriffClient.from_env(poll=poll),
         journal=lambda: journal_of(url),
         load=load,
-        on_result=heard,
+        on_result=report,
     )
     return broker, tasks
 
