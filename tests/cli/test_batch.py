@@ -327,7 +327,7 @@ def test_progress_without_a_terminal_is_a_line_at_intervals(capsys: pytest.Captu
         async with VeriffClient(Credentials("key", "secret"), base_url="http://127.0.0.1:1") as veriff:
             display = ProgressDisplay(1000, veriff.statistics, is_submission=True)
             display.update(BatchProgress(resumed=1, running=3, submitted=4, decided=1, stopped=2))
-            async with display.shown(line_seconds=0):
+            async with display.show(line_seconds=0):
                 while not (words := capsys.readouterr().err):  # noqa: ASYNC110  the display writes from another task
                     await asyncio.sleep(0)
         return words

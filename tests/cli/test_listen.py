@@ -294,8 +294,8 @@ def test_each_kind_has_its_own_text(kind: str, words: str) -> None:
     event = parse_webhook({"x-auth-client": KEY, "x-hmac-signature": CREDENTIALS.sign(body)}, body, CREDENTIALS)
     late = RecordResult(event=event, ignored=IgnoredReason.STALE)
 
-    assert display.recorded_line(late, secret_index=0).endswith(f"  {words}  late")
-    assert display.recorded_document(late, secret_index=1)["late"] is True
+    assert display.webhook_line(late, secret_index=0).endswith(f"  {words}  late")
+    assert display.webhook_document(late, secret_index=1)["late"] is True
     person = display.person_of(event)
     assert bool(person) == (kind in {"decision", "fullauto"})
     if person:
@@ -313,7 +313,7 @@ def test_unknown_kind_has_a_line() -> None:
     left_out = ForwardResult(kind="unknown", session_id=None, result=None)
     failed = ForwardResult(kind="unknown", session_id=None, result=ProbeResult(status=None, problem="gone", seconds=1))
 
-    assert display.recorded_line(unknown, secret_index=1) == "200  unknown      no session    signed with secret 2"
+    assert display.webhook_line(unknown, secret_index=1) == "200  unknown      no session    signed with secret 2"
     assert "dropped" in display.forward_line(left_out)
     assert display.forward_document(left_out)["problem"] == "dropped"
     assert display.forward_line(failed).endswith("failed: gone")

@@ -64,7 +64,7 @@ class Server:
     """A server that gives one answer after the other, then the last one for ever.
 
     ``None`` closes the connection instead, and a bytearray is an answer after which it is closed. Otherwise it stays
-    open, whatever the client asks for.
+    open, also if the client asks to close it.
     """
 
     answers: list[bytes | bytearray | None]

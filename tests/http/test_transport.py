@@ -285,7 +285,7 @@ async def test_an_answer_under_another_key_is_refused(sandbox: Sandbox) -> None:
     """An answer that names another API key comes from somewhere else."""
     answer = b'{"status":"success","verification":null}'
     async with (
-        answering({"x-auth-client": "somebody else"}, answer) as url,
+        answering({"x-auth-client": "another client"}, answer) as url,
         VeriffClient(sandbox.credentials, base_url=url) as veriff,
     ):
         with pytest.raises(ResponseError, match="names another API key"):

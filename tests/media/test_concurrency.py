@@ -36,7 +36,7 @@ class Jobs:
         return number
 
     async def endless(self, number: int) -> int:
-        """Wait until somebody cancels."""
+        """Wait until the test cancels."""
         self.begun.set()
         try:
             await asyncio.Event().wait()

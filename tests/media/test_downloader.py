@@ -461,7 +461,7 @@ async def test_ids_cannot_leave_the_path(veriff: VeriffClient, tmp_path: Path, m
 
 
 async def test_names_of_the_server_are_never_used(tmp_path: Path) -> None:
-    """A file stays in its folder, under a name made of its id, whichever names the server sends."""
+    """A file stays in its folder under a name made of its id, independent of the names that the server sends."""
 
     async def hostile(request: web.Request) -> web.Response:
         if request.path.endswith("/media"):

@@ -185,15 +185,15 @@ class Blocking(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        """Return what was said."""
+        """Return whether the file claims to be seekable."""
         return self._seekable
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return self._at
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place."""
+        """Change the position."""
         self._at = offset if whence == 0 else len(LARGE)
         return self._at
 
@@ -409,7 +409,7 @@ class NothingYet:
     """An async reader that has no bytes every other time, and says so in one of the ways of `io`."""
 
     def __init__(self, *, raises: bool) -> None:
-        """Say how it tells that it has nothing."""
+        """Store the way in which the file reports that it has no data."""
         self._file = io.BytesIO(LARGE)
         self._raises = raises
         self._count = 0

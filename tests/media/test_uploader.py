@@ -188,7 +188,7 @@ def count_uploads(sandbox: Sandbox) -> int:
 async def test_every_source_is_sent_completely(
     sandbox: Sandbox, session: VerificationSession, source: MediaSource, content: bytes
 ) -> None:
-    """The same bytes arrive, with type and size, whichever object holds them."""
+    """Every kind of source sends the same bytes, type and size."""
     (uploaded,) = await session.upload(Media(source, "face"))
 
     assert [digest(content)] == stored_digests(sandbox)

@@ -50,7 +50,7 @@ def test_member_survives_pickling_and_copying(drawn: tuple[type[OpenEnum], str])
 
 @kinds
 def test_unknown_words_are_not_added_to_the_enum(kind: type[OpenEnum]) -> None:
-    """An unknown word leaves the class as it was, and is told apart from a known one by `known`."""
+    """An unknown word does not change the class, and `known` distinguishes it from a known word."""
     before = list(kind)
     member = kind("newer-than-the-library")
 

@@ -91,7 +91,7 @@ def test_repr_shows_no_personal_data(model: object) -> None:
 
 @models
 def test_models_can_be_pickled(model: object) -> None:
-    """A model can be pickled and copied deeply, whatever it holds or lacks, and stays equal."""
+    """A pickled or deeply copied model equals the original, with any of its fields present or missing."""
     revived: object = pickle.loads(pickle.dumps(model))  # noqa: S301  our own bytes
 
     assert (model, model) == (revived, copy.deepcopy(model))

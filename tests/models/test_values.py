@@ -180,7 +180,7 @@ def test_decoded_model_does_not_share_the_callers_json() -> None:
 
 @pytest.mark.parametrize("source", [b"x", bytearray(b"x"), memoryview(b"x")])
 def test_media_of_equal_bytes_hash_alike(source: bytes) -> None:
-    """Media can be hashed whatever its source is, and equal media have the same hash."""
+    """Media with any source can be hashed, and equal media have the same hash."""
     assert Media(b"x", "face") == Media(source, "face")
     assert hash(Media(b"x", "face")) == hash(Media(source, "face"))
     assert isinstance(hash(Media(BytesIO(b"x"), "face")), int)

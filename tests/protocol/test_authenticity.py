@@ -11,12 +11,12 @@ RING = Credentials("key", "newest", previous_secrets=["older", "oldest"], integr
 BODY = b'{"id":"1"}'
 
 
-@pytest.mark.parametrize("place", range(3))
-def test_secret_index_of_the_signing_secret(place: int) -> None:
-    """The place of the secret is told, so that one sees when an older one is not used any more."""
-    headers = {"x-auth-client": "KEY", "x-hmac-signature": RING.with_signing_secret(place).sign(BODY)}
+@pytest.mark.parametrize("index", range(3))
+def test_secret_index_of_the_signing_secret(index: int) -> None:
+    """The result has the index of the secret, which shows when an older secret is no longer in use."""
+    headers = {"x-auth-client": "KEY", "x-hmac-signature": RING.with_signing_secret(index).sign(BODY)}
 
-    assert WebhookVerification(place) == verify_webhook(headers, BODY, RING)
+    assert WebhookVerification(index) == verify_webhook(headers, BODY, RING)
 
 
 def test_integration_is_compared() -> None:
@@ -27,7 +27,7 @@ def test_integration_is_compared() -> None:
     with pytest.raises(SignatureError) as caught:
         verify_webhook({**headers, "vrf-integration-id": "theirs"}, BODY, RING)
     assert caught.value.reason == "foreign_integration"
-    anybody = Credentials("key", "newest")
+    without_integration = Credentials("key", "newest")
     assert WebhookVerification(0, "theirs") == verify_webhook(
-        {**headers, "vrf-integration-id": "theirs"}, BODY, anybody
+        {**headers, "vrf-integration-id": "theirs"}, BODY, without_integration
     )

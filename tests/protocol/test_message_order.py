@@ -57,7 +57,7 @@ def outcome(state: SessionState) -> tuple[object, ...]:
 
 @given(data=st.data(), last=st.integers(4, len(STORY)), is_held_back=st.booleans())
 def test_an_outage_changes_no_outcome(data: st.DataObject, last: int, is_held_back: bool) -> None:  # noqa: FBT001  drawn
-    """Whatever an outage delays by hours, and in whatever order that comes, the state is the one without the outage."""
+    """Messages that an outage delays by hours lead, in any order, to the same state as without the outage."""
     story = [each for each in STORY[:last] if not (is_held_back and each is STORY[2])]
     first = data.draw(st.integers(0, len(story) - 1))
     lost = story[first : data.draw(st.integers(first + 1, len(story)))]

@@ -139,7 +139,7 @@ messages = st.one_of(
 )
 
 
-def told(messages: Iterable[WebhookEvent]) -> SessionState | None:
+def state_after(messages: Iterable[WebhookEvent]) -> SessionState | None:
     """Return the state after messages, each of which counts once."""
     state, seen = None, set[str]()
     for message in messages:
@@ -151,7 +151,7 @@ def told(messages: Iterable[WebhookEvent]) -> SessionState | None:
 
 def after(*messages: WebhookEvent) -> SessionState:
     """Return the state after messages."""
-    state = told(messages)
+    state = state_after(messages)
     assert state is not None
     return state
 
@@ -161,8 +161,8 @@ def outcome(state: SessionState | None) -> object:
     return None if state is None else (state.status, state.effective_decision and identity(state.effective_decision))
 
 
-def said(message: WebhookEvent) -> Status | None:
-    """Return the state that a message tells of, if it tells any."""
+def reported_status(message: WebhookEvent) -> Status | None:
+    """Return the status that a message reports, or None."""
     match message:
         case SessionEvent(action=status) | FullAutoEvent(decision=FullAutoDecision(status=status)):
             return status
@@ -174,12 +174,12 @@ def said(message: WebhookEvent) -> Status | None:
 
 @each_story
 def test_state_after_each_step(story: tuple[WebhookEvent, ...]) -> None:
-    """In the documented order every message that tells a state counts, and the state is what it told."""
+    """In the documented order every message with a status counts, and the state takes that status."""
     state = None
     for message in story:
         before = state
         state, ignored = apply_event(state, message)
-        if (status := said(message)) is None:
+        if (status := reported_status(message)) is None:
             assert (before, IgnoredReason.IRRELEVANT) == (state, ignored)
         else:
             assert (status, None) == (state and state.status, ignored)
@@ -187,21 +187,21 @@ def test_state_after_each_step(story: tuple[WebhookEvent, ...]) -> None:
 
 @each_story
 def test_every_order_gives_the_same_final_state(story: tuple[WebhookEvent, ...]) -> None:
-    """Whatever the order in which the messages of a session come, its end and the decision that stands are the same."""
-    ends = {outcome(told(order)) for order in permutations(story)}
+    """Every order of a session's messages gives the same final status and the same effective decision."""
+    ends = {outcome(state_after(order)) for order in permutations(story)}
 
-    assert ends == {outcome(told(story))}
+    assert ends == {outcome(state_after(story))}
 
 
 @each_story
 def test_duplicates_change_nothing(story: tuple[WebhookEvent, ...]) -> None:
-    """A message that comes again at any later moment, with another key, leaves the end as it is."""
+    """A message that arrives again later, with another key, does not change the outcome."""
     for place, again in enumerate(story):
         for later in range(place + 1, len(story) + 1):
             state = None
             for message in (*story[:later], again, *story[later:]):
                 state, _ = apply_event(state, message)
-            assert outcome(told(story)) == outcome(state)
+            assert outcome(state_after(story)) == outcome(state)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +340,7 @@ def test_ignored_messages_have_a_reason(
     ],
 )
 def test_new_information_counts(before: tuple[WebhookEvent, ...], message: WebhookEvent, status: str) -> None:
-    """A message that tells something newer changes the state to what it says."""
+    """A message with newer information changes the state to its status."""
     state, ignored = apply_event(after(*before), message)
 
     assert state is not None
@@ -359,7 +359,7 @@ def test_no_message_reverts_a_final_state(story: list[WebhookEvent]) -> None:
             assert ignored is None
             assert state.status.is_final
             if state.status != before.status:
-                times = [told and told.decision_time for told in (before.decision, state.decision)]
+                times = [decision and decision.decision_time for decision in (before.decision, state.decision)]
                 assert times == sorted({time for time in times if time})
 
 
@@ -380,8 +380,8 @@ def test_message_counts_or_has_a_reason(story: list[WebhookEvent]) -> None:
 
 @given(st.lists(messages, max_size=12), st.sampled_from(["approved", "declined"]))
 def test_full_auto_end_is_recorded(story: list[WebhookEvent], end: str) -> None:
-    """Whatever came before and comes after, the one final decision is the state, and is there to be returned."""
-    open_ones = [message for message in story if not is_final(said(message) or Status.CREATED)]
+    """The only final decision is the effective one, regardless of the messages before and after it."""
+    open_ones = [message for message in story if not is_final(reported_status(message) or Status.CREATED)]
     for place in range(len(open_ones) + 1):
         state = after(*open_ones[:place], decision_event("s", end, attempt_id="second"), *open_ones[place:])
         assert [end, end] == [state.status, *([state.effective_decision.status] if state.effective_decision else [])]

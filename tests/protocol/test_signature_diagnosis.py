@@ -1,4 +1,4 @@
-"""Explanations: each mistake that receivers make is recognised, told with its remedy, and shows nothing secret."""
+"""Explanations recognise each mistake that receivers make, name its remedy, and contain no secret."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def explain(body: bytes, signature: str, *, other_text: str | None = None, **hea
 )
 @pytest.mark.parametrize("place", [0, 1])
 def test_changed_body_is_recognised(received: bytes, cause: SignatureCause, place: int) -> None:
-    """Whatever was done to a body on its way to the check is told, with the secret that explains it."""
+    """The explanation names the change to the body, and the index of the secret that confirms it."""
     found = explain(received, RING.with_signing_secret(place).sign(SENT))
 
     assert cause is found.cause
@@ -60,14 +60,14 @@ def test_changed_body_is_recognised(received: bytes, cause: SignatureCause, plac
 
 
 def test_line_ends_are_recognised() -> None:
-    """A body whose line ends were changed, as text modes do, is told as such."""
+    """The explanation recognises changed line ends, which text modes cause."""
     sent = json.dumps(VALUE, indent=2).encode()
 
     assert SignatureCause.LINE_ENDS is explain(sent.replace(b"\n", b"\r\n"), RING.sign(sent)).cause
 
 
 def test_sorted_original_is_recognised() -> None:
-    """Also the reverse: what was signed had its members in order, what was received has not."""
+    """The explanation recognises also a signed body with sorted members and a received body without."""
     signed = json.dumps(VALUE, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     assert SignatureCause.RESERIALISED is explain(SENT, RING.sign(signed)).cause
@@ -84,12 +84,12 @@ def test_sorted_original_is_recognised() -> None:
     ],
 )
 def test_changed_secret_is_recognised(key: bytes) -> None:
-    """A secret that was decoded or cut before use is told, whichever way."""
+    """The explanation recognises each way to decode or cut a secret before use."""
     assert SignatureCause.SECRET_FORM is explain(SENT, hmac.new(key, SENT, "sha256").hexdigest()).cause
 
 
 def test_legacy_hash_is_recognised() -> None:
-    """The older signature, a plain hash of body and secret, is told as such."""
+    """The explanation recognises the older signature, a plain hash of body and secret."""
     assert SignatureCause.PLAIN_HASH is explain(SENT, hashlib.sha256(SENT + SECRET.encode()).hexdigest()).cause
 
 
@@ -130,7 +130,7 @@ def test_legacy_header_is_ignored_when_the_newer_one_is_present() -> None:
 
 @pytest.mark.parametrize("signed", [ID.encode(), ID.encode() + b"\n" + SENT])
 def test_other_signed_text_is_recognised(signed: bytes) -> None:
-    """An id or path that was signed instead of the body, or before it, is told when it is given."""
+    """An id or path that was signed instead of the body, or before it, is recognised if the caller passes it."""
     assert SignatureCause.OTHER_TEXT is explain(SENT, RING.sign(signed), other_text=ID).cause
     assert SignatureCause.UNKNOWN is explain(SENT, RING.sign(signed)).cause
 
@@ -159,7 +159,7 @@ def test_other_signed_text_is_recognised(signed: bytes) -> None:
     ],
 )
 def test_headers_are_checked_first(headers: dict[str, str], cause: SignatureCause) -> None:
-    """What the headers alone explain is told before the body is searched, and a foreign key always."""
+    """Causes that the headers show come before those of the body, and a foreign key comes first."""
     assert cause is explain_signature(headers, SENT, RING).cause
 
 

@@ -75,7 +75,7 @@ def test_match_returns_the_index_of_the_signing_secret(payload: bytes, ring: lis
 
 @given(payload=st.binary(), text=st.text())
 def test_other_texts_match_nothing(payload: bytes, text: str) -> None:
-    """A text that is not the signature matches no secret, whatever it is, and raises nothing."""
+    """Any text other than the signature matches no secret and raises no error."""
     assert None is verify(payload, text, [KEY])
 
 

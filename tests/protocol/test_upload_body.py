@@ -43,7 +43,7 @@ def test_body_has_the_documented_form(
 
 @given(content=contents, cuts=thirds, context=contexts)
 def test_length_is_known_before_reading(content: bytes, cuts: list[int], context: MediaContext) -> None:
-    """The length by arithmetic is that of the body, whatever the file and the cutting."""
+    """The computed length equals that of the body, for any file and any chunks."""
     template = image_body_template(context, "image/jpeg")
 
     assert len(b"".join(template.wrap(_pieces(content, cuts)))) == template.length(len(content))

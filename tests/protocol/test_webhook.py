@@ -1,4 +1,4 @@
-"""Webhooks: proven first, read second, and told apart by their shape."""
+"""Webhooks are verified first and read second, and their shape determines their kind."""
 
 from __future__ import annotations
 
@@ -243,14 +243,14 @@ def test_match_distinguishes_kinds() -> None:
                 for listing in listings
             ]
         case event:
-            pytest.fail(f"told as {event.kind}")
+            pytest.fail(f"received as {event.kind}")
 
 
 @pytest.mark.parametrize("value", KINDS.values(), ids=[kind.kind for kind in KINDS])
 def test_dedup_key_identifies_one_message(value: dict[str, object]) -> None:
     """The key of an event is the same for each delivery of one message, and another for any other message."""
     again = _receive(dict(reversed(value.items())))
-    other = _receive({**value, "vendorData": "somebody else"})
+    other = _receive({**value, "vendorData": "another user"})
 
     assert _receive(value).dedup_key == again.dedup_key
     assert again.dedup_key != other.dedup_key
@@ -289,7 +289,7 @@ def test_either_family_of_headers_is_sufficient(names: tuple[str, str], signer: 
 
 
 def test_families_that_agree_are_accepted() -> None:
-    """Both families side by side serve when they agree, in whatever case."""
+    """Both families of headers in one request are accepted if they agree, in any letter case."""
     body = _body(SUBMITTED)
     both = _signed(body) | {
         "vrf-auth-client": OLD.api_key,
@@ -441,7 +441,7 @@ def test_polled_decision_is_an_event(decision: Decision) -> None:
 
 
 def test_polled_and_posted_decision_have_one_dedup_key() -> None:
-    """A decision that came by webhook and is asked for afterwards is the same message, in whatever order of members."""
+    """A decision from a webhook and one from a later request are the same message, in any order of members."""
     posted = _receive(DECIDED)
     polled = _receive(dict(reversed(DECIDED.items())))
     assert isinstance(polled, DecisionEvent)

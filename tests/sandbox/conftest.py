@@ -43,7 +43,7 @@ class Reply:
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401  whatever the answer holds
+    def json(self) -> Any:  # noqa: ANN401  any JSON of a response
         """The body as JSON."""
         return json.loads(self.body)
 
@@ -124,7 +124,7 @@ class Arrival:
     body: bytes
 
     @property
-    def json(self) -> Any:  # noqa: ANN401  whatever was sent
+    def json(self) -> Any:  # noqa: ANN401  any JSON of a request
         """The body as JSON."""
         return json.loads(self.body)
 

@@ -178,8 +178,8 @@ async def test_impossible_fault_is_refused(misuse: Callable[[], object]) -> None
 
 async def test_on_request_gets_every_request(start_sandbox: StartSandbox) -> None:
     """`on_request` gets the same records as `requests`."""
-    told: list[str] = []
-    async with start_sandbox(on_request=lambda seen: told.append(json.dumps([seen.method, seen.status]))) as caller:
+    records: list[str] = []
+    async with start_sandbox(on_request=lambda seen: records.append(json.dumps([seen.method, seen.status]))) as caller:
         await caller.create()
 
-    assert ['["POST", 201]'] == told
+    assert ['["POST", 201]'] == records

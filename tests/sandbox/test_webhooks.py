@@ -148,9 +148,9 @@ async def test_deliveries_are_independent(start_sandbox: StartSandbox, receiver:
 
 async def test_refused_connection_is_retried(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """A refused connection is a failed attempt without a status."""
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{nobody.getsockname()[1]}/hook"
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/hook"
         async with start_sandbox(clock=VirtualClock(), webhook_url=url) as caller:
             caller.sandbox.decide(await create_submitted(caller), "approved")
             await caller.sandbox.wait_idle()
@@ -223,13 +223,13 @@ async def test_delivery_records_the_request(start_sandbox: StartSandbox, receive
 async def test_on_delivery_gets_every_attempt(start_sandbox: StartSandbox, receiver: Receiver) -> None:
     """`on_delivery` gets every attempt, failed or not."""
     receiver.answers = [500]
-    told: list[int | None] = []
+    statuses: list[int | None] = []
     async with start_sandbox(
-        clock=VirtualClock(), webhook_url=receiver.url, on_delivery=lambda delivery: told.append(delivery.status)
+        clock=VirtualClock(), webhook_url=receiver.url, on_delivery=lambda delivery: statuses.append(delivery.status)
     ) as caller:
         caller.sandbox.decide(await create_submitted(caller), "approved")
         await caller.sandbox.wait_idle()
         caller.sandbox.advance(HOUR)
         await caller.sandbox.wait_idle()
 
-    assert [500, 200] == told
+    assert [500, 200] == statuses

@@ -1,4 +1,4 @@
-"""Waits continue whatever fails: one session, a background task, the inbox, or a response of Veriff."""
+"""Waits continue after any failure: of one session, a background task, the inbox, or a response of Veriff."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_inbox_watcher_survives_any_error(
     sandbox: Sandbox, call: str, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever the inbox raises, including `CancelledError`, it is watched again, with one line in the log."""
+    """After any error of the inbox, including `CancelledError`, the watcher restarts and logs one line."""
     inbox = FlakyInbox()
     inbox.errors[call].append(error)
     async with make_client(sandbox, inbox) as veriff:

@@ -1,4 +1,4 @@
-"""After a submission, every later wait expects the next decision, in whichever object, client or process."""
+"""After a submission, every later wait expects the next decision, in any object, client or process."""
 
 from __future__ import annotations
 

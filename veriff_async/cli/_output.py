@@ -146,17 +146,17 @@ class Output:
             yield update
 
     def _transfer_bars(self) -> Progress:
-        def fixed() -> Column:
+        def single_line_column() -> Column:
             return Column(no_wrap=True)
 
         columns: list[ProgressColumn] = [
-            TextColumn("  {task.description}", markup=False, table_column=fixed()),
+            TextColumn("  {task.description}", markup=False, table_column=single_line_column()),
             BarColumn(bar_width=None, table_column=Column(ratio=1, max_width=24)),
-            TaskProgressColumn(table_column=fixed()),
-            DownloadColumn(table_column=fixed()),
+            TaskProgressColumn(table_column=single_line_column()),
+            DownloadColumn(table_column=single_line_column()),
         ]
         if self.console.width >= _SPEED_FITS:
-            columns.append(TransferSpeedColumn(table_column=fixed()))
+            columns.append(TransferSpeedColumn(table_column=single_line_column()))
         return Progress(*columns, console=self.console)
 
     def _print_uploaded(self, event: UploadProgress) -> None:

@@ -106,7 +106,7 @@ async def run_demo(files: Mapping[str, Path | None], output: Output) -> DemoResu
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="veriff-async-demo-")))
-        paths = {context: files.get(context) or _padded_specimen(context, folder) for context in CONTEXTS}
+        paths = {context: files.get(context) or _write_large_specimen(context, folder) for context in CONTEXTS}
         media = [Media(path, context, filename=path.name) for context, path in paths.items()]
         file_bytes = sum(path.stat().st_size for path in paths.values())
         poll = PollPolicy(interval=0.2, backoff_factor=1.0, max_interval=0.2)
@@ -117,7 +117,7 @@ async def run_demo(files: Mapping[str, Path | None], output: Output) -> DemoResu
             return await _verify(veriff, media, output, file_bytes=file_bytes, base_url=sandbox.base_url)
 
 
-def _padded_specimen(context: str, folder: Path) -> Path:
+def _write_large_specimen(context: str, folder: Path) -> Path:
     """Write a specimen with zeros after the end of its JPEG, which image decoders ignore."""
     path = folder / f"{context}.jpg"
     with specimen(path.name) as stored:

@@ -54,7 +54,7 @@ class DownloadRequest:
         session_id: The session.
         folder: Target folder.
         media_ids: Ids of the files; all files if empty.
-        if_exists: What to do with existing files.
+        if_exists: The rule for existing files.
         all_attempts: Whether to include earlier attempts.
         resume_hint: How to continue after an interruption.
     """
@@ -145,7 +145,7 @@ def download(  # noqa: PLR0913  the options of the command
     )
     files = run(run_download(veriff, request, stderr_output(), current_command()))
     if for_program:
-        print_json({"session_id": session_id, "downloaded": [_downloaded_document(item) for item in files]})
+        print_json({"session_id": session_id, "downloaded": [_file_document(item) for item in files]})
         return
     rows = [[str(item.path), megabytes(item.size), "existing" if item.skipped else "new"] for item in files]
     stdout_output().print_table(("file", "size", ""), rows)
@@ -185,7 +185,7 @@ async def run_download(
 
     Args:
         veriff: The client.
-        request: What to download.
+        request: The selection and the target.
         output: Receives the progress.
         state: Gets the resume hint once a file has started.
 
@@ -251,7 +251,7 @@ def _media_document(stored: ListedMedia) -> dict[str, object]:
     return facts
 
 
-def _downloaded_document(file: DownloadedMedia) -> dict[str, object]:
+def _file_document(file: DownloadedMedia) -> dict[str, object]:
     return {
         "media_id": file.media_id,
         "path": str(file.path),

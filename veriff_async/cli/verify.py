@@ -229,7 +229,7 @@ async def run_verify(veriff: VeriffClient, request: VerifyRequest, output: Outpu
 
     Args:
         veriff: The client.
-        request: What to verify.
+        request: The media and the options.
         output: Receives the progress.
         state: Gets a resume hint after each step.
     """

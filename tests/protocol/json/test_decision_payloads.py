@@ -38,7 +38,7 @@ def _payload(verification: Mapping[str, object], ip: str | None = None) -> dict[
     return {"status": "success", "verification": verification, "technicalData": {"ip": ip}}
 
 
-# The shapes of payloads that were really received, composed anew from their fields.
+# Payloads with the shapes of real ones, composed from their fields.
 DECLINED_2020 = _payload(
     {
         "acceptanceTime": "2020-11-03T10:01:31.000Z",
@@ -305,7 +305,7 @@ def test_deviations_can_be_combined(members: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("technical", [None, {}, {"ip": None}, {"ip": ""}, [], "192.0.2.1"])
 def test_ip_address_may_be_missing(technical: object) -> None:
-    """A session without a device has no address, in whatever form that is written."""
+    """A session without a device has no address, for each way to write a missing address."""
     assert None is _decision({"verification": {"id": ID, "status": "review"}, "technicalData": technical}).ip
 
 

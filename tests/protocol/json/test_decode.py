@@ -48,7 +48,7 @@ def _decision(**members: object) -> Decision:
 
 @given(st.dictionaries(st.text(), finite))
 def test_encoded_json_decodes_to_an_equal_value(value: dict[str, object]) -> None:
-    """An object is read as it was written, whatever its texts."""
+    """An object with any texts is read as it was written."""
     assert value == load_object(dump(value))
 
 
@@ -93,7 +93,7 @@ def test_any_bytes_give_an_object_or_decode_error(body: bytes) -> None:
     ids=range(14),
 )
 def test_problem_is_named(body: bytes, problem: str) -> None:
-    """The error tells bytes that are no text, text that is no JSON, and JSON that is no object."""
+    """The error distinguishes bytes that are not text, text that is not JSON, and JSON that is not an object."""
     with pytest.raises(DecodeError, match=re.escape(problem)) as caught:
         load_object(body)
 
@@ -217,7 +217,7 @@ def test_lists_of_texts_keep_their_texts() -> None:
 
 @given(st.datetimes(timezones=st.timezones(), min_value=datetime(1990, 1, 1), max_value=datetime(2100, 1, 1)))  # noqa: DTZ001
 def test_times_are_aware_and_in_utc(moment: datetime) -> None:
-    """Whatever the offset, a moment is the same moment in UTC."""
+    """A time with any offset becomes the same moment in UTC."""
     found = _decision(decisionTime=moment.isoformat()).decision_time
 
     assert found is not None

@@ -74,7 +74,7 @@ class ProgressDisplay:
         return monotonic() - self._started
 
     @asynccontextmanager
-    async def shown(self, *, line_seconds: float = _LINE_SECONDS) -> AsyncGenerator[None]:
+    async def show(self, *, line_seconds: float = _LINE_SECONDS) -> AsyncGenerator[None]:
         """Show the progress during the block."""
         if not self._output.is_live:
             async with _repeat(line_seconds, lambda: self._output.print(f"{self._counts()}; {self._states()}")):

@@ -177,7 +177,7 @@ async def _open_run(  # noqa: PLR0913  the parts of a run
             await stack.enter_async_context(wait_for_reader(out))
             results_file = open_results(out, show_person=show_person, other_files=[journal, *other_files])
             results = await to_thread.run_sync(stack.enter_context, results_file)
-            await stack.enter_async_context(display.shown())
+            await stack.enter_async_context(display.show())
             yield _BatchRun(store, results, display, JobCounts(is_submission=display.is_submission), veriff)
 
 

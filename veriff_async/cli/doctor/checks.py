@@ -92,7 +92,7 @@ class CheckResult:
     message: str
 
     @classmethod
-    def skipped(cls, name: str, because: str) -> CheckResult:
+    def skip(cls, name: str, because: str) -> CheckResult:
         """Return the result of a check that was not possible because another one failed."""
         return cls(name, CheckOutcome.SKIPPED, f"Not checked: {because}.")
 

@@ -118,7 +118,7 @@ async def diagnose(
     is_reached = root is not None
     if root is None or proxied:
         for name in ("name", "connection", "tls"):
-            yield CheckResult.skipped(name, "the base URL is missing" if root is None else "the proxy connects")
+            yield CheckResult.skip(name, "the base URL is missing" if root is None else "the proxy connects")
     else:
         async with aclosing(reach(root)) as steps:
             async for result in steps:
@@ -128,7 +128,7 @@ async def diagnose(
         if root is None or not is_reached or credentials is None:
             because = "Veriff is not reachable" if credentials is not None else "the credentials are missing"
             for name in ("response", "clock", "credentials", "response signature", "other secrets"):
-                yield CheckResult.skipped(name, because)
+                yield CheckResult.skip(name, because)
         else:
             async with aclosing(_check_api(probe, root, credentials)) as results:
                 async for result in results:
@@ -146,7 +146,7 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
     if probed.status is None:
         yield CheckResult("response", CheckOutcome.FAILED, f"No response from {root}: {probed.problem}.")
         for name in ("clock", "credentials", "response signature", "other secrets"):
-            yield CheckResult.skipped(name, "Veriff did not respond")
+            yield CheckResult.skip(name, "Veriff did not respond")
         return
     yield CheckResult("response", CheckOutcome.OK, f"HTTP {probed.status} in {probed.seconds * 1000:.0f} ms.")
     date = probed.headers.get("Date")
@@ -159,10 +159,10 @@ async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> A
     yield (
         _check_response_signature(request, probed)
         if is_accepted
-        else CheckResult.skipped("response signature", "the credentials are not accepted")
+        else CheckResult.skip("response signature", "the credentials are not accepted")
     )
     if len(credentials.secrets) == 1:
-        yield CheckResult.skipped("other secrets", "there is only one secret")
+        yield CheckResult.skip("other secrets", "there is only one secret")
     else:
         yield await _check_other_secrets(probe, root, credentials, is_first_accepted=is_accepted)
 
@@ -233,25 +233,25 @@ async def _check_webhook(probe: HttpProbe, url: str, credentials: Credentials | 
     yield _address(address, url)
     if credentials is None:
         for name in (signed, unsigned, forged):
-            yield CheckResult.skipped(name, "the credentials are missing")
+            yield CheckResult.skip(name, "the credentials are missing")
         return
     now = datetime.now(UTC)
     sample, _ = samples(WebhookKind.EVENT, session_id=str(uuid4()), status=None, now=now)
     options = SandboxOptions()
     right = build_webhook(url, sample.body, credentials=credentials, options=options, now=now)
-    wrong = build_webhook(url, sample.body, credentials=_forged_credentials(credentials), options=options, now=now)
+    wrong = build_webhook(url, sample.body, credentials=_wrong_credentials(credentials), options=options, now=now)
     plain = {name: value for name, value in right.headers.items() if "signature" not in name}
     taken = await probe.post(url, right.headers, right.body)
     yield checks.check_receiver(signed, taken.status, taken.problem, is_signed=True)
     for name, headers in ((unsigned, plain), (forged, wrong.headers)):
         if taken.status is None:
-            yield CheckResult.skipped(name, "the receiver is not reachable")
+            yield CheckResult.skip(name, "the receiver is not reachable")
             continue
         probed = await probe.post(url, headers, dump(sample.body))
         yield checks.check_receiver(name, probed.status, probed.problem, is_signed=False)
 
 
-def _forged_credentials(credentials: Credentials) -> Credentials:
+def _wrong_credentials(credentials: Credentials) -> Credentials:
     """Return the same credentials with a wrong secret."""
     return Credentials(credentials.api_key, _NO_SECRET, integration_id=credentials.integration_id)
 

@@ -34,15 +34,15 @@ async def reach(root: str) -> AsyncGenerator[CheckResult]:
     name = await _name(host, port)
     yield name
     if name.outcome is CheckOutcome.FAILED:
-        yield CheckResult.skipped("connection", "the host name is not known")
-        yield CheckResult.skipped("tls", "the connection failed")
+        yield CheckResult.skip("connection", "the host name is not known")
+        yield CheckResult.skip("tls", "the connection failed")
         return
     connection = await _connection(host, port)
     yield connection
     if connection.outcome is CheckOutcome.FAILED:
-        yield CheckResult.skipped("tls", "the connection failed")
+        yield CheckResult.skip("tls", "the connection failed")
     elif parts.scheme == "http":
-        yield CheckResult.skipped("tls", "the base URL is plain http, which is allowed for this machine only")
+        yield CheckResult.skip("tls", "the base URL is plain http, which is allowed for this machine only")
     else:
         yield await _tls(host, port)
 

@@ -148,10 +148,10 @@ class ListenLog:
     def print_recorded(self, result: RecordResult, *, secret_index: int) -> None:
         """Print a recorded webhook; `secret_index` is that of the secret that signed it."""
         person = display.person_of(result.event) if self._show_person else EMPTY
-        line = display.recorded_line(result, secret_index=secret_index)
+        line = display.webhook_line(result, secret_index=secret_index)
         for part, members in person.items():
             line += f"\n          {part}: {json.dumps(members, ensure_ascii=False)}"
-        self._print(display.recorded_document(result, secret_index=secret_index) | dict(person), line)
+        self._print(display.webhook_document(result, secret_index=secret_index) | dict(person), line)
 
     def print_refused(self, reply: _http.WebhookResponse, *, cause: str, advice: str, style: str = "red") -> None:
         """Print a refused request and the reason."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
     from veriff_async.models.state import RecordResult
 
-__all__ = ("forward_document", "forward_line", "person_of", "recorded_document", "recorded_line", "status_and_code")
+__all__ = ("forward_document", "forward_line", "person_of", "status_and_code", "webhook_document", "webhook_line")
 
 _REMARKS: Final = {
     None: "",
@@ -81,7 +81,7 @@ def _plain(value: object) -> object:
     return wrapped["value"] if wrapped is not None and "value" in wrapped else value
 
 
-def recorded_line(recorded: RecordResult, *, secret_index: int) -> str:
+def webhook_line(recorded: RecordResult, *, secret_index: int) -> str:
     """Return the line for people, without the time."""
     event = recorded.event
     status, code = status_and_code(event)
@@ -92,7 +92,7 @@ def recorded_line(recorded: RecordResult, *, secret_index: int) -> str:
     ).rstrip()
 
 
-def recorded_document(recorded: RecordResult, *, secret_index: int) -> dict[str, object]:
+def webhook_document(recorded: RecordResult, *, secret_index: int) -> dict[str, object]:
     """Return the JSON document."""
     event = recorded.event
     status, code = status_and_code(event)
