@@ -818,6 +818,7 @@ def _check_options(*, inbox: object, retry: object, poll: object, timeouts: obje
     check_optional("poll", poll, PollPolicy, remedy="pass PollPolicy(...), or None for the default")
     check_optional("timeouts", timeouts, Timeouts, remedy="pass Timeouts(...), or None for the defaults")
     methods = (callable(getattr(inbox, name, None)) for name in ("record", "get_states", "subscribe"))
+    # A class has the methods too, but is not an inbox.
     if inbox is not None and (isinstance(inbox, type) or not all(methods)):
         msg = f"inbox must be an Inbox, not {type_name(inbox)}: pass for example MemoryInbox(), or leave it out."
         raise ConfigurationError(msg)

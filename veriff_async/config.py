@@ -145,6 +145,7 @@ def check_clock(value: Callable[[], float]) -> Callable[[], float]:
     Raises:
         ConfigurationError: It cannot be called.
     """
+    # As `object`: by its annotation, type checkers would consider the check unreachable.
     given: object = value
     if not callable(given):
         msg = f"now must be a function that returns seconds since 1970, got {type(given).__name__}."

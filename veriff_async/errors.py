@@ -107,6 +107,7 @@ class VeriffError(Exception):
             attempt, does not prove that nothing was done.
     """
 
+    # Defaults of the class: subclasses need no `__init__` for them, and pickles hold only the values that were set.
     uploaded: tuple[UploadedMedia, ...] = ()
     downloaded: tuple[DownloadedMedia, ...] = ()
     media: MediaReference | None = None
@@ -123,6 +124,7 @@ _E = TypeVar("_E", bound=VeriffError)
 
 
 def _rebuild(kind: type[_E], args: tuple[object, ...], state: dict[str, object]) -> _E:
+    # Without `__init__`, whose keyword-only arguments are in `state`.
     error = kind.__new__(kind, *args)
     error.args = args
     error.__dict__.update(state)

@@ -540,6 +540,7 @@ def seconds_of(timeout: float | None) -> float | None:
     Raises:
         InvalidArgumentError: It is not a number of seconds, or below zero.
     """
+    # As `object`: by its annotation, type checkers would consider the check unreachable.
     value: object = timeout
     if value is None:
         return None

@@ -61,6 +61,7 @@ async def with_deadline(call: Awaitable[_T], seconds: float) -> _T:
     except TimeoutError:
         problem = "does not respond"
     except asyncio.CancelledError:
+        # A cancellation of this task passes through; one that the inbox raised by itself must not end the wait.
         if is_being_cancelled():
             raise
         problem = "cancelled a call"
@@ -86,6 +87,7 @@ class BestEffortInbox:
         try:
             return (await get_states(self.inbox, [session_id])).get(session_id)
         except Exception as error:  # noqa: BLE001  a user's inbox may raise anything
+            # Only the type: the text of the exception may hold data of the session.
             _LOG.warning("the inbox failed with %s; the recorded state of a session is not used", type(error).__name__)
             return None
 

@@ -33,11 +33,13 @@ __all__ = ("Columns", "InvalidRow", "ManifestRow", "RowError", "is_utf8", "job_f
 
 _T = TypeVar("_T")
 
+# The fields of a request: the address is an option of its own, and the other fields are results.
 _PERSON: Final = tuple(
     each.name for each in fields(Person) if each.name not in {"addresses", "is_deceased", "pep_sanction_match", "raw"}
 )
 _DOCUMENT: Final = ("number", "type", "country", "id_card_type", "first_issue")
 _PARSED_ADDRESS: Final = tuple(each.name for each in fields(ParsedAddress) if each.name != "raw")
+# Videos cannot be uploaded; Veriff only returns them.
 _CONTEXTS: Final = tuple(str(context) for context in MediaContext if "video" not in context)
 _TEXTS: Final = ("vendor_data", "end_user_id", "callback")
 _MEMBERS: Final = (
@@ -124,6 +126,7 @@ class Columns:
             if name in _CONTEXTS
             for path in _split_cell(filled.get(name, ""))
         ]
+        # An object without a value in any of its columns is not sent.
         return {name: value for name, value in members.items() if value != {}}
 
 
@@ -328,6 +331,7 @@ def _children(value: object) -> Iterable[object]:
 
 def _to_number(name: str, text: str) -> float | int:
     try:
+        # isdigit() is also true for superscripts, which int() refuses.
         return int(text) if text.isascii() and text.isdigit() else float(text)
     except ValueError:
         pass

@@ -240,4 +240,5 @@ def load_record(text: bytes) -> JobRecord:
         return load_strict(JobRecord, text)
     except DecodeError:
         msg = "A record of the journal cannot be read: look for a newer veriff-async."
+    # Outside of the handler: the context would show parts of the record.
     raise JournalError(msg)

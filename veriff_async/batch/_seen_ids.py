@@ -23,6 +23,7 @@ class SeenIds:
 
     def __init__(self) -> None:
         """Create an empty set."""
+        # Threads of a pool use the connection, one after the other.
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         # Nothing reads this database after a crash, so it needs neither a journal nor syncs, and its one transaction is
         # never committed.
@@ -47,7 +48,8 @@ class SeenIds:
         Raises:
             ConfigurationError: The folder for temporary files is full, or cannot be written to.
         """
-        # 128 bits: among a billion ids, two share a digest with a probability below 1e-20.
+        # 128 bits: among a billion ids, two share a digest with a probability below 1e-20. JSON may contain lone
+        # surrogates, which strict UTF-8 refuses.
         digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).digest()
         try:
             if self._db.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (digest, number)).rowcount:

@@ -58,6 +58,7 @@ class MemoryJournal:
     async def release(self, job_id: str) -> None:
         """Release a claim; see `Journal.release`."""
         require_asyncio()
+        # Without a check: a run also releases its claims after the journal was closed.
         self._claims.discard(job_id)
 
     async def write(self, record: JobRecord) -> None:

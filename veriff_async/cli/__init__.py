@@ -22,10 +22,12 @@ def main() -> None:
     try:
         from veriff_async.cli._commands import cli  # noqa: PLC0415  an extra that may be missing
     except ModuleNotFoundError as error:
+        # Another missing module is a broken installation, whose traceback must stay visible.
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise
         sys.stderr.write('The command line needs click and rich: pip install "veriff-async[cli]"\n')
         raise SystemExit(2) from None
+    # Ctrl-C during the imports: `CommandLine`, which reports signals, does not exist yet.
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     _open_standard_streams()

@@ -45,7 +45,9 @@ def load_settings(env_file: Path | None) -> Mapping[str, str]:
     name = env_file.name
     try:
         with env_file.open("rb") as file:
+            # Of the open file: the path may name another file a moment later.
             mode = os.fstat(file.fileno()).st_mode
+            # One byte beyond the limit shows that the file is too large, without reading all of it.
             data = file.read(_MAX_BYTES + 1)
     except OSError as error:
         msg = f"{name} cannot be read ({error.strerror or type(error).__name__}): give a file that you may read."
@@ -53,6 +55,7 @@ def load_settings(env_file: Path | None) -> Mapping[str, str]:
     if len(data) > _MAX_BYTES:
         msg = f"{name} has more than {_MAX_BYTES} bytes: give a file of KEY=VALUE lines."
         raise ConfigurationError(msg)
+    # Only for regular files: the mode of a pipe, such as <(...) in bash, does not matter.
     if os.name == "posix" and stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
         warn(f"Other users can read {name}, which contains secrets: restrict it with chmod 600.")
     return dict(_parse(data, name))
@@ -68,8 +71,10 @@ def create_client(env_file: Path | None, **options: Unpack[ClientOptions]) -> Ve
     Raises:
         ConfigurationError: The file or a variable is invalid; the message names it, never its value.
     """
+    # `use_proxy` has put the proxy into the environment, from which aiohttp takes it with `trust_env`.
     if current_command().proxy is not None:
         options["trust_env"] = True
+    # Shown as a sentence: the position in our own code means nothing to the user of a command.
     with warnings.catch_warnings(record=True, action="always", category=DeprecatedHostWarning) as caught:
         client = VeriffClient.from_env(load_settings(env_file), **options)
     for warning in caught:
@@ -78,6 +83,7 @@ def create_client(env_file: Path | None, **options: Unpack[ClientOptions]) -> Ve
 
 
 def _parse(data: bytes, name: str) -> list[tuple[str, str]]:
+    # Some editors write a byte order mark, which would become part of the first name.
     lines = data.removeprefix(b"\xef\xbb\xbf").split(b"\n")
     variables = [_parse_line(line, f"Line {number} of {name}") for number, line in enumerate(lines, 1)]
     return [variable for variable in variables if variable is not None]
@@ -85,11 +91,13 @@ def _parse(data: bytes, name: str) -> list[tuple[str, str]]:
 
 def _parse_line(line: bytes, position: str) -> tuple[str, str] | None:
     """Parse a line like a shell, but without expansion: ``$`` and backquotes may be part of a secret."""
+    # Before the line is decoded: a comment may have any encoding.
     if line.lstrip().startswith(b"#"):
         return None
     try:
         words = shlex.split(line.decode(), comments=False)
     except UnicodeDecodeError:
+        # A word without an equals sign, so that the check below refuses the line.
         words, problem = ["?"], "is not UTF-8"
     except ValueError:
         words, problem = ["?"], "has an unclosed quotation mark"

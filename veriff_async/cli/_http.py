@@ -49,6 +49,7 @@ def check_url(_ctx: click.Context, _parameter: click.Parameter, value: str | Non
     if value is None:
         return None
     try:
+        # `urlsplit` raises ValueError for unmatched brackets, and `port` for a number above 65535.
         parts = urlsplit(value)
         is_good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0 and value.isprintable()
     except ValueError:
@@ -113,6 +114,7 @@ class HttpProbe:
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True),
             timeout=aiohttp.ClientTimeout(total=self._seconds),
+            # Requests share no state, so that each shows the behaviour of the server alone.
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=self._trust_env,
             headers={"User-Agent": f"veriff-async/{__version__}", "Accept-Encoding": "identity"},
@@ -146,6 +148,7 @@ class HttpProbe:
                 return ProbeResult(
                     status=response.status, seconds=perf_counter() - began, headers=response.headers, body=head
                 )
+        # TimeoutError is an OSError, and aiohttp's InvalidURL is a ValueError.
         except (aiohttp.ClientError, OSError, ValueError) as error:
             problem = self._describe_error(error)
         return ProbeResult(status=None, problem=problem, seconds=perf_counter() - began)
@@ -153,6 +156,7 @@ class HttpProbe:
     def _describe_error(self, error: Exception) -> str:
         """Describe an error without the exception's own text, which may contain what was sent."""
         description = "the connection closed before a response arrived"
+        # Subclasses come before their base classes: each kind of ClientConnectorError has a description of its own.
         if isinstance(error, TimeoutError):
             description = f"no response within {self._seconds:g} seconds"
         elif isinstance(error, aiohttp.ClientConnectorCertificateError):

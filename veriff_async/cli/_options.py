@@ -32,6 +32,7 @@ __all__ = (
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 FROM_ENVIRONMENT: Final = "env"
+# Both cases: aiohttp asks urllib, which prefers the names in lower case.
 _PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 
@@ -77,6 +78,7 @@ def outage_option(command: _F) -> _F:
 
 def json_option(command: _F, *, help_text: str = "Print one JSON document and nothing else.") -> _F:
     """Add ``--json``, as the argument `for_program`; it also makes errors and warnings JSON."""
+    # Eager, so that the callbacks of other options know the format already.
     return click.option("--json", "for_program", is_flag=True, is_eager=True, callback=_set_format, help=help_text)(
         command
     )
@@ -118,12 +120,14 @@ def use_proxy(value: str | None) -> None:
             if previous is not None:
                 os.environ[name] = previous
 
+    # The process may outlive the command, for example in tests.
     click.get_current_context().call_on_close(restore)
 
 
 def proxy_option(command: _F) -> _F:
     """Add ``--proxy``, which `create_client` applies."""
     help_text = "Connect through the HTTP proxy http://host:port; env uses HTTPS_PROXY, which may contain a password."
+    # Not an argument of the commands: `create_client` finds it in the state of the command.
     return click.option("--proxy", metavar="URL", expose_value=False, callback=_apply_proxy, help=help_text)(command)
 
 

@@ -70,6 +70,7 @@ class Output:
         """
         if indent is not None and self.is_live:
             width = max(self.console.width, indent + _MIN_TEXT_WIDTH)
+            # Ids and options contain hyphens, and must stay whole to be copied.
             text = fill(text, width, subsequent_indent=" " * indent, break_on_hyphens=False)
         self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
@@ -85,6 +86,7 @@ class Output:
         if self.is_live:
             table = Table(*columns, title=title, title_justify="left")
             for row in rows:
+                # rich would take square brackets in a value for markup.
                 table.add_row(*(escape(printable(cell)) for cell in row))
             self.console.print(table)
         elif not self.console.quiet:
@@ -122,6 +124,7 @@ class Output:
             yield self._print_uploaded
             return
         with self._transfer_bars() as bars:
+            # By identity: the same file may be given twice, and equal media would share one bar.
             tasks = {id(item): bars.add_task(_label(item), total=None) for item in media}
 
             def update(event: UploadProgress) -> None:

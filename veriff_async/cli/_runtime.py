@@ -53,7 +53,9 @@ __all__ = (
 _T = TypeVar("_T")
 
 _SIGNAL_MESSAGES: Final = {"SIGINT": "Interrupted.", "SIGTERM": "Terminated.", "SIGHUP": "Hung up."}
+# Commands that a resume hint may name and that have ``--proxy``; others would refuse the option.
 _TAKES_PROXY: Final = ("batch collect", "batch resume", "decision", "media", "verify")
+# Texts of log records that are remembered, to show each once. Further texts are dropped.
 _MAX_LOG_MESSAGES: Final = 1000
 
 
@@ -138,12 +140,14 @@ class CommandLine(click.Group):
     ) -> Any:  # noqa: ANN401
         """Run the command line; with ``--json`` wrong usage is reported as JSON too."""
         words = sys.argv[1:] if args is None else list(args)
+        # After ``--`` every word is an argument, even ``--json``.
         options = words[: words.index("--")] if "--" in words else words
         # Read before click parses anything: a signal may arrive while the command is still being imported.
         self._for_program = "--json" in options
         if not standalone_mode or not self._for_program:
             return super().main(args, prog_name, complete_var, standalone_mode, **extra)
         try:
+            # In its standalone mode click prints wrong usage as text and exits.
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except click.ClickException as error:
             code = error.exit_code
@@ -158,6 +162,7 @@ class CommandLine(click.Group):
         with _show_warnings(state), _handle_signals(state):
             try:
                 result = super().invoke(ctx)
+                # A full disk or a closed pipe may show only now; an error at exit could not be reported.
                 stdout_console().file.flush()
             except VeriffError as error:
                 code = ExitCode.UNDECIDED if isinstance(error, DecisionTimeoutError) else ExitCode.REFUSED
@@ -167,9 +172,11 @@ class CommandLine(click.Group):
                     state.facts["signal"] = state.signal.name
                 code = 128 + state.signal
                 _report(state, "Interrupted", _SIGNAL_MESSAGES[state.signal.name], code, {})
+            # click reports wrong usage itself, and `main` reports it as JSON.
             except (click.ClickException, click.exceptions.Exit, click.Abort):
                 raise
             except Exception as error:
+                # People need the traceback to report the defect; programs expect JSON on standard error.
                 if not state.for_program:
                     raise
                 code = ExitCode.REFUSED
@@ -224,6 +231,7 @@ def _handle_signals(state: CommandState) -> Generator[None]:
             raise KeyboardInterrupt
 
     with ExitStack() as undo:
+        # Python permits `signal.signal` in the main thread only.
         for name in ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ():
             number = getattr(signal, name, None)
             # nohup ignores SIGHUP on purpose.
@@ -257,6 +265,7 @@ def _show_warnings(state: CommandState) -> Generator[None]:
         def show(message: Warning | str, *_position: object, **_options: object) -> None:
             _print_warning(state, str(message))
 
+        # `catch_warnings` restores it at the end of the block.
         warnings.showwarning = show
         root.addHandler(handler)
         try:

@@ -88,6 +88,7 @@ class _StdoutStream(_Stream):
     def write(self, text: str) -> int:
         """Write."""
         try:
+            # None if descriptor 1 was closed when Python started; `main` opens the null device only later.
             if self._file is not None:
                 return self._file.write(text)
             problem, is_pipe = _CLOSED, False

@@ -109,6 +109,7 @@ async def run_demo(files: Mapping[str, Path | None], output: Output) -> DemoResu
         paths = {context: files.get(context) or _write_large_specimen(context, folder) for context in CONTEXTS}
         media = [Media(path, context, filename=path.name) for context, path in paths.items()]
         file_bytes = sum(path.stat().st_size for path in paths.values())
+        # The default intervals are made for decisions that take minutes.
         poll = PollPolicy(interval=0.2, backoff_factor=1.0, max_interval=0.2)
         async with (
             Sandbox(decide_after=_DECIDE_AFTER) as sandbox,
@@ -135,6 +136,7 @@ async def _verify(
     output.print(f"Uploading {len(media)} pictures")
     started = perf_counter()
     with output.upload_bars(media) as show:
+        # base64 writes three bytes as four characters.
         throttle = _Throttle(show, expected_bytes=file_bytes * 4 // 3, seconds=_UPLOAD_SECONDS if output.is_live else 0)
         uploaded = await session.upload(*media, progress=throttle.update)
     uploaded_at = perf_counter()
@@ -178,6 +180,7 @@ class _Throttle:
         new_bytes = event.bytes_sent - self._sent.get(key, 0)
         self._sent[key], self._totals[key] = event.bytes_sent, event.total_bytes
         self.show(event)
+        # Negative when a repeated upload starts from zero again.
         if self.seconds and new_bytes > 0:
             time.sleep(self.seconds * new_bytes / self.expected_bytes)
 

@@ -164,6 +164,7 @@ async def list_session_media(veriff: VeriffClient, session_id: str, *, all_attem
     stored = {item.file.id: item for item in _flatten(await session.media(), None)}
     if all_attempts:
         for attempt in await session.attempts():
+            # A file of the newest attempt occurs again: it keeps its position, and now its attempt is known.
             stored |= {item.file.id: item for item in _flatten(await veriff.attempt_media(attempt.id), attempt.id)}
     return list(stored.values())
 
@@ -226,6 +227,7 @@ async def _download_selected(
 ) -> list[DownloadedMedia]:
     stored = await list_session_media(veriff, request.session_id, all_attempts=request.all_attempts)
     files = {item.file.id: item.file for item in stored}
+    # All ids are checked before the first download, so that a mistyped one leaves no partial result.
     for media_id in request.media_ids:
         if media_id not in files:
             msg = f"Session {request.session_id} has no media {media_id!r}: see the list, perhaps with --all-attempts."

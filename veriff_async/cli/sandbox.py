@@ -86,6 +86,7 @@ async def run_sandbox(
     Secrets from the environment are not printed.
     """
     credentials = own_credentials()
+    # Around the sandbox, so that a signal during its start or its end is not lost.
     with stop_on_signals() as stopped:
         async with Sandbox(
             host=host,
@@ -111,6 +112,7 @@ def _addresses() -> list[str]:
         addresses.append(probe.getsockname()[0])
     with suppress(OSError):
         addresses += socket.gethostbyname_ex(socket.gethostname())[2]
+    # Debian resolves its own host name to 127.0.1.1, which other machines cannot use.
     return list(dict.fromkeys(address for address in addresses if not address.startswith("127.")))
 
 

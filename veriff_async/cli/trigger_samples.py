@@ -106,6 +106,7 @@ def samples(kind: WebhookKind, *, session_id: str, status: str | None, now: date
 
 
 def _scenario(session_id: str, *, full_auto: bool) -> Scenario:
+    # Derived instead of random: the same arguments give the same samples. A resubmission opens a second attempt.
     ids = iter((session_id, *(str(uuid5(NAMESPACE_URL, f"{session_id}/attempts/{index}")) for index in range(2))))
     return Scenario(SandboxOptions(full_auto=full_auto), new_id=lambda: next(ids), decide_after=None)
 

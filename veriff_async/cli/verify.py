@@ -48,6 +48,7 @@ _SHUTDOWN_GRACE: Final = 10.0
 
 _MAX_PERSON_BYTES: Final = 65_536
 
+# The fields of a request: the address is an option of its own, and the other fields are results.
 _PERSON_FIELDS: Final = tuple(
     attribute.name
     for attribute in fields(Person)
@@ -259,6 +260,7 @@ async def _create_session(veriff: VeriffClient, request: VerifyRequest, state: C
     created: list[VerificationSession] = []
 
     async def create() -> None:
+        # Both steps are protected from cancellation, so that the id of the session is never lost between them.
         session = await veriff.create_session(**request.options)
         state.set_resume_hint(
             f"Session {session.id} was not submitted; running the same command creates a new one.",
@@ -266,6 +268,7 @@ async def _create_session(veriff: VeriffClient, request: VerifyRequest, state: C
         )
         created.append(session)
 
+    # Before the request: a signal may arrive while it is under way.
     state.set_resume_hint(
         "A session may have been created: look for it in the Customer Portal before you run this again, "
         + (
@@ -276,6 +279,7 @@ async def _create_session(veriff: VeriffClient, request: VerifyRequest, state: C
     )
     try:
         await finish_despite_cancellation(create(), grace=_SHUTDOWN_GRACE)
+    # The hint stays: a session may have been created.
     except OutcomeUnknownError:
         raise
     except VeriffError:

@@ -47,6 +47,7 @@ class Certificate:
     format: str | None = None
     value: str | None = field(default=None, repr=False)
     created_at: datetime | None = None
+    # Not hashed: a mapping is not hashable.
     metadata: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     source_documents: tuple[SourceDocument, ...] = ()
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)

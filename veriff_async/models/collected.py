@@ -49,6 +49,7 @@ class Network:
     mobile_carrier: str | None = None
     ssid: str | None = field(default=None, repr=False)
     hostname: str | None = field(default=None, repr=False)
+    # Not hashed: a mapping is not hashable.
     location: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     asn: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
 

@@ -110,6 +110,7 @@ class Decision(Outcome):
     biometric_authentication: BiometricAuthentication | None = None
     insights: tuple[Insight, ...] = ()
     ip: str | None = field(default=None, repr=False)
+    # Not compared: the same decision may arrive by webhook and by polling.
     source: DecisionSource | None = field(default=None, eq=False)
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 

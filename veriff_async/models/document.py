@@ -55,6 +55,7 @@ class Document:
     type: DocumentType | None = None
     country: str | None = None
     state: str | None = None
+    # The repr may reach a log, so it shows nothing that identifies a person.
     number: str | None = field(default=None, repr=False)
     id_card_type: str | None = None
     valid_from: str | None = field(default=None, repr=False)

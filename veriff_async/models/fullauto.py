@@ -34,9 +34,9 @@ class Confidence(OpenEnum):
 class FieldSource(OpenEnum):
     """The part of the document from which a value was read."""
 
-    VIZ = "VIZ"
-    MRZ = "MRZ"
-    NFC = "NFC"
+    VIZ = "VIZ"  # visual inspection zone: the printed text (ICAO Doc 9303)
+    MRZ = "MRZ"  # machine readable zone
+    NFC = "NFC"  # the chip
     BARCODE = "BARCODE"
 
 
@@ -60,6 +60,7 @@ class FieldObject(FieldValue):
 class AddressFieldObject(FieldObject):
     """An address, whole as `value` and in parts."""
 
+    # Not hashed: a mapping is not hashable.
     components: Mapping[str, str | None] = field(factory=dict[str, str | None], repr=False, hash=False)
 
 

@@ -47,6 +47,7 @@ class Person:
     https://devdocs.veriff.com/apidocs/v1sessions, https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1
     """
 
+    # The repr may reach a log, so it shows none of these values.
     first_name: str | None = field(default=None, repr=False)
     last_name: str | None = field(default=None, repr=False)
     full_name: str | None = field(default=None, repr=False)

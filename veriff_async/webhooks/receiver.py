@@ -140,6 +140,7 @@ class WebhookReceiver:
         *,
         on_event: OnEvent | None = None,
         max_body: int = 1_048_576,
+        # Each below the five seconds in which Veriff wants an answer to a webhook.
         body_timeout: float = 4.0,
         record_timeout: float = 4.0,
         close_timeout: float = 10.0,

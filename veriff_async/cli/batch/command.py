@@ -308,6 +308,7 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
             )
             stderr_output().print(f"{reason}, so nothing was sent: correct them, or skip them with --skip-bad.")
         raise SystemExit(ExitCode.USAGE)
+    # Without ``--env-file``: `save_options` stores its path next to the journal.
     resume_hint = command_line(f"batch resume {_files(journal, options.out)}", None)
     current_command().set_resume_hint(f"To continue: {resume_hint}", command=resume_hint)
     work = run_batch(
@@ -385,6 +386,7 @@ def _print_unknown(journal: Path, counts: JobCounts) -> None:
         "Unknown: these jobs may have a session, but no response arrived. Look for their vendor_data, then run"
     )
     for job_id in counts.unknown_ids:
+        # click would take an id that begins with a hyphen for an option.
         job = f"-- {_quote(job_id)}" if job_id.startswith("-") else _quote(job_id)
         output.print("  " + command_line(f"batch resolve --journal {_quote(journal)} --session ID {job}", None))
     more = counts.unknown_count - len(counts.unknown_ids)

@@ -94,6 +94,7 @@ async def _check_rows(
 
 
 async def _rows(manifest: Path, seconds: float, journal: Journal | None) -> AsyncGenerator[ManifestRow | InvalidRow]:
+    # `_read_page` checks the media instead: the files of a job that has a session may be missing.
     with closing(read_manifest(manifest, timeout=seconds, check_media=False)) as rows:
         while page := await to_thread.run_sync(_read_page, rows):
             for row, problem in page:

@@ -66,6 +66,7 @@ class ProgressDisplay:
         """Jobs that need no further work in this run."""
         now = self.progress
         finished = now.decided + now.failed + now.unknown + now.stopped
+        # The manifest may have grown since its rows were counted.
         return min(self._total, finished + (now.submitted if self.is_submission else 0))
 
     @property
@@ -131,4 +132,5 @@ async def _repeat(seconds: float, show: Callable[[], None]) -> AsyncGenerator[No
         yield
     finally:
         ticking.cancel()
+        # Awaited, so that no line is printed after the block.
         await asyncio.gather(ticking, return_exceptions=True)

@@ -39,6 +39,7 @@ _LINE_START: Final = b'{"job_id":'
 _READER_POLL_SECONDS: Final = 0.05
 """Seconds between two checks for a reader of a named pipe."""
 
+# O_NOCTTY: opening a terminal must not make it the controlling terminal of this process.
 _NEVER_BLOCK: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
 # Limit of a line in bytes: a file with longer lines does not contain results.
 _MAX_LINE: Final = 1024 * 1024
@@ -243,6 +244,7 @@ def _read_lines(descriptor: int, seen: SeenIds) -> None:
         number, end = 0, 0
         while line := reader.readline(_MAX_LINE):
             number += 1
+            # Only the beginning of a result is removed: a file of another kind may end without a line end too.
             if not line.endswith(b"\n") and (line.startswith(_LINE_START) or _LINE_START.startswith(line)):
                 os.ftruncate(descriptor, end)
                 return

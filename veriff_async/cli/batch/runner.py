@@ -71,6 +71,7 @@ async def run_batch(  # noqa: PLR0913  the parts of a batch
             show_person=options.show_person,
             other_files=[path for path in (options.manifest, options.inbox, options.env_file) if path is not None],
         ) as run:
+            # After the journal is locked: a second run must not replace the options of the first one.
             save_options(journal, options)
             async with aclosing(iter_jobs(options.manifest, options.timeout, run.journal, on_invalid)) as jobs:
                 work = _submit if options.submit_only else _verify
@@ -176,6 +177,7 @@ async def _open_run(  # noqa: PLR0913  the parts of a run
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(wait_for_reader(out))
             results_file = open_results(out, show_person=show_person, other_files=[journal, *other_files])
+            # In a thread, because it reads all results of earlier runs.
             results = await to_thread.run_sync(stack.enter_context, results_file)
             await stack.enter_async_context(display.show())
             yield _BatchRun(store, results, display, JobCounts(is_submission=display.is_submission), veriff)
@@ -215,5 +217,6 @@ async def _submit(
     )
     for result in unsubmitted:
         await run.add(result)
+    # `submit_many` returns only the jobs that were not submitted; the progress counts the others.
     now = run.display.progress
     run.counts.counts += Counter({(JobState.SUBMITTED, ""): now.submitted, (JobState.DECIDED, ""): now.decided})

@@ -64,6 +64,7 @@ def save_options(journal: Path, options: SavedOptions) -> None:
     """
     document = {
         "version": _VERSION,
+        # Absolute paths: ``batch resume`` may run in another folder.
         "manifest": str(options.manifest.absolute()),
         "out": str(options.out.absolute()),
         "env_file": None if options.env_file is None else str(options.env_file.absolute()),
@@ -80,8 +81,10 @@ def save_options(journal: Path, options: SavedOptions) -> None:
     path = _path(journal)
     temporary = path.with_name(f"{path.name}-new")
     try:
+        # Created first with its mode; `write_text` would use the umask.
         temporary.touch(0o600)
         temporary.write_text(json.dumps(document), encoding="utf-8")
+        # Atomic: a killed process leaves either the old options or the new ones.
         temporary.replace(path)
     except OSError as error:
         problem = error.strerror or type(error).__name__

@@ -64,6 +64,7 @@ class JobCounts:
     @property
     def is_late(self) -> bool:
         """Whether the only problem is that decisions did not come in time."""
+        # Without a detail when counted from the journal, which does not have the errors of waits.
         late = {DecisionTimeoutError.__name__, ""}
         others = [pair for pair in self.counts if not self._is_done(*pair)]
         return bool(others) and all(state is JobState.SUBMITTED and detail in late for state, detail in others)

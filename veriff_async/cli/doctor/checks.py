@@ -166,6 +166,7 @@ def _secrets(key: str, secrets: Sequence[str]) -> CheckResult:
     if not secrets:
         message = f"{SECRET_VARIABLE} is not set: copy the shared secret key from {_PORTAL}, which shows it once."
         return CheckResult(name, CheckOutcome.FAILED, message)
+    # Key and secret have the same form and are shown on the same page, so they are easily confused.
     if key and key in secrets:
         message = f"{SECRET_VARIABLE} is the API key: give the shared secret key, which is shown below it on {_PORTAL}."
         return CheckResult(name, CheckOutcome.FAILED, message)
@@ -373,10 +374,12 @@ _RECEIVER: Final = {
 
 def _is_uuid(text: str) -> bool:
     try:
+        # UUID() also accepts braces, ``urn:uuid:`` and missing hyphens.
         return str(UUID(text)) == text.lower()
     except ValueError:
         return False
 
 
 def _parts(version: str) -> tuple[int, ...]:
+    # Three numbers: a suffix such as rc1 does not matter for a lower bound.
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

@@ -141,6 +141,7 @@ async def diagnose(
 
 async def _check_api(probe: HttpProbe, root: str, credentials: Credentials) -> AsyncGenerator[CheckResult]:
     """Request the decision of a session that does not exist."""
+    # A random id: such a session does not exist, so the request reads and changes nothing.
     request = endpoints.decision(str(uuid4())).sign(credentials)
     probed = await _send(probe, root, request)
     if probed.status is None:
@@ -190,6 +191,7 @@ async def _compare_with_wrong_signature(
     probe: HttpProbe, root: str, request: Request, found: CheckResult
 ) -> CheckResult:
     """Send the same request with a wrong signature."""
+    # Only one digit differs: the value of the signature is wrong, and its form is right.
     last = request.headers[HMAC_SIGNATURE]
     wrong = last[:-1] + ("0" if last[-1] != "0" else "1")
     probed = await probe.get(root + request.path, {**request.headers, HMAC_SIGNATURE: wrong})

@@ -57,6 +57,7 @@ async def _name(host: str, port: int) -> CheckResult:
     except TimeoutError:
         message = f"{host} was not resolved in {_SECONDS:g} seconds: check the DNS servers of this machine."
         return CheckResult("name", CheckOutcome.FAILED, message)
+    # A label that is too long raises UnicodeError, from the codec idna.
     except (OSError, UnicodeError):
         message = f"{host} is not known: compare the base URL, and check the DNS servers of this machine."
         return CheckResult("name", CheckOutcome.FAILED, message)
@@ -68,6 +69,7 @@ async def _connection(host: str, port: int) -> CheckResult:
     where = f"{host} port {port}"
     try:
         async with asyncio.timeout(_SECONDS):
+            # RFC 8305 recommends this delay, after which a machine with broken IPv6 tries IPv4.
             _, writer = await asyncio.open_connection(host, port, happy_eyeballs_delay=0.25)
     except TimeoutError:
         message = f"{where} did not answer in {_SECONDS:g} seconds: check for a firewall or a required proxy."
@@ -83,6 +85,7 @@ async def _connection(host: str, port: int) -> CheckResult:
 async def _tls(host: str, port: int) -> CheckResult:
     try:
         async with asyncio.timeout(_SECONDS):
+            # It reads the trusted certificates from the disk, which would block the event loop.
             context = await to_thread.run_sync(ssl.create_default_context)
             _, writer = await asyncio.open_connection(host, port, ssl=context, happy_eyeballs_delay=0.25)
     except TimeoutError:
@@ -108,6 +111,7 @@ async def _tls(host: str, port: int) -> CheckResult:
 
 async def _close(writer: asyncio.StreamWriter) -> None:
     writer.close()
+    # The result of the check is known: a peer that does not close its side must not delay the command.
     with suppress(OSError, TimeoutError):
         async with asyncio.timeout(1):
             await writer.wait_closed()

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ("listen", "run_listen")
 
+# 508 Loop Detected (RFC 5842).
 _LOOP: Final = _http.WebhookResponse(508, b"This receiver forwarded the webhook itself, and got it back.")
 _FILE: Final = click.Path(dir_okay=False, path_type=Path)
 
@@ -108,6 +109,7 @@ async def run_listen(  # noqa: PLR0913  one for each option
         forward_to: Address to which they are forwarded, or `None`.
     """
     async with AsyncExitStack() as stack:
+        # First, so that a signal during the start is not lost.
         log.stopped = stack.enter_context(stop_on_signals())
         inbox: Inbox = await stack.enter_async_context(SqliteInbox(inbox_file) if inbox_file else MemoryInbox())
         receiver = await stack.enter_async_context(WebhookReceiver(credentials, inbox))
@@ -150,6 +152,7 @@ class ListenLog:
         person = display.person_of(result.event) if self._show_person else EMPTY
         line = display.webhook_line(result, secret_index=secret_index)
         for part, members in person.items():
+            # Names appear in their own script; `_print` replaces control characters.
             line += f"\n          {part}: {json.dumps(members, ensure_ascii=False)}"
         self._print(display.webhook_document(result, secret_index=secret_index) | dict(person), line)
 
@@ -204,6 +207,7 @@ class _ListenHandler:
             advice = "This command forwarded it and got it back: give --forward-to the address of your application."
             return self._refuse(_LOOP, cause="forwarded to itself", advice=advice)
         try:
+            # Not `handle`, whose response does not say why a webhook was refused.
             recorded = await self._receiver.receive(headers, body)
         except SignatureError:
             credentials = self._receiver.credentials
@@ -221,6 +225,7 @@ class _ListenHandler:
         except InboxError as error:
             return self._refuse(_http.NOT_RECORDED, cause="not recorded", advice=str(error))
         event = recorded.event
+        # `receive` does not return which secret matched, so the signature is checked again.
         self._log.print_recorded(
             recorded, secret_index=verify_webhook(headers, body, self._receiver.credentials).secret_index
         )

@@ -24,6 +24,7 @@ _SECONDS: Final = 10.0
 _SHUTDOWN_SECONDS: Final = 2.0
 """Seconds that pending webhooks have at shutdown."""
 
+# Webhooks beyond these are dropped, and shown as dropped: a stopped application must not fill the memory.
 _MAX_QUEUED: Final = 100
 
 # Hop-by-hop headers, which the forwarding connection sets itself.
@@ -99,6 +100,7 @@ class Forwarder:
         if task is not None:
             self._queue.put_nowait(None)
             try:
+                # Unlike `wait_for`, it neither cancels the task when the time is up nor raises its error.
                 await asyncio.wait({task}, timeout=_SHUTDOWN_SECONDS)
             finally:
                 task.cancel()
@@ -122,6 +124,7 @@ class Forwarder:
             try:
                 result = await self._poster.post(self._url, webhook.headers, webhook.body)
             finally:
+                # Also after a cancellation: then `result` is None, and the webhook is shown as dropped.
                 self._on_result(ForwardResult(kind=webhook.kind, session_id=webhook.session_id, result=result))
 
     def _drop(self, webhook: _QueuedWebhook | None) -> None:

@@ -60,6 +60,7 @@ def is_own_address(url: str, *, host: str, port: int, path: str) -> bool:
         target = URL(url)
     except ValueError:
         return False
+    # Before names are resolved, which may take seconds.
     if target.port != port or unquote(target.path).rstrip("/") != unquote(path).rstrip("/"):
         return False
     name = unquote(target.raw_host or "")

@@ -51,6 +51,7 @@ def stop_on_signals() -> Generator[asyncio.Event]:
     loop = asyncio.get_running_loop()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
+        # A handler of `signal.signal` may run at any point of the loop; this call also wakes the loop up.
         loop.call_soon_threadsafe(stopped.set)
 
     # loop.add_signal_handler is missing on Windows, as is SIGHUP. nohup ignores SIGHUP on purpose.
@@ -77,6 +78,7 @@ async def serve(handler: WebhookHandler, *, host: str, port: int, path: str) -> 
         return web.Response(status=reply.status, body=reply.body, headers=reply.headers)
 
     app = web.Application(client_max_size=_MAX_BODY)
+    # Every path, so that a webhook to a wrong path is shown too.
     app.router.add_route("*", "/{any:.*}", answer)
     runner = web.AppRunner(app, shutdown_timeout=_SHUTDOWN, access_log=None, logger=_LOG)
     await runner.setup()
@@ -116,7 +118,7 @@ async def _listen(runner: web.AppRunner, host: str, port: int) -> str:
         problem = network_problem(error)
     else:
         actual_port = runner.addresses[0][1]
-        # Who listens on every address is set_resume_hint on this machine's own.
+        # A server that listens on every address is reached from this machine through the loopback address.
         name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
         return f"http://{f'[{name}]' if ':' in name else name}:{actual_port}"
     msg = f"Cannot listen on {host} port {port} ({problem}): give another --host or --port."
