@@ -559,7 +559,7 @@ class VeriffClient:
         """Download one media file, streamed and verified, into a file that only its owner can read.
 
         The file is written under a temporary name in the same folder, and renamed when it is complete and its signature
-        is valid. An attempt that broke off is repeated from the beginning. Memory stays below 2 MiB for each running
+        is valid. An attempt that broke off is repeated from the beginning. Memory stays below 4 MiB for each running
         download.
 
         Args:

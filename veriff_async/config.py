@@ -96,7 +96,7 @@ class Retention:
             that arrives after its session was deleted counts as new.
         max_sessions: The number of sessions that are kept.
         max_events_per_session: The number of events that are kept of one session, the newest. A repeated event is not
-            recognized once the first one was deleted.
+            recognised once the first one was deleted.
 
     Raises:
         ConfigurationError: A value is zero or negative.

@@ -102,7 +102,8 @@ class VerificationSession:
         checked while it is read, when other uploads may already be complete, so that it does not delay them. The first
         failure cancels the other uploads; its ``media`` names the media that failed, and its ``uploaded`` has the
         receipts of the complete uploads. An attempt that broke off is repeated, so Veriff may store a picture twice
-        (`UploadedMedia.repeated`). Memory stays below 1.5 MiB for each running upload.
+        (`UploadedMedia.repeated`). Memory stays below 2 MiB for each running upload of
+        a file, and below 3 MiB for a stream that can be read only once.
 
         Args:
             media: The media to upload; several may have the same context.

@@ -1,6 +1,6 @@
 """Prepares a job: checks its input, fingerprints its files, and signs what is to be uploaded, in one read per file.
 
-The journal identifies a job by its id, and recognizes a changed job by two digests: one of the session's options and
+The journal identifies a job by its id, and recognises a changed job by two digests: one of the session's options and
 the media's arguments, and one of the bytes of each file. A batch reads a file twice in all. This module makes the first
 pass, which feeds the digest and the signature of the upload together; sending is the second pass. A file whose size and
 modification time are those of the journal is not digested again, so its upload is signed when it is sent.

@@ -183,7 +183,7 @@ class JobRecord:
     def with_uploaded(self, files: Sequence[MediaFile]) -> JobRecord:
         """Return the record with the media ids of started uploads that Veriff has.
 
-        An upload whose response was not saved is recognized by its context and size. Where several uploads match
+        An upload whose response was not saved is recognised by its context and size. Where several uploads match
         equally well, all of them are uploaded again: Veriff accepts a picture twice, but a missing one is a refusal.
         """
         known_ids = {media.media_id for media in self.media}

@@ -180,7 +180,7 @@ class RedisInbox:
         If the connection breaks after the transaction was sent, the server is asked for up to 30 seconds whether it was
         applied, so that the event counts as new exactly once.
         """
-        # Veriff sends a webhook again that was answered 503; the token of the first call recognizes it as stored.
+        # Veriff sends a webhook again that was answered 503; the token of the first call recognises it as stored.
         call = self._unconfirmed.pop(event.dedup_key, None) or _RecordCall()
         try:
             result, surplus = await self._record_confirmed(event, source, call)

@@ -1,4 +1,4 @@
-"""The key by which stores recognize duplicate webhooks.
+"""The key by which stores recognise duplicate webhooks.
 
 Veriff sends a webhook again about every hour, for up to seven days, until it is answered with 200, and people can send
 it again by hand (both documented). No member of a message is documented to identify it, so the key consists of kind,

@@ -302,7 +302,7 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
             print_json(checked.document())
         else:
             reason = (
-                f"{len(checked.invalid)} of {checked.total} rows are invalid"
+                f"{len(checked.invalid)} of {checked.total} rows {'is' if len(checked.invalid) == 1 else 'are'} invalid"
                 if checked.total
                 else "The manifest has no rows"
             )
@@ -364,7 +364,7 @@ def _print_summary(journal: Path, out: Path, summary: RunSummary, *, bad: list[I
         return
     _print_counts(counts)
     output = stderr_output()
-    skipped = f", {len(bad)} invalid rows skipped" if bad else ""
+    skipped = f", {len(bad)} invalid row{'' if len(bad) == 1 else 's'} skipped" if bad else ""
     output.print(f"{counts.total} jobs in {summary.seconds:.1f} s{skipped}; {megabytes(summary.bytes_sent)} sent.")
     _print_unknown(journal, counts)
     if counts.is_submission and counts.exit_code is ExitCode.DONE:
