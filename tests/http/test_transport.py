@@ -158,7 +158,7 @@ async def test_a_creation_that_was_put_off_is_repeated(sandbox: Sandbox, status:
 
 
 async def test_the_budget_ends(sandbox: Sandbox) -> None:
-    """After the last attempt the error says what Veriff said."""
+    """After the last attempt the error has the message of Veriff."""
     async with opened(sandbox, retry=RetryPolicy(max_attempts=3, initial_backoff=0.001)) as session:
         sandbox.inject(Fault.status(429, retry_after=0, code="RATE_LIMIT_EXCEEDED"), method="GET", times=9)
         with pytest.raises(RateLimitedError, match="slow down") as caught:

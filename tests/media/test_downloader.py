@@ -362,7 +362,7 @@ async def test_download_above_its_limit_is_refused(tmp_path: Path, announced: bo
 
 @pytest.mark.parametrize("limit", [0, -1, 1.5, True, None, "1"])
 async def test_limit_of_a_download_is_a_whole_number(veriff: VeriffClient, tmp_path: Path, limit: Any) -> None:  # noqa: ANN401
-    """A limit that is no whole number of bytes is refused before anything is sent."""
+    """A limit that is not a whole number of bytes is refused before any request."""
     with pytest.raises(InvalidArgumentError, match="max_bytes"):
         await veriff.download_media(MEDIA_ID, tmp_path, max_bytes=limit)
     with pytest.raises(InvalidArgumentError, match="max_bytes"):

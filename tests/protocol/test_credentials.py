@@ -91,7 +91,7 @@ def test_repr_shows_nothing_secret() -> None:
 
 
 def test_any_secret_verifies() -> None:
-    """What was signed before a rotation is still recognised after it."""
+    """A signature from before a rotation is still recognised after it."""
     before = Credentials("key", "old")
     after = Credentials("key", "new", previous_secrets=("old",))
 

@@ -67,8 +67,8 @@ def test_remedy_names_the_cause(status: int, code: str | None, part: str) -> Non
 @given(st.integers(300, 999), st.none() | st.text())
 def test_every_answer_has_a_remedy(status: int, code: str | None) -> None:
     """Any status and code give part of a sentence: not empty, no full stop, no line break, not the code itself."""
-    said = remedy(status, code)
+    text = remedy(status, code)
 
-    assert said
-    assert said.isprintable()
-    assert not said.endswith(".")
+    assert text
+    assert text.isprintable()
+    assert not text.endswith(".")

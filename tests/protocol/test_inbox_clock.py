@@ -28,7 +28,7 @@ def test_contradicted_clock_is_never_trusted(steps: list[float], off: float, is_
 
 @pytest.mark.parametrize("gap", [2 * DAY, 31 * DAY, 400 * DAY])
 def test_time_after_long_silence_is_trusted_after_a_day(gap: float) -> None:
-    """When nothing was recorded for long, the time is doubted at first, and believed when it has gone on for a day."""
+    """After a long silence the new time is trusted only when it has advanced for a day."""
     clock = InboxClock(NOW).observe(NOW + gap)
     assert (NOW, NOW) == (clock.trusted, clock.reference(NOW + gap))
 
@@ -38,7 +38,7 @@ def test_time_after_long_silence_is_trusted_after_a_day(gap: float) -> None:
 
 
 def test_two_wrong_clocks_do_not_confirm_each_other() -> None:
-    """A clock that is behind and one that is ahead are not one clock that has gone on."""
+    """A clock that is behind and one that is ahead do not count as one clock that advanced."""
     clock = InboxClock(NOW).observe(NOW - 40 * DAY).observe(NOW + 40 * DAY)
 
     assert NOW == clock.trusted

@@ -1,4 +1,4 @@
-"""Rules for one media: type, size, context, time, each with an error that says what to do."""
+"""Rules for one media: type, size, context, time, each with an error that names the remedy."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_unknown_context_is_rejected_and_not_shown(context: object) -> None:
 
 
 def test_media_reference_has_index_and_context() -> None:
-    """What identifies a media is its index and its context."""
+    """A media is identified by its index and its context."""
     reference = reference_to(1, Media(b"", "face"))
 
     assert (1, MediaContext.FACE) == (reference.index, reference.context)

@@ -388,7 +388,7 @@ def test_full_auto_end_is_recorded(story: list[WebhookEvent], end: str) -> None:
 
 
 def test_full_auto_decision_is_missing_until_requested() -> None:
-    """After a Full Auto webhook the decision itself is yet to be asked for; what Veriff then says completes it."""
+    """After a Full Auto webhook the decision itself is missing, and the response of Veriff completes it."""
     before = after(session_event("s", "submitted"), full_auto_event("s", "approved"))
     decision = after(decision_event("s", "approved", minute=1)).decision
     assert decision is not None
@@ -476,7 +476,7 @@ def test_truncated_state_raises_decode_error(data: st.DataObject) -> None:
 
 
 def test_newer_statuses_are_accepted() -> None:
-    """What a newer version has written is read as far as it is known."""
+    """The state of a newer version is read as far as this version knows its fields."""
     found = json.loads(dump_state(after(session_event("s", "started")))) | {"source": "carrier pigeon", "newer": 1}
 
     assert after(session_event("s", "started")) == load_state(dump(found))

@@ -64,7 +64,7 @@ def test_final_statuses_are_decisions() -> None:
 
 @pytest.mark.parametrize("status", [*Status, NEWER])
 def test_decision_is_news_however_often_it_is_requested(status: Status) -> None:
-    """A decision is worth returning again and again, but for the resubmission that was acted on already."""
+    """Every decision may be returned repeatedly, except a resubmission that the application already handled."""
     same = evolve(decision, status=status)
 
     assert is_news(same, None)

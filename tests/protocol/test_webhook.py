@@ -142,7 +142,7 @@ def _assert_silent(error: errors.VeriffError) -> None:
 
 
 def test_decision_is_a_decision_event() -> None:
-    """What has a verification and technical data is a decision, with its whole payload kept."""
+    """A payload with a verification and technical data is a decision, which keeps the whole payload."""
     event = _receive(DECIDED)
 
     assert isinstance(event, DecisionEvent)
@@ -152,7 +152,7 @@ def test_decision_is_a_decision_event() -> None:
 
 
 def test_progress_is_a_session_event() -> None:
-    """What has an action and a code is an event of the session."""
+    """A payload with an action and a code is a session event."""
     event = _receive(SUBMITTED)
 
     assert (
@@ -404,7 +404,7 @@ def test_event_survives_storage(event: WebhookEvent) -> None:
 
 
 def test_stored_event_keeps_its_kind() -> None:
-    """What was of an unknown kind is read as such, even when this version would know it, and so are newer kinds."""
+    """A stored event of an unknown or newer kind stays unknown, even if this version knows its payload."""
     for kind in ("unknown", "newer"):
         assert UnknownEvent(raw=SUBMITTED) == load_event(kind, dump_event(_receive(SUBMITTED)))
 

@@ -167,7 +167,7 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def the_story_holds(self) -> None:
-        """What is shown, posted and answered is one story."""
+        """The view, the webhooks and the responses are consistent."""
         seen = self.view()
         resubmissions = sum(attempt.status == Status.RESUBMISSION_REQUESTED for attempt in seen.attempts[:-1])
         assert len(seen.attempts) - 1 == resubmissions <= 9

@@ -317,7 +317,7 @@ async def test_each_fraud_report_is_judged_separately(posting_caller: Caller) ->
 async def test_registries_refuse_with_their_codes(
     posting_caller: Caller, person: dict[str, str], code: str, path: str
 ) -> None:
-    """What a check of registries lacks has its documented code, at the path of the page and of the index."""
+    """Each missing member of a registry check has its documented code, at both documented paths."""
     assert (400, code) == (await posting_caller.post(path, {"verification": {"person": person}})).refusal
 
 

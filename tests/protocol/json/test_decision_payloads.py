@@ -238,7 +238,7 @@ def test_expired_sessions_have_no_decision_time() -> None:
 
 
 def test_decision_without_code_has_its_status() -> None:
-    """A null code leaves the status to act on, beside undocumented times, fields and spellings."""
+    """A null code leaves the status to act on, next to undocumented times, fields and spellings."""
     decision = _decision(IDENTITY_2026)
 
     assert (True, None, ()) == (decision.is_approved, decision.code, decision.risk_labels)

@@ -230,7 +230,7 @@ def test_time_without_offset_is_utc() -> None:
 
 
 def test_unknown_fields_are_kept_at_every_depth() -> None:
-    """What a model has no field for stands in the `raw` of the model beside it."""
+    """JSON members without a field are kept in the `raw` of the model."""
     person = {"weight": "160 lb", "addresses": [{"kind": "home", "parsedAddress": {"floor": 3}}]}
     decision = _decision(person=person, newer={"deep": [1]})
 
@@ -262,7 +262,7 @@ def test_documented_words_are_members(word: str) -> None:
 
 
 def test_empty_word_is_none() -> None:
-    """An empty text where a word may be missing is no word."""
+    """An empty text for an optional word is read as None."""
     assert None is decode_model(Person, {"gender": ""}).gender
 
 

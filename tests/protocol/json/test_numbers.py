@@ -76,7 +76,7 @@ def test_numbers_are_written_as_javascript_writes_them(number: float) -> None:
     assert f'{{"a":[{ecmascript(number)}],"b":"1e-05"}}'.encode() == stringify({"a": [number], "b": "1e-05"})
 
 
-@pytest.mark.skipif(NODE is None, reason="there is no node on this machine")
+@pytest.mark.skipif(NODE is None, reason="Node.js is not installed")
 @settings(max_examples=20)
 @given(st.lists(st.dictionaries(NAMES, VALUES, max_size=4), min_size=1, max_size=20))
 def test_real_javascript_writes_the_same(values: list[dict[str, object]]) -> None:
@@ -150,7 +150,7 @@ def test_value_without_json_is_rejected(value: dict[str, object]) -> None:
 
 
 def test_model_with_infinite_number_is_rejected() -> None:
-    """A model is no exception."""
+    """A model with an infinite number or NaN is rejected like any other value."""
     with pytest.raises(InvalidArgumentError):
         dump_json(Decision(session_id="1", status=Status.APPROVED, risk_score=math.nan))
     with pytest.raises(InvalidArgumentError):
