@@ -241,10 +241,10 @@ async def test_invalid_base_url_is_named(url: str, words: str) -> None:
 @pytest.mark.anyio
 async def test_unknown_host_fails_only_the_name_check() -> None:
     """A host name that does not resolve fails only the check of the name."""
-    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": "https://nobody.invalid"})
+    results = await run_checks({**VARIABLES, "VERIFF_BASE_URL": "https://unknown.invalid"})
 
     assert failed_checks(results) == ["name"]
-    assert "nobody.invalid" in results["name"].message
+    assert "unknown.invalid" in results["name"].message
 
 
 @pytest.mark.anyio

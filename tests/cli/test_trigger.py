@@ -179,7 +179,7 @@ async def test_each_tls_failure_has_its_message(
 
     async with HttpProbe(5) as probe:
         result = await probe.post(receiver.url.replace("http:", "https:"), {}, b"{}")
-        unknown_host = await probe.post("http://nobody.invalid/", {}, b"{}")
+        unknown_host = await probe.post("http://unknown.invalid/", {}, b"{}")
 
     assert words in result.describe()
     assert unknown_host.describe() == "the host name is not known"
