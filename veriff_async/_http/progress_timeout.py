@@ -1,4 +1,4 @@
-"""The time limits of one attempt, by progress."""
+"""The time limits of one try, by progress."""
 
 from __future__ import annotations
 
@@ -16,46 +16,42 @@ __all__ = ("ProgressTimeout",)
 
 
 class ProgressTimeout:
-    """Ends an attempt with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
+    """Ends a try with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
 
     While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
     From the first byte that is sent, `count` records each piece. It does not reset the timer, since there may be
     thousands of pieces per second: the timer compares the record when it fires.
+
+    `restart` does not reset it either, because a timer costs as much as the rest of a try's limits. That is correct
+    because the timer always fires within `Timeouts.idle` from now, and no deadline that begins later is earlier.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
-        """Start the limits of one attempt."""
+        """Start the limits of one try."""
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._started = self._last = self._loop.time()
         self._bytes = 0
         self._due = self._end = self._started + timeouts.total
         self._deadline = asyncio.timeout(None)
-        self._ended = False
 
     async def __aenter__(self) -> None:
         """Start the timer."""
         await self._deadline.__aenter__()
-        self._timer = self._loop.call_at(self._due, self._check)
+        self._timer = self._loop.call_at(min(self._due, self._started + self._timeouts.idle), self._check)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the timer, and raise `TimeoutError` if it ended the attempt."""
-        self._ended = True
+        """Stop the timer, and raise `TimeoutError` if it ended the try."""
         self._timer.cancel()
         await self._deadline.__aexit__(kind, error, traceback)
 
     def restart(self) -> None:
         """Start measuring again: the request begins to be sent, or the body of its response to arrive."""
-        if self._ended:  # a writer that aiohttp is still cancelling
-            return
         self._started = self._last = self._loop.time()
         self._bytes = 0
-        self._postpone()
-        # The timer of an earlier phase may be later than this deadline.
-        self._timer.cancel()
-        self._timer = self._loop.call_at(self._due, self._check)
+        self._due = min(self._end, self._started + self._timeouts.idle)
 
     def count(self, count: int) -> None:
         """Record that bytes were sent or received."""
@@ -65,14 +61,12 @@ class ProgressTimeout:
             self._started = self._last
         self._bytes += count
 
-    def _postpone(self) -> None:
-        until = progress_deadline(self._timeouts, started=self._started, now=self._last, moved=self._bytes)
-        self._due = min(self._end, until)
-
     def _check(self) -> None:
         if self._bytes:
-            self._postpone()
-        if self._due > self._loop.time():
-            self._timer = self._loop.call_at(self._due, self._check)
+            until = progress_deadline(self._timeouts, started=self._started, now=self._last, moved=self._bytes)
+            self._due = min(self._end, until)
+        now = self._loop.time()
+        if self._due > now:
+            self._timer = self._loop.call_at(min(self._due, now + self._timeouts.idle), self._check)
         else:
             self._deadline.reschedule(self._due)
