@@ -37,8 +37,10 @@ class ActiveCalls:
     def __init__(self) -> None:
         """Start without a call."""
         self.closed: bool = False
-        self._deadlines: set[asyncio.Timeout] = set()
-        self._changed: asyncio.Event | None = None
+        self.deadlines: set[asyncio.Timeout] = set()
+        """The running calls; each guard adds and removes its own."""
+        self.changed: asyncio.Event | None = None
+        """Set by a guard that ends while the client is being closed."""
 
     def guard(self) -> _Guard:
         """Return a context manager that ends its block with `ClientClosedError` when the client is closed."""
@@ -48,35 +50,19 @@ class ActiveCalls:
         """End all running calls, and wait briefly until they have left."""
         self.closed = True
         # Several tasks may close the client at once, and all of them wait for it.
-        changed = self._changed = self._changed or asyncio.Event()
+        changed = self.changed = self.changed or asyncio.Event()
         now = asyncio.get_running_loop().time()
         # A callback of a call may close the client; its own call ends when it next uses the network.
-        others = self._deadlines.difference(_ENCLOSING.get())
+        others = self.deadlines.difference(_ENCLOSING.get())
         for deadline in others:
             deadline.reschedule(now)
         try:
             async with asyncio.timeout(GRACE):
-                while others & self._deadlines:
+                while others & self.deadlines:
                     changed.clear()
                     await changed.wait()
         except TimeoutError:
             pass
-
-    def add(self, deadline: asyncio.Timeout) -> None:
-        """Add a call.
-
-        Raises:
-            ClientClosedError: The client is closed.
-        """
-        if self.closed:
-            raise client_closed()
-        self._deadlines.add(deadline)
-
-    def remove(self, deadline: asyncio.Timeout) -> None:
-        """Remove a call that has ended."""
-        self._deadlines.discard(deadline)
-        if self._changed is not None:
-            self._changed.set()
 
 
 class _Guard(AbstractAsyncContextManager[None]):
@@ -88,14 +74,18 @@ class _Guard(AbstractAsyncContextManager[None]):
         self._token: Token[tuple[asyncio.Timeout, ...]]
 
     async def __aenter__(self) -> None:
-        self._calls.add(self._deadline)
+        if self._calls.closed:
+            raise client_closed()
+        self._calls.deadlines.add(self._deadline)
         self._token = _ENCLOSING.set((*_ENCLOSING.get(), self._deadline))
         await self._deadline.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._calls.remove(self._deadline)
+        self._calls.deadlines.discard(self._deadline)
+        if self._calls.changed is not None:
+            self._calls.changed.set()
         _ENCLOSING.reset(self._token)
         try:
             await self._deadline.__aexit__(kind, error, traceback)

@@ -19,7 +19,6 @@ from attrs import define, evolve, field, frozen
 from yarl import URL
 
 from veriff_async._http.payload import BytesBody
-from veriff_async._http.progress_timeout import ProgressTimeout
 from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.response import Response, invalid_response, is_signed, session_id_in
 from veriff_async._protocol.retry import RetryDecision, SendFailure, decide, parse_retry_after, progress_deadline
@@ -34,6 +33,7 @@ from veriff_async.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import TracebackType
 
     from veriff_async._http.payload import PayloadFactory, SentOnce
     from veriff_async._http.pool import Pool
@@ -156,6 +156,63 @@ class Exchange:
     pending: bool = False
 
 
+class _ProgressTimeout:
+    """Ends a try with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
+
+    While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
+    From the first byte that is sent, `count` records each piece. It does not reset the timer, since there may be
+    thousands of pieces per second: the timer compares the record when it fires.
+
+    `restart` does not reset it either, because a timer costs as much as the rest of a try's limits. That is correct
+    because the timer always fires within `Timeouts.idle` from now, and no deadline that begins later is earlier.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        """Start the limits of one try."""
+        self._loop = asyncio.get_running_loop()
+        self._timeouts = timeouts
+        self._started = self._last = self._loop.time()
+        self._bytes = 0
+        self._due = self._end = self._started + timeouts.total
+        self._deadline = asyncio.timeout(None)
+
+    async def __aenter__(self) -> None:
+        """Start the timer."""
+        await self._deadline.__aenter__()
+        self._timer = self._loop.call_at(min(self._due, self._started + self._timeouts.idle), self._check)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the timer, and raise `TimeoutError` if it ended the try."""
+        self._timer.cancel()
+        await self._deadline.__aexit__(kind, error, traceback)
+
+    def restart(self) -> None:
+        """Start measuring again: the request begins to be sent, or the body of its response to arrive."""
+        self._started = self._last = self._loop.time()
+        self._bytes = 0
+        self._due = min(self._end, self._started + self._timeouts.idle)
+
+    def count(self, count: int) -> None:
+        """Record that bytes were sent or received."""
+        self._last = self._loop.time()
+        # The rate counts from the first piece, since Veriff may need time before it answers.
+        if self._bytes == 0:
+            self._started = self._last
+        self._bytes += count
+
+    def _check(self) -> None:
+        if self._bytes:
+            until = progress_deadline(self._timeouts, started=self._started, now=self._last, moved=self._bytes)
+            self._due = min(self._end, until)
+        now = self._loop.time()
+        if self._due > now:
+            self._timer = self._loop.call_at(min(self._due, now + self._timeouts.idle), self._check)
+        else:
+            self._deadline.reschedule(self._due)
+
+
 class Sender:
     """Makes single attempts over the pool of one client."""
 
@@ -182,7 +239,7 @@ class Sender:
         """
         request, writer = exchange.request, exchange.writer
         # `content` outlives a broken connection: the part that arrived may have the id of a created session.
-        timeout, content = ProgressTimeout(self._timeouts), bytearray()
+        timeout, content = _ProgressTimeout(self._timeouts), bytearray()
 
         def on_start() -> None:
             exchange.pending = True
@@ -232,7 +289,7 @@ class Sender:
 
     async def open(self, request: Request, *, own_connection: bool) -> Response | FailedAttempt:
         """Send a request once, and return an `OpenResponse` for a success, without reading its body."""
-        timeout = ProgressTimeout(self._timeouts)
+        timeout = _ProgressTimeout(self._timeouts)
         payload = BytesBody(request.body or b"", on_start=timeout.restart, on_bytes_sent=timeout.count)
         try:
             async with timeout:
@@ -298,7 +355,7 @@ class Sender:
 
 
 async def _read(
-    request: Request, response: aiohttp.ClientResponse, limit: ProgressTimeout, content: bytearray
+    request: Request, response: aiohttp.ClientResponse, limit: _ProgressTimeout, content: bytearray
 ) -> Response:
     """Read the body into `content`, which keeps the part that arrived if the connection breaks."""
     stream = response.content

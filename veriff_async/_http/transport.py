@@ -81,6 +81,7 @@ class Transport:
 
     Attributes:
         credentials: The credentials that the next call is signed with.
+        guard: Returns a context manager that ends its block with `ClientClosedError` when the client is closed.
         cooldown: The pause that all calls share after a 429 or 503.
         counters: The numbers of requests.
     """
@@ -97,7 +98,7 @@ class Transport:
     ) -> None:
         """Share the settings of all calls of a client."""
         self.credentials = credentials
-        self._pool = pool
+        self.guard: Callable[[], AbstractAsyncContextManager[None]] = pool.calls.guard
         self._retry = retry
         self._verify = verify_responses
         self._sender = Sender(roots=roots, pool=pool, timeouts=timeouts)
@@ -108,10 +109,6 @@ class Transport:
     def bytes_sent(self) -> int:
         """Bytes of streamed bodies that were handed to connections."""
         return self._sender.bytes_sent
-
-    def guard(self) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that ends its block with `ClientClosedError` when the client is closed."""
-        return self._pool.calls.guard()
 
     async def send(self, call: Call[_Result], body: StreamedBody | None = None) -> _Result:
         """Send a call until there is a response to return, and parse it.

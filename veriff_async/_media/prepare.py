@@ -257,14 +257,14 @@ class Preparer:
     async def _spool_and_resize(
         self, uploads: Sequence[PendingUpload], signer_for: Callable[[Media], StreamSigner] | None
     ) -> None:
-        jobs: list[Callable[[], Awaitable[object]]] = [
-            partial(self._resize, upload, upload.prepared)
-            for upload in uploads
-            if upload.prepared is not None and upload.media.max_side is not None
-        ]
+        jobs: list[Callable[[], Awaitable[object]]] = []
         for upload in uploads:
+            if upload.prepared is not None:
+                if upload.media.max_side is not None:
+                    jobs.append(partial(self._resize, upload, upload.prepared))
+                continue
             rewinds = seeks_async(upload.media.source)
-            if upload.prepared is None and (rewinds or signer_for is not None):
+            if rewinds or signer_for is not None:
                 spool = self._spool_and_rewind if rewinds else self.spool
                 jobs.append(partial(spool, upload, None if signer_for is None else signer_for(upload.media)))
         if jobs:

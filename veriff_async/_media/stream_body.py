@@ -127,14 +127,15 @@ def sign(prepared: PreparedMedia, credentials: Credentials, *, digest: Digest | 
         MediaChangedError: The length of the file has changed.
         MediaError: It cannot be read.
     """
-    template = prepared.template
+    template, source = prepared.template, prepared.source
+    if isinstance(source, BytesSource) and source.size <= TINY:
+        # Copied if the caller may change them, so that the digest is that of the bytes in the body.
+        content = source.view if source.constant else memoryview(bytes(source.view))
+        if digest is not None:
+            digest.update(content)
+        body = b"".join((template.prefix, encode(content), template.suffix))
+        return SignedBody(prepared, credentials.sign(body), credentials, whole=body)
     with closing(_Pass(prepared)) as reading:
-        if prepared.source.size <= TINY and isinstance(prepared.source, BytesSource):
-            content = reading.read()
-            if digest is not None:
-                digest.update(content)
-            body = template.prefix + encode(content) + template.suffix
-            return SignedBody(prepared, credentials.sign(body), credentials, whole=body)
         pieces = iter(reading) if digest is None else _digested(reading, digest)
         signature = _signature(template, pieces, credentials)
         return SignedBody(prepared, signature, credentials, proof=reading.proof())

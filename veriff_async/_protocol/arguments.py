@@ -161,7 +161,9 @@ def check_function(
     Raises:
         ConfigurationError: (or `error`) It cannot be called, or is async where it must not be.
     """
-    if value is not None and not callable(value):
+    if value is None:
+        return
+    if not callable(value):
         msg = f"{name} must be a function, not {type_name(value)}."
         raise error(msg)
     if not may_be_async and iscoroutinefunction(value):

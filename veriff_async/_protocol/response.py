@@ -185,7 +185,7 @@ def success_json(response: Response) -> JsonObject:
         ResponseError: The body is not a JSON object.
         OutcomeUnknownError: Likewise, and the request must not be repeated.
     """
-    if is_refusal(response):
+    if response.status >= _REDIRECT:
         raise api_error(response)
     try:
         return load_object(response.body)
