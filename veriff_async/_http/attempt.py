@@ -157,18 +157,18 @@ class Exchange:
 
 
 class _ProgressTimeout:
-    """Ends a try with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
+    """Ends an attempt with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
 
     While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
     From the first byte that is sent, `count` records each piece. It does not reset the timer, since there may be
     thousands of pieces per second: the timer compares the record when it fires.
 
-    `restart` does not reset it either, because a timer costs as much as the rest of a try's limits. That is correct
+    `restart` does not reset it either, because a timer costs more than all the rest of this class. That is correct
     because the timer always fires within `Timeouts.idle` from now, and no deadline that begins later is earlier.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
-        """Start the limits of one try."""
+        """Start the limits of one attempt."""
         self._loop = asyncio.get_running_loop()
         self._timeouts = timeouts
         self._started = self._last = self._loop.time()
@@ -184,7 +184,7 @@ class _ProgressTimeout:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop the timer, and raise `TimeoutError` if it ended the try."""
+        """Stop the timer, and raise `TimeoutError` if it ended the attempt."""
         self._timer.cancel()
         await self._deadline.__aexit__(kind, error, traceback)
 
