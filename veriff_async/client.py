@@ -118,6 +118,7 @@ class _Settings:
     http_session: ClientSession | None
     trust_env: bool
     verify_responses: bool
+    # Kept too: when the client is open again, Veriff may still return the decision that a submission answered.
     memory: DecisionMemory = field(factory=DecisionMemory)
 
 

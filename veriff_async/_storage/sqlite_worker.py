@@ -359,7 +359,7 @@ class WorkerGroup(Generic[_DatabaseT]):
         require_asyncio()
         self._check_process()
         # A thread cannot be cancelled: it opens the file all the same, but the block will not be left. So the lock is
-        # taken by whichever comes first, the end of the opening or the cancellation; the other one leaves.
+        # taken by the end of the opening or by the cancellation, the first of the two; the other one leaves.
         first = Lock()
         try:
             await to_thread.run_sync(self._enter, first)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ("dedup_key", "dedup_prefix")
 
 
-class _Event(Protocol):
+class _SupportsDedup(Protocol):
     kind: ClassVar[str]
 
     @property
@@ -27,12 +27,12 @@ class _Event(Protocol):
     def _dedup_fields(self) -> tuple[object, object, object, object]: ...
 
 
-def dedup_key(event: _Event) -> str:
+def dedup_key(event: _SupportsDedup) -> str:
     """Return the same text for every delivery of one message."""
     return f"{dedup_prefix(event)}:{digest(event.raw) if event.raw else ''}"
 
 
-def dedup_prefix(event: _Event) -> str:
+def dedup_prefix(event: _SupportsDedup) -> str:
     """Return the dedup key without its digest, which is cheap to compute and differs for most pairs of messages."""
     fields = event._dedup_fields()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  not part of the API
     parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in fields]

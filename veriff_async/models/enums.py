@@ -47,20 +47,22 @@ class Status(OpenEnum):
     passing, on the page of ``DELETE /v1/sessions/{id}``.
     """
 
+    # The numbers are Veriff's codes for these words, in webhooks and in decisions.
     CREATED = "created"
-    STARTED = "started"
-    SUBMITTED = "submitted"
+    STARTED = "started"  # 7001
+    SUBMITTED = "submitted"  # 7002
     INFLOW_COMPLETED = "inflow_completed"
-    REVIEW = "review"
-    APPROVED = "approved"
-    DECLINED = "declined"
-    RESUBMISSION_REQUESTED = "resubmission_requested"
-    EXPIRED = "expired"
-    ABANDONED = "abandoned"
+    REVIEW = "review"  # 9121
+    APPROVED = "approved"  # 9001
+    DECLINED = "declined"  # 9102
+    RESUBMISSION_REQUESTED = "resubmission_requested"  # 9103
+    EXPIRED = "expired"  # 9104
+    ABANDONED = "abandoned"  # 9104, but 9121 on the page of GET /decision
 
     @property
     def is_final(self) -> bool:
         """Return whether only a correction by Veriff can follow. An unknown status is never final."""
+        # Not `RESUBMISSION_REQUESTED` and `REVIEW`, which another decision follows.
         return self in {Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED}
 
 

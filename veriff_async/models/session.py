@@ -14,7 +14,7 @@ class ConsentType(OpenEnum):
     """The subject of a consent."""
 
     INE = "ine"
-    BIPA = "bipa"
+    BIPA = "bipa"  # Biometric Information Privacy Act of Illinois
     AADHAAR = "aadhaar"
 
 
@@ -48,6 +48,7 @@ class SessionInfo:
     """
 
     id: str
+    # With the token in it, anyone can act as the end-user, so neither of the two is in the repr.
     url: str | None = field(default=None, repr=False)
     host: str | None = None
     session_token: str | None = field(default=None, repr=False)

@@ -151,6 +151,7 @@ class AdditionalVerifiedData:
     """
 
     drivers_license_number: str | None = field(default=None, repr=False)
+    # Mappings and lists of objects are not hashable, so they take no part in the hash.
     drivers_license_category: Mapping[str, bool | None] = field(factory=dict[str, bool | None], hash=False)
     drivers_license_category_from: Mapping[str, str | None] = field(
         factory=dict[str, str | None], repr=False, hash=False

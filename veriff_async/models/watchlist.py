@@ -61,7 +61,7 @@ class Listings:
     warnings: tuple[Listing, ...] = ()
     sanctions: tuple[Listing, ...] = ()
     fitness_probity: tuple[Listing, ...] = ()
-    pep: tuple[Listing, ...] = ()
+    pep: tuple[Listing, ...] = ()  # politically exposed persons
     adverse_media: tuple[Listing, ...] = ()
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
 
