@@ -35,7 +35,7 @@ from veriff_async import (
     from_json,
     to_json,
 )
-from veriff_async._protocol.arguments import check_function, check_number, check_path, shown
+from veriff_async._protocol.arguments import check_function, check_number, check_path, describe_value
 from veriff_async.batch import Job, MemoryJournal, RateLimits, SqliteJournal, read_manifest, verify_many
 from veriff_async.inbox import MemoryInbox, Retention, SqliteInbox
 
@@ -277,14 +277,14 @@ def test_class_of_an_inbox_is_refused_as_an_inbox() -> None:
 
 def test_message_shows_only_numbers_flags_and_short_words() -> None:
     """Other values may contain secrets or personal data, so a message has only their type."""
-    assert [shown(value) for value in (5, math.nan, True, None, "overwrite")] == [
+    assert [describe_value(value) for value in (5, math.nan, True, None, "overwrite")] == [
         "5",
         "nan",
         "True",
         "None",
         "'overwrite'",
     ]
-    assert [shown(value) for value in (10**5000, CANARY, [CANARY])] == [
+    assert [describe_value(value) for value in (10**5000, CANARY, [CANARY])] == [
         "a very large number",
         "of type str",
         "of type list",

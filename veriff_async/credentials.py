@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from attrs import Attribute, evolve, field, frozen
 from attrs.validators import optional
 
-from veriff_async._protocol.arguments import shown, type_name
+from veriff_async._protocol.arguments import describe_value, type_name
 from veriff_async._protocol.signing import Signer, Verifier, sign, verify
 from veriff_async.errors import ConfigurationError
 
@@ -172,7 +172,7 @@ class Credentials:
         if type(index) is not int or not 0 <= index < len(self.secrets):
             last = len(self.secrets) - 1
             valid = f"an index from 0 to {last}" if last else "index 0, since there is only one secret"
-            msg = f"No secret has index {shown(index)}: pass {valid}. The secret with index 0 signs."
+            msg = f"No secret has index {describe_value(index)}: pass {valid}. The secret with index 0 signs."
             raise ConfigurationError(msg)
         return self.secrets[index]
 

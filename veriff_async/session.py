@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from veriff_async._media.downloader import SaveOptions
 from veriff_async._protocol import endpoints
-from veriff_async._protocol.arguments import check_condition, check_optional, shown
+from veriff_async._protocol.arguments import check_condition, check_optional, describe_value
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
 from veriff_async._protocol.status_transitions import can_follow
 from veriff_async._protocol.validation import check_id
@@ -547,7 +547,7 @@ def seconds_of(timeout: float | None) -> float | None:
         return None
     # Written as `not value >= 0` so that NaN is refused too.
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
-        msg = f"timeout must be a number of seconds, zero or more, or None for no limit, got {shown(value)}."
+        msg = f"timeout must be a number of seconds, zero or more, or None for no limit, got {describe_value(value)}."
         raise InvalidArgumentError(msg)
     return None if value > _NO_LIMIT else float(value)
 

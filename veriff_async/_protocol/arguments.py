@@ -35,8 +35,8 @@ __all__ = (
     "check_optional",
     "check_path",
     "check_text",
+    "describe_value",
     "number",
-    "shown",
     "type_name",
 )
 
@@ -48,6 +48,7 @@ ArgumentError: TypeAlias = type[ConfigurationError] | type[InvalidArgumentError]
 LARGEST: Final = 2**53 - 1
 """The largest whole number that every JSON parser reads exactly; a larger one cannot be a count."""
 
+# Longer words and numbers may be secrets or personal data, so they are not shown.
 _LONGEST_WORD: Final = 40
 _MOST_DIGITS: Final = 6
 
@@ -78,7 +79,7 @@ def check_number(  # noqa: PLR0913  a range has two ends, which belong to it or 
     found = _number(value, whole=whole)
     if found is not None and lowest <= found <= highest and (found > lowest or not above):
         return found
-    msg = f"{name} is {shown(value)}: {remedy}."
+    msg = f"{name} is {describe_value(value)}: {remedy}."
     raise error(msg)
 
 
@@ -109,7 +110,7 @@ def check_flag(name: str, value: object, *, error: ArgumentError = Configuration
         ConfigurationError: (or `error`) It is something else, for example the text of an environment variable.
     """
     if not isinstance(value, bool):
-        msg = f"{name} is {shown(value)}: pass True or False."
+        msg = f"{name} is {describe_value(value)}: pass True or False."
         raise error(msg)
 
 
@@ -122,7 +123,7 @@ def check_choice(
         ConfigurationError: (or `error`) It is something else.
     """
     if not isinstance(value, str) or value not in known:
-        msg = f"{name} is {shown(value)}: give one of {', '.join(known)}."
+        msg = f"{name} is {describe_value(value)}: give one of {', '.join(known)}."
         raise error(msg)
 
 
@@ -178,6 +179,7 @@ def check_path(name: str, value: object, *, error: ArgumentError = Configuration
         ConfigurationError: (or `error`) It is not a path, or has a character that no path can have.
     """
     # As `os.fspath` does, which may not be used here: rules do not touch the machine.
+    # A class such as `Path` has ``__fspath__`` too, but without an instance to call it on.
     convert = getattr(value, "__fspath__", None)
     path: object = convert() if callable(convert) and not isinstance(value, type) else value
     if isinstance(path, str):
@@ -185,7 +187,7 @@ def check_path(name: str, value: object, *, error: ArgumentError = Configuration
             return path
         problem = "cannot be read or written, it has a character that no path can have"
     else:
-        problem = f"is {shown(path)}"
+        problem = f"is {describe_value(path)}"
     msg = f"{name} {problem}: give a path as text or pathlib.Path."
     raise error(msg)
 
@@ -209,7 +211,7 @@ def check_concurrency(value: object) -> None:
         InvalidArgumentError: It is not a whole number of at least 1.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
-        msg = f"concurrency must be 1 or more, a whole number, got {shown(value)}."
+        msg = f"concurrency must be 1 or more, a whole number, got {describe_value(value)}."
         raise InvalidArgumentError(msg)
 
 
@@ -219,6 +221,7 @@ def check_condition(name: str, value: object) -> None:
     Raises:
         InvalidArgumentError: It cannot be called, or is an async function.
     """
+    # An object with an async ``__call__`` is not a coroutine function itself.
     if iscoroutinefunction(value) or iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004  of an object
         msg = f"{name} must be a plain function, not an async one: nothing would await its result."
         raise InvalidArgumentError(msg)
@@ -235,7 +238,7 @@ def _can_be_path(text: str) -> bool:
         return False
 
 
-def shown(value: object) -> str:
+def describe_value(value: object) -> str:
     """Return a number, a flag or a short word as text, and only the type of any other value."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > LARGEST:
         return "a very large number"  # the text of a larger one may not be made at all

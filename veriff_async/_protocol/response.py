@@ -115,6 +115,7 @@ def is_signed(response: Response) -> bool:
 
 
 def _is_signature_valid(response: Response, signature: str) -> bool:
+    # A streamed body is not in memory: the verifier has seen each piece as it came.
     if response.seen is not None:
         return response.seen.match(signature) is not None
     return response.request.credentials.verify(response.body, signature) is not None

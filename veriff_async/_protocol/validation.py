@@ -68,6 +68,7 @@ _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}", re.ASCII)
 _NUMBER: Final = re.compile(r"[A-Za-z0-9]+", re.ASCII)
 _LETTERS: Final = re.compile(r"[A-Za-z]+", re.ASCII)
+# ASCII: otherwise ``\d`` matches the digits of every script.
 _PHONE: Final = re.compile(r"\+?[\d ]+", re.ASCII)
 # Minutes from UTC; a day in each direction.
 _TIMEZONES: Final = range(-1440, 1441)
@@ -206,6 +207,7 @@ def check_nfc(nfc: NfcData) -> None:
     """Refuse data of a chip that lack one of the four files."""
     from veriff_async.models.media import NfcData
 
+    # Imported above and not at the top because few programs use these models, see `endpoints`.
     if not isinstance(cast("object", nfc), NfcData):
         raise _refuse("nfc", "give an NfcData object with the four files")
     for name in ("com", "sod", "dg1", "dg2"):
@@ -251,7 +253,7 @@ def check_faces(images: Sequence[FaceImage], session_ids: Sequence[str]) -> None
         check_id("session_ids", session_id)
     if not 1 <= len(images) + len(session_ids) <= MAX_IMPORTED_FACES:
         count = len(images) + len(session_ids)
-        raise _refuse("faces", f"there are {count}, Veriff takes 1 to {MAX_IMPORTED_FACES} at once")
+        raise _refuse("faces", f"{count} were passed, Veriff accepts 1 to {MAX_IMPORTED_FACES} in one call")
     for image in images:
         if not isinstance(cast("object", image.name), str) or not image.name or not image.name.isprintable():
             raise _refuse("name", "give each image a name, a text of your own without line breaks")
@@ -285,7 +287,7 @@ def check_fraud_sessions(session_ids: Sequence[str]) -> list[str]:
     """Return ids that the feedback API looks up at once."""
     ids = [check_id("session_ids", session_id) for session_id in check_texts("session_ids", session_ids)]
     if not 1 <= len(ids) <= MAX_FRAUD_SESSIONS:
-        raise _refuse("session_ids", f"there are {len(ids)}, Veriff takes 1 to {MAX_FRAUD_SESSIONS} at once")
+        raise _refuse("session_ids", f"{len(ids)} were passed, Veriff accepts 1 to {MAX_FRAUD_SESSIONS} in one call")
     return ids
 
 

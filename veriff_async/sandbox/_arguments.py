@@ -183,7 +183,7 @@ def one_of(*known: int) -> arguments.Validator:
     def check(instance: object, attribute: Attribute[_T], value: object, /) -> None:
         if isinstance(value, bool) or not isinstance(value, int) or value not in known:
             choice = " or ".join(map(str, known))
-            msg = f"{type(instance).__name__}.{attribute.name} is {arguments.shown(value)}: pass {choice}."
+            msg = f"{type(instance).__name__}.{attribute.name} is {arguments.describe_value(value)}: pass {choice}."
             raise InvalidArgumentError(msg)
 
     return check

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, cast
 from attrs import NOTHING, fields, frozen, has
 from pybase64 import b64encode
 
-from veriff_async._protocol.arguments import shown
+from veriff_async._protocol.arguments import describe_value
 from veriff_async._protocol.json.decode import check_model, decode_model, stringify
 from veriff_async._protocol.json.paths import field_paths, known_paths
 from veriff_async._protocol.json.schema import FORMS, IN_MILLISECONDS, Fixed
@@ -64,7 +64,7 @@ def to_json(model: AttrsInstance, *, time_digits: Literal[3, 6] | None = None) -
     check_model(type(model))
     digits: object = time_digits
     if digits is not None and (not isinstance(digits, int) or digits not in {_MILLISECONDS, _MICROSECONDS}):
-        msg = f"time_digits is {shown(time_digits)}: pass 3 or 6, or None for the digits that were received."
+        msg = f"time_digits is {describe_value(time_digits)}: pass 3 or 6, or None for the digits that were received."
         raise InvalidArgumentError(msg)
     try:
         return cast(
