@@ -93,9 +93,9 @@ async def test_lost_response_is_an_unknown_outcome(sandbox: Sandbox, veriff: Ver
 @pytest.mark.parametrize(
     ("images", "session_ids", "words"),
     [
-        ([], [], "there are 0"),
-        (faces(11), [], "there are 11"),
-        (faces(6), [ID] * 5, "there are 11"),
+        ([], [], "0 were passed"),
+        (faces(11), [], "11 were passed"),
+        (faces(6), [ID] * 5, "11 were passed"),
         ([*faces(1), *faces(1)], [], "a name of its own"),
         ([FaceImage("", PICTURE)], [], "name"),
         ([FaceImage("a\nb", PICTURE)], [], "name"),
