@@ -148,6 +148,6 @@ def check_clock(value: Callable[[], float]) -> Callable[[], float]:
     # As `object`: by its annotation, type checkers would consider the check unreachable.
     given: object = value
     if not callable(given):
-        msg = f"now must be a function that returns seconds since 1970, got {type(given).__name__}."
+        msg = f"now must be a function that returns seconds since 1970, not {type(given).__name__}."
         raise ConfigurationError(msg)
     return value

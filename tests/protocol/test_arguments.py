@@ -81,14 +81,14 @@ class Released:
 @pytest.mark.parametrize(
     ("make", "remedy"),
     [
-        (BODY.decode, r"got str: pass the raw bytes of the request body.*base64"),
-        (lambda: json.loads(BODY), r"got dict: pass the raw bytes.*before they were parsed"),
-        (lambda: None, r"got None: pass the raw bytes"),
-        (unread, r"got coroutine: await it"),
-        (lambda: unread, r"got function: call it"),
-        (lambda: iter([BODY]), r"got list_iterator: read it to its end"),
-        (Released(), r"got memoryview"),
-        (lambda: 7, r"got int"),
+        (BODY.decode, r"not str: pass the raw bytes of the request body.*base64"),
+        (lambda: json.loads(BODY), r"not dict: pass the raw bytes.*before they were parsed"),
+        (lambda: None, r"not None: pass the raw bytes"),
+        (unread, r"not coroutine: await it"),
+        (lambda: unread, r"not function: call it"),
+        (lambda: iter([BODY]), r"not list_iterator: read it to its end"),
+        (Released(), r"not memoryview"),
+        (lambda: 7, r"not int"),
     ],
 )
 def test_body_of_another_type_names_the_mistake(
@@ -103,10 +103,10 @@ def test_body_of_another_type_names_the_mistake(
 @pytest.mark.parametrize(
     ("headers", "remedy"),
     [
-        (None, "got None"),
-        ([(b"x-auth-client", b"key")], "got list: make a dict of the pairs"),
-        ("x-auth-client: key", "got str"),
-        (dict, "got type"),
+        (None, "not None"),
+        ([(b"x-auth-client", b"key")], "not list: make a dict of the pairs"),
+        ("x-auth-client: key", "not str"),
+        (dict, "not type"),
         ({b"x-auth-client": b"key"}, "a name is of type bytes: decode"),
         ({7: "key"}, "a name is of type int"),
         ({"X-Auth-Client": ["key"]}, "value of x-auth-client is of type list: .*multiValueHeaders"),

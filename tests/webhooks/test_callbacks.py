@@ -286,7 +286,7 @@ async def test_late_record_calls_on_event_once(advance_time: Callable[[float], N
         inbox.may_end.set()
         assert 200 == await take(receiver)
 
-    assert (1, 1, 1) == (len(results), receiver.statistics().record_failures, receiver.statistics().repeated)
+    assert (1, 1, 1) == (len(results), receiver.statistics().record_failures, receiver.statistics().duplicates)
 
 
 async def test_hanging_inbox_accepts_limited_events(advance_time: Callable[[float], None]) -> None:

@@ -193,7 +193,7 @@ async def test_repetition_is_answered_200_and_stored_once(
     """A webhook that comes again is answered 200 again."""
     assert [200, 200] == [(await server.post(BODY, signed(BODY))).status for _ in range(2)]
     assert 1 == await count_events(inbox)
-    assert (2, 1) == (receiver.statistics().recorded, receiver.statistics().repeated)
+    assert (2, 1) == (receiver.statistics().recorded, receiver.statistics().duplicates)
 
 
 async def test_incomplete_body_is_not_recorded(server: Server, inbox: MemoryInbox, receiver: WebhookReceiver) -> None:

@@ -106,9 +106,9 @@ def test_arguments_raise_only_our_exceptions(method: Any, headers: Any, body: An
     ("method", "body", "remedy"),
     [
         (b"POST", BODY, "method must be a str, not bytes"),
-        ("POST", BODY.decode(), "body must be bytes, got str: pass the raw bytes of the request body"),
-        ("POST", {"id": "8f0d1ab6"}, "body must be bytes, got dict: .* before they were parsed"),
-        ("POST", iter([BODY]), "body must be bytes, got list_iterator: read it"),
+        ("POST", BODY.decode(), "body must be bytes, not str: pass the raw bytes of the request body"),
+        ("POST", {"id": "8f0d1ab6"}, "body must be bytes, not dict: .* before they were parsed"),
+        ("POST", iter([BODY]), "body must be bytes, not list_iterator: read it"),
     ],
 )
 async def test_wrong_types_are_named(receiver: WebhookReceiver, method: Any, body: Any, remedy: str) -> None:  # noqa: ANN401
@@ -124,7 +124,7 @@ async def test_chunks_of_str_are_named(receiver: WebhookReceiver) -> None:
     async def texts() -> AsyncGenerator[str]:
         yield BODY.decode()
 
-    with pytest.raises(InvalidArgumentError, match="a chunk of the body must be bytes, got str"):
+    with pytest.raises(InvalidArgumentError, match="a chunk of the body must be bytes, not str"):
         await receiver.handle("POST", signed(BODY), texts())  # type: ignore[arg-type]
 
 
@@ -269,9 +269,9 @@ def test_parts_of_another_type_are_named(value: Any) -> None:  # noqa: ANN401
         with pytest.raises(ConfigurationError, match="receiver must be a WebhookReceiver, not"):
             adapter(value)
     no_inbox: Any = MemoryInbox if isinstance(value, MemoryInbox) else value
-    with pytest.raises(ConfigurationError, match="inbox must be an inbox, got"):
+    with pytest.raises(ConfigurationError, match="inbox must be an Inbox, not"):
         WebhookReceiver(CREDENTIALS, no_inbox)
-    with pytest.raises(ConfigurationError, match="on_event must be a function, got str"):
+    with pytest.raises(ConfigurationError, match="on_event must be a function, not str"):
         WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event="report")  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="path must be a str, not bytes"):
         asgi_app(WebhookReceiver(CREDENTIALS, MemoryInbox()), path=b"/veriff")  # type: ignore[arg-type]

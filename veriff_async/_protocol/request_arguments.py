@@ -43,7 +43,7 @@ def as_bytes(body: object, name: str = "body") -> bytes:
     copied = _copy(body)
     if copied is not None:
         return copied
-    msg = f"{name} must be bytes, got {type_name(body)}: {_body_remedy(body)}."
+    msg = f"{name} must be bytes, not {type_name(body)}: {_body_remedy(body)}."
     raise InvalidArgumentError(msg)
 
 
@@ -69,7 +69,7 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
     # A class such as `dict` has `items` too, but without an instance to call it on.
     items = None if isinstance(headers, type) else getattr(headers, "items", None)
     if not callable(items):
-        msg = f"{_HEADERS}, got {type_name(headers)}: {_headers_remedy(headers)}."
+        msg = f"{_HEADERS}, not {type_name(headers)}: {_headers_remedy(headers)}."
         raise InvalidArgumentError(msg)
     lowered: list[tuple[str, object]] = []
     try:

@@ -52,7 +52,7 @@ def _connection_settings(server: str | Redis, store: str, timeout: float) -> dic
     """Return the options of connections: those of the user, except for those that the stores rely on."""
     given: object = server
     if not isinstance(given, str | Redis):
-        msg = f"{store} needs a url, or a client of redis.asyncio, got {type(given).__name__}."
+        msg = f"{store} needs a url, or a client of redis.asyncio, not {type(given).__name__}."
         raise ConfigurationError(msg)
     with suppress(RedisError, TypeError, ValueError):
         if isinstance(server, str):

@@ -386,7 +386,7 @@ def database_path(path: object, *, owner: str, memory: str) -> Path:
     given = path  # kept, since only a part of its narrowed type is known
     name: object = os.fspath(cast("str | os.PathLike[str]", path)) if isinstance(path, str | os.PathLike) else None
     if not isinstance(name, str):
-        msg = f"The path of the {owner} must be a str or a Path, got {type_name(given)}."
+        msg = f"The path of the {owner} must be a str or a Path, not {type_name(given)}."
         raise ConfigurationError(msg)
     if not name or name == ":memory:" or "\0" in name:
         msg = f"The path of the {owner} names no file: give one, or use {memory}."

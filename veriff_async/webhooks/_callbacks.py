@@ -175,7 +175,7 @@ def check_function(function: object) -> None:
         return
     if not callable(function):
         msg = (
-            f"on_event must be a function, got {type(function).__name__}: pass the function itself, without calling it."
+            f"on_event must be a function, not {type(function).__name__}: pass the function itself, without calling it."
         )
         raise ConfigurationError(msg)
     # Calling a generator function runs nothing of it, so the mistake would never be noticed.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from attrs import frozen
 
 from veriff_async._event_loop import require_asyncio
-from veriff_async._protocol.arguments import check_number, check_text
+from veriff_async._protocol.arguments import check_number, check_text, type_name
 from veriff_async._protocol.json.decode import warm_up
 from veriff_async._protocol.request_arguments import as_bytes, check_credentials
 from veriff_async._protocol.webhook import parse_webhook
@@ -64,8 +64,8 @@ class ReceiverStatistics:
     """Counters of a receiver, over all event loops.
 
     Attributes:
-        recorded: Webhooks that were recorded, repetitions included.
-        repeated: Of these, those that had been recorded before.
+        recorded: Webhooks that were recorded, duplicates included.
+        duplicates: Of these, those that had been recorded before.
         refused: Requests that were not webhooks of Veriff for this integration, or too large, too slow or unreadable.
         record_failures: Webhooks that were answered 503, so that Veriff sends them again.
         failed: Calls of `on_event` that raised.
@@ -75,7 +75,7 @@ class ReceiverStatistics:
     """
 
     recorded: int
-    repeated: int
+    duplicates: int
     refused: int
     record_failures: int
     failed: int
@@ -167,7 +167,7 @@ class WebhookReceiver:
         self._counters = CallbackCounters()
         self._tasks_by_loop: dict[asyncio.AbstractEventLoop, LoopTasks] = {}
         self._is_closed = False
-        self._recorded = self._repeated = self._refused = self._record_failures = 0
+        self._recorded = self._duplicates = self._refused = self._record_failures = 0
         # The decoders of the usual events are compiled now and not during the first webhook.
         warm_up(DecisionEvent, SessionEvent)
 
@@ -206,7 +206,7 @@ class WebhookReceiver:
         queues = [tasks.callbacks for tasks in tuple(self._tasks_by_loop.values()) if tasks.callbacks is not None]
         return ReceiverStatistics(
             recorded=self._recorded,
-            repeated=self._repeated,
+            duplicates=self._duplicates,
             refused=self._refused,
             record_failures=self._record_failures,
             failed=self._counters.failed,
@@ -422,7 +422,7 @@ class WebhookReceiver:
         """Count a record, and queue its callback."""
         is_duplicate = result.is_duplicate
         self._recorded += 1
-        self._repeated += is_duplicate
+        self._duplicates += is_duplicate
         if tasks.callbacks is not None and not is_duplicate:
             tasks.callbacks.add(result)
         return result
@@ -449,5 +449,5 @@ def _check_integers(**options: object) -> None:
 
 def _check_inbox(inbox: object) -> None:
     if not callable(getattr(inbox, "record", None)) or isinstance(inbox, type):
-        msg = f"inbox must be an inbox, got {type(inbox).__name__}: pass SqliteInbox(...) or another one."
+        msg = f"inbox must be an Inbox, not {type_name(inbox)}: pass for example SqliteInbox(path)."
         raise ConfigurationError(msg)
