@@ -16,6 +16,7 @@ from veriff_async._waiting.registry import SessionWaiters, Waiter
 from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.inbox import MemoryInbox
 from veriff_async.models.decision import Decision
+from veriff_async.testing.factories import full_auto_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -220,3 +221,43 @@ async def test_retry_after_is_capped(advance_time: Callable[[float], None]) -> N
         await run_loop()
     assert 3 == len(server.polls)
     await end(waits, *tasks)
+
+
+async def test_announced_decision_is_polled_at_any_schedule() -> None:
+    """A webhook that announces a decision without it causes a poll, also if all waits have a policy of their own."""
+    inbox, decision = MemoryInbox(), Decision(session_id="s", status=Status.APPROVED)
+
+    async def get_decision(_: str) -> Decision | None:
+        return decision
+
+    waits = DecisionWaiters(get_decision, inbox=inbox, poll=NEVER)
+    task = start(waits, poll=PollPolicy(initial_delay=1000))
+    await run_loop()
+    await inbox.record(full_auto_event("s", "approved"))
+    async with asyncio.timeout(5):
+        assert (await task).status == Status.APPROVED
+    await end(waits)
+
+
+@pytest.mark.parametrize("poll", [None, PollPolicy(interval=1000)])
+async def test_decision_that_is_announced_during_a_poll_is_polled_again(poll: PollPolicy | None) -> None:
+    """A webhook that announces a decision during a poll causes another one, because the response may be older."""
+    inbox, decision = MemoryInbox(), Decision(session_id="s", status=Status.APPROVED)
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def get_decision(_: str) -> Decision | None:
+        if begun.is_set():
+            return decision
+        begun.set()
+        await ended.wait()
+        return None
+
+    waits = DecisionWaiters(get_decision, inbox=inbox, poll=PollPolicy(interval=1000))
+    task = start(waits, poll=poll)
+    await begun.wait()
+    await inbox.record(full_auto_event("s", "approved"))
+    await asyncio.sleep(0.3)  # the poll for the webhook is due, and left to the one in flight
+    ended.set()
+    async with asyncio.timeout(5):
+        assert (await task).status == Status.APPROVED
+    await end(waits)

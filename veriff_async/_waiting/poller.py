@@ -91,6 +91,13 @@ class Poller:
             self._wake.set()
         self._task.start()
 
+    def poll_now(self, session: SessionWaiters) -> None:
+        """Poll a session as soon as the rate allows, whichever schedules its waiters have."""
+        session.is_announced = True
+        schedule = session.needed_schedule
+        if schedule is not None:
+            self.schedule(schedule, 0.0)
+
     def cancel(self, schedule: PollSchedule) -> None:
         """Make a schedule never due, because its last waiter has gone."""
         if schedule.due == _NEVER:
@@ -126,7 +133,7 @@ class Poller:
                 schedule = await self._next()
                 poll = loop.create_task(self._poll(schedule, in_flight), name="veriff-async poll")
                 polls.add(poll)
-                poll.add_done_callback(partial(self._on_poll_done, schedule))
+                poll.add_done_callback(partial(self._on_poll_done, schedule, in_flight))
                 poll.add_done_callback(polls.discard)
                 poll.add_done_callback(lambda _: permits.release())
         finally:  # the polls in flight are for waiters that have gone
@@ -170,6 +177,7 @@ class Poller:
         if session.session_id in in_flight:  # for another schedule; that response serves this one too
             return
         in_flight.add(session.session_id)
+        session.is_announced = False
         try:
             await self._handler.poll(session.session_id)
         except asyncio.CancelledError as error:
@@ -184,9 +192,12 @@ class Poller:
         finally:
             in_flight.discard(session.session_id)
 
-    def _on_poll_done(self, schedule: PollSchedule, poll: asyncio.Task[None]) -> None:
+    def _on_poll_done(self, schedule: PollSchedule, in_flight: set[str], poll: asyncio.Task[None]) -> None:
         if not poll.cancelled() and (error := poll.exception()) is not None:
             _LOG.warning("polling a decision failed with %s; it is retried", type(error).__name__)
+        session = schedule.session
+        if session.is_announced and session.session_id not in in_flight:
+            self.poll_now(session)  # the decision was announced during the poll, whose response may be older
         if schedule.is_needed and schedule.due == _NEVER:
             self.schedule(schedule, self._handler.poll_interval(schedule))
 

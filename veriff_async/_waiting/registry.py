@@ -58,6 +58,7 @@ class SessionWaiters:
         superseded: A decision that belongs to an older attempt. Veriff keeps returning it for a while.
         recorded: Identity of the decision that is current in the inbox, as far as is known.
         poll_failures: Class of the error of the last poll, and how many polls in a row failed with it.
+        is_announced: Whether a webhook has announced a decision since the last poll began, without containing it.
     """
 
     session_id: str
@@ -68,6 +69,12 @@ class SessionWaiters:
     superseded: Decision | None = None
     recorded: tuple[object, ...] | None = None
     poll_failures: tuple[str, int] | None = None
+    is_announced: bool = False
+
+    @property
+    def needed_schedule(self) -> PollSchedule | None:
+        """A schedule with which a waiter is left; a poll for any of them serves all waiters."""
+        return next((waiter.schedule for waiter in self.waiters if not waiter.future.done()), None)
 
     @property
     def session(self) -> SessionWaiters:

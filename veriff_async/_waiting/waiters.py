@@ -348,7 +348,7 @@ class DecisionWaiters:
             return
         session.superseded, session.recorded = state.decision, None
         if is_decision_missing(state):  # the webhook says that there is a decision, but does not contain it
-            self._poller.schedule(session, 0.0)
+            self._poller.poll_now(session)
 
     def on_unreadable(self, session_id: str) -> None:
         """Poll a session as without an inbox, because its record cannot be read."""
