@@ -20,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from anyio import CapacityLimiter, to_thread
-from attrs import define, evolve, field, frozen
+from attrs import Factory, define, evolve, field, frozen
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
@@ -73,11 +73,7 @@ class PreparedMedia:
     template: BodyTemplate
     mimetype: str
     dimensions: tuple[int, int] | None = None
-    is_small: bool = field(init=False)
-
-    @is_small.default
-    def _default_is_small(self) -> bool:
-        return isinstance(self.source, BytesSource) and self.source.size <= SMALL
+    is_small: bool = field(init=False, default=Factory(lambda self: _is_small(self.source), takes_self=True))
 
     @property
     def length(self) -> int:
@@ -96,6 +92,10 @@ class PreparedMedia:
             f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
             f"the longer side: pass Media(..., max_side={MAX_SIDE}) to scale it down."
         )
+
+
+def _is_small(source: Source) -> bool:
+    return isinstance(source, BytesSource) and source.size <= SMALL
 
 
 @define

@@ -23,7 +23,7 @@ from inspect import iscoroutinefunction
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
-from attrs import define, field, frozen
+from attrs import Factory, define, field, frozen
 
 from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.source_mistakes import explain_path
@@ -332,11 +332,7 @@ class BytesSource:
     view: memoryview
     constant: bool
     may_block: bool = field(default=False, init=False)
-    size: int = field(init=False)
-
-    @size.default
-    def _default_size(self) -> int:
-        return self.view.nbytes
+    size: int = field(init=False, default=Factory(lambda self: self.view.nbytes, takes_self=True))
 
     def open(self) -> Reader:
         """Open the bytes without copying them."""
