@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from tests.examples.conftest import EXAMPLES
-from tests.webhooks.conftest import CREDENTIALS, message, signed, under_uvicorn
+from tests.webhooks.conftest import CREDENTIALS, message, sign_headers, under_uvicorn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ def test_restarted_application_receives_webhooks(example: ModuleType) -> None:
         for number in range(starts):
             async with under_uvicorn(app) as server:
                 body = message(session_id=f"{name}{number}")
-                assert 200 == (await server.post(body, signed(body))).status
+                assert 200 == (await server.post(body, sign_headers(body))).status
 
     asyncio.run(serve(2, "first"))
     asyncio.run(serve(1, "second"))

@@ -49,7 +49,7 @@ SESSION = "/v1/sessions/*"
 
 
 @asynccontextmanager
-async def opened(sandbox: Sandbox, **options: object) -> AsyncIterator[VerificationSession]:
+async def open_session(sandbox: Sandbox, **options: object) -> AsyncIterator[VerificationSession]:
     """Open a session with a client of its own."""
     chosen: ClientOptions = {"retry": QUICK, **options}  # type: ignore[typeddict-item]
     async with VeriffClient(sandbox.credentials, base_url=sandbox.base_url, **chosen) as veriff:
@@ -78,7 +78,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_an_upload_outlives_passing_trouble(sandbox: Sandbox, fault: Fault) -> None:
     """After any failure that passes, the picture arrives complete at the second try."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.inject(fault, path=MEDIA)
         (uploaded,) = await session.upload(Media(LARGE, "face"))
 
@@ -90,7 +90,7 @@ async def test_an_upload_outlives_passing_trouble(sandbox: Sandbox, fault: Fault
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_a_question_outlives_passing_trouble(sandbox: Sandbox, fault: Fault) -> None:
     """The request for a decision is repeated after any failure of the first attempt."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.decide(session.id, "approved")
         sandbox.inject(fault, method="GET")
         decision = await session.decision()
@@ -101,7 +101,7 @@ async def test_a_question_outlives_passing_trouble(sandbox: Sandbox, fault: Faul
 
 async def test_a_submission_that_got_lost_counts(sandbox: Sandbox) -> None:
     """A retry that finds the session submitted by its own earlier attempt is a success."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.inject(Fault.lose_response(), method="PATCH")
         await session.submit()
 
@@ -111,7 +111,7 @@ async def test_a_submission_that_got_lost_counts(sandbox: Sandbox) -> None:
 
 async def test_a_second_submission_is_an_error(sandbox: Sandbox) -> None:
     """Submitting twice by hand is refused: only the retry of one call is forgiven."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         await session.submit()
         with pytest.raises(BadRequestError, match="does not allow it") as caught:
             await session.submit()
@@ -159,7 +159,7 @@ async def test_a_creation_that_was_put_off_is_repeated(sandbox: Sandbox, status:
 
 async def test_the_budget_ends(sandbox: Sandbox) -> None:
     """After the last attempt the error has the message of Veriff."""
-    async with opened(sandbox, retry=RetryPolicy(max_attempts=3, initial_backoff=0.001)) as session:
+    async with open_session(sandbox, retry=RetryPolicy(max_attempts=3, initial_backoff=0.001)) as session:
         sandbox.inject(Fault.status(429, retry_after=0, code="RATE_LIMIT_EXCEEDED"), method="GET", times=9)
         with pytest.raises(RateLimitedError, match="slow down") as caught:
             await session.decision()
@@ -170,7 +170,7 @@ async def test_the_budget_ends(sandbox: Sandbox) -> None:
 
 async def test_a_long_retry_after_is_handed_on(sandbox: Sandbox) -> None:
     """A wait that is longer than the policy allows fails at once, with the seconds that Veriff asked for."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.inject(Fault.status(429, retry_after=3600), method="GET")
         with pytest.raises(RateLimitedError) as caught:
             await session.decision()
@@ -197,7 +197,7 @@ async def test_one_429_slows_the_whole_client(sandbox: Sandbox, advance_time: Ca
 
 async def test_413_before_the_body_is_an_error(sandbox: Sandbox) -> None:
     """A refusal that comes while the picture is still being sent is the answer, not a broken connection."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.inject(Fault.status(413, before_body=True), path=MEDIA)
         with pytest.raises(PayloadTooLargeError, match="send a smaller file"):
             await session.upload(Media(LARGE, "face"))
@@ -224,7 +224,7 @@ async def test_a_server_that_never_answers_is_a_timeout(
     sandbox: Sandbox, advance_time: Callable[[float], None]
 ) -> None:
     """When every attempt hangs, the error is a `TimeoutError` too."""
-    async with opened(sandbox, retry=RetryPolicy(max_attempts=1)) as session:
+    async with open_session(sandbox, retry=RetryPolicy(max_attempts=1)) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
         await until(lambda: sandbox._service._faults._pending == [])
@@ -238,7 +238,7 @@ async def test_a_server_that_never_answers_is_a_timeout(
 async def test_a_try_has_a_total_time(sandbox: Sandbox, advance_time: Callable[[float], None]) -> None:
     """`Timeouts.total` ends an attempt however long `Timeouts.idle` is."""
     timeouts = Timeouts(idle=10_000, total=5)
-    async with opened(sandbox, retry=RetryPolicy(max_attempts=1), timeouts=timeouts) as session:
+    async with open_session(sandbox, retry=RetryPolicy(max_attempts=1), timeouts=timeouts) as session:
         sandbox.inject(Fault.hang(), method="GET")
         asking = asyncio.create_task(session.decision())
         await until(lambda: sandbox._service._faults._pending == [])
@@ -261,7 +261,7 @@ async def test_refused_connection_is_a_connect_error() -> None:
 
 async def test_a_connection_that_always_breaks_is_a_transport_error(sandbox: Sandbox) -> None:
     """When the last attempt is lost too, the error says which request it was."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.inject(Fault.drop(), method="GET", times=20)
         with pytest.raises(TransportError, match="broke off without a response") as caught:
             await session.decision()
@@ -271,11 +271,11 @@ async def test_a_connection_that_always_breaks_is_a_transport_error(sandbox: San
 
 async def test_a_forged_answer_is_refused(sandbox: Sandbox) -> None:
     """An answer that is signed with another secret is not believed, unless that is asked for."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         sandbox.inject(Fault.forge_signature(), method="GET")
         with pytest.raises(ResponseError, match="not signed with a known secret"):
             await session.decision()
-    async with opened(sandbox, verify_responses=False) as session:
+    async with open_session(sandbox, verify_responses=False) as session:
         sandbox.inject(Fault.forge_signature(), method="GET")
 
         assert None is await session.decision()
@@ -358,7 +358,7 @@ async def test_a_borrowed_session_is_left_open(sandbox: Sandbox) -> None:
 
 async def test_a_closed_client_says_so(sandbox: Sandbox) -> None:
     """Use after close is an error of its own, and closing twice is none."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         pass
     with pytest.raises(ClientClosedError):
         await session.decision()
@@ -398,7 +398,7 @@ def test_an_unclosed_client_warns() -> None:
 @pytest.mark.parametrize("moment", range(12))
 async def test_cancelling_a_call_leaves_nothing(sandbox: Sandbox, moment: int) -> None:
     """A call that is cancelled at any of its awaits ends immediately, and the client still works."""
-    async with opened(sandbox) as session:
+    async with open_session(sandbox) as session:
         task = asyncio.create_task(session.upload(Media(LARGE, "face"), Media(LARGE, "document-front")))
         for _ in range(moment * 3):
             await asyncio.sleep(0)

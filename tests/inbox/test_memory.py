@@ -119,8 +119,8 @@ def test_threads_and_their_loops_share_an_inbox() -> None:
 
     with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
         assert sessions == runner.run(follow())
-        assert sessions == set(runner.run(_known(inbox, sessions)))
+        assert sessions == set(runner.run(_find_known(inbox, sessions)))
 
 
-async def _known(inbox: MemoryInbox, sessions: set[str]) -> list[str]:
+async def _find_known(inbox: MemoryInbox, sessions: set[str]) -> list[str]:
     return list(await inbox.get_states(sessions))

@@ -116,13 +116,13 @@ class Machine(RuleBasedStateMachine):
     def do(self, work: Coroutine[object, object, _T]) -> _T:
         """Run something in the loop, and settle what must follow from it."""
 
-        async def bounded() -> _T:
+        async def run_bounded() -> _T:
             async with asyncio.timeout(PATIENCE):
                 result = await work
                 await self.settle()
                 return result
 
-        return self.runner.run(bounded())
+        return self.runner.run(run_bounded())
 
     async def settle(self) -> None:
         """See that states are what they must be in both processes, and end every wait that has its decision."""
@@ -159,7 +159,7 @@ class Machine(RuleBasedStateMachine):
             assert event.decision == story.state.effective_decision
         return ignored
 
-    async def changed(self, session_ids: set[str]) -> None:
+    async def notify(self, session_ids: set[str]) -> None:
         """Check that every subscriber got the change."""
         for session_id in session_ids:
             for _, follower in self.followers:
@@ -192,7 +192,7 @@ class Machine(RuleBasedStateMachine):
             recorded = await self.inboxes[place].record(event, source=source)
             ignored = self.expect(session_id, event, source)
             assert (self.stories[session_id].state, ignored) == (recorded.state, recorded.ignored)
-            await self.changed(set() if ignored else {session_id})
+            await self.notify(set() if ignored else {session_id})
             history = await self.inboxes[1 - place].get_events(session_id)
             assert [kept.dedup_key for kept in self.stories[session_id].events] == [kept.dedup_key for kept in history]
 
@@ -221,7 +221,7 @@ class Machine(RuleBasedStateMachine):
                 assert {event.dedup_key for _, event in batch if event.session_id == session_id} <= {
                     event.dedup_key for event in history
                 }
-            await self.changed({session_id for session_id in changed if session_id})
+            await self.notify({session_id for session_id in changed if session_id})
 
         self.do(record())
 
@@ -242,7 +242,7 @@ class Machine(RuleBasedStateMachine):
     def unfollow(self, number: int) -> None:
         """Stop a subscription."""
         _, follower = self.followers.pop(number % len(self.followers))
-        self.do(cancelled([follower.task]))
+        self.do(cancel([follower.task]))
 
     @rule(place=places, session_id=ids)
     def wait(self, place: int, session_id: str) -> None:
@@ -259,7 +259,7 @@ class Machine(RuleBasedStateMachine):
     def give_up(self, number: int) -> None:
         """Cancel a wait."""
         _, _, task = self.waits.pop(number % len(self.waits))
-        self.do(cancelled([task]))
+        self.do(cancel([task]))
 
     @rule(place=places)
     def restart(self, place: int) -> None:
@@ -267,8 +267,8 @@ class Machine(RuleBasedStateMachine):
 
         async def again() -> None:
             again = [session_id for here, session_id, _ in self.waits if here == place]
-            await cancelled([task for here, _, task in self.waits if here == place])
-            await cancelled([follower.task for here, follower in self.followers if here == place])
+            await cancel([task for here, _, task in self.waits if here == place])
+            await cancel([follower.task for here, follower in self.followers if here == place])
             self.waits = [each for each in self.waits if each[0] != place]
             self.followers = [each for each in self.followers if each[0] != place]
             await self.clients[place].aclose()
@@ -303,8 +303,8 @@ class Machine(RuleBasedStateMachine):
         """Close everything; then nothing is left."""
 
         async def end() -> None:
-            await cancelled([task for _, _, task in self.waits])
-            await cancelled([follower.task for _, follower in self.followers])
+            await cancel([task for _, _, task in self.waits])
+            await cancel([follower.task for _, follower in self.followers])
             for client in self.clients:
                 await client.aclose()
             for inbox in self.inboxes:
@@ -324,7 +324,7 @@ def credentials() -> Credentials:
     return Credentials("f9ae4cbd-9a3f-4a3b-b07b-7f1a2f4f9d10", "a fake secret")
 
 
-async def cancelled(tasks: list[asyncio.Task[_T]]) -> None:
+async def cancel(tasks: list[asyncio.Task[_T]]) -> None:
     """Cancel tasks, and return when they have ended."""
     for task in tasks:
         task.cancel()

@@ -122,7 +122,7 @@ def moments(kind: str, most_steps: int) -> Iterator[tuple[str, int, int, int]]:
 
 
 @contextmanager
-def started(script: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
+def start_process(script: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str], IO[str]]]:
     """Give a process that is going to be killed, and what it prints."""
     command = [sys.executable, "-c", script, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own script
@@ -133,10 +133,10 @@ def started(script: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[str
             process.kill()
 
 
-def acknowledged(place: str, name: str, step: int, lines: int, spins: int) -> dict[str, list[str]]:
+def record_until_killed(place: str, name: str, step: int, lines: int, spins: int) -> dict[str, list[str]]:
     """Let a process record until it is dead, and return what it acknowledged of each session."""
     found: dict[str, list[str]] = defaultdict(list)
-    with started(RECORDING, place, name, str(step)) as (process, output):
+    with start_process(RECORDING, place, name, str(step)) as (process, output):
         text = "".join(output.readline() for _ in range(lines + 1)) if not step else ""
         if not step:
             for _ in range(spins):
@@ -194,7 +194,7 @@ def test_acknowledged_events_survive_in_sqlite(tmp_path: Path) -> None:
     path = tmp_path / "inbox.db"
     everything: dict[str, list[str]] = {}
     for name, step, lines, spins in moments("sqlite", 3_000):
-        everything |= acknowledged(str(path), name, step, lines, spins)
+        everything |= record_until_killed(str(path), name, step, lines, spins)
         check(str(path), everything)
         with closing(sqlite3.connect(path)) as raw:
             assert [("ok",)] == raw.execute("PRAGMA integrity_check").fetchall()
@@ -206,7 +206,7 @@ def test_sqlite_survives_a_kill_during_creation(tmp_path: Path) -> None:
     """Whenever a process is killed that makes the file, the next one can make or use it."""
     for name, step, _, spins in moments("making", 400):
         path = tmp_path / f"{name}.db"
-        check(str(path), acknowledged(str(path), name, step, 0, spins))
+        check(str(path), record_until_killed(str(path), name, step, 0, spins))
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
@@ -214,7 +214,7 @@ def test_acknowledged_events_survive_in_redis(redis_server: RedisServer) -> None
     """Whenever a process is killed, every event that it acknowledged is on the server, and no half of another."""
     everything: dict[str, list[str]] = {}
     for name, step, lines, spins in moments("redis", 3_000):
-        everything |= acknowledged(redis_server.url, name, step, lines, spins)
+        everything |= record_until_killed(redis_server.url, name, step, lines, spins)
         check(redis_server.url, everything)
     assert everything
 
@@ -256,7 +256,7 @@ def test_webhooks_answered_200_survive(tmp_path: Path) -> None:
     place = str(tmp_path / "inbox.db")
     for name, step, lines, spins in moments("serving", 2_500):
         sent = webhooks(name)
-        with started(SERVING, place, name, str(step), CREDENTIALS.api_key, "a fake secret") as (process, output):
+        with start_process(SERVING, place, name, str(step), CREDENTIALS.api_key, "a fake secret") as (process, output):
             port = int(output.readline())
             output.readline()
 
@@ -269,7 +269,7 @@ def test_webhooks_answered_200_survive(tmp_path: Path) -> None:
             answered = run(lambda: post(port, sent, kill))  # noqa: B023  the same
         assert isinstance(answered, dict)
         check(place, answered)
-        with started(SERVING, place, name, "0", CREDENTIALS.api_key, "a fake secret") as (_, output):
+        with start_process(SERVING, place, name, "0", CREDENTIALS.api_key, "a fake secret") as (_, output):
             port = int(output.readline())
             run(lambda: post(port, sent, lambda _: None))  # noqa: B023  the same
         check(place, {session: [event.dedup_key for other, event in sent if other == session] for session, _ in sent})

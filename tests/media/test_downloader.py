@@ -300,12 +300,12 @@ async def test_folder_without_hard_links_never_has_an_incomplete_file(
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError
 
-    def watched(source: Path, target: Path) -> Path:
+    def record_replace(source: Path, target: Path) -> Path:
         seen.append(target.stat().st_size if target.exists() else None)
         return replace(source, target)
 
     monkeypatch.setattr(os, "link", refuse)
-    monkeypatch.setattr(type(tmp_path), "replace", watched)
+    monkeypatch.setattr(type(tmp_path), "replace", record_replace)
     async with serving(serving_jpeg(SMALL)) as veriff:
         await veriff.download_media(THUMBNAIL, tmp_path / "target")
         with pytest.raises(MediaExistsError):

@@ -50,7 +50,7 @@ json_values = st.recursive(
 )
 
 
-def _described(options: CreateOptions) -> dict[str, object]:
+def _session_body(options: CreateOptions) -> dict[str, object]:
     body = create_session(options).body
     assert body is not None
     described: dict[str, object] = json.loads(body)["verification"]
@@ -100,7 +100,7 @@ def test_a_session_needs_nothing() -> None:
 
 def test_every_option_has_its_documented_name() -> None:
     """Each option stands under Veriff's name for it, and the fields of person and document under theirs."""
-    described = _described(
+    described = _session_body(
         {
             "callback": "https://example.com/done",
             "person": Person(
@@ -162,15 +162,15 @@ def test_plain_words_serve_for_members() -> None:
         "document": Document(type=cast("DocumentType", "VISA")),
     }
 
-    assert {"person": {"gender": "FEMALE"}, "document": {"type": "VISA"}} == _described(options)
+    assert {"person": {"gender": "FEMALE"}, "document": {"type": "VISA"}} == _session_body(options)
 
 
 def test_absent_options_are_left_out() -> None:
     """An option that is None is left out, as is every absent field of a person or document; nothing is null."""
     absent = dict.fromkeys(("person", "document", "vendor_data", "end_user_id", "callback", "extra"))
-    assert {} == _described(cast("CreateOptions", absent))
+    assert {} == _session_body(cast("CreateOptions", absent))
 
-    assert {"person": {"firstName": "Ada"}, "document": {}} == _described(
+    assert {"person": {"firstName": "Ada"}, "document": {}} == _session_body(
         {"person": Person(first_name="Ada", raw={"lastName": CANARY}), "document": Document()}
     )
 
@@ -178,7 +178,7 @@ def test_absent_options_are_left_out() -> None:
 @given(st.dictionaries(words, json_values))
 def test_extra_is_sent_without_nulls(extra: dict[str, object]) -> None:
     """Any JSON passed as extra is in the body, except for null members at any depth."""
-    assert _bare(extra) == _described({"extra": extra})
+    assert _bare(extra) == _session_body({"extra": extra})
 
 
 def _bare(value: object) -> object:
@@ -189,7 +189,7 @@ def _bare(value: object) -> object:
 
 def test_named_options_count_before_extra() -> None:
     """Extra cannot contradict an option that has a name of its own."""
-    assert {"vendorData": "named"} == _described({"vendor_data": "named", "extra": {"vendorData": "extra"}})
+    assert {"vendorData": "named"} == _session_body({"vendor_data": "named", "extra": {"vendorData": "extra"}})
 
 
 @pytest.mark.parametrize(

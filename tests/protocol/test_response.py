@@ -357,7 +357,7 @@ def test_a_refusal_is_one_sentence_with_its_remedy() -> None:
     )
 
 
-def _signed(body: bytes = b"body", **headers: str) -> Response:
+def _response(body: bytes = b"body", **headers: str) -> Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(request=REQUEST, status=200, headers=named, body=body)
 
@@ -368,14 +368,14 @@ OLD: Final = Credentials("8e4d7f4e-KEY", "old")
 @pytest.mark.parametrize(
     "answer",
     [
-        _signed(),
-        _signed(X_AUTH_CLIENT="8e4d7f4e-KEY"),
-        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
-        _signed(x_hmac_signature=OLD.sign(b"body").upper()),
-        _signed(
+        _response(),
+        _response(X_AUTH_CLIENT="8e4d7f4e-KEY"),
+        _response(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
+        _response(x_hmac_signature=OLD.sign(b"body").upper()),
+        _response(
             X_HMAC_SIGNATURE=f" {CREDENTIALS.sign(b'body')} ", VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body").upper()
         ),
-        _signed(VRF_AUTH_CLIENT=CREDENTIALS.api_key, VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
+        _response(VRF_AUTH_CLIENT=CREDENTIALS.api_key, VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
     ],
 )
 def test_answers_of_our_integration_pass(answer: Response) -> None:
@@ -386,10 +386,10 @@ def test_answers_of_our_integration_pass(answer: Response) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        _signed(X_HMAC_SIGNATURE=Credentials("key", "foreign").sign(b"body")),
-        _signed(x_hmac_signature="0" * 64),
-        _signed(b"other", VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
-        _signed(X_HMAC_SIGNATURE=""),
+        _response(X_HMAC_SIGNATURE=Credentials("key", "foreign").sign(b"body")),
+        _response(x_hmac_signature="0" * 64),
+        _response(b"other", VRF_HMAC_SIGNATURE=CREDENTIALS.sign(b"body")),
+        _response(X_HMAC_SIGNATURE=""),
     ],
 )
 def test_answers_with_a_wrong_signature_are_refused(answer: Response) -> None:
@@ -404,8 +404,8 @@ def test_answers_with_a_wrong_signature_are_refused(answer: Response) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE="0" * 64),
-        _signed(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE=OLD.sign(b"body")),
+        _response(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE="0" * 64),
+        _response(X_HMAC_SIGNATURE=CREDENTIALS.sign(b"body"), VRF_HMAC_SIGNATURE=OLD.sign(b"body")),
         *(
             Response(request=REQUEST, status=200, headers=CIMultiDict(pair), body=b"body")
             for pair in permutations([("X-HMAC-SIGNATURE", CREDENTIALS.sign(b"body")), ("x-hmac-signature", "0" * 64)])
@@ -433,7 +433,7 @@ def test_answers_of_a_sibling_are_refused() -> None:
                 check_authenticity(answer)
 
 
-@pytest.mark.parametrize("answer", [_signed(X_AUTH_CLIENT=CANARY), _signed(vrf_auth_client="")])
+@pytest.mark.parametrize("answer", [_response(X_AUTH_CLIENT=CANARY), _response(vrf_auth_client="")])
 def test_answers_of_another_integration_are_refused(answer: Response) -> None:
     """An answer that names another API key is refused without showing it."""
     with pytest.raises(errors.ResponseError, match="names another API key") as caught:

@@ -127,13 +127,13 @@ def _body(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def _signed(body: bytes, signer: Credentials = CREDENTIALS) -> dict[str, str]:
+def _sign_headers(body: bytes, signer: Credentials = CREDENTIALS) -> dict[str, str]:
     return {"X-AUTH-CLIENT": signer.api_key, "X-HMAC-SIGNATURE": signer.sign(body)}
 
 
 def _receive(value: object) -> WebhookEvent:
     body = _body(value)
-    return parse_webhook(_signed(body), body, CREDENTIALS)
+    return parse_webhook(_sign_headers(body), body, CREDENTIALS)
 
 
 def _assert_silent(error: errors.VeriffError) -> None:
@@ -218,18 +218,18 @@ def test_depth_of_a_message_is_limited(opening: str) -> None:
     """JSON of 250 levels is read and written, and one level more is refused, however deep the caller's own stack is."""
     closing = {"[": "]"}.get(opening, "}")
 
-    def nested(levels: int) -> bytes:
+    def nest(levels: int) -> bytes:
         return b'{"eventType":"newer","n":' + (opening * levels + "1" + closing * levels).encode() + b"}"
 
     def call(frames: int, body: bytes) -> WebhookEvent:
-        return parse_webhook(_signed(body), body, CREDENTIALS) if frames == 0 else call(frames - 1, body)
+        return parse_webhook(_sign_headers(body), body, CREDENTIALS) if frames == 0 else call(frames - 1, body)
 
     for frames in (0, 300):
-        event = call(frames, nested(249))
+        event = call(frames, nest(249))
         assert event.dedup_key
         assert event.dedup_key == load_event("unknown", dump_event(event)).dedup_key
         with pytest.raises(WebhookPayloadError, match="less depth"):
-            call(frames, nested(250))
+            call(frames, nest(250))
 
 
 def test_match_distinguishes_kinds() -> None:
@@ -291,7 +291,7 @@ def test_either_family_of_headers_is_sufficient(names: tuple[str, str], signer: 
 def test_families_that_agree_are_accepted() -> None:
     """Both families of headers in one request are accepted if they agree, in any letter case."""
     body = _body(SUBMITTED)
-    both = _signed(body) | {
+    both = _sign_headers(body) | {
         "vrf-auth-client": OLD.api_key,
         "vrf-hmac-signature": CREDENTIALS.sign(body).upper(),
     }
@@ -316,7 +316,7 @@ def test_families_that_agree_are_accepted() -> None:
 def test_invalid_headers_raise_signature_error(changes: dict[str, str | None], why: str) -> None:
     """Each fault of the proof is named, hinted to be answered 401, and shows nothing of what came."""
     body = _body(DECIDED)
-    headers = {name: value for name, value in (_signed(body) | changes).items() if value is not None}
+    headers = {name: value for name, value in (_sign_headers(body) | changes).items() if value is not None}
 
     with pytest.raises(SignatureError) as caught:
         parse_webhook(headers, body, CREDENTIALS)
@@ -328,7 +328,7 @@ def test_invalid_headers_raise_signature_error(changes: dict[str, str | None], w
 def test_signature_is_valid_for_its_bytes_only() -> None:
     """With one byte changed at any place the body is refused before it is read."""
     body = _body(DECIDED)
-    headers = _signed(body)
+    headers = _sign_headers(body)
 
     for at in range(len(body)):
         with pytest.raises(SignatureError) as caught:
@@ -351,7 +351,7 @@ def test_signature_is_valid_for_its_bytes_only() -> None:
 def test_undecodable_webhook_is_reported_by_path(body: bytes, problem: str) -> None:
     """A signed body that cannot be read says where, without its values."""
     with pytest.raises(WebhookPayloadError) as caught:
-        parse_webhook(_signed(body), body, CREDENTIALS)
+        parse_webhook(_sign_headers(body), body, CREDENTIALS)
 
     assert ((problem,), 400) == (caught.value.problems, caught.value.status_hint)
     _assert_silent(caught.value)
@@ -361,7 +361,7 @@ def test_undecodable_webhook_is_reported_by_path(body: bytes, problem: str) -> N
 def test_any_signed_bytes_give_an_event_or_payload_error(body: bytes) -> None:
     """Any signed bytes give an event or a WebhookPayloadError with nothing behind it."""
     try:
-        parse_webhook(_signed(body), body, CREDENTIALS)
+        parse_webhook(_sign_headers(body), body, CREDENTIALS)
     except WebhookPayloadError as error:
         _assert_silent(error)
 
@@ -382,7 +382,7 @@ def test_truncated_body_is_rejected_without_showing_it(value: dict[str, object])
 
     for end in range(len(body)):
         with pytest.raises(WebhookPayloadError) as caught:
-            parse_webhook(_signed(body[:end]), body[:end], CREDENTIALS)
+            parse_webhook(_sign_headers(body[:end]), body[:end], CREDENTIALS)
         _assert_silent(caught.value)
 
 
@@ -424,7 +424,7 @@ def test_json_that_cannot_be_encoded_again_is_rejected(text: str) -> None:
     """A signed message that could not be kept, being too deep or its numbers too large, is refused when it comes."""
     body = text.encode()
     try:
-        event = parse_webhook(_signed(body), body, CREDENTIALS)
+        event = parse_webhook(_sign_headers(body), body, CREDENTIALS)
     except WebhookPayloadError as error:
         _assert_silent(error)
     else:

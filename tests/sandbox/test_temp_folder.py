@@ -77,14 +77,14 @@ def test_files_are_readable_by_their_owner_only(tmp_path: Path, given: bool) -> 
     before = os.umask(0)
     try:
         with Sandbox(media_folder=folder if given else None) as sandbox:
-            path = anyio.run(_uploaded, sandbox)
+            path = anyio.run(_upload, sandbox)
             assert 0o600 == mode_of(path)
             assert (0o755 if given else 0o700) == mode_of(path.parent)
     finally:
         os.umask(before)
 
 
-async def _uploaded(sandbox: Sandbox) -> Path:
+async def _upload(sandbox: Sandbox) -> Path:
     async with VeriffClient.from_env(sandbox.environ) as veriff:
         session = await veriff.create_session()
         await session.upload(Media(b64decode(PICTURE), "face"))

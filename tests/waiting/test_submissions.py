@@ -321,14 +321,14 @@ async def test_rejection_does_not_undo_a_concurrent_success(sandbox: Sandbox, fi
         waiters, answered = veriff._waiters, await veriff.session(session_id).decision()
         refusal = BadRequestError("refused", status=400)
 
-        async def refused() -> None:
+        async def refuse() -> None:
             async with waiters.submissions.track(session_id, answered):
                 begun.set()
                 await asyncio.wait_for(proceed.wait(), 20)
                 raise refusal
 
         begun, proceed = asyncio.Event(), asyncio.Event()
-        task = asyncio.create_task(refused())
+        task = asyncio.create_task(refuse())
         await begun.wait()
         async with waiters.submissions.track(session_id, answered):
             await veriff._transport.send(endpoints.submit_session(session_id))

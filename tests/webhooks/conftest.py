@@ -34,7 +34,7 @@ def message(action: str = "started", session_id: str = "8f0d1ab6", **more: objec
     return json.dumps({"id": session_id, "attemptId": "e3a1", "action": action, "code": code, **more}).encode()
 
 
-def signed(body: bytes, *, secret: str | None = None, **others: str | None) -> dict[str, str]:
+def sign_headers(body: bytes, *, secret: str | None = None, **others: str | None) -> dict[str, str]:
     """Return the headers of a signed webhook, with others of them, or without those that are ``None``."""
     headers: dict[str, str | None] = {
         "content-type": "application/json",

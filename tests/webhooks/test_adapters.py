@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
-from tests.webhooks.conftest import CREDENTIALS, PATH, in_aiohttp, message, signed, under_aiohttp, under_uvicorn
+from tests.webhooks.conftest import CREDENTIALS, PATH, in_aiohttp, message, sign_headers, under_aiohttp, under_uvicorn
 from veriff_async import ConfigurationError
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app, asgi_app
 
@@ -61,9 +61,9 @@ async def test_aiohttp_sub_application(inbox: MemoryInbox, ending: str) -> None:
     app.on_shutdown.append(shutting_down)
     app.add_subapp("/webhooks/", aiohttp_app(receiver, "/veriff"))
     async with under_aiohttp(app) as server:
-        assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}{ending}")).status
-        assert 404 == (await server.post(BODY, signed(BODY), path=f"{PATH}/more")).status
-        assert 404 == (await server.post(BODY, signed(BODY), path="/")).status
+        assert 200 == (await server.post(BODY, sign_headers(BODY), path=f"{PATH}{ending}")).status
+        assert 404 == (await server.post(BODY, sign_headers(BODY), path=f"{PATH}/more")).status
+        assert 404 == (await server.post(BODY, sign_headers(BODY), path="/")).status
     assert ["called", "inbox closed"] == callback.steps
 
 
@@ -72,14 +72,14 @@ async def test_aiohttp_sub_application_receives_at_its_prefix(receiver: WebhookR
     app = web.Application()
     app.add_subapp(PATH, aiohttp_app(receiver))
     async with under_aiohttp(app) as server:
-        assert 200 == (await server.post(BODY, signed(BODY))).status
+        assert 200 == (await server.post(BODY, sign_headers(BODY))).status
         assert 405 == (await server.post(b"", {}, method="GET")).status
 
 
 async def test_aiohttp_at_the_root(receiver: WebhookReceiver) -> None:
     """The application may be the only one."""
     async with under_aiohttp(aiohttp_app(receiver)) as server:
-        assert 200 == (await server.post(BODY, signed(BODY), path="/")).status
+        assert 200 == (await server.post(BODY, sign_headers(BODY), path="/")).status
 
 
 async def test_aiohttp_refuses_compressed_bodies(receiver: WebhookReceiver) -> None:
@@ -87,7 +87,7 @@ async def test_aiohttp_refuses_compressed_bodies(receiver: WebhookReceiver) -> N
     async with (
         under_aiohttp(in_aiohttp(receiver)) as server,
         aiohttp.ClientSession() as http,
-        http.post(server.url, data=BODY, headers=signed(BODY), compress="deflate") as answer,
+        http.post(server.url, data=BODY, headers=sign_headers(BODY), compress="deflate") as answer,
     ):
         assert 415 == answer.status
 
@@ -108,10 +108,10 @@ async def test_asgi_around_another_application(inbox: MemoryInbox) -> None:
 
     inner = Starlette(routes=[Route("/hello", hello)], lifespan=asynccontextmanager(life))
     async with under_uvicorn(asgi_app(receiver, path=PATH, fallback=inner)) as server:
-        assert 200 == (await server.post(BODY, signed(BODY))).status
-        assert 200 == (await server.post(BODY, signed(BODY), path=f"{PATH}/")).status
+        assert 200 == (await server.post(BODY, sign_headers(BODY))).status
+        assert 200 == (await server.post(BODY, sign_headers(BODY), path=f"{PATH}/")).status
         assert b"hello" == (await server.post(b"", {}, method="GET", path="/hello")).body
-        assert 404 == (await server.post(BODY, signed(BODY), path="/else")).status
+        assert 404 == (await server.post(BODY, sign_headers(BODY), path="/else")).status
         callback.may_end.set()
     assert ["called", "inbox closed"] == callback.steps
 
@@ -125,8 +125,8 @@ async def test_asgi_in_routes_and_mounts(receiver: WebhookReceiver) -> None:
     ]
     async with receiver, under_uvicorn(Starlette(routes=routes)) as server:
         for path in (PATH, "/mounted/veriff", "/all/", "/all/any"):
-            assert 200 == (await server.post(BODY, signed(BODY), path=path)).status
-        assert 404 == (await server.post(BODY, signed(BODY), path="/mounted/other")).status
+            assert 200 == (await server.post(BODY, sign_headers(BODY), path=path)).status
+        assert 404 == (await server.post(BODY, sign_headers(BODY), path="/mounted/other")).status
         # The trap: without a slash a mount sends elsewhere, and whether Veriff goes there is unknown.
         assert 307 == (await server.send(b"POST /all HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n")).status
 
@@ -140,7 +140,7 @@ async def test_asgi_around_an_application_without_a_lifespan(inbox: MemoryInbox)
         raise ValueError(scope["type"])
 
     async with under_uvicorn(asgi_app(receiver, path=PATH, fallback=inner)) as server:
-        assert 200 == (await server.post(BODY, signed(BODY))).status
+        assert 200 == (await server.post(BODY, sign_headers(BODY))).status
         callback.may_end.set()
     assert ["called"] == callback.steps
 
@@ -226,7 +226,7 @@ async def test_root_path_is_recognised_in_both_forms(
     async def send(sent: dict[str, object]) -> None:
         answered.append(sent.get("status"))
 
-    headers = [(name.encode(), value.encode()) for name, value in signed(BODY).items()]
+    headers = [(name.encode(), value.encode()) for name, value in sign_headers(BODY).items()]
     scope = {"type": "http", "method": "POST", "path": path, "root_path": root, "headers": headers}
     await asgi_app(receiver, path=PATH)(scope, receive, send)
 

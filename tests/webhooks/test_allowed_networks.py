@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession, web
 from hypothesis import given, strategies as st
 
-from tests.webhooks.conftest import CREDENTIALS, message, signed
+from tests.webhooks.conftest import CREDENTIALS, message, sign_headers
 from veriff_async import ConfigurationError, WebhookReceiver
 from veriff_async.inbox import MemoryInbox
 from veriff_async.webhooks import aiohttp_handler, asgi_app
@@ -115,12 +115,12 @@ async def test_receiver_answers_403_to_other_addresses() -> None:
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), allowed_networks=[ip_network("192.0.2.0/27")])
 
     statuses = [
-        (await receiver.handle("POST", signed(BODY), BODY, remote=remote)).status
+        (await receiver.handle("POST", sign_headers(BODY), BODY, remote=remote)).status
         for remote in ("192.0.2.1", "203.0.113.1", None)
     ]
 
     assert statuses == [200, 403, 403]
-    assert (await receiver.handle("POST", signed(BODY, secret="wrong"), BODY, remote="192.0.2.1")).status == 401
+    assert (await receiver.handle("POST", sign_headers(BODY, secret="wrong"), BODY, remote="192.0.2.1")).status == 401
     assert receiver.statistics().refused == 3
     await receiver.aclose()
 
@@ -136,7 +136,7 @@ async def test_aiohttp_passes_the_address_of_the_connection() -> None:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         async with (
             ClientSession() as http,
-            http.post(f"http://127.0.0.1:{runner.addresses[0][1]}", data=BODY, headers=signed(BODY)) as response,
+            http.post(f"http://127.0.0.1:{runner.addresses[0][1]}", data=BODY, headers=sign_headers(BODY)) as response,
         ):
             assert response.status == status
         await runner.cleanup()
@@ -147,7 +147,7 @@ async def test_aiohttp_passes_the_address_of_the_connection() -> None:
 async def test_asgi_passes_the_address_of_the_connection(client: object, status: int) -> None:
     """The ASGI application names the client of its scope."""
     receiver = WebhookReceiver(CREDENTIALS, MemoryInbox(), allowed_networks=VERIFF)
-    headers = [(name.encode(), value.encode()) for name, value in signed(BODY).items()]
+    headers = [(name.encode(), value.encode()) for name, value in sign_headers(BODY).items()]
     sent: list[Any] = []
 
     async def receive() -> dict[str, object]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, signed, under_aiohttp
+from tests.webhooks.conftest import CREDENTIALS, OwnInbox, in_aiohttp, message, sign_headers, under_aiohttp
 from veriff_async import ConfigurationError, DecisionEvent, DecisionSource, InboxError, SessionEvent
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.testing import decision_event
@@ -32,7 +32,7 @@ BODY: Final = message()
 
 async def take(receiver: WebhookReceiver, body: bytes = BODY) -> int:
     """Handle a webhook, and return the status of the response."""
-    return (await receiver.handle("POST", signed(body), body)).status
+    return (await receiver.handle("POST", sign_headers(body), body)).status
 
 
 class Slow:
@@ -197,7 +197,7 @@ async def test_queued_calls_do_not_block_the_loop(inbox: MemoryInbox, kind: str)
 
     function = {"async": wait_first, "async that returns at once": return_at_once, "plain": plain}[kind]
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=function, max_running=4) as receiver:
-        recorded = await receiver.receive(signed(BODY), BODY)
+        recorded = await receiver.receive(sign_headers(BODY), BODY)
         calls = receiver._tasks_by_loop[asyncio.get_running_loop()].callbacks
         assert calls is not None
         for _ in range(299):
@@ -253,7 +253,7 @@ async def test_cancelled_request_is_recorded_and_calls_on_event() -> None:
         WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver,
         under_aiohttp(in_aiohttp(receiver)) as server,
     ):
-        request = asyncio.create_task(server.post(BODY, signed(BODY)))
+        request = asyncio.create_task(server.post(BODY, sign_headers(BODY)))
         await inbox.kept.wait()
         request.cancel()
         await asyncio.gather(request, return_exceptions=True)
@@ -266,7 +266,7 @@ async def test_cancelled_receive_is_recorded_and_calls_on_event() -> None:
     """The same for a framework that cancels its coroutine at any of its steps."""
     inbox, results = OwnInbox(waits=True), list[object]()
     async with WebhookReceiver(CREDENTIALS, inbox, on_event=results.append) as receiver:
-        call = asyncio.create_task(receiver.receive(signed(BODY), BODY))
+        call = asyncio.create_task(receiver.receive(sign_headers(BODY), BODY))
         await inbox.kept.wait()
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -363,9 +363,9 @@ async def test_closed_receiver_answers_503(inbox: MemoryInbox) -> None:
     async with WebhookReceiver(CREDENTIALS, inbox) as receiver:
         await receiver.aclose()
     assert 503 == await take(receiver)
-    assert 401 == (await receiver.handle("POST", signed(BODY, x_hmac_signature="0" * 64), BODY)).status
+    assert 401 == (await receiver.handle("POST", sign_headers(BODY, x_hmac_signature="0" * 64), BODY)).status
     with pytest.raises(InboxError, match="closed"):
-        await receiver.receive(signed(BODY), BODY)
+        await receiver.receive(sign_headers(BODY), BODY)
     assert () == await inbox.get_events("8f0d1ab6")
 
 
@@ -388,7 +388,7 @@ async def test_calls_beyond_the_backlog_are_dropped(
     """Ten thousand calls may wait; events beyond that are recorded without a call."""
     slow = Slow()
     receiver = WebhookReceiver(CREDENTIALS, inbox, on_event=slow, max_running=1)
-    recorded = await receiver.receive(signed(BODY), BODY)
+    recorded = await receiver.receive(sign_headers(BODY), BODY)
     await slow.began.wait()
     calls = receiver._tasks_by_loop[asyncio.get_running_loop()].callbacks
     assert calls is not None
@@ -460,7 +460,7 @@ def test_hanging_call_does_not_keep_the_process_alive() -> None:
     """A plain function that never returns ends with the process, once the receiver is closed."""
     program = """
 import asyncio, threading
-from tests.webhooks.conftest import CREDENTIALS, message, signed
+from tests.webhooks.conftest import CREDENTIALS, message, sign_headers
 from veriff_async.inbox import MemoryInbox
 from veriff_async.webhooks import WebhookReceiver
 
@@ -474,7 +474,7 @@ async def main():
         threading.Event().wait()
 
     async with WebhookReceiver(CREDENTIALS, MemoryInbox(), on_event=hang, close_timeout=0.01) as receiver:
-        await receiver.receive(signed(message()), message())
+        await receiver.receive(sign_headers(message()), message())
         await began.wait()
 
 asyncio.run(main())

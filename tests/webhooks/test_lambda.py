@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from tests.examples.conftest import EXAMPLES
 from tests.servers import single_redis_server
-from tests.webhooks.conftest import CREDENTIALS, PATH, message, signed
+from tests.webhooks.conftest import CREDENTIALS, PATH, message, sign_headers
 from veriff_async import explain_signature
 from veriff_async.inbox import MemoryInbox
 from veriff_async.webhooks import SignatureCause, WebhookReceiver, asgi_app
@@ -106,7 +106,7 @@ def invoke(
 ) -> int:
     """Invoke a function with one webhook, and return the status of its response."""
     text = b64encode(body).decode() if is_encoded else body.decode()
-    event = gateway(signed(body, **headers), text, is_encoded=is_encoded)
+    event = gateway(sign_headers(body, **headers), text, is_encoded=is_encoded)
     return int(handler(event, None)["statusCode"])
 
 
@@ -165,8 +165,8 @@ def test_every_invocation_receives(
 def test_undecoded_body_is_explained(gateway: Callable[..., Event]) -> None:
     """The explanation recognizes a body that was not decoded."""
     body = message()
-    event = gateway(signed(body), b64encode(body).decode(), is_encoded=True)
-    found = explain_signature(signed(body), event["body"].encode(), CREDENTIALS)
+    event = gateway(sign_headers(body), b64encode(body).decode(), is_encoded=True)
+    found = explain_signature(sign_headers(body), event["body"].encode(), CREDENTIALS)
     assert SignatureCause.BASE64_BODY is found.cause
 
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 import veriff_async.webhooks
-from tests.webhooks.conftest import CREDENTIALS, message, signed
+from tests.webhooks.conftest import CREDENTIALS, message, sign_headers
 from veriff_async import (
     ConfigurationError,
     Credentials,
@@ -83,7 +83,7 @@ ANYTHING: Final = st.one_of(
 ) | st.sampled_from([object(), dict, {b"a": b"b"}, {1: 2}, {"x-auth-client": ["key"]}, {"content-type": None}, BODY])
 
 
-@given(method=st.just("POST") | ANYTHING, headers=st.just(signed(BODY)) | ANYTHING, body=ANYTHING, chunk=ANYTHING)
+@given(method=st.just("POST") | ANYTHING, headers=st.just(sign_headers(BODY)) | ANYTHING, body=ANYTHING, chunk=ANYTHING)
 def test_arguments_raise_only_our_exceptions(method: Any, headers: Any, body: Any, chunk: Any) -> None:  # noqa: ANN401
     """For all arguments, `handle` and `receive` return or raise an error of this library."""
 
@@ -114,7 +114,7 @@ def test_arguments_raise_only_our_exceptions(method: Any, headers: Any, body: An
 async def test_wrong_types_are_named(receiver: WebhookReceiver, method: Any, body: Any, remedy: str) -> None:  # noqa: ANN401
     """A request of wrong types is an InvalidArgumentError that says what to pass, not an answer to Veriff."""
     with pytest.raises(InvalidArgumentError, match=remedy):
-        await receiver.handle(method, signed(BODY), body)
+        await receiver.handle(method, sign_headers(BODY), body)
 
 
 @pytest.mark.anyio
@@ -125,7 +125,7 @@ async def test_chunks_of_str_are_named(receiver: WebhookReceiver) -> None:
         yield BODY.decode()
 
     with pytest.raises(InvalidArgumentError, match="a chunk of the body must be bytes, not str"):
-        await receiver.handle("POST", signed(BODY), texts())  # type: ignore[arg-type]
+        await receiver.handle("POST", sign_headers(BODY), texts())  # type: ignore[arg-type]
 
 
 @pytest.mark.anyio
@@ -137,9 +137,9 @@ async def test_other_buffers_are_accepted(receiver: WebhookReceiver, kind: Calla
         yield kind(BODY[:9])
         yield kind(BODY[9:])
 
-    assert 200 == (await receiver.handle("POST", signed(BODY), kind(BODY))).status
-    assert 200 == (await receiver.handle("POST", signed(BODY), chunks())).status
-    assert (await receiver.receive(signed(BODY), kind(BODY))).is_duplicate
+    assert 200 == (await receiver.handle("POST", sign_headers(BODY), kind(BODY))).status
+    assert 200 == (await receiver.handle("POST", sign_headers(BODY), chunks())).status
+    assert (await receiver.receive(sign_headers(BODY), kind(BODY))).is_duplicate
 
 
 @given(webhook=signed_webhooks(CREDENTIALS), in_chunks=st.booleans())
@@ -179,9 +179,9 @@ async def test_body_is_read_only_up_to_the_limit(receiver: WebhookReceiver) -> N
         finally:
             closed = True
 
-    assert 413 == (await receiver.handle("POST", signed(BODY), endless())).status
+    assert 413 == (await receiver.handle("POST", sign_headers(BODY), endless())).status
     assert (1100, True) == (given_out, closed)
-    assert 413 == (await receiver.handle("POST", signed(BODY), bytes(1001))).status
+    assert 413 == (await receiver.handle("POST", sign_headers(BODY), bytes(1001))).status
 
 
 @pytest.mark.anyio
@@ -198,22 +198,22 @@ async def test_body_has_a_deadline(receiver: WebhookReceiver, advance_time: Call
         yield b"{"
         raise TimeoutError
 
-    answer = asyncio.create_task(receiver.handle("POST", signed(BODY), dripping()))
+    answer = asyncio.create_task(receiver.handle("POST", sign_headers(BODY), dripping()))
     await began.wait()
     advance_time(4.1)
     assert 408 == (await answer).status
-    assert 400 == (await receiver.handle("POST", signed(BODY), failing())).status
+    assert 400 == (await receiver.handle("POST", sign_headers(BODY), failing())).status
 
 
 @pytest.mark.anyio
 async def test_receive_raises_the_error(receiver: WebhookReceiver, inbox: MemoryInbox) -> None:
     """Without HTTP every fault is an error with a status to answer with, and nothing is recorded."""
     with pytest.raises(SignatureError):
-        await receiver.receive(signed(BODY, x_hmac_signature="0" * 64), BODY)
+        await receiver.receive(sign_headers(BODY, x_hmac_signature="0" * 64), BODY)
     with pytest.raises(WebhookPayloadError):
-        await receiver.receive(signed(b"{"), b"{")
+        await receiver.receive(sign_headers(b"{"), b"{")
     assert () == await inbox.get_events("8f0d1ab6")
-    assert (await receiver.receive(signed(BODY), BODY)).state is not None
+    assert (await receiver.receive(sign_headers(BODY), BODY)).state is not None
     assert (2, 1) == (receiver.statistics().refused, receiver.statistics().recorded)
 
 
@@ -227,8 +227,8 @@ async def test_failing_memory_inbox_is_reported() -> None:
 
     async with WebhookReceiver(CREDENTIALS, MemoryInbox(now=now)) as receiver:
         with pytest.raises(InboxError, match="failed with LookupError") as failed:
-            await receiver.receive(signed(BODY), BODY)
-        assert 503 == (await receiver.handle("POST", signed(BODY), BODY)).status
+            await receiver.receive(sign_headers(BODY), BODY)
+        assert 503 == (await receiver.handle("POST", sign_headers(BODY), BODY)).status
         assert (0, 2) == (receiver.statistics().recorded, receiver.statistics().record_failures)
     assert failed.value.__context__ is None
 
@@ -236,10 +236,10 @@ async def test_failing_memory_inbox_is_reported() -> None:
 @pytest.mark.anyio
 async def test_credentials_may_change_while_the_receiver_runs(receiver: WebhookReceiver) -> None:
     """An added secret is accepted immediately, and a deleted one is refused."""
-    assert 401 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
+    assert 401 == (await receiver.handle("POST", sign_headers(BODY, secret="newest"), BODY)).status
     receiver.credentials = receiver.credentials.with_rotated_secret("newest").without_secret(2)
-    assert 200 == (await receiver.handle("POST", signed(BODY, secret="newest"), BODY)).status
-    assert 401 == (await receiver.handle("POST", signed(BODY, secret="old"), BODY)).status
+    assert 200 == (await receiver.handle("POST", sign_headers(BODY, secret="newest"), BODY)).status
+    assert 401 == (await receiver.handle("POST", sign_headers(BODY, secret="old"), BODY)).status
     with pytest.raises(ConfigurationError, match="not str"):
         receiver.credentials = "newest"  # type: ignore[assignment]
     assert "newest" not in repr(receiver)

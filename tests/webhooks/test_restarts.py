@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
-from tests.webhooks.conftest import CREDENTIALS, PATH, message, signed, under_aiohttp, under_uvicorn
+from tests.webhooks.conftest import CREDENTIALS, PATH, message, sign_headers, under_aiohttp, under_uvicorn
 from veriff_async import ConfigurationError
 from veriff_async.inbox import MemoryInbox, SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app, asgi_app
@@ -47,7 +47,7 @@ class Noting:
 async def status_of(receiver: WebhookReceiver, session_id: str = "8f0d1ab6") -> int:
     """Handle a webhook, and return the status of the response."""
     body = message(session_id=session_id)
-    return (await receiver.handle("POST", signed(body), body)).status
+    return (await receiver.handle("POST", sign_headers(body), body)).status
 
 
 def test_receiver_opens_again_in_each_loop() -> None:
@@ -187,7 +187,7 @@ def test_test_client_may_restart_an_application(
 
     def post(client: TestClient, session_id: str) -> int:
         body = message(session_id=session_id)
-        return int(client.post(PATH, content=body, headers=signed(body)).status_code)
+        return int(client.post(PATH, content=body, headers=sign_headers(body)).status_code)
 
     for name in ("a", "b"):
         with TestClient(app) as outer:
@@ -211,6 +211,6 @@ async def test_servers_may_restart_an_application() -> None:
         for serve in (under_uvicorn(asgi), under_aiohttp(web_app)):
             async with serve as server:
                 body = message(session_id=f"{len(noting.sessions)}")
-                assert 200 == (await server.post(body, signed(body))).status
+                assert 200 == (await server.post(body, sign_headers(body))).status
             assert 503 == await status_of(receiver)
         assert 2 * number + 2 == len(noting.sessions)

@@ -78,11 +78,11 @@ def messages(model: type[AttrsInstance]) -> st.SearchStrategy[object]:
         if next(field for field in fields(model) if field.name == path.field).default is NOTHING
     }
     return st.builds(
-        _nested, st.fixed_dictionaries(required), st.dictionaries(st.sampled_from(sorted(names)), inner, max_size=12)
+        _nest, st.fixed_dictionaries(required), st.dictionaries(st.sampled_from(sorted(names)), inner, max_size=12)
     )
 
 
-def _nested(required: dict[str, object], others: dict[str, object]) -> dict[str, object]:
+def _nest(required: dict[str, object], others: dict[str, object]) -> dict[str, object]:
     root = dict(others)
     for path, value in required.items():
         at = root

@@ -191,12 +191,12 @@ def test_every_received_form_is_a_decision(payload: dict[str, object]) -> None:
 def test_order_of_members_does_not_matter(payload: dict[str, object]) -> None:
     """A payload whose keys are sorted by length, as databases do, is the same decision."""
 
-    def reordered(value: object) -> object:
+    def reorder(value: object) -> object:
         if isinstance(value, dict):
-            return {key: reordered(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
-        return [reordered(item) for item in value] if isinstance(value, list) else value
+            return {key: reorder(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
+        return [reorder(item) for item in value] if isinstance(value, list) else value
 
-    assert _decision(payload) == _decision(reordered(payload))
+    assert _decision(payload) == _decision(reorder(payload))
 
 
 def test_decision_of_2020_is_decoded_completely() -> None:
