@@ -55,6 +55,10 @@ class _AsyncFile(Protocol):
     async def tell(self) -> int: ...
 
 
+def _is_small_source(source: Source) -> bool:
+    return isinstance(source, BytesSource) and source.size <= SMALL
+
+
 @frozen
 class PreparedMedia:
     """A media whose type and size are known and accepted, ready to be signed.
@@ -73,7 +77,7 @@ class PreparedMedia:
     template: BodyTemplate
     mimetype: str
     dimensions: tuple[int, int] | None = None
-    is_small: bool = field(init=False, default=Factory(lambda self: _is_small(self.source), takes_self=True))
+    is_small: bool = field(init=False, default=Factory(lambda self: _is_small_source(self.source), takes_self=True))
 
     @property
     def length(self) -> int:
