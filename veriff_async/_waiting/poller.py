@@ -92,7 +92,7 @@ class Poller:
         self._task.start()
 
     def poll_now(self, session: SessionWaiters) -> None:
-        """Poll a session as soon as the rate allows, whichever schedules its waiters have."""
+        """Poll a session as soon as the rate allows, regardless of the schedules of its waiters."""
         session.is_announced = True
         schedule = session.needed_schedule
         if schedule is not None:
