@@ -98,10 +98,6 @@ class PreparedMedia:
         )
 
 
-def _is_small(source: Source) -> bool:
-    return isinstance(source, BytesSource) and source.size <= SMALL
-
-
 @define
 class PendingUpload:
     """One media of a call, and how far its upload has come: given, prepared, signed.
