@@ -20,16 +20,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from anyio import CapacityLimiter, to_thread
-from attrs import Factory, define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
+from veriff_async._media.prepared_media import PreparedMedia
 from veriff_async._media.resize import import_pillow, resize
 from veriff_async._media.source import PIECE, SMALL, BytesSource, may_block, reusable_source, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
-from veriff_async._protocol.limits import MAX_SIDE
 from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, type_of
 from veriff_async._protocol.upload_body import image_body_template
 from veriff_async.config import Timeouts
@@ -42,9 +42,8 @@ if TYPE_CHECKING:
 
     from veriff_async._media.source import Reader, Source
     from veriff_async._media.stream_body import SignedBody, StreamSigner
-    from veriff_async._protocol.upload_body import BodyTemplate
 
-__all__ = ("PendingUpload", "PreparedMedia", "Preparer", "check_arguments", "check_media", "error_context", "inspect")
+__all__ = ("PendingUpload", "Preparer", "check_arguments", "check_media", "error_context", "inspect")
 
 _MAX_HELD: Final = 16 * SMALL
 """Bytes of small files that one call holds in memory while they wait to be sent."""
@@ -53,49 +52,6 @@ _MAX_HELD: Final = 16 * SMALL
 class _AsyncFile(Protocol):
     async def seek(self, offset: int, /) -> object: ...
     async def tell(self) -> int: ...
-
-
-def _is_small_source(source: Source) -> bool:
-    return isinstance(source, BytesSource) and source.size <= SMALL
-
-
-@frozen
-class PreparedMedia:
-    """A media whose type and size are known and accepted, ready to be signed.
-
-    Attributes:
-        media: The media as the caller gave it.
-        source: Its bytes, after spooling and resizing.
-        template: The JSON around them.
-        mimetype: The type that the bytes show.
-        dimensions: Width and height in pixels, or ``None`` if the header does not state them.
-        is_small: Whether the bytes are in memory and so few that signing them takes less time than a hop to a thread.
-    """
-
-    media: Media
-    source: Source
-    template: BodyTemplate
-    mimetype: str
-    dimensions: tuple[int, int] | None = None
-    is_small: bool = field(init=False, default=Factory(lambda self: _is_small_source(self.source), takes_self=True))
-
-    @property
-    def length(self) -> int:
-        """Bytes of the whole request body."""
-        return self.template.length(self.source.size)
-
-    @property
-    def size_warning(self) -> str | None:
-        """The warning about a picture that is larger than Veriff advises, or ``None``."""
-        if self.dimensions is None or max(self.dimensions) <= MAX_SIDE:
-            return None
-        if self.media.max_side is not None and self.media.max_side <= MAX_SIDE:
-            return None
-        width, height = self.dimensions
-        return (
-            f"The picture for {self.media.context} has {width} x {height} pixels, and Veriff advises {MAX_SIDE} for "
-            f"the longer side: pass Media(..., max_side={MAX_SIDE}) to scale it down."
-        )
 
 
 @define

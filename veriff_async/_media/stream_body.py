@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
     from anyio import CapacityLimiter
 
-    from veriff_async._media.prepare import PreparedMedia
+    from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async._media.source import Reader
     from veriff_async._protocol.signing import Signer
     from veriff_async._protocol.upload_body import BodyTemplate

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
     from veriff_async._http.transport import Transport
-    from veriff_async._media.prepare import PendingUpload, PreparedMedia
+    from veriff_async._media.prepare import PendingUpload
+    from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
 
