@@ -317,7 +317,7 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
     ),
     "large image": (lambda s: Media(s.image, "face"), MediaTooLargeError, "send a smaller picture"),
     "large PDF": (lambda s: Media(s.pdf, "face"), MediaTooLargeError, "Veriff takes fewer than 20000000"),
-    "unknown context": (lambda _: Media(JPEG, "selfie"), InvalidArgumentError, "context that Veriff does not document"),
+    "unknown context": (lambda _: Media(JPEG, "selfie"), InvalidArgumentError, "not one that Veriff documents"),
     "naive time": (
         lambda _: Media(JPEG, "face", timestamp=datetime(2025, 1, 1)),  # noqa: DTZ001  what is refused
         InvalidArgumentError,
