@@ -48,5 +48,5 @@ def test_seconds_must_be_above_zero(given: object) -> None:
 @pytest.mark.parametrize("given", [None, 5, b"redis://localhost", object()])
 def test_server_must_be_a_url_or_a_client(make: Callable[[object], object], given: object) -> None:
     """An unset environment variable, for example, is named as the mistake."""
-    with pytest.raises(ConfigurationError, match=r"needs a url, or a client of redis.asyncio, got"):
+    with pytest.raises(ConfigurationError, match=r"needs a url, or a client of redis.asyncio, not"):
         make(given)
