@@ -208,7 +208,7 @@ async def test_truncated_jpeg_is_refused(veriff: VeriffClient, missing: int) -> 
     """A JPEG that ends before its picture does is refused, however little is missing."""
     out = io.BytesIO()
     # The same noise in every run: of a random picture, a few missing bytes may hold nothing but the end of a block.
-    noise = random.Random(1).randbytes(1000 * 500)
+    noise = random.Random(1).randbytes(1000 * 500)  # noqa: S311  not a secret
     Image.frombytes("L", (1000, 500), noise).save(out, "JPEG")
     session = await veriff.create_session()
     with pytest.raises(MediaUnsupportedError, match="cannot be decoded"):
