@@ -59,7 +59,7 @@ class DecisionMemory:
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._submissions: OrderedDict[str, _Submission] = OrderedDict()
         self._created: OrderedDict[str, None] = OrderedDict()
-        self.sequence = 0
+        self.sequence: int = 0
         """The number of the decision that was added last. Read it before a request, and pass it to `add`."""
 
     def latest(self, session_id: str) -> Decision | None:

@@ -108,7 +108,7 @@ class DecisionWaiters:
         self._get_decision = get_decision
         self._inbox = BestEffortInbox(inbox)
         self._memory = memory or DecisionMemory()
-        self.submissions = Submissions(get_decision, self._inbox, self._memory)
+        self.submissions: Submissions = Submissions(get_decision, self._inbox, self._memory)
         self.sessions: dict[str, SessionWaiters] = {}
         """The sessions that have waiters, by id."""
         self._custom_schedules: dict[tuple[str, PollPolicy], CustomSchedule] = {}
