@@ -1,4 +1,4 @@
-"""What importing costs, in fresh interpreters, and what is installed, beside the SDKs of others."""
+"""The cost of importing, in fresh interpreters, and the size of an installation, compared with other SDKs."""
 
 from __future__ import annotations
 

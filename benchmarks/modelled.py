@@ -39,7 +39,7 @@ def _modelled(model: type[AttrsInstance]) -> type[BaseModel]:
     ours = fields_dict(model)
     members: dict[str, Any] = {}
     for place in field_paths(model):
-        # What stands elsewhere than beside the others is read as it comes, which costs pydantic the least.
+        # A member that is not next to the others is read as it comes, which costs pydantic the least.
         if place.parents not in {(), ("verification",)}:
             continue
         attribute = ours[place.field]

@@ -64,7 +64,7 @@ class Table:
         columns: Names of the figures, each with its unit; "x" means a ratio of the same round.
         rows: The contenders.
         goals: Bounds for some figures.
-        notes: What a reader must know beside, such as who was left out and why.
+        notes: Remarks under the table, such as which contender was left out and why.
     """
 
     subject: str

@@ -38,7 +38,7 @@ _THROUGHPUT: Final = {
 _CPU: Final = "CPU x obvious code"
 _COSTS: Final = ("MiB/s", "CPU ms/MiB", "MiB/each", "worst lag ms")
 _OUTSIDE: Final = frozenset({"MiB/each"})
-"""Figures that say nothing about curl, which works in a process of its own: the loop beside it only waits."""
+"""Figures that say nothing about curl, which works in a process of its own: this loop only waits."""
 
 _LARGE: Final = 17 * MIB
 _SIZES: Final = {"17 MiB": _LARGE, "2 MiB": 2 * MIB, "250 KB": 250_000, "20 KB": 20_000}

@@ -47,7 +47,7 @@ def upload(content: str, **image: object) -> bytes:
     picture=st.binary(max_size=300),
     prefix=st.sampled_from(["", "data:image/jpeg;base64,", "data:;base64,", "DATA:image/png;charset=utf-8;base64,"]),
     before=st.dictionaries(st.text().filter(lambda key: key != "image"), JSON, max_size=3),
-    beside=st.dictionaries(st.text().filter(lambda key: key != "content"), JSON, max_size=3),
+    others=st.dictionaries(st.text().filter(lambda key: key != "content"), JSON, max_size=3),
     ascii_only=st.booleans(),
     slashes=st.booleans(),
     indent=st.none() | st.integers(0, 3),
@@ -58,7 +58,7 @@ def test_chunks_parse_like_the_whole_body(  # noqa: PLR0913, PLR0917
     picture: bytes,
     prefix: str,
     before: dict[str, object],
-    beside: dict[str, object],
+    others: dict[str, object],
     ascii_only: bool,  # noqa: FBT001
     slashes: bool,  # noqa: FBT001
     indent: int | None,
@@ -67,7 +67,7 @@ def test_chunks_parse_like_the_whole_body(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Key order, white space, escapes, unknown members and the offsets of the cuts make no difference."""
     content = {"content": prefix + base64.b64encode(JPEG + picture).decode()}
-    image = {**content, **beside} if first else {**beside, **content}
+    image = {**content, **others} if first else {**others, **content}
     text = json.dumps({**before, "image": image}, ensure_ascii=ascii_only, indent=indent)
     if slashes:
         text = text.replace("/", r"\/")
@@ -75,7 +75,7 @@ def test_chunks_parse_like_the_whole_body(  # noqa: PLR0913, PLR0917
     found, described = parse_in_chunks(text.encode(errors="surrogatepass") if ascii_only else text.encode(), cuts)
 
     assert JPEG + picture == found
-    assert beside == described.image
+    assert others == described.image
     assert "image/jpeg" == described.mimetype
 
 
