@@ -9,11 +9,11 @@ import subprocess
 import sys
 import threading
 from contextlib import asynccontextmanager, suppress
-from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
 
+from tests.conditions import run_loop, until
 from veriff_async import InboxError, JournalError
 from veriff_async.batch import SqliteJournal
 from veriff_async.inbox import SqliteInbox
@@ -52,6 +52,11 @@ async def held_file(path: Path) -> AsyncIterator[None]:
         await asyncio.to_thread(connection.close)
 
 
+def is_being_opened(store: Store) -> bool:
+    """Return whether a thread opens the file of a store: it holds the lock of the workers until then."""
+    return store._group._lock.locked()
+
+
 def threads_of_stores() -> list[str]:
     """Return the names of the threads that work on files."""
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("veriff-async")]
@@ -68,12 +73,12 @@ async def test_cancelled_block_leaves_no_open_file(path: Path, kind: type[Store]
     store = kind(path)
     async with held_file(path):
         entering = asyncio.ensure_future(store.__aenter__())
-        await asyncio.sleep(0.1)
+        await until(lambda: is_being_opened(store))
         entering.cancel()
         with pytest.raises(asyncio.CancelledError):
             await entering
-    await asyncio.sleep(0.5)  # the thread opens the file now
-    assert not threads_of_stores()
+    # The thread opens the file now, and ends.
+    await until(lambda: not is_being_opened(store) and not threads_of_stores())
     async with store:
         assert not await read(store)
     assert not threads_of_stores()
@@ -82,26 +87,18 @@ async def test_cancelled_block_leaves_no_open_file(path: Path, kind: type[Store]
 @pytest.mark.parametrize("kind", STORES)
 async def test_close_does_not_stop_the_loop_while_the_file_is_opened(path: Path, kind: type[Store]) -> None:
     """Closing a store whose file another process holds leaves the event loop to other tasks."""
-    store, longest = kind(path), 0.0
-
-    async def measure() -> None:
-        nonlocal longest
-        before = monotonic()
-        while True:
-            await asyncio.sleep(0.01)
-            longest, before = max(longest, monotonic() - before), monotonic()
-
+    store = kind(path)
     async with held_file(path):
         reading = asyncio.ensure_future(read(store))
-        await asyncio.sleep(0.1)
-        measuring = asyncio.ensure_future(measure())
+        await until(lambda: is_being_opened(store))
         closing_store = asyncio.ensure_future(store.aclose())
-        await asyncio.sleep(0.6)
+        await run_loop()
+        # If closing stopped the loop, it would continue when the opening has given up, and the store would be closed.
+        assert is_being_opened(store)
+        assert not closing_store.done()
     await closing_store
-    measuring.cancel()
     with suppress(InboxError, JournalError):  # it was submitted before or after the end
         await reading
-    assert longest < 0.5
     assert not threads_of_stores()
 
 

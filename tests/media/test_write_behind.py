@@ -8,6 +8,7 @@ from threading import Event
 import pytest
 from anyio import CapacityLimiter
 
+from tests.conditions import run_loop
 from veriff_async._media.write_behind import WriteBehind
 
 pytestmark = pytest.mark.anyio
@@ -25,7 +26,7 @@ async def test_batches_are_written_in_order_one_at_a_time() -> None:
     writer = WriteBehind(write, threads=CapacityLimiter(2))
     await writer.write([b"1", b"2"])
     second = asyncio.create_task(writer.write([b"3"]))
-    await asyncio.sleep(0.01)
+    await run_loop()
     assert not second.done()
     release.set()
     await second
@@ -58,7 +59,7 @@ async def test_cancelled_flush_leaves_the_thread_to_wait() -> None:
     writer = WriteBehind(write, threads=CapacityLimiter(1))
     await writer.write([b"1"])
     flushing = asyncio.create_task(writer.flush())
-    await asyncio.sleep(0.01)
+    await run_loop()
     flushing.cancel()
     await asyncio.wait([flushing])
     assert flushing.cancelled()

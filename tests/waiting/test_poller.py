@@ -240,7 +240,9 @@ async def test_announced_decision_is_polled_at_any_schedule() -> None:
 
 
 @pytest.mark.parametrize("poll", [None, PollPolicy(interval=1000)])
-async def test_decision_that_is_announced_during_a_poll_is_polled_again(poll: PollPolicy | None) -> None:
+async def test_decision_that_is_announced_during_a_poll_is_polled_again(
+    poll: PollPolicy | None, advance_time: Callable[[float], None]
+) -> None:
     """A webhook that announces a decision during a poll causes another one, because the response may be older."""
     inbox, decision = MemoryInbox(), Decision(session_id="s", status=Status.APPROVED)
     begun, ended = asyncio.Event(), asyncio.Event()
@@ -256,7 +258,9 @@ async def test_decision_that_is_announced_during_a_poll_is_polled_again(poll: Po
     task = start(waits, poll=poll)
     await begun.wait()
     await inbox.record(full_auto_event("s", "approved"))
-    await asyncio.sleep(0.3)  # the poll for the webhook is due, and left to the one in flight
+    await run_loop()
+    advance_time(1)  # the poll for the webhook is due, and left to the one in flight
+    await run_loop()
     ended.set()
     async with asyncio.timeout(5):
         assert (await task).status == Status.APPROVED
