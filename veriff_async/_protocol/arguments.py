@@ -198,10 +198,7 @@ def check_text(name: str, value: object, *, error: ArgumentError = Configuration
     Raises:
         ConfigurationError: (or `error`) It is of another type.
     """
-    if isinstance(value, str):
-        return value
-    msg = f"{name} must be a str, not {type_name(value)}: pass it as text."
-    raise error(msg)
+    return check_instance(name, value, str, remedy="pass it as text", error=error)
 
 
 def check_concurrency(value: object) -> None:
