@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from anyio import CapacityLimiter, to_thread
 from attrs import define, evolve, field
@@ -27,7 +27,7 @@ from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.prepared_media import PreparedMedia
 from veriff_async._media.resize import import_pillow, resize
-from veriff_async._media.source import PIECE, SMALL, BytesSource, may_block, reusable_source, seeks_async
+from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
 from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, type_of
@@ -44,9 +44,6 @@ if TYPE_CHECKING:
     from veriff_async._media.stream_body import SignedBody, StreamSigner
 
 __all__ = ("PendingUpload", "Preparer", "check_arguments", "check_media", "error_context", "inspect")
-
-_MAX_HELD: Final = 16 * SMALL
-"""Bytes of small files that one call holds in memory while they wait to be sent."""
 
 
 class _AsyncFile(Protocol):
@@ -271,12 +268,10 @@ def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None
     if any(item.max_side is not None for item in media):
         import_pillow()
     uploads = [] if done is None else done
-    left = _MAX_HELD
+    opener = SourceOpener()
     for index, item in enumerate(media):
         with error_context(index, item):
-            source = reusable_source(item.source, hold=min(SMALL, left))
-            if isinstance(source, BytesSource) and source.constant and not isinstance(item.source, bytes):
-                left -= source.size
+            source = opener.open(item.source)
             uploads.append(PendingUpload(index, item, None if source is None else inspect(item, source)))
     return uploads
 

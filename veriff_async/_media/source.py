@@ -54,6 +54,7 @@ __all__ = (
     "PathSource",
     "Reader",
     "Source",
+    "SourceOpener",
     "SourceTime",
     "empty",
     "is_closed",
@@ -78,6 +79,9 @@ for fresh pages each time, which was measured to cost more than hashing the cont
 
 SMALL: Final = 256 * 1024
 """Bytes that may be held in memory: to hash and encode them takes less time than a hop to a thread."""
+
+_MAX_HELD: Final = 16 * SMALL
+"""Bytes of small files that one call or job holds in memory while they wait to be sent."""
 
 TINY: Final = 64 * 1024
 """Bytes whose whole request body is held in memory. A larger body would need fresh pages, see `PIECE`."""
@@ -594,6 +598,22 @@ def _open(path: str) -> BinaryIO:
         return cast("BinaryIO", file)
     msg = f"The media file {problem}."
     raise MediaError(msg)
+
+
+class SourceOpener:
+    """Opens the sources of one call or job, and reads small files into memory while their total is bounded."""
+
+    def __init__(self) -> None:
+        """Hold nothing yet."""
+        self._left = _MAX_HELD
+
+    def open(self, source: MediaSource) -> Source | None:
+        """Return a source that can be read again; see `reusable_source`. Blocking."""
+        opened = reusable_source(source, hold=min(SMALL, self._left))
+        # The caller's own bytes are in memory anyway, so they do not count.
+        if isinstance(opened, BytesSource) and opened.constant and not isinstance(source, bytes):
+            self._left -= opened.size
+        return opened
 
 
 def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:

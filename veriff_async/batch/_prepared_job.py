@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from attrs import define
 
 from veriff_async._media.prepare import PendingUpload, check_arguments, error_context, inspect
-from veriff_async._media.source import PIECE, SMALL, BytesSource, reusable_source
+from veriff_async._media.source import PIECE, BytesSource, SourceOpener, reusable_source
 from veriff_async._media.stream_body import sign
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.session_request import CreateOptions, create_body
@@ -33,9 +33,6 @@ __all__ = ("PreparedJob", "is_same_input", "prepare_job", "session_options", "un
 
 # States in which nothing is uploaded any more, so that the files may be gone.
 _UPLOADED_STATES: Final = frozenset({JobState.SUBMITTING, JobState.SUBMITTED, JobState.DECIDED})
-
-# Bytes of small files that one job holds in memory until they are sent; they are read only once.
-_MAX_HELD: Final = 16 * SMALL
 
 
 @define
@@ -80,16 +77,14 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) 
     needs_uploads = previous is None or previous.retry().state not in _UPLOADED_STATES
     records: list[MediaRecord] = []
     uploads: dict[int, PendingUpload] = {}
-    left = _MAX_HELD
+    opener = SourceOpener()
     for index, media in enumerate(job.media):
         known = saved[index] if index < len(saved) else None
         fingerprint = None if known is None else known.fingerprint
         with error_context(index, media):
             if needs_uploads and (known is None or known.media_id is None):
                 upload = uploads[index] = PendingUpload(index, media)
-                fingerprint = _prepare_upload(upload, fingerprint, credentials, hold=min(SMALL, left))
-                if upload.prepared is not None and upload.prepared.is_small:
-                    left -= upload.prepared.source.size
+                fingerprint = _prepare_upload(upload, fingerprint, credentials, opener)
             else:
                 fingerprint = _compare(media, fingerprint)
         is_resized = media.max_side is not None
@@ -122,12 +117,12 @@ def is_same_input(previous: JobRecord, current: JobRecord) -> bool:
 
 
 def _prepare_upload(
-    upload: PendingUpload, known: FileFingerprint | None, credentials: Credentials, *, hold: int
+    upload: PendingUpload, known: FileFingerprint | None, credentials: Credentials, opener: SourceOpener
 ) -> FileFingerprint | None:
     """Make the first pass over a media, and return its fingerprint, or ``None`` for a stream."""
     media = upload.media
     mtime_ns = _mtime_ns(media.source)  # before the bytes are read, so that a later change shows
-    source = reusable_source(media.source, hold=hold)
+    source = opener.open(media.source)
     if source is None:
         return None
     upload.prepared = inspect(media, source)
