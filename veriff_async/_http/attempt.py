@@ -266,8 +266,7 @@ class Sender:
                 if writer is None or response.status >= _REDIRECT:
                     result = await _read(request, response, timeout, content)
                     # Before the connection is released, which may wait: closing the client in that time must not make
-                    # the outcome unknown.
-                    # Only a request that must not be repeated has an unknown outcome.
+                    # the outcome unknown. Only a request that must not be repeated has an unknown outcome.
                     exchange.pending = (
                         not request.repeatable and decide_outcome(request, result) is RetryDecision.UNKNOWN
                     )

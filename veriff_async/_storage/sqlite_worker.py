@@ -465,9 +465,8 @@ class WorkerGroup(Generic[_DatabaseT]):
             self.workers = () if self.workers is workers else self.workers
 
     def _start(self) -> tuple[Worker[_DatabaseT], ...]:
-        self._path = (
-            self._path.absolute()
-        )  # the same file when it is opened again, even if the process has changed its folder
+        # The same file when it is opened again, even if the process has changed its folder.
+        self._path = self._path.absolute()
         self._health = _Health(self._errors, self._on_end)
         workers: list[Worker[_DatabaseT]] = []
         try:
