@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.anyio
 def delete(path: Path) -> None:
     """Remove the file and what belongs to it."""
     for file in path.parent.glob(f"{path.name}*"):
-        file.unlink()
+        file.unlink(missing_ok=True)  # a thread that lost the file may be closing it
 
 
 def delete_alone(path: Path) -> None:
@@ -125,6 +126,19 @@ async def test_restored_backup_of_an_inbox_is_not_overwritten(path: Path) -> Non
             assert {"backup", "again"} == set(await each.get_states(["backup", "before", "again"]))
     async with SqliteInbox(old) as inbox:
         assert "before" in await inbox.get_states(["before"])
+
+
+async def test_lost_file_is_closed_before_it_is_opened_again(path: Path) -> None:
+    """A file is opened again after the threads that lost it have closed it: SQLite deletes a log by its name."""
+    async with SqliteInbox(path) as inbox:
+        await inbox.record(session_event("before", "started"))
+        old = [thread for thread in threading.enumerate() if "inbox" in thread.name]
+        await asyncio.to_thread(delete, path)
+        with pytest.raises(InboxError, match="was deleted or replaced"):
+            await inbox.record(session_event("lost", "started"))
+        await inbox.record(session_event("after", "started"))
+        assert old
+        assert not any(thread.is_alive() for thread in old)
 
 
 async def test_restored_backup_of_a_journal_is_not_overwritten(path: Path) -> None:

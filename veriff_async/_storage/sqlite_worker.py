@@ -435,6 +435,8 @@ class WorkerGroup(Generic[_DatabaseT]):
                 if not self._reopens:
                     raise self._errors.error(str(self._health.error))
                 self.workers[0].stop()
+                for worker in self.workers:  # a lost file must be closed before its names are used again
+                    worker.join()
                 self.workers = ()
             if not self.workers:
                 self._process = os.getpid()
