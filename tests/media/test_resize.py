@@ -236,7 +236,7 @@ async def test_scaled_picture_equals_a_plain_reduction(
 
 MEMORY = """
 import io, resource, struct, zlib
-from veriff_async._media import resize
+from veriff_async._media import decode, resize
 
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -247,7 +247,7 @@ def png(side, colours, channels):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, colours, 0, 0, 0))
     return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"PLTE", bytes(768)) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
-resize.import_pillow()
+decode.import_pillow("max_side")
 resize._scale(io.BytesIO(png(64, 3, 1)), 32, "image/png")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for colours, channels in (3, 1), (6, 4):

@@ -25,8 +25,9 @@ from attrs import define, evolve, field
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
+from veriff_async._media.decode import import_pillow
 from veriff_async._media.prepared_media import PreparedMedia
-from veriff_async._media.resize import import_pillow, resize
+from veriff_async._media.resize import resize
 from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
@@ -266,7 +267,7 @@ def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None
     """
     # Before any file is read, so that a missing extra is reported even if a file is wrong too.
     if any(item.max_side is not None for item in media):
-        import_pillow()
+        import_pillow("max_side")
     uploads = [] if done is None else done
     opener = SourceOpener()
     for index, item in enumerate(media):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeAlias
 
+from veriff_async._media.decode import import_pillow
 from veriff_async._media.prepare import inspect
-from veriff_async._media.resize import import_pillow
 from veriff_async._media.source import reusable_source
 from veriff_async._protocol.arguments import check_number, check_path
 from veriff_async._protocol.json.decode import load_object
@@ -53,7 +53,7 @@ _UTF8: Final = 'save the file as UTF-8 (spreadsheets call it "CSV UTF-8")'
 
 _TOO_LONG: Final = f"The line has more than {_MAX_LINE} bytes: make each job one line."
 
-_check_pillow = cache(import_pillow)
+_check_pillow = cache(partial(import_pillow, "max_side"))
 
 
 def read_manifest(

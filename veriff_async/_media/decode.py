@@ -1,0 +1,373 @@
+"""Decodes pictures from untrusted files within a memory bound. The only module that opens files with Pillow, an extra.
+
+    bytes ──► decoder of the type that the first bytes show ──► size within the bound? ──► load, a JPEG at a fraction
+          ──► colours, strip by strip ──► smaller ──► upright
+
+`decode` is all that other modules need. It raises a `MediaUnsupportedError` for everything that a decoder may raise,
+because decoders raise anything for files that were made to break them, and their messages may quote the file.
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import closing, suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from attrs import frozen
+
+from veriff_async._media.source import PIECE
+from veriff_async.errors import ConfigurationError, MediaUnsupportedError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from PIL import Image
+    from PIL.ImageFile import ImageFile
+
+    from veriff_async._media.source import Source
+
+__all__ = (
+    "TRANSPARENT",
+    "Colours",
+    "DecodedPicture",
+    "check_stated_size",
+    "decode",
+    "import_pillow",
+    "open_picture",
+    "plain",
+    "read_all",
+)
+
+# A picture with more pixels takes too long to decode, even if it needs little memory.
+_MAX_PIXELS: Final = 500_000_000
+# Memory for decoding one picture: 89 million pixels of four bytes, where Pillow starts to warn of decompression bombs.
+_MAX_MEMORY: Final = 384 * 1024 * 1024
+_STRIP_BYTES: Final = 4 * 1024 * 1024
+
+# The only decoders that read untrusted bytes. Pillow has some forty more, among them Ghostscript for EPS.
+_DECODERS: Final = {
+    "image/jpeg": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "image/png": ("PIL.PngImagePlugin", "PngImageFile"),
+    "image/webp": ("PIL.WebPImagePlugin", "WebPImageFile"),
+    "image/heic": ("pillow_heif", "HeifImageFile"),
+    "image/heif": ("pillow_heif", "HeifImageFile"),
+    "image/avif": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "image/tiff": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "image/gif": ("PIL.GifImagePlugin", "GifImageFile"),
+    "image/bmp": ("PIL.BmpImagePlugin", "BmpImageFile"),
+}
+TRANSPARENT: Final = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
+"""Modes of Pillow with an alpha channel. A palette, or one colour of another mode, may be transparent too."""
+
+_PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+"""Bytes that Pillow uses for a pixel; four in all other modes, also in RGB."""
+# Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes. TIFF is
+# rotated when it is loaded.
+_COPIES: Final = {"WEBP": 3, "HEIF": 3, "AVIF": 5, "TIFF": 2}
+# Numbers without a defined range, of measurements and not of photographs.
+_NOT_PICTURES: Final = frozenset({"I", "F"})
+_END_OF_JPEG: Final = b"\xff\xd9"
+# EXIF 2.32, 4.6.4: width and height change places.
+_ORIENTATION: Final = 0x0112
+_QUARTER_TURNS: Final = frozenset({5, 6, 7, 8})
+# TIFF 6.0, section 8 and 15: a decoder reads a strip or a tile at once, whose size the file states.
+_ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE = 278, 322, 323, 277, 258
+
+Colours: TypeAlias = "Callable[[Image.Image], Image.Image]"
+"""Returns a part of a picture in the colour mode of the result."""
+
+
+@frozen(eq=False)
+class DecodedPicture:
+    """A decoded picture: upright, its first frame only.
+
+    Attributes:
+        image: The picture, scaled down if that was asked for. Its ``info`` still has the metadata of the file.
+        full_size: Width and height of the whole picture in pixels, upright too.
+    """
+
+    image: Image.Image
+    full_size: tuple[int, int]
+
+
+def import_pillow(name: str) -> None:
+    """Import Pillow. Blocking.
+
+    Args:
+        name: The feature that needs it, for the error.
+
+    Raises:
+        ConfigurationError: The extra is not installed.
+    """
+    try:
+        import_module("PIL.Image")
+    except ImportError:
+        pass
+    else:
+        return
+    msg = f'{name} needs Pillow, an extra of this package: pip install "veriff-async[images]".'
+    raise ConfigurationError(msg)
+
+
+def check_stated_size(mimetype: str, size: tuple[int, int]) -> None:
+    """Refuse a picture with too many pixels by its header, before anything else is read.
+
+    A decoder needs a byte for a pixel at least, and only JPEG can be decoded at a fraction.
+
+    Raises:
+        MediaUnsupportedError: It has.
+    """
+    _check_pixels(size, 0 if mimetype == "image/jpeg" else size[0] * size[1])
+
+
+def _check_pixels(size: tuple[int, int], needed: int) -> None:
+    if size[0] * size[1] > _MAX_PIXELS or needed > _MAX_MEMORY:
+        msg = f"The picture has {size[0]} x {size[1]} pixels, too many to be decoded here: pass a smaller one."
+        raise MediaUnsupportedError(msg)
+
+
+def read_all(source: Source) -> io.BytesIO:
+    """Read a source into memory, because decoders seek. Blocking.
+
+    Raises:
+        MediaError: It cannot be read.
+    """
+    content, piece = io.BytesIO(), memoryview(bytearray(PIECE))
+    with closing(source.open()) as reader:
+        while count := reader.fill(piece):
+            content.write(piece[:count])
+    content.seek(0)
+    return content
+
+
+def decode(
+    content: io.BytesIO,
+    mimetype: str,
+    *,
+    max_side: int | None = None,
+    colours: Callable[[ImageFile], Colours | None] | None = None,
+) -> DecodedPicture:
+    """Decode the first picture of a file: upright, and scaled down to a longer side. Blocking, for a worker thread.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size if that is enough, or if the whole picture takes
+    too much memory and `max_side` is left out.
+
+    Args:
+        content: The whole file.
+        mimetype: Its type, as its first bytes show it.
+        max_side: Most pixels of the longer side; the whole picture when it is left out.
+        colours: Takes the loaded picture and returns how its parts are converted, or ``None`` if they can be scaled as
+            they are. The default is `plain`: grey or RGB, transparent parts white.
+
+    Raises:
+        MediaUnsupportedError: It is damaged, or needs too much memory.
+        ConfigurationError: It is HEIC or HEIF, and the extra for these is not installed.
+    """
+    try:
+        image = _load(content, mimetype, max_side)
+        full = _full_size(content, mimetype, image)
+        return DecodedPicture(*_finish(image, full, max_side, (plain if colours is None else colours)(image)))
+    except (MediaUnsupportedError, ConfigurationError):
+        raise
+    except Exception:  # noqa: BLE001  decoders raise anything for a file that was made to break them
+        msg = "The picture cannot be decoded, perhaps because it is damaged: pass a complete one."
+    raise MediaUnsupportedError(msg)
+
+
+def open_picture(content: io.BytesIO, mimetype: str) -> ImageFile:
+    """Read the header of a picture with the decoder of its type only, so that no other decoder sees untrusted bytes.
+
+    `Image.open` with ``formats`` would do so too, but it refuses pictures by their number of pixels, also when only a
+    fraction of them is decoded. It raises anything for a damaged file; see `decode`.
+    """
+    content.seek(0)
+    return cast("ImageFile", _decoder(mimetype)(content, ""))
+
+
+def _decoder(mimetype: str) -> Callable[[io.BytesIO, str], object]:
+    module, kind = _DECODERS[mimetype]
+    try:
+        # Looked up by its name, because pillow_heif has no type annotations.
+        decoder: Callable[[io.BytesIO, str], object] = vars(import_module(module))[kind]
+    except ImportError:
+        pass
+    else:
+        return decoder
+    msg = 'HEIC and HEIF need pillow-heif, an extra of this package: pip install "veriff-async[heic]".'
+    raise ConfigurationError(msg)
+
+
+def plain(image: ImageFile) -> Colours | None:
+    """Return how parts of a picture become grey or RGB, without its colour profile, and transparent parts white."""
+    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
+        return None
+    mode = "L" if image.mode in {"1", "L", "I;16", "I;16B", "I;16L"} else "RGB"
+    if image.mode in TRANSPARENT or "transparency" in image.info:
+        return _on_white
+    return lambda part: part.convert(mode)
+
+
+def _on_white(part: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    colours = part.convert("RGBA")
+    white = Image.new("RGB", part.size, "white")
+    white.paste(colours, mask=colours)
+    return white
+
+
+def _load(content: io.BytesIO, mimetype: str, max_side: int | None) -> ImageFile:
+    image = open_picture(content, mimetype)
+    if image.mode in _NOT_PICTURES:
+        msg = "The picture has no colours but numbers without a range: convert it to grey or RGB, and pass that."
+        raise MediaUnsupportedError(msg)
+    full = image.size
+    target = _target_size(full, max_side)
+    for fraction in (1, 2, 4, 8):
+        wanted = target if max_side is not None else (max(1, full[0] // fraction), max(1, full[1] // fraction))
+        if fraction > 1:
+            image = open_picture(content, mimetype)  # Pillow takes a fraction once
+        image.draft(None, wanted)
+        needed = _needed_memory(image, full, target if max_side is not None else None)
+        if needed <= _MAX_MEMORY or image.format != "JPEG" or max_side is not None:
+            break
+    _check_pixels(full, needed)
+    drafted = image.size
+    try:
+        image.load()
+    except OSError:
+        if image.format != "JPEG":
+            raise
+    else:
+        return image
+    return _load_without_end(content, drafted, full)
+
+
+def _needed_memory(image: ImageFile, full: tuple[int, int], target: tuple[int, int] | None) -> int:
+    """Return the bytes that are needed at most to decode a picture, and to make a smaller one of it."""
+    pixels = image.size[0] * image.size[1]
+    loaded = pixels * _PIXEL_BYTES.get(image.mode, 4)
+    decoding = loaded * _COPIES.get(image.format or "", 1) + _coefficients_size(image, full) + _tile_size(image)
+    # In other colours, and upright. The second copy is small if the picture is scaled down.
+    copies = 8 * pixels if target is None else 4 * pixels // _factor(image.size, target) ** 2
+    return max(decoding, loaded + copies)
+
+
+def _coefficients_size(image: ImageFile, full: tuple[int, int]) -> int:
+    """Return the memory for the coefficients of a progressive JPEG, which arrive in several scans and are all held."""
+    if image.format != "JPEG" or not image.info.get("progressive"):
+        return 0
+    layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
+    shares = [across * down for _, across, down, _ in layers] or [1]
+    return 2 * full[0] * full[1] * sum(shares) // max(shares)
+
+
+def _tile_size(image: ImageFile) -> int:
+    """Return the memory for one strip or tile of a TIFF, which may be stated larger than the picture."""
+    tags: dict[int, object] = getattr(image, "tag_v2", {})
+    if not tags:
+        return 0
+
+    def number(tag: int, default: int) -> int:
+        value = tags.get(tag, default)
+        return max(cast("tuple[int, ...]", value)) if isinstance(value, tuple) else cast("int", value)
+
+    bits = number(_SAMPLES_PER_PIXEL, 1) * number(_BITS_PER_SAMPLE, 1)
+    width, height = image.size
+    rows = min(number(_ROWS_PER_STRIP, height), height)
+    return max(width * rows, number(_TILE_WIDTH, 0) * number(_TILE_LENGTH, 0)) * bits // 8
+
+
+def _load_without_end(content: io.BytesIO, drafted: tuple[int, int], full: tuple[int, int]) -> ImageFile:
+    """Decode a JPEG without an end marker, which every viewer shows, but not one that lacks a part of the picture.
+
+    A decoder does not report which of the two it is. So the file is decoded twice, with different bytes after it: a
+    complete picture stays the same, and a missing part is decoded from these bytes.
+
+    Raises:
+        OSError: A part of the picture is missing.
+    """
+    images: list[ImageFile] = []
+    whole = content.getvalue().rstrip(b"\xff")  # half an end marker
+    fraction = _fraction(drafted, full)
+    for tail in (b"", b"\x5a\xa5" * 512):
+        image = open_picture(io.BytesIO(whole + tail + _END_OF_JPEG), "image/jpeg")
+        image.draft(None, (max(1, full[0] // fraction), max(1, full[1] // fraction)))
+        image.load()
+        images.append(image)
+    if images[0].tobytes() != images[1].tobytes():
+        msg = "a part of the picture is missing"
+        raise OSError(msg)
+    return images[0]
+
+
+def _full_size(content: io.BytesIO, mimetype: str, image: ImageFile) -> tuple[int, int]:
+    return open_picture(content, mimetype).size if mimetype == "image/jpeg" else image.size
+
+
+def _fraction(size: tuple[int, int], full: tuple[int, int]) -> int:
+    """Return the fraction at which a JPEG was decoded: 1, 2, 4 or 8."""
+    return next(part for part in (1, 2, 4, 8) if (-(-full[0] // part), -(-full[1] // part)) == size)
+
+
+def _target_size(size: tuple[int, int], max_side: int | None) -> tuple[int, int]:
+    longer = max(size)
+    if max_side is None or longer <= max_side:
+        return size
+    return max(1, round(size[0] * max_side / longer)), max(1, round(size[1] * max_side / longer))
+
+
+def _finish(
+    image: ImageFile, full: tuple[int, int], max_side: int | None, colours: Colours | None
+) -> tuple[Image.Image, tuple[int, int]]:
+    """Return a loaded picture in its final colours and size, and upright; and the full size, upright."""
+    from PIL import Image, ImageOps
+
+    # A JPEG that was decoded at a fraction has a partial last column and row, which the box excludes.
+    fraction = _fraction(image.size, full)
+    box = (0.0, 0.0, full[0] / fraction, full[1] / fraction)
+    target = image.size if max_side is None else _target_size(full, max_side)
+    result: Image.Image = image
+    if colours is not None:
+        factor = _factor(image.size, target)
+        result = _reduce(image, colours, factor)
+        box = (0.0, 0.0, box[2] / factor, box[3] / factor)
+    if target != result.size:
+        gap = None if result.mode == "I;16" else 3.0  # Pillow cannot reduce 16-bit pictures first
+        resize = result.resize  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]  typed in part
+        result = resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=gap)
+    if result is not image:
+        image.close()  # frees its memory, since the next step may need a copy
+    # Viewers show a picture with damaged EXIF data as it is stored; Pillow raises anything for it.
+    with suppress(Exception):
+        if result.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS:
+            full = full[1], full[0]
+        ImageOps.exif_transpose(result, in_place=True)
+    return result, full
+
+
+def _factor(size: tuple[int, int], target: tuple[int, int]) -> int:
+    """Return the integer by which a picture is reduced first, so that it stays 1.5 times as large as `target`."""
+    return max(1, min(2 * length // (3 * target_length) for length, target_length in zip(size, target, strict=True)))
+
+
+def _reduce(image: Image.Image, colours: Colours, factor: int) -> Image.Image:
+    """Return a picture in other colours, reduced by a factor.
+
+    It is done strip by strip: the whole picture in the other mode takes four bytes for each pixel, and more while it
+    is converted.
+    """
+    from PIL import Image
+
+    width, height = image.size
+    rows = max(1, _STRIP_BYTES // (4 * width * factor)) * factor
+    result: Image.Image | None = None
+    for top in range(0, height, rows):
+        strip = colours(image.crop((0, top, width, min(height, top + rows))))
+        if result is None:
+            result = Image.new(strip.mode, (-(-width // factor), -(-height // factor)))
+        result.paste(strip.reduce(factor), (0, top // factor))
+    assert result is not None  # noqa: S101  no picture is without rows
+    result.info = dict(image.info)
+    return result
