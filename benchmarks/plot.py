@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from matplotlib.axes import Axes
+    from matplotlib.ticker import Locator
 
     from benchmarks.measure import Spread
     from benchmarks.table import Goal, Table
@@ -99,6 +100,7 @@ def _panel(axes: Axes, subject: str, lines: Sequence[_Line]) -> None:
         axes.annotate(f"{found.median:.2f}", (1.008, place), xycoords=_BESIDE, va="center", fontsize=8, color=colour)
         for goal in line.goals:
             mark, bound = (">", goal.at_least) if goal.at_least is not None else ("<", goal.at_most)
+            assert bound is not None  # a goal has one bound
             axes.plot(bound, place, mark, color="black", markersize=6, markerfacecolor="none")
     axes.axvline(1, color="grey", linewidth=0.8, linestyle=":")
     axes.set_xscale("log")
@@ -112,7 +114,7 @@ def _panel(axes: Axes, subject: str, lines: Sequence[_Line]) -> None:
     axes.set_title(subject, fontsize=10, loc="left", fontweight="bold")
 
 
-def _ticks() -> object:
+def _ticks() -> Locator:
     from matplotlib.ticker import LogLocator  # noqa: PLC0415  of the extra
 
     return LogLocator(base=10, subs=(1.0, 2.0, 5.0))
