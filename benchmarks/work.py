@@ -22,7 +22,7 @@ from attrs import asdict, frozen
 from benchmarks.measure import Lag, Memory, Spread, in_turn, ratios, run_module
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from benchmarks.measure import Plan
@@ -66,6 +66,7 @@ class Work:
         repeat: How often this is done in a row, so that small works last long enough to be timed.
         warm: A small file that goes first, as often, so that connections and code are ready.
         authority: The file with the authority that signed the sink's certificate, or nothing for plain HTTP.
+        uvloop: Whether the event loop is uvloop's.
     """
 
     port: int
@@ -74,6 +75,7 @@ class Work:
     repeat: int
     warm: str
     authority: str = ""
+    uvloop: bool = False
 
     @property
     def batch(self) -> list[Path]:
@@ -152,7 +154,15 @@ def answer_asked(argument: str, contenders: Mapping[str, Contender]) -> None:
     """Do what the JSON says, and print the samples as JSON: the other side of `samples`."""
     asked = json.loads(argument)
     work = Work(**asked["work"])
-    print(json.dumps([asdict(asyncio.run(_sample(contenders[name], work))) for name in asked["contenders"]]))
+    print(json.dumps([asdict(_run(_sample(contenders[name], work), work)) for name in asked["contenders"]]))
+
+
+def _run(sample: Coroutine[object, object, Sample], work: Work) -> Sample:
+    if not work.uvloop:
+        return asyncio.run(sample)
+    import uvloop  # noqa: PLC0415  of the extra
+
+    return uvloop.run(sample)
 
 
 def samples(module: str, contenders: Sequence[str], plan: Plan, work: Work) -> dict[str, list[Sample]]:
