@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from benchmarks.work import Contender, Once, Work
+    from veriff_async import VerificationSession
 
 __all__ = ("CONTENDERS", "library")
 
@@ -29,15 +30,31 @@ Upload: TypeAlias = "Callable[[Path], Awaitable[None]]"
 
 @asynccontextmanager
 async def library(work: Work) -> AsyncIterator[Once]:
-    """Upload with this library, by its public names."""
-    credentials = Credentials(KEY, SECRET)
-    async with VeriffClient(credentials, base_url=work.base_url, max_uploads=work.at_once) as veriff:
-        session = await veriff.create_session()
+    """Upload with this library, by its public names, each file with a call of its own."""
+    async with _session(work) as session:
+
+        async def upload(path: Path) -> None:
+            await session.upload(Media(path, _CONTEXT))
+
+        yield _side_by_side(upload)
+
+
+@asynccontextmanager
+async def library_at_once(work: Work) -> AsyncIterator[Once]:
+    """Upload with this library, all files with one call."""
+    async with _session(work) as session:
 
         async def upload(paths: Sequence[Path]) -> None:
             await session.upload(*(Media(path, _CONTEXT) for path in paths))
 
         yield upload
+
+
+@asynccontextmanager
+async def _session(work: Work) -> AsyncIterator[VerificationSession]:
+    credentials = Credentials(KEY, SECRET)
+    async with VeriffClient(credentials, base_url=work.base_url, max_uploads=work.at_once) as veriff:
+        yield await veriff.create_session()
 
 
 @asynccontextmanager
@@ -78,6 +95,7 @@ async def unsigned(work: Work) -> AsyncIterator[Once]:
 
 CONTENDERS: Final[dict[str, Contender]] = {
     "veriff-async": library,
+    "one call": library_at_once,
     "least code": least,
     "obvious code": obvious,
     "unsigned": unsigned,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ("read_and_sign", "signed", "wrapped")
 
 _CONTEXT: Final = "document-front"
+_BEFORE: Final = b'{"image":{"context":"document-front","content":"data:image/jpeg;base64,'
 
 
 def wrapped(picture: bytes) -> bytes:
@@ -33,6 +34,5 @@ def signed(content: bytes) -> dict[str, str]:
 
 def read_and_sign(path: Path) -> tuple[bytes, dict[str, str]]:
     """Return the body of a file and its headers, with the least work that makes them."""
-    content = pybase64.b64encode(path.read_bytes())
-    body = b'{"image":{"context":"%b","content":"data:image/jpeg;base64,%b"}}' % (_CONTEXT.encode(), content)
+    body = b"".join((_BEFORE, pybase64.b64encode(path.read_bytes()), b'"}}'))
     return body, signed(body)

@@ -56,9 +56,7 @@ def check_tables_match_output(report: dict[str, Any], printed: str) -> None:
     for table in report["tables"]:
         assert f"{table['subject']}: {table['title']}" in printed
         for row in table["rows"]:
-            # curl runs in a separate process, so its memory and event loop cannot be measured.
-            is_in_process = not row["label"].startswith("curl")
-            assert not is_in_process or set(table["columns"]) <= set(row["figures"])
+            assert set(table["columns"]) <= set(row["figures"])
 
 
 def check_medians_within_their_spread(report: dict[str, Any]) -> None:
