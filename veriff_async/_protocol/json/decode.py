@@ -21,12 +21,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import cache, partial
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, cast, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, has, resolve_types
 from pybase64 import b64decode
 
 from veriff_async._protocol.json.compiled import compile_decoder
+from veriff_async._protocol.json.parse import parse_json
 from veriff_async._protocol.json.paths import FILLED_BY_LIBRARY, RAW, field_paths, flatten
 from veriff_async.errors import DecodeError, InvalidArgumentError
 from veriff_async.models.enums import OpenEnum
@@ -45,20 +46,7 @@ __all__ = ("check_model", "decode_error", "decode_model", "dump", "from_json", "
 _T = TypeVar("_T")
 
 
-def _reject_constant(_name: str) -> NoReturn:
-    raise ValueError
-
-
-def _parse_float(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError
-    return number
-
-
-# Created once: `json.loads` with an option creates a decoder for each call, which takes longer than a small text.
-# NaN, Infinity and numbers beyond the range of a float are rejected, since they could not be encoded again.
-_DECODER: Final = json.JSONDecoder(parse_constant=_reject_constant, parse_float=_parse_float)
+# Created once: `json.dumps` with an option creates an encoder for each call, which takes longer than a small value.
 _ASCII_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
@@ -107,7 +95,7 @@ def load_object(body: bytes) -> JsonObject:
     """
     problem = "expected a JSON object @ $"
     try:
-        value: object = _DECODER.decode(body.decode())
+        value = parse_json(body)
     except UnicodeDecodeError:
         problem = "expected UTF-8 @ $"
     except (ValueError, RecursionError):
