@@ -189,8 +189,11 @@ async def poll(work: dict[str, object]) -> None:
     pace = PollPolicy(max_rate=float(str(work["rate"])), max_interval=float(str(work["longest"])))
     async with VeriffClient(CREDENTIALS, base_url=str(work["url"]), poll=pace, verify_responses=False) as veriff:
         waits = [asyncio.create_task(veriff.session(f"s{number}").wait_for_decision()) for number in range(count)]
+        await asyncio.sleep(0)  # the waits start
+        used, before = time.process_time(), veriff.statistics().requests
         await asyncio.sleep(float(str(work["seconds"])))
-        _say(requests=veriff.statistics().requests)
+        requests = veriff.statistics().requests
+        _say(requests=requests, cpu=(time.process_time() - used) / max(1, requests - before))
         for task in waits:
             task.cancel()
         await asyncio.gather(*waits, return_exceptions=True)

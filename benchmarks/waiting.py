@@ -30,7 +30,7 @@ _ACROSS: Final = ("memory, one process", "SQLite, across processes", "Redis, acr
 _KINDS: Final = {"memory": _ACROSS[0], "sqlite": _ACROSS[1], "redis": _ACROSS[2]}
 _LATENCY: Final = ("p50 ms", "p99 ms", "worst ms", "webhooks/s", "CPU ms/webhook")
 _CROWD: Final = ("KiB/wait", "idle CPU %", "s to record all", "s from then until all woke")
-_POLLS: Final = ("polls/min", "of the rate", "asked most", "asked least", "apart")
+_POLLS: Final = ("polls/min", "of the rate", "asked most", "asked least", "apart", "CPU ms/poll")
 _NS: Final = 1e6
 _KIB: Final = 1024
 
@@ -204,12 +204,13 @@ def _polled(count: int, rate: float, seconds: float) -> dict[str, float]:
     with _Child("undecided") as server:
         url = f"http://127.0.0.1:{server.hear()['port']}"
         with _Child("poll", count=count, rate=rate, seconds=seconds, longest=longest, url=url) as asker:
-            requests = asker.hear()["requests"]
+            heard = asker.hear()
             asker.close()
         asked: list[int] = server.close()["asked"]  # type: ignore[assignment]
     least = asked[0] if len(asked) == count else 0
-    minute = requests / seconds * 60
-    figures = (minute, minute / (rate * 60), float(asked[-1]), float(least), float(asked[-1] - least))
+    minute = heard["requests"] / seconds * 60
+    counts = (float(asked[-1]), float(least), float(asked[-1] - least))
+    figures = (minute, minute / (rate * 60), *counts, heard["cpu"] * 1000)
     return dict(zip(_POLLS, figures, strict=True))
 
 

@@ -1,13 +1,17 @@
-"""The interval between two polls of a decision. Pure."""
+"""When a decision is polled next: the interval of one session, and the rate of all. Pure."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from veriff_async.config import PollPolicy
 
-__all__ = ("poll_delay",)
+__all__ = ("MAX_CONCURRENT_POLLS", "next_slot", "poll_delay")
+
+# A slow response must not delay the other polls, and polls must not occupy the whole connection pool.
+MAX_CONCURRENT_POLLS: Final = 16
+"""Polls of one client at the same time."""
 
 
 def poll_delay(policy: PollPolicy, *, polls: int) -> float:
@@ -26,3 +30,15 @@ def poll_delay(policy: PollPolicy, *, polls: int) -> float:
         if delay >= policy.max_interval or policy.backoff_factor == 1:
             break
     return min(delay, policy.max_interval)
+
+
+def next_slot(slot: float, *, now: float, spacing: float) -> float:
+    """Return the earliest time of the next poll of a client, after a poll at `now`.
+
+    Args:
+        slot: The earliest time of the poll that starts now.
+        now: The time of that poll, which is not before `slot`.
+        spacing: Seconds between two polls, ``1 / PollPolicy.max_rate``.
+    """
+    # Slots that passed unused are lost: a poller that was idle must not catch up with a burst.
+    return max(slot, now - spacing) + spacing

@@ -24,6 +24,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Final, Protocol
 
 from veriff_async._event_loop import is_being_cancelled
+from veriff_async._protocol.poll_interval import MAX_CONCURRENT_POLLS, next_slot
 from veriff_async._waiting.task import RestartableTask
 from veriff_async.errors import ApiError
 
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 __all__ = ("PollHandler", "Poller")
 
 _LOG: Final = logging.getLogger("veriff_async.waiting")
-
-# A slow response must not delay the other polls, and polls must not occupy the whole connection pool.
-_MAX_CONCURRENT_POLLS: Final = 16
 
 # Seconds for which one ``Retry-After`` stops all polls; a larger value, even by mistake, would stall every wait.
 _MAX_RETRY_AFTER: Final = 60.0
@@ -121,7 +119,7 @@ class Poller:
         await self._task.aclose()
 
     async def _run(self) -> None:
-        permits = asyncio.Semaphore(_MAX_CONCURRENT_POLLS)
+        permits = asyncio.Semaphore(MAX_CONCURRENT_POLLS)
         polls: set[asyncio.Task[None]] = set()
         in_flight: set[str] = set()
         loop = asyncio.get_running_loop()
@@ -150,8 +148,7 @@ class Poller:
                 heapq.heappop(self._heap)
             start = max(self._heap[0][0], self._next_slot) if self._heap else None
             if start is not None and start <= loop.time():
-                # Slots that passed unused are lost: a poller that was idle must not catch up with a burst.
-                self._next_slot = max(self._next_slot, loop.time() - self._min_spacing) + self._min_spacing
+                self._next_slot = next_slot(self._next_slot, now=loop.time(), spacing=self._min_spacing)
                 schedule = heapq.heappop(self._heap)[2]
                 schedule.due = _NEVER
                 return schedule
