@@ -226,13 +226,15 @@ async def test_every_key_expires(inbox: RedisInbox, admin: Redis) -> None:
 
 async def test_stalled_server_is_reported(redis_server: RedisServer) -> None:
     """A stalled server causes an error within the timeout, and is used again when it continues."""
-    async with RedisInbox(redis_server.url, timeout=0.2) as inbox:
+    async with RedisInbox(redis_server.url, timeout=1) as inbox:
         await inbox.record(session_event("s", "started"))
         redis_server.freeze()
-        for asked in (inbox.record(session_event("s", "submitted")), inbox.get_states(["s"]), inbox.get_events("s")):
-            with pytest.raises(InboxError, match="did not answer in time"):
-                await asked
+        calls = (inbox.record(session_event("s", "submitted")), inbox.get_states(["s"]), inbox.get_events("s"))
+        errors = await asyncio.gather(*calls, return_exceptions=True)
         redis_server.thaw()
+        for error in errors:
+            assert isinstance(error, InboxError)
+            assert "did not answer in time" in str(error)
 
         assert "started" == (await inbox.get_states(["s"]))["s"].status
 
