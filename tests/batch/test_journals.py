@@ -190,7 +190,7 @@ class TestLeases:
         self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:
         """Writes fail while the server does not respond; then the claims that it still has are renewed."""
-        async with RedisJournal(redis_server.url, lease=1000, timeout=0.2) as journal:
+        async with RedisJournal(redis_server.url, lease=1000, timeout=1) as journal:
             await journal.claim("a")
             await admin.pexpire(LEASE, 100_000)
             redis_server.freeze()
