@@ -22,7 +22,7 @@ from veriff_async import (
     Person,
 )
 from veriff_async._media import prepare
-from veriff_async._media.resize import resize
+from veriff_async._media.convert import convert
 from veriff_async.batch import (
     InvalidRow,
     Job,
@@ -199,19 +199,19 @@ async def test_picture_with_a_maximum_side_is_decoded_once(
 ) -> None:
     """The picture that was resized to check it is the one that is sent."""
     await to_thread.run_sync(Image.new("RGB", (800, 600)).save, tmp_path / "front.jpg")
-    decoded: list[int] = []
+    decoded: list[Media] = []
 
     def count(*args: Any) -> bytes | None:  # noqa: ANN401
         decoded.append(args[-1])
-        return resize(*args)
+        return convert(*args)
 
-    monkeypatch.setattr(prepare, "resize", count)
+    monkeypatch.setattr(prepare, "convert", count)
     media = Media(tmp_path / "front.jpg", "document-front", max_side=400)
 
     result = await verify_one(veriff, Job("user-42", [media]), journal=MemoryJournal(), wait=False)
 
     assert JobState.SUBMITTED is result.state, result.error
-    assert [400] == decoded
+    assert [media] == decoded
     content = await anyio.Path(sandbox.sessions[0].media[0].path).read_bytes()
     assert (400, 300) == Image.open(io.BytesIO(content)).size
 

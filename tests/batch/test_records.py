@@ -26,7 +26,7 @@ MEDIA: Final = st.builds(
     MediaRecord,
     context=TEXTS,
     fingerprint=st.none() | STAMPS,
-    resized=st.booleans(),
+    converted=st.booleans(),
     upload_started=st.booleans(),
     media_id=st.none() | TEXTS,
 )
@@ -65,7 +65,7 @@ def test_damaged_bytes_are_refused(record: JobRecord, data: st.DataObject) -> No
         b"{}",
         b'{"job_id":"a","options_digest":"","state":"lost","media":[]}',
         b'{"job_id":"a","options_digest":"","state":"new","media":[{"context":"face","fingerprint":[1]}]}',
-        b'{"job_id":"a","options_digest":"","state":"new","media":[{"context":"face","resized":1}]}',
+        b'{"job_id":"a","options_digest":"","state":"new","media":[{"context":"face","converted":1}]}',
         b'{"job_id":"a","options_digest":"","state":"new","media":[],"failure":["a"]}',
         b'{"job_id":"a","options_digest":"","state":"new","media":[],"decision":[]}',
         b'{"job_id":"a","options_digest":"","state":"new","media":{}}',
@@ -139,7 +139,7 @@ def test_ambiguous_uploads_are_repeated() -> None:
         media_record("face", 10),
         evolve(media_record("face", 10), fingerprint=FileFingerprint(size=10, sha256="1f")),
     ]
-    stream, small = MediaRecord(context="face", upload_started=True), evolve(media_record("face", 10), resized=True)
+    stream, small = MediaRecord(context="face", upload_started=True), evolve(media_record("face", 10), converted=True)
     one = [media_file("a", "face", 10)]
 
     assert (0, 1) == record(JobState.UPLOADING, *pair).with_uploaded(one).missing_indexes

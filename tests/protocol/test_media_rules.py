@@ -75,10 +75,10 @@ def test_naive_timestamp_is_rejected() -> None:
 @pytest.mark.parametrize(("mimetype", "scaled"), [(PDF, False), (PDF, True), ("image/png", False), ("image/png", True)])
 def test_every_type_has_a_limit_that_its_error_names(mimetype: str, *, scaled: bool) -> None:
     """A size at the limit is allowed, and one above it is refused with that limit."""
-    limit = size_limit(mimetype, scaled=scaled)
-    check_size(mimetype, limit, scaled=scaled)
+    limit = size_limit(mimetype, converted=scaled)
+    check_size(mimetype, limit, converted=scaled)
     with pytest.raises(MediaTooLargeError, match=str(limit + (mimetype == PDF))):
-        check_size(mimetype, limit + 1, scaled=scaled)
+        check_size(mimetype, limit + 1, converted=scaled)
 
 
 @pytest.mark.parametrize("context", ["selfie", "", None, 5])

@@ -34,6 +34,7 @@ __all__ = (
     "check_stated_size",
     "decode",
     "import_pillow",
+    "is_turned",
     "open_picture",
     "plain",
     "read_all",
@@ -60,6 +61,9 @@ _DECODERS: Final = {
 TRANSPARENT: Final = frozenset({"LA", "La", "PA", "RGBA", "RGBa"})
 """Modes of Pillow with an alpha channel. A palette, or one colour of another mode, may be transparent too."""
 
+_GREY_16: Final = frozenset({"I;16", "I;16B", "I;16L"})
+_GREY: Final = frozenset({"1", "L", "LA", "La", *_GREY_16})
+
 _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 """Bytes that Pillow uses for a pixel; four in all other modes, also in RGB."""
 # Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes. TIFF is
@@ -71,6 +75,7 @@ _END_OF_JPEG: Final = b"\xff\xd9"
 # EXIF 2.32, 4.6.4: width and height change places.
 _ORIENTATION: Final = 0x0112
 _QUARTER_TURNS: Final = frozenset({5, 6, 7, 8})
+_TURNS: Final = frozenset({2, 3, 4}) | _QUARTER_TURNS
 # TIFF 6.0, section 8 and 15: a decoder reads a strip or a tile at once, whose size the file states.
 _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE = 278, 322, 323, 277, 258
 
@@ -198,23 +203,39 @@ def _decoder(mimetype: str) -> Callable[[io.BytesIO, str], object]:
     raise ConfigurationError(msg)
 
 
-def plain(image: ImageFile) -> Colours | None:
-    """Return how parts of a picture become grey or RGB, without its colour profile, and transparent parts white."""
-    if image.mode in {"L", "RGB"} and "transparency" not in image.info:
+def plain(image: ImageFile, to_srgb: Colours | None = None) -> Colours | None:
+    """Return how parts of a picture become grey or RGB, with transparent parts white; ``None`` if they are already.
+
+    Args:
+        image: The loaded picture.
+        to_srgb: Applies its colour profile: takes a part in grey, RGB or CMYK, like the picture.
+    """
+    transparent = image.mode in TRANSPARENT or ("transparency" in image.info and image.mode not in _GREY_16)
+    if to_srgb is None and not transparent and image.mode in {"L", "RGB"}:
         return None
-    mode = "L" if image.mode in {"1", "L", "I;16", "I;16B", "I;16L"} else "RGB"
-    if image.mode in TRANSPARENT or "transparency" in image.info:
-        return _on_white
-    return lambda part: part.convert(mode)
+    result_mode = "L" if image.mode in _GREY else "RGB"
+    own_mode = "CMYK" if image.mode == "CMYK" and to_srgb is not None else result_mode
 
+    def convert(part: Image.Image) -> Image.Image:
+        from PIL import Image
 
-def _on_white(part: Image.Image) -> Image.Image:
-    from PIL import Image
+        full = part
+        if transparent:
+            full = part.convert("RGBA")
+        elif part.mode in _GREY_16:
+            # Pillow would cut 16 bits off at 255.
+            full = part.convert("I").point(lambda value: value * (1 / 256))
+        flat = full.convert(own_mode)
+        if to_srgb is not None:
+            flat = to_srgb(flat)
+        flat = flat.convert(result_mode)
+        if not transparent:
+            return flat
+        white = Image.new(result_mode, part.size, "white")
+        white.paste(flat, mask=full.getchannel("A"))
+        return white
 
-    colours = part.convert("RGBA")
-    white = Image.new("RGB", part.size, "white")
-    white.paste(colours, mask=colours)
-    return white
+    return convert
 
 
 def _load(content: io.BytesIO, mimetype: str, max_side: int | None) -> ImageFile:
@@ -339,12 +360,23 @@ def _finish(
         result = resize(target, Image.Resampling.LANCZOS, box=box, reducing_gap=gap)
     if result is not image:
         image.close()  # frees its memory, since the next step may need a copy
-    # Viewers show a picture with damaged EXIF data as it is stored; Pillow raises anything for it.
-    with suppress(Exception):
-        if result.getexif().get(_ORIENTATION, 1) in _QUARTER_TURNS:
-            full = full[1], full[0]
+    if (orientation := _orientation(result)) in _QUARTER_TURNS:
+        full = full[1], full[0]
+    if orientation in _TURNS:
         ImageOps.exif_transpose(result, in_place=True)
     return result, full
+
+
+def is_turned(image: Image.Image) -> bool:
+    """Return whether a picture must be turned or mirrored to be upright."""
+    return _orientation(image) in _TURNS
+
+
+def _orientation(image: Image.Image) -> int:
+    # Viewers show a picture with damaged EXIF data as it is stored; Pillow raises anything for it.
+    with suppress(Exception):
+        return cast("int", image.getexif().get(_ORIENTATION, 1))
+    return 1
 
 
 def _factor(size: tuple[int, int], target: tuple[int, int]) -> int:

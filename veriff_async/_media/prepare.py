@@ -1,6 +1,6 @@
 """Media before anything is sent: every check that needs no server, made once for each call.
 
-    Media ──► check_arguments ──► inspect ──────────────► resize ──► PreparedMedia
+    Media ──► check_arguments ──► inspect ────────────► convert ──► PreparedMedia
                                      │ read only once        ▲
                                      └──► spool ──► inspect ─┘
 
@@ -25,13 +25,22 @@ from attrs import define, evolve, field
 from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
+from veriff_async._media.convert import convert
 from veriff_async._media.decode import import_pillow
 from veriff_async._media.prepared_media import PreparedMedia
-from veriff_async._media.resize import resize
 from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
-from veriff_async._protocol.media_rules import check_size, check_stated, context_of, reference_to, type_of
+from veriff_async._protocol.media_rules import (
+    check_conversion,
+    check_size,
+    check_stated,
+    context_of,
+    is_sent_as_it_is,
+    may_convert,
+    reference_to,
+    type_of,
+)
 from veriff_async._protocol.upload_body import image_body_template
 from veriff_async.config import Timeouts
 from veriff_async.errors import InvalidArgumentError, MediaSourceError, VeriffError
@@ -79,7 +88,8 @@ async def check_media(*media: Media) -> None:
 
     `VeriffClient.verify`, `VeriffClient.submit` and `VerificationSession.upload` make the same checks first. Call it
     yourself to answer a user before you begin, or for media that are uploaded later. Open files are read from their
-    current position, which is restored. With ``max_side`` a picture is decoded. A stream that can be read only once is
+    current position, which is restored. With ``max_side``, ``max_bytes`` or
+    ``convert`` a picture is decoded. A stream that can be read only once is
     not read, so only its arguments are checked.
 
     Args:
@@ -108,7 +118,7 @@ class Preparer:
     """Prepares the media of one client.
 
     Attributes:
-        hashing: Bounds the threads that sign and resize. Both keep a processor busy, so more threads than processors
+        hashing: Bounds the threads that sign and convert. Both keep a processor busy, so more threads than processors
             would only compete for it, and for memory.
     """
 
@@ -153,7 +163,7 @@ class Preparer:
         stacklevel: int,
         signer_for: Callable[[Media], StreamSigner] | None = None,
     ) -> None:
-        """Spool and resize the media that were only inspected; close all of them if that fails.
+        """Spool and convert the media that were only inspected; close all of them if that fails.
 
         Args:
             uploads: The uploads of one call.
@@ -164,7 +174,7 @@ class Preparer:
             MediaError: A media cannot be uploaded.
         """
         try:
-            await self._spool_and_resize(uploads, signer_for)
+            await self._spool_and_convert(uploads, signer_for)
         except BaseException:
             # Temporary files of media that were complete before another one failed.
             for upload in uploads:
@@ -185,7 +195,7 @@ class Preparer:
                 raise
         upload.prepared = prepared
         upload.signed = None if signer is None else signer.finish(prepared)
-        return await self._resize(upload, prepared)
+        return await self._convert(upload, prepared)
 
     async def _inspect(self, media: Sequence[Media]) -> list[PendingUpload]:
         # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block
@@ -193,7 +203,7 @@ class Preparer:
         # the one that is reported.
         needs_thread = needs_own_thread = False
         for item in media:
-            if not isinstance(item.source, bytes) or item.max_side is not None:
+            if not isinstance(item.source, bytes) or may_convert(item):
                 needs_thread = True
                 needs_own_thread = needs_own_thread or may_block(item.source)
         if not needs_thread:
@@ -208,14 +218,14 @@ class Preparer:
             with error_context(len(done), media[len(done)]):
                 raise
 
-    async def _spool_and_resize(
+    async def _spool_and_convert(
         self, uploads: Sequence[PendingUpload], signer_for: Callable[[Media], StreamSigner] | None
     ) -> None:
         jobs: list[Callable[[], Awaitable[object]]] = []
         for upload in uploads:
             if upload.prepared is not None:
-                if upload.media.max_side is not None:
-                    jobs.append(partial(self._resize, upload, upload.prepared))
+                if may_convert(upload.media):
+                    jobs.append(partial(self._convert, upload, upload.prepared))
                 continue
             rewinds = seeks_async(upload.media.source)
             if rewinds or signer_for is not None:
@@ -236,22 +246,22 @@ class Preparer:
             with suppress(Exception):
                 await source.seek(start)
 
-    async def _resize(self, upload: PendingUpload, prepared: PreparedMedia) -> PreparedMedia:
-        if upload.media.max_side is None:
+    async def _convert(self, upload: PendingUpload, prepared: PreparedMedia) -> PreparedMedia:
+        if not may_convert(upload.media):
             return prepared
         with error_context(upload.index, upload.media):
-            work = partial(_resize, prepared, upload.media.max_side)
+            work = partial(_convert, prepared)
             if prepared.source.may_block:
-                resized = await run_abandonable(work, idle=self._idle)
+                converted = await run_abandonable(work, idle=self._idle)
             else:
-                resized = await to_thread.run_sync(work, limiter=self.hashing)
-            if resized is None:
+                converted = await to_thread.run_sync(work, limiter=self.hashing)
+            if converted is None:
                 return prepared
             # Like a stream: a small picture stays in memory, a larger one goes to a temporary file.
-            source: Source = resized.source
+            source: Source = converted.source
             if isinstance(source, BytesSource) and source.size > SMALL:
                 source = await spool_bytes(bytes(source.view), self._threads)
-        upload.prepared, upload.signed = evolve(resized, source=source), None
+        upload.prepared, upload.signed = evolve(converted, source=source), None
         prepared.source.close()
         return upload.prepared
 
@@ -266,8 +276,9 @@ def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None
         done: Receives each upload when it is done; a new list is used and returned when it is left out.
     """
     # Before any file is read, so that a missing extra is reported even if a file is wrong too.
-    if any(item.max_side is not None for item in media):
-        import_pillow("max_side")
+    for name in ("convert", "max_bytes", "max_side"):
+        if any(getattr(item, name) is not None for item in media):
+            import_pillow(name)
     uploads = [] if done is None else done
     opener = SourceOpener()
     for index, item in enumerate(media):
@@ -277,13 +288,13 @@ def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None
     return uploads
 
 
-def inspect(media: Media, source: Source, *, is_resized: bool = False) -> PreparedMedia:
+def inspect(media: Media, source: Source, *, is_converted: bool = False) -> PreparedMedia:
     """Read the size and the first bytes of a media, and check every rule that needs no more. Blocking.
 
     Args:
         media: The media.
         source: Its bytes.
-        is_resized: Whether these are the bytes of the resized picture, whose type may differ from the stated one.
+        is_converted: Whether these are the bytes of the converted picture, whose type may differ from the stated one.
 
     Raises:
         MediaUnsupportedError: Veriff does not accept its type, or it is not the type that was stated.
@@ -292,24 +303,24 @@ def inspect(media: Media, source: Source, *, is_resized: bool = False) -> Prepar
         MediaError: It cannot be read.
     """
     context = context_of(media)
-    max_side = None if is_resized else media.max_side
+    converts = not is_converted and may_convert(media)
     with closing(source.open()) as reader:
         read_at = partial(_slice, source.view) if isinstance(source, BytesSource) else _ForwardReader(reader).read_at
-        mimetype = type_of(read_at(0, HEAD_SIZE))
-        check_size(mimetype, source.size, scaled=max_side is not None)
+        mimetype = type_of(read_at(0, HEAD_SIZE), converts=media.convert is not None)
+        check_size(mimetype, source.size, converted=converts)
         pixels = read_dimensions(mimetype, read_at)
-    if not is_resized:
+    if not is_converted:
         check_stated(media, mimetype)
-    if pixels is not None and max_side is not None and max(pixels) <= max_side:
-        check_size(mimetype, source.size)  # it is small enough already, so it is sent as it is
+    if converts and is_sent_as_it_is(media, mimetype, source.size, pixels):
+        check_size(mimetype, source.size)
     return PreparedMedia(media, source, image_body_template(context, mimetype, media.timestamp), mimetype, pixels)
 
 
-def _resize(prepared: PreparedMedia, max_side: int) -> PreparedMedia | None:
-    content = resize(prepared.source, prepared.mimetype, prepared.dimensions, max_side)
+def _convert(prepared: PreparedMedia) -> PreparedMedia | None:
+    content = convert(prepared.source, prepared.mimetype, prepared.dimensions, prepared.media)
     if content is None:
         return None
-    return inspect(prepared.media, BytesSource(memoryview(content), constant=True), is_resized=True)
+    return inspect(prepared.media, BytesSource(memoryview(content), constant=True), is_converted=True)
 
 
 def _slice(view: memoryview, offset: int, count: int) -> bytes:
@@ -388,9 +399,7 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     # Compared by identity: sources may define equality as they like. Paths and bytes may come twice.
     streams: set[int] = set()
     for item in items:
-        if item.max_side is not None and (type(item.max_side) is not int or item.max_side <= 0):
-            msg = "max_side must be a number of pixels above zero, for example 1920."
-            raise InvalidArgumentError(msg)
+        check_conversion(item)
         if not hasattr(item.source, "read") and not hasattr(item.source, "__aiter__"):
             continue
         if id(item.source) in streams:

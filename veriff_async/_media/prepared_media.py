@@ -23,7 +23,7 @@ class PreparedMedia:
 
     Attributes:
         media: The media as the caller gave it.
-        source: Its bytes, after spooling and resizing.
+        source: Its bytes, after spooling and conversion.
         template: The JSON around them.
         mimetype: The type that the bytes show.
         dimensions: Width and height in pixels, or ``None`` if the header does not state them.

@@ -35,7 +35,7 @@ from veriff_async._media.source import (
 )
 from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
 from veriff_async._protocol.image_header import HEAD_SIZE
-from veriff_async._protocol.media_rules import size_limit, too_large, type_of
+from veriff_async._protocol.media_rules import may_convert, size_limit, too_large, type_of
 from veriff_async.errors import MediaSourceError, VeriffError
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ class _HeadCheck:
     """Checks type and size of a stream as soon as enough bytes have arrived."""
 
     def __init__(self, media: Media) -> None:
-        self._scaled = media.max_side is not None
+        self._converts = media.convert is not None
+        self._may_convert = may_convert(media)
         self._head = b""
         self._type: str | None = None
         self._limit = 0
@@ -154,10 +155,10 @@ class _HeadCheck:
             self._head += piece[: HEAD_SIZE - len(self._head)]
             if len(self._head) < HEAD_SIZE:
                 return
-            self._type = type_of(self._head)
-            self._limit = size_limit(self._type, scaled=self._scaled)
+            self._type = type_of(self._head, converts=self._converts)
+            self._limit = size_limit(self._type, converted=self._may_convert)
         if size > self._limit:
-            raise too_large(self._type, f"more than {self._limit} bytes", scaled=self._scaled)
+            raise too_large(self._type, f"more than {self._limit} bytes", converted=self._may_convert)
 
 
 class _Batch:

@@ -48,7 +48,7 @@ from veriff_async._http.payload import CallbackError, SentOnce, transport_of
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, source_failed, stalled
 from veriff_async._protocol.image_header import detect_type
-from veriff_async._protocol.media_rules import context_of
+from veriff_async._protocol.media_rules import context_of, may_convert
 from veriff_async._protocol.upload_body import encode, image_body_template
 from veriff_async.errors import InvalidArgumentError, MediaChangedError, VeriffError
 
@@ -176,8 +176,8 @@ class StreamSigner:
     def begin(self, head: bytes) -> None:
         """Look at the first bytes, as many as `detect_type` needs; `update` gets them too."""
         mimetype = detect_type(head)
-        # A picture that is resized is not sent as it arrives.
-        if mimetype is None or self._media.max_side is not None:
+        # A picture that is converted is not sent as it arrives.
+        if mimetype is None or may_convert(self._media):
             return
         try:
             self._template = image_body_template(context_of(self._media), mimetype, self._media.timestamp)

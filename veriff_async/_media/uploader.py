@@ -95,7 +95,7 @@ class Uploader:
             return await self._preparer.prepare(media, stacklevel=stacklevel, signer_for=self._signer_for)
 
     async def complete(self, uploads: Sequence[PendingUpload], *, stacklevel: int) -> None:
-        """Spool and resize the media that were only inspected; see `Preparer.complete`."""
+        """Spool and convert the media that were only inspected; see `Preparer.complete`."""
         require_asyncio()
         async with self._transport.guard():
             await self._preparer.complete(uploads, stacklevel=stacklevel, signer_for=self._signer_for)

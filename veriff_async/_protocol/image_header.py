@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ("HEAD_SIZE", "MIMETYPES", "PDF", "ImageSizeWarning", "ReadAt", "detect_type", "read_dimensions")
+__all__ = (
+    "HEAD_SIZE",
+    "MIMETYPES",
+    "PDF",
+    "ImageSizeWarning",
+    "ReadAt",
+    "detect_convertible_type",
+    "detect_type",
+    "read_dimensions",
+)
 
 PDF: Final = "application/pdf"
 MIMETYPES: Final = ("image/jpeg", "image/png", "image/webp", "image/heic", "image/heif", PDF)
@@ -31,6 +40,9 @@ HEAD_SIZE: Final = _PDF_WITHIN + len(_PDF_MARK) - 1
 _HEIC: Final = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _HEIF: Final = frozenset({b"mif1", b"msf1", b"mif2"})
 _AVIF: Final = frozenset({b"avif", b"avis"})
+
+# https://learn.microsoft.com/en-us/windows/win32/gdi/bitmap-header-types, and those of OS/2.
+_BMP_HEADER_SIZES: Final = frozenset({12, 16, 40, 52, 56, 64, 108, 124})
 
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 """Reads a number of bytes at an offset, fewer at the end of the file. Offsets only increase, so a stream will do."""
@@ -75,9 +87,31 @@ def detect_type(head: bytes) -> str | None:
     return PDF if _PDF_MARK in head[:HEAD_SIZE] else None
 
 
-def _detect_iso_media(head: bytes) -> str | None:
+def detect_convertible_type(head: bytes) -> str | None:
+    """Return the MIME type of a picture that Veriff does not accept, but that can be converted to JPEG, or ``None``.
+
+    Args:
+        head: As for `detect_type`.
+    """
+    if head[4:8] == b"ftyp":
+        return "image/avif" if _brands(head) & _AVIF else None
+    if head.startswith((b"II*\0", b"MM\0*")):
+        return "image/tiff"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
+    # "BM" alone could begin a text, so the size of the second header must be one of the eight that exist.
+    if head.startswith(b"BM") and _little_endian(head[14:18]) in _BMP_HEADER_SIZES:
+        return "image/bmp"
+    return None
+
+
+def _brands(head: bytes) -> set[bytes]:
     end = min(int.from_bytes(head[:4], "big"), len(head))
-    brands = {head[8:12], *(head[offset : offset + 4] for offset in range(16, end - 3, 4))}
+    return {head[8:12], *(head[offset : offset + 4] for offset in range(16, end - 3, 4))}
+
+
+def _detect_iso_media(head: bytes) -> str | None:
+    brands = _brands(head)
     if brands & _AVIF:
         return None
     if brands & _HEIC:
@@ -103,7 +137,7 @@ def read_dimensions(mimetype: str, read_at: ReadAt) -> tuple[int, int] | None:
         size = _read_png(read_at)
     elif mimetype == "image/webp":
         size = _read_webp(read_at)
-    elif mimetype in {"image/heic", "image/heif"}:
+    elif mimetype in {"image/heic", "image/heif", "image/avif"}:
         size = _read_heif(read_at)
     return size if size is not None and all(size) else None
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._protocol.image_header import PDF, detect_type
+from veriff_async._protocol.image_header import PDF, detect_convertible_type, detect_type
 from veriff_async._protocol.limits import MAX_IMAGE_BASE64, MAX_PDF_BYTES
 from veriff_async._protocol.source_mistakes import explain_text
 from veriff_async.errors import InvalidArgumentError, MediaTooLargeError, MediaUnsupportedError
@@ -17,10 +17,22 @@ from veriff_async.models.media import MediaReference
 if TYPE_CHECKING:
     from veriff_async.models.media import Media
 
-__all__ = ("check_size", "check_stated", "context_of", "reference_to", "size_limit", "too_large", "type_of")
+__all__ = (
+    "byte_limit",
+    "check_conversion",
+    "check_size",
+    "check_stated",
+    "context_of",
+    "is_sent_as_it_is",
+    "may_convert",
+    "reference_to",
+    "size_limit",
+    "too_large",
+    "type_of",
+)
 
-_MAX_RESIZE_BYTES: Final = 64 * 1024 * 1024
-"""Largest file, in bytes, that is read into memory to be resized."""
+_MAX_CONVERTED_BYTES: Final = 64 * 1024 * 1024
+"""Largest file, in bytes, that is read into memory to be converted."""
 
 # Veriff limits the length of the base64 text, which is four thirds of the file.
 _MAX_IMAGE_BYTES: Final = (MAX_IMAGE_BASE64 - 1) // 4 * 3
@@ -39,6 +51,10 @@ _CANONICAL_TYPES: Final = {
     "image/heic-sequence": "image/heif",
     "image/heif-sequence": "image/heif",
     "application/x-pdf": PDF,
+    "image/tif": "image/tiff",
+    "image/x-ms-bmp": "image/bmp",
+    "image/x-bmp": "image/bmp",
+    "image/avif-sequence": "image/avif",
 }
 
 
@@ -67,17 +83,67 @@ def reference_to(index: int, media: Media) -> MediaReference:
         return MediaReference(index=index, context=None)
 
 
-def type_of(head: bytes) -> str:
+def may_convert(media: Media) -> bool:
+    """Return whether a media may be written anew before it is sent, so that its size and its bytes may change."""
+    return media.max_side is not None or media.max_bytes is not None or media.convert is not None
+
+
+def check_conversion(media: Media) -> None:
+    """Check the arguments that ask for a smaller or converted picture.
+
+    Raises:
+        InvalidArgumentError: One is invalid.
+    """
+    if media.max_side is not None and (type(media.max_side) is not int or media.max_side <= 0):
+        msg = "max_side must be a number of pixels above zero, for example 1920."
+        raise InvalidArgumentError(msg)
+    if media.max_bytes is not None and (type(media.max_bytes) is not int or media.max_bytes <= 0):
+        msg = "max_bytes must be a number of bytes above zero, for example 4_000_000."
+        raise InvalidArgumentError(msg)
+    converts: object = media.convert
+    if converts is not None and converts != "jpeg":
+        msg = 'convert must be "jpeg", the only type that pictures are converted to, or None.'
+        raise InvalidArgumentError(msg)
+
+
+def byte_limit(media: Media) -> int:
+    """Return how many bytes a picture may have when it is sent: Veriff's limit, or ``max_bytes`` if that is lower."""
+    return _MAX_IMAGE_BYTES if media.max_bytes is None else min(media.max_bytes, _MAX_IMAGE_BYTES)
+
+
+def is_sent_as_it_is(media: Media, mimetype: str, size: int, dimensions: tuple[int, int] | None) -> bool:
+    """Return whether a media need not be written anew, as far as its header shows.
+
+    Args:
+        media: The media.
+        mimetype: Its type.
+        size: Bytes.
+        dimensions: Width and height in pixels, if the header states them.
+    """
+    if mimetype == PDF or not may_convert(media):
+        return True
+    if media.convert is not None or (media.max_bytes is not None and size > byte_limit(media)):
+        return False
+    return media.max_side is None or (dimensions is not None and max(dimensions) <= media.max_side)
+
+
+def type_of(head: bytes, *, converts: bool = False) -> str:
     """Return the type of a media.
 
     Args:
         head: The first bytes, at least as many as `detect_type` needs.
+        converts: Whether pictures of other types are accepted too, because they become JPEG.
 
     Raises:
         MediaUnsupportedError: Veriff does not accept such a file; the message names a common mistake if it is one.
     """
     if (mimetype := detect_type(head)) is not None:
         return mimetype
+    if (convertible := detect_convertible_type(head)) is not None:
+        if converts:
+            return convertible
+        msg = f'The media is {convertible}, which Veriff does not take: pass convert="jpeg", or give a JPEG.'
+        raise MediaUnsupportedError(msg)
     if (mistake := explain_text(head)) is not None:
         msg = f"The media {mistake}."
         raise MediaUnsupportedError(msg)
@@ -109,41 +175,41 @@ def _check_type(stated: object, mimetype: str) -> None:
         raise MediaUnsupportedError(msg)
 
 
-def size_limit(mimetype: str, *, scaled: bool) -> int:
+def size_limit(mimetype: str, *, converted: bool) -> int:
     """Return how many bytes a media of a type may have at most.
 
     Args:
         mimetype: The type.
-        scaled: Whether it is scaled down before it is sent.
+        converted: Whether it may be converted before it is sent.
     """
     if mimetype == PDF:
         return MAX_PDF_BYTES - 1
-    return _MAX_RESIZE_BYTES if scaled else _MAX_IMAGE_BYTES
+    return _MAX_CONVERTED_BYTES if converted else _MAX_IMAGE_BYTES
 
 
-def check_size(mimetype: str, size: int, *, scaled: bool = False) -> None:
+def check_size(mimetype: str, size: int, *, converted: bool = False) -> None:
     """Refuse a media that is too large.
 
     Args:
         mimetype: The type.
         size: Bytes.
-        scaled: Whether it is scaled down before it is sent.
+        converted: Whether it may be converted before it is sent.
 
     Raises:
         MediaTooLargeError: It is; the message names the limit of its type.
     """
-    if size > size_limit(mimetype, scaled=scaled):
-        raise too_large(mimetype, f"{size} bytes", scaled=scaled)
+    if size > size_limit(mimetype, converted=converted):
+        raise too_large(mimetype, f"{size} bytes", converted=converted)
 
 
-def too_large(mimetype: str, count: str, *, scaled: bool) -> MediaTooLargeError:
+def too_large(mimetype: str, count: str, *, converted: bool) -> MediaTooLargeError:
     """Return the error for a media that has so many bytes."""
-    limit = size_limit(mimetype, scaled=scaled)
+    limit = size_limit(mimetype, converted=converted)
     if mimetype == PDF:
         msg = f"The PDF has {count}: Veriff takes fewer than {limit + 1}, so make it smaller."
-    elif scaled:
-        msg = f"The picture has {count}: {limit} are the most that is scaled down here, so send a smaller picture."
+    elif converted:
+        msg = f"The picture has {count}: {limit} are the most that is converted here, so send a smaller picture."
     else:
-        advice = "send a smaller picture, or scale it down with max_side"
+        advice = "send a smaller picture, or pass max_side=1920, or max_bytes"
         msg = f"The image has {count}, Veriff takes at most {limit}: {advice}."
     return MediaTooLargeError(msg)

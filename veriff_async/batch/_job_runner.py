@@ -236,7 +236,7 @@ class JobRunner:
             await self._save(self.record.with_decision(decision))
 
     async def _complete_uploads(self, job: Job) -> list[PendingUpload]:
-        """Return the missing media, with pictures resized and files spooled that only an event loop can read.
+        """Return the missing media, with pictures converted and files spooled that only an event loop can read.
 
         A stream that can be read only once is left to the upload itself, which spools it while others are sent.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, Literal, TypedDict, TypeVar, cast
 
 from attrs import define, field, fields, frozen
 
@@ -42,12 +42,14 @@ _PARSED_ADDRESS: Final = tuple(each.name for each in fields(ParsedAddress) if ea
 # Videos cannot be uploaded; Veriff only returns them.
 _CONTEXTS: Final = tuple(str(context) for context in MediaContext if "video" not in context)
 _TEXTS: Final = ("vendor_data", "end_user_id", "callback")
+_CONVERSION: Final = ("max_side", "max_bytes", "convert")
+_NUMBERS: Final = ("timeout", "max_side", "max_bytes")
 _MEMBERS: Final = (
     *("id", "media", "person", "document", "address", *_TEXTS),
-    *("consents", "proof_of_address_types", "extra", "timeout", "max_side"),
+    *("consents", "proof_of_address_types", "extra", "timeout", *_CONVERSION),
 )
 _COLUMNS: Final = (
-    *("id", *_CONTEXTS, *_TEXTS, "timeout", "max_side", "proof_of_address_types", "full_address", *_PERSON),
+    *("id", *_CONTEXTS, *_TEXTS, "timeout", *_CONVERSION, "proof_of_address_types", "full_address", *_PERSON),
     *(f"document_{name}" for name in _DOCUMENT),
 )
 # Upper bound of seconds and pixels; the clock of an event loop may not count further.
@@ -55,6 +57,12 @@ _MAX_NUMBER: Final = 1e9
 
 # Levels of ``extra``. Writing JSON that is nested too deeply fails, and then only in the middle of a batch.
 _MAX_DEPTH: Final = 64
+
+
+class _Conversion(TypedDict, total=False):
+    max_side: int
+    max_bytes: int
+    convert: Literal["jpeg"]
 
 
 @frozen
@@ -112,8 +120,8 @@ class Columns:
             )
             raise RowError(msg)
         filled = {name: text for name, cell in zip(self.names, cells, strict=True) if (text := cell.strip())}
-        members: dict[str, object] = {name: filled[name] for name in ("id", *_TEXTS) if name in filled}
-        members |= {name: _to_number(name, filled[name]) for name in ("timeout", "max_side") if name in filled}
+        members: dict[str, object] = {name: filled[name] for name in ("id", *_TEXTS, "convert") if name in filled}
+        members |= {name: _to_number(name, filled[name]) for name in _NUMBERS if name in filled}
         members["person"] = {name: filled[name] for name in _PERSON if name in filled}
         members["document"] = {name: filled[word] for name in _DOCUMENT if (word := f"document_{name}") in filled}
         if "full_address" in filled:
@@ -214,12 +222,12 @@ def _to_media(members: Mapping[str, object], folder: Path) -> list[Media]:
     if not items:
         msg = "The row has no media: give the path of one picture or more, for example of a document-front and a face."
         raise RowError(msg)
-    max_side = _to_pixels("max_side", members["max_side"]) if "max_side" in members else None
-    return [_to_one_media(f"media {number}", item, folder, max_side) for number, item in enumerate(items, 1)]
+    defaults = _to_conversion("", members)
+    return [_to_one_media(f"media {number}", item, folder, defaults) for number, item in enumerate(items, 1)]
 
 
-def _to_one_media(where: str, value: object, folder: Path, max_side: int | None) -> Media:
-    names = ("path", "context", "mimetype", "timestamp", "max_side")
+def _to_one_media(where: str, value: object, folder: Path, defaults: _Conversion) -> Media:
+    names = ("path", "context", "mimetype", "timestamp", *_CONVERSION)
     members = _known_members(_to_object(where, value), names, f"The {where}")
     for name in ("path", "context"):
         if name not in members:
@@ -229,13 +237,29 @@ def _to_one_media(where: str, value: object, folder: Path, max_side: int | None)
     if context not in _CONTEXTS:
         raise RowError(_unknown(f"The context of {where}", context, _CONTEXTS))
     path = _to_text(f"{where}: path", members["path"])
+    conversion: _Conversion = {**defaults, **_to_conversion(f"{where}: ", members)}
     return Media(
         str(folder / path),
         context,
         mimetype=_to_text(f"{where}: mimetype", members["mimetype"]) if "mimetype" in members else None,
         timestamp=_to_datetime(where, members["timestamp"]) if "timestamp" in members else None,
-        max_side=_to_pixels(f"{where}: max_side", members["max_side"]) if "max_side" in members else max_side,
+        **conversion,
     )
+
+
+def _to_conversion(prefix: str, members: Mapping[str, object]) -> _Conversion:
+    """Return the arguments of `Media` that ask for a smaller or converted picture."""
+    result: _Conversion = {}
+    if "max_side" in members:
+        result["max_side"] = _to_maximum(f"{prefix}max_side", members["max_side"], "pixels of the longer side", 1920)
+    if "max_bytes" in members:
+        result["max_bytes"] = _to_maximum(f"{prefix}max_bytes", members["max_bytes"], "bytes", 4_000_000)
+    if "convert" in members:
+        if members["convert"] != "jpeg":
+            msg = f'{prefix}convert must be "jpeg", the only type that pictures are converted to.'
+            raise RowError(msg)
+        result["convert"] = "jpeg"
+    return result
 
 
 def _known_members(members: Mapping[str, object], names: Iterable[str], where: str) -> dict[str, object]:
@@ -347,10 +371,10 @@ def _to_seconds(value: object) -> float:
     return float(value)
 
 
-def _to_pixels(where: str, value: object) -> int:
+def _to_maximum(where: str, value: object, unit: str, example: int) -> int:
     # The exact type, for the same reason.
     if type(value) is not int or not 0 < value < _MAX_NUMBER:
-        msg = f"{where} must be the maximum of pixels of the longer side, as a whole number: for example 1920."
+        msg = f"{where} must be the maximum of {unit}, as a whole number: for example {example}."
         raise RowError(msg)
     return value
 

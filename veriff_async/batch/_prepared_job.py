@@ -19,6 +19,7 @@ from veriff_async._media.prepare import PendingUpload, check_arguments, error_co
 from veriff_async._media.source import PIECE, BytesSource, SourceOpener, reusable_source
 from veriff_async._media.stream_body import sign
 from veriff_async._protocol.json.decode import dump
+from veriff_async._protocol.media_rules import may_convert
 from veriff_async._protocol.session_request import CreateOptions, create_body
 from veriff_async.batch._records import FileFingerprint, JobRecord, JobState, MediaRecord
 from veriff_async.errors import MediaError
@@ -69,7 +70,10 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) 
     described = {
         "session": create_body(session_options(job)),
         "media": [
-            [media.context, media.mimetype, media.timestamp and media.timestamp.isoformat(), media.max_side]
+            [
+                *(media.context, media.mimetype, media.timestamp and media.timestamp.isoformat()),
+                *(media.max_side, media.max_bytes, media.convert),
+            ]
             for media in job.media
         ],
     }
@@ -87,8 +91,8 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) 
                 fingerprint = _prepare_upload(upload, fingerprint, credentials, opener)
             else:
                 fingerprint = _compare(media, fingerprint)
-        is_resized = media.max_side is not None
-        records.append(MediaRecord(context=str(media.context), fingerprint=fingerprint, resized=is_resized))
+        converted = may_convert(media)
+        records.append(MediaRecord(context=str(media.context), fingerprint=fingerprint, converted=converted))
     options_digest = hashlib.sha256(dump(described)).hexdigest()
     return PreparedJob(JobRecord(job_id=job.id, options_digest=options_digest, media=tuple(records)), uploads)
 
@@ -129,8 +133,8 @@ def _prepare_upload(
     if _is_unchanged(known, source, mtime_ns):
         return known
     digest = hashlib.sha256()
-    # A small media stays in memory and is signed there; a resized one is signed after it has been resized.
-    if media.max_side is None and not upload.prepared.is_small:
+    # A small media stays in memory and is signed there; a converted one is signed afterwards.
+    if not may_convert(media) and not upload.prepared.is_small:
         upload.signed = sign(upload.prepared, credentials, digest=digest)
         return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=digest.hexdigest())
     return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=_hash(source))

@@ -75,21 +75,21 @@ class MediaRecord:
     Attributes:
         context: The context, for example ``document-front``.
         fingerprint: Identifies the content, or ``None`` for a stream, which can be read only once.
-        resized: Whether the picture is resized for the upload, so that Veriff reports another size.
+        converted: Whether the picture may be converted for the upload, so that Veriff reports another size.
         upload_started: Whether its upload was started, so that Veriff may have it.
         media_id: Veriff's id of the media, once it is uploaded.
     """
 
     context: str
     fingerprint: FileFingerprint | None = None
-    resized: bool = False
+    converted: bool = False
     upload_started: bool = False
     media_id: str | None = None
 
     @property
     def expected_size(self) -> int | None:
         """The size that Veriff will report, or ``None`` if that is not known before the upload."""
-        return None if self.fingerprint is None or self.resized else self.fingerprint.size
+        return None if self.fingerprint is None or self.converted else self.fingerprint.size
 
 
 @frozen(kw_only=True)

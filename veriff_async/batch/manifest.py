@@ -19,6 +19,7 @@ from veriff_async._media.source import reusable_source
 from veriff_async._protocol.arguments import check_number, check_path
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_VENDOR_DATA
+from veriff_async._protocol.media_rules import may_convert
 from veriff_async.batch._manifest_rows import (
     Columns,
     InvalidRow,
@@ -53,7 +54,7 @@ _UTF8: Final = 'save the file as UTF-8 (spreadsheets call it "CSV UTF-8")'
 
 _TOO_LONG: Final = f"The line has more than {_MAX_LINE} bytes: make each job one line."
 
-_check_pillow = cache(partial(import_pillow, "max_side"))
+_check_pillow = cache(partial(import_pillow, "convert"))
 
 
 def read_manifest(
@@ -69,11 +70,12 @@ def read_manifest(
 
     A ``.csv`` file has a header with the columns ``id``, values of `MediaContext` such as ``document-front`` and
     ``face`` (a cell is a path, or several separated by semicolons), ``vendor_data``, ``end_user_id``, ``callback``,
-    ``timeout``, ``max_side``, ``full_address``, ``proof_of_address_types``, the fields of `Person` such as
-    ``first_name``, and those of `Document` with the prefix ``document_``. A ``.jsonl`` or ``.ndjson`` file has an
-    object in each line, with ``id``, ``media`` (a list of objects with ``path``, ``context`` and optionally
-    ``mimetype``, ``timestamp``, ``max_side``), ``person``, ``document``, ``address``, ``consents``, ``extra`` and the
-    other arguments of `create_session`, under the same names. Paths are relative to the folder of the file.
+    ``timeout``, ``max_side``, ``max_bytes``, ``convert``, ``full_address``, ``proof_of_address_types``, the fields of
+    `Person` such as ``first_name``, and those of `Document` with the prefix ``document_``. A ``.jsonl`` or ``.ndjson``
+    file has an object in each line, with ``id``, ``media`` (a list of objects with ``path``, ``context`` and
+    optionally ``mimetype``, ``timestamp``, ``max_side``, ``max_bytes``, ``convert``), ``person``, ``document``,
+    ``address``, ``consents``, ``extra`` and the other arguments of `create_session`, under the same names. Paths are
+    relative to the folder of the file.
 
     Args:
         path: The file.
@@ -109,7 +111,7 @@ def media_problem(job: Job) -> str | None:
     for media in job.media:
         try:
             source = reusable_source(media.source)
-            if media.max_side is not None:
+            if may_convert(media):
                 _check_pillow()
             if source is not None:
                 inspect(media, source)

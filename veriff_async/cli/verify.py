@@ -7,7 +7,7 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import click
 from attrs import fields, frozen
@@ -133,6 +133,10 @@ class VerifyResult:
 @click.option(
     "--max-side", type=click.IntRange(min=1), metavar="PIXELS", help="Scale pictures down to this longer side."
 )
+@click.option(
+    "--max-bytes", type=click.IntRange(min=1), metavar="BYTES", help="Convert larger pictures to JPEG of so many bytes."
+)
+@click.option("--convert", type=click.Choice(["jpeg"]), help="Convert all pictures, of any type, to JPEG.")
 @click.option("--no-wait", is_flag=True, help="End when the session is submitted, without a decision.")
 @timeout_option
 @show_person_option
@@ -148,6 +152,8 @@ def verify(  # noqa: PLR0913  the options of the command
     person_file: BinaryIO | None,
     vendor_data: str | None,
     max_side: int | None,
+    max_bytes: int | None,
+    convert: Literal["jpeg"] | None,
     no_wait: bool,
     timeout: float,
     show_person: bool,
@@ -169,7 +175,7 @@ def verify(  # noqa: PLR0913  the options of the command
         options["person"] = read_person(person_file)
     if vendor_data is not None:
         options["vendor_data"] = vendor_data
-    media = [Media(path, context, max_side=max_side) for context, path in files]
+    media = [Media(path, context, max_side=max_side, max_bytes=max_bytes, convert=convert) for context, path in files]
     _check_files(media)
     request = VerifyRequest(media=media, options=options, timeout=None if no_wait else timeout, env_file=env_file)
     result = run(run_verify(create_client(env_file), request, stderr_output(), current_command()))

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncIterable
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol, TypeAlias, runtime_checkable
+from typing import BinaryIO, Literal, Protocol, TypeAlias, runtime_checkable
 
 from attrs import field, frozen
 
@@ -57,12 +57,18 @@ class Media:
         filename: A name for your display of progress; it is never sent.
         mimetype: Its type, if you know it. The type is detected from the first bytes, and a contradiction is an error.
         timestamp: When the picture was taken (aware).
-        max_side: Scale a picture down when its longer side has more pixels than this; Veriff advises 1920. It needs
-            the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``.
-            JPEG, PNG and WebP keep their type, HEIC and HEIF become JPEG, and JPEG and WebP are written with quality
-            90. The orientation is applied, and metadata of the camera (location, time) are removed, except the colour
-            profile. CMYK becomes RGB without a profile. A picture that is small enough, and a PDF, is sent unchanged,
-            metadata included.
+        max_side: Scale a picture down when its longer side has more pixels than this; Veriff advises 1920.
+            Without the next two arguments, JPEG, PNG and WebP keep their type, HEIC and HEIF become JPEG, and JPEG and
+            WebP are written with quality 90. The orientation is applied, and metadata of the camera (location, time)
+            are removed, except the colour profile. CMYK becomes RGB without a profile. A picture that is small enough
+            is sent unchanged, metadata included.
+        max_bytes: Convert a picture to JPEG as below when its file has more bytes than this: in the best quality that
+            fits, and scaled down if quality 60 does not fit. Veriff's own limit is about 18 million.
+        convert: ``"jpeg"`` converts every picture to a JPEG that Veriff accepts, also AVIF, TIFF, GIF, BMP and the
+            first picture of an animation: upright, in sRGB, transparent parts white, without metadata. A JPEG that
+            only has metadata too much loses them without being encoded again.
+
+    The last three need the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. They do not change a PDF.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
@@ -73,12 +79,15 @@ class Media:
     mimetype: str | None = field(default=None, kw_only=True)
     timestamp: datetime | None = field(default=None, kw_only=True)
     max_side: int | None = field(default=None, kw_only=True)
+    max_bytes: int | None = field(default=None, kw_only=True)
+    convert: Literal["jpeg"] | None = field(default=None, kw_only=True)
 
     def __hash__(self) -> int:
         """Hash any source: a bytearray is not hashable, and equal bytes of any type must have equal hashes."""
         source = self.source
         key = source if isinstance(source, str | os.PathLike) else isinstance(source, bytes | bytearray | memoryview)
-        return hash((key, self.context, self.filename, self.mimetype, self.timestamp, self.max_side))
+        arguments = (self.filename, self.mimetype, self.timestamp, self.max_side, self.max_bytes, self.convert)
+        return hash((key, self.context, arguments))
 
 
 @frozen(kw_only=True)

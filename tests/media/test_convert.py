@@ -236,7 +236,7 @@ async def test_scaled_picture_equals_a_plain_reduction(
 
 MEMORY = """
 import io, resource, struct, zlib
-from veriff_async._media import decode, resize
+from veriff_async._media import convert, decode
 
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -248,11 +248,11 @@ def png(side, colours, channels):
     return b"\\x89PNG\\r\\n\\x1a\\n" + head + chunk(b"PLTE", bytes(768)) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 decode.import_pillow("max_side")
-resize._scale(io.BytesIO(png(64, 3, 1)), 32, "image/png")
+convert._scale(io.BytesIO(png(64, 3, 1)), "image/png", 32)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 for colours, channels in (3, 1), (6, 4):
     side = int((30_000_000 / min(4, channels)) ** 0.5)
-    assert resize._scale(io.BytesIO(png(side, colours, channels)), 600, "image/png")
+    assert convert._scale(io.BytesIO(png(side, colours, channels)), "image/png", 600)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
@@ -303,7 +303,7 @@ async def test_ambiguous_header_is_refused(veriff: VeriffClient) -> None:
 async def test_file_to_be_scaled_has_a_size_limit(veriff: VeriffClient) -> None:
     """A file is held in memory to be decoded, so a very large one is refused before it is read."""
     session = await veriff.create_session()
-    with pytest.raises(MediaTooLargeError, match="scaled down here"):
+    with pytest.raises(MediaTooLargeError, match="converted here"):
         await session.upload(Media(picture((300, 200)) + bytes(65 * 2**20), "face", max_side=100))
 
 
