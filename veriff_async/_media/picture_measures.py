@@ -1,0 +1,194 @@
+"""Measures a decoded picture: sharpness, glare, light, colours and fine patterns.
+
+Every function takes the picture as `inspect_media` decodes it: upright, grey or RGB, at most `WORK_SIDE` pixels along
+its longer side. Pillow's own operations touch every pixel, in C and without the interpreter's lock. Only grids of at
+most some thousand cells are read into Python.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from veriff_async.models.inspection import CheckName
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from PIL import Image
+
+__all__ = ("WORK_SIDE", "measure_picture")
+
+WORK_SIDE: Final = 1024
+"""Longer side, in pixels, at which pictures are measured. Noise of a camera is averaged, text stays legible."""
+
+_TILE: Final = 40
+_MIN_RANGE: Final = 48
+"""Levels of grey between the lightest and darkest pixel of a tile, from which its edges count."""
+_MIN_TILES: Final = 4
+_SHARPEST: Final = 0.1
+
+_CELL: Final = 12
+_SATURATED: Final = 250
+_HALO: Final = 205
+_MIN_HALO: Final = 0.5
+
+_PERIODS: Final = range(2, 15)
+
+
+def measure_picture(picture: Image.Image) -> dict[CheckName, float | None]:
+    """Measure everything that does not need the outline of the document.
+
+    Args:
+        picture: The picture.
+
+    Returns:
+        The values; ``None`` where the picture shows nothing that can be measured.
+    """
+    grey = picture.convert("L")
+    middle = _middle(grey)
+    histogram = middle.histogram()
+    dark, bright, upper = (_percentile(histogram, share) for share in (0.05, 0.95, 0.75))
+    return {
+        CheckName.SHARPNESS: measure_sharpness(grey),
+        CheckName.GLARE: measure_glare(picture),
+        CheckName.BRIGHTNESS: upper / 255,
+        CheckName.OVEREXPOSURE: sum(_darkest_channel(_middle(picture)).histogram()[_SATURATED:]) / sum(histogram),
+        CheckName.CONTRAST: (bright - dark) / 255,
+        CheckName.MOIRE: measure_moire(grey),
+        CheckName.COLOUR: measure_colour(picture),
+    }
+
+
+def measure_sharpness(grey: Image.Image) -> float | None:
+    """Return how many edge widths fit along the longer side, or ``None`` without edges of enough contrast.
+
+    The width of an edge is its contrast divided by its steepest slope. That does not depend on the contrast, as the
+    variance of the Laplacian does. A blurred background must not count, so the sharpest tiles decide. Motion blurs
+    edges in one direction only, so the worse of both directions decides.
+    """
+    from PIL import ImageFilter
+
+    columns, rows = (max(1, round(side / _TILE)) for side in grey.size)
+    boxes = [
+        (grey.width * x // columns, grey.height * y // rows, grey.width * (x + 1) // columns, grey.height * (y + 1) // rows)
+        for y in range(rows)
+        for x in range(columns)
+    ]
+    ranges = [high - low for low, high in _extremes(grey, boxes)]
+    across = (-1, 0, 1, -2, 0, 2, -1, 0, 1)
+    down = (-1, -2, -1, 0, 0, 0, 1, 2, 1)
+    sharpness: list[float] = []
+    for kernel in (across, down):
+        slopes = grey.filter(ImageFilter.Kernel((3, 3), kernel, scale=8, offset=128))
+        steepest = [max(high - 128, 128 - low) for low, high in _extremes(slopes, boxes)]
+        # Noise gives every tile a slope: that of the quietest tiles.
+        noise = sorted(steepest)[len(steepest) // 20]
+        widths = sorted(
+            ((slope - noise) / span for slope, span in zip(steepest, ranges, strict=True) if span >= _MIN_RANGE),
+            reverse=True,
+        )
+        if len(widths) < _MIN_TILES:
+            return None
+        best = widths[: max(_MIN_TILES, round(len(widths) * _SHARPEST))]
+        sharpness.append(sum(best) / len(best))
+    return max(0.0, min(sharpness)) * max(grey.size)
+
+
+def _extremes(grey: Image.Image, boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
+    return [grey.crop(box).getextrema() for box in boxes]
+
+
+def measure_glare(picture: Image.Image) -> float:
+    """Return the share of the picture in bright spots that have no detail, a halo, and do not touch its sides.
+
+    White paper has detail, is rarely pure white, and ends abruptly. A spot at the side of the picture is
+    more often a window or a white table than glare on the document.
+    """
+    grey = _darkest_channel(picture).reduce(_CELL)
+    width, height = grey.size
+    cells = grey.tobytes()
+    left = {index for index, level in enumerate(cells) if level >= _SATURATED}
+    total = 0
+    while left:
+        spot, edge = _fill(left, width)
+        touches_side = any(
+            index % width in {0, width - 1} or index // width in {0, height - 1} for index in spot
+        )
+        if not touches_side and sum(cells[index] >= _HALO for index in edge) >= _MIN_HALO * len(edge):
+            total += len(spot)
+    return total / len(cells)
+
+
+def _fill(left: set[int], width: int) -> tuple[set[int], set[int]]:
+    """Take one connected spot out of `left`, and return it with the cells around it. Cells are numbered row by row."""
+    start = left.pop()
+    spot, edge, queue = {start}, set[int](), [start]
+    while queue:
+        index = queue.pop()
+        for neighbour in (index - 1, index + 1, index - width, index + width):
+            if neighbour in left:
+                left.remove(neighbour)
+                spot.add(neighbour)
+                queue.append(neighbour)
+            elif neighbour not in spot:
+                edge.add(neighbour)
+    return spot, edge
+
+
+def measure_colour(picture: Image.Image) -> float:
+    """Return the range of colours; a grey picture with a cast, such as a copy under a warm lamp, has almost none."""
+    if picture.mode == "L":
+        return 0.0
+    _, blue, red = _middle(picture).reduce(4).convert("YCbCr").split()
+    histograms = (blue.histogram(), red.histogram())
+    return max(_percentile(histogram, 0.98) - _percentile(histogram, 0.02) for histogram in histograms) / 255
+
+
+def measure_moire(grey: Image.Image) -> float | None:
+    """Return how strongly a fine pattern repeats in the whole picture, as in photos of a screen.
+
+    Shifted by one period, a pattern equals itself, and shifted by half of one it differs most.
+    """
+    from PIL import ImageChops, ImageFilter, ImageStat
+
+    detail = ImageChops.subtract(grey, grey.filter(ImageFilter.BoxBlur(8)), scale=0.5, offset=128)
+    side = min(512, *detail.size) - _PERIODS[-1] * 2
+    if side < 64:
+        return None
+    left, top = (detail.width - side) // 2, (detail.height - side) // 2
+    still = detail.crop((left, top, left + side, top + side))
+    strongest = 0.0
+    for x, y in ((1, 0), (0, 1), (1, 1), (1, -1)):
+        differences = []
+        for shift in _PERIODS:
+            box = (left + x * shift, top + y * shift, left + x * shift + side, top + y * shift + side)
+            differences.append(ImageStat.Stat(ImageChops.difference(still, detail.crop(box))).mean[0])
+        highest = differences[0]
+        for difference in differences:
+            highest = max(highest, difference)
+            strongest = max(strongest, (highest - difference) / max(1.0, highest))
+    return strongest
+
+
+def _darkest_channel(picture: Image.Image) -> Image.Image:
+    from PIL import ImageChops
+
+    if picture.mode == "L":
+        return picture
+    red, green, blue = picture.split()
+    return ImageChops.darker(ImageChops.darker(red, green), blue)
+
+
+def _middle(picture: Image.Image) -> Image.Image:
+    width, height = picture.size
+    return picture.crop((width // 5, height // 5, width - width // 5, height - height // 5))
+
+
+def _percentile(histogram: Sequence[int], share: float) -> int:
+    """Return the level that a share of the pixels does not exceed."""
+    limit, count = sum(histogram) * share, 0
+    for level, pixels in enumerate(histogram):
+        count += pixels
+        if count >= limit:
+            return level
+    return len(histogram) - 1

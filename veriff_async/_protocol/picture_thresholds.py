@@ -1,0 +1,146 @@
+"""Thresholds of `inspect_media` for each context, and their JSON form."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from typing import TYPE_CHECKING, cast
+
+from attrs import asdict, field, fields, frozen
+
+from veriff_async.models.enums import MediaContext
+from veriff_async.models.inspection import CheckName
+
+__all__ = ("InspectionThresholds", "PictureThresholds")
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@frozen(kw_only=True)
+class PictureThresholds:
+    """Thresholds for the pictures of one context; ``None`` switches a check off.
+
+    `CheckName` documents the units. The threshold of `CheckName.is_minimum` checks is the smallest accepted value, that
+    of the others the largest.
+    """
+
+    sharpness: float | None = None
+    glare: float | None = None
+    brightness: float | None = None
+    overexposure: float | None = None
+    contrast: float | None = None
+    skew: float | None = None
+    document_edges: float | None = None
+    resolution: float | None = None
+    moire: float | None = None
+    colour: float | None = None
+    face_count: float | None = None
+    face_size: float | None = None
+    face_margin: float | None = None
+
+    def limit(self, check: CheckName) -> float | None:
+        """Return the threshold of a check, or ``None`` if it is switched off."""
+        return cast("float | None", getattr(self, check.value))
+
+
+_DOCUMENT = PictureThresholds(
+    sharpness=170.0,
+    glare=0.01,
+    brightness=0.25,
+    overexposure=0.25,
+    contrast=0.2,
+    skew=20.0,
+    document_edges=0.0,
+    resolution=600.0,
+    colour=0.06,
+)
+
+
+@frozen(kw_only=True)
+class InspectionThresholds:
+    """Thresholds of `inspect_media` by context. The defaults are calibrated on synthetic pictures, see docs/pictures.md.
+
+    Attributes:
+        document_front: For pictures of the front of a document, or of document and face.
+        document_back: For pictures of the back of a document.
+        page: For whole pages: proof of address and generic documents. A scan of a page has no visible edges, and much
+            white.
+        face: For pictures of a face.
+
+    Example:
+        >>> strict = InspectionThresholds(face=attrs.evolve(InspectionThresholds().face, resolution=900))
+    """
+
+    document_front: PictureThresholds = _DOCUMENT
+    document_back: PictureThresholds = _DOCUMENT
+    page: PictureThresholds = PictureThresholds(
+        sharpness=170.0, brightness=0.25, contrast=0.2, skew=20.0, resolution=900.0
+    )
+    face: PictureThresholds = PictureThresholds(
+        sharpness=120.0,
+        brightness=0.15,
+        overexposure=0.25,
+        contrast=0.2,
+        resolution=480.0,
+        face_count=1.0,
+        face_size=0.2,
+        face_margin=0.0,
+    )
+
+    def for_context(self, context: MediaContext) -> PictureThresholds:
+        """Return the thresholds for the pictures of a context."""
+        if context in {MediaContext.ADDRESS_FRONT, MediaContext.GENERIC_DOCUMENT_FRONT}:
+            return self.page
+        if context.startswith("document-back"):
+            return self.document_back
+        return self.document_front if context.startswith("document-") else self.face
+
+    def to_json(self) -> str:
+        """Return the thresholds as JSON, for `from_json`."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> InspectionThresholds:
+        """Read thresholds that `to_json` or ``veriff-async media calibrate`` wrote.
+
+        A missing context or check keeps its default, and ``null`` switches a check off.
+
+        Args:
+            text: The JSON.
+
+        Raises:
+            ValueError: It is not JSON, or holds an unknown name or a value that is not a number.
+
+        Example:
+            >>> thresholds = InspectionThresholds.from_json(Path("thresholds.json").read_text())
+        """
+        contexts = _members(json.loads(text), [item.name for item in fields(cls)])
+        default = cls()
+        return cls(
+            **{
+                context: _read(getattr(default, context), members)
+                for context, members in contexts.items()
+            }
+        )
+
+
+def _read(default: PictureThresholds, document: object) -> PictureThresholds:
+    limits = asdict(default)
+    for name, value in _members(document, list(limits)).items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value)):
+            msg = f"The threshold {name} must be a number or null."
+            raise ValueError(msg)
+        limits[name] = value
+    return PictureThresholds(**limits)
+
+
+def _members(document: object, names: list[str]) -> Mapping[str, object]:
+    if not isinstance(document, dict):
+        msg = "Thresholds must be a JSON object of contexts, each an object of checks."
+        raise ValueError(msg)  # noqa: TRY004  a mistake in a file, not in a program
+    members = cast("dict[str, object]", document)
+    if unknown := sorted(set(members) - set(names)):
+        msg = f"The thresholds contain {len(unknown)} unknown name(s): allowed are {', '.join(names)}."
+        raise ValueError(msg)
+    return members
