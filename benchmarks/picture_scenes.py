@@ -10,6 +10,7 @@ happens between the second and the third step, as blur and glare happen before t
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
 from io import BytesIO
 from math import cos, pi, radians, sin
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,7 @@ __all__ = ("FACE_FAULTS", "FAULTS", "Fault", "Scene", "draw_document", "draw_fac
 
 _CARD: Final = (1200, 757)  # the shape of an ID-1 card
 _PASSPORT: Final = (1100, 775)  # the shape of the data page of a passport
-_MEGAPIXELS: Final = (0.5, 0.8, 1, 1, 2, 2, 3, 5, 8, 12)
+_MEGAPIXELS: Final = (0.5, 0.8, 1, 1, 1, 2, 2, 2, 3, 12)
 _LETTERS: Final = "ABCDEFGHIKLMNOPRSTUVXYZ"
 
 
@@ -74,26 +75,26 @@ class Fault:
 
 def draw_document(rng: Random) -> Image.Image:
     """Draw a card or the data page of a passport, with an invented layout and random text."""
-    width, height = size = _CARD if rng.random() < 0.7 else _PASSPORT
+    width, height = size = _CARD if _happens(rng, 0.7) else _PASSPORT
     hues = [_colour(rng, 0.15, 0.35), _colour(rng, 0.05, 0.2), _colour(rng, 0.15, 0.35)]
     card = gradient((width * FINE, height * FINE), hues, rng.uniform(0, 180))
     pen, ink, line = Pen(card), _colour(rng, 0.6, 0.4, light=0.2), _colour(rng, 0.6, 0.4, light=0.5)
     waves(pen, size, ((*line, 70), (*ink, 50)), count=rng.randint(30, 90), swing=rng.uniform(20, 60))
-    if rng.random() < 0.7:
+    if _happens(rng, 0.7):
         rosette(pen, (width * rng.uniform(0.5, 0.9), height * rng.uniform(0.4, 0.7)), 200, ((*line, 110), (*ink, 90)))
     top = 0.0
-    if rng.random() < 0.6:
+    if _happens(rng, 0.6):
         top = height * rng.uniform(0.12, 0.2)
         pen.plate((0, 0, width, top), 0, (*line, 220))
         pen.text((width * 0.05, top * 0.7), _words(rng, 22), (top * 0.4, 1), (255, 255, 255))
     wide = width * rng.uniform(0.22, 0.3)
-    left = width * (0.05 if rng.random() < 0.8 else 0.67)
+    left = width * (0.05 if _happens(rng, 0.8) else 0.67)
     portrait = draw_portrait(round(wide))
-    if rng.random() < 0.4:
+    if _happens(rng, 0.4):
         portrait = ImageOps.grayscale(portrait).convert("RGB")
     card.paste(portrait, (round(left * FINE), round((top + height * 0.06) * FINE)))
     fields = left + wide + width * 0.04 if left < width / 2 else width * 0.05
-    zone = height * 0.72 if rng.random() < 0.5 else height
+    zone = height * 0.72 if _happens(rng, 0.5) else height
     step = height * rng.uniform(0.1, 0.14)
     y = top + height * 0.1
     while y < zone - height * 0.05:
@@ -113,7 +114,9 @@ def draw_face_scene(rng: Random) -> Scene:
     size = _picture_size(rng, portrait=True)
     bust = draw_portrait(700)
     mask = Image.new("L", bust.size)
-    ImageDraw.Draw(mask).ellipse((bust.width * 0.08, bust.height * 0.05, bust.width * 0.92, bust.height * 1.4), fill=255)
+    ImageDraw.Draw(mask).ellipse(
+        (bust.width * 0.08, bust.height * 0.05, bust.width * 0.92, bust.height * 1.4), fill=255
+    )
     background = _background(rng, size)
     wide = round(min(size[0], size[1] * 0.8) * rng.uniform(0.6, 1.0))
     high = wide * bust.height // bust.width
@@ -127,7 +130,7 @@ def draw_face_scene(rng: Random) -> Scene:
 
 def photograph(rng: Random, document: Image.Image) -> Scene:
     """Lay a document on a background and photograph it: margins, a slight turn and perspective, uneven light."""
-    size = _picture_size(rng, portrait=rng.random() < 0.25)
+    size = _picture_size(rng, portrait=_happens(rng, 0.25))
     share = rng.uniform(0.6, 0.9)
     wide = min(size[0] * share, size[1] * share * document.width / document.height)
     high = wide * document.height / document.width
@@ -198,9 +201,11 @@ def _picture_size(rng: Random, *, portrait: bool) -> tuple[int, int]:
 
 
 def _colour(rng: Random, saturation: float, spread: float, *, light: float = 0.92) -> tuple[int, ...]:
-    from colorsys import hsv_to_rgb
-
     return tuple(round(255 * part) for part in hsv_to_rgb(rng.random(), saturation + rng.random() * spread / 2, light))
+
+
+def _happens(rng: Random, share: float) -> bool:
+    return rng.random() < share
 
 
 def _words(rng: Random, length: int) -> str:
@@ -224,14 +229,16 @@ def _background(rng: Random, size: tuple[int, int]) -> Image.Image:
         return image.filter(ImageFilter.GaussianBlur(2)).resize(size, Image.Resampling.BICUBIC)
     grain = Image.effect_noise((512, 512), 40)
     if kind == "wood":
-        grain = grain.resize((512, 16)).resize((512, 512), Image.Resampling.BICUBIC) if rng.random() < 0.5 else (
-            grain.resize((16, 512)).resize((512, 512), Image.Resampling.BICUBIC)
+        grain = (
+            grain.resize((512, 16)).resize((512, 512), Image.Resampling.BICUBIC)
+            if _happens(rng, 0.5)
+            else (grain.resize((16, 512)).resize((512, 512), Image.Resampling.BICUBIC))
         )
     elif kind == "stone":
         grain = grain.filter(ImageFilter.GaussianBlur(3))
     relief = ImageOps.autocontrast(grain, cutoff=1).resize(size, Image.Resampling.BICUBIC)
     mild = relief.point([round(128 + (level - 128) * rng.uniform(0.2, 0.5)) for level in range(256)])
-    return ImageOps.colorize(mild, tuple(part // 2 for part in base), base if rng.random() < 0.7 else other)
+    return ImageOps.colorize(mild, tuple(part // 2 for part in base), base if _happens(rng, 0.7) else other)
 
 
 def _rounded(size: tuple[int, int]) -> Image.Image:
@@ -242,7 +249,7 @@ def _rounded(size: tuple[int, int]) -> Image.Image:
 
 def _lay(image: Image.Image, size: tuple[int, int], corners: list[tuple[float, float]]) -> Image.Image:
     """Return a picture whose corners (from the upper left, against the clock) lie at points of a larger one."""
-    x, y = zip(*corners, strict=True)
+    x = [corner[0] for corner in corners]
     # A reduction before the transformation avoids aliasing, which would look sharper than any camera.
     shrink = max(1, image.width // max(1, round(max(x) - min(x))))
     small = image.reduce(shrink) if shrink > 1 else image
@@ -274,12 +281,7 @@ def _light(rng: Random, image: Image.Image) -> Image.Image:
     ramp = gradient(image.size, ((255, 255, 255), (dark,) * 3), rng.uniform(0, 360))
     lit = ImageChops.multiply(image, ramp)
     gain = rng.uniform(0.75, 1.1)
-    bands = [
-        band.point([min(255, round(level * gain * rng.uniform(0.93, 1.05))) for level in range(256)])
-        if False
-        else band.point(_gain_table(gain * rng.uniform(0.93, 1.05)))
-        for band in lit.split()
-    ]
+    bands = [band.point(_gain_table(gain * rng.uniform(0.93, 1.05))) for band in lit.split()]
     return Image.merge("RGB", bands)
 
 
@@ -310,6 +312,8 @@ def _shake(scene: Scene, strength: float, rng: Random) -> Image.Image:
         )
         total = moved if total is None else Image.blend(total, moved, 1 / (step + 1))
     assert total is not None
+    edge = round(length / 2) + 1
+    total = total.crop((edge, edge, total.width - edge, total.height - edge))  # transform leaves it black
     # Steps farther apart than a pixel would leave ghosts, which a real shutter does not.
     return total.filter(ImageFilter.GaussianBlur(length / steps / 2))
 
@@ -327,7 +331,12 @@ def _glare(scene: Scene, strength: float, rng: Random) -> Image.Image:
     spot = Image.new("L", size)
     soft = rng.uniform(0.15, 0.35)  # width of the halo, as a share of the spot
     grow = 1 + soft
-    box = [(x - across * grow) / scale, (y - down * grow) / scale, (x + across * grow) / scale, (y + down * grow) / scale]
+    box = [
+        (x - across * grow) / scale,
+        (y - down * grow) / scale,
+        (x + across * grow) / scale,
+        (y + down * grow) / scale,
+    ]
     ImageDraw.Draw(spot).ellipse(box, fill=255)
     blur = soft * min(across, down) / scale
     light = spot.filter(ImageFilter.GaussianBlur(blur)).resize(scene.image.size, Image.Resampling.BICUBIC)
@@ -356,13 +365,13 @@ def _crop(scene: Scene, strength: float, rng: Random) -> Image.Image:
     width, height = scene.image.size
     side = rng.randrange(4)
     across, down = (right - left) * strength / 100, (bottom - top) * strength / 100
-    box = [
+    box = (
         (left + across, 0, width, height),
         (0, top + down, width, height),
         (0, 0, right - across, height),
         (0, 0, width, bottom - down),
-    ][side]
-    return scene.image.crop(tuple(round(edge) for edge in box))
+    )[side]
+    return scene.image.crop((round(box[0]), round(box[1]), round(box[2]), round(box[3])))
 
 
 def _fill_frame(scene: Scene, strength: float, _: Random) -> Image.Image:
@@ -391,9 +400,13 @@ def _screen(scene: Scene, strength: float, rng: Random) -> Image.Image:
     """Photograph a screen: its dots and the camera's interfere in bands."""
     period = max(scene.image.size) / rng.uniform(100, 350)
     tile = Image.new("L", (64, 64))
-    tile.putdata([
-        round(128 + 127 * strength / 100 * cos(2 * pi * x / 8) * cos(2 * pi * y / 8)) for y in range(64) for x in range(64)
-    ])
+    tile.putdata(
+        [
+            round(128 + 127 * strength / 100 * cos(2 * pi * x / 8) * cos(2 * pi * y / 8))
+            for y in range(64)
+            for x in range(64)
+        ]
+    )
     turn = rng.uniform(-0.5, 0.5)
     scale = 8 / period
     bands = Image.new("L", (512, 512))
@@ -408,8 +421,14 @@ def _screen(scene: Scene, strength: float, rng: Random) -> Image.Image:
             part = bands.transform(
                 (min(step, width - x), min(step, height - y)),
                 Image.Transform.AFFINE,
-                (scale * cos(turn), scale * sin(turn), 64 + (x * scale * cos(turn) + y * scale * sin(turn)) % 8,
-                 -scale * sin(turn), scale * cos(turn), 240 + (-x * scale * sin(turn) + y * scale * cos(turn)) % 8),
+                (
+                    scale * cos(turn),
+                    scale * sin(turn),
+                    64 + (x * scale * cos(turn) + y * scale * sin(turn)) % 8,
+                    -scale * sin(turn),
+                    scale * cos(turn),
+                    240 + (-x * scale * sin(turn) + y * scale * cos(turn)) % 8,
+                ),
                 Image.Resampling.BILINEAR,
             )
             out.paste(part, (x, y))
@@ -429,4 +448,6 @@ FAULTS: Final = (
     Fault("colour", "black-and-white copy", (50.0, 80.0, 90.0, 100.0), "% of the colour removed", 100.0, _copy),
     Fault("moire", "photo of a screen", (2.0, 4.0, 8.0, 16.0), "% of the range of levels", 8.0, _screen),
 )
-FACE_FAULTS: Final = tuple(fault for fault in FAULTS if fault.name in {"blur", "shake", "darkness", "overexposure", "haze"})
+FACE_FAULTS: Final = tuple(
+    fault for fault in FAULTS if fault.name in {"blur", "shake", "darkness", "overexposure", "haze"}
+)

@@ -32,33 +32,35 @@ MODULES = {
 }
 NAMES = [(package, name) for package, module in MODULES.items() for name in get_names(module) if name != "__version__"]
 PINNED = """
-Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser ClientClosedError ClientOptions
-ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError Consent ConsentType
-Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError DeprecatedHostWarning
-Device Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceImage FraudReport FullAutoEvent
-ImageSizeWarning InboxError IneCurpEvent IneEvent InvalidArgumentError JobChangedError JobClaimedError
-JobFailedError JournalError Media MediaChangedError MediaContext MediaEmptyError MediaError MediaExistsError
-MediaNotSavedError MediaSourceError MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData
-NotFoundError OutcomeUnknownError PayloadTooLargeError PermissionDeniedError Person PollPolicy ProofOfAddress
+Address AddressEvent ApiError AuthenticationError BadRequestError BatchError Browser CheckName ClientClosedError
+ClientOptions ClientStatistics CollectedData ConfigurationError ConflictError ConnectError ConnectTimeoutError
+Consent ConsentType Credentials CurpEvent Decision DecisionEvent DecisionSource DecisionTimeoutError DecodeError
+DeprecatedHostWarning Device Document DocumentType DownloadProgress DownloadedMedia EndUserIdWarning FaceBox
+FaceImage FraudReport FullAutoEvent ImageSizeWarning InboxError IneCurpEvent IneEvent InspectionThresholds
+InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError Media MediaChangedError
+MediaContext MediaEmptyError MediaError MediaExistsError MediaInspection MediaNotSavedError MediaSourceError
+MediaStream MediaTooLargeError MediaUnsupportedError Network NfcData NotFoundError OutcomeUnknownError
+PayloadTooLargeError PermissionDeniedError Person PictureCheck PictureThresholds PollPolicy ProofOfAddress
 RateLimitedError ReconcileResult RequestTimeoutError ResponseError RetryPolicy ServerError SessionEvent
-SignatureError Status Timeouts TransportError UnknownEvent UploadProgress UploadedMedia UserStatusEvent VeriffClient
-VeriffError VerificationSession WatchlistEvent WebhookError WebhookEvent WebhookPayloadError WebhookReceiver
-__version__ check_media dump_json end_waits_on_signals explain_signature from_json open_session parse_webhook
-reconcile to_json verify_webhook
+SignatureError Status Timeouts TransportError UnknownEvent UploadProgress UploadedMedia UserStatusEvent
+VeriffClient VeriffError VerificationSession WatchlistEvent WebhookError WebhookEvent WebhookPayloadError
+WebhookReceiver __version__ check_media dump_json end_waits_on_signals explain_signature from_json inspect_media
+open_session parse_webhook reconcile to_json verify_webhook
 """
 PINNED_MODELS = """
 AdditionalVerifiedData Address AddressEvent AddressFieldObject AddressFraud Attempt BiometricAuthentication
-BiometricDetails Browser Certificate CheckType CollectedData CollectedReceipt Confidence Consent ConsentType
-CpfValidation CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSource Device Document DocumentType
-DownloadProgress DownloadedMedia FaceImage FaceImportReceipt FieldObject FieldSource FieldValue FraudCategory
-FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup FraudReportReceipt FullAutoDecision
-FullAutoDocument FullAutoEvent FullAutoPerson Gender IneBiometricValidation IneCurpEvent IneCurpResult IneEvent
-IneRecord IneResult Insight InsightCategory InsightResult LegalStatus Listing Listings LookupStatus MatchStatus Media
-MediaContext MediaFile MediaList MediaReference MediaSource MonitorStatus Monitoring Network NfcData ParsedAddress
-PepAlias PepAsset PepAssociate PepEntity PepField PepHit PepMedia PepSanctionMatch Person PersonRecord ProofOfAddress
-REASONS Reason ReasonFamily RegistryValidation ReportStatus RiskCategory RiskLabel RiskLevel SearchTerm SessionEvent
-SourceDocument Specimen Status Timestamp TimestampHash TransportationResult UnknownEvent UploadProgress UploadedMedia
-UserDefinedStatus UserStatusEvent ValidationResult WatchlistEvent WatchlistHit WatchlistScreening WebhookEvent YesNo
+BiometricDetails Browser Certificate CheckName CheckType CheckVerdict CollectedData CollectedReceipt Confidence
+Consent ConsentType CpfValidation CurpEvent CurpResult CurpStatus Decision DecisionEvent DecisionSource Device
+Document DocumentType DownloadProgress DownloadedMedia FaceBox FaceDetector FaceImage FaceImportReceipt FacePicture
+FieldObject FieldSource FieldValue FraudCategory FraudCategoryInfo FraudReport FraudReportDetails FraudReportLookup
+FraudReportReceipt FullAutoDecision FullAutoDocument FullAutoEvent FullAutoPerson Gender IneBiometricValidation
+IneCurpEvent IneCurpResult IneEvent IneRecord IneResult Insight InsightCategory InsightResult LegalStatus Listing
+Listings LookupStatus MatchStatus Media MediaContext MediaFile MediaInspection MediaList MediaReference MediaSource
+MonitorStatus Monitoring Network NfcData ParsedAddress PepAlias PepAsset PepAssociate PepEntity PepField PepHit
+PepMedia PepSanctionMatch Person PersonRecord PictureCheck ProofOfAddress REASONS Reason ReasonFamily
+RegistryValidation ReportStatus RiskCategory RiskLabel RiskLevel SearchTerm SessionEvent SourceDocument Specimen
+Status Timestamp TimestampHash TransportationResult UnknownEvent UploadProgress UploadedMedia UserDefinedStatus
+UserStatusEvent ValidationResult WatchlistEvent WatchlistHit WatchlistScreening WebhookEvent YesNo
 """
 PINNED_SANDBOX = """
 AttemptView Clock Delivery Fault ImportedFace RealClock ReceivedRequest
@@ -139,6 +141,7 @@ def test_names_are_documented(package: str, name: str) -> None:
         veriff_async.VeriffClient.download_media,
         veriff_async.VeriffClient.report_fraud,
         veriff_async.VeriffClient.validate_registry,
+        veriff_async.inspect_media,
         veriff_async.from_json,
         veriff_async.to_json,
         veriff_async.dump_json,

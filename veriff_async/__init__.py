@@ -20,6 +20,7 @@ Inputs
 
 Results
     Decision, Status        the decision of Veriff
+    MediaInspection         the checks of a picture before its upload, by inspect_media
     UploadedMedia, DownloadedMedia, and the responses of veriff_async.models
 
 Webhooks
@@ -51,12 +52,17 @@ from veriff_async.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from veriff_async._media.downloader import MediaStream as MediaStream
+    from veriff_async._media.inspection import inspect_media as inspect_media
     from veriff_async._media.prepare import check_media as check_media
     from veriff_async._protocol.authenticity import verify_webhook as verify_webhook
     from veriff_async._protocol.base_url import DeprecatedHostWarning as DeprecatedHostWarning
     from veriff_async._protocol.image_header import ImageSizeWarning as ImageSizeWarning
     from veriff_async._protocol.json.decode import from_json as from_json
     from veriff_async._protocol.json.encode import dump_json as dump_json, to_json as to_json
+    from veriff_async._protocol.picture_thresholds import (
+        InspectionThresholds as InspectionThresholds,
+        PictureThresholds as PictureThresholds,
+    )
     from veriff_async._protocol.signature_diagnosis import explain_signature as explain_signature
     from veriff_async._protocol.validation import EndUserIdWarning as EndUserIdWarning
     from veriff_async._protocol.webhook import parse_webhook as parse_webhook
@@ -134,6 +140,12 @@ if TYPE_CHECKING:
     )
     from veriff_async.models.faces import FaceImage as FaceImage
     from veriff_async.models.feedback import FraudReport as FraudReport
+    from veriff_async.models.inspection import (
+        CheckName as CheckName,
+        FaceBox as FaceBox,
+        MediaInspection as MediaInspection,
+        PictureCheck as PictureCheck,
+    )
     from veriff_async.models.media import (
         DownloadedMedia as DownloadedMedia,
         DownloadProgress as DownloadProgress,
@@ -152,12 +164,14 @@ else:
         __name__,
         {
             "_media.downloader": "MediaStream",
+            "_media.inspection": "inspect_media",
             "_media.prepare": "check_media",
             "_protocol.authenticity": "verify_webhook",
             "_protocol.base_url": "DeprecatedHostWarning",
             "_protocol.image_header": "ImageSizeWarning",
             "_protocol.json.decode": "from_json",
             "_protocol.json.encode": "dump_json to_json",
+            "_protocol.picture_thresholds": "InspectionThresholds PictureThresholds",
             "_protocol.signature_diagnosis": "explain_signature",
             "_protocol.validation": "EndUserIdWarning",
             "_protocol.webhook": "parse_webhook",
@@ -185,6 +199,7 @@ else:
             ),
             "models.faces": "FaceImage",
             "models.feedback": "FraudReport",
+            "models.inspection": "CheckName FaceBox MediaInspection PictureCheck",
             "models.media": "DownloadProgress DownloadedMedia Media NfcData UploadProgress UploadedMedia",
             "models.person": "Address Person",
             "models.session": "Consent ConsentType",

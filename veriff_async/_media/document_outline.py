@@ -7,7 +7,7 @@ picture if no line is parallel to that side, or if the lines at right angles to 
 
 from __future__ import annotations
 
-from math import atan2, cos, degrees, radians, sin
+from math import atan2, degrees
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -20,6 +20,10 @@ __all__ = ("Outline", "find_outline", "measure_skew")
 _SIDE: Final = 160
 """Longer side, in pixels, of the copy in which the outline is searched."""
 _SKEW_SIDE: Final = 320
+
+_MIN_SIDE: Final = 48
+_UPRIGHT: Final = 0.75
+_WHITE: Final = 255
 
 _BINS: Final = 180
 """Bins of half a degree, for a quarter turn: the sides of a document are at right angles."""
@@ -51,11 +55,11 @@ def measure_skew(grey: Image.Image) -> float | None:
     Returns:
         The angle, or ``None`` if no direction dominates.
     """
-    from PIL import ImageFilter
+    from PIL import Image, ImageFilter
 
     small = grey.copy()
-    small.thumbnail((_SKEW_SIDE, _SKEW_SIDE), 2)
-    if min(small.size) < 3:
+    small.thumbnail((_SKEW_SIDE, _SKEW_SIDE), Image.Resampling.BILINEAR)
+    if min(small.size) < _MIN_SIDE:
         return None
     across = small.filter(ImageFilter.Kernel((3, 3), (-1, 0, 1, -2, 0, 2, -1, 0, 1), scale=4, offset=128)).tobytes()
     down = small.filter(ImageFilter.Kernel((3, 3), (-1, -2, -1, 0, 0, 0, 1, 2, 1), scale=4, offset=128)).tobytes()
@@ -74,7 +78,7 @@ def measure_skew(grey: Image.Image) -> float | None:
     if smooth[peak] < _MIN_AGREEMENT * count:
         return None
     angle = (peak + 0.5) * 90 / _BINS
-    return angle - 90 if angle > 45 else angle
+    return angle - 90 if angle > 90 / 2 else angle
 
 
 def find_outline(picture: Image.Image, skew: float) -> Outline | None:
@@ -91,15 +95,15 @@ def find_outline(picture: Image.Image, skew: float) -> Outline | None:
 
     small = picture.convert("RGB")
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
-    if min(small.size) < 48:
+    if min(small.size) < _MIN_SIDE:
         return None
     smooth = small.filter(ImageFilter.MedianFilter(3))
     inside = Image.new("L", smooth.size, 255)
-    if abs(skew) >= 0.75:
+    if abs(skew) >= _UPRIGHT:
         smooth = smooth.rotate(skew, Image.Resampling.BILINEAR, expand=True)
         inside = inside.rotate(skew, Image.Resampling.BILINEAR, expand=True)
-    inside = inside.point([255 * (level > 250) for level in range(256)]).filter(ImageFilter.MinFilter(5))
-    lines = []
+    inside = inside.point([255 * (level == _WHITE) for level in range(256)]).filter(ImageFilter.MinFilter(5))
+    lines: list[Image.Image] = []
     for dx, dy in ((1, 0), (0, 1)):
         before, after = ImageChops.offset(smooth, dx, dy), ImageChops.offset(smooth, -dx, -dy)
         red, green, blue = ImageChops.difference(before, after).split()

@@ -7,14 +7,17 @@ most some thousand cells are read into Python.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
+from veriff_async._media.document_outline import find_outline, measure_skew
 from veriff_async.models.inspection import CheckName
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from PIL import Image
+
+    from veriff_async._protocol.picture_thresholds import PictureThresholds
 
 __all__ = ("WORK_SIDE", "measure_picture")
 
@@ -22,8 +25,10 @@ WORK_SIDE: Final = 1024
 """Longer side, in pixels, at which pictures are measured. Noise of a camera is averaged, text stays legible."""
 
 _TILE: Final = 40
-_MIN_RANGE: Final = 48
-"""Levels of grey between the lightest and darkest pixel of a tile, from which its edges count."""
+_MIN_RANGE: Final = 20
+_MIN_RANGE_SHARE: Final = 0.3
+"""Levels of grey between the lightest and darkest pixel of a tile, from which its edges count. It must also have such a
+share of the levels of the tile with most contrast."""
 _MIN_TILES: Final = 4
 _SHARPEST: Final = 0.1
 
@@ -32,31 +37,50 @@ _SATURATED: Final = 250
 _HALO: Final = 205
 _MIN_HALO: Final = 0.5
 
+_MIN_MOIRE_SIDE: Final = 64
 _PERIODS: Final = range(2, 15)
 
 
-def measure_picture(picture: Image.Image) -> dict[CheckName, float | None]:
-    """Measure everything that does not need the outline of the document.
+def measure_picture(
+    picture: Image.Image, full_size: tuple[int, int], thresholds: PictureThresholds
+) -> dict[CheckName, float | None]:
+    """Measure everything for which there is a threshold.
 
     Args:
         picture: The picture.
+        full_size: Width and height of the whole picture in pixels.
+        thresholds: The thresholds of its context.
 
     Returns:
         The values; ``None`` where the picture shows nothing that can be measured.
     """
     grey = picture.convert("L")
-    middle = _middle(grey)
-    histogram = middle.histogram()
-    dark, bright, upper = (_percentile(histogram, share) for share in (0.05, 0.95, 0.75))
-    return {
-        CheckName.SHARPNESS: measure_sharpness(grey),
-        CheckName.GLARE: measure_glare(picture),
-        CheckName.BRIGHTNESS: upper / 255,
-        CheckName.OVEREXPOSURE: sum(_darkest_channel(_middle(picture)).histogram()[_SATURATED:]) / sum(histogram),
-        CheckName.CONTRAST: (bright - dark) / 255,
-        CheckName.MOIRE: measure_moire(grey),
-        CheckName.COLOUR: measure_colour(picture),
+    histogram = _middle(grey).histogram()
+    measures: dict[CheckName, Callable[[], float | None]] = {
+        CheckName.SHARPNESS: lambda: measure_sharpness(grey),
+        CheckName.GLARE: lambda: measure_glare(picture),
+        CheckName.BRIGHTNESS: lambda: _percentile(histogram, 0.75) / 255,
+        CheckName.OVEREXPOSURE: lambda: measure_overexposure(picture),
+        CheckName.CONTRAST: lambda: (_percentile(histogram, 0.95) - _percentile(histogram, 0.05)) / 255,
+        CheckName.MOIRE: lambda: measure_moire(grey),
+        CheckName.COLOUR: lambda: measure_colour(picture),
     }
+    values = {name: measure() for name, measure in measures.items() if thresholds.limit(name) is not None}
+    return values | _measure_document(picture, grey, full_size, thresholds)
+
+
+def _measure_document(
+    picture: Image.Image, grey: Image.Image, full_size: tuple[int, int], thresholds: PictureThresholds
+) -> dict[CheckName, float | None]:
+    values: dict[CheckName, float | None] = {CheckName.RESOLUTION: max(full_size)}
+    if thresholds.skew is not None or thresholds.document_edges is not None:
+        skew = measure_skew(grey)
+        values[CheckName.SKEW] = None if skew is None else abs(skew)
+        outline = None if thresholds.document_edges is None else find_outline(picture, skew or 0.0)
+        if outline is not None:
+            values[CheckName.DOCUMENT_EDGES] = outline.cut_sides
+            values[CheckName.RESOLUTION] = round(outline.length * max(full_size))
+    return values
 
 
 def measure_sharpness(grey: Image.Image) -> float | None:
@@ -70,11 +94,19 @@ def measure_sharpness(grey: Image.Image) -> float | None:
 
     columns, rows = (max(1, round(side / _TILE)) for side in grey.size)
     boxes = [
-        (grey.width * x // columns, grey.height * y // rows, grey.width * (x + 1) // columns, grey.height * (y + 1) // rows)
+        (
+            grey.width * x // columns,
+            grey.height * y // rows,
+            grey.width * (x + 1) // columns,
+            grey.height * (y + 1) // rows,
+        )
         for y in range(rows)
         for x in range(columns)
     ]
-    ranges = [high - low for low, high in _extremes(grey, boxes)]
+    # With one pixel around, which the slopes at the edge of a tile depend on.
+    around = [(left - 1, top - 1, right + 1, bottom + 1) for left, top, right, bottom in boxes]
+    ranges = [high - low for low, high in _extremes(grey, around)]
+    enough = max(_MIN_RANGE, _MIN_RANGE_SHARE * max(ranges))
     across = (-1, 0, 1, -2, 0, 2, -1, 0, 1)
     down = (-1, -2, -1, 0, 0, 0, 1, 2, 1)
     sharpness: list[float] = []
@@ -84,7 +116,7 @@ def measure_sharpness(grey: Image.Image) -> float | None:
         # Noise gives every tile a slope: that of the quietest tiles.
         noise = sorted(steepest)[len(steepest) // 20]
         widths = sorted(
-            ((slope - noise) / span for slope, span in zip(steepest, ranges, strict=True) if span >= _MIN_RANGE),
+            ((slope - noise) / span for slope, span in zip(steepest, ranges, strict=True) if span >= enough),
             reverse=True,
         )
         if len(widths) < _MIN_TILES:
@@ -95,7 +127,12 @@ def measure_sharpness(grey: Image.Image) -> float | None:
 
 
 def _extremes(grey: Image.Image, boxes: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
-    return [grey.crop(box).getextrema() for box in boxes]
+    width, height = grey.size
+    extremes: list[tuple[int, int]] = []
+    for left, top, right, bottom in boxes:
+        part = grey.crop((max(0, left), max(0, top), min(width, right), min(height, bottom)))
+        extremes.append(cast("tuple[int, int]", part.getextrema()))
+    return extremes
 
 
 def measure_glare(picture: Image.Image) -> float:
@@ -111,9 +148,7 @@ def measure_glare(picture: Image.Image) -> float:
     total = 0
     while left:
         spot, edge = _fill(left, width)
-        touches_side = any(
-            index % width in {0, width - 1} or index // width in {0, height - 1} for index in spot
-        )
+        touches_side = any(index % width in {0, width - 1} or index // width in {0, height - 1} for index in spot)
         if not touches_side and sum(cells[index] >= _HALO for index in edge) >= _MIN_HALO * len(edge):
             total += len(spot)
     return total / len(cells)
@@ -135,6 +170,12 @@ def _fill(left: set[int], width: int) -> tuple[set[int], set[int]]:
     return spot, edge
 
 
+def measure_overexposure(picture: Image.Image) -> float:
+    """Return the share of pure white pixels in the middle of the picture."""
+    histogram = _darkest_channel(_middle(picture)).histogram()
+    return sum(histogram[_SATURATED:]) / sum(histogram)
+
+
 def measure_colour(picture: Image.Image) -> float:
     """Return the range of colours; a grey picture with a cast, such as a copy under a warm lamp, has almost none."""
     if picture.mode == "L":
@@ -153,13 +194,13 @@ def measure_moire(grey: Image.Image) -> float | None:
 
     detail = ImageChops.subtract(grey, grey.filter(ImageFilter.BoxBlur(8)), scale=0.5, offset=128)
     side = min(512, *detail.size) - _PERIODS[-1] * 2
-    if side < 64:
+    if side < _MIN_MOIRE_SIDE:
         return None
     left, top = (detail.width - side) // 2, (detail.height - side) // 2
     still = detail.crop((left, top, left + side, top + side))
     strongest = 0.0
     for x, y in ((1, 0), (0, 1), (1, 1), (1, -1)):
-        differences = []
+        differences: list[float] = []
         for shift in _PERIODS:
             box = (left + x * shift, top + y * shift, left + x * shift + side, top + y * shift + side)
             differences.append(ImageStat.Stat(ImageChops.difference(still, detail.crop(box))).mean[0])

@@ -156,6 +156,25 @@ class Preparer:
         await self.complete(uploads, stacklevel=stacklevel + 1, signer_for=signer_for)
         return uploads
 
+    async def open(self, media: Media) -> PendingUpload:
+        """Check one media as it is, without resizing it.
+
+        Args:
+            media: The media. A source with an async ``seek`` is copied, and its position restored.
+
+        Returns:
+            The upload; the caller closes it. It is not prepared if the source can be read only once.
+
+        Raises:
+            MediaError: The media cannot be uploaded.
+            InvalidArgumentError: An argument is invalid.
+        """
+        (upload,) = await self._inspect([media])
+        if upload.prepared is None and seeks_async(media.source):
+            upload = PendingUpload(0, evolve(media, max_side=None))
+            await self._spool_and_rewind(upload, None)
+        return upload
+
     async def complete(
         self,
         uploads: Sequence[PendingUpload],

@@ -6,15 +6,17 @@ import json
 from math import isfinite
 from typing import TYPE_CHECKING, cast
 
-from attrs import asdict, field, fields, frozen
+from attrs import asdict, frozen
 
+from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import MediaContext
-from veriff_async.models.inspection import CheckName
-
-__all__ = ("InspectionThresholds", "PictureThresholds")
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from veriff_async.models.inspection import CheckName
+
+__all__ = ("InspectionThresholds", "PictureThresholds")
 
 
 @frozen(kw_only=True)
@@ -51,7 +53,6 @@ _DOCUMENT = PictureThresholds(
     overexposure=0.25,
     contrast=0.2,
     skew=20.0,
-    document_edges=0.0,
     resolution=600.0,
     colour=0.06,
 )
@@ -59,7 +60,7 @@ _DOCUMENT = PictureThresholds(
 
 @frozen(kw_only=True)
 class InspectionThresholds:
-    """Thresholds of `inspect_media` by context. The defaults are calibrated on synthetic pictures, see docs/pictures.md.
+    """Thresholds of `inspect_media` by context. The defaults are calibrated on synthetic pictures.
 
     Attributes:
         document_front: For pictures of the front of a document, or of document and face.
@@ -101,7 +102,7 @@ class InspectionThresholds:
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> InspectionThresholds:
+    def from_json(cls, text: str | bytes) -> InspectionThresholds:
         """Read thresholds that `to_json` or ``veriff-async media calibrate`` wrote.
 
         A missing context or check keeps its default, and ``null`` switches a check off.
@@ -110,37 +111,38 @@ class InspectionThresholds:
             text: The JSON.
 
         Raises:
-            ValueError: It is not JSON, or holds an unknown name or a value that is not a number.
+            InvalidArgumentError: It is not JSON, or contains an unknown name or a value that is not a number.
 
         Example:
             >>> thresholds = InspectionThresholds.from_json(Path("thresholds.json").read_text())
         """
-        contexts = _members(json.loads(text), [item.name for item in fields(cls)])
+        try:
+            document: object = json.loads(text)
+        except (ValueError, RecursionError):
+            document = None
         default = cls()
-        return cls(
-            **{
-                context: _read(getattr(default, context), members)
-                for context, members in contexts.items()
-            }
-        )
+        contexts = _members(document, list(asdict(default, recurse=False)))
+        return cls(**{name: _read(getattr(default, name), members) for name, members in contexts.items()})
 
 
 def _read(default: PictureThresholds, document: object) -> PictureThresholds:
-    limits = asdict(default)
+    limits = cast("dict[str, float | None]", asdict(default))
     for name, value in _members(document, list(limits)).items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value)):
-            msg = f"The threshold {name} must be a number or null."
-            raise ValueError(msg)
+            msg = f"The threshold of {name} must be a number, or null to switch the check off."
+            raise InvalidArgumentError(msg)
         limits[name] = value
     return PictureThresholds(**limits)
 
 
 def _members(document: object, names: list[str]) -> Mapping[str, object]:
     if not isinstance(document, dict):
-        msg = "Thresholds must be a JSON object of contexts, each an object of checks."
-        raise ValueError(msg)  # noqa: TRY004  a mistake in a file, not in a program
+        msg = (
+            "Thresholds must be a JSON object of contexts, each an object of checks: see InspectionThresholds.to_json."
+        )
+        raise InvalidArgumentError(msg)
     members = cast("dict[str, object]", document)
-    if unknown := sorted(set(members) - set(names)):
-        msg = f"The thresholds contain {len(unknown)} unknown name(s): allowed are {', '.join(names)}."
-        raise ValueError(msg)
+    if set(members) - set(names):
+        msg = f"The thresholds contain an unknown name: allowed here are {', '.join(names)}."
+        raise InvalidArgumentError(msg)
     return members

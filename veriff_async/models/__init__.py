@@ -67,6 +67,15 @@ if TYPE_CHECKING:
         InsightCategory as InsightCategory,
         InsightResult as InsightResult,
     )
+    from veriff_async.models.inspection import (
+        CheckName as CheckName,
+        CheckVerdict as CheckVerdict,
+        FaceBox as FaceBox,
+        FaceDetector as FaceDetector,
+        FacePicture as FacePicture,
+        MediaInspection as MediaInspection,
+        PictureCheck as PictureCheck,
+    )
     from veriff_async.models.media import (
         DownloadedMedia as DownloadedMedia,
         DownloadProgress as DownloadProgress,
@@ -150,6 +159,9 @@ else:
                 "FullAutoDocument FullAutoPerson"
             ),
             "models.insight": "Insight InsightCategory InsightResult",
+            "models.inspection": (
+                "CheckName CheckVerdict FaceBox FaceDetector FacePicture MediaInspection PictureCheck"
+            ),
             "models.media": (
                 "DownloadProgress DownloadedMedia Media MediaFile MediaList MediaReference MediaSource NfcData "
                 "Timestamp TimestampHash UploadProgress UploadedMedia"

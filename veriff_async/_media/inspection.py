@@ -1,0 +1,184 @@
+"""Inspects pictures before they are uploaded, and before anything is paid.
+
+    Media ──► open, check the type ──► decode at a reduced size ──► measure ──► compare with thresholds
+              └─────────────────────── one hop to a thread ──────────────┘      _protocol/picture_verdicts.py
+
+A picture is decoded once, to at most 1024 pixels on its longer side. All calls of one event loop share as many threads
+as there are processors, because decoding keeps a processor busy and needs memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from anyio import CapacityLimiter, to_thread
+from anyio.lowlevel import RunVar
+from attrs import evolve, field, frozen
+
+from veriff_async._event_loop import require_asyncio
+from veriff_async._media.blocking_source import run_abandonable
+from veriff_async._media.decode import decode, import_pillow, open_picture, read_all
+from veriff_async._media.face_detection import FaceDetectorFailedError, detect_faces
+from veriff_async._media.prepare import Preparer, check_arguments, error_context
+from veriff_async._protocol.image_header import PDF
+from veriff_async._protocol.media_rules import context_of
+from veriff_async._protocol.picture_thresholds import InspectionThresholds
+from veriff_async._protocol.picture_verdicts import judge_picture, measure_faces
+from veriff_async.config import Timeouts
+from veriff_async.errors import InvalidArgumentError
+from veriff_async.models.inspection import CheckName, FacePicture, MediaInspection
+
+if TYPE_CHECKING:
+    import io
+
+    from PIL import Image
+
+    from veriff_async._media.prepared_media import PreparedMedia
+    from veriff_async._protocol.picture_thresholds import PictureThresholds
+    from veriff_async.models.inspection import FaceDetector
+    from veriff_async.models.media import Media
+
+__all__ = ("inspect_media", "inspect_prepared")
+
+_LOGGER: Final = logging.getLogger("veriff_async")
+_THREADS: Final[RunVar[CapacityLimiter]] = RunVar("veriff_async_inspection_threads")
+_ORIENTATION: Final = 0x0112
+
+
+@frozen
+class _Measured:
+    """The part of an inspection that a worker thread makes."""
+
+    inspection: MediaInspection
+    values: dict[CheckName, float | None] = field(factory=dict[CheckName, "float | None"])
+    face: FacePicture | None = None
+
+
+async def inspect_media(
+    media: Media, *, thresholds: InspectionThresholds | None = None, face_detector: FaceDetector | None = None
+) -> MediaInspection:
+    """Inspect a picture before it is uploaded: sharpness, glare, light, cut-off edges and more.
+
+    Needs the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. The picture is decoded once, at a reduced
+    size, in a worker thread. Open files are read from their current position, which is restored. A PDF passes without
+    checks.
+
+    Args:
+        media: The picture. A stream that can be read only once is refused, because the upload needs it.
+        thresholds: The limits of all checks; calibrate them with your own pictures.
+        face_detector: Finds faces in pictures of a face, for `CheckName.FACE_COUNT`, ``FACE_SIZE`` and
+            ``FACE_MARGIN``. Without it these checks are not applicable. They are not applicable either if it fails,
+            and `MediaInspection.note` says so.
+
+    Returns:
+        The checks, with a hint for the end-user for each that failed.
+
+    Raises:
+        MediaError: The media is missing, empty, too large, cannot be decoded, or is of a type that Veriff does not
+            accept.
+        InvalidArgumentError: An argument is invalid, or the media is a stream that can be read only once.
+        ConfigurationError: The extra is not installed.
+
+    Example:
+        >>> inspection = await inspect_media(Media("front.jpg", "document-front"))
+        >>> if not inspection.passed:
+        ...     print(*inspection.hints)
+    """
+    require_asyncio()
+    (item,) = check_arguments([media])
+    import_pillow("inspect_media")
+    threads = _threads()
+    idle = Timeouts().idle
+    with error_context(0, item):
+        context_of(item)
+        upload = await Preparer(threads=threads, idle=idle).open(item)
+        if upload.prepared is None:
+            msg = (
+                "The media is a stream that can be read only once, and its upload needs it: read it into bytes or a "
+                "file first, and pass that to both."
+            )
+            raise InvalidArgumentError(msg)
+        try:
+            return await inspect_prepared(upload.prepared, thresholds, face_detector, threads=threads, idle=idle)
+        finally:
+            upload.close()
+
+
+async def inspect_prepared(
+    prepared: PreparedMedia,
+    thresholds: InspectionThresholds | None,
+    face_detector: FaceDetector | None,
+    *,
+    threads: CapacityLimiter | None = None,
+    idle: float,
+) -> MediaInspection:
+    """Inspect a media that was opened already.
+
+    Args:
+        prepared: The media.
+        thresholds: See `inspect_media`.
+        face_detector: See `inspect_media`.
+        threads: Bounds the threads that decode; by default those that all inspections of the loop share.
+        idle: Most seconds that a blocking source may take for its next piece.
+    """
+    context = context_of(prepared.media)
+    limits = (thresholds or InspectionThresholds()).for_context(context)
+    threads = threads or _threads()
+    work = partial(_measure, prepared, limits, with_face=face_detector is not None and context.startswith("face"))
+    if prepared.source.may_block:
+        measured = await run_abandonable(work, idle=idle)
+    else:
+        measured = await to_thread.run_sync(work, limiter=threads)
+    if measured.inspection.mimetype == PDF:
+        return measured.inspection
+    note = None
+    if face_detector is not None and measured.face is not None:
+        try:
+            faces = await detect_faces(face_detector, measured.face, threads)
+            measured.values.update(measure_faces(faces, measured.face.width, measured.face.height))
+        except FaceDetectorFailedError as error:
+            note = f"The face detector failed ({error}), so the face was not checked."
+            _LOGGER.warning("The face detector failed (%s), so a face was not checked.", error)
+    return evolve(measured.inspection, checks=judge_picture(measured.values, limits), note=note)
+
+
+def _threads() -> CapacityLimiter:
+    try:
+        return _THREADS.get()
+    except LookupError:
+        threads = CapacityLimiter(max(2, os.cpu_count() or 2))
+        _THREADS.set(threads)
+        return threads
+
+
+def _measure(prepared: PreparedMedia, limits: PictureThresholds, *, with_face: bool) -> _Measured:
+    """Decode and measure. Blocking, for a worker thread."""
+    inspection = MediaInspection(
+        context=context_of(prepared.media), mimetype=prepared.mimetype, size=prepared.source.size
+    )
+    if prepared.mimetype == PDF:
+        return _Measured(evolve(inspection, note="A PDF is not decoded, so nothing was checked but its type and size."))
+    # Imported here, so that programs that inspect nothing do not load it.
+    from veriff_async._media.picture_measures import WORK_SIDE, measure_picture
+
+    content = read_all(prepared.source)
+    decoded = decode(content, prepared.mimetype, max_side=WORK_SIDE)
+    width, height = decoded.full_size
+    inspection = evolve(inspection, width=width, height=height, orientation=_orientation(content, prepared.mimetype))
+    values = measure_picture(decoded.image, decoded.full_size, limits)
+    return _Measured(inspection, values, _face_picture(decoded.image) if with_face else None)
+
+
+def _orientation(content: io.BytesIO, mimetype: str) -> int:
+    try:
+        stated: object = open_picture(content, mimetype).getexif().get(_ORIENTATION, 1)
+    except Exception:  # noqa: BLE001  viewers show a picture with damaged EXIF data as it is stored
+        return 1
+    return stated if isinstance(stated, int) and 1 <= stated <= 8 else 1  # noqa: PLR2004  EXIF 2.32, 4.6.4
+
+
+def _face_picture(image: Image.Image) -> FacePicture:
+    return FacePicture(width=image.width, height=image.height, rgb=image.convert("RGB").tobytes())
