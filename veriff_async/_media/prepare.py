@@ -171,7 +171,7 @@ class Preparer:
         """
         (upload,) = await self._inspect([media])
         if upload.prepared is None and seeks_async(media.source):
-            upload = PendingUpload(0, evolve(media, max_side=None))
+            upload = PendingUpload(0, evolve(media, convert=None, max_bytes=None, max_side=None))
             await self._spool_and_rewind(upload, None)
         return upload
 
