@@ -480,3 +480,14 @@ def test_newer_statuses_are_accepted() -> None:
     found = json.loads(dump_state(after(session_event("s", "started")))) | {"source": "carrier pigeon", "newer": 1}
 
     assert after(session_event("s", "started")) == load_state(dump(found))
+
+
+@given(strategy_for(Decision), st.sampled_from(DecisionSource), st.none() | st.floats(0, 4e9))
+def test_first_decision_has_the_same_effect_with_and_without_a_new_session(
+    decision: Decision, source: DecisionSource, recorded_at: float | None
+) -> None:
+    """A session that is not recorded yet is like one that was only created."""
+    created = SessionState(session_id=decision.session_id, status=Status.CREATED)
+    event = DecisionEvent(decision=decision)
+    first = apply_event(None, event, source, recorded_at=recorded_at)
+    assert first == apply_event(created, event, source, recorded_at=recorded_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from itertools import pairwise
 
 import pytest
@@ -63,6 +64,13 @@ def test_chunks_sign_like_the_whole_payload(payload: bytes, cuts: list[int]) -> 
         signer.update(payload[start:end])
 
     assert sign(KEY, payload) == signer.hexdigest()
+
+
+@given(key=st.text(min_size=1, max_size=100), payload=st.binary(max_size=200), is_long=st.booleans())
+def test_payloads_of_any_length_are_signed_with_hmac(key: str, payload: bytes, is_long: bool) -> None:  # noqa: FBT001
+    """Keys beyond one block of SHA-256 are hashed first, and both ways to sign are the HMAC of the standard library."""
+    whole = payload * 200 if is_long else payload
+    assert hmac.new(key.encode(), whole, "sha256").hexdigest() == sign(key, whole) == sign(key, memoryview(whole))
 
 
 @given(payload=st.binary(), ring=st.lists(st.text(min_size=1), min_size=1, max_size=5, unique=True), data=st.data())

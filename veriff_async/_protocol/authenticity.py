@@ -7,7 +7,7 @@ present and differ, the message is not authentic.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from attrs import frozen
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from veriff_async.credentials import Credentials
 
-__all__ = ("AuthHeaders", "WebhookVerification", "parse_auth_headers", "verify_webhook")
+__all__ = ("AuthHeaders", "WebhookVerification", "match_secret", "parse_auth_headers", "verify_webhook")
 
 
 _CLIENT: Final = "client"
@@ -46,8 +46,7 @@ _ROLES: Final = {
 """The meaning of each header, by its name in lower case."""
 
 
-@frozen
-class AuthHeaders:
+class AuthHeaders(NamedTuple):
     """The authentication headers of a message, ``None`` for those that are missing.
 
     Attributes:
@@ -99,12 +98,12 @@ def parse_auth_headers(headers: Mapping[str, str]) -> AuthHeaders:
     # A header may come twice, and some mappings give both. The first one counts, and all must be equal.
     values: dict[str, str] = {}
     disagrees = False
-    for name, value in header_items(headers):
-        role = _ROLES.get(name)
-        if role is not None:
-            text = (value if isinstance(value, str) else header_text(name, value)).strip()
-            is_equal = values.setdefault(role, text).lower() == text.lower()
-            disagrees |= not is_equal and role in {_CLIENT, _SIGNATURE}
+    for name, value in header_items(headers, _ROLES):
+        role = _ROLES[name]
+        text = (value if isinstance(value, str) else header_text(name, value)).strip()
+        first = values.setdefault(role, text)
+        if first is not text and first.lower() != text.lower() and role in {_CLIENT, _SIGNATURE}:
+            disagrees = True
     return AuthHeaders(
         values.get(_CLIENT), values.get(_SIGNATURE), values.get(_INTEGRATION) or None, disagrees, values.get(_LEGACY)
     )
@@ -131,7 +130,12 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
 
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
-    body, credentials = as_bytes(body), check_credentials(credentials)
+    return WebhookVerification(*match_secret(headers, as_bytes(body), credentials))
+
+
+def match_secret(headers: Mapping[str, str], body: bytes, credentials: Credentials) -> tuple[int, str | None]:
+    """Return the index of the secret that signed a message and the integration; see `verify_webhook`."""
+    credentials = check_credentials(credentials)
     auth = parse_auth_headers(headers)
     for name, value in ((AUTH_CLIENT, auth.api_key), (HMAC_SIGNATURE, auth.signature)):
         if value is None:
@@ -147,14 +151,15 @@ def verify_webhook(headers: Mapping[str, str], body: bytes, credentials: Credent
     if auth.names_other_integration(credentials):
         msg = "The webhook names another integration: check which integration sends to this address."
         raise SignatureError(msg, reason="foreign_integration")
-    if not is_signature(auth.signature or ""):
+    signature = auth.signature or ""
+    secret_index = credentials.verify(body, signature)
+    if secret_index is not None:
+        return secret_index, auth.integration_id
+    if not is_signature(signature):
         msg = "The webhook's signature is not 64 hex digits: answer 401, it is not Veriff's."
         raise SignatureError(msg, reason="malformed")
-    secret_index = credentials.verify(body, auth.signature or "")
-    if secret_index is None:
-        msg = (
-            "The webhook's signature matches no live secret: verify the raw bytes as received, pass every secret that "
-            "the API Keys page lists, and call explain_signature."
-        )
-        raise SignatureError(msg, reason="mismatch")
-    return WebhookVerification(secret_index, auth.integration_id)
+    msg = (
+        "The webhook's signature matches no live secret: verify the raw bytes as received, pass every secret that the "
+        "API Keys page lists, and call explain_signature."
+    )
+    raise SignatureError(msg, reason="mismatch")

@@ -14,7 +14,7 @@ from veriff_async.credentials import Credentials
 from veriff_async.errors import ConfigurationError, InvalidArgumentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Container, Iterable
 
     from typing_extensions import Buffer
 
@@ -57,11 +57,15 @@ def _copy(body: object) -> bytes | None:
         return None
 
 
-def header_items(headers: object) -> Iterable[tuple[str, object]]:
-    """Return the names, in lower case, and the values of headers.
+def header_items(headers: object, names: Container[str]) -> list[tuple[str, object]]:
+    """Return the headers that a caller needs, each with its name in lower case, in their order.
 
-    Any object with ``items()`` is accepted: frameworks have their own classes, which are not always mappings. Values of
-    irrelevant headers may have any type; `header_text` checks the relevant ones.
+    Any object with ``items()`` is accepted: frameworks have their own classes, which are not always mappings. Values
+    may have any type; `header_text` checks them.
+
+    Args:
+        headers: The headers of a message, names in any case.
+        names: The names of the headers to return, in lower case.
 
     Raises:
         InvalidArgumentError: The value is not a mapping, or a name is not a str; the message names the likely mistake.
@@ -71,7 +75,7 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
     if not callable(items):
         msg = f"{_HEADERS}, not {type_name(headers)}: {_headers_remedy(headers)}."
         raise InvalidArgumentError(msg)
-    lowered: list[tuple[str, object]] = []
+    found: list[tuple[str, object]] = []
     try:
         for name, value in cast("Callable[[], Iterable[tuple[object, object]]]", items)():
             if not isinstance(name, str):
@@ -80,9 +84,11 @@ def header_items(headers: object) -> Iterable[tuple[str, object]]:
                 )
                 msg = f"{_HEADERS}, but a name is of type {type_name(name)}: {remedy}."
                 break
-            lowered.append((name.lower(), value))
+            lowered = name.lower()
+            if lowered in names:
+                found.append((lowered, value))
         else:
-            return lowered
+            return found
     except (TypeError, ValueError):  # the items are not pairs
         msg = f"{_HEADERS}, but items() of {type_name(headers)} returns no pairs: pass the headers of the request."
     raise InvalidArgumentError(msg)

@@ -113,7 +113,7 @@ def _apply_message(
 ) -> tuple[SessionState | None, IgnoredReason | None]:
     match event:
         case DecisionEvent(decision=decision):
-            return _apply_decision(state or _initial_state(decision.session_id), decision, source, recorded_at)
+            return _apply_decision(state, decision, source, recorded_at)
         case SessionEvent(answered_decision=Decision() as answered, action=action):
             before = state or _initial_state(answered.session_id)
             if action == answered.status:
@@ -154,8 +154,18 @@ def _confirms_polled_decision(state: SessionState, event: WebhookEvent) -> bool:
 
 
 def _apply_decision(
-    state: SessionState, decision: Decision, source: DecisionSource, recorded_at: float | None
+    state: SessionState | None, decision: Decision, source: DecisionSource, recorded_at: float | None
 ) -> _Change:
+    if state is None:  # Nothing to compare it with. This is usual: many integrations receive decisions only.
+        attempts = () if decision.attempt_id is None else (decision.attempt_id,)
+        first = SessionState(
+            session_id=decision.session_id,
+            status=decision.status,
+            attempts=attempts,
+            decision=decision,
+            source=source,
+        )
+        return first, None
     previous = state.decision
     if previous is not None and is_same(previous, decision):
         return state, IgnoredReason.UNCHANGED

@@ -22,6 +22,14 @@ __all__ = ("Signer", "Verifier", "is_signature", "sign", "verify")
 
 _HEX: Final = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
+# A payload of up to this many bytes is signed in one piece with its key.
+_SHORT: Final = 16_384
+
+# RFC 2104: the bytes of a block of SHA-256, and of the key with each byte XORed with the constants ipad and opad.
+_BLOCK: Final = 64
+_INNER_PAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD: Final = bytes(byte ^ 0x5C for byte in range(256))
+
 
 class Signer:
     """Signs a payload that arrives in chunks."""
@@ -94,7 +102,7 @@ def is_signature(text: str) -> bool:
 
 
 def sign(secret: str, payload: Buffer) -> str:
-    """Sign a whole payload: in one call of OpenSSL, which takes half the time of a `Signer` for a short one.
+    """Sign a whole payload.
 
     Raises:
         ConfigurationError: The secret is empty, or the payload is not bytes.
@@ -102,10 +110,22 @@ def sign(secret: str, payload: Buffer) -> str:
     if not secret:
         raise _empty_secret()
     try:
+        # A short payload is copied, which takes less time than `hmac` needs to find its algorithm in OpenSSL 3.
+        if isinstance(payload, bytes) and len(payload) <= _SHORT:
+            return _sign_short(secret.encode(), payload)
         return hmac.digest(secret.encode(), payload, "sha256").hex()
     except (TypeError, ValueError, BufferError):
         problem = _not_bytes(payload)
     raise problem
+
+
+def _sign_short(key: bytes, payload: bytes) -> str:
+    """Return the HMAC as https://www.rfc-editor.org/rfc/rfc2104#section-2 defines it."""
+    if len(key) > _BLOCK:
+        key = hashlib.sha256(key).digest()
+    key = key.ljust(_BLOCK, b"\0")
+    inner = hashlib.sha256(key.translate(_INNER_PAD) + payload)
+    return hashlib.sha256(key.translate(_OUTER_PAD) + inner.digest()).hexdigest()
 
 
 def verify(payload: Buffer, signature: str, secrets: Sequence[str]) -> int | None:
@@ -121,7 +141,7 @@ def _index_of(signature: str, signatures: Sequence[str]) -> int | None:
     expected = signature.lower()
     # All are compared before the result is used, so that timing does not reveal which secret is in use.
     matches = [hmac.compare_digest(text, expected) for text in signatures]
-    return matches.index(True) if any(matches) else None
+    return matches.index(True) if True in matches else None
 
 
 def _empty_secret() -> ConfigurationError:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 
 from attrs import evolve
 
-from veriff_async._protocol.authenticity import verify_webhook
+from veriff_async._protocol.authenticity import match_secret
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
@@ -89,7 +89,7 @@ def parse_webhook(headers: Mapping[str, str], body: bytes, credentials: Credenti
     See https://devdocs.veriff.com/apidocs/veriff-public-api-guides.
     """
     body = as_bytes(body)
-    verify_webhook(headers, body, credentials)
+    match_secret(headers, body, credentials)
     try:
         raw = load_object(body)
         _check_depth(body, raw)

@@ -62,6 +62,8 @@ class Broadcaster:
 
     def publish(self, session_ids: Iterable[str | None]) -> None:
         """Report that sessions have changed, or with ``None`` that any may have; from any thread."""
+        if not self._subscribers:
+            return
         changes = tuple(session_ids)
         for subscriber in tuple(self._subscribers):
             # Dropping changes is safe: they are hints, and the subscriber reads the states themselves after None.

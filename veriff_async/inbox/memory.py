@@ -18,7 +18,7 @@ from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.models.decision import Decision, DecisionSource
-from veriff_async.models.dedup import dedup_prefix
+from veriff_async.models.dedup import dedup_fields
 from veriff_async.models.enums import Status
 from veriff_async.models.json import digest
 from veriff_async.models.state import OpenAttempt, RecordResult, SessionState
@@ -34,7 +34,7 @@ __all__ = ("MemoryInbox",)
 _IN_MEMORY: Final = Retention(max_sessions=100_000)
 
 
-_State: TypeAlias = tuple[str, str, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
+_State: TypeAlias = tuple[str, Status, tuple[str, ...], bytes | None, DecisionSource | None, tuple[OpenAttempt, ...]]
 """A state: session, status, attempts, the JSON of its decision, the decision's source, and the undecided attempts."""
 
 
@@ -43,27 +43,28 @@ class _SessionLog:
     """The events and the state of one session, as bytes: the garbage collector would visit models again and again.
 
     Attributes:
-        events: Kinds and bodies in the order of recording. Their names are the cheap prefixes of their deduplication
-            keys, and whole keys from the first event on whose prefix is taken. Most prefixes differ, and a whole key
-            takes half as long as decoding an event.
-        has_keys: Whether some names are whole keys.
+        events: Kinds and bodies in the order of recording. They are found by the fields of their deduplication keys,
+            and by whole keys from the first event on whose fields are taken. Most fields differ, and a whole key takes
+            half as long as decoding an event.
+        has_keys: Whether some events are found by whole keys.
         state: The state, if an event has set one.
         touched: The time of the last event.
     """
 
-    events: dict[str, tuple[str, bytes]] = field(factory=dict[str, "tuple[str, bytes]"])
+    events: dict[object, tuple[str, bytes]] = field(factory=dict[object, "tuple[str, bytes]"])
     has_keys: bool = False
     state: _State | None = None
     touched: float = 0.0
 
-    def choose_name(self, event: WebhookEvent, body: bytes) -> str | None:
-        """Return the name for a new event, or ``None`` for one that was recorded before."""
-        prefix = dedup_prefix(event)
-        previous = self.events.get(prefix)
-        if previous and event.raw and (previous[1] == body or digest(load_object(previous[1])) == digest(event.raw)):
+    def choose_key(self, event: WebhookEvent, body: bytes) -> object | None:
+        """Return the key for a new event, or ``None`` for one that was recorded before."""
+        fields = dedup_fields(event)
+        previous = self.events.get(fields)
+        if previous is None:
+            if event.raw and not self.has_keys:
+                return fields
+        elif event.raw and (previous[1] == body or digest(load_object(previous[1])) == digest(event.raw)):
             return None
-        if previous is None and event.raw and not self.has_keys:
-            return prefix
         self.has_keys = True
         return None if event.dedup_key in self.events else event.dedup_key
 
@@ -143,7 +144,7 @@ class MemoryInbox:
         require_asyncio()
         stored: list[_State] = []
         with self._lock:
-            self._delete_old()
+            self._delete_old(self._now())
             for session_id in session_ids:
                 log = self._logs.get(session_id)
                 if log is not None and log.state is not None:
@@ -162,7 +163,7 @@ class MemoryInbox:
         """Return the events of a session; see `Inbox.get_events`."""
         require_asyncio()
         with self._lock:
-            self._delete_old()
+            self._delete_old(self._now())
             log = self._logs.get(session_id or None)
             events = tuple(log.events.values()) if log else ()
         return tuple(load_event(kind, body) for kind, body in events)
@@ -177,28 +178,32 @@ class MemoryInbox:
 
     def _record(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
         """Record an event; return the result, and whether the state has changed."""
-        self._delete_old()
-        session_id, now = event.session_id or None, self._now()
-        log = self._logs.get(session_id) or _SessionLog()
-        # A new log is stored only after the event was applied, so an error leaves no empty session behind.
+        now = self._now()
+        self._delete_old(now)
+        session_id = event.session_id or None
+        log = self._logs.get(session_id)
+        if log is None:
+            # Stored only after the event was applied, so an error leaves no empty session behind.
+            log = _SessionLog()
         before = None if log.state is None else _load_state(log.state)
-        name = log.choose_name(event, body)
-        after, ignored = apply_event(before, event, source, is_duplicate=name is None, recorded_at=self._wall_clock())
-        state = log.state if after is None or after is before else _dump_state(after, event, body)
+        key = log.choose_key(event, body)
+        after, ignored = apply_event(before, event, source, is_duplicate=key is None, recorded_at=self._wall_clock())
+        is_changed = after is not before
+        state = log.state if after is None or not is_changed else _dump_state(after, event, body)
         # All steps that can fail are done: an error must not leave an event without its state.
         self._logs[session_id] = log
         self._logs.move_to_end(session_id)
         log.touched, log.state = now, state
-        if name is not None:
-            log.events[name] = event.kind, body
-        if len(log.events) > self._retention.max_events_per_session:
-            del log.events[next(iter(log.events))]
+        if key is not None:
+            log.events[key] = event.kind, body
+            if len(log.events) > self._retention.max_events_per_session:
+                del log.events[next(iter(log.events))]
         if len(self._logs) > self._retention.max_sessions:
             self._logs.popitem(last=False)
-        return RecordResult(event=event, state=after, ignored=ignored), after is not before
+        return RecordResult(event=event, state=after, ignored=ignored), is_changed
 
-    def _delete_old(self) -> None:
-        oldest = self._now() - self._retention.max_age
+    def _delete_old(self, now: float) -> None:
+        oldest = now - self._retention.max_age
         # The logs are in the order of their last event, so this stops at the first one that is young enough.
         while self._logs and next(iter(self._logs.values())).touched <= oldest:
             self._logs.popitem(last=False)
@@ -212,7 +217,7 @@ def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State
         text = body  # the decision's `raw` is the whole webhook
     else:
         text = dump(decision.raw or to_json(decision))
-    return state.session_id, state.status.value, state.attempts, text, state.source, state.open_attempts
+    return state.session_id, state.status, state.attempts, text, state.source, state.open_attempts
 
 
 def _load_state(state: _State) -> SessionState:
@@ -221,7 +226,7 @@ def _load_state(state: _State) -> SessionState:
     decision = None if text is None else decode_model(Decision, load_object(text))
     return SessionState(
         session_id=session_id,
-        status=Status(status),
+        status=status,
         attempts=attempts,
         decision=decision,
         source=source,

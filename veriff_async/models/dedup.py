@@ -15,7 +15,7 @@ from veriff_async.models.json import digest
 if TYPE_CHECKING:
     from veriff_async.models.json import JsonObject
 
-__all__ = ("dedup_key", "dedup_prefix")
+__all__ = ("dedup_fields", "dedup_key")
 
 
 class _SupportsDedup(Protocol):
@@ -29,11 +29,13 @@ class _SupportsDedup(Protocol):
 
 def dedup_key(event: _SupportsDedup) -> str:
     """Return the same text for every delivery of one message."""
-    return f"{dedup_prefix(event)}:{digest(event.raw) if event.raw else ''}"
+    parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in dedup_fields(event)]
+    return ":".join((*parts, digest(event.raw) if event.raw else ""))
 
 
-def dedup_prefix(event: _SupportsDedup) -> str:
-    """Return the dedup key without its digest, which is cheap to compute and differs for most pairs of messages."""
-    fields = event._dedup_fields()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  not part of the API
-    parts = [part.isoformat() if isinstance(part, datetime) else str(part or "") for part in fields]
-    return ":".join((event.kind, *parts))
+def dedup_fields(event: _SupportsDedup) -> tuple[object, ...]:
+    """Return what the dedup key consists of, except for its digest.
+
+    It is cheap, differs for most pairs of messages, and is the same for every delivery of one message.
+    """
+    return event.kind, *event._dedup_fields()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]  not part of the API

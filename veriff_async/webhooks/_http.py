@@ -75,6 +75,9 @@ STATUSES: Final = frozenset({200, 400, 401, 403, 405, 408, 413, 415, 503})
 """Every status that a receiver responds with; the 404 is the adapters'."""
 
 
+_BODY_HEADERS: Final = frozenset({"content-type", "content-encoding", "content-length"})
+
+
 def check_receiver(receiver: object) -> None:
     """Check the receiver that an adapter is given.
 
@@ -112,13 +115,13 @@ def refuse_head(method: str, headers: Mapping[str, str], max_body: int) -> Webho
     if method != "POST":
         return NOT_POST
     content_type = encoding = length = ""
-    for name, value in header_items(headers):
+    for name, value in header_items(headers, _BODY_HEADERS):
         # A header that comes twice has both values, so that it matches neither.
         if name == "content-type":
             content_type += (content_type and ", ") + header_text(name, value)
         elif name == "content-encoding":
             encoding += (encoding and ", ") + header_text(name, value)
-        elif name == "content-length":
+        else:
             length += (length and ", ") + header_text(name, value)
     # A request without a content type may be JSON. The signature covers the bytes as they were sent, and a small
     # compressed body may unpack to a huge one.
@@ -133,7 +136,7 @@ def refuse_head(method: str, headers: Mapping[str, str], max_body: int) -> Webho
 
 def header_value(headers: Mapping[str, str], name: str) -> str | None:
     """Return the value of a header, its name in any case; a header that comes twice has both values."""
-    values = [header_text(name, value) for key, value in header_items(headers) if key == name]
+    values = [header_text(name, value) for _, value in header_items(headers, (name,))]
     return ", ".join(values) if values else None
 
 

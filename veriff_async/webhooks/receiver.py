@@ -262,7 +262,25 @@ class WebhookReceiver:
             >>> result = await receiver.receive(headers, body)
         """
         require_asyncio()
-        return await self._receive(headers, body)
+        loop = asyncio.get_running_loop()
+        tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
+        try:
+            event = parse_webhook(headers, body, self._credentials)
+        except (SignatureError, WebhookPayloadError):
+            self._refused += 1
+            raise
+        try:
+            if tasks.is_closed:
+                msg = "The receiver is closed: answer 503, and close the receiver only after the server."
+                raise InboxError(msg)  # noqa: TRY301  counted like every failure to record
+            # By identity of the method: a subclass or a test may have replaced `record`, which must then be called.
+            inbox = self._inbox
+            if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
+                return self._record_now(tasks, inbox, event, bytes(body))
+            return await tasks.record(self._record(tasks, event), self._record_timeout)
+        except InboxError:
+            self._record_failures += 1
+            raise
 
     async def handle(
         self,
@@ -302,7 +320,7 @@ class WebhookReceiver:
         if response is not None:
             return self._refuse(response)
         try:
-            await self._receive(headers, await self._read(body))
+            await self.receive(headers, await self._read(body))
         except _BodyRefusedError as error:
             return self._refuse(error.response)
         except (SignatureError, WebhookPayloadError) as error:
@@ -377,27 +395,6 @@ class WebhookReceiver:
         except Exception:  # noqa: BLE001  each server has its own error for a connection that is gone
             raise _BodyRefusedError(_http.TOO_SLOW if limit.expired() else _http.INCOMPLETE) from None
         return buffer.getvalue()
-
-    async def _receive(self, headers: Mapping[str, str], body: bytes) -> RecordResult:
-        loop = asyncio.get_running_loop()
-        tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
-        try:
-            event = parse_webhook(headers, body, self._credentials)
-        except (SignatureError, WebhookPayloadError):
-            self._refused += 1
-            raise
-        try:
-            if tasks.is_closed:
-                msg = "The receiver is closed: answer 503, and close the receiver only after the server."
-                raise InboxError(msg)  # noqa: TRY301  counted like every failure to record
-            # By identity of the method: a subclass or a test may have replaced `record`, which must then be called.
-            inbox = self._inbox
-            if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
-                return self._record_now(tasks, inbox, event, bytes(body))
-            return await tasks.record(self._record(tasks, event), self._record_timeout)
-        except InboxError:
-            self._record_failures += 1
-            raise
 
     def _record_now(self, tasks: LoopTasks, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
         """Record in an inbox that never waits, without a task; not for a subclass that has a `record` of its own."""
