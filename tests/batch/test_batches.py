@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async.client import ClientOptions
+    from veriff_async.sandbox import ReceivedRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -156,7 +157,7 @@ async def test_each_job_has_a_result(sandbox: Sandbox, veriff: VeriffClient, jou
 
 
 async def test_each_step_is_saved_before_and_after(sandbox: Sandbox, veriff: VeriffClient) -> None:
-    """A state is saved before its request is sent, and the result before the next request."""
+    """One record before a creation, before the uploads, before and after the submission, and after the decision."""
     seen: list[tuple[JobState, int]] = []
     missing: list[int] = []
 
@@ -164,21 +165,82 @@ async def test_each_step_is_saved_before_and_after(sandbox: Sandbox, veriff: Ver
         async def write(self, record: JobRecord) -> None:
             await super().write(record)
             missing.append(len(record.missing_indexes))
-            if missing[-1] in {0, 3}:  # concurrent uploads finish in any order
-                seen.append((record.state, len(sandbox.requests)))
+            seen.append((record.state, len(sandbox.requests)))
 
     await results(verify_many(veriff, [job("user-42")], journal=RecordingJournal(), rate_limits=QUICK))
 
-    assert [3, 3, 3, 2, 1, 0, 0, 0, 0] == missing
+    assert [3, 3, 0, 0, 0] == missing
     assert [
         (JobState.CREATING, 0),
-        (JobState.CREATED, 1),
         (JobState.UPLOADING, 1),
-        (JobState.UPLOADING, 4),
         (JobState.SUBMITTING, 4),
         (JobState.SUBMITTED, 5),
         (JobState.DECIDED, 6),
     ] == seen
+
+
+@asynccontextmanager
+async def uploading_one_by_one(on_upload: Callable[[Sandbox], None]) -> AsyncIterator[VeriffClient]:
+    """Open a client that uploads one media at a time, and call a function when the first one has arrived."""
+    uploads: list[ReceivedRequest] = []
+
+    def on_request(request: ReceivedRequest) -> None:
+        if request.path.endswith("/media"):
+            uploads.append(request)
+            if len(uploads) == 1:
+                on_upload(sandbox)
+
+    async with (
+        Sandbox(on_request=on_request) as sandbox,
+        VeriffClient.from_env(sandbox.environ, max_uploads=1, retry=RetryPolicy(max_attempts=1)) as veriff,
+    ):
+        yield veriff
+
+
+class MissingUploads(MemoryJournal):
+    """A journal that notes how many uploads are missing in each record."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        super().__init__()
+        self.missing: list[int] = []
+
+    async def write(self, record: JobRecord) -> None:
+        """Write, and count."""
+        await super().write(record)
+        self.missing.append(len(record.missing_indexes))
+
+
+async def test_receipts_are_saved_when_an_upload_fails() -> None:
+    """If one upload of a job fails, the record has the receipts of the complete ones."""
+    journal = MissingUploads()
+    async with uploading_one_by_one(lambda sandbox: sandbox.inject(Fault.status(500), method="POST")) as veriff:
+        stopped = await verify_one(veriff, job("user-42"), journal=journal, wait=False)
+
+    assert isinstance(stopped.error, ServerError)
+    assert [3, 3, 2] == journal.missing
+
+
+async def test_receipts_are_saved_when_a_run_is_cancelled() -> None:
+    """A run that is cancelled during the uploads of a job saves the receipts of the complete ones."""
+    journal = MissingUploads()
+    async with uploading_one_by_one(lambda sandbox: sandbox.inject(Fault.hang(), method="POST")) as veriff:
+        run = asyncio.ensure_future(verify_one(veriff, job("user-42"), journal=journal, wait=False))
+        while veriff.statistics().requests < 3:  # noqa: ASYNC110  a creation, an upload, and one that hangs
+            await asyncio.sleep(0)
+        run.cancel()
+        await asyncio.wait([run])
+
+    assert [3, 3, 2] == journal.missing
+
+
+async def test_receipts_of_long_uploads_are_saved_at_once(advance_time: Callable[[float], None]) -> None:
+    """When the uploads of a job have run for a second, each receipt is saved when it arrives."""
+    journal = MissingUploads()
+    async with uploading_one_by_one(lambda _: advance_time(1.5)) as veriff:
+        await verify_one(veriff, job("user-42"), journal=journal, wait=False)
+
+    assert [3, 3, 2, 1, 0, 0] == journal.missing
 
 
 async def test_finished_jobs_come_from_the_journal(
@@ -464,7 +526,7 @@ async def test_expired_session_gets_its_decision(journal: MemoryJournal) -> None
         Sandbox(clock=VirtualClock()) as sandbox,
         VeriffClient.from_env(sandbox.environ, retry=RetryPolicy(max_attempts=1)) as veriff,
     ):
-        sandbox.inject(Fault.drop(), path="/v1/sessions/*/media", times=3)
+        sandbox.inject(Fault.drop(), method="POST", path="/v1/sessions/*/media", times=3)
         stopped = await verify_one(veriff, job("user-42"), journal=journal)
         assert JobState.UPLOADING is stopped.state
         sandbox.advance(8 * 86_400)
@@ -681,7 +743,7 @@ async def test_cancelled_run_creates_no_more_sessions(
     await asyncio.wait([run])
 
     assert 1 == count_creations(sandbox)
-    assert {JobState.CREATED: 1} == dict(await journal.count_by_state())
+    assert {JobState.UPLOADING: 1} == dict(await journal.count_by_state())
 
 
 async def test_cancelled_run_waits_ten_seconds_for_creations(

@@ -227,7 +227,7 @@ async def test_file_that_changes_before_it_is_sent_fails_the_job(
     class ChangingJournal(MemoryJournal):
         async def write(self, record: JobRecord) -> None:
             await super().write(record)
-            if record.state is JobState.CREATED:
+            if record.state is JobState.UPLOADING:
                 await path.write_bytes(LARGE.ljust(500_000, b"1"))
 
     result = await verify_one(veriff, job(path), journal=ChangingJournal(), wait=False)

@@ -1,8 +1,7 @@
-"""Runs the steps of one job, and saves each state before its request is sent and after its response has arrived.
+"""Runs the steps of one job, and saves a record where a killed run needs it; `_runner` has the reasons.
 
-See `_runner` for the states and for the reasons why a killed run creates nothing twice. Each step recovers in its own
-way, so the runner needs no table of states: a creation has an unknown outcome, uploads are matched by size, and a
-submission trusts error 1304 only if an earlier submission may have been sent.
+Each step recovers in its own way, so the runner needs no table of states: a creation has an unknown outcome, uploads
+are matched by size, and a submission trusts error 1304 only if an earlier submission may have been sent.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from veriff_async.errors import (
     ConflictError,
     DecisionTimeoutError,
     JobChangedError,
+    JournalError,
     OutcomeUnknownError,
     VeriffError,
 )
@@ -55,6 +55,10 @@ _WRONG_STATE: Final = "1304"
 
 # Seconds that a cancelled run gives to creations that were sent, whose sessions would otherwise be unknown.
 _CREATION_GRACE: Final = 10.0
+
+# Seconds after the beginning of a job's uploads from which on each receipt is saved when it arrives. A kill before that
+# costs the uploads of one second, and only if Veriff does not list them.
+_QUICK_UPLOADS: Final = 1.0
 
 _BEFORE_SUBMISSION: Final = frozenset(
     {
@@ -160,7 +164,8 @@ class JobRunner:
         """
         if self.record.state not in _BEFORE_SUBMISSION:
             return
-        if self.record.session_id is None:
+        is_new = self.record.session_id is None
+        if is_new:
             # Before the session, which cannot be undone: a picture may not decode, and an async file may fail.
             try:
                 await self._complete_uploads(job)
@@ -170,7 +175,8 @@ class JobRunner:
             await self._create_session(job)
         session = self._session
         try:
-            await self._find_uploads(session)
+            if not is_new:
+                await self._find_uploads(session)
             await self._upload_missing(session, job)
             await self._submit_session(session)
         except VeriffError as error:
@@ -286,7 +292,8 @@ class JobRunner:
             await self._save(new.with_failure(error) if kind is ErrorKind.JOB else new)
             raise
         self.context.breaker.session_id = session.id  # a probe of a session that exists is the most realistic one
-        await self._save(self.record.with_session(session.id))
+        # The session and the beginning of its uploads in one write: every media is prepared, so they follow at once.
+        await self._save(self.record.with_session(session.id).with_uploads_started())
 
     async def _save_unknown(self, session_id: str | None = None) -> OutcomeUnknownError:
         """Save that the session may exist, and return the error to raise."""
@@ -312,22 +319,42 @@ class JobRunner:
             if is_repeated(error.status) or isinstance(error, AuthenticationError):
                 raise
             return
-        await self._save(self.record.with_uploaded(uploaded.all))
+        # Not saved: until the next write, a killed run asks again.
+        self.record = self.record.with_uploaded(uploaded.all)
 
     async def _upload_missing(self, session: VerificationSession, job: Job) -> None:
-        if not self.record.missing_indexes:
+        missing = self.record.missing_indexes
+        if not missing:
             return
         # Saved before the uploads: after a kill, only a started upload may be matched with the files that Veriff has.
-        await self._save(self.record.with_uploads_started())
+        if not all(self.record.media[index].upload_started for index in missing):
+            await self._save(self.record.with_uploads_started())
         uploads = await self._complete_uploads(job)
-
-        async def save(index: int, receipt: UploadedMedia) -> None:
-            await self._save(self.record.with_media_id(index, receipt.id))
-
         # Each upload is a request of its own, so each needs its turn at the rate.
         async with self.context.request(count=len(uploads)):
             self._uploads = None  # `send` closes them, also when it fails
-            await uploader_of(self.context.client).send(session.id, uploads, on_uploaded=save)
+            await self._send_uploads(session, uploads)
+
+    async def _send_uploads(self, session: VerificationSession, uploads: list[PendingUpload]) -> None:
+        """Send media; their receipts are saved with the next state, or sooner if the uploads last long or fail."""
+        time = asyncio.get_running_loop().time
+        save_from = time() + _QUICK_UPLOADS
+
+        async def keep(index: int, receipt: UploadedMedia) -> None:
+            self.record = self.record.with_media_id(index, receipt.id)
+            if time() >= save_from and self.record.missing_indexes:
+                await self._save(self.record)
+
+        try:
+            await uploader_of(self.context.client).send(session.id, uploads, on_uploaded=keep)
+        except VeriffError:
+            await self._save(self.record)
+            raise
+        except asyncio.CancelledError:
+            # The run is being stopped. An error of the journal must not replace the cancellation.
+            with suppress(JournalError):
+                await self._save(self.record)
+            raise
 
     async def _submit_session(self, session: VerificationSession) -> None:
         # Read before the state is saved, which is the same for a first submission and for a repeated one.

@@ -13,24 +13,33 @@ Who calls whom::
                                        ▼
                                      RateLimiter, CircuitBreaker, VeriffClient
 
-States of a job, as the journal has them. A state that ends in ``ing`` is saved before the request is sent, the next
-one when its response has arrived::
+States of a job, as the journal has them::
 
-    new ─► creating ─► created ─► uploading ─► submitting ─► submitted ─► decided
-              │           (every state before decided can become failed; retry_failed resumes at the state that failed)
-              └─► unknown   resolve_unknown or on_unknown leads back to new, or to created
+    new ─► creating ─► uploading ─► submitting ─► submitted ─► decided
+              │            ▲           every state before decided can become failed; retry_failed resumes there
+              └─► unknown ─┴─ created  resolve_unknown or on_unknown leads back to new, or to created
 
 Order. Jobs run concurrently and finish in any order. Within one job the steps are sequential, except that its uploads
-run concurrently; each upload that finishes saves the record with all receipts so far, so none overwrites another.
+run concurrently.
 
-Kills. The process may end between any two instructions. The next run reads the last saved state and therefore knows
-which request may have been sent without its response having been saved:
+Writes. A record is durable before the request whose repetition it has to prevent; that makes five writes for each job.
+The process may end between any two instructions. The next run reads the last record, so it knows which requests may
+have been sent::
 
-    creating    the session may exist, and Veriff has neither an idempotency key nor a search for sessions: the job
-                becomes ``unknown`` and is not created again unless `on_unknown` says so
-    uploading   asks Veriff which media it has, and uploads the others; a second upload of a picture does no harm
-    submitting  submits again; error 1304 means that the first submission arrived
-    submitted   asks for the decision, which changes nothing
+    record        durable before   contains           a run that is killed after it
+    creating      the creation     the fingerprints   may have a session, and Veriff has neither an idempotency key nor
+                                                      a search for sessions: the job becomes ``unknown`` and is not
+                                                      created again unless `on_unknown` says so
+    uploading     the uploads      the session        asks Veriff which media it has, and uploads the others
+    submitting    the submission   ids of the media   submits again; error 1304 means that the first one arrived
+    submitted     the wait         -                  asks for the decision, which changes nothing
+    decided       the result       the decision       yields the decision again
+
+The session and the beginning of the uploads share a record: every media is prepared before the creation, so the uploads
+follow without a pause. Receipts of uploads have no record of their own. If they are lost, Veriff's list of media
+replaces them, and where that is ambiguous, a second upload of a picture does no harm. They are saved sooner where their
+loss would cost time: if an upload fails, if the run is cancelled, and when the uploads of the job take longer than a
+second. ``submitted`` prevents nothing that ``submitting`` does not, but `collect_many` finds the job by it.
 
 Why nothing is created twice. Only the holder of a job's claim writes its record, and a journal refuses every other
 write. A creation is sent only from state ``new``, after ``creating`` has been saved. The state returns to ``new`` only
