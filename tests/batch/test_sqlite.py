@@ -12,12 +12,14 @@ import sys
 import threading
 from contextlib import asynccontextmanager, closing
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from tests.conditions import run_loop
 from veriff_async import ConfigurationError, JobClaimedError, JournalError
+from veriff_async._storage import sqlite_worker
 from veriff_async.batch import JobRecord, JobState, MediaRecord, SqliteJournal
 from veriff_async.inbox import SqliteInbox
 from veriff_async.testing import decision_event
@@ -190,29 +192,52 @@ def test_loop_that_ends_early_does_not_block_the_next(path: Path) -> None:
     asyncio.run(journal.aclose())
 
 
-async def test_waiting_writes_share_a_transaction(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Writes that arrive during a transaction share the next one."""
-    done: list[str] = []
-
+@pytest.fixture
+def writes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list of the statements that write records."""
+    found: list[str] = []
     connect = sqlite3.connect
+
+    def note(statement: str) -> None:
+        if statement.startswith("INSERT"):
+            found.append(statement)
 
     def trace_statements(name: Path, **options: Any) -> sqlite3.Connection:  # noqa: ANN401  as sqlite3 has it
         connection: sqlite3.Connection = connect(name, **options)
-        connection.set_trace_callback(done.append)
+        connection.set_trace_callback(note)
         return connection
 
+    monkeypatch.setattr(sqlite3, "connect", trace_statements)
+    return found
+
+
+async def test_waiting_writes_share_a_transaction(path: Path, writes: list[str]) -> None:
+    """Writes that arrive during a transaction share the next one."""
     names = [str(number) for number in range(100)]
-    with monkeypatch.context() as patched:
-        patched.setattr(sqlite3, "connect", trace_statements)
-        journal = SqliteJournal(path)
+    async with SqliteJournal(path) as journal:
         await asyncio.gather(*map(journal.claim, names))
-    done.clear()
-    async with block_writers(path):
-        writes = asyncio.gather(*(journal.write(record_of(name)) for name in names))
+        async with block_writers(path):
+            written = asyncio.gather(*(journal.write(record_of(name)) for name in names))
+            await run_loop(50)
+        await written
+    assert len(writes) in {1, 2}
+
+
+async def test_writes_shortly_after_a_commit_share_the_next_one(
+    path: Path, writes: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread pauses between two commits, and the writes of the pause share the second one."""
+    ended = threading.Event()
+    monkeypatch.setattr(sqlite_worker, "time", SimpleNamespace(monotonic=lambda: 1.0, sleep=lambda _: ended.wait()))
+    async with SqliteJournal(path) as journal:
+        for name in "abc":
+            await journal.claim(name)
+        await journal.write(record_of("a"))
+        written = [asyncio.ensure_future(journal.write(record_of(name))) for name in "bc"]
         await run_loop(50)
-    await writes
-    await journal.aclose()
-    assert done.count("COMMIT") in {1, 2}
+        ended.set()
+        await asyncio.wait(written)
+    assert 2 == len(writes)
 
 
 async def test_written_records_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

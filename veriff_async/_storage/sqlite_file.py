@@ -123,6 +123,11 @@ class Database:
         """How long the worker waits for a job before it calls `on_idle`; ``None`` waits for as long as it takes."""
         return None
 
+    @property
+    def commit_interval(self) -> float:
+        """How many seconds the worker waits after a commit before it takes the next jobs, so that they share one."""
+        return 0.0
+
     def begin(self, *, writes: bool) -> None:
         """Begin a transaction."""
         # A transaction that reads first and writes later fails as soon as another process has written in between.
@@ -257,7 +262,7 @@ def _switch_to_wal(db: sqlite3.Connection, timeout: float) -> str:
 
 
 def _identity(path: str | Path) -> _Identity:
-    status = os.stat(path)  # noqa: PTH116  a str is quicker, and this is done for every commit
+    status = os.stat(path)  # noqa: PTH116  a path may be a str
     return status.st_dev, status.st_ino
 
 
@@ -317,12 +322,13 @@ class FileGuard:
     it. SQLite never makes a file shorter by itself, so another program did: by copying over it, for example.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, has_log: bool = True) -> None:
         """Remember the files as they are; the database is open, so its log and index stay until it is closed."""
         real = os.path.realpath(path)
-        self._names = (os.path.abspath(path), f"{real}-wal", f"{real}-shm")  # noqa: PTH100  follows no link
-        self._expected = [_identity_or_none(name) for name in self._names]
-        self._size = 0
+        self._name = os.path.abspath(path)  # noqa: PTH100  follows no link
+        self._identity, self._size = _status(self._name)
+        self._log_names = (f"{real}-wal", f"{real}-shm") if has_log else ()
+        self._logs = [_status(name)[0] for name in self._log_names]
 
     def check(self) -> None:
         """Check that the files are still those that were opened.
@@ -330,16 +336,16 @@ class FileGuard:
         Raises:
             FileReplacedError: Another file, or none, has one of the names, or the file is shorter than before.
         """
-        for index, name in enumerate(self._names):
-            identity = _identity_or_none(name)
-            if self._expected[index] is None:  # the log and the index are created when they are first needed
-                self._expected[index] = identity
-            elif identity != self._expected[index]:
-                raise FileReplacedError
-        size = _size_or_zero(self._names[0])
-        if size < self._size:
+        identity, size = _status(self._name)
+        if identity != self._identity or size < self._size:
             raise FileReplacedError
         self._size = size
+        for index, name in enumerate(self._log_names):
+            log, _ = _status(name)
+            if self._logs[index] is None:  # the log and the index are created when they are first needed
+                self._logs[index] = log
+            elif log != self._logs[index]:
+                raise FileReplacedError
 
     def detach(self, connection: sqlite3.Connection) -> None:
         """Keep the log of the file that was opened away from the file that has taken its name, if another one has.
@@ -347,29 +353,24 @@ class FileGuard:
         SQLite would apply the log to that file, and overwrite it (https://sqlite.org/howtocorrupt.html, 1.4). So the
         content of the log is written into the file that was opened, and the log is removed.
         """
-        identity = _identity_or_none(self._names[0])
-        if identity is None or identity == self._expected[0]:
+        identity, _ = _status(self._name)
+        if identity is None or identity == self._identity:
             return
         with suppress(sqlite3.Error):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        for name, expected in zip(self._names[1:], self._expected[1:], strict=True):
-            if expected is not None and _identity_or_none(name) == expected:
+        for name, expected in zip(self._log_names, self._logs, strict=True):
+            if expected is not None and _status(name)[0] == expected:
                 with suppress(OSError):
                     os.unlink(name)  # noqa: PTH108  a str, as everywhere here
 
 
-def _identity_or_none(name: str) -> _Identity | None:
+def _status(name: str) -> tuple[_Identity | None, int]:
+    """Return the identity and the size of the file with a name, or ``None`` and 0 if there is none."""
     try:
-        return _identity(name)
+        status = os.stat(name)  # noqa: PTH116  a str is quicker, and this is done for every commit
     except OSError:
-        return None
-
-
-def _size_or_zero(name: str) -> int:
-    try:
-        return os.stat(name).st_size  # noqa: PTH116  as in `_identity`
-    except OSError:
-        return 0
+        return None, 0
+    return (status.st_dev, status.st_ino), status.st_size
 
 
 def database_path(path: object, *, owner: str, memory: str) -> Path:

@@ -10,7 +10,8 @@ inbox has a writer and a reader.
     await future ◄── one callback a loop ─┘
 
 Group commit
-    A commit waits for the disk, so all jobs that wait share one transaction. A job's result is delivered after the
+    A commit waits for the disk, so all jobs that wait share one transaction. A database may ask for a pause between
+    commits (`Database.commit_interval`), so that more jobs wait. A job's result is delivered after the
     commit only: a record that was acknowledged is on the disk. An error of one job (a damaged row, a job that another
     run has claimed) is that job's own. An error of SQLite concerns the file as a whole, so it undoes the transaction
     and is delivered to every job.
@@ -45,6 +46,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import time
 import warnings
 from contextlib import ExitStack, closing, suppress
 from queue import Empty, SimpleQueue
@@ -171,6 +173,7 @@ class Worker(Thread, Generic[_DatabaseT]):
         self._successor = successor
         self._jobs: SimpleQueue[_QueuedJob | None] = SimpleQueue()
         self._batch: list[_QueuedJob] = []
+        self._next_commit = 0.0
         self._lock = Lock()  # a job is either queued before the end of the thread, or refused
         self._refusal: VeriffError | None = None
 
@@ -217,6 +220,8 @@ class Worker(Thread, Generic[_DatabaseT]):
         except Empty:
             self._database.on_idle()
             return True
+        if job is not None and (pause := self._next_commit - time.monotonic()) > 0:
+            time.sleep(pause)
         while job is not None:
             batch.append(job)
             if len(batch) == _BATCH_SIZE or self._jobs.empty():
@@ -224,6 +229,8 @@ class Worker(Thread, Generic[_DatabaseT]):
             job = self._jobs.get()  # does not block: this thread is the only one that takes jobs
         if batch:
             _deliver(batch, self._run_batch(batch))
+            if any(job.writes for job in batch):
+                self._next_commit = time.monotonic() + self._database.commit_interval
         return job is not None
 
     def _run_batch(self, batch: Sequence[_QueuedJob]) -> list[_Outcome]:
