@@ -188,13 +188,13 @@ async def uploading_one_by_one(on_upload: Callable[[Sandbox], None]) -> AsyncIte
         if request.path.endswith("/media"):
             uploads.append(request)
             if len(uploads) == 1:
-                on_upload(sandbox)
+                on_upload(running)
 
-    async with (
-        Sandbox(on_request=on_request) as sandbox,
-        VeriffClient.from_env(sandbox.environ, max_uploads=1, retry=RetryPolicy(max_attempts=1)) as veriff,
-    ):
-        yield veriff
+    running = Sandbox(on_request=on_request)
+    async with running:
+        options: ClientOptions = {"max_uploads": 1, "retry": RetryPolicy(max_attempts=1)}
+        async with VeriffClient.from_env(running.environ, **options) as veriff:
+            yield veriff
 
 
 class MissingUploads(MemoryJournal):
