@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from veriff_async.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ("is_being_cancelled", "require_asyncio")
 
 
-def require_asyncio() -> None:
-    """Check that an asyncio task is running, on asyncio's loop or uvloop.
+def require_asyncio() -> asyncio.Task[Any]:
+    """Return the running asyncio task, which runs on asyncio's loop or uvloop.
 
     Under trio there is none, even if trio runs as a guest in an asyncio loop. Connections, timers and waits would fail
     later, with errors that do not name the reason.
@@ -25,6 +29,7 @@ def require_asyncio() -> None:
     if task is None:
         msg = "veriff-async requires asyncio: use asyncio.run() or anyio's asyncio backend; trio is not supported."
         raise ConfigurationError(msg)
+    return task
 
 
 def is_being_cancelled() -> bool:

@@ -7,10 +7,12 @@ running download would end with advice about the network although the caller clo
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._http.interruption import Interruption
 from veriff_async.errors import ClientClosedError, TransportError
 
 if TYPE_CHECKING:
@@ -23,21 +25,21 @@ GRACE: Final = 1.0
 """Seconds that closing waits for ended calls and connections; a caller's own cleanup can take longer."""
 
 
-_ENCLOSING: Final[ContextVar[tuple[asyncio.Timeout, ...]]] = ContextVar("veriff_async_enclosing_calls", default=())
+_ENCLOSING: Final[ContextVar[tuple[Interruption, ...]]] = ContextVar("veriff_async_enclosing_calls", default=())
 """The calls that the current task runs in, those of its parent tasks included."""
 
 
 class ActiveCalls:
     """The running calls of one client.
 
-    A call runs inside ``async with calls.guard():``. `aclose` cancels what runs inside, and the guard turns that
-    cancellation into `ClientClosedError`. A cancellation that comes from elsewhere passes through unchanged.
+    A call runs inside ``with calls.guard():``. `aclose` cancels what runs inside, and the guard turns that cancellation
+    into `ClientClosedError`. A cancellation that comes from elsewhere passes through unchanged.
     """
 
     def __init__(self) -> None:
         """Start without a call."""
         self.closed: bool = False
-        self.deadlines: set[asyncio.Timeout] = set()
+        self.running: set[Interruption] = set()
         """The running calls; each guard adds and removes its own."""
         self.changed: asyncio.Event | None = None
         """Set by a guard that ends while the client is being closed."""
@@ -51,51 +53,46 @@ class ActiveCalls:
         self.closed = True
         # Several tasks may close the client at once, and all of them wait for it.
         changed = self.changed = self.changed or asyncio.Event()
-        now = asyncio.get_running_loop().time()
         # A callback of a call may close the client; its own call ends when it next uses the network.
-        others = self.deadlines.difference(_ENCLOSING.get())
-        for deadline in others:
-            deadline.reschedule(now)
+        others = self.running.difference(_ENCLOSING.get())
+        for call in others:
+            call.interrupt()
         try:
             async with asyncio.timeout(GRACE):
-                while others & self.deadlines:
+                while others & self.running:
                     changed.clear()
                     await changed.wait()
         except TimeoutError:
             pass
 
 
-class _Guard(AbstractAsyncContextManager[None]):
+class _Guard(Interruption, AbstractContextManager[None]):
     """Runs one call; see `ActiveCalls`."""
+
+    __slots__ = ("_calls", "_token")
 
     def __init__(self, calls: ActiveCalls) -> None:
         self._calls = calls
-        self._deadline = asyncio.timeout(None)
-        self._token: Token[tuple[asyncio.Timeout, ...]]
+        self._token: Token[tuple[Interruption, ...]]
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
+        self.begin(require_asyncio())
         if self._calls.closed:
             raise client_closed()
-        self._calls.deadlines.add(self._deadline)
-        self._token = _ENCLOSING.set((*_ENCLOSING.get(), self._deadline))
-        await self._deadline.__aenter__()
+        self._calls.running.add(self)
+        self._token = _ENCLOSING.set((*_ENCLOSING.get(), self))
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._calls.deadlines.discard(self._deadline)
-        if self._calls.changed is not None:
-            self._calls.changed.set()
+        calls = self._calls
+        calls.running.discard(self)
+        if calls.changed is not None:
+            calls.changed.set()
         _ENCLOSING.reset(self._token)
-        try:
-            await self._deadline.__aexit__(kind, error, traceback)
-        except TimeoutError:
-            pass
-        else:
-            # Closing breaks connections too, and the error of the connection may arrive first.
-            if not (self._calls.closed and isinstance(error, TransportError)):
-                return
-        raise client_closed() from None
+        # Closing breaks connections too, and the error of the connection may arrive first.
+        if self.end(kind) or (calls.closed and isinstance(error, TransportError)):
+            raise client_closed() from None
 
 
 def client_closed() -> ClientClosedError:

@@ -18,6 +18,8 @@ import aiohttp
 from attrs import define, evolve, field, frozen
 from yarl import URL
 
+from veriff_async._event_loop import require_asyncio
+from veriff_async._http.interruption import Interruption
 from veriff_async._http.payload import BytesBody
 from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.response import Response, invalid_response, is_signed, session_id_in
@@ -156,7 +158,7 @@ class Exchange:
     pending: bool = False
 
 
-class _ProgressTimeout:
+class _ProgressTimeout(Interruption):
     """Ends an attempt with `TimeoutError` when no bytes move: a deadline that each piece of a body postpones.
 
     While the connection is established, aiohttp enforces `Timeouts.connect`, and this enforces only `Timeouts.total`.
@@ -167,6 +169,8 @@ class _ProgressTimeout:
     because the timer always fires within `Timeouts.idle` from now, and no deadline that begins later is earlier.
     """
 
+    __slots__ = ("_bytes", "_due", "_end", "_last", "_loop", "_started", "_timeouts", "_timer")
+
     def __init__(self, timeouts: Timeouts) -> None:
         """Start the limits of one attempt."""
         self._loop = asyncio.get_running_loop()
@@ -174,19 +178,19 @@ class _ProgressTimeout:
         self._started = self._last = self._loop.time()
         self._bytes = 0
         self._due = self._end = self._started + timeouts.total
-        self._deadline = asyncio.timeout(None)
 
-    async def __aenter__(self) -> None:
+    def __enter__(self) -> None:
         """Start the timer."""
-        await self._deadline.__aenter__()
+        self.begin(require_asyncio())
         self._timer = self._loop.call_at(min(self._due, self._started + self._timeouts.idle), self._check)
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop the timer, and raise `TimeoutError` if it ended the attempt."""
         self._timer.cancel()
-        await self._deadline.__aexit__(kind, error, traceback)
+        if self.end(kind):
+            raise TimeoutError from error
 
     def restart(self) -> None:
         """Start measuring again: the request begins to be sent, or the body of its response to arrive."""
@@ -210,7 +214,7 @@ class _ProgressTimeout:
         if self._due > now:
             self._timer = self._loop.call_at(min(self._due, now + self._timeouts.idle), self._check)
         else:
-            self._deadline.reschedule(self._due)
+            self.interrupt()
 
 
 class Sender:
@@ -218,7 +222,7 @@ class Sender:
 
     def __init__(self, *, roots: Mapping[Host, str], pool: Pool, timeouts: Timeouts) -> None:
         """Share the settings of all attempts."""
-        self._roots = roots
+        self._roots = {host: URL(root, encoded=True) for host, root in roots.items()}
         self._pool = pool
         self._timeouts = timeouts
         # aiohttp rounds limits above `ceil_threshold` up to whole seconds.
@@ -237,7 +241,7 @@ class Sender:
             ResponseError: The response is too large, or a file that is not whole.
             VeriffError: The error of a source or of `Exchange.writer`.
         """
-        request, writer = exchange.request, exchange.writer
+        request = exchange.request
         # `content` outlives a broken connection: the part that arrived may have the id of a created session.
         timeout, content = _ProgressTimeout(self._timeouts), bytearray()
 
@@ -256,29 +260,8 @@ class Sender:
         else:
             payload = exchange.make_payload(on_start=on_start, on_bytes_sent=on_bytes_sent)
         try:
-            async with (
-                timeout,
-                await self._request(
-                    request, payload, own_connection=own_connection, is_file=writer is not None
-                ) as response,
-            ):
-                timeout.restart()
-                if writer is None or response.status >= _REDIRECT:
-                    result = await _read(request, response, timeout, content)
-                    # Before the connection is released, which may wait: closing the client in that time must not make
-                    # the outcome unknown. Only a request that must not be repeated has an unknown outcome.
-                    exchange.pending = (
-                        not request.repeatable and decide_outcome(request, result) is RetryDecision.UNKNOWN
-                    )
-                    return result
-                _check_is_file(request, response)
-                verifier = request.credentials.verifier()
-                await writer.begin(response.headers, verifier)
-                async for piece in response.content.iter_any():
-                    await writer.take(piece)
-                    timeout.count(len(piece))
-                await writer.end()
-                return Response(**_head(request, response), body=b"", seen=verifier)
+            with timeout:
+                return await self._exchange(exchange, payload, timeout, content, own_connection=own_connection)
         except (aiohttp.ClientError, OSError) as error:
             failed = _describe(error, sent=payload.started)
         # Outside the handler, so that no exception of aiohttp's, with the request's headers in it, becomes a context.
@@ -286,12 +269,40 @@ class Sender:
             raise source_error
         return evolve(failed, session_id=session_id_in(request, bytes(content)))
 
+    async def _exchange(
+        self,
+        exchange: Exchange,
+        payload: SentOnce,
+        progress: _ProgressTimeout,
+        content: bytearray,
+        *,
+        own_connection: bool,
+    ) -> Response:
+        request, writer = exchange.request, exchange.writer
+        is_file = writer is not None
+        async with await self._request(request, payload, own_connection=own_connection, is_file=is_file) as response:
+            progress.restart()
+            if writer is None or response.status >= _REDIRECT:
+                result = await _read(request, response, progress, content)
+                # Before the connection is released, which may wait: closing the client in that time must not make the
+                # outcome unknown. Only a request that must not be repeated has an unknown outcome.
+                exchange.pending = not request.repeatable and decide_outcome(request, result) is RetryDecision.UNKNOWN
+                return result
+            _check_is_file(request, response)
+            verifier = request.credentials.verifier()
+            await writer.begin(response.headers, verifier)
+            async for piece in response.content.iter_any():
+                await writer.take(piece)
+                progress.count(len(piece))
+            await writer.end()
+            return Response(**_head(request, response), body=b"", seen=verifier)
+
     async def open(self, request: Request, *, own_connection: bool) -> Response | FailedAttempt:
         """Send a request once, and return an `OpenResponse` for a success, without reading its body."""
         timeout = _ProgressTimeout(self._timeouts)
         payload = BytesBody(request.body or b"", on_start=timeout.restart, on_bytes_sent=timeout.count)
         try:
-            async with timeout:
+            with timeout:
                 response = await self._request(request, payload, own_connection=own_connection, is_file=True)
                 if response.status < _REDIRECT:
                     _check_is_file(request, response)
@@ -328,15 +339,21 @@ class Sender:
     async def _request(
         self, request: Request, payload: SentOnce, *, own_connection: bool, is_file: bool
     ) -> aiohttp.ClientResponse:
+        root = self._roots[request.host]
+        path, _, query = request.path.partition("?")
         # Encoded already: yarl must not change a path that was signed.
-        url = URL(self._roots[request.host] + request.path, encoded=True)
+        url = URL.build(
+            scheme=root.scheme,
+            authority=root.raw_authority,
+            path=root.raw_path.rstrip("/") + path,
+            query_string=query,
+            encoded=True,
+        )
         response = await self._pool.session().request(
             request.method,
             url,
             data=payload,
             headers={**_HEADERS, **request.headers, **(_OWN_CONNECTION if own_connection else {})},
-            # The header would describe a body that GET and DELETE do not have; `Request.headers` has the others.
-            skip_auto_headers=("Content-Type",),
             # A redirect would carry key, signature and pictures to any host that it names.
             allow_redirects=False,
             # The body of a refusal has Veriff's code; aiohttp's own error would discard it.

@@ -34,13 +34,16 @@ class Cooldown:
         self._loop = asyncio.get_running_loop()
         self._slow_start.pause(self._loop.time(), seconds, started=started)
 
+    def start(self, now: float) -> bool:
+        """Start a request and return true, unless requests wait; then call `wait`."""
+        if self._queue or self._slow_start.next_start > now:
+            return False
+        self._slow_start.start(now, waited=False)
+        return True
+
     async def wait(self, deadline: float) -> bool:
         """Return true as soon as a request may start, or false if that is not before the deadline."""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not self._queue and self._slow_start.next_start <= now:
-            self._slow_start.start(now, waited=False)
-            return True
         if self._slow_start.resumes > deadline:
             return False
         ready: asyncio.Future[bool] = loop.create_future()

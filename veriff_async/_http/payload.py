@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from aiohttp.payload import Payload
 from attrs import field, frozen
+from multidict import CIMultiDict
 
 if TYPE_CHECKING:
     import asyncio
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
 
 __all__ = ("BytesBody", "CallbackError", "PayloadFactory", "SentOnce", "StreamedBody", "transport_of")
+
+# `Request.headers` has the type of a body, and GET and DELETE have no body. aiohttp requires one header, and leaves out
+# one that the request has, as each request of this package has this one.
+_NO_MORE_HEADERS: Final = CIMultiDict({"Accept": "application/json"})
 
 # Bytes that are written at a time, so that `Timeouts` sees the progress of a body.
 _PIECE: Final = 96 * 1024
@@ -57,7 +62,7 @@ class SentOnce(Payload):
             on_start: Called when the connection is established and the request begins to be sent.
             on_bytes_sent: Called with the number of bytes after each piece that was handed to the connection.
         """
-        super().__init__(value, content_type="application/json")
+        super().__init__(value)
         self._size = size
         self._on_start = on_start
         self._on_bytes_sent = on_bytes_sent
@@ -65,6 +70,11 @@ class SentOnce(Payload):
         """Whether bytes of the request may have been sent."""
         self.transport: asyncio.WriteTransport | None = None
         """The connection that it was sent on."""
+
+    @property
+    def headers(self) -> CIMultiDict[str]:
+        """Return the headers that describe the body; aiohttp adds those that the request does not have."""
+        return _NO_MORE_HEADERS
 
     @property
     def consumed(self) -> bool:

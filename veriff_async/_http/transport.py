@@ -38,7 +38,6 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import define, evolve
 
-from veriff_async._event_loop import require_asyncio
 from veriff_async._http.attempt import Exchange, FailedAttempt, OpenResponse, Sender, decide_outcome
 from veriff_async._http.cooldown import Cooldown
 from veriff_async._http.payload import CallbackError
@@ -48,7 +47,7 @@ from veriff_async.errors import ClientClosedError, RateLimitedError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
-    from contextlib import AbstractAsyncContextManager
+    from contextlib import AbstractContextManager
 
     from veriff_async._http.attempt import BodyWriter
     from veriff_async._http.payload import StreamedBody
@@ -98,7 +97,7 @@ class Transport:
     ) -> None:
         """Share the settings of all calls of a client."""
         self.credentials = credentials
-        self.guard: Callable[[], AbstractAsyncContextManager[None]] = pool.calls.guard
+        self.guard: Callable[[], AbstractContextManager[None]] = pool.calls.guard
         self._retry = retry
         self._verify = verify_responses
         self._sender = Sender(roots=roots, pool=pool, timeouts=timeouts)
@@ -161,9 +160,8 @@ class Transport:
         Raises:
             VeriffError: Any error that `send` raises.
         """
-        require_asyncio()
         request = call.sign(self.credentials)
-        async with self.guard():
+        with self.guard():
             response = await self._repeat(request, partial(self._sender.open, request))
         if isinstance(response, OpenResponse):
             return response
@@ -178,15 +176,13 @@ class Transport:
             TransportError: The body stalled, or the connection broke.
             ClientClosedError: The client was closed.
         """
-        require_asyncio()
-        async with self.guard():
+        with self.guard():
             return await self._sender.read_piece(opened)
 
     async def _exchange(self, exchange: Exchange) -> Response:
-        require_asyncio()
         request = exchange.request
         try:
-            async with self.guard():
+            with self.guard():
                 response = await self._repeat(request, partial(self._sender.send, exchange))
         except ClientClosedError:
             if request.repeatable or not exchange.pending:
@@ -203,7 +199,7 @@ class Transport:
         outcome: Response | FailedAttempt | None = None
         # See "Why nothing is done twice" above.
         own_connection = not request.repeatable
-        while await self.cooldown.wait(started + self._retry.max_elapsed):
+        while self.cooldown.start(loop.time()) or await self.cooldown.wait(started + self._retry.max_elapsed):
             attempts += 1
             self.counters.requests += 1
             attempt_started = loop.time()

@@ -285,19 +285,22 @@ class Downloader:
             threads=self._verifying,
             on_bytes_received=on_bytes_received,
         )
-        async with self._transport.guard(), self._permits.take():
-            try:
-                await self._transport.download(_call_of(media), writer)
-                await writer.commit()
-            except MediaExistsError:
-                if if_exists != "skip":
-                    raise
-                path, size = writer.path or folder, writer.size if writer.total is None else writer.total
-                if not await self._is_complete(path, size):
-                    raise incomplete_file(path) from None
-                return DownloadedMedia(media_id=media_id, path=path, size=size, mimetype=writer.mimetype, skipped=True)
-            finally:
-                await writer.aclose()
+        with self._transport.guard():
+            async with self._permits.take():
+                try:
+                    await self._transport.download(_call_of(media), writer)
+                    await writer.commit()
+                except MediaExistsError:
+                    if if_exists != "skip":
+                        raise
+                    path, size = writer.path or folder, writer.size if writer.total is None else writer.total
+                    if not await self._is_complete(path, size):
+                        raise incomplete_file(path) from None
+                    return DownloadedMedia(
+                        media_id=media_id, path=path, size=size, mimetype=writer.mimetype, skipped=True
+                    )
+                finally:
+                    await writer.aclose()
         path = writer.path or folder
         return DownloadedMedia(media_id=media_id, path=path, size=writer.size, mimetype=writer.mimetype)
 

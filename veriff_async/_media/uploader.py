@@ -83,7 +83,7 @@ class Uploader:
             check_concurrency(concurrency)
         check_function("progress", progress, error=InvalidArgumentError)
         check_function("on_uploaded", on_uploaded, may_be_async=True, error=InvalidArgumentError)
-        async with self._transport.guard():
+        with self._transport.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
             uploads = await self._preparer.prepare(media, stacklevel=4)
             return await self._send_all(session_id, uploads, concurrency, progress, on_uploaded)
@@ -91,13 +91,13 @@ class Uploader:
     async def prepare(self, media: Sequence[Media], *, stacklevel: int) -> list[PendingUpload]:
         """Check all media and spool streams, for a session that does not exist yet; see `Preparer.prepare`."""
         require_asyncio()
-        async with self._transport.guard():
+        with self._transport.guard():
             return await self._preparer.prepare(media, stacklevel=stacklevel, signer_for=self._signer_for)
 
     async def complete(self, uploads: Sequence[PendingUpload], *, stacklevel: int) -> None:
         """Spool and convert the media that were only inspected; see `Preparer.complete`."""
         require_asyncio()
-        async with self._transport.guard():
+        with self._transport.guard():
             await self._preparer.complete(uploads, stacklevel=stacklevel, signer_for=self._signer_for)
 
     async def send(
@@ -117,7 +117,7 @@ class Uploader:
             progress: See `VerificationSession.upload`.
             on_uploaded: See `VerificationSession.upload`; its first argument is `PendingUpload.index`.
         """
-        async with self._transport.guard():
+        with self._transport.guard():
             return await self._send_all(session_id, uploads, None, progress, on_uploaded)
 
     async def _send_all(
