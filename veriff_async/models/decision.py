@@ -11,6 +11,7 @@ from veriff_async.models.document import Document
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.insight import Insight
 from veriff_async.models.json import JsonObject
+from veriff_async.models.lazy import HasLazyParts
 from veriff_async.models.outcome import Outcome
 from veriff_async.models.person import Person
 from veriff_async.models.reasons import REASONS, Reason
@@ -60,12 +61,13 @@ class RiskLabel:
 
 
 @frozen(kw_only=True)
-class Decision(Outcome):
+class Decision(HasLazyParts, Outcome):
     """The decision of Veriff on a session (https://devdocs.veriff.com/apidocs/v1sessionsiddecision-1).
 
     Act on `status`: `code` is often ``null`` in real responses, and the documents disagree about the code of an
     abandoned session. Times are aware and in UTC. A field whose member is missing or cannot be decoded is ``None``.
-    `raw` is the whole response as received, root included.
+    `raw` is the whole response as received, root included. The person, the document and other parts are decoded from it
+    when they are first read.
 
     Attributes:
         session_id: The session.

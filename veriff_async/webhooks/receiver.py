@@ -261,8 +261,7 @@ class WebhookReceiver:
         Example:
             >>> result = await receiver.receive(headers, body)
         """
-        require_asyncio()
-        loop = asyncio.get_running_loop()
+        loop = require_asyncio().get_loop()
         tasks = self._tasks_by_loop.get(loop) or self._add_loop(loop)
         try:
             event = parse_webhook(headers, body, self._credentials)

@@ -38,24 +38,29 @@ Two tricks save most of the time
       of ``object.__setattr__``.
     * ``__init__`` is not called. So models have no validators, and converters only for what callers pass.
 
+Lazy parts
+    The person, the document and other parts of a `Decision` are decoded when they are first read (`models.lazy`), by a
+    function of their own. Their lines are also in ``decode``, for a model whose ``raw`` is not what it is decoded from.
+
 Security
     The text consists of names from this package's classes and tables. Nothing that is decoded becomes part of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from math import isfinite
 from types import UnionType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast, get_args, get_origin
 
 from attrs import NOTHING, fields, frozen, has, resolve_types
 
 from veriff_async._protocol.json.paths import collect_extra, group_by_parents
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import EMPTY, JsonObject, as_object
+from veriff_async.models.lazy import PART_DECODERS, HasLazyParts
 
 if TYPE_CHECKING:
     from attrs import Attribute, AttrsInstance
@@ -100,8 +105,10 @@ def compile_decoder(
     resolve_types(model)
     namespace: dict[str, object] = {"new": object.__new__, "Mutable": _make_mutable(model), "Frozen": model}
     namespace |= {"EMPTY": EMPTY, "as_object": as_object, "isfinite": isfinite, "extra": partial(collect_extra, model)}
+    namespace |= {"assign": object.__setattr__}
     attributes = {attribute.name: attribute for attribute in fields(model)}
-    lines = ["def decode(value, raw):", " model = new(Mutable)"]
+    lazy = _lazy_fields(model)
+    lines, lazy_lines = ["def decode(value, raw):", " model = new(Mutable)"], [" if raw is not value:"]
     assigned: set[str] = set()
     # Models of requests have no raw. One of them has a field for the members that no other field decodes.
     for name, expression in (("raw", "raw"), ("extra", "extra(value)")):
@@ -109,19 +116,73 @@ def compile_decoder(
             lines.append(f" model.{name} = {expression}")
             assigned.add(name)
     for parents, paths in group_by_parents(model):
-        lines.append(" holder = value")
-        for parent in parents:
-            lines.append(f" holder = holder.get({parent!r})")
-            lines.append(" if holder.__class__ is not dict: holder = as_object(holder) or EMPTY")
+        holder = _holder_lines(parents)
+        lines += holder
         for path in paths:
             field = _FieldCompiler(attributes[path.field], namespace)
-            lines += field.decoding_lines(path, hook_of, decoder_of)
+            decoding = field.decoding_lines(path, hook_of, decoder_of)
             assigned.add(path.field)
+            if path.field not in lazy:
+                lines += decoding
+                continue
+            lazy_lines += [f" {line}" for line in (*holder, *decoding)]
+            # Decoded in a model of its own, since the one that the user reads is frozen.
+            part = [
+                f"def decode_{path.field}_of(whole):",
+                " model, value = new(Mutable), whole.raw",
+                *holder,
+                *decoding,
+            ]
+            part += [f" assign(whole, {path.field!r}, model.{path.field})", f" return model.{path.field}"]
+            _execute(part, namespace)
+            PART_DECODERS[model, path.field] = cast("Any", namespace[f"decode_{path.field}_of"])
     remaining = [attribute for name, attribute in attributes.items() if name not in assigned]
     lines += [f" {_FieldCompiler(attribute, namespace).default_line()}" for attribute in remaining]
-    lines += [" model.__class__ = Frozen", " return model"]
-    exec("\n".join(lines), namespace)  # noqa: S102  see "Security" above
+    lines += [*(lazy_lines if lazy else ()), " model.__class__ = Frozen", " return model"]
+    _execute(lines, namespace)
     return cast("Decoder", namespace["decode"])
+
+
+def _execute(lines: list[str], namespace: dict[str, object]) -> None:
+    exec("\n".join(lines), namespace)  # noqa: S102  see "Security" above
+
+
+def _holder_lines(parents: tuple[str, ...]) -> list[str]:
+    """Return the lines that find the object with the members of a group of fields."""
+    lines = [" holder = value"]
+    for parent in parents:
+        lines.append(f" holder = holder.get({parent!r})")
+        # Most objects that are no dict are missing, and to look for another kind of mapping takes ten times as long.
+        otherwise = "EMPTY if holder is None else as_object(holder) or EMPTY"
+        lines.append(f" if holder.__class__ is not dict: holder = {otherwise}")
+    return lines
+
+
+def _lazy_fields(model: type[AttrsInstance]) -> frozenset[str]:
+    """Return the fields of a model that are decoded when they are first read: its parts that cannot be an error."""
+    if not issubclass(model, HasLazyParts):
+        return frozenset()
+    return frozenset(
+        attribute.name
+        for attribute in fields(model)
+        if any(_is_model(kind) for kind in (attribute.type, *get_args(attribute.type))) and _never_fails(attribute.type)
+    )
+
+
+def _is_model(kind: object) -> TypeGuard[type[AttrsInstance]]:
+    return isinstance(kind, type) and has(kind)
+
+
+def _never_fails(kind: object) -> bool:
+    """Return whether the hook of a type returns a value for any JSON."""
+    if isinstance(kind, UnionType) or get_origin(kind) is tuple:  # None for another type, and without wrong items
+        return True
+    if get_origin(kind) is Mapping:
+        return get_args(kind)[1] is object or _never_fails(get_args(kind)[1])
+    if not _is_model(kind):
+        return False
+    resolve_types(kind)
+    return all(attribute.default is not NOTHING and _never_fails(attribute.type) for attribute in fields(kind))
 
 
 def _make_mutable(model: type[AttrsInstance]) -> type:
@@ -179,7 +240,7 @@ class _FieldCompiler:
             return _INLINE_WORD.format(field=name) + (f" else {_INLINE_NULL}" if is_optional else "")
         if is_optional:
             return _INLINE_NULL
-        if isinstance(kind, type) and has(kind):
+        if _is_model(kind):
             self.namespace[f"decode_{name}"] = decoder_of(kind)
             return _INLINE_MODEL.format(field=name)
         return None

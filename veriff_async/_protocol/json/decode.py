@@ -123,12 +123,12 @@ def decode_model(model: type[_T], value: object, *, path: str = "$", raw: JsonOb
     if members is None:
         problem = f"expected an object @ {path}"
         raise decode_error(problem)
-    kind = cast("type[AttrsInstance]", model)
+    decode = _COMPILED.get(model) or _compile(cast("type[AttrsInstance]", model))
     try:
-        return cast("_T", _decoder_of(kind, detailed=False)(members, members if raw is None else raw))
+        return cast("_T", decode(members, members if raw is None else raw))
     except (KeyError, _MismatchError):
         pass  # decoded again below, to list every problem
-    return cast("_T", _decode_detailed(kind, members, path))
+    return cast("_T", _decode_detailed(cast("type[AttrsInstance]", model), members, path))
 
 
 def from_json(model: type[_T], value: bytes | bytearray | str | JsonObject) -> _T:
@@ -242,7 +242,16 @@ def _list_problems(error: ClassValidationError, model: type[AttrsInstance], path
 def warm_up(*models: type[AttrsInstance]) -> None:
     """Compile the decoders of models now: it takes milliseconds for each, which would delay an event loop later."""
     for model in models:
-        _decoder_of(model, detailed=False)
+        _compile(model)
+
+
+# Read for every message, which is faster than a call of the cached function below.
+_COMPILED: Final[dict[type, Decoder]] = {}
+
+
+def _compile(model: type[AttrsInstance]) -> Decoder:
+    decode = _COMPILED[model] = _decoder_of(model, detailed=False)
+    return decode
 
 
 def _describe(exception: Exception) -> str:
@@ -316,6 +325,8 @@ def _to_datetime(value: object, _kind: object = None) -> datetime | None:
     try:
         moment = datetime.fromisoformat(value)
         # Every time in the documents and in real payloads is in UTC, so a time without an offset is taken as UTC.
+        if moment.tzinfo is UTC:
+            return moment
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
