@@ -41,6 +41,7 @@ BASES: dict[str, tuple[type[BaseException], ...]] = {
     "MediaTooLargeError": (errors.MediaError,),
     "MediaUnsupportedError": (errors.MediaError,),
     "MediaEmptyError": (errors.MediaError,),
+    "MediaQualityError": (errors.MediaError,),
     "MediaChangedError": (errors.MediaError,),
     "MediaSourceError": (errors.MediaError,),
     "MediaNotSavedError": (errors.MediaError,),

@@ -51,9 +51,8 @@ from veriff_async._lazy import attach
 from veriff_async.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from veriff_async._media.checks import check_media as check_media, inspect_media as inspect_media
     from veriff_async._media.downloader import MediaStream as MediaStream
-    from veriff_async._media.inspection import inspect_media as inspect_media
-    from veriff_async._media.prepare import check_media as check_media
     from veriff_async._protocol.authenticity import verify_webhook as verify_webhook
     from veriff_async._protocol.base_url import DeprecatedHostWarning as DeprecatedHostWarning
     from veriff_async._protocol.image_header import ImageSizeWarning as ImageSizeWarning
@@ -63,6 +62,7 @@ if TYPE_CHECKING:
         InspectionThresholds as InspectionThresholds,
         PictureThresholds as PictureThresholds,
     )
+    from veriff_async._protocol.picture_verdicts import MediaQualityWarning as MediaQualityWarning
     from veriff_async._protocol.signature_diagnosis import explain_signature as explain_signature
     from veriff_async._protocol.validation import EndUserIdWarning as EndUserIdWarning
     from veriff_async._protocol.webhook import parse_webhook as parse_webhook
@@ -99,6 +99,7 @@ if TYPE_CHECKING:
         MediaError as MediaError,
         MediaExistsError as MediaExistsError,
         MediaNotSavedError as MediaNotSavedError,
+        MediaQualityError as MediaQualityError,
         MediaSourceError as MediaSourceError,
         MediaTooLargeError as MediaTooLargeError,
         MediaUnsupportedError as MediaUnsupportedError,
@@ -163,15 +164,15 @@ else:
     __getattr__, __dir__, __all__ = attach(
         __name__,
         {
+            "_media.checks": "check_media inspect_media",
             "_media.downloader": "MediaStream",
-            "_media.inspection": "inspect_media",
-            "_media.prepare": "check_media",
             "_protocol.authenticity": "verify_webhook",
             "_protocol.base_url": "DeprecatedHostWarning",
             "_protocol.image_header": "ImageSizeWarning",
             "_protocol.json.decode": "from_json",
             "_protocol.json.encode": "dump_json to_json",
             "_protocol.picture_thresholds": "InspectionThresholds PictureThresholds",
+            "_protocol.picture_verdicts": "MediaQualityWarning",
             "_protocol.signature_diagnosis": "explain_signature",
             "_protocol.validation": "EndUserIdWarning",
             "_protocol.webhook": "parse_webhook",
@@ -184,10 +185,10 @@ else:
                 "ApiError AuthenticationError BadRequestError BatchError ClientClosedError ConfigurationError "
                 "ConflictError ConnectError ConnectTimeoutError DecisionTimeoutError DecodeError InboxError "
                 "InvalidArgumentError JobChangedError JobClaimedError JobFailedError JournalError MediaChangedError "
-                "MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaSourceError MediaTooLargeError "
-                "MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError PermissionDeniedError "
-                "RateLimitedError RequestTimeoutError ResponseError ServerError SignatureError TransportError "
-                "VeriffError WebhookError WebhookPayloadError"
+                "MediaEmptyError MediaError MediaExistsError MediaNotSavedError MediaQualityError MediaSourceError "
+                "MediaTooLargeError MediaUnsupportedError NotFoundError OutcomeUnknownError PayloadTooLargeError "
+                "PermissionDeniedError RateLimitedError RequestTimeoutError ResponseError ServerError SignatureError "
+                "TransportError VeriffError WebhookError WebhookPayloadError"
             ),
             "models.collected": "Browser CollectedData Device Network",
             "models.decision": "Decision DecisionSource",

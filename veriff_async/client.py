@@ -15,6 +15,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._http.pool import Pool, check_limits, check_proxies
 from veriff_async._http.transport import Transport
 from veriff_async._media.downloader import Downloader, SaveOptions
+from veriff_async._media.prepare import Preparer
 from veriff_async._media.uploader import Uploader
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
@@ -54,10 +55,12 @@ if TYPE_CHECKING:
 
     from veriff_async._media.downloader import IfExists, MediaStream
     from veriff_async._protocol.base_url import Host
+    from veriff_async._protocol.picture_thresholds import InspectionThresholds
     from veriff_async._protocol.session_request import RegistryOptions
     from veriff_async.inbox._protocol import Inbox
     from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
+    from veriff_async.models.inspection import FaceDetector
     from veriff_async.models.media import DownloadedMedia, DownloadProgress, Media, MediaFile, MediaList, UploadProgress
     from veriff_async.models.person import Person
 
@@ -97,6 +100,8 @@ class ClientOptions(TypedDict, total=False):
     trust_env: bool
     allow_insecure_hosts: Collection[str]
     verify_responses: bool
+    thresholds: InspectionThresholds | None
+    face_detector: FaceDetector | None
 
 
 class SessionOptions(ClientOptions, CreateOptions, total=False):
@@ -118,6 +123,8 @@ class _Settings:
     http_session: ClientSession | None
     trust_env: bool
     verify_responses: bool
+    thresholds: InspectionThresholds | None
+    face_detector: FaceDetector | None
     # Kept too: when the client is open again, Veriff may still return the decision that a submission answered.
     memory: DecisionMemory = field(factory=DecisionMemory)
 
@@ -186,6 +193,9 @@ class VeriffClient:
             of a sandbox in Docker Compose. The API key and the pictures are sent to them unencrypted; each client
             logs a warning. Hosts of Veriff are refused.
         verify_responses: Whether to check the signatures of the responses that Veriff signs.
+        thresholds: The limits for pictures with ``Media(..., quality=...)``; by default those of
+            `InspectionThresholds`.
+        face_detector: Finds the faces in such pictures, see `inspect_media`.
 
     Raises:
         ConfigurationError: An option is invalid; the message names it.
@@ -217,6 +227,8 @@ class VeriffClient:
         trust_env: bool = False,
         allow_insecure_hosts: Collection[str] = (),
         verify_responses: bool = True,
+        thresholds: InspectionThresholds | None = None,
+        face_detector: FaceDetector | None = None,
     ) -> None:
         """Check the options. Nothing is opened yet."""
         check_credentials(credentials)
@@ -224,6 +236,11 @@ class VeriffClient:
             check_flag(name, flag)
         _check_options(inbox=inbox, retry=retry, poll=poll, timeouts=timeouts)
         check_limits(max_connections, max_uploads, max_downloads, http_session)
+        if thresholds is not None or face_detector is not None:
+            # Imported here: few clients inspect pictures, and an import takes time.
+            from veriff_async._protocol.picture_thresholds import check_inspection_options
+
+            check_inspection_options(thresholds, face_detector, error=ConfigurationError)
         hosts = hosts_of(
             base_url,
             feedback_url=feedback_url,
@@ -247,6 +264,8 @@ class VeriffClient:
             http_session=http_session,
             trust_env=trust_env,
             verify_responses=verify_responses,
+            thresholds=thresholds,
+            face_detector=face_detector,
         )
         self._connect(credentials)
 
@@ -265,8 +284,14 @@ class VeriffClient:
             timeouts=settings.timeouts,
             verify_responses=settings.verify_responses,
         )
+        preparer = Preparer(
+            threads=threads,
+            idle=settings.timeouts.idle,
+            thresholds=settings.thresholds,
+            face_detector=settings.face_detector,
+        )
         self._uploads = Uploader(
-            transport, max_uploads=settings.max_uploads, threads=threads, idle=settings.timeouts.idle
+            transport, preparer, max_uploads=settings.max_uploads, threads=threads, idle=settings.timeouts.idle
         )
         self._downloads = Downloader(
             transport, max_downloads=settings.max_downloads, threads=threads, verify=settings.verify_responses

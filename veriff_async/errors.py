@@ -20,6 +20,7 @@ The class shows what the caller can do; numbers and texts are attributes::
     ├─ MediaError                           the file, not the service
     │   ├─ MediaTooLargeError               ├─ MediaEmptyError
     │   ├─ MediaUnsupportedError            ├─ MediaChangedError
+    │   ├─ MediaQualityError                a blurred or dark picture, for example: take a new one
     │   ├─ MediaSourceError                 the source failed or stalled: try again
     │   └─ MediaNotSavedError               a download cannot be written
     │       └─ MediaExistsError             the file already exists
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from veriff_async.models.inspection import MediaInspection
     from veriff_async.models.media import DownloadedMedia, MediaReference, UploadedMedia
 
 __all__ = (
@@ -69,6 +71,7 @@ __all__ = (
     "MediaError",
     "MediaExistsError",
     "MediaNotSavedError",
+    "MediaQualityError",
     "MediaSourceError",
     "MediaTooLargeError",
     "MediaUnsupportedError",
@@ -300,6 +303,16 @@ class MediaUnsupportedError(MediaError):
 
 class MediaEmptyError(MediaError):
     """The file or stream holds no bytes."""
+
+
+class MediaQualityError(MediaError):
+    """A picture with ``Media(..., quality="refuse")`` fails a check of `inspect_media`.
+
+    Attributes:
+        inspection: All checks of the picture. Show its ``hints`` to the person who took the picture.
+    """
+
+    inspection: MediaInspection | None = None
 
 
 class MediaChangedError(MediaError):

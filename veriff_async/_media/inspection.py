@@ -18,17 +18,13 @@ from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 from attrs import evolve, field, frozen
 
-from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.decode import decode, import_pillow, open_picture, read_all
+from veriff_async._media.decode import decode, open_picture, read_all
 from veriff_async._media.face_detection import FaceDetectorFailedError, detect_faces
-from veriff_async._media.prepare import Preparer, check_arguments, error_context
 from veriff_async._protocol.image_header import PDF
 from veriff_async._protocol.media_rules import context_of
 from veriff_async._protocol.picture_thresholds import InspectionThresholds
 from veriff_async._protocol.picture_verdicts import judge_picture, measure_faces
-from veriff_async.config import Timeouts
-from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.inspection import CheckName, FacePicture, MediaInspection
 
 if TYPE_CHECKING:
@@ -39,9 +35,8 @@ if TYPE_CHECKING:
     from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async._protocol.picture_thresholds import PictureThresholds
     from veriff_async.models.inspection import FaceDetector
-    from veriff_async.models.media import Media
 
-__all__ = ("inspect_media", "inspect_prepared")
+__all__ = ("inspect_prepared", "inspection_threads")
 
 _LOGGER: Final = logging.getLogger("veriff_async")
 _THREADS: Final[RunVar[CapacityLimiter]] = RunVar("veriff_async_inspection_threads")
@@ -57,62 +52,11 @@ class _Measured:
     face: FacePicture | None = None
 
 
-async def inspect_media(
-    media: Media, *, thresholds: InspectionThresholds | None = None, face_detector: FaceDetector | None = None
-) -> MediaInspection:
-    """Inspect a picture before it is uploaded: sharpness, glare, light, cut-off edges and more.
-
-    Needs the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. The picture is decoded once, at a reduced
-    size, in a worker thread. Open files are read from their current position, which is restored. A PDF passes without
-    checks.
-
-    Args:
-        media: The picture. A stream that can be read only once is refused, because the upload needs it.
-        thresholds: The limits of all checks; calibrate them with your own pictures.
-        face_detector: Finds faces in pictures of a face, for `CheckName.FACE_COUNT`, ``FACE_SIZE`` and
-            ``FACE_MARGIN``. Without it these checks are not applicable. They are not applicable either if it fails,
-            and `MediaInspection.note` says so.
-
-    Returns:
-        The checks, with a hint for the end-user for each that failed.
-
-    Raises:
-        MediaError: The media is missing, empty, too large, cannot be decoded, or is of a type that Veriff does not
-            accept.
-        InvalidArgumentError: An argument is invalid, or the media is a stream that can be read only once.
-        ConfigurationError: The extra is not installed.
-
-    Example:
-        >>> inspection = await inspect_media(Media("front.jpg", "document-front"))
-        >>> if not inspection.passed:
-        ...     print(*inspection.hints)
-    """
-    require_asyncio()
-    (item,) = check_arguments([media])
-    import_pillow("inspect_media")
-    threads = _threads()
-    idle = Timeouts().idle
-    with error_context(0, item):
-        context_of(item)
-        upload = await Preparer(threads=threads, idle=idle).open(item)
-        if upload.prepared is None:
-            msg = (
-                "The media is a stream that can be read only once, and its upload needs it: read it into bytes or a "
-                "file first, and pass that to both."
-            )
-            raise InvalidArgumentError(msg)
-        try:
-            return await inspect_prepared(upload.prepared, thresholds, face_detector, threads=threads, idle=idle)
-        finally:
-            upload.close()
-
-
 async def inspect_prepared(
     prepared: PreparedMedia,
     thresholds: InspectionThresholds | None,
     face_detector: FaceDetector | None,
     *,
-    threads: CapacityLimiter | None = None,
     idle: float,
 ) -> MediaInspection:
     """Inspect a media that was opened already.
@@ -121,12 +65,11 @@ async def inspect_prepared(
         prepared: The media.
         thresholds: See `inspect_media`.
         face_detector: See `inspect_media`.
-        threads: Bounds the threads that decode; by default those that all inspections of the loop share.
         idle: Most seconds that a blocking source may take for its next piece.
     """
     context = context_of(prepared.media)
     limits = (thresholds or InspectionThresholds()).for_context(context)
-    threads = threads or _threads()
+    threads = inspection_threads()
     work = partial(_measure, prepared, limits, with_face=face_detector is not None and context.startswith("face"))
     if prepared.source.may_block:
         measured = await run_abandonable(work, idle=idle)
@@ -145,7 +88,8 @@ async def inspect_prepared(
     return evolve(measured.inspection, checks=judge_picture(measured.values, limits), note=note)
 
 
-def _threads() -> CapacityLimiter:
+def inspection_threads() -> CapacityLimiter:
+    """Return the bound of the threads that all inspections of the running loop share."""
     try:
         return _THREADS.get()
     except LookupError:

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 from anyio import CapacityLimiter, to_thread
 from attrs import define, evolve, field
 
-from veriff_async._event_loop import require_asyncio
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.convert import convert
@@ -42,8 +41,7 @@ from veriff_async._protocol.media_rules import (
     type_of,
 )
 from veriff_async._protocol.upload_body import image_body_template
-from veriff_async.config import Timeouts
-from veriff_async.errors import InvalidArgumentError, MediaSourceError, VeriffError
+from veriff_async.errors import InvalidArgumentError, MediaQualityError, MediaSourceError, VeriffError
 from veriff_async.models.media import Media
 
 if TYPE_CHECKING:
@@ -52,8 +50,10 @@ if TYPE_CHECKING:
 
     from veriff_async._media.source import Reader, Source
     from veriff_async._media.stream_body import SignedBody, StreamSigner
+    from veriff_async._protocol.picture_thresholds import InspectionThresholds
+    from veriff_async.models.inspection import FaceDetector, MediaInspection
 
-__all__ = ("PendingUpload", "Preparer", "check_arguments", "check_media", "error_context", "inspect")
+__all__ = ("PendingUpload", "Preparer", "check_arguments", "error_context", "inspect", "issue_warnings")
 
 
 class _AsyncFile(Protocol):
@@ -70,48 +70,19 @@ class PendingUpload:
         media: The media as the caller gave it.
         prepared: The checked media, or ``None`` for a stream that is still to be spooled.
         signed: The signed body, if it was made while the bytes were read for another reason.
+        inspection: The checks of the picture, if `Media.quality` asks for them.
     """
 
     index: int
     media: Media
     prepared: PreparedMedia | None = None
     signed: SignedBody | None = field(default=None, repr=False)
+    inspection: MediaInspection | None = field(default=None, repr=False)
 
     def close(self) -> None:
         """Delete the temporary file, if there is one."""
         if self.prepared is not None:
             self.prepared.source.close()
-
-
-async def check_media(*media: Media) -> None:
-    """Check whether media can be uploaded, without sending anything.
-
-    `VeriffClient.verify`, `VeriffClient.submit` and `VerificationSession.upload` make the same checks first. Call it
-    yourself to answer a user before you begin, or for media that are uploaded later. Open files are read from their
-    current position, which is restored. With ``max_side``, ``max_bytes`` or
-    ``convert`` a picture is decoded. A stream that can be read only once is
-    not read, so only its arguments are checked.
-
-    Args:
-        media: The media to check.
-
-    Raises:
-        MediaError: A media is missing, empty, too large, cannot be decoded, or is of a type that Veriff does not
-            accept; the error's ``media`` says which.
-        InvalidArgumentError: No media was passed, or an argument of one is invalid.
-
-    Warns:
-        ImageSizeWarning: A picture is larger than Veriff advises.
-
-    Example:
-        >>> await check_media(Media("front.jpg", "document-front"), Media("selfie.heic", "face"))
-
-    See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
-    """
-    require_asyncio()
-    preparer = Preparer(threads=CapacityLimiter(4), idle=Timeouts().idle)
-    for upload in await preparer.prepare(media, stacklevel=3):
-        upload.close()
 
 
 class Preparer:
@@ -122,15 +93,26 @@ class Preparer:
             would only compete for it, and for memory.
     """
 
-    def __init__(self, *, threads: CapacityLimiter, idle: float) -> None:
+    def __init__(
+        self,
+        *,
+        threads: CapacityLimiter,
+        idle: float,
+        thresholds: InspectionThresholds | None = None,
+        face_detector: FaceDetector | None = None,
+    ) -> None:
         """Share worker threads.
 
         Args:
             threads: Bounds the threads that read files.
             idle: Most seconds that a stream may take for its next piece.
+            thresholds: See `inspect_media`; for media with `Media.quality`.
+            face_detector: See `inspect_media`.
         """
         self._threads = threads
         self._idle = idle
+        self._thresholds = thresholds
+        self._face_detector = face_detector
         self.hashing: CapacityLimiter = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     async def prepare(
@@ -171,7 +153,7 @@ class Preparer:
         """
         (upload,) = await self._inspect([media])
         if upload.prepared is None and seeks_async(media.source):
-            upload = PendingUpload(0, evolve(media, convert=None, max_bytes=None, max_side=None))
+            upload = PendingUpload(0, evolve(media, convert=None, max_bytes=None, max_side=None, quality=None))
             await self._spool_and_rewind(upload, None)
         return upload
 
@@ -199,9 +181,7 @@ class Preparer:
             for upload in uploads:
                 upload.close()
             raise
-        for upload in uploads:
-            if upload.prepared is not None and upload.prepared.size_warning is not None:
-                warnings.warn(upload.prepared.size_warning, ImageSizeWarning, stacklevel=stacklevel)
+        issue_warnings(uploads, stacklevel=stacklevel + 1)
 
     async def spool(self, upload: PendingUpload, signer: StreamSigner | None) -> PreparedMedia:
         """Read a stream that can be read only once, and check it."""
@@ -214,7 +194,7 @@ class Preparer:
                 raise
         upload.prepared = prepared
         upload.signed = None if signer is None else signer.finish(prepared)
-        return await self._convert(upload, prepared)
+        return await self._check_and_convert(upload, prepared)
 
     async def _inspect(self, media: Sequence[Media]) -> list[PendingUpload]:
         # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block
@@ -222,7 +202,7 @@ class Preparer:
         # the one that is reported.
         needs_thread = needs_own_thread = False
         for item in media:
-            if not isinstance(item.source, bytes) or may_convert(item):
+            if not isinstance(item.source, bytes) or needs_decoding(item):
                 needs_thread = True
                 needs_own_thread = needs_own_thread or may_block(item.source)
         if not needs_thread:
@@ -243,8 +223,8 @@ class Preparer:
         jobs: list[Callable[[], Awaitable[object]]] = []
         for upload in uploads:
             if upload.prepared is not None:
-                if may_convert(upload.media):
-                    jobs.append(partial(self._convert, upload, upload.prepared))
+                if needs_decoding(upload.media):
+                    jobs.append(partial(self._check_and_convert, upload, upload.prepared))
                 continue
             rewinds = seeks_async(upload.media.source)
             if rewinds or signer_for is not None:
@@ -265,7 +245,10 @@ class Preparer:
             with suppress(Exception):
                 await source.seek(start)
 
-    async def _convert(self, upload: PendingUpload, prepared: PreparedMedia) -> PreparedMedia:
+    async def _check_and_convert(self, upload: PendingUpload, prepared: PreparedMedia) -> PreparedMedia:
+        if upload.media.quality is not None:
+            with error_context(upload.index, upload.media):
+                upload.inspection = await self._inspect_quality(prepared)
         if not may_convert(upload.media):
             return prepared
         with error_context(upload.index, upload.media):
@@ -284,6 +267,41 @@ class Preparer:
         prepared.source.close()
         return upload.prepared
 
+    async def _inspect_quality(self, prepared: PreparedMedia) -> MediaInspection:
+        # Imported here, so that programs that inspect nothing do not load it.
+        from veriff_async._media.inspection import inspect_prepared
+        from veriff_async._protocol.picture_verdicts import describe_failures
+
+        inspection = await inspect_prepared(prepared, self._thresholds, self._face_detector, idle=self._idle)
+        if prepared.media.quality == "refuse" and inspection.failed:
+            msg = f"{describe_failures(inspection)}: show the hints of the error's inspection, and take a new picture."
+            error = MediaQualityError(msg)
+            error.inspection = inspection
+            raise error
+        return inspection
+
+
+def needs_decoding(media: Media) -> bool:
+    """Return whether a picture must be decoded before it is sent, to convert it or to check its quality."""
+    return media.quality is not None or may_convert(media)
+
+
+def issue_warnings(uploads: Iterable[PendingUpload], *, stacklevel: int) -> None:
+    """Issue the warnings about media that are uploaded all the same.
+
+    Args:
+        uploads: The uploads.
+        stacklevel: Frames from here to the caller whom a warning is about.
+    """
+    for upload in uploads:
+        if upload.prepared is not None and upload.prepared.size_warning is not None:
+            warnings.warn(upload.prepared.size_warning, ImageSizeWarning, stacklevel=stacklevel)
+        if upload.inspection is not None and upload.inspection.failed:
+            from veriff_async._protocol.picture_verdicts import MediaQualityWarning, describe_failures
+
+            msg = f"{describe_failures(upload.inspection)}, and is uploaded all the same: see inspect_media for hints."
+            warnings.warn(msg, MediaQualityWarning, stacklevel=stacklevel)
+
 
 def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None) -> list[PendingUpload]:
     """Inspect all media of a call, and read small files. Blocking.
@@ -295,7 +313,7 @@ def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None
         done: Receives each upload when it is done; a new list is used and returned when it is left out.
     """
     # Before any file is read, so that a missing extra is reported even if a file is wrong too.
-    for name in ("convert", "max_bytes", "max_side"):
+    for name in ("convert", "max_bytes", "max_side", "quality"):
         if any(getattr(item, name) is not None for item in media):
             import_pillow(name)
     uploads = [] if done is None else done
@@ -419,6 +437,9 @@ def check_arguments(media: Iterable[Media]) -> tuple[Media, ...]:
     streams: set[int] = set()
     for item in items:
         check_conversion(item)
+        if item.quality not in (None, "warn", "refuse"):
+            msg = 'quality must be "warn" or "refuse", or None to check nothing.'
+            raise InvalidArgumentError(msg)
         if not hasattr(item.source, "read") and not hasattr(item.source, "__aiter__"):
             continue
         if id(item.source) in streams:

@@ -18,7 +18,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._http.payload import StreamedBody
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
-from veriff_async._media.prepare import Preparer, error_context
+from veriff_async._media.prepare import error_context, issue_warnings
 from veriff_async._media.stream_body import SignedBody, StreamedPayload, StreamSigner, sign
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_concurrency, check_function, type_name
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from anyio import CapacityLimiter
 
     from veriff_async._http.transport import Transport
-    from veriff_async._media.prepare import PendingUpload
+    from veriff_async._media.prepare import PendingUpload, Preparer
     from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
@@ -42,11 +42,14 @@ __all__ = ("Uploader",)
 class Uploader:
     """The uploads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, transport: Transport, *, max_uploads: int, threads: CapacityLimiter, idle: float) -> None:
+    def __init__(
+        self, transport: Transport, preparer: Preparer, *, max_uploads: int, threads: CapacityLimiter, idle: float
+    ) -> None:
         """Share what all uploads of a client use.
 
         Args:
             transport: Sends the calls of the client.
+            preparer: Checks the media.
             max_uploads: Most uploads at once.
             threads: Bounds the threads that read files.
             idle: Most seconds that a stream may take for its next piece.
@@ -56,7 +59,7 @@ class Uploader:
         self._max_uploads = max_uploads
         self._threads = threads
         self._idle = idle
-        self._preparer = Preparer(threads=threads, idle=idle)
+        self._preparer = preparer
 
     @property
     def active(self) -> int:
@@ -155,7 +158,10 @@ class Uploader:
         self, session_id: str, upload: PendingUpload, progress: Callable[[UploadProgress], None] | None
     ) -> UploadedMedia:
         # Before a permit is taken: a slow stream, from a browser perhaps, must not delay other uploads.
-        prepared = upload.prepared or await self._preparer.spool(upload, self._signer_for(upload.media))
+        prepared = upload.prepared
+        if prepared is None:
+            prepared = await self._preparer.spool(upload, self._signer_for(upload.media))
+            issue_warnings([upload], stacklevel=1)  # the caller's frame is not on the stack of this task
         with error_context(upload.index, upload.media):
             try:
                 async with self._semaphore:

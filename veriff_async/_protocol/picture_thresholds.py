@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, cast
 
 from attrs import asdict, frozen
 
+from veriff_async._protocol.arguments import check_function, check_optional
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import MediaContext
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from veriff_async._protocol.arguments import ArgumentError
     from veriff_async.models.inspection import CheckName
 
-__all__ = ("InspectionThresholds", "PictureThresholds")
+__all__ = ("InspectionThresholds", "PictureThresholds", "check_inspection_options")
 
 
 @frozen(kw_only=True)
@@ -123,6 +125,17 @@ class InspectionThresholds:
         default = cls()
         contexts = _members(document, list(asdict(default, recurse=False)))
         return cls(**{name: _read(getattr(default, name), members) for name, members in contexts.items()})
+
+
+def check_inspection_options(thresholds: object, face_detector: object, *, error: ArgumentError) -> None:
+    """Check the options of inspections.
+
+    Raises:
+        VeriffError: Of the class `error`: one of them is of another type.
+    """
+    remedy = "pass InspectionThresholds(...), or None for the defaults"
+    check_optional("thresholds", thresholds, InspectionThresholds, remedy=remedy, error=error)
+    check_function("face_detector", face_detector, may_be_async=True, error=error)
 
 
 def _read(default: PictureThresholds, document: object) -> PictureThresholds:

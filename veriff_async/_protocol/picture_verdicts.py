@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from veriff_async._protocol.picture_thresholds import PictureThresholds
-    from veriff_async.models.inspection import FaceBox
+    from veriff_async.models.inspection import FaceBox, MediaInspection
 
-__all__ = ("judge_picture", "measure_faces")
+__all__ = ("MediaQualityWarning", "describe_failures", "judge_picture", "measure_faces")
 
 _HINTS: Final = {
     CheckName.SHARPNESS: "The picture is blurred: hold the camera still, wait until it has focused, and try again.",
@@ -29,6 +29,16 @@ _HINTS: Final = {
     CheckName.FACE_SIZE: "The face is too small: hold the camera nearer to your face.",
     CheckName.FACE_MARGIN: "A part of the face is missing: show the whole face in the middle of the picture.",
 }
+
+
+class MediaQualityWarning(UserWarning):
+    """A picture with ``Media(..., quality="warn")`` fails a check of `inspect_media`, and is uploaded all the same."""
+
+
+def describe_failures(inspection: MediaInspection) -> str:
+    """Return which checks a picture fails, as the beginning of a sentence."""
+    names = [check.name.value for check in inspection.failed]
+    return f"The picture for {inspection.context} fails the check{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def judge_picture(values: Mapping[CheckName, float | None], thresholds: PictureThresholds) -> tuple[PictureCheck, ...]:

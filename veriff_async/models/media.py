@@ -68,7 +68,11 @@ class Media:
             first picture of an animation: upright, in sRGB, transparent parts white, without metadata. A JPEG that
             only has metadata too much loses them without being encoded again.
 
-    The last three need the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. They do not change a PDF.
+        quality: Whether to make the checks of `inspect_media` before anything is sent: ``"warn"`` issues a
+            `MediaQualityWarning` for a picture that fails one, ``"refuse"`` raises a `MediaQualityError`. The limits
+            and the face detector are those of the client.
+
+    The last four need the extra ``veriff-async[images]``, for HEIC and HEIF ``[heic]``. They do not change a PDF.
 
     See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-3.
     """
@@ -81,6 +85,7 @@ class Media:
     max_side: int | None = field(default=None, kw_only=True)
     max_bytes: int | None = field(default=None, kw_only=True)
     convert: Literal["jpeg"] | None = field(default=None, kw_only=True)
+    quality: Literal["warn", "refuse"] | None = field(default=None, kw_only=True)
 
     def __hash__(self) -> int:
         """Hash any source: a bytearray is not hashable, and equal bytes of any type must have equal hashes."""
