@@ -15,9 +15,8 @@ All runs of one client share its breaker, so a task queue's worker learns of an 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack, asynccontextmanager
 from logging import getLogger
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from uuid import uuid4
 from weakref import WeakKeyDictionary, ref
 
@@ -27,11 +26,13 @@ from veriff_async._protocol.error_classifier import ErrorKind, classify_error, i
 from veriff_async.errors import VeriffError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from veriff_async.client import VeriffClient
 
 __all__ = ("CircuitBreaker", "Schedule", "breaker_of")
+
+_T = TypeVar("_T")
 
 _LOGGER: Final = getLogger("veriff_async.batch")
 
@@ -198,26 +199,30 @@ class CircuitBreaker:
         await self.wait(max_outage)
         return is_part
 
-    @asynccontextmanager
-    async def request(self, max_outage: float | None, *, creates: bool = False) -> AsyncGenerator[None]:
-        """Wait until a request may be sent, send it inside the block, and learn from its result; see `wait`.
+    async def send(
+        self, request: Callable[[], Awaitable[_T]], max_outage: float | None, *, creates: bool = False
+    ) -> _T:
+        """Wait until a request may be sent, send it, and learn from its result; see `wait`.
 
         Creations are sent one at a time until one request shows that Veriff works.
         """
-        async with AsyncExitStack() as lock:
-            await self.wait(max_outage)
-            if creates and self._state.is_trial():
-                await lock.enter_async_context(self._creating)
+        await self.wait(max_outage)
+        if creates and self._state.is_trial():
+            async with self._creating:
                 await self.wait(max_outage)  # the creation before this one may have failed
-                if not self._state.is_trial():
-                    # The creation before this one has succeeded, so the next ones need not wait for each other.
-                    await lock.aclose()
-            try:
-                yield
-            except VeriffError as error:
-                self._observe(error, creates=creates)
-                raise
-            self._observe(None)
+                if self._state.is_trial():
+                    return await self._send(request, creates=creates)
+            # The creation before this one has succeeded, so the next ones need not wait for each other.
+        return await self._send(request, creates=creates)
+
+    async def _send(self, request: Callable[[], Awaitable[_T]], *, creates: bool) -> _T:
+        try:
+            result = await request()
+        except VeriffError as error:
+            self._observe(error, creates=creates)
+            raise
+        self._observe(None)
+        return result
 
     def _observe(self, error: VeriffError | None, *, creates: bool = False) -> None:
         if error is None or not is_outage(error):  # a refusal of one request shows that Veriff works

@@ -7,8 +7,9 @@ are matched by size, and a submission trusts error 1304 only if an earlier submi
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final, Literal
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Final, Literal, TypeVar
 
 from anyio import to_thread
 from attrs import define, field, frozen
@@ -32,7 +33,7 @@ from veriff_async.errors import (
 from veriff_async.models.enums import Status
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from veriff_async._media.prepare import PendingUpload
     from veriff_async.batch._circuit_breaker import CircuitBreaker
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from veriff_async.session import VerificationSession
 
 __all__ = ("BatchContext", "JobRunner", "OnUnknown", "ends_run", "finish_despite_cancellation")
+
+_T = TypeVar("_T")
 
 OnUnknown = Literal["hold", "recreate", "fail"]
 """How to treat a job whose session may have been created although no response arrived: leave it for `resolve_unknown`,
@@ -99,13 +102,10 @@ class BatchContext:
     max_outage: float | None = None
     retries: bool = True
 
-    @asynccontextmanager
-    async def request(self, *, creates: bool = False, count: int = 1) -> AsyncGenerator[None]:
-        """Send requests inside the block: at the run's rate, and not during an outage."""
-        for _ in range(count):
-            await self.limiter.acquire()
-        async with self.breaker.request(self.max_outage, creates=creates):
-            yield
+    async def send(self, request: Callable[[], Awaitable[_T]], *, creates: bool = False, count: int = 1) -> _T:
+        """Call a function that sends `count` requests: at the run's rate, and not during an outage."""
+        await self.limiter.acquire(count)
+        return await self.breaker.send(request, self.max_outage, creates=creates)
 
 
 @define
@@ -233,8 +233,7 @@ class JobRunner:
             return decision
 
     async def _fetch_decision(self) -> Decision | None:
-        async with self.context.request():
-            return await self._session.decision()
+        return await self.context.send(self._session.decision)
 
     async def _save_decision(self, decision: Decision | None) -> None:
         # A review is not final: another decision follows, as in `wait_for_decision`.
@@ -272,10 +271,13 @@ class JobRunner:
             await self._create_session_once(job)
 
     async def _create_session_once(self, job: Job) -> None:
-        # The semaphore first: an outage may begin while it is awaited, and only `request` notices that.
-        async with self.context.creations, self.context.request(creates=True):
+        async def request() -> None:
             # Only a request that was sent delays the cancellation of a run; the pause of an outage does not.
             await finish_despite_cancellation(self._request_session(job), grace=_CREATION_GRACE)
+
+        # The semaphore first: an outage may begin while it is awaited, and only `send` notices that.
+        async with self.context.creations:
+            await self.context.send(request, creates=True)
 
     async def _request_session(self, job: Job) -> None:
         # Saved before the request: after a kill in between, the next run knows that the session may exist.
@@ -312,8 +314,7 @@ class JobRunner:
         if not any(self.record.media[index].upload_started for index in self.record.missing_indexes):
             return
         try:
-            async with self.context.request():
-                uploaded = await session.media()
+            uploaded = await self.context.send(session.media)
         except ApiError as error:
             # Veriff does not document that it lists media before the submission, so a refusal is ignored.
             if is_repeated(error.status) or isinstance(error, AuthenticationError):
@@ -331,12 +332,11 @@ class JobRunner:
             await self._save(self.record.with_uploads_started())
         uploads = await self._complete_uploads(job)
         # Each upload is a request of its own, so each needs its turn at the rate.
-        async with self.context.request(count=len(uploads)):
-            self._uploads = None  # `send` closes them, also when it fails
-            await self._send_uploads(session, uploads)
+        await self.context.send(partial(self._send_uploads, session, uploads), count=len(uploads))
 
     async def _send_uploads(self, session: VerificationSession, uploads: list[PendingUpload]) -> None:
         """Send media; their receipts are saved with the next state, or sooner if the uploads last long or fail."""
+        self._uploads = None  # `send` closes them, also when it fails
         time = asyncio.get_running_loop().time
         save_from = time() + _QUICK_UPLOADS
 
@@ -361,8 +361,7 @@ class JobRunner:
         may_be_submitted = self.record.state is JobState.SUBMITTING
         await self._save(self.record.with_state(JobState.SUBMITTING))
         try:
-            async with self.context.request():
-                await session.submit()
+            await self.context.send(session.submit)
         except BadRequestError as error:
             # A killed run may have submitted the session, which belongs to this job alone.
             if not may_be_submitted or error.code != _WRONG_STATE:

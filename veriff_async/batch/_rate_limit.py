@@ -120,15 +120,17 @@ class RateLimiter:
         """Requests per second."""
         return self._rate.rate
 
-    async def acquire(self) -> None:
-        """Return when the next request may start."""
+    async def acquire(self, count: int = 1) -> None:
+        """Return when the next request may start, or the last one of several."""
         loop = asyncio.get_running_loop()
         # The counters alone, not `client.statistics()`: that builds all totals, and this runs before every request.
         transport = self._transport()
         if transport.counters.rate_limited > self._rate_limited:
             self._rate_limited = transport.counters.rate_limited
             self._rate.on_rate_limited(loop.time(), transport.cooldown.remaining)
-        start = self._rate.reserve(loop.time())
+        start = now = loop.time()
+        for _ in range(count):
+            start = self._rate.reserve(now)
         while (delay := start - loop.time()) > 0:  # noqa: ASYNC110  a timer may fire early by the clock's resolution
             await asyncio.sleep(delay)
 

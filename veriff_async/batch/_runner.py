@@ -9,7 +9,7 @@ Who calls whom::
                                        │ _advance, _retry
                                        ▼
                                      JobRunner              the steps of one job; saves each state in the journal
-                                       │ BatchContext.request
+                                       │ BatchContext.send
                                        ▼
                                      RateLimiter, CircuitBreaker, VeriffClient
 
