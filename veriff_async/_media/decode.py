@@ -68,7 +68,8 @@ _PIXEL_BYTES: Final = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2
 """Bytes that Pillow uses for a pixel; four in all other modes, also in RGB."""
 # Decoders that hold planes or a canvas of their own, in addition to the picture: how many copies that makes. TIFF is
 # rotated when it is loaded.
-_COPIES: Final = {"WEBP": 3, "HEIF": 3, "AVIF": 5, "TIFF": 2}
+_COPIES: Final = {"WEBP": 4, "HEIF": 3, "AVIF": 5, "TIFF": 2}
+_DEEP_COPIES: Final = 5
 # Numbers without a defined range, of measurements and not of photographs.
 _NOT_PICTURES: Final = frozenset({"I", "F"})
 _END_OF_JPEG: Final = b"\xff\xd9"
@@ -269,10 +270,13 @@ def _needed_memory(image: ImageFile, full: tuple[int, int], target: tuple[int, i
     """Return the bytes that are needed at most to decode a picture, and to make a smaller one of it."""
     pixels = image.size[0] * image.size[1]
     loaded = pixels * _PIXEL_BYTES.get(image.mode, 4)
-    decoding = loaded * _COPIES.get(image.format or "", 1) + _coefficients_size(image, full) + _tile_size(image)
+    copies = _COPIES.get(image.format or "", 1)
+    if image.info.get("bit_depth", 8) > 8:  # noqa: PLR2004  HEIF with 10 or 12 bits is decoded with 16
+        copies = _DEEP_COPIES
+    decoding = loaded * copies + _coefficients_size(image, full) + _tile_size(image)
     # In other colours, and upright. The second copy is small if the picture is scaled down.
-    copies = 8 * pixels if target is None else 4 * pixels // _factor(image.size, target) ** 2
-    return max(decoding, loaded + copies)
+    result = 8 * pixels if target is None else 4 * pixels // _factor(image.size, target) ** 2
+    return max(decoding, loaded + result)
 
 
 def _coefficients_size(image: ImageFile, full: tuple[int, int]) -> int:
