@@ -1,7 +1,8 @@
-"""Pictures that are scaled down: upright, without metadata, and only if requested and too large."""
+"""Pictures that are scaled down or converted: upright, without metadata, and only if requested and needed."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import random
@@ -9,20 +10,25 @@ import struct
 import subprocess
 import sys
 import warnings
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import pillow_heif
 import pytest
-from anyio import to_thread
-from PIL import Image, ImageChops, ImageStat
+from anyio import CapacityLimiter, to_thread
+from PIL import Image, ImageChops, ImageCms, ImageStat
 
 from veriff_async import (
     ImageSizeWarning,
     InvalidArgumentError,
     Media,
+    MediaError,
     MediaTooLargeError,
     MediaUnsupportedError,
+    check_media,
 )
+from veriff_async._media import decode
+from veriff_async._media.prepare import Preparer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -305,6 +311,298 @@ async def test_file_to_be_scaled_has_a_size_limit(veriff: VeriffClient) -> None:
     session = await veriff.create_session()
     with pytest.raises(MediaTooLargeError, match="converted here"):
         await session.upload(Media(picture((300, 200)) + bytes(65 * 2**20), "face", max_side=100))
+
+
+# ---- convert and max_bytes ------------------------------------------------------------------------------------------
+
+RED, GREEN = (200, 30, 60), (20, 180, 90)
+
+
+def two_colours(mode: str = "RGB") -> Image.Image:
+    """Return a picture whose left half is red, or transparent if the mode can be, and whose right half is green."""
+    image = Image.new("RGB", (64, 48), RED)
+    image.paste(GREEN, (32, 0, 64, 48))
+    if mode == "I;16":
+        return image.convert("L").convert("I").point(lambda value: value * 257).convert("I;16")
+    image = image.convert(mode)
+    if mode in {"RGBA", "LA"}:
+        image.putalpha(Image.linear_gradient("L").rotate(90).resize((64, 48)).point(lambda value: 255 * (value > 127)))
+    return image
+
+
+def saved(image: Image.Image, form: str, **options: Any) -> bytes:  # noqa: ANN401
+    """Return a picture as a file."""
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def close_to(expected: tuple[int, ...], pixel: object) -> bool:
+    """Return whether a pixel has almost a colour."""
+    return all(abs(a - b) < 12 for a, b in zip(expected, pixel, strict=True))  # type: ignore[call-overload]
+
+
+GREYS = (84, 84, 84), (122, 122, 122)
+
+
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [
+        *(("JPEG", mode) for mode in ("RGB", "L", "CMYK")),
+        *(("PNG", mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "I;16")),
+        *(("TIFF", mode) for mode in ("RGB", "RGBA", "L", "CMYK", "LAB", "I;16")),
+        *(("WEBP", mode) for mode in ("RGB", "RGBA")),
+        *(("AVIF", mode) for mode in ("RGB", "RGBA")),
+        *(("HEIF", mode) for mode in ("RGB", "RGBA")),
+        *(("BMP", mode) for mode in ("RGB", "L", "P")),
+        *(("GIF", mode) for mode in ("P",)),
+    ],
+)
+async def test_every_type_becomes_a_jpeg(form: str, mode: str) -> None:
+    """Each type and colour mode becomes a grey or RGB JPEG with the same colours; transparent parts are white."""
+    original = two_colours(mode)
+    if mode == "P":
+        original = two_colours().quantize(4)
+    content = saved(original, form, **({"lossless": True} if form == "WEBP" else {}))
+
+    image = Image.open(io.BytesIO(await converted(content)))
+
+    left, right = GREYS if mode in {"L", "LA", "I;16"} else (RED, GREEN)
+    left = (255, 255, 255) if mode in {"RGBA", "LA"} else left
+    assert image.format == "JPEG"
+    assert image.mode == ("L" if mode in {"L", "LA", "I;16"} else "RGB")
+    assert close_to(left, image.convert("RGB").getpixel((8, 24)))
+    assert close_to(right, image.convert("RGB").getpixel((56, 24)))
+
+
+async def converted(content: bytes, **options: Any) -> bytes:  # noqa: ANN401
+    """Return the bytes that would be sent for a picture, with ``convert="jpeg"`` unless stated otherwise."""
+    media = Media(content, "face", **{"convert": "jpeg", **options})
+    (prepared,) = await Preparer(threads=CapacityLimiter(1), idle=10).prepare([media], stacklevel=1)
+    assert prepared.prepared is not None
+    with closing(prepared), closing(prepared.prepared.source.open()) as reader:
+        assert prepared.prepared.mimetype == ("application/pdf" if content[:4] == b"%PDF" else "image/jpeg")
+        piece = memoryview(bytearray(prepared.prepared.source.size))
+        assert reader.fill(piece) == len(piece)
+    return bytes(piece)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF"])
+@pytest.mark.parametrize("options", [{}, {"max_side": 40}], ids=["whole", "scaled"])
+async def test_every_orientation_becomes_upright(form: str, options: dict[str, int]) -> None:
+    """All eight orientations of each type that has them are applied, and none is left in the file."""
+    upright = Image.new("RGB", (80, 48), "white")
+    upright.paste((255, 0, 0), (0, 0, 40, 24))
+    upright.paste((0, 0, 255), (0, 24, 40, 48))
+    turns = Image.Transpose
+    undone = {
+        2: turns.FLIP_LEFT_RIGHT,
+        3: turns.ROTATE_180,
+        4: turns.FLIP_TOP_BOTTOM,
+        5: turns.TRANSPOSE,
+        6: turns.ROTATE_90,
+        7: turns.TRANSVERSE,
+        8: turns.ROTATE_270,
+    }
+    for orientation in range(1, 9):
+        stored = upright.transpose(undone[orientation]) if orientation in undone else upright
+        exif = Image.Exif()
+        exif[ORIENTATION] = orientation
+        content = await converted(saved(stored, form, exif=exif.tobytes(), quality=95), **options)
+
+        image = Image.open(io.BytesIO(content))
+        assert image.size == ((40, 24) if options else (80, 48))
+        assert dict(image.getexif()) == {}
+        width, height = image.size
+        assert close_to((255, 0, 0), image.getpixel((6, 6)))
+        assert close_to((0, 0, 255), image.getpixel((6, height - 7)))
+        assert close_to((255, 255, 255), image.getpixel((width - 7, 6)))
+
+
+def profile_with(swap: dict[bytes, bytes]) -> bytes:
+    """Return an RGB profile in which tags have changed their names."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    for at in range(132, 132 + 12 * count, 12):
+        profile[at : at + 4] = swap.get(bytes(profile[at : at + 4]), bytes(profile[at : at + 4]))
+    return bytes(profile)
+
+
+SWAPPED = {b"rXYZ": b"bXYZ", b"bXYZ": b"rXYZ"}
+"""Red is blue, and blue is red: a profile whose effect is certain."""
+
+
+async def test_colour_profile_is_applied_and_removed() -> None:
+    """The colours are those of the profile in sRGB; a profile of sRGB, and a damaged one, change nothing."""
+    for name, profile, expected in (
+        ("swapped", profile_with(SWAPPED), (RED[2], RED[1], RED[0])),
+        ("sRGB", profile_with({}), RED),
+        ("damaged", b"a profile of colours" * 10, RED),
+        ("of other colours", profile_with({})[:16] + b"GRAY" + profile_with({})[20:], RED),
+    ):
+        for form in ("JPEG", "PNG", "TIFF"):
+            image = Image.open(io.BytesIO(await converted(saved(two_colours(), form, icc_profile=profile))))
+            assert "icc_profile" not in image.info, name
+            assert close_to(expected, image.getpixel((8, 24))), (name, form)
+
+
+async def test_jpeg_that_needs_nothing_is_sent_as_it_is() -> None:
+    """A JPEG that is upright, in sRGB and without metadata is sent byte for byte; metadata alone is cut out."""
+    plain = saved(two_colours(), "JPEG")
+    noted = saved(two_colours(), "JPEG", comment=b"note", icc_profile=profile_with({}))
+
+    assert plain == await converted(plain)
+    assert plain == await converted(plain, max_bytes=len(plain), max_side=64)
+    assert plain == await converted(noted)
+    assert plain == await converted(plain + b"the video of a moving picture")
+
+
+async def test_pdf_is_never_converted() -> None:
+    """A PDF is sent as it is, whatever the arguments are."""
+    page = b"%PDF-1.7\n" + bytes(5000)
+    assert page == await converted(page, max_bytes=100, max_side=10)
+
+
+async def test_first_picture_of_an_animation_is_sent() -> None:
+    """The first frame of an animation, and the first page of a TIFF, becomes the picture."""
+    for form in ("GIF", "WEBP", "PNG", "TIFF", "AVIF"):
+        first, second = Image.new("RGB", (64, 48), RED), Image.new("RGB", (64, 48), GREEN)
+        content = saved(first, form, save_all=True, append_images=[second])
+        image = Image.open(io.BytesIO(await converted(content)))
+        assert close_to(RED, image.convert("RGB").getpixel((32, 24))), form
+
+
+def noise(side: int, form: str = "PNG") -> bytes:
+    """Return a picture that compresses badly."""
+    return saved(Image.effect_noise((side, side), 90).convert("RGB"), form)
+
+
+async def test_file_fits_into_max_bytes_in_the_best_quality() -> None:
+    """The quality is the best that fits; if the lowest does not fit, the picture is smaller."""
+    image = Image.effect_noise((500, 500), 90).convert("RGB")
+    content = saved(image, "PNG")
+    best, middle, lowest = (len(saved(image, "JPEG", quality=quality)) for quality in (95, 80, 60))
+    assert saved(image, "JPEG", quality=95) == await converted(content, max_bytes=best, convert=None)
+    assert saved(image, "JPEG", quality=80) == await converted(content, max_bytes=middle + 10, convert=None)
+    small = await converted(content, max_bytes=lowest * 3 // 4, convert=None)
+    assert lowest // 2 < len(small) <= lowest * 3 // 4
+    assert 320 <= Image.open(io.BytesIO(small)).size[0] < 500
+
+
+async def test_max_bytes_that_is_too_small_is_an_error(veriff: VeriffClient) -> None:
+    """A picture that would become illegible is refused, with the limit."""
+    session = await veriff.create_session()
+    with pytest.raises(MediaTooLargeError, match="does not fit into 900 bytes"):
+        await session.upload(Media(noise(400), "face", max_bytes=900))
+
+
+async def test_max_bytes_alone_leaves_smaller_files(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A file that is small enough is sent unchanged, of any type; a type that Veriff does not accept is refused."""
+    content = saved(two_colours(), "PNG", pnginfo=None)
+    assert content == await upload(sandbox, veriff, Media(content, "face", max_bytes=len(content)))
+    session = await veriff.create_session()
+    with pytest.raises(MediaUnsupportedError, match='image/gif, which Veriff does not take: pass convert="jpeg"'):
+        await session.upload(Media(saved(two_colours(), "GIF"), "face", max_bytes=10))
+
+
+async def test_any_source_can_be_converted(sandbox: Sandbox, veriff: VeriffClient, tmp_path: Path) -> None:
+    """A path, a stream, base64 and a data URL are converted like bytes."""
+    content = saved(two_colours(), "TIFF")
+    expected = await converted(content)
+    path = tmp_path / "front.tif"
+    await to_thread.run_sync(path.write_bytes, content)
+    text = base64.b64encode(content).decode()
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield content[:1000]
+        yield content[1000:]
+
+    for media in (
+        Media(path, "face", convert="jpeg", mimetype="image/tiff"),
+        Media(stream(), "face", convert="jpeg"),
+        Media.from_base64(text, "face", convert="jpeg"),
+        Media.from_data_url(f"data:image/tiff;base64,{text}", "face", convert="jpeg"),
+    ):
+        assert expected == await upload(sandbox, veriff, media)
+
+
+async def test_text_is_checked_with_its_media(sandbox: Sandbox, veriff: VeriffClient) -> None:
+    """A mistake in a text, or a wrong type in a data URL, is an error of its media before anything is sent."""
+    good = Media.from_base64(base64.b64encode(picture((64, 64))), "document-front")
+    text = base64.b64encode(picture((64, 64))).decode()
+    for wrong, words in (
+        (Media.from_base64(text[:-2], "face"), "padding|cut"),
+        (Media.from_data_url(text, "face"), "not a data URL"),
+        (Media.from_data_url(f"data:image/png;base64,{text}", "face"), "not the stated type"),
+        (Media.from_base64("", "face"), "empty"),
+    ):
+        with pytest.raises(MediaError, match=words) as caught:
+            await veriff.submit(media=[good, wrong])
+        assert str(caught.value.media) == "media[1] (face)"
+        assert text not in repr(wrong)
+    assert not sandbox.sessions
+    assert good == Media.from_base64(base64.b64encode(picture((64, 64))), "document-front")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF", "BMP"])
+async def test_damaged_picture_is_converted_or_refused(form: str) -> None:
+    """Whatever is cut off or changed, the result is a JPEG or an error of media."""
+    content = noise(48, form)
+    chance = random.Random(7)  # noqa: S311  the same files in every run
+    for number in range(25):
+        damaged = bytearray(content)
+        if number % 2:
+            del damaged[chance.randrange(len(damaged)) :]
+        for _ in range(chance.randint(1, 8)):
+            if damaged:
+                damaged[chance.randrange(min(len(damaged), 400))] = chance.choice((0, 255, chance.randrange(256)))
+        with suppress(MediaError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            Image.open(io.BytesIO(await converted(bytes(damaged)))).load()
+
+
+async def test_types_outside_the_list_are_refused() -> None:
+    """Pillow's other decoders never see a file, even if they know its type."""
+    for form in ("EPS", "PCX", "PPM", "TGA", "ICO", "JPEG2000", "DDS", "SGI"):
+        with pytest.raises(MediaUnsupportedError):
+            await converted(saved(two_colours(), form))
+
+
+async def test_tile_larger_than_its_picture_is_counted() -> None:
+    """A TIFF that states a strip or tile of more memory than the bound is refused before it is decoded."""
+    tags = {256: 64, 257: 48, 258: 8, 259: 5, 262: 1, 277: 1, 322: 65_536, 323: 65_536, 324: 8, 325: 100}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    content = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(200)
+    with pytest.raises(MediaUnsupportedError, match="64 x 48 pixels, too many"):
+        await converted(content)
+
+
+async def test_jpeg_beyond_the_memory_bound_is_converted_at_a_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JPEG beyond the memory bound is decoded at the largest fraction that fits; other types are refused."""
+    monkeypatch.setattr(decode, "_MAX_MEMORY", 8 * 200 * 152)
+    stored = Image.new("RGB", (799, 605), RED)
+
+    image = Image.open(io.BytesIO(await converted(saved(stored, "JPEG", comment=b"note")[:-2])))
+
+    assert image.size == (200, 152)
+    with pytest.raises(MediaUnsupportedError, match="799 x 605 pixels, too many"):
+        await converted(saved(stored, "PNG"))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"max_bytes": 0}, "max_bytes must be"),
+        ({"max_bytes": True}, "max_bytes must be"),
+        ({"max_bytes": "4MB"}, "max_bytes must be"),
+        ({"convert": "png"}, 'convert must be "jpeg"'),
+        ({"convert": True}, 'convert must be "jpeg"'),
+    ],
+)
+async def test_wrong_arguments_of_conversion_are_refused(options: dict[str, Any], words: str) -> None:
+    """Any other value is refused with the remedy."""
+    with pytest.raises(InvalidArgumentError, match=words):
+        await check_media(Media(b"", "face", **options))
 
 
 @pytest.mark.parametrize("max_side", [0, -1, True, 1.5, "1920"])

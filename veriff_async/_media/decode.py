@@ -274,9 +274,10 @@ def _needed_memory(image: ImageFile, full: tuple[int, int], target: tuple[int, i
     if image.info.get("bit_depth", 8) > 8:  # noqa: PLR2004  HEIF with 10 or 12 bits is decoded with 16
         copies = _DEEP_COPIES
     decoding = loaded * copies + _coefficients_size(image, full) + _tile_size(image)
-    # In other colours, and upright. The second copy is small if the picture is scaled down.
-    result = 8 * pixels if target is None else 4 * pixels // _factor(image.size, target) ** 2
-    return max(decoding, loaded + result)
+    # One copy in other colours or upright exists at a time, in addition to what it is made from.
+    if target is not None:
+        return max(decoding, loaded + 4 * pixels // _factor(image.size, target) ** 2)
+    return max(decoding, 2 * loaded if image.mode in {"L", "RGB"} else 8 * pixels)
 
 
 def _coefficients_size(image: ImageFile, full: tuple[int, int]) -> int:

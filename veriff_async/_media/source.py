@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from attrs import Factory, define, field, frozen
 
+from veriff_async._protocol.encoded_text import decode_base64, decode_data_url
 from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.source_mistakes import explain_path
 from veriff_async.errors import (
@@ -35,6 +36,7 @@ from veriff_async.errors import (
     MediaUnsupportedError,
     VeriffError,
 )
+from veriff_async.models.media import EncodedText
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -122,7 +124,7 @@ def sync_file(source: object) -> object:
 
 def may_block(source: object) -> bool:
     """Return whether reading a source in a thread may block forever: whether it is an object of an unknown class."""
-    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | AsyncIterable):
+    if isinstance(source, str | os.PathLike | bytes | bytearray | memoryview | AsyncIterable | EncodedText):
         return False
     file = sync_file(source)
     if reads_async(file) or type(file) in {io.BytesIO, tempfile.SpooledTemporaryFile}:
@@ -636,6 +638,9 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
         reusable = _path_source(_path_of(source), hold)
     elif isinstance(source, bytes | bytearray | memoryview):
         reusable = _bytes_source(source, hold)
+    elif isinstance(source, EncodedText):
+        decode = decode_data_url if source.is_data_url else decode_base64
+        reusable = BytesSource(memoryview(decode(source.text)), constant=True)
     else:
         reusable = _file_source(sync_file(source))
         if reusable is not None and reusable.size <= hold:

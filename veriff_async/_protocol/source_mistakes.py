@@ -70,7 +70,7 @@ def _is_text(start: bytes) -> bool:
 def _explain_reference(head: bytes) -> str | None:
     """Explain a URL in place of the file itself."""
     if head[:5].lower() == b"data:":
-        return "is a data URL: decode what follows its comma with base64.b64decode, and give the bytes"
+        return "is a data URL: pass Media.from_data_url(text, context)"
     if (match := _SCHEME.match(head)) is None:
         return None
     scheme = match[1].lower()
@@ -93,7 +93,7 @@ def _explain_encoding(head: bytes) -> str | None:
         return None
     whole = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     if detect_type(binascii.a2b_base64(whole[: len(whole) // 4 * 4])) is not None:
-        return "is base64 text: decode it with base64.b64decode, and give the bytes"
+        return "is base64 text: pass Media.from_base64(text, context)"
     if _HEX.fullmatch(text) is not None and detect_type(bytes.fromhex(text[: len(text) // 2 * 2].decode())) is not None:
         return "is hexadecimal text: decode it with bytes.fromhex, and give the bytes"
     return None
