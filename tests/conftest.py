@@ -18,6 +18,7 @@ from hypothesis import settings
 from tests.conditions import time_limit
 from tests.loops import VirtualTimeLoop, has_virtual_time
 from veriff_async import VeriffClient
+from veriff_async._media import source
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -97,6 +98,13 @@ def blockbuster() -> Iterator[BlockBuster]:
     """Fail code that blocks the loop."""
     with blockbuster_ctx() as blocker:
         yield blocker
+
+
+@pytest.fixture(autouse=True)
+def max_held_file(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Hold files of up to 256 KiB only, so that tests can stream without files of many MiB."""
+    monkeypatch.setattr(source, "_MAX_HELD_OF_ONE", source.SMALL)
+    return source.SMALL
 
 
 @pytest.fixture(autouse=True)

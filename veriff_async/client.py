@@ -17,6 +17,7 @@ from veriff_async._http.transport import Transport
 from veriff_async._media.downloader import Downloader, SaveOptions
 from veriff_async._media.prepare import Preparer
 from veriff_async._media.uploader import Uploader
+from veriff_async._media.worker_threads import WorkerThreads
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
 from veriff_async._protocol.base_url import (
@@ -284,15 +285,16 @@ class VeriffClient:
             timeouts=settings.timeouts,
             verify_responses=settings.verify_responses,
         )
+        # One thread for each upload, which may have to wait for its disk, and a few for files that are inspected.
+        workers = WorkerThreads(settings.max_uploads + 4)
         preparer = Preparer(
             threads=threads,
+            workers=workers,
             idle=settings.timeouts.idle,
             thresholds=settings.thresholds,
             face_detector=settings.face_detector,
         )
-        self._uploads = Uploader(
-            transport, preparer, max_uploads=settings.max_uploads, threads=threads, idle=settings.timeouts.idle
-        )
+        self._uploads = Uploader(transport, preparer, max_uploads=settings.max_uploads, idle=settings.timeouts.idle)
         self._downloads = Downloader(
             transport, max_downloads=settings.max_downloads, threads=threads, verify=settings.verify_responses
         )
@@ -392,7 +394,10 @@ class VeriffClient:
             # The waiters first, because their polls use the connections.
             await self._waiters.aclose()
         finally:
-            await self._pool.aclose()
+            try:
+                await self._pool.aclose()
+            finally:
+                self._uploads.close()
 
     async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
         """Create a session.

@@ -23,6 +23,7 @@ from veriff_async import (
 )
 from veriff_async._media import prepare
 from veriff_async._media.convert import convert
+from veriff_async._media.source import SourceOpener
 from veriff_async.batch import (
     InvalidRow,
     Job,
@@ -85,7 +86,7 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 
 def record_of(job: Job, previous: JobRecord | None) -> JobRecord:
     """Return the record of a job with this input."""
-    return prepare_job(job, previous, CREDENTIALS).record
+    return prepare_job(job, previous, CREDENTIALS, SourceOpener()).record
 
 
 def job(source: MediaSource) -> Job:

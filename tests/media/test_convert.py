@@ -29,6 +29,7 @@ from veriff_async import (
 )
 from veriff_async._media import decode
 from veriff_async._media.prepare import Preparer
+from veriff_async._media.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -378,7 +379,9 @@ async def test_every_type_becomes_a_jpeg(form: str, mode: str) -> None:
 async def converted(content: bytes, **options: Any) -> bytes:  # noqa: ANN401
     """Return the bytes that would be sent for a picture, with ``convert="jpeg"`` unless stated otherwise."""
     media = Media(content, "face", **{"convert": "jpeg", **options})
-    (prepared,) = await Preparer(threads=CapacityLimiter(1), idle=10).prepare([media], stacklevel=1)
+    with closing(WorkerThreads(1)) as workers:
+        preparer = Preparer(threads=CapacityLimiter(1), workers=workers, idle=10)
+        (prepared,) = await preparer.prepare([media], stacklevel=1)
     assert prepared.prepared is not None
     with closing(prepared), closing(prepared.prepared.source.open()) as reader:
         assert prepared.prepared.mimetype == ("application/pdf" if content[:4] == b"%PDF" else "image/jpeg")

@@ -10,8 +10,9 @@ import pytest
 from anyio import to_thread
 
 from veriff_async import Credentials, Media
+from veriff_async._media import source as source_module
 from veriff_async._media.prepare import PendingUpload, inspect
-from veriff_async._media.source import SMALL, TINY, reusable_source
+from veriff_async._media.source import SMALL, TINY, BytesSource, PathSource, SourceOpener, reusable_source
 from veriff_async._media.stream_body import sign
 from veriff_async.client import uploader_of
 
@@ -68,3 +69,19 @@ async def test_upload_is_signed_again_if_the_credentials_were_replaced(
     (receipt,) = await uploader.send(session.id, [PendingUpload(0, media, prepared, signed)])
 
     assert receipt.size == SMALL + len(JPEG)
+
+
+def test_files_in_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the files in memory reach the limit of the client, a further file is streamed; a dropped one makes room."""
+    monkeypatch.setattr(source_module, "_MAX_HELD", 2 * SMALL)
+    path = tmp_path / "face.jpg"
+    path.write_bytes(JPEG + bytes(SMALL - len(JPEG)))
+    opener = SourceOpener()
+    held = [opener.open(path), opener.open(path)]
+    assert isinstance(opener.open(path), PathSource)
+    # The caller's own bytes are in memory anyway.
+    assert isinstance(opener.open(path.read_bytes()), BytesSource)
+
+    assert isinstance(held.pop(), BytesSource)
+
+    assert isinstance(opener.open(path), BytesSource)

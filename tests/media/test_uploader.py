@@ -485,6 +485,24 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+async def test_file_in_memory_is_sent_as_it_was_signed(
+    sandbox: Sandbox, veriff: VeriffClient, session: VerificationSession, tmp_path: Path, max_held_file: int
+) -> None:
+    """A file that was small enough to be read whole may change or vanish while it is sent, also between attempts."""
+    content = LARGE[:max_held_file]
+    path = await asyncio.to_thread(write_file, content, tmp_path)
+    sandbox.inject(Fault.status(503), path=MEDIA)
+    uploading = asyncio.create_task(session.upload(Media(path, "face")))
+    while count_uploads(sandbox) == 0:  # noqa: ASYNC110  what is waited for is on the other side of a socket
+        await asyncio.sleep(0)
+    await asyncio.to_thread(path.unlink)
+    (receipt,) = await uploading
+
+    assert [digest(content)] == stored_digests(sandbox)
+    assert receipt.size == max_held_file
+    assert veriff.statistics().retries == 1
+
+
 async def test_bytearray_that_changes_is_never_sent_completely(sandbox: Sandbox, session: VerificationSession) -> None:
     """A bytearray that is written to during the upload is a changed media too."""
     source = bytearray(LARGE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 from anyio import CapacityLimiter
@@ -10,6 +11,7 @@ from veriff_async._event_loop import require_asyncio
 from veriff_async._media.decode import import_pillow
 from veriff_async._media.inspection import inspect_prepared, inspection_threads
 from veriff_async._media.prepare import Preparer, check_arguments, error_context
+from veriff_async._media.worker_threads import WorkerThreads
 from veriff_async._protocol.media_rules import context_of
 from veriff_async._protocol.picture_thresholds import check_inspection_options
 from veriff_async.config import Timeouts
@@ -55,11 +57,16 @@ async def check_media(
     """
     require_asyncio()
     check_inspection_options(thresholds, face_detector, error=InvalidArgumentError)
-    preparer = Preparer(
-        threads=CapacityLimiter(4), idle=Timeouts().idle, thresholds=thresholds, face_detector=face_detector
-    )
-    for upload in await preparer.prepare(media, stacklevel=3):
-        upload.close()
+    with closing(WorkerThreads(1)) as workers:
+        preparer = Preparer(
+            threads=CapacityLimiter(4),
+            workers=workers,
+            idle=Timeouts().idle,
+            thresholds=thresholds,
+            face_detector=face_detector,
+        )
+        for upload in await preparer.prepare(media, stacklevel=3):
+            upload.close()
 
 
 async def inspect_media(
@@ -97,9 +104,9 @@ async def inspect_media(
     check_inspection_options(thresholds, face_detector, error=InvalidArgumentError)
     import_pillow("inspect_media")
     idle = Timeouts().idle
-    with error_context(0, item):
+    with error_context(0, item), closing(WorkerThreads(1)) as workers:
         context_of(item)
-        upload = await Preparer(threads=inspection_threads(), idle=idle).open(item)
+        upload = await Preparer(threads=inspection_threads(), workers=workers, idle=idle).open(item)
         if upload.prepared is None:
             msg = (
                 "The media is a stream that can be read only once, and its upload needs it: read it into bytes or a "

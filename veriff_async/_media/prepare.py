@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Iterable
 from contextlib import closing, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from anyio import CapacityLimiter, to_thread
 from attrs import define, evolve, field
@@ -29,6 +29,7 @@ from veriff_async._media.decode import import_pillow
 from veriff_async._media.prepared_media import PreparedMedia
 from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
+from veriff_async._media.stream_body import sign
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
 from veriff_async._protocol.media_rules import (
     check_conversion,
@@ -50,10 +51,15 @@ if TYPE_CHECKING:
 
     from veriff_async._media.source import Reader, Source
     from veriff_async._media.stream_body import SignedBody, StreamSigner
+    from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._protocol.picture_thresholds import InspectionThresholds
+    from veriff_async.credentials import Credentials
     from veriff_async.models.inspection import FaceDetector, MediaInspection
 
 __all__ = ("PendingUpload", "Preparer", "check_arguments", "error_context", "inspect", "issue_warnings")
+
+_MAX_SIGNED: Final = 4 * 1024 * 1024
+"""Bytes that one call signs before it sends the first: they take a few milliseconds."""
 
 
 class _AsyncFile(Protocol):
@@ -89,14 +95,17 @@ class Preparer:
     """Prepares the media of one client.
 
     Attributes:
-        hashing: Bounds the threads that sign and convert. Both keep a processor busy, so more threads than processors
-            would only compete for it, and for memory.
+        workers: The threads that read, inspect and sign files.
+        hashing: Bounds the threads that sign large files, and convert. Both keep a processor busy, so more threads than
+            processors would only compete for it, and for memory.
+        opener: Opens all sources of the client.
     """
 
     def __init__(
         self,
         *,
         threads: CapacityLimiter,
+        workers: WorkerThreads,
         idle: float,
         thresholds: InspectionThresholds | None = None,
         face_detector: FaceDetector | None = None,
@@ -104,25 +113,34 @@ class Preparer:
         """Share worker threads.
 
         Args:
-            threads: Bounds the threads that read files.
+            threads: Bounds the threads of anyio that spool streams.
+            workers: The threads that read, inspect and sign files. The owner closes them.
             idle: Most seconds that a stream may take for its next piece.
             thresholds: See `inspect_media`; for media with `Media.quality`.
             face_detector: See `inspect_media`.
         """
         self._threads = threads
+        self.workers: WorkerThreads = workers
+        self.opener: SourceOpener = SourceOpener()
         self._idle = idle
         self._thresholds = thresholds
         self._face_detector = face_detector
         self.hashing: CapacityLimiter = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     async def prepare(
-        self, media: Iterable[Media], *, stacklevel: int, signer_for: Callable[[Media], StreamSigner] | None = None
+        self,
+        media: Iterable[Media],
+        *,
+        stacklevel: int,
+        credentials: Credentials | None = None,
+        signer_for: Callable[[Media], StreamSigner] | None = None,
     ) -> list[PendingUpload]:
         """Check all media, before a byte of any is sent.
 
         Args:
             media: The media of one call.
             stacklevel: Frames from here to the caller whom a warning is about.
+            credentials: Sign small files, which are read anyway, or ``None`` if nothing will be sent.
             signer_for: Makes the signer of a stream. With it, streams are spooled and checked too. Without it, only
                 those that can seek back are.
 
@@ -133,7 +151,7 @@ class Preparer:
             MediaError: A media cannot be uploaded.
             InvalidArgumentError: An argument is invalid.
         """
-        uploads = await self._inspect(check_arguments(media))
+        uploads = await self._inspect(check_arguments(media), credentials)
         # One more frame than here, because `complete` issues the warnings.
         await self.complete(uploads, stacklevel=stacklevel + 1, signer_for=signer_for)
         return uploads
@@ -151,7 +169,7 @@ class Preparer:
             MediaError: The media cannot be uploaded.
             InvalidArgumentError: An argument is invalid.
         """
-        (upload,) = await self._inspect([media])
+        (upload,) = await self._inspect([media], None)
         if upload.prepared is None and seeks_async(media.source):
             upload = PendingUpload(0, evolve(media, convert=None, max_bytes=None, max_side=None, quality=None))
             await self._spool_and_rewind(upload, None)
@@ -188,7 +206,7 @@ class Preparer:
         with error_context(upload.index, upload.media):
             source = await spool(upload.media, threads=self._threads, idle=self._idle, signer=signer)
             try:
-                prepared = await to_thread.run_sync(inspect, upload.media, source, limiter=self._threads)
+                prepared = await self.workers.run(partial(inspect, upload.media, source))
             except BaseException:
                 source.close()
                 raise
@@ -196,7 +214,7 @@ class Preparer:
         upload.signed = None if signer is None else signer.finish(prepared)
         return await self._check_and_convert(upload, prepared)
 
-    async def _inspect(self, media: Sequence[Media]) -> list[PendingUpload]:
+    async def _inspect(self, media: Sequence[Media], credentials: Credentials | None) -> list[PendingUpload]:
         # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block
         # forever, so the whole call gets a thread that can be abandoned. One thread for all: the first wrong media is
         # the one that is reported.
@@ -205,17 +223,18 @@ class Preparer:
             if not isinstance(item.source, bytes) or needs_decoding(item):
                 needs_thread = True
                 needs_own_thread = needs_own_thread or may_block(item.source)
-        if not needs_thread:
-            return _inspect_all(media)
-        if not needs_own_thread:
-            return await to_thread.run_sync(_inspect_all, media, limiter=self._threads)
         done: list[PendingUpload] = []
+        inspect_all = partial(_inspect_all, media, self.opener, credentials if needs_thread else None, done)
+        if not needs_thread:
+            inspect_all()
+            return done
         try:
-            return await run_abandonable(partial(_inspect_all, media, done), idle=self._idle)
+            await (run_abandonable(inspect_all, idle=self._idle) if needs_own_thread else self.workers.run(inspect_all))
         except MediaSourceError:
             # The thread adds the media to its own errors. If it hangs, it does so at the first media that is not done.
             with error_context(len(done), media[len(done)]):
                 raise
+        return done
 
     async def _spool_and_convert(
         self, uploads: Sequence[PendingUpload], signer_for: Callable[[Media], StreamSigner] | None
@@ -303,26 +322,33 @@ def issue_warnings(uploads: Iterable[PendingUpload], *, stacklevel: int) -> None
             warnings.warn(msg, MediaQualityWarning, stacklevel=stacklevel)
 
 
-def _inspect_all(media: Sequence[Media], done: list[PendingUpload] | None = None) -> list[PendingUpload]:
-    """Inspect all media of a call, and read small files. Blocking.
+def _inspect_all(
+    media: Sequence[Media], opener: SourceOpener, credentials: Credentials | None, done: list[PendingUpload]
+) -> None:
+    """Inspect all media of a call, and sign those that were read into memory. Blocking.
 
-    Small files are read here, because this thread runs anyway: their upload then needs no other thread.
+    They are signed here because this thread runs anyway: their upload then needs no other thread.
 
     Args:
         media: The media of one call.
-        done: Receives each upload when it is done; a new list is used and returned when it is left out.
+        opener: Opens their sources.
+        credentials: The credentials to sign with, or ``None`` to sign nothing.
+        done: Receives each upload when it is done.
     """
     # Before any file is read, so that a missing extra is reported even if a file is wrong too.
     for name in ("convert", "max_bytes", "max_side", "quality"):
         if any(getattr(item, name) is not None for item in media):
             import_pillow(name)
-    uploads = [] if done is None else done
-    opener = SourceOpener()
+    left = _MAX_SIGNED
     for index, item in enumerate(media):
         with error_context(index, item):
-            source = opener.open(item.source)
-            uploads.append(PendingUpload(index, item, None if source is None else inspect(item, source)))
-    return uploads
+            upload = PendingUpload(index, item)
+            if (source := opener.open(item.source)) is not None:
+                prepared = upload.prepared = inspect(item, source)
+                if credentials is not None and prepared.is_held and source.size <= left and not may_convert(item):
+                    upload.signed = sign(prepared, credentials)
+                    left -= source.size
+        done.append(upload)
 
 
 def inspect(media: Media, source: Source, *, is_converted: bool = False) -> PreparedMedia:

@@ -27,6 +27,7 @@ class PreparedMedia:
         template: The JSON around them.
         mimetype: The type that the bytes show.
         dimensions: Width and height in pixels, or ``None`` if the header does not state them.
+        is_held: Whether the bytes are in memory and cannot change.
         is_small: Whether the bytes are in memory and so few that signing them takes less time than a hop to a thread.
     """
 
@@ -36,6 +37,11 @@ class PreparedMedia:
     mimetype: str
     dimensions: tuple[int, int] | None = None
     is_small: bool = field(init=False, default=Factory(lambda self: _is_small(self.source), takes_self=True))
+
+    @property
+    def is_held(self) -> bool:
+        """See `PreparedMedia`."""
+        return isinstance(self.source, BytesSource) and self.source.constant
 
     @property
     def length(self) -> int:

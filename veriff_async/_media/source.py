@@ -20,8 +20,10 @@ from collections.abc import AsyncIterable
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
+from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
+from weakref import finalize
 
 from attrs import Factory, define, field, frozen
 
@@ -82,8 +84,11 @@ for fresh pages each time, which was measured to cost more than hashing the cont
 SMALL: Final = 256 * 1024
 """Bytes that may be held in memory: to hash and encode them takes less time than a hop to a thread."""
 
-_MAX_HELD: Final = 16 * SMALL
-"""Bytes of small files that one call or job holds in memory while they wait to be sent."""
+_MAX_HELD: Final = 16 * 1024 * 1024
+"""Bytes of files that one client holds in memory while they wait to be sent."""
+
+_MAX_HELD_OF_ONE: Final = 4 * 1024 * 1024
+"""Bytes of the largest file that is held: nearly every picture of a phone is smaller."""
 
 TINY: Final = 64 * 1024
 """Bytes whose whole request body is held in memory. A larger body would need fresh pages, see `PIECE`."""
@@ -603,19 +608,30 @@ def _open(path: str) -> BinaryIO:
 
 
 class SourceOpener:
-    """Opens the sources of one call or job, and reads small files into memory while their total is bounded."""
+    """Opens the sources of one client, and reads files into memory while the total of all that live is bounded.
+
+    A file in memory is read once instead of twice, and cannot change between its signature and its last byte.
+    """
 
     def __init__(self) -> None:
         """Hold nothing yet."""
         self._left = _MAX_HELD
+        # Reentrant, because the collection of a source may interrupt the thread that has it.
+        self._lock = RLock()
 
     def open(self, source: MediaSource) -> Source | None:
         """Return a source that can be read again; see `reusable_source`. Blocking."""
-        opened = reusable_source(source, hold=min(SMALL, self._left))
+        opened = reusable_source(source, hold=min(_MAX_HELD_OF_ONE, self._left))
         # The caller's own bytes are in memory anyway, so they do not count.
         if isinstance(opened, BytesSource) and opened.constant and not isinstance(source, bytes):
-            self._left -= opened.size
+            self._add(-opened.size)
+            # With the object rather than with the upload: as long as anything refers to it, it takes memory.
+            finalize(opened, self._add, opened.size).atexit = False
         return opened
+
+    def _add(self, size: int) -> None:
+        with self._lock:
+            self._left += size
 
 
 def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:

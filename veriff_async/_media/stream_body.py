@@ -41,7 +41,6 @@ import zlib
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
-from anyio import to_thread
 from attrs import field, frozen
 
 from veriff_async._http.payload import CallbackError, SentOnce, transport_of
@@ -56,10 +55,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from aiohttp.abc import AbstractStreamWriter
-    from anyio import CapacityLimiter
 
     from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async._media.source import Reader
+    from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._protocol.signing import Signer
     from veriff_async._protocol.upload_body import BodyTemplate
     from veriff_async.credentials import Credentials
@@ -355,7 +354,7 @@ class StreamedPayload(SentOnce):
         on_start: Callable[[], None],
         on_bytes_sent: Callable[[int], None],
         on_progress: Callable[[int], None] | None,
-        threads: CapacityLimiter,
+        threads: WorkerThreads,
         idle: float,
     ) -> None:
         """Prepare one attempt.
@@ -366,7 +365,7 @@ class StreamedPayload(SentOnce):
             on_bytes_sent: See `SentOnce`.
             on_progress: Called after each piece with the bytes that were handed to the connection in this attempt. It
                 may call the user's code, so it may raise anything.
-            threads: Bounds the worker threads.
+            threads: Read what is not in the page cache.
             idle: Seconds that the source may take for a piece. Only named in an error: the caller measures them.
         """
         super().__init__(signed, size=signed.prepared.length, on_start=on_start, on_bytes_sent=on_bytes_sent)
@@ -407,7 +406,7 @@ class StreamedPayload(SentOnce):
             if self._signed.prepared.source.may_block:
                 piece = await run_abandonable(reading.read)
             else:
-                piece = await to_thread.run_sync(reading.read, limiter=self._threads)
+                piece = await self._threads.run(reading.read)
         except Exception as error:
             self._failure = error if isinstance(error, VeriffError) else source_failed(error)
             raise

@@ -12,7 +12,7 @@ from functools import partial
 from inspect import isawaitable
 from typing import TYPE_CHECKING
 
-from anyio import Semaphore, to_thread
+from anyio import Semaphore
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._http.payload import StreamedBody
@@ -28,11 +28,10 @@ from veriff_async.models.media import UploadProgress
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from anyio import CapacityLimiter
-
     from veriff_async._http.transport import Transport
     from veriff_async._media.prepare import PendingUpload, Preparer
     from veriff_async._media.prepared_media import PreparedMedia
+    from veriff_async._media.source import SourceOpener
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
 
@@ -42,29 +41,35 @@ __all__ = ("Uploader",)
 class Uploader:
     """The uploads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(
-        self, transport: Transport, preparer: Preparer, *, max_uploads: int, threads: CapacityLimiter, idle: float
-    ) -> None:
+    def __init__(self, transport: Transport, preparer: Preparer, *, max_uploads: int, idle: float) -> None:
         """Share what all uploads of a client use.
 
         Args:
             transport: Sends the calls of the client.
             preparer: Checks the media.
             max_uploads: Most uploads at once.
-            threads: Bounds the threads that read files.
             idle: Most seconds that a stream may take for its next piece.
         """
         self._transport = transport
         self._semaphore = Semaphore(max_uploads, max_value=max_uploads, fast_acquire=True)
         self._max_uploads = max_uploads
-        self._threads = threads
+        self._workers = preparer.workers
         self._idle = idle
         self._preparer = preparer
+
+    def close(self) -> None:
+        """End the worker threads."""
+        self._workers.close()
 
     @property
     def active(self) -> int:
         """How many uploads are being signed or sent."""
         return self._max_uploads - self._semaphore.value
+
+    @property
+    def opener(self) -> SourceOpener:
+        """Opens the sources of all uploads of the client, and bounds the files in memory."""
+        return self._preparer.opener
 
     @property
     def credentials(self) -> Credentials:
@@ -88,14 +93,16 @@ class Uploader:
         check_function("on_uploaded", on_uploaded, may_be_async=True, error=InvalidArgumentError)
         with self._transport.guard():
             # Counted from there to the caller of `VerificationSession.upload`.
-            uploads = await self._preparer.prepare(media, stacklevel=4)
+            uploads = await self._preparer.prepare(media, stacklevel=4, credentials=self.credentials)
             return await self._send_all(session_id, uploads, concurrency, progress, on_uploaded)
 
     async def prepare(self, media: Sequence[Media], *, stacklevel: int) -> list[PendingUpload]:
         """Check all media and spool streams, for a session that does not exist yet; see `Preparer.prepare`."""
         require_asyncio()
         with self._transport.guard():
-            return await self._preparer.prepare(media, stacklevel=stacklevel, signer_for=self._signer_for)
+            return await self._preparer.prepare(
+                media, stacklevel=stacklevel, credentials=self.credentials, signer_for=self._signer_for
+            )
 
     async def complete(self, uploads: Sequence[PendingUpload], *, stacklevel: int) -> None:
         """Spool and convert the media that were only inspected; see `Preparer.complete`."""
@@ -138,10 +145,7 @@ class Uploader:
             return receipt
 
         jobs = [partial(run, upload) for upload in uploads]
-        # Small media are signed and sent without a thread.
-        threads = False
-        for upload in uploads:
-            threads = threads or upload.prepared is None or not upload.prepared.is_small
+        threads = any(upload.prepared is None for upload in uploads)  # streams, which are spooled with anyio
         try:
             uploaded, failure = await gather_bounded(jobs, concurrency=concurrency or len(uploads), threads=threads)
         finally:
@@ -188,7 +192,7 @@ class Uploader:
             StreamedPayload,
             signed,
             on_progress=None if progress is None else report,
-            threads=self._threads,
+            threads=self._workers,
             idle=self._idle,
         )
         body = StreamedBody(signed.credentials, signed.signature, payload)
@@ -200,7 +204,8 @@ class Uploader:
         work = partial(_keep_and_sign, prepared, credentials)
         if prepared.source.may_block:
             return await run_abandonable(work, idle=self._idle)
-        return await to_thread.run_sync(work, limiter=self._preparer.hashing)
+        async with self._preparer.hashing:
+            return await self._workers.run(work)
 
     def _signer_for(self, media: Media) -> StreamSigner:
         return StreamSigner(media, self._transport.credentials)

@@ -136,7 +136,7 @@ class JobRunner:
         try:
             uploader = uploader_of(self.context.client)
             # In a thread even for a few small files: a path may be on a slow disk or a network.
-            prepared = await to_thread.run_sync(prepare_job, job, previous, uploader.credentials)
+            prepared = await to_thread.run_sync(prepare_job, job, previous, uploader.credentials, uploader.opener)
         except VeriffError as error:
             if may_change:
                 await self._save(unprepared_record(job).with_failure(error))
@@ -248,7 +248,7 @@ class JobRunner:
         uploader = uploader_of(self.context.client)
         if self._uploads is None:
             # An earlier attempt has sent them, at least in part.
-            prepared = await to_thread.run_sync(prepare_job, job, self.record, uploader.credentials)
+            prepared = await to_thread.run_sync(prepare_job, job, self.record, uploader.credentials, uploader.opener)
             self._uploads = prepared.uploads
             self._are_complete = False
         uploads = [self._uploads[index] for index in self.record.missing_indexes]

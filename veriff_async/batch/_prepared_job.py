@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, cast
 from attrs import define
 
 from veriff_async._media.prepare import PendingUpload, check_arguments, error_context, inspect
-from veriff_async._media.source import PIECE, BytesSource, SourceOpener, reusable_source
+from veriff_async._media.source import PIECE, BytesSource, reusable_source
 from veriff_async._media.stream_body import sign
 from veriff_async._protocol.json.decode import dump
 from veriff_async._protocol.media_rules import may_convert
@@ -25,7 +25,7 @@ from veriff_async.batch._records import FileFingerprint, JobRecord, JobState, Me
 from veriff_async.errors import MediaError
 
 if TYPE_CHECKING:
-    from veriff_async._media.source import Source
+    from veriff_async._media.source import Source, SourceOpener
     from veriff_async.batch.job import Job
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, MediaSource
@@ -54,13 +54,14 @@ def session_options(job: Job) -> CreateOptions:
     return cast("CreateOptions", {"vendor_data": job.id, **job.options})
 
 
-def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) -> PreparedJob:
+def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials, opener: SourceOpener) -> PreparedJob:
     """Check a job and read its files. Blocking.
 
     Args:
         job: The job.
         previous: The record in the journal. Files that it says are uploaded need not exist any more.
         credentials: The credentials to sign uploads with.
+        opener: Opens the files of the client that uploads them.
 
     Raises:
         MediaError: A file that is still to be uploaded is missing, or Veriff does not accept it.
@@ -81,7 +82,6 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials) 
     needs_uploads = previous is None or previous.retry().state not in _UPLOADED_STATES
     records: list[MediaRecord] = []
     uploads: dict[int, PendingUpload] = {}
-    opener = SourceOpener()
     for index, media in enumerate(job.media):
         known = saved[index] if index < len(saved) else None
         fingerprint = None if known is None else known.fingerprint
@@ -133,8 +133,8 @@ def _prepare_upload(
     if _is_unchanged(known, source, mtime_ns):
         return known
     digest = hashlib.sha256()
-    # A small media stays in memory and is signed there; a converted one is signed afterwards.
-    if not may_convert(media) and not upload.prepared.is_small:
+    # A converted picture is signed afterwards.
+    if not may_convert(media):
         upload.signed = sign(upload.prepared, credentials, digest=digest)
         return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=digest.hexdigest())
     return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=_hash(source))

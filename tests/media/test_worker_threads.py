@@ -1,0 +1,79 @@
+"""The worker threads of uploads: cancellation waits for a thread, and closing ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from veriff_async._media.worker_threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def workers() -> Iterator[WorkerThreads]:
+    """Return worker threads that end with the test."""
+    workers = WorkerThreads(2)
+    yield workers
+    workers.close()
+
+
+async def test_result_and_error_are_those_of_the_function(workers: WorkerThreads) -> None:
+    """A call returns or raises as the function does, and runs it in another thread."""
+    assert await workers.run(threading.current_thread) is not threading.current_thread()
+    with pytest.raises(ZeroDivisionError):
+        await workers.run(lambda: 1 // 0)
+
+
+async def test_cancelled_call_ends_after_its_function(workers: WorkerThreads) -> None:
+    """However often a task is cancelled, it ends as cancelled when its function has ended."""
+    began, release = threading.Event(), threading.Event()
+    ended: list[bool] = []
+
+    def work() -> None:
+        began.set()
+        release.wait(30)
+        ended.append(True)
+
+    task = asyncio.create_task(workers.run(work))
+    while not began.is_set():  # noqa: ASYNC110  it is set in a thread
+        await asyncio.sleep(0)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0)
+        assert not task.done()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert ended == [True]
+
+
+async def test_cancelled_call_that_has_not_begun_never_begins() -> None:
+    """A call that waits for a free thread ends at once when it is cancelled."""
+    workers, release = WorkerThreads(1), threading.Event()
+    first = asyncio.create_task(workers.run(lambda: release.wait(30)))
+    calls: list[int] = []
+    second = asyncio.create_task(workers.run(lambda: calls.append(1)))
+    await asyncio.sleep(0)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    release.set()
+    await first
+    workers.close()
+
+    assert calls == []
+
+
+async def test_call_after_close_starts_a_thread_again(workers: WorkerThreads) -> None:
+    """A call that is still running when the client is closed can still use a thread."""
+    await workers.run(threading.current_thread)
+    workers.close()
+    assert await workers.run(lambda: 1) == 1

@@ -1,0 +1,53 @@
+"""The threads in which the uploads of one client read, encode and sign."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ("WorkerThreads",)
+
+_T = TypeVar("_T")
+
+
+class WorkerThreads:
+    """Worker threads, which start when they are needed and end with `close`.
+
+    A call costs a third of one with `anyio.to_thread.run_sync`, which needs several iterations of the event loop. The
+    threads are not shared with the application, whose work could block uploads.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Start no thread yet; `limit` is the largest number of them."""
+        self._limit = limit
+        self._executor: ThreadPoolExecutor | None = None
+
+    def close(self) -> None:
+        """End the threads when their work ends. A call that is still running may start others."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False)
+            self._executor = None
+
+    async def run(self, function: Callable[[], _T]) -> _T:
+        """Call a function in a worker thread.
+
+        A cancellation is raised when the function has ended, so that it uses nothing that its caller then closes.
+        """
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._limit, thread_name_prefix="veriff-async")
+        call = self._executor.submit(function)
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            if not call.done():
+                loop, ended = asyncio.get_running_loop(), asyncio.Event()
+                call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
+                while not ended.is_set():
+                    with suppress(asyncio.CancelledError):
+                        await ended.wait()
+            raise
