@@ -138,13 +138,13 @@ def photograph(rng: Random, document: Image.Image) -> Scene:
     # The turned document must stay inside.
     fit = min(
         1.0,
-        0.96 * size[0] / (wide * abs(cos(turn)) + high * abs(sin(turn))),
-        0.96 * size[1] / (wide * abs(sin(turn)) + high * abs(cos(turn))),
+        0.92 * size[0] / (wide * abs(cos(turn)) + high * abs(sin(turn))),
+        0.92 * size[1] / (wide * abs(sin(turn)) + high * abs(cos(turn))),
     )
     wide, high = wide * fit, high * fit
     room = (
-        (size[0] - wide * cos(turn) - high * abs(sin(turn))) / 2 * 0.8,
-        (size[1] - wide * abs(sin(turn)) - high * cos(turn)) / 2 * 0.8,
+        (size[0] - wide * cos(turn) - high * abs(sin(turn))) / 2 - 0.03 * max(size),
+        (size[1] - wide * abs(sin(turn)) - high * cos(turn)) / 2 - 0.03 * max(size),
     )
     centre = (
         size[0] / 2 + rng.uniform(-1, 1) * max(0.0, room[0]),

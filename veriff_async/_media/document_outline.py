@@ -1,8 +1,8 @@
-"""Finds the outline of a document in a decoded picture: its skew, its sides, and the sides at which it is cut off.
+"""Finds the outline of a document in a decoded picture: its skew, its size, and the sides at which it is cut off.
 
-A card or page is the only thing in most pictures whose four sides are long straight lines. A small copy of the picture
-is turned upright, and lines are searched from its sides towards the middle. A document is cut off at a side of the
-picture if no line is parallel to that side, or if the lines at right angles to it continue to the side.
+In a small copy of the picture, the outline, text and portrait of a document are one connected group of strong edges. A
+document is cut off at a side of the picture if that group continues to the side. It does not matter how the document is
+turned.
 """
 
 from __future__ import annotations
@@ -17,23 +17,30 @@ if TYPE_CHECKING:
 
 __all__ = ("Outline", "find_outline", "measure_skew")
 
-_SIDE: Final = 160
+_SIDE: Final = 320
 """Longer side, in pixels, of the copy in which the outline is searched."""
 _SKEW_SIDE: Final = 320
 
 _MIN_SIDE: Final = 48
-_UPRIGHT: Final = 0.75
 _WHITE: Final = 255
 
 _BINS: Final = 180
 """Bins of half a degree, for a quarter turn: the sides of a document are at right angles."""
-_STRONG: Final = 40
+_STRONG: Final = 10
 _MIN_EDGES: Final = 60
 _MIN_AGREEMENT: Final = 0.12
 
-_STEP: Final = 9
-_LINE: Final = 0.55
-_REACHES: Final = 0.7
+# An edge of the document: a step of so many levels within two pixels, and so many times the texture of the table.
+_MIN_STEP: Final = 14
+_TEXTURE_FACTOR: Final = 2
+_TEXTURE_SHARE: Final = 0.75
+_GAP: Final = 7
+"""Pixels, less one, between edges that belong together: an odd number."""
+_FRAME: Final = 2
+_MIN_GROUP: Final = 0.08
+_MIN_CONTACT: Final = 3
+_MIN_SPAN: Final = 0.25
+"""Share of a side of the picture between the two places where the sides of a document reach it."""
 
 
 @frozen(kw_only=True)
@@ -61,8 +68,8 @@ def measure_skew(grey: Image.Image) -> float | None:
     small.thumbnail((_SKEW_SIDE, _SKEW_SIDE), Image.Resampling.BILINEAR)
     if min(small.size) < _MIN_SIDE:
         return None
-    across = small.filter(ImageFilter.Kernel((3, 3), (-1, 0, 1, -2, 0, 2, -1, 0, 1), scale=4, offset=128)).tobytes()
-    down = small.filter(ImageFilter.Kernel((3, 3), (-1, -2, -1, 0, 0, 0, 1, 2, 1), scale=4, offset=128)).tobytes()
+    # A slightly turned edge is a staircase of upright steps, which must become a slope.
+    across, down = (slopes.tobytes() for slopes in find_slopes(small.filter(ImageFilter.GaussianBlur(2))))
     bins = [0.0] * _BINS
     count = 0
     for x, y in zip(across, down, strict=True):
@@ -73,7 +80,9 @@ def measure_skew(grey: Image.Image) -> float | None:
         count += 1
     if count < _MIN_EDGES:
         return None
-    smooth = [sum(bins[(index + away) % _BINS] for away in (-2, -1, 0, 1, 2)) for index in range(_BINS)]
+    smooth = [
+        sum((4 - abs(away)) * bins[(index + away) % _BINS] for away in range(-3, 4)) / 4 for index in range(_BINS)
+    ]
     peak = max(range(_BINS), key=smooth.__getitem__)
     if smooth[peak] < _MIN_AGREEMENT * count:
         return None
@@ -81,15 +90,31 @@ def measure_skew(grey: Image.Image) -> float | None:
     return angle - 90 if angle > 90 / 2 else angle
 
 
-def find_outline(picture: Image.Image, skew: float) -> Outline | None:
+def find_slopes(grey: Image.Image) -> tuple[Image.Image, Image.Image]:
+    """Return the slopes across and down, in levels of grey for each pixel, as 128 more than the slope.
+
+    It is Sobel's filter, which averages noise over three pixels along an edge.
+    """
+    from PIL import Image, ImageFilter
+
+    width, height = grey.size
+    slopes: list[Image.Image] = []
+    for kernel in ((-1, 0, 1, -2, 0, 2, -1, 0, 1), (-1, -2, -1, 0, 0, 0, 1, 2, 1)):
+        flat = Image.new("L", grey.size, 128)  # Pillow copies the outermost pixels, and does not filter them
+        filtered = grey.filter(ImageFilter.Kernel((3, 3), kernel, scale=8, offset=128))
+        flat.paste(filtered.crop((1, 1, width - 1, height - 1)), (1, 1))
+        slopes.append(flat)
+    return slopes[0], slopes[1]
+
+
+def find_outline(picture: Image.Image) -> Outline | None:
     """Find the outline of the document.
 
     Args:
         picture: The picture.
-        skew: See `measure_skew`.
 
     Returns:
-        The outline, or ``None`` if the picture is too small.
+        The outline, or ``None`` if no group of edges is large enough to be a document.
     """
     from PIL import Image, ImageChops, ImageFilter
 
@@ -97,80 +122,85 @@ def find_outline(picture: Image.Image, skew: float) -> Outline | None:
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.BOX)
     if min(small.size) < _MIN_SIDE:
         return None
-    smooth = small.filter(ImageFilter.MedianFilter(3))
-    inside = Image.new("L", smooth.size, 255)
-    if abs(skew) >= _UPRIGHT:
-        smooth = smooth.rotate(skew, Image.Resampling.BILINEAR, expand=True)
-        inside = inside.rotate(skew, Image.Resampling.BILINEAR, expand=True)
-    inside = inside.point([255 * (level == _WHITE) for level in range(256)]).filter(ImageFilter.MinFilter(5))
-    lines: list[Image.Image] = []
-    for dx, dy in ((1, 0), (0, 1)):
-        before, after = ImageChops.offset(smooth, dx, dy), ImageChops.offset(smooth, -dx, -dy)
-        red, green, blue = ImageChops.difference(before, after).split()
-        steps = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-        lines.append(ImageChops.darker(steps, inside))
-    width, height = smooth.size
-    upright = _Lines(lines[0], inside)
-    # Transposed, so that one set of functions serves both directions.
-    level = _Lines(lines[1].transpose(Image.Transpose.TRANSPOSE), inside.transpose(Image.Transpose.TRANSPOSE))
-    left, right, top, bottom = *upright.find(), *level.find()
-    reached_top, reached_bottom = upright.reach((left, right))
-    reached_left, reached_right = level.reach((top, bottom))
-    cut = [
-        left is None or reached_left,
-        right is None or reached_right,
-        top is None or reached_top,
-        bottom is None or reached_bottom,
-    ]
-    wide = (right if right is not None else width) - (left or 0)
-    high = (bottom if bottom is not None else height) - (top or 0)
-    return Outline(length=min(1.0, max(wide, high) / max(small.size)), cut_sides=sum(cut))
+    # The median removes text and texture, and keeps edges sharp. A blurred background has no steps that are so short.
+    smooth = small.filter(ImageFilter.MedianFilter(5))
+    steps = Image.new("L", small.size)
+    for x, y in ((1, 0), (0, 1)):
+        before, after = ImageChops.offset(smooth, x, y), ImageChops.offset(smooth, -x, -y)
+        for channel in ImageChops.difference(before, after).split():
+            steps = ImageChops.lighter(steps, channel)
+    # Without the outermost pixels, where `offset` continues at the other side.
+    steps = steps.crop((_FRAME, _FRAME, small.width - _FRAME, small.height - _FRAME))
+    limit = max(_MIN_STEP, _TEXTURE_FACTOR * _texture(steps))
+    edges = steps.point([_WHITE * (level >= limit) for level in range(256)]).filter(ImageFilter.MaxFilter(_GAP))
+    half = edges.resize((edges.width // 2, edges.height // 2), Image.Resampling.NEAREST)
+    group = _largest_group(half.tobytes(), half.width)
+    columns, rows = [index % half.width for index in group], [index // half.width for index in group]
+    wide, high = (max(places, default=0) - min(places, default=0) + 1 for places in (columns, rows))
+    if wide * high < _MIN_GROUP * half.width * half.height:
+        return None
+    return Outline(
+        length=max(wide, high) / max(half.size), cut_sides=_count_cut_sides(columns, rows, half.width, half.height)
+    )
 
 
-class _Lines:
-    """Upright lines of a picture."""
+def _texture(steps: Image.Image) -> int:
+    """Return the step that most pixels near the sides of the picture do not exceed."""
+    from PIL import Image
 
-    def __init__(self, steps: Image.Image, inside: Image.Image) -> None:
-        from PIL import ImageFilter
-
-        self.width, self.height = steps.size
-        binary = steps.point([255 * (level >= _STEP) for level in range(256)])
-        # A line may be bent by two pixels: by the lens, or by perspective.
-        self._near = binary.filter(ImageFilter.MaxFilter(5))
-        self._inside = inside
-
-    def find(self) -> tuple[int | None, int | None]:
-        """Return the outermost long lines on the left and on the right."""
-        middle = (0, self.height // 4, self.width, self.height - self.height // 4)
-        shares = self._near.crop(middle).resize((self.width, 1), 4).tobytes()
-        half = self.width // 2
-        is_line = [share >= 255 * _LINE for share in shares]
-        left = next((x for x in range(3, half) if is_line[x]), None)
-        right = next((x for x in range(self.width - 4, half, -1) if is_line[x]), None)
-        return left, right
-
-    def reach(self, columns: tuple[int | None, ...]) -> tuple[bool, bool]:
-        """Return whether any of the lines continues to the upper and to the lower side of the picture."""
-        top = bottom = False
-        for column in columns:
-            if column is None:
-                continue
-            box = (max(0, column - 1), 0, min(self.width, column + 4), self.height)
-            line = max_rows(self._near, box)
-            inside = [index for index, level in enumerate(max_rows(self._inside, box)) if level]
-            if not inside:
-                continue
-            strip = max(4, self.height // 20)
-            top = top or _share(line, inside[:strip]) >= _REACHES
-            bottom = bottom or _share(line, inside[-strip:]) >= _REACHES
-        return top, bottom
+    band = max(steps.size) // 16
+    edge = Image.new("L", steps.size, _WHITE)
+    edge.paste(0, (band, band, steps.width - band, steps.height - band))
+    histogram = steps.histogram(edge)
+    limit, count = _TEXTURE_SHARE * sum(histogram), 0
+    for level, pixels in enumerate(histogram):
+        count += pixels
+        if count >= limit:
+            return level
+    return _WHITE
 
 
-def max_rows(image: Image.Image, box: tuple[int, int, int, int]) -> bytes:
-    part = image.crop(box)
-    cells = part.tobytes()
-    return bytes(max(cells[row * part.width : (row + 1) * part.width]) for row in range(part.height))
+def _largest_group(cells: bytes, width: int) -> list[int]:
+    """Return the group of connected cells that are set whose extent is largest. Cells are numbered row by row."""
+    left = {index for index, level in enumerate(cells) if level}
+    largest: list[int] = []
+    extent = 0
+    while left:
+        queue = [left.pop()]
+        group: list[int] = []
+        while queue:
+            index = queue.pop()
+            group.append(index)
+            column = index % width
+            sideways = [index - 1] * (column > 0) + [index + 1] * (column < width - 1)
+            for neighbour in (*sideways, index - width, index + width):
+                if neighbour in left:
+                    left.remove(neighbour)
+                    queue.append(neighbour)
+        columns = [index % width for index in group]
+        across, down = max(columns) - min(columns) + 1, (max(group) - min(group)) // width + 1
+        if across * down > extent:
+            largest, extent = group, across * down
+    return largest
 
 
-def _share(line: bytes, rows: list[int]) -> float:
-    return sum(line[row] > 0 for row in rows) / len(rows)
+def _count_cut_sides(columns: list[int], rows: list[int], width: int, height: int) -> int:
+    """Return at how many sides of the picture the document is cut off, from the cells of its edges.
+
+    The two sides of a document that is cut off reach the side of the picture at two distant places. At a corner that is
+    cut off, they reach two sides of the picture at one place each.
+    """
+    left, right = ([row for column, row in zip(columns, rows, strict=True) if column == at] for at in (0, width - 1))
+    top, bottom = ([column for column, row in zip(columns, rows, strict=True) if row == at] for at in (0, height - 1))
+
+    def spans(places: list[int], length: int) -> bool:
+        return bool(places) and max(places) - min(places) >= _MIN_SPAN * length
+
+    def touch(*sides: list[int]) -> bool:
+        return any(len(side) >= _MIN_CONTACT for side in sides)
+
+    cut = (
+        *(spans(side, height) or (touch(side) and touch(top, bottom)) for side in (left, right)),
+        *(spans(side, width) or (touch(side) and touch(left, right)) for side in (top, bottom)),
+    )
+    return sum(cut)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, cast
 
-from veriff_async._media.document_outline import find_outline, measure_skew
+from veriff_async._media.document_outline import find_outline, find_slopes, measure_skew
 from veriff_async.models.inspection import CheckName
 
 if TYPE_CHECKING:
@@ -66,20 +66,27 @@ def measure_picture(
         CheckName.COLOUR: lambda: measure_colour(picture),
     }
     values = {name: measure() for name, measure in measures.items() if thresholds.limit(name) is not None}
-    return values | _measure_document(picture, grey, full_size, thresholds)
+    sharpness = values.get(CheckName.SHARPNESS)
+    is_blurred = sharpness is not None and sharpness < (thresholds.sharpness or 0.0)
+    return values | _measure_document(picture, grey, full_size, thresholds, is_blurred=is_blurred)
 
 
 def _measure_document(
-    picture: Image.Image, grey: Image.Image, full_size: tuple[int, int], thresholds: PictureThresholds
+    picture: Image.Image,
+    grey: Image.Image,
+    full_size: tuple[int, int],
+    thresholds: PictureThresholds,
+    *,
+    is_blurred: bool,
 ) -> dict[CheckName, float | None]:
     values: dict[CheckName, float | None] = {CheckName.RESOLUTION: max(full_size)}
-    if thresholds.skew is not None or thresholds.document_edges is not None:
+    if thresholds.skew is not None:
         skew = measure_skew(grey)
         values[CheckName.SKEW] = None if skew is None else abs(skew)
-        outline = None if thresholds.document_edges is None else find_outline(picture, skew or 0.0)
-        if outline is not None:
-            values[CheckName.DOCUMENT_EDGES] = outline.cut_sides
-            values[CheckName.RESOLUTION] = round(outline.length * max(full_size))
+    # The edges of a blurred picture are too weak to be followed, and it failed anyway.
+    if thresholds.document_edges is not None and not is_blurred and (outline := find_outline(picture)) is not None:
+        values[CheckName.DOCUMENT_EDGES] = outline.cut_sides
+        values[CheckName.RESOLUTION] = round(outline.length * max(full_size))
     return values
 
 
@@ -90,8 +97,6 @@ def measure_sharpness(grey: Image.Image) -> float | None:
     variance of the Laplacian does. A blurred background must not count, so the sharpest tiles decide. Motion blurs
     edges in one direction only, so the worse of both directions decides.
     """
-    from PIL import ImageFilter
-
     columns, rows = (max(1, round(side / _TILE)) for side in grey.size)
     boxes = [
         (
@@ -107,11 +112,8 @@ def measure_sharpness(grey: Image.Image) -> float | None:
     around = [(left - 1, top - 1, right + 1, bottom + 1) for left, top, right, bottom in boxes]
     ranges = [high - low for low, high in _extremes(grey, around)]
     enough = max(_MIN_RANGE, _MIN_RANGE_SHARE * max(ranges))
-    across = (-1, 0, 1, -2, 0, 2, -1, 0, 1)
-    down = (-1, -2, -1, 0, 0, 0, 1, 2, 1)
     sharpness: list[float] = []
-    for kernel in (across, down):
-        slopes = grey.filter(ImageFilter.Kernel((3, 3), kernel, scale=8, offset=128))
+    for slopes in find_slopes(grey):
         steepest = [max(high - 128, 128 - low) for low, high in _extremes(slopes, boxes)]
         # Noise gives every tile a slope: that of the quietest tiles.
         noise = sorted(steepest)[len(steepest) // 20]

@@ -49,12 +49,13 @@ class PictureThresholds:
 
 
 _DOCUMENT = PictureThresholds(
-    sharpness=170.0,
-    glare=0.01,
+    sharpness=240.0,
+    glare=0.004,
     brightness=0.25,
     overexposure=0.25,
     contrast=0.2,
     skew=20.0,
+    document_edges=0.0,
     resolution=600.0,
     colour=0.06,
 )
@@ -78,10 +79,10 @@ class InspectionThresholds:
     document_front: PictureThresholds = _DOCUMENT
     document_back: PictureThresholds = _DOCUMENT
     page: PictureThresholds = PictureThresholds(
-        sharpness=170.0, brightness=0.25, contrast=0.2, skew=20.0, resolution=900.0
+        sharpness=240.0, brightness=0.25, contrast=0.2, skew=20.0, resolution=900.0
     )
     face: PictureThresholds = PictureThresholds(
-        sharpness=120.0,
+        sharpness=160.0,
         brightness=0.15,
         overexposure=0.25,
         contrast=0.2,
