@@ -15,6 +15,7 @@ from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import env_file_option, json_option, proxy_option
 from veriff_async.cli._output import megabytes
 from veriff_async.cli._runtime import command_line, current_command, print_json, run, stderr_output, stdout_output
+from veriff_async.cli.media_calibrate import calibrate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -69,7 +70,10 @@ class DownloadRequest:
 
 @click.group()
 def media() -> None:
-    """List or download the media of a session."""
+    """List or download the media of a session, or calibrate the checks of pictures."""
+
+
+media.add_command(calibrate)
 
 
 @media.command("list")
