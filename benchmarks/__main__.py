@@ -12,7 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks import batch, decoding, downloads, flow, imports, plot, relay, threshold, uploads, waiting, webhooks
+from benchmarks import (
+    batch,
+    decoding,
+    downloads,
+    flow,
+    imports,
+    plot,
+    relay,
+    storage,
+    threshold,
+    uploads,
+    waiting,
+    webhooks,
+)
 from benchmarks.measure import Plan
 
 if TYPE_CHECKING:
@@ -32,6 +45,7 @@ _SUBJECTS: Final[dict[str, Callable[[Plan], Iterable[Table]]]] = {
     "imports": imports.run,
     "threshold": threshold.run,
     "waiting": waiting.run,
+    "storage": storage.run,
 }
 _ROUNDS: Final = 7
 

@@ -48,7 +48,7 @@ class _Load:
     goal: bool = False
 
 
-_LOADS: Final = (_Load(250_000, 16, 6, goal=True), _Load(20_000, 16, 12))
+_LOADS: Final = (_Load(250_000, 16, 6, goal=True), _Load(20_000, 16, 12), _Load(1_000_000, 8, 3))
 _SMOKE: Final = (_Load(20_000, 2, 1),)
 
 

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from subprocess import CompletedProcess
 
 ROOT = Path(__file__).parents[2]
-SUBJECTS = {"uploads", "relay", "downloads", "flow", "batch", "decoding", "webhooks", "imports", "threshold", "waiting"}
+SUBJECTS = {
+    "uploads",
+    "relay",
+    "downloads",
+    "flow",
+    "batch",
+    "decoding",
+    "webhooks",
+    "imports",
+    "threshold",
+    "waiting",
+    "storage",
+}
 
 
 def run_benchmarks(*arguments: str) -> CompletedProcess[str]:
