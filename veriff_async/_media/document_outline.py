@@ -99,7 +99,8 @@ def find_slopes(grey: Image.Image) -> tuple[Image.Image, Image.Image]:
 
     width, height = grey.size
     slopes: list[Image.Image] = []
-    for kernel in ((-1, 0, 1, -2, 0, 2, -1, 0, 1), (-1, -2, -1, 0, 0, 0, 1, 2, 1)):
+    # Pillow reads the rows of a kernel from the bottom.
+    for kernel in ((-1, 0, 1, -2, 0, 2, -1, 0, 1), (1, 2, 1, 0, 0, 0, -1, -2, -1)):
         flat = Image.new("L", grey.size, 128)  # Pillow copies the outermost pixels, and does not filter them
         filtered = grey.filter(ImageFilter.Kernel((3, 3), kernel, scale=8, offset=128))
         flat.paste(filtered.crop((1, 1, width - 1, height - 1)), (1, 1))

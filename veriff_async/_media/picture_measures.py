@@ -24,6 +24,7 @@ __all__ = ("WORK_SIDE", "measure_picture")
 WORK_SIDE: Final = 1024
 """Longer side, in pixels, at which pictures are measured. Noise of a camera is averaged, text stays legible."""
 
+_MIN_SIDE: Final = 16
 _TILE: Final = 40
 _MIN_RANGE: Final = 20
 _MIN_RANGE_SHARE: Final = 0.3
@@ -97,6 +98,8 @@ def measure_sharpness(grey: Image.Image) -> float | None:
     variance of the Laplacian does. A blurred background must not count, so the sharpest tiles decide. Motion blurs
     edges in one direction only, so the worse of both directions decides.
     """
+    if min(grey.size) < _MIN_SIDE:
+        return None
     columns, rows = (max(1, round(side / _TILE)) for side in grey.size)
     boxes = [
         (
