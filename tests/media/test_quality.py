@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from typing import TYPE_CHECKING, Literal, cast
 
 import pytest
 from attrs import evolve
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import ImageFilter
 
+from tests.pictures import draw_card, encode_jpeg
 from veriff_async import (
     CheckName,
     ConfigurationError,
@@ -33,23 +33,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-def draw_card(*, is_blurred: bool = False) -> bytes:
-    """Return a picture of a card with text, as JPEG."""
-    picture = Image.new("RGB", (1200, 900), (40, 44, 60))
-    pen = ImageDraw.Draw(picture)
-    pen.rectangle((120, 100, 1080, 800), fill=(196, 214, 226))
-    pen.rectangle((170, 270, 430, 630), fill=(150, 96, 70))
-    for row in range(7):
-        pen.text((500, 180 + 76 * row), "SPECIMEN 0042 ABC", fill=(20, 24, 40), font_size=50)
-    if is_blurred:
-        picture = picture.filter(ImageFilter.GaussianBlur(9))
-    out = io.BytesIO()
-    picture.save(out, "JPEG", quality=90)
-    return out.getvalue()
-
-
-SHARP = draw_card()
-BLURRED = draw_card(is_blurred=True)
+SHARP = encode_jpeg(draw_card())
+BLURRED = encode_jpeg(draw_card().filter(ImageFilter.GaussianBlur(9)))
 
 
 async def stream(content: bytes) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
+from veriff_async import ConfigurationError, InspectionThresholds, InvalidArgumentError
 from veriff_async.cli._http import check_url
 from veriff_async.cli._runtime import current_command
 
@@ -18,13 +19,17 @@ if TYPE_CHECKING:
 __all__ = (
     "FILE",
     "Seconds",
+    "check_quality_option",
     "env_file_option",
     "inbox_option",
     "json_lines_option",
     "json_option",
+    "load_thresholds",
     "outage_option",
     "proxy_option",
+    "require_check_quality",
     "show_person_option",
+    "thresholds_option",
     "timeout_option",
     "use_proxy",
 )
@@ -62,6 +67,48 @@ def inbox_option(command: _F) -> _F:
     return click.option("--inbox", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help=help_text)(
         command
     )
+
+
+def check_quality_option(command: _F) -> _F:
+    """Add ``--check-quality``, as the argument `check_quality`."""
+    return click.option(
+        "--check-quality",
+        is_flag=True,
+        help="Refuse blurred, dark, tilted or cut-off pictures before anything is sent.",
+    )(command)
+
+
+def thresholds_option(command: _F) -> _F:
+    """Add ``--thresholds``, as the argument `thresholds`: a path or `None`, for `load_thresholds`."""
+    help_text = "Limits of the quality checks, from media calibrate.  [default: those of the library]"
+    return click.option("--thresholds", type=FILE, metavar="FILE", help=help_text)(command)
+
+
+def require_check_quality(thresholds: Path | None, *, check_quality: bool) -> None:
+    """Refuse ``--thresholds`` without ``--check-quality``, which would check nothing.
+
+    Raises:
+        click.UsageError: It was given alone.
+    """
+    if thresholds is not None and not check_quality:
+        msg = "--thresholds needs --check-quality: give both, or none of them."
+        raise click.UsageError(msg)
+
+
+def load_thresholds(path: Path | None) -> InspectionThresholds:
+    """Return the thresholds in a file, or the defaults.
+
+    Raises:
+        ConfigurationError: The file cannot be read.
+    """
+    if path is None:
+        return InspectionThresholds()
+    try:
+        return InspectionThresholds.from_json(path.read_bytes())
+    except (OSError, InvalidArgumentError) as error:
+        reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    msg = f"The file of --thresholds cannot be used ({reason.rstrip('.')}): write a new one with media calibrate."
+    raise ConfigurationError(msg)
 
 
 def outage_option(command: _F) -> _F:

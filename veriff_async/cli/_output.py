@@ -108,14 +108,18 @@ class Output:
         self.console.print(table)
 
     @contextmanager
-    def status(self, text: str) -> Generator[None]:
-        """Show a spinner during the block, or print `text` once where no terminal is."""
+    def status(self, text: str) -> Generator[Callable[[str], None]]:
+        """Show a spinner during the block, or print `text` once where no terminal is.
+
+        Yields:
+            A function that replaces the text next to the spinner, for the progress of long work.
+        """
         if self.is_live:
-            with self.console.status(text):
-                yield
+            with self.console.status(text) as status:
+                yield status.update
         else:
             self.print(text)
-            yield
+            yield lambda _: None
 
     @contextmanager
     def upload_bars(self, media: Sequence[Media]) -> Generator[Callable[[UploadProgress], None]]:

@@ -16,6 +16,7 @@ from veriff_async.cli._options import env_file_option, json_option, proxy_option
 from veriff_async.cli._output import megabytes
 from veriff_async.cli._runtime import command_line, current_command, print_json, run, stderr_output, stdout_output
 from veriff_async.cli.media_calibrate import calibrate
+from veriff_async.cli.media_inspect import inspect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -70,9 +71,10 @@ class DownloadRequest:
 
 @click.group()
 def media() -> None:
-    """List or download the media of a session, or calibrate the checks of pictures."""
+    """List or download the media of a session, or inspect pictures before they are sent."""
 
 
+media.add_command(inspect)
 media.add_command(calibrate)
 
 

@@ -10,9 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
 import click
-from attrs import fields, frozen
+from attrs import evolve, fields, frozen
 
-from veriff_async import ConfigurationError, Media, OutcomeUnknownError, Person, VeriffError, check_media
+from veriff_async import (
+    ConfigurationError,
+    Media,
+    MediaQualityError,
+    OutcomeUnknownError,
+    Person,
+    VeriffError,
+    check_media,
+)
 from veriff_async._protocol.image_header import ImageSizeWarning
 from veriff_async._protocol.json.decode import load_object
 from veriff_async._protocol.limits import MAX_SIDE
@@ -22,10 +30,14 @@ from veriff_async.cli._decision_format import decision_document, exit_code_of, p
 from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import (
     FILE,
+    check_quality_option,
     env_file_option,
     json_option,
+    load_thresholds,
     proxy_option,
+    require_check_quality,
     show_person_option,
+    thresholds_option,
     timeout_option,
 )
 from veriff_async.cli._runtime import command_line, current_command, print_json, run, stderr_output, stdout_output, warn
@@ -34,7 +46,7 @@ from veriff_async.errors import DecodeError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from veriff_async import Decision, UploadedMedia, VeriffClient, VerificationSession
+    from veriff_async import Decision, InspectionThresholds, UploadedMedia, VeriffClient, VerificationSession
     from veriff_async._protocol.session_request import CreateOptions
     from veriff_async.cli._output import Output
     from veriff_async.cli._runtime import CommandState
@@ -137,6 +149,8 @@ class VerifyResult:
     "--max-bytes", type=click.IntRange(min=1), metavar="BYTES", help="Convert larger pictures to JPEG of so many bytes."
 )
 @click.option("--convert", type=click.Choice(["jpeg"]), help="Convert all pictures, of any type, to JPEG.")
+@check_quality_option
+@thresholds_option
 @click.option("--no-wait", is_flag=True, help="End when the session is submitted, without a decision.")
 @timeout_option
 @show_person_option
@@ -154,6 +168,8 @@ def verify(  # noqa: PLR0913  the options of the command
     max_side: int | None,
     max_bytes: int | None,
     convert: Literal["jpeg"] | None,
+    check_quality: bool,
+    thresholds: Path | None,
     no_wait: bool,
     timeout: float,
     show_person: bool,
@@ -176,7 +192,12 @@ def verify(  # noqa: PLR0913  the options of the command
     if vendor_data is not None:
         options["vendor_data"] = vendor_data
     media = [Media(path, context, max_side=max_side, max_bytes=max_bytes, convert=convert) for context, path in files]
-    _check_files(media)
+    require_check_quality(thresholds, check_quality=check_quality)
+    if check_quality:
+        # The pictures are inspected once, here; the upload would inspect them again.
+        _check_files([evolve(item, quality="refuse") for item in media], load_thresholds(thresholds))
+    else:
+        _check_files(media)
     request = VerifyRequest(media=media, options=options, timeout=None if no_wait else timeout, env_file=env_file)
     result = run(run_verify(create_client(env_file), request, stderr_output(), current_command()))
     if for_program:
@@ -218,11 +239,16 @@ def read_person(file: BinaryIO) -> Person:
     return Person(**members)  # type: ignore[arg-type]
 
 
-def _check_files(media: Sequence[Media]) -> None:
+def _check_files(media: Sequence[Media], thresholds: InspectionThresholds | None = None) -> None:
     """Refuse files that Veriff does not accept before creating a session, which could not be undone."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", category=ImageSizeWarning)
-        run(check_media(*media))
+        try:
+            run(check_media(*media, thresholds=thresholds))
+        except MediaQualityError as error:
+            for hint in error.inspection.hints if error.inspection else ():
+                stderr_output().print(hint)
+            raise
     for warning in caught:
         # Name the option of the command line instead of the argument of the library.
         reason = str(warning.message).partition(": give ")[0]

@@ -16,12 +16,16 @@ from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import (
     FILE,
     Seconds,
+    check_quality_option,
     env_file_option,
     inbox_option,
     json_option,
+    load_thresholds,
     outage_option,
     proxy_option,
+    require_check_quality,
     show_person_option,
+    thresholds_option,
     timeout_option,
     use_proxy,
 )
@@ -41,6 +45,7 @@ from veriff_async.cli.batch.runner import count_jobs, resolve_job, run_batch, ru
 from veriff_async.cli.batch.saved_options import SavedOptions, load_options
 
 if TYPE_CHECKING:
+    from veriff_async import InspectionThresholds
     from veriff_async.batch import InvalidRow
     from veriff_async.cli.batch.manifest import ManifestCheck
     from veriff_async.cli.batch.runner import RunSummary
@@ -67,6 +72,8 @@ def batch() -> None:
 @click.option("--journal", type=_NEW, metavar="FILE", help="Journal of every step; created if missing.")
 @click.option("--out", type=_NEW, metavar="FILE", help="Results are appended here, one JSON object per line.")
 @click.option("--check", "is_check", is_flag=True, help="Only check the rows and their files; send nothing.")
+@check_quality_option
+@thresholds_option
 @click.option("--skip-bad", is_flag=True, help="Skip invalid rows instead of sending nothing.")
 @click.option(
     "--concurrency",
@@ -104,6 +111,8 @@ def batch_run(  # noqa: PLR0913  the options of the command
     journal: Path | None,
     out: Path | None,
     is_check: bool,
+    check_quality: bool,
+    thresholds: Path | None,
     skip_bad: bool,
     concurrency: int,
     max_waiting: int,
@@ -119,11 +128,13 @@ def batch_run(  # noqa: PLR0913  the options of the command
 ) -> None:
     """Verify all people in MANIFEST, a .csv or .jsonl file.
 
-    Invalid rows are reported with their lines first, and then nothing is sent, unless --skip-bad is given. The exit
+    Invalid rows are reported with their lines first, and then nothing is sent, unless --skip-bad is given. With
+    --check-quality a row with a blurred or dark picture, for example, is invalid too. The exit
     code is 0 if every job is decided (or submitted, with --submit-only), 1 if some are not, and 2 if rows are invalid.
     """
+    require_check_quality(thresholds, check_quality=check_quality)
     if is_check:
-        checked = _check(manifest, timeout, journal)
+        checked = _check(manifest, timeout, journal, load_thresholds(thresholds) if check_quality else None)
         if for_program:
             print_json(checked.document())
         else:
@@ -145,6 +156,8 @@ def batch_run(  # noqa: PLR0913  the options of the command
         submit_only=submit_only,
         show_person=show_person,
         proxy=current_command().proxy,
+        check_quality=check_quality,
+        thresholds=thresholds,
     )
     _run_check(journal, options, retry_failed=retry_failed, max_outage=max_outage)
 
@@ -293,7 +306,8 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
     """Check a manifest, run its jobs, and print a summary."""
     connect = partial(create_client, options.env_file)
     connect()  # fails early if credentials are missing: checking files can take long
-    checked = _check(options.manifest, options.timeout, journal)
+    thresholds = load_thresholds(options.thresholds) if options.check_quality else None
+    checked = _check(options.manifest, options.timeout, journal, thresholds)
     if current_command().for_program and options.skip_bad:
         for row in checked.invalid:
             warn(_describe_row(row))
@@ -318,7 +332,8 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
         total=checked.valid,
         retry_failed=retry_failed,
         max_outage=max_outage,
-        on_invalid=partial(_warn_changed, {row.line for row in checked.invalid}),
+        reported={row.line for row in checked.invalid},
+        on_changed=_warn_changed,
         quiet=current_command().for_program,
     )
     summary = run(work)
@@ -326,15 +341,25 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
     raise SystemExit(summary.counts.exit_code)
 
 
-def _check(manifest: Path, timeout: float, journal: Path | None) -> ManifestCheck:
+def _check(
+    manifest: Path, timeout: float, journal: Path | None, thresholds: InspectionThresholds | None
+) -> ManifestCheck:
     if not manifest.is_file():
         # Reading a pipe a second time would wait forever.
         msg = "The manifest is read more than once, so it cannot be a pipe or device: write it to a file first."
         raise ConfigurationError(msg)
     output = stderr_output()
     existing_journal = journal if journal is not None and journal.exists() else None
-    with output.status("Checking the manifest"):
-        return run(check_manifest(manifest, timeout, existing_journal, lambda row: output.print(_describe_row(row))))
+    with output.status("Checking the manifest") as show:
+        work = check_manifest(
+            manifest,
+            timeout,
+            existing_journal,
+            lambda row: output.print(_describe_row(row)),
+            thresholds=thresholds,
+            on_progress=lambda checked: show(f"Checking the manifest: {checked.total} rows"),
+        )
+        return run(work)
 
 
 def _describe_row(row: InvalidRow) -> str:
@@ -342,9 +367,8 @@ def _describe_row(row: InvalidRow) -> str:
     return f"Line {row.line}{job}: {row.reason}"
 
 
-def _warn_changed(reported: set[int], row: InvalidRow) -> None:
-    if row.line not in reported:
-        warn(f"Skipped, because it changed after the check: {_describe_row(row)}")
+def _warn_changed(row: InvalidRow) -> None:
+    warn(f"Skipped, because it changed after the check: {_describe_row(row)}")
 
 
 def _print_summary(journal: Path, out: Path, summary: RunSummary, *, bad: list[InvalidRow] | None) -> None:

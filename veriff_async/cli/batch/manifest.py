@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, nullcontext
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from anyio import to_thread
 from attrs import define, field
 
+from veriff_async import MediaError, inspect_media
+from veriff_async._media.concurrency import gather_bounded
+from veriff_async._protocol.picture_verdicts import describe_failures
 from veriff_async.batch import InvalidRow, ManifestRow, SqliteJournal, read_manifest
 from veriff_async.batch.manifest import media_problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
     from pathlib import Path
 
+    from veriff_async import InspectionThresholds
     from veriff_async.batch import Job, Journal
 
 __all__ = ("ManifestCheck", "check_manifest", "iter_jobs")
@@ -47,8 +52,14 @@ class ManifestCheck:
         return {"rows": self.total, "valid": self.valid, "invalid_rows": rows}
 
 
-async def check_manifest(
-    manifest: Path, seconds: float, journal: Path | None, on_invalid: Callable[[InvalidRow], None]
+async def check_manifest(  # noqa: PLR0913  the parts of a check
+    manifest: Path,
+    seconds: float,
+    journal: Path | None,
+    on_invalid: Callable[[InvalidRow], None],
+    *,
+    thresholds: InspectionThresholds | None = None,
+    on_progress: Callable[[ManifestCheck], None] = lambda _: None,
 ) -> ManifestCheck:
     """Check every row and its files.
 
@@ -57,55 +68,104 @@ async def check_manifest(
         seconds: Default timeout of a row.
         journal: Journal of an earlier run, or `None`: files of jobs that have a session may be missing.
         on_invalid: Called with each invalid row.
+        thresholds: If given, rows with a picture that fails a check of `inspect_media` are invalid too.
+        on_progress: Called after each page of rows.
 
     Raises:
         VeriffError: The file or the journal cannot be read.
     """
-    if journal is None:
-        return await _check_rows(manifest, seconds, None, on_invalid)
-    async with SqliteJournal(journal) as opened:
-        return await _check_rows(manifest, seconds, opened, on_invalid)
-
-
-async def iter_jobs(
-    manifest: Path, seconds: float, journal: Journal, on_invalid: Callable[[InvalidRow], None]
-) -> AsyncGenerator[Job]:
-    """Yield the jobs of all valid rows, and pass the others to `on_invalid`."""
-    async with aclosing(_rows(manifest, seconds, journal)) as rows:
-        async for row in rows:
-            if isinstance(row, ManifestRow):
-                yield row.job
-            else:
-                on_invalid(row)
-
-
-async def _check_rows(
-    manifest: Path, seconds: float, journal: Journal | None, on_invalid: Callable[[InvalidRow], None]
-) -> ManifestCheck:
     result = ManifestCheck()
-    async with aclosing(_rows(manifest, seconds, journal)) as rows:
-        async for row in rows:
-            if isinstance(row, InvalidRow):
+    async with (
+        nullcontext() if journal is None else SqliteJournal(journal) as opened,
+        aclosing(_pages(manifest, seconds, opened)) as pages,
+    ):
+        async for page in pages:
+            for row in page if thresholds is None else await _inspect_rows(page, opened, thresholds):
+                if isinstance(row, ManifestRow):
+                    result.valid += 1
+                    continue
                 result.invalid.append(row)
                 on_invalid(row)
-            else:
-                result.valid += 1
+            on_progress(result)
     return result
 
 
-async def _rows(manifest: Path, seconds: float, journal: Journal | None) -> AsyncGenerator[ManifestRow | InvalidRow]:
+async def iter_jobs(
+    manifest: Path,
+    seconds: float,
+    journal: Journal,
+    on_changed: Callable[[InvalidRow], None],
+    *,
+    reported: Collection[int],
+) -> AsyncGenerator[Job]:
+    """Yield the jobs of all valid rows.
+
+    Args:
+        manifest: The file.
+        seconds: Default timeout of a row.
+        journal: The journal of the run.
+        on_changed: Called with each row that has become invalid since `check_manifest`.
+        reported: Lines of the rows that `check_manifest` found invalid. They are skipped, so that their pictures are
+            not inspected again.
+    """
+    async with aclosing(_pages(manifest, seconds, journal)) as pages:
+        async for page in pages:
+            for row in page:
+                if row.line in reported:
+                    continue
+                if isinstance(row, ManifestRow):
+                    yield row.job
+                else:
+                    on_changed(row)
+
+
+async def _pages(
+    manifest: Path, seconds: float, journal: Journal | None
+) -> AsyncGenerator[list[ManifestRow | InvalidRow]]:
     # `_read_page` checks the media instead: the files of a job that has a session may be missing.
     with closing(read_manifest(manifest, timeout=seconds, check_media=False)) as rows:
         while page := await to_thread.run_sync(_read_page, rows):
-            for row, problem in page:
-                if not isinstance(row, ManifestRow) or problem is None or await _has_session(journal, row.job.id):
-                    yield row
-                else:
-                    yield InvalidRow(row.line, problem, row.job.id)
+            yield [await _checked_row(row, problem, journal) for row, problem in page]
 
 
 def _read_page(rows: Iterator[ManifestRow | InvalidRow]) -> list[tuple[ManifestRow | InvalidRow, str | None]]:
     return [(row, media_problem(row.job) if isinstance(row, ManifestRow) else None) for row in islice(rows, _PAGE_ROWS)]
+
+
+async def _checked_row(
+    row: ManifestRow | InvalidRow, problem: str | None, journal: Journal | None
+) -> ManifestRow | InvalidRow:
+    if not isinstance(row, ManifestRow) or problem is None or await _has_session(journal, row.job.id):
+        return row
+    return InvalidRow(row.line, problem, row.job.id)
+
+
+async def _inspect_rows(
+    rows: Sequence[ManifestRow | InvalidRow], journal: Journal | None, thresholds: InspectionThresholds
+) -> list[ManifestRow | InvalidRow]:
+    """Inspect the pictures of a page of rows; `inspect_media` bounds the threads."""
+    inspections = [partial(_inspect_row, row, journal, thresholds) for row in rows]
+    inspected, failure = await gather_bounded(inspections, concurrency=len(inspections))
+    if failure is not None:
+        raise failure
+    return inspected
+
+
+async def _inspect_row(
+    row: ManifestRow | InvalidRow, journal: Journal | None, thresholds: InspectionThresholds
+) -> ManifestRow | InvalidRow:
+    if not isinstance(row, ManifestRow) or await _has_session(journal, row.job.id):
+        return row
+    problems: list[str] = []
+    for media in row.job.media:
+        try:
+            inspection = await inspect_media(media, thresholds=thresholds)
+        except MediaError as error:  # it is damaged, and only decoding shows that
+            problems.append(f"{media.context}: {error}")
+            continue
+        if inspection.failed:
+            problems.append(f"{describe_failures(inspection)}.")
+    return InvalidRow(row.line, " ".join(problems), row.job.id) if problems else row
 
 
 async def _has_session(journal: Journal | None, job_id: str) -> bool:

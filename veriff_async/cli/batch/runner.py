@@ -18,7 +18,7 @@ from veriff_async.cli.batch.summary import JobCounts
 from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
     from pathlib import Path
 
     from veriff_async import VeriffClient
@@ -57,10 +57,11 @@ async def run_batch(  # noqa: PLR0913  the parts of a batch
     total: int,
     retry_failed: bool,
     max_outage: float,
-    on_invalid: Callable[[InvalidRow], None],
+    reported: Collection[int],
+    on_changed: Callable[[InvalidRow], None],
     quiet: bool,
 ) -> RunSummary:
-    """Verify or submit the jobs of a manifest, or resume them."""
+    """Verify or submit the jobs of a manifest, or resume them; see `iter_jobs` for `reported` and `on_changed`."""
     async with _connect(connect, options.inbox) as veriff:
         display = ProgressDisplay(total, veriff.statistics, is_submission=options.submit_only, quiet=quiet)
         async with _open_run(
@@ -72,8 +73,9 @@ async def run_batch(  # noqa: PLR0913  the parts of a batch
             other_files=[path for path in (options.manifest, options.inbox, options.env_file) if path is not None],
         ) as run:
             # After the journal is locked: a second run must not replace the options of the first one.
-            save_options(journal, options)
-            async with aclosing(iter_jobs(options.manifest, options.timeout, run.journal, on_invalid)) as jobs:
+            await to_thread.run_sync(save_options, journal, options)
+            rows = iter_jobs(options.manifest, options.timeout, run.journal, on_changed, reported=reported)
+            async with aclosing(rows) as jobs:
                 work = _submit if options.submit_only else _verify
                 await work(run, options, jobs, retry_failed=retry_failed, max_outage=max_outage)
             return run.summary()

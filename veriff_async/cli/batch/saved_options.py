@@ -40,6 +40,8 @@ class SavedOptions:
         submit_only: Whether to leave decisions to ``batch collect``.
         show_person: Whether results contain personal data.
         proxy: Value of ``--proxy``, which cannot contain a password.
+        check_quality: Whether a row with a picture that fails a check of `inspect_media` is invalid.
+        thresholds: File with the limits of these checks, or `None` for the defaults.
     """
 
     manifest: Path
@@ -54,6 +56,8 @@ class SavedOptions:
     submit_only: bool
     show_person: bool
     proxy: str | None = None
+    check_quality: bool = False
+    thresholds: Path | None = None
 
 
 def save_options(journal: Path, options: SavedOptions) -> None:
@@ -77,6 +81,8 @@ def save_options(journal: Path, options: SavedOptions) -> None:
         "submit_only": options.submit_only,
         "show_person": options.show_person,
         "proxy": options.proxy,
+        "check_quality": options.check_quality,
+        "thresholds": None if options.thresholds is None else str(options.thresholds.absolute()),
     }
     path = _path(journal)
     temporary = path.with_name(f"{path.name}-new")
@@ -132,6 +138,8 @@ def _parse(members: JsonObject) -> SavedOptions | None:
             "skip_bad": bool(skip_bad),
             "submit_only": bool(submit_only),
             "show_person": bool(show_person),
+            "check_quality": bool(check_quality),
+            "thresholds": str() | None as thresholds,
         } if on_unknown := _ON_UNKNOWN.get(word):
             return SavedOptions(
                 manifest=Path(manifest),
@@ -146,6 +154,8 @@ def _parse(members: JsonObject) -> SavedOptions | None:
                 submit_only=submit_only,
                 show_person=show_person,
                 proxy=proxy if isinstance(proxy := members.get("proxy"), str) else None,
+                check_quality=check_quality,
+                thresholds=None if thresholds is None else Path(thresholds),
             )
         case _:
             return None

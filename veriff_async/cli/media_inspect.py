@@ -1,0 +1,86 @@
+"""The command ``media inspect``: the quality checks of pictures, without sending anything."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+from attrs import asdict
+
+from veriff_async import Media, inspect_media
+from veriff_async._media.concurrency import gather_bounded
+from veriff_async.cli._options import FILE, json_option, load_thresholds, thresholds_option
+from veriff_async.cli._runtime import ExitCode, print_json, run, stdout_output
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from veriff_async import InspectionThresholds, MediaInspection, PictureCheck
+
+__all__ = ("inspect",)
+
+
+@click.command()
+@click.argument("context", metavar="CONTEXT")
+@click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
+@thresholds_option
+@json_option
+def inspect(*, context: str, files: Sequence[Path], thresholds: Path | None, for_program: bool) -> None:
+    """Inspect pictures of CONTEXT, for example document-front or face; nothing is sent.
+
+    The checks are those of verify --check-quality. The exit code is 0 if all pictures pass, and 1 if one fails.
+    """
+    limits = load_thresholds(thresholds)
+    inspections = run(_inspect([Media(file, context) for file in files], limits))
+    passed = all(inspection.passed for inspection in inspections)
+    if for_program:
+        print_json({"passed": passed, "pictures": [_inspection_document(item) for item in inspections]})
+    else:
+        for file, inspection in zip(files, inspections, strict=True):
+            _print_inspection(file, inspection)
+    raise SystemExit(ExitCode.DONE if passed else ExitCode.REFUSED)
+
+
+async def _inspect(pictures: Sequence[Media], limits: InspectionThresholds) -> list[MediaInspection]:
+    work = [partial(inspect_media, picture, thresholds=limits) for picture in pictures]
+    inspections, failure = await gather_bounded(work, concurrency=len(work))
+    if failure is not None:
+        raise failure
+    return inspections
+
+
+def _print_inspection(file: Path, inspection: MediaInspection) -> None:
+    output = stdout_output()
+    rows = [
+        (check.name.value, check.verdict.value.replace("_", " "), _number(check.value), _limit(check))
+        for check in inspection.checks
+    ]
+    output.print_table(("check", "verdict", "value", "limit"), rows, title=file.name)
+    for sentence in (*inspection.hints, *filter(None, [inspection.note])):
+        output.print(sentence)
+
+
+def _limit(check: PictureCheck) -> str:
+    if check.threshold is None:
+        return ""
+    return f"{'at least' if check.name.is_minimum else 'at most'} {_number(check.threshold)}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"
+
+
+def _inspection_document(inspection: MediaInspection) -> dict[str, object]:
+    return {
+        "context": inspection.context,
+        "passed": inspection.passed,
+        "mimetype": inspection.mimetype,
+        "size": inspection.size,
+        "width": inspection.width,
+        "height": inspection.height,
+        "orientation": inspection.orientation,
+        "note": inspection.note,
+        "checks": [asdict(check) for check in inspection.checks],
+    }
