@@ -123,7 +123,8 @@ if TYPE_CHECKING:
         Device as Device,
         Network as Network,
     )
-    from veriff_async.models.decision import Decision as Decision, DecisionSource as DecisionSource
+    from veriff_async.models.decision import Decision as Decision
+    from veriff_async.models.decision_source import DecisionSource as DecisionSource
     from veriff_async.models.document import Document as Document
     from veriff_async.models.enums import DocumentType as DocumentType, MediaContext as MediaContext, Status as Status
     from veriff_async.models.events import (
@@ -191,7 +192,8 @@ else:
                 "TransportError VeriffError WebhookError WebhookPayloadError"
             ),
             "models.collected": "Browser CollectedData Device Network",
-            "models.decision": "Decision DecisionSource",
+            "models.decision": "Decision",
+            "models.decision_source": "DecisionSource",
             "models.document": "Document",
             "models.enums": "DocumentType MediaContext Status",
             "models.events": (

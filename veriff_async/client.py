@@ -41,7 +41,6 @@ from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
 from veriff_async.credentials import Credentials, environment_of
 from veriff_async.errors import ConfigurationError, InvalidArgumentError, VeriffError
-from veriff_async.models.decision import Decision
 from veriff_async.models.media import UploadedMedia
 from veriff_async.models.session import SessionInfo
 from veriff_async.session import VerificationSession, seconds_of
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from veriff_async._protocol.picture_thresholds import InspectionThresholds
     from veriff_async._protocol.session_request import RegistryOptions
     from veriff_async.inbox._protocol import Inbox
+    from veriff_async.models.decision import Decision
     from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.inspection import FaceDetector
@@ -249,8 +249,7 @@ class VeriffClient:
             allow_insecure=insecure_hosts(allow_insecure_hosts),
         )
         check_proxies(http_session, trust_env=trust_env)
-        # Build the decoders of the most frequent responses now, so that the first response is not delayed.
-        warm_up(SessionInfo, UploadedMedia, Decision)
+        _warm_up()
         self._root = hosts["api"]
         _warn_about_hosts(hosts)
         self._settings = _Settings(
@@ -841,6 +840,13 @@ async def open_session(
     hosts = _other_hosts(process_environment) | client_options
     async with VeriffClient(credentials, base_url=base_url or base_url_from(process_environment), **hosts) as client:
         yield await client.create_session(**create_options)
+
+
+def _warm_up() -> None:
+    """Create the classes and decoders of the most frequent responses now, so that the first response is not delayed."""
+    from veriff_async.models.decision import Decision
+
+    warm_up(SessionInfo, UploadedMedia, Decision)
 
 
 def _check_options(*, inbox: object, retry: object, poll: object, timeouts: object) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._media.downloader import SaveOptions
+from veriff_async._media.downloader import CertificateFile, SaveOptions
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_condition, check_optional, describe_value
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
@@ -12,7 +12,6 @@ from veriff_async._protocol.status_transitions import can_follow
 from veriff_async._protocol.validation import check_id
 from veriff_async.config import PollPolicy
 from veriff_async.errors import InvalidArgumentError
-from veriff_async.models.certificate import Certificate, CertificateFile, SourceDocument
 from veriff_async.models.enums import Status
 
 if TYPE_CHECKING:
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from veriff_async._media.uploader import Uploader
     from veriff_async._waiting.waiters import DecisionWaiters
     from veriff_async.models.attempt import Attempt
+    from veriff_async.models.certificate import Certificate, SourceDocument
     from veriff_async.models.collected import CollectedData, CollectedReceipt
     from veriff_async.models.decision import Decision
     from veriff_async.models.fullauto import FullAutoDecision
@@ -524,6 +524,8 @@ class VerificationSession:
 
 
 def _document_of(session_id: str, certificate: Certificate | str, document: SourceDocument | str) -> CertificateFile:
+    from veriff_async.models.certificate import Certificate, SourceDocument
+
     return CertificateFile(
         id=check_id("document", document.id if isinstance(document, SourceDocument) else document),
         session_id=session_id,

@@ -12,7 +12,8 @@ from hypothesis import given, strategies as st
 from veriff_async import JournalError, VeriffError
 from veriff_async.batch import FileFingerprint, JobFailure, JobRecord, JobState, MediaRecord, dump_record, load_record
 from veriff_async.models import MediaFile
-from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.decision import Decision
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.testing import strategy_for
 
 TEXTS: Final = st.text(max_size=20)

@@ -12,7 +12,7 @@ from tests.inbox.test_redis import client_of
 from veriff_async import Credentials, InboxError, WebhookReceiver
 from veriff_async._protocol.webhook import dump_event
 from veriff_async.inbox import IgnoredReason, RedisInbox
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.testing import decision_event, session_event
 from veriff_async.testing._harness import get_keys
 

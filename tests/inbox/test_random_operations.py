@@ -23,7 +23,7 @@ from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.status_transitions import identity, is_final
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.inbox import IgnoredReason, MemoryInbox, RedisInbox, Retention, SqliteInbox
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.testing import decision_event, session_event, watchlist_event
 

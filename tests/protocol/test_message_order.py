@@ -11,7 +11,7 @@ from attrs import evolve
 from hypothesis import given, strategies as st
 
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason
 from veriff_async.testing import decision_event, full_auto_event, session_event

@@ -15,7 +15,7 @@ from veriff_async._protocol.session_state import apply_event, dump_state, is_dec
 from veriff_async._protocol.status_transitions import identity, is_final
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async.errors import DecodeError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.fullauto import FullAutoDecision
 from veriff_async.models.state import IgnoredReason, SessionState

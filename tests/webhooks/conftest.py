@@ -16,7 +16,7 @@ from attrs import frozen
 
 from veriff_async import Credentials
 from veriff_async.inbox import MemoryInbox, RecordResult
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.webhooks import WebhookReceiver, aiohttp_handler, asgi_app
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, get_args
 
 from anyio import CapacityLimiter, Semaphore, to_thread
 from attrs import evolve, frozen
@@ -33,7 +33,6 @@ from veriff_async._protocol.arguments import check_choice, check_concurrency, ch
 from veriff_async._protocol.response import check_authenticity
 from veriff_async._protocol.validation import check_id
 from veriff_async.errors import InvalidArgumentError, MediaExistsError, MediaNotSavedError, VeriffError
-from veriff_async.models.certificate import CertificateFile
 from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFile
 
 if TYPE_CHECKING:
@@ -43,9 +42,7 @@ if TYPE_CHECKING:
     from veriff_async._http.transport import Transport
     from veriff_async._protocol.call import Call
 
-    Downloadable: TypeAlias = MediaFile | CertificateFile | str
-
-__all__ = ("Downloader", "IfExists", "MediaStream", "SaveOptions")
+__all__ = ("CertificateFile", "Downloader", "IfExists", "MediaStream", "SaveOptions")
 
 # The extension comes from the MIME type. A name that a server sends could hold a path, or end in .exe.
 _EXTENSIONS: Final = {
@@ -61,6 +58,17 @@ _EXTENSIONS: Final = {
     "video/mp4": ".mp4",
 }
 _WORD: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
+
+
+class CertificateFile(NamedTuple):
+    """The three ids in the path of a certificate's document."""
+
+    id: str
+    session_id: str
+    certificate_id: str
+
+
+Downloadable: TypeAlias = MediaFile | CertificateFile | str
 
 
 @frozen(kw_only=True)

@@ -30,7 +30,6 @@ from veriff_async._protocol.response import (
     unreadable_response,
 )
 from veriff_async._protocol.session_request import CreateOptions, RegistryOptions, create_body, registry_body
-from veriff_async.models.decision import Decision
 from veriff_async.models.json import EMPTY, as_object
 from veriff_async.models.media import MediaList, Timestamp, UploadedMedia
 from veriff_async.models.session import SessionInfo
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from veriff_async.models.attempt import Attempt
     from veriff_async.models.certificate import Certificate
     from veriff_async.models.collected import CollectedData, CollectedReceipt
+    from veriff_async.models.decision import Decision
     from veriff_async.models.faces import FaceImage, FaceImportReceipt
     from veriff_async.models.feedback import FraudCategoryInfo, FraudReport, FraudReportLookup, FraudReportReceipt
     from veriff_async.models.fullauto import FullAutoDecision
@@ -288,6 +288,8 @@ def decision(session_id: str) -> Call[Decision | None]:
 
 
 def _parse_decision(response: Response) -> Decision | None:
+    from veriff_async.models.decision import Decision
+
     root = success_json(response)
     # An undecided session is a success whose `verification` is null.
     return None if root.get("verification") is None else parse_model(response, Decision, root)
@@ -382,6 +384,8 @@ def validate_registry_sync(person: Person | Mapping[str, object], options: Regis
 
 
 def _parse_registry_decision(response: Response) -> Decision:
+    from veriff_async.models.decision import Decision
+
     return parse_model(response, Decision, success_json(response))  # that it is a decision is a guess
 
 

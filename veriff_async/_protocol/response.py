@@ -41,7 +41,8 @@ _Model = TypeVar("_Model")
 _REDIRECT: Final = 300
 _UNAUTHORIZED: Final = 401
 # A session's id in a body that may be cut off: where Veriff puts it, or else the first id that is a UUID, as all are.
-_SESSION_ID: Final = re.compile(
+# Compiled at its first use, because few programs ever need it.
+_SESSION_ID: Final = (
     rb'"verification"\s*:\s*\{[^{}]{0,4096}?"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"'
     rb'|"id"\s*:\s*"([0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12})"'
 )
@@ -169,7 +170,7 @@ def session_id_in(request: Request, body: bytes) -> str | None:
     """Return the id of the session that a request created, from a body that is perhaps unreadable or cut off."""
     if not request.creates_session:
         return None
-    match = _SESSION_ID.search(body)
+    match = re.search(_SESSION_ID, body)
     return None if match is None else (match[1] or match[2]).decode()
 
 

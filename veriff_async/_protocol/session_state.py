@@ -50,7 +50,8 @@ from attrs import evolve
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.status_transitions import DECIDED, can_follow, is_final, is_later, is_same
-from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.decision import Decision
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent, FullAutoEvent, SessionEvent
 from veriff_async.models.json import as_list, as_object

@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
     from veriff_async.models.decision import Decision
 
-__all__ = ("DECIDED", "FINAL", "OPEN_FOR_MEDIA", "can_follow", "identity", "is_final", "is_later", "is_news", "is_same")
+__all__ = (
+    "DECIDED",
+    "FINAL",
+    "OPEN_FOR_MEDIA",
+    "can_follow",
+    "identity",
+    "is_final",
+    "is_later",
+    "is_news",
+    "is_same",
+    "without_details",
+)
 
 FINAL: Final = frozenset({Status.APPROVED, Status.DECLINED, Status.EXPIRED, Status.ABANDONED})
 """Statuses that end the session. Another verification needs a new session."""
@@ -107,3 +118,15 @@ def _utc(moment: datetime | None) -> datetime | None:
 def identity(decision: Decision) -> tuple[object, ...]:
     """Return a cheap key of a decision. Unlike `is_same`, it does not match messages with fewer details."""
     return decision.attempt_id, decision.status, decision.decision_time
+
+
+def without_details(decision: Decision) -> Decision:
+    """Return a decision with only its identifying fields, without personal data."""
+    from veriff_async.models.decision import Decision
+
+    return Decision(
+        session_id=decision.session_id,
+        attempt_id=decision.attempt_id,
+        status=decision.status,
+        decision_time=decision.decision_time,
+    )

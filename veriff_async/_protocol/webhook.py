@@ -10,8 +10,8 @@ from veriff_async._protocol.authenticity import match_secret
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
+from veriff_async._protocol.status_transitions import without_details
 from veriff_async.errors import DecodeError, WebhookPayloadError
-from veriff_async.models.decision import Decision
 from veriff_async.models.enums import Status
 from veriff_async.models.events import (
     AddressEvent,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from veriff_async.credentials import Credentials
+    from veriff_async.models.decision import Decision
     from veriff_async.models.json import JsonObject
 
 __all__ = (
@@ -40,7 +41,6 @@ __all__ = (
     "event_from_resubmission",
     "load_event",
     "parse_webhook",
-    "without_details",
 )
 
 # Several kinds may be sent to one address. The newer ones name themselves in ``eventType`` or ``type``, the older ones
@@ -132,16 +132,6 @@ def event_from_decision(decision: Decision) -> DecisionEvent:
     """Return the event for a polled decision; it equals that of a webhook with the same content."""
     raw = decision.raw or to_json(decision)
     return DecisionEvent(decision=decision, raw=raw)
-
-
-def without_details(decision: Decision) -> Decision:
-    """Return a decision with only its identifying fields, without personal data."""
-    return Decision(
-        session_id=decision.session_id,
-        attempt_id=decision.attempt_id,
-        status=decision.status,
-        decision_time=decision.decision_time,
-    )
 
 
 def event_from_resubmission(answered: Decision, *, refused: bool = False) -> SessionEvent:

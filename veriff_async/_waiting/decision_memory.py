@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from attrs import frozen
 
-from veriff_async._protocol.status_transitions import is_later, is_same
-from veriff_async._protocol.webhook import without_details
+from veriff_async._protocol.status_transitions import is_later, is_same, without_details
 from veriff_async.models.enums import Status
 
 if TYPE_CHECKING:

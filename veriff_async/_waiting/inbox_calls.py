@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from veriff_async._event_loop import is_being_cancelled
 from veriff_async.errors import InboxError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Collection, Mapping

@@ -22,7 +22,7 @@ from veriff_async._protocol.validation import check_id
 from veriff_async._protocol.webhook import event_from_decision
 from veriff_async._waiting.inbox_calls import PROBE_ID, get_states, with_deadline
 from veriff_async.errors import InboxError, InvalidArgumentError, VeriffError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from attrs import Factory, define, evolve
 
 from veriff_async._protocol.status_transitions import is_news, is_same
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -58,8 +58,7 @@ from veriff_async.errors import (
     ServerError,
     TransportError,
 )
-from veriff_async.models.decision import DecisionSource
-from veriff_async.models.state import IgnoredReason
+from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -385,6 +384,9 @@ def _is_effective(result: RecordResult, decision: Decision) -> bool:
     state = result.state
     if state is None or (state.effective_decision is not None and is_same(state.effective_decision, decision)):
         return True
+    # A client without an inbox never needs the classes of events, which take a twentieth of the time to import aiohttp.
+    from veriff_async.models.state import IgnoredReason
+
     # A correction that does not prove to be later: the inbox keeps the first final decision, but Veriff returns this
     # one.
     is_end = result.ignored is IgnoredReason.FINAL and decision.status.is_final

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from veriff_async.config import Retention
     from veriff_async.inbox._pubsub import Broadcaster
-    from veriff_async.models.decision import DecisionSource
+    from veriff_async.models.decision_source import DecisionSource
     from veriff_async.models.events import WebhookEvent
     from veriff_async.models.state import SessionState
 

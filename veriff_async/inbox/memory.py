@@ -17,7 +17,8 @@ from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import InboxError
 from veriff_async.inbox._pubsub import Broadcaster
-from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.decision import Decision
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.dedup import dedup_fields
 from veriff_async.models.enums import Status
 from veriff_async.models.json import digest

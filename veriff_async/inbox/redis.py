@@ -26,7 +26,7 @@ from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.redis import RedisConnections, ResponseError, transaction
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.errors import ConfigurationError, InboxError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.state import RecordResult
 
 if TYPE_CHECKING:

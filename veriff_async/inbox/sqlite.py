@@ -17,7 +17,7 @@ from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
 from veriff_async.inbox._pubsub import Broadcaster
 from veriff_async.inbox._sqlite_store import ERRORS, ChangePublisher, EventReader, EventWriter
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 
 if TYPE_CHECKING:
     import os

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     )
     from veriff_async.models.decision import (
         Decision as Decision,
-        DecisionSource as DecisionSource,
         RiskCategory as RiskCategory,
         RiskLabel as RiskLabel,
     )
+    from veriff_async.models.decision_source import DecisionSource as DecisionSource
     from veriff_async.models.document import Document as Document, LegalStatus as LegalStatus, Specimen as Specimen
     from veriff_async.models.enums import (
         DocumentType as DocumentType,
@@ -142,7 +142,8 @@ else:
             "models.attempt": "Attempt UserDefinedStatus",
             "models.certificate": "Certificate SourceDocument",
             "models.collected": "Browser CollectedData CollectedReceipt Device Network",
-            "models.decision": "Decision DecisionSource RiskCategory RiskLabel",
+            "models.decision": "Decision RiskCategory RiskLabel",
+            "models.decision_source": "DecisionSource",
             "models.document": "Document LegalStatus Specimen",
             "models.enums": "DocumentType Gender MediaContext Status YesNo",
             "models.events": (

@@ -8,7 +8,7 @@ from attrs import field, frozen
 
 from veriff_async.models.json import JsonObject
 
-__all__ = ("Certificate", "CertificateFile", "SourceDocument")
+__all__ = ("Certificate", "SourceDocument")
 
 
 @frozen(kw_only=True)
@@ -51,12 +51,3 @@ class Certificate:
     metadata: JsonObject = field(factory=dict[str, object], repr=False, hash=False)
     source_documents: tuple[SourceDocument, ...] = ()
     raw: JsonObject = field(factory=dict[str, object], repr=False, eq=False)
-
-
-@frozen(kw_only=True)
-class CertificateFile:
-    """The three ids in the path of a certificate's document."""
-
-    id: str
-    session_id: str
-    certificate_id: str

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 
 from attrs import field, frozen
 
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.document import Document
 from veriff_async.models.enums import OpenEnum, Status
 from veriff_async.models.insight import Insight
@@ -17,18 +17,7 @@ from veriff_async.models.person import Person
 from veriff_async.models.reasons import REASONS, Reason
 from veriff_async.models.verified import AdditionalVerifiedData, BiometricAuthentication
 
-__all__ = ("Decision", "DecisionSource", "RiskCategory", "RiskLabel")
-
-
-class DecisionSource(StrEnum):
-    """The way in which `wait_for_decision` received its decision."""
-
-    WEBHOOK = "webhook"
-    """A webhook arrived during the wait, at this process or another."""
-    POLL = "poll"
-    """Polling ``GET /decision`` returned it."""
-    KNOWN = "known"
-    """The inbox had it before the wait began."""
+__all__ = ("Decision", "RiskCategory", "RiskLabel")
 
 
 class RiskCategory(OpenEnum):

@@ -6,7 +6,8 @@ from enum import StrEnum
 
 from attrs import field, frozen
 
-from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.decision import Decision
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import WebhookEvent
 

@@ -10,7 +10,7 @@ from attrs import evolve
 from veriff_async._protocol.webhook import event_from
 from veriff_async.batch._records import FileFingerprint, JobFailure, JobRecord, JobState, MediaRecord
 from veriff_async.errors import JobClaimedError, MediaEmptyError, VeriffError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.testing._harness import Handles, as_test, check_equal
 from veriff_async.testing.factories import decision_event, decision_of
 

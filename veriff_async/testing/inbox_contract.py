@@ -12,7 +12,7 @@ from attrs import evolve
 from veriff_async._protocol.webhook import event_from, event_from_decision
 from veriff_async.config import Retention
 from veriff_async.errors import InboxError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.enums import Status
 from veriff_async.models.events import DecisionEvent
 from veriff_async.models.state import IgnoredReason

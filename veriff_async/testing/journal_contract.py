@@ -10,7 +10,7 @@ from attrs import evolve
 
 from veriff_async.batch._records import FileFingerprint, JobState, MediaRecord
 from veriff_async.errors import JobClaimedError, JournalError
-from veriff_async.models.decision import DecisionSource
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.testing._harness import check_equal
 from veriff_async.testing._journal_cases import (
     JournalHandles,

@@ -15,7 +15,8 @@ from attrs import evolve
 
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
-from veriff_async.models.decision import Decision, DecisionSource
+from veriff_async.models.decision import Decision
+from veriff_async.models.decision_source import DecisionSource
 from veriff_async.models.json import as_object
 
 if TYPE_CHECKING:
