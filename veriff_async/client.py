@@ -8,16 +8,11 @@ from contextlib import asynccontextmanager, contextmanager
 from os import environ as process_environment
 from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack, cast
 
-from anyio import CapacityLimiter
 from attrs import field, frozen
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._http.pool import Pool, check_limits, check_proxies
 from veriff_async._http.transport import Transport
-from veriff_async._media.downloader import Downloader, SaveOptions
-from veriff_async._media.prepare import Preparer
-from veriff_async._media.uploader import Uploader
-from veriff_async._media.worker_threads import WorkerThreads
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_flag, check_function, check_optional, type_name
 from veriff_async._protocol.base_url import (
@@ -37,7 +32,6 @@ from veriff_async._protocol.request_arguments import check_credentials
 from veriff_async._protocol.session_request import CREATE_OPTIONS, CreateOptions
 from veriff_async._protocol.validation import EndUserIdWarning, check_id, warning_of_end_user_id
 from veriff_async._waiting.decision_memory import DecisionMemory
-from veriff_async._waiting.waiters import DecisionWaiters
 from veriff_async.config import PollPolicy, RetryPolicy, Timeouts
 from veriff_async.credentials import Credentials, environment_of
 from veriff_async.errors import ConfigurationError, InvalidArgumentError, VeriffError
@@ -54,6 +48,7 @@ if TYPE_CHECKING:
     from aiohttp import ClientSession
 
     from veriff_async._media.downloader import IfExists, MediaStream
+    from veriff_async._media.uploader import Uploader
     from veriff_async._protocol.base_url import Host
     from veriff_async._protocol.picture_thresholds import InspectionThresholds
     from veriff_async._protocol.session_request import RegistryOptions
@@ -271,6 +266,16 @@ class VeriffClient:
 
     def _connect(self, credentials: Credentials) -> None:
         """Create the objects that belong to one event loop and end with `aclose`."""
+        # anyio and the modules that move files take a quarter of the time to import aiohttp. They are imported here and
+        # not by the first upload, which would then delay the event loop.
+        from anyio import CapacityLimiter
+
+        from veriff_async._media.downloader import Downloader
+        from veriff_async._media.prepare import Preparer
+        from veriff_async._media.uploader import Uploader
+        from veriff_async._media.worker_threads import WorkerThreads
+        from veriff_async._waiting.waiters import DecisionWaiters
+
         settings = self._settings
         self._pool = Pool(settings.http_session, max_connections=settings.max_connections, trust_env=settings.trust_env)
         # One thread for each upload and download that is running, and a few for files that are inspected or spooled.
@@ -619,6 +624,8 @@ class VeriffClient:
 
         See https://devdocs.veriff.com/apidocs/v1mediaid-1.
         """
+        from veriff_async._media.downloader import SaveOptions
+
         return await self._downloads.save(
             media, target, SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
         )

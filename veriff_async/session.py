@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from veriff_async._media.downloader import CertificateFile, SaveOptions
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.arguments import check_condition, check_optional, describe_value
 from veriff_async._protocol.limits import MAX_DOWNLOAD_BYTES
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from veriff_async._http.transport import Transport
-    from veriff_async._media.downloader import Downloader, IfExists, MediaStream
+    from veriff_async._media.downloader import CertificateFile, Downloader, IfExists, MediaStream
     from veriff_async._media.uploader import Uploader
     from veriff_async._waiting.waiters import DecisionWaiters
     from veriff_async.models.attempt import Attempt
@@ -200,6 +199,8 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/v1sessionsidmedia-2.
         """
+        from veriff_async._media.downloader import SaveOptions
+
         return await self._downloads.save_all(
             self.id,
             folder,
@@ -244,6 +245,8 @@ class VerificationSession:
 
         See https://devdocs.veriff.com/apidocs/download-certificate-source-document.
         """
+        from veriff_async._media.downloader import SaveOptions
+
         media = _document_of(self.id, certificate, document)
         options = SaveOptions(if_exists=if_exists, max_bytes=max_bytes, progress=progress)
         return await self._downloads.save(media, target, options)
@@ -524,6 +527,7 @@ class VerificationSession:
 
 
 def _document_of(session_id: str, certificate: Certificate | str, document: SourceDocument | str) -> CertificateFile:
+    from veriff_async._media.downloader import CertificateFile
     from veriff_async.models.certificate import Certificate, SourceDocument
 
     return CertificateFile(

@@ -6,7 +6,6 @@ calls that accept options or a mapping share these checks.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from functools import wraps
 from inspect import signature
 from typing import TYPE_CHECKING, Final, ParamSpec, TypeVar
@@ -32,6 +31,8 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     """
     by_letters = {_letters(each): each for each in known}
     letters = _letters(name[: 2 * _LONGEST])
+    from difflib import get_close_matches  # only for a wrong name
+
     # The default cutoff of difflib.
     found = get_close_matches(letters, by_letters, 1, cutoff=0.6)
     return by_letters[found[0]] if found else None
