@@ -289,18 +289,24 @@ class VeriffClient:
             timeouts=settings.timeouts,
             verify_responses=settings.verify_responses,
         )
+        self._writers = WorkerThreads(max(2, os.cpu_count() or 2))
         # One thread for each upload, which may have to wait for its disk, and a few for files that are inspected.
         workers = WorkerThreads(settings.max_uploads + 4)
         preparer = Preparer(
             threads=threads,
             workers=workers,
+            writers=self._writers,
             idle=settings.timeouts.idle,
             thresholds=settings.thresholds,
             face_detector=settings.face_detector,
         )
         self._uploads = Uploader(transport, preparer, max_uploads=settings.max_uploads, idle=settings.timeouts.idle)
         self._downloads = Downloader(
-            transport, max_downloads=settings.max_downloads, threads=threads, verify=settings.verify_responses
+            transport,
+            max_downloads=settings.max_downloads,
+            threads=threads,
+            writers=self._writers,
+            verify=settings.verify_responses,
         )
         # A function of the transport, not of the client: an unclosed client must be collected, which makes it warn.
         self._waiters = DecisionWaiters(
@@ -402,6 +408,7 @@ class VeriffClient:
                 await self._pool.aclose()
             finally:
                 self._uploads.close()
+                self._writers.close()
 
     async def create_session(self, **options: Unpack[CreateOptions]) -> VerificationSession:
         """Create a session.

@@ -17,6 +17,7 @@ from veriff_async._media.prepare import inspect
 from veriff_async._media.source import SMALL, BytesSource
 from veriff_async._media.spool import spool
 from veriff_async._media.stream_body import StreamSigner, sign
+from veriff_async._media.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -47,7 +48,17 @@ async def spool_pieces(media: Media, content: bytes, lengths: range) -> tuple[So
 
     signer = StreamSigner(media, CREDENTIALS)
     streamed = evolve(media, source=pieces())
-    return await spool(streamed, threads=CapacityLimiter(4), idle=30, signer=signer), signer
+    return await spool_alone(streamed, signer), signer
+
+
+async def spool_alone(media: Media, signer: StreamSigner) -> Source:
+    """Spool a media without inspecting it."""
+
+    def return_source(_: Media, source: Source) -> Source:
+        return source
+
+    threads, writers = CapacityLimiter(4), WorkerThreads(2)
+    return await spool(media, inspect=return_source, threads=threads, writers=writers, idle=30, signer=signer)
 
 
 @pytest.mark.parametrize("lengths", [range(1, 300), range(1, 4), range(16_000, 70_000), range(300_000, 900_000)])
@@ -99,7 +110,7 @@ async def test_first_bytes_are_written_before_the_last_arrive() -> None:
     loop = asyncio.get_running_loop()
 
     class Seen(StreamSigner):
-        def update(self, piece: bytes | bytearray) -> None:
+        def update(self, piece: bytes | bytearray | memoryview) -> None:
             super().update(piece)
             loop.call_soon_threadsafe(written.set)
 
@@ -110,7 +121,7 @@ async def test_first_bytes_are_written_before_the_last_arrive() -> None:
         yield CONTENT
 
     media = Media(pausing(), "face")
-    source = await spool(media, threads=CapacityLimiter(4), idle=30, signer=Seen(media, CREDENTIALS))
+    source = await spool_alone(media, Seen(media, CREDENTIALS))
     source.close()
 
     assert 3 * len(CONTENT) == source.size

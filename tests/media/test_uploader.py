@@ -592,9 +592,14 @@ async def test_exception_of_progress_ends_the_upload(session: VerificationSessio
         await session.upload(Media(content, "face"), progress=broken)
 
 
-async def test_first_failure_cancels_the_others(sandbox: Sandbox, session: VerificationSession) -> None:
+async def test_first_failure_cancels_the_others(session: VerificationSession) -> None:
     """The error is the first one, not a group, and has the receipts of the other uploads."""
     order: list[str] = []
+    uploaded = asyncio.Event()
+
+    async def set_uploaded(index: int, receipt: UploadedMedia) -> None:
+        del index, receipt
+        uploaded.set()
 
     async def slow() -> AsyncIterator[bytes]:
         yield JPEG
@@ -602,12 +607,16 @@ async def test_first_failure_cancels_the_others(sandbox: Sandbox, session: Verif
         await asyncio.Event().wait()
 
     async def failing() -> AsyncIterator[bytes]:
-        while len(stored_digests(sandbox)) < 1:  # noqa: ASYNC110  what is waited for is on the other side of a socket
-            await asyncio.sleep(0)
+        await uploaded.wait()
         yield b"GIF89a"
 
     with pytest.raises(MediaUnsupportedError) as caught:
-        await session.upload(Media(slow(), "face"), Media(SMALL, "document-front"), Media(failing(), "face"))
+        await session.upload(
+            Media(slow(), "face"),
+            Media(SMALL, "document-front"),
+            Media(failing(), "face"),
+            on_uploaded=set_uploaded,
+        )
 
     assert ["document-front"] == [up.context for up in caught.value.uploaded]
     assert ["begun"] == order

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeAlias, get_args
 
-from anyio import CapacityLimiter, Semaphore, to_thread
+from anyio import Semaphore, to_thread
 from attrs import evolve, frozen
 
 from veriff_async._event_loop import require_asyncio
@@ -38,8 +38,11 @@ from veriff_async.models.media import DownloadedMedia, DownloadProgress, MediaFi
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from anyio import CapacityLimiter
+
     from veriff_async._http.attempt import OpenResponse
     from veriff_async._http.transport import Transport
+    from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._protocol.call import Call
 
 __all__ = ("CertificateFile", "Downloader", "IfExists", "MediaStream", "SaveOptions")
@@ -177,20 +180,28 @@ class _Permits:
 class Downloader:
     """The downloads of one client: how many may run at once, and the worker threads they use."""
 
-    def __init__(self, transport: Transport, *, max_downloads: int, threads: CapacityLimiter, verify: bool) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        max_downloads: int,
+        threads: CapacityLimiter,
+        writers: WorkerThreads,
+        verify: bool,
+    ) -> None:
         """Share what all downloads of a client use.
 
         Args:
             transport: Sends the calls of the client.
             max_downloads: Most downloads at once.
             threads: Bounds the threads that look at files.
+            writers: The threads that write files.
             verify: Whether `MediaStream` checks signatures; the transport does so for `save`.
         """
         self._transport = transport
         self._permits = _Permits(max_downloads)
         self._threads = threads
-        # Verifying keeps a processor busy, so more threads than processors would only compete for it.
-        self._verifying = CapacityLimiter(max(2, os.cpu_count() or 2))
+        self._writers = writers
         self._verify = verify
 
     @property
@@ -290,7 +301,7 @@ class Downloader:
             lambda mimetype: folder / (name or _file_name(media, mimetype)),
             if_exists=if_exists,
             max_bytes=options.max_bytes,
-            threads=self._verifying,
+            threads=self._writers,
             on_bytes_received=on_bytes_received,
         )
         with self._transport.guard():

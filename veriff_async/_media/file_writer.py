@@ -13,22 +13,22 @@ import asyncio
 import os
 import stat
 from contextlib import suppress
+from functools import partial
 from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING, BinaryIO, Final, Literal, TypeAlias
 
-from anyio import CancelScope, to_thread
+from anyio import CancelScope
 
 from veriff_async._http.payload import CallbackError
-from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
+from veriff_async._media.write_behind import WriteBehind, write_all
 from veriff_async.errors import MediaExistsError, MediaNotSavedError, ResponseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from anyio import CapacityLimiter
-
+    from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._media.write_behind import Piece
     from veriff_async._protocol.signing import Verifier
 
@@ -43,6 +43,9 @@ __all__ = (
 
 IfExists: TypeAlias = Literal["error", "replace", "skip"]
 """Policy for a file that already exists: raise an error, replace it, or keep it if it is complete."""
+
+# Bytes that are gathered before a thread writes them.
+_BATCH_SIZE: Final = 256 * 1024
 
 # Windows opens files in text mode without it.
 _O_BINARY: Final[int] = getattr(os, "O_BINARY", 0)
@@ -61,7 +64,7 @@ class AtomicFileWriter:
         *,
         if_exists: IfExists,
         max_bytes: int,
-        threads: CapacityLimiter,
+        threads: WorkerThreads,
         on_bytes_received: Callable[[int, int | None], None],
     ) -> None:
         """Prepare to receive a body.
@@ -70,7 +73,7 @@ class AtomicFileWriter:
             path_for: Returns the path of the file for its MIME type.
             if_exists: See `IfExists`.
             max_bytes: Largest size that is accepted.
-            threads: Bounds the worker threads that write.
+            threads: The threads that open, write and rename.
             on_bytes_received: Called after each piece with the bytes received in this attempt, and the size if it is
                 known.
         """
@@ -86,7 +89,7 @@ class AtomicFileWriter:
         self._verifier: Verifier | None = None
         self._pieces: list[Piece] = []
         self._pieces_size = 0
-        self._writer = WriteBehind(self._write, threads=threads)
+        self._writer = WriteBehind(threads)
         self._file: BinaryIO | None = None
         self._temporary: Path | None = None
         # A thread that opens, writes or renames still runs when its caller is cancelled. So each of them takes the lock
@@ -111,10 +114,10 @@ class AtomicFileWriter:
         self.total = int(length) if length.isascii() and length.isdigit() else None
         check_download_size(self.total, self._max_bytes)
         self.path = self._path_for(self.mimetype)
-        await to_thread.run_sync(self._open, self.path, limiter=self._threads)
+        await self._threads.start(partial(self._open, self.path))
 
     async def take(self, piece: bytes) -> None:
-        """Take the next piece; while it arrives, a thread verifies and writes the previous ones.
+        """Verify the next piece; a thread writes it while the following ones arrive.
 
         Raises:
             MediaNotSavedError: The previous pieces cannot be written.
@@ -122,10 +125,12 @@ class AtomicFileWriter:
             CallbackError: The user's function raised.
         """
         check_download_size(self.size + len(piece), self._max_bytes)
+        if self._verifier is not None:
+            self._verifier.update(piece)
         self._pieces.append(piece)
         self._pieces_size += len(piece)
         self.size += len(piece)
-        if self._pieces_size >= BATCH_SIZE:
+        if self._pieces_size >= _BATCH_SIZE:
             await self._write_behind()
         try:
             self._on_bytes_received(self.size, self.total)
@@ -133,7 +138,7 @@ class AtomicFileWriter:
             raise CallbackError(error) from None
 
     async def end(self) -> None:
-        """Return when all pieces are written, and the verifier has seen them.
+        """Return when all pieces are written.
 
         Raises:
             MediaNotSavedError: The last ones cannot be written.
@@ -148,22 +153,22 @@ class AtomicFileWriter:
             MediaExistsError: The target was created in the meantime.
             MediaNotSavedError: The file cannot be renamed.
         """
-        await to_thread.run_sync(self._rename, limiter=self._threads)
+        await self._threads.start(self._rename)
 
     async def aclose(self) -> None:
         """Delete the temporary file unless it was committed, also if the task is cancelled again."""
         if self._verifier is None or self._closed:
             return
         # A thread of anyio starts only after a checkpoint, where another cancellation would end this call and leave the
-        # file. `run_in_executor` starts it immediately. It waits for the thread that opens or writes the file.
-        removal = asyncio.get_running_loop().run_in_executor(None, self._discard)
+        # file. `WorkerThreads` starts it immediately. It waits for the thread that opens or writes the file.
+        removal = self._threads.start(self._discard)
         with CancelScope(shield=True):
             await asyncio.wait([removal])
             await self._writer.wait()
 
     async def _write_behind(self) -> None:
         pieces, self._pieces, self._pieces_size = self._pieces, [], 0
-        await self._writer.write(pieces)
+        await self._writer.start(partial(self._write, pieces))
 
     def _open(self, target: Path) -> None:
         with self._lock:
@@ -187,11 +192,10 @@ class AtomicFileWriter:
 
     def _write(self, pieces: list[Piece]) -> None:
         with self._lock:
-            if self._closed or self._file is None or self._verifier is None:
+            if self._closed or self._file is None:
                 return
             try:
                 for piece in pieces:
-                    self._verifier.update(piece)
                     write_all(self._file, piece)
             except OSError as error:
                 problem = error.strerror or type(error).__name__

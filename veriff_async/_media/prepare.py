@@ -106,6 +106,7 @@ class Preparer:
         *,
         threads: CapacityLimiter,
         workers: WorkerThreads,
+        writers: WorkerThreads | None = None,
         idle: float,
         thresholds: InspectionThresholds | None = None,
         face_detector: FaceDetector | None = None,
@@ -115,6 +116,7 @@ class Preparer:
         Args:
             threads: Bounds the threads of anyio that spool streams.
             workers: The threads that read, inspect and sign files. The owner closes them.
+            writers: The threads that write temporary files, by default `workers`. The owner closes them.
             idle: Most seconds that a stream may take for its next piece.
             thresholds: See `inspect_media`; for media with `Media.quality`.
             face_detector: See `inspect_media`.
@@ -122,6 +124,7 @@ class Preparer:
         self._threads = threads
         self.workers: WorkerThreads = workers
         self.opener: SourceOpener = SourceOpener()
+        self._writers = writers or workers
         self._idle = idle
         self._thresholds = thresholds
         self._face_detector = face_detector
@@ -204,12 +207,14 @@ class Preparer:
     async def spool(self, upload: PendingUpload, signer: StreamSigner | None) -> PreparedMedia:
         """Read a stream that can be read only once, and check it."""
         with error_context(upload.index, upload.media):
-            source = await spool(upload.media, threads=self._threads, idle=self._idle, signer=signer)
-            try:
-                prepared = await self.workers.run(partial(inspect, upload.media, source))
-            except BaseException:
-                source.close()
-                raise
+            prepared = await spool(
+                upload.media,
+                inspect=inspect,
+                threads=self._threads,
+                writers=self._writers,
+                idle=self._idle,
+                signer=signer,
+            )
         upload.prepared = prepared
         upload.signed = None if signer is None else signer.finish(prepared)
         return await self._check_and_convert(upload, prepared)
@@ -281,7 +286,7 @@ class Preparer:
             # Like a stream: a small picture stays in memory, a larger one goes to a temporary file.
             source: Source = converted.source
             if isinstance(source, BytesSource) and source.size > SMALL:
-                source = await spool_bytes(bytes(source.view), self._threads)
+                source = await spool_bytes(bytes(source.view), self._writers)
         upload.prepared, upload.signed = evolve(converted, source=source), None
         prepared.source.close()
         return upload.prepared

@@ -1,8 +1,11 @@
 """Copies streams that can be read only once, so that they can be signed before they are sent.
 
-A short stream stays in memory. A longer one goes to a temporary file without a name, which a thread writes and signs
-while the next bytes arrive (`WriteBehind`, `StreamSigner`). Type and size are checked on the way, so a stream of a
-wrong type is not read to its end.
+A short stream stays in memory. A longer one goes to a temporary file without a name, which a thread writes while the
+next bytes arrive (`WriteBehind`). Type and size are checked on the way, so a stream of a wrong type is not read to its
+end.
+
+The event loop signs the pieces as they arrive (`StreamSigner`), 256 KiB in a quarter of a millisecond. A thread that
+signed them was slower than the loop that received them: more bytes waited in memory, and the two competed for the GIL.
 
 Only the wait for the next piece counts against `Timeouts.idle`. A source that exceeds it fails alone: it blocks no
 thread that another upload needs.
@@ -17,7 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from inspect import isawaitable
-from typing import TYPE_CHECKING, BinaryIO, Final, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, Self, TypeAlias, TypeVar, cast
 
 from anyio import CancelScope
 
@@ -33,7 +36,7 @@ from veriff_async._media.source import (
     stalled,
     unreadable,
 )
-from veriff_async._media.write_behind import BATCH_SIZE, WriteBehind, write_all
+from veriff_async._media.write_behind import WriteBehind, write_all
 from veriff_async._protocol.image_header import HEAD_SIZE
 from veriff_async._protocol.media_rules import may_convert, size_limit, too_large, type_of
 from veriff_async.errors import MediaSourceError, VeriffError
@@ -48,15 +51,23 @@ if TYPE_CHECKING:
 
     from veriff_async._media.source import Source
     from veriff_async._media.stream_body import StreamSigner
+    from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async._media.write_behind import Piece
     from veriff_async.models.media import Media, MediaSource
 
 __all__ = ("spool", "spool_bytes")
 
+_T = TypeVar("_T")
 _Read: TypeAlias = Callable[[int], Awaitable[object]]
 
 # Bytes that are requested at a time: as many as a connection delivers, so that nothing is split or joined.
 _READ_SIZE: Final = 256 * 1024
+
+# Bytes that are gathered before a thread writes them.
+_BATCH_SIZE: Final = 256 * 1024
+
+# Bytes that are signed before other tasks run.
+_SIGNED_AT_ONCE: Final = 256 * 1024
 
 # Bytes from which on a piece is kept as it is, rather than copied into a larger one.
 _LARGE_PIECE: Final = 16 * 1024
@@ -65,14 +76,28 @@ _RETRY_DELAY: Final = 0.01
 """Seconds until a source that had nothing yet is read again, if the loop cannot wait for it."""
 
 
-async def spool(media: Media, *, threads: CapacityLimiter, idle: float, signer: StreamSigner | None = None) -> Source:
-    """Copy the source of a media that can be read only once.
+async def spool(  # noqa: PLR0913  keyword-only
+    media: Media,
+    *,
+    inspect: Callable[[Media, Source], _T],
+    threads: CapacityLimiter,
+    writers: WorkerThreads,
+    idle: float,
+    signer: StreamSigner | None = None,
+) -> _T:
+    """Copy the source of a media that can be read only once, and inspect the copy.
 
     Args:
         media: Its source is an async iterator, an async reader or a file that cannot seek.
-        threads: Bounds the worker threads.
+        inspect: Called with the media and its copy, in the thread that writes the end of a file. If it raises, the copy
+            is deleted.
+        threads: Bounds the worker threads that read.
+        writers: The threads that write.
         idle: Most seconds that the source may take for its next piece.
         signer: Signs what goes to the file, if the media is to be sent.
+
+    Returns:
+        The result of `inspect`.
 
     Raises:
         MediaUnsupportedError: Veriff does not accept this type.
@@ -86,52 +111,48 @@ async def spool(media: Media, *, threads: CapacityLimiter, idle: float, signer: 
             aclosing(_iter_source(media.source, threads)) as pieces,
             _TimedPieces(media.source, pieces, idle) as timed,
         ):
-            return await _spool(_HeadCheck(media), timed, threads, signer)
+            return await _spool(media, timed, partial(inspect, media), _SpoolFile(writers, signer))
     except TimeoutError:
         pass
     raise stalled(idle)
 
 
-async def _spool(
-    check: _HeadCheck, pieces: _TimedPieces, threads: CapacityLimiter, signer: StreamSigner | None
-) -> Source:
-    batch, size = _Batch(), 0
-    file: _SpoolFile | None = None
+async def _spool(media: Media, pieces: _TimedPieces, inspect: Callable[[Source], _T], file: _SpoolFile) -> _T:
+    check, batch, size = _HeadCheck(media), _Batch(), 0
     try:
         while (piece := await pieces.next()) is not None:
             size += len(piece)
             batch.add(piece)
             check.update(piece, size)
-            if size > SMALL and file is None:
-                file = _SpoolFile(threads, signer)
-            if file is not None and batch.size >= BATCH_SIZE:
+            if size > SMALL and batch.size >= _BATCH_SIZE:
                 await file.write(batch.pieces)
                 batch = _Batch()
         if size == 0:
             raise empty()  # noqa: TRY301  the handler below is for the file alone
-        if file is None:
-            return BytesSource(memoryview(b"".join(batch.pieces)), constant=True)
-        await file.write(batch.pieces)
-        return FileSource(await file.finish(), 0, size, spool=True)
+        if size <= SMALL:
+            return inspect(BytesSource(memoryview(b"".join(batch.pieces)), constant=True))
+        return await file.finish(batch.pieces, size, inspect)
     except BaseException:
-        if file is not None:
-            await file.aclose()
+        await file.aclose()
         raise
 
 
-async def spool_bytes(content: bytes, threads: CapacityLimiter) -> Source:
+async def spool_bytes(content: bytes, writers: WorkerThreads) -> Source:
     """Write bytes to a temporary file without a name.
 
     Raises:
         MediaSourceError: The temporary file cannot be written.
     """
-    file = _SpoolFile(threads, None)
+    file = _SpoolFile(writers, None)
     try:
-        await file.write([content])
-        return FileSource(await file.finish(), 0, len(content), spool=True)
+        return await file.finish([content], len(content), _unchanged)
     except BaseException:
         await file.aclose()
         raise
+
+
+def _unchanged(source: Source) -> Source:
+    return source
 
 
 class _HeadCheck:
@@ -178,21 +199,33 @@ class _Batch:
 
 
 class _SpoolFile:
-    """A temporary file without a name, which a thread creates, writes and signs."""
+    """A temporary file without a name, which a thread creates and writes; the loop signs what it is given."""
 
-    def __init__(self, threads: CapacityLimiter, signer: StreamSigner | None) -> None:
+    def __init__(self, writers: WorkerThreads, signer: StreamSigner | None) -> None:
         self._signer = signer
+        self._is_signing = False
         self._file: BinaryIO | None = None
-        self._writer = WriteBehind(self._write, threads=threads)
+        self._writer = WriteBehind(writers)
 
     async def write(self, pieces: list[Piece]) -> None:
-        """Write a batch while the caller reads on; see `WriteBehind.write`."""
-        await self._writer.write(pieces)
+        """Sign a batch, and write it while the caller reads on; see `WriteBehind.start`."""
+        if self._signer is not None:
+            await self._sign(self._signer, pieces)
+        await self._writer.start(partial(self._write, pieces))
 
-    async def finish(self) -> BinaryIO:
-        """Return the file when everything is written."""
+    async def finish(self, pieces: list[Piece], size: int, inspect: Callable[[Source], _T]) -> _T:
+        """Sign and write the last batch, and return the result of `inspect`, which the same thread calls."""
+        results: list[_T] = []
+
+        def write_and_inspect() -> None:
+            file = self._write(pieces)
+            results.append(inspect(FileSource(file, 0, size, spool=True)))
+
+        if self._signer is not None:
+            await self._sign(self._signer, pieces)
+        await self._writer.start(write_and_inspect)
         await self._writer.flush()
-        return cast("BinaryIO", self._file)
+        return results[0]
 
     async def aclose(self) -> None:
         """Delete the file, once no thread writes to it."""
@@ -201,33 +234,40 @@ class _SpoolFile:
             if self._file is not None:
                 self._file.close()
 
-    def _write(self, pieces: list[Piece]) -> None:
+    async def _sign(self, signer: StreamSigner, pieces: list[Piece]) -> None:
+        if not self._is_signing:
+            self._is_signing = True
+            signer.begin(b"".join(pieces)[:HEAD_SIZE])
+        for piece in pieces:
+            if len(piece) <= _SIGNED_AT_ONCE:
+                signer.update(piece)
+                continue
+            for start in range(0, len(piece), _SIGNED_AT_ONCE):
+                signer.update(memoryview(piece)[start : start + _SIGNED_AT_ONCE])
+                await asyncio.sleep(0)
+
+    def _write(self, pieces: list[Piece]) -> BinaryIO:
         try:
-            self._write_pieces(pieces)
+            return self._write_pieces(pieces)
         except (OSError, ValueError) as error:
             reason = type(error).__name__
             if isinstance(error, OSError) and error.errno is not None:
                 reason = os.strerror(error.errno)
-        else:
-            return
         msg = (
             f"The media cannot be kept in a temporary file ({reason}): make room there, or name another folder in the "
             "environment variable TMPDIR."
         )
         raise MediaSourceError(msg)
 
-    def _write_pieces(self, pieces: list[Piece]) -> None:
+    def _write_pieces(self, pieces: list[Piece]) -> BinaryIO:
         if self._file is None:
             # It shows a person's documents, so it has no name and only this process can read it.
             self._file = cast("BinaryIO", tempfile.TemporaryFile(buffering=0))  # noqa: SIM115  closed by the source
-            if self._signer is not None:
-                self._signer.begin(b"".join(pieces)[:HEAD_SIZE])
         pieces.reverse()
         while pieces:  # each is freed as soon as it is written, because the next batch is arriving
             piece = pieces.pop()
             write_all(self._file, piece)
-            if self._signer is not None:
-                self._signer.update(piece)
+        return self._file
 
 
 class _TimedPieces:

@@ -94,6 +94,9 @@ class Proof:
     checksum: int
 
 
+_PRIVATE_PROOF: Final = Proof(PRIVATE, 0)
+
+
 @frozen
 class SignedBody:
     """The request body of one upload, signed; it can be sent any number of times.
@@ -185,8 +188,8 @@ class StreamSigner:
         self._signer = self._credentials.signer()
         self._signer.update(self._template.prefix)
 
-    def update(self, piece: bytes | bytearray) -> None:
-        """Add the next piece, of any length. It keeps a processor busy; call it in a worker thread."""
+    def update(self, piece: bytes | bytearray | memoryview) -> None:
+        """Add the next piece, of any length. 256 KiB keep a processor busy for a quarter of a millisecond."""
         if self._signer is None:
             return
         start = 0
@@ -213,7 +216,7 @@ class StreamSigner:
         signer.update(encode(self._remainder))
         signer.update(prepared.template.suffix)
         # The temporary file is ours, so nothing can change between the passes.
-        return SignedBody(prepared, signer.hexdigest(), self._credentials, proof=Proof(PRIVATE, 0))
+        return SignedBody(prepared, signer.hexdigest(), self._credentials, proof=_PRIVATE_PROOF)
 
 
 class _Pass:
@@ -230,6 +233,7 @@ class _Pass:
         self._signed = signed
         self._left = prepared.source.size
         self._in_memory = isinstance(source, BytesSource)
+        self._is_private = signed is not None and signed.proof == _PRIVATE_PROOF
         self._constant = source.view if isinstance(source, BytesSource) and source.constant else None
         self._reader: Reader | None = None
         self._buffer = memoryview(bytearray(min(PIECE, self._left) if self._constant is None else 0))
@@ -273,19 +277,22 @@ class _Pass:
     def read_now(self) -> memoryview | None:
         """Return the next piece if that does not block, else ``None``.
 
-        The last piece of a file always blocks, because of its checks.
+        The last piece of a file always blocks, because of its checks. A temporary file of ours is open and needs none.
 
         Raises:
             MediaChangedError: Bytes in memory have changed.
         """
         if self._in_memory:
             return self.read()
+        if self._is_private and self._reader is None:
+            self._open()
         # The first piece opens the file, and the last one may compare the whole file: both can block.
-        if self._reader is None or self._left <= PIECE or not self._reader.fill_now(self._buffer):
+        piece = self._buffer[: self._left]
+        if self._reader is None or (self._left <= PIECE and not self._is_private) or not self._reader.fill_now(piece):
             return None
-        self._left -= len(self._buffer)
-        self._add_to_checksum(self._buffer)
-        return self._buffer
+        self._left -= len(piece)
+        self._add_to_checksum(piece)
+        return piece
 
     def proof(self) -> Proof:
         return Proof(self._stamp, self._checksum)

@@ -1,4 +1,4 @@
-"""The threads in which the uploads of one client read, encode and sign."""
+"""The threads in which a client reads, encodes, signs and writes files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from concurrent.futures import Future
 
 __all__ = ("WorkerThreads",)
 
@@ -33,14 +34,16 @@ class WorkerThreads:
             self._executor.shutdown(wait=False)
             self._executor = None
 
+    def start(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Call a function in a worker thread, which still runs when the future is cancelled."""
+        return asyncio.wrap_future(self._submit(function))
+
     async def run(self, function: Callable[[], _T]) -> _T:
         """Call a function in a worker thread.
 
         A cancellation is raised when the function has ended, so that it uses nothing that its caller then closes.
         """
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._limit, thread_name_prefix="veriff-async")
-        call = self._executor.submit(function)
+        call = self._submit(function)
         try:
             return await asyncio.wrap_future(call)
         except asyncio.CancelledError:
@@ -51,3 +54,8 @@ class WorkerThreads:
                     with suppress(asyncio.CancelledError):
                         await ended.wait()
             raise
+
+    def _submit(self, function: Callable[[], _T]) -> Future[_T]:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._limit, thread_name_prefix="veriff-async")
+        return self._executor.submit(function)
