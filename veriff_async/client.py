@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from contextlib import asynccontextmanager, contextmanager
 from os import environ as process_environment
@@ -40,7 +41,6 @@ from veriff_async.models.session import SessionInfo
 from veriff_async.session import VerificationSession, seconds_of
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator, Callable, Collection, Generator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from types import TracebackType

@@ -101,7 +101,7 @@ class Preparer:
         opener: Opens all sources of the client.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  keyword-only
         self,
         *,
         threads: CapacityLimiter,
