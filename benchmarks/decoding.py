@@ -1,7 +1,8 @@
 """Reading a decision: bytes in, a model out, against the json module alone and against pydantic.
 
 pydantic's models have the same members, with the kinds that it reads fastest, and keep what they do not know, as ours
-do in ``raw``. Ours read leniently besides: a wrong member costs itself, not the decision.
+do in ``raw``. Ours read leniently besides: a wrong member costs itself, not the decision. Ours decodes the person, the
+document and other parts when they are first read, so one row reads all of them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import time
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Final
+
+from attrs import fields
 
 from benchmarks.bodies import ORDINARY, RICH, as_body
 from benchmarks.measure import in_turn, ratios
@@ -25,8 +28,10 @@ __all__ = ("run",)
 
 _JSON: Final = "json.loads"
 _OURS: Final = "veriff-async"
+_OURS_READ: Final = "veriff-async, every part read"
 _PYDANTIC: Final = "pydantic"
 _COLUMN: Final = f"x {_JSON}"
+_NAMES: Final = tuple(attribute.name for attribute in fields(Decision))
 _AT_MOST: Final = 2.5
 _REPEAT: Final = 2_000
 _SMOKE_REPEAT: Final = 20
@@ -46,7 +51,7 @@ def _table(name: str, body: bytes, plan: Plan) -> Table:
         title=f"processor time to read a decision, {name}, {len(body)} bytes",
         columns=(_COLUMN,),
         rows=tuple(Row(way, {_COLUMN: ratios(found[way], found[_JSON])}) for way in ways),
-        goals=() if plan.smoke else (Goal(row=_OURS, column=_COLUMN, at_most=_AT_MOST),),
+        goals=() if plan.smoke else (Goal(row=_OURS_READ, column=_COLUMN, at_most=_AT_MOST),),
         notes=notes,
     )
 
@@ -56,6 +61,7 @@ def _ways(body: bytes) -> tuple[Mapping[str, Callable[[], object]], tuple[str, .
     ways: dict[str, Callable[[], object]] = {
         _JSON: lambda: json.loads(body),
         _OURS: lambda: from_json(Decision, body),
+        _OURS_READ: lambda: _read_all(from_json(Decision, body)),
     }
     notes: tuple[str, ...] = ()
     if find_spec(_PYDANTIC) is None:
@@ -69,6 +75,11 @@ def _ways(body: bytes) -> tuple[Mapping[str, Callable[[], object]], tuple[str, .
     for way in ways.values():
         way()
     return ways, notes
+
+
+def _read_all(decision: Decision) -> None:
+    for name in _NAMES:
+        getattr(decision, name)
 
 
 def _seconds(way: Callable[[], object], repeat: int) -> float:

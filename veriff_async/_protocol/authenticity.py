@@ -137,11 +137,12 @@ def match_secret(headers: Mapping[str, str], body: bytes, credentials: Credentia
     """Return the index of the secret that signed a message and the integration; see `verify_webhook`."""
     credentials = check_credentials(credentials)
     auth = parse_auth_headers(headers)
-    for name, value in ((AUTH_CLIENT, auth.api_key), (HMAC_SIGNATURE, auth.signature)):
-        if value is None:
-            legacy = ", only the older X-SIGNATURE, which is not checked" if auth.legacy else ""
-            msg = f"The webhook has no {name} header{legacy}: check that the proxy in front of you passes it on."
-            raise SignatureError(msg, reason="missing")
+    signature = auth.signature
+    if auth.api_key is None or signature is None:
+        name = AUTH_CLIENT if auth.api_key is None else HMAC_SIGNATURE
+        legacy = ", only the older X-SIGNATURE, which is not checked" if auth.legacy else ""
+        msg = f"The webhook has no {name} header{legacy}: check that the proxy in front of you passes it on."
+        raise SignatureError(msg, reason="missing")
     if auth.disagrees:
         msg = "The webhook's two families of headers disagree: answer 401, it is not Veriff's."
         raise SignatureError(msg, reason="malformed")
@@ -151,7 +152,6 @@ def match_secret(headers: Mapping[str, str], body: bytes, credentials: Credentia
     if auth.names_other_integration(credentials):
         msg = "The webhook names another integration: check which integration sends to this address."
         raise SignatureError(msg, reason="foreign_integration")
-    signature = auth.signature or ""
     secret_index = credentials.verify(body, signature)
     if secret_index is not None:
         return secret_index, auth.integration_id

@@ -75,23 +75,27 @@ def header_items(headers: object, names: Container[str]) -> list[tuple[str, obje
     if not callable(items):
         msg = f"{_HEADERS}, not {type_name(headers)}: {_headers_remedy(headers)}."
         raise InvalidArgumentError(msg)
-    found: list[tuple[str, object]] = []
+    pairs = cast("Callable[[], Iterable[tuple[str, object]]]", items)
+    lower = str.lower  # not the method of a name, which would accept bytes
     try:
-        for name, value in cast("Callable[[], Iterable[tuple[object, object]]]", items)():
+        return [(lowered, value) for name, value in pairs() if (lowered := lower(name)) in names]
+    except (TypeError, ValueError):
+        problem = InvalidArgumentError(_describe_pairs(headers, pairs))
+    raise problem
+
+
+def _describe_pairs(headers: object, pairs: Callable[[], Iterable[object]]) -> str:
+    try:
+        for pair in pairs():
+            name, _ = cast("tuple[object, object]", pair)
             if not isinstance(name, str):
                 remedy = (
                     "decode names and values as latin-1" if isinstance(name, bytes) else "pass the request's headers"
                 )
-                msg = f"{_HEADERS}, but a name is of type {type_name(name)}: {remedy}."
-                break
-            lowered = name.lower()
-            if lowered in names:
-                found.append((lowered, value))
-        else:
-            return found
-    except (TypeError, ValueError):  # the items are not pairs
-        msg = f"{_HEADERS}, but items() of {type_name(headers)} returns no pairs: pass the headers of the request."
-    raise InvalidArgumentError(msg)
+                return f"{_HEADERS}, but a name is of type {type_name(name)}: {remedy}."
+    except (TypeError, ValueError):
+        pass
+    return f"{_HEADERS}, but items() of {type_name(headers)} returns no pairs: pass the headers of the request."
 
 
 def header_text(name: str, value: object) -> str:

@@ -52,13 +52,6 @@ _BY_NAME: Final[dict[str, type[WebhookEvent]]] = {
     "curp_registry": CurpEvent,
     "combined-ine-curp-registry": IneCurpEvent,
 }
-# Members that are required in a kind. Optional members do not identify it, because Veriff omits some of them.
-_BY_SHAPE: Final[tuple[tuple[type[WebhookEvent], frozenset[str]], ...]] = (
-    (WatchlistEvent, frozenset({"matchStatus"})),
-    (DecisionEvent, frozenset({"verification"})),
-    (AddressEvent, frozenset({"action", "addressId"})),
-    (SessionEvent, frozenset({"action", "id"})),
-)
 
 # Real messages have about ten levels of nesting. Python's recursion limit is 1,000.
 _MAX_DEPTH: Final = 250
@@ -168,12 +161,16 @@ def _kind(raw: JsonObject) -> type[WebhookEvent]:
     """Return the kind by its shape: several may be sent to one address, and only the newer ones name themselves."""
     for member in ("eventType", "type"):
         name = raw.get(member)
-        if isinstance(name, str) and name in _BY_NAME:
+        if name is not None and isinstance(name, str) and name in _BY_NAME:
             return _BY_NAME[name]
-    for kind, required in _BY_SHAPE:
-        for member in required:
-            if raw.get(member) is None:  # null is equivalent to a missing member
-                break
-        else:
-            return kind
+    # By members that are required in a kind. Optional members do not identify it, because Veriff omits some of them.
+    # Null is equivalent to a missing member.
+    if raw.get("matchStatus") is not None:
+        return WatchlistEvent
+    if raw.get("verification") is not None:
+        return DecisionEvent
+    if raw.get("action") is not None and raw.get("addressId") is not None:
+        return AddressEvent
+    if raw.get("action") is not None and raw.get("id") is not None:
+        return SessionEvent
     return UnknownEvent

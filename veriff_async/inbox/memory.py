@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING, Final, Self, TypeAlias
 
@@ -93,6 +94,8 @@ class MemoryInbox:
         self._now = time.monotonic if now is None else check_clock(now)
         self._wall_clock = time.time if now is None else now
         self._logs: OrderedDict[str | None, _SessionLog] = OrderedDict()
+        # No session has an earlier last event. Not exact, so that it need not change with each event.
+        self._oldest = inf
         self._broadcaster = Broadcaster()
         self._lock = Lock()
         self._entered = 0
@@ -137,7 +140,7 @@ class MemoryInbox:
             result, is_changed = self._record(event, source, body or dump_event(event))
         # Outside the lock: publishing wakes other event loops, which may read the inbox immediately.
         if is_changed and result.state is not None:
-            self._broadcaster.publish([result.state.session_id])
+            self._broadcaster.publish((result.state.session_id,))
         return result
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
@@ -180,34 +183,42 @@ class MemoryInbox:
     def _record(self, event: WebhookEvent, source: DecisionSource, body: bytes) -> tuple[RecordResult, bool]:
         """Record an event; return the result, and whether the state has changed."""
         now = self._now()
-        self._delete_old(now)
+        if self._oldest <= now - self._retention.max_age:
+            self._delete_old(now)
         session_id = event.session_id or None
         log = self._logs.get(session_id)
+        is_new = log is None
         if log is None:
-            # Stored only after the event was applied, so an error leaves no empty session behind.
             log = _SessionLog()
         before = None if log.state is None else _load_state(log.state)
         key = log.choose_key(event, body)
         after, ignored = apply_event(before, event, source, is_duplicate=key is None, recorded_at=self._wall_clock())
         is_changed = after is not before
         state = log.state if after is None or not is_changed else _dump_state(after, event, body)
-        # All steps that can fail are done: an error must not leave an event without its state.
-        self._logs[session_id] = log
-        self._logs.move_to_end(session_id)
+        # All steps that can fail are done: an error must leave neither an event without its state nor an empty session.
+        if is_new:
+            self._oldest = min(self._oldest, now)
+            self._logs[session_id] = log
+            if len(self._logs) > self._retention.max_sessions:
+                self._logs.popitem(last=False)
+        else:
+            self._logs.move_to_end(session_id)
         log.touched, log.state = now, state
         if key is not None:
             log.events[key] = event.kind, body
             if len(log.events) > self._retention.max_events_per_session:
                 del log.events[next(iter(log.events))]
-        if len(self._logs) > self._retention.max_sessions:
-            self._logs.popitem(last=False)
         return RecordResult(event=event, state=after, ignored=ignored), is_changed
 
     def _delete_old(self, now: float) -> None:
         oldest = now - self._retention.max_age
         # The logs are in the order of their last event, so this stops at the first one that is young enough.
-        while self._logs and next(iter(self._logs.values())).touched <= oldest:
+        while self._logs:
+            self._oldest = next(iter(self._logs.values())).touched
+            if self._oldest > oldest:
+                return
             self._logs.popitem(last=False)
+        self._oldest = inf
 
 
 def _dump_state(state: SessionState, event: WebhookEvent, body: bytes) -> _State:

@@ -268,14 +268,15 @@ class WebhookReceiver:
         except (SignatureError, WebhookPayloadError):
             self._refused += 1
             raise
+        inbox = self._inbox
         try:
             if tasks.is_closed:
                 msg = "The receiver is closed: answer 503, and close the receiver only after the server."
                 raise InboxError(msg)  # noqa: TRY301  counted like every failure to record
             # By identity of the method: a subclass or a test may have replaced `record`, which must then be called.
-            inbox = self._inbox
             if isinstance(inbox, MemoryInbox) and getattr(inbox.record, "__func__", None) is MemoryInbox.record:
-                return self._record_now(tasks, inbox, event, bytes(body))
+                # This inbox never waits, so its record needs no task.
+                return self._count(tasks, _record_now(inbox, event, bytes(body)))
             return await tasks.record(self._record(tasks, event), self._record_timeout)
         except InboxError:
             self._record_failures += 1
@@ -395,16 +396,6 @@ class WebhookReceiver:
             raise _BodyRefusedError(_http.TOO_SLOW if limit.expired() else _http.INCOMPLETE) from None
         return buffer.getvalue()
 
-    def _record_now(self, tasks: LoopTasks, inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
-        """Record in an inbox that never waits, without a task; not for a subclass that has a `record` of its own."""
-        try:
-            result = inbox.record_now(event, body=body)
-        except Exception as error:  # noqa: BLE001  as below
-            inbox_error = _to_inbox_error(error)
-        else:
-            return self._count(tasks, result)
-        raise inbox_error
-
     async def _record(self, tasks: LoopTasks, event: WebhookEvent) -> RecordResult | InboxError:
         """Record an event and queue its callback; an error is returned, since the request may have ended."""
         try:
@@ -422,6 +413,14 @@ class WebhookReceiver:
         if tasks.callbacks is not None and not is_duplicate:
             tasks.callbacks.add(result)
         return result
+
+
+def _record_now(inbox: MemoryInbox, event: WebhookEvent, body: bytes) -> RecordResult:
+    try:
+        return inbox.record_now(event, body=body)
+    except Exception as error:  # noqa: BLE001  raised below, so that it is not chained
+        inbox_error = _to_inbox_error(error)
+    raise inbox_error
 
 
 def _to_inbox_error(error: Exception) -> InboxError:

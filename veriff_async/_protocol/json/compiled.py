@@ -14,6 +14,7 @@ How it works
          model = new(Mutable)
          model.raw = raw
          holder = value
+         get = holder.get
          if 'id' in holder:
           member = holder['id']
           model.id = member if member.__class__ is str and member else hook_id(member, type_id)
@@ -24,11 +25,8 @@ How it works
           model.status = words_status[member] if member.__class__ is str and member in words_status else hook_...
          else:
           raise KeyError('status')
-         if 'createdTime' in holder:
-          member = holder['createdTime']
-          model.created_time = None if member is None else hook_created_time(member, type_created_time)
-         else:
-          model.created_time = default_created_time
+         member = get('createdTime')
+         model.created_time = None if member is None else hook_created_time(member, type_created_time)
          model.__class__ = Frozen
          return model
 
@@ -155,6 +153,7 @@ def _holder_lines(parents: tuple[str, ...]) -> list[str]:
         # Most objects that are no dict are missing, and to look for another kind of mapping takes ten times as long.
         otherwise = "EMPTY if holder is None else as_object(holder) or EMPTY"
         lines.append(f" if holder.__class__ is not dict: holder = {otherwise}")
+    lines.append(" get = holder.get")
     return lines
 
 
@@ -213,6 +212,9 @@ class _FieldCompiler:
         assignment = f"model.{name} = {f'{inline} else ' if inline else ''}hook_{name}(member, type_{name})"
         if not path.path:
             return [" member = value", f" {assignment}"]
+        if path.other is None and inline and self.attribute.default is None:
+            # Null and a missing member are both None.
+            return [f" member = get({path.member!r})", f" {assignment}"]
         lines: list[str] = []
         for member in (path.member, path.other):
             if member is not None:

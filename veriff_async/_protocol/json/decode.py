@@ -320,15 +320,13 @@ def _to_bool(value: object, _kind: object = None) -> bool | None:
 
 
 def _to_datetime(value: object, _kind: object = None) -> datetime | None:
-    if not isinstance(value, str):
-        return None
     try:
-        moment = datetime.fromisoformat(value)
-        # Every time in the documents and in real payloads is in UTC, so a time without an offset is taken as UTC.
+        moment = datetime.fromisoformat(cast("str", value))
         if moment.tzinfo is UTC:
             return moment
+        # Every time in the documents and in real payloads is in UTC, so a time without an offset is taken as UTC.
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):  # not a text, or not a time
         return None
 
 
