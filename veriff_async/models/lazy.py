@@ -1,4 +1,4 @@
-"""Models whose larger parts are decoded when they are first read.
+"""Models whose parts are decoded when they are first read.
 
 Most webhooks are recorded and never read in full: their receiver needs the session, the attempt, the status and the
 time. A part is left to its first reader only if no JSON whatsoever can make it an error, so a message that cannot be
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ("PART_DECODERS", "HasLazyParts")
 
-PART_DECODERS: Final[dict[tuple[type, str], Callable[[object], object]]] = {}
-"""A function for each class and field, which decodes the field from ``raw``, stores it and returns it."""
+PART_DECODERS: Final[dict[tuple[type, str], Callable[[object], None]]] = {}
+"""A function for each class and field, which decodes the field from ``raw`` and stores it, alone or with others."""
 
 
 class HasLazyParts:
@@ -34,4 +34,5 @@ class HasLazyParts:
             if decode is None:
                 msg = f"{type(self).__name__!r} object has no attribute {name!r}"
                 raise AttributeError(msg, name=name, obj=self)
-            return decode(self)
+            decode(self)
+            return object.__getattribute__(self, name)

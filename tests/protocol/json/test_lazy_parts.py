@@ -1,4 +1,4 @@
-"""Parts of a decision are decoded when they are first read, which no reader can notice."""
+"""Optional fields of a decision are decoded when they are first read, which no reader can notice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,17 @@ from veriff_async.models.person import Person
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-LAZY: Final = {
+PLAIN: Final = {
+    "code": "code",
+    "reason": "reason",
+    "reason_code": "reasonCode",
+    "vendor_data": "vendorData",
+    "end_user_id": "endUserId",
+    "acceptance_time": "acceptanceTime",
+    "submission_time": "submissionTime",
+    "risk_score": "riskScore",
+}
+LAZY: Final = PLAIN | {
     "person": "person",
     "document": "document",
     "risk_labels": "riskLabels",
@@ -59,12 +69,14 @@ def test_parts_of_any_json_are_those_that_are_decoded_at_once(parts: dict[str, o
 
 
 def test_only_parts_without_required_members_wait_for_a_reader() -> None:
-    """A decision without its session or status is refused at once, and its plain fields are there."""
+    """A decision without its session or status is refused at once; models and plain values are read apart."""
     decision = decode_model(Decision, {"verification": MEMBERS})
-    assert {name for model, name in PART_DECODERS if model is Decision} == set(LAZY)
+    assert {name for model, name in PART_DECODERS if model is Decision} == {*LAZY, "ip"}
     assert [name for name in LAZY if is_decoded(decision, name)] == []
     assert decision.person.first_name == "Ann"
     assert [name for name in LAZY if is_decoded(decision, name)] == ["person"]
+    assert decision.code is None
+    assert {name for name in LAZY if is_decoded(decision, name)} == {"person", *PLAIN}
     assert decision.person is decision.person
     with pytest.raises(DecodeError):
         from_json(Decision, {"verification": {"id": "s", "person": MEMBERS["person"]}})

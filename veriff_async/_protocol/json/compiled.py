@@ -37,8 +37,9 @@ Two tricks save most of the time
     * ``__init__`` is not called. So models have no validators, and converters only for what callers pass.
 
 Lazy parts
-    The person, the document and other parts of a `Decision` are decoded when they are first read (`models.lazy`), by a
-    function of their own. Their lines are also in ``decode``, for a model whose ``raw`` is not what it is decoded from.
+    Most fields of a `Decision` are decoded when they are first read (`models.lazy`): each model by a function of its
+    own, and all plain values by another. Their lines are also in ``decode``, for a model that is not decoded from its
+    ``raw``.
 
 Security
     The text consists of names from this package's classes and tables. Nothing that is decoded becomes part of it.
@@ -46,7 +47,7 @@ Security
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from functools import partial
 from math import isfinite
@@ -55,7 +56,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeGuard, cast, get_ar
 
 from attrs import NOTHING, fields, frozen, has, resolve_types
 
-from veriff_async._protocol.json.paths import collect_extra, group_by_parents
+from veriff_async._protocol.json.paths import collect_extra, field_paths, group_by_parents
+from veriff_async._protocol.json.schema import READ_AT_ONCE
 from veriff_async.models.enums import OpenEnum
 from veriff_async.models.json import EMPTY, JsonObject, as_object
 from veriff_async.models.lazy import PART_DECODERS, HasLazyParts
@@ -103,46 +105,45 @@ def compile_decoder(
     resolve_types(model)
     namespace: dict[str, object] = {"new": object.__new__, "Mutable": _make_mutable(model), "Frozen": model}
     namespace |= {"EMPTY": EMPTY, "as_object": as_object, "isfinite": isfinite, "extra": partial(collect_extra, model)}
-    namespace |= {"assign": object.__setattr__}
+    namespace |= {"assign": object.__setattr__, "parts": PART_DECODERS}
     attributes = {attribute.name: attribute for attribute in fields(model)}
-    lazy = _lazy_fields(model)
-    lines, lazy_lines = ["def decode(value, raw):", " model = new(Mutable)"], [" if raw is not value:"]
-    assigned: set[str] = set()
-    # Models of requests have no raw. One of them has a field for the members that no other field decodes.
-    for name, expression in (("raw", "raw"), ("extra", "extra(value)")):
-        if name in attributes:
-            lines.append(f" model.{name} = {expression}")
-            assigned.add(name)
-    for parents, paths in group_by_parents(model):
-        holder = _holder_lines(parents)
-        lines += holder
+    lines = ["def decode(value, raw):", " model = new(Mutable)"]
+    decoding: dict[str, list[str]] = {}
+    for _, paths in group_by_parents(model):
         for path in paths:
             field = _FieldCompiler(attributes[path.field], namespace)
-            decoding = field.decoding_lines(path, hook_of, decoder_of)
-            assigned.add(path.field)
-            if path.field not in lazy:
-                lines += decoding
-                continue
-            lazy_lines += [f" {line}" for line in (*holder, *decoding)]
-            # Decoded in a model of its own, since the one that the user reads is frozen.
-            part = [
-                f"def decode_{path.field}_of(whole):",
-                " model, value = new(Mutable), whole.raw",
-                *holder,
-                *decoding,
-            ]
-            part += [f" assign(whole, {path.field!r}, model.{path.field})", f" return model.{path.field}"]
-            _execute(part, namespace)
-            PART_DECODERS[model, path.field] = cast("Any", namespace[f"decode_{path.field}_of"])
-    remaining = [attribute for name, attribute in attributes.items() if name not in assigned]
+            decoding[path.field] = field.decoding_lines(path, hook_of, decoder_of)
+    # Models of requests have no raw. One of them has a field for the members that no other field decodes.
+    filled = {name: line for name, line in (("raw", "raw"), ("extra", "extra(value)")) if name in attributes}
+    lines += [f" model.{name} = {expression}" for name, expression in filled.items()]
+    parts = _lazy_parts(model)
+    lazy = {name for part in parts for name in part}
+    lines += _part_lines(model, decoding, decoding.keys() - lazy)
+    remaining = [attribute for name, attribute in attributes.items() if name not in decoding and name not in filled]
     lines += [f" {_FieldCompiler(attribute, namespace).default_line()}" for attribute in remaining]
-    lines += [*(lazy_lines if lazy else ()), " model.__class__ = Frozen", " return model"]
-    _execute(lines, namespace)
+    if lazy:
+        lines += [" if raw is not value:", *(f" {line}" for line in _part_lines(model, decoding, lazy))]
+    lines += [" model.__class__ = Frozen", " return model"]
+    for part in parts:
+        # Decoded in a model of its own, since the one that the user reads is frozen.
+        lines += ["def decode_part(whole):", " model, value = new(Mutable), whole.raw"]
+        lines += _part_lines(model, decoding, part)
+        lines += [f" assign(whole, {name!r}, model.{name})" for name in part]
+        lines += [f"parts[Frozen, {name!r}] = decode_part" for name in part]
+    exec("\n".join(lines), namespace)  # noqa: S102  see "Security" above
     return cast("Decoder", namespace["decode"])
 
 
-def _execute(lines: list[str], namespace: dict[str, object]) -> None:
-    exec("\n".join(lines), namespace)  # noqa: S102  see "Security" above
+def _part_lines(model: type[AttrsInstance], decoding: Mapping[str, list[str]], names: Collection[str]) -> list[str]:
+    """Return the lines that decode some fields from ``value``, each parent object looked up once."""
+    lines: list[str] = []
+    for parents, paths in group_by_parents(model):
+        wanted = [path.field for path in paths if path.field in names]
+        if wanted:
+            lines += _holder_lines(parents)
+        for name in wanted:
+            lines += decoding[name]
+    return lines
 
 
 def _holder_lines(parents: tuple[str, ...]) -> list[str]:
@@ -157,15 +158,19 @@ def _holder_lines(parents: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def _lazy_fields(model: type[AttrsInstance]) -> frozenset[str]:
-    """Return the fields of a model that are decoded when they are first read: its parts that cannot be an error."""
+def _lazy_parts(model: type[AttrsInstance]) -> list[tuple[str, ...]]:
+    """Return the fields that are decoded when they are first read: those that cannot be an error.
+
+    Each model is a part of its own, and all plain values are one.
+    """
+    kinds: dict[str, object] = {attribute.name: attribute.type for attribute in fields(model)}
+    at_once = {name for owner, name in READ_AT_ONCE if owner == model.__name__}
+    names = [path.field for path in field_paths(model) if path.field not in at_once]
     if not issubclass(model, HasLazyParts):
-        return frozenset()
-    return frozenset(
-        attribute.name
-        for attribute in fields(model)
-        if any(_is_model(kind) for kind in (attribute.type, *get_args(attribute.type))) and _never_fails(attribute.type)
-    )
+        return []
+    lazy = [name for name in names if _never_fails(kinds[name])]
+    large = [name for name in lazy if any(_is_model(kind) for kind in (kinds[name], *get_args(kinds[name])))]
+    return [*((name,) for name in large), tuple(name for name in lazy if name not in large)]
 
 
 def _is_model(kind: object) -> TypeGuard[type[AttrsInstance]]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from attrs import frozen
 
-__all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PATHS", "PREFIXES", "Fixed")
+__all__ = ("FORMS", "IN_MILLISECONDS", "OTHER_NAMES", "PATHS", "PREFIXES", "READ_AT_ONCE", "Fixed")
 
 
 @frozen
@@ -66,6 +66,9 @@ OTHER_NAMES: Final[dict[str, dict[str, str]]] = {
 
 IN_MILLISECONDS: Final = frozenset({"time", "created_time"}) | {("WatchlistScreening", "created_at")}
 """Times that were received with three digits of a second, where all others have six."""
+
+READ_AT_ONCE: Final = frozenset({("Decision", "attempt_id"), ("Decision", "decision_time")})
+"""Optional fields that every inbox reads, so that to decode them later would only take more time."""
 
 _FILE_MEMBERS: Final = ("id", "name", "context", Fixed("timestamp", None), "size", "mimetype", "url", "session_id")
 _SESSION_MEMBERS: Final = ("session_id", "attempt_id", "vendor_data", "end_user_id")
