@@ -18,7 +18,7 @@ def test_tables_and_curves(capsys: pytest.CaptureFixture[str]) -> None:
     rows: list[Row] = []
     for scene in range(20):
         for kind, faults in (("document", FAULTS), ("face", FACE_FAULTS)):
-            good = {name.value: 1e6 if name.is_minimum else 0.0 for name in CheckName}
+            good: dict[str, float | None] = {name.value: 1e6 if name.is_minimum else 0.0 for name in CheckName}
             rows.append(Row(str(scene), kind, "sharp", 0, good))
             for fault in faults:
                 bad = 0.0 if CheckName(fault.check).is_minimum else 1e6
