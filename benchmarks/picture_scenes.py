@@ -16,7 +16,7 @@ from io import BytesIO
 from math import cos, pi, radians, sin
 from typing import TYPE_CHECKING, Final
 
-from attrs import frozen
+from attrs import evolve, frozen
 from PIL import Image, ImageChops, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from tools.draw_specimens.pen import FINE, Pen, gradient, rosette, waves
@@ -451,10 +451,12 @@ FAULTS: Final = (
     Fault("contrast", "haze", (50.0, 70.0, 80.0, 90.0), "% of the contrast removed", 80.0, _fade),
     Fault("document_edges", "one side cut", (1.0, 3.0, 5.0, 10.0), "% of the document", 3.0, _crop),
     Fault("document_edges", "all sides cut", (1.0, 3.0, 5.0, 10.0), "% of the document", 10.0, _fill_frame),
-    Fault("resolution", "few pixels", (800.0, 600.0, 500.0, 400.0), "pixels of the document", 500.0, _shrink),
+    Fault("resolution", "few pixels", (800.0, 600.0, 500.0, 400.0), "pixels of the document", 400.0, _shrink),
     Fault("colour", "black-and-white copy", (50.0, 80.0, 90.0, 100.0), "% of the colour removed", 100.0, _copy),
     Fault("moire", "photo of a screen", (4.0, 8.0, 16.0), "% of the range of levels", 8.0, _screen),
 )
+# A face is recognised with more blur than small print is read, and skin has no white that could be clipped early.
+_FACE_MATTERS: Final = {"blur": 0.3, "shake": 1.0, "darkness": 4.0, "overexposure": 3.0, "haze": 80.0}
 FACE_FAULTS: Final = tuple(
-    fault for fault in FAULTS if fault.name in {"blur", "shake", "darkness", "overexposure", "haze"}
+    evolve(fault, matters=_FACE_MATTERS[fault.name]) for fault in FAULTS if fault.name in _FACE_MATTERS
 )

@@ -56,7 +56,7 @@ _DOCUMENT = PictureThresholds(
     contrast=0.2,
     skew=20.0,
     document_edges=0.0,
-    resolution=600.0,
+    resolution=500.0,
     colour=0.06,
 )
 
@@ -82,9 +82,9 @@ class InspectionThresholds:
         sharpness=240.0, brightness=0.25, contrast=0.2, skew=20.0, resolution=900.0
     )
     face: PictureThresholds = PictureThresholds(
-        sharpness=160.0,
+        sharpness=180.0,
         brightness=0.15,
-        overexposure=0.25,
+        overexposure=0.2,
         contrast=0.2,
         resolution=480.0,
         face_count=1.0,
