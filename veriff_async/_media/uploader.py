@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from veriff_async._media.prepare import PendingUpload, Preparer
     from veriff_async._media.prepared_media import PreparedMedia
     from veriff_async._media.source import SourceOpener
+    from veriff_async._media.worker_threads import WorkerThreads
     from veriff_async.credentials import Credentials
     from veriff_async.models.media import Media, UploadedMedia
 
@@ -70,6 +71,11 @@ class Uploader:
     def opener(self) -> SourceOpener:
         """Opens the sources of all uploads of the client, and bounds the files in memory."""
         return self._preparer.opener
+
+    @property
+    def workers(self) -> WorkerThreads:
+        """The threads in which the media of the client are read and signed."""
+        return self._preparer.workers
 
     @property
     def credentials(self) -> Credentials:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeVar
 from anyio import to_thread
 from attrs import define, field, frozen
 
-from veriff_async._media.source import reusable_source, seeks_async
+from veriff_async._media.source import may_block, reusable_source, seeks_async
 from veriff_async._protocol.error_classifier import ErrorKind, classify_error, is_outage, is_repeated
 from veriff_async.batch._prepared_job import is_same_input, prepare_job, session_options, unprepared_record
 from veriff_async.batch._records import FINISHED_STATES, JobRecord, JobState
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from veriff_async._media.prepare import PendingUpload
     from veriff_async.batch._circuit_breaker import CircuitBreaker
+    from veriff_async.batch._prepared_job import PreparedJob
     from veriff_async.batch._rate_limit import RateLimiter
     from veriff_async.batch.job import Job
     from veriff_async.batch.journal import Journal
@@ -134,9 +135,7 @@ class JobRunner:
         # Before anything was requested from Veriff, a job may change freely; it starts again then.
         may_change = previous is None or (previous.session_id is None and previous.retry().state is JobState.NEW)
         try:
-            uploader = uploader_of(self.context.client)
-            # In a thread even for a few small files: a path may be on a slow disk or a network.
-            prepared = await to_thread.run_sync(prepare_job, job, previous, uploader.credentials, uploader.opener)
+            prepared = await self._prepare(job, previous)
         except VeriffError as error:
             if may_change:
                 await self._save(unprepared_record(job).with_failure(error))
@@ -149,6 +148,15 @@ class JobRunner:
         else:
             msg = f"Job {job.id} was started with other input: pass the same input again, or use a new id."
             raise JobChangedError(msg)
+
+    async def _prepare(self, job: Job, previous: JobRecord | None) -> PreparedJob:
+        uploader = uploader_of(self.context.client)
+        work = partial(prepare_job, job, previous, uploader.credentials, uploader.opener)
+        # An object of an unknown class may block for any time, and the client's uploads need its threads.
+        if any(may_block(media.source) for media in job.media):
+            return await to_thread.run_sync(work)
+        # In a thread even for a few small files: a path may be on a slow disk or a network.
+        return await uploader.workers.run(work)
 
     @property
     def is_finished(self) -> bool:
@@ -248,8 +256,7 @@ class JobRunner:
         uploader = uploader_of(self.context.client)
         if self._uploads is None:
             # An earlier attempt has sent them, at least in part.
-            prepared = await to_thread.run_sync(prepare_job, job, self.record, uploader.credentials, uploader.opener)
-            self._uploads = prepared.uploads
+            self._uploads = (await self._prepare(job, self.record)).uploads
             self._are_complete = False
         uploads = [self._uploads[index] for index in self.record.missing_indexes]
         if not self._are_complete:

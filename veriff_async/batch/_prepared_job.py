@@ -132,12 +132,14 @@ def _prepare_upload(
     upload.prepared = inspect(media, source)
     if _is_unchanged(known, source, mtime_ns):
         return known
-    digest = hashlib.sha256()
     # A converted picture is signed afterwards.
-    if not may_convert(media):
-        upload.signed = sign(upload.prepared, credentials, digest=digest)
-        return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=digest.hexdigest())
-    return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=_hash(source))
+    if may_convert(media):
+        return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=_hash(source))
+    digest = hashlib.sha256()
+    if is_held := isinstance(source, BytesSource) and source.constant:
+        digest.update(source.view)  # at once: each call gives Python's lock back
+    upload.signed = sign(upload.prepared, credentials, digest=None if is_held else digest)
+    return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=digest.hexdigest())
 
 
 def _compare(media: Media, known: FileFingerprint | None) -> FileFingerprint | None:
