@@ -69,9 +69,10 @@ async def verify_many(  # noqa: PLR0913  the options of a batch; all but three h
 ) -> AsyncGenerator[JobResult]:
     """Verify many people: create, upload, submit and wait, and yield the result of each job as soon as it is known.
 
-    Each step is saved in the journal before and after it. A run that was killed at any point resumes when you start it
-    again with the same jobs and journal: it creates no second session, uploads no media twice, and loses no decision.
-    Jobs that are already finished are yielded again, with ``from_journal``. A job that fails does not stop the others.
+    A record of the job is in the journal before each request that must not be repeated blindly. A run that was killed
+    at any point resumes when you start it again with the same jobs and journal: it creates no second session, uploads
+    no media that Veriff lists, and loses no decision. Jobs that are already finished are yielded again, with
+    ``from_journal``. A job that fails does not stop the others.
 
     An outage fails no job. After three consecutive transient errors, or one creation with an unknown outcome, the run
     pauses and sends only probes, which ask for a decision. When one succeeds, the jobs resume, slowly at first.

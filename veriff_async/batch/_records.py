@@ -1,6 +1,6 @@
 """The record of a job: its state and what a restarted run needs to resume it. Pure.
 
-`_runner` explains the states. A record is immutable; each step makes a new one and saves it in the journal.
+`_runner` explains the states. A record is immutable; each step makes a new one.
 """
 
 from __future__ import annotations

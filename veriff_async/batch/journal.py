@@ -1,4 +1,4 @@
-"""The interface of journals: a batch saves the state of each job before and after each step."""
+"""The interface of journals: a batch saves the state of each job before each step."""
 
 from __future__ import annotations
 
