@@ -39,6 +39,7 @@ __all__ = (
     "Work",
     "answer_asked",
     "cost_cells",
+    "cpu",
     "measuring",
     "samples",
     "speed",
@@ -183,6 +184,11 @@ def samples(module: str, contenders: Sequence[str], plan: Plan, work: Work) -> d
 def speed(mine: Sequence[Sample], others: Sequence[Sample]) -> Spread:
     """How many times as much was done in the same time."""
     return ratios((sample.seconds for sample in others), (sample.seconds for sample in mine))
+
+
+def cpu(mine: Sequence[Sample], others: Sequence[Sample]) -> Spread:
+    """How many times as much processor time was used; less is better."""
+    return ratios((sample.cpu for sample in mine), (sample.cpu for sample in others))
 
 
 def cost_cells(mine: Sequence[Sample], *, moved: int, at_once: int) -> dict[str, Spread]:
