@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ("inspect",)
 
+_WHOLE = 100
+"""From this value on, a number is shown without decimals; `g` would write 1000 as 1e+03."""
+
 
 @click.command()
 @click.argument("context", metavar="CONTEXT")
@@ -56,6 +59,7 @@ def _print_inspection(file: Path, inspection: MediaInspection) -> None:
     rows = [
         (check.name.value, check.verdict.value.replace("_", " "), _number(check.value), _limit(check))
         for check in inspection.checks
+        if check.value is not None or check.threshold is not None
     ]
     output.print_table(("check", "verdict", "value", "limit"), rows, title=file.name)
     for sentence in (*inspection.hints, *filter(None, [inspection.note])):
@@ -69,7 +73,9 @@ def _limit(check: PictureCheck) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+    if value is None:
+        return ""
+    return f"{value:.0f}" if abs(value) >= _WHOLE else f"{value:.3g}"
 
 
 def _inspection_document(inspection: MediaInspection) -> dict[str, object]:
