@@ -706,6 +706,11 @@ def _path_source(path: str, hold: int) -> Source:
             raise MediaError(msg)
         if size > hold:
             return PathSource(path, size)
+        # Nearly every file comes with one call. The reader takes the rest, and explains an error.
+        with suppress(OSError):
+            content = file.read(size)
+            if len(content) == size:
+                return BytesSource(memoryview(content), constant=True)
         return _read_whole(_FileReader(file, file.fileno(), start=0), size)
 
 

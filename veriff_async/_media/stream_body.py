@@ -1,8 +1,7 @@
 """How a media is signed and sent: two passes over its bytes, in constant memory.
 
 An upload is one JSON document with the file as base64 in the middle. Veriff requires the HMAC of that document in a
-header, so the signature must exist before the first byte of the body leaves. A file of 17 MiB cannot be held in memory
-for each upload, so it is read twice:
+header, so the signature must exist before the first byte of the body leaves. The bytes are needed twice:
 
     first pass    `sign`             source ──► base64 ──► HMAC                         ──► `SignedBody`
     second pass   `StreamedPayload`  source ──► base64 ──► connection, and checked again
@@ -10,13 +9,15 @@ for each upload, so it is read twice:
 The exact length of the document is known before the first pass, because base64 has a fixed ratio: the request has a
 ``Content-Length`` and no chunked encoding.
 
-Memory is constant. A pass reads 96 KiB at a time into one buffer, and awaits the connection after each piece, so a slow
-network slows the reading down. Nothing grows with the size of the file.
+Memory is bounded. `SourceOpener` holds files of up to 4 MiB in memory, at most 16 MiB of them for each client, and all
+others are read in both passes. Such a pass reads 96 KiB at a time into one buffer, and awaits the connection after each
+piece, so a slow network slows the reading down. Nothing else grows with the size of the file.
 
 Checks of the second pass
-  * A file may change between the passes. Its signature would then be wrong, and Veriff would blame the *secret*. So the
-    second pass compares before it sends the last piece, and raises `MediaChangedError` instead: the document is never
-    completed.
+  * Bytes in memory that only this library can reach need none: those that are sent are those that were signed.
+  * A file that is read again may change between the passes. Its signature would then be wrong, and Veriff would blame
+    the *secret*. So the second pass compares before it sends the last piece, and raises `MediaChangedError` instead:
+    the document is never completed.
   * `Proof` says what is compared. Inode, size and times (`Reader.stamp`) are proof for a file that has not been written
     to for a minute. Times are too coarse for a file that changed just now, so its CRC-32 is compared. When the stamp
     differs, the content may still be equal (the file was renamed, or its permissions changed): the signature of a third
@@ -24,10 +25,12 @@ Checks of the second pass
   * Each attempt of a request repeats the second pass only. It opens the source again and starts at its beginning.
 
 Where the work is done
-  * Hashing and base64 run in a worker thread in the first pass. In the second pass the bytes are usually in the page
-    cache: `Reader.fill_now` reads them without blocking, on the event loop, and only a miss costs a hop to a thread.
-  * Media of up to 256 KiB are in memory (`BytesSource`), and both passes run on the loop: a hop to a thread would take
-    longer. For up to 64 KiB the whole document is built once, signed and sent as it is.
+  * A file that is held is opened, inspected, read and signed in one hop to a thread, see `prepare`. The second pass
+    encodes it again, on the loop: that takes a twentieth of the time of the signature, while holding the base64 would
+    take a third more memory, in fresh pages. For up to 64 KiB the whole document is built once and sent as it is.
+  * Bytes of the caller are signed on the loop up to 256 KiB, because a hop to a thread would take longer.
+  * A larger file is signed in a worker thread. Its second pass finds the bytes in the page cache, usually:
+    `Reader.fill_now` reads them without blocking, on the event loop, and only a miss costs a hop to a thread.
 
 Streams that can be read once are copied to a temporary file by `spool`. `StreamSigner` makes the first pass while they
 arrive: the first bytes say which type the media has, and that completes the start of the document. Only the second pass

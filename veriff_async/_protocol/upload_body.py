@@ -6,6 +6,7 @@ base64, so that is accepted too, but this library sends the documented form.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from attrs import frozen
@@ -62,7 +63,14 @@ def image_body_template(context: MediaContext, mimetype: str, timestamp: datetim
         mimetype: Its type, for the data URI.
         timestamp: When it was taken, if known; must be aware.
     """
-    members = {"context": str(context)}
+    # Nearly all uploads share a few templates, and encoding one takes as long as reading a small file.
+    make = _make_template if timestamp is None else _make_template.__wrapped__
+    return make(str(context), mimetype, timestamp)
+
+
+@lru_cache(maxsize=256)
+def _make_template(context: str, mimetype: str, timestamp: datetime | None) -> BodyTemplate:
+    members = {"context": context}
     if timestamp is not None:
         members["timestamp"] = timestamp.isoformat()
     # The whole object is encoded and then cut before the closing quote, so that every member is escaped correctly.
