@@ -308,7 +308,7 @@ FAULTS: dict[str, tuple[Callable[[Sources], Media], type[VeriffError], str]] = {
     "empty bytes": (lambda _: Media(b"", "face"), MediaEmptyError, "media is empty"),
     "empty stream": (lambda _: Media(pieces(b""), "face"), MediaEmptyError, "media is empty"),
     "file at its end": (lambda _: Media(io.BytesIO(), "face"), MediaEmptyError, "media is empty"),
-    "unknown type": (lambda _: Media(b"GIF89a" + bytes(100), "face"), MediaUnsupportedError, "give a JPEG, PNG"),
+    "unknown type": (lambda _: Media(b"GIF89a" + bytes(100), "face"), MediaUnsupportedError, "give a JPEG"),
     "unknown type of a stream": (lambda _: Media(pieces(b"GIF89a"), "face"), MediaUnsupportedError, "give a JPEG"),
     "another type": (
         lambda _: Media(JPEG, "face", mimetype="image/png"),
