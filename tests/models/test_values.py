@@ -39,7 +39,6 @@ from veriff_async import (
 from veriff_async.batch import Job
 from veriff_async.inbox import RecordResult, SessionState
 from veriff_async.models import Reason
-from veriff_async.models.media import EncodedText
 from veriff_async.models.reasons import ReasonFamily
 from veriff_async.testing import strategy_for
 
@@ -55,7 +54,6 @@ ALL: Final = [
 ]
 MADE_BY_HAND: Final[dict[type[object], object]] = {
     Media: Media("front.jpg", "document-front"),
-    EncodedText: EncodedText("AAAA", is_data_url=False),
     UploadProgress: UploadProgress(media=Media(b"x", "face"), bytes_sent=1, total_bytes=2),
     DownloadedMedia: DownloadedMedia(media_id="1", path=Path("front.jpg"), size=1),
     Reason: Reason(101, ReasonFamily.DECLINE, "meaning", "hint"),

@@ -18,7 +18,6 @@ __all__ = (
     "AsyncReader",
     "DownloadProgress",
     "DownloadedMedia",
-    "EncodedText",
     "Media",
     "MediaFile",
     "MediaList",
