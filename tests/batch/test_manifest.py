@@ -54,18 +54,20 @@ def test_csv_row_becomes_a_complete_job(folder: Path) -> None:
     """Columns are contexts, model fields and options; a byte order mark, spaces and empty lines are ignored."""
     text = (
         "\ufeffid, document-front,face,first_name,gender,document_type,document_number,full_address,vendor_data,"
-        "end_user_id,callback,timeout,max_side,proof_of_address_types\r\n"
+        "end_user_id,callback,timeout,max_side,proof_of_address_types,max_bytes,convert\r\n"
         'u1,front.jpg; face é.jpg, front.jpg ,"Ada, Countess",F,PASSPORT,AB12,"12 Square\nLondon",v,'
-        "c4f3d0ac-65b1-4a0f-8a4e-3f4de0a1b9aa,https://example.com/back,2.5,1920,UTILITY_BILL;TAX_STATEMENT\r\n"
-        "\r\n,,,,,,,,,,,,,\r\n"
-        "u2,front.jpg,,,,,,,,,,,,\r\n"
+        "c4f3d0ac-65b1-4a0f-8a4e-3f4de0a1b9aa,https://example.com/back,2.5,1920,UTILITY_BILL;TAX_STATEMENT,4000000,jpeg\r\n"
+        "\r\n,,,,,,,,,,,,,,,\r\n"
+        "u2,front.jpg,,,,,,,,,,,,,,\r\n"
     )
     first, second = read(folder, text)
 
     assert isinstance(first, ManifestRow)
     assert (2, "u1", 2.5) == (first.line, first.job.id, first.job.timeout)
     assert ["document-front", "document-front", "face"] == [media.context for media in first.job.media]
-    assert [1920] * 3 == [media.max_side for media in first.job.media]
+    assert [(1920, 4_000_000, "jpeg")] * 3 == [
+        (media.max_side, media.max_bytes, media.convert) for media in first.job.media
+    ]
     assert first.job.options == {
         "person": Person(first_name="Ada, Countess", gender=Gender.FEMALE),
         "document": Document(type=DocumentType.PASSPORT, number="AB12"),
@@ -84,7 +86,7 @@ def test_json_line_becomes_a_complete_job(folder: Path) -> None:
         "id": "u1",
         "media": [
             {"path": "front.jpg", "context": "document-front", "timestamp": "2024-05-31T12:00:00Z", "max_side": 800},
-            {"path": str(folder / "face é.jpg"), "context": "face", "mimetype": "image/jpeg"},
+            {"path": str(folder / "face é.jpg"), "context": "face", "mimetype": "image/jpeg", "max_bytes": 5},
         ],
         "person": {"first_name": "Ada", "last_name": None},
         "address": {"parsed_address": {"city": "London"}},
@@ -92,12 +94,13 @@ def test_json_line_becomes_a_complete_job(folder: Path) -> None:
         "extra": {"features": ["selfid"]},
         "timeout": 10,
         "max_side": 1920,
+        "max_bytes": 6,
         "document": None,
     }
     [row] = read(folder, json.dumps(line) + "\n\n", name="jobs.JSONL")
 
     assert isinstance(row, ManifestRow)
-    assert [800, 1920] == [media.max_side for media in row.job.media]
+    assert [(800, 6), (1920, 5)] == [(media.max_side, media.max_bytes) for media in row.job.media]
     assert datetime(2024, 5, 31, 12, tzinfo=UTC) == row.job.media[0].timestamp
     assert row.job.options == {
         "person": Person(first_name="Ada"),
@@ -200,6 +203,8 @@ def test_invalid_json_lines_are_reported_with_the_member(folder: Path) -> None:
         '{"id": "j", ' + media + ', "timeout": ' + "9" * 400 + "}": "timeout must be a number of seconds",
         '{"id": "k", "media": [{"path": "front.jpg", "context": "face", "timestamp": "2024-05-31"}]}': "time zone",
         '{"id": "l", "media": [{"path": "front.jpg", "context": "face", "max_side": true}]}': "maximum of pixels",
+        '{"id": "l2", "media": [{"path": "front.jpg", "context": "face", "max_bytes": "4M"}]}': "maximum of bytes",
+        '{"id": "l3", ' + media + ', "convert": "png"}': 'convert must be "jpeg"',
         '{"id": "m", ' + media + ', "extra": ' + '{"a":' * 200 + "1" + "}" * 200 + "}": "levels",
         '{"id": "n", ' + media + ', "consents": [{"type": "ine"}]}': "approved",
         '{"id": "o", ' + media + ', "document": {"country": "' + SECRET + '"}}': "document.country",

@@ -212,6 +212,20 @@ def test_large_picture_gives_a_warning_and_max_side_scales_it(
     assert original_size == large.stat().st_size > auto_sandbox.sessions[-1].media[0].size
 
 
+def test_pictures_of_other_types_are_converted(invoke: Invoke, auto_sandbox: Sandbox, tmp_path: Path) -> None:
+    """--convert and --max-bytes make a JPEG of a type that Veriff does not accept."""
+    scan = tmp_path / "scan.tif"
+    Image.effect_noise((500, 400), 90).save(scan)
+
+    refused = invoke("verify", "--face", str(scan), **auto_sandbox.environ)
+    done = invoke("verify", "--face", str(scan), "--convert", "jpeg", "--max-bytes", "60000", **auto_sandbox.environ)
+
+    assert (refused.exit_code, done.exit_code) == (1, 0)
+    assert 'pass convert="jpeg"' in refused.stderr
+    (stored,) = auto_sandbox.sessions[-1].media
+    assert ("image/jpeg", True) == (stored.mimetype, stored.size <= 60_000)
+
+
 def test_person_file_uses_the_field_names_of_the_model() -> None:
     """The session is created with the fields in the file."""
     person = read_person(BytesIO(b'{"first_name": "Ada", "gender": "F", "date_of_birth": "1815-12-10"}'))

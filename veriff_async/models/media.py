@@ -63,6 +63,7 @@ class MediaOptions(TypedDict, total=False):
     max_side: int | None
     max_bytes: int | None
     convert: Literal["jpeg"] | None
+    quality: Literal["warn", "refuse"] | None
 
 
 MediaSource: TypeAlias = (
