@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 import pybase64
-from aiohttp import ClientSession
+from aiohttp import ClientSession, TCPConnector
 from attrs import frozen
 
 from benchmarks.measure import Spread, ratios
@@ -36,7 +36,10 @@ __all__ = ("run",)
 _SHOWS: Final = ("document-front", "document-back", "face")
 _BARE: Final = "bare aiohttp"
 _QUICK: Final = "bare aiohttp, pybase64"
-_RATIOS: Final = {f"x {_BARE}": _BARE, f"x {_QUICK}": _QUICK}
+_NEW_CONNECTION: Final = "bare, pybase64, new connection for creation"
+_RATIOS: Final = {f"x {other}": other for other in (_QUICK, _NEW_CONNECTION, _BARE)}
+"""Sessions for each second of processor time, so a ratio of processor time. The second is the bound: like the library,
+it creates a session on a connection that was never used, because a creation that was lost cannot be repeated."""
 _COLUMNS: Final = (*_RATIOS, "sessions/s/core", "MiB in all", "worst lag ms")
 
 
@@ -48,7 +51,7 @@ class _Load:
     goal: bool = False
 
 
-_LOADS: Final = (_Load(250_000, 16, 6, goal=True), _Load(20_000, 16, 12), _Load(1_000_000, 8, 3))
+_LOADS: Final = (_Load(20_000, 16, 12, goal=True), _Load(250_000, 16, 6), _Load(1_000_000, 8, 3))
 _SMOKE: Final = (_Load(20_000, 2, 1),)
 
 
@@ -68,12 +71,17 @@ async def _library(work: Work) -> AsyncIterator[Once]:
 
 
 @asynccontextmanager
-async def _bare(work: Work, encode: Callable[[bytes], bytes] = base64.b64encode) -> AsyncIterator[Once]:
+async def _bare(
+    work: Work, encode: Callable[[bytes], bytes] = base64.b64encode, *, new_connection: bool = False
+) -> AsyncIterator[Once]:
     """Make the same calls with aiohttp: no retries, no models, no checks."""
-    async with ClientSession(work.base_url) as http:
+    async with (
+        ClientSession(work.base_url) as pooled,
+        ClientSession(work.base_url, connector=TCPConnector(force_close=new_connection)) as creating,
+    ):
 
         async def call(
-            method: str, path: str, content: object, signed: bytes | None = None
+            method: str, path: str, content: object, signed: bytes | None = None, http: ClientSession = pooled
         ) -> dict[str, dict[str, str]]:
             body = None if content is None else json.dumps(content).encode()
             signature = hmac.new(SECRET.encode(), signed or body or b"", hashlib.sha256).hexdigest()
@@ -90,7 +98,8 @@ async def _bare(work: Work, encode: Callable[[bytes], bytes] = base64.b64encode)
 
         async def verify(path: Path) -> None:
             person = {"firstName": "Ada", "lastName": "Lovelace"}
-            session = await call("POST", "/v1/sessions", {"verification": {"person": person}})
+            content = {"verification": {"person": person}}
+            session = await call("POST", "/v1/sessions", content, http=creating if new_connection else pooled)
             session_id = session["verification"]["id"]
             await asyncio.gather(*(upload(session_id, path, shows) for shows in _SHOWS))
             await call("PATCH", f"/v1/sessions/{session_id}", {"verification": {"status": "submitted"}})
@@ -104,6 +113,7 @@ _CONTENDERS: Final[dict[str, Contender]] = {
     LIBRARY: _library,
     _BARE: _bare,
     _QUICK: partial(_bare, encode=pybase64.b64encode),
+    _NEW_CONNECTION: partial(_bare, encode=pybase64.b64encode, new_connection=True),
 }
 
 
@@ -126,7 +136,7 @@ def _table(load: _Load, plan: Plan) -> Table:
         title=f"sessions with 3 x {load.size // 1000} KB, {load.at_once} at once, HTTP (ratios of sessions per core)",
         columns=_COLUMNS,
         rows=tuple(Row(name, _cells(found[name], found, load)) for name in _CONTENDERS),
-        goals=tuple(Goal(row=LIBRARY, column=column, at_least=0.8) for column in _RATIOS) if load.goal else (),
+        goals=(Goal(row=LIBRARY, column=f"x {_QUICK}", at_least=0.85),) if load.goal else (),
     )
 
 

@@ -51,7 +51,7 @@ def _times(plan: Plan, others: tuple[str, ...], notes: tuple[str, ...]) -> Table
     rounds = plan.rounds if plan.smoke else plan.rounds * _MORE_ROUNDS
     found = in_turn(statements, rounds, _seconds)
     # Names are loaded when first used, so the bare import alone would prove nothing.
-    goals = tuple(Goal(row=statement, column=_COLUMN, at_most=1.25) for statement in _STATEMENTS[1:])
+    goals = tuple(Goal(row=statement, column=_COLUMN, at_most=1.2) for statement in _STATEMENTS[1:])
     return Table(
         subject="imports",
         title="time to import",

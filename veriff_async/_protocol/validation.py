@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date
+from functools import cache
 from inspect import isclass
 from types import NoneType
 from typing import TYPE_CHECKING, Final, cast, get_args, get_origin
@@ -310,17 +311,26 @@ def check_mapping(name: str, value: object) -> Mapping[str, object]:
 def check_fields(name: str, model: AttrsInstance) -> None:
     """Refuse a model with a value of a wrong type, which would otherwise be sent as it is."""
     # attrs does not check types, and `render` would send any value that JSON can hold.
-    for each in fields(resolve_types(type(model))):
-        value = cast("object", getattr(model, each.name))
+    for field, origin, expected in _field_types(type(model)):
+        value = cast("object", getattr(model, field))
+        if origin is Mapping:
+            check_mapping(f"{name}.{field}", value)
+        elif value is not None:
+            values = cast("Sequence[object]", value) if origin is tuple else (value,)
+            if not isinstance(values, tuple) or not all(_is_of(item, expected) for item in values):
+                raise _refuse(f"{name}.{field}", f"it must be {expected.__name__}, not {type(value).__name__}")
+
+
+@cache
+def _field_types(model: type[AttrsInstance]) -> tuple[tuple[str, object, type[object]], ...]:
+    """Return name, generic type (``Mapping``, ``tuple``) and class of the fields of a model that have a class."""
+    types: list[tuple[str, object, type[object]]] = []
+    for each in fields(resolve_types(model)):
+        origin = get_origin(each.type)
         kind = next((part for part in get_args(each.type) or (each.type,) if part is not NoneType), None)
-        if get_origin(each.type) is Mapping and each.name != "raw":
-            check_mapping(f"{name}.{each.name}", value)
-        if get_origin(each.type) is Mapping or value is None or not isclass(kind):
-            continue
-        expected: type[object] = str if issubclass(kind, str) else kind
-        values = cast("Sequence[object]", value) if get_origin(each.type) is tuple else (value,)
-        if not isinstance(values, tuple) or not all(_is_of(item, expected) for item in values):
-            raise _refuse(f"{name}.{each.name}", f"it must be {expected.__name__}, not {type(value).__name__}")
+        if isclass(kind) and (origin is not Mapping or each.name != "raw"):
+            types.append((each.name, origin, str if issubclass(kind, str) else kind))
+    return tuple(types)
 
 
 def _is_of(value: object, kind: type[object]) -> bool:

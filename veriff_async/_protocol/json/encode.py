@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Final, Literal, cast
 
 from attrs import NOTHING, fields, frozen, has
@@ -180,7 +181,7 @@ class _Encoder:
                 return
             # A member that was received is encoded, even if its value equals the default.
             always = always or path.member in holder
-        default = cast("object", getattr(fields(type(model)), path.field).default)
+        default = _defaults_of(type(model))[path.field]
         if not always and default is not NOTHING and (value in (None, (), {}) or value == default):
             return
         encoded = self._encode_value(value, type(model).__name__, path.field)
@@ -214,6 +215,12 @@ class _Encoder:
         if isinstance(value, Mapping):
             return dict(cast("JsonObject", value))
         return self.encode_model(cast("AttrsInstance", value)) if has(type(value)) else value
+
+
+@cache
+def _defaults_of(model: type[AttrsInstance]) -> dict[str, object]:
+    """Return the default of each field of a model; attrs takes most of the time of a short request to look one up."""
+    return {attribute.name: cast("object", attribute.default) for attribute in fields(model)}
 
 
 def _split_path(path: str) -> tuple[tuple[str, ...], str]:
