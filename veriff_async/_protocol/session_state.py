@@ -47,8 +47,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from attrs import evolve
 
+from veriff_async._protocol.inbox_arguments import check_event, check_state
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
+from veriff_async._protocol.request_arguments import as_bytes
 from veriff_async._protocol.status_transitions import DECIDED, can_follow, is_final, is_later, is_same
 from veriff_async.models.decision import Decision
 from veriff_async.models.decision_source import DecisionSource
@@ -94,7 +96,12 @@ def apply_event(
             unless it is the first webhook about a decision that polling reported.
         recorded_at: When it is recorded, in seconds since 1970. Without it, decision times are not compared with the
             times at which attempts were first seen.
+
+    Raises:
+        InvalidArgumentError: The state or the event is of a wrong type.
     """
+    if state is not None:
+        check_state(state)
     if state is not None and source is not DecisionSource.POLL and _confirms_polled_decision(state, event):
         # The first webhook about a polled decision counts, so that `on_event` receives every decision exactly once.
         return evolve(state, source=source), None
@@ -125,6 +132,7 @@ def _apply_message(
         case FullAutoEvent(session_id=session_id, attempt_id=attempt_id, decision=decision):
             return _apply_full_auto(state or _initial_state(session_id), attempt_id, decision.status)
         case _:
+            check_event(event)
             return state, IgnoredReason.IRRELEVANT
 
 
@@ -132,7 +140,11 @@ def is_decision_missing(state: SessionState) -> bool:
     """Return whether the session was decided, but the decision itself must still be requested.
 
     A Full Auto webhook has a form of its own, so only ``GET /decision`` has the `Decision`.
+
+    Raises:
+        InvalidArgumentError: It is not a state.
     """
+    check_state(state)
     return state.status in DECIDED and state.effective_decision is None
 
 
@@ -401,7 +413,12 @@ def _move_to(
 
 
 def dump_state(state: SessionState) -> bytes:
-    """Encode a state as JSON for a store."""
+    """Encode a state as JSON for a store.
+
+    Raises:
+        InvalidArgumentError: It is not a state.
+    """
+    check_state(state)
     decision = state.decision
     return dump(
         {
@@ -426,8 +443,9 @@ def load_state(text: bytes) -> SessionState:
 
     Raises:
         DecodeError: The text is not a state, or its form is that of an incompatible newer version.
+        InvalidArgumentError: The text is not bytes.
     """
-    members = load_object(text)
+    members = load_object(as_bytes(text, "text"))
     session_id, status = members.get("id"), members.get("status")
     attempts, decision, source = members.get("attempts"), members.get("decision"), members.get("source")
     if not isinstance(session_id, str) or not isinstance(status, str):

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Final, cast, get_args
 
 from attrs import evolve
 
+from veriff_async._protocol.arguments import check_text
 from veriff_async._protocol.authenticity import match_secret
+from veriff_async._protocol.inbox_arguments import check_event
 from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
 from veriff_async._protocol.status_transitions import without_details
-from veriff_async.errors import DecodeError, WebhookPayloadError
+from veriff_async.errors import DecodeError, InvalidArgumentError, WebhookPayloadError
 from veriff_async.models.enums import Status
 from veriff_async.models.events import (
     AddressEvent,
@@ -140,7 +142,12 @@ def event_from_resubmission(answered: Decision, *, refused: bool = False) -> Ses
 
 
 def dump_event(event: WebhookEvent) -> bytes:
-    """Encode an event for a store, as the JSON that was received. `load_event` also needs its ``kind``."""
+    """Encode an event for a store, as the JSON that was received. `load_event` also needs its ``kind``.
+
+    Raises:
+        InvalidArgumentError: It is not an event.
+    """
+    check_event(event)
     return dump(event.raw or to_json(event))
 
 
@@ -149,8 +156,10 @@ def load_event(kind: str, body: bytes) -> WebhookEvent:
 
     Raises:
         DecodeError: The body is not an event of this kind.
+        InvalidArgumentError: An argument is of a wrong type.
     """
-    return _decode(_KINDS.get(kind, UnknownEvent), load_object(body))
+    kind = check_text("kind", kind, error=InvalidArgumentError)
+    return _decode(_KINDS.get(kind, UnknownEvent), load_object(as_bytes(body)))
 
 
 def _decode(kind: type[WebhookEvent], raw: JsonObject) -> WebhookEvent:

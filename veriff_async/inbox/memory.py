@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeAlias
 from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
+from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids
 from veriff_async._protocol.json.decode import decode_model, dump, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.session_state import apply_event
@@ -136,6 +137,7 @@ class MemoryInbox:
             source: Its source.
             body: The JSON that the event was decoded from, if the caller has it, so that it is not encoded again.
         """
+        check_record(event, source)
         with self._lock:
             result, is_changed = self._record(event, source, body or dump_event(event))
         # Outside the lock: publishing wakes other event loops, which may read the inbox immediately.
@@ -146,10 +148,11 @@ class MemoryInbox:
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
         require_asyncio()
+        wanted = check_session_ids(session_ids)
         stored: list[_State] = []
         with self._lock:
             self._delete_old(self._now())
-            for session_id in session_ids:
+            for session_id in wanted:
                 log = self._logs.get(session_id)
                 if log is not None and log.state is not None:
                     stored.append(log.state)
@@ -166,6 +169,7 @@ class MemoryInbox:
     async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.get_events`."""
         require_asyncio()
+        check_session_id(session_id)
         with self._lock:
             self._delete_old(self._now())
             log = self._logs.get(session_id or None)

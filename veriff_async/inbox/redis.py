@@ -21,6 +21,7 @@ from attrs import define, field
 
 from veriff_async._event_loop import require_asyncio
 from veriff_async._protocol.arguments import check_number, check_text
+from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids
 from veriff_async._protocol.session_state import apply_event, dump_state, load_state
 from veriff_async._protocol.webhook import dump_event, load_event
 from veriff_async._storage.redis import RedisConnections, ResponseError, transaction
@@ -180,6 +181,7 @@ class RedisInbox:
         If the connection breaks after the transaction was sent, the server is asked for up to 30 seconds whether it was
         applied, so that the event counts as new exactly once.
         """
+        check_record(event, source)
         # Veriff sends a webhook again that was answered 503; the token of the first call recognises it as stored.
         call = self._unconfirmed.pop(event.dedup_key, None) or _RecordCall()
         try:
@@ -214,11 +216,13 @@ class RedisInbox:
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
+        wanted = list(dict.fromkeys(check_session_ids(session_ids)))
         client = self._server.get_client()
-        return await self._server.execute(client, self._states(client, list(dict.fromkeys(session_ids))))
+        return await self._server.execute(client, self._states(client, wanted))
 
     async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.get_events`."""
+        check_session_id(session_id)
         client = self._server.get_client()
         return await self._server.execute(client, self._events(client, session_id))
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 from veriff_async._protocol.arguments import check_number
+from veriff_async._protocol.inbox_arguments import check_record, check_session_id, check_session_ids
 from veriff_async._storage.sqlite_file import database_path
 from veriff_async._storage.sqlite_worker import WorkerGroup
 from veriff_async.config import Retention, check_clock, check_retention
@@ -118,11 +119,12 @@ class SqliteInbox:
 
     async def record(self, event: WebhookEvent, *, source: DecisionSource = DecisionSource.WEBHOOK) -> RecordResult:
         """Record an event; see `Inbox.record`."""
+        check_record(event, source)
         return await self._group.run(lambda store: store.insert_event(event, source), worker=_WRITER, writes=True)
 
     async def get_states(self, session_ids: Collection[str]) -> Mapping[str, SessionState]:
         """Return the states of sessions; see `Inbox.get_states`."""
-        wanted = tuple(session_ids)  # the caller may change the collection while the reader works
+        wanted = check_session_ids(session_ids)
         return await self._group.run(lambda store: store.states(wanted), worker=_READER)
 
     async def subscribe(self) -> AsyncGenerator[str | None]:
@@ -137,6 +139,7 @@ class SqliteInbox:
 
     async def get_events(self, session_id: str | None) -> Sequence[WebhookEvent]:
         """Return the events of a session; see `Inbox.get_events`."""
+        check_session_id(session_id)
         return await self._group.run(lambda store: store.events(session_id), worker=_READER)
 
     async def aclose(self) -> None:

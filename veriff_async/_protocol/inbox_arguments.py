@@ -1,0 +1,82 @@
+"""Checks of what a program passes to an inbox, or to the functions with which it writes an inbox of its own.
+
+A wrong type is a mistake in the caller's code. Without these checks the store would be blamed for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Final, cast, get_args
+
+from veriff_async._protocol.arguments import check_instance, type_name
+from veriff_async.errors import InvalidArgumentError
+from veriff_async.models.decision_source import DecisionSource
+from veriff_async.models.events import WebhookEvent
+from veriff_async.models.state import SessionState
+
+__all__ = ("check_event", "check_record", "check_session_id", "check_session_ids", "check_state")
+
+_EVENTS: Final[tuple[type, ...]] = get_args(WebhookEvent)
+
+
+def check_event(event: object) -> None:
+    """Check an event.
+
+    Raises:
+        InvalidArgumentError: It is of another type.
+    """
+    if not isinstance(event, _EVENTS):
+        msg = f"event must be a webhook event, not {type_name(event)}: pass what parse_webhook returns."
+        raise InvalidArgumentError(msg)
+
+
+def check_record(event: object, source: object) -> None:
+    """Check the arguments of `Inbox.record`.
+
+    Raises:
+        InvalidArgumentError: One of them is of another type.
+    """
+    # Read for every webhook: nearly always both have exactly these classes.
+    if event.__class__ in _EVENTS and source.__class__ is DecisionSource:
+        return
+    check_event(event)
+    remedy = "pass DecisionSource.WEBHOOK or DecisionSource.POLL"
+    check_instance("source", source, DecisionSource, remedy=remedy, error=InvalidArgumentError)
+
+
+def check_state(state: object) -> None:
+    """Check the state of a session.
+
+    Raises:
+        InvalidArgumentError: It is of another type.
+    """
+    remedy = "pass what apply_event or load_state returns"
+    check_instance("state", state, SessionState, remedy=remedy, error=InvalidArgumentError)
+
+
+def check_session_id(session_id: object) -> None:
+    """Check the id of a session, or ``None`` for events without one.
+
+    Raises:
+        InvalidArgumentError: It is of another type.
+    """
+    if session_id is not None:
+        check_instance("session_id", session_id, str, remedy="pass the id as text", error=InvalidArgumentError)
+
+
+def check_session_ids(session_ids: object) -> tuple[str, ...]:
+    """Return the ids of sessions, which the caller may change afterwards.
+
+    Raises:
+        InvalidArgumentError: They are a single text, not a collection, or not all texts.
+    """
+    # A text is a collection of texts too, each with one character.
+    if isinstance(session_ids, Collection) and not isinstance(session_ids, str | bytes | bytearray | memoryview):
+        ids = tuple(cast("Collection[object]", session_ids))
+        wrong = [session_id for session_id in ids if not isinstance(session_id, str)]
+        if not wrong:
+            return cast("tuple[str, ...]", ids)
+        msg = f"session_ids must contain texts, but one is of type {type_name(wrong[0])}: pass the ids as text."
+        raise InvalidArgumentError(msg)
+    msg = f"session_ids must be a collection of ids, not {type_name(session_ids)}: pass for example [session_id]."
+    raise InvalidArgumentError(msg)
