@@ -70,13 +70,19 @@ def check_session_ids(session_ids: object) -> tuple[str, ...]:
     Raises:
         InvalidArgumentError: They are a single text, not a collection, or not all texts.
     """
-    # A text is a collection of texts too, each with one character.
-    if isinstance(session_ids, Collection) and not isinstance(session_ids, str | bytes | bytearray | memoryview):
-        ids = tuple(cast("Collection[object]", session_ids))
-        wrong = [session_id for session_id in ids if not isinstance(session_id, str)]
-        if not wrong:
-            return cast("tuple[str, ...]", ids)
+    ids = _as_tuple(session_ids)
+    if ids is None:
+        msg = f"session_ids must be a collection of ids, not {type_name(session_ids)}: pass for example [session_id]."
+        raise InvalidArgumentError(msg)
+    wrong = [session_id for session_id in ids if not isinstance(session_id, str)]
+    if wrong:
         msg = f"session_ids must contain texts, but one is of type {type_name(wrong[0])}: pass the ids as text."
         raise InvalidArgumentError(msg)
-    msg = f"session_ids must be a collection of ids, not {type_name(session_ids)}: pass for example [session_id]."
-    raise InvalidArgumentError(msg)
+    return cast("tuple[str, ...]", ids)
+
+
+def _as_tuple(value: object) -> tuple[object, ...] | None:
+    # A text is a collection of texts too, each with one character.
+    if isinstance(value, str | bytes | bytearray | memoryview) or not isinstance(value, Collection):
+        return None
+    return tuple(cast("Collection[object]", value))

@@ -481,7 +481,7 @@ class InboxContract(SubscriptionContract):
             store.time += 1
             await inbox.record(session_event(session_id, "started"))
 
-        check_equal(set(await inbox.get_states("abcd")), {"a", "c", "d"}, "stored sessions")
+        check_equal(set(await inbox.get_states(tuple("abcd"))), {"a", "c", "d"}, "stored sessions")
         check_equal(
             (await inbox.record(session_event("c", "started"))).ignored,
             IgnoredReason.DUPLICATE,
