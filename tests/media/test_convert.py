@@ -461,7 +461,7 @@ async def test_jpeg_that_needs_nothing_is_sent_as_it_is() -> None:
 
 
 async def test_pdf_is_never_converted() -> None:
-    """A PDF is sent as it is, whatever the arguments are."""
+    """A PDF is sent as it is with any arguments."""
     page = b"%PDF-1.7\n" + bytes(5000)
     assert page == await converted(page, max_bytes=100, max_side=10)
 
@@ -549,7 +549,7 @@ async def test_text_is_checked_with_its_media(sandbox: Sandbox, veriff: VeriffCl
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF", "HEIF", "GIF", "BMP"])
 async def test_damaged_picture_is_converted_or_refused(form: str) -> None:
-    """Whatever is cut off or changed, the result is a JPEG or an error of media."""
+    """Of any damaged file, the result is a JPEG or an error of media."""
     content = noise(48, form)
     chance = random.Random(7)  # noqa: S311  the same files in every run
     for number in range(25):
@@ -569,6 +569,12 @@ async def test_types_outside_the_list_are_refused() -> None:
     for form in ("EPS", "PCX", "PPM", "TGA", "ICO", "JPEG2000", "DDS", "SGI"):
         with pytest.raises(MediaUnsupportedError):
             await converted(saved(two_colours(), form))
+
+
+async def test_preview_of_a_raw_file_is_refused() -> None:
+    """A TIFF whose first picture is a reduced copy of another one, as in raw files of cameras, is refused."""
+    with pytest.raises(MediaUnsupportedError, match="is a preview"):
+        await converted(saved(two_colours(), "TIFF", tiffinfo={254: 1}))
 
 
 async def test_tile_larger_than_its_picture_is_counted() -> None:

@@ -1,10 +1,10 @@
-"""Writes pictures anew before they are sent: smaller, or as a JPEG that Veriff accepts.
+"""Rewrites pictures before they are sent: smaller, or as a JPEG that Veriff accepts.
 
     max_side alone          decode ──► scale ──► the same type, with its colour profile
     convert or max_bytes    a JPEG that only has metadata too much: drop them, without encoding it again
                             all others: decode once ──► sRGB ──► scale ──► the best quality that fits
 
-The decision whether a picture is written anew is `is_sent_as_it_is`.
+The decision whether a picture is rewritten is `is_sent_as_it_is`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ _MODES: Final = {
 
 
 def convert(source: Source, mimetype: str, size: tuple[int, int] | None, media: Media) -> bytes | None:
-    """Write a picture anew as its media asks for. Blocking, for a worker thread.
+    """Rewrite a picture as its media asks for. Blocking, for a worker thread.
 
     Args:
         source: The file.

@@ -78,6 +78,7 @@ _ORIENTATION: Final = 0x0112
 _QUARTER_TURNS: Final = frozenset({5, 6, 7, 8})
 _TURNS: Final = frozenset({2, 3, 4}) | _QUARTER_TURNS
 # TIFF 6.0, section 8 and 15: a decoder reads a strip or a tile at once, whose size the file states.
+_SUBFILE_TYPE: Final = 254  # bit 0: a reduced copy of another picture in the file
 _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_LENGTH, _SAMPLES_PER_PIXEL, _BITS_PER_SAMPLE = 278, 322, 323, 277, 258
 
 Colours: TypeAlias = "Callable[[Image.Image], Image.Image]"
@@ -243,6 +244,9 @@ def _load(content: io.BytesIO, mimetype: str, max_side: int | None) -> ImageFile
     image = open_picture(content, mimetype)
     if image.mode in _NOT_PICTURES:
         msg = "The picture has no colours but numbers without a range: convert it to grey or RGB, and pass that."
+        raise MediaUnsupportedError(msg)
+    if cast("int", getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0)) & 1:
+        msg = "The first picture of the TIFF is a preview, as in raw files of cameras: export a JPEG, and pass that."
         raise MediaUnsupportedError(msg)
     full = image.size
     target = _target_size(full, max_side)

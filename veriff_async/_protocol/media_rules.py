@@ -84,7 +84,7 @@ def reference_to(index: int, media: Media) -> MediaReference:
 
 
 def may_convert(media: Media) -> bool:
-    """Return whether a media may be written anew before it is sent, so that its size and its bytes may change."""
+    """Return whether a media may be rewritten before it is sent, so that its size and its bytes may change."""
     return media.max_side is not None or media.max_bytes is not None or media.convert is not None
 
 
@@ -112,7 +112,7 @@ def byte_limit(media: Media) -> int:
 
 
 def is_sent_as_it_is(media: Media, mimetype: str, size: int, dimensions: tuple[int, int] | None) -> bool:
-    """Return whether a media need not be written anew, as far as its header shows.
+    """Return whether a media need not be rewritten, as far as its header shows.
 
     Args:
         media: The media.
