@@ -38,7 +38,7 @@ _GAP: Final = 7
 """Pixels, less one, between edges that belong together: an odd number."""
 _FRAME: Final = 2
 _MIN_GROUP: Final = 0.08
-_MIN_CONTACT: Final = 3
+_MIN_CONTACT: Final = 2
 _MIN_SPAN: Final = 0.25
 """Share of a side of the picture between the two places where the sides of a document reach it."""
 
@@ -133,16 +133,25 @@ def find_outline(picture: Image.Image) -> Outline | None:
     # Without the outermost pixels, where `offset` continues at the other side.
     steps = steps.crop((_FRAME, _FRAME, small.width - _FRAME, small.height - _FRAME))
     limit = max(_MIN_STEP, _TEXTURE_FACTOR * _texture(steps))
-    edges = steps.point([_WHITE * (level >= limit) for level in range(256)]).filter(ImageFilter.MaxFilter(_GAP))
-    half = edges.resize((edges.width // 2, edges.height // 2), Image.Resampling.NEAREST)
-    group = _largest_group(half.tobytes(), half.width)
-    columns, rows = [index % half.width for index in group], [index // half.width for index in group]
-    wide, high = (max(places, default=0) - min(places, default=0) + 1 for places in (columns, rows))
-    if wide * high < _MIN_GROUP * half.width * half.height:
-        return None
-    return Outline(
-        length=max(wide, high) / max(half.size), cut_sides=_count_cut_sides(columns, rows, half.width, half.height)
+    edges = steps.point([_WHITE * (level >= limit) for level in range(256)])
+    size = (edges.width // 2, edges.height // 2)
+    joined, thin = (
+        edges.filter(ImageFilter.MaxFilter(gap)).resize(size, Image.Resampling.NEAREST) for gap in (_GAP, 3)
     )
+    group = _largest_group(joined.tobytes(), size[0])
+    columns, rows = _places(group, size[0])
+    wide, high = (max(places, default=0) - min(places, default=0) + 1 for places in (columns, rows))
+    if wide * high < _MIN_GROUP * size[0] * size[1]:
+        return None
+    # Joined edges are wider than they are, and would reach the sides of the picture too early.
+    cells = thin.tobytes()
+    places = _places([index for index in group if cells[index]], size[0])
+    return Outline(length=max(wide, high) / max(size), cut_sides=_count_cut_sides(*places, *size))
+
+
+def _places(cells: list[int], width: int) -> tuple[list[int], list[int]]:
+    """Return the columns and rows of cells, which are numbered row by row."""
+    return [index % width for index in cells], [index // width for index in cells]
 
 
 def _texture(steps: Image.Image) -> int:
