@@ -1,8 +1,8 @@
 """Draws photographs of invented documents and faces, and spoils them by known amounts.
 
 A scene is drawn in three steps: a card with guilloches, text, a portrait and a machine-readable zone; a photograph of
-it, on a background, at an angle, in uneven light; the camera, which adds noise and writes a JPEG. What spoils a picture
-happens between the second and the third step, as blur and glare happen before the sensor.
+it, on a background, at an angle, in uneven light; the camera, which adds noise and writes a JPEG. Faults
+are added between the second and the third step, as blur and glare happen before the sensor.
 """
 
 # Pillow's own types name numpy's, which need not be installed.
@@ -296,7 +296,7 @@ def _gain_table(gain: float) -> list[int]:
     return [min(255, round(level * gain)) for level in range(256)]
 
 
-# ---- What spoils pictures -------------------------------------------------------------------------------------------
+# ---- Faults --------------------------------------------------------------------------------------------------------
 
 
 def _blur(scene: Scene, strength: float, _: Random) -> Image.Image:

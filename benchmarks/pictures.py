@@ -147,7 +147,7 @@ def print_tables(rows: Sequence[Row]) -> dict[str, list[Curve]]:
             used = limits
             if limits.limit(check) is None:
                 used = evolve(limits, **{check.value: halfway})
-            points = [(strength, recall(halves[1], used, fault.check)) for strength, halves in at.items()]
+            points = [(strength, recall(halves[1], used, fault.check)) for strength, halves in at.items() if halves[1]]
             curves[kind].append((fault, points))
             text = ", ".join(
                 f"**{strength:g}: {share:.0%}**" if strength == fault.matters else f"{strength:g}: {share:.0%}"
@@ -175,7 +175,7 @@ def draw_svg(curves: Sequence[Curve]) -> str:
         inner_wide, inner_high = wide - 50, high - 62
         xs = [left + inner_wide * index / max(1, len(points) - 1) for index in range(len(points))]
         ys = [top + inner_high * (1 - share) for _, share in points]
-        mark = xs[[strength for strength, _ in points].index(fault.matters)]
+        mark = next((x for x, (strength, _) in zip(xs, points, strict=True) if strength == fault.matters), left)
         colour = _COLOURS[number % len(_COLOURS)]
         parts.append(f'<text x="{left}" y="{top - 8}" font-weight="bold">{fault.name}</text>')
         for share in (0, 0.5, 1):

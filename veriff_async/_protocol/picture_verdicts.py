@@ -25,7 +25,7 @@ _HINTS: Final = {
     CheckName.RESOLUTION: "The document is too small: go nearer, and send the original photo.",
     CheckName.MOIRE: "This looks like a photo of a screen: take a photo of the document itself.",
     CheckName.COLOUR: "This looks like a black-and-white copy: take a colour photo of the document itself.",
-    CheckName.FACE_COUNT: "Exactly one face must be visible: nobody else may be in the picture.",
+    CheckName.FACE_COUNT: "Exactly one face must be visible: no one else may be in the picture.",
     CheckName.FACE_SIZE: "The face is too small: hold the camera nearer to your face.",
     CheckName.FACE_MARGIN: "A part of the face is missing: show the whole face in the middle of the picture.",
 }
