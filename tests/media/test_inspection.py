@@ -6,7 +6,7 @@ import asyncio
 import io
 import os
 import threading
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
@@ -23,6 +23,7 @@ from veriff_async import (
     PictureThresholds,
     inspect_media,
 )
+from veriff_async.cli.specimens import specimen
 from veriff_async.models import CheckVerdict
 
 if TYPE_CHECKING:
@@ -30,6 +31,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from veriff_async.models import FacePicture, MediaInspection
+
+
+def read_specimen(name: str) -> bytes:
+    """Return a picture of the demo."""
+    with specimen(name) as path:
+        return path.read_bytes()
+
+
+SPECIMENS: Final = {name: read_specimen(name) for name in ("document-front.jpg", "document-back.jpg", "face.jpg")}
 
 pytestmark = pytest.mark.asyncio
 
@@ -72,6 +82,19 @@ async def test_a_sharp_card_passes() -> None:
     assert (inspection.mimetype, inspection.size) == ("image/jpeg", len(content))
     assert (inspection.width, inspection.height, inspection.orientation) == (1200, 900, 1)
     assert [check.name for check in inspection.checks] == list(CheckName)
+
+
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [("document-front.jpg", "document-front"), ("document-back.jpg", "document-back"), ("face.jpg", "face")],
+)
+async def test_the_specimens_pass(name: str, context: str) -> None:
+    """The pictures of the demo pass all checks, and with the blur of a moving hand they do not."""
+    content = SPECIMENS[name]
+    moved = Image.open(io.BytesIO(content)).filter(ImageFilter.GaussianBlur(6))
+
+    assert (await inspect_media(Media(content, context))).passed
+    assert not (await inspect_media(Media(encode(moved), context))).passed
 
 
 async def test_a_blurred_card_fails_with_a_hint() -> None:
