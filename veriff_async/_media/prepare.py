@@ -27,7 +27,7 @@ from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.convert import convert
 from veriff_async._media.decode import import_pillow
 from veriff_async._media.prepared_media import PreparedMedia
-from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, may_block, seeks_async
+from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, is_async, may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
 from veriff_async._media.stream_body import sign
 from veriff_async._protocol.image_header import HEAD_SIZE, ImageSizeWarning, read_dimensions
@@ -220,12 +220,12 @@ class Preparer:
         return await self._check_and_convert(upload, prepared)
 
     async def _inspect(self, media: Sequence[Media], credentials: Credentials | None) -> list[PendingUpload]:
-        # Bytes need no thread, and files use one of the shared threads. An object of an unknown class may block
-        # forever, so the whole call gets a thread that can be abandoned. One thread for all: the first wrong media is
-        # the one that is reported.
+        # Bytes and async streams need no thread, and files use one of the shared threads. An object of an unknown class
+        # may block forever, so the whole call gets a thread that can be abandoned. One thread for all: the first wrong
+        # media is the one that is reported.
         needs_thread = needs_own_thread = False
         for item in media:
-            if not isinstance(item.source, bytes) or needs_decoding(item):
+            if not (isinstance(item.source, bytes) or is_async(item.source)) or needs_decoding(item):
                 needs_thread = True
                 needs_own_thread = needs_own_thread or may_block(item.source)
         done: list[PendingUpload] = []

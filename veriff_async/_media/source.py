@@ -61,6 +61,7 @@ __all__ = (
     "SourceOpener",
     "SourceTime",
     "empty",
+    "is_async",
     "is_closed",
     "may_block",
     "not_bytes",
@@ -167,6 +168,12 @@ def is_http_response(source: object) -> bool:
 def reads_async(source: object) -> bool:
     """Return whether a source has an async ``read(n)``."""
     return iscoroutinefunction(getattr(source, "read", None))
+
+
+def is_async(source: object) -> bool:
+    """Return whether a source is an async stream, which is not opened in a thread."""
+    file = sync_file(source)
+    return isinstance(file, AsyncIterable) or reads_async(file)
 
 
 def seeks_async(source: object) -> bool:
