@@ -99,13 +99,30 @@ def test_verify_refuses_a_blurred_picture_with_hints(invoke: Invoke, auto_sandbo
     assert 1 == len(auto_sandbox.sessions)
 
 
+def test_json_error_has_the_hints(invoke: Invoke, auto_sandbox: Sandbox, folder: Path) -> None:
+    """With ``--json`` the hints are a member of the error, and nothing else is written."""
+    refused = invoke("verify", "--front", "blurred.jpg", "--check-quality", "--json", **auto_sandbox.environ)
+
+    (line,) = refused.stderr.splitlines()
+    (hint,) = json.loads(line)["error"]["hints"]
+    assert "hold the camera still" in hint
+
+
+def test_inspect_names_the_file_that_cannot_be_read(invoke: Invoke, folder: Path) -> None:
+    """An error says which of the files it is about."""
+    result = invoke("media", "inspect", "document-front", "sharp.jpg", "jobs.csv")
+
+    assert 1 == result.exit_code
+    assert "This is file 2 of 2" in result.stderr
+
+
 def test_inspect_lists_values_and_limits(invoke: Invoke, folder: Path) -> None:
     """``media inspect`` prints a table for each picture, or one JSON document, and its exit code says the result."""
     table = invoke("media", "inspect", "document-front", "sharp.jpg", "blurred.jpg")
     document = invoke("media", "inspect", "document-front", "sharp.jpg", "--json")
 
     assert (1, 0) == (table.exit_code, document.exit_code), table.output
-    assert "sharpness\tfailed" in table.stdout
+    assert "blurred.jpg:\nsharpness\tfailed" in table.stdout
     assert "at least" in table.stdout
     assert "hold the camera still" in table.stdout
     (picture,) = json.loads(document.stdout)["pictures"]
@@ -119,7 +136,7 @@ def test_inspect_lists_values_and_limits(invoke: Invoke, folder: Path) -> None:
     [
         (("verify", "--front", "sharp.jpg", "--thresholds", "lenient.json"), 2, "needs --check-quality"),
         (("media", "inspect", "document-front", "sharp.jpg", "--thresholds", "jobs.csv"), 1, "media calibrate"),
-        (("media", "inspect", "passport", "sharp.jpg"), 1, "context"),
+        (("media", "inspect", "passport", "sharp.jpg"), 2, "not a context"),
         (("media", "inspect", "document-front", "jobs.csv"), 1, "JPEG"),
         (("media", "inspect", "document-front"), 2, "FILE"),
     ],

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import attrs
 import pytest
 
-from veriff_async import CheckName, InspectionThresholds, InvalidArgumentError, MediaContext
+from veriff_async import CheckName, InspectionThresholds, InvalidArgumentError, MediaContext, PictureThresholds
 
 
 def test_contexts_have_thresholds() -> None:
@@ -38,3 +40,12 @@ def test_thresholds_that_cannot_be_read(text: str) -> None:
     """Unknown names and values that are not numbers are errors that say what is allowed."""
     with pytest.raises(InvalidArgumentError, match=r"must be|allowed here"):
         InspectionThresholds.from_json(text)
+
+
+@pytest.mark.parametrize("value", ["240", True, float("nan"), [1]])
+def test_thresholds_must_be_numbers(value: Any) -> None:
+    """A value that no measurement can be compared with is refused when it is passed."""
+    with pytest.raises(InvalidArgumentError, match="The threshold of sharpness must be a number"):
+        PictureThresholds(sharpness=value)
+    with pytest.raises(InvalidArgumentError, match="face must be a PictureThresholds"):
+        InspectionThresholds(face=value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from veriff_async import CheckName, InvalidArgumentError
+from veriff_async import CheckName, InvalidArgumentError, PictureThresholds
 from veriff_async._protocol.threshold_calibration import calibrate_thresholds
 
 SHARP = CheckName.SHARPNESS
@@ -27,20 +27,25 @@ def test_the_strictest_threshold_that_few_approved_pictures_fail() -> None:
 
 
 def test_a_check_that_finds_nothing_costs_nothing() -> None:
-    """If no resubmitted picture fails a check, no approved one does either."""
-    approved = [{SHARP: float(value)} for value in range(100, 300)]
+    """If no resubmitted picture fails a check, it keeps its default, or becomes so loose that no approved one fails."""
+    approved = [{SHARP: float(value), GLARE: 0.0} for value in range(100, 300)]
+    resubmitted = [{SHARP: 250.0, GLARE: 0.0}]
 
-    calibration = calibrate_thresholds(approved, [{SHARP: 250.0}])
+    loosened = calibrate_thresholds(approved, resubmitted, defaults=PictureThresholds(sharpness=150.0))
+    kept = calibrate_thresholds(approved, resubmitted, defaults=PictureThresholds(sharpness=50.0, glare=0.004))
 
-    assert calibration.thresholds.sharpness == 100.0
-    assert calibration.false_positives == 0
+    assert (loosened.thresholds.sharpness, loosened.thresholds.glare) == (100.0, None)
+    assert (kept.thresholds.sharpness, kept.thresholds.glare) == (50.0, 0.004)
+    assert (loosened.false_positives, kept.false_positives) == (0, 0)
 
 
-def test_a_check_that_measured_nothing_is_off() -> None:
-    """Without a value of an approved picture there is no threshold."""
-    calibration = calibrate_thresholds([{SHARP: None}, {}], [{SHARP: 3.0}])
+def test_a_check_that_measured_nothing_keeps_its_default() -> None:
+    """Without a value of an approved picture nothing is known, for example of faces without a detector."""
+    defaults = PictureThresholds(sharpness=5.0)
 
-    assert calibration.thresholds.sharpness is None
+    calibration = calibrate_thresholds([{SHARP: None}, {}], [{SHARP: 3.0}], defaults=defaults)
+
+    assert calibration.thresholds == defaults
     assert calibration.checks == ()
 
 

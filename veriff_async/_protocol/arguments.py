@@ -137,7 +137,8 @@ def check_instance(
     """
     if isinstance(value, kind):
         return value
-    msg = f"{name} must be a {kind.__name__}, not {type_name(value)}: {remedy}."
+    article = "an" if kind.__name__[0] in "AEIOU" else "a"
+    msg = f"{name} must be {article} {kind.__name__}, not {type_name(value)}: {remedy}."
     raise error(msg)
 
 

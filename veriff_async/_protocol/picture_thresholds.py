@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from attrs import asdict, frozen
 
-from veriff_async._protocol.arguments import check_function, check_optional
+from veriff_async._protocol.arguments import check_function, check_instance, check_optional
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import MediaContext
 
@@ -21,12 +21,25 @@ if TYPE_CHECKING:
 __all__ = ("InspectionThresholds", "PictureThresholds", "check_inspection_options")
 
 
+def _check_threshold(name: str, value: object) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+        msg = f"The threshold of {name} must be a number, or None (null in JSON) to switch the check off."
+        raise InvalidArgumentError(msg)
+    return value
+
+
 @frozen(kw_only=True)
 class PictureThresholds:
     """Thresholds for the pictures of one context; ``None`` switches a check off.
 
     `CheckName` documents the units. The threshold of `CheckName.is_minimum` checks is the smallest accepted value, that
-    of the others the largest.
+    of the others the largest. A threshold that is left out is ``None``: change single ones of the defaults with
+    `attrs.evolve`.
+
+    Raises:
+        InvalidArgumentError: A threshold is not a finite number.
     """
 
     sharpness: float | None = None
@@ -42,6 +55,11 @@ class PictureThresholds:
     face_count: float | None = None
     face_size: float | None = None
     face_margin: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse values that cannot be compared with a measurement."""
+        for name, value in cast("dict[str, object]", asdict(self)).items():
+            _check_threshold(name, value)
 
     def limit(self, check: CheckName) -> float | None:
         """Return the threshold of a check, or ``None`` if it is switched off."""
@@ -91,6 +109,13 @@ class InspectionThresholds:
         face_size=0.2,
         face_margin=0.0,
     )
+
+    def __attrs_post_init__(self) -> None:
+        """Refuse other types of thresholds."""
+        for name, value in cast("dict[str, object]", asdict(self, recurse=False)).items():
+            check_instance(
+                name, value, PictureThresholds, remedy="pass PictureThresholds(...)", error=InvalidArgumentError
+            )
 
     def for_context(self, context: MediaContext) -> PictureThresholds:
         """Return the thresholds for the pictures of a context."""
@@ -142,10 +167,7 @@ def check_inspection_options(thresholds: object, face_detector: object, *, error
 def _read(default: PictureThresholds, document: object) -> PictureThresholds:
     limits = cast("dict[str, float | None]", asdict(default))
     for name, value in _members(document, list(limits)).items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value)):
-            msg = f"The threshold of {name} must be a number, or null to switch the check off."
-            raise InvalidArgumentError(msg)
-        limits[name] = value
+        limits[name] = _check_threshold(name, value)
     return PictureThresholds(**limits)
 
 

@@ -25,7 +25,8 @@ class CheckCalibration:
 
     Attributes:
         name: The check.
-        threshold: The chosen threshold, or ``None`` if no approved picture could be measured.
+        threshold: The chosen threshold, or ``None`` if no approved picture could be measured, or the check finds no
+            resubmitted picture and is switched off by default.
         recall: Share of the resubmitted pictures that fail the check.
         false_positives: Share of the approved pictures that fail the check.
     """
@@ -63,15 +64,19 @@ def calibrate_thresholds(
     approved: Sequence[Mapping[CheckName, float | None]],
     resubmitted: Sequence[Mapping[CheckName, float | None]],
     *,
+    defaults: PictureThresholds = PictureThresholds(),  # noqa: B008  frozen
     max_false_positives: float = 0.01,
 ) -> Calibration:
     """Choose the strictest thresholds that few approved pictures fail.
 
-    A check that finds no resubmitted picture becomes as loose as the worst approved picture, so that it costs nothing.
+    A check that would find no resubmitted picture keeps its default, or becomes as loose as the worst approved picture
+    if that would fail it: nothing shows that a stricter threshold is of use.
 
     Args:
         approved: The values of each approved picture, by check.
         resubmitted: The values of each picture that had to be taken again.
+        defaults: The thresholds of checks that were not measured or find nothing, for example those of faces without
+            a face detector.
         max_false_positives: Largest share of the approved pictures that may fail any one check, from 0 to below 1.
 
     Raises:
@@ -88,13 +93,14 @@ def calibrate_thresholds(
             name,
             [values.get(name) for values in approved],
             [values.get(name) for values in resubmitted],
-            int(max_false_positives * len(approved)),
+            default=defaults.limit(name),
+            allowed=int(max_false_positives * len(approved)),
         )
         for name in CheckName
         if name not in _FIXED
     )
     limits = {check.name: check.threshold for check in checks if check.threshold is not None}
-    thresholds = evolve(PictureThresholds(face_count=1.0), **{name.value: limit for name, limit in limits.items()})
+    thresholds = evolve(defaults, **{name.value: limit for name, limit in limits.items()})
     return Calibration(
         thresholds=thresholds,
         checks=tuple(check for check in checks if check.threshold is not None),
@@ -110,7 +116,12 @@ def calibrate_thresholds(
 
 
 def _calibrate(
-    name: CheckName, approved: Sequence[float | None], resubmitted: Sequence[float | None], allowed: int
+    name: CheckName,
+    approved: Sequence[float | None],
+    resubmitted: Sequence[float | None],
+    *,
+    default: float | None,
+    allowed: int,
 ) -> CheckCalibration:
     # From the worst value to the best.
     measured = sorted((value for value in approved if value is not None), reverse=not name.is_minimum)
@@ -121,7 +132,17 @@ def _calibrate(
     def share(values: Sequence[float | None], limit: float) -> float:
         return _share([_fails(name, value, limit) for value in values])
 
-    threshold = strict if share(resubmitted, strict) > share(resubmitted, loose) else loose
+    threshold: float | None
+    if share(resubmitted, strict) > share(resubmitted, loose):
+        threshold = strict
+    elif share(resubmitted, loose):
+        threshold = loose
+    elif default is None:
+        threshold = None
+    else:
+        threshold = min(default, loose) if name.is_minimum else max(default, loose)
+    if threshold is None:
+        return CheckCalibration(name=name, threshold=None, recall=0.0, false_positives=0.0)
     return CheckCalibration(
         name=name,
         threshold=threshold,

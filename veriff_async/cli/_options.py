@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
-from veriff_async import ConfigurationError, InspectionThresholds, InvalidArgumentError
+from veriff_async import ConfigurationError, InspectionThresholds, InvalidArgumentError, MediaContext
 from veriff_async.cli._http import check_url
 from veriff_async.cli._runtime import current_command
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = (
+    "CONTEXT",
     "FILE",
     "Seconds",
     "check_quality_option",
@@ -43,6 +45,23 @@ _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 
 FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 """An existing file."""
+
+
+class _Context(click.types.StringParamType):
+    """A context of Veriff, such as document-front."""
+
+    name = "context"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401  click's
+        """Refuse a word that Veriff does not document."""
+        if MediaContext(str(value)).known:
+            return str(value)
+        words = get_close_matches(str(value), [context.value for context in MediaContext]) or ["document-front", "face"]
+        return self.fail(f"this is not a context of Veriff: use {' or '.join(words)}, for example.", param, ctx)
+
+
+CONTEXT: Final = _Context()
+"""A context of Veriff."""
 
 
 class Seconds(click.FloatRange):

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from attrs import define, field
 
-from veriff_async import ApiError, DecisionTimeoutError, VeriffError
+from veriff_async import ApiError, DecisionTimeoutError, MediaQualityError, VeriffError
 from veriff_async.cli._output import Output
 from veriff_async.cli._stdio import print_stderr, print_stdout, stderr_console, stdout_console
 
@@ -289,6 +289,8 @@ def _error_facts(error: VeriffError) -> dict[str, object]:
     facts: dict[str, object] = {}
     if isinstance(error, ApiError):
         facts = {"status": error.status, "code": error.code}
+    if isinstance(error, MediaQualityError) and error.inspection is not None:
+        facts = {"hints": list(error.inspection.hints)}
     session_id: object = getattr(error, "session_id", None)
     return facts if session_id is None else {**facts, "session_id": session_id}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 from attrs import evolve, frozen
@@ -12,7 +12,7 @@ from veriff_async import ConfigurationError, InspectionThresholds, InvalidArgume
 from veriff_async._media.calibration import list_pictures, measure_pictures
 from veriff_async._protocol.threshold_calibration import calibrate_thresholds
 from veriff_async.cli._options import json_option
-from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output
+from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output, warn
 
 if TYPE_CHECKING:
     from veriff_async._protocol.threshold_calibration import Calibration
@@ -25,6 +25,8 @@ _CONTEXTS = {
     "page": MediaContext.GENERIC_DOCUMENT_FRONT,
     "face": MediaContext.FACE,
 }
+_USEFUL: Final = 100
+"""With fewer approved pictures, 1 % of them is less than one picture."""
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -90,14 +92,24 @@ def calibrate(  # noqa: PLR0913  the options of the command
         f"{calibration.false_positives:.1%} of {calibration.approved} approved pictures refused."
     )
     if result.skipped:
-        output.print(f"{result.skipped} files were skipped: they are not pictures that Veriff accepts.")
+        output.print(f"Files skipped because they are not pictures that Veriff accepts: {result.skipped}.")
+    if calibration.approved < _USEFUL:
+        warn(
+            f"Thresholds from {calibration.approved} approved pictures are those of the worst of them: "
+            f"use {_USEFUL} or more, better twice as many."
+        )
 
 
 async def _calibrate(approved: Path, resubmitted: Path, context: MediaContext, max_false_positives: float) -> _Result:
     good_files, bad_files = await list_pictures(approved), await list_pictures(resubmitted)
     stderr_output().print(f"Measuring {len(good_files)} approved and {len(bad_files)} resubmitted pictures")
     good, bad = await measure_pictures(good_files, context), await measure_pictures(bad_files, context)
-    calibration = calibrate_thresholds(good.values, bad.values, max_false_positives=max_false_positives)
+    calibration = calibrate_thresholds(
+        good.values,
+        bad.values,
+        defaults=InspectionThresholds().for_context(context),
+        max_false_positives=max_false_positives,
+    )
     return _Result(calibration, good.skipped + bad.skipped)
 
 

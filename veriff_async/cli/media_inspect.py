@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import click
 from attrs import asdict
 
-from veriff_async import Media, inspect_media
+from veriff_async import CheckName, Media, MediaError, inspect_media
 from veriff_async._media.concurrency import gather_bounded
-from veriff_async.cli._options import FILE, json_option, load_thresholds, thresholds_option
-from veriff_async.cli._runtime import ExitCode, print_json, run, stdout_output
+from veriff_async.cli._options import CONTEXT, FILE, json_option, load_thresholds, thresholds_option
+from veriff_async.cli._output import printable
+from veriff_async.cli._runtime import ExitCode, current_command, print_json, run, stdout_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ _WHOLE = 100
 
 
 @click.command()
-@click.argument("context", metavar="CONTEXT")
+@click.argument("context", type=CONTEXT, metavar="CONTEXT")
 @click.argument("files", type=FILE, nargs=-1, required=True, metavar="FILE...")
 @thresholds_option
 @json_option
@@ -47,11 +48,23 @@ def inspect(*, context: str, files: Sequence[Path], thresholds: Path | None, for
 
 
 async def _inspect(pictures: Sequence[Media], limits: InspectionThresholds) -> list[MediaInspection]:
-    work = [partial(inspect_media, picture, thresholds=limits) for picture in pictures]
+    work = [
+        partial(_inspect_one, picture, limits, f"file {number} of {len(pictures)}")
+        for number, picture in enumerate(pictures, 1)
+    ]
     inspections, failure = await gather_bounded(work, concurrency=len(work))
     if failure is not None:
         raise failure
     return inspections
+
+
+async def _inspect_one(picture: Media, limits: InspectionThresholds, position: str) -> MediaInspection:
+    try:
+        return await inspect_media(picture, thresholds=limits)
+    except MediaError:
+        # The error counts from the single media of its call.
+        current_command().set_resume_hint(f"This is {position}: correct it, or leave it out to inspect the others.")
+        raise
 
 
 def _print_inspection(file: Path, inspection: MediaInspection) -> None:
@@ -61,14 +74,19 @@ def _print_inspection(file: Path, inspection: MediaInspection) -> None:
         for check in inspection.checks
         if check.value is not None or check.threshold is not None
     ]
-    output.print_table(("check", "verdict", "value", "limit"), rows, title=file.name)
+    if not rows or not output.is_live:
+        output.print(printable(f"{file.name}:"))
+    if rows:
+        output.print_table(("check", "verdict", "value", "limit"), rows, title=file.name)
     for sentence in (*inspection.hints, *filter(None, [inspection.note])):
-        output.print(sentence)
+        output.print(sentence, indent=0)
 
 
 def _limit(check: PictureCheck) -> str:
     if check.threshold is None:
         return ""
+    if check.name is CheckName.FACE_COUNT:
+        return f"exactly {_number(check.threshold)}"
     return f"{'at least' if check.name.is_minimum else 'at most'} {_number(check.threshold)}"
 
 

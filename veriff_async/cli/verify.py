@@ -29,6 +29,7 @@ from veriff_async.batch._job_runner import finish_despite_cancellation
 from veriff_async.cli._decision_format import decision_document, exit_code_of, print_decision
 from veriff_async.cli._env_file import create_client
 from veriff_async.cli._options import (
+    CONTEXT,
     FILE,
     check_quality_option,
     env_file_option,
@@ -86,6 +87,7 @@ def _parse_media(context: click.Context, option: click.Parameter, values: Sequen
         if not shows or not equals:
             msg = "give CONTEXT=FILE, for example address-front=bill.pdf."
             raise click.BadParameter(msg)
+        CONTEXT.convert(shows, option, context)
         pairs.append((shows, Path(os.fsdecode(FILE.convert(path, option, context)))))
     return pairs
 
@@ -247,11 +249,12 @@ def _check_files(media: Sequence[Media], thresholds: InspectionThresholds | None
             run(check_media(*media, thresholds=thresholds))
         except MediaQualityError as error:
             for hint in error.inspection.hints if error.inspection else ():
-                stderr_output().print(hint)
+                if not current_command().for_program:
+                    stderr_output().print(hint, indent=0)
             raise
     for warning in caught:
         # Name the option of the command line instead of the argument of the library.
-        reason = str(warning.message).partition(": give ")[0]
+        reason = str(warning.message).partition(": pass ")[0]
         warn(f"{reason}: --max-side {MAX_SIDE} scales it down.")
     # Do not show the same warning again during the upload.
     warnings.filterwarnings("ignore", category=ImageSizeWarning)
@@ -269,7 +272,7 @@ async def run_verify(veriff: VeriffClient, request: VerifyRequest, output: Outpu
     async with veriff:
         output.print("Creating a session")
         session = await _create_session(veriff, request, state)
-        output.print(f"Uploading {len(request.media)} files to session {session.id}")
+        output.print(f"Uploading to session {session.id}")
         with output.upload_bars(request.media) as show:
             uploaded = await session.upload(*request.media, progress=show)
         state.set_resume_hint(
