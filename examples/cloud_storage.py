@@ -1,9 +1,10 @@
 """Stream pictures from Amazon S3 or Google Cloud Storage to Veriff.
 
-Install: pip install "veriff-async[images]" aiobotocore        for S3
-         pip install "veriff-async[images]" gcloud-aio-storage  for Google Cloud Storage
+Install: pip install "veriff-async[heic]" aiobotocore        for S3
+         pip install "veriff-async[heic]" gcloud-aio-storage  for Google Cloud Storage
 Run it:  python cloud_storage.py s3 BUCKET document-front=ada/front.jpg face=ada/selfie.heic
          python cloud_storage.py gs BUCKET document-front=ada/front.jpg face=ada/selfie.heic
+Pictures are scaled down, so HEIC needs the extra [heic]; [images] is enough without it.
 Settings: the variables of Credentials.from_env(), and those of the storage's own client.
 
 An object is read once, as it arrives: up to 256 KiB in memory, and more in a temporary file without a name. The body of

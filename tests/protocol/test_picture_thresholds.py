@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import cast
 
 import attrs
 import pytest
@@ -43,9 +43,9 @@ def test_thresholds_that_cannot_be_read(text: str) -> None:
 
 
 @pytest.mark.parametrize("value", ["240", True, float("nan"), [1]])
-def test_thresholds_must_be_numbers(value: Any) -> None:
+def test_thresholds_must_be_numbers(value: object) -> None:
     """A value that no measurement can be compared with is refused when it is passed."""
     with pytest.raises(InvalidArgumentError, match="The threshold of sharpness must be a number"):
-        PictureThresholds(sharpness=value)
+        PictureThresholds(sharpness=cast("float", value))
     with pytest.raises(InvalidArgumentError, match="face must be a PictureThresholds"):
-        InspectionThresholds(face=value)
+        InspectionThresholds(face=cast("PictureThresholds", value))

@@ -88,9 +88,9 @@ class Media:
 
     Args:
         source: A path (as text or path object), bytes, a file opened in binary mode, an object with an async
-            ``read(n)``, or an async iterator of bytes. A path, bytes or seekable file is read twice, first to sign and
-            then to send. A source that can be read only once is buffered in memory or, when it is large, in an unnamed
-            temporary file. A file that you opened stays open.
+            ``read(n)``, or an async iterator of bytes. A path or seekable file of up to 4 MiB is read once, and a
+            larger one twice, first to sign and then to send. A source that can be read only once is buffered in memory
+            or, when it is large, in an unnamed temporary file. A file that you opened stays open.
         context: Its subject, for example ``"document-front"``; see `MediaContext`.
         filename: A name for your display of progress; it is never sent.
         mimetype: Its type, if you know it. The type is detected from the first bytes, and a contradiction is an error.
@@ -103,9 +103,8 @@ class Media:
         max_bytes: Convert a picture to JPEG as below when its file has more bytes than this: in the best quality that
             fits, and scaled down if quality 60 does not fit. Veriff's own limit is about 18 million.
         convert: ``"jpeg"`` converts every picture to a JPEG that Veriff accepts, also AVIF, TIFF, GIF, BMP and the
-            first picture of an animation: upright, in sRGB, transparent parts white, without metadata. A JPEG that
-            only has metadata too much loses them without being encoded again.
-
+            first picture of an animation: upright, in sRGB, transparent parts white, without metadata. A JPEG of which
+            only the metadata must be removed is not encoded again.
         quality: Whether to make the checks of `inspect_media` before anything is sent: ``"warn"`` issues a
             `MediaQualityWarning` for a picture that fails one, ``"refuse"`` raises a `MediaQualityError`. The limits
             and the face detector are those of the client.
