@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import io
 import os
 from typing import TYPE_CHECKING
 
 import pytest
 from anyio import to_thread
 
-from veriff_async import Credentials, Media
+from veriff_async import Credentials, Media, MediaChangedError, UploadProgress, VeriffClient
 from veriff_async._media import source as source_module
 from veriff_async._media.prepare import PendingUpload, inspect
-from veriff_async._media.source import SMALL, TINY, BytesSource, PathSource, SourceOpener, reusable_source
+from veriff_async._media.source import SMALL, TINY, BytesSource, MemoryBudget, PathSource, SourceOpener, reusable_source
 from veriff_async._media.stream_body import sign
 from veriff_async.client import uploader_of
+from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from veriff_async import VeriffClient
     from veriff_async.sandbox import Sandbox
 
 pytestmark = pytest.mark.anyio
@@ -36,7 +38,7 @@ def test_one_pass_signs_and_digests(tmp_path: Path, size: int, hold: int) -> Non
     path = tmp_path / "face.jpg"
     path.write_bytes(content)
     media = Media(path, "face")
-    source = reusable_source(path, hold=hold)
+    source = reusable_source(path, budget=MemoryBudget(hold, largest=hold))
     assert source is not None
     digest = hashlib.sha256()
 
@@ -85,3 +87,70 @@ def test_files_in_memory_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert isinstance(held.pop(), BytesSource)
 
     assert isinstance(opener.open(path), BytesSource)
+
+
+def test_memory_is_reserved_before_a_file_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that are read at the same time share the limit, also when none of them is complete yet."""
+    monkeypatch.setattr(source_module, "_MAX_HELD", SMALL)
+    path = tmp_path / "face.jpg"
+    path.write_bytes(JPEG + bytes(SMALL - len(JPEG)))
+    opener, others = SourceOpener(), []
+
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            others.append(opener.open(path))
+            return super().read(size)
+
+    held = opener.open(Slow(path.read_bytes()))
+
+    assert isinstance(held, BytesSource)
+    assert {type(other) for other in others} == {PathSource}
+
+
+@pytest.mark.parametrize("stated", [999, 1001])
+def test_file_that_is_longer_or_shorter_than_it_was_is_refused(stated: int) -> None:
+    """A file whose length changes while it is read into memory is not sent with a part of its bytes."""
+
+    class Changing(io.BytesIO):
+        def tell(self) -> int:
+            return super().tell() and stated
+
+    with pytest.raises(MediaChangedError):
+        SourceOpener().open(Changing(JPEG + bytes(1000 - len(JPEG))))
+
+
+@pytest.mark.parametrize("fault", ["status", "callback", "cancellation", "another media"])
+async def test_failed_upload_frees_its_memory(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """The memory of a failed upload is free for the next one, although its error still refers to it."""
+    path = tmp_path / "face.jpg"
+    await to_thread.run_sync(path.write_bytes, JPEG + os.urandom(SMALL - len(JPEG)))
+    monkeypatch.setattr(source_module, "_MAX_HELD", SMALL)
+    if fault == "status":
+        sandbox.inject(Fault.status(400), path="/v1/sessions/*/media")
+
+    async with VeriffClient.from_env(sandbox.environ) as veriff:
+        session = await veriff.create_session()
+        media = [Media(path, "face"), *([Media(b"no picture", "face")] if fault == "another media" else [])]
+        failures: list[BaseException] = []
+
+        def fail(_: UploadProgress) -> None:
+            if fault == "callback":
+                raise ZeroDivisionError
+            if fault == "cancellation":
+                task.cancel()
+
+        async def upload() -> None:
+            try:
+                await session.upload(*media, progress=fail)
+            except BaseException as error:
+                failures.append(error)
+                raise
+
+        task = asyncio.create_task(upload())
+        await asyncio.wait([task])
+        next_source = await to_thread.run_sync(uploader_of(veriff).opener.open, path)
+
+    assert len(failures) == 1
+    assert isinstance(next_source, BytesSource)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
+from anyio import CancelScope
 
 from veriff_async._media.worker_threads import WorkerThreads
 
@@ -55,6 +59,32 @@ async def test_cancelled_call_ends_after_its_function(workers: WorkerThreads) ->
     assert ended == [True]
 
 
+async def test_cancelled_scope_does_not_wake_the_call_that_waits_for_its_thread(workers: WorkerThreads) -> None:
+    """A cancel scope of anyio cancels a call once, and not in each turn of the loop until the thread ends."""
+    began, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        release.wait(30)
+
+    async def call(scope: CancelScope) -> None:
+        with scope:
+            await workers.run(work)
+
+    scope = CancelScope()
+    task = asyncio.create_task(call(scope))
+    while not began.is_set():  # noqa: ASYNC110  it is set in a thread
+        await asyncio.sleep(0)
+    scope.cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    cancellations = task.cancelling()
+    release.set()
+    await task
+
+    assert cancellations == 1
+
+
 async def test_cancelled_call_that_has_not_begun_never_begins() -> None:
     """A call that waits for a free thread ends at once when it is cancelled."""
     workers, release = WorkerThreads(1), threading.Event()
@@ -77,3 +107,26 @@ async def test_call_after_close_starts_a_thread_again(workers: WorkerThreads) ->
     await workers.run(threading.current_thread)
     workers.close()
     assert await workers.run(lambda: 1) == 1
+
+
+FORK: Final = """
+import asyncio, os
+from veriff_async._media.worker_threads import WorkerThreads
+
+workers = WorkerThreads(2)
+asyncio.run(workers.run(os.getpid))
+child = os.fork()
+if child == 0:
+    os._exit(0 if asyncio.run(asyncio.wait_for(workers.run(os.getpid), 30)) == os.getpid() else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+@pytest.mark.usefixtures("without_coverage")
+def test_forked_process_starts_threads_of_its_own() -> None:
+    """A child process, which inherits no thread, runs its calls in new ones."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK]
+    completed = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603  our own code
+
+    assert (completed.returncode, completed.stderr) == (0, "")

@@ -56,7 +56,15 @@ if TYPE_CHECKING:
     from veriff_async.credentials import Credentials
     from veriff_async.models.inspection import FaceDetector, MediaInspection
 
-__all__ = ("PendingUpload", "Preparer", "check_arguments", "error_context", "inspect", "issue_warnings")
+__all__ = (
+    "PendingUpload",
+    "Preparer",
+    "check_arguments",
+    "error_context",
+    "inspect",
+    "issue_warnings",
+    "open_and_inspect",
+)
 
 _MAX_SIGNED: Final = 4 * 1024 * 1024
 """Bytes that one call signs before it sends the first: they take a few milliseconds."""
@@ -86,7 +94,7 @@ class PendingUpload:
     inspection: MediaInspection | None = field(default=None, repr=False)
 
     def close(self) -> None:
-        """Delete the temporary file, if there is one."""
+        """Delete the temporary file, or free the memory that holds the bytes."""
         if self.prepared is not None:
             self.prepared.source.close()
 
@@ -199,8 +207,7 @@ class Preparer:
             await self._spool_and_convert(uploads, signer_for)
         except BaseException:
             # Temporary files of media that were complete before another one failed.
-            for upload in uploads:
-                upload.close()
+            _close_all(uploads)
             raise
         issue_warnings(uploads, stacklevel=stacklevel + 1)
 
@@ -235,7 +242,10 @@ class Preparer:
             return done
         try:
             await (run_abandonable(inspect_all, idle=self._idle) if needs_own_thread else self.workers.run(inspect_all))
-        except MediaSourceError:
+        except BaseException as error:
+            _close_all(done)
+            if not isinstance(error, MediaSourceError):
+                raise
             # The thread adds the media to its own errors. If it hangs, it does so at the first media that is not done.
             with error_context(len(done), media[len(done)]):
                 raise
@@ -327,6 +337,11 @@ def issue_warnings(uploads: Iterable[PendingUpload], *, stacklevel: int) -> None
             warnings.warn(msg, MediaQualityWarning, stacklevel=stacklevel)
 
 
+def _close_all(uploads: Iterable[PendingUpload]) -> None:
+    for upload in uploads:
+        upload.close()
+
+
 def _inspect_all(
     media: Sequence[Media], opener: SourceOpener, credentials: Credentials | None, done: list[PendingUpload]
 ) -> None:
@@ -348,12 +363,28 @@ def _inspect_all(
     for index, item in enumerate(media):
         with error_context(index, item):
             upload = PendingUpload(index, item)
-            if (source := opener.open(item.source)) is not None:
-                prepared = upload.prepared = inspect(item, source)
-                if credentials is not None and prepared.is_held and source.size <= left and not may_convert(item):
+            if (prepared := open_and_inspect(item, opener)) is not None:
+                upload.prepared, size = prepared, prepared.source.size
+                if credentials is not None and prepared.is_held and size <= left and not may_convert(item):
                     upload.signed = sign(prepared, credentials)
-                    left -= source.size
+                    left -= size
         done.append(upload)
+
+
+def open_and_inspect(media: Media, opener: SourceOpener) -> PreparedMedia | None:
+    """Open the source of a media and inspect it, or return ``None`` for a stream that must be spooled. Blocking.
+
+    Raises:
+        MediaError: The media cannot be uploaded.
+        InvalidArgumentError: An argument is invalid.
+    """
+    if (source := opener.open(media.source)) is None:
+        return None
+    try:
+        return inspect(media, source)
+    except BaseException:
+        source.close()
+        raise
 
 
 def inspect(media: Media, source: Source, *, is_converted: bool = False) -> PreparedMedia:

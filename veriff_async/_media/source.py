@@ -23,7 +23,6 @@ from inspect import iscoroutinefunction
 from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
-from weakref import finalize
 
 from attrs import Factory, define, field, frozen
 
@@ -32,6 +31,7 @@ from veriff_async._protocol.limits import TOO_MANY_FILES
 from veriff_async._protocol.source_mistakes import explain_path
 from veriff_async.errors import (
     InvalidArgumentError,
+    MediaChangedError,
     MediaEmptyError,
     MediaError,
     MediaSourceError,
@@ -55,8 +55,10 @@ __all__ = (
     "TINY",
     "BytesSource",
     "FileSource",
+    "MemoryBudget",
     "PathSource",
     "Reader",
+    "Reservation",
     "Source",
     "SourceOpener",
     "SourceTime",
@@ -64,6 +66,7 @@ __all__ = (
     "is_async",
     "is_closed",
     "may_block",
+    "media_changed",
     "not_bytes",
     "raw_of",
     "reads_async",
@@ -221,6 +224,11 @@ def empty() -> MediaEmptyError:
     )
 
 
+def media_changed() -> MediaChangedError:
+    """Return the error for a media that was written to."""
+    return MediaChangedError("The media changed while it was uploaded: upload it again when nothing writes to it.")
+
+
 def stalled(seconds: float) -> MediaSourceError:
     """Return the error for a source that returned nothing for so long."""
     return MediaSourceError(
@@ -344,11 +352,13 @@ class BytesSource:
     Attributes:
         view: The bytes.
         constant: Whether they cannot change.
+        reservation: Their part of the memory budget of the client, if they were read or copied for one upload.
         size: How many they are; asked several times for each upload.
     """
 
     view: memoryview
     constant: bool
+    reservation: Reservation | None = field(default=None, repr=False, eq=False)
     may_block: bool = field(default=False, init=False)
     size: int = field(init=False, default=Factory(lambda self: self.view.nbytes, takes_self=True))
 
@@ -360,7 +370,14 @@ class BytesSource:
         """Do nothing: the bytes are in memory."""
 
     def close(self) -> None:
-        """Do nothing: the bytes belong to the caller."""
+        """Free the bytes that were read for one upload; those of the caller stay.
+
+        Otherwise an error would keep them: its traceback refers to the frames that sent them, which may refer to it.
+        """
+        if self.reservation is not None:
+            with suppress(BufferError):  # a thread that was abandoned still reads them
+                self.view.release()
+            self.reservation.release()
 
 
 @define
@@ -614,6 +631,57 @@ def _open(path: str) -> BinaryIO:
     raise MediaError(msg)
 
 
+class Reservation:
+    """Bytes of a `MemoryBudget`, which are returned by `release`, or when nothing refers to them any more."""
+
+    __slots__ = ("_budget", "_size")
+
+    def __init__(self, budget: MemoryBudget, size: int) -> None:
+        """Record what was taken from a budget."""
+        self._budget = budget
+        self._size = size
+
+    def release(self) -> None:
+        """Return the bytes; a second call does nothing."""
+        size, self._size = self._size, 0
+        self._budget.add(size)
+
+    def __del__(self) -> None:
+        """Return the bytes."""
+        self.release()
+
+
+class MemoryBudget:
+    """Bytes of files that may be held in memory, shared by the threads that read them."""
+
+    def __init__(self, size: int, *, largest: int) -> None:
+        """Begin with a whole budget.
+
+        Args:
+            size: Most bytes that are held at once.
+            largest: Most bytes of one file.
+        """
+        self._left = size
+        self._largest = largest
+        # Reentrant, because the collection of a source may interrupt the thread that has it.
+        self._lock = RLock()
+
+    def reserve(self, size: int) -> Reservation | None:
+        """Take bytes for one file before it is read, or return ``None`` if it may not be held."""
+        with self._lock:
+            return self.take(size) if size <= min(self._largest, self._left) else None
+
+    def take(self, size: int) -> Reservation:
+        """Take bytes for something that is in memory in any case."""
+        self.add(-size)
+        return Reservation(self, size)
+
+    def add(self, size: int) -> None:
+        """Return bytes; `Reservation` calls it."""
+        with self._lock:
+            self._left += size
+
+
 class SourceOpener:
     """Opens the sources of one client, and reads files into memory while the total of all that live is bounded.
 
@@ -622,31 +690,22 @@ class SourceOpener:
 
     def __init__(self) -> None:
         """Hold nothing yet."""
-        self._left = _MAX_HELD
-        # Reentrant, because the collection of a source may interrupt the thread that has it.
-        self._lock = RLock()
+        self._budget = MemoryBudget(_MAX_HELD, largest=_MAX_HELD_OF_ONE)
 
     def open(self, source: MediaSource) -> Source | None:
         """Return a source that can be read again; see `reusable_source`. Blocking."""
-        opened = reusable_source(source, hold=min(_MAX_HELD_OF_ONE, self._left))
-        # The caller's own bytes are in memory anyway, so they do not count.
-        if isinstance(opened, BytesSource) and opened.constant and not isinstance(source, bytes):
-            self._add(-opened.size)
-            # With the object rather than with the upload: as long as anything refers to it, it takes memory.
-            finalize(opened, self._add, opened.size).atexit = False
-        return opened
-
-    def _add(self, size: int) -> None:
-        with self._lock:
-            self._left += size
+        return reusable_source(source, budget=self._budget)
 
 
-def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
+_NO_MEMORY: Final = MemoryBudget(0, largest=0)
+
+
+def reusable_source(source: MediaSource, *, budget: MemoryBudget = _NO_MEMORY) -> Source | None:
     """Return a source that can be read again. Blocking; call it in a worker thread.
 
     Args:
         source: The source of a `Media`.
-        hold: Bytes that may be held in memory: a file of at most so many is read now.
+        budget: Memory for files that are read now.
 
     Returns:
         The source, or ``None`` when it can be read only once and must be spooled.
@@ -654,46 +713,54 @@ def reusable_source(source: MediaSource, *, hold: int = 0) -> Source | None:
     Raises:
         MediaError: It is missing, a directory, not a regular file, or may not be read.
         MediaEmptyError: It holds no bytes.
+        MediaChangedError: Its length changed while it was read.
         InvalidArgumentError: It cannot be read as bytes.
     """
     reusable: Source | None
     if isinstance(source, str | os.PathLike):
-        reusable = _path_source(_path_of(source), hold)
+        reusable = _path_source(_path_of(source), budget)
     elif isinstance(source, bytes | bytearray | memoryview):
-        reusable = _bytes_source(source, hold)
+        reusable = _bytes_source(source, budget)
     elif isinstance(source, EncodedText):
         decode = decode_data_url if source.is_data_url else decode_base64
-        reusable = BytesSource(memoryview(decode(source.text)), constant=True)
+        content = decode(source.text)
+        reusable = BytesSource(memoryview(content), constant=True, reservation=budget.take(len(content)))
     else:
         reusable = _file_source(sync_file(source))
-        if reusable is not None and reusable.size <= hold:
+        if reusable is not None and reusable.size and (reservation := budget.reserve(reusable.size)) is not None:
             with closing(reusable.open()) as reader:
-                reusable = _read_whole(reader, reusable.size)
+                reusable = _read_whole(reader, reusable.size, reservation)
     if reusable is not None and reusable.size == 0:
         raise empty()
     return reusable
 
 
-def _bytes_source(source: bytes | bytearray | memoryview, hold: int) -> BytesSource:
-    constant = isinstance(source, bytes)
+def _bytes_source(source: bytes | bytearray | memoryview, budget: MemoryBudget) -> BytesSource:
+    content: bytes | None = None
     try:
         view = memoryview(source)
         try:
             # Single bytes, so that lengths and slices count bytes, also for an array of larger items.
             view = view.cast("B")
         except (TypeError, ValueError):  # bytes that are not contiguous, or of a foreign byte order
-            view, constant = memoryview(view.tobytes()), True
+            content = view.tobytes()
     except ValueError:
         msg = "The media is a memoryview that was released: pass it before its release, or pass bytes."
         raise InvalidArgumentError(msg) from None
-    if not constant and view.nbytes <= hold:  # a copy is cheaper than a second pass that compares
-        return BytesSource(memoryview(bytes(view)), constant=True)
-    return BytesSource(view, constant=constant)
+    if content is not None:
+        return BytesSource(memoryview(content), constant=True, reservation=budget.take(len(content)))
+    if isinstance(source, bytes) or (reservation := budget.reserve(view.nbytes)) is None:
+        return BytesSource(view, constant=isinstance(source, bytes))
+    # A copy is cheaper than a second pass that compares.
+    return BytesSource(memoryview(bytes(view)), constant=True, reservation=reservation)
 
 
-def _read_whole(reader: Reader, size: int) -> BytesSource:
-    content = memoryview(bytearray(size))
-    return BytesSource(content[: reader.fill(content)], constant=True)
+def _read_whole(reader: Reader, size: int, reservation: Reservation) -> BytesSource:
+    # One byte more than expected, to notice a file that has grown since its size was read.
+    content = memoryview(bytearray(size + 1))
+    if reader.fill(content) != size:
+        raise media_changed()
+    return BytesSource(content[:size], constant=True, reservation=reservation)
 
 
 def _path_of(source: str | os.PathLike[str]) -> str:
@@ -704,21 +771,21 @@ def _path_of(source: str | os.PathLike[str]) -> str:
     raise failure
 
 
-def _path_source(path: str, hold: int) -> Source:
+def _path_source(path: str, budget: MemoryBudget) -> Source:
     with _open(path) as file:
         status = os.fstat(file.fileno())
         size = status.st_size
         if not stat.S_ISREG(status.st_mode):
             msg = "The media path is not a regular file: open it yourself and pass the open file."
             raise MediaError(msg)
-        if size > hold:
+        if size == 0 or (reservation := budget.reserve(size)) is None:
             return PathSource(path, size)
         # Nearly every file comes with one call. The reader takes the rest, and explains an error.
         with suppress(OSError):
-            content = file.read(size)
+            content = file.read(size + 1)  # see `_read_whole`
             if len(content) == size:
-                return BytesSource(memoryview(content), constant=True)
-        return _read_whole(_FileReader(file, file.fileno(), start=0), size)
+                return BytesSource(memoryview(content), constant=True, reservation=reservation)
+        return _read_whole(_FileReader(file, file.fileno(), start=0), size, reservation)
 
 
 def _file_source(source: object) -> Source | None:

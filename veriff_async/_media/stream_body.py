@@ -48,11 +48,11 @@ from attrs import field, frozen
 
 from veriff_async._http.payload import CallbackError, SentOnce, transport_of
 from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, source_failed, stalled
+from veriff_async._media.source import PIECE, PRIVATE, TINY, BytesSource, media_changed, source_failed, stalled
 from veriff_async._protocol.image_header import detect_type
 from veriff_async._protocol.media_rules import context_of, may_convert
 from veriff_async._protocol.upload_body import encode, image_body_template
-from veriff_async.errors import InvalidArgumentError, MediaChangedError, VeriffError
+from veriff_async.errors import InvalidArgumentError, VeriffError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
@@ -269,10 +269,10 @@ class _Pass:
         # One byte more than expected is read at the end, to notice a file that has grown.
         beyond = memoryview(bytearray(1))
         if reader.fill(piece) < len(piece) or (self.ended and reader.fill(beyond)):
-            raise _changed()
+            raise media_changed()
         self._add_to_checksum(piece)
         if self.ended and self._signed is not None and not self._is_as_signed(self._signed, reader):
-            raise _changed()
+            raise media_changed()
         if self.ended and self._prepared.source.may_block:
             reader.close()  # in this thread, since restoring the file's position may block too
         return piece
@@ -333,10 +333,6 @@ class _Pass:
         # CRC-32 detects a file that is being written to, not an attacker: Veriff checks the signature.
         if self._stamp is None:
             self._checksum = zlib.crc32(piece, self._checksum)
-
-
-def _changed() -> MediaChangedError:
-    return MediaChangedError("The media changed while it was uploaded: upload it again when nothing writes to it.")
 
 
 @contextmanager

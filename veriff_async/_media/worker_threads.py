@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
+
+from anyio import CancelScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +30,7 @@ class WorkerThreads:
         """Start no thread yet; `limit` is the largest number of them."""
         self._limit = limit
         self._executor: ThreadPoolExecutor | None = None
+        self._process = 0
 
     def close(self) -> None:
         """End the threads when their work ends. A call that is still running may start others."""
@@ -50,12 +54,16 @@ class WorkerThreads:
             if not call.done():
                 loop, ended = asyncio.get_running_loop(), asyncio.Event()
                 call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
-                while not ended.is_set():
-                    with suppress(asyncio.CancelledError):
-                        await ended.wait()
+                # Without the shield, a cancel scope of anyio would cancel this wait again in each turn of the loop.
+                with CancelScope(shield=True):
+                    while not ended.is_set():
+                        with suppress(asyncio.CancelledError):
+                            await ended.wait()
             raise
 
     def _submit(self, function: Callable[[], _T]) -> Future[_T]:
-        if self._executor is None:
+        # A fork copies the executor without its threads, so that it would never run anything.
+        if self._executor is None or self._process != os.getpid():
+            self._process = os.getpid()
             self._executor = ThreadPoolExecutor(self._limit, thread_name_prefix="veriff-async")
         return self._executor.submit(function)

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Final, cast
 
 from attrs import define
 
-from veriff_async._media.prepare import PendingUpload, check_arguments, error_context, inspect
+from veriff_async._media.prepare import PendingUpload, check_arguments, error_context, open_and_inspect
 from veriff_async._media.source import PIECE, BytesSource, reusable_source
 from veriff_async._media.stream_body import sign
 from veriff_async._protocol.json.decode import dump
@@ -82,17 +82,20 @@ def prepare_job(job: Job, previous: JobRecord | None, credentials: Credentials, 
     needs_uploads = previous is None or previous.retry().state not in _UPLOADED_STATES
     records: list[MediaRecord] = []
     uploads: dict[int, PendingUpload] = {}
-    for index, media in enumerate(job.media):
-        known = saved[index] if index < len(saved) else None
-        fingerprint = None if known is None else known.fingerprint
-        with error_context(index, media):
-            if needs_uploads and (known is None or known.media_id is None):
-                upload = uploads[index] = PendingUpload(index, media)
-                fingerprint = _prepare_upload(upload, fingerprint, credentials, opener)
-            else:
-                fingerprint = _compare(media, fingerprint)
-        converted = may_convert(media)
-        records.append(MediaRecord(context=str(media.context), fingerprint=fingerprint, converted=converted))
+    with ExitStack() as opened:
+        for index, media in enumerate(job.media):
+            known = saved[index] if index < len(saved) else None
+            fingerprint = None if known is None else known.fingerprint
+            with error_context(index, media):
+                if needs_uploads and (known is None or known.media_id is None):
+                    upload = uploads[index] = PendingUpload(index, media)
+                    opened.callback(upload.close)
+                    fingerprint = _prepare_upload(upload, fingerprint, credentials, opener)
+                else:
+                    fingerprint = _compare(media, fingerprint)
+            converted = may_convert(media)
+            records.append(MediaRecord(context=str(media.context), fingerprint=fingerprint, converted=converted))
+        opened.pop_all()  # they stay open, because all are prepared
     options_digest = hashlib.sha256(dump(described)).hexdigest()
     return PreparedJob(JobRecord(job_id=job.id, options_digest=options_digest, media=tuple(records)), uploads)
 
@@ -126,10 +129,10 @@ def _prepare_upload(
     """Make the first pass over a media, and return its fingerprint, or ``None`` for a stream."""
     media = upload.media
     mtime_ns = _mtime_ns(media.source)  # before the bytes are read, so that a later change shows
-    source = opener.open(media.source)
-    if source is None:
+    prepared = upload.prepared = open_and_inspect(media, opener)
+    if prepared is None:
         return None
-    upload.prepared = inspect(media, source)
+    source = prepared.source
     if _is_unchanged(known, source, mtime_ns):
         return known
     # A converted picture is signed afterwards.
@@ -138,7 +141,7 @@ def _prepare_upload(
     digest = hashlib.sha256()
     if is_held := isinstance(source, BytesSource) and source.constant:
         digest.update(source.view)  # at once: each call gives Python's lock back
-    upload.signed = sign(upload.prepared, credentials, digest=None if is_held else digest)
+    upload.signed = sign(prepared, credentials, digest=None if is_held else digest)
     return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=digest.hexdigest())
 
 
