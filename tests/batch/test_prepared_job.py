@@ -21,7 +21,7 @@ from veriff_async import (
     MediaUnsupportedError,
     Person,
 )
-from veriff_async._media import prepare
+from veriff_async._media import prepare, source as source_module
 from veriff_async._media.convert import convert
 from veriff_async._media.source import SourceOpener
 from veriff_async.batch import (
@@ -40,7 +40,7 @@ from veriff_async.batch._prepared_job import is_same_input, prepare_job, session
 from veriff_async.sandbox import Fault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
     from veriff_async import VeriffClient
@@ -80,7 +80,18 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
         counts[os.fstat(descriptor).st_ino] += size
         return size
 
+    class CountingFile(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            content = super().read(size)
+            counts[os.fstat(self.fileno()).st_ino] += len(content)
+            return content
+
+    def open_counting(path: str, mode: str, *, buffering: int, opener: Callable[[str, int], int]) -> CountingFile:
+        assert buffering == 0
+        return CountingFile(path, mode, opener=opener)
+
     monkeypatch.setattr(os, "preadv", count)
+    monkeypatch.setattr(source_module, "open", open_counting, raising=False)
     return counts
 
 
