@@ -36,8 +36,19 @@ from veriff_async import (
     to_json,
 )
 from veriff_async._protocol.arguments import check_function, check_number, check_path, describe_value
-from veriff_async.batch import Job, MemoryJournal, RateLimits, SqliteJournal, read_manifest, verify_many
-from veriff_async.inbox import MemoryInbox, Retention, SqliteInbox
+from veriff_async.batch import (
+    Job,
+    MemoryJournal,
+    RateLimits,
+    SqliteJournal,
+    collect_many,
+    dump_record,
+    load_record,
+    read_manifest,
+    verify_many,
+)
+from veriff_async.inbox import MemoryInbox, Retention, SqliteInbox, dump_event, dump_state
+from veriff_async.models.state import SessionState
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -120,6 +131,8 @@ CALLS: Final[dict[str, Callable[[Any], object]]] = {
     "Credentials.sign": CREDENTIALS.sign,
     "Credentials.with_signing_secret": CREDENTIALS.with_signing_secret,
     "Credentials.without_secret": CREDENTIALS.without_secret,
+    "dump_record": dump_record,
+    "load_record": load_record,
     "read_manifest(timeout)": lambda value: read_manifest("jobs.csv", timeout=value),
     "to_json(time_digits)": lambda value: to_json(
         Decision(session_id=SESSION, status=Status.APPROVED), time_digits=value
@@ -171,6 +184,23 @@ def test_keys_that_are_not_strings_are_encoded(raw: dict[Any, object]) -> None:
     decision = from_json(Decision, {"verification": {"id": "x", "status": "approved"}} | raw)
 
     assert dump_json(to_json(decision))
+
+
+@pytest.mark.parametrize("raw", [{"a": object()}, {"a": math.nan}, {"a": {CANARY}}, _nested()])
+async def test_raw_that_is_not_json_is_refused_by_every_store(raw: dict[str, object], tmp_path: Path) -> None:
+    """A program can put anything into ``raw``; what encodes it raises an error that does not show it."""
+    decision = Decision(session_id=SESSION, status=Status.APPROVED, raw=raw)
+    event = DecisionEvent(decision=decision, raw=raw)
+    state = SessionState(session_id=SESSION, status=Status.APPROVED, decision=decision)
+    for call, value in ((dump_event, event), (dump_state, state)):
+        message = get_message(call, value)
+        assert "is not JSON" in message
+        assert CANARY not in message
+    async with MemoryInbox() as memory, SqliteInbox(tmp_path / "inbox.db") as sqlite:
+        for inbox in (memory, sqlite):
+            with pytest.raises(InvalidArgumentError, match="is not JSON"):
+                await inbox.record(event)
+            assert () == tuple(await inbox.get_events(SESSION))
 
 
 @pytest.mark.parametrize("option", ["progress", "timeout"])
@@ -258,6 +288,14 @@ async def test_extra_that_cannot_be_parsed_is_refused(
         await veriff.create_session(extra=extra)
 
     assert sandbox.requests == ()
+
+
+@pytest.mark.parametrize("value", [CANARY, -1, math.nan, True])
+async def test_collection_refuses_a_timeout_that_is_no_duration(veriff: VeriffClient, value: object) -> None:
+    """`collect_many` names the argument before it reads the journal."""
+    with pytest.raises(InvalidArgumentError, match="timeout is") as caught:
+        await anext(collect_many(veriff, journal=MemoryJournal(), timeout=cast("Any", value)))
+    assert CANARY not in str(caught.value)
 
 
 @pytest.mark.parametrize("value", [CANARY, 5, Hostile(), [CANARY]], ids=["text", "number", "hostile", "list"])

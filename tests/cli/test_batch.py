@@ -9,16 +9,18 @@ import re
 import shlex
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import pytest
+from anyio import to_thread
 from attrs import evolve
 
 from veriff_async import ConfigurationError, Credentials, Status, VeriffClient
-from veriff_async.batch import BatchProgress, InvalidRow, JobRecord, JobState, MediaRecord, SqliteJournal
-from veriff_async.cli.batch.manifest import ManifestCheck, check_manifest
+from veriff_async.batch import BatchProgress, InvalidRow, JobRecord, JobState, MediaRecord, MemoryJournal, SqliteJournal
+from veriff_async.cli.batch.manifest import ManifestCheck, check_manifest, iter_jobs
 from veriff_async.cli.batch.progress import ProgressDisplay, format_duration
 from veriff_async.cli.batch.results import open_results
 from veriff_async.cli.batch.saved_options import SavedOptions, load_options, save_options
@@ -281,6 +283,29 @@ def test_check_ignores_missing_files_of_jobs_that_have_a_session(folder: Path) -
 
     assert (1, bad) == (result.valid, result.invalid)
     assert ["new"] == [row.job_id for row in bad]
+
+
+@pytest.mark.parametrize("replaces", [False, True], ids=["written", "replaced"])
+def test_manifest_that_changed_since_its_check_is_not_sent(folder: Path, *, replaces: bool) -> None:
+    """Rows are known by their lines, so in a changed file a bad row would be sent, and a good one would be skipped."""
+    manifest, rows = folder / "jobs.csv", "id,face\nbad,gone.jpg\ngood,front.jpg\n"
+    manifest.write_text(rows)
+
+    def change() -> None:
+        target = folder / "new.csv" if replaces else manifest
+        target.write_text(rows.replace("\n", "\nnew,front.jpg\n", 1))
+        target.replace(manifest)
+
+    async def send(*, is_changed: bool) -> list[str]:
+        checked = await check_manifest(manifest, 900.0, None, lambda _: None)
+        if is_changed:
+            await to_thread.run_sync(change)
+        jobs = iter_jobs(manifest, 900.0, MemoryJournal(), lambda _: None, checked=checked)
+        return [job.id async for job in jobs]
+
+    assert ["good"] == anyio.run(partial(send, is_changed=False))
+    with pytest.raises(ConfigurationError, match="manifest changed"):
+        anyio.run(partial(send, is_changed=True))
 
 
 def test_saved_options_load_unchanged_and_reject_any_other_content(folder: Path) -> None:

@@ -48,7 +48,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from attrs import evolve
 
 from veriff_async._protocol.inbox_arguments import check_event, check_state
-from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
+from veriff_async._protocol.json.decode import decode_error, decode_model, dump_raw, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
 from veriff_async._protocol.status_transitions import DECIDED, can_follow, is_final, is_later, is_same
@@ -416,11 +416,11 @@ def dump_state(state: SessionState) -> bytes:
     """Encode a state as JSON for a store.
 
     Raises:
-        InvalidArgumentError: It is not a state.
+        InvalidArgumentError: It is not a state, or the ``raw`` of its decision is not JSON.
     """
     check_state(state)
     decision = state.decision
-    return dump(
+    return dump_raw(
         {
             "id": state.session_id,
             "status": state.status,
@@ -431,7 +431,8 @@ def dump_state(state: SessionState) -> bytes:
                 {"attempt": attempt.attempt_id, "status": attempt.status, "first_seen": attempt.first_seen}
                 for attempt in state.open_attempts
             ],
-        }
+        },
+        "decision",
     )
 
 

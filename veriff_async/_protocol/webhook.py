@@ -9,7 +9,7 @@ from attrs import evolve
 from veriff_async._protocol.arguments import check_text
 from veriff_async._protocol.authenticity import match_secret
 from veriff_async._protocol.inbox_arguments import check_event
-from veriff_async._protocol.json.decode import decode_error, decode_model, dump, load_object
+from veriff_async._protocol.json.decode import decode_error, decode_model, dump_raw, load_object
 from veriff_async._protocol.json.encode import to_json
 from veriff_async._protocol.request_arguments import as_bytes
 from veriff_async._protocol.status_transitions import without_details
@@ -145,10 +145,10 @@ def dump_event(event: WebhookEvent) -> bytes:
     """Encode an event for a store, as the JSON that was received. `load_event` also needs its ``kind``.
 
     Raises:
-        InvalidArgumentError: It is not an event.
+        InvalidArgumentError: It is not an event, or its ``raw`` is not JSON.
     """
     check_event(event)
-    return dump(event.raw or to_json(event))
+    return dump_raw(event.raw or to_json(event), "event")
 
 
 def load_event(kind: str, body: bytes) -> WebhookEvent:

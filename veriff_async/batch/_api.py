@@ -208,9 +208,9 @@ async def collect_many(  # noqa: PLR0913  the options of a batch; all but two ha
         ...     print(result.job_id, result.decision)
     """
     require_asyncio()
-    if timeout is not None and not timeout >= 0:
-        msg = f"timeout must be seconds, 0 to ask once, or None to wait for any time, not {timeout!r}."
-        raise InvalidArgumentError(msg)
+    if timeout is not None:
+        remedy = "give seconds, 0 to ask once, or None to wait for any time"
+        check_number("timeout", timeout, remedy=remedy, error=InvalidArgumentError)
     runner = _make_runner(
         client,
         journal,

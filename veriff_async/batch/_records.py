@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 from attrs import evolve, field, frozen
 
+from veriff_async._protocol.arguments import check_instance
 from veriff_async._protocol.json.strict import dump_strict, load_strict
-from veriff_async.errors import DecodeError, JournalError
+from veriff_async.errors import DecodeError, InvalidArgumentError, JournalError
 from veriff_async.models.decision import Decision  # noqa: TC001  cattrs reads the annotations
 
 if TYPE_CHECKING:
@@ -226,7 +227,12 @@ class JobRecord:
 
 
 def dump_record(record: JobRecord) -> bytes:
-    """Write a record as JSON, for a journal."""
+    """Write a record as JSON, for a journal.
+
+    Raises:
+        InvalidArgumentError: It is not a record.
+    """
+    check_instance("record", record, JobRecord, remedy="pass what load_record returns", error=InvalidArgumentError)
     return dump_strict(record)
 
 
@@ -235,7 +241,9 @@ def load_record(text: bytes) -> JobRecord:
 
     Raises:
         JournalError: The bytes are damaged, or a newer version wrote them.
+        InvalidArgumentError: The text is not bytes.
     """
+    check_instance("text", text, bytes, remedy="pass what dump_record returned", error=InvalidArgumentError)
     try:
         return load_strict(JobRecord, text)
     except DecodeError:

@@ -136,7 +136,9 @@ class SqliteEventStore(Database):
 
         Raises:
             InboxError: The stored state of its session cannot be read.
+            InvalidArgumentError: Its ``raw`` is not JSON.
         """
+        body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would blame the file
         session, key, now = _encode(event.session_id or ""), _encode(event.dedup_key), self._time
         before, events = self._get_session(session)
         # The key finds a repetition although other events came in between; a deleted event counts as new again.
@@ -144,7 +146,7 @@ class SqliteEventStore(Database):
         state, ignored = apply_event(before, event, source, is_duplicate=existing is not None, recorded_at=now)
         text = None if state is None or state is before else dump_state(state)
         # All steps that can fail for this event alone are done: an error must not leave an event without its state.
-        number = self._insert(session, event) if existing is None else self._next_number()
+        number = self._insert(session, event, body) if existing is None else self._next_number()
         self._db.execute(
             "INSERT INTO session (id, state, changed, events, touched) VALUES (?, ?, ?, 1, ?) "
             "ON CONFLICT DO UPDATE SET state = ifnull(excluded.state, state), "
@@ -185,9 +187,9 @@ class SqliteEventStore(Database):
         )
         return tuple(_load_event(kind, body) for kind, body in rows)
 
-    def _insert(self, session: bytes, event: WebhookEvent) -> int:
+    def _insert(self, session: bytes, event: WebhookEvent, body: bytes) -> int:
         """Insert an event, and return its number."""
-        row = (session, _encode(event.dedup_key), event.kind, dump_event(event))
+        row = (session, _encode(event.dedup_key), event.kind, body)
         return self._db.execute("INSERT INTO event (session, key, kind, body) VALUES (?, ?, ?, ?)", row).lastrowid or 0
 
     def _next_number(self) -> int:

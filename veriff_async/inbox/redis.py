@@ -254,6 +254,8 @@ class RedisInbox:
         self, client: Redis, event: WebhookEvent, source: DecisionSource, call: _RecordCall
     ) -> tuple[RecordResult, int]:
         """Record an event; return the result, and how many sessions are too many or too old."""
+        body = dump_event(event)  # first: the key is a digest of the same JSON, and its error would name nothing
+        entry = b"\n".join((event.dedup_key.encode("utf-8", "surrogatepass"), event.kind.encode(), body))
         key, mark = self._key(_member(event.session_id)), f"key:{event.dedup_key}"
         while True:  # until no other client has changed the session in between
             async with transaction(client) as pipe:
@@ -272,7 +274,7 @@ class RedisInbox:
                 )
                 fields, removed = cast("_NewFields", ({}, []))
                 if stored_token is None:
-                    fields, removed = await self._new_fields(pipe, key, event, int(first or 0), int(after or 0))
+                    fields, removed = await self._new_fields(pipe, key, entry, int(first or 0), int(after or 0))
                 result = RecordResult(event=event, state=state, ignored=ignored)
                 if not result.is_duplicate:
                     fields[mark] = call.token
@@ -301,15 +303,14 @@ class RedisInbox:
         seconds, microseconds, values = await response
         return self._time(seconds, microseconds), values
 
-    async def _new_fields(self, pipe: Pipeline, key: str, event: WebhookEvent, first: int, after: int) -> _NewFields:
+    async def _new_fields(self, pipe: Pipeline, key: str, entry: bytes, first: int, after: int) -> _NewFields:
         """Return the fields of a new event, and the names of those of old events that exceed the limit."""
         first_kept = max(first, after + 1 - self._retention.max_events_per_session)
         removed = [b"event:%d" % number for number in range(first, first_kept)]
         if removed:
             bodies = cast("list[bytes | None]", await pipe.hmget(key, removed))
             removed += [b"key:" + body.rsplit(b"\n", 2)[0] for body in bodies if body]
-        body = b"\n".join((event.dedup_key.encode("utf-8", "surrogatepass"), event.kind.encode(), dump_event(event)))
-        return {"first": first_kept, "after": after + 1, f"event:{after}": body}, removed
+        return {"first": first_kept, "after": after + 1, f"event:{after}": entry}, removed
 
     def _touch(self, pipe: Pipeline, session_id: str | None, fields: dict[FieldT, EncodableT], now: float) -> None:
         """Write fields of a session and the time; then count the sessions, and those that are too old."""

@@ -56,7 +56,7 @@ class Decision(HasLazyParts, Outcome):
     Act on `status`: `code` is often ``null`` in real responses, and the documents disagree about the code of an
     abandoned session. Times are aware and in UTC. A field whose member is missing or cannot be decoded is ``None``.
     `raw` is the whole response as received, root included. Fields that are optional are decoded from it when they are
-    first read.
+    first read, so do not change it: remove personal data from a copy.
 
     Attributes:
         session_id: The session.

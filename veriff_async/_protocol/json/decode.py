@@ -41,7 +41,17 @@ if TYPE_CHECKING:
     from veriff_async._protocol.json.compiled import Decoder, Hook
     from veriff_async.models.json import JsonObject
 
-__all__ = ("check_model", "decode_error", "decode_model", "dump", "from_json", "load_object", "stringify", "warm_up")
+__all__ = (
+    "check_model",
+    "decode_error",
+    "decode_model",
+    "dump",
+    "dump_raw",
+    "from_json",
+    "load_object",
+    "stringify",
+    "warm_up",
+)
 
 _T = TypeVar("_T")
 
@@ -69,6 +79,23 @@ def dump(value: object) -> bytes:
         return with_javascript_numbers(_ENCODER.encode(value)).encode()
     except UnicodeEncodeError:
         return with_javascript_numbers(_ASCII_ENCODER.encode(value)).encode()
+
+
+def dump_raw(value: object, owner: str) -> bytes:
+    """Encode JSON that contains the ``raw`` of a model, into which a program can put any value.
+
+    Args:
+        value: The JSON.
+        owner: The model, for the error.
+
+    Raises:
+        InvalidArgumentError: It has no JSON form.
+    """
+    try:
+        return dump(value)
+    except (TypeError, ValueError, RecursionError):  # not chained: its text may contain personal data
+        msg = f"The raw of this {owner} is not JSON: pass it as Veriff sent it."
+    raise InvalidArgumentError(msg)
 
 
 def stringify(value: object) -> bytes:

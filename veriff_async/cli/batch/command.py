@@ -329,10 +329,9 @@ def _run_check(journal: Path, options: SavedOptions, *, retry_failed: bool, max_
         options,
         connect,
         journal,
-        total=checked.valid,
+        checked=checked,
         retry_failed=retry_failed,
         max_outage=max_outage,
-        reported={row.line for row in checked.invalid},
         on_changed=_warn_changed,
         quiet=current_command().for_program,
     )

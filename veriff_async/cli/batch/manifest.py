@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final
 from anyio import to_thread
 from attrs import define, field
 
-from veriff_async import MediaError, inspect_media
+from veriff_async import ConfigurationError, MediaError, inspect_media
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._protocol.picture_verdicts import describe_failures
 from veriff_async.batch import InvalidRow, ManifestRow, SqliteJournal, read_manifest
 from veriff_async.batch.manifest import media_problem
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from veriff_async import InspectionThresholds
@@ -36,8 +36,10 @@ class ManifestCheck:
     Attributes:
         valid: Number of valid rows.
         invalid: The invalid rows.
+        version: The file that was checked, see `_version`.
     """
 
+    version: tuple[int, ...] = ()
     valid: int = 0
     invalid: list[InvalidRow] = field(factory=list[InvalidRow])
 
@@ -74,7 +76,7 @@ async def check_manifest(  # noqa: PLR0913  the parts of a check
     Raises:
         VeriffError: The file or the journal cannot be read.
     """
-    result = ManifestCheck()
+    result = ManifestCheck(version=await to_thread.run_sync(_version, manifest))
     async with (
         nullcontext() if journal is None else SqliteJournal(journal) as opened,
         aclosing(_pages(manifest, seconds, opened)) as pages,
@@ -96,7 +98,7 @@ async def iter_jobs(
     journal: Journal,
     on_changed: Callable[[InvalidRow], None],
     *,
-    reported: Collection[int],
+    checked: ManifestCheck,
 ) -> AsyncGenerator[Job]:
     """Yield the jobs of all valid rows.
 
@@ -105,9 +107,17 @@ async def iter_jobs(
         seconds: Default timeout of a row.
         journal: The journal of the run.
         on_changed: Called with each row that has become invalid since `check_manifest`.
-        reported: Lines of the rows that `check_manifest` found invalid. They are skipped, so that their pictures are
-            not inspected again.
+        checked: The result of `check_manifest`. The rows that it found invalid are skipped by their lines, so that
+            their pictures are not inspected again.
+
+    Raises:
+        ConfigurationError: The manifest has changed since the check began.
     """
+    reported = {row.line for row in checked.invalid}
+    # In a file with other lines, an invalid row would be sent, and a valid one skipped in its place.
+    if await to_thread.run_sync(_version, manifest) != checked.version:
+        msg = "The manifest changed while it was checked, so nothing was sent: start the batch again."
+        raise ConfigurationError(msg)
     async with aclosing(_pages(manifest, seconds, journal)) as pages:
         async for page in pages:
             for row in page:
@@ -117,6 +127,15 @@ async def iter_jobs(
                     yield row.job
                 else:
                     on_changed(row)
+
+
+def _version(manifest: Path) -> tuple[int, ...]:
+    """Return what changes when a file is written or replaced; empty if the file is missing, as its reader reports."""
+    try:
+        status = manifest.stat()
+    except (OSError, ValueError):
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 async def _pages(
@@ -161,6 +180,7 @@ async def _inspect_row(
         try:
             inspection = await inspect_media(media, thresholds=thresholds)
         except MediaError as error:  # it is damaged, and only decoding shows that
+            error.media = None  # it is always the first of its call; the context names the media of the row
             problems.append(f"{media.context}: {error}")
             continue
         if inspection.failed:

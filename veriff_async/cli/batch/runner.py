@@ -18,11 +18,12 @@ from veriff_async.cli.batch.summary import JobCounts
 from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from pathlib import Path
 
     from veriff_async import VeriffClient
     from veriff_async.batch import InvalidRow, Job, JobResult
+    from veriff_async.cli.batch.manifest import ManifestCheck
     from veriff_async.cli.batch.results import ResultsFile
     from veriff_async.cli.batch.saved_options import SavedOptions
 
@@ -54,16 +55,15 @@ async def run_batch(  # noqa: PLR0913  the parts of a batch
     connect: Connect,
     journal: Path,
     *,
-    total: int,
+    checked: ManifestCheck,
     retry_failed: bool,
     max_outage: float,
-    reported: Collection[int],
     on_changed: Callable[[InvalidRow], None],
     quiet: bool,
 ) -> RunSummary:
-    """Verify or submit the jobs of a manifest, or resume them; see `iter_jobs` for `reported` and `on_changed`."""
+    """Verify or submit the jobs of a manifest, or resume them; see `iter_jobs` for `checked` and `on_changed`."""
     async with _connect(connect, options.inbox) as veriff:
-        display = ProgressDisplay(total, veriff.statistics, is_submission=options.submit_only, quiet=quiet)
+        display = ProgressDisplay(checked.valid, veriff.statistics, is_submission=options.submit_only, quiet=quiet)
         async with _open_run(
             journal,
             options.out,
@@ -74,7 +74,7 @@ async def run_batch(  # noqa: PLR0913  the parts of a batch
         ) as run:
             # After the journal is locked: a second run must not replace the options of the first one.
             await to_thread.run_sync(save_options, journal, options)
-            rows = iter_jobs(options.manifest, options.timeout, run.journal, on_changed, reported=reported)
+            rows = iter_jobs(options.manifest, options.timeout, run.journal, on_changed, checked=checked)
             async with aclosing(rows) as jobs:
                 work = _submit if options.submit_only else _verify
                 await work(run, options, jobs, retry_failed=retry_failed, max_outage=max_outage)
