@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 import warnings
+import zlib
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -282,6 +283,77 @@ async def test_progressive_jpeg_counts_its_coefficients(veriff: VeriffClient) ->
 
     with pytest.raises(MediaUnsupportedError, match="16320 x 16320 pixels"):
         await session.upload(Media(bomb, "face", max_side=1920))
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """Return a chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def gray_jpeg_of_many_scans(scans: int) -> bytes:
+    """Return a progressive JPEG of 8 megapixels with empty scans, each of which passes over the whole picture."""
+    width, height = 4000, 2000
+    blocks = width // 8 * height // 8
+
+    def table(kind: int, symbol: int) -> bytes:  # one symbol, with a code of one bit
+        return b"\xff\xc4" + struct.pack(">HB", 20, kind << 4) + bytes([1, *[0] * 15, symbol])
+
+    def scan(first: int, last: int, data: bytes) -> bytes:
+        return b"\xff\xda" + struct.pack(">HB", 8, 1) + bytes([1, 0, first, last, 0]) + data
+
+    start = b"\xff\xd8\xff\xdb" + struct.pack(">HB", 67, 0) + b"\1" * 64
+    start += b"\xff\xc2" + struct.pack(">HBHHB", 11, 8, height, width, 1) + bytes([1, 0x11, 0])
+    end_of_band = f"0{16383:014b}" * (blocks // 32767 + 1)
+    empty = int(end_of_band.ljust(-(-len(end_of_band) // 8) * 8, "1"), 2).to_bytes(-(-len(end_of_band) // 8), "big")
+    return (
+        start
+        + table(0, 0)
+        + scan(0, 0, bytes(blocks // 8 + 1))
+        + table(1, 0xE0)
+        + scan(1, 63, empty.replace(b"\xff", b"\xff\0")) * scans
+        + b"\xff\xd9"
+    )
+
+
+def tiff_of_strips(strips: int) -> bytes:
+    """Return a TIFF that is one pixel wide, with a strip for each pixel."""
+    tags = [(256, 1), (257, strips), (258, 8), (259, 1), (262, 1), (273, 200), (277, 1), (278, 1), (279, 200)]
+    entries = [(tag, 3 if tag in {273, 279} else 4, strips if tag in {273, 279} else 1, value) for tag, value in tags]
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return (b"II*\0\x08\0\0\0" + table).ljust(200, b"\0") + b"\1\0" * (strips + 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("scans", gray_jpeg_of_many_scans(1000)),
+        ("strips", tiff_of_strips(300_000)),
+        ("parts", picture((90, 60))[:2] + b"\xff\xfe\0\2" * 80_000 + picture((90, 60))[2:]),
+        ("parts", picture((90, 60), "PNG")[:33] + png_chunk(b"abCd", b"") * 120_000 + picture((90, 60), "PNG")[33:]),
+    ],
+)
+async def test_file_that_states_endless_work_is_refused(name: str, content: bytes) -> None:
+    """A small file cannot make a decoder work for minutes, or hold gigabytes, with very many empty parts."""
+    with pytest.raises(MediaUnsupportedError, match=f"too many {name}"):
+        await check_media(Media(content, "document-front", convert="jpeg"))
+
+
+async def test_picture_of_several_parts_is_converted() -> None:
+    """A progressive picture with some scans more than usual, and a TIFF with narrow strips, are decoded."""
+    narrow = picture((1, 2000), "TIFF", "L", strip_size=1)
+    for content in (gray_jpeg_of_many_scans(30), narrow):
+        await check_media(Media(content, "document-front", convert="jpeg", max_side=1920))
+
+
+async def test_jpeg_whose_components_follow_each_other_counts_its_coefficients() -> None:
+    """A baseline JPEG whose first scan lacks components needs as much memory as a progressive one."""
+    small = picture((64, 64))
+    huge = small.replace(struct.pack(">HH", 64, 64), struct.pack(">HH", 12_000, 12_000))
+    header = huge.index(b"\xff\xda\0\x0c\x03")
+    one_component = huge[:header] + b"\xff\xda\0\x08\x01\x01\0\0\x3f\0" + huge[header + 14 :]
+
+    with pytest.raises(MediaUnsupportedError, match="12000 x 12000 pixels"):
+        await check_media(Media(one_component, "document-front", max_side=100))
 
 
 async def test_decompression_bomb_is_refused(veriff: VeriffClient) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, cast
 from attrs import frozen
 
 from veriff_async._media.source import PIECE
+from veriff_async._protocol.decoding_work import count_scans, is_interleaved, largest_tiff_value
 from veriff_async.errors import ConfigurationError, MediaUnsupportedError
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ _MAX_PIXELS: Final = 500_000_000
 # Memory for decoding one picture: 89 million pixels of four bytes, where Pillow starts to warn of decompression bombs.
 _MAX_MEMORY: Final = 384 * 1024 * 1024
 _STRIP_BYTES: Final = 4 * 1024 * 1024
+# Pillow reads headers in Python: some microseconds for each segment, chunk, block, and byte of garbage.
+_MAX_READS: Final = 200_000
+# Each scan of a JPEG passes over all pixels, even if it is empty: 67 megapixels in 75 scans, or 12 in 400.
+_MAX_SCANNED: Final = 5_000_000_000
+_MIN_SCANS: Final = 64
+# A picture of 50 megapixels has 195,000 tiles of 16 pixels; Pillow needs some hundred bytes for each.
+_MAX_TIFF_NUMBERS: Final = 262_144
 
 # The only decoders that read untrusted bytes. Pillow has some forty more, among them Ghostscript for EPS.
 _DECODERS: Final = {
@@ -188,8 +196,38 @@ def open_picture(content: io.BytesIO, mimetype: str) -> ImageFile:
     `Image.open` with ``formats`` would do so too, but it refuses pictures by their number of pixels, also when only a
     fraction of them is decoded. It raises anything for a damaged file; see `decode`.
     """
-    content.seek(0)
-    return cast("ImageFile", _decoder(mimetype)(content, ""))
+    whole = content.getvalue()  # shared, not copied
+    if mimetype == "image/tiff" and largest_tiff_value(whole) > _MAX_TIFF_NUMBERS:
+        msg = "The TIFF consists of too many strips or tiles: save it again with larger ones, or as JPEG."
+        raise MediaUnsupportedError(msg)
+    file = _BoundedFile(whole)
+    # The rows of a BMP with run lengths are decoded in Python, with a read for each run; its header has no parts.
+    file.is_bounded = mimetype != "image/bmp"
+    return cast("ImageFile", _decoder(mimetype)(file, ""))
+
+
+class _BoundedFile(io.BytesIO):
+    """A file from which a decoder may read a limited number of times.
+
+    Attributes:
+        is_bounded: Whether the number is limited.
+        reads: How often it was read.
+    """
+
+    is_bounded: bool = True
+    reads: int = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read like any file.
+
+        Raises:
+            MediaUnsupportedError: It was read too often.
+        """
+        self.reads += 1
+        if self.reads > _MAX_READS and self.is_bounded:
+            msg = "The picture consists of too many parts: save it again without its metadata."
+            raise MediaUnsupportedError(msg)
+        return super().read(size)
 
 
 def _decoder(mimetype: str) -> Callable[[io.BytesIO, str], object]:
@@ -249,6 +287,7 @@ def _load(content: io.BytesIO, mimetype: str, max_side: int | None) -> ImageFile
         msg = "The first picture of the TIFF is a preview, as in raw files of cameras: export a JPEG, and pass that."
         raise MediaUnsupportedError(msg)
     full = image.size
+    _check_scans(content, image)
     target = _target_size(full, max_side)
     for fraction in (1, 2, 4, 8):
         wanted = target if max_side is not None else (max(1, full[0] // fraction), max(1, full[1] // fraction))
@@ -270,6 +309,23 @@ def _load(content: io.BytesIO, mimetype: str, max_side: int | None) -> ImageFile
     return _load_without_end(content, drafted, full)
 
 
+def _check_scans(content: io.BytesIO, image: ImageFile) -> None:
+    if image.format != "JPEG" or not _is_buffered(image):
+        return
+    scans = count_scans(content.getvalue(), cast("io.BytesIO", image.fp).tell())
+    if scans > max(_MIN_SCANS, _MAX_SCANNED // (image.size[0] * image.size[1])):
+        msg = "The JPEG consists of too many scans: save it again, and pass that."
+        raise MediaUnsupportedError(msg)
+
+
+def _is_buffered(image: ImageFile) -> bool:
+    """Return whether a JPEG whose header was just read arrives in several scans, whose coefficients are all held."""
+    if image.info.get("progressive"):
+        return True
+    file = cast("io.BytesIO", image.fp)
+    return not is_interleaved(file.getvalue(), file.tell(), len(getattr(image, "layer", [])))
+
+
 def _needed_memory(image: ImageFile, full: tuple[int, int], target: tuple[int, int] | None) -> int:
     """Return the bytes that are needed at most to decode a picture, and to make a smaller one of it."""
     pixels = image.size[0] * image.size[1]
@@ -285,8 +341,8 @@ def _needed_memory(image: ImageFile, full: tuple[int, int], target: tuple[int, i
 
 
 def _coefficients_size(image: ImageFile, full: tuple[int, int]) -> int:
-    """Return the memory for the coefficients of a progressive JPEG, which arrive in several scans and are all held."""
-    if image.format != "JPEG" or not image.info.get("progressive"):
+    """Return the memory for the coefficients of a JPEG that arrives in several scans, as progressive ones do."""
+    if image.format != "JPEG" or not _is_buffered(image):
         return 0
     layers: list[tuple[int, int, int, int]] = getattr(image, "layer", [])
     shares = [across * down for _, across, down, _ in layers] or [1]
