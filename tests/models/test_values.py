@@ -27,9 +27,11 @@ from veriff_async import (
     FraudReport,
     InvalidArgumentError,
     Media,
+    MediaInspection,
     Network,
     NfcData,
     Person,
+    PictureCheck,
     RetryPolicy,
     UploadProgress,
     from_json,
@@ -58,7 +60,7 @@ MADE_BY_HAND: Final[dict[type[object], object]] = {
     DownloadedMedia: DownloadedMedia(media_id="1", path=Path("front.jpg"), size=1),
     Reason: Reason(101, ReasonFamily.DECLINE, "meaning", "hint"),
 }
-WITHOUT_JSON: Final = (*MADE_BY_HAND, SessionState, RecordResult)
+WITHOUT_JSON: Final = (*MADE_BY_HAND, MediaInspection, PictureCheck, RecordResult, SessionState)
 
 
 def example_of(model: type[Any], data: DataObject) -> object:
