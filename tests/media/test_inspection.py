@@ -9,8 +9,9 @@ import threading
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
+from tests.pictures import draw_card
 from veriff_async import (
     CheckName,
     FaceBox,
@@ -42,20 +43,6 @@ def read_specimen(name: str) -> bytes:
 SPECIMENS: Final = {name: read_specimen(name) for name in ("document-front.jpg", "document-back.jpg", "face.jpg")}
 
 pytestmark = pytest.mark.asyncio
-
-
-def draw_card(size: tuple[int, int] = (1200, 900)) -> Image.Image:
-    """Return a sharp picture of a coloured card with text, on a dark table."""
-    picture = Image.new("RGB", size, (40, 44, 60))
-    pen = ImageDraw.Draw(picture)
-    width, height = size
-    pen.rectangle((width * 0.1, height * 0.12, width * 0.9, height * 0.88), fill=(196, 214, 226))
-    pen.rectangle((width * 0.14, height * 0.3, width * 0.36, height * 0.7), fill=(150, 96, 70))
-    for row in range(7):
-        pen.text(
-            (width * 0.42, height * (0.2 + 0.085 * row)), "SPECIMEN 0042 ABC", fill=(20, 24, 40), font_size=height / 18
-        )
-    return picture
 
 
 def encode(picture: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
