@@ -99,7 +99,8 @@ def test_download_shows_bars_and_keeps_existing_files(
 def test_media_id_downloads_only_that_file(invoke: Invoke, manual_sandbox: Sandbox, tmp_path: Path) -> None:
     """An id that the session does not have is refused before any download."""
     session_id, folder = submit_two_attempts(manual_sandbox), tmp_path / "files"
-    face = manual_sandbox.session(session_id).media[1]
+    # The uploads of a call may arrive in any order.
+    (face,) = (media for media in manual_sandbox.session(session_id).media if media.context == "face")
     command = ("media", "download", session_id, "--to", str(folder), "--all-attempts")
 
     unknown = invoke(*command, "--media-id", UNKNOWN, **manual_sandbox.environ)

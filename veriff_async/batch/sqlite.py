@@ -146,8 +146,8 @@ class SqliteJournal:
 
     async def write(self, record: JobRecord) -> None:
         """Put a record on the disk; see `Journal.write`."""
+        self._group.check_open()
         if record.job_id not in self._claims:
-            self._group.check_open()
             raise claimed_error(record.job_id)
         row = (record.job_id, record.state.value, dump_record(record))
         await self._group.run(lambda file: file.put(row), writes=True)
