@@ -6,6 +6,7 @@ import asyncio
 import os
 import stat
 from contextlib import asynccontextmanager, suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -291,3 +292,14 @@ async def test_cancelled_closing_still_closes_connections(sandbox: Sandbox) -> N
     with anyio.CancelScope():
         await asyncio.gather(closing, return_exceptions=True)
     assert repr(veriff).endswith(" closed>")
+
+
+async def test_call_that_never_ends_is_collected_in_any_context() -> None:
+    """The garbage collector closes an unfinished call from the context of another task, without an error."""
+    calls = active_calls.ActiveCalls()
+    guard = calls.guard()
+    copy_context().run(guard.__enter__)
+
+    guard.__exit__(GeneratorExit, GeneratorExit(), None)
+
+    assert not calls.running

@@ -767,6 +767,33 @@ async def test_cancelled_run_waits_ten_seconds_for_creations(
     assert isinstance(found.error, OutcomeUnknownError)
 
 
+async def test_cancelled_scope_does_not_wake_the_run_that_waits_for_its_jobs(
+    sandbox: Sandbox, veriff: VeriffClient, journal: MemoryJournal, advance_time: Callable[[float], None]
+) -> None:
+    """A cancel scope of anyio cancels a run once, and not in each turn of the loop until its jobs have ended."""
+    sandbox.inject(Fault.hang(), method="POST", path="/v1/sessions")
+
+    async def submit() -> None:
+        with scope:
+            await submit_many(veriff, jobs(2), journal=journal)
+
+    scope = anyio.CancelScope()
+    run = asyncio.create_task(submit())
+    while veriff.statistics().requests == 0:  # noqa: ASYNC110  the request has yet to be sent
+        await asyncio.sleep(0)
+    scope.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = run.cancelling()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    after = run.cancelling()
+    advance_time(11)
+    await run
+
+    assert before == after
+
+
 async def test_jobs_can_be_submitted_and_collected_separately(journal: MemoryJournal) -> None:
     """`submit_many` submits, and `collect_many` collects the decisions later."""
     async with Sandbox() as sandbox, VeriffClient.from_env(sandbox.environ, poll=PollPolicy(interval=0.01)) as veriff:

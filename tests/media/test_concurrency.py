@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
+from anyio import CancelScope
 
 from veriff_async._media.concurrency import gather_bounded
 
@@ -107,3 +108,41 @@ async def test_job_that_raises_cancelled_error_has_failed(*, threads: bool) -> N
 
     assert isinstance(failure, asyncio.CancelledError)
     assert (done, jobs.cancelled) == ([], [0])
+
+
+async def test_cancelled_scope_does_not_wake_the_call_that_waits_for_its_jobs(*, threads: bool) -> None:
+    """A cancel scope of anyio cancels a call once, and not in each turn of the loop until the jobs have ended."""
+    began, release = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        try:
+            began.set()
+            await asyncio.Event().wait()
+        finally:
+            with CancelScope(shield=True):
+                await release.wait()
+
+    async def call() -> None:
+        with scope:
+            await gather_bounded([slow, slow], concurrency=2, threads=threads)
+
+    scope = CancelScope()
+    task = asyncio.create_task(call())
+    await began.wait()
+    await asyncio.sleep(0)
+    scope.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    before = task.cancelling()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    after = task.cancelling()
+    release.set()
+    await task
+
+    assert before == after
+
+
+async def test_no_job_has_no_result(*, threads: bool) -> None:
+    """A call without jobs ends at once."""
+    assert await gather_bounded([], concurrency=1, threads=threads) == ([], None)

@@ -154,3 +154,18 @@ async def test_failed_upload_frees_its_memory(
 
     assert len(failures) == 1
     assert isinstance(next_source, BytesSource)
+
+
+async def test_buffer_of_a_failed_upload_can_be_resized(veriff: VeriffClient) -> None:
+    """A buffer of the caller is free after a failed upload, although the error still refers to it."""
+    content = bytearray(JPEG + os.urandom(2 * SMALL))
+    session = await veriff.create_session()
+
+    def change(progress: UploadProgress) -> None:
+        content[-1] = progress.bytes_sent % 251 ^ content[-1] ^ 1
+
+    with pytest.raises(MediaChangedError) as caught:
+        await session.upload(Media(content, "face"), progress=change)
+    content.append(0)
+
+    assert caught.value.media is not None

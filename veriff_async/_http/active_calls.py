@@ -89,7 +89,9 @@ class _Guard(Interruption, AbstractContextManager[None]):
         calls.running.discard(self)
         if calls.changed is not None:
             calls.changed.set()
-        _ENCLOSING.reset(self._token)
+        # A coroutine that is never finished is closed by the garbage collector, in the context of another task.
+        if kind is not GeneratorExit:
+            _ENCLOSING.reset(self._token)
         # Closing breaks connections too, and the error of the connection may arrive first.
         if self.end(kind) or (calls.closed and isinstance(error, TransportError)):
             raise client_closed() from None

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import Semaphore, create_task_group
+from anyio import CancelScope, Semaphore, create_task_group
 
 from veriff_async._event_loop import is_being_cancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from typing import Any
 
-__all__ = ("gather_bounded",)
+__all__ = ("gather_bounded", "wait_for_end")
 
 _T = TypeVar("_T")
 
@@ -61,11 +62,40 @@ async def gather_bounded(
                 group.start_soon(run, index, job, group.cancel_scope.cancel)
     else:
         tasks: list[asyncio.Task[None]] = []
-        async with asyncio.TaskGroup() as task_group:
-            for index, job in enumerate(jobs):
-                if not failures:  # an eager task may have failed while it was created
-                    tasks.append(task_group.create_task(run(index, job, partial(_cancel, tasks))))
+        for index, job in enumerate(jobs):
+            if not failures:  # an eager task may have failed while it was created
+                tasks.append(asyncio.create_task(run(index, job, partial(_cancel, tasks))))
+        await _wait_for_tasks(tasks)
     return [results[index] for index in sorted(results)], next(iter(failures), None)
+
+
+async def _wait_for_tasks(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Wait for all tasks; a cancellation cancels them first.
+
+    A cancelled scope of anyio would wake `asyncio.TaskGroup` in each turn of the loop until they have ended.
+    """
+    if not tasks:
+        return
+    try:
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        _cancel(tasks)
+        await wait_for_end(tasks)
+        raise
+    for task in tasks:
+        if not task.cancelled():
+            task.result()  # raises what ends a process, like KeyboardInterrupt
+
+
+async def wait_for_end(futures: Iterable[asyncio.Future[Any]]) -> None:
+    """Wait until all are done, however often the task is cancelled.
+
+    A cancelled scope of anyio cancels its tasks in each turn of the loop. The shield keeps it from waking this one.
+    """
+    with CancelScope(shield=True):
+        while pending := [future for future in futures if not future.done()]:
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait(pending)
 
 
 def _do_nothing() -> None:

@@ -370,13 +370,13 @@ class BytesSource:
         """Do nothing: the bytes are in memory."""
 
     def close(self) -> None:
-        """Free the bytes that were read for one upload; those of the caller stay.
+        """Free the bytes that were read for one upload, and let the caller resize a buffer of its own.
 
         Otherwise an error would keep them: its traceback refers to the frames that sent them, which may refer to it.
         """
+        with suppress(BufferError):  # a thread that was abandoned still reads them
+            self.view.release()
         if self.reservation is not None:
-            with suppress(BufferError):  # a thread that was abandoned still reads them
-                self.view.release()
             self.reservation.release()
 
 
@@ -481,7 +481,7 @@ class _ViewReader:
         return self._constant
 
     def close(self) -> None:
-        self._rest = self._rest[:0]
+        self._view = self._rest = memoryview(b"")  # a slice of the buffer would keep its owner from resizing it
 
 
 class _FileReader:

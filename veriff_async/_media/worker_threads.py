@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from anyio import CancelScope
+from veriff_async._media.concurrency import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,13 +51,10 @@ class WorkerThreads:
             return await asyncio.wrap_future(call)
         except asyncio.CancelledError:
             if not call.done():
-                loop, ended = asyncio.get_running_loop(), asyncio.Event()
-                call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))
-                # Without the shield, a cancel scope of anyio would cancel this wait again in each turn of the loop.
-                with CancelScope(shield=True):
-                    while not ended.is_set():
-                        with suppress(asyncio.CancelledError):
-                            await ended.wait()
+                loop = asyncio.get_running_loop()
+                ended = loop.create_future()
+                call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set_result, None))
+                await wait_for_end([ended])
             raise
 
     def _submit(self, function: Callable[[], _T]) -> Future[_T]:

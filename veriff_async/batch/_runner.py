@@ -59,7 +59,7 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, cast
 
-from anyio import create_memory_object_stream
+from anyio import CancelScope, create_memory_object_stream
 from attrs import define, frozen
 
 from veriff_async._protocol.arguments import type_name
@@ -378,7 +378,8 @@ async def stream_results(work: Callable[[ResultStream], Awaitable[None]]) -> Asy
     finally:
         # Also when the caller closes the generator early; the jobs' own tasks end with this one.
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        with CancelScope(shield=True):  # else a cancelled scope of anyio would cancel the run in each turn of the loop
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _run_concurrently(items: AsyncGenerator[_T], run: Callable[[_T], Coroutine[None, None, None]]) -> None:

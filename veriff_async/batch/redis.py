@@ -16,6 +16,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, cast
 
+from anyio import CancelScope
 from attrs import field, frozen
 
 from veriff_async._event_loop import require_asyncio
@@ -298,7 +299,9 @@ class RedisJournal:
             return await asyncio.shield(request)
         except asyncio.CancelledError:
             try:
-                await asyncio.wait([request])
+                # A cancelled scope of anyio cancels in each turn of the loop; a second cancellation of a task counts.
+                with CancelScope(shield=True):
+                    await asyncio.wait([request])
             finally:
                 request.cancel()
             raise
