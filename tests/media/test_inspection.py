@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import os
 import threading
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
@@ -22,13 +24,14 @@ from veriff_async import (
     MediaError,
     MediaUnsupportedError,
     PictureThresholds,
+    check_media,
     inspect_media,
 )
 from veriff_async.cli.specimens import specimen
 from veriff_async.models import CheckVerdict
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from pathlib import Path
 
     from veriff_async.models import FacePicture, MediaInspection
@@ -286,6 +289,67 @@ async def test_a_broken_face_detector_is_reported() -> None:
         assert reason in inspection.note
         assert "secret" not in inspection.note
         assert verdict(inspection, CheckName.FACE_COUNT) is CheckVerdict.NOT_APPLICABLE
+
+
+@pytest.mark.parametrize("number", [np.int32, np.float32])
+async def test_numbers_of_numpy_are_faces(number: Callable[[int], float]) -> None:
+    """Detectors may return the numbers of numpy, which become those of Python."""
+    face = FaceBox(left=number(300), top=number(200), width=number(300), height=number(400))
+
+    inspection = await inspect_media(Media(encode(draw_card()), "face"), face_detector=lambda _: [face])
+
+    assert inspection.note is None
+    size = next(check for check in inspection.checks if check.name is CheckName.FACE_SIZE)
+    assert type(size.value) is float
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 10**400, "300"])
+async def test_face_without_numbers_is_reported(number: float) -> None:
+    """A face whose sides cannot be compared is a failure of the detector."""
+    face = FaceBox(left=number, top=200, width=300, height=400)
+
+    inspection = await inspect_media(Media(encode(draw_card()), "face"), face_detector=lambda _: [face])
+
+    assert inspection.note is not None
+
+
+async def test_limit_of_pillow_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the program allows Pillow too few pixels, the error names that limit, and is one of the library."""
+    content = encode(draw_card())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+
+    with pytest.raises(MediaUnsupportedError, match="MAX_IMAGE_PIXELS"):
+        await inspect_media(Media(content, "face"))
+
+
+async def test_transparent_palette_is_inspected() -> None:
+    """Pillow's warnings about transparency, which the decoded picture no longer has, do not reach the program."""
+    out = io.BytesIO()
+    draw_card().convert("P").save(out, "PNG", transparency=bytes(range(200)))
+
+    assert (await inspect_media(Media(out.getvalue(), "face"))).mimetype == "image/png"
+
+
+class OwnFile(io.BytesIO):
+    """A file of an unknown class, which may block."""
+
+
+async def test_all_calls_share_the_threads_that_decode() -> None:
+    """The memory of decoding is bounded for all calls together, whatever their sources are."""
+
+    def workers() -> set[threading.Thread]:
+        return {thread for thread in threading.enumerate() if thread.name.startswith("AnyIO")}
+
+    content, before = encode(draw_card()), workers()
+    sources: list[Any] = [content, *(OwnFile(content) for _ in range(12)), *[content] * 11]
+
+    await asyncio.gather(
+        *(check_media(Media(source, "face", max_side=300)) for source in sources),
+        *(inspect_media(Media(content, "face")) for _ in range(8)),
+    )
+
+    assert 1 <= len(workers() - before) <= max(2, os.cpu_count() or 2)
+    assert not [thread for thread in threading.enumerate() if thread.name == "veriff-async source"]
 
 
 async def test_results_do_not_show_pictures() -> None:

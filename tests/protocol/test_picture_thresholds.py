@@ -34,15 +34,17 @@ def test_thresholds_survive_json() -> None:
 @pytest.mark.parametrize(
     "text",
     ["", "[]", "[" * 100_000, '{"face": 3}', '{"passport": {}}', '{"face": {"beauty": 1}}']
-    + [f'{{"face": {{"sharpness": {value}}}}}' for value in ("true", '"1"', "NaN", "1e999")],
+    + [f'{{"face": {{"sharpness": {value}}}}}' for value in ("true", '"1"', "NaN", "1e999", "1" * 400)],
 )
 def test_thresholds_that_cannot_be_read(text: str) -> None:
     """Unknown names and values that are not numbers are errors that say what is allowed."""
     with pytest.raises(InvalidArgumentError, match=r"must be|allowed here"):
         InspectionThresholds.from_json(text)
+    with pytest.raises(InvalidArgumentError, match="must be a JSON object"):
+        InspectionThresholds.from_json(cast("str", None))
 
 
-@pytest.mark.parametrize("value", ["240", True, float("nan"), [1]])
+@pytest.mark.parametrize("value", ["240", True, float("nan"), [1], 10**400])
 def test_thresholds_must_be_numbers(value: object) -> None:
     """A value that no measurement can be compared with is refused when it is passed."""
     with pytest.raises(InvalidArgumentError, match="The threshold of sharpness must be a number"):

@@ -21,10 +21,11 @@ from veriff_async._media.decode import (
     open_picture,
     plain,
     read_all,
+    run_pillow,
 )
 from veriff_async._protocol.jpeg_segments import strip_metadata
 from veriff_async._protocol.media_rules import byte_limit, is_sent_as_it_is
-from veriff_async.errors import ConfigurationError, MediaError, MediaTooLargeError, MediaUnsupportedError
+from veriff_async.errors import MediaTooLargeError
 
 if TYPE_CHECKING:
     from PIL import Image, ImageCms
@@ -81,15 +82,9 @@ def convert(source: Source, mimetype: str, size: tuple[int, int] | None, media: 
     if size is not None:
         check_stated_size(mimetype, size)
     content = read_all(source)
-    try:
-        if media.convert is None and media.max_bytes is None:
-            return _scale(content, mimetype, media.max_side)
-        return _to_jpeg(content, mimetype, media)
-    except (MediaError, ConfigurationError):
-        raise
-    except Exception:  # noqa: BLE001  decoders raise anything for a file that was made to break them
-        msg = "The picture cannot be decoded, perhaps because it is damaged: pass a complete one."
-    raise MediaUnsupportedError(msg)
+    if media.convert is None and media.max_bytes is None:
+        return run_pillow(lambda: _scale(content, mimetype, media.max_side))
+    return run_pillow(lambda: _to_jpeg(content, mimetype, media))
 
 
 # ---- The same type, smaller -----------------------------------------------------------------------------------------

@@ -12,13 +12,13 @@ from __future__ import annotations
 import io
 from contextlib import closing, suppress
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast
 
 from attrs import frozen
 
 from veriff_async._media.source import PIECE
 from veriff_async._protocol.decoding_work import count_scans, is_interleaved, largest_tiff_value
-from veriff_async.errors import ConfigurationError, MediaUnsupportedError
+from veriff_async.errors import ConfigurationError, MediaError, MediaUnsupportedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +39,10 @@ __all__ = (
     "open_picture",
     "plain",
     "read_all",
+    "run_pillow",
 )
+
+_T = TypeVar("_T")
 
 # A picture with more pixels takes too long to decode, even if it needs little memory.
 _MAX_PIXELS: Final = 500_000_000
@@ -179,12 +182,30 @@ def decode(
         MediaUnsupportedError: It is damaged, or needs too much memory.
         ConfigurationError: It is HEIC or HEIF, and the extra for these is not installed.
     """
-    try:
+
+    def work() -> DecodedPicture:
         image = _load(content, mimetype, max_side)
         full = _full_size(content, mimetype, image)
         return DecodedPicture(*_finish(image, full, max_side, (plain if colours is None else colours)(image)))
-    except (MediaUnsupportedError, ConfigurationError):
+
+    return run_pillow(work)
+
+
+def run_pillow(work: Callable[[], _T]) -> _T:
+    """Call a function that uses Pillow for untrusted bytes, and replace its exceptions, whose text may quote the file.
+
+    Raises:
+        MediaError: The function raised it, or it raised an exception of another kind than those here.
+        ConfigurationError: The function raised it.
+    """
+    from PIL import Image
+
+    try:
+        return work()
+    except (MediaError, ConfigurationError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        msg = "The picture has more pixels than this program allows Pillow: raise PIL.Image.MAX_IMAGE_PIXELS."
     except Exception:  # noqa: BLE001  decoders raise anything for a file that was made to break them
         msg = "The picture cannot be decoded, perhaps because it is damaged: pass a complete one."
     raise MediaUnsupportedError(msg)

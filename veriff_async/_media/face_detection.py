@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from inspect import isawaitable, iscoroutinefunction
+from math import isfinite, nan
+from numbers import Real
 from typing import TYPE_CHECKING
 
 from anyio import to_thread
@@ -38,10 +40,7 @@ async def detect_faces(detector: FaceDetector, picture: FacePicture, threads: Ca
     try:
         is_async = iscoroutinefunction(detector) or iscoroutinefunction(getattr(detector, "__call__", None))  # noqa: B004  an object with an async __call__
         found = detector(picture) if is_async else await to_thread.run_sync(detector, picture, limiter=threads)
-        faces = tuple(await found if isawaitable(found) else found)
-        if not all(_is_face(face) for face in faces):
-            msg = "not a FaceBox with numbers"
-            raise InvalidArgumentError(msg)  # noqa: TRY301  like any other mistake of the detector
+        faces = tuple(map(_with_plain_numbers, await found if isawaitable(found) else found))
     except (Exception, CancelledError) as error:
         # A detector may end with a cancellation of its own, which must not look like that of the caller.
         if isinstance(error, CancelledError) and is_being_cancelled():
@@ -52,8 +51,17 @@ async def detect_faces(detector: FaceDetector, picture: FacePicture, threads: Ca
     raise failure
 
 
-def _is_face(face: object) -> bool:
-    if not isinstance(face, FaceBox):
-        return False
-    sides: tuple[object, ...] = (face.left, face.top, face.width, face.height)
-    return all(isinstance(side, int | float) for side in sides) and face.width > 0 and face.height > 0
+def _with_plain_numbers(face: object) -> FaceBox:
+    """Return a face whose sides are floats: detectors return numbers of numpy, which are not of Python's types.
+
+    Raises:
+        InvalidArgumentError: It is not a face.
+        OverflowError: A number is larger than any float.
+    """
+    if isinstance(face, FaceBox):
+        sides: tuple[object, ...] = (face.left, face.top, face.width, face.height)
+        left, top, width, height = (float(side) if isinstance(side, Real) else nan for side in sides)
+        if all(map(isfinite, (left, top, width, height))) and width > 0 and height > 0:
+            return FaceBox(left=left, top=top, width=width, height=height)
+    msg = "not a FaceBox with numbers"
+    raise InvalidArgumentError(msg)

@@ -14,12 +14,12 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 from attrs import evolve, field, frozen
 
-from veriff_async._media.blocking_source import run_abandonable
-from veriff_async._media.decode import decode, open_picture, read_all
+from veriff_async._media.decode import decode, open_picture, read_all, run_pillow
+from veriff_async._media.decoder_threads import run_decoder
 from veriff_async._media.face_detection import FaceDetectorFailedError, detect_faces
 from veriff_async._protocol.image_header import PDF
 from veriff_async._protocol.media_rules import context_of
@@ -70,13 +70,11 @@ async def inspect_prepared(
     context = context_of(prepared.media)
     limits = (thresholds or InspectionThresholds()).for_context(context)
     threads = inspection_threads()
-    work = partial(_measure, prepared, limits, with_face=face_detector is not None and context.startswith("face"))
-    if prepared.source.may_block:
-        measured = await run_abandonable(work, idle=idle)
-    else:
-        measured = await to_thread.run_sync(work, limiter=threads)
-    if measured.inspection.mimetype == PDF:
-        return measured.inspection
+    if prepared.mimetype == PDF:
+        unchecked = "A PDF is not decoded, so nothing was checked but its type and size."
+        return MediaInspection(context=context, mimetype=PDF, size=prepared.source.size, note=unchecked)
+    work = partial(_measure, limits=limits, with_face=face_detector is not None and context.startswith("face"))
+    measured = await run_decoder(work, prepared, idle=idle)
     note = None
     if face_detector is not None and measured.face is not None:
         try:
@@ -98,21 +96,20 @@ def inspection_threads() -> CapacityLimiter:
         return threads
 
 
-def _measure(prepared: PreparedMedia, limits: PictureThresholds, *, with_face: bool) -> _Measured:
+def _measure(prepared: PreparedMedia, *, limits: PictureThresholds, with_face: bool) -> _Measured:
     """Decode and measure. Blocking, for a worker thread."""
     inspection = MediaInspection(
         context=context_of(prepared.media), mimetype=prepared.mimetype, size=prepared.source.size
     )
-    if prepared.mimetype == PDF:
-        return _Measured(evolve(inspection, note="A PDF is not decoded, so nothing was checked but its type and size."))
     # Imported here, so that programs that inspect nothing do not load it.
     from veriff_async._media.picture_measures import WORK_SIDE, measure_picture
 
     content = read_all(prepared.source)
     decoded = decode(content, prepared.mimetype, max_side=WORK_SIDE)
+    decoded.image.info.clear()  # Pillow warns of transparency that the picture no longer has
     width, height = decoded.full_size
     inspection = evolve(inspection, width=width, height=height, orientation=_orientation(content, prepared.mimetype))
-    values = measure_picture(decoded.image, decoded.full_size, limits)
+    values = run_pillow(lambda: measure_picture(decoded.image, decoded.full_size, limits))
     return _Measured(inspection, values, _face_picture(decoded.image) if with_face else None)
 
 

@@ -19,13 +19,14 @@ from contextlib import closing, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CapacityLimiter
 from attrs import define, evolve, field
 
 from veriff_async._media.blocking_source import run_abandonable
 from veriff_async._media.concurrency import gather_bounded
 from veriff_async._media.convert import convert
 from veriff_async._media.decode import import_pillow
+from veriff_async._media.decoder_threads import run_decoder
 from veriff_async._media.prepared_media import PreparedMedia
 from veriff_async._media.source import PIECE, SMALL, BytesSource, SourceOpener, is_async, may_block, seeks_async
 from veriff_async._media.spool import spool, spool_bytes
@@ -104,8 +105,8 @@ class Preparer:
 
     Attributes:
         workers: The threads that read, inspect and sign files.
-        hashing: Bounds the threads that sign large files, and convert. Both keep a processor busy, so more threads than
-            processors would only compete for it, and for memory.
+        hashing: Bounds the threads that sign large files. Signing keeps a processor busy, so more threads than
+            processors would only compete for it.
         opener: Opens all sources of the client.
     """
 
@@ -283,14 +284,10 @@ class Preparer:
         if upload.media.quality is not None:
             with error_context(upload.index, upload.media):
                 upload.inspection = await self._inspect_quality(prepared)
-        if not may_convert(upload.media):
+        if is_sent_as_it_is(upload.media, prepared.mimetype, prepared.source.size, prepared.dimensions):
             return prepared
         with error_context(upload.index, upload.media):
-            work = partial(_convert, prepared)
-            if prepared.source.may_block:
-                converted = await run_abandonable(work, idle=self._idle)
-            else:
-                converted = await to_thread.run_sync(work, limiter=self.hashing)
+            converted = await run_decoder(_convert, prepared, idle=self._idle)
             if converted is None:
                 return prepared
             # Like a stream: a small picture stays in memory, a larger one goes to a temporary file.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from math import isfinite
 from typing import TYPE_CHECKING, cast
 
 from attrs import asdict, frozen
 
-from veriff_async._protocol.arguments import check_function, check_instance, check_optional
+from veriff_async._protocol.arguments import LARGEST, check_function, check_instance, check_optional
 from veriff_async.errors import InvalidArgumentError
 from veriff_async.models.enums import MediaContext
 
@@ -24,7 +23,8 @@ __all__ = ("InspectionThresholds", "PictureThresholds", "check_inspection_option
 def _check_threshold(name: str, value: object) -> float | None:
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+    # An int may be larger than any float.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         msg = f"The threshold of {name} must be a number, or None (null in JSON) to switch the check off."
         raise InvalidArgumentError(msg)
     return value
@@ -146,7 +146,7 @@ class InspectionThresholds:
         """
         try:
             document: object = json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):
             document = None
         default = cls()
         contexts = _members(document, list(asdict(default, recurse=False)))
