@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from contextlib import aclosing, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import anyio
 import pytest
 
+from tests.loops import every_loop
 from veriff_async import (
     ApiError,
     AuthenticationError,
@@ -653,6 +655,17 @@ async def test_refused_key_ends_the_run(sandbox: Sandbox, journal: MemoryJournal
         await submit_many(veriff, jobs(20), journal=journal, on_unknown="recreate", rate_limits=QUICK)
     assert {f"user-{number}" for number in range(20)} == {session.vendor_data for session in sandbox.sessions}
     assert 20 == len(sandbox.sessions)
+
+
+@every_loop
+async def test_error_that_ends_a_run_at_once_leaves_no_coroutine_behind(veriff: VeriffClient) -> None:
+    """A journal that fails without waiting ends the run with its error; no other job is left half started."""
+    journal = MemoryJournal()
+    await journal.aclose()
+
+    with pytest.raises(JournalError, match="closed"):
+        await results(verify_many(veriff, jobs(3), journal=journal, rate_limits=QUICK))
+    gc.collect()
 
 
 async def test_failing_journal_ends_the_run(sandbox: Sandbox, veriff: VeriffClient) -> None:

@@ -41,7 +41,7 @@ _REMEDIES: Final = {
     "AuthenticationError": "it refuses the login; correct the user and password",
     "NoPermissionError": "its user may not do this; allow it the keys under the prefix, and their commands",
     "ReadOnlyError": "it is a replica; give the address of the primary",
-    "OutOfMemoryError": "its memory is full; raise maxmemory, or reduce the retention",
+    "OutOfMemoryError": "its memory is full; raise maxmemory, or keep less in it",
     "ResponseError": "it refuses a command; check its log, and that it is Redis 6.2, Valkey or newer",
     "DecodeError": "its data under the prefix cannot be read; look for a newer veriff-async",
     "Exception": "it cannot be reached or understood; check its address and whether it runs",

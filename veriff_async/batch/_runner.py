@@ -387,7 +387,10 @@ async def _run_concurrently(items: AsyncGenerator[_T], run: Callable[[_T], Corou
     try:
         async with aclosing(items), asyncio.TaskGroup() as tasks:
             async for item in items:
-                tasks.create_task(run(item))
+                # An eager task may have ended. Its failure cancels this task, which learns that only when it suspends.
+                # Until then the group would refuse the next task, and never await its coroutine.
+                if tasks.create_task(run(item)).done():
+                    await asyncio.sleep(0)
     except ExceptionGroup as group:
         first = group.exceptions[0]
     else:
