@@ -65,9 +65,9 @@ class _Result:
 def calibrate(  # noqa: PLR0913  the options of the command
     *, approved: Path, resubmitted: Path, kind: str, out: Path, max_false_positives: float, for_program: bool
 ) -> None:
-    """Choose thresholds for picture checks from a folder of approved and one of resubmitted pictures.
+    """Choose thresholds of inspect from your pictures.
 
-    The pictures stay on this machine. Load the file with InspectionThresholds.from_json.
+    One folder has pictures that Veriff approved, the other those for which it requested others. The pictures stay on this machine. Load the file with InspectionThresholds.from_json.
     """
     name = kind.replace("-", "_")
     thresholds = _read(out)

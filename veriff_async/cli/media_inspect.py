@@ -32,9 +32,9 @@ _WHOLE = 100
 @thresholds_option
 @json_option
 def inspect(*, context: str, files: Sequence[Path], thresholds: Path | None, for_program: bool) -> None:
-    """Inspect pictures of CONTEXT, for example document-front or face; nothing is sent.
+    """Check the quality of pictures; nothing is sent.
 
-    The checks are those of verify --check-quality. The exit code is 0 if all pictures pass, and 1 if one fails.
+    CONTEXT is their subject, for example document-front or face. The checks are those of verify --check-quality. The exit code is 0 if all pictures pass, and 1 if one fails.
     """
     limits = load_thresholds(thresholds)
     inspections = run(_inspect([Media(file, context) for file in files], limits))

@@ -83,7 +83,7 @@ def doctor(*, webhook_url: str | None, env_file: Path | None, for_program: bool)
             async for result in checks:
                 collected.append(result)
                 if not for_program:
-                    name = f"{result.outcome:<8} {result.name:<17} "
+                    name = f"{result.outcome:<8} {result.name:<18} "
                     output.print(name + result.message, style=_STYLES[result.outcome], indent=len(name))
         return collected
 
