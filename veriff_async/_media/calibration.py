@@ -67,7 +67,7 @@ async def measure_pictures(
     Args:
         files: The pictures.
         context: Their context, whose checks are measured.
-        progress: Called after each picture that was measured.
+        progress: Called after each file.
 
     Returns:
         The measurements, in the order of the files.
@@ -87,6 +87,7 @@ async def _measure(
         inspection = await inspect_media(Media(path, context), thresholds=_EVERYWHERE)
     except MediaError:
         return None
-    if progress is not None:
-        progress()
+    finally:
+        if progress is not None:
+            progress()
     return {check.name: check.value for check in inspection.checks} or None

@@ -190,9 +190,9 @@ def _explanation(result: DemoResult) -> tuple[str, ...]:
         f"The sandbox, a local Veriff, started at {result.base_url} with its own API key and secret.",
         f"create_session() created session {result.decision.session_id} with a signed POST.",
         (
-            f"upload() streamed {len(result.uploaded)} pictures concurrently in {result.upload_seconds:.2f} s: "
-            f"{megabytes(result.file_bytes)} of files, {megabytes(result.sent_bytes)} on the wire. It held "
-            "files of up to 4 MiB in memory from signing to sending, and read larger ones twice. (On a terminal the demo slows "
+            f"upload() sent {len(result.uploaded)} pictures concurrently in {result.upload_seconds:.2f} s: "
+            f"{megabytes(result.file_bytes)} of files, {megabytes(result.sent_bytes)} on the wire. It held files of up "
+            "to 4 MiB in memory from signing to sending, and read larger ones twice. (On a terminal the demo slows "
             "uploads down to show the progress bars.)"
         ),
         "submit() sent a signed PATCH that completes the session.",

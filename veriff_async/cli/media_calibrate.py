@@ -67,7 +67,8 @@ def calibrate(  # noqa: PLR0913  the options of the command
 ) -> None:
     """Choose thresholds of inspect from your pictures.
 
-    One folder has pictures that Veriff approved, the other those for which it requested others. The pictures stay on this machine. Load the file with InspectionThresholds.from_json.
+    One folder has pictures that Veriff approved, the other those for which it requested others. The pictures stay on
+    this machine. Load the file with InspectionThresholds.from_json.
     """
     name = kind.replace("-", "_")
     thresholds = _read(out)
@@ -102,8 +103,18 @@ def calibrate(  # noqa: PLR0913  the options of the command
 
 async def _calibrate(approved: Path, resubmitted: Path, context: MediaContext, max_false_positives: float) -> _Result:
     good_files, bad_files = await list_pictures(approved), await list_pictures(resubmitted)
-    stderr_output().print(f"Measuring {len(good_files)} approved and {len(bad_files)} resubmitted pictures")
-    good, bad = await measure_pictures(good_files, context), await measure_pictures(bad_files, context)
+    total, done = len(good_files) + len(bad_files), 0
+    with stderr_output().status(
+        f"Measuring {len(good_files)} approved and {len(bad_files)} resubmitted pictures"
+    ) as show:
+
+        def count() -> None:
+            nonlocal done
+            done += 1
+            show(f"Measuring pictures: {done} of {total}")
+
+        good = await measure_pictures(good_files, context, progress=count)
+        bad = await measure_pictures(bad_files, context, progress=count)
     calibration = calibrate_thresholds(
         good.values,
         bad.values,

@@ -34,7 +34,8 @@ _WHOLE = 100
 def inspect(*, context: str, files: Sequence[Path], thresholds: Path | None, for_program: bool) -> None:
     """Check the quality of pictures; nothing is sent.
 
-    CONTEXT is their subject, for example document-front or face. The checks are those of verify --check-quality. The exit code is 0 if all pictures pass, and 1 if one fails.
+    CONTEXT is their subject, for example document-front or face. The checks are those of verify --check-quality. The
+    exit code is 0 if all pictures pass, and 1 if one fails.
     """
     limits = load_thresholds(thresholds)
     inspections = run(_inspect([Media(file, context) for file in files], limits))
