@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pillow_heif
 import pytest
 from anyio import CapacityLimiter, to_thread
-from PIL import Image, ImageChops, ImageCms, ImageStat
+from PIL import Image, ImageChops, ImageCms, ImageFile, ImageStat
 
 from veriff_async import (
     ImageSizeWarning,
@@ -354,6 +354,19 @@ async def test_jpeg_whose_components_follow_each_other_counts_its_coefficients()
 
     with pytest.raises(MediaUnsupportedError, match="12000 x 12000 pixels"):
         await check_media(Media(one_component, "document-front", max_side=100))
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "BMP", "TIFF"])
+async def test_truncated_picture_is_refused_whatever_pillow_allows(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that lets Pillow load truncated pictures still sends complete ones only."""
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    out = io.BytesIO()
+    Image.effect_noise((200, 150), 90).convert("P" if form == "GIF" else "RGB").save(out, form)
+    content = out.getvalue()
+
+    await check_media(Media(content, "face", convert="jpeg", max_side=100))
+    with pytest.raises(MediaUnsupportedError):
+        await check_media(Media(content[: len(content) * 6 // 10], "face", convert="jpeg", max_side=100))
 
 
 async def test_decompression_bomb_is_refused(veriff: VeriffClient) -> None:

@@ -233,10 +233,12 @@ class _BoundedFile(io.BytesIO):
     Attributes:
         is_bounded: Whether the number is limited.
         reads: How often it was read.
+        has_ended: Whether it was read when nothing was left.
     """
 
     is_bounded: bool = True
     reads: int = 0
+    has_ended: bool = False
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Read like any file.
@@ -248,7 +250,9 @@ class _BoundedFile(io.BytesIO):
         if self.reads > _MAX_READS and self.is_bounded:
             msg = "The picture consists of too many parts: save it again without its metadata."
             raise MediaUnsupportedError(msg)
-        return super().read(size)
+        piece = super().read(size)
+        self.has_ended = self.has_ended or not piece
+        return piece
 
 
 def _decoder(mimetype: str) -> Callable[[io.BytesIO, str], object]:
@@ -321,13 +325,28 @@ def _load(content: io.BytesIO, mimetype: str, max_side: int | None) -> ImageFile
     _check_pixels(full, needed)
     drafted = image.size
     try:
-        image.load()
+        _load_whole(image)
     except OSError:
         if image.format != "JPEG":
             raise
     else:
         return image
     return _load_without_end(content, drafted, full)
+
+
+def _load_whole(image: ImageFile) -> None:
+    """Load a picture, and refuse one that is cut off even if the program allows Pillow to load such pictures.
+
+    Raises:
+        OSError: It is cut off.
+    """
+    from PIL import ImageFile as image_file  # noqa: N813  the module; the class has the same name
+
+    file = cast("_BoundedFile", image.fp)
+    image.load()
+    if image_file.LOAD_TRUNCATED_IMAGES and file.has_ended:
+        msg = "a part of the picture is missing"
+        raise OSError(msg)
 
 
 def _check_scans(content: io.BytesIO, image: ImageFile) -> None:
