@@ -94,12 +94,13 @@ class SentOnce(Payload):
         """Write the whole body."""
         del content_length
         transport = self.transport = transport_of(writer)
-        # aiohttp refuses to write to a connection that is closed already, without sending a byte. Only then is it
-        # certain that nothing is sent.
-        if not hasattr(writer, "transport") or (transport is not None and not transport.is_closing()):
-            # Set before the first byte is written, since a write may fail after it has sent a part.
-            self.started = True
-            self._on_start()
+        if hasattr(writer, "transport") and (transport is None or transport.is_closing()):
+            # It is certain that nothing is sent. aiohttp notices too, but for an empty body so late that its error
+            # has no handler, and the loop logs it for a cancelled request (aiohttp, ``ClientRequest.write_bytes``).
+            raise ConnectionResetError
+        # Set before the first byte is written, since a write may fail after it has sent a part.
+        self.started = True
+        self._on_start()
         try:
             await self.write_body(writer)
         except BaseException:
