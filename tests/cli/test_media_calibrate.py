@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,6 @@ from veriff_async import InspectionThresholds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -67,4 +67,16 @@ def test_mistakes(invoke: Invoke, folders: tuple[str, str], tmp_path: Path) -> N
     assert "contains no files" in " ".join(empty.stderr.split())
     assert "does not contain thresholds" in " ".join(other.stderr.split())
     assert "cannot be written" in " ".join(unwritable.stderr.split())
+    assert "Measuring" not in unwritable.stderr
     assert (tmp_path / "other.json").read_text() == "[]"
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
+def test_file_without_end_is_no_thresholds(invoke: Invoke, folders: tuple[str, str]) -> None:
+    """No more of a file is read than thresholds can take."""
+    written = invoke("media", "calibrate", *folders, "--out", "/dev/zero")
+    read = invoke("media", "inspect", "face", "/dev/zero", "--thresholds", "/dev/zero")
+
+    assert (written.exit_code, read.exit_code) == (1, 1)
+    assert "does not contain thresholds" in " ".join(written.stderr.split())
+    assert "--thresholds cannot be used" in " ".join(read.stderr.split())

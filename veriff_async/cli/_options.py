@@ -29,6 +29,7 @@ __all__ = (
     "load_thresholds",
     "outage_option",
     "proxy_option",
+    "read_thresholds",
     "require_check_quality",
     "show_person_option",
     "thresholds_option",
@@ -41,6 +42,7 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 FROM_ENVIRONMENT: Final = "env"
 # Both cases: aiohttp asks urllib, which prefers the names in lower case.
 _PROXIES: Final = ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")
+_MAX_THRESHOLDS_BYTES: Final = 1024 * 1024
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
 
 FILE: Final = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
@@ -114,6 +116,17 @@ def require_check_quality(thresholds: Path | None, *, check_quality: bool) -> No
         raise click.UsageError(msg)
 
 
+def read_thresholds(path: Path) -> InspectionThresholds:
+    """Return the thresholds in a file, of which no more is read than thresholds take: a device may never end.
+
+    Raises:
+        OSError: It cannot be read.
+        InvalidArgumentError: It does not contain thresholds.
+    """
+    with path.open("rb") as file:
+        return InspectionThresholds.from_json(file.read(_MAX_THRESHOLDS_BYTES))
+
+
 def load_thresholds(path: Path | None) -> InspectionThresholds:
     """Return the thresholds in a file, or the defaults.
 
@@ -123,7 +136,7 @@ def load_thresholds(path: Path | None) -> InspectionThresholds:
     if path is None:
         return InspectionThresholds()
     try:
-        return InspectionThresholds.from_json(path.read_bytes())
+        return read_thresholds(path)
     except (OSError, InvalidArgumentError) as error:
         reason = error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
     msg = f"The file of --thresholds cannot be used ({reason.rstrip('.')}): write a new one with media calibrate."

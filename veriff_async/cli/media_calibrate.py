@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from veriff_async import ConfigurationError, InspectionThresholds, InvalidArgumentError, MediaContext
 from veriff_async._media.calibration import list_pictures, measure_pictures
 from veriff_async._protocol.threshold_calibration import calibrate_thresholds
-from veriff_async.cli._options import json_option
+from veriff_async.cli._options import json_option, read_thresholds
 from veriff_async.cli._runtime import print_json, run, stderr_output, stdout_output, warn
 
 if TYPE_CHECKING:
@@ -126,9 +126,13 @@ async def _calibrate(approved: Path, resubmitted: Path, context: MediaContext, m
 
 def _read(path: Path) -> InspectionThresholds:
     try:
-        return InspectionThresholds.from_json(path.read_bytes())
+        return read_thresholds(path)
     except FileNotFoundError:
-        return InspectionThresholds()
+        # Before hours of measuring, and not after them.
+        if path.parent.is_dir():
+            return InspectionThresholds()
+        msg = "--out: the file cannot be written, because its folder does not exist: create it, or pass another one."
+        raise ConfigurationError(msg) from None
     except (OSError, InvalidArgumentError):
         msg = "--out: the file exists and does not contain thresholds: remove it, or pass another name."
         raise ConfigurationError(msg) from None
