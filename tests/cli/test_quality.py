@@ -10,6 +10,7 @@ from PIL import ImageFilter
 
 from tests.pictures import draw_card, encode_jpeg
 from veriff_async import InspectionThresholds, PictureThresholds
+from veriff_async.cli._runtime import stderr_output
 from veriff_async.cli.batch.saved_options import load_options
 
 if TYPE_CHECKING:
@@ -150,3 +151,13 @@ def test_wrong_arguments_are_explained(
     assert code == result.exit_code, result.output
     assert words in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_progress_without_a_terminal_is_a_line_at_intervals(capsys: pytest.CaptureFixture[str]) -> None:
+    """Long checks print their progress where no terminal is, and not for every page of rows."""
+    with stderr_output().status("Checking", line_seconds=0) as show:
+        show("Checking: 32 rows")
+    with stderr_output().status("Checking", line_seconds=3600) as show:
+        show("Checking: 64 rows")
+
+    assert ["Checking", "Checking: 32 rows", "Checking"] == capsys.readouterr().err.splitlines()

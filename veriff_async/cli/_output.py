@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from textwrap import fill
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from rich.markup import escape
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import ProgressColumn, TaskID
 
-__all__ = ("Output", "megabytes", "printable")
+__all__ = ("LINE_SECONDS", "Output", "megabytes", "printable")
+
+LINE_SECONDS: Final = 10.0
+"""Seconds between two lines of progress where no terminal is."""
 
 # Columns of running text: longer lines are hard to read.
 _MAX_TEXT_WIDTH: Final = 100
@@ -108,18 +112,30 @@ class Output:
         self.console.print(table)
 
     @contextmanager
-    def status(self, text: str) -> Generator[Callable[[str], None]]:
-        """Show a spinner during the block, or print `text` once where no terminal is.
+    def status(self, text: str, *, line_seconds: float = LINE_SECONDS) -> Generator[Callable[[str], None]]:
+        """Show a spinner during the block, or print `text` where no terminal is.
+
+        Args:
+            text: The work.
+            line_seconds: Smallest number of seconds between two lines where no terminal is.
 
         Yields:
-            A function that replaces the text next to the spinner, for the progress of long work.
+            A function that shows the progress of long work: next to the spinner, or in a line.
         """
         if self.is_live:
             with self.console.status(text) as status:
                 yield status.update
         else:
+            printed_at = monotonic()
+
+            def print_progress(progress: str) -> None:
+                nonlocal printed_at
+                if monotonic() - printed_at >= line_seconds:
+                    printed_at = monotonic()
+                    self.print(progress)
+
             self.print(text)
-            yield lambda _: None
+            yield print_progress
 
     @contextmanager
     def upload_bars(self, media: Sequence[Media]) -> Generator[Callable[[UploadProgress], None]]:

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from veriff_async.batch import BatchProgress
-from veriff_async.cli._output import Output, megabytes
+from veriff_async.cli._output import LINE_SECONDS, Output, megabytes
 from veriff_async.cli._stdio import stderr_console
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 __all__ = ("ProgressDisplay", "format_duration")
 
 _FRAME_SECONDS: Final = 0.25
-_LINE_SECONDS: Final = 10.0
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 
@@ -75,7 +74,7 @@ class ProgressDisplay:
         return monotonic() - self._started
 
     @asynccontextmanager
-    async def show(self, *, line_seconds: float = _LINE_SECONDS) -> AsyncGenerator[None]:
+    async def show(self, *, line_seconds: float = LINE_SECONDS) -> AsyncGenerator[None]:
         """Show the progress during the block."""
         if not self._output.is_live:
             async with _repeat(line_seconds, lambda: self._output.print(f"{self._counts()}; {self._states()}")):
