@@ -335,7 +335,7 @@ class OwnFile(io.BytesIO):
 
 
 async def test_all_calls_share_the_threads_that_decode() -> None:
-    """The memory of decoding is bounded for all calls together, whatever their sources are."""
+    """The memory of decoding is bounded for all calls together, with sources of any kind."""
 
     def workers() -> set[threading.Thread]:
         return {thread for thread in threading.enumerate() if thread.name.startswith("AnyIO")}

@@ -139,9 +139,11 @@ def _prepare_upload(
     if may_convert(media):
         return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=_hash(source))
     digest = hashlib.sha256()
-    if is_held := isinstance(source, BytesSource) and source.constant:
+    if isinstance(source, BytesSource) and source.constant:
         digest.update(source.view)  # at once: each call gives Python's lock back
-    upload.signed = sign(prepared, credentials, digest=None if is_held else digest)
+        upload.signed = sign(prepared, credentials)
+    else:
+        upload.signed = sign(prepared, credentials, digest=digest)
     return FileFingerprint(size=source.size, mtime_ns=mtime_ns, sha256=digest.hexdigest())
 
 
