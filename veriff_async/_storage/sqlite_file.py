@@ -125,7 +125,7 @@ class Database:
 
     @property
     def commit_interval(self) -> float:
-        """How many seconds the worker waits after a commit before it takes the next jobs, so that they share one."""
+        """How many seconds the worker waits between commits while records come concurrently, so that they share one."""
         return 0.0
 
     def begin(self, *, writes: bool) -> None:

@@ -11,10 +11,10 @@ inbox has a writer and a reader.
 
 Group commit
     A commit waits for the disk, so all jobs that wait share one transaction. A database may ask for a pause between
-    commits (`Database.commit_interval`), so that more jobs wait. A job's result is delivered after the
-    commit only: a record that was acknowledged is on the disk. An error of one job (a damaged row, a job that another
-    run has claimed) is that job's own. An error of SQLite concerns the file as a whole, so it undoes the transaction
-    and is delivered to every job.
+    commits while records come concurrently (`Database.commit_interval`), so that more jobs wait. A job's result is
+    delivered after the commit only: a record that was acknowledged is on the disk. An error of one job (a damaged row,
+    a job that another run has claimed) is that job's own. An error of SQLite concerns the file as a whole, so it undoes
+    the transaction and is delivered to every job.
 
 Futures
     A result goes back through `call_soon_threadsafe`, once for each loop and batch. A cancelled caller leaves its job
@@ -73,6 +73,9 @@ _Outcome: TypeAlias = "tuple[Any, Exception | None]"
 
 # Jobs that share a transaction; more would keep other processes from writing for too long.
 _BATCH_SIZE: Final = 256
+
+_CONCURRENT_SECONDS: Final = 1.0
+"""Seconds after a transaction of several records in which more of them are expected."""
 
 
 @frozen
@@ -174,6 +177,7 @@ class Worker(Thread, Generic[_DatabaseT]):
         self._jobs: SimpleQueue[_QueuedJob | None] = SimpleQueue()
         self._batch: list[_QueuedJob] = []
         self._next_commit = 0.0
+        self._shared_at = -_CONCURRENT_SECONDS
         self._lock = Lock()  # a job is either queued before the end of the thread, or refused
         self._refusal: VeriffError | None = None
 
@@ -229,9 +233,16 @@ class Worker(Thread, Generic[_DatabaseT]):
             job = self._jobs.get()  # does not block: this thread is the only one that takes jobs
         if batch:
             _deliver(batch, self._run_batch(batch))
-            if any(job.writes for job in batch):
-                self._next_commit = time.monotonic() + self._database.commit_interval
+            self._schedule_commit(sum(job.writes for job in batch))
         return job is not None
+
+    def _schedule_commit(self, records: int) -> None:
+        """Delay the next commit while records come concurrently; one record after the other never waits."""
+        now = time.monotonic()
+        if records > 1:
+            self._shared_at = now
+        if records and now - self._shared_at < _CONCURRENT_SECONDS:
+            self._next_commit = now + self._database.commit_interval
 
     def _run_batch(self, batch: Sequence[_QueuedJob]) -> list[_Outcome]:
         """Run jobs in one transaction."""
