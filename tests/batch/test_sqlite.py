@@ -226,18 +226,32 @@ async def test_waiting_writes_share_a_transaction(path: Path, writes: list[str])
 async def test_writes_shortly_after_a_commit_share_the_next_one(
     path: Path, writes: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread pauses between two commits, and the writes of the pause share the second one."""
+    """While records come concurrently, the thread pauses between two commits, and those of the pause share the next."""
     ended = threading.Event()
+    ended.set()
     monkeypatch.setattr(sqlite_worker, "time", SimpleNamespace(monotonic=lambda: 1.0, sleep=lambda _: ended.wait()))
     async with SqliteJournal(path) as journal:
-        for name in "abc":
+        for name in "abcdefghijklmnopqrst":
             await journal.claim(name)
-        await journal.write(record_of("a"))
-        written = [asyncio.ensure_future(journal.write(record_of(name))) for name in "bc"]
+        await asyncio.gather(*(journal.write(record_of(name)) for name in "abcdefghijklmnopqr"))
+        ended.clear()
+        before = len(writes)
+        written = [asyncio.ensure_future(journal.write(record_of(name))) for name in "st"]
         await run_loop(50)
         ended.set()
         await asyncio.wait(written)
-    assert 2 == len(writes)
+    assert before + 1 == len(writes)
+
+
+async def test_single_records_do_not_wait_for_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records that are written one after the other are put on the disk without a pause."""
+    pauses: list[float] = []
+    monkeypatch.setattr(sqlite_worker, "time", SimpleNamespace(monotonic=lambda: 1.0, sleep=pauses.append))
+    async with SqliteJournal(path) as journal:
+        for name in "abc":
+            await journal.claim(name)
+            await journal.write(record_of(name))
+    assert [] == pauses
 
 
 async def test_written_records_are_on_the_disk(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
