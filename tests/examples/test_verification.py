@@ -83,7 +83,10 @@ async def test_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None
             os.kill(pid, signal.SIGCONT)
 
         assert [200] == [delivery.status for delivery in sandbox.deliveries]
-        assert {"status": "approved", "source": "webhook", "pid": pid} == await decision
+        answer = await decision
+        assert ("approved", pid) == (answer["status"], answer["pid"])
+        # "known" if the process was suspended before its wait had looked at the inbox for the first time.
+        assert answer["source"] in {"webhook", "known"}
         assert not [seen for seen in sandbox.requests if seen.path.endswith("/decision")]
 
 
