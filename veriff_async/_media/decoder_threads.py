@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from veriff_async._media.prepared_media import PreparedMedia
 
-__all__ = ("run_decoder",)
+__all__ = ("run_decoder", "shared_limiter")
 
 _T = TypeVar("_T")
 _THREADS: Final[RunVar[CapacityLimiter]] = RunVar("veriff_async_decoder_threads")
@@ -46,13 +46,14 @@ async def run_decoder(function: Callable[[PreparedMedia], _T], prepared: Prepare
     if prepared.source.may_block:
         content = await run_abandonable(partial(read_all, prepared.source), idle=idle)
         readable = evolve(prepared, source=BytesSource(memoryview(content.getvalue()), constant=True))
-    return await to_thread.run_sync(function, readable, limiter=_threads())
+    return await to_thread.run_sync(function, readable, limiter=shared_limiter(_THREADS))
 
 
-def _threads() -> CapacityLimiter:
+def shared_limiter(var: RunVar[CapacityLimiter]) -> CapacityLimiter:
+    """Return the limiter that all calls of the running loop share: as many threads as processors, at least two."""
     try:
-        return _THREADS.get()
+        return var.get()
     except LookupError:
-        threads = CapacityLimiter(max(2, os.cpu_count() or 2))
-        _THREADS.set(threads)
-        return threads
+        limiter = CapacityLimiter(max(2, os.cpu_count() or 2))
+        var.set(limiter)
+        return limiter

@@ -10,16 +10,14 @@ as there are processors, because decoding keeps a processor busy and needs memor
 from __future__ import annotations
 
 import logging
-import os
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from anyio import CapacityLimiter
 from anyio.lowlevel import RunVar
 from attrs import evolve, field, frozen
 
 from veriff_async._media.decode import decode, open_picture, read_all, run_pillow
-from veriff_async._media.decoder_threads import run_decoder
+from veriff_async._media.decoder_threads import run_decoder, shared_limiter
 from veriff_async._media.face_detection import FaceDetectorFailedError, detect_faces
 from veriff_async._protocol.image_header import PDF
 from veriff_async._protocol.media_rules import context_of
@@ -30,6 +28,7 @@ from veriff_async.models.inspection import CheckName, FacePicture, MediaInspecti
 if TYPE_CHECKING:
     import io
 
+    from anyio import CapacityLimiter
     from PIL import Image
 
     from veriff_async._media.prepared_media import PreparedMedia
@@ -88,12 +87,8 @@ async def inspect_prepared(
 
 def inspection_threads() -> CapacityLimiter:
     """Return the bound of the threads that all inspections of the running loop share."""
-    try:
-        return _THREADS.get()
-    except LookupError:
-        threads = CapacityLimiter(max(2, os.cpu_count() or 2))
-        _THREADS.set(threads)
-        return threads
+    # Not those that decode: a face detector that hangs must not keep other calls from decoding.
+    return shared_limiter(_THREADS)
 
 
 def _measure(prepared: PreparedMedia, *, limits: PictureThresholds, with_face: bool) -> _Measured:
