@@ -2,7 +2,7 @@
 
     python -m benchmarks.pictures --seconds 300 --out figures.jsonl             # a scene takes about ten seconds
     python -m benchmarks.pictures --seconds 100 --sharp --seed 2 --out sharp.jsonl
-    python -m benchmarks.pictures --read figures.jsonl sharp.jsonl --svg docs/pictures.svg   # tables, and the curves
+    python -m benchmarks.pictures --read figures.jsonl sharp.jsonl --svg FILE.svg   # tables, and the curves of the docs
 
 Scenes are drawn by `picture_scenes`. Each is measured sharp, and once for each fault and strength. One random half of
 the scenes chooses thresholds, the other half evaluates the defaults of `InspectionThresholds`.

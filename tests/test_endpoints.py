@@ -1,4 +1,4 @@
-"""Every endpoint and webhook is supported everywhere: this module writes docs/endpoints.md from the code."""
+"""Every endpoint and webhook is supported everywhere: this module writes docs/reference/endpoints.md from the code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from veriff_async.sandbox._routes import Route
 
 ROOT: Final = Path(__file__).parent.parent
-PAGE: Final = ROOT / "docs" / "endpoints.md"
+PAGE: Final = ROOT / "docs" / "reference" / "endpoints.md"
 # Methods that send more than one request, or stream.
 MULTI_STEP: Final[dict[str, Callable[..., object]]] = {
     "submit_session": VerificationSession.submit,
@@ -241,7 +241,7 @@ def webhook(kind: type[Any]) -> Row:
 
 
 def test_every_endpoint_and_webhook_is_in_every_layer() -> None:
-    """Each has a request, a model, a public method, a sandbox handler and tests; docs/endpoints.md lists them."""
+    """Each has a request, a model, a public method, a sandbox handler and tests; the page of endpoints lists them."""
     rows = [endpoint(name) for name in endpoints.__all__]
     webhooks = [webhook(kind) for kind in get_args(WebhookEvent) if kind.__name__ != "UnknownEvent"]
     written = HEAD + "\n\n".join(
@@ -256,7 +256,7 @@ def test_every_endpoint_and_webhook_is_in_every_layer() -> None:
         PAGE.write_text(written + "\n", encoding="utf-8")
 
     assert all(cell.strip("`") for row in rows + webhooks for cell in row.cells)
-    assert current == written + "\n", "docs/endpoints.md was out of date and has been updated: review and commit it"
+    assert current == written + "\n", f"{PAGE.name} was out of date and has been updated: review and commit it"
 
 
 def test_every_handler_of_the_sandbox_is_requested() -> None:

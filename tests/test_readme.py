@@ -24,11 +24,11 @@ BLOCK: Final = re.compile(r"(<!-- not (?:run|checked for warnings): [^\n]+ -->\n
 
 def find_examples() -> Iterator[tuple[str, tuple[str, bool]]]:
     """Yield every example to run and whether it may warn, with a name."""
-    for page in (README, *sorted(ROOT.joinpath("docs").glob("*.md"))):
+    for page in (README, *sorted(ROOT.joinpath("docs").rglob("*.md"))):
         blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
         for number, (note, code) in enumerate(blocks, start=1):
             if not note.startswith("<!-- not run"):
-                yield f"{page.stem}-{number}", (code, bool(note))
+                yield f"{page.relative_to(ROOT).with_suffix('').as_posix()}-{number}", (code, bool(note))
 
 
 EXAMPLES: Final = dict(find_examples())

@@ -410,7 +410,7 @@ async def test_polled_decision_still_calls_on_event(inbox: MemoryInbox, ip: str 
     """Its first webhook calls the function as news, with the same JSON or a fuller one; the next ones do not."""
     decisions: list[str] = []
 
-    async def report(result: RecordResult) -> None:  # as in docs/receiving.md
+    async def report(result: RecordResult) -> None:  # as in docs/how-to/receive-webhooks.md
         if result.ignored is None and isinstance(result.event, DecisionEvent):
             decisions.append(result.event.decision.status)
 

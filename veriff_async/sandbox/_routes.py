@@ -1,6 +1,7 @@
 """All endpoints of the sandbox: method, path, how the request is signed, and the method of the service that answers it.
 
-The page of each endpoint in Veriff's documents, or the source that it is known from, is in ``docs/endpoints.md``.
+The page of each endpoint in Veriff's documents, or the source that it is known from, is in
+``docs/reference/endpoints.md``.
 """
 
 from __future__ import annotations
