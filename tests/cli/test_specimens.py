@@ -22,13 +22,13 @@ def test_specimen_meets_the_documented_limits(name: str) -> None:
 
 
 def test_specimens_are_small_and_distinct() -> None:
-    """All specimens together add at most 500 KiB to the wheel, and each one is different."""
+    """All specimens together add at most 170 KiB to the wheel, and each one is different."""
     pictures = []
     for name in SPECIMENS:
         with specimen(name) as path:
             pictures.append(path.read_bytes())
 
-    assert sum(map(len, pictures)) <= 500 * 1024
+    assert sum(map(len, pictures)) <= 170 * 1024
     assert all(first != second for first, second in combinations(pictures, 2))
 
 

@@ -1,6 +1,6 @@
 """Draw the specimens: front and back of an invented identity card, and a drawn face.
 
-Run it to draw them again: `python -m tools.draw_specimens.draw [FOLDER]` (Pillow, from the extra
+Run it to draw them again: `python -m tools.draw_specimens [FOLDER]` (Pillow, from the extra
 `[images]`). The country, its emblem and the person are invented, and every picture says SPECIMEN. XEX is one
 of the country codes that ISO 3166 leaves to its users, so no state has it. Seeds are fixed: the same Pillow
 draws the same pixels.
@@ -46,10 +46,10 @@ __all__ = ("PICTURES", "check_digit", "encode", "machine_lines")
 CARD: Final = (1640, 1034)  # the shape of an ID-1 card, 85.6 mm x 54 mm
 SHEET: Final = (1840, 1234)
 SELFIE: Final = (1280, 1600)
-SCALE: Final = 0.7
+SCALE: Final = 0.5
 
-MAX_BYTES: Final = 165_000
-"""Size limit of one JPEG. The three pictures together stay below 500 KiB of the wheel."""
+MAX_BYTES: Final = 56_000
+"""Size limit of one JPEG. The three pictures together stay below 170 KiB, a quarter of the wheel."""
 
 _NOTICE: Final = "SPECIMEN  ·  NOT A DOCUMENT  ·  NO STATE ISSUES THIS CARD"
 _FIELDS: Final = (
@@ -238,7 +238,7 @@ def encode(picture: Image.Image) -> bytes:
     Raises:
         ValueError: Even low quality needs more.
     """
-    for quality in range(95, 60, -1):
+    for quality in range(95, 40, -1):
         buffer = BytesIO()
         comment = b"SPECIMEN, an invented picture"
         picture.save(buffer, "JPEG", quality=quality, optimize=True, progressive=True, comment=comment)
