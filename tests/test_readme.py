@@ -60,7 +60,7 @@ def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_examples_are_found() -> None:
     """The search finds known examples of several pages."""
-    assert {"README-1", "README-2", "quickstart-1", "uploading-1", "testing-1"} <= set(EXAMPLES)
+    assert {"README-1", "docs/start/first-verification-1", "docs/how-to/upload-media-1"} <= set(EXAMPLES)
 
 
 def test_every_guarantee_names_a_test_that_exists() -> None:
