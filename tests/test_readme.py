@@ -64,22 +64,50 @@ def test_examples_are_found() -> None:
 
 
 def test_every_guarantee_names_a_test_that_exists() -> None:
-    """Each row of "What you can rely on" names existing tests, and the section has no other guarantees."""
-    section = README.read_text(encoding="utf-8").split("## What you can rely on\n", 1)[1].split("\n## ", 1)[0]
-    introduction, header, _, *rows = [line for line in section.splitlines() if line]
+    """Each row of the table of guarantees names existing tests."""
+    page = ROOT.joinpath("docs", "concepts", "guarantees.md").read_text(encoding="utf-8")
+    header, _, *rows = [line for line in page.splitlines() if line.startswith("|")]
 
-    assert introduction.startswith("Every row names the test")
     assert header == "| Guarantee | Test |"
+    assert len(rows) > 20
     for row in rows:
         named = re.findall(r"`([a-z_/]+\.py)::(test_[a-z_0-9]+)`", row)
         assert named, row
         for path, test in named:
-            spec = importlib.util.spec_from_file_location("named_by_the_readme", ROOT / "tests" / path)
+            spec = importlib.util.spec_from_file_location("named_by_a_guarantee", ROOT / "tests" / path)
             assert spec is not None
             assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             assert hasattr(module, test), f"{path}::{test}"
+
+
+def test_links_of_the_readme_lead_to_files() -> None:
+    """Registries show the README alone, so its links are absolute; each leads to a page or file of this repository."""
+    text = README.read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)]+)\)", text)
+    files = [
+        link.replace("https://veriff-async.readthedocs.io/en/latest/", "docs/").replace(".html", ".md")
+        if "readthedocs" in link
+        else re.sub(r"https://(raw\.githubusercontent|github)\.com/veriff-async/veriff-async/(blob/)?main/", "", link)
+        for link in links
+        if link not in {"https://www.veriff.com", "https://veriff-async.readthedocs.io"}
+    ]
+
+    assert len(files) >= 7
+    assert [] == [file for file in files if not ROOT.joinpath(file).is_file()]
+
+
+def test_picture_of_the_terminal_requests_nothing() -> None:
+    """The picture contains no address besides the name of its own format, so it loads no fonts."""
+    picture = ROOT.joinpath("docs", "_static", "demo.svg").read_text(encoding="utf-8")
+
+    assert re.findall(r"https?://[^\"\s]+|url\((?!#)", picture) == ["http://www.w3.org/2000/svg"]
+
+
+def test_readme_fits_on_one_screen() -> None:
+    """The README has at most 70 lines of source, which are about 50 when rendered."""
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 70
 
 
 @pytest.mark.parametrize("command", ['pip install ".[cli]" && veriff-async demo', 'pip install -e ".[dev]" && pytest'])
