@@ -101,8 +101,8 @@ class InspectionThresholds:
     )
     face: PictureThresholds = PictureThresholds(
         sharpness=180.0,
-        brightness=0.15,
-        overexposure=0.2,
+        brightness=0.19,
+        overexposure=0.1,
         contrast=0.2,
         resolution=480.0,
         face_count=1.0,
