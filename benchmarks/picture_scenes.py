@@ -363,7 +363,7 @@ def _brighten(scene: Scene, strength: float, _: Random) -> Image.Image:
 
 def _clip(scene: Scene, strength: float, _: Random) -> Image.Image:
     """Add light until such a share of the face is white. The same stops spoil light skin only."""
-    red, green, blue = scene.image.crop(tuple(map(round, scene.card))).split()
+    red, green, blue = scene.image.crop(scene.card).split()
     darkest = sorted(ImageChops.darker(ImageChops.darker(red, green), blue).tobytes())
     level = darkest[round((len(darkest) - 1) * (1 - strength / 100))]
     return scene.image.point(_gain_table(255 / max(1, level)) * 3)
