@@ -58,7 +58,7 @@ Every known endpoint and webhook, and its place in this library. The test `tests
 from the code.
 
 "Documented" means that Veriff's own pages show the call. The docstring of the call, and the page about
-[the sandbox](../concepts/sandbox.md), name each guess about its form.
+[what is known about Veriff](../concepts/known-and-guessed.md), name each guess about its form.
 
 """
 

@@ -83,7 +83,7 @@ class PollPolicy:
             raise ConfigurationError(msg)
 
 
-# Chosen with `python -m benchmarks.simulate`, see docs/how-to/wait-for-decisions.md: a maximum of 900 s saves one poll
+# Chosen with `python -m benchmarks.simulate`, see docs/concepts/waiting.md: a maximum of 900 s saves one poll
 # in six while webhooks work, and a decision whose webhook was lost is learned three times as late (p99).
 SAFETY_NET: Final = PollPolicy(initial_delay=30.0, interval=60.0, backoff_factor=2.0, max_interval=300.0)
 """The default policy of a client with an inbox: polling only finds decisions whose webhook was lost."""

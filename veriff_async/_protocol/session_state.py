@@ -38,7 +38,7 @@ Order of events, the strongest evidence first
        (Veriff holds it back for five minutes, https://help.veriff.com), so an attempt without a decision can be the
        older one.
 
-    Rules 4 and 5 can be wrong until more messages arrive; ``docs/how-to/choose-an-inbox.md`` says when.
+    Rules 4 and 5 can be wrong until more messages arrive; ``docs/concepts/event-order.md`` says when.
 """
 
 from __future__ import annotations
