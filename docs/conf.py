@@ -39,6 +39,7 @@ maximum_signature_line_length = 40
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_preprocess_types = True
+python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
 
 copybutton_prompt_text = "$ "
@@ -49,7 +50,7 @@ html_theme = "furo"
 html_title = "veriff-async"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
-html_css_files = ["custom.css"]
+html_css_files = ["custom.css", "reference.css"]
 html_js_files = ["scrollable.js"]
 html_copy_source = False
 html_show_sourcelink = False

@@ -185,7 +185,7 @@ class VerificationSession:
             progress: Called in the event loop after each piece with a `DownloadProgress`; it must not block.
 
         Returns:
-            The downloaded files: pictures first, then videos and data of chips.
+            The downloaded files; pictures first, then videos and data of chips.
 
         Raises:
             InvalidArgumentError: `concurrency` or `if_exists` is invalid.

@@ -324,3 +324,4 @@ WebhookEvent: TypeAlias = (
     | AddressEvent
     | UnknownEvent
 )
+"""The event of a webhook, as `parse_webhook` returns it: one class for each kind."""

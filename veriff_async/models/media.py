@@ -77,6 +77,7 @@ MediaSource: TypeAlias = (
     | AsyncIterable[bytes]
     | EncodedText
 )
+"""The source of a `Media`: a path, bytes, an open file, an object with an async ``read(n)``, or an async iterator."""
 
 # RFC 2397: the type in the head of a data URL, if it states one.
 _STATED_TYPE: Final = re.compile(r"\s*data:([^;,/]{1,127}/[^;,]{1,127})[;,]", re.IGNORECASE)

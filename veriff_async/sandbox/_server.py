@@ -224,12 +224,12 @@ class Sandbox:
 
     @property
     def feedback_url(self) -> str:
-        """The URL of the feedback API, for clients: the same port."""
+        """The URL of the feedback API, for clients; the same port."""
         return self.base_url
 
     @property
     def sync_url(self) -> str:
-        """The URL of the synchronous check of registries, for clients: the same port, another path."""
+        """The URL of the synchronous check of registries, for clients; the same port, another path."""
         return self.base_url + LOCAL_SYNC
 
     @property
