@@ -1,66 +1,16 @@
-"""The examples in the README and the documentation run as they are written."""
+"""The README fits on one screen, and its links, commands and guarantees are real."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
-import subprocess
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
-from veriff_async.cli.specimens import specimen
-from veriff_async.sandbox import Sandbox
+from tests.docs.pages import ROOT
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-ROOT: Final = Path(__file__).parent.parent
 README: Final = ROOT / "README.md"
-BLOCK: Final = re.compile(r"(<!-- not (?:run|checked for warnings): [^\n]+ -->\n)?```python\n(.*?)```", re.DOTALL)
-
-
-def find_examples() -> Iterator[tuple[str, tuple[str, bool]]]:
-    """Yield every example to run and whether it may warn, with a name."""
-    for page in (README, *sorted(ROOT.joinpath("docs").rglob("*.md"))):
-        blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
-        for number, (note, code) in enumerate(blocks, start=1):
-            if not note.startswith("<!-- not run"):
-                yield f"{page.relative_to(ROOT).with_suffix('').as_posix()}-{number}", (code, bool(note))
-
-
-EXAMPLES: Final = dict(find_examples())
-
-
-@pytest.mark.usefixtures("without_coverage")
-@pytest.mark.parametrize(("code", "may_warn"), EXAMPLES.values(), ids=EXAMPLES)
-def test_every_example_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, may_warn: bool) -> None:
-    """An example runs as a program without a warning, with two pictures in its folder and a local sandbox."""
-    for name, picture in (("front.jpg", "document-front.jpg"), ("selfie.jpg", "face.jpg")):
-        with specimen(picture) as path:
-            tmp_path.joinpath(name).write_bytes(path.read_bytes())
-    script = tmp_path / "example.py"
-    script.write_text(code, encoding="utf-8")
-    with Sandbox(decide_after=0) as sandbox:
-        for name, value in sandbox.environ.items():
-            monkeypatch.setenv(name, value)
-        result = subprocess.run(  # noqa: S603  our own example
-            [sys.executable, "-W", "ignore" if may_warn else "error", str(script)],
-            check=False,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            timeout=50,
-        )
-
-    assert (0, "") == (result.returncode, result.stderr)
-
-
-def test_examples_are_found() -> None:
-    """The search finds known examples of several pages."""
-    assert {"README-1", "docs/start/first-verification-1", "docs/how-to/upload-media-1"} <= set(EXAMPLES)
 
 
 def test_every_guarantee_names_a_test_that_exists() -> None:

@@ -1,0 +1,244 @@
+"""The built site in a real Chromium: nothing overflows, is clipped, unreachable or missing, and the search finds.
+
+`VERIFF_CHROMIUM` names the browser unless it is on PATH; `VERIFF_SCREENSHOTS` names a folder for pictures of failures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import mimetypes
+import os
+import shutil
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from playwright.async_api import Browser, ConsoleMessage, Page, Request
+
+async_api = pytest.importorskip("playwright.async_api", reason="playwright drives the browser")
+
+# Accessibility for reading (WCAG 2.2 AA and axe's best practices), in both colour schemes. See https://dequeuniversity.com.
+WIDTHS: Final = (390, 1280, 1920)
+SCHEMES: Final = {390: "light", 1280: "dark"}
+HEIGHT: Final = 900
+TABS: Final = 2
+SECONDS: Final = 100
+"""A busy machine may take long for a page."""
+FIRST: Final = 5
+"""A reader looks at so many results of a search."""
+
+# Sphinx writes these, and their thousands of links are all alike: axe takes minutes for them.
+GENERATED: Final = ("genindex.html", "py-modindex.html", "search.html")
+
+SEARCHES: Final = {
+    "upload": ("how-to/upload-media.html",),
+    "HEIC": ("how-to/check-pictures.html", "how-to/upload-media.html"),
+    "webhook": ("how-to/receive-webhooks.html", "how-to/parse-webhooks.html"),
+    "resubmission": ("how-to/wait-for-decisions.html", "how-to/resubmission.html"),
+    "timeout": ("how-to/wait-for-decisions.html", "reference/"),
+    "proxy": ("how-to/receive-webhooks.html", "how-to/proxies.html", "how-to/use-the-command-line.html"),
+    "Lambda": ("how-to/receive-webhooks.html",),
+    "GDPR": ("how-to/",),
+    "SQLite": ("how-to/choose-an-inbox.html", "how-to/run-batches.html"),
+    "Redis": ("how-to/choose-an-inbox.html", "how-to/run-batches.html", "how-to/task-queues.html"),
+    "retry": ("how-to/upload-media.html", "concepts/", "reference/"),
+    "signature": ("how-to/receive-webhooks.html", "how-to/parse-webhooks.html"),
+    "secret": ("how-to/rotate-secrets.html",),
+    "batch": ("how-to/run-batches.html",),
+    "pytest": ("how-to/test-your-program.html",),
+    "sandbox": ("concepts/sandbox.html",),
+    "face detector": ("how-to/check-pictures.html",),
+    "progress": ("how-to/upload-media.html",),
+    "cancel": ("how-to/", "concepts/", "reference/"),
+    "performance": ("project/performance.html",),
+}
+"""The words that a reader types, and the pages or folders of which one must be among the first results."""
+
+
+@pytest.fixture(autouse=True)
+def blockbuster() -> None:
+    """Let the loop block: playwright reads files when it starts, and none of our code runs here."""
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Return the path of the browser, or skip the test."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = os.environ.get("VERIFF_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("no Chromium is on PATH, and VERIFF_CHROMIUM names none")
+    return found
+
+
+@pytest.fixture
+def axe() -> str:
+    """Return the script of axe-core, which a Python package contains."""
+    spec = importlib.util.find_spec("axe_core_python")
+    if spec is None or spec.origin is None:
+        pytest.skip("axe-core-python contains the checks of accessibility")
+    return Path(spec.origin).with_name("axe.min.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def layout() -> str:
+    """Return the script that looks for content that a reader cannot see."""
+    return Path(__file__).with_name("layout.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def files(site: Path) -> dict[str, bytes]:
+    """Return the content of all files of the site by their paths."""
+    found = {path.relative_to(site).as_posix(): path.read_bytes() for path in site.rglob("*") if path.is_file()}
+    assert "index.html" in found, f"{site} contains no site"
+    return found
+
+
+@pytest.fixture
+def screenshots(tmp_path: Path) -> Path:
+    """Return the folder for pictures of failures."""
+    folder = Path(os.environ.get("VERIFF_SCREENSHOTS") or tmp_path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@asynccontextmanager
+async def serve(files: dict[str, bytes]) -> AsyncIterator[str]:
+    """Serve files from memory on a free local port."""
+
+    async def respond(request: web.Request) -> web.Response:
+        name = request.path.removeprefix("/")
+        if name not in files:
+            raise web.HTTPNotFound
+        kind, _ = mimetypes.guess_type(name)
+        return web.Response(body=files[name], content_type=kind or "application/octet-stream")
+
+    app = web.Application()
+    app.router.add_get("/{name:.*}", respond)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        yield f"http://127.0.0.1:{port}/"
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def open_browser(chromium: str) -> AsyncIterator[Browser]:
+    """Run the browser without a window."""
+    async with async_api.async_playwright() as playwright:
+        browser: Browser = await playwright.chromium.launch(executable_path=chromium)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+def find_pages(files: Iterable[str]) -> list[str]:
+    """Return the pages to visit: all but the source code that Sphinx renders."""
+    return sorted(name for name in files if name.endswith(".html") and not name.startswith(("_modules/", "_static/")))
+
+
+@asynccontextmanager
+async def open_tab(browser: Browser, address: str, problems: list[str]) -> AsyncIterator[Page]:
+    """Open a tab that reports errors of the console, and requests to other hosts."""
+    context = await browser.new_context(viewport={"width": WIDTHS[0], "height": HEIGHT}, reduced_motion="reduce")
+    context.set_default_timeout(SECONDS * 1000)
+    page = await context.new_page()
+
+    def check_message(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(f"{page.url} logs {message.text}")
+
+    def check_request(request: Request) -> None:
+        if not request.url.startswith((address, "data:")):
+            problems.append(f"{page.url} requests {request.url}")
+
+    page.on("console", check_message)
+    page.on("request", check_request)
+    page.on("pageerror", lambda error: problems.append(f"{page.url} raises {error}"))
+    try:
+        yield page
+    finally:
+        await context.close()
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(600)
+async def test_every_page_can_be_read_at_every_width(
+    files: dict[str, bytes], chromium: str, layout: str, axe: str, screenshots: Path
+) -> None:
+    """A page on a phone, a laptop and a desktop hides nothing, logs no error, asks no other host, and suits axe."""
+    names = find_pages(files)
+    problems: list[str] = []
+    waiting = iter(names)
+
+    async def visit(browser: Browser, address: str) -> None:
+        async with open_tab(browser, address, problems) as page:
+            for name in waiting:
+                await page.goto(address + name)
+                for width in WIDTHS:
+                    await page.set_viewport_size({"width": width, "height": HEIGHT})
+                    found = list(await page.evaluate(layout))
+                    if width in SCHEMES and name not in GENERATED:
+                        found += await find_barriers(page, axe, SCHEMES[width])
+                    if found:
+                        picture = screenshots / f"{name.removesuffix('.html').replace('/', '-')}-{width}.png"
+                        await page.screenshot(path=picture, full_page=True)
+                        problems.extend(f"{name} at {width} px: {problem} (see {picture})" for problem in found)
+
+    async with serve(files) as address, open_browser(chromium) as browser, asyncio.TaskGroup() as tabs:
+        for _ in range(TABS):
+            tabs.create_task(visit(browser, address))
+
+    assert names
+    assert not problems, "\n" + "\n".join(sorted(problems))
+
+
+async def find_barriers(page: Page, axe: str, scheme: str) -> list[str]:
+    """Return what axe-core reports of a page in a colour scheme."""
+    await page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
+    if not await page.evaluate("'axe' in window"):
+        await page.evaluate(axe)
+    found: list[str] = await page.evaluate(
+        """async () => (await axe.run(document, {resultTypes: ["violations"]})).violations.map((violation) =>
+            `${violation.id}: ${violation.help} at ${violation.nodes.slice(0, 5).map((node) => node.target)}`)"""
+    )
+    return [f"in the {scheme} scheme, {problem}" for problem in found]
+
+
+@pytest.mark.asyncio
+@pytest.mark.timeout(300)
+async def test_the_search_finds_the_page_that_answers(files: dict[str, bytes], chromium: str) -> None:
+    """A page that answers is among the first results for each word that a reader types."""
+    problems: list[str] = []
+    waiting = iter(SEARCHES.items())
+
+    async def search(browser: Browser, address: str) -> None:
+        async with open_tab(browser, address, problems) as page:
+            for words, expected in waiting:
+                await page.goto(f"{address}search.html?q={words.replace(' ', '+')}")
+                await page.wait_for_function(
+                    f"""document.querySelectorAll("ul.search > li").length >= {FIRST}
+                        || document.querySelector(".search-summary")?.innerText"""
+                )
+                results = await page.eval_on_selector_all(
+                    "ul.search > li > a", f"links => links.slice(0, {FIRST}).map(link => link.pathname.slice(1))"
+                )
+                if not any(result.startswith(expected) for result in results):
+                    problems.append(f"{words} finds {json.dumps(results)}, but not {' or '.join(expected)}")
+
+    async with serve(files) as address, open_browser(chromium) as browser, asyncio.TaskGroup() as tabs:
+        for _ in range(TABS):
+            tabs.create_task(search(browser, address))
+
+    assert not problems, "\n" + "\n".join(sorted(problems))
