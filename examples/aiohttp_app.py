@@ -1,28 +1,43 @@
-"""Verification in an aiohttp.web application.
+"""Verify the logged-in users of an aiohttp.web application.
 
+Install: pip install veriff-async "aiohttp-session[secure]"
 Run it:  python aiohttp_app.py
-Settings: the variables of VeriffClient.from_env(), VERIFF_INBOX (a file on a disk of this machine), PORT.
+Settings: the variables of VeriffClient.from_env(), and
+    SESSION_SECRET  encrypts the cookies of your users; the same value in each process
+    VERIFF_INBOX    a file that all processes of this machine share (veriff-inbox.db)
+    PORT            8080
+    DEMO_LOGIN=1    adds POST /login?user=..., which stands in for the login that your site has
 In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
 """
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import logging
 import os
+import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
+import aiohttp_session
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from aiohttp_session.cookie_storage import EncryptedCookieStorage
 
 from veriff_async import (
-    ApiError,
-    AuthenticationError,
+    BadRequestError,
     ClientClosedError,
+    ConflictError,
     DecisionTimeoutError,
     InvalidArgumentError,
     Media,
     MediaError,
-    PermissionDeniedError,
+    MediaSourceError,
+    NotFoundError,
+    PayloadTooLargeError,
     RateLimitedError,
+    ServerError,
     TransportError,
     VeriffClient,
     VeriffError,
@@ -31,21 +46,26 @@ from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, aiohttp_app
 
 VERIFF = web.AppKey("veriff", VeriffClient)
+UPLOADS = web.AppKey("uploads", set[asyncio.Event])
+LOG = logging.getLogger("verification")
 
 
-def status_of(error: VeriffError) -> int:
-    """Return the status of the response: 4xx if the user can correct the request, otherwise 502 or 503."""
+def explain(error: VeriffError) -> tuple[int, str]:
+    """Return the status of the response, and a sentence on which the user can act."""
     match error:
-        case ClientClosedError() | TransportError() | RateLimitedError():
-            return 503  # try again
+        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
+            # ClientClosedError: this process stops, and the next request reaches another one.
+            return 503, "The verification service cannot be reached: try again in a few seconds."
         case InvalidArgumentError() | MediaError():
-            return 400  # an unknown context, an invalid session id, an empty file or one that is not an image
-        case AuthenticationError() | PermissionDeniedError():
-            return 502  # our own API key is wrong
-        case ApiError(status=status) if status < 500:
-            return status  # 404 for an unknown session, 409 for one that was already submitted
+            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
+        case PayloadTooLargeError():
+            return 413, "The picture is too large: send a smaller one."
+        case NotFoundError():
+            return 404, "This verification no longer exists: start a new one."
+        case ConflictError() | BadRequestError():
+            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
         case _:
-            return 502
+            return 502, "The verification service does not accept our requests: try again tomorrow."
 
 
 @web.middleware
@@ -54,52 +74,94 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     try:
         return await handler(request)
     except VeriffError as error:
-        status = status_of(error)
-        # Messages contain neither secrets nor personal data, so users may see those about their own mistakes.
-        reason = str(error) if status < 500 else "The verification service is not available: try again later."
+        status, sentence = explain(error)
+        if status >= 500:
+            # The library's messages contain neither secrets nor personal data, so they may be logged.
+            LOG.error("%s: %s", type(error).__name__, error)  # noqa: TRY400  a traceback may hold personal data
         headers = {"Retry-After": "1"} if status == 503 else None
-        return web.json_response({"error": reason}, status=status, headers=headers)
+        return web.json_response({"error": sentence}, status=status, headers=headers)
+
+
+def refuse(kind: type[web.HTTPError], sentence: str) -> web.HTTPError:
+    """Return an exception that aiohttp turns into a response."""
+    return kind(text=f'{{"error": "{sentence}"}}', content_type="application/json")
+
+
+async def log_in(request: web.Request) -> web.Response:
+    """Log a user in without a password, for a demonstration."""
+    login = await aiohttp_session.new_session(request)
+    login["user"] = request.query["user"]
+    return web.Response(status=204)
+
+
+async def session_of_user(request: web.Request) -> aiohttp_session.Session:
+    """Return the login of the user who sends the request."""
+    login = await aiohttp_session.get_session(request)
+    if "user" not in login:
+        raise refuse(web.HTTPUnauthorized, "Log in first.")
+    return login
+
+
+async def verification_of_user(request: web.Request) -> str:
+    """Return the id of the user's verification, which never comes from the request: it could be that of another."""
+    login = await session_of_user(request)
+    if "verification" not in login:
+        raise refuse(web.HTTPConflict, "Start a verification first.")
+    return str(login["verification"])
 
 
 async def start(request: web.Request) -> web.Response:
-    """Start the verification of a user."""
-    user_id = request.query.get("user_id")
-    if not user_id:
-        raise web.HTTPUnprocessableEntity(text="user_id is missing")
-    session = await request.app[VERIFF].create_session(vendor_data=user_id)
-    return web.json_response({"id": session.id})
+    """Start the verification of a user, or continue it."""
+    login = await session_of_user(request)
+    if "verification" not in login or "again" in request.query:
+        # Your own id, and not a name: Veriff returns it with each decision, and shows it in the Customer Portal.
+        session = await request.app[VERIFF].create_session(vendor_data=login["user"])
+        login["verification"] = session.id
+    return web.Response(status=204)
 
 
 async def upload(request: web.Request) -> web.Response:
-    """Stream an image to Veriff; it is never in memory as a whole."""
-    session = request.app[VERIFF].session(request.match_info["session_id"])
-    await session.upload(Media(request.content, request.match_info["context"]))
+    """Relay a picture to Veriff as it arrives: it is never in memory as a whole."""
+    session = request.app[VERIFF].session(await verification_of_user(request))
+    uploads, ended = request.app[UPLOADS], asyncio.Event()
+    uploads.add(ended)
+    try:
+        await session.upload(Media(request.content, request.match_info["context"]))
+    finally:
+        uploads.discard(ended)
+        ended.set()
     return web.Response(status=204)
 
 
 async def submit(request: web.Request) -> web.Response:
-    """Submit the session for a decision."""
-    await request.app[VERIFF].session(request.match_info["session_id"]).submit()
+    """Submit the pictures for a decision."""
+    await request.app[VERIFF].session(await verification_of_user(request)).submit()
     return web.Response(status=204)
 
 
 async def decide(request: web.Request) -> web.Response:
-    """Respond when there is a decision."""
-    session = request.app[VERIFF].session(request.match_info["session_id"])
+    """Respond when there is a decision, or with 202 after 25 seconds: proxies end requests that take 30 or 60."""
+    session = request.app[VERIFF].session(await verification_of_user(request))
     try:
-        decision = await session.wait_for_decision(timeout=50)
+        decision = await session.wait_for_decision(timeout=25)
     except DecisionTimeoutError:
-        return web.json_response({"status": None}, status=202)  # the browser repeats the request, also after a 503
-    return web.json_response({"status": decision.status, "source": decision.source, "pid": os.getpid()})
+        return web.json_response({"status": None}, status=202)  # the page repeats the request, as after a 503
+    return web.json_response({"status": decision.status, "new_pictures": decision.needs_resubmission})
 
 
 async def health(request: web.Request) -> web.Response:
-    """Return that this process is running."""
-    return web.json_response({"pid": os.getpid(), "waiting": request.app[VERIFF].statistics().waiters})
+    """Return that this process runs, for a load balancer, and how many requests wait for a decision."""
+    return web.json_response({"waiting": request.app[VERIFF].statistics().waiters})
 
 
 async def create_app() -> web.Application:
-    """Create the application."""
+    """Create the application of one process."""
+    demo = os.environ.get("DEMO_LOGIN") == "1"
+    key = hashlib.sha256(os.environ["SESSION_SECRET"].encode()).digest()
+    # SameSite keeps other sites from sending requests in the name of a user. Plain http is for a demonstration only.
+    cookies = EncryptedCookieStorage(key, secure=not demo, samesite="Lax")
+
+    # A webhook may arrive in any process, so all of them share the inbox: one file, or RedisInbox for many machines.
     inbox = SqliteInbox(os.environ.get("VERIFF_INBOX", "veriff-inbox.db"))
     veriff = VeriffClient.from_env(inbox=inbox)
     receiver = WebhookReceiver(veriff.credentials, inbox)
@@ -108,22 +170,44 @@ async def create_app() -> web.Application:
         async with inbox, veriff:
             yield
 
-    async def end_waits(_app: web.Application) -> None:
-        # aiohttp waits for open requests afterwards, so requests that wait for a decision must end immediately.
-        veriff.end_waits()
-
-    app = web.Application(middlewares=[answer_errors])
+    app = web.Application(middlewares=[aiohttp_session.session_middleware(cookies), answer_errors])
     app[VERIFF] = veriff
+    app[UPLOADS] = set[asyncio.Event]()
     app.cleanup_ctx.append(lifespan)
-    app.on_shutdown.append(end_waits)
     app.add_subapp("/webhooks/veriff", aiohttp_app(receiver))  # closes the receiver at shutdown, before `lifespan` ends
-    app.router.add_post("/sessions", start)
-    app.router.add_put("/sessions/{session_id}/media/{context}", upload)
-    app.router.add_post("/sessions/{session_id}/submit", submit)
-    app.router.add_get("/sessions/{session_id}/decision", decide)
+    app.router.add_post("/verification", start)
+    app.router.add_put("/verification/media/{context}", upload)
+    app.router.add_post("/verification/submit", submit)
+    app.router.add_get("/verification", decide)
     app.router.add_get("/health", health)
+    if demo:
+        app.router.add_post("/login", log_in)
     return app
 
 
+async def serve(host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT, and then complete the open requests."""
+    app = await create_app()
+    runner = web.AppRunner(app, access_log=None)  # its log would hold the addresses of users
+    await runner.setup()
+    site = web.TCPSite(runner, host, port)
+    await site.start()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await stopped.wait()
+
+    await site.stop()  # connections that are open stay open
+    app[VERIFF].end_waits()  # with a 503, so that pages repeat the request, to another process
+    # `runner.cleanup`, and so `web.run_app`, ignores the bytes that still arrive for open requests (aiohttp 3.14,
+    # RequestHandler.close), so an upload would never end. Thus complete uploads before.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(30):
+            for ended in app[UPLOADS].copy():
+                await ended.wait()
+    await runner.cleanup()
+
+
 if __name__ == "__main__":
-    web.run_app(create_app(), host="127.0.0.1", port=int(os.environ.get("PORT", "8080")))
+    logging.basicConfig(level=logging.INFO)
+    asyncio.run(serve("127.0.0.1", int(os.environ.get("PORT", "8080"))))

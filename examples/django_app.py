@@ -1,70 +1,220 @@
-"""Webhooks in Django, as an async view; a whole project in one file.
+"""Verify the logged-in users of a Django project, under ASGI; a whole project in one file.
 
-Run it:  uvicorn django_app:application
-Settings: the variables of Credentials.from_env(), VERIFF_INBOX (a file that all workers share), DJANGO_SECRET_KEY.
+Install: pip install veriff-async django uvicorn
+Run it:  uvicorn --lifespan on django_app:application --workers 2
+Settings: the variables of VeriffClient.from_env(), and
+    SESSION_SECRET  Django's SECRET_KEY, the same value in each process
+    ALLOWED_HOSTS   names of your site (localhost,127.0.0.1)
+    VERIFF_INBOX    a file that all processes of this machine share (veriff-inbox.db)
+    DEMO_LOGIN=1    adds POST /login?user=..., which stands in for the login that your site has
+In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
 
-It needs an ASGI server: under WSGI each request has an event loop of its own, which ends with it.
+It needs an ASGI server. Under WSGI, each request of an async view has an event loop of its own, which ends with it.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
 
 import django
 from django.conf import settings
 from django.core.asgi import get_asgi_application
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.middleware.csrf import get_token
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_http_methods, require_POST
 
-from veriff_async import Credentials
+from veriff_async import (
+    BadRequestError,
+    ClientClosedError,
+    ConflictError,
+    DecisionTimeoutError,
+    InvalidArgumentError,
+    Media,
+    MediaError,
+    MediaSourceError,
+    NotFoundError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    ServerError,
+    TransportError,
+    VeriffClient,
+    VeriffError,
+    end_waits_on_signals,
+)
 from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
+DEMO = os.environ.get("DEMO_LOGIN") == "1"
+
 settings.configure(
-    ALLOWED_HOSTS=os.environ.get("DJANGO_ALLOWED_HOSTS", "localhost,127.0.0.1").split(","),
-    ROOT_URLCONF=__name__,
-    SECRET_KEY=os.environ["DJANGO_SECRET_KEY"],
-    MIDDLEWARE=["django.middleware.common.CommonMiddleware", "django.middleware.csrf.CsrfViewMiddleware"],
+    ALLOWED_HOSTS=os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(","),
     APPEND_SLASH=False,  # it would answer a POST without a slash with a redirect
+    CSRF_COOKIE_SECURE=not DEMO,  # plain http is for a demonstration only
+    MIDDLEWARE=[
+        "django.middleware.common.CommonMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+    ],
+    ROOT_URLCONF=__name__,
+    SECRET_KEY=os.environ["SESSION_SECRET"],
+    SESSION_COOKIE_SECURE=not DEMO,
+    SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",  # your project has a database
 )
 django.setup()
 
-Receive = Callable[[], Awaitable[Mapping[str, object]]]
-Send = Callable[..., Awaitable[None]]
+LOG = logging.getLogger("verification")
+Message = Mapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+P = ParamSpec("P")
+Handler = Callable[Concatenate[HttpRequest, P], Awaitable[HttpResponse]]
 
-MOST = 1_048_576
+# A webhook may arrive in any process, so all of them share the inbox: one file, or RedisInbox for many machines.
+# Opened by `application`, in the event loop of the server.
 inbox = SqliteInbox(os.environ.get("VERIFF_INBOX", "veriff-inbox.db"))
-receiver = WebhookReceiver(Credentials.from_env(), inbox, max_body=MOST)
+veriff = VeriffClient.from_env(inbox=inbox)
+receiver = WebhookReceiver(veriff.credentials, inbox)
+
+
+def explain(error: VeriffError) -> tuple[int, str]:
+    """Return the status of the response, and a sentence on which the user can act."""
+    match error:
+        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
+            # ClientClosedError: this process stops, and the next request reaches another one.
+            return 503, "The verification service cannot be reached: try again in a few seconds."
+        case InvalidArgumentError() | MediaError():
+            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
+        case PayloadTooLargeError():
+            return 413, "The picture is too large: send a smaller one."
+        case NotFoundError():
+            return 404, "This verification no longer exists: start a new one."
+        case ConflictError() | BadRequestError():
+            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
+        case _:
+            return 502, "The verification service does not accept our requests: try again tomorrow."
+
+
+def for_user(view: Handler[P]) -> Handler[P]:
+    """Refuse requests without a login, and turn errors of the library into responses."""
+
+    @wraps(view)
+    async def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        if await request.session.aget("user") is None:  # your project has request.auser()
+            return JsonResponse({"error": "Log in first."}, status=401)
+        try:
+            return await view(request, *args, **kwargs)
+        except VeriffError as error:
+            status, sentence = explain(error)
+            if status >= 500:
+                # The library's messages contain neither secrets nor personal data, so they may be logged.
+                LOG.error("%s: %s", type(error).__name__, error)  # noqa: TRY400  a traceback may hold personal data
+            headers = {"Retry-After": "1"} if status == 503 else None
+            return JsonResponse({"error": sentence}, status=status, headers=headers)
+
+    return checked
+
+
+def for_verification(view: Callable[Concatenate[HttpRequest, str, P], Awaitable[HttpResponse]]) -> Handler[P]:
+    """Call a view with the id of the user's verification.
+
+    The id never comes from the request, because it could be that of another user. Your project keeps it in a table.
+    """
+
+    @wraps(view)
+    async def checked(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        session_id = await request.session.aget("verification")
+        if session_id is None:
+            return JsonResponse({"error": "Start a verification first."}, status=409)
+        return await view(request, session_id, *args, **kwargs)
+
+    return for_user(checked)
+
+
+@require_POST
+@for_user
+async def start(request: HttpRequest) -> HttpResponse:
+    """Start the verification of a user, or continue it."""
+    if "again" in request.GET or await request.session.aget("verification") is None:
+        # Your own id, and not a name: Veriff returns it with each decision, and shows it in the Customer Portal.
+        session = await veriff.create_session(vendor_data=await request.session.aget("user"))
+        await request.session.aset("verification", session.id)
+    return HttpResponse(status=204)
+
+
+@require_http_methods(["PUT"])
+@for_verification
+async def upload(request: HttpRequest, session_id: str, context: str) -> HttpResponse:
+    """Relay a picture to Veriff.
+
+    Django has received the whole body before it calls a view: in memory up to 2.5 MB, and in a temporary file beyond.
+    """
+    await veriff.session(session_id).upload(Media(request, context))
+    return HttpResponse(status=204)
+
+
+@require_POST
+@for_verification
+async def submit(_request: HttpRequest, session_id: str) -> HttpResponse:
+    """Submit the pictures for a decision."""
+    await veriff.session(session_id).submit()
+    return HttpResponse(status=204)
+
+
+@for_verification
+async def decide(_request: HttpRequest, session_id: str) -> HttpResponse:
+    """Respond when there is a decision, or with 202 after 25 seconds: proxies end requests that take 30 or 60."""
+    try:
+        decision = await veriff.session(session_id).wait_for_decision(timeout=25)
+    except DecisionTimeoutError:
+        return JsonResponse({"status": None}, status=202)  # the page repeats the request, as after a 503
+    return JsonResponse({"status": decision.status, "new_pictures": decision.needs_resubmission})
+
+
+async def start_or_decide(request: HttpRequest) -> HttpResponse:
+    """Handle the two methods of one path."""
+    return await (start if request.method == "POST" else decide)(request)
+
+
+async def health(_request: HttpRequest) -> HttpResponse:
+    """Return that this process runs, for a load balancer, and how many requests wait for a decision."""
+    return JsonResponse({"waiting": veriff.statistics().waiters})
 
 
 @csrf_exempt
-async def receive_webhook(request: HttpRequest) -> HttpResponse:
-    """Hand over the raw body, at most one byte more than is taken."""
-    response = await receiver.handle(request.method or "", request.headers, request.read(MOST + 1))
-    return HttpResponse(response.body, status=response.status, headers=dict(response.headers))
+async def log_in(request: HttpRequest) -> HttpResponse:
+    """Log a user in without a password, for a demonstration."""
+    await request.session.aset("user", request.GET["user"])
+    get_token(request)  # sets the cookie whose value each later request repeats in the header X-CSRFToken
+    return HttpResponse(status=204)
 
 
-urlpatterns = [path("webhooks/veriff", receive_webhook)]
+urlpatterns = [
+    path("verification", start_or_decide),
+    path("verification/media/<str:context>", upload),
+    path("verification/submit", submit),
+    path("health", health),
+    *([path("login", log_in)] if DEMO else []),
+]
 
-_django = get_asgi_application()
-_lifespan = asgi_app(receiver)
+# In front of Django, so that the raw body reaches the receiver, and no middleware redirects a webhook.
+_serve = asgi_app(receiver, path="/webhooks/veriff", fallback=get_asgi_application())
 
 
-async def application(scope: Mapping[str, object], receive: Receive, send: Send) -> None:
-    """Live as long as the server, which Django alone does not notice; all else is Django's."""
+async def application(scope: Message, receive: Receive, send: Send) -> None:
+    """Live as long as the server, of which Django itself does not learn; serve all else."""
     if scope["type"] != "lifespan":
-        await _django(scope, receive, send)
+        await _serve(scope, receive, send)
         return
-
-    async def send_around(message: Mapping[str, object]) -> None:
-        # The inbox is opened at each start. It is closed after the receiver, and before the server hears of the end,
-        # since the server waits for nothing more then.
-        if message["type"] == "lifespan.startup.complete":
-            await inbox.__aenter__()
-        elif message["type"] == "lifespan.shutdown.complete":
-            await inbox.aclose()
-        await send(message)
-
-    await _lifespan(scope, receive, send_around)
+    await receive()
+    async with inbox, veriff, receiver:  # closed in reverse order
+        # The server completes open requests before it stops, so those that wait for a decision must end at once.
+        with end_waits_on_signals(veriff):
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+    await send({"type": "lifespan.shutdown.complete"})

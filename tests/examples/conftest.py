@@ -30,12 +30,6 @@ if TYPE_CHECKING:
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 COMMANDS: Final = {
     "fastapi": ["-m", "uvicorn", "--factory", "fastapi_app:create_app", "--workers", "2"],
-    "starlette": ["-m", "uvicorn", "--factory", "starlette_app:create_app"],
-    "litestar": ["-m", "uvicorn", "--factory", "litestar_app:create_app"],
-    "quart": ["-m", "uvicorn", "--factory", "quart_app:create_app"],
-    "django": ["-m", "uvicorn", "django_app:application"],
-    "aiohttp": ["aiohttp_app.py"],
-    "flask": ["flask_app.py"],
 }
 SECONDS: Final = 20.0
 
@@ -70,10 +64,8 @@ def programs(tmp_path: Path, without_coverage: None) -> Programs:
     @asynccontextmanager
     async def start(name: str, environ: Mapping[str, str]) -> AsyncIterator[str]:
         port = free_port()
-        command = [sys.executable, *COMMANDS[name]]
-        if "uvicorn" in command:
-            command += ["--port", str(port), "--log-level", "warning"]
-        settings = {"VERIFF_INBOX": str(tmp_path / f"{name}.db"), "PORT": str(port), "DJANGO_SECRET_KEY": "a key"}
+        command = [sys.executable, *COMMANDS[name], "--port", str(port), "--log-level", "warning"]
+        settings = {"VERIFF_INBOX": str(tmp_path / f"{name}.db")}
         process = await to_thread.run_sync(
             lambda: subprocess.Popen(command, cwd=EXAMPLES, env={**os.environ, **environ, **settings})  # noqa: S603
         )

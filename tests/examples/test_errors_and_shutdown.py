@@ -11,7 +11,7 @@ import pytest
 
 from tests.examples.conftest import EXAMPLES
 from tests.examples.test_verification import JPEG, Caller, wait_until_waiting
-from tests.webhooks.conftest import under_aiohttp, under_uvicorn
+from tests.webhooks.conftest import under_uvicorn
 from veriff_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.anyio
 UNKNOWN = "8f0d1ab6-5d5b-4a0e-9f8e-0123456789ab"
 
 
-@pytest.fixture(params=["fastapi", "aiohttp"])
+@pytest.fixture(params=["fastapi"])
 def example(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import an example by its path, outside of an event loop, which the import would block."""
     name = f"{request.param}_app"
@@ -46,11 +46,7 @@ async def app(
     """Serve an example in this process, and return its URL."""
     for variable, value in {**sandbox.environ, "VERIFF_INBOX": str(tmp_path / "inbox.db")}.items():
         monkeypatch.setenv(variable, value)
-    if example.__name__ == "fastapi_app":
-        serving = under_uvicorn(example.create_app())
-    else:
-        serving = under_aiohttp(await example.create_app())
-    async with serving as server:
+    async with under_uvicorn(example.create_app()) as server:
         yield f"http://127.0.0.1:{server.port}"
 
 
@@ -93,7 +89,7 @@ async def test_mistake_of_the_user_is_4xx(app: str) -> None:
             assert 400 <= again.status < 500
 
 
-@pytest.mark.parametrize("name", ["fastapi", "aiohttp"])
+@pytest.mark.parametrize("name", ["fastapi"])
 async def test_stop_ends_requests_that_wait(programs: Programs, name: str) -> None:
     """A stopping server responds with 503 to requests that wait for a decision, and then exits."""
     async with Sandbox() as sandbox:

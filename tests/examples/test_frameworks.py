@@ -1,4 +1,4 @@
-"""Each framework's recipe accepts Veriff's webhooks, refuses others, and verifies the raw bytes."""
+"""Each example accepts Veriff's webhooks, refuses others, and verifies the raw bytes."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import asyncio
 import hashlib
 import hmac
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 import pytest
 from aiohttp import ClientSession
 
+from tests.examples.web import WEBHOOKS, Programs
 from veriff_async.inbox import SqliteInbox
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.examples.conftest import Programs
 
 pytestmark = pytest.mark.anyio
 
@@ -35,22 +33,21 @@ def sign_headers(body: bytes, *, secret: str = ENVIRON["VERIFF_SHARED_SECRET"][:
     }
 
 
-async def too_large(port: int, *, is_read: bool) -> int:
-    """Announce a large body, send it only to a server that reads it after its response, and return the status."""
+async def too_large(port: int) -> int:
+    """Announce a large body, and return the status."""
     head = ["POST /webhooks/veriff HTTP/1.1", "Host: localhost", "Content-Length: 1048577"]
     head += [f"{name}: {value}" for name, value in sign_headers(BODY).items()]
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write("\r\n".join([*head, "", ""]).encode())
-    if is_read:
-        writer.write(bytes(1_048_577))
     status = (await reader.readline()).split()[1]
     writer.close()
     return int(status)
 
 
-@pytest.mark.parametrize("name", ["starlette", "litestar", "quart", "django", "flask"])
-async def test_framework_receives_webhooks(programs: Programs, tmp_path: Path, name: str) -> None:
-    """A webhook sign_headers over its raw bytes is recorded with 200; others get their status and are not recorded."""
+@pytest.mark.parametrize("name", ["flask", "quart", "starlette"])
+async def test_framework_receives_webhooks(tmp_path: Path, without_coverage: None, name: str) -> None:
+    """A webhook signed over its raw bytes is recorded with 200; others get their status and are not recorded."""
+    programs = Programs(tmp_path, {**ENVIRON, "VERIFF_BASE_URL": "http://127.0.0.1:9"})
     requests = [
         (200, "POST", BODY, sign_headers(BODY)),
         (200, "POST", BODY, sign_headers(BODY)),
@@ -60,12 +57,12 @@ async def test_framework_receives_webhooks(programs: Programs, tmp_path: Path, n
         (405, "GET", b"", {}),
         (415, "POST", BODY, {**sign_headers(BODY), "Content-Type": "text/plain"}),
     ]
-    async with programs(name, ENVIRON) as url, ClientSession() as http:
+    async with programs.start(name) as program, ClientSession() as http:
         for status, method, body, headers in requests:
-            async with http.request(method, f"{url}/webhooks/veriff", data=body or None, headers=headers) as answer:
+            async with http.request(method, program.url + WEBHOOKS, data=body or None, headers=headers) as answer:
                 assert status == answer.status, await answer.text()
-        assert 413 == await too_large(urlsplit(url).port or 0, is_read=name == "django")
+        assert 413 == await too_large(program.port)
 
-    async with SqliteInbox(tmp_path / f"{name}.db") as inbox:
+    async with SqliteInbox(tmp_path / "inbox.db") as inbox:
         assert ["8f0d1ab6"] == [event.session_id for event in await inbox.get_events("8f0d1ab6")]
         assert () == await inbox.get_events(None)

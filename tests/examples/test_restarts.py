@@ -28,8 +28,8 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         "VERIFF_SHARED_SECRET": CREDENTIALS.shared_secret,
         "VERIFF_BASE_URL": "http://127.0.0.1:9",
         "VERIFF_INBOX": str(tmp_path / "inbox.db"),
-        "DJANGO_SECRET_KEY": "a key",
-        "DJANGO_ALLOWED_HOSTS": "here",
+        "SESSION_SECRET": "a key",
+        "ALLOWED_HOSTS": "here",
     }
     for variable, value in settings.items():
         monkeypatch.setenv(variable, value)

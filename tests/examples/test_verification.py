@@ -100,25 +100,6 @@ async def wait_until_waiting(url: str, pid: int) -> None:
                 return
 
 
-async def test_aiohttp_application_verifies(programs: Programs) -> None:
-    """The same in one process: a waiting request gets the decision when the webhook arrives."""
-    async with (
-        Sandbox() as sandbox,
-        programs("aiohttp", sandbox.environ) as url,
-        Caller(url) as first,
-        Caller(url) as second,
-    ):
-        sandbox.webhook_url = f"{url}/webhooks/veriff"
-        session_id = await first.submit_session()
-        decision = asyncio.create_task(first.call("GET", f"/sessions/{session_id}/decision"))
-        await second.is_waiting()
-        sandbox.decide(session_id, "declined")
-        await sandbox.wait_idle()
-
-        assert [200] == [delivery.status for delivery in sandbox.deliveries]
-        assert ("declined", "webhook") == ((found := await decision)["status"], found["source"])
-
-
 def test_example_test_runs_under_pytest(without_coverage: None) -> None:
     """The example of a test runs under plain pytest, with the fixtures of the library."""
     options = ["-q", "-p", "no:cacheprovider", "-W", "error", "-c", os.devnull]

@@ -7,7 +7,7 @@ import re
 from collections.abc import AsyncIterable
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, runtime_checkable
+from typing import IO, Final, Literal, Protocol, Self, TypeAlias, TypedDict, Unpack, runtime_checkable
 
 from attrs import field, frozen
 
@@ -72,7 +72,7 @@ MediaSource: TypeAlias = (
     | bytes
     | bytearray
     | memoryview
-    | BinaryIO
+    | IO[bytes]
     | AsyncReader
     | AsyncIterable[bytes]
     | EncodedText
