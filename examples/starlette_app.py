@@ -19,7 +19,7 @@ from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 
 def create_app() -> Starlette:
-    """Make the application of one worker process."""
+    """Create the application of one worker process."""
     inbox = SqliteInbox(os.environ.get("VERIFF_INBOX", "veriff-inbox.db"))
     receiver = WebhookReceiver(Credentials.from_env(), inbox)
 

@@ -31,7 +31,7 @@ EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 COMMANDS: Final = {
     "fastapi": ["-m", "uvicorn", "--factory", "fastapi_app:create_app", "--workers", "2"],
 }
-SECONDS: Final = 20.0
+SECONDS: Final = 50.0
 
 
 def free_port() -> int:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from anyio import to_thread
 
-from tests.examples.web import JPEG, WEBHOOKS, Browser, Programs
+from tests.examples.web import JPEG, WEBHOOKS, Browser, Program, Programs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from veriff_async.sandbox import Sandbox
 
-pytestmark = [
-    pytest.mark.anyio,
-    pytest.mark.parametrize("name", ["aiohttp", "django", "flask", "litestar"]),
-]
+# A program starts within a second, and within twenty when many tests run on few cores.
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(150)]
+
+FRONT: Final = "/verification/media/document-front"
 
 MANY: Final = 19
 """Pieces of a megabyte: more than Veriff takes."""
@@ -52,99 +52,87 @@ def count_questions(sandbox: Sandbox) -> int:
     return sum(seen.path.endswith("/decision") for seen in sandbox.requests)
 
 
+async def make_mistakes(user: Browser, url: str) -> None:
+    """Start a verification, and do what the application must refuse, with a status and a remedy."""
+
+    async def refuses(status: int, method: str, path: str, data: bytes | AsyncIterator[bytes] | None = None) -> None:
+        seen, answer = await user.send(method, url + path, data)
+        assert (status, True) == (seen, bool(answer.get("error"))), (path, seen, answer)
+
+    await refuses(401, "GET", "/verification")
+    await user.log_in(url)
+    await refuses(409, "PUT", FRONT, JPEG)  # nothing was started
+    await refuses(409, "GET", "/verification")
+    assert 204 == (await user.send("POST", f"{url}/verification"))[0]
+    await refuses(400, "PUT", FRONT, b"a text, and no picture")
+    await refuses(400, "PUT", FRONT, b"")
+    await refuses(400, "PUT", FRONT, pieces(MANY))
+    await refuses(400, "PUT", "/verification/media/holiday", JPEG)
+    assert 204 == (await user.send("POST", f"{url}/verification"))[0]  # continues the same one
+    assert 204 == (await user.send("PUT", url + FRONT, pieces(1)))[0]
+    assert 204 == (await user.send("POST", f"{url}/verification/submit"))[0]
+    await refuses(409, "POST", "/verification/submit")
+    await refuses(409, "PUT", FRONT, JPEG)
+
+
+async def stop_with_open_requests(program: Program, waiting: Browser, uploading: Browser) -> None:
+    """Stop a program while it waits for a decision and receives a picture; it must complete both."""
+    started, may_end = asyncio.Event(), asyncio.Event()
+
+    async def picture() -> AsyncIterator[bytes]:
+        started.set()
+        yield JPEG
+        await may_end.wait()
+        yield bytes(300_000)
+
+    wait = asyncio.create_task(waiting.send("GET", f"{program.url}/verification"))
+    upload = asyncio.create_task(uploading.send("PUT", program.url + FRONT, picture(), expect100=True))
+    await wait_until_waiting(program.url)
+    await started.wait()
+    program.ask_to_stop()
+    status, answer = await wait
+    assert (503, True) == (status, "again" in str(answer["error"]))
+    may_end.set()
+    assert (204, {}) == await upload
+    assert await program.wait() in {0, -15}
+
+
+@pytest.mark.parametrize("name", ["aiohttp", "django", "flask", "litestar"])
 async def test_user_is_verified(programs: Programs, sandbox: Sandbox, name: str) -> None:
-    """A user does everything up to the decision; each mistake on the way gets a 4xx response with a remedy."""
-    async with programs.start(name) as program, Browser() as user, Browser() as other:
-        url = program.url
-        sandbox.webhook_url = url + WEBHOOKS
-        front = "/verification/media/document-front"
-
-        async def refuses(
-            status: int, method: str, path: str, data: bytes | AsyncIterator[bytes] | None = None
-        ) -> None:
-            seen, answer = await user.send(method, url + path, data)
-            assert (status, True) == (seen, bool(answer.get("error"))), (path, seen, answer)
-
-        await user.log_in(url)
-        for method, path, data in (
-            ("PUT", front, JPEG),
-            ("POST", "/verification/submit", None),
-            ("GET", "/verification", None),
-        ):
-            await refuses(409, method, path, data)  # nothing was started
-
-        assert 204 == (await user.send("POST", f"{url}/verification"))[0]
-        assert 204 == (await user.send("POST", f"{url}/verification"))[0]
-        (session,) = sandbox.sessions  # the second request continued the same one
-        assert "user-42" == session.vendor_data
-
-        for path, content in (
-            (front, b"a text, and no picture"),
-            (front, b""),
-            (front, pieces(MANY)),
-            ("/verification/media/holiday", JPEG),
-        ):
-            await refuses(400, "PUT", path, content)
-        assert 204 == (await user.send("PUT", url + front, pieces(1)))[0]
-        assert 204 == (await user.send("POST", f"{url}/verification/submit"))[0]
-        await refuses(409, "POST", "/verification/submit")
-        await refuses(409, "PUT", front, JPEG)
-
-        # The webhook arrives before the user asks.
-        questions = count_questions(sandbox)
-        sandbox.decide(session.id, "declined")
-        await sandbox.wait_idle()
-        assert [200] == [delivery.status for delivery in sandbox.deliveries]
-        assert (200, {"status": "declined", "new_pictures": False}) == await user.send("GET", f"{url}/verification")
-        assert questions == count_questions(sandbox)  # the inbox knew the answer
-
-        # Others see nothing of it.
-        assert 401 == (await other.send("GET", f"{url}/verification"))[0]
-        await other.log_in(url, "user-43")
-        assert 409 == (await other.send("GET", f"{url}/verification"))[0]
-
-        async with ClientSession() as http, http.post(url + WEBHOOKS, json={}) as forged:
-            assert 401 == forged.status
-        assert 204 == (await user.send("POST", f"{url}/verification?again=1"))[0]
-        assert 2 == len(sandbox.sessions)
-
-
-async def test_stop_and_restart_lose_nothing(programs: Programs, sandbox: Sandbox, name: str) -> None:
-    """A stop completes an upload, ends a wait with 503, and after a restart the decision is read."""
-    async with Browser() as user, Browser() as second:
-        may_end = asyncio.Event()
-        started = asyncio.Event()
-
-        async def picture() -> AsyncIterator[bytes]:
-            started.set()
-            yield JPEG
-            await may_end.wait()
-            yield bytes(300_000)
-
+    """A user is verified in spite of mistakes, and of a stop of the server after the submission; others see nothing."""
+    async with Browser() as user, Browser() as other:
         async with programs.start(name) as program:
-            url = program.url
-            await user.submit_verification(url)
-            await second.log_in(url, "user-43")
-            assert 204 == (await second.send("POST", f"{url}/verification"))[0]
-            waiting = asyncio.create_task(user.send("GET", f"{url}/verification"))
-            uploading = asyncio.create_task(
-                second.send("PUT", f"{url}/verification/media/face", picture(), expect100=True)
-            )
-            await wait_until_waiting(url)
-            await started.wait()
-            program.ask_to_stop()
-            status, answer = await waiting
-            assert (503, True) == (status, "again" in str(answer["error"]))
-            may_end.set()
-            assert (204, {}) == await uploading
-            assert await program.wait() in {0, -15}
-        # Its inbox was closed, which removes SQLite's files.
+            await make_mistakes(user, program.url)
+            await other.log_in(program.url, "user-43")
+            assert 204 == (await other.send("POST", f"{program.url}/verification"))[0]
+            await stop_with_open_requests(program, user, other)
+        # The inbox was closed, which removes SQLite's files.
         assert [] == await to_thread.run_sync(lambda: list(programs.folder.glob("*.db-*")))
+        session, unfinished = sandbox.sessions
+        assert [("user-42", 1), ("user-43", 1)] == [
+            (session.vendor_data, len(session.media)) for session in (session, unfinished)
+        ]
 
-        decided, undecided = sandbox.sessions
-        assert [1, 1] == [len(decided.media), len(undecided.media)]
         async with programs.start(name) as program:
             sandbox.webhook_url = program.url + WEBHOOKS
-            sandbox.decide(decided.id, "resubmission_requested")
-            expected = (200, {"status": "resubmission_requested", "new_pictures": True})
-            assert expected == await user.send("GET", f"{program.url}/verification")
+            # The webhook arrives before the user asks, so that Veriff is not asked.
+            questions = count_questions(sandbox)
+            sandbox.decide(session.id, "resubmission_requested")
+            await sandbox.wait_idle()
+            assert [200] == [delivery.status for delivery in sandbox.deliveries]
+            expected = {"status": "resubmission_requested", "new_pictures": True}
+            assert (200, expected) == await user.send("GET", f"{program.url}/verification")
+            assert questions == count_questions(sandbox)
+
+
+async def test_webhook_to_one_process_wakes_the_other(programs: Programs, sandbox: Sandbox) -> None:
+    """Of two processes one records the webhook, and the request that waits in the other gets the decision."""
+    async with programs.start("aiohttp") as first, programs.start("aiohttp") as second, Browser() as user:
+        sandbox.webhook_url = second.url + WEBHOOKS
+        await user.submit_verification(first.url)
+        decision = asyncio.create_task(user.send("GET", f"{first.url}/verification"))
+        await wait_until_waiting(first.url)
+        (session,) = sandbox.sessions
+        sandbox.decide(session.id, "declined")
+        assert (200, {"status": "declined", "new_pictures": False}) == await decision
+        assert not count_questions(sandbox)

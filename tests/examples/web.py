@@ -30,7 +30,6 @@ COMMANDS: Final = {
     "flask": (
         "-m",
         "gunicorn",
-        "--workers=2",
         "--threads=8",
         "--log-level=warning",
         "--bind=127.0.0.1:{port}",
@@ -84,6 +83,7 @@ class Programs:
         command = [sys.executable, *(part.format(port=port) for part in COMMANDS[name])]
         environ = {
             **os.environ,
+            "PYTHONDONTWRITEBYTECODE": "",  # the programs start often, and would compile the package each time
             "VERIFF_INBOX": str(self.folder / "inbox.db"),
             "PORT": str(port),
             "SESSION_SECRET": "a secret",
@@ -113,7 +113,8 @@ class Browser:
 
     async def __aenter__(self) -> Self:
         """Open it."""
-        self.http = ClientSession(cookie_jar=self.jar, connector=TCPConnector(limit=0))
+        # A server closes a connection on which it has refused an upload, and the next request may be sent before that.
+        self.http = ClientSession(cookie_jar=self.jar, connector=TCPConnector(limit=0, force_close=True))
         return self
 
     async def __aexit__(self, *_error: object) -> None:
