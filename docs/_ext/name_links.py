@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from docutils import nodes
 from sphinx import addnodes
@@ -73,6 +74,16 @@ class NameIndex:
         return found[0] if len({(target.page, target.anchor) for target in found}) == 1 else None
 
 
+indexes: Final[WeakKeyDictionary[BuildEnvironment, NameIndex]] = WeakKeyDictionary()
+
+
+def get_index(env: BuildEnvironment) -> NameIndex:
+    """Return the index of all pages; Sphinx has read them before it resolves the first name."""
+    if env not in indexes:
+        indexes[env] = NameIndex(env)
+    return indexes[env]
+
+
 def find_literals(doctree: nodes.document) -> Iterator[nodes.literal]:
     """Yield the inline code of the text, not of titles, signatures, links, and cards that are links."""
     for literal in list(doctree.findall(nodes.literal)):
@@ -85,7 +96,7 @@ def find_literals(doctree: nodes.document) -> Iterator[nodes.literal]:
 
 def link_names(app: Sphinx, doctree: nodes.document, docname: str) -> None:
     """Turn the names in the text of a page into links."""
-    index = NameIndex(app.env)
+    index = get_index(app.env)
     external = InventoryAdapter(app.env).main_inventory
     for literal in find_literals(doctree):
         match = NAME.fullmatch(literal.astext())
@@ -123,7 +134,7 @@ def resolve_private_name(
     name = node.get("reftarget", "")
     if node.get("refdomain") != "py" or not name:
         return None
-    target = NameIndex(env).find(name if not name.startswith(PACKAGE) else name.rpartition(".")[2])
+    target = get_index(env).find(name if not name.startswith(PACKAGE) else name.rpartition(".")[2])
     if target is None:
         return None
     return make_refnode(app.builder, node["refdoc"], target.page, target.anchor, child, target.name)
