@@ -54,7 +54,9 @@ def test_thumbnail_in_the_first_segment_is_removed() -> None:
     assert plain == strip_metadata(plain[:2] + segment(0xE0, head) + plain[20:])
 
 
-@pytest.mark.parametrize(("at", "value"), [(1, b"\xc9"), (4, b"\x0c"), (5, b"\0\0"), (7, b"\0\0"), (9, b"\4")], ids=str)
+@pytest.mark.parametrize(
+    ("at", "value"), [(1, b"\xc9"), (4, b"\x0c"), (5, b"\0\0"), (7, b"\0\0"), (9, b"\4")], ids=repr
+)
 def test_other_forms_are_left_to_the_decoder(at: int, value: bytes) -> None:
     """Arithmetic coding, 12 bits, a size of zero and four components give nothing."""
     changed = bytearray(jpeg())

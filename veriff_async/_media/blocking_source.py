@@ -126,7 +126,7 @@ class PipeReader:
             with move_on_after(_CHECK_EVERY):
                 try:
                     await wait_readable(self._descriptor)
-                except (PermissionError, NotImplementedError):
+                except (OSError, NotImplementedError):  # epoll: EPERM, kqueue: EINVAL, for a terminal, for one
                     raise NoDescriptorError from None
                 break
             if is_closed(self._file):
@@ -137,7 +137,7 @@ class PipeReader:
         file = self._file
         # `read1` of a non-blocking file returns b"" when nothing is available, and `read` of a blocking one waits for
         # all bytes.
-        if isinstance(file, io.BufferedIOBase) and os.get_blocking(self._descriptor):
+        if sys.platform != "win32" and isinstance(file, io.BufferedIOBase) and os.get_blocking(self._descriptor):
             return file.read1(size)
         return cast("bytes | None", file.read(size))
 

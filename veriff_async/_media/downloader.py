@@ -62,6 +62,10 @@ _EXTENSIONS: Final = {
 }
 _WORD: Final = re.compile(r"[a-z0-9_-]{1,64}", re.ASCII)
 
+# Names that lead to a device on Windows, with any extension
+# (https://learn.microsoft.com/windows/win32/fileio/naming-a-file).
+_DEVICE: Final = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9])", re.ASCII | re.IGNORECASE)
+
 
 class CertificateFile(NamedTuple):
     """The three ids in the path of a certificate's document."""
@@ -348,6 +352,8 @@ def _file_name(media: Downloadable, mimetype: str | None) -> str:
     """Return the name of the saved file: its context if that is a plain word, its id, and an extension for its type."""
     context = media.context if isinstance(media, MediaFile) else None
     prefix = f"{context}-" if context is not None and _WORD.fullmatch(context) else ""
+    if not prefix and _DEVICE.fullmatch(_id_of(media)):
+        prefix = "media-"
     return f"{prefix}{_id_of(media)}{_EXTENSIONS.get(mimetype or '', '.bin')}"
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import os
 import stat
+import sys
 import tempfile
 import time
 from asyncio import CancelledError
@@ -20,6 +21,7 @@ from collections.abc import AsyncIterable
 from contextlib import closing, contextmanager, suppress
 from contextvars import ContextVar
 from inspect import iscoroutinefunction
+from pathlib import Path
 from threading import RLock
 from time import monotonic
 from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
@@ -28,7 +30,7 @@ from attrs import Factory, define, field, frozen
 
 from veriff_async._protocol.encoded_text import decode_base64, decode_data_url
 from veriff_async._protocol.limits import TOO_MANY_FILES
-from veriff_async._protocol.source_mistakes import explain_path
+from veriff_async._protocol.source_mistakes import explain_path, missing_file_remedy
 from veriff_async.errors import (
     InvalidArgumentError,
     MediaChangedError,
@@ -533,7 +535,7 @@ class _FileReader:
 
     def _read_into(self, buffer: memoryview) -> int:
         # The system may have given the number of a closed descriptor to another file.
-        if self._descriptor is not None and not is_closed(self._file):
+        if sys.platform != "win32" and self._descriptor is not None and not is_closed(self._file):
             count = os.preadv(self._descriptor, [buffer], self._offset)
             self._offset += count
             return count
@@ -553,12 +555,11 @@ class _FileReader:
 
     def fill_now(self, buffer: memoryview) -> bool:
         """Read from the page cache, which has the file right after the pass that signs."""
-        if self._descriptor is None or is_closed(self._file):
-            return False
-        try:
-            count = os.preadv(self._descriptor, [buffer], self._offset, _NOWAIT)
-        except OSError:  # not in the cache (EAGAIN), or a file system that does not support the flag (EOPNOTSUPP)
-            return False
+        count = 0
+        if sys.platform != "win32" and self._descriptor is not None and not is_closed(self._file):
+            # OSError: not in the cache (EAGAIN), or a file system that does not support the flag (EOPNOTSUPP).
+            with suppress(OSError):
+                count = os.preadv(self._descriptor, [buffer], self._offset, _NOWAIT)
         if count < len(buffer):
             return False
         self._offset += count
@@ -573,13 +574,13 @@ class _FileReader:
     def is_settled(self) -> bool:
         if self._private:
             return True
-        if self._descriptor is None:
-            return False
-        status = self._stat(self._descriptor)
-        # A file system without a device (in memory, over a network, in a container) gives no such guarantee: one in
-        # memory never updates the times for a write through a memory map.
-        has_device = os.major(status.st_dev) != 0
-        return has_device and time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED
+        if sys.platform != "win32" and self._descriptor is not None:
+            status = self._stat(self._descriptor)
+            # A file system without a device (in memory, over a network, in a container) gives no such guarantee: one in
+            # memory never updates the times for a write through a memory map.
+            has_device = os.major(status.st_dev) != 0
+            return has_device and time.time() - max(status.st_mtime, status.st_ctime) > _SETTLED
+        return False
 
     def _stat(self, descriptor: int) -> os.stat_result:
         try:
@@ -613,18 +614,19 @@ def _open_nonblocking(path: str, flags: int) -> int:
 def _open(path: str) -> BinaryIO:
     try:
         file = open(path, "rb", buffering=0, opener=_open_nonblocking)  # noqa: SIM115  the caller closes it; paths are plain texts here
-    except IsADirectoryError:
-        problem = "is a directory: pass a file in it"
-    except PermissionError:
+    except (IsADirectoryError, PermissionError):  # Windows raises the latter for a directory, too
         problem = "may not be read by this process: check its permissions"
+        if Path(path).is_dir():
+            problem = "is a directory: pass a file in it"
     except (OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno in TOO_MANY_FILES:
             raise _too_many_files() from None
         if (mistake := explain_path(path)) is not None:
             msg = f"The media {mistake}."
             raise MediaUnsupportedError(msg) from None
-        missing = isinstance(error, FileNotFoundError)
-        problem = "does not exist: check its path" if missing else "cannot be opened: check its path and the disk"
+        problem = "cannot be opened: check its path and the disk"
+        if isinstance(error, FileNotFoundError):
+            problem = f"does not exist: {missing_file_remedy(path, os.sep)}"
     else:
         return cast("BinaryIO", file)
     msg = f"The media file {problem}."

@@ -30,4 +30,4 @@ MAX_FRAUD_COMMENT: Final = 500
 MAX_FRAUD_SESSIONS: Final = 10
 
 # Error numbers of a process, or a whole system, that has no file descriptor left for another file or connection.
-TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE})
+TOO_MANY_FILES: Final = frozenset({errno.EMFILE, errno.ENFILE, getattr(errno, "WSAEMFILE", errno.EMFILE)})

@@ -9,7 +9,7 @@ from typing import Final
 
 from veriff_async._protocol.image_header import HEAD_SIZE, detect_type
 
-__all__ = ("explain_path", "explain_text")
+__all__ = ("explain_path", "explain_text", "missing_file_remedy")
 
 # At least two letters, because one is a Windows drive. One slash, because `pathlib` removes the second.
 _SCHEME: Final = re.compile(rb"([a-z][a-z0-9+.-]+):/", re.IGNORECASE)
@@ -37,6 +37,19 @@ def explain_path(path: str) -> str | None:
     if len(path) > _MAX_PATH or "\n" in path or head[:1] in {b"<", b"{"}:
         return "is a text and not a path: give a path, or the bytes of the picture"
     return None
+
+
+def missing_file_remedy(path: str, separator: str) -> str:
+    """Return how to find a file that does not exist.
+
+    Args:
+        path: Its path.
+        separator: What this system writes between folders: ``os.sep``.
+    """
+    # A manifest from Windows, for one; elsewhere a backslash is part of a name.
+    if separator == "/" and "\\" in path:
+        return "write its path with / between folders"
+    return "check its path"
 
 
 def explain_text(head: bytes) -> str | None:

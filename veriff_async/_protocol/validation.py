@@ -31,6 +31,8 @@ from veriff_async.models.enums import DocumentType
 from veriff_async.models.session import Consent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from attrs import AttrsInstance
 
     from veriff_async.models.collected import CollectedData
@@ -139,30 +141,33 @@ def _uuid(value: str) -> UUID | None:
         return None
 
 
-def check_callback(value: str) -> str:
+def check_callback(value: object) -> str:
     """Return a callback that Veriff takes (code 1302): an absolute https address."""
-    try:
-        parts = urlsplit(value)
-        # urlsplit overlooks white space and line breaks, which the server would not.
-        whole = parts.scheme == "https" and bool(parts.hostname) and value.isprintable() and " " not in value
-    except (ValueError, AttributeError, TypeError):
-        whole = False
-    if not whole:
+    # urlsplit overlooks white space and line breaks, which the server would not.
+    if not isinstance(value, str) or not value.isprintable() or " " in value or not _is_https(value):
         raise _refuse("callback", "give an absolute https address; Veriff refuses http and app schemes")
     return value
+
+
+def _is_https(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname)
 
 
 def check_person(person: Person) -> Person:
     """Return a person whose dates and gender Veriff takes (codes 1203, 2003)."""
     _check_date("person.date_of_birth", person.date_of_birth)
-    if person.gender is not None and person.gender not in _GENDERS:
+    if person.gender is not None and not _is_one_of(person.gender, _GENDERS):
         raise _refuse("person.gender", "give M, MALE, F or FEMALE")
     return person
 
 
 def check_document(document: Document) -> Document:
     """Return a document whose type, country, number and dates Veriff takes (codes 1203, 2102 to 2104)."""
-    if document.type is not None and document.type not in _DOCUMENT_TYPES:
+    if document.type is not None and not _is_one_of(document.type, _DOCUMENT_TYPES):
         raise _refuse("document.type", f"give one of {', '.join(_DOCUMENT_TYPES)}")
     if not _fits(_COUNTRY, document.country):
         raise _refuse("document.country", "give two capital letters (ISO 3166-1 alpha-2), for example EE")
@@ -172,6 +177,11 @@ def check_document(document: Document) -> Document:
         raise _refuse("document.id_card_type", "give letters only, for example CC")
     _check_date("document.first_issue", document.first_issue)
     return document
+
+
+def _is_one_of(value: object, values: Iterable[str]) -> bool:
+    # Not the operator alone: Python compares bytes with a text, and warns of it under ``python -b``.
+    return isinstance(value, str) and value in values
 
 
 def check_registry_person(person: Person, *, address: Address | None) -> None:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 __all__ = ("end_waits_on_signals",)
 
-_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+# SIGBREAK: on Windows, Ctrl-Break and the closing of the console, which servers handle like SIGTERM.
+_SIGNALS: Final = tuple(
+    signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGBREAK") if name in signal.Signals.__members__
+)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ def main() -> None:
     """
     try:
         from veriff_async.cli._commands import cli  # noqa: PLC0415  an extra that may be missing
+        from veriff_async.cli._stdio import replace_unencodable  # noqa: PLC0415  the same
     except ModuleNotFoundError as error:
         # Another missing module is a broken installation, whose traceback must stay visible.
         if (error.name or "").partition(".")[0] not in _EXTRA:
@@ -31,6 +32,7 @@ def main() -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     _open_standard_streams()
+    replace_unencodable()
     cli(prog_name="veriff-async")
 
 

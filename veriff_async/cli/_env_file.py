@@ -10,6 +10,7 @@ import os
 import re
 import shlex
 import stat
+import sys
 import warnings
 from typing import TYPE_CHECKING, Final, Unpack
 
@@ -56,7 +57,7 @@ def load_settings(env_file: Path | None) -> Mapping[str, str]:
         msg = f"{name} has more than {_MAX_BYTES} bytes: give a file of KEY=VALUE lines."
         raise ConfigurationError(msg)
     # Only for regular files: the mode of a pipe, such as <(...) in bash, does not matter.
-    if os.name == "posix" and stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+    if sys.platform != "win32" and stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
         warn(f"Other users can read {name}, which contains secrets: restrict it with chmod 600.")
     return dict(_parse(data, name))
 

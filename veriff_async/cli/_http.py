@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -184,7 +185,11 @@ def network_problem(error: OSError) -> str:
     """Return the system's own description: asyncio adds the address, in words that change between versions."""
     if isinstance(error, socket.gaierror):
         return "the host name is not known"
-    return os.strerror(error.errno) if error.errno else type(error).__name__
+    if not error.errno:
+        return type(error).__name__
+    text = os.strerror(error.errno)
+    # The C library of Windows has no words for the numbers of its sockets, such as WSAENETUNREACH.
+    return errno.errorcode.get(error.errno, type(error).__name__) if text.startswith("Unknown error") else text
 
 
 async def _read_head(stream: aiohttp.StreamReader) -> bytes:

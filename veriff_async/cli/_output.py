@@ -111,6 +111,12 @@ class Output:
             table.add_row(name, escape(value), style="bold green" if value == Status.APPROVED else None)
         self.console.print(table)
 
+    @property
+    def _spinner(self) -> str:
+        """The name of a spinner whose characters the terminal has."""
+        is_plain = self.console.options.ascii_only or self.console.legacy_windows
+        return "line" if is_plain else "dots"
+
     @contextmanager
     def status(self, text: str, *, line_seconds: float = LINE_SECONDS) -> Generator[Callable[[str], None]]:
         """Show a spinner during the block, or print `text` where no terminal is.
@@ -123,7 +129,7 @@ class Output:
             A function that shows the progress of long work: next to the spinner, or in a line.
         """
         if self.is_live:
-            with self.console.status(text) as status:
+            with self.console.status(text, spinner=self._spinner) as status:
                 yield status.update
         else:
             printed_at = monotonic()

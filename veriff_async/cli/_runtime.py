@@ -52,7 +52,12 @@ __all__ = (
 
 _T = TypeVar("_T")
 
-_SIGNAL_MESSAGES: Final = {"SIGINT": "Interrupted.", "SIGTERM": "Terminated.", "SIGHUP": "Hung up."}
+_SIGNAL_MESSAGES: Final = {
+    "SIGINT": "Interrupted.",
+    "SIGTERM": "Terminated.",
+    "SIGHUP": "Hung up.",
+    "SIGBREAK": "Stopped.",  # Windows: Ctrl-Break, or the console was closed
+}
 # Commands that a resume hint may name and that have ``--proxy``; others would refuse the option.
 _TAKES_PROXY: Final = ("batch collect", "batch resume", "decision", "media", "verify")
 # Texts of log records that are remembered, to show each once. Further texts are dropped.
@@ -78,6 +83,8 @@ class ExitCode(IntEnum):
     """Ctrl-C: 128 + SIGINT."""
     TERMINATED = 143
     """Stopped by the system or a supervisor: 128 + SIGTERM."""
+    STOPPED = 149
+    """Windows only: Ctrl-Break, or the console was closed: 128 + SIGBREAK."""
 
 
 @define
@@ -220,7 +227,7 @@ def stdout_output() -> Output:
 
 @contextmanager
 def _handle_signals(state: CommandState) -> Generator[None]:
-    """Make SIGTERM and SIGHUP stop the command like SIGINT, so that a running request is awaited."""
+    """Make SIGTERM, SIGHUP and SIGBREAK stop the command like SIGINT, so that a running request is awaited."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         state.signal = signal.Signals(number)
@@ -232,7 +239,7 @@ def _handle_signals(state: CommandState) -> Generator[None]:
 
     with ExitStack() as undo:
         # Python permits `signal.signal` in the main thread only.
-        for name in ("SIGTERM", "SIGHUP") if threading.current_thread() is threading.main_thread() else ():
+        for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if threading.current_thread() is threading.main_thread() else ():
             number = getattr(signal, name, None)
             # nohup ignores SIGHUP on purpose.
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:

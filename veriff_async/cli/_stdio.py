@@ -7,6 +7,8 @@ closed terminal must not end a run.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import sys
@@ -17,7 +19,16 @@ from rich.console import Console
 
 from veriff_async.errors import VeriffError
 
-__all__ = ("OutputError", "discard_buffered_stdout", "print_stderr", "print_stdout", "stderr_console", "stdout_console")
+__all__ = (
+    "OutputError",
+    "discard_buffered_stdout",
+    "is_broken_pipe",
+    "print_stderr",
+    "print_stdout",
+    "replace_unencodable",
+    "stderr_console",
+    "stdout_console",
+)
 
 _CLOSED: Final = "it is closed"
 
@@ -155,7 +166,30 @@ def discard_buffered_stdout() -> None:
             os.close(null)
 
 
+def is_broken_pipe(error: OSError, platform: str) -> bool:
+    """Return whether a write failed because the reader of a pipe has ended.
+
+    Args:
+        error: The error.
+        platform: ``sys.platform``. The C library of Windows reports EINVAL (https://github.com/python/cpython/issues/79935).
+    """
+    return isinstance(error, BrokenPipeError) or (platform == "win32" and error.errno == errno.EINVAL)
+
+
+def replace_unencodable() -> None:
+    """Write characters that the standard streams cannot encode as escapes, as in Python strings.
+
+    A name with one of them would otherwise be lost with its whole result, in a Windows console (cp1252), for example.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # In the C locale, Python lets the bytes of a file name through, as long as the encoding is UTF-8.
+        if isinstance(stream, io.TextIOWrapper) and not (
+            stream.errors == "surrogateescape" and stream.encoding.lower() == "utf-8"
+        ):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _describe(error: OSError | ValueError) -> tuple[str, bool]:
     if isinstance(error, OSError):
-        return error.strerror or type(error).__name__, isinstance(error, BrokenPipeError)
+        return error.strerror or type(error).__name__, is_broken_pipe(error, sys.platform)
     return _CLOSED if sys.stdout is None or sys.stdout.closed else type(error).__name__, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import socket
+import sys
 from contextlib import suppress
 from datetime import datetime
 from os import environ
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from veriff_async.cli._output import Output
     from veriff_async.sandbox import Delivery, ReceivedRequest
 
-__all__ = ("own_credentials", "run_sandbox", "sandbox")
+__all__ = ("assignment", "own_credentials", "run_sandbox", "sandbox")
 
 
 _URLS: Final = frozenset({BASE_URL_VARIABLE, FEEDBACK_URL_VARIABLE, SYNC_URL_VARIABLE})
@@ -119,7 +120,7 @@ def _addresses() -> list[str]:
 def _announce(sandbox: Sandbox, output: Output, addresses: list[str], *, with_secret: bool) -> None:
     for name, value in sandbox.environ.items():
         if with_secret or name in _URLS:
-            print_stdout(f"export {name}={shlex.quote(value)}")
+            print_stdout(assignment(name, value, sys.platform))
     output.print(f"The sandbox listens at {sandbox.base_url}; set the variables above for clients. Ctrl-C stops it.")
     port = urlsplit(sandbox.base_url).port
     for address in addresses:
@@ -127,6 +128,20 @@ def _announce(sandbox: Sandbox, output: Output, addresses: list[str], *, with_se
             f"Other machines and containers reach it at http://{address}:{port}, for example GET {HEALTH_PATH}. "
             f"Clients there need {INSECURE_HOSTS_VARIABLE}={address} because http is not encrypted."
         )
+
+
+def assignment(name: str, value: str, platform: str) -> str:
+    """Return the command that sets a variable in the shell of a system: PowerShell on Windows.
+
+    Args:
+        name: The variable.
+        value: Its value.
+        platform: ``sys.platform``.
+    """
+    if platform == "win32":
+        quoted = value.replace("'", "''")
+        return f"$env:{name} = '{quoted}'"
+    return f"export {name}={shlex.quote(value)}"
 
 
 def _request_line(request: ReceivedRequest) -> str:

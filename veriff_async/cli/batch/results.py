@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import stat
+import sys
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
@@ -36,11 +37,12 @@ __all__ = ("ResultsFile", "error_type_of", "open_results", "wait_for_reader")
 _FINISHED: Final = frozenset({JobState.DECIDED, JobState.FAILED})
 _DECISION_FIELDS: Final = ("status", "code", "reason", "reason_code", "decision_time")
 _LINE_START: Final = b'{"job_id":'
-_READER_POLL_SECONDS: Final = 0.05
-"""Seconds between two checks for a reader of a named pipe."""
+_POLL_SECONDS: Final = 0.05
+"""Seconds between two checks for what the system reports no event for."""
 
 # O_NOCTTY: opening a terminal must not make it the controlling terminal of this process.
-_NEVER_BLOCK: Final = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_NEVER_BLOCK: Final[int] = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
+_BINARY: Final[int] = getattr(os, "O_BINARY", 0)  # Windows would write line ends of two bytes
 # Limit of a line in bytes: a file with longer lines does not contain results.
 _MAX_LINE: Final = 1024 * 1024
 
@@ -61,7 +63,7 @@ async def wait_for_reader(path: Path) -> AsyncGenerator[None]:
     """
     with ExitStack() as stack:
         while not await to_thread.run_sync(_has_reader, path, stack):  # noqa: ASYNC110  the system reports no event
-            await anyio.sleep(_READER_POLL_SECONDS)
+            await anyio.sleep(_POLL_SECONDS)
         yield
 
 
@@ -169,7 +171,7 @@ def _open(path: Path) -> tuple[int, bool]:
                 return os.dup(number), False
         is_file = not path.exists() or path.is_file()
         # Never blocks: `wait_for_reader` and `_write` do the waiting, where Ctrl-C works.
-        flags = os.O_APPEND | os.O_CREAT | _NEVER_BLOCK | (os.O_RDWR if is_file else os.O_WRONLY)
+        flags = os.O_APPEND | os.O_CREAT | _BINARY | _NEVER_BLOCK | (os.O_RDWR if is_file else os.O_WRONLY)
         # Only for its owner, since results may contain personal data.
         return os.open(path, flags, 0o600), is_file
 
@@ -202,7 +204,11 @@ def _has_reader(path: Path, stack: ExitStack) -> bool:
 async def _wait_writable(descriptor: int) -> None:
     """Wait until a pipe or device accepts bytes again."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_writer(descriptor, ready.set)
+    try:
+        loop.add_writer(descriptor, ready.set)
+    except OSError:  # the selector knows no files of this kind: kqueue (macOS) refuses terminals and devices
+        await anyio.sleep(_POLL_SECONDS)
+        return
     try:
         await ready.wait()
     finally:
@@ -212,11 +218,7 @@ async def _wait_writable(descriptor: int) -> None:
 def _lock(descriptor: int) -> None:
     """Lock the file: two runs with different journals would remove each other's incomplete lines."""
     try:
-        import fcntl  # noqa: PLC0415  missing on Windows
-    except ImportError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _try_lock(descriptor)
     except BlockingIOError:
         msg = "Another run writes results to this file: wait for its end, or give another file."
     except OSError:  # some file systems do not support locks
@@ -224,6 +226,35 @@ def _lock(descriptor: int) -> None:
     else:
         return
     raise ConfigurationError(msg)
+
+
+if sys.platform == "win32":  # pragma: no cover
+    import msvcrt
+
+    # Windows lets no other program read or write locked bytes. So one is locked that few files reach: the last one that
+    # `locking` can, whose positions have 32 bits.
+    _LOCKED_BYTE: Final = 2**31 - 2
+
+    def _try_lock(descriptor: int) -> None:
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except PermissionError:
+            raise BlockingIOError from None
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> None:
+        """Lock a file that was just opened.
+
+        Raises:
+            BlockingIOError: Another process holds the lock.
+            OSError: The file system has no locks.
+        """
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class WebhookHandler(Protocol):
 
 @contextmanager
 def stop_on_signals() -> Generator[asyncio.Event]:
-    """Yield an event that SIGINT, SIGTERM and SIGHUP set instead of ending the process; needs a running loop."""
+    """Yield an event that signals to stop set instead of ending the process; needs a running loop."""
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -54,8 +54,9 @@ def stop_on_signals() -> Generator[asyncio.Event]:
         # A handler of `signal.signal` may run at any point of the loop; this call also wakes the loop up.
         loop.call_soon_threadsafe(stopped.set)
 
-    # loop.add_signal_handler is missing on Windows, as is SIGHUP. nohup ignores SIGHUP on purpose.
-    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP")]
+    # loop.add_signal_handler is missing on Windows, as is SIGHUP; SIGBREAK exists only there. nohup ignores SIGHUP on
+    # purpose.
+    numbers = [getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")]
     handled = [number for number in numbers if number is not None and signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, stop) for number in handled}
     try:
