@@ -65,7 +65,7 @@ def _ways(body: bytes) -> tuple[Mapping[str, Callable[[], object]], tuple[str, .
     }
     notes: tuple[str, ...] = ()
     if find_spec(_PYDANTIC) is None:
-        notes = (f"{_PYDANTIC} left out: not installed, see the extra bench",)
+        notes = (f"{_PYDANTIC} left out: not installed, see the group bench",)
     else:
         from benchmarks.modelled import answer  # noqa: PLC0415  pydantic may not be here
 

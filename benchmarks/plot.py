@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ("MISSING", "draw", "possible")
 
-MISSING: Final = "A plot needs matplotlib: pip install -e '.[bench]', or leave --plot out."
+MISSING: Final = "A plot needs matplotlib: pip install --group bench, or leave --plot out."
 _NAMES: Final = ("benchmarks.png", "benchmarks.svg")
 _OURS: Final = "veriff"
 _ROW_INCHES: Final = 0.26

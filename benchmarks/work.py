@@ -117,7 +117,7 @@ class Needs:
     def missing(self) -> str | None:
         """Say what is not here, and how it comes here."""
         if lacking := [name for name in self.modules if find_spec(name) is None]:
-            return f"{', '.join(lacking)} not installed, see the extra bench"
+            return f"{', '.join(lacking)} not installed, see the group bench"
         if lacking := [name for name in self.commands if which(name) is None]:
             return f"no {', '.join(lacking)} on this machine"
         return None

@@ -23,6 +23,7 @@ extensions = [
     "sphinx_design",
     "api_entries",  # docs/_ext
     "external_names",
+    "llms",
     "name_links",
 ]
 exclude_patterns = ["_build"]
