@@ -1,30 +1,166 @@
-"""Webhooks in AWS Lambda, behind API Gateway (REST or HTTP API) or an Application Load Balancer, through Mangum.
+"""Verify the users of an AWS Lambda function, behind API Gateway (REST or HTTP API) or a load balancer, through Mangum.
 
-Handler:  lambda_app.handler
-Settings: the variables of Credentials.from_env(), and VERIFF_REDIS, a Redis that the processes which wait share.
+Install: pip install "veriff-async[redis]" mangum starlette
+Handler: lambda_app.handler
+Settings: the variables of VeriffClient.from_env(), and
+    REDIS_URL     a Redis in the function's network, which all its instances share (redis://localhost:6379/0)
+    TOKEN_SECRET  protects the tokens that users hold; the same value in each instance
+The gateway's authorizer (JWT or Cognito) logs users in; the path /webhooks/veriff must not have one.
+In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
 
-Mangum starts and stops the application in each invocation (lifespan="on"), so `on_event` has run before Lambda freezes
-the process. With lifespan="off" webhooks are recorded all the same, and `on_event` runs with the next invocation.
+A function has no memory of its own, so a user holds the id of the verification, in a token that is valid for this user
+only.
 """
 
 from __future__ import annotations
 
+import hmac
+import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from mangum import Mangum
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
-from veriff_async import Credentials
+from veriff_async import (
+    BadRequestError,
+    ClientClosedError,
+    ConflictError,
+    DecisionTimeoutError,
+    InvalidArgumentError,
+    Media,
+    MediaError,
+    MediaSourceError,
+    NotFoundError,
+    PayloadTooLargeError,
+    RateLimitedError,
+    ServerError,
+    TransportError,
+    VeriffClient,
+    VeriffError,
+    VerificationSession,
+)
 from veriff_async.inbox import RecordResult, RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
-
-async def print_event(recorded: RecordResult) -> None:
-    """Do what may be missed, after the record: a mail, a metric."""
-    print(f"recorded a webhook of kind {recorded.event.kind}", flush=True)
+LOG = logging.getLogger("verification")
 
 
-# Opened when first used, and kept from one invocation to the next.
-inbox = RedisInbox(os.environ["VERIFF_REDIS"])
-receiver = WebhookReceiver(Credentials.from_env(), inbox, on_event=print_event)
-# Without a path it takes every request, with any stage prefix of the gateway. Mangum decodes bodies in base64.
-handler = Mangum(asgi_app(receiver), lifespan="on")
+async def print_event(result: RecordResult) -> None:
+    """Do what may be missed, after the record, such as a metric."""
+    print(f"recorded a webhook of kind {result.event.kind}", flush=True)
+
+
+# Opened when first used, and kept from one invocation to the next, with their connections.
+inbox = RedisInbox(os.environ.get("REDIS_URL", "redis://localhost:6379/0"))
+veriff = VeriffClient.from_env(inbox=inbox)
+receiver = WebhookReceiver(veriff.credentials, inbox, on_event=print_event)
+
+
+def explain(error: VeriffError) -> tuple[int, str]:
+    """Return the status of the response, and a sentence on which the user can act."""
+    match error:
+        case MediaSourceError() | ClientClosedError() | TransportError() | RateLimitedError() | ServerError():
+            # ClientClosedError: this process stops, and the next request reaches another one.
+            return 503, "The verification service cannot be reached: try again in a few seconds."
+        case InvalidArgumentError() | MediaError():
+            return 400, str(error)  # an unknown context, an empty file, a file that is not a picture
+        case PayloadTooLargeError():
+            return 413, "The picture is too large: send a smaller one."
+        case NotFoundError():
+            return 404, "This verification no longer exists: start a new one."
+        case ConflictError() | BadRequestError():
+            return 409, "The pictures are already submitted, or one is missing: ask for the decision."
+        case _:
+            return 502, "The verification service does not accept our requests: try again tomorrow."
+
+
+async def answer_error(_request: Request, error: Exception) -> Response:
+    """Turn an error of the library, or of a function below, into a response."""
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code)
+    status, sentence = explain(error) if isinstance(error, VeriffError) else (500, "Something went wrong here.")
+    if status >= 500:
+        # The library's messages contain neither secrets nor personal data, so they may be logged.
+        LOG.error("%s: %s", type(error).__name__, error)
+    return JSONResponse({"error": sentence}, status, headers={"Retry-After": "1"} if status == 503 else None)
+
+
+def user_of(request: Request) -> str:
+    """Return the id of the user, from the claims that the gateway's authorizer has checked."""
+    authorizer = request.scope["aws.event"]["requestContext"].get("authorizer") or {}
+    claims = authorizer.get("jwt", authorizer).get("claims") or {}  # of an HTTP API, or of a REST API
+    if "sub" not in claims:
+        raise HTTPException(401, "Log in first.")
+    return str(claims["sub"])
+
+
+def make_token(user: str, session_id: str) -> str:
+    """Return a token with the id of a session, which no other user can use."""
+    secret = os.environ["TOKEN_SECRET"].encode()
+    return f"{session_id}.{hmac.digest(secret, f'{user}/{session_id}'.encode(), 'sha256').hex()}"
+
+
+def session_of(request: Request) -> VerificationSession:
+    """Return the session of the token in the path."""
+    token = request.path_params["token"]
+    session_id, _, _ = token.partition(".")
+    if not hmac.compare_digest(token.encode(), make_token(user_of(request), session_id).encode()):
+        raise HTTPException(404, "This verification is not yours: start one.")
+    return veriff.session(session_id)
+
+
+async def start(request: Request) -> Response:
+    """Start the verification of a user."""
+    user = user_of(request)
+    # Your own id, and not a name: Veriff returns it with each decision, and shows it in the Customer Portal.
+    session = await veriff.create_session(vendor_data=user)
+    return JSONResponse({"token": make_token(user, session.id)}, 201)
+
+
+async def upload(request: Request) -> Response:
+    """Relay a picture of at most 4.5 MB, since an event of Lambda has 6 MB with the picture in base64."""
+    await session_of(request).upload(Media(request.stream(), request.path_params["context"]))
+    return Response(status_code=204)
+
+
+async def submit(request: Request) -> Response:
+    """Submit the pictures for a decision."""
+    await session_of(request).submit()
+    return Response(status_code=204)
+
+
+async def decide(request: Request) -> Response:
+    """Respond with the decision, or at once with 202: a function that waits costs money, so the page asks again."""
+    try:
+        decision = await session_of(request).wait_for_decision(timeout=0)
+    except DecisionTimeoutError:
+        return JSONResponse({"status": None}, 202)
+    return JSONResponse({"status": decision.status, "new_pictures": decision.needs_resubmission})
+
+
+@asynccontextmanager
+async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    """Open the receiver in each invocation, so that `print_event` has run before Lambda freezes the process."""
+    async with receiver:
+        yield
+
+
+app = Starlette(
+    routes=[
+        Route("/webhooks/veriff", asgi_app(receiver)),
+        Route("/verifications", start, methods=["POST"]),
+        Route("/verifications/{token}/media/{context}", upload, methods=["PUT"]),
+        Route("/verifications/{token}/submit", submit, methods=["POST"]),
+        Route("/verifications/{token}", decide),
+    ],
+    exception_handlers={VeriffError: answer_error, HTTPException: answer_error},
+    lifespan=lifespan,
+)
+# Mangum decodes bodies in base64. It starts and stops the application in each invocation.
+handler = Mangum(app, lifespan="on")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from base64 import b64encode
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -13,8 +12,6 @@ from fastapi import FastAPI
 from mangum import Mangum
 from starlette.routing import Route
 
-from tests.examples.conftest import EXAMPLES
-from tests.servers import single_redis_server
 from tests.webhooks.conftest import CREDENTIALS, PATH, message, sign_headers
 from veriff_async import explain_signature
 from veriff_async.inbox import MemoryInbox
@@ -23,10 +20,7 @@ from veriff_async.webhooks import SignatureCause, WebhookReceiver, asgi_app
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from tests.servers import RedisServer
     from veriff_async.inbox import RecordResult
-
-__all__ = ("single_redis_server",)
 
 Event = dict[str, Any]
 
@@ -168,27 +162,3 @@ def test_undecoded_body_is_explained(gateway: Callable[..., Event]) -> None:
     event = gateway(sign_headers(body), b64encode(body).decode(), is_encoded=True)
     found = explain_signature(sign_headers(body), event["body"].encode(), CREDENTIALS)
     assert SignatureCause.BASE64_BODY is found.cause
-
-
-def test_lambda_example(
-    loop: asyncio.AbstractEventLoop, single_redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The example program receives in every invocation, and calls `on_event` before it ends."""
-    settings = {
-        "VERIFF_API_KEY": CREDENTIALS.api_key,
-        "VERIFF_SHARED_SECRET": "new,old",
-        "VERIFF_REDIS": single_redis_server.url,
-    }
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    spec = importlib.util.spec_from_file_location("lambda_app", EXAMPLES / "lambda_app.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
-    for number, gateway in enumerate(GATEWAYS, start=1):
-        assert 200 == invoke(example.handler, gateway, message(session_id=f"{number}"), is_encoded=number % 2 == 0)
-        states = loop.run_until_complete(example.inbox.get_states([f"{number}"]))
-        assert [f"{number}"] == list(states)
-        assert 0 == example.receiver.statistics().running
-    loop.run_until_complete(example.inbox.aclose())
