@@ -2,7 +2,7 @@
 
     python -m benchmarks.try_pictures FOLDER [copies]
 
-The tables in docs/how-to/check-pictures.md were made with the pictures in the source distributions of Pillow,
+The tables in docs/project/picture-evaluation.md were made with the pictures in the source distributions of Pillow,
 pillow-heif, exif and piexif, and in scikit-image. Each picture is converted as it is, and then so many damaged copies:
 cut at a random place, or with random bytes changed. Anything but a JPEG or an error of this library ends the program
 with a traceback.
