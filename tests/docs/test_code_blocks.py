@@ -36,7 +36,26 @@ HISTORY: Final = ("CHANGELOG.md", "docs/project/names.md")
 """Pages that name commands of earlier versions."""
 
 OTHER_PROGRAMS: Final = frozenset(
-    {"cd", "curl", "docker", "echo", "eval", "export", "git", "jq", "pass", "pip", "pytest", "python", "set", "umask"}
+    {
+        "cat",
+        "cd",
+        "curl",
+        "docker",
+        "echo",
+        "eval",
+        "export",
+        "git",
+        "gunicorn",
+        "hypercorn",
+        "jq",
+        "pass",
+        "pip",
+        "pytest",
+        "python",
+        "set",
+        "umask",
+        "uvicorn",
+    }
 )
 """The programs of others in shell blocks; another name is a slip, or is to be added here."""
 
