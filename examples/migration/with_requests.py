@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -27,7 +28,7 @@ def sign(payload: bytes) -> str:
     return hmac.new(SECRET, payload, hashlib.sha256).hexdigest()
 
 
-def send(method: str, path: str, payload: dict[str, object]) -> dict[str, object]:
+def send(method: str, path: str, payload: dict[str, object]) -> dict[str, Any]:
     """Send a signed JSON body and return the response."""
     body = json.dumps(payload).encode()
     headers = {
@@ -37,7 +38,7 @@ def send(method: str, path: str, payload: dict[str, object]) -> dict[str, object
     }
     response = requests.request(method, f"{BASE_URL}/v1{path}", data=body, headers=headers, timeout=60)
     response.raise_for_status()
-    return response.json()
+    return dict(response.json())
 
 
 def upload(session_id: str, path: str, context: str) -> None:
@@ -46,7 +47,7 @@ def upload(session_id: str, path: str, context: str) -> None:
     send("POST", f"/sessions/{session_id}/media", {"image": {"context": context, "content": content}})
 
 
-def wait_for_decision(session_id: str, timeout: float) -> dict[str, object] | None:
+def wait_for_decision(session_id: str, timeout: float) -> dict[str, Any] | None:
     """Poll for the decision every few seconds."""
     headers = {"X-AUTH-CLIENT": API_KEY, "X-HMAC-SIGNATURE": sign(session_id.encode())}
     deadline = time.monotonic() + timeout
@@ -54,7 +55,7 @@ def wait_for_decision(session_id: str, timeout: float) -> dict[str, object] | No
         response = requests.get(f"{BASE_URL}/v1/sessions/{session_id}/decision", headers=headers, timeout=30)
         response.raise_for_status()
         if decision := response.json().get("verification"):
-            return decision
+            return dict(decision)
         time.sleep(3)
     return None
 
