@@ -1,7 +1,9 @@
 """How the documentation is built; no step of it needs a network."""
 
+import os
 import sys
 from pathlib import Path
+from urllib.parse import urlparse
 
 from veriff_async.version import __version__
 
@@ -45,7 +47,8 @@ toc_object_entries_show_parents = "hide"
 
 copybutton_prompt_text = "$ "
 copybutton_exclude = ".linenos, .gp, .go"
-notfound_urls_prefix = ""
+# The page for a missing address may be shown at any depth, so its links start at the root of the site.
+notfound_urls_prefix = urlparse(os.environ.get("READTHEDOCS_CANONICAL_URL", "/")).path
 
 html_theme = "furo"
 html_title = "veriff-async"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PACKAGE: Final = "veriff_async"
 # A name, perhaps awaited, perhaps called: `Media`, `await veriff.verify(...)`, `RetryPolicy(attempts=3)`.
-NAME: Final = re.compile(r"(?:await |async with |async for )?(@?[A-Za-z_][\w.]*)(?:\(.*\))?", re.DOTALL)
+NAME: Final = re.compile(r"(?:await |async with |async for )?(@?[A-Za-z_][\w.]*)(?:\(.*\))?(?: as \w+:?)?", re.DOTALL)
 # The examples of all pages call these objects by these names.
 VARIABLES: Final = {
     "client": "VeriffClient",
