@@ -24,13 +24,22 @@ def guess_kind(name: str) -> str:
     last = name.rpartition(".")[2]
     if last.endswith(("Error", "Exception", "Exit", "Interrupt", "Warning")):
         return "exception"
-    return "class" if last[0].isupper() or last in {"bool", "bytes", "dict", "int", "str"} else "function"
+    return "class" if last[0].isupper() else "function"
 
 
-def make_location(page: str, name: str, kind: str) -> str:
-    """Return where a page describes a name; some pages put a word before the names in their anchors."""
+def make_line(kind: str, page: str, entry: str) -> str:
+    """Return the line of an inventory: name, kind, priority, address, title.
+
+    Args:
+        kind: The table of the list: ``names``, ``classes`` for those with small letters, or ``modules``.
+        page: The page; some pages put a word before the names in their anchors, which follows a number sign.
+        entry: A name, or ``private=public`` for an object that types show by the private module that defines it.
+    """
+    name, _, public = entry.partition("=")
     page, _, prefix = page.partition("#")
-    return f"{page}#{'module-' if kind == 'modules' else prefix}{name}"
+    role = {"modules": "module", "classes": "class"}.get(kind) or guess_kind(name)
+    anchor = ("module-" if kind == "modules" else prefix) + (public or name)
+    return f"{name} py:{role} 1 {page}#{anchor} -\n"
 
 
 def write_inventories(app: Sphinx, config: Config) -> None:
@@ -38,10 +47,10 @@ def write_inventories(app: Sphinx, config: Config) -> None:
     app.doctreedir.mkdir(parents=True, exist_ok=True)
     for project, listed in tomllib.loads(LIST.read_text(encoding="utf-8")).items():
         lines = [
-            f"{name} py:{'module' if kind == 'modules' else guess_kind(name)} 1 {make_location(page, name, kind)} -\n"
-            for kind in ("names", "modules")
-            for page, names in listed.get(kind, {}).items()
-            for name in names.split()
+            make_line(kind, page, entry)
+            for kind in ("names", "classes", "modules")
+            for page, entries in listed.get(kind, {}).items()
+            for entry in entries.split()
         ]
         path = app.doctreedir / f"{project}.inv"
         path.write_bytes(HEADER.format(project=project).encode() + zlib.compress("".join(lines).encode()))

@@ -127,21 +127,27 @@ def describes(literal: nodes.literal, anchor: str) -> bool:
     return False
 
 
-def resolve_private_name(
+def resolve_type(
     app: Sphinx, env: BuildEnvironment, node: addnodes.pending_xref, child: nodes.Element
 ) -> nodes.reference | None:
-    """Link a type of a signature by its public name: autodoc knows only the private module that defines it."""
+    """Link a type of a signature by its public name.
+
+    autodoc knows our types by the private module that defines them, and types that are imported for a checker only,
+    such as ``ClientSession``, without a module.
+    """
     name = node.get("reftarget", "")
     if node.get("refdomain") != "py" or not name:
         return None
-    target = get_index(env).find(name if not name.startswith(PACKAGE) else name.rpartition(".")[2])
-    if target is None:
-        return None
-    return make_refnode(app.builder, node["refdoc"], target.page, target.anchor, child, target.name)
+    target = get_index(env).find(name.rpartition(".")[2] if name.startswith(PACKAGE) else name)
+    if target is not None:
+        return make_refnode(app.builder, node["refdoc"], target.page, target.anchor, child, target.name)
+    classes = InventoryAdapter(env).main_inventory.get("py:class", {})
+    found = [item for full, item in classes.items() if full.endswith(f".{name}")]
+    return nodes.reference("", "", child, internal=False, refuri=found[0].uri) if len(found) == 1 else None
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register the extension."""
     app.connect("doctree-resolved", link_names)
-    app.connect("missing-reference", resolve_private_name, priority=400)  # intersphinx has the default, 500
+    app.connect("missing-reference", resolve_type, priority=400)  # intersphinx has the default, 500
     return {"parallel_read_safe": True, "parallel_write_safe": True}
