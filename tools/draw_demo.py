@@ -27,7 +27,7 @@ __all__ = ("draw", "read_screen", "visible_text")
 
 PICTURE: Final = Path(__file__).parents[1] / "docs" / "_static" / "demo.svg"
 COMMAND: Final = "veriff-async demo"
-COLUMNS: Final = 78
+COLUMNS: Final = 68
 ROWS: Final = 50
 
 # The explanations that follow the decision would make the picture higher than a screen of the README.
