@@ -130,7 +130,7 @@ def find_types(owner: type) -> dict[str, Any]:
 
 
 def type_attributes(_app: Sphinx, what: str, _name: str, value: object, _options: object, lines: list[str]) -> None:
-    """Write the type of each attribute beside its name, and add the fields of a model that its docstring omits."""
+    """Write the type of each attribute next to its name, and add the fields of a model that its docstring omits."""
     if what not in {"class", "exception"} or not inspect.isclass(value):
         return
     types = find_types(value)
