@@ -37,6 +37,7 @@ HISTORY: Final = ("CHANGELOG.md", "docs/project/names.md")
 
 OTHER_PROGRAMS: Final = frozenset(
     {
+        "awk",
         "cat",
         "cd",
         "curl",
