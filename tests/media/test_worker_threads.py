@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -100,6 +101,56 @@ async def test_cancelled_call_that_has_not_begun_never_begins() -> None:
     workers.close()
 
     assert calls == []
+
+
+async def test_blocked_call_delays_neither_results_before_it_nor_calls_after_it(workers: WorkerThreads) -> None:
+    """One thread takes all calls of a moment; when one of them blocks, the loop gets the others' results anyway."""
+    release = threading.Event()
+    before = workers.start(threading.get_ident)
+    blocked = workers.start(lambda: (threading.get_ident(), release.wait(30)))
+    after = [workers.start(threading.get_ident) for _ in range(10)]
+
+    done = await asyncio.gather(before, *after)
+    was_blocked = not blocked.done()
+    release.set()
+    thread, _ = await blocked
+
+    assert was_blocked
+    assert thread not in done[1:]
+
+
+async def test_no_more_threads_than_the_limit() -> None:
+    """Calls that block use as many threads as are allowed, and the others wait for them."""
+    workers, barrier = WorkerThreads(3), threading.Barrier(3)
+    calls = [workers.start(lambda: (barrier.wait(30), threading.get_ident())) for _ in range(9)]
+    threads = {thread for _, thread in await asyncio.gather(*calls)}
+    workers.close()
+
+    assert len(threads) == 3
+
+
+def test_client_that_moves_to_another_loop_gets_its_results_there(workers: WorkerThreads) -> None:
+    """A call that still runs when its loop is closed delivers nothing, and calls of the next loop are not affected."""
+    began, release = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        release.wait(30)
+
+    async def leave() -> None:
+        workers.start(work)
+        while not began.is_set():  # noqa: ASYNC110  it is set in a thread
+            await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    results = asyncio.run(_run_ten(workers))
+    release.set()
+
+    assert results == list(range(10))
+
+
+async def _run_ten(workers: WorkerThreads) -> list[int]:
+    return list(await asyncio.gather(*(workers.run(partial(int, number)) for number in range(10))))
 
 
 async def test_call_after_close_starts_a_thread_again(workers: WorkerThreads) -> None:

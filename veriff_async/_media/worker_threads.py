@@ -1,34 +1,197 @@
-"""The threads in which a client reads, encodes, signs and writes files."""
+"""The threads in which a client reads, encodes, signs and writes files.
+
+    call ──► queue ──► one thread takes call after call ──► results, together ──► event loop
+                       └── others join it when calls have to wait
+
+Most calls take a tenth of a millisecond. A thread for each would cost more than that: threads and the event loop would
+take the interpreter's lock from each other at every system call, and each result would wake the loop. So one thread
+takes all calls that are there, and wakes the loop once for all of them. A call that takes long, because the file is
+large or its disk is slow, delays the others for some milliseconds only: then further threads take them, and the loop
+collects the results that are ready.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from contextlib import suppress
+from threading import Lock
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
+
+from attrs import define, field
 
 from veriff_async._media.concurrency import wait_for_end
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from concurrent.futures import Future
+    from typing import Any
 
 __all__ = ("WorkerThreads",)
 
 _T = TypeVar("_T")
 
+_MAX_WAIT: Final = 0.002
+"""Seconds that a result waits for other results, so that they wake the loop together."""
+_CHECK_INTERVAL: Final = 0.005
+"""Seconds after which calls that wait get another thread."""
+_PROCESSORS: Final = os.cpu_count() or 1
+
+
+@define(eq=False)
+class _Call(Generic[_T]):
+    """One call of a function.
+
+    Attributes:
+        function: The function.
+        future: Its result, unless the caller cancelled it.
+        claim: Taken by whichever comes first: the thread that runs the function, or the cancellation that prevents it.
+        result: The result, once it has ended.
+        error: The exception that ended it.
+        has_ended: Whether it has ended, which the loop knows.
+        ended: Resolved when it has ended, if a cancelled caller waits for that.
+    """
+
+    function: Callable[[], _T]
+    future: asyncio.Future[_T]
+    claim: Lock = field(factory=Lock)
+    result: _T | None = None
+    error: BaseException | None = None
+    has_ended: bool = False
+    ended: asyncio.Future[None] | None = None
+
+    def run(self) -> None:
+        """Call the function, in a worker thread."""
+        try:
+            self.result = self.function()
+        except StopIteration as error:
+            self.error = RuntimeError(f"a worker thread raised {type(error).__name__}")  # no future accepts that one
+        except BaseException as error:  # noqa: BLE001  raised where the result is awaited
+            self.error = error
+
+    def finish(self) -> None:
+        """Resolve the futures, in the loop."""
+        self.has_ended = True
+        if self.ended is not None:
+            self.ended.set_result(None)
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(cast("_T", self.result))
+        else:
+            self.future.set_exception(self.error)
+
+
+class _Queue:
+    """The calls of one event loop that wait for a thread or have ended, and how many threads take them.
+
+    Attributes:
+        loop: The loop.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, limit: int, start_thread: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """Begin without a call.
+
+        Args:
+            loop: The loop.
+            limit: Most threads at once.
+            start_thread: Runs a function in a thread, or raises if the system has none left.
+        """
+        self.loop: asyncio.AbstractEventLoop = loop
+        self._start_thread = start_thread
+        self._limit = limit
+        # Protects the next two, so that a thread that ends leaves no call behind.
+        self._lock = Lock()
+        self._waiting: deque[_Call[Any]] = deque()
+        self._threads = 0
+        self._taken = 0
+        self._taken_before = 0
+        self._ended: deque[_Call[Any]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, call: _Call[Any]) -> None:
+        """Add a call, and start the first thread."""
+        with self._lock:
+            self._waiting.append(call)
+            is_first = self._threads == 0
+            self._threads += is_first
+        if is_first:
+            try:
+                self._start_thread(self._run_calls)
+            except BaseException:
+                with self._lock:
+                    self._threads -= 1
+                    self._waiting.remove(call)
+                raise
+        if self._timer is None:
+            self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check)
+
+    def _run_calls(self) -> None:
+        """Take calls until none waits. Runs in a worker thread."""
+        oldest: float | None = None
+        while (call := self._take()) is not None:
+            if call.claim.acquire(blocking=False):
+                call.run()
+            self._ended.append(call)
+            now = monotonic()
+            if oldest is None:
+                oldest = now
+            elif now - oldest >= _MAX_WAIT:
+                self._wake_loop()
+                oldest = None
+        if oldest is not None:
+            self._wake_loop()
+
+    def _take(self) -> _Call[Any] | None:
+        with self._lock:
+            if self._waiting:
+                self._taken += 1
+                return self._waiting.popleft()
+            self._threads -= 1
+            return None
+
+    def _wake_loop(self) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and no caller is left
+            self.loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        while self._ended:
+            self._ended.popleft().finish()
+
+    def _check(self) -> None:
+        """Start another thread if calls wait: up to the number of processors, and beyond that if none was taken."""
+        with self._lock:
+            waits = bool(self._waiting)
+            has_stopped = self._taken == self._taken_before
+            needs_thread = waits and self._threads < (self._limit if has_stopped else min(_PROCESSORS, self._limit))
+            self._threads += needs_thread
+            self._taken_before = self._taken
+        if needs_thread:
+            try:
+                self._start_thread(self._run_calls)
+            except RuntimeError:  # the system has no thread left, and those that run take the calls
+                with self._lock:
+                    self._threads -= 1
+        self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check) if waits else None
+        # After the look at the waiting calls: a thread that has taken the last one has put its results here before.
+        self._collect()
+
 
 class WorkerThreads:
     """Worker threads, which start when they are needed and end with `close`.
 
-    A call costs a third of one with `anyio.to_thread.run_sync`, which needs several iterations of the event loop. The
-    threads are not shared with the application, whose work could block uploads.
+    The threads are not shared with the application, whose work could block uploads.
     """
 
     def __init__(self, limit: int) -> None:
         """Start no thread yet; `limit` is the largest number of them."""
         self._limit = limit
         self._executor: ThreadPoolExecutor | None = None
+        self._queue: _Queue | None = None
         self._process = 0
 
     def close(self) -> None:
@@ -39,27 +202,41 @@ class WorkerThreads:
 
     def start(self, function: Callable[[], _T]) -> asyncio.Future[_T]:
         """Call a function in a worker thread, which still runs when the future is cancelled."""
-        return asyncio.wrap_future(self._submit(function))
+        return self._submit(function).future
 
     async def run(self, function: Callable[[], _T]) -> _T:
         """Call a function in a worker thread.
 
-        A cancellation is raised when the function has ended, so that it uses nothing that its caller then closes.
+        A cancellation is raised when the function has ended, so that it uses nothing that its caller then closes. A
+        function that has not begun never begins.
         """
         call = self._submit(function)
         try:
-            return await asyncio.wrap_future(call)
+            return await call.future
         except asyncio.CancelledError:
-            if not call.done():
-                loop = asyncio.get_running_loop()
-                ended = loop.create_future()
-                call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set_result, None))
-                await wait_for_end([ended])
+            if not call.claim.acquire(blocking=False) and not call.has_ended:
+                call.ended = asyncio.get_running_loop().create_future()
+                await wait_for_end([call.ended])
             raise
 
-    def _submit(self, function: Callable[[], _T]) -> Future[_T]:
+    def _submit(self, function: Callable[[], _T]) -> _Call[_T]:
+        loop = asyncio.get_running_loop()
         # A fork copies the executor without its threads, so that it would never run anything.
-        if self._executor is None or self._process != os.getpid():
-            self._process = os.getpid()
+        if self._process != os.getpid():
+            self._process, self._executor, self._queue = os.getpid(), None, None
+        if self._queue is None or self._queue.loop is not loop:
+            self._queue = _Queue(loop, self._limit, self._start_thread)
+        call: _Call[_T] = _Call(function, loop.create_future())
+        self._queue.put(call)
+        return call
+
+    def _start_thread(self, function: Callable[[], None]) -> None:
+        if self._executor is None:
             self._executor = ThreadPoolExecutor(self._limit, thread_name_prefix="veriff-async")
-        return self._executor.submit(function)
+        try:
+            self._executor.submit(function)
+        except RuntimeError:
+            # The executor has queued the function although it could not start a thread for it.
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+            raise
