@@ -380,9 +380,11 @@ async def test_permission_error_names_the_remedy(
     def refuse(*_: object, **__: object) -> BinaryIO:
         raise PermissionError
 
+    picture = tmp_path / "face.jpg"
+    picture.write_bytes(SMALL)
     monkeypatch.setattr(source_module, "open", refuse, raising=False)
     with pytest.raises(MediaError, match="check its permissions"):
-        await session.upload(Media(tmp_path, "face"))
+        await session.upload(Media(picture, "face"))
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ _DOCUMENT = PictureThresholds(
     skew=20.0,
     document_edges=0.0,
     resolution=500.0,
-    colour=0.06,
+    colour=0.04,
 )
 
 
