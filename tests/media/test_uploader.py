@@ -381,7 +381,7 @@ async def test_permission_error_names_the_remedy(
         raise PermissionError
 
     picture = tmp_path / "face.jpg"
-    picture.write_bytes(SMALL)
+    await asyncio.to_thread(picture.write_bytes, SMALL)
     monkeypatch.setattr(source_module, "open", refuse, raising=False)
     with pytest.raises(MediaError, match="check its permissions"):
         await session.upload(Media(picture, "face"))
