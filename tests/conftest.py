@@ -16,7 +16,7 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
 from tests.conditions import time_limit
-from tests.loops import VirtualTimeLoop, has_virtual_time
+from tests.loops import VirtualTimeLoop, default_backend, has_virtual_time
 from veriff_async import VeriffClient
 from veriff_async._media import source
 from veriff_async.sandbox import Sandbox
@@ -48,8 +48,8 @@ _TURNS: Final = 10
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, object]]:
-    """Run on asyncio, in debug mode, on a loop with virtual time."""
-    return "asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}
+    """Run on asyncio, in debug mode, on a loop with virtual time, unless ``VERIFF_TEST_LOOP`` says otherwise."""
+    return default_backend()
 
 
 @pytest.fixture

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from importlib.util import find_spec
 from time import monotonic
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 
 __all__ = (
     "EagerLoop",
     "VirtualTimeLoop",
+    "default_backend",
     "every_loop",
     "has_virtual_time",
     "needs_eager",
@@ -77,11 +79,25 @@ def has_virtual_time(backend: object) -> bool:
 needs_eager = pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks need Python 3.12")
 needs_uvloop = pytest.mark.skipif(find_spec("uvloop") is None, reason="uvloop is not installed")
 
+Backend: TypeAlias = tuple[str, dict[str, object]]
+
+BACKENDS: Final[dict[str, Backend]] = {
+    "debug": ("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}),
+    "eager": ("asyncio", {"debug": True, "loop_factory": EagerLoop}),
+    "uvloop": ("asyncio", {"loop_factory": new_uvloop}),
+}
+
 LOOPS: Final = (
-    pytest.param(("asyncio", {"debug": True, "loop_factory": VirtualTimeLoop}), id="debug"),
-    pytest.param(("asyncio", {"debug": True, "loop_factory": EagerLoop}), id="eager", marks=needs_eager),
-    pytest.param(("asyncio", {"loop_factory": new_uvloop}), id="uvloop", marks=needs_uvloop),
+    pytest.param(BACKENDS["debug"], id="debug"),
+    pytest.param(BACKENDS["eager"], id="eager", marks=needs_eager),
+    pytest.param(BACKENDS["uvloop"], id="uvloop", marks=needs_uvloop),
 )
+
+
+def default_backend() -> Backend:
+    """Return the backend of tests that choose none; ``VERIFF_TEST_LOOP=uvloop`` runs the whole suite on uvloop."""
+    return BACKENDS[os.environ.get("VERIFF_TEST_LOOP", "debug")]
+
 
 every_loop = pytest.mark.parametrize("anyio_backend", LOOPS)
 """Runs each test in a loop in debug mode, with eager tasks, and on uvloop."""
