@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from contextlib import asynccontextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -12,7 +13,9 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-__all__ = ("run_loop", "time_limit", "until", "until_still")
+__all__ = ("needs_posix", "run_loop", "time_limit", "until", "until_still")
+
+needs_posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows lacks this signal, pipe, link, fork or mode")
 
 SECONDS: Final = 30.0
 """Long enough for a busy machine, and shorter than the timeout of a test."""

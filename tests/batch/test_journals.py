@@ -11,6 +11,7 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
+from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, JobClaimedError, JournalError
 from veriff_async.batch import JobRecord, JobState, MediaRecord, MemoryJournal, RedisJournal, SqliteJournal
 from veriff_async.testing import JournalContract
@@ -186,6 +187,7 @@ class TestLeases:
 
         assert "another's" == await admin.get(LEASE)
 
+    @needs_posix
     async def test_leases_are_renewed_after_a_server_outage(
         self, redis_server: RedisServer, admin: Redis, advance_time: Callable[[float], None]
     ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from anyio import to_thread
 from PIL import Image
 
+from tests.conditions import needs_posix
 from veriff_async import (
     Credentials,
     InvalidArgumentError,
@@ -182,6 +183,7 @@ def test_id_becomes_vendor_data() -> None:
     assert "Ada" not in repr(other)
 
 
+@needs_posix
 @pytest.mark.anyio
 async def test_manifest_row_reads_each_file_twice(
     sandbox: Sandbox, veriff: VeriffClient, tmp_path: Path, bytes_read: Counter[int]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.conditions import run_loop
+from tests.conditions import needs_posix, run_loop
 from veriff_async import ConfigurationError, JobClaimedError, JournalError
 from veriff_async._storage import sqlite_worker
 from veriff_async.batch import JobRecord, JobState, MediaRecord, SqliteJournal
@@ -398,6 +398,7 @@ os._exit(2)
 """
 
 
+@needs_posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no fork")
 async def test_forked_process_needs_its_own_journal(path: Path) -> None:
     """A journal that was open before a fork is refused after it, and the parent closes its own."""
@@ -434,6 +435,7 @@ async def spell_path(path: Path, how: str) -> Path:
     return await asyncio.to_thread(make)
 
 
+@needs_posix
 @pytest.mark.parametrize("how", SPELLINGS)
 @pytest.mark.parametrize("is_new", [True, False], ids=["new file", "old file"])
 async def test_one_run_per_journal_through_any_path(path: Path, how: str, is_new: bool) -> None:  # noqa: FBT001

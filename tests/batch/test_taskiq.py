@@ -19,6 +19,7 @@ from taskiq import InMemoryBroker
 from taskiq.acks import AckableMessage
 
 from tests.batch.worker import URL, journal_of, load, tasks_of
+from tests.conditions import needs_posix
 from veriff_async import (
     BadRequestError,
     ClientClosedError,
@@ -105,6 +106,7 @@ class Run:
                 return
 
 
+@needs_posix
 @pytest.mark.timeout(60 + JOBS)
 async def test_killed_worker_loses_no_job(single_redis_server: RedisServer) -> None:
     """Of three workers one is killed during its jobs: each job is decided once, with one session."""

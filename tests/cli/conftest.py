@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import signal
 import struct
 import subprocess
 import sys
 import tempfile
-import termios
 from contextlib import suppress
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -49,6 +46,18 @@ def read_terminal(terminal: int, words: str | None = None) -> str:
         while (words is None or words.encode() not in written) and (data := os.read(terminal, 65536)):
             written += data
     return written.decode(errors="replace")
+
+
+def open_terminal() -> tuple[int, int]:
+    """Open a terminal of 80 columns, and return its descriptor and that of the programs in it."""
+    if sys.platform == "win32":
+        pytest.skip("Windows has no pseudo-terminals")
+    import fcntl  # noqa: PLC0415  missing on Windows
+    import termios  # noqa: PLC0415  missing on Windows
+
+    terminal, end = os.openpty()
+    fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    return terminal, end
 
 
 def strip_escapes(written: str) -> str:
@@ -134,8 +143,7 @@ def run_in_terminal() -> Callable[..., tuple[int, str]]:
     """
 
     def call(*arguments: str, started: Callable[[int], object] = int, **variables: str) -> tuple[int, str]:
-        terminal, end = pty.openpty()
-        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+        terminal, end = open_terminal()
         with subprocess.Popen(  # noqa: S603  our own command
             [*COMMAND, *arguments],
             stdin=end,
@@ -163,6 +171,8 @@ def enable_interrupts() -> Iterator[None]:
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Return a function that starts the command; at the end SIGINT must stop each process that still runs."""
+    if sys.platform == "win32":
+        pytest.skip("Windows cannot send SIGINT to one process")
     started: list[subprocess.Popen[str]] = []
 
     def call(*arguments: str, **variables: str) -> subprocess.Popen[str]:
@@ -241,8 +251,7 @@ def start_in_terminal() -> Iterator[Callable[..., tuple[subprocess.Popen[bytes],
     started: list[tuple[subprocess.Popen[bytes], int]] = []
 
     def call(*arguments: str, **variables: str) -> tuple[subprocess.Popen[bytes], int]:
-        terminal, end = pty.openpty()
-        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+        terminal, end = open_terminal()
         process = subprocess.Popen(  # noqa: S603  our own command
             [*COMMAND, *arguments],
             stdin=end,

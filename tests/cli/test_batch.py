@@ -18,6 +18,7 @@ import pytest
 from anyio import to_thread
 from attrs import evolve
 
+from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, Credentials, Status, VeriffClient
 from veriff_async.batch import BatchProgress, InvalidRow, JobRecord, JobState, MediaRecord, MemoryJournal, SqliteJournal
 from veriff_async.cli.batch.manifest import ManifestCheck, check_manifest, iter_jobs
@@ -97,6 +98,7 @@ def wait_for_exit(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+@needs_posix
 def test_resume_continues_a_batch_after_ctrl_c_and_after_a_kill(
     folder: Path, service: CountingSandbox, start: Start, run_in_terminal: RunInTerminal
 ) -> None:
@@ -143,6 +145,7 @@ def test_resume_continues_a_batch_after_ctrl_c_and_after_a_kill(
     assert 0o600 == (folder / "results.jsonl").stat().st_mode & 0o777
 
 
+@needs_posix
 def test_env_file_readable_by_others_gives_one_warning(folder: Path, service: CountingSandbox, start: Start) -> None:
     """A command that reads the file of secrets twice warns only once that other users can read it."""
     (folder / "jobs.csv").write_text("id,document-front\nwarned,front.jpg\n")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from tests.conditions import needs_posix
 from veriff_async.cli._commands import cli
 from veriff_async.cli.completion import SHELLS
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@needs_posix
 @pytest.mark.parametrize(
     ("shell", "words", "expected"),
     [
@@ -42,6 +44,7 @@ def test_completion_offers_commands_and_options_to_each_shell(
     assert offered.stderr == ""
 
 
+@needs_posix
 @pytest.mark.skipif(which("bash") is None, reason="bash is not installed")
 def test_bash_evaluates_the_script(run: Run) -> None:
     """After bash evaluates the script, it completes the command."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
+from tests.conditions import needs_posix
 from veriff_async import Media, Person, VeriffClient
 from veriff_async.sandbox import Sandbox
 
@@ -102,6 +103,7 @@ def test_unknown_session_is_an_error_without_advice_to_wait(invoke: Invoke, auto
     assert "advice" not in error
 
 
+@needs_posix
 @pytest.mark.parametrize("form", [(), ("--json",)])
 def test_ctrl_c_while_waiting_prints_the_command_to_continue(start: Start, form: tuple[str, ...]) -> None:
     """The exit code is 130; programs read the session and the command as JSON."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
+from tests.conditions import needs_posix
 from veriff_async.cli._commands import cli
 
 if TYPE_CHECKING:
@@ -161,6 +162,7 @@ def test_library_error_is_one_sentence_without_traceback(run: Run, tmp_path: Pat
     assert result.stderr.count("\n") == 1
 
 
+@needs_posix
 def test_ctrl_c_stops_the_demo_without_traceback(start: Start) -> None:
     """SIGINT gives exit code 130 and one word."""
     process = start("demo")

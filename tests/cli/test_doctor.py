@@ -18,6 +18,7 @@ import pytest
 import trustme
 from aiohttp import web
 
+from tests.conditions import needs_posix
 from veriff_async import Credentials, SignatureError, verify_webhook
 from veriff_async.cli.doctor.checks import (
     CHECKS,
@@ -150,6 +151,7 @@ def test_long_messages_wrap_between_words(run_in_terminal: Callable[..., tuple[i
     assert {line[:27] for line in lines if line.startswith(" ")} == {" " * 27}
 
 
+@needs_posix
 def test_json_has_one_failed_result_for_a_wrong_secret(run: Run, tmp_path: Path) -> None:
     """A wrong secret in a file is exit code 1 and fails only one check."""
     file = tmp_path / "settings"

@@ -20,6 +20,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 from click.testing import CliRunner
 
+from tests.conditions import needs_posix
 from veriff_async import Credentials, PollPolicy, UnknownEvent, VeriffClient, parse_webhook
 from veriff_async._protocol.json.decode import dump
 from veriff_async.cli._commands import cli
@@ -100,6 +101,7 @@ async def run_session(sandbox: Sandbox, url: str, file: Path) -> str:
     return session.id
 
 
+@needs_posix
 def test_each_webhook_of_a_session_is_shown_recorded_and_forwarded(
     start_in_terminal: StartInTerminal, receiver: Receiver, tmp_path: Path
 ) -> None:
@@ -130,6 +132,7 @@ def test_each_webhook_of_a_session_is_shown_recorded_and_forwarded(
     assert "Ada" not in shown
 
 
+@needs_posix
 def test_json_has_an_object_for_each_webhook_refusal_and_forward(start: Start) -> None:
     """Each object has the status, and the cause of a refusal or of a failed forward."""
     with socket.create_server(("127.0.0.1", 0)) as closed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from tests.cli.conftest import strip_escapes
+from tests.conditions import needs_posix
 from veriff_async import Media, VeriffClient
 from veriff_async.sandbox import Fault
 
@@ -117,6 +118,7 @@ def test_media_id_downloads_only_that_file(invoke: Invoke, manual_sandbox: Sandb
     assert result.stdout == f"{path}\t0.30 MB\tnew\n"
 
 
+@needs_posix
 def test_ctrl_c_removes_the_partial_file_and_prints_the_command_to_continue(
     start_in_terminal: StartInTerminal, read_until: ReadUntil, manual_sandbox: Sandbox, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
+from tests.conditions import needs_posix
 from veriff_async import InspectionThresholds
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def test_mistakes(invoke: Invoke, folders: tuple[str, str], tmp_path: Path) -> N
     assert (tmp_path / "other.json").read_text() == "[]"
 
 
+@needs_posix
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no such device")
 def test_file_without_end_is_no_thresholds(invoke: Invoke, folders: tuple[str, str]) -> None:
     """No more of a file is read than thresholds can take."""

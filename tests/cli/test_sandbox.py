@@ -13,6 +13,7 @@ import anyio
 import pytest
 from click.testing import CliRunner
 
+from tests.conditions import needs_posix
 from veriff_async import Decision, Media, PollPolicy, VeriffClient
 from veriff_async.cli._commands import cli
 from veriff_async.cli.sandbox import _addresses
@@ -57,6 +58,7 @@ def test_client_needs_only_the_printed_variables(start: Start) -> None:
     assert decision.is_approved
 
 
+@needs_posix
 def test_each_request_is_one_log_line(start: Start) -> None:
     """Standard error has the time, status, method and path of each request."""
     process = start("sandbox", "--port", "0", "--decide-after", "0")
@@ -87,6 +89,7 @@ def test_sandbox_on_all_interfaces_prints_reachable_addresses(start: Start) -> N
             assert answer.status == 200
 
 
+@needs_posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_stops_the_sandbox_with_exit_code_0(start: Start, number: signal.Signals) -> None:
     """Ctrl-C, SIGTERM and a closed terminal are the ways to stop a sandbox, so none is an error."""
@@ -100,6 +103,7 @@ def test_signal_stops_the_sandbox_with_exit_code_0(start: Start, number: signal.
     assert errors.endswith("Stopped.\n")
 
 
+@needs_posix
 def test_sandbox_uses_credentials_of_the_environment_without_printing_them(start: Start) -> None:
     """With a key and secret in the environment, standard output has only the addresses."""
     key, secret = "6f1b1b52-8d2c-4e0e-9b6f-0a5a3f0e8a11", "0f0e0d0c-0b0a-4908-8706-050403020100"

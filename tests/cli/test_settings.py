@@ -10,6 +10,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from tests.conditions import needs_posix
 from veriff_async import ConfigurationError
 from veriff_async.cli._commands import cli
 from veriff_async.cli._env_file import create_client, load_settings
@@ -97,6 +98,7 @@ def test_file_that_is_too_large_or_unreadable_is_refused(env_file: Path, tmp_pat
         load_settings(tmp_path)
 
 
+@needs_posix
 def test_env_file_readable_by_others_gives_a_warning(env_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The settings are loaded, and standard error gives the remedy."""
     env_file.write_text("KEY=a")
@@ -111,6 +113,7 @@ def test_settings_without_a_file_are_the_environment() -> None:
     assert load_settings(None) is os.environ
 
 
+@needs_posix
 def test_env_file_replaces_the_environment(run: Run, env_file: Path) -> None:
     """A variable that the file lacks is missing even if the environment has it; with --json the error is an object."""
     env_file.write_text(f"VERIFF_SHARED_SECRET={SECRET}\n")
@@ -138,6 +141,7 @@ def test_missing_credentials_are_one_sentence() -> None:
     assert result.stderr.count("\n") == 1
 
 
+@needs_posix
 def test_old_api_host_gives_a_warning_in_the_form_of_the_command(
     env_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

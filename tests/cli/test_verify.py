@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from tests.cli.conftest import strip_escapes
+from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, Person, Status
 from veriff_async.cli._commands import cli
 from veriff_async.cli.verify import read_person
@@ -133,6 +134,7 @@ def test_timeout_names_the_session_and_the_command_to_continue(
     assert error["advice"].endswith(f"veriff-async decision {session.id} --wait")
 
 
+@needs_posix
 def test_ctrl_c_while_waiting_restores_the_terminal_and_prints_the_command_to_continue(
     start_in_terminal: StartInTerminal, read_until: ReadUntil, manual_sandbox: Sandbox, picture: str, tmp_path: Path
 ) -> None:
@@ -153,6 +155,7 @@ def test_ctrl_c_while_waiting_restores_the_terminal_and_prints_the_command_to_co
     assert "Traceback" not in written
 
 
+@needs_posix
 def test_ctrl_c_while_uploading_reports_that_nothing_was_submitted(
     start: Start, manual_sandbox: Sandbox, picture: str
 ) -> None:

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from anyio import to_thread
 
+from tests.conditions import needs_posix
 from tests.examples.conftest import EXAMPLES, SECONDS
 from tests.examples.web import JPEG
 from veriff_async.sandbox import Sandbox
@@ -110,6 +111,7 @@ def test_wrong_table_is_explained(example: ModuleType, tmp_path: Path, table: pd
         example.read_table(source)
 
 
+@needs_posix
 async def test_killed_run_resumes(sandbox: Sandbox, folder: Path) -> None:
     """A run that is killed while it waits for decisions leaves a journal, from which the next one takes them."""
     command = [sys.executable, "pandas_batch.py", str(folder / "two.csv"), str(folder / "results.csv")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
+from tests.conditions import needs_posix
 from tests.examples.conftest import EXAMPLES
 from veriff_async.sandbox import Sandbox
 
@@ -59,6 +60,7 @@ class Caller:
             pass
 
 
+@needs_posix
 async def test_webhook_to_one_worker_wakes_the_other(programs: Programs) -> None:
     """Of two worker processes one records the webhook, and the request that waits in the other gets the decision."""
     async with (

@@ -15,6 +15,7 @@ import pytest
 from anyio import to_thread
 from redis.asyncio import Redis
 
+from tests.conditions import needs_posix
 from veriff_async._protocol.webhook import event_from
 from veriff_async.errors import ConfigurationError, InboxError
 from veriff_async.inbox import IgnoredReason, Inbox, RedisInbox, Retention
@@ -224,6 +225,7 @@ async def test_every_key_expires(inbox: RedisInbox, admin: Redis) -> None:
         assert 30 * 86_400_000 < await admin.pttl(key) <= 30 * 86_400_000 + 60_000
 
 
+@needs_posix
 async def test_stalled_server_is_reported(redis_server: RedisServer) -> None:
     """A stalled server causes an error within the timeout, and is used again when it continues."""
     async with RedisInbox(redis_server.url, timeout=1) as inbox:
@@ -239,6 +241,7 @@ async def test_stalled_server_is_reported(redis_server: RedisServer) -> None:
         assert "started" == (await inbox.get_states(["s"]))["s"].status
 
 
+@needs_posix
 async def test_stall_during_a_record_is_reported(redis_server: RedisServer, admin: Redis) -> None:
     """A server that stalls between the parts of a record causes errors too, and uses up no connection."""
     async with RedisInbox(redis_server.url, timeout=1) as inbox:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, InboxError
 from veriff_async.inbox import IgnoredReason, Retention, SqliteInbox
 from veriff_async.testing.factories import decision_event, session_event, watchlist_event
@@ -284,6 +285,7 @@ raise SystemExit(2)
 """
 
 
+@needs_posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 async def test_forked_process_needs_its_own_inbox(path: Path) -> None:
     """A child process refuses an inbox that was open at the fork; the parent's still works."""

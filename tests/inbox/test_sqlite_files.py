@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.conditions import needs_posix
 from veriff_async import ConfigurationError, InboxError, JournalError
 from veriff_async.batch import JobRecord, JobState, SqliteJournal
 from veriff_async.inbox import Retention, SqliteInbox
@@ -164,6 +165,7 @@ def test_path_that_names_no_file_is_refused(make: Callable[[object], object], gi
         make(given)
 
 
+@needs_posix
 @pytest.mark.parametrize("make", [SqliteInbox, SqliteJournal])
 @pytest.mark.parametrize("kind", ["folder", "device"])
 async def test_folder_or_device_is_refused(
@@ -322,6 +324,7 @@ raise SystemExit(asyncio.run(parent()))
 """
 
 
+@needs_posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.parametrize("kind", ["inbox", "journal"])
 @pytest.mark.parametrize("moment", ["open", "closed", "never opened"])
@@ -387,6 +390,7 @@ async def test_spawned_process_may_outlive_its_parent(path: Path) -> None:
         assert 22 == len(await inbox.get_states(["p", *(f"c-{number}" for number in range(21))]))
 
 
+@needs_posix
 async def test_file_with_several_names_is_refused(path: Path) -> None:
     """Through a hard link SQLite finds neither the log nor the locks of others; a symbolic link leads to both."""
     async with SqliteInbox(path) as inbox:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 import pytest
 
-from tests.conditions import run_loop, until
+from tests.conditions import needs_posix, run_loop, until
 from veriff_async import InboxError, JournalError
 from veriff_async.batch import SqliteJournal
 from veriff_async.inbox import SqliteInbox
@@ -123,6 +123,7 @@ os._exit(2)
 """
 
 
+@needs_posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform cannot fork")
 @pytest.mark.parametrize("kind", STORES)
 async def test_forked_process_cannot_enter_the_store_of_its_parent(path: Path, kind: type[Store]) -> None:

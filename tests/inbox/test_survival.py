@@ -19,6 +19,7 @@ from typing import IO, TYPE_CHECKING, Final
 import pytest
 from aiohttp import ClientError, ClientSession
 
+from tests.conditions import needs_posix
 from veriff_async import Credentials
 from veriff_async._protocol.session_state import apply_event
 from veriff_async._protocol.webhook import dump_event
@@ -188,6 +189,7 @@ def check(place: str, expected: dict[str, list[str]]) -> None:
     assert [] == run(look)
 
 
+@needs_posix
 @pytest.mark.timeout(60 + 5 * KILLS)
 def test_acknowledged_events_survive_in_sqlite(tmp_path: Path) -> None:
     """Whenever a process is killed, every event that it acknowledged is in the file, which needs no repair."""
@@ -201,6 +203,7 @@ def test_acknowledged_events_survive_in_sqlite(tmp_path: Path) -> None:
     assert everything
 
 
+@needs_posix
 @pytest.mark.timeout(60 + 5 * KILLS)
 def test_sqlite_survives_a_kill_during_creation(tmp_path: Path) -> None:
     """Whenever a process is killed that makes the file, the next one can make or use it."""
@@ -209,6 +212,7 @@ def test_sqlite_survives_a_kill_during_creation(tmp_path: Path) -> None:
         check(str(path), record_until_killed(str(path), name, step, 0, spins))
 
 
+@needs_posix
 @pytest.mark.timeout(60 + 5 * KILLS)
 def test_acknowledged_events_survive_in_redis(redis_server: RedisServer) -> None:
     """Whenever a process is killed, every event that it acknowledged is on the server, and no half of another."""

@@ -19,6 +19,7 @@ import pytest
 from anyio import CapacityLimiter, to_thread
 from PIL import Image, ImageChops, ImageCms, ImageFile, ImageStat
 
+from tests.conditions import needs_posix
 from veriff_async import (
     ImageSizeWarning,
     InvalidArgumentError,
@@ -265,6 +266,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 
 
+@needs_posix
 def test_scaling_needs_the_memory_of_decoding(without_coverage: None) -> None:
     """A picture of 30 MB when decoded, with a palette or transparent, needs little more than that to be scaled."""
     done = subprocess.run(  # noqa: S603  our own code

@@ -16,7 +16,7 @@ from aiohttp import web
 from anyio import to_thread
 from attrs import evolve
 
-from tests.conditions import SECONDS, time_limit
+from tests.conditions import SECONDS, needs_posix, time_limit
 from tests.loops import every_loop
 from veriff_async import (
     ConfigurationError,
@@ -247,6 +247,7 @@ UNFINISHED: Final = {
 }
 
 
+@needs_posix
 @pytest.mark.parametrize("known", ["size known", "size announced", "size unknown"])
 @pytest.mark.parametrize("make", list(UNFINISHED.values()), ids=list(UNFINISHED))
 async def test_skip_refuses_a_file_of_another_size(tmp_path: Path, make: Callable[[Path], object], known: str) -> None:

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from aiohttp import ClientSession, TCPConnector
 
-from tests.conditions import run_loop
+from tests.conditions import needs_posix, run_loop
 from veriff_async import (
     ConnectError,
     InvalidArgumentError,
@@ -142,6 +142,7 @@ async def test_silent_pipe_times_out(
         await uploading
 
 
+@needs_posix
 async def test_silent_pipes_delay_no_upload(sandbox: Sandbox, session: VerificationSession, tmp_path: Path) -> None:
     """More silent pipes than the client has threads delay neither other uploads nor their own cancellation."""
     pipes = [pipe() for _ in range(20)]
@@ -621,6 +622,7 @@ def settled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(os, "major", lambda _: 8)
 
 
+@needs_posix
 @pytest.mark.usefixtures("settled")
 @pytest.mark.parametrize("when", ["before it is sent", "while it is sent"])
 @pytest.mark.parametrize("opened", [False, True])

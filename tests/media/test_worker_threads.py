@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 from anyio import CancelScope
 
+from tests.conditions import needs_posix
 from veriff_async._media.worker_threads import WorkerThreads
 
 if TYPE_CHECKING:
@@ -173,6 +174,7 @@ raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
+@needs_posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
 @pytest.mark.usefixtures("without_coverage")
 def test_forked_process_starts_threads_of_its_own() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import pytest
 
+from tests.conditions import needs_posix
 from veriff_async import Media, VeriffClient
 from veriff_async.sandbox import Sandbox, VirtualClock
 from veriff_async.sandbox._media_store import MediaStore
@@ -97,6 +98,7 @@ def test_new_media_folder_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     assert 0o700 == mode_of(tmp_path / "new")
 
 
+@needs_posix
 def test_process_removes_its_folder_at_exit(holder: subprocess.Popen[str]) -> None:
     """A process that ends without stopping its sandbox removes the folder."""
     path = read_folder(holder)
@@ -105,6 +107,7 @@ def test_process_removes_its_folder_at_exit(holder: subprocess.Popen[str]) -> No
     assert not path.exists()
 
 
+@needs_posix
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_next_start_removes_the_folder_of_a_killed_process(holder: subprocess.Popen[str], number: int) -> None:
     """The files of a killed process are removed when the next sandbox starts."""
@@ -118,6 +121,7 @@ def test_next_start_removes_the_folder_of_a_killed_process(holder: subprocess.Po
     assert folder.path.exists()
 
 
+@needs_posix
 def test_running_sandbox_keeps_its_folder(holder: subprocess.Popen[str]) -> None:
     """Sandboxes that start and stop never remove the folder of another one, in any process."""
     path, own = read_folder(holder), LockedTempFolder()
@@ -129,6 +133,7 @@ def test_running_sandbox_keeps_its_folder(holder: subprocess.Popen[str]) -> None
     end_process(holder)
 
 
+@needs_posix
 def test_forked_child_leaves_the_folder(tmp_path: Path) -> None:
     """A child process that exits leaves the folder to its parent."""
     program = (
@@ -146,6 +151,7 @@ def test_forked_child_leaves_the_folder(tmp_path: Path) -> None:
     assert [] == list(tmp_path.iterdir())
 
 
+@needs_posix
 def test_other_files_with_the_prefix_stay(tmp_path: Path) -> None:
     """A file or link with such a name does not belong to a sandbox, and stays."""
     (tmp_path / "kept").mkdir()
