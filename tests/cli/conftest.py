@@ -36,7 +36,8 @@ FOREIGN: Final = ("VERIFF_", "NO_COLOR", "FORCE_COLOR", "TERM", "COLUMNS", "LINE
 def environment(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without variables that a developer's shell may set."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**inherited, "PYTHONWARNINGS": "error", **variables}
+    # UTF-8 in every locale, so that tests find the same characters; `test_encodings` chooses others.
+    return {**inherited, "PYTHONWARNINGS": "error", "PYTHONUTF8": "1", **variables}
 
 
 def read_terminal(terminal: int, words: str | None = None) -> str:
@@ -114,7 +115,7 @@ def run() -> Callable[..., subprocess.CompletedProcess[str]]:
             [*COMMAND, *arguments],
             input=stdin,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=False,
             timeout=SECONDS,
             env=environment(variables),
@@ -180,7 +181,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             [*COMMAND, *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             env=environment(variables),
         )
         started.append(process)
