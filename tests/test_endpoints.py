@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast, get_args
 
-from attrs import frozen
-
 from tests.endpoint_samples import ID, SAMPLES, sample_arguments, sample_call
+from tests.pages import REFERENCE, ROOT, Row, check_page, table
 from veriff_async import Credentials, VeriffClient, VerificationSession, WebhookEvent
 from veriff_async._protocol import endpoints
 from veriff_async._protocol.base_url import LOCAL_SYNC
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
     from veriff_async._protocol.request import Request
     from veriff_async.sandbox._routes import Route
 
-ROOT: Final = Path(__file__).parent.parent
-PAGE: Final = ROOT / "docs" / "reference" / "endpoints.md"
+PAGE: Final = REFERENCE / "endpoints.md"
 # Methods that send more than one request, or stream.
 MULTI_STEP: Final[dict[str, Callable[..., object]]] = {
     "submit_session": VerificationSession.submit,
@@ -61,22 +59,6 @@ from the code.
 [what is known about Veriff](../concepts/known-and-guessed.md), name each guess about its form.
 
 """
-
-
-@frozen
-class Row:
-    """One line of the table."""
-
-    cells: tuple[str, ...]
-
-    def __str__(self) -> str:
-        """Write it as Markdown."""
-        return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in self.cells)} |"
-
-
-def table(heads: tuple[str, ...], rows: list[Row]) -> str:
-    """Write a table as Markdown."""
-    return "\n".join([str(Row(heads)), str(Row(("---",) * len(heads))), *map(str, rows)])
 
 
 def find_uses_in_tests() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
@@ -251,12 +233,9 @@ def test_every_endpoint_and_webhook_is_in_every_layer() -> None:
             table(("kind", "class", "sent by", "known from", "tests"), webhooks),
         )
     )
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if current != written + "\n":
-        PAGE.write_text(written + "\n", encoding="utf-8")
 
     assert all(cell.strip("`") for row in rows + webhooks for cell in row.cells)
-    assert current == written + "\n", f"{PAGE.name} was out of date and has been updated: review and commit it"
+    check_page(PAGE, written + "\n")
 
 
 def test_every_handler_of_the_sandbox_is_requested() -> None:

@@ -33,9 +33,9 @@ class RateLimits:
     """Bounds of a batch's rate in requests per second: create, upload, submit, and asking once for a decision.
 
     Args:
-        initial: The rate at the start, and the growth per second after the first 429.
-        minimum: The rate is never halved below this.
-        maximum: The rate never grows above this.
+        initial: The rate at the start, in requests per second, and its growth per second after the first 429.
+        minimum: The lowest rate, which is not halved, in requests per second.
+        maximum: The highest rate, in requests per second.
 
     Raises:
         ConfigurationError: A bound is not above zero, or they are not in ascending order.
