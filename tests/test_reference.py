@@ -93,8 +93,8 @@ Every option of the library that has a default, and those of `Credentials`. For 
 names of variables.
 
 `VeriffClient.from_env` and `Credentials.from_env` read the variables. An argument of `from_env` takes precedence over
-its variable. `VERIFF_SHARED_SECRET` may contain several secrets, separated by commas, the newest first. The library reads
-no other variable, except with `trust_env=True` (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `~/.netrc`).
+its variable. `VERIFF_SHARED_SECRET` may contain several secrets, separated by commas, the newest first. The library
+reads no other variable, except with `trust_env=True` (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`, `~/.netrc`).
 
 """
 COMMANDS: Final = """\
@@ -179,7 +179,7 @@ def describe_options(page: str, owner: Callable[..., object]) -> Iterator[Row]:
             meaning = first_sentence(parse_arguments(inspect.getdoc(batch.verify_many) or "")[name])
         variable = f"`{VARIABLES[key]}`" if key in VARIABLES else ""
         unit = find_unit(name, parameter, meaning)
-        yield Row((f"[`{title}`]({page})", f"`{name}`", write_default(parameter), unit, variable, meaning))
+        yield Row((f"[`{title}`]({page}) `{name}`", write_default(parameter), unit, variable, meaning))
 
 
 def write_thresholds() -> str:
@@ -199,7 +199,7 @@ def write_thresholds() -> str:
 def test_options() -> None:
     """The page of options has every option with default, unit, variable and meaning."""
     rows = [row for page, owners in OWNERS.items() for owner in owners for row in describe_options(page, owner)]
-    heads = ("of", "option", "default", "unit", "variable", "meaning")
+    heads = ("option", "default", "unit", "variable", "meaning")
     text = HEAD + "{.stack .options}\n" + table(heads, rows)
     text += (
         "\n\n## Thresholds of picture checks\n\n"
@@ -310,11 +310,12 @@ def test_command_line() -> None:
 
 def find_log_calls(path: str, tree: ast.Module) -> Iterator[tuple[str, str, str]]:
     """Yield logger, level and message of each record that a module can log."""
-    names: dict[str, str] = {}
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call):
-            if ast.unparse(node.value.func) in {"getLogger", "logging.getLogger"}:
-                names[node.target.id] = logger_name(path, node.value)
+    names = {
+        statement.target.id: logger_name(path, statement.value)
+        for statement in tree.body
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+        if isinstance(statement.value, ast.Call) and ast.unparse(statement.value.func).endswith("getLogger")
+    }
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS:
             owner = ast.unparse(node.func.value)
