@@ -32,10 +32,32 @@ if TYPE_CHECKING:
     from docutils import nodes
     from sphinx.application import Sphinx
     from sphinx.config import Config
+    from sphinx.environment import BuildEnvironment
 
 PACKAGE: Final = "veriff_async"
 # Aliases keep their names in the types of parameters; autodoc would write the union that they stand for.
 ALIASES: Final = ("FaceDetector", "MediaSource", "OnUnknown", "WebhookEvent")
+# Types that a module imports from another place than the one that documents them, and the dictionaries of options.
+TARGETS: Final = {
+    "AbstractAsyncContextManager": "contextlib.AbstractAsyncContextManager",
+    "AbstractEventLoop": "asyncio.AbstractEventLoop",
+    "Application": "aiohttp.web.Application",
+    "ClientSession": "aiohttp.ClientSession",
+    "CreateOptions": f"{PACKAGE}.VeriffClient.create_session",
+    "DecisionFields": f"{PACKAGE}.sandbox.Sandbox.decide",
+    "MediaOptions": f"{PACKAGE}.Media",
+    "OpenAttempt": f"{PACKAGE}.models.state.OpenAttempt",
+    "Path": "pathlib.Path",
+    "RegistryOptions": f"{PACKAGE}.VeriffClient.validate_registry",
+    "Request": "aiohttp.web.Request",
+    "SessionOptions": f"{PACKAGE}.open_session",
+    "StreamResponse": "aiohttp.web.StreamResponse",
+    "datetime": "datetime.datetime",
+}
+# Types that users never write, and types of projects without an inventory.
+PLAIN: Final = re.compile(
+    r"\b(AsyncBroker|AsyncReader|AsyncTaskiqDecoratedTask|AttrsInstance|Buffer|CollectTask|EncodedText|FaultKind|IfExists|JobTask|OnEvent|Redis)$"
+)
 ATTRIBUTE: Final = re.compile(r"\.\. attribute:: (\w+)")
 # Every model has it, and the page about models describes it.
 COMMON: Final = frozenset({"raw"})
@@ -144,7 +166,7 @@ def type_attributes(_app: Sphinx, what: str, _name: str, value: object, _options
             found.add(name)
             written += [line, "   :no-contents-entry:"]
             if name in types:
-                written.append(f"   :type: {stringify_annotation(types[name], 'smart')}")
+                written.append(f"   :type: {write_type(types[name], value.__annotations__.get(name))}")
         elif not (name and line.startswith("   :type:")):
             written.append(line)
             name = name if not line or line.startswith(" ") else ""
@@ -155,6 +177,12 @@ def type_attributes(_app: Sphinx, what: str, _name: str, value: object, _options
                 annotation = stringify_annotation(types.get(field.name, field.type), "smart")
                 written += [f".. attribute:: {field.name}", "   :no-contents-entry:", f"   :type: {annotation}", ""]
     lines[:] = written
+
+
+def write_type(resolved: object, source: object) -> str:
+    """Return a type with short names; one that Sphinx cannot write has the name of its alias."""
+    text = stringify_annotation(resolved, "smart")
+    return str(source) if "<class" in text else text
 
 
 def write_default(field: attrs.Attribute[Any]) -> str:
@@ -225,11 +253,25 @@ def run_statement(module: ModuleType, statement: ast.stmt) -> bool:
     return True
 
 
-def keep_builtins(_app: Sphinx, doctree: nodes.document) -> None:
-    """Resolve ``type`` as Python's own, not as one of the attributes of models with this name."""
+def rename_types(_app: Sphinx, doctree: nodes.document) -> None:
+    """Write the targets of types as their own documentation does, and those of options as ours does.
+
+    An exact name also resolves ``type`` as Python's own, not as one of the attributes of models with this name.
+    """
     for reference in doctree.findall(addnodes.pending_xref):
-        if reference.get("reftarget") in dir(builtins):
+        target = reference.get("reftarget", "")
+        known = TARGETS.get(target) or TARGETS.get(target.rpartition(".")[2])
+        if reference.get("refdomain") == "py" and (known or target in dir(builtins)):
+            reference["reftarget"] = known or target
             reference.attributes.pop("refspecific", None)
+
+
+def write_plain(
+    _app: Sphinx, _env: BuildEnvironment, reference: addnodes.pending_xref, child: nodes.Element
+) -> nodes.Element | None:
+    """Leave a type without a link that has no page: type variables, private types and those without an inventory."""
+    target = reference.get("reftarget", "")
+    return child if any(part.startswith("_") for part in target.split(".")) or PLAIN.search(target) else None
 
 
 def keep_aliases(_app: Sphinx, config: Config) -> None:
@@ -244,7 +286,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.setup_extension("sphinx.ext.autodoc")  # it names the events
     app.add_directive("entries", Entries)
     app.connect("config-inited", keep_aliases)
-    app.connect("doctree-read", keep_builtins)
+    app.connect("doctree-read", rename_types)
+    app.connect("missing-reference", write_plain, priority=900)  # after intersphinx
     app.connect("builder-inited", import_checked_names)
     app.connect("autodoc-process-docstring", type_attributes, priority=600)  # after napoleon
     app.connect("autodoc-process-signature", shorten_signature)

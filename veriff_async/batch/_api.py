@@ -197,7 +197,7 @@ async def collect_many(  # noqa: PLR0913  the options of a batch; all but two ha
         progress: See `verify_many`.
 
     Yields:
-        A result for each submitted job: its decision, a `DecisionTimeoutError` while there is none, or the error with
+        A result for each submitted job; its decision, a `DecisionTimeoutError` while there is none, or the error with
         which Veriff refuses the question.
 
     Raises:

@@ -295,7 +295,7 @@ class MediaList:
 
     @property
     def all(self) -> tuple[MediaFile, ...]:
-        """All files: pictures, then videos, then chip data."""
+        """All files; pictures first, then videos and chip data."""
         return self.images + self.videos + self.nfc_documents
 
 
