@@ -1,4 +1,4 @@
-"""How to test an application of yours: a local Veriff decides, and its webhook comes to the application.
+"""Test your own application: a local Veriff decides, and its webhook reaches the application.
 
 Run it:  pytest test_my_app.py
 The fixtures `veriff_sandbox` and `veriff_client` come with the library; this needs pytest-asyncio.
@@ -19,10 +19,10 @@ from veriff_async.webhooks import WebhookReceiver, aiohttp_app
 
 
 class MyApp:
-    """The application under test: it verifies users, and keeps what came of it."""
+    """The application under test: it verifies users, and stores the outcome."""
 
     def __init__(self, veriff: VeriffClient, receiver: WebhookReceiver) -> None:
-        """Take what it works with."""
+        """Store the client, and mount the receiver."""
         self.veriff = veriff
         self.web = web.Application()
         self.web.add_subapp("/webhooks/veriff", aiohttp_app(receiver))
@@ -39,13 +39,13 @@ class MyApp:
 
 @pytest.fixture
 def inbox() -> MemoryInbox:
-    """Give the inbox of the application."""
+    """Return the inbox of the application."""
     return MemoryInbox()
 
 
 @pytest.fixture
 def veriff_client_options(inbox: MemoryInbox) -> Mapping[str, object]:
-    """Have `veriff_client` wake by what the application records."""
+    """Give `veriff_client` the inbox, so that webhooks end its waits."""
     return {"inbox": inbox}
 
 
@@ -67,7 +67,7 @@ async def my_app(veriff_sandbox: Sandbox, veriff_client: VeriffClient, inbox: Me
 async def test_who_is_approved_may_trade(
     my_app: MyApp, veriff_sandbox: Sandbox, first_name: str, *, may_trade: bool
 ) -> None:
-    """The local Veriff decides by the first name; its webhook comes to the application, which acts on the decision."""
+    """The local Veriff decides by the first name; its webhook reaches the application, which acts on the decision."""
     await my_app.verify("user-42", first_name, b"\xff\xd8\xff\xe0 a picture")
 
     assert my_app.may_trade == {"user-42": may_trade}
