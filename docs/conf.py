@@ -23,7 +23,8 @@ extensions = [
     "sphinx.ext.viewcode",
     "sphinx_copybutton",
     "sphinx_design",
-    "api_entries",  # docs/_ext
+    "accessible",  # docs/_ext
+    "api_entries",
     "external_names",
     "llms",
     "name_links",
@@ -55,7 +56,8 @@ html_title = "veriff-async"
 html_favicon = "_static/logo.svg"
 html_static_path = ["_static"]
 html_css_files = ["custom.css", "reference.css"]
-html_js_files = ["scrollable.js"]
+html_js_files = ["accessible.js"]
+html_search_scorer = str(Path(__file__).parent / "_ext" / "scorer.js")
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
