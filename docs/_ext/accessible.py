@@ -17,17 +17,17 @@ CAPTION: Final = '<p class="caption" role="heading">'
 def correct(_app: Sphinx, _page: str, _template: str, context: dict[str, Any], _doctree: object) -> None:
     """Correct a page after the theme has added its navigation."""
     if "body" in context:
-        context["body"] = PARAMETERS.sub(_without_roles, context["body"])
+        context["body"] = PARAMETERS.sub(_replace_list, context["body"])
     for name in ("toctree", "furo_navigation_tree"):
         if isinstance(context.get(name), str):
             context[name] = context[name].replace(CAPTION, CAPTION.replace(">", ' aria-level="2">'))
 
 
-def _without_roles(match: re.Match[str]) -> str:
-    """Return the list of parameters as lines without a meaning of their own."""
+def _replace_list(match: re.Match[str]) -> str:
+    """Return the parameters as indented lines."""
     opening, lines = match.groups()
-    lines = lines.replace("<dd>", '<dd role="presentation">')
-    return f'{opening}<dl role="presentation">{lines}</dl>'
+    lines = lines.replace("<dd>", "<div>").replace("</dd>", "</div>")
+    return f'{opening}<div class="sig-lines">{lines}</div>'
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
