@@ -1,0 +1,258 @@
+"""The web application: one page, the upload of pictures, a stream with the status, and webhooks."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from fastapi.templating import Jinja2Templates
+from jinja2 import Environment, FileSystemLoader
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.routing import Route
+
+from identity.security import SecurityHeaders, check_request
+from identity.settings import Settings
+from identity.verification import ALREADY_SENT, View, explain, follow, is_submitted_before, view_of
+from veriff_async import (
+    BadRequestError,
+    Media,
+    Person,
+    VeriffClient,
+    VeriffError,
+    VerificationSession,
+    end_waits_on_signals,
+)
+from veriff_async.inbox import RecordResult, SqliteInbox
+from veriff_async.webhooks import WebhookReceiver, asgi_app
+
+logger = logging.getLogger("identity")
+router = APIRouter(dependencies=[Depends(check_request)])
+
+HERE = Path(__file__).parent
+templates = Jinja2Templates(
+    env=Environment(loader=FileSystemLoader(HERE / "templates"), autoescape=True, auto_reload=False)
+)
+for name in templates.env.list_templates():
+    templates.get_template(name)  # read now: a request would block the event loop
+
+Context = Literal["document-front", "document-back", "face"]
+PICTURES: dict[Context, tuple[str, str]] = {
+    "document-front": ("Front of your document", "Passport, identity card or driving licence: all four corners."),
+    "document-back": ("Back of your document", "Optional: a passport has none."),
+    "face": ("Your face", "Alone, looking ahead, in good light."),
+}
+REQUIRED = frozenset({"document-front", "face"})
+TOO_FEW = "Add a picture of the front of your document, and one of your face."
+
+
+@dataclass(frozen=True)
+class Verification:
+    """The verification of one browser: its cookie, which only this server can sign, names the session.
+
+    No URL holds an id, so nobody can open the verification of another browser. In your application, keep the session of
+    Veriff in the row of the user who is logged in.
+    """
+
+    cookie: dict[str, Any]
+    veriff: VeriffClient
+    inbox: SqliteInbox
+
+    @property
+    def session(self) -> VerificationSession | None:
+        """The session at Veriff, if there is one."""
+        session_id = self.cookie.get("session_id")
+        return None if session_id is None else self.veriff.session(str(session_id))
+
+    @property
+    def sent(self) -> list[str]:
+        """The pictures that Veriff has received and that are not submitted yet."""
+        return list(self.cookie.get("sent", []))
+
+    async def view(self) -> View:
+        """Return what the user sees, by the cookie and by the webhooks that any worker has recorded."""
+        if (session := self.session) is None:
+            return view_of(None, is_submitted=False)
+        state = (await self.inbox.get_states([session.id])).get(session.id)
+        # A decision that asked for better pictures is not effective any more once they are submitted.
+        decision = None if state is None else state.effective_decision
+        return view_of(decision, is_submitted="is_submitted" in self.cookie)
+
+    async def begin(self, first_name: str, last_name: str) -> None:
+        """Create a session at Veriff, unless there is one."""
+        if self.session is None:
+            user_id = self.cookie.setdefault("user_id", str(uuid4()))  # in your application: the user's own id
+            person = Person(first_name=first_name.strip(), last_name=last_name.strip())
+            session = await self.veriff.create_session(person=person, vendor_data=str(user_id))
+            self.cookie["session_id"] = session.id
+            logger.info("session %s created", session.id)
+
+    async def send(self, source: AsyncIterator[bytes] | UploadFile, context: str, *, anyway: bool) -> None:
+        """Send a picture to Veriff, in pieces and without its metadata; a bad one only if the user insists."""
+        if (session := self.session) is None:
+            raise HTTPException(410, "Start again: this browser has no verification.")
+        media = Media(source, context, convert="jpeg", max_side=1920, quality=None if anyway else "refuse")
+        await session.upload(media)
+        self.cookie["sent"] = [*self.sent, context]
+
+    async def submit(self) -> None:
+        """Ask for a decision."""
+        if not (await self.view()).needs_pictures:  # the form was sent twice, or from another tab
+            raise HTTPException(409, ALREADY_SENT)
+        if (session := self.session) is None or not REQUIRED.issubset(self.sent):
+            raise HTTPException(400, TOO_FEW)
+        try:
+            await session.submit()
+        except BadRequestError as error:
+            if not is_submitted_before(error):
+                raise
+        self.cookie.update(is_submitted=True, sent=[])
+        logger.info("session %s submitted", session.id)
+
+
+def find_verification(request: Request) -> Verification:
+    """Return the verification of the browser that sent a request."""
+    return Verification(request.session, request.app.state.veriff, request.app.state.inbox)
+
+
+Current = Annotated[Verification, Depends(find_verification)]
+
+
+@router.get("/")
+async def show_page(request: Request, current: Current) -> Response:
+    """Show the form or the status, so that reloading and going back always work."""
+    return await render(request, current)
+
+
+@router.post("/")
+async def submit_form(request: Request, current: Current) -> Response:
+    """Take names and pictures in one form, from a browser without JavaScript."""
+    async with request.form(max_files=len(PICTURES), max_fields=5) as form:
+        await current.begin(str(form.get("first_name", "")), str(form.get("last_name", "")))
+        for context in PICTURES:
+            file = form.get(context)
+            if isinstance(file, UploadFile) and file.size:
+                await current.send(file, context, anyway="anyway" in form)
+    await current.submit()
+    return RedirectResponse("/", 303)
+
+
+@router.post("/verification", status_code=204)
+async def begin(request: Request, current: Current) -> None:
+    """Create the session, before the first picture."""
+    async with request.form(max_files=0, max_fields=2) as form:
+        await current.begin(str(form.get("first_name", "")), str(form.get("last_name", "")))
+
+
+@router.put("/pictures/{context}", status_code=204)
+async def send_picture(request: Request, current: Current, context: Context, *, anyway: bool = False) -> None:
+    """Pass a picture on to Veriff while it arrives."""
+    await current.send(request.stream(), context, anyway=anyway)
+
+
+@router.post("/submission", status_code=204)
+async def submit(current: Current) -> None:
+    """Submit the pictures."""
+    await current.submit()
+
+
+@router.post("/restart")
+async def restart(request: Request, current: Current) -> Response:
+    """Forget a verification that has ended, or that Veriff does not know any more."""
+    view = await current.view()
+    if view.can_start_again or view.is_pending:
+        request.session.clear()
+    return RedirectResponse("/", 303)
+
+
+@router.get("/events")
+async def stream_status(current: Current) -> Response:
+    """Stream the status as server-sent events."""
+    if (session := current.session) is None:
+        return Response(status_code=204)  # the browser does not connect again
+    headers = {"X-Accel-Buffering": "no"}  # for nginx
+    return StreamingResponse(follow(session, await current.view()), media_type="text/event-stream", headers=headers)
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Return that this process is serving."""
+    return {"status": "ok"}
+
+
+async def render(request: Request, current: Verification | None, error: str = "", status: int = 200) -> Response:
+    """Render the page of a verification with an error above, or the error alone."""
+    values: dict[str, object] = {"view": None, "error": error, "status": status}
+    if current is not None:
+        values |= {"view": await current.view(), "sent": current.sent, "has_session": current.session is not None}
+        values |= {"pictures": PICTURES, "required": REQUIRED}
+    return templates.TemplateResponse(request, "page.html", values, status)
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Answer the script with JSON, and a form with the page; messages hold neither names nor pictures."""
+    if isinstance(error, VeriffError):
+        logger.warning("%s: %s", type(error).__name__, error)
+        status, message = explain(error)
+    else:
+        status, message = error.status_code, error.detail
+    if status == 409:
+        request.session["is_submitted"] = True  # the response to the submission was lost
+    elif status == 410:
+        request.session.clear()
+    headers = {"Retry-After": "5"} if status == 503 else None
+    if "application/json" in request.headers.get("Accept", ""):
+        return JSONResponse({"message": message}, status, headers)
+    if request.method != "POST" or status >= 500:
+        return await render(request, None, message, status)
+    return await render(request, find_verification(request), message, status)
+
+
+async def log_webhook(result: RecordResult) -> None:
+    """Log a webhook. Start the work that follows a decision here, such as a mail."""
+    logger.info("%s webhook for session %s", result.event.kind, result.event.session_id)
+
+
+def create_app() -> FastAPI:
+    """Create the application of one worker process."""
+    settings = Settings.from_env()
+    logging.basicConfig(level=logging.INFO)
+    inbox = SqliteInbox(settings.inbox)
+    veriff = VeriffClient.from_env(inbox=inbox)
+    receiver = WebhookReceiver(veriff.credentials, inbox, on_event=log_webhook)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with inbox, veriff, receiver:  # closed in reverse order
+            # The server waits for open requests before it stops, so streams must end as soon as the signal comes.
+            with end_waits_on_signals(veriff):
+                yield
+
+    # The pages of FastAPI's documentation load scripts from another host.
+    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.veriff, app.state.inbox = veriff, inbox
+    app.add_middleware(
+        SessionMiddleware,
+        secret_key=settings.secret_key,
+        # Browsers accept this prefix from HTTPS only, and then no other subdomain can set the cookie.
+        session_cookie="__Host-identity" if settings.is_secure else "identity",
+        https_only=settings.is_secure,
+        max_age=7 * 24 * 3600,  # then Veriff ends a session that has no decision
+    )
+    app.add_middleware(SecurityHeaders, is_secure=settings.is_secure)
+    app.add_exception_handler(VeriffError, answer_error)
+    app.add_exception_handler(HTTPException, answer_error)
+    app.include_router(router)
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
+    # Veriff's requests are authenticated by their signatures, so this route does not belong to the router.
+    app.router.routes.append(Route("/webhooks/veriff", asgi_app(receiver)))
+    return app
