@@ -295,13 +295,14 @@ async def test_unsuitable_upload_is_refused(app: str) -> None:
     """Each unsuitable file gets its status and words for the user, and the next picture is accepted."""
     async with Browser(app) as browser:
         assert 204 == await browser.call("POST", "/verification", data=NAMES)
-        for expected, picture in [
+        unsuitable: list[tuple[tuple[int, str], bytes | AsyncIterator[bytes]]] = [
             ((415, "This file cannot be used"), b"a text, and no picture"),
             ((415, "This file cannot be used"), b""),
             ((415, "This file cannot be used"), b"\xff\xd8\xff\xe0 cut"),
             ((422, "The picture is too dark"), DARK),
             ((411, "The length"), chunks(PICTURES["face"])),
-        ]:
+        ]
+        for expected, picture in unsuitable:
             status, message = await browser.put("face", picture)
             assert expected == (status, message[: len(expected[1])])
         assert (204, "") == await browser.put("face", DARK, "?anyway=true")

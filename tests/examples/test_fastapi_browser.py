@@ -72,7 +72,7 @@ class Phone:
 
     def check(self) -> None:
         """Fail for violations of axe-core and for content that is wider than the screen."""
-        from axe_core_python.sync_playwright import Axe  # noqa: PLC0415  only where a browser is
+        from axe_core_python.sync_playwright import Axe  # type: ignore[import-untyped]  # noqa: PLC0415
 
         assert [] == [violation["id"] for violation in Axe().run(self.page)["violations"]]
         assert self.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -81,11 +81,11 @@ class Phone:
 @contextmanager
 def chromium() -> Iterator[Callable[..., BrowserContext]]:
     """Run the browser of this machine, and return a function that opens a new profile with the width of a phone."""
-    from playwright.sync_api import sync_playwright  # noqa: PLC0415  only where a browser is
+    from playwright.sync_api import ViewportSize, sync_playwright  # noqa: PLC0415  only where a browser is
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        size = {"width": 390, "height": 844}
+        size = ViewportSize(width=390, height=844)
         yield lambda **options: browser.new_context(viewport=size, has_touch=True, is_mobile=True, **options)
         browser.close()
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-NAMES: Final = ("fastapi", "starlette", "quart", "django")  # Litestar leaves a thread of its own for logging
+NAMES: Final = ("starlette", "quart", "django")  # Litestar leaves a thread of its own for logging
 
 
 @pytest.fixture(params=NAMES)

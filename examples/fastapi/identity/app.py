@@ -200,11 +200,12 @@ async def render(request: Request, current: Verification | None, error: str = ""
 
 async def answer_error(request: Request, error: Exception) -> Response:
     """Answer the script with JSON, and a form with the page; messages hold neither names nor pictures."""
-    if isinstance(error, VeriffError):
-        logger.warning("%s: %s", type(error).__name__, error)
-        status, message = explain(error)
+    if isinstance(error, HTTPException):
+        status, message = error.status_code, str(error.detail)
     else:
-        status, message = error.status_code, error.detail
+        assert isinstance(error, VeriffError)  # it handles no others
+        status, message = explain(error)
+        logger.warning("%s: %s", type(error).__name__, error)
     if status == 409:
         request.session["is_submitted"] = True  # the response to the submission was lost
     elif status == 410:
