@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]
 
 __all__ = ("app", "load", "sandbox", "start")  # fixtures
 
-CHROMIUM: Final = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+CHROMIUM: Final = os.environ.get("VERIFF_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 LABELS: Final = {
     "document-front": "Front of your document",
     "document-back": "Back of your document",
@@ -158,7 +158,7 @@ def use_phone(url: str, sandbox: Sandbox) -> None:
         plain.get_by_role("heading", name="This verification has expired").wait_for()  # the page refreshes itself
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: set CHROMIUM to its path")
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on PATH: set VERIFF_CHROMIUM to its path")
 async def test_person_is_verified_with_a_phone(app: str, sandbox: Sandbox, blockbuster: BlockBuster) -> None:
     """Form, progress, hints, live status, another round, and the decision work in a browser, accessibly."""
     blockbuster.deactivate()  # playwright has a loop of its own, and blocks it
