@@ -1,18 +1,16 @@
-"""Runs the examples as a user does: each in a process of its own, configured by environment variables."""
+"""Where the examples are, and how a test waits for one that runs in a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
-import subprocess
-import sys
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
-from anyio import to_thread
+
+if TYPE_CHECKING:
+    import subprocess
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 SECONDS: Final = 50.0
