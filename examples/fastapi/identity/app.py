@@ -102,7 +102,7 @@ class Verification:
             raise HTTPException(410, "Start again: this browser has no verification.")
         media = Media(source, context, convert="jpeg", max_side=1920, quality=None if anyway else "refuse")
         await session.upload(media)
-        self.cookie["sent"] = [*self.sent, context]
+        self.cookie["sent"] = sorted({*self.sent, context})
 
     async def submit(self) -> None:
         """Ask for a decision."""
