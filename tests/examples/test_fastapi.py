@@ -19,6 +19,7 @@ from aiohttp import ClientSession, CookieJar, FormData
 from anyio import to_thread
 from PIL import Image
 
+from tests.conditions import needs_posix
 from tests.examples.conftest import EXAMPLES, SECONDS, free_port, wait_for_port
 from tests.webhooks.conftest import under_uvicorn
 from veriff_async import Credentials
@@ -448,6 +449,7 @@ def test_secret_key_is_required(load: object, monkeypatch: pytest.MonkeyPatch) -
     assert SECRET_KEY not in repr(settings.from_env({"SECRET_KEY": SECRET_KEY}))
 
 
+@needs_posix
 async def test_stop_ends_streams(tmp_path: Path, without_coverage: None) -> None:
     """SIGTERM ends an open stream, and the server with its local Veriff stops without an error."""
     port = free_port()
