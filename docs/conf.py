@@ -31,6 +31,7 @@ extensions = [
 ]
 exclude_patterns = ["_build"]
 default_role = "code"
+nitpicky = True  # each type of a signature is a link, or in the lists of docs/_ext
 
 myst_enable_extensions = ["attrs_block", "attrs_inline", "colon_fence", "deflist"]
 myst_heading_anchors = 4

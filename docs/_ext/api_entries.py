@@ -40,7 +40,6 @@ ALIASES: Final = ("FaceDetector", "MediaSource", "OnUnknown", "WebhookEvent")
 # Types that a module imports from another place than the one that documents them, and the dictionaries of options.
 TARGETS: Final = {
     "AbstractAsyncContextManager": "contextlib.AbstractAsyncContextManager",
-    "AbstractEventLoop": "asyncio.AbstractEventLoop",
     "Application": "aiohttp.web.Application",
     "ClientSession": "aiohttp.ClientSession",
     "CreateOptions": f"{PACKAGE}.VeriffClient.create_session",
