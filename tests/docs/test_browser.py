@@ -169,7 +169,7 @@ async def open_tab(browser: Browser, address: str, problems: list[str]) -> Async
 
 
 @pytest.mark.asyncio
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_every_page_can_be_read_at_every_width(
     files: dict[str, bytes], chromium: str, axe: str, screenshots: Path
 ) -> None:
