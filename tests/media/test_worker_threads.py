@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -14,10 +16,11 @@ import pytest
 from anyio import CancelScope
 
 from tests.conditions import needs_posix
-from veriff_async._media.worker_threads import WorkerThreads
+from veriff_async._media import worker_threads
+from veriff_async._media.worker_threads import WorkerThreads, _Call, _Queue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 pytestmark = pytest.mark.anyio
 
@@ -118,6 +121,72 @@ async def test_blocked_call_delays_neither_results_before_it_nor_calls_after_it(
 
     assert was_blocked
     assert thread not in done[1:]
+
+
+async def test_call_gets_a_thread_at_once_if_all_others_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread that has been at one call for long takes no further one soon, so the next call starts another thread."""
+    started: list[Callable[[], None]] = []
+    queue = _Queue(asyncio.get_running_loop(), 3, started.append)
+    calls = [_Call(threading.get_ident, asyncio.get_running_loop().create_future()) for _ in range(6)]
+    queue.put(calls[0])
+    queue.put(calls[1])
+    assert len(started) == 1
+
+    monkeypatch.setattr(worker_threads, "_CHECK_INTERVAL", 0)
+    for call in calls[2:]:
+        queue.put(call)
+    assert len(started) == 3
+    for run_calls in started:
+        run_calls()
+    await asyncio.gather(*(call.future for call in calls))
+
+
+async def test_call_without_a_thread_of_the_system_is_refused_or_waits(workers: WorkerThreads) -> None:
+    """If the system starts no thread, a call waits for those that run, or else raises and never begins."""
+    began, release = threading.Event(), threading.Event()
+    calls: list[int] = []
+    first = workers.start(lambda: (began.set(), release.wait(30)))
+    while not began.is_set():  # noqa: ASYNC110  it is set in a thread
+        await asyncio.sleep(0)
+    size = threading.stack_size(1 << 62)  # more than any memory
+    try:
+        second = workers.start(lambda: calls.append(2))
+        others = WorkerThreads(1)
+        with pytest.raises(RuntimeError):
+            others.start(lambda: calls.append(3))
+    finally:
+        threading.stack_size(size)
+    release.set()
+    await asyncio.gather(first, second, others.start(lambda: calls.append(4)))
+    others.close()
+
+    assert sorted(calls) == [2, 4]
+
+
+async def test_failed_call_is_freed_with_its_error(workers: WorkerThreads) -> None:
+    """The buffers and files of a call that failed do not wait for the garbage collector."""
+
+    class Buffer:
+        pass
+
+    async def fail() -> weakref.ref[Buffer]:
+        buffer = Buffer()
+
+        def work() -> None:
+            raise OSError(str(buffer))
+
+        with pytest.raises(OSError, match="Buffer"):
+            await workers.run(work)
+        return weakref.ref(buffer)
+
+    gc.collect()
+    gc.disable()
+    try:
+        buffer = await fail()
+        await workers.run(threading.get_ident)  # the thread has left the call that failed
+        assert buffer() is None
+    finally:
+        gc.enable()
 
 
 async def test_no_more_threads_than_the_limit() -> None:

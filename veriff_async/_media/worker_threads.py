@@ -6,8 +6,8 @@
 Most calls take a tenth of a millisecond. A thread for each would cost more than that: threads and the event loop would
 take the interpreter's lock from each other at every system call, and each result would wake the loop. So one thread
 takes all calls that are there, and wakes the loop once for all of them. A call that takes long, because the file is
-large or its disk is slow, delays the others for some milliseconds only: then further threads take them, and the loop
-collects the results that are ready.
+large or its disk is slow, delays only those that came in the first milliseconds: then further threads take them, and
+the loop collects the results that are ready.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Generic, TypeVar, cast
@@ -36,7 +37,7 @@ _T = TypeVar("_T")
 _MAX_WAIT: Final = 0.002
 """Seconds that a result waits for other results, so that they wake the loop together."""
 _CHECK_INTERVAL: Final = 0.005
-"""Seconds after which calls that wait get another thread."""
+"""Seconds after which calls that wait get another thread, and in which a thread should end a call."""
 _PROCESSORS: Final = os.cpu_count() or 1
 
 
@@ -70,6 +71,10 @@ class _Call(Generic[_T]):
             self.error = RuntimeError(f"a worker thread raised {type(error).__name__}")  # no future accepts that one
         except BaseException as error:  # noqa: BLE001  raised where the result is awaited
             self.error = error
+        finally:
+            # The traceback of an error holds this frame, and the future holds the error. Without this, the call, its
+            # buffers and its file would live until the garbage collector finds the cycle.
+            del self
 
     def finish(self) -> None:
         """Resolve the futures, in the loop."""
@@ -107,33 +112,45 @@ class _Queue:
         # Protects the next two, so that a thread that ends leaves no call behind.
         self._lock = Lock()
         self._waiting: deque[_Call[Any]] = deque()
-        self._threads = 0
-        self._taken = 0
-        self._taken_before = 0
+        # When each thread took its present call.
+        self._threads: dict[object, float] = {}
         self._ended: deque[_Call[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, call: _Call[Any]) -> None:
-        """Add a call, and start the first thread."""
+        """Add a call, and start a thread if none will take it soon."""
         with self._lock:
             self._waiting.append(call)
-            is_first = self._threads == 0
-            self._threads += is_first
-        if is_first:
+            thread = self._count_thread(enough=0)
+        if thread is not None:
             try:
-                self._start_thread(self._run_calls)
-            except BaseException:
+                self._start_thread(partial(self._run_calls, thread))
+            except BaseException as error:
                 with self._lock:
-                    self._threads -= 1
-                    self._waiting.remove(call)
-                raise
+                    del self._threads[thread]
+                    is_alone = not self._threads
+                    if is_alone:
+                        self._waiting.remove(call)
+                if is_alone or not isinstance(error, RuntimeError):
+                    raise
         if self._timer is None:
             self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check)
 
-    def _run_calls(self) -> None:
+    def _count_thread(self, enough: int) -> object | None:
+        """Count another thread if calls wait, and `enough` are not running or all of them take long. Needs the lock."""
+        now, count = monotonic(), len(self._threads)
+        if not self._waiting or count >= self._limit:
+            return None
+        if count >= enough and any(now - began < _CHECK_INTERVAL for began in self._threads.values()):
+            return None
+        thread = object()
+        self._threads[thread] = now
+        return thread
+
+    def _run_calls(self, thread: object) -> None:
         """Take calls until none waits. Runs in a worker thread."""
         oldest: float | None = None
-        while (call := self._take()) is not None:
+        while (call := self._take(thread)) is not None:
             if call.claim.acquire(blocking=False):
                 call.run()
             self._ended.append(call)
@@ -146,12 +163,12 @@ class _Queue:
         if oldest is not None:
             self._wake_loop()
 
-    def _take(self) -> _Call[Any] | None:
+    def _take(self, thread: object) -> _Call[Any] | None:
         with self._lock:
             if self._waiting:
-                self._taken += 1
+                self._threads[thread] = monotonic()
                 return self._waiting.popleft()
-            self._threads -= 1
+            del self._threads[thread]
             return None
 
     def _wake_loop(self) -> None:
@@ -163,19 +180,16 @@ class _Queue:
             self._ended.popleft().finish()
 
     def _check(self) -> None:
-        """Start another thread if calls wait: up to the number of processors, and beyond that if none was taken."""
+        """Start another thread if calls wait: up to the number of processors, and beyond that if all take long."""
         with self._lock:
             waits = bool(self._waiting)
-            has_stopped = self._taken == self._taken_before
-            needs_thread = waits and self._threads < (self._limit if has_stopped else min(_PROCESSORS, self._limit))
-            self._threads += needs_thread
-            self._taken_before = self._taken
-        if needs_thread:
+            thread = self._count_thread(enough=_PROCESSORS)
+        if thread is not None:
             try:
-                self._start_thread(self._run_calls)
+                self._start_thread(partial(self._run_calls, thread))
             except RuntimeError:  # the system has no thread left, and those that run take the calls
                 with self._lock:
-                    self._threads -= 1
+                    del self._threads[thread]
         self._timer = self.loop.call_later(_CHECK_INTERVAL, self._check) if waits else None
         # After the look at the waiting calls: a thread that has taken the last one has put its results here before.
         self._collect()
@@ -218,6 +232,8 @@ class WorkerThreads:
                 call.ended = asyncio.get_running_loop().create_future()
                 await wait_for_end([call.ended])
             raise
+        finally:
+            del call  # as in `_Call.run`
 
     def _submit(self, function: Callable[[], _T]) -> _Call[_T]:
         loop = asyncio.get_running_loop()
@@ -233,10 +249,16 @@ class WorkerThreads:
     def _start_thread(self, function: Callable[[], None]) -> None:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(self._limit, thread_name_prefix="veriff-async")
+        # The executor queues the function even if it cannot start a thread for it, and then raises. A thread that has
+        # just ended its work may take it nevertheless.
+        claim = Lock()
+
+        def call_once() -> None:
+            if claim.acquire(blocking=False):
+                function()
+
         try:
-            self._executor.submit(function)
+            self._executor.submit(call_once)
         except RuntimeError:
-            # The executor has queued the function although it could not start a thread for it.
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
-            raise
+            if claim.acquire(blocking=False):
+                raise
