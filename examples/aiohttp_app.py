@@ -3,7 +3,7 @@
 Install: pip install veriff-async "aiohttp-session[secure]"
 Run it:  python aiohttp_app.py
 Settings: the variables of VeriffClient.from_env(), and
-    SESSION_SECRET  encrypts the cookies of your users; the same value in each process
+    SESSION_SECRET  encrypts the cookies of your users: 32 characters or more; the same value in each process
     VERIFF_INBOX    a file that all processes of this machine share (veriff-inbox.db)
     PORT            8080
     DEMO_LOGIN=1    adds POST /login?user=..., which stands in for the login that your site has
@@ -50,6 +50,15 @@ UPLOADS = web.AppKey("uploads", set[asyncio.Event])
 LOG = logging.getLogger("verification")
 
 
+def read_secret() -> str:
+    """Return SESSION_SECRET. With one that is empty or can be guessed, anyone could log in as any user."""
+    secret = os.environ.get("SESSION_SECRET", "")
+    if len(secret) < 32:
+        msg = "SESSION_SECRET needs 32 characters or more, for example those of secrets.token_hex()."
+        raise ValueError(msg)
+    return secret
+
+
 def explain(error: VeriffError) -> tuple[int, str]:
     """Return the status of the response, and a sentence on which the user can act."""
     match error:
@@ -90,7 +99,7 @@ def refuse(kind: type[web.HTTPError], sentence: str) -> web.HTTPError:
 async def log_in(request: web.Request) -> web.Response:
     """Log a user in without a password, for a demonstration."""
     login = await aiohttp_session.new_session(request)
-    login["user"] = request.query["user"]
+    login["user"] = request.query.get("user", "")
     return web.Response(status=204)
 
 
@@ -157,7 +166,7 @@ async def health(request: web.Request) -> web.Response:
 async def create_app() -> web.Application:
     """Create the application of one process."""
     demo = os.environ.get("DEMO_LOGIN") == "1"
-    key = hashlib.sha256(os.environ["SESSION_SECRET"].encode()).digest()
+    key = hashlib.sha256(read_secret().encode()).digest()
     # SameSite keeps other sites from sending requests in the name of a user. Plain http is for a demonstration only.
     cookies = EncryptedCookieStorage(key, secure=not demo, samesite="Lax")
 

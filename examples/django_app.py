@@ -3,7 +3,7 @@
 Install: pip install veriff-async django uvicorn
 Run it:  uvicorn --lifespan on django_app:application --workers 2
 Settings: the variables of VeriffClient.from_env(), and
-    SESSION_SECRET  Django's SECRET_KEY, the same value in each process
+    SESSION_SECRET  Django's SECRET_KEY: 32 characters or more; the same value in each process
     ALLOWED_HOSTS   names of your site (localhost,127.0.0.1)
     VERIFF_INBOX    a file that all processes of this machine share (veriff-inbox.db)
     DEMO_LOGIN=1    adds POST /login?user=..., which stands in for the login that your site has
@@ -27,7 +27,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.middleware.csrf import get_token
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from veriff_async import (
     BadRequestError,
@@ -52,6 +52,16 @@ from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 DEMO = os.environ.get("DEMO_LOGIN") == "1"
 
+
+def read_secret() -> str:
+    """Return SESSION_SECRET. With one that is empty or can be guessed, anyone could log in as any user."""
+    secret = os.environ.get("SESSION_SECRET", "")
+    if len(secret) < 32:
+        msg = "SESSION_SECRET needs 32 characters or more, for example those of secrets.token_hex()."
+        raise ValueError(msg)
+    return secret
+
+
 settings.configure(
     ALLOWED_HOSTS=os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1").split(","),
     APPEND_SLASH=False,  # it would answer a POST without a slash with a redirect
@@ -62,7 +72,7 @@ settings.configure(
         "django.middleware.csrf.CsrfViewMiddleware",
     ],
     ROOT_URLCONF=__name__,
-    SECRET_KEY=os.environ["SESSION_SECRET"],
+    SECRET_KEY=read_secret(),
     SESSION_COOKIE_SECURE=not DEMO,
     SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",  # your project has a database
 )
@@ -166,6 +176,7 @@ async def submit(_request: HttpRequest, session_id: str) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+@require_GET
 @for_verification
 async def decide(_request: HttpRequest, session_id: str) -> HttpResponse:
     """Respond when there is a decision, or with 202 after 25 seconds: proxies end requests that take 30 or 60."""
@@ -189,7 +200,8 @@ async def health(_request: HttpRequest) -> HttpResponse:
 @csrf_exempt
 async def log_in(request: HttpRequest) -> HttpResponse:
     """Log a user in without a password, for a demonstration."""
-    await request.session.aset("user", request.GET["user"])
+    await request.session.aflush()  # as `alogin` does: another user must not continue the verification of this browser
+    await request.session.aset("user", request.GET.get("user", ""))
     get_token(request)  # sets the cookie whose value each later request repeats in the header X-CSRFToken
     return HttpResponse(status=204)
 

@@ -3,7 +3,7 @@
 Install: pip install veriff-async flask gunicorn
 Run it:  gunicorn --workers 2 --threads 16 "flask_app:create_app()"
 Settings: the variables of VeriffClient.from_env(), and
-    SESSION_SECRET  signs the cookies of your users; the same value in each process
+    SESSION_SECRET  signs the cookies of your users: 32 characters or more; the same value in each process
     VERIFF_INBOX    a file that all processes of this machine share (veriff-inbox.db)
     DEMO_LOGIN=1    adds POST /login?user=..., which stands in for the login that your site has
 In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
@@ -20,9 +20,11 @@ import os
 import signal
 from contextlib import ExitStack
 from types import FrameType
+from typing import IO, cast
 
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from flask import Flask, Response, abort, jsonify, make_response, request, session as login
+from werkzeug.wsgi import LimitedStream
 
 from veriff_async import (
     BadRequestError,
@@ -46,6 +48,15 @@ from veriff_async.inbox import SqliteInbox
 from veriff_async.webhooks import WebhookReceiver
 
 LOG = logging.getLogger("verification")
+
+
+def read_secret() -> str:
+    """Return SESSION_SECRET. With one that is empty or can be guessed, anyone could log in as any user."""
+    secret = os.environ.get("SESSION_SECRET", "")
+    if len(secret) < 32:
+        msg = "SESSION_SECRET needs 32 characters or more, for example those of secrets.token_hex()."
+        raise ValueError(msg)
+    return secret
 
 
 def explain(error: VeriffError) -> tuple[int, str]:
@@ -87,10 +98,10 @@ def user_id() -> str:
 
 def verification_id() -> str:
     """Return the id of the user's verification, which never comes from the request: it could be that of another."""
-    user_id()
-    if "verification" not in login:
+    user, saved = user_id(), login.get("verification")
+    if saved is None or saved["user"] != user:  # not of another user, who has logged out of this browser
         abort(make_response({"error": "Start a verification first."}, 409))
-    return str(login["verification"])
+    return str(saved["id"])
 
 
 class Verification:
@@ -140,13 +151,14 @@ class Verification:
 
 def create_app() -> Flask:  # noqa: C901  its routes
     """Create the application of one worker process."""
+    secret = read_secret()  # before anything is opened
     verification = Verification()
     atexit.register(verification.close)
     verification.end_waits_on_sigterm()
     demo = os.environ.get("DEMO_LOGIN") == "1"
 
     app = Flask(__name__)
-    app.secret_key = os.environ["SESSION_SECRET"]
+    app.secret_key = secret
     # SameSite keeps other sites from sending requests in the name of a user. Plain http is for a demonstration only.
     app.config.update(SESSION_COOKIE_SAMESITE="Lax", SESSION_COOKIE_SECURE=not demo)
     app.register_error_handler(VeriffError, answer_error)
@@ -154,14 +166,17 @@ def create_app() -> Flask:  # noqa: C901  its routes
     @app.post("/verification")
     def start() -> tuple[str, int]:
         user = user_id()
-        if "verification" not in login or "again" in request.args:
-            login["verification"] = verification.create(user)
+        if login.get("verification", {}).get("user") != user or "again" in request.args:
+            login["verification"] = {"user": user, "id": verification.create(user)}
         return "", 204
 
     @app.put("/verification/media/<context>")
     def upload(context: str) -> tuple[str, int]:
-        # Relayed as it arrives: a picture is never in memory as a whole.
-        verification.upload(verification_id(), Media(request.stream, context))
+        # Relayed as it arrives: a picture is never in memory as a whole. If the connection breaks, gunicorn ends the
+        # body as if it were complete, and Veriff would get half a picture. `LimitedStream` raises then.
+        length = request.content_length
+        picture = request.stream if length is None else cast("IO[bytes]", LimitedStream(request.stream, length))
+        verification.upload(verification_id(), Media(picture, context))
         return "", 204
 
     @app.post("/verification/submit")

@@ -4,7 +4,7 @@ Install: pip install "veriff-async[redis]" mangum starlette
 Handler: lambda_app.handler
 Settings: the variables of VeriffClient.from_env(), and
     REDIS_URL     a Redis in the function's network, which all its instances share (redis://localhost:6379/0)
-    TOKEN_SECRET  protects the tokens that users hold; the same value in each instance
+    TOKEN_SECRET  protects the tokens that users hold: 32 characters or more; the same value in each instance
 The gateway's authorizer (JWT or Cognito) logs users in; the path /webhooks/veriff must not have one.
 In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
 
@@ -49,6 +49,10 @@ from veriff_async.inbox import RecordResult, RedisInbox
 from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 LOG = logging.getLogger("verification")
+TOKEN_SECRET = os.environ.get("TOKEN_SECRET", "").encode()
+if len(TOKEN_SECRET) < 32:  # with one that is empty or can be guessed, anyone could make tokens
+    msg = "TOKEN_SECRET needs 32 characters or more, for example those of secrets.token_hex()."
+    raise ValueError(msg)
 
 
 async def print_event(result: RecordResult) -> None:
@@ -102,8 +106,7 @@ def user_of(request: Request) -> str:
 
 def make_token(user: str, session_id: str) -> str:
     """Return a token with the id of a session, which no other user can use."""
-    secret = os.environ["TOKEN_SECRET"].encode()
-    return f"{session_id}.{hmac.digest(secret, f'{user}/{session_id}'.encode(), 'sha256').hex()}"
+    return f"{session_id}.{hmac.digest(TOKEN_SECRET, f'{user}/{session_id}'.encode(), 'sha256').hex()}"
 
 
 def session_of(request: Request) -> VerificationSession:

@@ -3,7 +3,7 @@
 Install: pip install veriff-async "litestar[cryptography]" uvicorn
 Run it:  uvicorn --factory litestar_app:create_app --workers 2
 Settings: the variables of VeriffClient.from_env(), and
-    SESSION_SECRET  encrypts the cookies of your users; the same value in each process
+    SESSION_SECRET  encrypts the cookies of your users: 32 characters or more; the same value in each process
     VERIFF_INBOX    a file that all processes of this machine share (veriff-inbox.db)
     DEMO_LOGIN=1    adds POST /login?user=..., which stands in for the login that your site has
 In the Customer Portal, set the webhook addresses to https://your.host/webhooks/veriff.
@@ -47,6 +47,15 @@ from veriff_async.webhooks import WebhookReceiver, asgi_app
 
 LOG = logging.getLogger("verification")
 HttpRequest = Request[Any, Any, Any]
+
+
+def read_secret() -> str:
+    """Return SESSION_SECRET. With one that is empty or can be guessed, anyone could log in as any user."""
+    secret = os.environ.get("SESSION_SECRET", "")
+    if len(secret) < 32:
+        msg = "SESSION_SECRET needs 32 characters or more, for example those of secrets.token_hex()."
+        raise ValueError(msg)
+    return secret
 
 
 def explain(error: VeriffError) -> tuple[int, str]:
@@ -139,7 +148,7 @@ async def health(veriff: VeriffClient) -> dict[str, int]:
 def create_app() -> Litestar:
     """Create the application of one worker process."""
     demo = os.environ.get("DEMO_LOGIN") == "1"
-    key = hashlib.sha256(os.environ["SESSION_SECRET"].encode()).digest()
+    key = hashlib.sha256(read_secret().encode()).digest()
     # SameSite keeps other sites from sending requests in the name of a user. Plain http is for a demonstration only.
     cookies = CookieBackendConfig(secret=key, secure=not demo, samesite="lax")
 

@@ -292,6 +292,14 @@ async def chunks(picture: bytes) -> AsyncIterator[bytes]:
     yield picture
 
 
+async def test_session_needs_names(app: str, sandbox: Sandbox) -> None:
+    """A request without names creates no session, with or without the page's form."""
+    async with Browser(app) as browser:
+        assert await browser.call("POST", "/verification", data={"first_name": " ", "last_name": "Byron"}) == 400
+        assert await browser.call("POST", "/verification", data=b"a text") == 400
+    assert not sandbox.sessions
+
+
 async def test_unsuitable_upload_is_refused(app: str) -> None:
     """Each unsuitable file gets its status and words for the user, and the next picture is accepted."""
     async with Browser(app) as browser:

@@ -93,7 +93,7 @@ def example(
 ) -> Iterator[ModuleType]:
     """Import the example, in the loop that Mangum finds and keeps, as the main thread of a function has one."""
     single_redis_server.flush()
-    settings = {**sandbox.environ, "REDIS_URL": single_redis_server.url, "TOKEN_SECRET": "a secret"}
+    settings = {**sandbox.environ, "REDIS_URL": single_redis_server.url, "TOKEN_SECRET": "a secret of the tests" * 2}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     loop = asyncio.new_event_loop()

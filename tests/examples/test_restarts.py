@@ -28,7 +28,7 @@ def example(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
         "VERIFF_SHARED_SECRET": CREDENTIALS.shared_secret,
         "VERIFF_BASE_URL": "http://127.0.0.1:9",
         "VERIFF_INBOX": str(tmp_path / "inbox.db"),
-        "SESSION_SECRET": "a key",
+        "SESSION_SECRET": "a secret of 32 characters or more",
         "ALLOWED_HOSTS": "here",
     }
     for variable, value in settings.items():

@@ -75,6 +75,19 @@ async def make_mistakes(user: Browser, url: str) -> None:
     await refuses(409, "PUT", FRONT, JPEG)
 
 
+async def cut_upload(user: Browser, port: int) -> None:
+    """Begin to send a picture, and close the connection in the middle; return when the server has closed it too."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    head = [f"PUT {FRONT} HTTP/1.1", f"Host: 127.0.0.1:{port}", "Content-Length: 9999"]
+    cookies = {cookie.key: cookie.value for cookie in user.jar}
+    head += ["Cookie: " + "; ".join(f"{name}={value}" for name, value in cookies.items())]
+    head += [f"X-CSRFToken: {cookies.get('csrftoken', '')}", "", ""]
+    writer.write("\r\n".join(head).encode() + JPEG)
+    writer.write_eof()
+    await reader.read()
+    writer.close()
+
+
 async def stop_with_open_requests(program: Program, waiting: Browser, uploading: Browser) -> None:
     """Stop a program while it waits for a decision and receives a picture; it must complete both."""
     started, may_end = asyncio.Event(), asyncio.Event()
@@ -105,13 +118,17 @@ async def test_user_is_verified(programs: Programs, sandbox: Sandbox, name: str)
             await make_mistakes(user, program.url)
             await other.log_in(program.url, "user-43")
             assert 204 == (await other.send("POST", f"{program.url}/verification"))[0]
+            await cut_upload(other, program.port)
+            await other.log_in(program.url, "user-44")  # in the same browser
+            assert 409 == (await other.send("PUT", program.url + FRONT, JPEG))[0]
+            assert 204 == (await other.send("POST", f"{program.url}/verification"))[0]
             await stop_with_open_requests(program, user, other)
         # The inbox was closed, which removes SQLite's files.
         assert [] == await to_thread.run_sync(lambda: list(programs.folder.glob("*.db-*")))
-        session, unfinished = sandbox.sessions
-        assert [("user-42", 1), ("user-43", 1)] == [
-            (session.vendor_data, len(session.media)) for session in (session, unfinished)
+        assert [("user-42", 1), ("user-43", 0), ("user-44", 1)] == [
+            (session.vendor_data, len(session.media)) for session in sandbox.sessions
         ]
+        session = sandbox.sessions[0]
 
         async with programs.start(name) as program:
             sandbox.webhook_url = program.url + WEBHOOKS

@@ -86,7 +86,7 @@ class Programs:
             "PYTHONDONTWRITEBYTECODE": "",  # the programs start often, and would compile the package each time
             "VERIFF_INBOX": str(self.folder / "inbox.db"),
             "PORT": str(port),
-            "SESSION_SECRET": "a secret",
+            "SESSION_SECRET": "a secret of 32 characters or more",
             "DEMO_LOGIN": "1",
             **self.environ,
         }

@@ -145,7 +145,12 @@ async def test_call_without_a_thread_of_the_system_is_refused_or_waits(workers: 
     """If the system starts no thread, a call waits for those that run, or else raises and never begins."""
     began, release = threading.Event(), threading.Event()
     calls: list[int] = []
-    first = workers.start(lambda: (began.set(), release.wait(30)))
+
+    def work() -> None:
+        began.set()
+        release.wait(30)
+
+    first = workers.start(work)
     while not began.is_set():  # noqa: ASYNC110  it is set in a thread
         await asyncio.sleep(0)
     size = threading.stack_size(1 << 62)  # more than any memory

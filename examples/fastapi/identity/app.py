@@ -92,6 +92,8 @@ class Verification:
         if self.session is None:
             user_id = self.cookie.setdefault("user_id", str(uuid4()))  # in your application: the user's own id
             person = Person(first_name=first_name.strip(), last_name=last_name.strip())
+            if not (person.first_name and person.last_name):  # the form requires them, and other clients do not
+                raise HTTPException(400, "Enter your names, as on your document.")
             session = await self.veriff.create_session(person=person, vendor_data=str(user_id))
             self.cookie["session_id"] = session.id
             logger.info("session %s created", session.id)
