@@ -108,7 +108,12 @@ async def provide_verification(request: HttpRequest, user_id: str) -> str:  # no
 
 
 @post("/verification", status_code=204)
-async def start(request: HttpRequest, veriff: VeriffClient, user_id: str, again: bool = False) -> None:  # noqa: FBT001, FBT002  of the query
+async def start(
+    request: HttpRequest,
+    veriff: VeriffClient,
+    user_id: str,
+    again: bool = False,  # noqa: FBT001, FBT002  of the query
+) -> None:
     """Start the verification of a user, or continue it."""
     if again or "verification" not in request.session:
         # Your own id, and not a name: Veriff returns it with each decision, and shows it in the Customer Portal.

@@ -53,7 +53,8 @@ HEAD: Final = """\
 # Endpoints and webhooks
 
 Every known endpoint and webhook, and the call or class that this library has for it. The test `tests/test_endpoints.py`
-writes this page from the code; it also checks that each has a handler of the sandbox and tests.
+writes this page from the code; it also checks that each has a handler of the sandbox and tests. `veriff` is a
+`VeriffClient`, and `session` a `VerificationSession`.
 
 "Documented" means that Veriff's own pages show the call. The docstring of the call, and the page about
 [what is known about Veriff](../concepts/known-and-guessed.md), name each guess about its form.
@@ -198,7 +199,7 @@ def endpoint(name: str) -> Row:
     return Row(
         (
             f"`{request.method} {path}`" + ("" if request.host == "api" else f" ({request.host})"),
-            f"`{public_name}`",
+            f"`{public_name.replace('VeriffClient.', 'veriff.').replace('VerificationSession.', 'session.')}`",
             f"`{model}`",
             find_source(getattr(endpoints, name)),
         )

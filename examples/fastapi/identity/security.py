@@ -34,7 +34,7 @@ def check_request(request: Request) -> None:
     """Refuse a request that changes something if it comes from another site, or has a body of unknown or large size.
 
     Browsers say in headers where a request comes from, and no script can set them, so forms need no token:
-    https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html#fetch-metadata-headers
+    https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
 
     Raises:
         HTTPException: 403, 411 or 413.
